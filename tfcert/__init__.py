@@ -1,0 +1,1 @@
+"""tfcert: know that a Keras network is robust."""

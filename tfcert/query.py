@@ -1,0 +1,77 @@
+"""What is asked and what was found out: plain frozen data, no TensorFlow.
+
+Everything that crosses a layer of the house (a specification, a verdict, a record of the journal) is one of the
+classes below, so that any layer can be read, tested and replaced on its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+
+import numpy as np
+
+
+class Guarantee(StrEnum):
+    """What a number promises, strongest first."""
+
+    FLOAT32_ANY_ORDER = "float32-any-order"
+    """Holds for the network as executed in float32, in any summation order."""
+    REAL = "real"
+    """Holds for the exact-arithmetic network; bounds computed with rigorous rounding."""
+    NUMERIC = "numeric"
+    """Bounds computed in floating point; rounding not accounted for."""
+    SOLVER = "solver"
+    """Rests on a MILP solver's word."""
+    REPLAYED = "replayed"
+    """A falsification: the witness was run on the original model."""
+    ESTIMATE = "estimate"
+    """No guarantee."""
+
+
+class Outcome(StrEnum):
+    """The four possible answers to one property on one sample. An error is never an outcome."""
+
+    VERIFIED = "verified"
+    FALSIFIED = "falsified"
+    UNKNOWN = "unknown"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True)
+class Clause:
+    """A disjunction of rows ``C y + d > 0`` over the outputs ``y`` of one network.
+
+    Attributes:
+        coefficients: ``[rows, outputs]`` float64, the matrix C.
+        offsets: ``[rows]`` float64, the vector d.
+
+    One row proven everywhere proves the clause; a query is proven when all its clauses are.
+    """
+
+    coefficients: np.ndarray
+    offsets: np.ndarray
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer for one property on one sample, and how it was obtained.
+
+    ``margin`` is the certified lower bound of the property's margin when verified, the margin reached by the
+    witness when falsified, and the best lower bound known otherwise; NaN where there is none.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    stage: str = ""
+    method: str = ""
+    relaxation: str = ""
+    guarantee: Guarantee | None = None
+    margin: float = float("nan")
+    seconds: float = 0.0
+    witness: np.ndarray | None = field(default=None, compare=False)
+
+
+Number = int | Fraction
+"""Numbers of a spec stay exact until they meet a tensor."""
