@@ -1,0 +1,14 @@
+"""Activations: one file each, one registry. Importing this package registers those that tfcert ships."""
+
+from tfcert.activations import relu as _relu  # noqa: F401  (registers ReLU and LeakyReLU)
+from tfcert.activations.registry import (
+    Activation,
+    Lines,
+    activation,
+    image,
+    lines,
+    names,
+    register_activation,
+)
+
+__all__ = ["Activation", "Lines", "activation", "image", "lines", "names", "register_activation"]

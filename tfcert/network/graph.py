@@ -1,0 +1,150 @@
+"""The network: a small directed acyclic graph of six node kinds, in topological order.
+
+Bound propagation sees nothing but these nodes. Shapes leave out the batch; images are ``[height, width, channels]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.activations import Activation
+from tfcert.network.linear import LinearMap, Pads, Shape, Source
+from tfcert.network.windows import gather_windows
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Node:
+    """A node: its name (of the Keras layer), the indices of its inputs, and the shape of its output."""
+
+    name: str
+    inputs: tuple[int, ...] = ()
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Input(Node):
+    """The network's single input."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Linear(Node):
+    """``map(x) + bias``; ``bias`` reads a tensor that broadcasts against ``shape``, or is None."""
+
+    map: LinearMap
+    bias: Source | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Elementwise(Node):
+    """An activation, applied to each number."""
+
+    activation: Activation
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MaxPool(Node):
+    """The largest entry of each window; padding never wins."""
+
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    padding: Pads = ((0, 0), (0, 0))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Add(Node):
+    """The sum of its inputs, all of one shape."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Concatenate(Node):
+    """Its inputs side by side along ``axis`` (an axis of ``shape``, the batch not counted)."""
+
+    axis: int
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Nodes in topological order; the first is the only ``Input``, the last is the output.
+
+    Attributes:
+        nodes: the nodes.
+        dtype: ``float32`` or ``float64``: the type that the model computes in and that its bounds are computed in.
+        notes: what a reader of a report should know (a softmax head that was peeled off, say).
+        weights: reads every weight tensor, for checks that they are finite.
+    """
+
+    nodes: tuple[Node, ...]
+    dtype: tf.DType = tf.float32
+    notes: tuple[str, ...] = ()
+    weights: tuple[Source, ...] = field(default=(), repr=False)
+
+    @property
+    def input_shape(self) -> Shape:
+        return self.nodes[0].shape
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.nodes[-1].shape
+
+    @property
+    def output(self) -> int:
+        """The index of the output node."""
+        return len(self.nodes) - 1
+
+    def bounded(self) -> tuple[int, ...]:
+        """The nodes whose values enter a nonlinearity, in order: those that need pre-activation bounds."""
+        wanted = {i for node in self.nodes if isinstance(node, Elementwise | MaxPool) for i in node.inputs}
+        return tuple(sorted(wanted))
+
+    def neurons(self) -> int:
+        """The number of values that enter an activation, with the outputs (the papers' "hidden nodes")."""
+        sizes = [int(np.prod(node.shape)) for node in self.nodes if isinstance(node, Elementwise)]
+        return sum(sizes) + int(np.prod(self.output_shape))
+
+    def ancestors(self, index: int) -> frozenset[int]:
+        """The nodes that node ``index`` depends on, itself included."""
+        found, stack = set(), [index]
+        while stack:
+            node = stack.pop()
+            if node not in found:
+                found.add(node)
+                stack.extend(self.nodes[node].inputs)
+        return frozenset(found)
+
+    def finite(self) -> bool:
+        """Whether every weight is finite, read now."""
+        return all(bool(tf.reduce_all(tf.math.is_finite(read()))) for read in self.weights)
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """The network's output ``[batch, *output_shape]``, computed from the nodes."""
+        return self.values(x)[-1]
+
+    def values(self, x: tf.Tensor) -> list[tf.Tensor]:
+        """The value of every node, ``[batch, *shape]`` each."""
+        found: list[tf.Tensor] = []
+        for node in self.nodes:
+            found.append(evaluate(node, [found[i] for i in node.inputs], x))
+        return found
+
+
+def evaluate(node: Node, inputs: Sequence[tf.Tensor], x: tf.Tensor) -> tf.Tensor:
+    """The value of one node, given the values of its inputs (and the network's input ``x``)."""
+    match node:
+        case Input():
+            return x
+        case Linear():
+            value = node.map.apply(inputs[0])
+            return value if node.bias is None else value + node.bias()
+        case Elementwise():
+            return node.activation.function(inputs[0])
+        case MaxPool():
+            return tf.reduce_max(gather_windows(inputs[0], node, fill=-np.inf), axis=3)
+        case Add():
+            return tf.add_n(list(inputs))
+        case Concatenate():
+            return tf.concat(list(inputs), axis=node.axis + 1)
+    raise TypeError(f"no rule to evaluate a {type(node).__name__} node")

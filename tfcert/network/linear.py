@@ -1,0 +1,253 @@
+"""Linear maps: what a ``Linear`` node of the network does, without its bias.
+
+A map works on tensors ``[batch, *shape]`` and answers three questions: ``apply`` (W x), ``transpose`` (W^T a) and
+``abs_apply`` (|W| r, for radii). Weights are read when asked (``Source``), so the same map serves a network that is
+being trained, and gradients flow through it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+import tensorflow as tf
+
+Source = Callable[[], tf.Tensor]
+"""Reads a weight, live."""
+Shape = tuple[int, ...]
+Pads = tuple[tuple[int, int], tuple[int, int]]
+"""Rows or columns added (negative: cut off) before and after, for height and width."""
+
+
+class LinearMap(ABC):
+    """A linear map between tensors of fixed shapes; ``in_shape`` and ``out_shape`` leave out the batch."""
+
+    in_shape: Shape
+    out_shape: Shape
+
+    @abstractmethod
+    def apply(self, x: tf.Tensor) -> tf.Tensor:
+        """W x: ``[batch, *in_shape] -> [batch, *out_shape]``."""
+
+    @abstractmethod
+    def transpose(self, a: tf.Tensor) -> tf.Tensor:
+        """W^T a: ``[batch, *out_shape] -> [batch, *in_shape]``."""
+
+    def abs_apply(self, r: tf.Tensor) -> tf.Tensor:
+        """|W| r. The default is right for maps with entries 0 and 1."""
+        return self.apply(r)
+
+    def terms(self) -> int:
+        """The largest number of products that are added up for one output (for rounding-error terms)."""
+        return 1
+
+
+class DenseMap(LinearMap):
+    """A matrix ``[in, out]`` acting on the last axis (Keras's ``Dense``)."""
+
+    def __init__(self, kernel: Source, in_shape: Shape, out_features: int):
+        self.kernel = kernel
+        self.in_shape = tuple(in_shape)
+        self.out_shape = (*self.in_shape[:-1], int(out_features))
+
+    def apply(self, x: tf.Tensor) -> tf.Tensor:
+        return self._product(x, self.kernel(), self.out_shape)
+
+    def abs_apply(self, r: tf.Tensor) -> tf.Tensor:
+        return self._product(r, tf.abs(self.kernel()), self.out_shape)
+
+    def transpose(self, a: tf.Tensor) -> tf.Tensor:
+        return self._product(a, tf.transpose(self.kernel()), self.in_shape)
+
+    def terms(self) -> int:
+        return self.in_shape[-1]
+
+    @staticmethod
+    def _product(x: tf.Tensor, matrix: tf.Tensor, shape: Shape) -> tf.Tensor:
+        flat = tf.reshape(x, [-1, matrix.shape[0]])
+        return tf.reshape(tf.matmul(flat, matrix), [-1, *shape])
+
+
+class ConvMap(LinearMap):
+    """A two-dimensional convolution over ``[height, width, channels]`` with explicit zero padding.
+
+    ``kernel`` is ``[kh, kw, in_channels / groups, out_channels]`` as Keras stores it. One-dimensional and depthwise
+    convolutions are written as this one.
+    """
+
+    def __init__(
+        self,
+        kernel: Source,
+        kernel_shape: Shape,
+        in_shape: Shape,
+        *,
+        strides: tuple[int, int] = (1, 1),
+        padding: Pads = ((0, 0), (0, 0)),
+        dilation: tuple[int, int] = (1, 1),
+        groups: int = 1,
+    ):
+        self._kernel = kernel
+        self.size = (int(kernel_shape[0]), int(kernel_shape[1]))
+        self.in_shape = tuple(in_shape)
+        self.strides, self.padding, self.dilation, self.groups = strides, padding, dilation, groups
+        if kernel_shape[2] * groups != in_shape[2]:
+            raise ValueError(
+                f"{groups} groups of {kernel_shape[2]} channels do not make {in_shape[2]} channels"
+            )
+        self.out_shape = (*self._out_size(), int(kernel_shape[3]))
+
+    def _out_size(self) -> tuple[int, int]:
+        height, width = (
+            (self.in_shape[axis] + sum(self.padding[axis]) - (self.size[axis] - 1) * self.dilation[axis] - 1)
+            // self.strides[axis]
+            + 1
+            for axis in (0, 1)
+        )
+        return height, width
+
+    def kernel(self) -> tf.Tensor:
+        """The kernel with its groups written out: ``[kh, kw, in_channels, out_channels]``."""
+        kernel = self._kernel()
+        if self.groups == 1:
+            return kernel
+        per_group, out = self.in_shape[2] // self.groups, self.out_shape[2]
+        same_group = np.arange(self.in_shape[2])[:, None] // per_group == np.arange(out)[None, :] // (
+            out // self.groups
+        )
+        return tf.tile(kernel, [1, 1, self.groups, 1]) * tf.constant(same_group, kernel.dtype)
+
+    def apply(self, x: tf.Tensor) -> tf.Tensor:
+        return self._convolve(x, self.kernel())
+
+    def abs_apply(self, r: tf.Tensor) -> tf.Tensor:
+        return self._convolve(r, tf.abs(self.kernel()))
+
+    def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        padded = pad_or_crop(x, self.padding)
+        return tf.nn.conv2d(padded, kernel, self.strides, "VALID", dilations=self.dilation)
+
+    def transpose(self, a: tf.Tensor) -> tf.Tensor:
+        full = self.full_transpose(a)
+        # A stride may leave rows at the end that no window reaches: they get zero coefficients.
+        unread = [self.in_shape[axis] + sum(self.padding[axis]) - full.shape[axis + 1] for axis in (0, 1)]
+        (top, bottom), (left, right) = self.padding
+        return pad_or_crop(full, ((-top, unread[0] - bottom), (-left, unread[1] - right)))
+
+    def full_transpose(self, a: tf.Tensor) -> tf.Tensor:
+        """W^T a over the padded input, cut after the last row and column that a window reads.
+
+        ``a`` may have any height and width: ``[n, h, w, out_channels] -> [n, (h-1) s + (k-1) d + 1, ..., in_channels]``.
+        """
+        flipped = tf.transpose(tf.reverse(self.kernel(), [0, 1]), [0, 1, 3, 2])
+        border = [(self.size[axis] - 1) * self.dilation[axis] for axis in (0, 1)]
+        spread = insert_zeros(a, self.strides)
+        padded = pad_or_crop(spread, ((border[0], border[0]), (border[1], border[1])))
+        return tf.nn.conv2d(padded, flipped, 1, "VALID", dilations=self.dilation)
+
+    def terms(self) -> int:
+        return self.size[0] * self.size[1] * self.in_shape[2] // self.groups
+
+
+class ScaleMap(LinearMap):
+    """Multiplication by a tensor that broadcasts against the shape (batch-norm, rescaling, a constant)."""
+
+    def __init__(self, scale: Source, shape: Shape):
+        self.scale = scale
+        self.in_shape = self.out_shape = tuple(shape)
+
+    def apply(self, x: tf.Tensor) -> tf.Tensor:
+        return x * self.scale()
+
+    def abs_apply(self, r: tf.Tensor) -> tf.Tensor:
+        return r * tf.abs(self.scale())
+
+    def transpose(self, a: tf.Tensor) -> tf.Tensor:
+        return a * self.scale()
+
+
+class ReshapeMap(LinearMap):
+    """The same numbers in another shape (row-major, as Keras's ``Flatten`` and ``Reshape``)."""
+
+    def __init__(self, in_shape: Shape, out_shape: Shape):
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+
+    def apply(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(x, [-1, *self.out_shape])
+
+    def transpose(self, a: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(a, [-1, *self.in_shape])
+
+
+class PadMap(LinearMap):
+    """Zero padding (or, negative, cropping) of height and width."""
+
+    def __init__(self, in_shape: Shape, padding: Pads):
+        self.in_shape, self.padding = tuple(in_shape), padding
+        self.out_shape = (in_shape[0] + sum(padding[0]), in_shape[1] + sum(padding[1]), in_shape[2])
+
+    def apply(self, x: tf.Tensor) -> tf.Tensor:
+        return pad_or_crop(x, self.padding)
+
+    def transpose(self, a: tf.Tensor) -> tf.Tensor:
+        (top, bottom), (left, right) = self.padding
+        return pad_or_crop(a, ((-top, -bottom), (-left, -right)))
+
+
+class IndexMap(LinearMap):
+    """Each output is one input or zero: ``y[i] = x[index[i]]``, with -1 for zero (permutation, upsampling)."""
+
+    def __init__(self, in_shape: Shape, index: np.ndarray):
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(index.shape)
+        self.index = np.asarray(index, np.int64)
+
+    @cached_property
+    def _readers(self) -> np.ndarray:
+        """``[inputs, n]``: the outputs that read each input, filled up with ``outputs`` (a zero)."""
+        size, flat = int(np.prod(self.in_shape)), self.index.ravel()
+        readers: list[list[int]] = [[] for _ in range(size)]
+        for output in np.flatnonzero(flat >= 0):
+            readers[flat[output]].append(int(output))
+        most = max(1, *(len(r) for r in readers)) if size else 1
+        return np.array([r + [flat.size] * (most - len(r)) for r in readers], np.int64)
+
+    def apply(self, x: tf.Tensor) -> tf.Tensor:
+        size = int(np.prod(self.in_shape))
+        index = np.where(self.index.ravel() < 0, size, self.index.ravel())
+        return tf.reshape(tf.gather(_with_zero(x, size), index, axis=1), [-1, *self.out_shape])
+
+    def transpose(self, a: tf.Tensor) -> tf.Tensor:
+        gathered = tf.gather(_with_zero(a, self.index.size), self._readers, axis=1)
+        return tf.reshape(tf.reduce_sum(gathered, axis=2), [-1, *self.in_shape])
+
+
+def _with_zero(x: tf.Tensor, size: int) -> tf.Tensor:
+    return tf.pad(tf.reshape(x, [-1, size]), [[0, 0], [0, 1]])
+
+
+def pad_or_crop(x: tf.Tensor, padding: Pads) -> tf.Tensor:
+    """Zero-pads (positive) or crops (negative) axes 1 and 2 of ``[n, height, width, channels]``."""
+    if not any(any(p) for p in padding):
+        return x
+    for axis, (before, after) in ((1, padding[0]), (2, padding[1])):
+        begin = [0, 0, 0, 0]
+        size = [-1, *x.shape[1:]]
+        begin[axis], size[axis] = max(0, -before), x.shape[axis] - max(0, -before) - max(0, -after)
+        x = tf.slice(x, begin, size)
+    (top, bottom), (left, right) = padding
+    pads = [[0, 0], [max(0, top), max(0, bottom)], [max(0, left), max(0, right)], [0, 0]]
+    return tf.pad(x, pads)
+
+
+def insert_zeros(x: tf.Tensor, strides: tuple[int, int]) -> tf.Tensor:
+    """Spreads height and width by the strides, zeros between: ``[n, h, w, c] -> [n, (h-1) s + 1, (w-1) s + 1, c]``."""
+    if tuple(strides) == (1, 1):
+        return x
+    _, height, width, channels = x.shape
+    rows, columns = strides
+    spread = tf.pad(
+        x[:, :, None, :, None, :], [[0, 0], [0, 0], [0, rows - 1], [0, 0], [0, columns - 1], [0, 0]]
+    )
+    spread = tf.reshape(spread, [-1, height * rows, width * columns, channels])
+    return spread[:, : (height - 1) * rows + 1, : (width - 1) * columns + 1, :]

@@ -1,0 +1,65 @@
+"""Windows of an image: which pixels a pooling window or a patch of coefficients covers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.network.linear import Pads, Shape
+
+
+class Pooling(Protocol):
+    """What a window needs to know of its node."""
+
+    @property
+    def window(self) -> tuple[int, int]: ...
+    @property
+    def strides(self) -> tuple[int, int]: ...
+    @property
+    def padding(self) -> Pads: ...
+    @property
+    def shape(self) -> Shape: ...
+
+
+def window_table(
+    size: tuple[int, int],
+    grid: tuple[int, int],
+    window: tuple[int, int],
+    strides: tuple[int, int],
+    offset: tuple[int, int],
+) -> np.ndarray:
+    """Which pixel each entry of each window reads.
+
+    The window of grid position (i, j) begins at row ``i * strides[0] - offset[0]`` of an image of ``size`` pixels.
+
+    Returns:
+        ``[grid positions, window entries]`` pixel numbers (row-major), ``height * width`` where outside the image.
+    """
+    height, width = size
+    rows = np.arange(grid[0])[:, None] * strides[0] - offset[0] + np.arange(window[0])[None, :]
+    columns = np.arange(grid[1])[:, None] * strides[1] - offset[1] + np.arange(window[1])[None, :]
+    row_inside = (rows >= 0) & (rows < height)
+    column_inside = (columns >= 0) & (columns < width)
+    pixel = rows[:, None, :, None] * width + columns[None, :, None, :]
+    inside = row_inside[:, None, :, None] & column_inside[None, :, None, :]
+    return np.where(inside, pixel, height * width).reshape(grid[0] * grid[1], window[0] * window[1])
+
+
+def gather_pixels(x: tf.Tensor, table: np.ndarray, fill: float = 0.0) -> tf.Tensor:
+    """Reads ``x`` ``[batch, height, width, channels]`` by a window table: ``[batch, positions, entries, channels]``."""
+    _, height, width, channels = x.shape
+    flat = tf.reshape(x, [-1, height * width, channels])
+    if (table == height * width).any():
+        flat = tf.pad(flat, [[0, 0], [0, 1], [0, 0]], constant_values=fill)
+    return tf.gather(flat, table, axis=1)
+
+
+def gather_windows(x: tf.Tensor, node: Pooling, fill: float = 0.0) -> tf.Tensor:
+    """The windows of a pooling node: ``[batch, height, width, channels] -> [batch, h, w, entries, channels]``."""
+    grid = (node.shape[0], node.shape[1])
+    offset = (node.padding[0][0], node.padding[1][0])
+    table = window_table((x.shape[1], x.shape[2]), grid, node.window, node.strides, offset)
+    windows = gather_pixels(x, table, fill)
+    return tf.reshape(windows, [-1, *grid, node.window[0] * node.window[1], x.shape[3]])
