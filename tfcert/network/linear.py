@@ -138,7 +138,7 @@ class ConvMap(LinearMap):
     def full_transpose(self, a: tf.Tensor) -> tf.Tensor:
         """W^T a over the padded input, cut after the last row and column that a window reads.
 
-        ``a`` may have any height and width: ``[n, h, w, out_channels] -> [n, (h-1) s + (k-1) d + 1, ..., in_channels]``.
+        ``a`` of any height and width: ``[n, h, w, out_channels] -> [n, (h-1) s + (k-1) d + 1, ..., in_channels]``.
         """
         flipped = tf.transpose(tf.reverse(self.kernel(), [0, 1]), [0, 1, 3, 2])
         border = [(self.size[axis] - 1) * self.dilation[axis] for axis in (0, 1)]

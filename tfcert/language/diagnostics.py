@@ -1,0 +1,202 @@
+"""What is wrong with a specification, where, and what would be right.
+
+Every problem has a code from ``CODES``; a load reports all the problems it can find at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+CODES: dict[str, str] = {
+    "E001": "the text is too long",
+    "E002": "the text has too many words and signs",
+    "E003": "brackets or operators are nested too deeply",
+    "E004": "a number is too large or too long to be kept exact",
+    "E005": "the text is not UTF-8 or holds a control character",
+    "E006": "names that stand for expressions are expanded too often or too deeply",
+    "E007": "a file cannot be read",
+    "E101": "the text does not follow the grammar",
+    "E102": "the version of the language is not known",
+    "E201": "a name is not known",
+    "E202": "a name is defined twice",
+    "E203": "a region has no space, but the spaces differ",
+    "E204": "a name stands for another kind of thing",
+    "E205": "a construct has too many or too few arguments",
+    "E206": "an expression has the wrong type",
+    "E207": "a quantity has the wrong unit",
+    "E208": "a region is unbounded",
+    "E209": "a region or an interval is empty",
+    "E210": "an expression is not linear in the quantified variables and outputs",
+    "E211": "quantifiers alternate",
+    "E212": "a granularity is below two eps",
+    "E213": "a stage cannot handle this norm",
+    "E214": "a formula expands to too many clauses",
+    "E215": "an assertion rests on a strategy that can never prove it",
+    "E216": "a parameter is outside its interval",
+    "E217": "a parameter has no value",
+    "E218": "a stage is not known",
+    "E219": "an option is not known",
+    "E220": "a value is not one of those accepted",
+    "E221": "a path leads outside the folder of the specification",
+    "E222": "a file does not exist",
+    "E223": "specifications import each other",
+    "E224": "an index is outside the outputs or inputs",
+    "E225": "a division by zero",
+    "E226": "the data set and the model both normalise",
+    "E227": "a coefficient has no exact floating-point row",
+    "E901": "models of this source are not supported yet",
+    "E902": "data sets of this source are not supported yet",
+    "E903": "this stage is not supported yet",
+    "E904": "this relaxation is not supported yet",
+    "E905": "existential quantifiers and `smallest` are not supported yet",
+    "E906": "properties over several inputs or conditions on inputs are not supported yet",
+    "E907": "perturbations other than balls and boxes are not supported yet",
+    "E908": "abstractions are not supported yet",
+    "E909": "training objectives are not supported yet",
+    "E910": "balls that normalisation turns into ellipsoids are not supported yet",
+    "E911": "formulas over several networks, or over the unperturbed input, are not supported yet",
+    "W001": "an equality between numbers can be refuted but never proven",
+    "W002": "a definition is never used",
+}
+"""Every code a diagnostic may carry, with what it means. ``E9xx`` is what the language has and the tool not yet."""
+
+
+@dataclass(frozen=True)
+class SourceText:
+    """One specification as text, with the name under which it is reported."""
+
+    filename: str
+    text: str = field(repr=False)
+
+    def line(self, number: int) -> str:
+        """The line with that number (from 1), without its end."""
+        lines = self.text.split("\n")
+        return lines[number - 1].rstrip("\r") if 0 < number <= len(lines) else ""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of text. Lines and columns count from 1; ``end_column`` is one past the last character."""
+
+    line: int = 1
+    column: int = 1
+    end_line: int = 1
+    end_column: int = 1
+
+    def to(self, other: Span) -> Span:
+        """From the start of this span to the end of the other."""
+        return replace(self, end_line=other.end_line, end_column=other.end_column)
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One problem: its code, what was wrong, where, and what would be right."""
+
+    code: str
+    message: str
+    span: Span
+    source: SourceText
+    fix: str = ""
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the specification cannot be used."""
+        return self.code.startswith("E")
+
+    @property
+    def line(self) -> int:
+        """Line of the first character, from 1."""
+        return self.span.line
+
+    @property
+    def column(self) -> int:
+        """Column of the first character, from 1."""
+        return self.span.column
+
+    def render(self) -> str:
+        """The message with the source line and carets, as it is shown to the user."""
+        level = "error" if self.is_error else "warning"
+        lines = [f"{level}[{self.code}]: {self.message}"]
+        lines.append(f"  --> {self.source.filename}:{self.line}:{self.column}")
+        text = self.source.line(self.line)
+        start = min(self.column - 1, len(text))
+        end = self.span.end_column - 1 if self.span.end_line == self.line else len(text)
+        shown, start, end = _window(text, start, end)
+        gutter = f"{self.line} | "
+        carets = "^" * max(1, end - start)
+        lines.append((gutter + _visible(shown)).rstrip())
+        lines.append((" " * (len(gutter) - 2) + "| " + " " * start + carets + " " + self.fix).rstrip())
+        return "\n".join(lines)
+
+
+_WIDTH = 160
+
+
+def _window(text: str, start: int, end: int) -> tuple[str, int, int]:
+    """Cut a very long line to what surrounds the problem."""
+    if len(text) <= _WIDTH:
+        return text, start, min(end, len(text))
+    first = max(0, start - _WIDTH // 4)
+    shown = text[first : first + _WIDTH]
+    return shown, start - first, min(end - first, len(shown))
+
+
+def _visible(text: str) -> str:
+    """One printable column per character, so that the carets stand under what they mean."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+class SpecError(ValueError):
+    """A specification that cannot be used, with everything that is wrong with it.
+
+    Attributes:
+        diagnostics: all errors and warnings, in the order of the text.
+    """
+
+    def __init__(self, diagnostics: tuple[Diagnostic, ...]):
+        self.diagnostics = diagnostics
+        super().__init__(self.render())
+
+    def render(self) -> str:
+        """All diagnostics as text, one paragraph each."""
+        return "\n\n".join(d.render() for d in self.diagnostics)
+
+
+class Abort(Exception):
+    """Raised after a diagnostic was recorded, to leave the construct that cannot be understood further."""
+
+
+class Diagnostics:
+    """Collects what is found wrong in one run; identical findings are kept once."""
+
+    LIMIT = 100
+
+    def __init__(self) -> None:
+        self._found: dict[Diagnostic, None] = {}
+
+    def add(self, code: str, message: str, span: Span, source: SourceText, fix: str = "") -> None:
+        """Record one problem."""
+        if code not in CODES:
+            raise KeyError(code)
+        if len(self._found) < self.LIMIT:
+            self._found.setdefault(Diagnostic(code, message, span, source, fix))
+
+    @property
+    def failed(self) -> bool:
+        """Whether any error (not only warnings) was found."""
+        return any(d.is_error for d in self._found)
+
+    def sorted(self) -> tuple[Diagnostic, ...]:
+        """Everything found, in the order of the text, file by file in the order they were first reported."""
+        files = list(dict.fromkeys(d.source.filename for d in self._found))
+        return tuple(
+            sorted(self._found, key=lambda d: (files.index(d.source.filename), d.line, d.column, d.code))
+        )
+
+    def errors(self) -> SpecError:
+        """Everything found as an exception."""
+        return SpecError(self.sorted())
+
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """The findings that do not prevent use."""
+        return tuple(d for d in self.sorted() if not d.is_error)
