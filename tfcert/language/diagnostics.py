@@ -162,7 +162,7 @@ class SpecError(ValueError):
         return "\n\n".join(d.render() for d in self.diagnostics)
 
 
-class Abort(Exception):
+class AbortError(Exception):
     """Raised after a diagnostic was recorded, to leave the construct that cannot be understood further."""
 
 
@@ -189,9 +189,7 @@ class Diagnostics:
     def sorted(self) -> tuple[Diagnostic, ...]:
         """Everything found, in the order of the text, file by file in the order they were first reported."""
         files = list(dict.fromkeys(d.source.filename for d in self._found))
-        return tuple(
-            sorted(self._found, key=lambda d: (files.index(d.source.filename), d.line, d.column, d.code))
-        )
+        return tuple(sorted(self._found, key=lambda d: (files.index(d.source.filename), d.line, d.column, d.code)))
 
     def errors(self) -> SpecError:
         """Everything found as an exception."""

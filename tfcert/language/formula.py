@@ -156,11 +156,7 @@ def evaluate_term(term: Term, outputs: Sequence[Fraction], label: LabelValue) ->
             case Label():
                 value = Fraction(need_label(label))
             case Extreme(kind, arguments):
-                values = (
-                    list(outputs)
-                    if arguments is None
-                    else [evaluate_term(a, outputs, label) for a in arguments]
-                )
+                values = list(outputs) if arguments is None else [evaluate_term(a, outputs, label) for a in arguments]
                 value = max(values) if kind == "max" else min(values)
         total += coefficient * value
     return total

@@ -12,6 +12,7 @@ of two. The offset d is rounded down. So a row proven for the float64 matrix pro
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import product
@@ -108,7 +109,7 @@ def _normalise(f: Formula, positive: bool, num: int, label: LabelValue, budget: 
         case Atom(term, strict):
             # not (t > 0) is -t >= 0, and not (t >= 0) is -t > 0.
             bound = _bind(term, num, label)
-            return _split(bound if positive else Atom(bound, strict).term.times(Fraction(-1)), strict == positive, budget)
+            return _split(bound if positive else bound.times(Fraction(-1)), strict == positive, budget)
 
 
 def _join(conjunction: bool, parts: list[Formula]) -> Formula:
@@ -169,9 +170,7 @@ def _split(term: Term, strict: bool, budget: _Budget) -> Formula:
     for variable, coefficient in term.coefficients:
         if isinstance(variable, Extreme):
             rest = term.plus(variable_term(variable), -coefficient)
-            choices = [
-                _split(rest.plus(a, coefficient), strict, budget) for a in variable.arguments or ()
-            ]
+            choices = [_split(rest.plus(a, coefficient), strict, budget) for a in variable.arguments or ()]
             # A sum with +max or -min is the largest of its choices: one of them suffices.
             return _join((variable.kind == "max") != (coefficient > 0), choices)
     budget.spend()
@@ -259,14 +258,14 @@ def _representable(number: Fraction) -> bool:
 
 
 def round_down(number: Fraction) -> float:
-    """The largest float64 that is not above the number; minus infinity below float64's range."""
+    """The largest finite float64 that is not above the number; minus infinity where there is none."""
     try:
         nearest = float(number)
     except OverflowError:
-        return math.inf if number > 0 else -math.inf
+        return sys.float_info.max if number > 0 else -math.inf
     return nearest if Fraction(nearest) <= number else math.nextafter(nearest, -math.inf)
 
 
 def round_up(number: Fraction) -> float:
-    """The smallest float64 that is not below the number; infinity above float64's range."""
+    """The smallest finite float64 that is not below the number; infinity where there is none."""
     return -round_down(-number)

@@ -1,0 +1,78 @@
+"""The property language: a ``.prop`` text becomes a checked ``Spec`` of plain data, without TensorFlow.
+
+```python
+spec = load_file("robust.prop", params={"eps": "2/255"}, bound={"clf"})     # SpecError: .render(), .diagnostics
+for p in spec.properties.values():
+    model, data = spec.models[p.model], spec.datasets.get(p.dataset)
+    p.region.net_eps(p.transform)                 # exact Fractions, network space; net_within(p.region, p.transform)
+    p.sample_selected(label); p.clauses(10, label); p.holds(outputs, label)
+spec.assertions[0].judge(Results(properties={"robust": PropertyCounts(100, 98, 90, 5)}))
+```
+
+Numbers are ``fractions.Fraction`` until they meet a tensor; ``round_down`` and ``round_up`` take them to float64.
+Nothing in a specification is ever executed, and no file but imported specifications is read.
+"""
+
+from __future__ import annotations
+
+from tfcert.language.assertions import (
+    Assertion,
+    Judgement,
+    MeasureValues,
+    PropertyCounts,
+    Quantity,
+    ReportItem,
+    Results,
+)
+from tfcert.language.diagnostics import CODES, Diagnostic, SourceText, Span, SpecError
+from tfcert.language.loader import load, load_file
+from tfcert.language.lowering import InexactRowError, TooManyClausesError, round_down, round_up
+from tfcert.language.spaces import Transform
+from tfcert.language.templates import (
+    DEFAULT_STRATEGY,
+    Ball,
+    Box,
+    Dataset,
+    MeasureTemplate,
+    Model,
+    Param,
+    PropertyTemplate,
+    Spec,
+    Stage,
+    Strategy,
+    net_within,
+)
+
+__all__ = [
+    "CODES",
+    "DEFAULT_STRATEGY",
+    "Assertion",
+    "Ball",
+    "Box",
+    "Dataset",
+    "Diagnostic",
+    "InexactRowError",
+    "Judgement",
+    "MeasureTemplate",
+    "MeasureValues",
+    "Model",
+    "Param",
+    "PropertyCounts",
+    "PropertyTemplate",
+    "Quantity",
+    "ReportItem",
+    "Results",
+    "SourceText",
+    "Span",
+    "Spec",
+    "SpecError",
+    "Stage",
+    "Strategy",
+    "TooManyClausesError",
+    "Transform",
+    "load",
+    "load_file",
+    "net_within",
+    "round_down",
+    "round_up",
+]

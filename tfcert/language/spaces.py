@@ -1,0 +1,81 @@
+"""The three spaces in which values are written, and exact conversion between them.
+
+``raw`` is the stored values, ``unit`` is ``raw * scale``, ``net`` is what the network receives,
+``(unit - mean) / std`` for each channel (the last axis of the input). Everything here is exact; whoever puts the
+numbers into a tensor rounds them (``lowering.round_down`` and ``round_up``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+SPACES = ("raw", "unit", "net")
+
+
+@dataclass(frozen=True)
+class Transform:
+    """How stored values become network inputs.
+
+    Attributes:
+        scale: positive; ``unit = raw * scale``.
+        mean, std: one number, or one for each channel; ``net = (unit - mean) / std`` and every std is positive.
+    """
+
+    scale: Fraction = Fraction(1)
+    mean: tuple[Fraction, ...] = (Fraction(0),)
+    std: tuple[Fraction, ...] = (Fraction(1),)
+
+    @property
+    def scales(self) -> bool:
+        """Whether raw and unit differ."""
+        return self.scale != 1
+
+    @property
+    def normalises(self) -> bool:
+        """Whether unit and net differ."""
+        return any(m != 0 for m in self.mean) or any(s != 1 for s in self.std)
+
+    @property
+    def channels(self) -> int:
+        """How many channels are told apart; 1 if all are treated alike."""
+        return max(len(self.mean), len(self.std))
+
+    @property
+    def uniform_std(self) -> bool:
+        """Whether a ball stays a ball (of any norm) in network space."""
+        return len(set(self.std)) == 1
+
+    def differ(self, first: str, second: str) -> bool:
+        """Whether two of the spaces differ."""
+        low, high = sorted((SPACES.index(first), SPACES.index(second)))
+        return (low == 0 < high and self.scales) or (low < 2 == high and self.normalises)
+
+    def net_values(self, space: str, values: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+        """Values (one for all, or one for each channel or input) of a space in network space."""
+        if space == "net":
+            return values
+        unit = tuple(v * self.scale for v in values) if space == "raw" else values
+        size = len(unit) if len(unit) > 1 else self.channels
+        mean, std = self._each(self.mean, size), self._each(self.std, size)
+        return tuple((u - m) / s for u, m, s in zip(self._each(unit, size), mean, std, strict=True))
+
+    def net_eps(self, space: str, eps: Fraction) -> tuple[Fraction, ...]:
+        """A radius of a space in network space: one number, or one for each channel if their std differ."""
+        if space == "net":
+            return (eps,)
+        unit = eps * self.scale if space == "raw" else eps
+        if self.uniform_std:
+            return (unit / self.std[0],)
+        return tuple(unit / s for s in self.std)
+
+    @staticmethod
+    def _each(values: tuple[Fraction, ...], size: int) -> tuple[Fraction, ...]:
+        """One value for each of ``size`` places; several values repeat with the channels, the last axis."""
+        if size % len(values):
+            raise ValueError(f"{len(values)} channels do not divide {size} inputs")
+        return values * (size // len(values))
+
+
+IDENTITY = Transform()
+"""All three spaces are the same."""
