@@ -1,0 +1,32 @@
+# On a fresh machine `make demo` and `make test` do all the set-up. PYTHON names the interpreter to build .venv from.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+OUT ?= out
+
+.PHONY: demo test lint bench clean
+
+demo: $(STAMP)
+	$(BIN)/tfcert verify examples/mnist_robust.prop --out $(OUT) --json $(OUT)/result.json
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+$(STAMP): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "tfcert needs Python 3.11 or newer; name one with: make PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,report,examples]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist out *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
