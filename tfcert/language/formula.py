@@ -33,7 +33,12 @@ class Extreme:
     arguments: tuple[Term, ...] | None
 
 
-Variable = Output | Label | Extreme
+@dataclass(frozen=True)
+class Radius:
+    """The radius of a measure. It stands in the radius of a ball and never in a checked formula."""
+
+
+Variable = Output | Label | Extreme | Radius
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,8 @@ def evaluate_term(term: Term, outputs: Sequence[Fraction], label: LabelValue) ->
             case Extreme(kind, arguments):
                 values = list(outputs) if arguments is None else [evaluate_term(a, outputs, label) for a in arguments]
                 value = max(values) if kind == "max" else min(values)
+            case Radius():
+                raise ValueError("the radius of a measure has no value in a formula")
         total += coefficient * value
     return total
 
@@ -221,3 +228,22 @@ def uses_label(formula: Formula) -> bool:
                     if isinstance(variable, Extreme) and variable.arguments is not None:
                         pending.extend(variable.arguments)
     return False
+
+
+def only_orders_outputs(formula: Formula) -> bool:
+    """Whether the formula only says which of two outputs is larger, so that a softmax does not change it."""
+    pending: list[Formula] = [formula]
+    while pending:
+        match pending.pop():
+            case And(parts) | Or(parts):
+                pending.extend(parts)
+            case Not(part):
+                pending.append(part)
+            case Atom(Term(coefficients, constant), _):
+                outputs = [c for v, c in coefficients if isinstance(v, Output)]
+                if len(outputs) != len(coefficients):
+                    if outputs or any(not isinstance(v, Label) for v, _ in coefficients):
+                        return False
+                elif outputs and (len(outputs) != 2 or sum(outputs) != 0 or constant != 0):
+                    return False
+    return True

@@ -31,6 +31,7 @@ from tfcert.language.formula import (
     Not,
     Or,
     Output,
+    Radius,
     Term,
     evaluate_term,
     need_label,
@@ -40,7 +41,9 @@ from tfcert.language.formula import (
 from tfcert.query import Clause
 
 MAX_CLAUSES = 4096
-MAX_ROWS = 1 << 20
+MAX_ROWS = 1 << 16
+MAX_PIECES = 1 << 14
+_MAX_COMMON_BITS = 8192
 
 
 class TooManyClausesError(ValueError):
@@ -63,18 +66,35 @@ def lower(formula: Formula, num_outputs: int, label: LabelValue) -> tuple[Clause
         IndexError, ValueError: as for ``formula.evaluate``.
     """
     normal = normalise(formula, num_outputs, label)
-    clauses, rows = count(normal)
-    if clauses > MAX_CLAUSES or rows > MAX_ROWS:
-        raise TooManyClausesError(
-            f"the formula expands to {clauses} clauses with {rows} rows; the limit is {MAX_CLAUSES} clauses "
-            f"and {MAX_ROWS} rows"
-        )
+    _refuse_too_many(normal)
     return tuple(_clause(atoms, num_outputs) for atoms in _conjuncts(normal)) or (
         Clause(np.zeros((1, num_outputs)), np.ones(1)),
     )
 
 
 Literals = tuple[Atom, ...]
+
+
+def check(formula: Formula, num_outputs: int, label: LabelValue) -> None:
+    """Raise what ``lower`` would raise, without building the clauses."""
+    normal = normalise(formula, num_outputs, label)
+    _refuse_too_many(normal)
+    pending = [normal]
+    while pending:
+        match pending.pop():
+            case And(parts) | Or(parts):
+                pending.extend(parts)
+            case Atom(term, _):
+                exact_row(term)
+
+
+def _refuse_too_many(normal: Formula) -> None:
+    clauses, rows = count(normal)
+    if clauses > MAX_CLAUSES or rows > MAX_ROWS:
+        many = f"{clauses} clauses with {rows} rows" if clauses < 10**9 else "more than 10^9 clauses"
+        raise TooManyClausesError(
+            f"the formula expands to {many}; the limit is {MAX_CLAUSES} clauses and {MAX_ROWS} rows"
+        )
 
 
 def normalise(formula: Formula, num_outputs: int, label: LabelValue) -> Formula:
@@ -87,12 +107,12 @@ class _Budget:
     """Counts atoms made while splitting maxima, so that hostile formulas stop early."""
 
     def __init__(self) -> None:
-        self.left = MAX_ROWS
+        self.left = MAX_PIECES
 
     def spend(self) -> None:
         self.left -= 1
         if self.left < 0:
-            raise TooManyClausesError(f"the formula splits into more than {MAX_ROWS} linear pieces")
+            raise TooManyClausesError(f"the formula splits into more than {MAX_PIECES} linear pieces")
 
 
 def _normalise(f: Formula, positive: bool, num: int, label: LabelValue, budget: _Budget) -> Formula:
@@ -161,6 +181,8 @@ def _bind(term: Term, num: int, label: LabelValue) -> Term:
                     else tuple(_bind(a, num, label) for a in arguments)
                 )
                 bound = variable_term(Extreme(kind, written))
+            case Radius():
+                raise ValueError("the radius of a measure has no value in a formula")
         result = result.plus(bound, coefficient)
     return result
 
@@ -190,7 +212,7 @@ def count(normal: Formula) -> tuple[int, int]:
             for part in parts:
                 c, r = count(part)
                 clauses, rows = clauses * c, rows * c + r * clauses
-                if clauses > MAX_CLAUSES * MAX_ROWS:
+                if clauses > 10**9:
                     break
             return clauses, rows
         case _:
@@ -236,7 +258,7 @@ def exact_row(term: Term) -> Term:
     """
     numbers = [c for _, c in term.coefficients]
     if not all(_representable(c) for c in numbers):
-        common = math.lcm(*(c.denominator for c in numbers))
+        common = _common_denominator(numbers)
         shared = math.gcd(*(abs(int(c * common)) for c in numbers))
         factor = Fraction(common, shared)
         exponent = factor.numerator.bit_length() - factor.denominator.bit_length()
@@ -248,6 +270,15 @@ def exact_row(term: Term) -> Term:
     if not math.isfinite(round_down(term.constant)):
         raise InexactRowError("the constant of a row is beyond the range of float64")
     return term
+
+
+def _common_denominator(numbers: list[Fraction]) -> int:
+    common = 1
+    for number in numbers:
+        common = math.lcm(common, number.denominator)
+        if common.bit_length() > _MAX_COMMON_BITS:
+            raise InexactRowError("the coefficients of a row have no common multiple within reach: use fewer digits")
+    return common
 
 
 def _representable(number: Fraction) -> bool:

@@ -10,7 +10,16 @@ import numpy as np
 
 from tfcert.language.assertions import Assertion, ReportItem
 from tfcert.language.diagnostics import Diagnostic, Span
-from tfcert.language.formula import ArgIs, Formula, Label, evaluate, output_indices, uses_label, variable_term
+from tfcert.language.formula import (
+    ArgIs,
+    Formula,
+    Label,
+    evaluate,
+    only_orders_outputs,
+    output_indices,
+    uses_label,
+    variable_term,
+)
 from tfcert.language.lowering import lower
 from tfcert.language.spaces import IDENTITY, Transform
 from tfcert.query import Clause
@@ -21,11 +30,12 @@ Value = bool | int | Fraction | str
 
 @dataclass(frozen=True)
 class Param:
-    """A parameter with the value it ended up with (``--set`` wins over the text)."""
+    """A parameter with the value it ended up with (``--set`` wins over the text); the unit is "" or ``px``."""
 
     name: str
     type: str
     value: Value
+    unit: str = ""
     overridden: bool = False
 
 
@@ -245,6 +255,11 @@ class Template:
     def needs_label(self) -> bool:
         """Whether the formula or ``where`` names the label."""
         return uses_label(self.formula) or (self.where is not None and uses_label(self.where))
+
+    @property
+    def only_orders_outputs(self) -> bool:
+        """Whether the formula only says which output is larger: then it may be decided before a softmax."""
+        return only_orders_outputs(self.formula)
 
     @property
     def is_robustness(self) -> bool:

@@ -1,0 +1,220 @@
+"""Text to syntax tree, within limits, and with errors in human words.
+
+After a syntax error the statement it stands in is blanked out and the rest is parsed again, so that one run reports
+the errors of several statements.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from lark import Lark, Token, Tree, UnexpectedInput, UnexpectedToken
+
+from tfcert.language import syntax as s
+from tfcert.language.builder import Builder
+from tfcert.language.diagnostics import AbortError, Diagnostics, SourceText, Span
+from tfcert.language.words import expected_words, found_words
+
+VERSION = 1
+MAX_BYTES = 1 << 20
+MAX_TOKENS = 100_000
+MAX_NESTING = 64
+MAX_TREE_DEPTH = 128
+MAX_SYNTAX_ERRORS = 10
+
+_STATEMENTS = "import|param|model|dataset|strategy|abstraction|let|domain|property|measure|objective|assert|report"
+_STATEMENT_START = re.compile(rf"^[ \t]*({_STATEMENTS})(?![A-Za-z0-9_])", re.MULTILINE)
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+class _SyntaxProblem(Exception):
+    """A syntax error together with the terminals that could have stood there."""
+
+    def __init__(self, error: UnexpectedInput, accepted: set[str]):
+        super().__init__(str(error))
+        self.error = error
+        self.accepted = accepted
+
+
+class _NamesEverywhere:
+    """Lets every state's lexer see NAME, so that ``inx`` is one word and never ``in x``."""
+
+    always_accept = ("NAME",)
+
+    def process(self, stream: Iterator[Token]) -> Iterator[Token]:
+        return stream
+
+
+@lru_cache(maxsize=1)
+def _parser() -> Lark:
+    grammar = importlib.resources.files("tfcert.grammar").joinpath("prop.lark").read_text("utf-8")
+    return Lark(
+        grammar,
+        parser="lalr",
+        start=["start", "formula"],
+        propagate_positions=True,
+        postlex=_NamesEverywhere(),  # type: ignore[arg-type]
+    )
+
+
+def parse_module(source: SourceText, diagnostics: Diagnostics) -> s.Module | None:
+    """The syntax tree of a text, or None if that is impossible; problems go to ``diagnostics``.
+
+    With syntax errors the tree is None.
+    """
+    tree = _parse(source, "start", diagnostics)
+    if tree is None:
+        return None
+    module: s.Module = Builder(source, diagnostics).build(tree)
+    if module.version != VERSION:
+        diagnostics.add(
+            "E102",
+            f"version {module.version} of the language is not known",
+            module.version_span,
+            source,
+            f"write `prop {VERSION}`",
+        )
+    return module
+
+
+def parse_expression(source: SourceText, diagnostics: Diagnostics) -> s.Expr | None:
+    """The syntax tree of a lone expression or formula (for ``--set``), or None."""
+    tree = _parse(source, "formula", diagnostics)
+    return None if tree is None else Builder(source, diagnostics).build(tree)
+
+
+def _parse(source: SourceText, start: str, diagnostics: Diagnostics) -> Tree[Token] | None:
+    if not _text_is_acceptable(source, diagnostics):
+        return None
+    text, failed = source.text, False
+    for _ in range(MAX_SYNTAX_ERRORS):
+        try:
+            tree = _parse_once(text, start, source, diagnostics)
+        except AbortError:
+            return None
+        except _SyntaxProblem as problem:
+            failed = True
+            span = _report(problem, source, diagnostics)
+            rest = _without_statement(text, span) if start == "start" else None
+            if rest is None:
+                return None
+            text = rest
+        else:
+            return None if failed else tree
+    return None
+
+
+def _text_is_acceptable(source: SourceText, diagnostics: Diagnostics) -> bool:
+    if len(source.text) > MAX_BYTES or len(source.text.encode("utf-8", "replace")) > MAX_BYTES:
+        diagnostics.add("E001", f"the text is longer than {MAX_BYTES} bytes", Span(), SourceText(source.filename, ""))
+        return False
+    bad = _FORBIDDEN.search(source.text)
+    if bad is not None:
+        line = source.text.count("\n", 0, bad.start()) + 1
+        column = bad.start() - source.text.rfind("\n", 0, bad.start())
+        diagnostics.add(
+            "E005",
+            f"the character U+{ord(bad.group()):04X} cannot stand in a specification",
+            Span(line, column, line, column + 1),
+            source,
+            "remove it",
+        )
+        return False
+    return True
+
+
+def _parse_once(text: str, start: str, source: SourceText, diagnostics: Diagnostics) -> Tree[Token]:
+    """One pass over the text; raises _SyntaxProblem on a syntax error and AbortError beyond a limit."""
+    parser = _parser().parse_interactive(text, start=start)
+    depth = count = 0
+    token = Token("$END", "", line=1, column=1, end_line=1, end_column=1)
+    try:
+        for token in parser.iter_parse():
+            count += 1
+            depth += (token.type in ("LPAR", "LSQB", "LBRACE")) - (token.type in ("RPAR", "RSQB", "RBRACE"))
+            if count > MAX_TOKENS:
+                message = f"the text has more than {MAX_TOKENS} words and signs"
+                _limit("E002", message, token, source, diagnostics)
+            if depth > MAX_NESTING:
+                message = f"brackets are nested more than {MAX_NESTING} deep"
+                _limit("E003", message, token, source, diagnostics)
+        tree: Tree[Token] = parser.feed_eof(token)
+    except UnexpectedInput as error:
+        raise _SyntaxProblem(error, parser.accepts()) from error
+    deep = _too_deep(tree)
+    if deep is not None:
+        _limit("E003", "operators are nested too deeply", deep, source, diagnostics)
+    return tree
+
+
+def _limit(code: str, message: str, item: Any, source: SourceText, diagnostics: Diagnostics) -> None:
+    meta = item if isinstance(item, Token) else item.meta
+    line, column = getattr(meta, "line", None) or 1, getattr(meta, "column", None) or 1
+    diagnostics.add(code, message, Span(line, column, line, column + 1), source, "split it with `let`")
+    raise AbortError(code)
+
+
+def _too_deep(tree: Tree[Token]) -> Tree[Token] | None:
+    """Some subtree deeper than the limit; without recursion."""
+    level = [tree]
+    for _ in range(MAX_TREE_DEPTH):
+        level = [c for t in level for c in t.children if isinstance(c, Tree)]
+        if not level:
+            return None
+    return level[0]
+
+
+def _report(problem: _SyntaxProblem, source: SourceText, diagnostics: Diagnostics) -> Span:
+    """Say what was found and what could have stood there."""
+    error = problem.error
+    if isinstance(error, UnexpectedToken):
+        token = error.token
+        if token.type == "$END":
+            span = _end_of(source.text)
+        else:
+            line, column = token.line or 1, token.column or 1
+            span = Span(line, column, token.end_line or line, token.end_column or column + 1)
+        found = found_words(token)
+    else:
+        line, column = max(getattr(error, "line", 1), 1), max(getattr(error, "column", 1), 1)
+        span = Span(line, column, line, column + 1)
+        found = _bad_character(source, span)
+    diagnostics.add("E101", f"{found} cannot stand here", span, source, expected_words(problem.accepted))
+    return span
+
+
+def _bad_character(source: SourceText, span: Span) -> str:
+    character = source.line(span.line)[span.column - 1 : span.column]
+    if character == '"':
+        return "a text in quotes that does not end on its line"
+    return f"the character `{character}`"
+
+
+def _end_of(text: str) -> Span:
+    """The place after the last thing that is not blank."""
+    stripped = text.rstrip()
+    line = stripped.count("\n") + 1
+    column = len(stripped) - (stripped.rfind("\n") + 1) + 1
+    return Span(line, column, line, column + 1)
+
+
+def _without_statement(text: str, span: Span) -> str | None:
+    """The text with the statement that failed blanked out, or None if there is no other statement.
+
+    Where a statement's own keyword cannot stand, the statement before it did not end.
+    """
+    offset = 0
+    for _ in range(span.line - 1):
+        offset = text.find("\n", offset) + 1
+    starts = [m.start(1) for m in _STATEMENT_START.finditer(text)]
+    place = offset + span.column - 1
+    begins = [p for p in starts if p < place] or [p for p in starts if p == place]
+    if not begins:
+        return None
+    first = begins[-1]
+    last = next((p for p in starts if p > first and p >= place), len(text))
+    return text[:first] + re.sub(r"[^\n]", " ", text[first:last]) + text[last:]

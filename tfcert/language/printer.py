@@ -1,0 +1,163 @@
+"""The syntax tree as text again: parsing the text gives the same tree."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from tfcert.language import syntax as s
+
+# How tightly an expression holds together; an operand that holds less tightly goes into brackets.
+_QUANTIFIED, _IMPLIES, _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _UNARY, _POSTFIX = range(10)
+_LEVELS = {"=>": _IMPLIES, "or": _OR, "and": _AND, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT}
+
+
+def print_module(module: s.Module) -> str:
+    """A whole specification, one statement a line."""
+    return "\n".join([f"prop {module.version}", *map(print_statement, module.statements)]) + "\n"
+
+
+def print_statement(statement: s.Statement) -> str:
+    """One statement on one line."""
+    match statement:
+        case s.Import(path, name):
+            return f'import "{path.value}" as {name.text}'
+        case s.ParamStatement(name, kind, interval, value):
+            within = f" in {_interval(interval)}" if interval else ""
+            return f"param {name.text}: {kind}{within}" + (f" = {print_expression(value)}" if value else "")
+        case s.Resource(kind, name, source, take, block):
+            taken = f" take {print_expression(take)}" if take else ""
+            return f"{kind} {name.text} = {print_expression(source)}{taken}{_block(block)}"
+        case s.StrategyStatement(name, stages, block):
+            return f"strategy {name.text} = {' -> '.join(map(_stage, stages))}{_block(block)}"
+        case s.Domain(name, region):
+            return f"domain {name.text} = {print_expression(region)}"
+        case s.Let(name, parameters, value):
+            inner = f"({_names(parameters)})" if parameters else ""
+            return f"let {name.text}{inner} = {print_expression(value)}"
+        case s.AssertStatement(condition):
+            return f"assert {print_expression(condition)}"
+        case s.Report(items):
+            return f"report {', '.join(map(print_expression, items))}"
+        case s.Objective(name, target, block):
+            return f"objective {name.text} for {target.name}{_block(block)}"
+        case s.PropertyStatement() | s.MeasureStatement():
+            return _question(statement)
+        case _:
+            assert_never(statement)
+
+
+def _question(statement: s.PropertyStatement | s.MeasureStatement) -> str:
+    samples = _samples(statement.samples) if statement.samples else ""
+    using = f" using {statement.strategy.name}" if statement.strategy else ""
+    formula = print_expression(statement.formula)
+    if isinstance(statement, s.PropertyStatement):
+        by = f" abstracted by {statement.abstraction.name}" if statement.abstraction else ""
+        return f"property {statement.name.text}{samples}{using}{by} {{ {formula} }}"
+    tolerance = f" tol {print_expression(statement.tolerance)}" if statement.tolerance else ""
+    return (
+        f"measure {statement.name.text}{samples} = {statement.extremum} {statement.radius.text} in "
+        f"{_interval(statement.interval)}{tolerance} such that {formula}{using}"
+    )
+
+
+def _samples(samples: s.Samples) -> str:
+    where = f" where {print_expression(samples.where)}" if samples.where else ""
+    take = f" take {print_expression(samples.take)}" if samples.take else ""
+    return f"({_names(samples.names)} in {samples.dataset.name}{where}{take})"
+
+
+def _names(names: tuple[s.Name, ...]) -> str:
+    return ", ".join(n.text for n in names)
+
+
+def _stage(stage: s.StageCall) -> str:
+    return stage.name.text + (f"({', '.join(map(_argument, stage.arguments))})" if stage.arguments else "")
+
+
+def _block(block: s.Block | None) -> str:
+    if block is None:
+        return ""
+    return " {" + "".join(f" {e.name.text}: {_value(e.value)}" for e in block.entries) + " }"
+
+
+def _value(value: s.BlockValue) -> str:
+    match value:
+        case s.Block():
+            return _block(value).lstrip()
+        case s.Schedule(start, end, unit, first, last):
+            ramp = f"{print_expression(start)} -> {print_expression(end)}"
+            return f"ramp({ramp}, {unit} {print_expression(first)} .. {print_expression(last)})"
+        case s.Budget(each, unit, total):
+            parts = [f"{print_expression(each)} per {unit}"] if each else []
+            parts += [f"{print_expression(total)} total"] if total else []
+            return ", ".join(parts)
+        case _:
+            return print_expression(value)
+
+
+def _interval(interval: s.Interval) -> str:
+    return f"[{print_expression(interval.low)}, {print_expression(interval.high)}]"
+
+
+def _argument(argument: s.Argument) -> str:
+    if isinstance(argument.value, s.Interval):
+        return f"{argument.name} in {_interval(argument.value)}"
+    value = print_expression(argument.value)
+    return value if argument.name is None else f"{argument.name}={value}"
+
+
+def _region(region: s.Region) -> str:
+    base = _interval(region.base) if isinstance(region.base, s.Interval) else print_expression(region.base)
+    within = f" within {_interval(region.within)}" if region.within else ""
+    return base + within + (f" in {region.space}" if region.space else "")
+
+
+def print_expression(expression: s.Expr) -> str:
+    """An expression or a formula on one line."""
+    match expression:
+        case s.Number(text=text):
+            return text
+        case s.Text(value):
+            return f'"{value}"'
+        case s.Boolean(value):
+            return "true" if value else "false"
+        case s.Ref():
+            return expression.name
+        case s.Call(function, arguments):
+            return f"{function.name}({', '.join(map(_argument, arguments))})"
+        case s.Index(base, index):
+            return f"{_within(base, _POSTFIX)}[{print_expression(index)}]"
+        case s.Unary("-", operand):
+            return f"-{_within(operand, _UNARY)}"
+        case s.Unary(operator, operand):
+            return f"{operator} {_within(operand, _NOT)}"
+        case s.Chain(operands, operators):
+            level = _level(expression) + 1
+            parts = [_within(operands[0], level)]
+            parts += [f"{op} {_within(o, level)}" for op, o in zip(operators, operands[1:], strict=True)]
+            return " ".join(parts)
+        case s.ListExpr(items):
+            return f"[{', '.join(map(print_expression, items))}]"
+        case s.Quantified(quantifier, binders, where, body):
+            bound = ", ".join(f"{_names(b.names)} in {_region(b.region)}" for b in binders)
+            condition = f" where {print_expression(where)}" if where else ""
+            return f"{quantifier} {bound}{condition}: {print_expression(body)}"
+        case _:
+            assert_never(expression)
+
+
+def _level(expression: s.Expr) -> int:
+    match expression:
+        case s.Quantified():
+            return _QUANTIFIED
+        case s.Unary(operator, _):
+            return _NOT if operator == "not" else _UNARY
+        case s.Chain(_, operators):
+            return _LEVELS.get(operators[0], _COMPARE)
+        case _:
+            return _POSTFIX
+
+
+def _within(expression: s.Expr, least: int) -> str:
+    text = print_expression(expression)
+    return f"({text})" if _level(expression) < least else text

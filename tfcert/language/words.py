@@ -1,0 +1,102 @@
+"""What a syntax error says: the grammar's terminals in human words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lark import Token
+
+_EXPRESSION = {"NAME", "NUMBER", "QUANTITY", "LPAR", "LSQB", "BOOLEAN", "STRING", "NOT", "MINUS"}
+_OPERATORS = {"ADD", "MUL", "COMPARISON", "AND", "OR", "IMPLIES"}
+_STATEMENTS = {
+    "IMPORT",
+    "PARAM",
+    "MODEL",
+    "DATASET",
+    "STRATEGY",
+    "ABSTRACTION",
+    "LET",
+    "DOMAIN",
+    "PROPERTY",
+    "MEASURE",
+    "OBJECTIVE",
+    "ASSERT",
+    "REPORT",
+}
+_WORDS = {
+    "NAME": "a name",
+    "NUMBER": "a number",
+    "QUANTITY": "a number",
+    "INT": "a whole number",
+    "STRING": "a text in quotes",
+    "BOOLEAN": "`true` or `false`",
+    "TYPE": "a type (`real`, `int`, `bool` or `norm`)",
+    "EXTREMUM": "`largest` or `smallest`",
+    "RAMP": "`epochs` or `steps`",
+    "SPACE": "a space (`raw`, `unit` or `net`)",
+    "QUANTIFIER": "`forall`",
+    "LPAR": "`(`",
+    "RPAR": "`)`",
+    "LSQB": "`[`",
+    "RSQB": "`]`",
+    "LBRACE": "`{`",
+    "RBRACE": "`}`",
+    "COMMA": "`,`",
+    "COLON": "`:`",
+    "DOT": "`.`",
+    "DOTS": "`..`",
+    "EQUAL": "`=`",
+    "ARROW": "`->`",
+    "MINUS": "`-`",
+    "ADD": "`+` or `-`",
+    "MUL": "`*` or `/`",
+    "COMPARISON": "a comparison",
+    "IMPLIES": "`=>`",
+    "__ANON_0": "`ramp`",
+    "$END": "the end",
+}
+_LONGEST = 5
+
+
+def expected_words(terminals: Iterable[str]) -> str:
+    """What could have stood there, e.g. "expected an expression or `)`"; "" if that says nothing."""
+    left = set(terminals)
+    words: list[str] = []
+    if {"NAME", "NUMBER", "LPAR"} <= left:
+        words.append("a formula" if "QUANTIFIER" in left else "an expression")
+        left -= {*_EXPRESSION, "QUANTIFIER", "__ANON_0"}
+    if left >= _STATEMENTS:
+        words.append("a statement")
+        left -= _STATEMENTS
+    punctuation = sorted(_word(t) for t in left - _OPERATORS)
+    operators = left & _OPERATORS
+    # An operator can follow nearly everywhere: it is only worth saying when nothing else can.
+    if operators and not punctuation and not words:
+        words.append("an operator")
+    words += list(dict.fromkeys(punctuation))
+    if not words:
+        return ""
+    if len(words) > _LONGEST:
+        words = [*words[:_LONGEST], "..."]
+    return "expected " + (words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1])
+
+
+def _word(terminal: str) -> str:
+    return _WORDS.get(terminal, f"`{terminal.lower()}`")
+
+
+def found_words(token: Token) -> str:
+    """What stood there instead."""
+    if token.type == "$END":
+        return "the end of the text"
+    text = str(token)
+    shown = text if len(text) <= 40 else text[:37] + "..."
+    match token.type:
+        case "NAME":
+            return f"the name `{shown}`"
+        case "NUMBER" | "QUANTITY" | "INT":
+            return f"the number `{shown}`"
+        case "STRING":
+            return f"the text {shown}"
+        case _:
+            return f"`{shown}`"
