@@ -1,0 +1,1 @@
+"""Bound propagation: interval, forward and backward linear bounds over the network IR."""

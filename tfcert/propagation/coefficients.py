@@ -1,0 +1,192 @@
+"""Coefficients of linear bounds over the output of one node: dense, or patches of an image.
+
+A row of a backward pass is a linear function of a node's values. For a neuron of a convolutional network it touches
+only a patch of the image, so it is kept as that patch: ``values[sample, group, row, entry]``, where the group is the
+neuron's position and the row its channel (CNN-Cert, Boopathy et al. 2019, keeps the same coefficients as a
+convolution). Any of the first two axes may be 1 where the coefficients do not depend on it. Dense coefficients are the
+same thing with one group whose patch is the whole tensor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.network.linear import ConvMap, Shape
+from tfcert.network.windows import gather_pixels, window_table
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Where patches lie: the one of grid position (i, j) begins at pixel ``(i, j) * strides - offset``."""
+
+    grid: tuple[int, int]
+    window: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    offset: tuple[int, int] = (0, 0)
+
+    @property
+    def positions(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def area(self) -> int:
+        return self.window[0] * self.window[1]
+
+    def table(self, shape: Shape) -> np.ndarray:
+        """``[positions, area]`` pixel numbers of an image of ``shape``; ``height * width`` outside it."""
+        return window_table((shape[0], shape[1]), self.grid, self.window, self.strides, self.offset)
+
+    def exceeds(self, shape: Shape) -> bool:
+        """Whether a patch reaches outside an image of ``shape``."""
+        last = [(self.grid[a] - 1) * self.strides[a] - self.offset[a] + self.window[a] for a in (0, 1)]
+        return max(self.offset) > 0 or last[0] > shape[0] or last[1] > shape[1]
+
+    def before(self, conv: ConvMap) -> Patches:
+        """The patches of the convolution's input that these patches of its output read."""
+        pads = (conv.padding[0][0], conv.padding[1][0])
+        return self.spread(conv.strides, [(conv.size[a] - 1) * conv.dilation[a] + 1 for a in (0, 1)], pads)
+
+    def spread(self, strides: tuple[int, int], reach: list[int], pads: tuple[int, int]) -> Patches:
+        """The patches read through windows of ``reach`` pixels, every ``strides`` pixels, after padding ``pads``."""
+        (h, w), (sh, sw) = self.window, strides
+        return Patches(
+            grid=self.grid,
+            window=((h - 1) * sh + reach[0], (w - 1) * sw + reach[1]),
+            strides=(self.strides[0] * sh, self.strides[1] * sw),
+            offset=(self.offset[0] * sh + pads[0], self.offset[1] * sw + pads[1]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """Rows of linear functions of one node's output.
+
+    Attributes:
+        values: ``[samples or 1, groups or 1, rows, entries]``.
+        shape: the node's shape.
+        patches: where the patches lie, or None for dense coefficients.
+        owner: None, or ``[groups]`` numbers ``sample * positions + position`` (dense: the sample): coefficients of
+            selected neurons only, with ``values`` ``[1, groups, rows, entries]``.
+    """
+
+    values: tf.Tensor
+    shape: Shape
+    patches: Patches | None = None
+    owner: tf.Tensor | None = None
+
+    def unfold(self, x: tf.Tensor) -> tf.Tensor:
+        """Arranges per-value data ``[samples or 1, *shape]`` like ``values``, with zeros outside the image.
+
+        Returns:
+            ``[samples or 1, groups or 1, 1, entries]``.
+        """
+        x = tf.broadcast_to(x, [x.shape[0] or tf.shape(x)[0], *self.shape])
+        if self.patches is None:
+            flat = tf.reshape(x, [-1, 1, 1, int(np.prod(self.shape))])
+        else:
+            pixels = gather_pixels(x, self.patches.table(self.shape))
+            flat = tf.reshape(pixels, [-1, self.patches.positions, 1, self.patches.area * self.shape[2]])
+        if self.owner is None:
+            return flat
+        one = x.shape[0] == 1
+        return tf.gather(tf.reshape(flat, [-1, 1, flat.shape[3]]), self._place() if one else self.owner)[None]
+
+    def _place(self) -> tf.Tensor:
+        """The position of each selected group, forgetting the sample."""
+        assert self.owner is not None
+        return tf.math.floormod(self.owner, 1 if self.patches is None else self.patches.positions)
+
+    def dot(self, x: tf.Tensor) -> tf.Tensor:
+        """The rows' values at ``x`` ``[samples or 1, *shape]``: ``[samples or 1, groups or 1, rows]``."""
+        return tf.reduce_sum(self.values * self.unfold(x), axis=3)
+
+    def scaled(self, x: tf.Tensor) -> Coefficients:
+        """The rows with each entry multiplied by the data ``x`` of the value it stands for."""
+        return replace(self, values=self.values * self.unfold(x))
+
+    def masked(self) -> Coefficients:
+        """The same rows with zeros for entries outside the image: what stands there multiplies padding, which is 0."""
+        if self.patches is None or not self.patches.exceeds(self.shape):
+            return self
+        return self.scaled(tf.ones([1, *self.shape], self.values.dtype))
+
+    def dense(self) -> Coefficients:
+        """The same rows as dense coefficients, groups laid out as rows (selected groups stay groups)."""
+        if self.patches is None:
+            return self
+        height, width, channels = self.shape
+        table = self.patches.table(self.shape)
+        area = self.patches.area
+        # place[position, pixel]: the patch entry that stands for the pixel, or ``area`` (a zero) if none does.
+        place = np.full((len(table), height * width + 1), area)
+        np.put_along_axis(place, table, np.arange(area)[None, :], axis=1)
+        place = place[:, : height * width]
+        samples, groups, rows, _ = self.values.shape
+        values = tf.reshape(self.values, [-1 if samples is None else samples, groups or -1, rows, area, channels])
+        values = tf.pad(values, [[0, 0], [0, 0], [0, 0], [0, 1], [0, 0]])
+        if self.owner is not None:
+            picked = tf.gather(values[0], tf.gather(place, self._place()), axis=2, batch_dims=1)
+            flat = tf.reshape(picked, [1, -1, rows, height * width * channels])
+            return Coefficients(flat, self.shape, None, self.owner // self.patches.positions)
+        if values.shape[1] == 1:
+            picked = tf.transpose(tf.gather(values[:, 0], place, axis=2), [0, 2, 1, 3, 4])
+        else:
+            by_position = tf.transpose(values, [1, 0, 2, 3, 4])
+            picked = tf.transpose(tf.gather(by_position, place, axis=3, batch_dims=1), [1, 0, 2, 3, 4])
+        return Coefficients(tf.reshape(picked, [-1, 1, len(table) * rows, height * width * channels]), self.shape)
+
+    def plus(self, other: Coefficients) -> Coefficients:
+        """The sum of two sets of rows over the same node (where branches of the graph meet)."""
+        mine, theirs = self.patches, other.patches
+        if mine is not None and theirs is not None and mine.strides == theirs.strides:
+            union = _union(mine, theirs)
+            return replace(self, values=self._grown(union) + other._grown(union), patches=union)
+        left, right = self.dense(), other.dense()
+        return replace(left, values=left.values + right.values)
+
+    def _grown(self, patches: Patches) -> tf.Tensor:
+        """The values in larger patches around the same positions."""
+        mine = self.patches
+        assert mine is not None
+        if mine == patches:
+            return self.values
+        before = [patches.offset[a] - mine.offset[a] for a in (0, 1)]
+        after = [patches.window[a] - mine.window[a] - before[a] for a in (0, 1)]
+        samples, groups, rows, _ = self.values.shape
+        image = tf.reshape(self.values, [-1, *mine.window, self.shape[2]])
+        image = tf.pad(image, [[0, 0], [before[0], after[0]], [before[1], after[1]], [0, 0]])
+        lead = [-1 if samples is None else samples, -1 if groups is None else groups]
+        return tf.reshape(image, [*lead, rows, patches.area * self.shape[2]])
+
+
+def _union(a: Patches, b: Patches) -> Patches:
+    """The smallest patches that cover both; equal grids and strides are given."""
+    offset = (max(a.offset[0], b.offset[0]), max(a.offset[1], b.offset[1]))
+    ends = [max(p.window[axis] - p.offset[axis] for p in (a, b)) for axis in (0, 1)]
+    return replace(a, window=(ends[0] + offset[0], ends[1] + offset[1]), offset=offset)
+
+
+def toeplitz(conv: ConvMap, window: tuple[int, int]) -> tf.Tensor:
+    """The matrix that carries patches of a convolution's output to patches of its input.
+
+    Returns:
+        ``[window area * out_channels, larger window area * in_channels]``; see :meth:`Patches.before`.
+    """
+    before = Patches((1, 1), window).before(conv).window
+    tap = [np.full((window[axis], before[axis]), -1) for axis in (0, 1)]
+    for axis in (0, 1):
+        step = np.arange(before[axis])[None, :] - np.arange(window[axis])[:, None] * conv.strides[axis]
+        hit = (step >= 0) & (step % conv.dilation[axis] == 0) & (step // conv.dilation[axis] < conv.size[axis])
+        tap[axis] = np.where(hit, step // conv.dilation[axis], -1)
+    both = (tap[0][:, None, :, None] >= 0) & (tap[1][None, :, None, :] >= 0)
+    taps = conv.size[0] * conv.size[1]
+    index = np.where(both, tap[0][:, None, :, None] * conv.size[1] + tap[1][None, :, None, :], taps)
+    kernel = conv.kernel()
+    channels = (int(kernel.shape[2]), int(kernel.shape[3]))
+    kernel = tf.pad(tf.reshape(kernel, [taps, *channels]), [[0, 1], [0, 0], [0, 0]])
+    spread = tf.gather(kernel, index)  # [h, w, h', w', in, out]
+    matrix = tf.transpose(spread, [0, 1, 5, 2, 3, 4])
+    return tf.reshape(matrix, [window[0] * window[1] * channels[1], before[0] * before[1] * channels[0]])

@@ -1,0 +1,168 @@
+"""Forward propagation of linear bounds: every node between two linear functions of the input."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.activations import Lines
+from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
+from tfcert.network.windows import gather_windows
+from tfcert.perturbations import Region
+from tfcert.propagation.backward import Interval, Stop
+from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.concretize import least
+from tfcert.propagation.interval import tidy
+from tfcert.propagation.pooling import PoolLines
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """``slopes . x + intercept`` for each value of a node.
+
+    ``slopes`` is ``[samples or 1, inputs, *shape]``, ``intercept`` ``[samples or 1, *shape]``.
+    """
+
+    slopes: tf.Tensor
+    intercept: tf.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Planes:
+    """A node lies above ``lower`` and below ``upper``; for an affine node both are the same object."""
+
+    lower: Plane
+    upper: Plane
+
+
+RelaxNode = Callable[[int, Interval], Lines | PoolLines]
+
+
+def planes(network: Network, region: Region, relax: RelaxNode) -> tuple[list[Planes], Mapping[int, Interval]]:
+    """The planes of every node, and the pre-activation bounds that follow.
+
+    ``relax(node, bounds)`` gives the relaxation of a nonlinear node whose input lies within ``bounds``.
+    """
+    found: list[Planes] = []
+    bounds: dict[int, Interval] = {}
+    for index, node in enumerate(network.nodes):
+        inputs = [found[i] for i in node.inputs]
+        if isinstance(node, Elementwise | MaxPool):
+            source = node.inputs[0]
+            if source not in bounds:
+                bounds[source] = ranges(found[source], network.input_shape, region)
+            lines = relax(index, bounds[source])
+            found.append(_pool(node, inputs[0], lines) if isinstance(node, MaxPool) else _bend(inputs[0], lines))
+        else:
+            found.append(_step(network, node, inputs))
+    return found, bounds
+
+
+def ranges(node: Planes, input_shape: tuple[int, ...], region: Region) -> Interval:
+    """The range over the region of a node that lies between two planes: a pair ``[samples, *shape]``."""
+    lower = _least(node.lower.slopes, input_shape, region) + node.lower.intercept
+    upper = node.upper.intercept - _least(-node.upper.slopes, input_shape, region)
+    return tidy(lower, upper)
+
+
+def substitute(node: Planes, input_shape: tuple[int, ...]) -> Stop:
+    """A stop for backward passes: rows over the node become rows over the input, below by the planes."""
+
+    def stop(rows: Coefficients) -> tuple[Coefficients, tf.Tensor]:
+        rows = rows.dense()
+        size = rows.values.shape[3]
+        slopes, constants = [], []
+        for part, plane in ((tf.nn.relu(rows.values), node.lower), (tf.minimum(rows.values, 0), node.upper)):
+            flat = tf.reshape(plane.slopes, [plane.slopes.shape[0] or -1, 1, plane.slopes.shape[1], size])
+            slopes.append(tf.matmul(part, flat, transpose_b=True))
+            constants.append(tf.reduce_sum(part * tf.reshape(plane.intercept, [-1, 1, 1, size]), axis=3))
+        return Coefficients(slopes[0] + slopes[1], input_shape), constants[0] + constants[1]
+
+    return stop
+
+
+def _least(slopes: tf.Tensor, input_shape: tuple[int, ...], region: Region) -> tf.Tensor:
+    shape = slopes.shape[2:]
+    flat = tf.reshape(slopes, [slopes.shape[0] or -1, slopes.shape[1], int(np.prod(shape))])
+    rows = Coefficients(tf.linalg.matrix_transpose(flat)[:, None], input_shape)
+    return tf.reshape(least(rows, region), [-1, *shape])
+
+
+def _step(network: Network, node: Node, inputs: list[Planes]) -> Planes:
+    match node:
+        case Input():
+            size = int(np.prod(node.shape))
+            eye = tf.reshape(tf.eye(size, dtype=network.dtype), [1, size, *node.shape])
+            same = Plane(eye, tf.zeros([1, *node.shape], network.dtype))
+            return Planes(same, same)
+        case Linear():
+            return _linear(node, inputs[0])
+        case Add():
+            return _join(inputs, tf.add_n, lambda planes: tf.add_n(planes))
+        case Concatenate():
+            axis = node.axis
+            return _join(inputs, lambda p: tf.concat(p, axis + 2), lambda p: tf.concat(p, axis + 1))
+    raise TypeError(f"no rule to propagate forward through a {type(node).__name__} node")
+
+
+def _join(inputs: list[Planes], slopes: Callable, intercepts: Callable) -> Planes:
+    sides = []
+    for side in ("lower", "upper"):
+        plane = [getattr(p, side) for p in inputs]
+        lead = functools.reduce(tf.maximum, [tf.shape(p.slopes)[0] for p in plane])
+        lead = next((p.slopes.shape[0] for p in plane if p.slopes.shape[0] not in (1, None)), lead)
+        wide = [tf.broadcast_to(p.slopes, [lead, *p.slopes.shape[1:]]) for p in plane]
+        flat = [tf.broadcast_to(p.intercept, [lead, *p.intercept.shape[1:]]) for p in plane]
+        sides.append(Plane(slopes(wide), intercepts(flat)))
+    exact = all(p.lower is p.upper for p in inputs)
+    return Planes(sides[0], sides[0] if exact else sides[1])
+
+
+def _linear(node: Linear, source: Planes) -> Planes:
+    bias = 0.0 if node.bias is None else node.bias()
+
+    def over(function: Callable[[tf.Tensor], tf.Tensor], slopes: tf.Tensor) -> tf.Tensor:
+        lead = [-1 if n is None else n for n in slopes.shape[:2]]
+        return tf.reshape(function(tf.reshape(slopes, [-1, *slopes.shape[2:]])), [*lead, *node.shape])
+
+    apply, reach = node.map.apply, node.map.abs_apply
+    low, high = source.lower, source.upper
+    if low is high:
+        same = Plane(over(apply, low.slopes), apply(low.intercept) + bias)
+        return Planes(same, same)
+    # W+ L + W- U = W (L + U) / 2 - |W| (U - L) / 2, entry by entry.
+    middle, half = over(apply, 0.5 * (low.slopes + high.slopes)), over(reach, 0.5 * (high.slopes - low.slopes))
+    at = apply(0.5 * (low.intercept + high.intercept)) + bias
+    gap = reach(0.5 * (high.intercept - low.intercept))
+    return Planes(Plane(middle - half, at - gap), Plane(middle + half, at + gap))
+
+
+def _bend(source: Planes, lines: Lines | PoolLines) -> Planes:
+    assert isinstance(lines, Lines)
+
+    def through(slope: tf.Tensor, intercept: tf.Tensor, near: Plane, far: Plane) -> Plane:
+        up, down = tf.nn.relu(slope), tf.minimum(slope, 0)
+        slopes = up[:, None] * near.slopes + down[:, None] * far.slopes
+        return Plane(slopes, up * near.intercept + down * far.intercept + intercept)
+
+    lower = through(lines.lower_slope, lines.lower_intercept, source.lower, source.upper)
+    upper = through(lines.upper_slope, lines.upper_intercept, source.upper, source.lower)
+    return Planes(lower, upper)
+
+
+def _pool(node: MaxPool, source: Planes, lines: Lines | PoolLines) -> Planes:
+    assert isinstance(lines, PoolLines)
+
+    def through(weights: tf.Tensor, plane: Plane) -> tuple[tf.Tensor, tf.Tensor]:
+        lead = [-1 if n is None else n for n in plane.slopes.shape[:2]]
+        windows = gather_windows(tf.reshape(plane.slopes, [-1, *plane.slopes.shape[2:]]), node)
+        windows = tf.reshape(windows, [*lead, *windows.shape[1:]])
+        slopes = tf.reduce_sum(windows * weights[:, None], axis=4)
+        return slopes, tf.reduce_sum(gather_windows(plane.intercept, node) * weights, axis=3)
+
+    low, high = through(lines.lower_weights, source.lower), through(lines.upper_weights, source.upper)
+    return Planes(Plane(*low), Plane(high[0], high[1] + lines.upper_intercept))

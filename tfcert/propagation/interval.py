@@ -1,0 +1,100 @@
+"""Interval propagation: the range of every node, one node at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.activations import image
+from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
+from tfcert.network.linear import IndexMap, PadMap, ReshapeMap
+from tfcert.network.windows import gather_windows
+from tfcert.perturbations import Region
+from tfcert.propagation.backward import Interval, Relaxed, identity, lower_bounds
+
+
+def affine_nodes(network: Network) -> frozenset[int]:
+    """The nodes that are affine functions of the input."""
+    found: set[int] = set()
+    for index, node in enumerate(network.nodes):
+        if isinstance(node, Input | Linear | Add | Concatenate) and all(i in found for i in node.inputs):
+            found.add(index)
+    return frozenset(found)
+
+
+def needs_ball(network: Network, region: Region) -> frozenset[int]:
+    """The nodes whose range is computed from the ball itself and not from ranges of their inputs.
+
+    A ball that is not a box loses a factor of up to sqrt(n) (L2) or n (L1) when it is replaced by its hull, so the
+    affine nodes that feed a nonlinearity (or are the output) take their bounds from the ball.
+    """
+    if region.is_box:
+        return frozenset()
+    affine = affine_nodes(network)
+    leaving = {i for n, node in enumerate(network.nodes) if n not in affine for i in node.inputs}
+    return frozenset(i for i in affine if (i in leaving or i == network.output) and i != 0)
+
+
+def intervals(network: Network, region: Region, known: Mapping[int, Interval]) -> list[Interval]:
+    """The range of each node, ``[samples, *shape]`` pairs, taking and using the ranges ``known`` where given."""
+    ball = needs_ball(network, region)
+    found: list[Interval] = []
+    for index, node in enumerate(network.nodes):
+        if index in known:
+            found.append(known[index])
+        elif index in ball:
+            found.append(both_sides(network, index, Relaxed({}), region))
+        elif isinstance(node, Input):
+            found.append((region.lower, region.upper))
+        else:
+            found.append(tidy(*step(node, [found[i] for i in node.inputs])))
+    return found
+
+
+def both_sides(network: Network, target: int, relaxed: Relaxed, region: Region, part: slice | None = None) -> Interval:
+    """Bounds of a node (or of a part of it, see ``identity``) by a backward pass: a pair ``[samples, values]``."""
+    node = network.nodes[target]
+    rows = identity(node.shape, network.dtype, part)
+    entries = rows.values.shape[2] // 2
+    bounds = lower_bounds(network, target, rows, relaxed, region)
+    groups = 1 if rows.patches is None else rows.patches.positions
+    pair = tf.reshape(bounds, [-1, groups, 2, entries])
+    shape = node.shape if part is None else (groups * entries,)
+    lower = tf.reshape(pair[:, :, 0, :], [-1, *shape])
+    upper = -tf.reshape(pair[:, :, 1, :], [-1, *shape])
+    return tidy(lower, upper)
+
+
+def tidy(lower: tf.Tensor, upper: tf.Tensor) -> Interval:
+    """Bounds that later steps can rely on: no NaN (nothing is known there: infinite), and ``lower <= upper``."""
+    low = tf.where(tf.math.is_nan(lower), tf.constant(-np.inf, lower.dtype), lower)
+    high = tf.where(tf.math.is_nan(upper), tf.constant(np.inf, upper.dtype), upper)
+    # Bounds of a constant may cross by a rounding error; the hull of the two stays sound to that error.
+    return tf.minimum(low, high), tf.maximum(low, high)
+
+
+def step(node: Node, inputs: Sequence[Interval]) -> Interval:
+    """The range of a node, given ranges of its inputs."""
+    match node:
+        case Linear(map=IndexMap() | PadMap() | ReshapeMap(), bias=None):
+            return node.map.apply(inputs[0][0]), node.map.apply(inputs[0][1])
+        case Linear():
+            lower, upper = inputs[0]
+            middle, radius = 0.5 * (lower + upper), 0.5 * (upper - lower)
+            center, reach = node.map.apply(middle), node.map.abs_apply(radius)
+            if node.bias is not None:
+                center += node.bias()
+            return center - reach, center + reach
+        case Elementwise():
+            return image(node.activation, *inputs[0])
+        case MaxPool():
+            low, high = (tf.reduce_max(gather_windows(end, node, fill=-np.inf), axis=3) for end in inputs[0])
+            return low, high
+        case Add():
+            return tf.add_n([low for low, _ in inputs]), tf.add_n([high for _, high in inputs])
+        case Concatenate():
+            low, high = (tf.concat([pair[end] for pair in inputs], axis=node.axis + 1) for end in (0, 1))
+            return low, high
+    raise TypeError(f"no rule to propagate an interval through a {type(node).__name__} node")
