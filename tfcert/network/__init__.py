@@ -1,9 +1,21 @@
 """The network IR and its frontends."""
 
+from tfcert.network import keras_layers as _keras_layers  # noqa: F401  (these fill the table of converters)
+from tfcert.network import keras_ops as _keras_ops  # noqa: F401
+from tfcert.network import keras_windows as _keras_windows  # noqa: F401
+from tfcert.network.builder import Builder, Tensor
+from tfcert.network.errors import (
+    FrontendMismatchError,
+    ModelLoadError,
+    NonFiniteWeightError,
+    UnsupportedLayerError,
+)
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
+from tfcert.network.keras_graph import from_keras, register_layer
 from tfcert.network.linear import ConvMap, DenseMap, IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
 
 __all__ = [
-    "Add", "Concatenate", "ConvMap", "DenseMap", "Elementwise", "IndexMap", "Input", "Linear", "LinearMap",
-    "MaxPool", "Network", "Node", "PadMap", "ReshapeMap", "ScaleMap",
+    "Add", "Builder", "Concatenate", "ConvMap", "DenseMap", "Elementwise", "FrontendMismatchError", "IndexMap",
+    "Input", "Linear", "LinearMap", "MaxPool", "ModelLoadError", "Network", "Node", "NonFiniteWeightError", "PadMap",
+    "ReshapeMap", "ScaleMap", "Tensor", "UnsupportedLayerError", "from_keras", "register_layer",
 ]  # fmt: skip

@@ -43,6 +43,10 @@ class LinearMap(ABC):
         """The largest number of products that are added up for one output (for rounding-error terms)."""
         return 1
 
+    def sources(self) -> tuple[Source, ...]:
+        """The weights that the map reads."""
+        return ()
+
 
 class DenseMap(LinearMap):
     """A matrix ``[in, out]`` acting on the last axis (Keras's ``Dense``)."""
@@ -63,6 +67,9 @@ class DenseMap(LinearMap):
 
     def terms(self) -> int:
         return self.in_shape[-1]
+
+    def sources(self) -> tuple[Source, ...]:
+        return (self.kernel,)
 
     @staticmethod
     def _product(x: tf.Tensor, matrix: tf.Tensor, shape: Shape) -> tf.Tensor:
@@ -93,9 +100,7 @@ class ConvMap(LinearMap):
         self.in_shape = tuple(in_shape)
         self.strides, self.padding, self.dilation, self.groups = strides, padding, dilation, groups
         if kernel_shape[2] * groups != in_shape[2]:
-            raise ValueError(
-                f"{groups} groups of {kernel_shape[2]} channels do not make {in_shape[2]} channels"
-            )
+            raise ValueError(f"{groups} groups of {kernel_shape[2]} channels do not make {in_shape[2]} channels")
         self.out_shape = (*self._out_size(), int(kernel_shape[3]))
 
     def _out_size(self) -> tuple[int, int]:
@@ -149,6 +154,9 @@ class ConvMap(LinearMap):
     def terms(self) -> int:
         return self.size[0] * self.size[1] * self.in_shape[2] // self.groups
 
+    def sources(self) -> tuple[Source, ...]:
+        return (self._kernel,)
+
 
 class ScaleMap(LinearMap):
     """Multiplication by a tensor that broadcasts against the shape (batch-norm, rescaling, a constant)."""
@@ -165,6 +173,9 @@ class ScaleMap(LinearMap):
 
     def transpose(self, a: tf.Tensor) -> tf.Tensor:
         return a * self.scale()
+
+    def sources(self) -> tuple[Source, ...]:
+        return (self.scale,)
 
 
 class ReshapeMap(LinearMap):
@@ -246,8 +257,6 @@ def insert_zeros(x: tf.Tensor, strides: tuple[int, int]) -> tf.Tensor:
         return x
     _, height, width, channels = x.shape
     rows, columns = strides
-    spread = tf.pad(
-        x[:, :, None, :, None, :], [[0, 0], [0, 0], [0, rows - 1], [0, 0], [0, columns - 1], [0, 0]]
-    )
+    spread = tf.pad(x[:, :, None, :, None, :], [[0, 0], [0, 0], [0, rows - 1], [0, 0], [0, columns - 1], [0, 0]])
     spread = tf.reshape(spread, [-1, height * rows, width * columns, channels])
     return spread[:, : (height - 1) * rows + 1, : (width - 1) * columns + 1, :]

@@ -1,0 +1,228 @@
+"""The builder: converters of layers append nodes with it, and it keeps names, shapes and weights in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.activations import activation, names
+from tfcert.network.errors import NonFiniteWeightError, UnsupportedLayerError
+from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
+from tfcert.network.linear import IndexMap, LinearMap, Pads, ReshapeMap, ScaleMap, Shape, Source
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value of the network under construction.
+
+    Attributes:
+        index: its node.
+        shape: its shape without the batch.
+        softmax: the layer whose softmax is still to be applied to it; only the network's output may carry one.
+    """
+
+    index: int
+    shape: Shape
+    softmax: str | None = None
+
+
+class Builder:
+    """Appends nodes to a network; every method takes and returns :class:`Tensor` values.
+
+    Nodes are named after the layer that is being converted; ``part`` tells its further nodes apart.
+
+    Attributes:
+        dtype: what the network computes in, ``tf.float32`` or ``tf.float64``.
+        layer: the name of the layer that is being converted, and ``kind`` its class.
+    """
+
+    def __init__(self, dtype: tf.DType):
+        self.dtype = dtype
+        self.layer = ""
+        self.kind = ""
+        self._nodes: list[Node] = []
+        self._names: set[str] = set()
+        self._weights: list[tuple[str, Source]] = []
+
+    @contextmanager
+    def scope(self, layer: str, kind: str) -> Iterator[None]:
+        """Nodes made inside are named after ``layer`` (and, nested, after the models around it)."""
+        outer = self.layer, self.kind
+        self.layer, self.kind = f"{self.layer}/{layer}" if self.layer else layer, kind
+        try:
+            yield
+        finally:
+            self.layer, self.kind = outer
+
+    @property
+    def where(self) -> str:
+        """The layer that is being converted, for messages."""
+        return f"layer {self.layer!r} ({self.kind})"
+
+    def refuse(self, reason: str) -> UnsupportedLayerError:
+        """The error that says why the layer being converted is refused (to be raised by the caller)."""
+        return UnsupportedLayerError(f"{self.where} {reason}")
+
+    def input(self, shape: Shape, name: str) -> Tensor:
+        """The network's input."""
+        return self._append(Input(name=self._unique(name), shape=tuple(shape)))
+
+    def linear(self, x: Tensor, linear_map: LinearMap, bias: Source | None = None, *, part: str = "") -> Tensor:
+        """``linear_map(x) + bias``; ``bias`` reads a tensor that broadcasts against the map's output.
+
+        Raises:
+            UnsupportedLayerError: the map or the bias does not fit the shape of ``x``.
+        """
+        if tuple(linear_map.in_shape) != x.shape:
+            raise self.refuse(f"expects the shape {linear_map.in_shape}, got {x.shape}")
+        if bias is not None:
+            self._check_bias(bias, linear_map.out_shape)
+        name = self._name(part)
+        sources = (*linear_map.sources(), *(() if bias is None else (bias,)))
+        self._weights += [(self.layer, source) for source in sources]
+        shape = tuple(linear_map.out_shape)
+        return self._append(Linear(name=name, inputs=(self._plain(x),), shape=shape, map=linear_map, bias=bias))
+
+    def reshape(self, x: Tensor, shape: Sequence[int], *, part: str = "") -> Tensor:
+        """The same numbers, row-major, in another shape; no node where the shape is the same already."""
+        if tuple(shape) == x.shape:
+            return x
+        return self.linear(x, ReshapeMap(x.shape, tuple(shape)), part=part)
+
+    def index(self, x: Tensor, index: np.ndarray, *, part: str = "") -> Tensor:
+        """``y[i] = x[index[i]]`` over the flat entries of ``x``, -1 for zero; the cheapest node that does it."""
+        if np.array_equal(index.ravel(), np.arange(int(np.prod(x.shape)))):
+            return self.reshape(x, index.shape, part=part)
+        return self.linear(x, IndexMap(x.shape, index), part=part)
+
+    def broadcast(self, x: Tensor, shape: Sequence[int], *, part: str = "") -> Tensor:
+        """``x`` repeated along new axes and axes of length one, by NumPy's rules."""
+        index = np.arange(int(np.prod(x.shape))).reshape(x.shape)
+        return self.index(x, np.broadcast_to(index, tuple(shape)), part=part)
+
+    def scale(self, x: Tensor, scale: Source, bias: Source | None = None, *, part: str = "") -> Tensor:
+        """``x * scale + bias``; both broadcast against the shape of ``x``."""
+        return self.linear(x, ScaleMap(scale, x.shape), bias, part=part)
+
+    def activation(self, x: Tensor, name: str, *, part: str = "", **parameters: float) -> Tensor:
+        """The registered activation ``name``, elementwise.
+
+        Raises:
+            UnsupportedLayerError: there is no such activation, or it refuses the parameters.
+        """
+        if name not in names():
+            raise self.refuse(
+                f"applies {name!r}, which tfcert cannot bound yet; "
+                f"the activations it knows are {', '.join(names())} "
+                "(tfcert.register_activation adds one)"
+            )
+        try:
+            function = activation(name, **parameters)
+        except ValueError as error:
+            raise self.refuse(f"is refused: {error}") from error
+        node = Elementwise(name=self._name(part), inputs=(self._plain(x),), shape=x.shape, activation=function)
+        return self._append(node)
+
+    def max_pool(
+        self, x: Tensor, window: tuple[int, int], strides: tuple[int, int], padding: Pads, *, part: str = ""
+    ) -> Tensor:
+        """The largest entry of each window of an image ``[height, width, channels]``; padding never wins."""
+        height, width = ((x.shape[axis] + sum(padding[axis]) - window[axis]) // strides[axis] + 1 for axis in (0, 1))
+        node = MaxPool(
+            name=self._name(part),
+            inputs=(self._plain(x),),
+            shape=(height, width, x.shape[2]),
+            window=window,
+            strides=strides,
+            padding=padding,
+        )
+        return self._append(node)
+
+    def add(self, terms: Sequence[Tensor], *, part: str = "") -> Tensor:
+        """The sum of tensors of one shape (see :meth:`broadcast`)."""
+        if len({term.shape for term in terms}) != 1:
+            shapes = [term.shape for term in terms]
+            raise self.refuse(f"adds different shapes: {shapes}")
+        if len(terms) == 1:
+            return terms[0]
+        inputs = tuple(self._plain(term) for term in terms)
+        return self._append(Add(name=self._name(part), inputs=inputs, shape=terms[0].shape))
+
+    def concatenate(self, parts: Sequence[Tensor], axis: int, *, part: str = "") -> Tensor:
+        """Tensors side by side along ``axis``, the batch not counted."""
+        if len(parts) == 1:
+            return parts[0]
+        shape = list(parts[0].shape)
+        shape[axis] = sum(tensor.shape[axis] for tensor in parts)
+        inputs = tuple(self._plain(tensor) for tensor in parts)
+        return self._append(
+            Concatenate(name=self._name(part), inputs=inputs, shape=tuple(shape), axis=axis % len(shape))
+        )
+
+    def softmax(self, x: Tensor, axis: int) -> Tensor:
+        """A softmax, allowed at the very end only, where it is peeled off."""
+        if axis not in (-1, len(x.shape)):
+            raise self.refuse(f"is a softmax along axis {axis}; only one along the last axis can be peeled off")
+        if x.shape[-1] < 2:
+            raise self.refuse("is a softmax of a single number, which is always 1")
+        self._plain(x)
+        return replace(x, softmax=self.layer)
+
+    def constant(self, value: Any) -> Source:
+        """Reads a constant, an array or a live ``keras.Variable``, in the network's type."""
+        if hasattr(value, "assign"):
+            return lambda: tf.cast(tf.convert_to_tensor(value), self.dtype)
+        array = np.asarray(value, self.dtype.as_numpy_dtype)
+        return lambda: tf.constant(array)
+
+    def network(self, output: Tensor) -> Network:
+        """The finished network: nodes that the output does not depend on are dropped.
+
+        Raises:
+            NonFiniteWeightError: a weight is NaN or infinite.
+        """
+        for layer, read in self._weights:
+            if not bool(tf.reduce_all(tf.math.is_finite(read()))):
+                raise NonFiniteWeightError(f"layer {layer!r} has weights that are NaN or infinite")
+        whole = Network(tuple(self._nodes))
+        kept = sorted(whole.ancestors(output.index) | {0})
+        place = {old: new for new, old in enumerate(kept)}
+        nodes = tuple(
+            replace(self._nodes[old], inputs=tuple(place[i] for i in self._nodes[old].inputs)) for old in kept
+        )
+        notes: tuple[str, ...] = ()
+        if output.softmax is not None:
+            notes = (f"the softmax of {output.softmax!r} was peeled off: outputs are logits",)
+        return Network(nodes, self.dtype, notes, tuple(read for _, read in self._weights))
+
+    def _plain(self, x: Tensor) -> int:
+        if x.softmax is not None:
+            raise self.refuse(
+                f"uses the softmax of {x.softmax!r}; a softmax is supported only as the "
+                "model's last operation, where it is peeled off"
+            )
+        return x.index
+
+    def _check_bias(self, bias: Source, shape: Shape) -> None:
+        found = tuple(bias().shape)
+        if np.broadcast_shapes(found, shape) != tuple(shape):
+            raise self.refuse(f"adds a {found} to a tensor of shape {tuple(shape)}")
+
+    def _append(self, node: Node) -> Tensor:
+        self._nodes.append(node)
+        return Tensor(len(self._nodes) - 1, node.shape)
+
+    def _name(self, part: str) -> str:
+        return self._unique(f"{self.layer}/{part}" if part else self.layer)
+
+    def _unique(self, name: str) -> str:
+        unique, number = name, 1
+        while unique in self._names:
+            unique, number = f"{name}_{number}", number + 1
+        self._names.add(unique)
+        return unique

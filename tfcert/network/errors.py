@@ -1,0 +1,19 @@
+"""What the frontend refuses, and why."""
+
+from __future__ import annotations
+
+
+class UnsupportedLayerError(ValueError):
+    """A layer, or an option of it, that has no exact translation: nothing is guessed."""
+
+
+class FrontendMismatchError(ValueError):
+    """The network built from a model computes something else than the model: a bug, so it must not be used."""
+
+
+class NonFiniteWeightError(ValueError):
+    """A layer holds a NaN or an infinity, or one arises from its weights (a negative variance, say)."""
+
+
+class ModelLoadError(ValueError):
+    """A file that cannot be loaded, or that it would be unsafe to load."""

@@ -1,0 +1,139 @@
+"""Converters of merging layers and of ``keras.ops`` calls in functional graphs (``a + b``, ``2 * x``, reshapes)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import layers
+from keras.src.ops import numpy as ops
+
+from tfcert.network.builder import Builder, Tensor
+from tfcert.network.keras_graph import converter
+from tfcert.network.keras_layers import constant_for, resolve_shape, transpose
+from tfcert.network.linear import Source
+
+
+@dataclass(frozen=True)
+class Operands:
+    """What is combined elementwise: tensors brought to one shape, and constants."""
+
+    tensors: list[Tensor]
+    constants: list[Source]
+
+
+def operands(operation: Any, builder: Builder, inputs: list[Any]) -> Operands:
+    """Sorts the inputs and broadcasts the tensors; batches may not line up with anything but batches."""
+    tensors = [x for x in inputs if isinstance(x, Tensor)]
+    values = [x for x in inputs if not isinstance(x, Tensor)]
+    rank = max(len(x.shape) for x in tensors)
+    if not isinstance(operation, layers.Layer) and any(len(x.shape) != rank for x in tensors):
+        raise builder.refuse(
+            f"combines tensors of shapes {[x.shape for x in tensors]} (batch left out), "
+            "which lines up a batch with another axis; reshape them to one rank"
+        )
+    shapes = [np.shape(value)[-rank:] if rank else () for value in values]
+    shape = np.broadcast_shapes(*(x.shape for x in tensors), *shapes)
+    constants = [constant_for(builder, value, shape) for value in values]
+    spread = [builder.broadcast(x, shape, part="broadcast") for x in tensors]
+    return Operands(spread, constants)
+
+
+def one(builder: Builder) -> Source:
+    return builder.constant(1.0)
+
+
+@converter(layers.Add, ops.Add, constants=True)
+def add(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    given = operands(operation, builder, inputs)
+    constants = given.constants
+    if not constants:
+        return builder.add(given.tensors)
+    total = builder.add(given.tensors, part="sum")
+    return builder.scale(total, one(builder), lambda: sum_of(constants))
+
+
+def sum_of(constants: list[Source]) -> tf.Tensor:
+    total = constants[0]()
+    for read in constants[1:]:
+        total = total + read()
+    return total
+
+
+@converter(layers.Subtract, ops.Subtract, constants=True)
+def subtract(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    given = operands(operation, builder, inputs)
+    minus = builder.constant(-1.0)
+    if not given.constants:
+        first, second = given.tensors
+        return builder.add([first, builder.scale(second, minus, part="negative")])
+    (constant,) = given.constants
+    if isinstance(inputs[0], Tensor):
+        return builder.scale(given.tensors[0], one(builder), lambda: -constant())
+    return builder.scale(given.tensors[0], minus, constant)
+
+
+@converter(layers.Average)
+def average(layer: layers.Average, builder: Builder, inputs: list[Any]) -> Tensor:
+    total = builder.add(operands(layer, builder, inputs).tensors, part="sum")
+    return builder.scale(total, builder.constant(1.0 / len(inputs)))
+
+
+@converter(layers.Multiply, ops.Multiply, constants=True)
+def multiply(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    given = operands(operation, builder, inputs)
+    constants = given.constants
+    if len(given.tensors) != 1:
+        raise builder.refuse(
+            "multiplies tensors with each other, which is not affine; only constant factors are supported"
+        )
+
+    def scale() -> tf.Tensor:
+        return math.prod((read() for read in constants), start=tf.ones([], builder.dtype))
+
+    return builder.scale(given.tensors[0], scale)
+
+
+@converter(ops.Divide, ops.TrueDivide, constants=True)
+def divide(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    if isinstance(inputs[1], Tensor):
+        raise builder.refuse("divides by a tensor, which is not affine; only constant divisors are supported")
+    given = operands(operation, builder, inputs)
+    (constant,) = given.constants
+    return builder.scale(given.tensors[0], lambda: 1.0 / constant())
+
+
+@converter(ops.Negative)
+def negative(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    return builder.scale(inputs[0], builder.constant(-1.0))
+
+
+@converter(layers.Concatenate, ops.Concatenate)
+def concatenate(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    axis = operation.axis % (len(inputs[0].shape) + 1)
+    if axis == 0:
+        raise builder.refuse("concatenates along the batch, which mixes samples")
+    return builder.concatenate(inputs, axis - 1)
+
+
+@converter(ops.Reshape)
+def reshape(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    batch, *target = operation.newshape if isinstance(operation.newshape, list | tuple) else (operation.newshape,)
+    if batch not in (-1, None) or not all(isinstance(n, int) and n > 0 for n in target):
+        raise builder.refuse(
+            f"reshapes to {operation.newshape}; write the batch as -1 and every other dimension as a number"
+        )
+    return builder.reshape(inputs[0], resolve_shape(tuple(target), inputs[0].shape, builder))
+
+
+@converter(ops.Transpose)
+def transpose_axes(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    rank = len(inputs[0].shape) + 1
+    axes = operation.axes or tuple(reversed(range(rank)))
+    batch, *rest = (axis % rank for axis in axes)
+    if batch != 0:
+        raise builder.refuse("moves the batch to another axis")
+    return transpose(builder, inputs[0], tuple(axis - 1 for axis in rest))
