@@ -100,6 +100,8 @@ def from_keras(model: keras.Model, x: Any = None) -> Network:
                 f'declare the input as such, e.g. keras.Input({source.shape[1:]}, dtype="float32")'
             )
         builder = Builder(dtype)
+        with builder.scope(model.name, type(model).__name__):
+            _check_dtype(model, builder)
         start = builder.input(_input_shape(model, source.shape[1:], x), source._keras_history.operation.name)
         output = _convert_graph(graph, builder, start)
         network = builder.network(output)
@@ -192,7 +194,7 @@ def _convert(operation: Any, builder: Builder, inputs: list[Any], expected: Any)
             "use float32, or float64, throughout"
         )
     if type(operation) in (keras.Sequential, Functional):
-        _check_dtype(operation, builder, nested=True)
+        _check_dtype(operation, builder)
         output = _convert_graph(_graph(operation, None), builder, inputs[0])
     else:
         if isinstance(operation, keras.layers.Layer):
@@ -222,12 +224,12 @@ def find_converter(operation: Any, builder: Builder) -> Convert:
     return CONVERTERS[kind]
 
 
-def _check_dtype(layer: Any, builder: Builder, nested: bool = False) -> None:
+def _check_dtype(layer: Any, builder: Builder) -> None:
     """Refuses layers that compute, or keep their weights, in another type than the network."""
     policy = layer.dtype_policy
     if policy.quantization_mode is not None or getattr(layer, "quantization_mode", None) is not None:
         raise builder.refuse(f"is quantized ({policy.name}); bounds need the weights in float32 or float64")
-    if nested and type(layer) is not keras.Sequential:
+    if type(layer) is Functional:
         return  # A functional model does not cast: its layers speak for themselves.
     if {policy.compute_dtype, policy.variable_dtype} != {builder.dtype.name}:
         raise builder.refuse(

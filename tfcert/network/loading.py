@@ -1,0 +1,52 @@
+"""Loading a model from a file that may come from anyone."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import keras
+
+from tfcert.network.errors import ModelLoadError
+
+
+def load_model(path: str | Path) -> keras.Model:
+    """Loads a ``.keras`` file; code stored in it (lambdas, pickles) is never run.
+
+    Args:
+        path: the file. A model with functions or layers of your own needs them registered before
+            (``keras.saving.register_keras_serializable``).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModelLoadError: another format, a damaged file, a Lambda layer, or a class that is not registered.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no model file {str(path)!r}")
+    if path.suffix in (".h5", ".hdf5"):
+        raise ModelLoadError(
+            f"{str(path)!r} is in the old HDF5 format, which tfcert does not read; convert it once with "
+            'keras.models.load_model(...).save("model.keras")'
+        )
+    if path.suffix != ".keras" or not path.is_file():
+        raise ModelLoadError(f"{str(path)!r} is not a .keras file; save the model with model.save('model.keras')")
+    if not zipfile.is_zipfile(path):
+        raise ModelLoadError(f"{str(path)!r} is damaged: a .keras file is a zip archive, and this is none")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError, AttributeError, ImportError, OSError, zipfile.BadZipFile) as error:
+        raise ModelLoadError(_explain(path, str(error))) from error
+
+
+def _explain(path: Path, message: str) -> str:
+    if "lambda" in message.lower():
+        return (
+            f"{str(path)!r} holds a Lambda layer: code of the file's author, which is never run; "
+            "write it with keras.ops in a functional model, or as a registered layer, and save it again"
+        )
+    first = message.strip().splitlines()[0] if message.strip() else "no reason given"
+    return (
+        f"Keras cannot load {str(path)!r}: {first} If it uses functions or layers of your own, register them first "
+        "with keras.saving.register_keras_serializable"
+    )
