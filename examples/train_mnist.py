@@ -21,7 +21,7 @@ from tfcert.datasets import mnist5k
 EPOCHS, BATCH = 40, 100
 EPS = 10 / 255
 """The radius trained for, in the unit of the network's inputs (pixels / 255)."""
-SHARE = 0.35
+SHARE = 0.03
 """How much of the loss is the worst case's at the end."""
 
 

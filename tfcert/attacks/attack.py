@@ -1,0 +1,202 @@
+"""Attacks on robustness and on any property given as clauses. An attack that fails proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.attacks.clauses import Clauses, keeps_label, misses_target, stack_clauses
+from tfcert.attacks.gradient import AttackOptions, candidates
+from tfcert.attacks.replay import Holds, inference, input_dtype, replay, rounded, run
+from tfcert.perturbations import Clip, LpBall, Perturbation
+from tfcert.query import Clause, Guarantee
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """What an attack found.
+
+    Attributes:
+        witness: ``[batch, *input]``, an input of the region on which the original model breaks the property; NaN
+            where none was found.
+        success: bool ``[batch]``.
+        distance: ``[batch]``, from the centre to the witness in the region's norm; NaN where there is no witness.
+        margin: ``[batch]``, the property's margin that the original model reaches on the witness; NaN where none.
+    """
+
+    witness: np.ndarray
+    success: np.ndarray
+    distance: np.ndarray
+    margin: np.ndarray
+
+    @property
+    def guarantee(self) -> list[Guarantee]:
+        """``replayed`` for a success; ``estimate``, which is no guarantee at all, for a failure."""
+        return [Guarantee.REPLAYED if found else Guarantee.ESTIMATE for found in self.success]
+
+
+def attack(
+    model: Any,
+    x: Any,
+    y: Any,
+    *,
+    eps: Any,
+    norm: str = "linf",
+    clip: Clip | None = None,
+    method: str = "pgd",
+    targets: Any = None,
+    network: Any = None,
+    **options: Any,
+) -> Attacks:
+    """Looks for an input within ``eps`` of each ``x[i]`` that the model does not classify as ``y[i]``.
+
+    A clean input that is already wrong is its own witness, at distance 0.
+
+    Args:
+        model: a Keras model (or a callable on tensors) with one output a class; probabilities do as well as logits,
+            but see ``network``.
+        x, y: samples ``[batch, *input]`` and labels ``[batch]``.
+        eps: radius in the units of ``x``; one number or one a sample.
+        norm: ``linf``, ``l2`` or ``l1``.
+        clip: the valid range ``(low, high)`` of an input.
+        method: ``pgd`` or ``fgsm``.
+        targets: ``[batch]`` classes to reach; None for any class but ``y``.
+        network: the same classifier with logits for outputs, to take gradients of where ``model`` saturates.
+        options: the other fields of :class:`AttackOptions` (``steps``, ``restarts``, ``step_size``, ``seed`` ...).
+
+    Raises:
+        ValueError: labels or targets that are no classes, a target that is the label, or an option out of range.
+    """
+    x = np.asarray(x)
+    dtype = input_dtype(model, x.dtype if x.dtype == np.float64 else np.float32)
+    perturbation = LpBall(x.astype(dtype), eps, norm, clip)
+    labels = _classes(y, len(perturbation))
+    outputs = run(model, perturbation.center[:1]).size
+    if targets is None:
+        clauses = keeps_label(labels, outputs)
+        return falsify(model, perturbation, clauses, network=network, method=method, **options)
+    wanted = _classes(targets, len(perturbation))
+    if (wanted == labels).any():
+        raise ValueError(f"the target of sample {int(np.argmax(wanted == labels))} is its own label")
+    clauses = misses_target(wanted, outputs)
+
+    def missed(found: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        # A tie with the target is not yet the target.
+        return ~(clauses.take(samples).margin(found) < 0)
+
+    return falsify(model, perturbation, clauses, network=network, holds=missed, method=method, **options)
+
+
+def _classes(y: Any, count: int) -> np.ndarray:
+    labels = np.asarray(y)
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels and targets must be {count} whole numbers, not {labels.dtype} {labels.shape}")
+    return labels.astype(np.int64)
+
+
+def falsify(
+    model: Any,
+    perturbation: Perturbation,
+    clauses: Clauses | Sequence[Sequence[Clause]],
+    *,
+    network: Any = None,
+    holds: Holds | None = None,
+    **options: Any,
+) -> Attacks:
+    """Looks for an input of each region on which the clauses do not all hold.
+
+    The attack descends on the margin: least over the clauses of the best row of ``C y + d``. A point counts as a
+    witness when :func:`replay` says so.
+
+    Args:
+        model: the original model; every witness is replayed on it.
+        perturbation: the regions.
+        clauses: the property, one list of clauses a sample, or stacked.
+        network: what gradients are taken of, if not ``model``: the logits where the model has a softmax head. The
+            clauses are then read on both.
+        holds: the property on the original model's outputs; by default the clauses' margin is positive (with
+            ``network``: not negative, as probabilities may tie where logits do not).
+        options: the fields of :class:`AttackOptions`.
+    """
+    settings = AttackOptions(**options)
+    stacked = clauses if isinstance(clauses, Clauses) else stack_clauses(clauses)
+    perturbation = rounded(perturbation, input_dtype(model, perturbation.lower.dtype))
+    if len(stacked.offsets) != len(perturbation):
+        raise ValueError(f"{len(stacked.offsets)} lists of clauses for {len(perturbation)} samples")
+    judge = holds or _judge(stacked, ties_count=network is None)
+    task = _Task(model, network, perturbation, stacked, judge, settings)
+    parts = [
+        task.run(np.arange(first, min(first + settings.batch_size, len(perturbation))))
+        for first in range(0, len(perturbation), settings.batch_size)
+    ]
+    witness = np.concatenate(parts) if parts else np.zeros(perturbation.lower.shape)
+    return _result(model, perturbation, stacked, witness)
+
+
+def _judge(clauses: Clauses, ties_count: bool) -> Holds:
+    """The property holds where its margin is positive. With a stand-in for a model whose own outputs saturate
+    (probabilities), a tie on those may hide a positive margin, so it does not count against the property."""
+
+    def holds(outputs: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        margin = clauses.take(samples).margin(outputs)
+        return ~(margin <= 0) if ties_count else ~(margin < 0)
+
+    return holds
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One call of :func:`falsify`: what is attacked, and how."""
+
+    model: Any
+    network: Any
+    perturbation: Perturbation
+    clauses: Clauses
+    holds: Holds
+    options: AttackOptions
+
+    def run(self, samples: np.ndarray) -> np.ndarray:
+        """Witnesses for some samples, NaN where none; a sample with a witness takes no part in later restarts."""
+        dtype = input_dtype(self.model, self.perturbation.lower.dtype)
+        ball = isinstance(self.perturbation, LpBall)
+        witness = np.full((len(samples), *self.perturbation.input_shape), np.nan, dtype)
+        if ball:  # the clean input, before anything is computed
+            self._settle(witness, samples, np.arange(len(samples)), self.perturbation.take(samples).center)
+        for restart in range(1 if self.options.method == "fgsm" else self.options.restarts):
+            (left,) = np.nonzero(np.isnan(witness.reshape(len(samples), -1)).any(axis=1))
+            if not left.size:
+                break
+            some = self.perturbation.take(samples[left])
+            region = some.astype(dtype).region()
+            region = region._replace(center=tf.constant(some.center.astype(dtype)))
+            attacked = inference(self.model if self.network is None else self.network)
+            clauses = self.clauses.take(samples[left])
+            found = candidates(attacked, region, clauses, restart, self.options)
+            self._settle(witness, samples, left, some.project(found.astype(dtype)))
+        return witness
+
+    def _settle(self, witness: np.ndarray, samples: np.ndarray, which: np.ndarray, points: np.ndarray) -> None:
+        """Writes down those of the points that a replay confirms."""
+
+        def holds(outputs: np.ndarray, index: np.ndarray) -> np.ndarray:
+            return self.holds(outputs, samples[which[index]])
+
+        confirmed = replay(self.model, self.perturbation.take(samples[which]), points, holds)
+        witness[which[confirmed]] = points[confirmed]
+
+
+def _result(model: Any, perturbation: Perturbation, clauses: Clauses, witness: np.ndarray) -> Attacks:
+    count = len(perturbation)
+    success = ~np.isnan(witness.reshape(count, -1)).any(axis=1)
+    distance, margin = np.full(count, np.nan), np.full(count, np.nan)
+    (found,) = np.nonzero(success)
+    if found.size:
+        margin[found] = clauses.take(found).margin(run(model, witness[found]))
+        step = witness[found].astype(np.float64) - perturbation.center[found].astype(np.float64)
+        order = {"linf": np.inf, "l2": 2, "l1": 1}[perturbation.norm]
+        distance[found] = np.linalg.norm(step.reshape(found.size, -1), order, axis=1)
+    return Attacks(witness, success, distance, margin)

@@ -1,0 +1,148 @@
+"""Steps, projections and starting points in the three norms, as tensors ``[batch, n]``.
+
+A region is the ball of radius ``eps`` around ``center`` cut by the box ``[lower, upper]``, which encloses the centre;
+for L-inf it is the box alone. What is computed here is near the region, rounding included: only
+``Perturbation.project`` promises to be inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tfcert.perturbations import Region
+
+_BISECTIONS = 30
+_NEGLIGIBLE = 1e-12
+"""Entries of a unit vector below this are treated as zero, so that no quotient overflows."""
+_L1_SHARE = 0.05
+"""The share of coordinates that the first L1 steps move; it falls to one coordinate half-way."""
+
+
+def project(region: Region, z: tf.Tensor) -> tf.Tensor:
+    """The nearest point of the region in the Euclidean sense.
+
+    With a multiplier m for the ball's constraint the minimiser is separable: the box clips ``step / (1 + m)`` (L2) or
+    the soft threshold of ``step`` at m (L1); its norm falls as m grows, so m is found by bisection. For L1 without a
+    box this is Duchi et al., "Efficient projections onto the l1-ball" (2008).
+    """
+    inside = tf.clip_by_value(z, region.lower, region.upper)
+    if region.is_box:
+        return inside
+    step = z - region.center
+    if region.norm == "l2" and not region.clipped:
+        shrink = tf.minimum(1.0, tf.math.divide_no_nan(region.eps[:, None], _size(region, step)))
+        return region.center + step * tf.cast(shrink, z.dtype)
+    excess = _size(region, inside - region.center) > region.eps[:, None]
+    if region.norm == "l2":
+        # At least length / eps - 1 shrinks the step to the ball without the box's help.
+        most = _size(region, step) / tf.maximum(region.eps[:, None], _tiny(z))
+    else:
+        most = tf.reduce_max(tf.abs(step), axis=1, keepdims=True)
+
+    def shrunk(multiplier: tf.Tensor) -> tf.Tensor:
+        soft = tf.sign(step) * tf.nn.relu(tf.abs(step) - multiplier)
+        move = step / (1 + multiplier) if region.norm == "l2" else soft
+        return tf.clip_by_value(region.center + move, region.lower, region.upper)
+
+    return tf.where(excess, shrunk(_bisect(region, shrunk, most)), inside)
+
+
+def furthest(region: Region, direction: tf.Tensor) -> tf.Tensor:
+    """The point of the region that is furthest along ``direction``: the maximiser of a linear function."""
+    ends = tf.where(direction > 0, region.upper, tf.where(direction < 0, region.lower, region.center))
+    if region.is_box:
+        return ends
+    room = tf.abs(ends - region.center)
+    if region.norm == "l1":
+        # Greedy: the steepest coordinates are moved as far as the box lets them until eps is spent.
+        order = tf.argsort(tf.abs(direction), axis=1, direction="DESCENDING", stable=True)
+        spent = tf.cumsum(tf.gather(room, order, axis=1, batch_dims=1), axis=1, exclusive=True)
+        back = tf.argsort(order, axis=1)
+        left = tf.nn.relu(region.eps[:, None] - tf.gather(spent, back, axis=1, batch_dims=1))
+        return region.center + tf.sign(direction) * tf.minimum(room, left)
+    return _furthest_l2(region, direction, room)
+
+
+def _furthest_l2(region: Region, direction: tf.Tensor, room: tf.Tensor) -> tf.Tensor:
+    unit = tf.math.divide_no_nan(direction, _size(region, direction))
+    if not region.clipped:
+        return region.center + region.eps[:, None] * unit
+    # The maximiser moves every coordinate by min(room, |unit| s): s is reach where all meet the box's ends, and eps
+    # or more; s = reach / (1 + multiplier) is found by bisection.
+    steep = tf.where(tf.abs(unit) > _NEGLIGIBLE, tf.abs(unit), tf.zeros_like(unit))
+    needed = tf.reduce_max(tf.math.divide_no_nan(room, steep), axis=1, keepdims=True)
+    reach = tf.maximum(needed, region.eps[:, None])
+
+    def reached(multiplier: tf.Tensor) -> tf.Tensor:
+        return region.center + tf.sign(unit) * tf.minimum(room, steep * reach / (1 + multiplier))
+
+    return reached(_bisect(region, reached, reach / tf.maximum(region.eps[:, None], _tiny(unit))))
+
+
+def _bisect(region: Region, point: Callable[[tf.Tensor], tf.Tensor], most: tf.Tensor) -> tf.Tensor:
+    """The least multiplier in ``[0, most]``, ``[batch, 1]``, at which ``point(multiplier)`` lies in the ball."""
+    inside = _size(region, point(tf.zeros_like(most)) - region.center) <= region.eps[:, None]
+    low, high = tf.zeros_like(most), tf.where(inside, tf.zeros_like(most), most)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        outside = _size(region, point(middle) - region.center) > region.eps[:, None]
+        low, high = tf.where(outside, middle, low), tf.where(outside, high, middle)
+    return high
+
+
+def ascend(region: Region, z: tf.Tensor, gradient: tf.Tensor, size: tf.Tensor, progress: tf.Tensor) -> tf.Tensor:
+    """One steepest-ascent step in the region's norm, projected back.
+
+    Args:
+        region: the region.
+        z, gradient: ``[batch, n]``.
+        size: the length of the step relative to the region's radius (for a box, to each side's half-width).
+        progress: how far the attack has come, 0 to 1.
+    """
+    if region.is_box:
+        move = tf.sign(gradient) * (region.upper - region.lower) / 2
+    elif region.norm == "l2":
+        move = region.eps[:, None] * tf.math.divide_no_nan(gradient, tf.norm(gradient, axis=1, keepdims=True))
+    else:
+        move = region.eps[:, None] * _sparse_direction(region, z, gradient, progress)
+    return project(region, z + size * move)
+
+
+def _sparse_direction(region: Region, z: tf.Tensor, gradient: tf.Tensor, progress: tf.Tensor) -> tf.Tensor:
+    """A direction of L1 length 1 on the steepest coordinates that the box leaves room for.
+
+    Steepest ascent in L1 moves one coordinate; moving a few at first is far stronger on networks (Tramer and Boneh,
+    "Adversarial training and robustness for multiple perturbations", 2019).
+    """
+    room = tf.where(gradient > 0, region.upper - z, z - region.lower)
+    steep = tf.where(room > 0, tf.abs(gradient), tf.zeros_like(gradient))
+    share = tf.cast(_L1_SHARE, z.dtype) * tf.nn.relu(1 - 2 * progress)
+    count = tf.maximum(1, tf.cast(share * tf.cast(tf.shape(z)[1], z.dtype), tf.int32))
+    least = tf.sort(steep, axis=1, direction="DESCENDING")[:, count - 1 : count]
+    chosen = tf.cast((steep >= least) & (steep > 0), z.dtype)
+    return tf.sign(gradient) * tf.math.divide_no_nan(chosen, tf.reduce_sum(chosen, axis=1, keepdims=True))
+
+
+def random_point(region: Region, seed: tf.Tensor) -> tf.Tensor:
+    """A random point of the region, ``[batch, n]``; the same for the same seed (two integers)."""
+    shape, dtype = tf.shape(region.center), region.center.dtype
+    uniform = tf.random.stateless_uniform(shape, seed, dtype=dtype)
+    if region.is_box:
+        return region.lower + (region.upper - region.lower) * uniform
+    direction = tf.random.stateless_normal(shape, seed + 1, dtype=dtype)
+    if region.norm == "l1":
+        direction = tf.sign(direction) * -tf.math.log(tf.maximum(uniform, _tiny(uniform)))
+    length = tf.random.stateless_uniform([shape[0], 1], seed + 2, dtype=dtype)
+    step = tf.math.divide_no_nan(direction, _size(region, direction)) * length * region.eps[:, None]
+    return tf.clip_by_value(region.center + step, region.lower, region.upper)
+
+
+def _size(region: Region, step: tf.Tensor) -> tf.Tensor:
+    """The norm of each row, ``[batch, 1]``."""
+    return tf.norm(step, ord=2 if region.norm == "l2" else 1, axis=1, keepdims=True)
+
+
+def _tiny(x: tf.Tensor) -> tf.Tensor:
+    return tf.constant(x.dtype.as_numpy_dtype(1e-30), x.dtype)

@@ -1,0 +1,100 @@
+"""The last word on a witness: it lies in the region, exactly, and the original model breaks the property on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfcert.attacks.clauses import keeps_label
+from tfcert.perturbations import LpBall, Perturbation
+
+Holds = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""``(outputs [n, ...], samples [n]) -> bool [n]``: whether the property holds on the outputs of these samples."""
+
+
+def replay(model: Any, perturbation: Perturbation, witness: np.ndarray, property_: Holds | np.ndarray) -> np.ndarray:
+    """Whether each witness counts: a member of its region that the model, as it stands, gets wrong.
+
+    The model is run eagerly in its own dtype on exactly these inputs, twice: a model that does not repeat itself, or
+    that answers with NaN or infinity, proves nothing. Nothing here is approximate: membership is decided in exact
+    arithmetic (``perturbation.contains``), and a witness just outside does not count.
+
+    Args:
+        model: the original Keras model (any callable on tensors).
+        perturbation: the regions.
+        witness: ``[batch, *input]``, already in the model's dtype; NaN where there is none.
+        property_: the labels ``[batch]`` that the outputs' argmax must keep, or a predicate
+            ``(outputs, samples) -> holds``.
+
+    Returns:
+        bool ``[batch]``.
+    """
+    witness = np.asarray(witness)
+    found = np.zeros(len(witness), bool)
+    (present,) = np.nonzero(np.isfinite(witness.reshape(len(witness), -1)).all(axis=1))
+    inside = present[perturbation.take(present).contains(witness[present])] if present.size else present
+    inputs = witness[inside].astype(input_dtype(model, witness.dtype), copy=False)
+    inside = inside[np.equal(inputs, witness[inside]).reshape(len(inputs), -1).all(axis=1)]
+    if not inside.size:
+        return found
+    holds = property_ if callable(property_) else _keeps(np.asarray(property_))
+    outputs = [run(model, witness[inside]) for _ in range(2)]
+    settled = np.isfinite(outputs[0].reshape(len(inside), -1)).all(axis=1)
+    broken = ~np.asarray(holds(outputs[0], inside), bool) & ~np.asarray(holds(outputs[1], inside), bool)
+    found[inside] = settled & broken & np.isfinite(outputs[1].reshape(len(inside), -1)).all(axis=1)
+    return found
+
+
+def _keeps(y: np.ndarray) -> Holds:
+    return lambda outputs, samples: keeps_label(y[samples], outputs.shape[-1]).margin(outputs) > 0
+
+
+def input_dtype(model: Any, default: Any = np.float32) -> np.dtype:
+    """The floating-point type that the model takes its input in.
+
+    Raises:
+        ValueError: the model takes integers, which have no gradient and no small perturbation.
+    """
+    inputs = getattr(model, "inputs", None)
+    declared = inputs[0].dtype if inputs else getattr(model, "compute_dtype", None) or getattr(model, "dtype", None)
+    dtype = np.dtype(tf.as_dtype(declared or default).as_numpy_dtype)
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"this model's input is {dtype}; attacks and replay take float32 and float64 models")
+    return dtype
+
+
+def run(model: Any, x: np.ndarray) -> np.ndarray:
+    """The model's outputs at inference, ``[batch, ...]``."""
+    return np.asarray(inference(model)(tf.constant(x, input_dtype(model, x.dtype))))
+
+
+def inference(model: Any) -> Any:
+    """The model as a function of one tensor, dropout and batch statistics switched off."""
+    if isinstance(model, keras.layers.Layer):
+        return _Inference(model)
+    return model
+
+
+class _Inference:
+    """``model(x, training=False)``, equal for equal models so that compiled functions can be found again."""
+
+    def __init__(self, model: Any):
+        self.model = model
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        return self.model(x, training=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Inference) and other.model is self.model
+
+    def __hash__(self) -> int:
+        return hash(id(self.model))
+
+
+def rounded(perturbation: Perturbation, dtype: np.dtype) -> Perturbation:
+    """The set as the model can receive it: a ball's centre is rounded to the model's dtype; a box stays as it is."""
+    return perturbation.astype(dtype) if isinstance(perturbation, LpBall) else perturbation
