@@ -48,7 +48,7 @@ def lower(builder: Builder, y: Tensor, like: Tensor) -> Tensor:
 def pads_of(padding: str, size: Pair, window: Pair, strides: Pair, dilation: Pair, builder: Builder) -> Pads:
     """The explicit padding that Keras's ``padding`` stands for (TensorFlow puts the odd one after)."""
     reach = [(window[axis] - 1) * dilation[axis] + 1 for axis in (0, 1)]
-    match str(padding).lower():
+    match padding:
         case "valid":
             return ((0, 0), (0, 0))
         case "causal":

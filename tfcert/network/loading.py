@@ -40,13 +40,14 @@ def load_model(path: str | Path) -> keras.Model:
 
 
 def _explain(path: Path, message: str) -> str:
-    if "lambda" in message.lower():
+    cause = message.rpartition("Exception encountered:")[2].strip()  # Keras nests the cause in layers of configuration
+    if "lambda" in cause.lower():
         return (
             f"{str(path)!r} holds a Lambda layer: code of the file's author, which is never run; "
             "write it with keras.ops in a functional model, or as a registered layer, and save it again"
         )
-    first = message.strip().splitlines()[0] if message.strip() else "no reason given"
+    first = cause.partition(". ")[0].partition("\n")[0].rstrip(".")
     return (
-        f"Keras cannot load {str(path)!r}: {first} If it uses functions or layers of your own, register them first "
-        "with keras.saving.register_keras_serializable"
+        f"Keras cannot load {str(path)!r}: {first}. If the model uses functions or layers of your own, register them "
+        "first with keras.saving.register_keras_serializable"
     )
