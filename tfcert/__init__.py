@@ -1,1 +1,103 @@
-"""tfcert: know that a Keras network is robust."""
+"""tfcert: know that a Keras network is robust.
+
+The public names are resolved when they are first used, so ``import tfcert`` does not import TensorFlow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfcert.activations import register_activation
+    from tfcert.attacks import Attacks, attack
+    from tfcert.certification import (
+        Bounds,
+        Certification,
+        Radii,
+        bounds,
+        certified_radius,
+        certify,
+        margins,
+    )
+    from tfcert.driver import verify
+    from tfcert.language import SpecError
+    from tfcert.network import (
+        UnsupportedLayerError,
+        densify,
+        from_keras,
+        load_model,
+        register_layer,
+        with_preprocessing,
+    )
+    from tfcert.options import BoundOptions
+    from tfcert.perturbations import Box, LpBall
+    from tfcert.query import Guarantee, Outcome
+    from tfcert.report import Report
+
+_HOMES = {
+    "Attacks": "attacks",
+    "BoundOptions": "options",
+    "Bounds": "certification",
+    "Box": "perturbations",
+    "Certification": "certification",
+    "Guarantee": "query",
+    "LpBall": "perturbations",
+    "Outcome": "query",
+    "Radii": "certification",
+    "Report": "report",
+    "SpecError": "language",
+    "UnsupportedLayerError": "network",
+    "attack": "attacks",
+    "bounds": "certification",
+    "certified_radius": "certification",
+    "certify": "certification",
+    "densify": "network",
+    "from_keras": "network",
+    "load_model": "network",
+    "margins": "certification",
+    "register_activation": "activations",
+    "register_layer": "network",
+    "verify": "driver",
+    "with_preprocessing": "network",
+}
+"""Each public name's module inside tfcert."""
+
+__all__ = [
+    "Attacks",
+    "BoundOptions",
+    "Bounds",
+    "Box",
+    "Certification",
+    "Guarantee",
+    "LpBall",
+    "Outcome",
+    "Radii",
+    "Report",
+    "SpecError",
+    "UnsupportedLayerError",
+    "attack",
+    "bounds",
+    "certified_radius",
+    "certify",
+    "densify",
+    "from_keras",
+    "load_model",
+    "margins",
+    "register_activation",
+    "register_layer",
+    "verify",
+    "with_preprocessing",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tfcert' has no attribute {name!r}")
+    value = getattr(import_module(f"tfcert.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

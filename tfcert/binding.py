@@ -1,0 +1,307 @@
+"""Binding a checked specification to its networks and data, with every check that needs them loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfcert.datasets import Samples, confine, load_dataset
+from tfcert.errors import UsageError
+from tfcert.language import Dataset, MeasureTemplate, PropertyTemplate, Spec, Transform, load, load_file
+from tfcert.language import Model as ModelTemplate
+from tfcert.language.formula import ArgIs, Label
+from tfcert.regions import build_regions, to_net
+
+if TYPE_CHECKING:
+    from tfcert.network import Network
+
+AnyTemplate = PropertyTemplate | MeasureTemplate
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A Keras model, the network built from it, and the hash of what it computes."""
+
+    name: str
+    model: Any
+    network: Network
+    sha256: str
+
+    def outputs(self, z: np.ndarray) -> np.ndarray:
+        """What the original model answers to ``z`` ``[batch, *input]``: ``[batch, outputs]``."""
+        parts = [np.asarray(self.model(z[i : i + CHUNK], training=False)) for i in range(0, len(z), CHUNK)]
+        return np.concatenate([p.reshape(len(p), -1) for p in parts]) if parts else np.zeros((0, self.num_outputs))
+
+    @property
+    def peeled(self) -> bool:
+        """Whether the network leaves out a softmax that the model ends in."""
+        return any("softmax" in note for note in self.network.notes)
+
+    @property
+    def num_outputs(self) -> int:
+        return int(np.prod(self.network.output_shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A property or measure with the samples it asks about.
+
+    Attributes:
+        samples: ``[n]``, their indices in the data set (0 for a property without one).
+        centers: ``[n, *input]`` in network space; None for a property without samples.
+        labels: ``[n]``, None where there is none.
+        outputs: ``[n, outputs]``, the model's answer to the centres; None without them.
+    """
+
+    template: AnyTemplate
+    model: LoadedModel
+    samples: np.ndarray
+    centers: np.ndarray | None = field(repr=False)
+    labels: tuple[int | None, ...] = field(repr=False)
+    outputs: np.ndarray | None = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.template.name
+
+    def take(self, places: np.ndarray) -> Task:
+        """The same task on some of its samples."""
+        part = None if self.centers is None or self.outputs is None else (self.centers[places], self.outputs[places])
+        labels = tuple(self.labels[i] for i in places)
+        centers, outputs = part if part is not None else (None, None)
+        return Task(self.template, self.model, self.samples[places], centers, labels, outputs)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A specification with everything it names loaded."""
+
+    spec: Spec
+    models: Mapping[str, LoadedModel]
+    data: Mapping[str, Samples]
+    tasks: tuple[Task, ...]
+
+    def accuracy(self, model: str, dataset: str) -> tuple[int, int]:
+        """How many samples of a data set a model classifies right, and how many there are."""
+        samples, loaded = self.data[dataset], self.models[model]
+        if samples.y is None:
+            raise UsageError(f"accuracy({model}, {dataset}): the data set has no labels")
+        transform = _transform(self.spec.models[model], self.spec.datasets[dataset])
+        outputs = loaded.outputs(_inputs(f"accuracy({model}, {dataset})", loaded, samples.x, transform))
+        return int((outputs.argmax(axis=1) == samples.y).sum()), len(samples.y)
+
+
+def load_spec(spec: str | Path, params: Mapping[str, Any] | None, bindings: Mapping[str, Any] | None) -> Spec:
+    """A specification from a path or from its text (which has a line break or begins with ``prop``).
+
+    Raises:
+        SpecError: it cannot be used.
+        UsageError: there is no such file.
+    """
+    bound = tuple(bindings or ())
+    if isinstance(spec, str) and ("\n" in spec or spec.lstrip().startswith("prop ")):
+        return load(spec, params=params, bound=bound)
+    if not Path(spec).is_file():
+        raise UsageError(f"there is no specification {spec}")
+    return load_file(spec, params=params, bound=bound)
+
+
+def spec_name(spec: Spec) -> str:
+    """What the folder of a run is called."""
+    return Path(spec.filename).stem if spec.root else "spec"
+
+
+def bind(spec: Spec, bindings: Mapping[str, Any]) -> Bound:
+    """Loads the models and data sets that the properties, measures, assertions and reports name.
+
+    Raises:
+        UsageError: something does not fit, said in a sentence.
+        ValueError: the frontend or a data source refused what was given (their messages are sentences too).
+    """
+    templates: list[AnyTemplate] = [*spec.properties.values(), *spec.measures.values()]
+    pairs = {pair for a in spec.assertions for pair in a.accuracies}
+    pairs |= {(item.names[0], item.names[1]) for item in spec.reports if item.kind == "accuracy"}
+    data_names = {t.dataset for t in templates if t.dataset is not None} | {dataset for _, dataset in pairs}
+    model_names = {t.model for t in templates} | {model for model, _ in pairs}
+    data = {n: _load_data(spec.datasets[n], bindings) for n in spec.datasets if n in data_names}
+    models = {n: _load_model(spec.models[n], bindings) for n in spec.models if n in model_names}
+    for name, loaded in models.items():
+        _check_model(spec.models[name], loaded)
+    tasks = tuple(_task(t, models[t.model], data.get(t.dataset or "")) for t in templates)
+    return Bound(spec, models, data, tasks)
+
+
+def _load_data(template: Dataset, bindings: Mapping[str, Any]) -> Samples:
+    options: dict[str, Any] = dict(template.options)
+    if template.bound:
+        samples = _bound_data(template, bindings, options)
+    else:
+        arguments = [template.path] if template.path else []
+        samples = load_dataset(template.source, *arguments, root=template.folder or None, **options)
+    if template.take is not None:
+        samples = Samples(samples.x[: template.take], None if samples.y is None else samples.y[: template.take])
+    if samples.x.size and not np.isfinite(samples.x).all():
+        raise UsageError(
+            f"data set {template.name}: sample {_first(~np.isfinite(samples.x))} holds a NaN or an infinity"
+        )
+    if template.range is not None:
+        low, high = (float(end) for end in template.range)
+        outside = (samples.x < low) | (samples.x > high)
+        if outside.any():
+            raise UsageError(
+                f"data set {template.name}: sample {_first(outside)} leaves the range [{low:g}, {high:g}] that the "
+                f"specification gives; its values go from {samples.x.min():g} to {samples.x.max():g}"
+            )
+    return samples
+
+
+def _bound_data(template: Dataset, bindings: Mapping[str, Any], options: dict[str, Any]) -> Samples:
+    value = bindings[template.name]
+    if not isinstance(value, str | Path):
+        return load_dataset(value)
+    source = "csv" if str(value).endswith(".csv") else "npz"
+    return load_dataset(source, str(value), **(options if template.source == source else {}))
+
+
+def _load_model(template: ModelTemplate, bindings: Mapping[str, Any]) -> LoadedModel:
+    from tfcert.network import from_keras, load_model
+
+    if template.bound:
+        value = bindings[template.name]
+        model = load_model(value) if isinstance(value, str | Path) else value
+    else:
+        model = load_model(confine(template.path, template.folder or None))
+    return LoadedModel(template.name, model, from_keras(model), weights_hash(model))
+
+
+def weights_hash(model: Any) -> str:
+    """SHA-256 of a Keras model's weights and layer options, names left out: they differ from one run to the next."""
+    digest = hashlib.sha256(json.dumps(_nameless(model.get_config()), default=repr, sort_keys=True).encode())
+    for weight in model.get_weights():
+        digest.update(f"{weight.shape} {weight.dtype} ".encode())
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
+
+
+def data_hash(samples: Samples) -> str:
+    """SHA-256 of a data set's numbers."""
+    digest = hashlib.sha256()
+    for array in samples:
+        if array is not None:
+            digest.update(f"{array.shape} {array.dtype} ".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _nameless(config: Any) -> Any:
+    named = ("name", "inbound_nodes", "input_layers", "output_layers", "build_config", "registered_name")
+    if isinstance(config, Mapping):
+        return {k: _nameless(v) for k, v in config.items() if k not in named}
+    return [_nameless(v) for v in config] if isinstance(config, list | tuple) else config
+
+
+def _check_model(template: ModelTemplate, loaded: LoadedModel) -> None:
+    name, network = f"model {template.name}", loaded.network
+    if loaded.peeled and template.outputs == "logits":
+        raise UsageError(
+            f"{name} is declared `outputs: logits`, but it ends in a softmax: write `outputs: probabilities`, or save "
+            "the model without its softmax"
+        )
+    for what, names, shape in (
+        ("outputs", template.output_names, network.output_shape),
+        ("inputs", template.input_names, network.input_shape),
+    ):
+        if names and len(names) != int(np.prod(shape)):
+            raise UsageError(f"{name} has {int(np.prod(shape))} {what}, but {len(names)} are named")
+    if not network.finite():
+        raise UsageError(f"{name} has a NaN or an infinity among its weights")
+
+
+def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> Task:
+    unknown = [i for i in template.named_outputs if not 0 <= i < loaded.num_outputs]
+    if unknown:
+        raise UsageError(
+            f"{template.name}: there is no output {min(unknown)}: {template.model} has {loaded.num_outputs}, from 0"
+        )
+    dtype = loaded.network.dtype.as_numpy_dtype
+    if template.strategy.dtype == "float64" and np.dtype(dtype) != np.float64:
+        raise UsageError(
+            f"{template.name}: the strategy asks for float64, but {template.model} computes in {np.dtype(dtype)}; "
+            "bounds are computed in the model's own type, so save the model as float64"
+        )
+    if template.dataset is None or data is None:
+        task = Task(template, loaded, np.zeros(1, int), None, (None,), None)
+    else:
+        task = _sampled(template, loaded, data)
+    _check_lowering(task)
+    return task
+
+
+def _sampled(template: AnyTemplate, loaded: LoadedModel, data: Samples) -> Task:
+    if template.needs_label and data.y is None:
+        raise UsageError(f"{template.name} asks for labels, but data set {template.dataset} has none")
+    labels = [None] * len(data.x) if data.y is None else [int(v) for v in data.y]
+    chosen = [i for i, label in enumerate(labels) if template.sample_selected(label)][: template.take]
+    samples = np.array(chosen, int)
+    if _label_is_class(template.formula):
+        wrong = [i for i in chosen if not 0 <= (labels[i] or 0) < loaded.num_outputs]
+        if wrong:
+            raise UsageError(
+                f"{template.name}: sample {wrong[0]} of {template.dataset} has label {labels[wrong[0]]}, but "
+                f"{template.model} has {loaded.num_outputs} outputs, counted from 0"
+            )
+    centers = _inputs(template.name, loaded, data.x[samples], template.transform)
+    return Task(template, loaded, samples, centers, tuple(labels[i] for i in chosen), loaded.outputs(centers))
+
+
+def _inputs(name: str, loaded: LoadedModel, x: np.ndarray, transform: Transform) -> np.ndarray:
+    """Stored samples as the network's inputs ``[n, *input]``."""
+    shape = tuple(loaded.network.input_shape)
+    given = tuple(x.shape[1:])
+    same_but_ones = [d for d in given if d != 1] == [d for d in shape if d != 1]
+    if not same_but_ones and not (len(shape) == 1 and int(np.prod(given)) == shape[0]):
+        raise UsageError(f"{name}: the samples have shape {given}, but {loaded.name} takes {shape}")
+    return to_net(transform, x, loaded.network.dtype.as_numpy_dtype).reshape(-1, *shape)
+
+
+def _check_lowering(task: Task) -> None:
+    """Everything that can be refused is refused before anything runs: clauses for each label, regions for all."""
+    for label in dict.fromkeys(task.labels):
+        try:
+            task.template.clauses(task.model.num_outputs, label)
+        except (ValueError, IndexError) as error:
+            raise UsageError(f"{task.name}: {error}") from error
+    dtype = task.model.network.dtype.as_numpy_dtype
+    count = 0 if task.centers is None else len(task.centers)
+    radii = [Fraction(0)] * count
+    build_regions(task.template, task.centers, tuple(task.model.network.input_shape), dtype, radii)
+
+
+def _label_is_class(formula: Any) -> bool:
+    """Whether the formula compares the label with an ``argmax`` or ``argmin``, so that it must be a class."""
+    match formula:
+        case ArgIs(_, target):
+            return any(isinstance(variable, Label) for variable, _ in target.coefficients)
+        case tuple():
+            return any(_label_is_class(part) for part in formula)
+        case _ if is_dataclass(formula):
+            return any(_label_is_class(getattr(formula, f.name)) for f in fields(formula))
+    return False
+
+
+def _transform(model: ModelTemplate, dataset: Dataset) -> Transform:
+    if not model.mean:
+        return dataset.transform
+    return Transform(dataset.transform.scale, model.mean, model.std)
+
+
+def _first(mask: np.ndarray) -> int:
+    return int(np.argwhere(mask)[0][0])

@@ -1,0 +1,222 @@
+"""From a specification to a report: parse, check, load, run each property down its stages, judge, write."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcert import artifacts, binding
+from tfcert.binding import Bound, Task, bind, load_spec, spec_name
+from tfcert.journal import Journal
+from tfcert.judging import exit_code, gather_results, judge, reported
+from tfcert.language import Ball, MeasureTemplate
+from tfcert.measuring import Search
+from tfcert.options import BoundOptions
+from tfcert.progress import Narrator, Verbosity
+from tfcert.query import Verdict
+from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
+from tfcert.report.records import Json
+from tfcert.stages import Clock, Descent
+
+BATCH = 50
+"""Samples at a time where the strategy says ``batch: auto``."""
+PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-probability")
+
+
+def verify(
+    spec: str | Path,
+    *,
+    params: Mapping[str, Any] | None = None,
+    bindings: Mapping[str, Any] | None = None,
+    resume: str | Path | None = None,
+    out: str | Path | None = None,
+    verbose: Verbosity = "auto",
+) -> Report:
+    """Checks every property, measure and assertion of a specification.
+
+    Args:
+        spec: the path of a ``.prop`` file, or its text.
+        params: values for its parameters, ``{"eps": "2/255"}``; texts are exact.
+        bindings: models, arrays or paths for names of the specification: ``{"clf": model, "test": (x, y)}``.
+        resume: the folder of an interrupted run to go on with; its specification, parameters, weights and data must
+            be the same.
+        out: where journal, JSON, witnesses and pictures go; ``out/<name of the specification>`` by default.
+        verbose: "auto" shows progress on standard error; 0 is silent, 2 adds a line a sample.
+
+    Returns:
+        The report. After Ctrl-C it holds what was found until then, with exit code 2.
+
+    Raises:
+        SpecError: the specification cannot be used; says everything that is wrong with it.
+        ValueError: what it names does not fit together, or cannot be loaded.
+        ContradictionError: a proof and a witness contradict each other: a bug in tfcert.
+    """
+    checked = load_spec(spec, params, bindings)
+    folder = Path(resume or out or Path("out") / spec_name(checked))
+    with Narrator(verbose) as narrator:
+        for warning in checked.warnings:
+            narrator.say(warning.render())
+        bound = bind(checked, bindings or {})
+        folder.mkdir(parents=True, exist_ok=True)
+        run = _Run(bound, folder, narrator, header(bound))
+        fresh = resume is None
+        journal, known = Journal.start(folder, run.header) if fresh else Journal.resume(folder, run.header)
+        with journal:
+            return run.finish(run.all(journal, known))
+
+
+def header(bound: Bound) -> Json:
+    """Everything a result depends on: versions, hashes, parameters, strategies."""
+    spec = bound.spec
+    templates = [*spec.properties.values(), *spec.measures.values()]
+    return run_header() | {
+        "spec": spec.filename,
+        "spec_sha256": spec.source_hash,
+        "weights_sha256": {name: model.sha256 for name, model in bound.models.items()},
+        "data_sha256": {name: binding.data_hash(samples) for name, samples in bound.data.items()},
+        "params": {name: str(param.value) for name, param in spec.params.items()},
+        "strategies": {t.name: " -> ".join(stage.name for stage in t.strategy.stages) for t in templates},
+        "properties": {t.name: t.text for t in templates},
+    }
+
+
+def run_header() -> Json:
+    """What every run's header begins with."""
+    return {
+        "tfcert": package_version("tfcert"),
+        "versions": {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES},
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def package_version(name: str) -> str | None:
+    """The installed version; None where there is none."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+@dataclass
+class _Run:
+    """One run in progress: what is bound, and the records so far."""
+
+    bound: Bound
+    folder: Path
+    narrator: Narrator
+    header: Json
+    records: dict[tuple[str, int], Record] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+
+    def all(self, journal: Journal, known: list[Record]) -> bool:
+        """Runs every task; False if it was interrupted."""
+        self.records = {(r.property, r.sample): r for r in known}
+        try:
+            for task in self.bound.tasks:
+                self._task(task, journal)
+        except KeyboardInterrupt:
+            self.narrator.say("interrupted: what was found is kept")
+            return False
+        return True
+
+    def _task(self, task: Task, journal: Journal) -> None:
+        todo = [i for i, sample in enumerate(task.samples) if (task.name, int(sample)) not in self.records]
+        self.narrator.begin(task.name, len(task.samples), len(task.samples) - len(todo))
+        strategy = task.template.strategy
+        clock = Clock(strategy.seconds_per_sample, strategy.seconds_total)
+        size = strategy.batch or BATCH
+        for first in range(0, len(todo), size):
+            part = task.take(np.array(todo[first : first + size], int))
+            for place, verdict, measured in _decide(part, clock):
+                record = self._record(part, place, verdict, measured)
+                self.records[record.property, record.sample] = record
+                journal.append(record)
+                self.narrator.advance(record)
+
+    def _record(self, task: Task, place: int, verdict: Verdict, measured: Measured | None) -> Record:
+        witness = verdict.witness
+        path = None if witness is None else artifacts.save_witness(self.folder, task, place, witness)
+        outputs = None if task.outputs is None else task.outputs[place]
+        predicted = outputs is not None and outputs.size > 1 and bool(np.isfinite(outputs).all())
+        return Record(
+            property=task.name,
+            sample=int(task.samples[place]),
+            verdict=verdict,
+            asked=_asked(task),
+            measured=measured,
+            label=task.labels[place],
+            prediction=int(outputs.argmax()) if predicted and outputs is not None else None,
+            witness=path,
+        )
+
+    def finish(self, complete: bool) -> Report:
+        """Judges, draws and writes."""
+        spec, records = self.bound.spec, self._ordered()
+        notes = [f"{name}: {note}" for name, model in self.bound.models.items() for note in model.network.notes]
+        judged: tuple[Judged, ...] = ()
+        code = ExitCode.INTERRUPTED
+        if complete:
+            results = gather_results(spec, records, self.bound.accuracy)
+            judged, code = judge(spec, results), exit_code(spec, records, results)
+            notes += reported(spec, results)
+        notes += self._draw(records)
+        self.header |= {
+            "complete": complete,
+            "exit_code": int(code),
+            "judged": [{"text": j.text, "judgement": j.judgement} for j in judged],
+            "notes": notes,
+            "seconds": round(time.monotonic() - self.began, 3),
+        }
+        report = Report(
+            header=self.header,
+            records=records,
+            exit_code=code,
+            properties=tuple(spec.properties),
+            measures=tuple(spec.measures),
+            judged=judged,
+            notes=tuple(notes),
+            folder=self.folder,
+        )
+        report.save_json(self.folder / "result.json")
+        return report
+
+    def _ordered(self) -> tuple[Record, ...]:
+        keys = [(task.name, int(sample)) for task in self.bound.tasks for sample in task.samples]
+        return tuple(self.records[key] for key in keys if key in self.records)
+
+    def _draw(self, records: tuple[Record, ...]) -> list[str]:
+        if not figures.available():
+            return [figures.MISSING]
+        wanted = [
+            (item.names[0], int(dict(item.options).get("bins", 20)))
+            for item in self.bound.spec.reports
+            if item.kind == "histogram" and item.names[0] in self.bound.spec.measures
+        ]
+        drawn = artifacts.draw_pictures(self.folder, self.bound.tasks, records, wanted)
+        return [f"drawn: {path}" for path in drawn]
+
+
+def _decide(task: Task, clock: Clock) -> Iterator[tuple[int, Verdict, Measured | None]]:
+    options = BoundOptions()
+    if isinstance(task.template, MeasureTemplate):
+        for finding in Search(task, clock, options).run():
+            yield finding.place, finding.verdict, finding.measured
+    else:
+        for place, verdict in Descent(task, clock, options).run():
+            yield place, verdict, None
+
+
+def _asked(task: Task) -> Asked:
+    region, targets = task.template.region, "all" if task.template.is_robustness else ""
+    if not isinstance(region, Ball):
+        return Asked("", float("nan"), region.space, targets)
+    eps = float("nan") if isinstance(task.template, MeasureTemplate) else float(region.eps)
+    return Asked(region.norm, eps, region.space, targets)

@@ -1,0 +1,73 @@
+"""From records to judgements: what assertions say, and what the run exits with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tfcert.language import Judgement, MeasureValues, PropertyCounts, Results, Spec
+from tfcert.query import Outcome
+from tfcert.report import ExitCode, Judged, Record, summarize_measure, summarize_property
+from tfcert.report.table import figure
+
+Accuracy = Callable[[str, str], tuple[int, int]]
+
+
+def gather_results(spec: Spec, records: Sequence[Record], accuracy: Accuracy) -> Results:
+    """Counts, radii and clean accuracies, as assertions and reports need them."""
+    properties, measures = {}, {}
+    for name in spec.properties:
+        s = summarize_property(name, records)
+        outcomes = s.outcomes
+        properties[name] = PropertyCounts(s.total, s.correct, outcomes[Outcome.VERIFIED], outcomes[Outcome.FALSIFIED])
+    for name in spec.measures:
+        m = summarize_measure(name, records)
+        measures[name] = MeasureValues(m.proven.tolist(), m.refuted.tolist())
+    pairs = {pair for a in spec.assertions for pair in a.accuracies}
+    pairs |= {(item.names[0], item.names[1]) for item in spec.reports if item.kind == "accuracy"}
+    return Results(properties, measures, {pair: accuracy(*pair) for pair in sorted(pairs)})
+
+
+def judge(spec: Spec, results: Results) -> tuple[Judged, ...]:
+    """Every assertion, and every property that no assertion names."""
+    judged = [Judged(f"assert {a.text}", str(a.judge(results))) for a in spec.assertions]
+    for name, counts in results.properties.items():
+        if name not in spec.judged_by_assertions and counts.total:
+            judged.append(Judged(f"property {name}: {_counted(counts)}", str(_property_judgement(counts))))
+    return tuple(judged)
+
+
+def exit_code(spec: Spec, records: Sequence[Record], results: Results) -> ExitCode:
+    """0 pass, 1 fail, 5 nothing to check, 6 inconclusive."""
+    if not records and not results.accuracies:
+        return ExitCode.NOTHING_TO_CHECK
+    found = {j.judgement for j in judge(spec, results)}
+    if Judgement.FAIL in found:
+        return ExitCode.FAIL
+    return ExitCode.INCONCLUSIVE if Judgement.INCONCLUSIVE in found else ExitCode.PASS
+
+
+def reported(spec: Spec, results: Results) -> list[str]:
+    """The quantities that the specification's ``report`` asks for, as sentences."""
+    said = []
+    for item in spec.reports:
+        if item.quantity is None:
+            continue
+        interval = item.quantity.interval(results)
+        if interval is None:
+            said.append(f"{item.text}: no samples")
+        elif interval[0] == interval[1]:
+            said.append(f"{item.text} = {figure(float(interval[0]))}")
+        else:
+            said.append(f"{item.text} between {figure(float(interval[0]))} and {figure(float(interval[1]))}")
+    return said
+
+
+def _property_judgement(counts: PropertyCounts) -> Judgement:
+    if counts.falsified:
+        return Judgement.FAIL
+    return Judgement.PASS if counts.verified == counts.total else Judgement.INCONCLUSIVE
+
+
+def _counted(counts: PropertyCounts) -> str:
+    undecided = counts.total - counts.verified - counts.falsified
+    return f"{counts.verified} of {counts.total} verified, {counts.falsified} falsified, {undecided} undecided"

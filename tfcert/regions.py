@@ -1,0 +1,173 @@
+"""From the regions of a specification to perturbations in network space.
+
+Radii and bounds are exact fractions until here. The proof's set is rounded outward, a witness's set inward; centres
+are the network's own floats. Where normalisation treats channels differently an L-inf ball becomes a box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfcert.errors import UsageError
+from tfcert.language import Ball, Transform, net_within, round_down, round_up
+
+if TYPE_CHECKING:
+    from tfcert.language import MeasureTemplate, PropertyTemplate
+    from tfcert.perturbations import Perturbation
+
+    AnyTemplate = PropertyTemplate | MeasureTemplate
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Regions:
+    """One set a sample, twice: ``proof`` contains the set that was asked about, ``witness`` is contained in it.
+
+    ``witness`` is None where no input of the network's type lies in the set.
+    """
+
+    proof: Perturbation
+    witness: Perturbation | None
+
+    def take(self, index: Any) -> Regions:
+        return Regions(self.proof.take(index), None if self.witness is None else self.witness.take(index))
+
+
+def to_net(transform: Transform, x: np.ndarray, dtype: Any) -> np.ndarray:
+    """Stored values ``[samples, ..., channels]`` as the network receives them, computed in float64 and rounded once.
+
+    Each step is monotone, so a value inside a range stays inside the range taken through the same steps.
+    """
+    unit = np.asarray(x, np.float64)
+    if transform.scales:
+        unit = unit * float(transform.scale)
+    if transform.normalises:
+        mean, std = (np.array([float(v) for v in values]) for values in (transform.mean, transform.std))
+        unit = (unit - mean) / std
+    return unit.astype(dtype)
+
+
+def to_unit(transform: Transform, z: np.ndarray) -> np.ndarray:
+    """Network inputs in unit space, for pictures (rounded)."""
+    mean, std = (np.array([float(v) for v in values]) for values in (transform.mean, transform.std))
+    return np.asarray(z, np.float64) * std + mean
+
+
+def build_regions(
+    template: AnyTemplate, centers: np.ndarray | None, shape: Shape, dtype: Any, radii: Sequence[Fraction] | None = None
+) -> Regions:
+    """The sets around ``centers`` ``[batch, *shape]`` in network space, or the one box of a property without samples.
+
+    Args:
+        radii: for a measure, the value of its variable for each sample (in the ball's own space).
+
+    Raises:
+        UsageError: a centre outside ``within``, or bounds that do not fit the shape.
+    """
+    region, transform = template.region, template.transform
+    if not isinstance(region, Ball):
+        return _box(region.net_bounds(transform), shape, dtype, 1 if centers is None else len(centers))
+    if centers is None:
+        raise UsageError(f"{template.name}: a ball needs a sample in its centre")
+    from tfcert.perturbations import LpBall
+
+    clip = _clip(template, shape, dtype)
+    _require_inside(template.name, centers, clip)
+    eps = [region.net_eps(transform, r) for r in (radii if radii is not None else [Fraction(0)] * len(centers))]
+    if all(len(e) == 1 for e in eps):
+        ball = LpBall(centers, [e[0] for e in eps], region.norm, clip)
+        return Regions(ball, ball)
+    if region.norm != "linf":
+        raise UsageError(f"{template.name}: an {region.norm} ball is no ball after normalisation by unequal std")
+    return _channel_boxes(centers, eps, clip)
+
+
+def _channel_boxes(
+    centers: np.ndarray, eps: Sequence[tuple[Fraction, ...]], clip: tuple[np.ndarray, np.ndarray] | None
+) -> Regions:
+    """An L-inf ball whose radius differs by channel, as a box rounded outward and a box rounded inward."""
+    from tfcert import perturbations as sets
+
+    wide, batch_axes = centers.astype(np.float64), (len(eps), *[1] * (centers.ndim - 2), -1)
+    above = np.array([[round_up(v) for v in e] for e in eps]).reshape(batch_axes)
+    below = np.array([[round_down(v) for v in e] for e in eps]).reshape(batch_axes)
+    low, high = np.nextafter(wide - above, -np.inf), np.nextafter(wide + above, np.inf)
+    # Rounding inward must not lose the centre itself, which lies in every ball.
+    inner_low = np.minimum(np.nextafter(wide - below, np.inf), wide)
+    inner_high = np.maximum(np.nextafter(wide + below, -np.inf), wide)
+    if clip is not None:
+        low, inner_low = np.maximum(low, clip[0]), np.maximum(inner_low, clip[0])
+        high, inner_high = np.minimum(high, clip[1]), np.minimum(inner_high, clip[1])
+    dtype = centers.dtype
+    return Regions(
+        sets.Box(sets.round_down(low, dtype), sets.round_up(high, dtype)),
+        sets.Box(sets.round_up(inner_low, dtype), sets.round_down(inner_high, dtype)),
+    )
+
+
+def _box(bounds: tuple[Sequence[Fraction], Sequence[Fraction]], shape: Shape, dtype: Any, count: int) -> Regions:
+    from tfcert import perturbations as sets
+
+    def ends(rounding: Any) -> list[np.ndarray]:
+        exact = [np.broadcast_to(_placed([rounding(v) for v in side], shape), shape) for side in bounds]
+        return [np.broadcast_to(side, (count, *shape)) for side in exact]
+
+    (low, inner_high), (inner_low, high) = ends(round_down), ends(round_up)
+    inside = sets.round_up(inner_low, dtype), sets.round_down(inner_high, dtype)
+    empty = bool((inside[0] > inside[1]).any())
+    proof = sets.Box(sets.round_down(low, dtype), sets.round_up(high, dtype))
+    return Regions(proof, None if empty else sets.Box(*inside))
+
+
+def _clip(template: AnyTemplate, shape: Shape, dtype: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """``within`` in network space: each end where a stored value at that end arrives, or further out."""
+    ends = net_within(template.region, template.transform)
+    if ends is None:
+        return None
+    assert isinstance(template.region, Ball) and template.region.within is not None
+    arrived = [_arrival(template.transform, template.region.space, v, dtype) for v in template.region.within]
+    low = np.minimum(_placed([round_down(v) for v in ends[0]], shape), arrived[0])
+    high = np.maximum(_placed([round_up(v) for v in ends[1]], shape), arrived[1])
+    return low, high
+
+
+def _arrival(transform: Transform, space: str, value: Fraction, dtype: Any) -> np.ndarray:
+    """Where ``to_net`` takes a stored value: one number, or one for each channel."""
+    if space == "net":
+        return np.array([float(value)]).astype(dtype).astype(np.float64)
+    raw = value / transform.scale if space == "unit" else value
+    return to_net(transform, np.array([float(raw)]), dtype).astype(np.float64)
+
+
+def _placed(values: Sequence[float], shape: Shape) -> np.ndarray:
+    """One value for all inputs, one for each input, or one for each channel (the last axis), ready to broadcast."""
+    array = np.array(values, np.float64)
+    if array.size == 1:
+        return array
+    if array.size == int(np.prod(shape)):
+        return array.reshape(shape)
+    if array.size == shape[-1]:
+        return array
+    raise UsageError(f"{array.size} bounds were given for an input of shape {shape}")
+
+
+def _require_inside(name: str, centers: np.ndarray, clip: tuple[np.ndarray, np.ndarray] | None) -> None:
+    if not np.isfinite(centers).all():
+        raise UsageError(f"{name}: sample {_first(~np.isfinite(centers))} holds a NaN or an infinity")
+    if clip is not None and ((centers < clip[0]) | (centers > clip[1])).any():
+        outside = (centers < clip[0]) | (centers > clip[1])
+        raise UsageError(
+            f"{name}: {int(outside.reshape(len(centers), -1).any(axis=1).sum())} of {len(centers)} samples lie outside "
+            f"`within`, the first at place {_first(outside)} of those selected; a region without its centre would "
+            "prove nothing"
+        )
+
+
+def _first(mask: np.ndarray) -> int:
+    return int(np.argwhere(mask)[0][0])

@@ -1,0 +1,20 @@
+"""The JSON result: ``{"header": {...}, "records": [...]}``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from tfcert.report.records import Json, Record
+
+
+def write_result(path: str | Path, header: Json, records: Iterable[Record]) -> None:
+    """Writes a result in one step: a reader sees the old file or the new one, never half of it."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"header": header, "records": [r.as_json() for r in records]}, indent=1, allow_nan=False)
+    partial = target.with_name(target.name + ".part")
+    partial.write_text(text + "\n", encoding="utf-8")
+    os.replace(partial, target)

@@ -1,0 +1,124 @@
+"""What a run found out: one record a property and sample, and the JSON form of both record and report."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tfcert.query import Guarantee, Outcome, Verdict
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The region that was asked about: norm and eps in ``space``; ``targets`` says which classes count."""
+
+    norm: str = ""
+    eps: float = math.nan
+    space: str = ""
+    targets: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measure's answer: the largest certified value and the smallest value with a replayed witness (NaN: none)."""
+
+    lower: float
+    upper: float = math.nan
+
+
+@dataclass(frozen=True)
+class Record:
+    """The answer for one property (or measure) on one sample.
+
+    ``sample`` is the index in the data set, 0 for a property without one. ``witness`` is a path relative to the
+    folder of the run. ``measured`` is None for a property.
+    """
+
+    property: str
+    sample: int
+    verdict: Verdict
+    asked: Asked = field(default_factory=Asked)
+    measured: Measured | None = None
+    label: float | None = None
+    prediction: int | None = None
+    witness: str | None = None
+
+    @builtins.property
+    def outcome(self) -> Outcome:
+        return self.verdict.outcome
+
+    def as_json(self) -> Json:
+        """The flat form of a record in ``result.json`` and in the journal; NaN becomes null."""
+        verdict, asked = self.verdict, self.asked
+        flat: Json = {
+            "property": self.property,
+            "sample": self.sample,
+            "outcome": str(verdict.outcome),
+            "reason": verdict.reason,
+            "stage": verdict.stage,
+            "method": verdict.method,
+            "relaxation": verdict.relaxation,
+            "guarantee": None if verdict.guarantee is None else str(verdict.guarantee),
+            "norm": asked.norm or None,
+            "eps": number(asked.eps),
+            "radius": None if self.measured is None else number(self.measured.lower),
+            "margin": number(verdict.margin),
+            "label": self.label,
+            "prediction": self.prediction,
+            "seconds": round(verdict.seconds, 6),
+            "witness": self.witness,
+            "space": asked.space or None,
+            "targets": asked.targets or None,
+        }
+        if self.measured is not None:
+            flat |= {"lower": number(self.measured.lower), "upper": number(self.measured.upper)}
+        return flat
+
+    @classmethod
+    def from_json(cls, flat: Mapping[str, Any]) -> Record:
+        """Reads what ``as_json`` wrote.
+
+        Raises:
+            KeyError, ValueError, TypeError: the object is no record.
+        """
+        guarantee = flat["guarantee"]
+        verdict = Verdict(
+            outcome=Outcome(flat["outcome"]),
+            reason=flat["reason"],
+            stage=flat["stage"],
+            method=flat["method"],
+            relaxation=flat["relaxation"],
+            guarantee=None if guarantee is None else Guarantee(guarantee),
+            margin=_nan(flat["margin"]),
+            seconds=float(flat["seconds"]),
+        )
+        measured = Measured(_nan(flat["lower"]), _nan(flat["upper"])) if "lower" in flat else None
+        asked = Asked(flat["norm"] or "", _nan(flat["eps"]), flat["space"] or "", flat["targets"] or "")
+        return cls(
+            property=flat["property"],
+            sample=int(flat["sample"]),
+            verdict=verdict,
+            asked=asked,
+            measured=measured,
+            label=flat["label"],
+            prediction=flat["prediction"],
+            witness=flat["witness"],
+        )
+
+
+def number(value: float | None) -> float | None:
+    """A number as JSON can hold it: NaN is null, infinities are written as the largest finite number's sign."""
+    if value is None or math.isnan(value):
+        return None
+    if math.isinf(value):
+        return math.copysign(1.7976931348623157e308, value)
+    return float(value)
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)

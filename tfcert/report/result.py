@@ -1,0 +1,96 @@
+"""What a run hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from tfcert.report.json import write_result
+from tfcert.report.records import Json, Record
+from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_measure, summarize_property
+from tfcert.report.table import measure_table, property_table, render
+
+
+class ExitCode(IntEnum):
+    """What a run says to the shell."""
+
+    PASS = 0
+    FAIL = 1
+    INTERRUPTED = 2
+    INTERNAL_ERROR = 3
+    USAGE_ERROR = 4
+    NOTHING_TO_CHECK = 5
+    INCONCLUSIVE = 6
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One assertion, or one property that no assertion names, and what came of it (pass, fail, inconclusive)."""
+
+    text: str
+    judgement: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The records of a run, what they amount to, and where they were written.
+
+    Attributes:
+        header: versions, hashes and parameters, as in the JSON.
+        records: one a property and sample, property by property in the order of the specification.
+        exit_code: what the command line exits with.
+        properties, measures: names in the order of the specification.
+        judged: assertions and unasserted properties.
+        notes: sentences for the reader (a softmax that was peeled off, pictures that were skipped).
+        folder: where journal, witnesses and pictures are; None if nothing was written.
+    """
+
+    header: Json
+    records: tuple[Record, ...]
+    exit_code: ExitCode
+    properties: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
+    judged: tuple[Judged, ...] = ()
+    notes: tuple[str, ...] = ()
+    folder: Path | None = field(default=None, compare=False)
+
+    def save_json(self, path: str | Path) -> None:
+        """Writes ``{"header": ..., "records": ...}``."""
+        write_result(path, self.header, self.records)
+
+    def summary(self, name: str) -> PropertySummary | MeasureSummary:
+        """The counts of a property or the radii of a measure.
+
+        Raises:
+            KeyError: the specification has neither of that name.
+        """
+        if name in self.properties:
+            return summarize_property(name, self.records)
+        if name in self.measures:
+            return summarize_measure(name, self.records)
+        raise KeyError(f"there is no property or measure {name!r}; there are {[*self.properties, *self.measures]}")
+
+    def parts(self) -> list[RenderableType]:
+        """What the terminal shows: tables, judgements, notes."""
+        shown: list[RenderableType] = []
+        if self.properties:
+            shown.append(property_table([summarize_property(n, self.records) for n in self.properties]))
+        if self.measures:
+            shown.append(measure_table([summarize_measure(n, self.records) for n in self.measures]))
+        styles = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
+        shown += [Text.assemble((f"{j.judgement:<13}", styles[j.judgement]), j.text) for j in self.judged]
+        shown += [Text(f"note: {note}", "dim") for note in self.notes]
+        return shown
+
+    def last_line(self) -> str:
+        """The outcome of the run in one sentence."""
+        word = self.exit_code.name.lower().replace("_", " ")
+        where = f"; results in {self.folder}" if self.folder is not None else ""
+        return f"{word} (exit code {int(self.exit_code)}), {len(self.records)} verdicts{where}"
+
+    def __str__(self) -> str:
+        return render([*self.parts(), self.last_line()])

@@ -1,0 +1,96 @@
+"""Records added up: counts and rates of a property, radii of a measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfcert.query import Outcome
+from tfcert.report.records import Record
+
+
+@dataclass(frozen=True)
+class PropertySummary:
+    """Counts of one property's records.
+
+    ``correct`` counts samples whose unperturbed input has the property; ``guarantees`` is every level that a
+    verdict rests on, in the order met.
+    """
+
+    name: str
+    total: int
+    correct: int
+    outcomes: dict[Outcome, int]
+    guarantees: tuple[str, ...]
+    seconds: float
+
+    def rate(self, count: int) -> float:
+        """A share of the samples; NaN without any."""
+        return count / self.total if self.total else float("nan")
+
+    @property
+    def nominal_accuracy(self) -> float:
+        return self.rate(self.correct)
+
+    @property
+    def verified_accuracy(self) -> float:
+        return self.rate(self.outcomes[Outcome.VERIFIED])
+
+    @property
+    def attack_accuracy(self) -> float:
+        """The share of samples that no witness refutes: an upper end of the true robust accuracy."""
+        return self.rate(self.total - self.outcomes[Outcome.FALSIFIED])
+
+
+@dataclass(frozen=True)
+class MeasureSummary:
+    """What a measure found: the proven values and, where a witness exists, the refuted ones."""
+
+    name: str
+    proven: np.ndarray
+    refuted: np.ndarray
+    guarantees: tuple[str, ...]
+    seconds: float
+    unit: str = ""
+
+    @property
+    def total(self) -> int:
+        return len(self.proven)
+
+
+def summarize_property(name: str, records: Iterable[Record]) -> PropertySummary:
+    """Adds up the records of one property."""
+    mine = [r for r in records if r.property == name]
+    return PropertySummary(
+        name=name,
+        total=len(mine),
+        correct=sum(clean_holds(r) for r in mine),
+        outcomes={outcome: sum(r.outcome == outcome for r in mine) for outcome in Outcome},
+        guarantees=_guarantees(mine),
+        seconds=sum(r.verdict.seconds for r in mine),
+    )
+
+
+def summarize_measure(name: str, records: Iterable[Record]) -> MeasureSummary:
+    """Adds up the records of one measure; NaN where nothing is proven or no witness is known."""
+    mine = [r for r in records if r.property == name and r.measured is not None]
+    asked = {f"{r.asked.norm}, {r.asked.space} space" for r in mine if r.asked.norm}
+    return MeasureSummary(
+        name=name,
+        proven=np.array([r.measured.lower for r in mine if r.measured], dtype=float),
+        refuted=np.array([r.measured.upper for r in mine if r.measured], dtype=float),
+        guarantees=_guarantees(mine),
+        seconds=sum(r.verdict.seconds for r in mine),
+        unit=asked.pop() if len(asked) == 1 else "",
+    )
+
+
+def clean_holds(record: Record) -> bool:
+    """Whether the unperturbed input has the property; a wrong one is its own witness, found by no stage but "clean"."""
+    return record.verdict.stage != "clean"
+
+
+def _guarantees(records: list[Record]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(r.verdict.guarantee) for r in records if r.verdict.guarantee is not None))

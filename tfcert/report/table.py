@@ -1,0 +1,95 @@
+"""Terminal tables: one line a property, one line a measure, and what the assertions say."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tfcert.query import Outcome
+from tfcert.report.records import Record
+from tfcert.report.summary import MeasureSummary, PropertySummary
+
+PLAIN_WIDTH = 120
+"""Columns where the output is no terminal."""
+_STYLES = {
+    Outcome.VERIFIED: "green",
+    Outcome.FALSIFIED: "red",
+    Outcome.UNKNOWN: "yellow",
+    Outcome.TIMEOUT: "magenta",
+}
+
+
+def property_table(summaries: Sequence[PropertySummary]) -> Table:
+    """N, correct, the four outcomes, the three accuracies and the guarantee of each property."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("property", overflow="fold")
+    for name in ("N", "correct", *Outcome):
+        table.add_column(str(name), justify="right")
+    for name in ("nominal\naccuracy", "verified\naccuracy", "attack\naccuracy"):
+        table.add_column(name, justify="right")
+    table.add_column("guarantee", overflow="fold")
+    for s in summaries:
+        outcomes = [Text(str(s.outcomes[o]), _STYLES[o] if s.outcomes[o] else "dim") for o in Outcome]
+        rates = [percent(r) for r in (s.nominal_accuracy, s.verified_accuracy, s.attack_accuracy)]
+        table.add_row(Text(s.name), str(s.total), str(s.correct), *outcomes, *rates, ", ".join(s.guarantees) or "-")
+    return table
+
+
+def measure_table(summaries: Sequence[MeasureSummary]) -> Table:
+    """N and the spread of what is proven, and the median of what is refuted, of each measure."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("measure", overflow="fold")
+    table.add_column("of", overflow="fold")
+    for name in ("N", "median\nproven", "mean\nproven", "min\nproven", "max\nproven", "median\nrefuted"):
+        table.add_column(name, justify="right")
+    table.add_column("guarantee", overflow="fold")
+    for s in summaries:
+        proven = np.nan_to_num(s.proven, nan=0.0)
+        spread = [figure(f(proven)) if s.total else "-" for f in (np.median, np.mean, np.min, np.max)]
+        table.add_row(
+            Text(s.name), s.unit, str(s.total), *spread, figure(known_median(s.refuted)), ", ".join(s.guarantees) or "-"
+        )
+    return table
+
+
+def record_line(record: Record) -> str:
+    """One record in one line, as ``-v`` prints it."""
+    verdict = record.verdict
+    what = f"{record.property}[{record.sample}] {verdict.outcome}"
+    if record.measured is not None:
+        what += f" {figure(record.measured.lower)} proven, {figure(record.measured.upper)} refuted"
+    by = f" by {verdict.stage}" if verdict.stage else ""
+    margin = "" if math.isnan(verdict.margin) else f", margin {verdict.margin:.4g}"
+    reason = f": {verdict.reason}" if verdict.reason else ""
+    return f"{what}{by}{margin} ({verdict.guarantee or 'no guarantee'}, {verdict.seconds:.2f} s){reason}"
+
+
+def render(parts: Iterable[RenderableType], width: int = PLAIN_WIDTH) -> str:
+    """The parts as plain text."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, color_system=None)
+    for part in parts:
+        console.print(part)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def percent(rate: float) -> str:
+    return "-" if math.isnan(rate) else f"{100 * rate:.1f} %"
+
+
+def figure(value: float) -> str:
+    """A number with four figures; a dash for NaN."""
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+def known_median(values: np.ndarray) -> float:
+    """The median of those that are not NaN; NaN if all are."""
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if known.size else math.nan
