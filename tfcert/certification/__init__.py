@@ -1,0 +1,19 @@
+"""Certification: margins, verification at one radius, certified radii, in batches."""
+
+from tfcert.certification.api import (
+    Bounds,
+    Certification,
+    Radii,
+    bounds,
+    certified_radius,
+    certify,
+    margins,
+    network_of,
+)
+from tfcert.certification.engine import lower_bounds
+from tfcert.certification.search import Search, largest_radius
+
+__all__ = [
+    "Bounds", "Certification", "Radii", "Search", "bounds", "certified_radius", "certify", "largest_radius",
+    "lower_bounds", "margins", "network_of",
+]  # fmt: skip

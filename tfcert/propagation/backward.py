@@ -159,7 +159,7 @@ def _back_linear(node: Linear, rows: Coefficients, shape: Shape) -> tuple[list[C
             (top, _), (left, _) = linear.padding
             offset = (rows.patches.offset[0] + top, rows.patches.offset[1] + left)
             return [replace(rows, shape=shape, patches=replace(rows.patches, offset=offset))], constant
-        if isinstance(linear, ConvMap) and _patches_pay(linear, rows.patches):
+        if isinstance(linear, ConvMap) and patches_pay(linear, rows.patches):
             matrix = toeplitz(linear, rows.patches.window)
             values = _times(rows.values, matrix)
             return [replace(rows, values=values, shape=shape, patches=rows.patches.before(linear))], constant
@@ -174,7 +174,7 @@ def _times(values: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.matmul(tf.reshape(values, [-1, matrix.shape[0]]), matrix), [*lead, matrix.shape[1]])
 
 
-def _patches_pay(conv: ConvMap, patches: Patches) -> bool:
+def patches_pay(conv: ConvMap, patches: Patches) -> bool:
     """Whether a product of patches with a Toeplitz matrix costs less than a dense transposed convolution."""
     larger = patches.before(conv)
     matrix = patches.area * conv.out_shape[2] * larger.area * conv.in_shape[2]

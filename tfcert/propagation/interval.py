@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfcert.activations import image
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
-from tfcert.network.linear import IndexMap, PadMap, ReshapeMap
+from tfcert.network.linear import IndexMap, PadMap, ReshapeMap, ScaleMap
 from tfcert.network.windows import gather_windows
 from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, identity, lower_bounds
@@ -22,6 +22,16 @@ def affine_nodes(network: Network) -> frozenset[int]:
         if isinstance(node, Input | Linear | Add | Concatenate) and all(i in found for i in node.inputs):
             found.add(index)
     return frozenset(found)
+
+
+def exact_over_boxes(network: Network) -> frozenset[int]:
+    """The nodes whose interval over a box is exact: affine, along one path with at most one map that mixes values."""
+    mixes: dict[int, int] = {0: 0}
+    for index, node in enumerate(network.nodes):
+        if isinstance(node, Linear) and node.inputs[0] in mixes:
+            diagonal = isinstance(node.map, IndexMap | PadMap | ReshapeMap | ScaleMap)
+            mixes[index] = mixes[node.inputs[0]] + (not diagonal)
+    return frozenset(i for i, count in mixes.items() if count <= 1)
 
 
 def needs_ball(network: Network, region: Region) -> frozenset[int]:

@@ -1,0 +1,275 @@
+"""What users call: bounds, margins, certificates and certified radii of a Keras model."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfcert.certification.engine import lower_bounds
+from tfcert.certification.search import largest_radius
+from tfcert.network import Network, from_keras
+from tfcert.options import BoundOptions
+from tfcert.perturbations import LpBall, Perturbation
+from tfcert.query import Guarantee
+
+Model: TypeAlias = "keras.Model | Network"
+_NETWORKS: weakref.WeakKeyDictionary[Any, tuple[Any, Network]] = weakref.WeakKeyDictionary()
+_DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Bounds of the outputs over each perturbation set: ``lower``, ``upper`` ``[batch, outputs]``."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+    guarantee: Guarantee = Guarantee.NUMERIC
+
+
+@dataclass(frozen=True)
+class Certification:
+    """Whether each sample is proven robust.
+
+    Attributes:
+        verified: bool ``[batch]``: the margin is finite and positive.
+        margin: ``[batch]``, the certified lower bound of ``f_y - f_j`` over the targets j and the whole set.
+        guarantee: what the margin promises.
+        method, relaxation: how it was obtained.
+    """
+
+    verified: np.ndarray
+    margin: np.ndarray
+    guarantee: Guarantee
+    method: str
+    relaxation: str
+
+
+@dataclass(frozen=True)
+class Radii:
+    """Certified radii.
+
+    Attributes:
+        radius: ``[batch]``, the largest eps that was evaluated and certified; 0 if the sample is misclassified.
+        margin: ``[batch]``, the margin certified at that radius.
+        evaluations: bound evaluations a sample, on average, rounded up.
+        guarantee: what the radius promises.
+    """
+
+    radius: np.ndarray
+    margin: np.ndarray
+    evaluations: int
+    guarantee: Guarantee
+    method: str
+    relaxation: str
+
+
+def network_of(model: Model, x: Any = None) -> Network:
+    """The network of a model, built once for a model as it stands (its weights stay live).
+
+    ``x`` fixes dimensions that the model leaves open.
+    """
+    if isinstance(model, Network):
+        return model
+    shape = None if x is None else tuple(np.shape(x)[1:])
+    key = (tuple(map(id, model.layers)), shape if None in tuple(model.input_shape or (None,))[1:] else None)
+    known = _NETWORKS.get(model)
+    if known is None or known[0] != key:
+        known = (key, from_keras(model, x))
+        _NETWORKS[model] = known
+    return known[1]
+
+
+def bounds(
+    model: Model,
+    perturbation: Perturbation,
+    *,
+    method: str = "crown",
+    relaxation: str | None = None,
+    options: BoundOptions | None = None,
+) -> Bounds:
+    """Lower and upper bounds of every output (the logits; a softmax head is peeled off) over each set.
+
+    Raises:
+        UnsupportedLayerError: the model has a layer that tfcert does not know.
+        ValueError: shapes that do not fit, an unknown method or relaxation, NaN or infinite weights.
+    """
+    network = network_of(model, perturbation.lower)
+    eye = np.eye(network.output_shape[-1])
+    rows = np.broadcast_to(np.concatenate([eye, -eye]), (len(perturbation), 2 * len(eye), len(eye)))
+    found = _rows(network, perturbation, rows, method, relaxation, options)
+    return Bounds(found[:, : len(eye)], -found[:, len(eye) :])
+
+
+def margins(
+    model: Model,
+    perturbation: Perturbation,
+    y: Any,
+    *,
+    method: str = "crown",
+    relaxation: str | None = None,
+    options: BoundOptions | None = None,
+) -> np.ndarray:
+    """Lower bounds of ``f_y - f_j`` over each set, for every class j: ``[batch, classes]``; column y is +inf.
+
+    Args:
+        y: labels, ``[batch]`` integers.
+
+    Raises:
+        ValueError: as for :func:`bounds`, or a label that is not a class.
+    """
+    network = network_of(model, perturbation.lower)
+    labels = _labels(y, len(perturbation), network)
+    classes = network.output_shape[-1]
+    others = _others(labels, classes)
+    found = _rows(network, perturbation, _differences(labels, others, classes), method, relaxation, options)
+    full = np.full((len(labels), classes), np.inf, found.dtype)
+    np.put_along_axis(full, others, found, axis=1)
+    return full
+
+
+def certify(
+    model: Model,
+    x: Any,
+    y: Any,
+    *,
+    eps: Any,
+    norm: str = "linf",
+    clip: Any = None,
+    method: str = "crown",
+    relaxation: str | None = None,
+    targets: Any = "all",
+    options: BoundOptions | None = None,
+) -> Certification:
+    """Certifies that no input within ``eps`` of ``x`` (and within ``clip``) reaches a target class.
+
+    Args:
+        x: samples ``[batch, *input]`` in the model's input space; y: labels ``[batch]``.
+        eps: radius in the units of x, one number or one a sample.
+        targets: ``"all"``; ``"runner-up"`` or ``"least"`` (the most or least likely other class at x); or integers
+            ``[batch]``. With one target the claim is about that class only.
+
+    Raises:
+        ValueError: as for :func:`margins`, or a centre outside ``clip``.
+    """
+    network = network_of(model, x)
+    ball = LpBall(np.asarray(x), eps, norm, clip).astype(network.dtype.as_numpy_dtype)
+    rows = _target_rows(network, ball, y, targets)
+    margin = _least_rows(_rows(network, ball, rows, method, relaxation, options))
+    verified = np.isfinite(margin) & (margin > 0)
+    return Certification(verified, margin, Guarantee.NUMERIC, method, relaxation or "adaptive")
+
+
+def certified_radius(
+    model: Model,
+    x: Any,
+    y: Any,
+    *,
+    norm: str = "linf",
+    clip: Any = None,
+    method: str = "crown",
+    relaxation: str | None = None,
+    targets: Any = "all",
+    tolerance: float = 1e-4,
+    upper: float | None = None,
+    options: BoundOptions | None = None,
+) -> Radii:
+    """The largest radius around each sample that the method certifies, to a relative ``tolerance``.
+
+    Args as for :func:`certify`; ``upper`` is the largest radius of interest.
+
+    Every radius returned was itself certified. Larger ones may be certifiable too: the margin need not fall
+    monotonically with eps, so a few slightly larger radii are tried at the end.
+    """
+    network = network_of(model, x)
+    dtype = network.dtype.as_numpy_dtype
+    center = LpBall(np.asarray(x), 0.0, norm, clip).astype(dtype)
+    rows = _target_rows(network, center, y, targets)
+    start, slope = _first_order(network, center.x, rows, norm)
+    points = center.x.astype(np.float64)
+    limit = np.inf if upper is None else float(upper)
+    if clip is not None:  # no point of the clip range is farther away
+        reach = np.maximum(np.asarray(clip[1]) - points, points - np.asarray(clip[0])).reshape(len(points), -1)
+        order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
+        limit = min(limit, float(np.max(np.linalg.norm(reach, order, axis=1), initial=0.0)))
+
+    def margin_at(index: np.ndarray, eps: np.ndarray) -> np.ndarray:
+        ball = LpBall(center.x[index], list(map(float, eps)), norm, clip)
+        return _least_rows(_rows(network, ball, rows[index], method, relaxation, options))
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        guess = 0.4 * start / slope
+    found = largest_radius(margin_at, start, first_guess=guess, slope=slope, upper=limit, tolerance=tolerance)
+    return Radii(found.radius, found.margin, found.evaluations, Guarantee.NUMERIC, method, relaxation or "adaptive")
+
+
+def _rows(
+    network: Network,
+    perturbation: Perturbation,
+    rows: np.ndarray,
+    method: str,
+    relaxation: str | None,
+    options: BoundOptions | None,
+) -> np.ndarray:
+    offsets = np.zeros(rows.shape[:2])
+    return lower_bounds(network, perturbation, rows, offsets, method=method, relaxation=relaxation, options=options)
+
+
+def _least_rows(found: np.ndarray) -> np.ndarray:
+    """The least of each sample's rows; NaN where any is NaN."""
+    return np.min(found, axis=1)
+
+
+def _first_order(network: Network, x: np.ndarray, rows: np.ndarray, norm: str) -> tuple[np.ndarray, np.ndarray]:
+    """The least margin at x, and how fast the linearised margin falls with eps (the gradient's dual norm)."""
+    point = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(point)
+        margin = tf.reduce_min(tf.linalg.matvec(tf.constant(rows, network.dtype), network(point)), axis=1)
+    gradient = tape.gradient(margin, point)
+    if gradient is None:  # the outputs do not depend on the input
+        return margin.numpy(), np.zeros(len(x))
+    flat = gradient.numpy().reshape(len(x), -1)
+    return margin.numpy(), np.linalg.norm(flat, _DUAL[norm], axis=1)
+
+
+def _target_rows(network: Network, ball: LpBall, y: Any, targets: Any) -> np.ndarray:
+    """The rows ``f_y - f_j`` of each sample's targets j: ``[batch, targets, classes]``."""
+    labels, classes = _labels(y, len(ball), network), network.output_shape[-1]
+    if isinstance(targets, str) and targets == "all":
+        return _differences(labels, _others(labels, classes), classes)
+    if isinstance(targets, str):
+        if targets not in ("runner-up", "least"):
+            raise ValueError(f"targets must be 'all', 'runner-up', 'least' or integers, not {targets!r}")
+        logits = network(tf.constant(ball.x)).numpy().astype(np.float64)
+        logits[np.arange(len(labels)), labels] = -np.inf if targets == "runner-up" else np.inf
+        chosen = logits.argmax(axis=1) if targets == "runner-up" else logits.argmin(axis=1)
+    else:
+        chosen = _labels(targets, len(ball), network, "target")
+        if (chosen == labels).any():
+            raise ValueError("a target equals the sample's label")
+    return _differences(labels, chosen[:, None], classes)
+
+
+def _labels(y: Any, count: int, network: Network, what: str = "label") -> np.ndarray:
+    labels, classes = np.asarray(y), network.output_shape[-1]
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise ValueError(f"expected {count} integer {what}s, got shape {labels.shape} of type {labels.dtype}")
+    if count and (labels.min() < 0 or labels.max() >= classes):
+        raise ValueError(f"a {what} is outside 0..{classes - 1}")
+    return labels.astype(np.int64)
+
+
+def _others(labels: np.ndarray, classes: int) -> np.ndarray:
+    """The classes other than each sample's label, ``[batch, classes - 1]``."""
+    shifted = np.arange(classes - 1)[None, :]
+    return shifted + (shifted >= labels[:, None])
+
+
+def _differences(labels: np.ndarray, others: np.ndarray, classes: int) -> np.ndarray:
+    eye = np.eye(classes)
+    return eye[labels][:, None, :] - eye[others]

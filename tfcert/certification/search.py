@@ -1,0 +1,161 @@
+"""The largest radius that can be certified, searched for many samples at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+MarginAt = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""``(sample numbers, eps) -> margins``: certified when finite and positive."""
+
+_MOST_STEPS = 60
+_PROBES = (1.003, 1.02)
+"""Slightly larger radii that are tried in the end, in one batch: the margin may rise again with eps."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search found, per sample.
+
+    Attributes:
+        radius: the largest eps that was evaluated and certified; 0 if none was.
+        margin: the margin certified at ``radius`` (at 0: the starting margin).
+        refuted: the smallest eps above ``radius`` at which certification failed; infinite if none did.
+        evaluations: bound evaluations a sample, on average, rounded up.
+    """
+
+    radius: np.ndarray
+    margin: np.ndarray
+    refuted: np.ndarray
+    evaluations: int
+
+
+def largest_radius(
+    margin_at: MarginAt,
+    start_margin: np.ndarray,
+    *,
+    first_guess: np.ndarray | None = None,
+    slope: np.ndarray | None = None,
+    upper: float = np.inf,
+    tolerance: float = 1e-4,
+) -> Search:
+    """Searches for the largest certified eps in ``[0, upper]`` of each sample.
+
+    The margin falls with eps, but not always: adaptive slopes make it jump. So nothing is concluded from a root: a
+    bracket is kept of radii that were evaluated, interpolation only proposes where to look next, and the result is a
+    radius that was certified.
+
+    Args:
+        margin_at: certified margins of some samples, each at its own eps.
+        start_margin: ``[count]`` margins at eps = 0; samples where it is not positive get radius 0 unevaluated.
+        first_guess: ``[count]`` where to look first.
+        slope: ``[count]`` how fast the margin falls at eps = 0, if known; improves the second guess.
+        upper: no larger eps is of interest.
+        tolerance: the bracket's final width, relative to the radius.
+    """
+    state = _State(np.asarray(start_margin, np.float64), slope, upper, tolerance)
+    guess = np.full(len(start_margin), min(upper, 0.01)) if first_guess is None else np.asarray(first_guess, float)
+    guess = np.where(np.isfinite(guess) & (guess > 0), np.minimum(guess, upper), min(upper, 0.01))
+    for _ in range(_MOST_STEPS):
+        active = np.flatnonzero(state.open())
+        if not len(active):
+            break
+        state.record(active, guess[active], margin_at(active, guess[active]))
+        guess = state.propose()
+    _probe(state, margin_at)
+    count = max(1, int((state.start > 0).sum()))
+    return Search(state.low, state.low_margin, state.high, int(np.ceil(state.evaluations / count)))
+
+
+def _probe(state: _State, margin_at: MarginAt) -> None:
+    found = np.flatnonzero((state.low > 0) & (state.low < state.upper))
+    if not len(found):
+        return
+    index = np.repeat(found, len(_PROBES))
+    eps = np.minimum(state.low[index] * np.tile(_PROBES, len(found)), state.upper)
+    margins = margin_at(index, eps)
+    state.evaluations += len(index)
+    for i, e, m in zip(index, eps, margins, strict=True):
+        if np.isfinite(m) and m > 0 and e > state.low[i]:
+            state.low[i], state.low_margin[i] = e, m
+            state.high[i] = np.inf if state.high[i] <= e else state.high[i]
+
+
+class _State:
+    """Brackets ``low`` (certified) < ``high`` (not certified), with the margins seen at both and one point more."""
+
+    def __init__(self, start: np.ndarray, slope: np.ndarray | None, upper: float, tolerance: float):
+        count = len(start)
+        self.start, self.upper, self.tolerance = start, upper, tolerance
+        self.slope = np.full(count, np.nan) if slope is None else np.asarray(slope, np.float64)
+        self.low, self.low_margin = np.zeros(count), start.copy()
+        self.high, self.high_margin = np.full(count, np.inf), np.full(count, np.nan)
+        self.past, self.past_margin = np.full(count, np.nan), np.full(count, np.nan)
+        self.evaluations = 0
+        self.turns = np.zeros(count, int)
+
+    def open(self) -> np.ndarray:
+        """The samples whose bracket is still too wide."""
+        wide = self.high - self.low > self.tolerance * self.low
+        tiny = (self.low == 0) & (self.high < 1e-12)
+        return (self.start > 0) & (self.low < self.upper) & wide & ~tiny
+
+    def record(self, active: np.ndarray, eps: np.ndarray, margins: np.ndarray) -> None:
+        """Narrows the brackets by what was seen at ``eps``."""
+        self.evaluations += len(active)
+        self.turns[active] += 1
+        margins = np.asarray(margins, np.float64)
+        good = np.isfinite(margins) & (margins > 0)
+        up, down = active[good], active[~good]
+        self.past[up], self.past_margin[up] = self.low[up], self.low_margin[up]
+        self.low[up], self.low_margin[up] = eps[good], margins[good]
+        self.past[down], self.past_margin[down] = self.high[down], self.high_margin[down]
+        self.high[down], self.high_margin[down] = eps[~good], margins[~good]
+
+    def propose(self) -> np.ndarray:
+        """Where to look next: near the root of a parabola through what is known, just inside the bracket's ends."""
+        with np.errstate(all="ignore"):
+            root = self._root()
+            bracketed = np.isfinite(self.high)
+            middle = np.where(self.low > 0, np.sqrt(self.low * self.high), 0.2 * self.high)
+            middle = np.where(self.high > 4 * self.low, middle, 0.5 * (self.low + self.high))
+            root = np.where(np.isfinite(root), root, np.where(bracketed, middle, 2 * np.maximum(self.low, 1e-6)))
+            # A point just below the root closes the bracket from below, just above it from above.
+            step = 0.45 * self.tolerance * self.low
+            near_low, near_high = root - self.low < step, self.high - root < step
+            root = np.where(near_low, self.low + 2 * step, np.where(near_high, self.high - 2 * step, root - step / 2))
+            inside = (root > self.low) & (root < self.high)
+            stuck = (self.turns % 5 == 4) & bracketed
+            root = np.where(inside & ~stuck, root, middle)
+            grown = np.clip(root, 1.02 * self.low, np.where(self.low > 0, 4 * self.low, root))
+            return np.minimum(np.where(bracketed, root, grown), self.upper)
+
+    def _root(self) -> np.ndarray:
+        """The root nearest the bracket of the parabola through the last three points (or two and the first slope)."""
+        secant = self.low + self.low_margin * (self.high - self.low) / (self.low_margin - self.high_margin)
+        # Newton form around ``low``: margin(e) = m + a (e - low) + b (e - low)(e - other).
+        other = np.where(np.isfinite(self.high_margin), self.high, self.past)
+        other_margin = np.where(np.isfinite(self.high_margin), self.high_margin, self.past_margin)
+        third = np.where(np.isfinite(self.high_margin), self.past, np.nan)
+        third_margin = np.where(np.isfinite(self.high_margin), self.past_margin, np.nan)
+        at_zero = ~np.isfinite(third) & np.isfinite(self.slope)
+        a = (other_margin - self.low_margin) / (other - self.low)
+        b = ((third_margin - self.low_margin) / (third - self.low) - a) / (third - other)
+        # With the slope at 0: margin(e) = m0 - s e - c e^2 through the one point that is not 0.
+        point = np.where(self.low > 0, self.low, self.high)
+        value = np.where(self.low > 0, self.low_margin, self.high_margin)
+        c = (self.start - self.slope * point - value) / point**2
+        from_slope = _positive_root(-c, -self.slope, self.start)
+        span = _positive_root(b, a - b * (other - self.low), self.low_margin)
+        root = np.where(at_zero, from_slope, self.low + span)
+        inside = (root > self.low) & (root < self.high)
+        return np.where(inside, root, np.where(np.isfinite(secant), secant, self.low - self.low_margin / a))
+
+
+def _positive_root(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """The smallest positive root of ``a x^2 + b x + c`` with c > 0, without cancellation; NaN if there is none."""
+    root = np.sqrt(np.maximum(b * b - 4 * a * c, 0))
+    candidates = np.stack([2 * c / (-b + root), 2 * c / (-b - root)])
+    return np.min(np.where(candidates > 0, candidates, np.inf), axis=0)

@@ -1,0 +1,88 @@
+"""How large a backward pass grows, known from shapes alone, and how to cut it to fit the memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from tfcert.network.graph import Concatenate, Input, Linear, MaxPool, Network
+from tfcert.network.linear import ConvMap, PadMap, ScaleMap
+from tfcert.propagation.backward import patches_pay
+from tfcert.propagation.coefficients import Patches
+from tfcert.propagation.interval import exact_over_boxes
+
+_COPIES = 5
+"""Arrays of the size of the coefficients that one step keeps at once: before, after, both signs, a product."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to run a method within the memory.
+
+    Attributes:
+        samples: how many samples one pass takes.
+        parts: for each bounded node the slices of :func:`identity`'s rows that one pass takes each.
+    """
+
+    samples: int
+    parts: dict[int, tuple[slice | None, ...]]
+
+
+def entries_per_row(network: Network, target: int) -> int:
+    """The largest number of coefficients that a row of the target has on its way back to the input."""
+    shape = network.nodes[target].shape
+    start = Patches((shape[0], shape[1])) if len(shape) == 3 else None
+    layouts: dict[int, Patches | None] = {target: start}
+    most = 1
+    for index in range(target, -1, -1):
+        if index not in layouts:
+            continue
+        node, layout = network.nodes[index], layouts[index]
+        entries = int(np.prod(node.shape)) if layout is None else layout.area * node.shape[2]
+        most = max(most, entries)
+        if isinstance(node, Input):
+            continue
+        if layout is not None and isinstance(node, Linear):
+            keeps = isinstance(node.map, ScaleMap | PadMap)
+            if isinstance(node.map, ConvMap) and patches_pay(node.map, layout):
+                layout = layout.before(node.map)
+            elif not keeps:
+                layout = None
+        elif layout is not None and isinstance(node, MaxPool):
+            layout = layout.spread(node.strides, list(node.window), (0, 0))
+        elif isinstance(node, Concatenate) and node.axis != len(node.shape) - 1:
+            layout = None
+        for source in node.inputs:
+            same = source not in layouts or layouts[source] == layout
+            layouts[source] = layout if same else None
+    return most
+
+
+def make_plan(network: Network, method: str, rows: int, memory_mb: int, is_box: bool) -> Plan:
+    """Cuts the passes of a method so that their coefficients take at most ``memory_mb`` MiB, one sample at least."""
+    budget = memory_mb * 2**20 / (network.dtype.size * _COPIES)
+    inputs, values = int(np.prod(network.input_shape)), sum(int(np.prod(n.shape)) for n in network.nodes)
+    parts: dict[int, tuple[slice | None, ...]] = {}
+    needs = [float(values), float(rows * entries_per_row(network, network.output))]
+    if method in ("forward", "forward+backward"):
+        needs.append(2.0 * inputs * max(int(np.prod(n.shape)) for n in network.nodes))
+    if method == "crown":
+        free = exact_over_boxes(network) if is_box else frozenset()
+        for index in set(network.bounded()) - free:
+            shape = network.nodes[index].shape
+            need = 2.0 * float(np.prod(shape)) * entries_per_row(network, index)
+            length = shape[0] if len(shape) == 3 else int(np.prod(shape))
+            pieces = min(length, math.ceil(need / budget))
+            parts[index] = _slices(length, pieces)
+            needs.append(need / pieces)
+    return Plan(max(1, int(budget // max(needs))), parts)
+
+
+def _slices(length: int, pieces: int) -> tuple[slice | None, ...]:
+    if pieces <= 1:
+        return (None,)
+    ends = np.linspace(0, length, pieces + 1).astype(int)
+    return tuple(slice(int(a), int(b)) for a, b in pairwise(ends) if b > a)
