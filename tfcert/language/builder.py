@@ -20,7 +20,7 @@ _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(?:[eE]([+-]?\d+))?([a-z%]*)")
 
 def span_of(item: Any) -> Span:
     """The place of a token or of a tree; a tree without any token stands at the start."""
-    meta = item if isinstance(item, Token) else item.meta
+    meta: Any = item if isinstance(item, Token) else item.meta
     if getattr(meta, "line", None) is None or getattr(meta, "end_line", None) is None:
         return Span()
     return Span(meta.line, meta.column, meta.end_line, meta.end_column)

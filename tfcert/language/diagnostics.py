@@ -55,8 +55,8 @@ CODES: dict[str, str] = {
     "E909": "training objectives are not supported yet",
     "E910": "balls that normalisation turns into ellipsoids are not supported yet",
     "E911": "formulas over several networks, or over the unperturbed input, are not supported yet",
+    "E912": "thresholds on probabilities are not supported yet",
     "W001": "an equality between numbers can be refuted but never proven",
-    "W002": "a definition is never used",
 }
 """Every code a diagnostic may carry, with what it means. ``E9xx`` is what the language has and the tool not yet."""
 

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import fields
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-from tfcert.language.templates import Spec, Value
+from tfcert.language import syntax as s
+from tfcert.language.asserting import Asserter
+from tfcert.language.assertions import Assertion, ReportItem
+from tfcert.language.calls import BUILTINS
+from tfcert.language.diagnostics import AbortError, Diagnostics, SourceText, Span, SpecError
+from tfcert.language.elaborate import Elaborator, output_names
+from tfcert.language.formula import Constant
+from tfcert.language.params import check_overrides, resolve_param
+from tfcert.language.parser import MAX_BYTES, parse_module
+from tfcert.language.questions import check_question
+from tfcert.language.regions import check_domain
+from tfcert.language.resources import check_path, resolve_resource
+from tfcert.language.scope import MAX_IMPORTS, Definition, Scope, Session, did_you_mean
+from tfcert.language.templates import MeasureTemplate, Param, PropertyTemplate, Spec, Value
+from tfcert.language.values import NORMS, Condition, Meaning, Norm, Numeric
 
 
 def load(
@@ -31,11 +50,237 @@ def load(
     Raises:
         SpecError: with everything that is wrong.
     """
-    raise NotImplementedError
+    diagnostics = Diagnostics()
+    session = Session(diagnostics, frozenset(bound), dict(params or {}))
+    scope = Scope(SourceText(filename, source), session, root=None if root is None else Path(root))
+    if scope.root is not None:
+        session.importing.append(os.path.realpath(scope.root / filename))
+    module = _read(scope)
+    if module is None:
+        raise diagnostics.errors()
+    spec = _check(scope, module)
+    if diagnostics.failed:
+        raise diagnostics.errors()
+    return spec
 
 
 def load_file(
     path: str | Path, *, params: Mapping[str, Value | float] | None = None, bound: Collection[str] = ()
 ) -> Spec:
     """Check a specification in a file; its folder is the root. Arguments and errors as for ``load``."""
-    raise NotImplementedError
+    path = Path(path)
+    diagnostics = Diagnostics()
+    text = _text_of(path, str(path), diagnostics)
+    if text is None:
+        raise diagnostics.errors()
+    return load(text, filename=str(path), params=params, bound=bound, root=path.resolve().parent)
+
+
+def _text_of(path: Path, shown: str, diagnostics: Diagnostics) -> str | None:
+    """The text of a file within the size limit, or None with the problem reported."""
+    nowhere = SourceText(shown, "")
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            diagnostics.add("E001", f"the file is longer than {MAX_BYTES} bytes", Span(), nowhere)
+            return None
+        return data.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            diagnostics.add("E005", f"the file is not UTF-8 (byte {error.start})", Span(), nowhere)
+        else:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            diagnostics.add("E007", f"the file cannot be read: {reason}", Span(), nowhere)
+    return None
+
+
+# Reading and importing
+
+
+def _read(scope: Scope) -> s.Module | None:
+    """Parse a text, define its names and read what it imports."""
+    data = scope.source.text.encode("utf-8", "replace")
+    scope.session.digest.update(len(data).to_bytes(8, "big") + data)
+    module = parse_module(scope.source, scope.session.diagnostics)
+    if module is None:
+        return None
+    for statement in module.statements:
+        kind = _kind(statement)
+        if kind is not None:
+            scope.define(kind, statement.name, statement)  # type: ignore[union-attr]
+        if isinstance(statement, s.Import):
+            with suppress(AbortError):
+                _import(scope, statement)
+    return module
+
+
+def _kind(statement: s.Statement) -> str | None:
+    if isinstance(statement, s.Resource):
+        return statement.kind
+    kinds: dict[type, str] = {
+        s.Import: "import",
+        s.ParamStatement: "param",
+        s.StrategyStatement: "strategy",
+        s.Domain: "domain",
+        s.Let: "let",
+        s.PropertyStatement: "property",
+        s.MeasureStatement: "measure",
+        s.Objective: "objective",
+    }
+    return kinds.get(type(statement))
+
+
+def _import(scope: Scope, node: s.Import) -> None:
+    session = scope.session
+    if scope.root is None:
+        raise scope.problem("E007", "only a specification in a file can import others", node)
+    path = check_path(scope, node.path)
+    real = os.path.realpath(scope.root / path)
+    if real in session.importing:
+        raise scope.problem("E223", f'"{path}" imports this specification in turn', node.path)
+    session.imports += 1
+    if session.imports > MAX_IMPORTS:
+        raise scope.problem("E223", f"there are more than {MAX_IMPORTS} imports", node.path)
+    text = _text_of(Path(real), path, session.diagnostics)
+    if text is None:
+        raise AbortError("E007")
+    inner = Scope(SourceText(path, text), session, f"{scope.prefix}{node.name.text}.", Path(real).parent)
+    session.importing.append(real)
+    try:
+        module = _read(inner)
+    finally:
+        session.importing.pop()
+    if module is None:
+        raise AbortError("E101")
+    scope.imports[node.name.text] = inner
+
+
+# Checking
+
+
+def _check(scope: Scope, module: s.Module) -> Spec:
+    scopes = list(_all_scopes(scope))
+    for each in scopes:
+        for definition in list(each.definitions.values()):
+            with suppress(AbortError):
+                _check_definition(definition)
+    questions = {
+        d.full_name: template
+        for d in list(scope.definitions.values())
+        if d.kind in ("property", "measure") and (template := check_question(d)) is not None
+    }
+    asserter = Asserter(scope, questions)
+    assertions: list[Assertion] = []
+    reports: list[ReportItem] = []
+    for statement in module.statements:
+        if isinstance(statement, s.AssertStatement) and (found := asserter.assertion(statement)):
+            assertions.append(found)
+        if isinstance(statement, s.Report):
+            reports += [item for node in statement.items if (item := asserter.report_item(node))]
+    check_overrides(scope)
+    _check_bindings(scope)
+    return Spec(
+        scope.source.filename,
+        scope.session.digest.hexdigest(),
+        {d.full_name: _param(d) for d in _usable(scopes, "param")},
+        {d.full_name: d.result for d in _usable(scopes, "model")},
+        {d.full_name: d.result for d in _usable(scopes, "dataset")},
+        {d.full_name: d.result for d in _usable(scopes, "strategy")},
+        {n: q for n, q in questions.items() if isinstance(q, PropertyTemplate)},
+        {n: q for n, q in questions.items() if isinstance(q, MeasureTemplate)},
+        tuple(assertions),
+        tuple(reports),
+        scope.session.diagnostics.warnings(),
+        str(scope.root) if scope.root is not None else "",
+    )
+
+
+def _all_scopes(scope: Scope) -> Iterator[Scope]:
+    yield scope
+    for inner in scope.imports.values():
+        yield from _all_scopes(inner)
+
+
+def _usable(scopes: list[Scope], kind: str) -> list[Definition]:
+    return [d for scope in scopes for d in scope.definitions.values() if d.kind == kind and d.state == "done"]
+
+
+def _check_definition(definition: Definition) -> None:
+    """Check one definition on its own; properties and measures come later."""
+    scope, node = definition.scope, definition.node
+    match definition.kind:
+        case "param":
+            resolve_param(Elaborator(scope), definition)
+        case "model" | "dataset" | "strategy":
+            resolve_resource(definition)
+        case "domain":
+            check_domain(Elaborator(scope), node)
+        case "let":
+            _check_let(scope, node)
+        case "abstraction":
+            scope.report("E908", "abstractions are not supported yet", node)
+        case "objective":
+            with suppress(AbortError):
+                scope.find(node.target, ("property", "measure"))
+            scope.report("E909", "training objectives are not supported yet", node.name)
+
+
+def _check_let(scope: Scope, node: s.Let) -> None:
+    """A definition without parameters is worked out; of others the names are checked."""
+    if not node.parameters:
+        Elaborator(scope).value(node.value)
+        return
+    names = [p.text for p in node.parameters]
+    if len(set(names)) < len(names):
+        raise scope.problem("E202", "two parameters have the same name", node.parameters[0])
+    outputs = {n for d in scope.definitions.values() if d.kind == "model" for n in output_names(d)}
+    known = {*names, *BUILTINS, *NORMS, *outputs, *scope.session.bound}
+    for ref in _refs(node.value):
+        if ref.name not in known and scope.look_up(ref) is None:
+            hint = did_you_mean(ref.name, sorted({*known, *scope.definitions}))
+            scope.report("E201", f"the name `{ref.name}` is not known", ref, hint)
+
+
+def _refs(root: Any) -> Iterator[s.Ref]:
+    pending: list[Any] = [root]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, s.Ref):
+            yield item
+        elif isinstance(item, tuple):
+            pending.extend(reversed(item))
+        elif isinstance(item, s.Node):
+            pending.extend(reversed([getattr(item, f.name) for f in fields(item) if f.name != "span"]))
+
+
+def _check_bindings(scope: Scope) -> None:
+    session = scope.session
+    known = [d.full_name for d in scope.definitions.values() if d.kind in ("model", "dataset")]
+    for name in session.bound:
+        if name not in session.used_bindings:
+            outside = Scope(SourceText("--bind", name), session)
+            hint = did_you_mean(name, known) or "nothing in the specification uses it"
+            span = Span(1, 1, 1, 1 + max(1, len(name)))
+            outside.report("E201", f"there is no model or data set `{name}`", span, hint)
+
+
+def _param(definition: Definition) -> Param:
+    value: Meaning = definition.result
+    overridden = definition.full_name in definition.scope.session.overrides
+    result: Value
+    match value:
+        case Numeric(term, unit):
+            whole = definition.node.type == "int"
+            result = int(term.constant) if whole else Fraction(term.constant)
+            return Param(definition.full_name, definition.node.type, result, unit, overridden)
+        case Condition(Constant(truth)):
+            result = truth
+        case Norm(name):
+            result = name
+        case _:
+            raise AssertionError("parameters are numbers, truth values or norms")
+    return Param(definition.full_name, definition.node.type, result, "", overridden)
+
+
+__all__ = ["SpecError", "load", "load_file"]

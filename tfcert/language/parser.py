@@ -17,7 +17,7 @@ from lark import Lark, Token, Tree, UnexpectedInput, UnexpectedToken
 from tfcert.language import syntax as s
 from tfcert.language.builder import Builder
 from tfcert.language.diagnostics import AbortError, Diagnostics, SourceText, Span
-from tfcert.language.words import expected_words, found_words
+from tfcert.language.words import STATEMENT_TERMINALS, expected_words, found_words
 
 VERSION = 1
 MAX_BYTES = 1 << 20
@@ -31,7 +31,7 @@ _STATEMENT_START = re.compile(rf"^[ \t]*({_STATEMENTS})(?![A-Za-z0-9_])", re.MUL
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
-class _SyntaxProblem(Exception):
+class _SyntaxProblemError(Exception):
     """A syntax error together with the terminals that could have stood there."""
 
     def __init__(self, error: UnexpectedInput, accepted: set[str]):
@@ -40,10 +40,13 @@ class _SyntaxProblem(Exception):
         self.accepted = accepted
 
 
-class _NamesEverywhere:
-    """Lets every state's lexer see NAME, so that ``inx`` is one word and never ``in x``."""
+class _WordsEverywhere:
+    """Lets every state's lexer see NAME and the statements' keywords.
 
-    always_accept = ("NAME",)
+    So ``inx`` is one word and never ``in x``, and an unfinished statement ends where the next one begins.
+    """
+
+    always_accept = ("NAME", *STATEMENT_TERMINALS)
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
         return stream
@@ -57,7 +60,7 @@ def _parser() -> Lark:
         parser="lalr",
         start=["start", "formula"],
         propagate_positions=True,
-        postlex=_NamesEverywhere(),  # type: ignore[arg-type]
+        postlex=_WordsEverywhere(),  # type: ignore[arg-type]
     )
 
 
@@ -96,7 +99,7 @@ def _parse(source: SourceText, start: str, diagnostics: Diagnostics) -> Tree[Tok
             tree = _parse_once(text, start, source, diagnostics)
         except AbortError:
             return None
-        except _SyntaxProblem as problem:
+        except _SyntaxProblemError as problem:
             failed = True
             span = _report(problem, source, diagnostics)
             rest = _without_statement(text, span) if start == "start" else None
@@ -128,7 +131,7 @@ def _text_is_acceptable(source: SourceText, diagnostics: Diagnostics) -> bool:
 
 
 def _parse_once(text: str, start: str, source: SourceText, diagnostics: Diagnostics) -> Tree[Token]:
-    """One pass over the text; raises _SyntaxProblem on a syntax error and AbortError beyond a limit."""
+    """One pass over the text; raises _SyntaxProblemError on a syntax error and AbortError beyond a limit."""
     parser = _parser().parse_interactive(text, start=start)
     depth = count = 0
     token = Token("$END", "", line=1, column=1, end_line=1, end_column=1)
@@ -144,7 +147,7 @@ def _parse_once(text: str, start: str, source: SourceText, diagnostics: Diagnost
                 _limit("E003", message, token, source, diagnostics)
         tree: Tree[Token] = parser.feed_eof(token)
     except UnexpectedInput as error:
-        raise _SyntaxProblem(error, parser.accepts()) from error
+        raise _SyntaxProblemError(error, parser.accepts()) from error
     deep = _too_deep(tree)
     if deep is not None:
         _limit("E003", "operators are nested too deeply", deep, source, diagnostics)
@@ -168,7 +171,7 @@ def _too_deep(tree: Tree[Token]) -> Tree[Token] | None:
     return level[0]
 
 
-def _report(problem: _SyntaxProblem, source: SourceText, diagnostics: Diagnostics) -> Span:
+def _report(problem: _SyntaxProblemError, source: SourceText, diagnostics: Diagnostics) -> Span:
     """Say what was found and what could have stood there."""
     error = problem.error
     if isinstance(error, UnexpectedToken):

@@ -8,7 +8,7 @@ from lark import Token
 
 _EXPRESSION = {"NAME", "NUMBER", "QUANTITY", "LPAR", "LSQB", "BOOLEAN", "STRING", "NOT", "MINUS"}
 _OPERATORS = {"ADD", "MUL", "COMPARISON", "AND", "OR", "IMPLIES"}
-_STATEMENTS = {
+STATEMENT_TERMINALS = (
     "IMPORT",
     "PARAM",
     "MODEL",
@@ -22,7 +22,7 @@ _STATEMENTS = {
     "OBJECTIVE",
     "ASSERT",
     "REPORT",
-}
+)
 _WORDS = {
     "NAME": "a name",
     "NUMBER": "a number",
@@ -65,9 +65,9 @@ def expected_words(terminals: Iterable[str]) -> str:
     if {"NAME", "NUMBER", "LPAR"} <= left:
         words.append("a formula" if "QUANTIFIER" in left else "an expression")
         left -= {*_EXPRESSION, "QUANTIFIER", "__ANON_0"}
-    if left >= _STATEMENTS:
+    if left.issuperset(STATEMENT_TERMINALS):
         words.append("a statement")
-        left -= _STATEMENTS
+        left.difference_update(STATEMENT_TERMINALS)
     punctuation = sorted(_word(t) for t in left - _OPERATORS)
     operators = left & _OPERATORS
     # An operator can follow nearly everywhere: it is only worth saying when nothing else can.

@@ -1,0 +1,263 @@
+"""Assertions and reports: from statements to conditions over results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from tfcert.language import syntax as s
+from tfcert.language.assertions import (
+    MEASURE_QUANTITIES,
+    PROPERTY_QUANTITIES,
+    Assertion,
+    Comparison,
+    Condition,
+    Junction,
+    Quantity,
+    ReportItem,
+    Truth,
+)
+from tfcert.language.diagnostics import AbortError
+from tfcert.language.elaborate import Elaborator
+from tfcert.language.options import Option, read_arguments
+from tfcert.language.printer import print_expression
+from tfcert.language.regions import Setting
+from tfcert.language.resources import resolve_resource
+from tfcert.language.scope import Scope, did_you_mean
+from tfcert.language.templates import Dataset, MeasureTemplate, Model, PropertyTemplate, Template
+from tfcert.language.values import within_bounds
+
+QUANTITIES = (*PROPERTY_QUANTITIES, *MEASURE_QUANTITIES, "accuracy")
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """A linear combination of quantities; ``pixels`` wait for a measure to say how large a pixel is."""
+
+    terms: tuple[tuple[Quantity, Fraction], ...] = ()
+    constant: Fraction = Fraction(0)
+    pixels: Fraction = Fraction(0)
+    pixel_sizes: frozenset[Fraction | None] = frozenset()
+
+    def plus(self, other: _Linear, factor: Fraction) -> _Linear:
+        sums = dict(self.terms)
+        for quantity, coefficient in other.terms:
+            sums[quantity] = sums.get(quantity, Fraction(0)) + factor * coefficient
+        return _Linear(
+            tuple(sums.items()),
+            self.constant + factor * other.constant,
+            self.pixels + factor * other.pixels,
+            self.pixel_sizes | other.pixel_sizes,
+        )
+
+
+@dataclass
+class Asserter:
+    """Checks assertions and reports against the templates of the same text.
+
+    Attributes:
+        scope: where names are looked up.
+        questions: the checked properties and measures by name; those with problems are missing.
+    """
+
+    scope: Scope
+    questions: Mapping[str, PropertyTemplate | MeasureTemplate]
+    properties: set[str] = field(default_factory=set)
+    measures: set[str] = field(default_factory=set)
+    accuracies: set[tuple[str, str]] = field(default_factory=set)
+
+    def assertion(self, node: s.AssertStatement) -> Assertion | None:
+        """The checked assertion, or None with the problems reported."""
+        self.properties, self.measures, self.accuracies = set(), set(), set()
+        try:
+            condition = self._condition(node.condition)
+        except AbortError:
+            return None
+        return Assertion(
+            print_expression(node.condition),
+            condition,
+            node.condition.span,
+            frozenset(self.properties),
+            frozenset(self.measures),
+            frozenset(self.accuracies),
+        )
+
+    def report_item(self, node: s.Expr) -> ReportItem | None:
+        """The checked item of a report, or None with the problems reported."""
+        try:
+            if isinstance(node, s.Call) and node.function.name == "histogram":
+                return self._histogram(node)
+            if not isinstance(node, s.Call):
+                raise self.scope.problem("E206", "a report lists `histogram(...)` and quantities", node)
+            quantity, _ = self._quantity(node, proves=False)
+            return ReportItem(quantity.kind, quantity.names, (), quantity, print_expression(node))
+        except AbortError:
+            return None
+
+    def _histogram(self, node: s.Call) -> ReportItem:
+        if not node.arguments or not isinstance(node.arguments[0].value, s.Ref) or node.arguments[0].name:
+            raise self.scope.problem("E205", "`histogram` needs a measure first", node)
+        template = self._question(node.arguments[0].value, "measure")
+        options = {"bins": Option("whole", least=1)}
+        read = read_arguments(Elaborator(self.scope), node.arguments[1:], options, "histogram")
+        return ReportItem("histogram", (template.name,), read, None, print_expression(node))
+
+    # Conditions
+
+    def _condition(self, node: s.Expr) -> Condition:
+        with self.scope.step(node):
+            match node:
+                case s.Boolean(value):
+                    return Truth(value)
+                case s.Unary("not", operand):
+                    return Junction("not", (self._condition(operand),))
+                case s.Chain(operands, operators) if operators[0] in ("and", "or", "=>"):
+                    parts = [self._condition(o) for o in operands]
+                    if operators[0] != "=>":
+                        return Junction(operators[0], tuple(parts))
+                    conclusion = parts.pop()
+                    for premise in reversed(parts):
+                        conclusion = Junction("or", (Junction("not", (premise,)), conclusion))
+                    return conclusion
+                case s.Chain(operands, operators) if operators[0] not in ("+", "-", "*", "/"):
+                    return self._comparisons(operands, operators)
+                case s.Quantified():
+                    raise self.scope.problem("E211", "an assertion is about results and has no quantifier", node)
+                case _:
+                    fix = "compare a quantity, e.g. `verified_accuracy(p) >= 0.9`"
+                    raise self.scope.problem("E206", "an assertion must be a condition", node, fix)
+
+    def _comparisons(self, operands: tuple[s.Expr, ...], operators: tuple[str, ...]) -> Condition:
+        sides = [self._linear(o) for o in operands]
+        parts: list[Condition] = []
+        for i, operator in enumerate(operators):
+            difference = self._resolved(sides[i].plus(sides[i + 1], Fraction(-1)), operands[i + 1])
+            if operator in ("<", "<="):
+                difference = _Linear().plus(difference, Fraction(-1))
+            negated = operator == "!="
+            operator = {"<": ">", "<=": ">=", "!=": "=="}.get(operator, operator)
+            part: Condition = Comparison(difference.terms, difference.constant, operator)
+            parts.append(Junction("not", (part,)) if negated else part)
+        return parts[0] if len(parts) == 1 else Junction("and", tuple(parts))
+
+    def _resolved(self, linear: _Linear, node: s.Expr) -> _Linear:
+        """Pixels converted with the size they have in the measure's space."""
+        if not linear.pixels:
+            return linear
+        sizes = linear.pixel_sizes
+        size = next(iter(sizes)) if len(sizes) == 1 else None
+        if size is None:
+            fix = "write a plain number in the measure's space"
+            raise self.scope.problem(
+                "E207", "pixels can only be compared with measures `in unit` or `in raw`", node, fix
+            )
+        return _Linear(linear.terms, linear.constant + linear.pixels * size)
+
+    # Numbers
+
+    def _linear(self, node: s.Expr) -> _Linear:
+        with self.scope.step(node):
+            match node:
+                case s.Call():
+                    quantity, sizes = self._quantity(node, proves=True)
+                    return _Linear(((quantity, Fraction(1)),), pixel_sizes=sizes)
+                case s.Unary("-", operand):
+                    return _Linear().plus(self._linear(operand), Fraction(-1))
+                case s.Chain(operands, operators) if operators[0] in ("+", "-"):
+                    total = self._linear(operands[0])
+                    for operator, operand in zip(operators, operands[1:], strict=True):
+                        sign = Fraction(1 if operator == "+" else -1)
+                        total = self._bounded(total.plus(self._linear(operand), sign), node)
+                    return total
+                case s.Chain(operands, operators) if operators[0] in ("*", "/"):
+                    return self._product(node)
+                case _:
+                    return self._constant(node)
+
+    def _constant(self, node: s.Expr) -> _Linear:
+        value = Elaborator(self.scope).numeric(node, "a side of a comparison")
+        if value.unit == "s":
+            raise self.scope.problem("E207", "a time cannot be compared with results", node)
+        number = value.term.constant
+        return _Linear(pixels=number) if value.unit == "px" else _Linear(constant=number)
+
+    def _product(self, node: s.Chain) -> _Linear:
+        result = self._linear(node.operands[0])
+        for operator, operand in zip(node.operators, node.operands[1:], strict=True):
+            factor = self._linear(operand)
+            if operator == "*" and not (result.terms or result.pixels):
+                result, factor = factor, result
+            if factor.terms or factor.pixels:
+                raise self.scope.problem("E210", "quantities can only be scaled by plain numbers", operand)
+            if operator == "/" and factor.constant == 0:
+                raise self.scope.problem("E225", "this divides by zero", operand)
+            by = factor.constant if operator == "*" else 1 / factor.constant
+            result = self._bounded(_Linear().plus(result, by), node)
+        return result
+
+    def _bounded(self, linear: _Linear, node: s.Expr) -> _Linear:
+        if not all(map(within_bounds, (linear.constant, linear.pixels, *(c for _, c in linear.terms)))):
+            raise self.scope.problem("E004", "this number is too large or too long to be kept exact", node)
+        return linear
+
+    # Quantities
+
+    def _quantity(self, call: s.Call, proves: bool) -> tuple[Quantity, frozenset[Fraction | None]]:
+        """The quantity, and for a measure the size of a pixel in its space."""
+        kind = call.function.name
+        if kind not in QUANTITIES:
+            hint = did_you_mean(kind, QUANTITIES) or "there are " + ", ".join(QUANTITIES)
+            raise self.scope.problem("E201", f"there is no quantity `{kind}`", call.function, hint)
+        arguments = Elaborator(self.scope).positional(call, 2 if kind in ("accuracy", "percentile") else 1)
+        refs = arguments if kind == "accuracy" else arguments[:1]
+        for ref in refs:
+            if not isinstance(ref, s.Ref):
+                raise self.scope.problem("E206", f"`{kind}` is of something named", ref)
+        names = [r for r in refs if isinstance(r, s.Ref)]
+        if kind == "accuracy":
+            return self._accuracy(names), frozenset()
+        template = self._question(names[0], "property" if kind in PROPERTY_QUANTITIES else "measure")
+        if proves and (kind == "verified_accuracy" or isinstance(template, MeasureTemplate)):
+            self._can_prove(template, names[0])
+        if not isinstance(template, MeasureTemplate):
+            self.properties.add(template.name)
+            return Quantity(kind, (template.name,)), frozenset()
+        self.measures.add(template.name)
+        percent = Fraction(50)
+        if kind == "percentile":
+            percent = Elaborator(self.scope).number(arguments[1], "the percentage")
+            if not 0 <= percent <= 100:
+                raise self.scope.problem("E220", "a percentile is between 0 and 100", arguments[1])
+        size = self._pixel(template)
+        return Quantity(kind, (template.name,), percent, template.upper), frozenset([size])
+
+    def _accuracy(self, refs: list[s.Ref]) -> Quantity:
+        model: Model = resolve_resource(self.scope.find(refs[0], ("model",)))
+        dataset: Dataset = resolve_resource(self.scope.find(refs[1], ("dataset",)))
+        self.accuracies.add((model.name, dataset.name))
+        return Quantity("accuracy", (model.name, dataset.name))
+
+    def _question(self, ref: s.Ref, kind: str) -> PropertyTemplate | MeasureTemplate:
+        found = self.scope.find(ref, (kind,))
+        template = self.questions.get(found.full_name)
+        if template is None:
+            if found.scope is not self.scope:
+                raise self.scope.problem("E204", f"`{ref.name}` is imported and is not run here", ref)
+            raise AbortError("E201")
+        return template
+
+    def _pixel(self, template: Template) -> Fraction | None:
+        dataset = None
+        if template.dataset is not None:
+            dataset = resolve_resource(self.scope.find(s.Ref(tuple(template.dataset.split("."))), ("dataset",)))
+        return Setting(dataset, None).pixel(template.region.space)
+
+    def _can_prove(self, template: Template, node: s.Node) -> None:
+        if all(stage.attacks for stage in template.strategy.stages):
+            self.scope.report(
+                "E215",
+                f"the strategy `{template.strategy.name}` only attacks: it can never prove `{template.name}`",
+                node,
+                "add a stage that proves, e.g. `-> crown`",
+            )

@@ -1,0 +1,70 @@
+"""The functions of the language."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from tfcert.language import syntax as s
+from tfcert.language.formula import Extreme, Term, variable_term
+from tfcert.language.values import Items, Meaning, Numeric, Outputs, Winner, describe
+
+if TYPE_CHECKING:
+    from tfcert.language.elaborate import Elaborator
+
+BUILTINS = ("argmax", "argmin", "abs", "min", "max", "clip", "agree")
+_MANY = 1000
+
+
+def call_builtin(e: Elaborator, call: s.Call) -> Meaning:
+    """What a call of one of ``BUILTINS`` stands for."""
+    match call.function.name:
+        case "argmax" | "argmin":
+            return _winner(e, call)
+        case "abs":
+            return _absolute(e, call)
+        case "min" | "max":
+            return _extreme(e, call)
+        case "clip":
+            raise e.scope.problem(
+                "E907", "perturbations with `clip` are not supported yet", call, "use `ball ... within [0, 1]`"
+            )
+        case _:
+            raise e.scope.problem("E906", "relations between two inputs (`agree`) are not supported yet", call)
+
+
+def _winner(e: Elaborator, call: s.Call) -> Meaning:
+    (argument,) = e.positional(call, 1)
+    value = e.value(argument)
+    if not isinstance(value, Outputs):
+        name = call.function.name
+        raise e.scope.problem("E206", f"`{name}` takes all outputs of a network; this is {describe(value)}", argument)
+    return Winner(call.function.name, value.model)
+
+
+def _absolute(e: Elaborator, call: s.Call) -> Meaning:
+    (argument,) = e.positional(call, 1)
+    value = e.numeric(argument, "the argument of `abs`")
+    if value.term.is_constant:
+        return Numeric(Term((), abs(value.term.constant)), value.unit)
+    pair = (value.term, value.term.times(Fraction(-1)))
+    return Numeric(variable_term(Extreme("max", pair)), value.unit)
+
+
+def _extreme(e: Elaborator, call: s.Call) -> Meaning:
+    kind = call.function.name
+    values = [e.value(a) for a in e.positional(call, 1, _MANY)]
+    if len(values) == 1 and isinstance(values[0], Outputs):
+        return Numeric(variable_term(Extreme(kind, None)))
+    if len(values) == 1 and isinstance(values[0], Items):
+        values = list(values[0].values)
+    numbers = [v for v in values if isinstance(v, Numeric)]
+    if len(numbers) != len(values) or not numbers:
+        raise e.scope.problem("E206", f"`{kind}` takes numbers, or all outputs of a network", call)
+    if len({n.unit for n in numbers}) > 1:
+        raise e.scope.problem("E207", f"`{kind}` cannot compare numbers of different units", call)
+    unit = numbers[0].unit
+    if all(n.term.is_constant for n in numbers):
+        pick = max if kind == "max" else min
+        return Numeric(Term((), pick(n.term.constant for n in numbers)), unit)
+    return Numeric(variable_term(Extreme(kind, tuple(dict.fromkeys(n.term for n in numbers)))), unit)

@@ -1,0 +1,417 @@
+"""From expressions to what they stand for: types, units, linearity, and definitions expanded within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from tfcert.language import syntax as s
+from tfcert.language.calls import BUILTINS, call_builtin
+from tfcert.language.formula import (
+    And,
+    ArgIs,
+    Atom,
+    Constant,
+    Formula,
+    Label,
+    Not,
+    Or,
+    Output,
+    Term,
+    Variable,
+    variable_term,
+)
+from tfcert.language.params import resolve_param
+from tfcert.language.scope import KINDS, Definition, Scope, did_you_mean
+from tfcert.language.values import (
+    NORMS,
+    UNITS,
+    Condition,
+    Inputs,
+    Items,
+    Meaning,
+    Norm,
+    Numeric,
+    Outputs,
+    Winner,
+    Words,
+    describe,
+    within_bounds,
+)
+
+LABEL_TERM = variable_term(Label())
+
+
+@dataclass
+class Elaborator:
+    """Finds what expressions of one scope stand for.
+
+    Attributes:
+        scope: where names are looked up and problems reported.
+        local: variables of the construct: samples, quantified variables, parameters of a ``let``.
+        models: models applied so far, with the first place; shared with the expansions of definitions.
+    """
+
+    scope: Scope
+    local: Mapping[str, Meaning] = field(default_factory=dict)
+    models: dict[str, tuple[Definition, s.Node]] = field(default_factory=dict)
+
+    def elsewhere(self, scope: Scope) -> Elaborator:
+        """An elaborator of another text, without local variables."""
+        return Elaborator(scope)
+
+    # What callers want
+
+    def number(self, expression: s.Expr, what: str, unit: str = "") -> Fraction:
+        """A constant of a dimension."""
+        value = self.numeric(expression, what)
+        if not value.term.is_constant:
+            raise self.scope.problem("E206", f"{what} must be a constant", expression)
+        if value.unit != unit:
+            self._wrong_unit(what, value, unit, expression)
+        return value.term.constant
+
+    def whole(self, expression: s.Expr, what: str, least: int = 0) -> int:
+        """A whole constant that is not below ``least``."""
+        number = self.number(expression, what)
+        if number.denominator != 1 or number < least:
+            raise self.scope.problem("E206", f"{what} must be a whole number, at least {least}", expression)
+        return int(number)
+
+    def numeric(self, expression: s.Expr, what: str) -> Numeric:
+        """A number, constant or not."""
+        value = self.value(expression)
+        if not isinstance(value, Numeric):
+            raise self.scope.problem("E206", f"{what} must be a number; this is {describe(value)}", expression)
+        return value
+
+    def formula(self, expression: s.Expr, what: str = "this") -> Formula:
+        """A condition."""
+        value = self.value(expression)
+        if not isinstance(value, Condition):
+            raise self.scope.problem("E206", f"{what} must be a condition; this is {describe(value)}", expression)
+        return value.formula
+
+    def _wrong_unit(self, what: str, value: Numeric, unit: str, node: s.Node) -> None:
+        expected = {"": "a plain number", "px": "pixels", "s": "a time, e.g. `60s`"}[unit]
+        raise self.scope.problem("E207", f"{what} must be {expected}, not {describe(value)}", node)
+
+    # Expressions
+
+    def value(self, expression: s.Expr) -> Meaning:
+        """What an expression stands for."""
+        with self.scope.step(expression):
+            match expression:
+                case s.Number(_, number, unit):
+                    factor, dimension = UNITS[unit]
+                    return Numeric(Term((), number * factor), dimension)
+                case s.Text(text):
+                    return Words(text)
+                case s.Boolean(truth):
+                    return Condition(Constant(truth))
+                case s.Ref():
+                    return self._ref(expression)
+                case s.Call():
+                    return self._call(expression)
+                case s.Index():
+                    return self._index(expression)
+                case s.ListExpr(items):
+                    return Items(tuple(self.value(i) for i in items))
+                case s.Unary("not", operand):
+                    return Condition(Not(self.formula(operand, "what follows `not`")))
+                case s.Unary(_, operand):
+                    inner = self.numeric(operand, "what follows `-`")
+                    return Numeric(inner.term.times(Fraction(-1)), inner.unit)
+                case s.Chain():
+                    return self._chain(expression)
+                case s.Quantified():
+                    raise self.scope.problem(
+                        "E211",
+                        "a quantifier cannot stand inside a formula",
+                        expression,
+                        "write one `forall` at the start",
+                    )
+
+    def _ref(self, ref: s.Ref) -> Meaning:
+        if len(ref.parts) == 1 and ref.name in self.local:
+            return self.local[ref.name]
+        if ref.name in NORMS:
+            return Norm(ref.name)
+        found = self.scope.look_up(ref)
+        if found is None:
+            hint = did_you_mean(ref.name, [*self.local, *NORMS]) or self.scope.suggest(ref, ("param", "let"))
+            raise self.scope.problem("E201", f"the name `{ref.name}` is not known", ref, hint)
+        if found.kind == "param":
+            return resolve_param(self, found)
+        if found.kind == "let":
+            if found.node.parameters:
+                raise self.scope.problem("E205", f"`{ref.name}` needs {len(found.node.parameters)} arguments", ref)
+            return Elaborator(found.scope, {}, self.models).value(found.node.value)
+        raise self.scope.problem("E204", f"`{ref.name}` is {KINDS[found.kind]}, not a value", ref)
+
+    # Calls
+
+    def _call(self, call: s.Call) -> Meaning:
+        name = call.function.name
+        if name in BUILTINS:
+            return call_builtin(self, call)
+        if name in self.local:
+            raise self.scope.problem(
+                "E204", f"`{name}` cannot be applied: it is {describe(self.local[name])}", call.function
+            )
+        found = self.scope.look_up(call.function)
+        if found is None and name not in self.scope.session.bound:
+            hint = did_you_mean(name, BUILTINS) or self.scope.suggest(call.function, ("model", "let"))
+            raise self.scope.problem("E201", f"the name `{name}` is not known", call.function, hint)
+        found = self.scope.find(call.function, ("model", "let"))
+        return self._apply_let(call, found) if found.kind == "let" else self._apply_model(call, found)
+
+    def positional(self, call: s.Call, least: int, most: int | None = None) -> list[s.Expr]:
+        """The arguments of a call that takes no named ones."""
+        name, most = call.function.name, least if most is None else most
+        for argument in call.arguments:
+            if argument.name is not None or isinstance(argument.value, s.Interval):
+                raise self.scope.problem("E205", f"`{name}` takes no named argument", argument)
+        if not least <= len(call.arguments) <= most:
+            wanted = f"{least} argument{'s' * (least != 1)}" if least == most else f"at least {least} arguments"
+            raise self.scope.problem("E205", f"`{name}` takes {wanted}, not {len(call.arguments)}", call)
+        return [a.value for a in call.arguments if not isinstance(a.value, s.Interval)]
+
+    def _apply_let(self, call: s.Call, found: Definition) -> Meaning:
+        names = [p.text for p in found.node.parameters]
+        values = [self.value(a) for a in self.positional(call, len(names))]
+        return Elaborator(found.scope, dict(zip(names, values, strict=True)), self.models).value(found.node.value)
+
+    def _apply_model(self, call: s.Call, found: Definition) -> Meaning:
+        (argument,) = self.positional(call, 1)
+        value = self.value(argument)
+        if not isinstance(value, Inputs):
+            raise self.scope.problem("E206", f"a network is applied to an input; this is {describe(value)}", argument)
+        if not value.quantified:
+            raise self.scope.problem(
+                "E911",
+                f"the network at the unperturbed input `{value.name}` is not supported yet",
+                call,
+                "apply it to the quantified variable",
+            )
+        self.models.setdefault(found.full_name, (found, call))
+        return Outputs(found)
+
+    # Indexing
+
+    def _index(self, node: s.Index) -> Meaning:
+        base = self.value(node.base)
+        match base:
+            case Outputs(model):
+                return Numeric(variable_term(self._output(model, node.index)))
+            case Inputs(name, _):
+                raise self.scope.problem(
+                    "E906", f"conditions on single inputs (`{name}[...]`) are not supported yet", node
+                )
+            case Items(values):
+                place = self.whole(node.index, "an index")
+                if place >= len(values):
+                    raise self.scope.problem("E224", f"the list has {len(values)} items, counted from 0", node.index)
+                return values[place]
+            case _:
+                raise self.scope.problem(
+                    "E206", f"only outputs and lists have indices; this is {describe(base)}", node.base
+                )
+
+    def _output(self, model: Definition, index: s.Expr) -> Output:
+        names = output_names(model)
+        if isinstance(index, s.Ref) and len(index.parts) == 1 and index.name not in self.local:
+            if index.name in names:
+                return Output(names.index(index.name))
+            if self.scope.look_up(index) is None:
+                hint = did_you_mean(index.name, names) or (
+                    f"the outputs are {', '.join(names[:8])}" if names else "give the model `outputs: [...]`"
+                )
+                raise self.scope.problem("E201", f"`{model.full_name}` has no output `{index.name}`", index, hint)
+        value = self.numeric(index, "the index of an output")
+        if value.term == LABEL_TERM:
+            return Output(None)
+        place = self.whole(index, "the index of an output")
+        if names and place >= len(names):
+            raise self.scope.problem("E224", f"`{model.full_name}` has {len(names)} outputs, counted from 0", index)
+        return Output(place)
+
+    # Operators
+
+    def _chain(self, chain: s.Chain) -> Meaning:
+        match chain.operators[0]:
+            case "+" | "-":
+                return self._sum(chain)
+            case "*" | "/":
+                return self._product(chain)
+            case "and":
+                return Condition(And(self._conditions(chain)))
+            case "or":
+                return Condition(Or(self._conditions(chain)))
+            case "=>":
+                *premises, conclusion = self._conditions(chain)
+                for premise in reversed(premises):
+                    conclusion = Or((Not(premise), conclusion))
+                return Condition(conclusion)
+            case _:
+                return self._comparison(chain)
+
+    def _conditions(self, chain: s.Chain) -> tuple[Formula, ...]:
+        return tuple(self.formula(o, f"what `{chain.operators[0]}` joins") for o in chain.operands)
+
+    def bounded(self, number: Fraction, node: s.Node) -> Fraction:
+        """The number, if it is small enough to go on exactly."""
+        if not within_bounds(number):
+            raise self.scope.problem("E004", "this number is too large or too long to be kept exact", node)
+        return number
+
+    def _sum(self, chain: s.Chain) -> Numeric:
+        sums: dict[Variable, Fraction] = {}
+        constant, unit = Fraction(0), None
+        for operator, operand in zip(("+", *chain.operators), chain.operands, strict=True):
+            part = self.numeric(operand, "a part of a sum")
+            if unit is not None and part.unit != unit:
+                raise self.scope.problem(
+                    "E207", f"{describe(Numeric(Term(), unit))} and {describe(part)} cannot be added", operand
+                )
+            unit = part.unit
+            sign = 1 if operator == "+" else -1
+            constant = self.bounded(constant + sign * part.term.constant, chain)
+            for variable, coefficient in part.term.coefficients:
+                sums[variable] = self.bounded(sums.get(variable, Fraction(0)) + sign * coefficient, chain)
+        return Numeric(Term(tuple((v, c) for v, c in sums.items() if c), constant), unit or "")
+
+    def _product(self, chain: s.Chain) -> Numeric:
+        result = self._factor(chain.operands[0])
+        for operator, operand in zip(chain.operators, chain.operands[1:], strict=True):
+            factor = self._factor(operand)
+            result = (self._times if operator == "*" else self._over)(result, factor, operand)
+            for _, number in (*result.term.coefficients, (None, result.term.constant)):
+                self.bounded(number, chain)
+        return result
+
+    def _factor(self, operand: s.Expr) -> Numeric:
+        value = self.value(operand)
+        if isinstance(value, Inputs):
+            raise self.scope.problem(
+                "E907", "arithmetic on inputs is not supported yet", operand, "use `ball` or `box`"
+            )
+        if not isinstance(value, Numeric):
+            raise self.scope.problem("E206", f"a factor must be a number; this is {describe(value)}", operand)
+        return value
+
+    def _times(self, a: Numeric, b: Numeric, node: s.Expr) -> Numeric:
+        if a.unit and b.unit:
+            raise self.scope.problem("E207", f"{describe(a)} and {describe(b)} cannot be multiplied", node)
+        if b.term.is_constant:
+            return Numeric(a.term.times(b.term.constant), a.unit or b.unit)
+        if a.term.is_constant:
+            return Numeric(b.term.times(a.term.constant), a.unit or b.unit)
+        raise self.scope.problem(
+            "E210", "this multiplies two quantities that both vary", node, "a factor must be a constant"
+        )
+
+    def _over(self, a: Numeric, b: Numeric, node: s.Expr) -> Numeric:
+        if not b.term.is_constant:
+            raise self.scope.problem("E210", "this divides by a quantity that varies", node, "divide by a constant")
+        if b.term.constant == 0:
+            raise self.scope.problem("E225", "this divides by zero", node)
+        if b.unit and a.unit != b.unit:
+            raise self.scope.problem("E207", f"{describe(a)} cannot be divided by {describe(b)}", node)
+        return Numeric(a.term.times(1 / b.term.constant), "" if b.unit else a.unit)
+
+    # Comparisons
+
+    def _comparison(self, chain: s.Chain) -> Condition:
+        winners = [self._winner_model(o) for o in chain.operands]
+        names = next((output_names(m) for m in winners if m is not None), ())
+        values: list[Meaning] = []
+        for operand in chain.operands:
+            named = isinstance(operand, s.Ref) and operand.name in names and operand.name not in self.local
+            if named and isinstance(operand, s.Ref):
+                values.append(Numeric(Term((), Fraction(names.index(operand.name)))))
+            else:
+                values.append(self.value(operand))
+        parts = [
+            self._compare(values[i], operator, values[i + 1], chain.operands[i + 1])
+            for i, operator in enumerate(chain.operators)
+        ]
+        return Condition(parts[0] if len(parts) == 1 else And(tuple(parts)))
+
+    def _winner_model(self, operand: s.Expr) -> Definition | None:
+        """The model whose argmax or argmin an operand is, to know the names its class may be compared with."""
+        if not (isinstance(operand, s.Call) and operand.function.name in ("argmax", "argmin")):
+            return None
+        value = self.value(operand)
+        return value.model if isinstance(value, Winner) else None
+
+    def _compare(self, a: Meaning, operator: str, b: Meaning, node: s.Expr) -> Formula:
+        if isinstance(a, Winner) or isinstance(b, Winner):
+            winner, other = (a, b) if isinstance(a, Winner) else (b, a)
+            assert isinstance(winner, Winner)
+            return self._compare_winner(winner, operator, other, node)
+        if not isinstance(a, Numeric) or not isinstance(b, Numeric):
+            raise self.scope.problem("E206", f"{describe(a)} and {describe(b)} cannot be compared", node)
+        if a.unit != b.unit:
+            raise self.scope.problem("E207", f"{describe(a)} and {describe(b)} cannot be compared", node)
+        difference = a.term.plus(b.term, Fraction(-1))
+        for _, number in (*difference.coefficients, (None, difference.constant)):
+            self.bounded(number, node)
+        return compare_terms(difference, operator)
+
+    def _compare_winner(self, winner: Winner, operator: str, other: Meaning, node: s.Expr) -> Formula:
+        if operator not in ("==", "!="):
+            raise self.scope.problem(
+                "E206", f"classes have no order: `{operator}` says nothing", node, "use `==` or `!=`"
+            )
+        if isinstance(other, Winner):
+            raise self.scope.problem("E911", "comparing two networks' classes is not supported yet", node)
+        if not isinstance(other, Numeric) or other.unit:
+            raise self.scope.problem(
+                "E206", f"an {winner.kind} is compared with a class; this is {describe(other)}", node
+            )
+        if any(not isinstance(v, Label) for v, _ in other.term.coefficients):
+            raise self.scope.problem("E206", f"an {winner.kind} is compared with a class, not with outputs", node)
+        names = output_names(winner.model)
+        target = other.term.constant
+        if other.term.is_constant and (target.denominator != 1 or target < 0 or (names and target >= len(names))):
+            raise self.scope.problem("E224", "this is no index of an output", node)
+        formula = ArgIs(winner.kind, other.term)
+        return formula if operator == "==" else Not(formula)
+
+
+def compare_terms(difference: Term, operator: str) -> Formula:
+    """``difference operator 0``."""
+    negative = difference.times(Fraction(-1))
+    match operator:
+        case ">":
+            return Atom(difference, True)
+        case ">=":
+            return Atom(difference, False)
+        case "<":
+            return Atom(negative, True)
+        case "<=":
+            return Atom(negative, False)
+        case "==":
+            return And((Atom(difference, False), Atom(negative, False)))
+        case _:
+            return Or((Atom(difference, True), Atom(negative, True)))
+
+
+def output_names(model: Definition) -> tuple[str, ...]:
+    """The names a model's declaration gives its outputs; unresolved models have none."""
+    return _listed_names(model, "outputs")
+
+
+def input_names(model: Definition) -> tuple[str, ...]:
+    """The names a model's declaration gives its inputs."""
+    return _listed_names(model, "inputs")
+
+
+def _listed_names(model: Definition, option: str) -> tuple[str, ...]:
+    block = model.node.block if model.node is not None else None
+    for entry in block.entries if block else ():
+        if entry.name.text == option and isinstance(entry.value, s.ListExpr):
+            return tuple(i.name for i in entry.value.items if isinstance(i, s.Ref))
+    return ()

@@ -1,0 +1,315 @@
+"""Properties and measures: from statements to templates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import Any
+
+from tfcert.language import syntax as s
+from tfcert.language.diagnostics import AbortError
+from tfcert.language.elaborate import LABEL_TERM, Elaborator
+from tfcert.language.formula import (
+    And,
+    Atom,
+    Formula,
+    Not,
+    Or,
+    Output,
+    Radius,
+    only_orders_outputs,
+    output_indices,
+    variable_term,
+)
+from tfcert.language.lowering import InexactRowError, TooManyClausesError, check
+from tfcert.language.options import STAGES
+from tfcert.language.printer import print_statement
+from tfcert.language.regions import Setting, read_interval, read_region
+from tfcert.language.resources import resolve_resource
+from tfcert.language.scope import Definition, Scope
+from tfcert.language.templates import (
+    DEFAULT_STRATEGY,
+    Ball,
+    Dataset,
+    MeasureTemplate,
+    Model,
+    PropertyTemplate,
+    Region,
+    Strategy,
+)
+from tfcert.language.values import Inputs, Meaning, Numeric
+
+Question = s.PropertyStatement | s.MeasureStatement
+
+
+@dataclass(frozen=True)
+class _Samples:
+    dataset: Dataset | None
+    sample: str | None
+    label: str | None
+    where: Formula | None
+    take: int | None
+    local: Mapping[str, Meaning]
+    complete: bool
+
+
+_NO_SAMPLES = _Samples(None, None, None, None, None, {}, True)
+
+
+def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate | None:
+    """The template of a property or a measure; None if there are problems, which are then reported."""
+    scope, node = definition.scope, definition.node
+    samples = _samples(scope, node.samples) if node.samples else _NO_SAMPLES
+    strategy = _strategy(scope, node.strategy)
+    quantified = _quantified(scope, node)
+    if quantified is None:
+        return None
+    local = dict(samples.local)
+    variable = quantified.binders[0].names[0]
+    if variable.text in local:
+        scope.report("E202", f"`{variable.text}` is already the sample", variable, "choose another name")
+    local[variable.text] = Inputs(variable.text, True)
+    formula, model = _body(scope, quantified, local)
+    if isinstance(node, s.MeasureStatement):
+        local[node.radius.text] = Numeric(variable_term(Radius()))
+    setting = Setting(samples.dataset, model, isinstance(node, s.MeasureStatement))
+    _one_normalisation(scope, node, setting)
+    region = _region(Elaborator(scope, local), quantified, setting, samples)
+    if isinstance(node, s.PropertyStatement) and node.abstraction is not None:
+        _abstraction(scope, node.abstraction, region, setting)
+    if strategy is not None and isinstance(region, Ball):
+        _norms(scope, node, strategy, region)
+    if formula is None or model is None or region is None or strategy is None or not samples.complete:
+        return None
+    _lowers(scope, quantified.body, formula, model)
+    common: dict[str, Any] = {
+        "name": definition.full_name,
+        "model": model.name,
+        "dataset": samples.dataset.name if samples.dataset else None,
+        "sample": samples.sample,
+        "label": samples.label,
+        "where": samples.where,
+        "take": samples.take,
+        "region": region,
+        "transform": setting.transform,
+        "strategy": strategy,
+        "formula": formula,
+        "text": print_statement(node),
+        "span": node.name.span,
+    }
+    if isinstance(node, s.PropertyStatement):
+        return PropertyTemplate(**common)
+    return _measure(scope, node, setting, region, common)
+
+
+# Samples and strategy
+
+
+def _samples(scope: Scope, node: s.Samples) -> _Samples:
+    dataset: Dataset | None = None
+    with suppress(AbortError):
+        dataset = resolve_resource(scope.find(node.dataset, ("dataset",)))
+    complete = dataset is not None
+    names = [n.text for n in node.names]
+    if len(names) > 2:
+        scope.report("E205", "a sample has an input and at most a label", node, "write `(x, y in data)`")
+    if len(set(names)) < len(names):
+        scope.report("E202", f"`{names[0]}` is named twice", node.names[1])
+    local: dict[str, Meaning] = {names[0]: Inputs(names[0], False)}
+    if len(names) > 1:
+        local[names[1]] = Numeric(LABEL_TERM)
+    e = Elaborator(scope, local)
+    where, take = None, None
+    try:
+        where = e.formula(node.where, "what follows `where`") if node.where is not None else None
+        take = Elaborator(scope).whole(node.take, "`take`", 1) if node.take is not None else None
+    except AbortError:
+        complete = False
+    return _Samples(dataset, names[0], names[1] if len(names) > 1 else None, where, take, local, complete)
+
+
+def _strategy(scope: Scope, ref: s.Ref | None) -> Strategy | None:
+    if ref is None:
+        return DEFAULT_STRATEGY
+    with suppress(AbortError):
+        found: Strategy = resolve_resource(scope.find(ref, ("strategy",)))
+        return found
+    return None
+
+
+# The quantifier
+
+
+def _quantified(scope: Scope, node: Question) -> s.Quantified | None:
+    """The one ``forall`` over one variable, or None with the reason reported."""
+    formula = node.formula
+    if not isinstance(formula, s.Quantified):
+        scope.report("E206", "a formula begins with `forall ... in ...:`", formula)
+        return None
+    if isinstance(node, s.MeasureStatement) and node.extremum == "smallest":
+        scope.report("E905", "measures of the smallest radius are not supported yet", node.name, "use `largest`")
+        return None
+    if formula.quantifier == "exists":
+        inner = any(isinstance(n, s.Quantified) for n in _nodes(formula.body))
+        code, what = ("E211", "quantifiers that alternate") if inner else ("E905", "existential quantifiers")
+        scope.report(code, f"{what} are not supported" + " yet" * (not inner), formula, "use one `forall`")
+        return None
+    variables = [n.text for b in formula.binders for n in b.names]
+    scalar = [b for b in formula.binders if isinstance(b.region.base, s.Interval)]
+    if scalar:
+        scope.report("E907", "perturbing single numbers is not supported yet", scalar[0], "use `ball` or `box`")
+    elif len(variables) > 1:
+        scope.report("E906", "quantifying over several inputs is not supported yet", formula.binders[0])
+    elif formula.where is not None:
+        scope.report("E906", "conditions on the quantified input are not supported yet", formula.where)
+    else:
+        return formula
+    _products(scope, formula, set(variables))
+    return None
+
+
+def _products(scope: Scope, formula: s.Quantified, variables: set[str]) -> None:
+    """Report products of quantified variables in a formula that cannot be understood further."""
+    for node in _nodes(formula.body):
+        if isinstance(node, s.Chain) and node.operators[0] in "*/":
+            varying = [o for o in node.operands if any(isinstance(n, s.Ref) and n.name in variables for n in _nodes(o))]
+            if len(varying) > 1:
+                scope.report("E210", "this multiplies two quantified variables", node, "a factor must be a constant")
+
+
+def _nodes(root: Any) -> Iterator[s.Node]:
+    """A node and everything in it, without recursion."""
+    pending: list[Any] = [root]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, tuple):
+            pending.extend(item)
+        elif isinstance(item, s.Node):
+            yield item
+            pending.extend(getattr(item, f.name) for f in fields(item) if f.name != "span")
+
+
+# The formula
+
+
+def _body(scope: Scope, node: s.Quantified, local: Mapping[str, Meaning]) -> tuple[Formula | None, Model | None]:
+    """What must hold, and the one model it is about."""
+    e = Elaborator(scope, local)
+    formula, model = None, None
+    with suppress(AbortError):
+        formula = e.formula(node.body, "what follows `:`")
+    if len(e.models) > 1:
+        _, place = list(e.models.values())[1]
+        scope.report("E911", "formulas over several networks are not supported yet", place)
+        return None, None
+    if not e.models:
+        if formula is not None:
+            scope.report("E206", "this formula names no network's outputs", node.body, "apply a model to the input")
+        return None, None
+    with suppress(AbortError):
+        model = resolve_resource(next(iter(e.models.values()))[0])
+    return formula, model
+
+
+def _lowers(scope: Scope, node: s.Expr, formula: Formula, model: Model) -> None:
+    """Report formulas that cannot become clauses, as far as that is known before the network is loaded."""
+    num_outputs = len(model.output_names) or max(2, *(i + 1 for i in output_indices(formula)), 0)
+    try:
+        # With fewer outputs than the network has, the count is a lower bound; the rest is found when it is loaded.
+        check(formula, min(num_outputs, 10_000), 0)
+    except TooManyClausesError as error:
+        scope.report("E214", str(error), node, "use fewer alternatives")
+    except InexactRowError as error:
+        scope.report("E227", str(error), node)
+    except (IndexError, ValueError) as error:
+        scope.report("E224", str(error), node)
+    if model.outputs == "probabilities" and not only_orders_outputs(formula):
+        fix = "compare outputs with each other, or declare `logits`"
+        scope.report("E912", "thresholds on probabilities are not supported yet", node, fix)
+    if _demands_equality(formula):
+        scope.report("W001", "an equality between outputs can be refuted but never proven", node, "use `<=` or `>=`")
+
+
+def _demands_equality(formula: Formula) -> bool:
+    pending = [(formula, True)]
+    while pending:
+        part, positive = pending.pop()
+        match part:
+            case Not(inner):
+                pending.append((inner, not positive))
+            case And((Atom(a, False), Atom(b, False))) if positive and a == b.times(Fraction(-1)):
+                if any(isinstance(v, Output) for v, _ in a.coefficients):
+                    return True
+            case And(parts) | Or(parts):
+                pending.extend((p, positive) for p in parts)
+    return False
+
+
+# The region
+
+
+def _one_normalisation(scope: Scope, node: Question, setting: Setting) -> None:
+    model, dataset = setting.model, setting.dataset
+    if model and dataset and (model.mean or model.std) and dataset.transform.normalises:
+        message = f"both `{dataset.name}` and `{model.name}` normalise"
+        scope.report("E226", message, node.name, "keep `normalize` in one of them")
+
+
+def _region(e: Elaborator, node: s.Quantified, setting: Setting, samples: _Samples) -> Region | None:
+    if samples.dataset is None and not samples.complete:
+        return None
+    with suppress(AbortError):
+        return read_region(e, node.binders[0].region, setting)
+    return None
+
+
+def _norms(scope: Scope, node: Question, strategy: Strategy, ball: Ball) -> None:
+    for stage in strategy.stages:
+        norms = STAGES[stage.name].norms
+        if ball.norm not in norms:
+            fix = f"it handles {', '.join(norms)}"
+            place = node.strategy or node.name
+            scope.report("E213", f"the stage `{stage.name}` cannot handle {ball.norm} balls", place, fix)
+
+
+def _abstraction(scope: Scope, ref: s.Ref, region: Region | None, setting: Setting) -> None:
+    """Abstractions come later; that their granularity is at least two eps can be said now."""
+    with suppress(AbortError):
+        found = scope.find(ref, ("abstraction",))
+        e = Elaborator(found.scope)
+        for argument in found.node.source.arguments:
+            if argument.name == "granularity" and isinstance(region, Ball):
+                granularity = e.number(argument.value, "`granularity`")
+                if granularity < 2 * max(region.net_eps(setting.transform)):
+                    message = f"the granularity of `{ref.name}` is below two eps: neighbours are told apart"
+                    scope.report("E212", message, ref, "choose a granularity of at least `2*eps`")
+        scope.report("E908", "properties of abstracted networks are not supported yet", ref)
+
+
+# Measures
+
+
+def _measure(
+    scope: Scope, node: s.MeasureStatement, setting: Setting, region: Region, common: dict[str, Any]
+) -> MeasureTemplate | None:
+    e = Elaborator(scope)
+    with suppress(AbortError):
+        low, high = read_interval(e, node.interval.low, node.interval.high, setting, region.space)
+        if low < 0 or low == high:
+            raise scope.problem("E209", "a measure needs an interval `[a, b]` with 0 <= a < b", node.interval)
+        tolerance, relative = Fraction(1, 10_000), True
+        if node.tolerance is not None:
+            relative = isinstance(node.tolerance, s.Number) and node.tolerance.unit == "%"
+            tolerance = _tolerance(e, node.tolerance, setting, region.space)
+        return MeasureTemplate(**common, lower=low, upper=high, tolerance=tolerance, relative=relative)
+    return None
+
+
+def _tolerance(e: Elaborator, node: s.Expr, setting: Setting, space: str) -> Fraction:
+    # An interval from the tolerance to itself: the same units as the ends of the measure's interval.
+    tolerance, _ = read_interval(e, node, node, setting, space)
+    if tolerance <= 0:
+        raise e.scope.problem("E220", "a tolerance must be positive", node)
+    return tolerance

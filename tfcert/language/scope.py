@@ -1,0 +1,180 @@
+"""What names mean: the definitions of one text and of those it imports, and where problems are reported."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tfcert.language import syntax as s
+from tfcert.language.diagnostics import AbortError, Diagnostics, SourceText, Span
+
+MAX_STEPS = 300_000
+MAX_DEPTH = 150
+MAX_IMPORTS = 64
+
+KINDS = {
+    "model": "a model",
+    "dataset": "a data set",
+    "strategy": "a strategy",
+    "abstraction": "an abstraction",
+    "domain": "a domain",
+    "param": "a parameter",
+    "let": "a definition",
+    "property": "a property",
+    "measure": "a measure",
+    "objective": "an objective",
+    "import": "an import",
+}
+
+RESERVED = frozenset(
+    re.findall(
+        r"\w+",
+        "true false not and or in forall exists where within take per total ramp using by such that tol as for "
+        "argmax argmin abs min max clip agree ball box linf l2 l1 raw unit net",
+    )
+)
+"""Words that cannot be given to anything."""
+
+
+@dataclass
+class Definition:
+    """A named statement; ``result`` caches what it was found to mean."""
+
+    kind: str
+    name: str
+    scope: Scope
+    node: Any
+    result: Any = None
+    state: str = "new"
+
+    @property
+    def full_name(self) -> str:
+        """The name as seen from the specification that is checked: with the import's prefix."""
+        return self.scope.prefix + self.name
+
+
+@dataclass
+class Session:
+    """What one load shares over all its texts."""
+
+    diagnostics: Diagnostics
+    bound: Collection[str]
+    overrides: Mapping[str, object]
+    digest: Any = field(default_factory=hashlib.sha256)
+    steps: int = 0
+    depth: int = 0
+    imports: int = 0
+    importing: list[str] = field(default_factory=list)
+    used_overrides: set[str] = field(default_factory=set)
+    used_bindings: set[str] = field(default_factory=set)
+
+
+class Scope:
+    """The names of one text.
+
+    Attributes:
+        prefix: put before this text's names where they are seen from the main text ("" for the main text).
+        root: the folder of the text, or None if it came from no file.
+    """
+
+    def __init__(self, source: SourceText, session: Session, prefix: str = "", root: Path | None = None):
+        self.source = source
+        self.session = session
+        self.prefix = prefix
+        self.root = root
+        self.definitions: dict[str, Definition] = {}
+        self.imports: dict[str, Scope] = {}
+
+    # Reporting
+
+    def report(self, code: str, message: str, node: s.Node | Span, fix: str = "") -> None:
+        """Record a problem of this text."""
+        span = node if isinstance(node, Span) else node.span
+        self.session.diagnostics.add(code, message, span, self.source, fix)
+
+    def problem(self, code: str, message: str, node: s.Node | Span, fix: str = "") -> AbortError:
+        """Record a problem; raising the result leaves the construct."""
+        self.report(code, message, node, fix)
+        return AbortError(code)
+
+    @contextmanager
+    def step(self, node: s.Node) -> Any:
+        """Counts work and depth, so that definitions cannot be expanded without end."""
+        session = self.session
+        session.steps += 1
+        session.depth += 1
+        try:
+            if session.steps > MAX_STEPS or session.depth > MAX_DEPTH:
+                raise self.problem("E006", "this expands too often or too deeply", node, "use fewer nested definitions")
+            yield
+        finally:
+            session.depth -= 1
+
+    # Names
+
+    def define(self, kind: str, name: s.Name, node: Any) -> None:
+        """Add a definition; a second one of the same name is reported and ignored."""
+        first = self.definitions.get(name.text)
+        if name.text in RESERVED:
+            self.report("E202", f"`{name.text}` is a word of the language", name, "choose another name")
+        elif first is not None:
+            line = first.node.name.span.line
+            self.report(
+                "E202",
+                f"`{name.text}` is already defined in line {line}",
+                name,
+                "choose another name",
+            )
+        else:
+            self.definitions[name.text] = Definition(kind, name.text, self, node)
+
+    def find(self, ref: s.Ref, kinds: Iterable[str]) -> Definition:
+        """The definition a name stands for; reports and leaves if there is none or of another kind."""
+        kinds = tuple(kinds)
+        wanted = " or ".join(KINDS[k] for k in kinds)
+        found = self.look_up(ref)
+        if found is None:
+            found = self._bound_from_outside(ref, kinds)
+        if found is None:
+            raise self.problem("E201", f"the name `{ref.name}` is not known", ref, self.suggest(ref, kinds))
+        if found.kind not in kinds:
+            raise self.problem("E204", f"`{ref.name}` is {KINDS[found.kind]}, not {wanted}", ref)
+        return found
+
+    def look_up(self, ref: s.Ref) -> Definition | None:
+        """The definition a name stands for, of any kind, or None."""
+        scope: Scope | None = self
+        for part in ref.parts[:-1]:
+            scope = scope.imports.get(part) if scope else None
+        return scope.definitions.get(ref.parts[-1]) if scope else None
+
+    def _bound_from_outside(self, ref: s.Ref, kinds: tuple[str, ...]) -> Definition | None:
+        """A model or data set that only the caller knows."""
+        kind = next((k for k in kinds if k in ("model", "dataset")), None)
+        if kind is None or ref.name not in self.session.bound or len(ref.parts) > 1 or self.prefix:
+            return None
+        self.session.used_bindings.add(ref.name)
+        definition = Definition(kind, ref.name, self, None)
+        self.definitions[ref.name] = definition
+        return definition
+
+    def suggest(self, ref: s.Ref, kinds: Iterable[str], extra: Iterable[str] = ()) -> str:
+        """A name that may have been meant, or what to do."""
+        known = {name: d.kind for name, d in self.definitions.items()}
+        for prefix, scope in self.imports.items():
+            known.update({f"{prefix}.{name}": d.kind for name, d in scope.definitions.items()})
+        kinds = tuple(kinds)
+        fitting = [name for name, kind in known.items() if kind in kinds]
+        return did_you_mean(ref.name, [*fitting, *extra]) or f"define it first: `{kinds[0]} {ref.parts[-1]} ...`"
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """ "did you mean `...`?", or "" if nothing is close."""
+    close = difflib.get_close_matches(name[:100], list(candidates)[:2000], n=1)
+    return f"did you mean `{close[0]}`?" if close else ""
