@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 from keras.src.activations import activations as keras_activations
@@ -19,7 +20,7 @@ from keras.src.ops import numpy as ops_numpy
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras_graph import converter, find_converter
 
-PARAMETERS: dict[str, dict[str, float]] = {"leaky_relu": {"negative_slope": 0.2}}
+PARAMETERS: dict[str, dict[str, float]] = {"leaky_relu": {"negative_slope": float(np.float32(0.2))}}
 """What Keras's functions default to, where the registry wants to be told."""
 
 
@@ -67,12 +68,17 @@ def relu(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
         )
     if layer.negative_slope == 0:
         return builder.activation(inputs[0], "relu")
-    return builder.activation(inputs[0], "leaky_relu", negative_slope=float(layer.negative_slope))
+    return leaky_relu(layer, builder, inputs)
 
 
 @converter(layers.LeakyReLU, ops_nn.LeakyRelu)
 def leaky_relu(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    return builder.activation(inputs[0], "leaky_relu", negative_slope=float(layer.negative_slope))
+    return builder.activation(inputs[0], "leaky_relu", negative_slope=single(layer.negative_slope))
+
+
+def single(slope: float) -> float:
+    """A slope as TensorFlow keeps it: in single precision, whatever the type of the tensors."""
+    return float(np.float32(slope))
 
 
 @converter(layers.Softmax, ops_nn.Softmax)

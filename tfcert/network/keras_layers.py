@@ -154,8 +154,9 @@ def rescaling(layer: layers.Rescaling, builder: Builder, inputs: list[Tensor]) -
     if np.ndim(layer.scale) and keras.config.image_data_format() == "channels_first":
         raise builder.refuse("has a scale per channel while Keras is set to channels_first; set it to channels_last")
     x = inputs[0]
-    scale = constant_for(builder, layer.scale, x.shape)
-    return builder.scale(x, scale, constant_for(builder, layer.offset, x.shape))
+    # Keras casts these through float32, in float64 models too; so does this.
+    scale, offset = (keras.ops.cast(value, layer.compute_dtype).numpy() for value in (layer.scale, layer.offset))
+    return builder.scale(x, constant_for(builder, scale, x.shape), constant_for(builder, offset, x.shape))
 
 
 def constant_for(builder: Builder, value: Any, shape: Shape) -> Source:

@@ -14,7 +14,7 @@ from keras.src.ops import numpy as ops
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras_graph import converter
 from tfcert.network.keras_layers import constant_for, resolve_shape, transpose
-from tfcert.network.linear import Source
+from tfcert.network.linear import Shape, Source
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,37 @@ def one(builder: Builder) -> Source:
 
 @converter(layers.Add, ops.Add, constants=True)
 def add(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    refuse_mistaken_bias(builder, inputs)
     given = operands(operation, builder, inputs)
     constants = given.constants
     if not constants:
         return builder.add(given.tensors)
     total = builder.add(given.tensors, part="sum")
     return builder.scale(total, one(builder), lambda: sum_of(constants))
+
+
+def refuse_mistaken_bias(builder: Builder, inputs: list[Any]) -> None:
+    """Refuses sums that Keras computes wrongly for some batch sizes.
+
+    ``keras.ops.add`` on TensorFlow takes a second operand with one long axis for a bias along the last axis, or the
+    first after the batch. Run eagerly with that many samples, a column ``[batch, 1]`` is taken for one, and added
+    across samples.
+    """
+    total: Shape = ()
+    for position, x in enumerate(inputs):
+        if not isinstance(x, Tensor):
+            continue
+        long = [axis for axis, size in enumerate(x.shape) if size > 1]
+        if position > 0 and x.shape != total and len(x.shape) == len(total):
+            column = not long and max(total[0], total[-1]) > 1
+            taken_for = -1 if long and total[-1] == x.shape[long[0]] else 0
+            astray = len(long) == 1 and total[taken_for] == x.shape[long[0]] and taken_for % len(total) != long[0]
+            if column or astray:
+                raise builder.refuse(
+                    f"adds {x.shape} to {total} (batch left out), which Keras takes for a bias at some batch sizes "
+                    "and then adds across the wrong axis; put the smaller operand first, or repeat it to the full shape"
+                )
+        total = tuple(np.broadcast_shapes(total, x.shape))
 
 
 def sum_of(constants: list[Source]) -> tf.Tensor:
@@ -78,6 +103,7 @@ def subtract(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
 
 @converter(layers.Average)
 def average(layer: layers.Average, builder: Builder, inputs: list[Any]) -> Tensor:
+    refuse_mistaken_bias(builder, inputs)
     total = builder.add(operands(layer, builder, inputs).tensors, part="sum")
     return builder.scale(total, builder.constant(1.0 / len(inputs)))
 
