@@ -221,6 +221,8 @@ def _check_model(template: ModelTemplate, loaded: LoadedModel) -> None:
     ):
         if names and len(names) != int(np.prod(shape)):
             raise UsageError(f"{name} has {int(np.prod(shape))} {what}, but {len(names)} are named")
+    if len(network.output_shape) != 1:
+        raise UsageError(f"{name} answers with shape {network.output_shape}; properties need one axis of outputs")
     if not network.finite():
         raise UsageError(f"{name} has a NaN or an infinity among its weights")
 
@@ -241,8 +243,26 @@ def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> T
         task = Task(template, loaded, np.zeros(1, int), None, (None,), None)
     else:
         task = _sampled(template, loaded, data)
+    for stage in template.strategy.stages:
+        if not stage.attacks:
+            relaxation = dict(stage.options).get("relaxation")
+            require_names(loaded, stage.method, None if relaxation is None else str(relaxation))
     _check_lowering(task)
     return task
+
+
+def require_names(loaded: LoadedModel, method: str, relaxation: str | None) -> None:
+    """That the method and the relaxation exist and suit the model's activations.
+
+    Raises:
+        UsageError: they do not.
+    """
+    from tfcert.propagation.bounds import check_names
+
+    try:
+        check_names(loaded.network, method, relaxation)
+    except ValueError as error:
+        raise UsageError(f"model {loaded.name}: {error}") from error
 
 
 def _sampled(template: AnyTemplate, loaded: LoadedModel, data: Samples) -> Task:

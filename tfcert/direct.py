@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from tfcert.attacks import attack
-from tfcert.binding import LoadedModel, data_hash, weights_hash
+from tfcert.binding import LoadedModel, data_hash, require_names, weights_hash
 from tfcert.certification import certified_radius
 from tfcert.datasets import Samples, load_dataset
 from tfcert.driver import run_header
@@ -52,7 +53,8 @@ class Direct:
         wrong = np.flatnonzero((labels < 0) | (labels >= loaded.num_outputs))
         if len(wrong):
             raise UsageError(
-                f"{self.data}: sample {wrong[0]} has label {labels[wrong[0]]}; the model has {loaded.num_outputs} outputs"
+                f"{self.data}: sample {wrong[0]} has label {labels[wrong[0]]}, but the model has "
+                f"{loaded.num_outputs} outputs, counted from 0"
             )
         self._check_values(x)
         return loaded, x, labels
@@ -74,79 +76,99 @@ class Direct:
             "params": {"norm": self.norm, "clip": self.clip, "limit": self.limit} | options,
         }
 
+    def decide(self, name: str, eps: float, batch: int, decide: Decide) -> tuple[list[Record], LoadedSamples]:
+        """Records of all samples, ``batch`` at a time; time is shared out evenly within a batch."""
+        loaded, x, y = loaded_samples = self.load()
+        records: list[Record] = []
+        asked = Asked(self.norm, eps, "net", "all")
+        with Narrator() as narrator:
+            narrator.begin(name, len(x))
+            for first in range(0, len(x), batch):
+                began = time.monotonic()
+                part = slice(first, first + batch)
+                predictions = loaded.outputs(x[part]).argmax(axis=1)
+                found = decide(loaded, x[part], y[part], predictions)
+                seconds = (time.monotonic() - began) / len(predictions)
+                for i, (verdict, measured) in enumerate(found):
+                    place, timed = first + i, replace(verdict, seconds=seconds)
+                    label, predicted = int(y[place]), int(predictions[i])
+                    records.append(Record(name, place, timed, asked, measured, label, predicted))
+                    narrator.advance(records[-1])
+        return records, loaded_samples
+
+
+LoadedSamples = tuple[LoadedModel, np.ndarray, np.ndarray]
+Found = list[tuple[Verdict, Measured | None]]
+Decide = Callable[[LoadedModel, np.ndarray, np.ndarray, np.ndarray], Found]
+"""``(model, x, y, predictions) -> a verdict and a measured value a sample``."""
+
 
 def measure_radii(data: Direct, *, method: str, relaxation: str | None, batch: int) -> Report:
-    """The largest certified radius around each sample, in network space."""
-    loaded, x, y = data.load()
-    header = data.header(loaded, x, y, {"method": method, "relaxation": relaxation, "batch": batch})
-    records: list[Record] = []
-    with Narrator() as narrator:
-        narrator.begin("radius", len(x))
-        for first in range(0, len(x), batch):
-            part = slice(first, first + batch)
-            began = time.monotonic()
-            predictions = loaded.outputs(x[part]).argmax(axis=1)
-            radii = certified_radius(
-                loaded.network, x[part], y[part], norm=data.norm, clip=data.clip, method=method, relaxation=relaxation
-            )
-            seconds = (time.monotonic() - began) / len(predictions)
-            for i, predicted in enumerate(predictions.tolist()):
-                right = predicted == y[first + i]
-                verdict = _radius_verdict(right, float(radii.radius[i]), float(radii.margin[i]), seconds)
-                if right:
-                    name = "" if method == "ibp" else relaxation or "adaptive"
-                    verdict = Verdict(**(vars(verdict) | {"method": method, "relaxation": name}))
-                measured = Measured(float(radii.radius[i]), math.nan if right else 0.0)
-                asked = Asked(data.norm, math.nan, "net", "all")
-                label = int(y[first + i])
-                records.append(Record("radius", first + i, verdict, asked, measured, label, predicted))
-                narrator.advance(records[-1])
-    code = ExitCode.PASS if records else ExitCode.NOTHING_TO_CHECK
-    return Report(header, tuple(records), code, measures=("radius",), notes=loaded.network.notes)
+    """The largest certified radius around each sample, in network space.
+
+    Raises:
+        UsageError: files, samples or a relaxation that do not fit the model.
+    """
+
+    def decide(loaded: LoadedModel, x: np.ndarray, y: np.ndarray, predictions: np.ndarray) -> Found:
+        require_names(loaded, method, relaxation)
+        radii = certified_radius(
+            loaded.network, x, y, norm=data.norm, clip=data.clip, method=method, relaxation=relaxation
+        )
+        how = "" if method == "ibp" else radii.relaxation
+        right = (predictions == y).tolist()
+        verdicts = [_radius_verdict(*v, method, how) for v in zip(right, radii.radius, radii.margin, strict=True)]
+        measured = [Measured(float(r), math.nan if ok else 0.0) for r, ok in zip(radii.radius, right, strict=True)]
+        return list(zip(verdicts, measured, strict=True))
+
+    records, loaded = data.decide("radius", math.nan, batch, decide)
+    header = data.header(*loaded, {"method": method, "relaxation": relaxation, "batch": batch})
+    return _report(header, records, loaded, is_measure=True)
 
 
-def _radius_verdict(right: bool, radius: float, margin: float, seconds: float) -> Verdict:
+def _radius_verdict(right: bool, radius: float, margin: float, method: str, relaxation: str) -> Verdict:
     if not right:
-        reason = "the unperturbed input is misclassified"
-        return Verdict(Outcome.FALSIFIED, reason, "clean", guarantee=Guarantee.REPLAYED, seconds=seconds)
-    if radius > 0:
-        return Verdict(Outcome.VERIFIED, guarantee=Guarantee.NUMERIC, margin=margin, seconds=seconds)
-    return Verdict(Outcome.UNKNOWN, "no radius could be proven", guarantee=Guarantee.ESTIMATE, seconds=seconds)
+        return Verdict(
+            Outcome.FALSIFIED, "the unperturbed input is misclassified", "clean", guarantee=Guarantee.REPLAYED
+        )
+    if not (math.isfinite(radius) and radius > 0):
+        reason = "no radius could be proven"
+        return Verdict(Outcome.UNKNOWN, reason, method, method, relaxation, Guarantee.ESTIMATE)
+    return Verdict(Outcome.VERIFIED, "", method, method, relaxation, Guarantee.NUMERIC, float(margin))
 
 
 def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> Report:
-    """PGD within ``eps`` of each sample, in network space; what it does not find stays unknown."""
+    """PGD within ``eps`` of each sample, in network space; what it does not find stays unknown.
+
+    Raises:
+        UsageError: files or samples that do not fit the model, or an eps that is negative or not finite.
+    """
     if not (math.isfinite(eps) and eps >= 0):
         raise UsageError(f"eps must be finite and not negative, not {eps}")
-    loaded, x, y = data.load()
-    header = data.header(loaded, x, y, {"eps": eps, "steps": steps, "restarts": restarts})
-    network = loaded.network if loaded.peeled else None
-    records: list[Record] = []
-    with Narrator() as narrator:
-        narrator.begin("attack", len(x))
-        for first in range(0, len(x), BATCH):
-            part = slice(first, first + BATCH)
-            began = time.monotonic()
-            predictions = loaded.outputs(x[part]).argmax(axis=1)
-            found = attack(
-                loaded.model, x[part], y[part], eps=eps, norm=data.norm, clip=data.clip, network=network,
-                steps=steps, restarts=restarts,
-            )  # fmt: skip
-            seconds = (time.monotonic() - began) / len(predictions)
-            for i, predicted in enumerate(predictions.tolist()):
-                clean = predicted != y[first + i]
-                verdict = _attack_verdict(bool(found.success[i]), clean, float(found.margin[i]), seconds)
-                asked = Asked(data.norm, eps, "net", "all")
-                records.append(Record("attack", first + i, verdict, asked, None, int(y[first + i]), predicted))
-                narrator.advance(records[-1])
-    code = ExitCode.PASS if records else ExitCode.NOTHING_TO_CHECK
-    return Report(header, tuple(records), code, properties=("attack",), notes=loaded.network.notes)
+
+    def decide(loaded: LoadedModel, x: np.ndarray, y: np.ndarray, predictions: np.ndarray) -> Found:
+        network = loaded.network if loaded.peeled else None
+        found = attack(
+            loaded.model, x, y, eps=eps, norm=data.norm, clip=data.clip, network=network, steps=steps, restarts=restarts
+        )
+        clean = predictions != y
+        return [(_attack_verdict(*v), None) for v in zip(found.success, clean, found.margin, strict=True)]
+
+    records, loaded = data.decide("attack", eps, BATCH, decide)
+    header = data.header(*loaded, {"eps": eps, "steps": steps, "restarts": restarts})
+    return _report(header, records, loaded, is_measure=False)
 
 
-def _attack_verdict(success: bool, clean: bool, margin: float, seconds: float) -> Verdict:
+def _attack_verdict(success: bool, clean: bool, margin: float) -> Verdict:
     if success:
         stage = "clean" if clean else "pgd"
-        method = "" if clean else "pgd"
-        return Verdict(Outcome.FALSIFIED, "", stage, method, "", Guarantee.REPLAYED, margin, seconds)
+        return Verdict(Outcome.FALSIFIED, "", stage, "" if clean else "pgd", "", Guarantee.REPLAYED, float(margin))
     reason = "the attack found no witness, which proves nothing"
-    return Verdict(Outcome.UNKNOWN, reason, "pgd", "pgd", "", Guarantee.ESTIMATE, seconds=seconds)
+    return Verdict(Outcome.UNKNOWN, reason, "pgd", "pgd", "", Guarantee.ESTIMATE)
+
+
+def _report(header: Json, records: list[Record], loaded: LoadedSamples, is_measure: bool) -> Report:
+    code = ExitCode.PASS if records else ExitCode.NOTHING_TO_CHECK
+    names = tuple(dict.fromkeys(r.property for r in records))
+    properties, measures = ((), names) if is_measure else (names, ())
+    return Report(header, tuple(records), code, properties, measures, notes=loaded[0].network.notes)

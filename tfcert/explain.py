@@ -22,7 +22,8 @@ def explain(spec: Spec) -> str:
     """The queries, stages and costs of every property and measure, as text."""
     lines = [f"specification {spec.filename} (sha256 {spec.source_hash[:12]})"]
     lines += [f"  param {p.name} = {p.value}{' (set by you)' if p.overridden else ''}" for p in spec.params.values()]
-    for template in (*spec.properties.values(), *spec.measures.values()):
+    templates: list[AnyTemplate] = [*spec.properties.values(), *spec.measures.values()]
+    for template in templates:
         lines += ["", *_template(template, spec)]
     if spec.assertions:
         lines += ["", *(f"assert {a.text}" for a in spec.assertions)]
