@@ -32,8 +32,8 @@ def project(region: Region, z: tf.Tensor) -> tf.Tensor:
         return inside
     step = z - region.center
     if region.norm == "l2" and not region.clipped:
-        shrink = tf.minimum(1.0, tf.math.divide_no_nan(region.eps[:, None], _size(region, step)))
-        return region.center + step * tf.cast(shrink, z.dtype)
+        length = tf.maximum(_size(region, step), region.eps[:, None])
+        return region.center + step * tf.math.divide_no_nan(region.eps[:, None], length)
     excess = _size(region, inside - region.center) > region.eps[:, None]
     if region.norm == "l2":
         # At least length / eps - 1 shrinks the step to the ball without the box's help.
@@ -84,12 +84,14 @@ def _furthest_l2(region: Region, direction: tf.Tensor, room: tf.Tensor) -> tf.Te
 def _bisect(region: Region, point: Callable[[tf.Tensor], tf.Tensor], most: tf.Tensor) -> tf.Tensor:
     """The least multiplier in ``[0, most]``, ``[batch, 1]``, at which ``point(multiplier)`` lies in the ball."""
     inside = _size(region, point(tf.zeros_like(most)) - region.center) <= region.eps[:, None]
-    low, high = tf.zeros_like(most), tf.where(inside, tf.zeros_like(most), most)
-    for _ in range(_BISECTIONS):
+
+    def halve(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         middle = (low + high) / 2
         outside = _size(region, point(middle) - region.center) > region.eps[:, None]
-        low, high = tf.where(outside, middle, low), tf.where(outside, high, middle)
-    return high
+        return tf.where(outside, middle, low), tf.where(outside, high, middle)
+
+    ends = (tf.zeros_like(most), tf.where(inside, tf.zeros_like(most), most))
+    return tf.while_loop(lambda *_: True, halve, ends, maximum_iterations=_BISECTIONS)[1]
 
 
 def ascend(region: Region, z: tf.Tensor, gradient: tf.Tensor, size: tf.Tensor, progress: tf.Tensor) -> tf.Tensor:

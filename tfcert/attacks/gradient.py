@@ -90,7 +90,7 @@ def _compiled(model: Model, shape: tuple[int, ...], norm: str, clipped: bool, ji
 
     def run(
         center: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor, eps: tf.Tensor, coefficients: tf.Tensor,
-        offsets: tf.Tensor, seed: tf.Tensor, chased: tf.Tensor, from_center: tf.Tensor, steps: tf.Tensor,
+        offsets: tf.Tensor, seed: tf.Tensor, chased: tf.Tensor, jump: tf.Tensor, steps: tf.Tensor,
         size: tf.Tensor,
     ) -> tf.Tensor:  # fmt: skip
         region = Region(norm, clipped, center, lower, upper, eps)
@@ -101,8 +101,8 @@ def _compiled(model: Model, shape: tuple[int, ...], norm: str, clipped: bool, ji
             return tf.reduce_max(tf.einsum("bcro,bo->bcr", coefficients, outputs) + offsets, axis=2)
 
         target = _clause_in_rank(margins(center), chased)
-        start = tf.cond(from_center > 0, lambda: center, lambda: geometry.random_point(region, seed))
-        return _descend(region, margins, target, start, steps, size)
+        start = tf.cond(jump > 0, lambda: center, lambda: geometry.random_point(region, seed))
+        return _descend(region, margins, target, (start, jump), (steps, size))
 
     return tf.function(run, jit_compile=jit, reduce_retracing=True, autograph=False)
 
@@ -118,9 +118,8 @@ def _descend(
     region: Region,
     margins: Callable[[tf.Tensor], tf.Tensor],
     target: tf.Tensor,
-    start: tf.Tensor,
-    steps: tf.Tensor,
-    size: tf.Tensor,
+    first: tuple[tf.Tensor, tf.Tensor],
+    path: tuple[tf.Tensor, tf.Tensor],
 ) -> tf.Tensor:
     """Descends on the margin; the best point seen. A sample whose margin is below zero rests, all of them end it."""
 
@@ -148,9 +147,10 @@ def _descend(
         margin, uphill = look(z)
         return i + 1, z, uphill, *keep(z, margin, best, lowest)
 
-    # The first step goes all the way (FGSM, exact on a linear model); the steps after it start from there.
+    (start, jump), (steps, size) = first, path
     lowest, uphill = look(start)
-    z = geometry.furthest(region, uphill)
+    # From the centre, the first step goes all the way (FGSM, exact on a linear model); the others start from there.
+    z = tf.cond(jump > 0, lambda: geometry.furthest(region, uphill), lambda: start)
     margin, uphill = look(z)
     best, lowest = keep(z, margin, start, lowest)
     return tf.while_loop(open_, body, (tf.constant(0), z, uphill, best, lowest))[3]

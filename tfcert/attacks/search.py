@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfcert.attacks.clauses import Clauses, keeps_label, misses_target, stack_clauses
 from tfcert.attacks.gradient import AttackOptions, candidates
-from tfcert.attacks.replay import Holds, inference, input_dtype, replay, rounded, run
+from tfcert.attacks.witness import Holds, inference, input_dtype, replay, rounded, run
 from tfcert.perturbations import Clip, LpBall, Perturbation
 from tfcert.query import Clause, Guarantee
 

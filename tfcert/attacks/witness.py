@@ -35,18 +35,21 @@ def replay(model: Any, perturbation: Perturbation, witness: np.ndarray, property
     """
     witness = np.asarray(witness)
     found = np.zeros(len(witness), bool)
-    (present,) = np.nonzero(np.isfinite(witness.reshape(len(witness), -1)).all(axis=1))
-    inside = present[perturbation.take(present).contains(witness[present])] if present.size else present
-    inputs = witness[inside].astype(input_dtype(model, witness.dtype), copy=False)
-    inside = inside[np.equal(inputs, witness[inside]).reshape(len(inputs), -1).all(axis=1)]
+    received = witness.astype(input_dtype(model, witness.dtype))
+    (inside,) = np.nonzero(_all(np.isfinite(witness) & (received == witness)))
+    if inside.size:
+        inside = inside[perturbation.take(inside).contains(witness[inside])]
     if not inside.size:
         return found
     holds = property_ if callable(property_) else _keeps(np.asarray(property_))
     outputs = [run(model, witness[inside]) for _ in range(2)]
-    settled = np.isfinite(outputs[0].reshape(len(inside), -1)).all(axis=1)
-    broken = ~np.asarray(holds(outputs[0], inside), bool) & ~np.asarray(holds(outputs[1], inside), bool)
-    found[inside] = settled & broken & np.isfinite(outputs[1].reshape(len(inside), -1)).all(axis=1)
+    broken = [~np.asarray(holds(o, inside), bool) & _all(np.isfinite(o)) for o in outputs]
+    found[inside] = broken[0] & broken[1]
     return found
+
+
+def _all(mask: np.ndarray) -> np.ndarray:
+    return np.asarray(mask.all(axis=tuple(range(1, mask.ndim))))
 
 
 def _keeps(y: np.ndarray) -> Holds:
