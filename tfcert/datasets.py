@@ -85,9 +85,10 @@ def npz(path: str | Path, *, x: str = "x", y: str | None = "y") -> Samples:
         DatasetError: not an npz file, a key is missing, or an array holds pickled objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DatasetError(f"{path} holds a single array, not an npz archive; write it with np.savez")
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise DatasetError(f"{path} holds a single array, not an npz archive; write it with np.savez")
+        with loaded as archive:
             keys = list(archive)
             wanted = [key for key in (x, y) if key is not None and not (key == y == "y" and key not in keys)]
             missing = [key for key in wanted if key not in keys]
