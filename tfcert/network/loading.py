@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import keras
+from keras.src.saving.serialization_lib import SafeModeScope
 
 from tfcert.network.errors import ModelLoadError
 
@@ -34,7 +35,8 @@ def load_model(path: str | Path) -> keras.Model:
     if not zipfile.is_zipfile(path):
         raise ModelLoadError(f"{str(path)!r} is damaged: a .keras file is a zip archive, and this is none")
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        with SafeModeScope(True):  # Keras's global switch would overrule the argument.
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, AttributeError, ImportError, OSError, zipfile.BadZipFile) as error:
         raise ModelLoadError(_explain(path, str(error))) from error
 

@@ -1,0 +1,72 @@
+"""The gate of the frontend: how tight its tolerance is, and that examples in docstrings hold."""
+
+import doctest
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers as L
+
+from tfcert.network import FrontendMismatchError, keras_graph, preprocessing
+from tfcert.network.validation import probes, tolerance, validate
+
+
+def model_of(width, depth, dtype="float32"):
+    layers = [L.Dense(width, activation="relu", dtype=dtype) for _ in range(depth)]
+    inputs = outputs = keras.Input((width,), dtype=dtype)
+    for layer in [*layers, L.Dense(3, dtype=dtype)]:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.parametrize(("width", "depth"), [(4, 1), (64, 3), (256, 6)])
+def test_the_tolerance_holds_against_float64_and_is_tight(check, rng, width, depth):
+    """Float32 values lie within the errors of the exact ones, which stay far below what a wrong layer would do."""
+    single, double = model_of(width, depth), model_of(width, depth, "float64")
+    network = check(single)
+    double.set_weights([weight.numpy().astype("float64") for weight in single.weights])
+    x = tf.constant(probes(network))
+    value = network(x)
+    allowed = tolerance(network, value, x).numpy()
+    exact = double(tf.cast(x, tf.float64), training=False).numpy()
+    assert np.all(np.abs(value.numpy() - exact) <= allowed)
+    assert np.all(allowed <= 1e-3 * np.abs(exact).max(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("change", [1e-4, -1e-4])
+def test_a_small_difference_in_one_weight_is_seen(check, change):
+    model, other = model_of(8, 2), model_of(8, 2)
+    network = check(model)
+    other.set_weights(model.get_weights())
+    validate(network, other)
+    bias = other.layers[-1].bias
+    bias.assign([float(bias[0]) + change, float(bias[1]), float(bias[2])])
+    with pytest.raises(FrontendMismatchError, match="rounding explains"):
+        validate(network, other)
+
+
+def test_a_wrong_softmax_axis_or_a_missing_softmax_is_seen(check):
+    logits = model_of(5, 1)
+    network = check(logits)
+    probabilities = keras.Model(logits.inputs, L.Softmax()(logits.outputs[0]))
+    validate(network, probabilities, softmax=True)
+    with pytest.raises(FrontendMismatchError):
+        validate(network, probabilities)
+    with pytest.raises(FrontendMismatchError):
+        validate(network, logits, softmax=True)
+
+
+def test_probes_hold_corners_noise_and_inputs_of_the_users(check):
+    network = check(keras.Sequential([keras.Input((4,)), L.Dense(2)]))
+    found = probes(network, np.full((5, 4), 7.0))
+    assert found.dtype == np.float32
+    for corner in (0.0, 1.0, -1.0, 255.0, 7.0):
+        assert np.any(np.all(found == corner, axis=1))
+
+
+@pytest.mark.parametrize("module", [keras_graph, preprocessing])
+def test_examples_in_docstrings(module):
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
