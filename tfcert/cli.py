@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,6 +48,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return USAGE_ERROR
         traceback.print_exc()
         return INTERNAL_ERROR
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow without its greetings.
+
+    Its C++ code logs while it is being loaded whatever TF_CPP_MIN_LOG_LEVEL says, so standard error is held back
+    until the import is done; if it fails, what was held back is shown.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            import tensorflow
+
+            tensorflow.get_logger().setLevel("ERROR")
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _user_errors() -> tuple[type[Exception], ...]:
@@ -164,6 +188,7 @@ def _positive(text: str) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    _import_tensorflow()
     from tfcert.driver import verify
 
     verbose = 0 if options.quiet else 2 if options.verbose else "auto"
@@ -202,6 +227,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _radius(options: argparse.Namespace) -> int:
+    _import_tensorflow()
     from tfcert.direct import Direct, measure_radii
 
     data = Direct(options.model, options.data, options.norm, _clip(options), options.limit)
@@ -210,6 +236,7 @@ def _radius(options: argparse.Namespace) -> int:
 
 
 def _attack(options: argparse.Namespace) -> int:
+    _import_tensorflow()
     from tfcert.direct import Direct, attack_samples
 
     data = Direct(options.model, options.data, options.norm, _clip(options), options.limit)

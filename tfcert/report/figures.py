@@ -56,13 +56,14 @@ def draw_histogram(path: Path, summary: MeasureSummary, bins: int = 20) -> None:
     axes.set_xlim(0.0, top)
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.margins(y=0.08)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     _save(figure, path)
 
 
 def draw_witnesses(path: Path, pictures: Sequence[Picture]) -> None:
     """A row for each sample: the original, the witness, and their difference on a scale of its own."""
-    figure = _figure(9.0, 3.1 * len(pictures) + 0.4)
+    figure = _figure(9.0, 2.75 * len(pictures) + 0.3)
     grid = figure.subplots(len(pictures), 3, squeeze=False)
     for row, picture in zip(grid, pictures, strict=True):
         original, witness = _squeezed(picture.original), _squeezed(picture.witness)

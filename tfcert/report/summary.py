@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfcert.query import Outcome
+from tfcert.query import Guarantee, Outcome
 from tfcert.report.records import Record
 
 
@@ -15,8 +15,8 @@ from tfcert.report.records import Record
 class PropertySummary:
     """Counts of one property's records.
 
-    ``correct`` counts samples whose unperturbed input has the property; ``guarantees`` is every level that a
-    verdict rests on, in the order met.
+    ``correct`` counts samples whose unperturbed input has the property; ``guarantees`` is every level that a decided
+    verdict rests on, strongest first.
     """
 
     name: str
@@ -93,4 +93,6 @@ def clean_holds(record: Record) -> bool:
 
 
 def _guarantees(records: list[Record]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(str(r.verdict.guarantee) for r in records if r.verdict.guarantee is not None))
+    """The levels that decided verdicts rest on, strongest first; an open question rests on nothing."""
+    levels = {r.verdict.guarantee for r in records}
+    return tuple(str(level) for level in Guarantee if level in levels and level is not Guarantee.ESTIMATE)

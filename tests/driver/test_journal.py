@@ -1,0 +1,166 @@
+"""The append-only journal: what survives a kill, and what refuses to be resumed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tfcert.errors import JournalError
+from tfcert.journal import FILE_NAME, IDENTITY, Journal
+from tfcert.query import Guarantee, Outcome, Verdict
+from tfcert.report import Asked, Measured, Record
+
+HEADER = {key: f"{key} as it was" for key in IDENTITY}
+SLOW = """\
+import sys, time
+import numpy as np
+import tfcert.stages as stages
+from tfcert.cli import main
+
+def bounds(network, perturbation, coefficients, offsets, **_):
+    time.sleep(0.3)
+    return np.full(offsets.shape, 0.5)
+
+stages.lower_bounds = bounds
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def record(sample: int, margin: float = 0.5) -> Record:
+    verdict = Verdict(Outcome.VERIFIED, "", "crown", "crown", "adaptive", Guarantee.NUMERIC, margin, 0.25)
+    return Record("p", sample, verdict, Asked("linf", 0.1, "unit", "all"), None, 3, 3)
+
+
+def write(folder: Path, *records: Record) -> Path:
+    with Journal.start(folder, HEADER)[0] as journal:
+        for r in records:
+            journal.append(r)
+    return folder / FILE_NAME
+
+
+def test_records_come_back_as_they_were_written(tmp_path):
+    measured = Record("m", 2, record(2).verdict, measured=Measured(0.25, math.nan), witness="witnesses/m-2.npz")
+    write(tmp_path, record(0), measured)
+    journal, found = Journal.resume(tmp_path, HEADER)
+    journal.close()
+    assert [r.as_json() for r in found] == [record(0).as_json(), measured.as_json()]
+
+
+def test_nan_is_written_as_null(tmp_path):
+    line = write(tmp_path, record(0, math.nan)).read_text().splitlines()[1]
+    assert json.loads(line)["record"]["margin"] is None
+    assert "NaN" not in line
+
+
+def test_a_truncated_last_line_is_dropped_and_the_next_record_begins_a_line_of_its_own(tmp_path):
+    path = write(tmp_path, record(0), record(1))
+    data = path.read_bytes()
+    path.write_bytes(data[:-20])
+    journal, found = Journal.resume(tmp_path, HEADER)
+    assert [r.sample for r in found] == [0]
+    with journal:
+        journal.append(record(1))
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("key", IDENTITY)
+def test_a_journal_of_another_run_is_refused(tmp_path, key):
+    write(tmp_path, record(0))
+    with pytest.raises(JournalError, match="changed since"):
+        Journal.resume(tmp_path, HEADER | {key: "something else"})
+
+
+def test_damage_in_the_middle_is_an_error_not_a_gap(tmp_path):
+    path = write(tmp_path, record(0), record(1))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(lines[0] + "{ not json\n" + lines[2])
+    with pytest.raises(JournalError, match="line 2"):
+        Journal.resume(tmp_path, HEADER)
+
+
+def test_a_folder_without_a_journal_cannot_be_resumed(tmp_path):
+    with pytest.raises(JournalError, match="nothing to resume"):
+        Journal.resume(tmp_path, HEADER)
+
+
+def start_slowly(spec: Path, out: Path) -> subprocess.Popen[str]:
+    """Starts a run that takes 0.3 s a sample, and waits until its journal holds two verdicts."""
+    script = spec.with_name("slow.py")
+    script.write_text(SLOW)
+    arguments = [sys.executable, str(script), "verify", str(spec), "--out", str(out)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if (out / FILE_NAME).exists() and (out / FILE_NAME).read_bytes().count(b"\n") >= 3:
+            return process
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError(f"the run did not get going: {process.communicate()}")
+
+
+def plain(records) -> list[dict]:
+    """Records without the times they took."""
+    return [{k: v for k, v in r.as_json().items() if k != "seconds"} for r in records]
+
+
+def test_a_killed_run_is_resumed_to_the_same_records(run, write_spec, folder, margins):
+    process = start_slowly(write_spec("crown", blocks="batch: 1"), folder / "out")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = (folder / "out" / FILE_NAME).read_bytes()
+    assert 2 <= before.count(b'"record"') < 8
+    margins(0.5)
+    resumed = run("crown", blocks="batch: 1", resume=folder / "out")
+    fresh = run("crown", blocks="batch: 1", out=folder / "fresh")
+    assert plain(resumed.records) == plain(fresh.records)
+    assert len(resumed.records) == 8
+    assert (folder / "out" / FILE_NAME).read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+
+
+def test_ctrl_c_keeps_the_results_and_exits_with_2(write_spec, folder):
+    process = start_slowly(write_spec("crown", blocks="batch: 1"), folder / "out")
+    os.kill(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "interrupted" in output and "Traceback" not in errors
+    result = json.loads((folder / "out" / "result.json").read_text())
+    assert 2 <= len(result["records"]) < 8
+    assert result["header"]["complete"] is False
+
+
+def test_a_run_with_changed_weights_is_not_resumed(run, folder, classifier, margins):
+    import keras
+
+    margins(0.5)
+    run("crown")
+    other = keras.models.clone_model(classifier)
+    other.set_weights([w * 1.001 for w in classifier.get_weights()])
+    other.save(folder / "clf.keras")
+    with pytest.raises(JournalError, match="weights"):
+        run("crown", resume=folder / "out")
+
+
+def test_a_run_with_other_parameters_is_not_resumed(run, folder, margins):
+    margins(0.5)
+    run("crown")
+    with pytest.raises(JournalError, match="a parameter"):
+        run("crown", resume=folder / "out", params={"eps": "1/3"})
+
+
+def test_resuming_a_finished_run_computes_nothing_again(run, folder, margins, monkeypatch):
+    margins(0.5)
+    first = run("crown")
+
+    def bounds(*_, **__):
+        raise AssertionError("nothing was left to do")
+
+    monkeypatch.setattr("tfcert.stages.lower_bounds", bounds)
+    assert plain(run("crown", resume=folder / "out").records) == plain(first.records)

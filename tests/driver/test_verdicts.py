@@ -1,0 +1,146 @@
+"""What a batch comes to on its way down the stages."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from tfcert.attacks import Attacks
+from tfcert.errors import ContradictionError
+from tfcert.query import Guarantee, Outcome
+
+
+def outcomes(report, name="robust"):
+    return {r.sample: r.outcome for r in report.records if r.property == name}
+
+
+def test_a_small_ball_is_verified_with_a_numeric_guarantee(run, wrong):
+    report = run("pgd -> ibp -> crown_ibp -> crown")
+    found = {r.sample: r for r in report.records}
+    assert len(found) == 8
+    for sample, record in found.items():
+        if sample != wrong:
+            assert record.outcome is Outcome.VERIFIED
+            assert record.verdict.guarantee is Guarantee.NUMERIC
+            assert record.verdict.margin > 0
+
+
+def test_a_misclassified_sample_is_falsified_with_itself_as_witness(run, folder, samples, wrong):
+    record = next(r for r in run().records if r.sample == wrong)
+    assert record.outcome is Outcome.FALSIFIED
+    assert record.verdict.stage == "clean"
+    assert record.verdict.guarantee is Guarantee.REPLAYED
+    with np.load(folder / "out" / record.witness) as saved:
+        assert (saved["witness"] == samples[0][wrong]).all()
+        assert int(saved["label"]) == samples[1][wrong]
+
+
+def test_every_witness_lies_in_the_region_and_is_misclassified_by_the_original_model(run, folder, classifier, samples):
+    report = run("pgd", params={"eps": "1/2"})
+    falsified = [r for r in report.records if r.outcome is Outcome.FALSIFIED]
+    assert len(falsified) > 2
+    for record in falsified:
+        with np.load(folder / "out" / record.witness) as saved:
+            witness = saved["witness"]
+        x = samples[0][record.sample].astype(np.float64)
+        assert np.abs(witness.astype(np.float64) - x).max() <= 0.5
+        assert witness.min() >= 0 and witness.max() <= 1
+        assert np.asarray(classifier(witness[None])).argmax() != record.label
+
+
+@pytest.mark.parametrize("margin", [math.nan, math.inf, -math.inf, 0.0, -1e-30])
+def test_only_a_finite_positive_margin_verifies(run, margins, margin, wrong):
+    margins(margin)
+    found = outcomes(run("crown"))
+    assert all(o is Outcome.UNKNOWN for sample, o in found.items() if sample != wrong)
+
+
+def test_bounds_that_are_not_finite_are_the_reason_of_an_unknown(run, margins):
+    margins(math.nan)
+    reasons = {r.verdict.reason for r in run("crown").records if r.outcome is Outcome.UNKNOWN}
+    assert reasons == {"the bounds are not finite"}
+
+
+def test_survivors_only_reach_the_next_stage(run, monkeypatch):
+    asked = []
+
+    def bounds(network, perturbation, coefficients, offsets, *, method, **_):
+        asked.append((method, len(perturbation)))
+        proven = np.arange(len(offsets)) % 2 if method == "ibp" else np.ones(len(offsets))
+        return np.broadcast_to(proven[:, None] - 0.5, offsets.shape)
+
+    monkeypatch.setattr("tfcert.stages.lower_bounds", bounds)
+    report = run("ibp -> crown", blocks="batch: 8")
+    assert asked == [("ibp", 7), ("crown", 4)]
+    assert sum(r.verdict.method == "ibp" for r in report.records) == 3
+
+
+def test_a_witness_against_a_proof_stops_the_run(run, margins):
+    margins(1.0)
+    with pytest.raises(ContradictionError, match="bug in tfcert"):
+        run("ibp -> pgd", params={"eps": "1/2"})
+
+
+def test_proofs_that_survive_a_later_attack_are_recorded_once(run):
+    report = run("ibp -> crown -> pgd")
+    assert len(report.records) == 8
+    assert sum(r.outcome is Outcome.VERIFIED for r in report.records) == 7
+
+
+@pytest.mark.parametrize("where", ["inside but right", "outside"])
+def test_a_witness_that_does_not_hold_up_becomes_an_unknown(run, monkeypatch, where, wrong):
+    def falsify(model, perturbation, clauses, **_):
+        shift = 0.0 if where == "inside but right" else 5.0
+        count = len(perturbation)
+        return Attacks(perturbation.center + np.float32(shift), np.ones(count, bool), np.zeros(count), np.zeros(count))
+
+    monkeypatch.setattr("tfcert.stages.falsify", falsify)
+    report = run("pgd")
+    found = [r for r in report.records if r.sample != wrong]
+    assert all(r.outcome is Outcome.UNKNOWN and "spurious witness" in r.verdict.reason for r in found)
+
+
+def test_a_sample_whose_budget_is_used_up_times_out_with_its_best_margin(run, monkeypatch, wrong):
+    import time
+
+    def bounds(network, perturbation, coefficients, offsets, **_):
+        time.sleep(0.05)
+        return np.full(offsets.shape, -0.25)
+
+    monkeypatch.setattr("tfcert.stages.lower_bounds", bounds)
+    report = run("ibp -> crown", blocks="budget: 0.01s per sample batch: 1")
+    late = [r for r in report.records if r.sample != wrong]
+    assert all(r.outcome is Outcome.TIMEOUT for r in late)
+    assert all("0.01 s a sample" in r.verdict.reason and "crown" in r.verdict.reason for r in late)
+    assert all(r.verdict.margin == -0.25 for r in late)
+
+
+def test_the_total_budget_leaves_the_rest_timed_out(run, monkeypatch, wrong):
+    import time
+
+    def bounds(network, perturbation, coefficients, offsets, **_):
+        time.sleep(0.2)
+        return np.full(offsets.shape, 1.0)
+
+    monkeypatch.setattr("tfcert.stages.lower_bounds", bounds)
+    report = run("crown", blocks="budget: 0.3s total batch: 1")
+    found = [r.outcome for r in report.records if r.sample != wrong]
+    assert found[0] is Outcome.VERIFIED
+    assert found[-1] is Outcome.TIMEOUT
+    assert len(found) == 7
+
+
+def test_a_box_without_samples_is_one_query(run):
+    text = (
+        'prop 1\nmodel clf = keras("clf.keras") { outputs: logits }\n'
+        "property low { forall z in box([0, 1]) in net: clf(z)[0] <= 1000 }\n"
+        "property high { forall z in box([0, 1]) in net: clf(z)[0] >= 1000 }\n"
+    )
+    report = run(text=text)
+    assert [(r.property, r.sample, r.outcome) for r in report.records] == [
+        ("low", 0, Outcome.VERIFIED),
+        ("high", 0, Outcome.FALSIFIED),
+    ]
+    assert report.records[0].label is None
