@@ -1,0 +1,91 @@
+"""Certified radii for given targets, and bounds along the peers' own searches, against CNN-Cert, Fast-Lin, auto_LiRPA.
+
+The radius of a search may fall in another place where the margin is not monotone in eps; ours may be larger, never
+smaller by more than the tolerance.
+"""
+
+import numpy as np
+import pytest
+
+import tfcert
+
+RELAXATIONS = {
+    "Fast-Lin": "fastlin",
+    "CNN-Cert-relu": "fastlin",
+    "CNN-Cert-ada": "crown",
+    "CROWN-radius": "crown",
+}
+"""The records' methods and the relaxation that each is."""
+EVERY_NORM, NO_L1 = ("linf", "l2", "l1"), ("linf", "l2")
+
+CASES = [
+    *(("radii", "mnist_2layer_fc_20_relu", method, EVERY_NORM) for method in ("Fast-Lin", "CNN-Cert-ada")),
+    *(
+        ("radii", "mnist_3layer_fc_20_relu", method, EVERY_NORM)
+        for method in ("Fast-Lin", "CNN-Cert-relu", "CNN-Cert-ada")
+    ),
+    *(("radii", "mnist_4layer_fc_100_relu", method, EVERY_NORM) for method in ("Fast-Lin", "CNN-Cert-ada")),
+    *(("radii", "mnist_cnn_4layer_5_3_relu", method, EVERY_NORM) for method in ("CNN-Cert-relu", "CNN-Cert-ada")),
+    ("radii", "mnist_cnn_4layer_5_3_bn_relu", "CNN-Cert-ada", EVERY_NORM),
+    ("radii", "mnist_cnn_8layer_5_3_relu", "CNN-Cert-ada", NO_L1),
+    ("radii", "cifar_cnn_5layer_5_3_relu", "CNN-Cert-ada", NO_L1),
+    ("margins", "mnist_cnn_4layer_5_3_relu", "CROWN-radius", NO_L1),
+    ("margins", "mnist_resnet_2_relu", "CROWN-radius", NO_L1),
+    ("margins", "mnist_resnet_3_relu", "CROWN-radius", NO_L1),
+]
+EACH = [
+    pytest.param(file, name, method, norm, id=f"{name}-{method}-{norm}")
+    for file, name, method, norms in CASES
+    for norm in norms
+]
+SAMPLED_EPS = slice(0, None, 3)
+"""Of each record's 15 trace points: the start, some from the bracketing and some near the radius."""
+
+
+@pytest.fixture
+def question(model, images, records):
+    """Reads the records of a case: the network, and its images, labels and targets in the records' order."""
+
+    def read(file, name, method, norm):
+        found = records(file, model=name, method=method, norm=norm)
+        columns = (np.array([record[key] for record in found]) for key in ("image", "label", "target"))
+        numbers, labels, targets = columns
+        return found, model(name), images(name, numbers), labels, targets
+
+    return read
+
+
+@pytest.mark.parametrize(("file", "name", "method", "norm"), EACH)
+def test_radii_are_not_smaller_than_the_peers(question, file, name, method, norm):
+    found, network, x, labels, targets = question(file, name, method, norm)
+    ours = tfcert.certified_radius(
+        network, x, labels, norm=norm, relaxation=RELAXATIONS[method], targets=targets, tolerance=1e-4
+    )
+    peer = np.array([record["value"] for record in found])
+    assert (ours.radius >= (1 - 1e-3) * peer).all(), ours.radius / peer
+    assert (ours.margin > 0).all()
+
+
+@pytest.mark.parametrize(("file", "name", "method", "norm"), [case for case in EACH if case.values[0] == "radii"])
+def test_bounds_along_the_peers_search_are_not_below_theirs(question, file, name, method, norm):
+    found, network, x, labels, targets = question(file, name, method, norm)
+    points = [(i, eps, margin) for i, r in enumerate(found) for eps, margin in r["trace"][SAMPLED_EPS]]
+    index, eps, peer = (np.array(column) for column in zip(*points, strict=True))
+    ours = tfcert.certify(
+        network,
+        x[index],
+        labels[index],
+        eps=eps,
+        norm=norm,
+        relaxation=RELAXATIONS[method],
+        targets=targets[index],
+    ).margin
+    assert ((ours - peer) / np.maximum(1, np.abs(peer))).min() >= -1e-3
+
+
+def test_all_records_of_unpooled_relu_networks_are_compared(records):
+    pooled = {"mnist_cnn_7layer_small_relu", "mnist_lenet_relu"}
+    for file in ("radii", "margins"):
+        relu = [r for r in records(file) if r["method"] in RELAXATIONS and r["model"].endswith("_relu")]
+        cases = {(r["model"], r["method"], r["norm"]) for r in relu if r["model"] not in pooled}
+        assert cases == {case.values[1:] for case in EACH if case.values[0] == file}
