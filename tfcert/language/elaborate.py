@@ -140,6 +140,7 @@ class Elaborator:
             return Norm(ref.name)
         found = self.scope.look_up(ref)
         if found is None:
+            self.scope.leave_if_import_failed(ref)
             hint = did_you_mean(ref.name, [*self.local, *NORMS]) or self.scope.suggest(ref, ("param", "let"))
             raise self.scope.problem("E201", f"the name `{ref.name}` is not known", ref, hint)
         if found.kind == "param":
@@ -162,6 +163,7 @@ class Elaborator:
             )
         found = self.scope.look_up(call.function)
         if found is None and name not in self.scope.session.bound:
+            self.scope.leave_if_import_failed(call.function)
             hint = did_you_mean(name, BUILTINS) or self.scope.suggest(call.function, ("model", "let"))
             raise self.scope.problem("E201", f"the name `{name}` is not known", call.function, hint)
         found = self.scope.find(call.function, ("model", "let"))
@@ -270,7 +272,7 @@ class Elaborator:
         sums: dict[Variable, Fraction] = {}
         constant, unit = Fraction(0), None
         for operator, operand in zip(("+", *chain.operators), chain.operands, strict=True):
-            part = self.numeric(operand, "a part of a sum")
+            part = self._operand(operand, "a part of a sum")
             if unit is not None and part.unit != unit:
                 raise self.scope.problem(
                     "E207", f"{describe(Numeric(Term(), unit))} and {describe(part)} cannot be added", operand
@@ -283,22 +285,22 @@ class Elaborator:
         return Numeric(Term(tuple((v, c) for v, c in sums.items() if c), constant), unit or "")
 
     def _product(self, chain: s.Chain) -> Numeric:
-        result = self._factor(chain.operands[0])
+        result = self._operand(chain.operands[0], "a factor")
         for operator, operand in zip(chain.operators, chain.operands[1:], strict=True):
-            factor = self._factor(operand)
+            factor = self._operand(operand, "a factor")
             result = (self._times if operator == "*" else self._over)(result, factor, operand)
             for _, number in (*result.term.coefficients, (None, result.term.constant)):
                 self.bounded(number, chain)
         return result
 
-    def _factor(self, operand: s.Expr) -> Numeric:
+    def _operand(self, operand: s.Expr, what: str) -> Numeric:
         value = self.value(operand)
         if isinstance(value, Inputs):
             raise self.scope.problem(
                 "E907", "arithmetic on inputs is not supported yet", operand, "use `ball` or `box`"
             )
         if not isinstance(value, Numeric):
-            raise self.scope.problem("E206", f"a factor must be a number; this is {describe(value)}", operand)
+            raise self.scope.problem("E206", f"{what} must be a number; this is {describe(value)}", operand)
         return value
 
     def _times(self, a: Numeric, b: Numeric, node: s.Expr) -> Numeric:

@@ -88,8 +88,14 @@ def _inside(e: Elaborator, value: Meaning, interval: s.Interval, place: tuple[Sc
     scope, node = place
     if not isinstance(value, Numeric):
         raise e.scope.problem("E206", "only numbers have an interval", interval, "remove it")
-    low = e.number(interval.low, "an end of the interval", value.unit)
-    high = e.number(interval.high, "an end of the interval", value.unit)
+    ends = [e.numeric(end, "an end of the interval") for end in (interval.low, interval.high)]
+    for end, written in zip(ends, (interval.low, interval.high), strict=True):
+        if not end.term.is_constant:
+            raise e.scope.problem("E206", "an end of the interval must be a constant", written)
+        if end.unit != value.unit:
+            message = f"the value is {describe(value)}, but an end of its interval is {describe(end)}"
+            raise scope.problem("E207", message, node)
+    low, high = (end.term.constant for end in ends)
     if low > high:
         raise e.scope.problem("E209", "this interval is empty", interval)
     if not low <= value.term.constant <= high:

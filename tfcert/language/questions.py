@@ -70,13 +70,14 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
     variable = quantified.binders[0].names[0]
     if variable.text in local:
         scope.report("E202", f"`{variable.text}` is already the sample", variable, "choose another name")
+    around = dict(samples.local)
     local[variable.text] = Inputs(variable.text, True)
     formula, model = _body(scope, quantified, local)
     if isinstance(node, s.MeasureStatement):
-        local[node.radius.text] = Numeric(variable_term(Radius()))
+        around[node.radius.text] = Numeric(variable_term(Radius()))
     setting = Setting(samples.dataset, model, isinstance(node, s.MeasureStatement))
     _one_normalisation(scope, node, setting)
-    region = _region(Elaborator(scope, local), quantified, setting, samples)
+    region = _region(Elaborator(scope, around), quantified, setting, samples)
     if isinstance(node, s.PropertyStatement) and node.abstraction is not None:
         _abstraction(scope, node.abstraction, region, setting)
     if strategy is not None and isinstance(region, Ball):
@@ -118,7 +119,7 @@ def _samples(scope: Scope, node: s.Samples) -> _Samples:
     if len(set(names)) < len(names):
         scope.report("E202", f"`{names[0]}` is named twice", node.names[1])
     local: dict[str, Meaning] = {names[0]: Inputs(names[0], False)}
-    if len(names) > 1:
+    if len(names) > 1 and names[1] != names[0]:
         local[names[1]] = Numeric(LABEL_TERM)
     e = Elaborator(scope, local)
     where, take = None, None

@@ -23,7 +23,7 @@ from tfcert.language.options import (
     read_entries,
     read_option,
 )
-from tfcert.language.scope import Definition, Scope, did_you_mean
+from tfcert.language.scope import KINDS, Definition, Scope, did_you_mean
 from tfcert.language.spaces import IDENTITY, Transform
 from tfcert.language.templates import Dataset, Model, Stage, Strategy, Value
 from tfcert.language.values import Items, Numeric, describe
@@ -77,7 +77,8 @@ def check_path(scope: Scope, node: s.Expr) -> str:
         if os.path.commonpath([root, real]) != root:
             raise scope.problem("E221", f'the link "{path}" leads outside the folder of the specification', node)
         if not os.path.exists(real):
-            raise scope.problem("E222", f'there is no file "{path}" beside the specification', node)
+            fix = "create it, or bind the name on the command line"
+            raise scope.problem("E222", f'there is no file "{path}" beside the specification', node, fix)
     return path
 
 
@@ -89,10 +90,10 @@ def _source(
     schema = sources.get(name)
     if schema is None:
         hint = did_you_mean(name, sources) or "it can be " + ", ".join(f"`{n}`" for n in sources)
-        raise e.scope.problem("E201", f"a {kind} cannot come from `{name}`", call.function, hint)
+        raise e.scope.problem("E201", f"{KINDS[kind]} cannot come from `{name}`", call.function, hint)
     if not schema.supported:
         code = "E901" if kind == "model" else "E902"
-        raise e.scope.problem(code, f"a {kind} from `{name}` is not supported yet", call)
+        raise e.scope.problem(code, f"{KINDS[kind]} from `{name}` is not supported yet", call)
     arguments = list(call.arguments)
     first = ""
     if schema.positional:
@@ -274,11 +275,11 @@ def _stage(e: Elaborator, call: s.StageCall) -> Stage:
         raise e.scope.problem("E218", f"there is no stage `{name}`", call.name, hint)
     options = read_arguments(e, call.arguments, schema.options, name)
     if not schema.supported:
-        raise e.scope.problem("E903", f"the stage `{name}` is not supported yet", call, "leave it out")
+        e.scope.report("E903", f"the stage `{name}` is not supported yet", call, "leave it out")
     relaxation = dict(options).get("relaxation", "adaptive")
     if relaxation not in SUPPORTED_RELAXATIONS:
         supported = ", ".join(f"`{r}`" for r in SUPPORTED_RELAXATIONS)
-        raise e.scope.problem("E904", f"the relaxation `{relaxation}` is not supported yet", call, f"use {supported}")
+        e.scope.report("E904", f"the relaxation `{relaxation}` is not supported yet", call, f"use {supported}")
     return Stage(name, options)
 
 

@@ -69,6 +69,7 @@ class Session:
     digest: Any = field(default_factory=hashlib.sha256)
     steps: int = 0
     depth: int = 0
+    outermost: tuple[Scope, s.Node] | None = None
     imports: int = 0
     importing: list[str] = field(default_factory=list)
     used_overrides: set[str] = field(default_factory=set)
@@ -107,11 +108,17 @@ class Scope:
     def step(self, node: s.Node) -> Any:
         """Counts work and depth, so that definitions cannot be expanded without end."""
         session = self.session
+        if session.depth == 0:
+            session.outermost = (self, node)
         session.steps += 1
         session.depth += 1
         try:
+            if session.steps > MAX_STEPS + 1:
+                raise AbortError("E006")
             if session.steps > MAX_STEPS or session.depth > MAX_DEPTH:
-                raise self.problem("E006", "this expands too often or too deeply", node, "use fewer nested definitions")
+                scope, place = session.outermost or (self, node)
+                message = "this expands too often or too deeply"
+                raise scope.problem("E006", message, place, "use fewer nested definitions")
             yield
         finally:
             session.depth -= 1
@@ -139,6 +146,7 @@ class Scope:
         kinds = tuple(kinds)
         wanted = " or ".join(KINDS[k] for k in kinds)
         found = self.look_up(ref)
+        self.leave_if_import_failed(ref)
         if found is None:
             found = self._bound_from_outside(ref, kinds)
         if found is None:
@@ -153,6 +161,12 @@ class Scope:
         for part in ref.parts[:-1]:
             scope = scope.imports.get(part) if scope else None
         return scope.definitions.get(ref.parts[-1]) if scope else None
+
+    def leave_if_import_failed(self, ref: s.Ref) -> None:
+        """Names of an import that was already reported need no second report."""
+        first = self.definitions.get(ref.parts[0])
+        if len(ref.parts) > 1 and first and first.kind == "import" and ref.parts[0] not in self.imports:
+            raise AbortError("E007")
 
     def _bound_from_outside(self, ref: s.Ref, kinds: tuple[str, ...]) -> Definition | None:
         """A model or data set that only the caller knows."""
