@@ -259,3 +259,7 @@ def _finish(report: Report, json_path: str | None, quiet: bool = False) -> int:
         console.print(part)
     console.print(report.last_line(), markup=False, soft_wrap=True)
     return int(report.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

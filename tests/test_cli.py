@@ -1,0 +1,164 @@
+"""The command line: exit codes, sentences instead of tracebacks, and no TensorFlow where none is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfcert.cli import main
+
+SPEC = """\
+prop 1
+param eps: real in [0, 1] = 0.01
+model clf = keras("clf.keras") { outputs: logits }
+dataset test = npz("test.npz", x="x", y="y")
+strategy quick = ibp
+property robust(x, y in test) using quick { forall z in ball(x, linf, eps) in net: argmax(clf(z)) == y }
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A model of two inputs whose class is the larger one, three samples, and a specification."""
+    import keras
+
+    made = tmp_path_factory.mktemp("cli")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4, activation="relu"), keras.layers.Dense(2)])
+    eye = np.eye(2, dtype=np.float32)
+    model.set_weights([np.hstack([eye, -eye]), np.zeros(4), np.vstack([eye, -eye]), np.zeros(2)])
+    model.save(made / "clf.keras")
+    x = np.array([[0.9, 0.1], [0.2, 0.6], [0.55, 0.45]], np.float32)
+    np.savez(made / "test.npz", x=x, y=np.array([0, 1, 0]))
+    (made / "s.prop").write_text(SPEC)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("verb", ["check", "explain"])
+def test_check_and_explain_do_not_import_tensorflow(folder, verb):
+    code = (
+        f"import sys; from tfcert.cli import main; code = main(['{verb}', {str(folder / 's.prop')!r}]); "
+        "assert not {'tensorflow', 'keras'} & set(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_importing_tfcert_does_not_import_tensorflow():
+    code = "import sys, tfcert; assert 'tensorflow' not in sys.modules; assert 'verify' in dir(tfcert)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_public_name_resolves():
+    import tfcert
+
+    for name in tfcert.__all__:
+        assert getattr(tfcert, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        tfcert.no_such_name  # noqa: B018
+
+
+def test_verify_passes_prints_the_table_and_writes_where_it_says(folder, tmp_path, capsys):
+    assert main(["verify", str(folder / "s.prop"), "--json", "r.json"]) == 0
+    shown = capsys.readouterr().out
+    assert "robust" in shown and "numeric" in shown and "3 of 3 verified" in shown
+    assert "out/s" in shown
+    assert (tmp_path / "out" / "s" / "journal.jsonl").exists()
+    assert len(json.loads((tmp_path / "r.json").read_text())["records"]) == 3
+
+
+def test_verify_fails_where_a_sample_is_refuted(folder):
+    assert main(["verify", str(folder / "s.prop"), "--set", "eps=1/2", "--bind", f"test={folder / 'test.npz'}"]) == 6
+    spec = (folder / "s.prop").read_text().replace("= ibp", "= pgd -> ibp")
+    (folder / "pgd.prop").write_text(spec)
+    assert main(["verify", str(folder / "pgd.prop"), "--set", "eps=1/2", "-q"]) == 1
+
+
+def test_quiet_prints_one_line_and_verbose_a_line_a_sample(folder, capsys):
+    main(["verify", str(folder / "s.prop"), "-q"])
+    quiet = capsys.readouterr()
+    assert len(quiet.out.splitlines()) == 1 and quiet.err == ""
+    main(["verify", str(folder / "s.prop"), "-v"])
+    assert "robust[2] verified by ibp" in capsys.readouterr().err
+
+
+def test_resume_goes_on_with_the_folder_of_an_earlier_run(folder, capsys):
+    main(["verify", str(folder / "s.prop"), "-q", "--out", "run"])
+    assert main(["verify", str(folder / "s.prop"), "--resume", "run"]) == 0
+    assert "3 of 3 taken from the journal" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["verify", "none.prop"], "there is no specification none.prop"),
+        (["verify", "{folder}/s.prop", "--set", "eps"], "'eps' is not of the form NAME=VALUE"),
+        (["verify", "{folder}/s.prop", "--set", "esp=1"], "esp"),
+        (["verify", "{folder}/s.prop", "--resume", "none"], "nothing to resume"),
+        (["verify", "{folder}/s.prop", "--bind", "clf=none.keras"], "none.keras"),
+        (["verify", "{folder}/s.prop", "--bind", "test=none.npz"], "none.npz"),
+        (["check", "{folder}/bad.prop"], "error[E"),
+        (["radius", "none.keras", "{folder}/test.npz"], "there is no model none.keras"),
+        (["radius", "{folder}/clf.keras", "none.npz"], "none.npz"),
+        (["radius", "{folder}/clf.keras", "{folder}/keys.npz"], "has no array 'x'; it has a, b"),
+        (["radius", "{folder}/clf.keras", "{folder}/labels.npz"], "has label 7, but the model has 2 outputs"),
+        (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--relaxation", "none"], "unknown relaxation 'none'"),
+        (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--clip", "0", "0.5"], "valid range [0, 0.5]"),
+        (["attack", "{folder}/clf.keras", "{folder}/test.npz"], "--eps"),
+        (["attack", "{folder}/clf.keras", "{folder}/test.npz", "--eps", "-1"], "not negative"),
+        (["train"], "invalid choice: 'train'"),
+        (["report"], "invalid choice: 'report'"),
+    ],
+)
+def test_a_mistake_of_the_user_is_a_sentence_and_exit_code_4(folder, capsys, arguments, sentence):
+    x = np.zeros((2, 2), np.float32)
+    np.savez(folder / "keys.npz", a=x, b=x)
+    np.savez(folder / "labels.npz", x=x, y=np.array([0, 7]))
+    (folder / "bad.prop").write_text("prop 1\nassert verified_accuracy(nothing) >= 1\n")
+    try:
+        code = main([a.replace("{folder}", str(folder)) for a in arguments])
+    except SystemExit as exit_:
+        code = exit_.code
+    errors = capsys.readouterr().err
+    assert code == 4
+    assert sentence in errors and "Traceback" not in errors
+
+
+def test_an_unforeseen_error_is_a_traceback_and_exit_code_3(folder, capsys, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("something nobody thought of")
+
+    monkeypatch.setattr("tfcert.stages.lower_bounds", broken)
+    assert main(["verify", str(folder / "s.prop")]) == 3
+    assert "something nobody thought of" in capsys.readouterr().err
+
+
+def test_radii_of_a_linear_classifier_are_the_distances_to_its_boundary(folder, capsys):
+    assert main(["radius", str(folder / "clf.keras"), str(folder / "test.npz"), "--json", "r.json"]) == 0
+    records = json.loads(Path("r.json").read_text())["records"]
+    assert [r["lower"] for r in records] == pytest.approx([0.4, 0.2, 0.05], rel=1e-3)
+    assert all(r["guarantee"] == "numeric" and r["space"] == "net" for r in records)
+    assert "median" in capsys.readouterr().out
+
+
+def test_an_attack_finds_what_lies_beyond_the_boundary_and_nothing_before(folder):
+    arguments = ["attack", str(folder / "clf.keras"), str(folder / "test.npz"), "--eps", "0.25", "--json", "r.json"]
+    assert main(arguments) == 0
+    outcomes = [r["outcome"] for r in json.loads(Path("r.json").read_text())["records"]]
+    assert outcomes == ["unknown", "falsified", "falsified"]
+
+
+def test_the_terminal_stays_clean_of_tensorflows_greetings(folder):
+    arguments = [sys.executable, "-m", "tfcert.cli", "verify", str(folder / "s.prop"), "-q"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
