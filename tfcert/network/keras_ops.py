@@ -35,6 +35,8 @@ def operands(operation: Any, builder: Builder, inputs: list[Any]) -> Operands:
             f"combines tensors of shapes {[x.shape for x in tensors]} (batch left out), "
             "which lines up a batch with another axis; reshape them to one rank"
         )
+    if isinstance(operation, layers.Layer) and any(np.ndim(value) != rank + 1 for value in values):
+        raise builder.refuse(f"merges a constant of another rank than its tensors; give it the shape [1, {rank} axes]")
     shapes = [np.shape(value)[-rank:] if rank else () for value in values]
     shape = np.broadcast_shapes(*(x.shape for x in tensors), *shapes)
     constants = [constant_for(builder, value, shape) for value in values]
@@ -148,7 +150,7 @@ def concatenate(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tenso
 @converter(ops.Reshape)
 def reshape(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     batch, *target = operation.newshape if isinstance(operation.newshape, list | tuple) else (operation.newshape,)
-    if batch not in (-1, None) or not all(isinstance(n, int) and n > 0 for n in target):
+    if batch not in (-1, None) or not all(isinstance(n, int | np.integer) and n > 0 for n in target):
         raise builder.refuse(
             f"reshapes to {operation.newshape}; write the batch as -1 and every other dimension as a number"
         )
