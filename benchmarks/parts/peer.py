@@ -13,11 +13,11 @@ import numpy as np
 
 ENVIRONMENT = Path(__file__).resolve().parents[2] / ".venv-peers"
 REQUIREMENTS = (
-    ["torch==2.13.0", "numpy==1.26.4", "gurobipy", "pyyaml", "packaging", "appdirs"]
-    + ["ninja", "beartype", "termcolor", "psutil", "tqdm"],
+    ["torch==2.13.0", "numpy==1.26.4", "gurobipy", "pyyaml", "packaging", "appdirs", "ninja", "beartype"],
+    ["termcolor", "psutil", "tqdm"],
     ["--no-deps", "neuralsat==0.2.17"],  # auto_LiRPA comes inside it
 )
-"""One ``pip install`` each."""
+"""What each ``pip install`` takes."""
 
 
 class Peer:
