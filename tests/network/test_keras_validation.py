@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from keras import layers as L
 
-from tfcert.network import FrontendMismatchError, keras_graph, preprocessing
-from tfcert.network.validation import probes, tolerance, validate
+from tfcert.network import FrontendMismatchError, from_keras, keras_graph, preprocessing, register_layer
+from tfcert.network.validation import Checkpoint, probes, tolerances, validate
 
 
 def model_of(width, depth, dtype="float32"):
@@ -20,6 +20,10 @@ def model_of(width, depth, dtype="float32"):
     return keras.Model(inputs, outputs)
 
 
+def output_of(network, model, softmax=False):
+    return [Checkpoint("output", network.output, model.outputs[0], softmax)]
+
+
 @pytest.mark.parametrize(("width", "depth"), [(4, 1), (64, 3), (256, 6)])
 def test_the_tolerance_holds_against_float64_and_is_tight(check, rng, width, depth):
     """Float32 values lie within the errors of the exact ones, which stay far below what a wrong layer would do."""
@@ -28,7 +32,7 @@ def test_the_tolerance_holds_against_float64_and_is_tight(check, rng, width, dep
     double.set_weights([weight.numpy().astype("float64") for weight in single.weights])
     x = tf.constant(probes(network))
     value = network(x)
-    allowed = tolerance(network, value, x).numpy()
+    allowed = tolerances(network, network.values(x), x)[-1].numpy()
     exact = double(tf.cast(x, tf.float64), training=False).numpy()
     assert np.all(np.abs(value.numpy() - exact) <= allowed)
     assert np.all(allowed <= 1e-3 * np.abs(exact).max(axis=1, keepdims=True))
@@ -39,22 +43,33 @@ def test_a_small_difference_in_one_weight_is_seen(check, change):
     model, other = model_of(8, 2), model_of(8, 2)
     network = check(model)
     other.set_weights(model.get_weights())
-    validate(network, other)
+    validate(network, other, output_of(network, other))
     bias = other.layers[-1].bias
     bias.assign([float(bias[0]) + change, float(bias[1]), float(bias[2])])
     with pytest.raises(FrontendMismatchError, match="rounding explains"):
-        validate(network, other)
+        validate(network, other, output_of(network, other))
 
 
 def test_a_wrong_softmax_axis_or_a_missing_softmax_is_seen(check):
     logits = model_of(5, 1)
     network = check(logits)
     probabilities = keras.Model(logits.inputs, L.Softmax()(logits.outputs[0]))
-    validate(network, probabilities, softmax=True)
+    validate(network, probabilities, output_of(network, probabilities, softmax=True))
     with pytest.raises(FrontendMismatchError):
-        validate(network, probabilities)
+        validate(network, probabilities, output_of(network, probabilities))
     with pytest.raises(FrontendMismatchError):
-        validate(network, logits, softmax=True)
+        validate(network, logits, output_of(network, logits, softmax=True))
+
+
+def test_a_fault_is_found_and_named_even_behind_a_layer_of_zeros(seed):
+    class Wrong(L.Layer):
+        def call(self, x):
+            return keras.ops.relu(x)
+
+    register_layer(Wrong, lambda layer, builder, inputs: builder.scale(inputs[0], builder.constant(1.0)))
+    head = L.Dense(2, kernel_initializer="zeros")
+    with pytest.raises(FrontendMismatchError, match="layer 'culprit'"):
+        from_keras(keras.Sequential([keras.Input((3,)), L.Dense(4), Wrong(name="culprit"), head]))
 
 
 def test_probes_hold_corners_noise_and_inputs_of_the_users(check):

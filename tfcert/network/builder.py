@@ -180,8 +180,8 @@ class Builder:
         array = np.asarray(value, self.dtype.as_numpy_dtype)
         return lambda: tf.constant(array)
 
-    def network(self, output: Tensor) -> Network:
-        """The finished network: nodes that the output does not depend on are dropped.
+    def network(self, output: Tensor) -> tuple[Network, dict[int, int]]:
+        """The finished network, without nodes that the output does not depend on, and where each node went.
 
         Raises:
             NonFiniteWeightError: a weight is NaN or infinite.
@@ -198,7 +198,7 @@ class Builder:
         notes: tuple[str, ...] = ()
         if output.softmax is not None:
             notes = (f"the softmax of {output.softmax!r} was peeled off: outputs are logits",)
-        return Network(nodes, self.dtype, notes, tuple(read for _, read in self._weights))
+        return Network(nodes, self.dtype, notes, tuple(read for _, read in self._weights)), place
 
     def _plain(self, x: Tensor) -> int:
         if x.softmax is not None:

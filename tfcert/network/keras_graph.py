@@ -18,7 +18,7 @@ from tfcert.network.builder import Builder, Tensor
 from tfcert.network.errors import UnsupportedLayerError
 from tfcert.network.graph import Network
 from tfcert.network.linear import Shape
-from tfcert.network.validation import validate
+from tfcert.network.validation import Checkpoint, validate
 
 Convert = Callable[[Any, Builder, list[Any]], Tensor]
 """``(layer, builder, inputs) -> output``: one small function per layer."""
@@ -103,10 +103,28 @@ def from_keras(model: keras.Model, x: Any = None) -> Network:
         with builder.scope(model.name, type(model).__name__):
             _check_dtype(model, builder)
         start = builder.input(_input_shape(model, source.shape[1:], x), source._keras_history.operation.name)
-        output = _convert_graph(graph, builder, start)
-        network = builder.network(output)
-        validate(network, model, softmax=output.softmax is not None, x=x)
+        values = _convert_graph(graph, builder, start)
+        output = values[id(graph.outputs[0])]
+        network, place = builder.network(output)
+        validate(network, model, _checkpoints(graph, values, place), x)
         return network
+
+
+def _checkpoints(graph: Functional, values: dict[int, Tensor], place: dict[int, int]) -> list[Checkpoint]:
+    """The layers of a graph that the network holds, the output last."""
+    tensors = [node.outputs[0] for node in _calls(graph)]
+    tensors = [t for t in tensors if t is not graph.outputs[0]] + [graph.outputs[0]]
+    return [
+        Checkpoint(t._keras_history.operation.name, place[value.index], t, value.softmax is not None)
+        for t, value in ((t, values[id(t)]) for t in tensors)
+        if value.index in place
+    ]
+
+
+def _calls(graph: Functional) -> list[Any]:
+    """The calls of layers and operations, each after those that it depends on."""
+    depths = sorted(graph._nodes_by_depth, reverse=True)
+    return [node for depth in depths for node in graph._nodes_by_depth[depth] if not node.is_input]
 
 
 def _graph(model: Any, x: Any) -> Functional:
@@ -150,24 +168,22 @@ def _input_shape(model: keras.Model, declared: Sequence[int | None], x: Any) -> 
     return shape
 
 
-def _convert_graph(graph: Functional, builder: Builder, start: Tensor) -> Tensor:
+def _convert_graph(graph: Functional, builder: Builder, start: Tensor) -> dict[int, Tensor]:
+    """Our tensors for Keras's, by the identity of the latter."""
     declared = graph.inputs[0].shape[1:]
     if len(declared) != len(start.shape) or any(
         d not in (None, size) for d, size in zip(declared, start.shape, strict=True)
     ):
         raise builder.refuse(f"takes inputs of shape {tuple(declared)} and is given {start.shape}")
     values = {id(graph.inputs[0]): start}
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for node in graph._nodes_by_depth[depth]:
-            if node.is_input:
-                continue
-            operation = node.operation
-            with builder.scope(operation.name, type(operation).__name__):
-                if len(node.outputs) != 1:
-                    raise builder.refuse("has several outputs; layers with one output are supported")
-                inputs = _operands(node, values, builder)
-                values[id(node.outputs[0])] = _convert(operation, builder, inputs, node.outputs[0])
-    return values[id(graph.outputs[0])]
+    for node in _calls(graph):
+        operation = node.operation
+        with builder.scope(operation.name, type(operation).__name__):
+            if len(node.outputs) != 1:
+                raise builder.refuse("has several outputs; layers with one output are supported")
+            inputs = _operands(node, values, builder)
+            values[id(node.outputs[0])] = _convert(operation, builder, inputs, node.outputs[0])
+    return values
 
 
 def _operands(node: Any, values: dict[int, Tensor], builder: Builder) -> list[Any]:
@@ -195,7 +211,8 @@ def _convert(operation: Any, builder: Builder, inputs: list[Any], expected: Any)
         )
     if type(operation) in (keras.Sequential, Functional):
         _check_dtype(operation, builder)
-        output = _convert_graph(_graph(operation, None), builder, inputs[0])
+        graph = _graph(operation, None)
+        output = _convert_graph(graph, builder, inputs[0])[id(graph.outputs[0])]
     else:
         if isinstance(operation, keras.layers.Layer):
             _check_dtype(operation, builder)

@@ -1,8 +1,8 @@
-"""The last gate of the frontend: the network must agree with its model on probe inputs.
+"""The last gate of the frontend: the network must agree with its model, layer by layer, on probe inputs.
 
 The tolerance is what rounding can explain for this network and these inputs, not a constant. Worst-case error terms
 grow with every layer until they would excuse anything, so rounding is imitated instead: the network is evaluated
-``RUNS`` times with random errors at every node, and the tolerance of an output is ``SAFETY`` times the root mean
+``RUNS`` times with random errors at every node, and the tolerance of a value is ``SAFETY`` times the root mean
 square of its deviations. With unit roundoff ``u``, the standard deviation of the error is
 
 * linear: ``sqrt(n + 8) u (|W| |x| + |b|)`` for dot products of length ``n`` (what a plain loop over summands of one
@@ -12,6 +12,8 @@ square of its deviations. With unit roundoff ``u``, the standard deviation of th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -28,41 +30,71 @@ RUNS = 8
 SAFETY = 4.0
 
 
-def validate(network: Network, model: keras.Model, *, softmax: bool = False, x: Any = None) -> None:
+@dataclass(frozen=True)
+class Checkpoint:
+    """A value of the model that a node must reproduce: a layer's output, or its softmax's input where ``softmax``."""
+
+    layer: str
+    node: int
+    tensor: Any
+    softmax: bool = False
+
+
+def validate(network: Network, model: keras.Model, checkpoints: Sequence[Checkpoint], x: Any = None) -> None:
     """Compares a network with its model, ``model(x, training=False)``, on the inputs of :func:`probes`.
+
+    Layers are compared one by one, so that a fault is found, and named, even where later weights hide it.
 
     Args:
         network: what was built.
         model: what it was built from.
-        softmax: the model applies a softmax to the network's output.
+        checkpoints: the layers to compare, in the order of the graph; the last is the model's output.
         x: inputs of the user's; a few of them join the probes.
 
     Raises:
-        FrontendMismatchError: an output differs by more than :func:`tolerance`, or is NaN.
+        FrontendMismatchError: a value differs by more than :func:`tolerances`, or is NaN.
     """
     with tf.device("/CPU:0"):  # The error model does not cover the 10-bit products of some accelerators.
         inputs = tf.constant(probes(network, x))
-        computed = network(inputs)
-        allowed = tolerance(network, computed, inputs)
-        if softmax:
-            # softmax(z + e) lies within a factor exp(2 max|e|) of softmax(z).
-            computed = tf.nn.softmax(computed)
-            error = tf.minimum(tf.reduce_max(allowed, axis=-1, keepdims=True), 20.0)
-            allowed = computed * tf.math.expm1(2.0 * error) + 16.0 * unit_roundoff(network) * tf.ones_like(computed)
-        expected = _outputs(model, inputs)
-    difference = np.abs(expected.numpy() - computed.numpy())
-    agrees = difference <= allowed.numpy()  # False where anything is NaN
-    if not agrees.all():
-        worst = np.unravel_index(np.argmax(np.where(agrees, 0.0, np.nan_to_num(difference, nan=np.inf))), agrees.shape)
-        raise FrontendMismatchError(
-            f"the network built from model {model.name!r} differs from it on {int((~agrees).sum())} of {agrees.size} "
-            f"probe outputs: {float(computed.numpy()[worst])} instead of {float(expected.numpy()[worst])} at "
-            f"{tuple(int(i) for i in worst)}, rounding explains {float(allowed.numpy()[worst]):.3g}; "
-            "a layer computes something else than its class says, or tfcert misreads one of its options"
-        )
+        computed = network.values(inputs)
+        allowed = tolerances(network, computed, inputs)
+        expected = [*_inner_values(model, checkpoints, inputs), _output(model, inputs)]
+        for checkpoint, wanted in zip([*checkpoints, checkpoints[-1]], expected, strict=True):
+            value, slack = computed[checkpoint.node], allowed[checkpoint.node]
+            if checkpoint.softmax:
+                value, slack = _softmax(value, slack, unit_roundoff(network))
+            _compare(f"layer {checkpoint.layer!r} of model {model.name!r}", value, wanted, slack)
 
 
-def _outputs(model: keras.Model, inputs: tf.Tensor) -> tf.Tensor:
+def _compare(what: str, value: tf.Tensor, wanted: tf.Tensor, slack: tf.Tensor) -> None:
+    difference = np.abs(wanted.numpy() - value.numpy())
+    agrees = difference <= slack.numpy()  # False where anything is NaN
+    if agrees.all():
+        return
+    worst = np.unravel_index(np.argmax(np.where(agrees, 0.0, np.nan_to_num(difference, nan=np.inf))), agrees.shape)
+    raise FrontendMismatchError(
+        f"the network disagrees with {what} on {int((~agrees).sum())} of {agrees.size} probe values: "
+        f"{float(value.numpy()[worst])} instead of {float(wanted.numpy()[worst])}, where rounding explains "
+        f"{float(slack.numpy()[worst]):.3g}; the layer computes something else than its class says, or tfcert (or a "
+        "converter of yours) misreads one of its options"
+    )
+
+
+def _softmax(logits: tf.Tensor, slack: tf.Tensor, roundoff: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """The softmax and its slack: ``softmax(z + e)`` lies within a factor ``exp(2 max|e|)`` of ``softmax(z)``."""
+    value = tf.nn.softmax(logits)
+    error = tf.minimum(tf.reduce_max(slack, axis=-1, keepdims=True), 20.0)
+    return value, value * tf.math.expm1(2.0 * error) + 16.0 * roundoff
+
+
+def _inner_values(model: keras.Model, checkpoints: Sequence[Checkpoint], inputs: tf.Tensor) -> list[tf.Tensor]:
+    """What Keras computes at the checkpoints."""
+    graph = getattr(model, "_functional", None) or model
+    inner = keras.Model(graph.inputs, [checkpoint.tensor for checkpoint in checkpoints], name="probe")
+    return list(keras.tree.flatten(inner([inputs], training=False)))
+
+
+def _output(model: keras.Model, inputs: tf.Tensor) -> tf.Tensor:
     """The model's only output, whatever structure (a list, a dictionary) its input and output are wrapped in."""
     structure = getattr(model, "_inputs_struct", None)
     if structure is not None:
@@ -87,18 +119,20 @@ def unit_roundoff(network: Network) -> float:
     return float(np.finfo(network.dtype.as_numpy_dtype).eps) / 2
 
 
-def tolerance(network: Network, clean: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """How far rounding may move the outputs ``clean`` ``[batch, *output]``, as in the module's docstring."""
+def tolerances(network: Network, clean: Sequence[tf.Tensor], x: tf.Tensor) -> list[tf.Tensor]:
+    """How far rounding may move the nodes' values ``clean``, as in the module's docstring."""
     generator = tf.random.Generator.from_seed(0)
     runs = tf.repeat(x, RUNS, axis=0)
     found: list[tf.Tensor] = []
-    for node in network.nodes:
+    allowed = []
+    for node, exact in zip(network.nodes, clean, strict=True):
         inputs = [found[i] for i in node.inputs]
         value = evaluate(node, inputs, runs)
         spread = unit_roundoff(network) * _error_scale(node, inputs, value)
         found.append(value + spread * generator.normal(tf.shape(value), dtype=network.dtype))
-    deviation = tf.reshape(found[-1], [-1, RUNS, *network.output_shape]) - clean[:, None]
-    return SAFETY * tf.sqrt(tf.reduce_mean(tf.square(deviation), axis=1))
+        deviation = tf.reshape(found[-1], [-1, RUNS, *node.shape]) - exact[:, None]
+        allowed.append(SAFETY * tf.sqrt(tf.reduce_mean(tf.square(deviation), axis=1)))
+    return allowed
 
 
 def _error_scale(node: Node, inputs: list[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
