@@ -1,0 +1,132 @@
+"""Summaries, tables, JSON and pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tfcert.query import Guarantee, Outcome, Verdict
+from tfcert.report import Asked, ExitCode, Measured, Record, Report, figures, summarize_measure, summarize_property
+from tfcert.report.records import number
+from tfcert.report.table import record_line
+
+
+def verdict(outcome: Outcome, stage: str = "crown", guarantee: Guarantee | None = Guarantee.NUMERIC) -> Verdict:
+    return Verdict(outcome, "", stage, stage, guarantee=guarantee, margin=0.5, seconds=0.5)
+
+
+def records() -> tuple[Record, ...]:
+    found = [
+        verdict(Outcome.VERIFIED),
+        verdict(Outcome.VERIFIED),
+        verdict(Outcome.FALSIFIED, "pgd", Guarantee.REPLAYED),
+        verdict(Outcome.FALSIFIED, "clean", Guarantee.REPLAYED),
+        verdict(Outcome.UNKNOWN, guarantee=Guarantee.ESTIMATE),
+        verdict(Outcome.TIMEOUT, guarantee=Guarantee.ESTIMATE),
+        verdict(Outcome.UNKNOWN, guarantee=Guarantee.ESTIMATE),
+        verdict(Outcome.UNKNOWN, guarantee=Guarantee.ESTIMATE),
+    ]
+    asked = Asked("linf", 0.1, "unit", "all")
+    return tuple(Record("robust", i, v, asked, None, 3, 3) for i, v in enumerate(found))
+
+
+def measured() -> tuple[Record, ...]:
+    values = [(0.1, 0.2), (0.3, math.nan), (math.nan, 0.4), (0.0, 0.0)]
+    asked = Asked("l2", math.nan, "unit", "all")
+    return tuple(Record("radius", i, verdict(Outcome.VERIFIED), asked, Measured(*v)) for i, v in enumerate(values))
+
+
+@pytest.fixture
+def report() -> Report:
+    every = (*records(), *measured())
+    return Report({"tfcert": "0"}, every, ExitCode.FAIL, ("robust",), ("radius",), notes=("a note",))
+
+
+def test_accuracies_are_shares_of_all_samples():
+    s = summarize_property("robust", records())
+    assert (s.total, s.correct) == (8, 7)
+    assert s.nominal_accuracy == 7 / 8
+    assert s.verified_accuracy == 2 / 8
+    assert s.attack_accuracy == 6 / 8
+    assert s.outcomes == {Outcome.VERIFIED: 2, Outcome.FALSIFIED: 2, Outcome.UNKNOWN: 3, Outcome.TIMEOUT: 1}
+    assert s.guarantees == ("numeric", "replayed")
+
+
+def test_a_measure_counts_what_is_not_proven_as_nothing_and_what_is_not_refuted_not_at_all(report):
+    s = summarize_measure("radius", measured())
+    assert s.unit == "l2, unit space"
+    line = next(line for line in str(report).splitlines() if line.lstrip().startswith("radius"))
+    assert line.split()[-7:] == ["4", "0.05", "0.1", "0", "0.3", "0.2", "numeric"]
+
+
+def test_the_table_shows_every_count(report):
+    line = next(line for line in str(report).splitlines() if line.lstrip().startswith("robust"))
+    assert line.split()[:7] == ["robust", "8", "7", "2", "2", "3", "1"]
+    assert "fail (exit code 1)" in str(report)
+
+
+def test_names_with_markup_are_printed_as_they_are():
+    odd = Record("a[red]b", 0, verdict(Outcome.VERIFIED))
+    assert "a[red]b" in str(Report({}, (odd,), ExitCode.PASS, ("a[red]b",)))
+
+
+def test_every_verdict_line_carries_its_guarantee():
+    for record in records():
+        assert str(record.verdict.guarantee) in record_line(record)
+
+
+def test_json_round_trips_and_holds_no_nan(report, tmp_path):
+    report.save_json(tmp_path / "new" / "r.json")
+    result = json.loads((tmp_path / "new" / "r.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert [Record.from_json(r).as_json() for r in result["records"]] == result["records"]
+    assert result["records"][8]["radius"] == result["records"][8]["lower"] == 0.1
+    assert result["records"][9]["upper"] is None
+
+
+def test_numbers_that_json_cannot_hold():
+    assert number(math.nan) is None
+    assert number(math.inf) == -number(-math.inf) == 1.7976931348623157e308
+
+
+def test_an_unknown_name_has_no_summary(report):
+    with pytest.raises(KeyError, match="there is no property or measure 'x'"):
+        report.summary("x")
+
+
+@pytest.mark.parametrize(
+    ("shape", "drawable"),
+    [
+        ((28, 28), True),
+        ((28, 28, 1), True),
+        ((32, 32, 3), True),
+        ((784,), False),
+        ((32, 32, 4), False),
+        ((1, 9), False),
+    ],
+)
+def test_only_grey_and_colour_images_are_drawn(shape, drawable):
+    assert figures.is_image(shape) is drawable
+
+
+@pytest.mark.skipif(not figures.available(), reason="matplotlib is not installed")
+@pytest.mark.parametrize("channels", [(), (1,), (3,)])
+def test_pictures_are_written(tmp_path, channels):
+    image = np.random.default_rng(0).random((6, 5, *channels))
+    picture = figures.Picture("p, sample 0", image, 1 - image, "original", "witness", "difference")
+    figures.draw_witnesses(tmp_path / "w.png", [picture] * 2)
+    figures.draw_histogram(tmp_path / "h.png", summarize_measure("radius", measured()), bins=5)
+    for name in ("w.png", "h.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_histogram_of_nothing_proven_is_still_drawn(tmp_path):
+    if figures.available():
+        figures.draw_histogram(tmp_path / "h.png", summarize_measure("radius", measured()[2:]))
+        assert (tmp_path / "h.png").exists()
+
+
+def test_a_run_without_matplotlib_says_how_to_get_pictures():
+    assert "pip install 'tfcert[report]'" in figures.MISSING
