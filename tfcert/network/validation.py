@@ -27,7 +27,7 @@ PROBE_SCALE = 255.0
 """The largest magnitude of a corner probe: pixels that were never rescaled."""
 
 RUNS = 8
-SAFETY = 4.0
+SAFETY = 8.0
 
 
 @dataclass(frozen=True)
