@@ -23,21 +23,21 @@ def print_statement(statement: s.Statement) -> str:
             return f'import "{path.value}" as {name.text}'
         case s.ParamStatement(name, kind, interval, value):
             within = f" in {_interval(interval)}" if interval else ""
-            return f"param {name.text}: {kind}{within}" + (f" = {print_expression(value)}" if value else "")
+            return f"param {name.text}: {kind}{within}" + (f" = {_plain(value)}" if value else "")
         case s.Resource(kind, name, source, take, block):
-            taken = f" take {print_expression(take)}" if take else ""
-            return f"{kind} {name.text} = {print_expression(source)}{taken}{_block(block)}"
+            taken = f" take {_plain(take)}" if take else ""
+            return f"{kind} {name.text} = {_plain(source)}{taken}{_block(block)}"
         case s.StrategyStatement(name, stages, block):
             return f"strategy {name.text} = {' -> '.join(map(_stage, stages))}{_block(block)}"
         case s.Domain(name, region):
-            return f"domain {name.text} = {print_expression(region)}"
+            return f"domain {name.text} = {_plain(region)}"
         case s.Let(name, parameters, value):
             inner = f"({_names(parameters)})" if parameters else ""
-            return f"let {name.text}{inner} = {print_expression(value)}"
+            return f"let {name.text}{inner} = {_plain(value)}"
         case s.AssertStatement(condition):
             return f"assert {print_expression(condition)}"
         case s.Report(items):
-            return f"report {', '.join(map(print_expression, items))}"
+            return f"report {', '.join(map(_plain, items))}"
         case s.Objective(name, target, block):
             return f"objective {name.text} for {target.name}{_block(block)}"
         case s.PropertyStatement() | s.MeasureStatement():
@@ -53,7 +53,7 @@ def _question(statement: s.PropertyStatement | s.MeasureStatement) -> str:
     if isinstance(statement, s.PropertyStatement):
         by = f" abstracted by {statement.abstraction.name}" if statement.abstraction else ""
         return f"property {statement.name.text}{samples}{using}{by} {{ {formula} }}"
-    tolerance = f" tol {print_expression(statement.tolerance)}" if statement.tolerance else ""
+    tolerance = f" tol {_plain(statement.tolerance)}" if statement.tolerance else ""
     return (
         f"measure {statement.name.text}{samples} = {statement.extremum} {statement.radius.text} in "
         f"{_interval(statement.interval)}{tolerance} such that {formula}{using}"
@@ -61,8 +61,8 @@ def _question(statement: s.PropertyStatement | s.MeasureStatement) -> str:
 
 
 def _samples(samples: s.Samples) -> str:
-    where = f" where {print_expression(samples.where)}" if samples.where else ""
-    take = f" take {print_expression(samples.take)}" if samples.take else ""
+    where = f" where {_plain(samples.where)}" if samples.where else ""
+    take = f" take {_plain(samples.take)}" if samples.take else ""
     return f"({_names(samples.names)} in {samples.dataset.name}{where}{take})"
 
 
@@ -85,29 +85,29 @@ def _value(value: s.BlockValue) -> str:
         case s.Block():
             return _block(value).lstrip()
         case s.Schedule(start, end, unit, first, last):
-            ramp = f"{print_expression(start)} -> {print_expression(end)}"
-            return f"ramp({ramp}, {unit} {print_expression(first)} .. {print_expression(last)})"
+            ramp = f"{_plain(start)} -> {_plain(end)}"
+            return f"ramp({ramp}, {unit} {_plain(first)} .. {_plain(last)})"
         case s.Budget(each, unit, total):
-            parts = [f"{print_expression(each)} per {unit}"] if each else []
-            parts += [f"{print_expression(total)} total"] if total else []
+            parts = [f"{_plain(each)} per {unit}"] if each else []
+            parts += [f"{_plain(total)} total"] if total else []
             return ", ".join(parts)
         case _:
-            return print_expression(value)
+            return _plain(value)
 
 
 def _interval(interval: s.Interval) -> str:
-    return f"[{print_expression(interval.low)}, {print_expression(interval.high)}]"
+    return f"[{_plain(interval.low)}, {_plain(interval.high)}]"
 
 
 def _argument(argument: s.Argument) -> str:
     if isinstance(argument.value, s.Interval):
         return f"{argument.name} in {_interval(argument.value)}"
-    value = print_expression(argument.value)
+    value = _plain(argument.value)
     return value if argument.name is None else f"{argument.name}={value}"
 
 
 def _region(region: s.Region) -> str:
-    base = _interval(region.base) if isinstance(region.base, s.Interval) else print_expression(region.base)
+    base = _interval(region.base) if isinstance(region.base, s.Interval) else _plain(region.base)
     within = f" within {_interval(region.within)}" if region.within else ""
     return base + within + (f" in {region.space}" if region.space else "")
 
@@ -126,7 +126,7 @@ def print_expression(expression: s.Expr) -> str:
         case s.Call(function, arguments):
             return f"{function.name}({', '.join(map(_argument, arguments))})"
         case s.Index(base, index):
-            return f"{_within(base, _POSTFIX)}[{print_expression(index)}]"
+            return f"{_within(base, _POSTFIX)}[{_plain(index)}]"
         case s.Unary("-", operand):
             return f"-{_within(operand, _UNARY)}"
         case s.Unary(operator, operand):
@@ -137,10 +137,10 @@ def print_expression(expression: s.Expr) -> str:
             parts += [f"{op} {_within(o, level)}" for op, o in zip(operators, operands[1:], strict=True)]
             return " ".join(parts)
         case s.ListExpr(items):
-            return f"[{', '.join(map(print_expression, items))}]"
+            return f"[{', '.join(map(_plain, items))}]"
         case s.Quantified(quantifier, binders, where, body):
             bound = ", ".join(f"{_names(b.names)} in {_region(b.region)}" for b in binders)
-            condition = f" where {print_expression(where)}" if where else ""
+            condition = f" where {_plain(where)}" if where else ""
             return f"{quantifier} {bound}{condition}: {print_expression(body)}"
         case _:
             assert_never(expression)
@@ -161,3 +161,8 @@ def _level(expression: s.Expr) -> int:
 def _within(expression: s.Expr, least: int) -> str:
     text = print_expression(expression)
     return f"({text})" if _level(expression) < least else text
+
+
+def _plain(expression: s.Expr) -> str:
+    """For where the grammar takes an expression but no bare quantifier."""
+    return _within(expression, _IMPLIES)
