@@ -19,17 +19,18 @@ MOST_PICTURES = 3
 
 
 def save_witness(folder: Path, task: Task, place: int, witness: np.ndarray) -> str:
-    """Writes a witness with the sample it refutes and the model's answers; returns its path relative to ``folder``."""
-    inputs = {"witness": witness}
+    """Writes a witness beside the sample that it refutes; returns the path relative to ``folder``.
+
+    Arrays: ``witness`` in network space and, where there is a sample, ``original`` and ``label``.
+    """
+    arrays = {"witness": witness}
     if task.centers is not None:
-        inputs["original"] = task.centers[place]
-    answers = {f"{name}_outputs": task.model.outputs(z[None])[0] for name, z in inputs.items()}
-    label = task.labels[place]
+        arrays["original"] = task.centers[place]
+    if task.labels[place] is not None:
+        arrays["label"] = np.array(task.labels[place])
     relative = Path("witnesses") / f"{_file_name(task.name)}-{task.samples[place]}.npz"
     (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-    # An npz is a mapping of names to arrays; a missing label is a missing entry.
-    known = {} if label is None else {"label": np.array(label)}
-    np.savez_compressed(folder / relative, allow_pickle=False, **inputs, **answers, **known)
+    np.savez(folder / relative, allow_pickle=False, **arrays)
     return relative.as_posix()
 
 
@@ -71,9 +72,8 @@ def _pictures(folder: Path, tasks: Sequence[Task], records: Sequence[Record]) ->
 
 def _picture(path: Path, task: Task, record: Record) -> figures.Picture:
     with np.load(path, allow_pickle=False) as saved:
-        arrays = {name: saved[name] for name in saved}
-    images = [to_unit(task.template.transform, arrays[name]) for name in ("original", "witness")]
-    answers = [int(arrays[f"{name}_outputs"].argmax()) for name in ("original", "witness")]
+        pair = np.stack([saved["original"], saved["witness"]])
+    images, answers = to_unit(task.template.transform, pair), task.model.outputs(pair).argmax(axis=1)
     label = "" if record.label is None else f"label {record.label:g}, "
     size = record.asked.eps if record.outcome is Outcome.FALSIFIED else float("nan")
     if record.measured is not None:

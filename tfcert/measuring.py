@@ -24,6 +24,7 @@ from tfcert.stages import (
     broken,
     certified_margins,
     clean_verdict,
+    first_order,
     make_batch,
     margin_at,
     proves,
@@ -32,6 +33,8 @@ from tfcert.stages import (
 
 BISECTIONS = 4
 """How often the gap between what is proven and what is refuted is halved by another attack."""
+SHARE = 0.4
+"""Of the radius at which the linear approximation at the centre gives way: where a search for the proven one begins."""
 FIRST_STEP = 4
 """The first attack looks this many times beyond what is proven."""
 
@@ -98,12 +101,22 @@ class Search:
                 return np.full(len(indices), -np.inf)
             return certified_margins(self._batch(places[indices], eps), stage, self._options)
 
+        at_zero = self._batch(places, np.zeros(len(places)))
         # Around a point the cheapest bounds are as good as any.
-        at_zero = stage if self._region.eps else Stage("ibp")
-        start = certified_margins(self._batch(places, np.zeros(len(places))), at_zero, self._options)
-        found = largest_radius(margins, start, upper=self._high, tolerance=self._relative_tolerance())
+        start = certified_margins(at_zero, stage if self._region.eps else Stage("ibp"), self._options)
+        slope = first_order(at_zero, self._region.norm)[1] * self._net_size()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            guess = SHARE * start / slope
+        found = largest_radius(
+            margins, start, first_guess=guess, slope=slope, upper=self._high, tolerance=self._relative_tolerance()
+        )
         proven = proves(found.margin) & (found.radius > 0) & (found.radius >= self._low)
         return np.where(proven, found.radius, np.nan), np.where(proven, found.margin, np.nan)
+
+    def _net_size(self) -> float:
+        """What one unit of the measure's value is in network space, on average over the channels."""
+        sizes = self._task.template.transform.net_eps(self._region.space, self._region.slope)
+        return float(sum(sizes)) / len(sizes)
 
     def _relative_tolerance(self) -> float:
         """The search's tolerance is relative; an absolute one is met by every value of the interval."""

@@ -91,6 +91,24 @@ def certified_margins(batch: Batch, stage: Stage, options: BoundOptions) -> np.n
     return np.where(np.isfinite(best), best, np.nan)
 
 
+def first_order(batch: Batch, norm: str) -> tuple[np.ndarray, np.ndarray]:
+    """The margins at the centres and how fast their linear approximations fall with the radius, ``[batch]`` each.
+
+    A guess for searches, in network space: it proves nothing.
+    """
+    import tensorflow as tf
+
+    network = batch.task.model.network
+    point = tf.constant(batch.task.centers)
+    with tf.GradientTape() as tape:
+        tape.watch(point)
+        rows = tf.einsum("bcro,bo->bcr", tf.constant(batch.coefficients, network.dtype), network(point))
+        margins = tf.reduce_min(tf.reduce_max(rows + tf.constant(batch.offsets, network.dtype), axis=2), axis=1)
+    gradient = tape.gradient(margins, point, unconnected_gradients="zero").numpy().reshape(len(batch), -1)
+    dual = {"linf": 1, "l2": 2, "l1": np.inf}[norm]
+    return margins.numpy().astype(np.float64), np.linalg.norm(gradient, dual, axis=1).astype(np.float64)
+
+
 def proves(margins: np.ndarray) -> np.ndarray:
     """Which certified margins are proofs."""
     return np.isfinite(margins) & (margins > 0)
