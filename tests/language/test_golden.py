@@ -52,6 +52,18 @@ def test_every_code_has_a_golden_case() -> None:
     assert {name[:4] for name in cases()} == set(CODES)
 
 
+def test_reference_lists_every_code() -> None:
+    reference = (FOLDER.parents[2] / "docs" / "language.md").read_text("utf-8")
+    for code, meaning in CODES.items():
+        assert f"| {code} | {meaning} |" in reference
+
+
+def test_example_of_the_reference_is_valid() -> None:
+    reference = (FOLDER.parents[2] / "docs" / "language.md").read_text("utf-8")
+    spec = load(reference.split("```")[1])
+    assert set(spec.properties) == {"robust"} and set(spec.measures) == {"radius"} and not spec.warnings
+
+
 def test_messages_have_no_terminal_names() -> None:
     shown = "".join(p.read_text("utf-8") for p in FOLDER.glob("E101*.expected"))
     assert not re.search(r"LPAR|RPAR|NAME|ANON|\$END|RBRACE|COMPARISON", shown)
