@@ -22,7 +22,6 @@ from tfcert.language.diagnostics import AbortError
 from tfcert.language.elaborate import Elaborator
 from tfcert.language.options import Option, read_arguments
 from tfcert.language.printer import print_expression
-from tfcert.language.regions import Setting
 from tfcert.language.resources import resolve_resource
 from tfcert.language.scope import Scope, did_you_mean
 from tfcert.language.templates import Dataset, MeasureTemplate, Model, PropertyTemplate, Template
@@ -248,10 +247,11 @@ class Asserter:
         return template
 
     def _pixel(self, template: Template) -> Fraction | None:
-        dataset = None
+        valid = None
         if template.dataset is not None:
             dataset = resolve_resource(self.scope.find(s.Ref(tuple(template.dataset.split("."))), ("dataset",)))
-        return Setting(dataset, None).pixel(template.region.space)
+            valid = dataset.range
+        return template.transform.pixel(template.region.space, valid)
 
     def _can_prove(self, template: Template, node: s.Node) -> None:
         if all(stage.attacks for stage in template.strategy.stages):

@@ -34,13 +34,8 @@ class Setting:
         return Transform(data.scale, self.model.mean or IDENTITY.mean, self.model.std or IDENTITY.std)
 
     def pixel(self, space: str) -> Fraction | None:
-        """The size of a pixel step in a space: one 255th of the valid range; None in network space."""
-        transform = self.transform
-        if space == "net" and transform.normalises:
-            return None
-        valid = self.dataset.range if self.dataset else None
-        unit = (valid[1] - valid[0]) * transform.scale / 255 if valid else Fraction(1, 255)
-        return unit / transform.scale if space == "raw" else unit
+        """The size of a pixel step in a space; None in network space after normalisation."""
+        return self.transform.pixel(space, self.dataset.range if self.dataset else None)
 
 
 def read_region(e: Elaborator, node: s.Region, setting: Setting) -> Region:

@@ -69,6 +69,16 @@ class Transform:
             return (unit / self.std[0],)
         return tuple(unit / s for s in self.std)
 
+    def pixel(self, space: str, valid: tuple[Fraction, Fraction] | None) -> Fraction | None:
+        """The size in a space of a pixel step, one 255th of the valid range of stored values.
+
+        Without a valid range the unit space is taken to be [0, 1]. None in a normalised network space.
+        """
+        if space == "net" and self.normalises:
+            return None
+        unit = (valid[1] - valid[0]) * self.scale / 255 if valid else Fraction(1, 255)
+        return unit / self.scale if space == "raw" else unit
+
     @staticmethod
     def _each(values: tuple[Fraction, ...], size: int) -> tuple[Fraction, ...]:
         """One value for each of ``size`` places; several values repeat with the channels, the last axis."""
