@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,30 @@ import tensorflow as tf
 from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.perturbations import Perturbation, Region
-from tfcert.propagation.bounds import check_names, output_bounds
+from tfcert.propagation.bounds import Passes, check_names, output_bounds
+from tfcert.propagation.kernels import fused_kernels
 from tfcert.propagation.plan import Plan, make_plan
 
-_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-_COMPILED: weakref.WeakKeyDictionary[Network, dict[Any, Callable]] = weakref.WeakKeyDictionary()
+_LARGEST_BATCH = 1024
+_FILL = 0.6
+"""A batch is padded up to a compiled size if it fills at least this much of it; else a new size is compiled."""
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """A compiled function and the batch sizes it has been compiled for."""
+
+    run: Callable[..., tf.Tensor]
+    sizes: set[int] = field(default_factory=set)
+
+    def __call__(self, tensors: list[tf.Tensor]) -> np.ndarray:
+        count = int(tensors[0].shape[0])
+        size = min((s for s in self.sizes if _FILL * s <= count <= s), default=count)
+        self.sizes.add(size)
+        return self.run(*[_padded(t, size) for t in tensors]).numpy()[:count]
+
+
+_COMPILED: weakref.WeakKeyDictionary[Network, dict[Any, _Compiled]] = weakref.WeakKeyDictionary()
 
 
 def lower_bounds(
@@ -61,42 +81,40 @@ def lower_bounds(
     rows = coefficients.shape[1]
     region = perturbation.region()
     plan = make_plan(network, method, rows, options.memory_mb, region.is_box)
-    size = min(plan.samples, options.batch_size or _BUCKETS[-1])
+    size = min(plan.samples, options.batch_size or _LARGEST_BATCH)
     run = _compiled(network, method, relaxation, region, plan, options)
     arrays = [region.center, region.lower, region.upper, region.eps, _as(coefficients, network), _as(offsets, network)]
-    found = []
-    for start in range(0, len(perturbation), size):
-        chunk = [a[start : start + size] for a in arrays]
-        count = int(chunk[0].shape[0])
-        bucket = min(size, next(b for b in _BUCKETS if b >= count))
-        found.append(run(*[_padded(a, bucket) for a in chunk]).numpy()[:count])
+    found = [run([a[start : start + size] for a in arrays]) for start in range(0, len(perturbation), size)]
     return np.concatenate(found) if found else np.zeros((0, rows), network.dtype.as_numpy_dtype)
 
 
 def _compiled(
     network: Network, method: str, relaxation: str | None, region: Region, plan: Plan, options: BoundOptions
-) -> Callable:
+) -> _Compiled:
     parts = tuple(
         sorted((node, tuple((p.start, p.stop) if p else None for p in cut)) for node, cut in plan.parts.items())
     )
     jit = use_jit(options)
-    key = (method, relaxation, region.norm, region.clipped, parts, jit)
+    key = (method, relaxation, region.norm, region.clipped, parts, options.jit)
     known = _COMPILED.setdefault(network, {})
     if key not in known:
+        # Under XLA shapes are fixed, so the unstable neurons cannot be picked out there.
+        passes = Passes(plan.parts, select=not jit)
         norm, clipped, owner = region.norm, region.clipped, weakref.ref(network)
 
         def run(center, lower, upper, eps, coefficients, offsets):  # type: ignore[no-untyped-def]
             net = owner()
             assert net is not None
             inputs = Region(norm, clipped, center, lower, upper, eps)
-            return output_bounds(net, inputs, (coefficients, offsets), method, relaxation, plan.parts)
+            with fused_kernels(options.jit is None and not jit):
+                return output_bounds(net, inputs, (coefficients, offsets), method, relaxation, passes)
 
-        known[key] = tf.function(run, jit_compile=jit, autograph=False)
+        known[key] = _Compiled(tf.function(run, jit_compile=jit, autograph=False))
     return known[key]
 
 
 def use_jit(options: BoundOptions) -> bool:
-    """Whether to compile with XLA: as asked, else on accelerators only (see benchmarks/README.md)."""
+    """Whether to compile a whole pass with XLA: as asked; else on accelerators, while a CPU compiles its kernels."""
     return bool(tf.config.list_physical_devices("GPU")) if options.jit is None else options.jit
 
 

@@ -17,6 +17,7 @@ from tfcert.activations import Lines
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
 from tfcert.network.linear import ConvMap, PadMap, ScaleMap, Shape, insert_zeros, pad_or_crop
 from tfcert.perturbations import Region
+from tfcert.propagation import kernels
 from tfcert.propagation.coefficients import Coefficients, Patches, toeplitz
 from tfcert.propagation.concretize import least
 from tfcert.propagation.pooling import PoolLines
@@ -56,6 +57,7 @@ def lower_bounds(network: Network, target: int, rows: Coefficients, relaxed: Rel
         ``[samples, groups * rows]`` (selected groups: ``[1, groups * rows]``).
     """
     waiting: dict[int, Coefficients] = {target: rows}
+    shifted = _only_activated(network)
     groups = _group_count(rows)
     count = rows.values.shape[2]
     total: tf.Tensor = tf.zeros([1, 1], rows.values.dtype)
@@ -72,7 +74,11 @@ def lower_bounds(network: Network, target: int, rows: Coefficients, relaxed: Rel
         if isinstance(node, Input):
             total += _flat(least(here, region), groups, count)
             continue
-        sent, constant = _back(node, here, relaxed.lines.get(index), [network.nodes[i].shape for i in node.inputs])
+        lines = relaxed.lines.get(index)
+        if isinstance(lines, Lines) and node.inputs[0] in shifted:
+            lines = _before_bias(lines, network.nodes[node.inputs[0]])
+        shapes = [network.nodes[i].shape for i in node.inputs]
+        sent, constant = _back(node, here, lines, shapes, with_bias=index == target or index not in shifted)
         if constant is not None:
             total += _flat(constant, groups, count)
         for source, coefficients in zip(node.inputs, sent, strict=True):
@@ -119,13 +125,36 @@ def _flat(part: tf.Tensor, groups: int | tf.Tensor, rows: int | None) -> tf.Tens
     return tf.reshape(part, [samples, -1])
 
 
+def _only_activated(network: Network) -> frozenset[int]:
+    """The linear nodes with a bias that feed one activation and nothing else."""
+    readers: dict[int, list[Node]] = {}
+    for node in network.nodes:
+        for source in node.inputs:
+            readers.setdefault(source, []).append(node)
+    return frozenset(
+        source
+        for source, nodes in readers.items()
+        if len(nodes) == 1 and isinstance(nodes[0], Elementwise) and getattr(network.nodes[source], "bias", None)
+    )
+
+
+def _before_bias(lines: Lines, source: Node) -> Lines:
+    """The same lines as functions of ``z - bias``: the bias is charged here, in a sum that is made anyway."""
+    assert isinstance(source, Linear) and source.bias is not None
+    bias = source.bias()
+    return lines._replace(
+        lower_intercept=lines.lower_intercept + lines.lower_slope * bias,
+        upper_intercept=lines.upper_intercept + lines.upper_slope * bias,
+    )
+
+
 def _back(
-    node: Node, rows: Coefficients, lines: Lines | PoolLines | None, shapes: list[Shape]
+    node: Node, rows: Coefficients, lines: Lines | PoolLines | None, shapes: list[Shape], with_bias: bool
 ) -> tuple[list[Coefficients], tf.Tensor | None]:
     """One step: rows over a node's output to rows over its inputs, and the constant that the step adds."""
     match node:
         case Linear():
-            return _back_linear(node, rows.masked(), shapes[0])
+            return _back_linear(node, rows.masked(), shapes[0], with_bias)
         case Elementwise():
             assert isinstance(lines, Lines)
             return _back_elementwise(rows, lines)
@@ -140,16 +169,16 @@ def _back(
 
 
 def _back_elementwise(rows: Coefficients, lines: Lines) -> tuple[list[Coefficients], tf.Tensor]:
-    values = rows.values
     lower_slope, lower_intercept, upper_slope, upper_intercept = (rows.unfold(part) for part in lines)
-    positive, negative = tf.nn.relu(values), tf.minimum(values, 0)
-    constant = tf.reduce_sum(positive * lower_intercept + negative * upper_intercept, axis=3)
-    return [replace(rows, values=positive * lower_slope + negative * upper_slope)], constant
+    constant = kernels.by_sign_sum(rows.values, lower_intercept, upper_intercept)
+    return [replace(rows, values=kernels.by_sign(rows.values, lower_slope, upper_slope))], constant
 
 
-def _back_linear(node: Linear, rows: Coefficients, shape: Shape) -> tuple[list[Coefficients], tf.Tensor | None]:
+def _back_linear(
+    node: Linear, rows: Coefficients, shape: Shape, with_bias: bool
+) -> tuple[list[Coefficients], tf.Tensor | None]:
     constant = None
-    if node.bias is not None:
+    if node.bias is not None and with_bias:
         constant = rows.dot(tf.broadcast_to(node.bias(), node.shape)[None])
     linear = node.map
     if isinstance(linear, ScaleMap):
@@ -186,13 +215,13 @@ def patches_pay(conv: ConvMap, patches: Patches) -> bool:
 def _back_pool(
     node: MaxPool, rows: Coefficients, lines: PoolLines, shape: Shape
 ) -> tuple[list[Coefficients], tf.Tensor]:
-    positive, negative = tf.nn.relu(rows.values), tf.minimum(rows.values, 0)
-    constant = tf.reduce_sum(negative * rows.unfold(lines.upper_intercept), axis=3)
+    intercept = rows.unfold(lines.upper_intercept)
+    constant = kernels.by_sign_sum(rows.values, tf.zeros_like(intercept), intercept)
     size = node.shape[:2] if rows.patches is None else rows.patches.window
     total = None
     for entry in range(node.window[0] * node.window[1]):
         below, above = (rows.unfold(part[:, :, :, entry, :]) for part in (lines.lower_weights, lines.upper_weights))
-        image = tf.reshape(positive * below + negative * above, [-1, *size, shape[2]])
+        image = tf.reshape(kernels.by_sign(rows.values, below, above), [-1, *size, shape[2]])
         image = insert_zeros(image, node.strides)
         row, column = divmod(entry, node.window[1])
         rest = (node.window[0] - 1 - row, node.window[1] - 1 - column)
@@ -207,7 +236,7 @@ def _back_pool(
         (top, _), (left, _) = node.padding
         unread = [shape[axis] - total.shape[axis + 1] + (top, left)[axis] for axis in (0, 1)]
         total = pad_or_crop(total, ((-top, unread[0]), (-left, unread[1])))
-    groups = _group_count(rows) if rows.patches is not None or rows.owner is not None else positive.shape[1]
+    groups = _group_count(rows) if rows.patches is not None or rows.owner is not None else rows.values.shape[1]
     samples = -1 if rows.owner is None else 1
     values = tf.reshape(total, [samples, groups, rows.values.shape[2], int(np.prod(total.shape[1:]))])
     return [replace(rows, values=values, shape=shape, patches=patches)], constant

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfcert.network.linear import ConvMap, Shape
 from tfcert.network.windows import gather_pixels, window_table
+from tfcert.propagation import kernels
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Coefficients:
 
     def dot(self, x: tf.Tensor) -> tf.Tensor:
         """The rows' values at ``x`` ``[samples or 1, *shape]``: ``[samples or 1, groups or 1, rows]``."""
-        return tf.reduce_sum(self.values * self.unfold(x), axis=3)
+        return kernels.weighted_sum(self.values, self.unfold(x))
 
     def scaled(self, x: tf.Tensor) -> Coefficients:
         """The rows with each entry multiplied by the data ``x`` of the value it stands for."""

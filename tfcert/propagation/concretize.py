@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfcert.perturbations import Region
+from tfcert.propagation import kernels
 from tfcert.propagation.coefficients import Coefficients
 
 _DUAL_STEPS = 22
@@ -17,8 +18,7 @@ def least_over_box(rows: Coefficients, lower: tf.Tensor, upper: tf.Tensor) -> tf
     """
     middle = 0.5 * (lower + upper)
     radius = tf.maximum(upper - middle, middle - lower)
-    values, center, reach = rows.values, rows.unfold(middle), rows.unfold(radius)
-    return tf.reduce_sum(values * center - tf.abs(values) * reach, axis=3)
+    return kernels.box_least(rows.values, rows.unfold(middle), rows.unfold(radius))
 
 
 def least(rows: Coefficients, region: Region) -> tf.Tensor:

@@ -1,0 +1,61 @@
+"""The loops over coefficients that take most of the time, as functions that XLA may fuse one by one.
+
+On a CPU the matrix products and gathers run fastest as TensorFlow's own operations, while the elementwise passes
+between them are bound by memory and gain from fusion (measured: 2 to 3 times; see benchmarks/README.md). So on a CPU a
+pass is a graph whose kernels are compiled; inside a whole-pass XLA compilation, and in eager mode, they run as written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import TypeVar
+
+import tensorflow as tf
+
+_FUSING: ContextVar[bool] = ContextVar("fusing", default=False)
+F = TypeVar("F", bound=Callable)
+
+
+@contextlib.contextmanager
+def fused_kernels(fuse: bool) -> Iterator[None]:
+    """Within this context (while a graph is traced) each kernel is compiled on its own."""
+    token = _FUSING.set(fuse)
+    try:
+        yield
+    finally:
+        _FUSING.reset(token)
+
+
+def _kernel(function: F) -> F:
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+
+    def run(*args: tf.Tensor) -> tf.Tensor:
+        return compiled(*args) if _FUSING.get() else function(*args)
+
+    return run  # type: ignore[return-value]
+
+
+@_kernel
+def weighted_sum(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """``sum values * weights`` over the last axis."""
+    return tf.reduce_sum(values * weights, axis=-1)
+
+
+@_kernel
+def by_sign(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
+    """Each value times the weight of its sign."""
+    return tf.nn.relu(values) * positive + tf.minimum(values, 0) * negative
+
+
+@_kernel
+def by_sign_sum(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
+    """The sum of :func:`by_sign` over the last axis."""
+    return tf.reduce_sum(tf.nn.relu(values) * positive + tf.minimum(values, 0) * negative, axis=-1)
+
+
+@_kernel
+def box_least(values: tf.Tensor, middle: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
+    """The least value of ``values . x`` with each x within ``radius`` of ``middle``, over the last axis."""
+    return tf.reduce_sum(values * middle - tf.abs(values) * radius, axis=-1)
