@@ -15,6 +15,8 @@ import numpy as np
 
 from tfcert import artifacts, binding
 from tfcert.binding import Bound, Task, bind, load_spec, spec_name
+from tfcert.errors import UsageError
+from tfcert.explain import strategy_text
 from tfcert.journal import Journal
 from tfcert.judging import exit_code, gather_results, judge, reported
 from tfcert.language import Ball, MeasureTemplate
@@ -59,6 +61,8 @@ def verify(
         ValueError: what it names does not fit together, or cannot be loaded.
         ContradictionError: a proof and a witness contradict each other: a bug in tfcert.
     """
+    if resume is not None and out is not None:
+        raise UsageError("a resumed run writes where it was begun: give either resume or out")
     checked = load_spec(spec, params, bindings)
     folder = Path(resume or out or Path("out") / spec_name(checked))
     with Narrator(verbose) as narrator:
@@ -83,7 +87,7 @@ def header(bound: Bound) -> Json:
         "weights_sha256": {name: model.sha256 for name, model in bound.models.items()},
         "data_sha256": {name: binding.data_hash(samples) for name, samples in bound.data.items()},
         "params": {name: str(param.value) for name, param in spec.params.items()},
-        "strategies": {t.name: " -> ".join(stage.name for stage in t.strategy.stages) for t in templates},
+        "strategies": {t.name: strategy_text(t.strategy) for t in templates},
         "properties": {t.name: t.text for t in templates},
     }
 

@@ -78,10 +78,18 @@ def _region(template: AnyTemplate) -> str:
     return f"{text} ({', '.join(f'{s:.6g}' for s in sizes)} as the network sees it)"
 
 
-def _stage(stage: Stage) -> str:
+def strategy_text(strategy: Strategy) -> str:
+    """The stages with their options, as a specification writes them."""
+    return " -> ".join(_stage_text(stage) for stage in strategy.stages)
+
+
+def _stage_text(stage: Stage) -> str:
     options = ", ".join(f"{name}={value}" for name, value in stage.options)
-    label = f"{stage.name}({options})" if options else stage.name
-    given = dict(stage.options)
+    return f"{stage.name}({options})" if options else stage.name
+
+
+def _stage(stage: Stage) -> str:
+    label, given = _stage_text(stage), dict(stage.options)
     if stage.name == "pgd":
         steps, restarts = given.get("steps", 40), given.get("restarts", 3)
         return f"{label}: refutes; at most {restarts} x {steps} gradients a sample"

@@ -6,6 +6,7 @@ killed loses at most the samples in flight. A last line that was cut short is dr
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -38,7 +39,8 @@ class Journal:
     def start(cls, folder: Path, header: Json) -> tuple[Journal, list[Record]]:
         """A new journal in ``folder``, without records; one that is there already is overwritten."""
         path = folder / FILE_NAME
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        descriptor = _open_alone(path)
+        os.ftruncate(descriptor, 0)
         journal = cls(path, descriptor)
         journal._write({"header": header})
         return journal, []
@@ -57,12 +59,16 @@ class Journal:
         path = folder / FILE_NAME
         if not path.is_file():
             raise JournalError(f"{folder} has no {FILE_NAME}: nothing to resume")
-        lines, length = _complete_lines(path)
-        if not lines or "header" not in lines[0]:
-            raise JournalError(f"{path} does not begin with a header: it is no journal of tfcert")
-        _require_same(path, lines[0]["header"], header)
-        records = _records(path, lines[1:])
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+        descriptor = _open_alone(path)
+        try:
+            lines, length = _complete_lines(path)
+            if not lines or "header" not in lines[0]:
+                raise JournalError(f"{path} does not begin with a header: it is no journal of tfcert")
+            _require_same(path, lines[0]["header"], header)
+            records = _records(path, lines[1:])
+        except JournalError:
+            os.close(descriptor)
+            raise
         os.ftruncate(descriptor, length)
         return cls(path, descriptor), records
 
@@ -86,6 +92,17 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open_alone(path: Path) -> int:
+    """Opens a journal for appending, and keeps other runs from writing to it until it is closed."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise JournalError(f"another run is writing to {path}: wait for it, or choose another folder") from None
+    return descriptor
 
 
 def _complete_lines(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -186,7 +186,11 @@ def relaxation_name(stage: Stage) -> str:
 
 @dataclass
 class Clock:
-    """The time that a task has used, against its strategy's budget (seconds; None for no limit)."""
+    """The time that a task has used, against its strategy's budget (seconds; None for no limit).
+
+    It is looked at between stages: a stage that has begun on a batch runs to its end, and its time is shared out
+    evenly among the samples.
+    """
 
     per_sample: Fraction | None = None
     total: Fraction | None = None

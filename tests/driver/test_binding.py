@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tfcert.errors import UsageError
+from tfcert.language import SpecError
 
 
 def test_models_and_arrays_can_be_bound(run, classifier, samples, margins):
@@ -18,6 +19,23 @@ def test_a_data_set_can_be_bound_by_its_path(run, folder, samples, margins):
     margins(0.5)
     np.savez(folder / "other.npz", x=samples[0][:2], y=samples[1][:2])
     assert len(run("crown", bindings={"test": str(folder / "other.npz")}).records) == 2
+
+
+def test_a_binding_that_nothing_is_named_after_is_refused(run, samples):
+    with pytest.raises(SpecError, match="did you mean `test`"):
+        run("crown", bindings={"tset": samples})
+
+
+def test_a_link_out_of_the_folder_is_not_followed_unless_bound(run, folder, tmp_path_factory, margins):
+    margins(0.5)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for name in ("clf.keras", "test.npz"):
+        (folder / name).rename(elsewhere / name)
+        (folder / name).symlink_to(elsewhere / name)
+    with pytest.raises(SpecError, match="leads outside"):
+        run("crown")
+    bindings = {"clf": str(elsewhere / "clf.keras"), "test": str(elsewhere / "test.npz")}
+    assert len(run("crown", bindings=bindings).records) == 8
 
 
 def bad_data(x, y, case):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tfcert.errors import JournalError
+from tfcert.errors import JournalError, UsageError
 from tfcert.journal import FILE_NAME, IDENTITY, Journal
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report import Asked, Measured, Record
@@ -91,6 +91,13 @@ def test_a_folder_without_a_journal_cannot_be_resumed(tmp_path):
         Journal.resume(tmp_path, HEADER)
 
 
+def test_two_runs_do_not_write_to_one_journal(tmp_path):
+    first, _ = Journal.start(tmp_path, HEADER)
+    with first, pytest.raises(JournalError, match="another run"):
+        Journal.start(tmp_path, HEADER)
+    Journal.resume(tmp_path, HEADER)[0].close()
+
+
 def start_slowly(spec: Path, out: Path) -> subprocess.Popen[str]:
     """Starts a run that takes 0.3 s a sample, and waits until its journal holds two verdicts."""
     script = spec.with_name("slow.py")
@@ -153,6 +160,11 @@ def test_a_run_with_other_parameters_is_not_resumed(run, folder, margins):
     run("crown")
     with pytest.raises(JournalError, match="a parameter"):
         run("crown", resume=folder / "out", params={"eps": "1/3"})
+
+
+def test_a_resumed_run_has_no_other_place_to_write(run, folder):
+    with pytest.raises(UsageError, match="either resume or out"):
+        run("crown", resume=folder / "out", out=folder / "other")
 
 
 def test_resuming_a_finished_run_computes_nothing_again(run, folder, margins, monkeypatch):
