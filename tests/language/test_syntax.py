@@ -150,6 +150,16 @@ def test_hostile_texts_end_quickly_in_a_diagnostic(text: str, code: str) -> None
     assert time.process_time() - start < 10
 
 
+def test_long_products_of_long_sums_take_linear_time() -> None:
+    start = time.process_time()
+    total = " + ".join(f"clf(z)[{i}]" for i in range(3000))
+    load(
+        'prop 1 model clf = keras("c.keras") property p { forall z in box([0, 1]): ('
+        + f"{total}){' * 1' * 10_000} > 0 }}"
+    )
+    assert time.process_time() - start < 15
+
+
 def test_long_chains_are_not_nesting() -> None:
     load("prop 1\nparam a: real = 0" + " + 1" * 5000 + "\nassert a == 5000" + " and a > 1" * 5000)
 

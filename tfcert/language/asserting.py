@@ -164,11 +164,9 @@ class Asserter:
                 case s.Unary("-", operand):
                     return _Linear().plus(self._linear(operand), Fraction(-1))
                 case s.Chain(operands, operators) if operators[0] in ("+", "-"):
-                    total = self._linear(operands[0])
-                    for operator, operand in zip(operators, operands[1:], strict=True):
-                        sign = Fraction(1 if operator == "+" else -1)
-                        total = self._bounded(total.plus(self._linear(operand), sign), node)
-                    return total
+                    signs = [1, *(1 if operator == "+" else -1 for operator in operators)]
+                    parts = [self._linear(o) for o in operands]
+                    return self._sum([(p, Fraction(sign)) for p, sign in zip(parts, signs, strict=True)], node)
                 case s.Chain(operands, operators) if operators[0] in ("*", "/"):
                     return self._product(node)
                 case _:
@@ -182,18 +180,30 @@ class Asserter:
         return _Linear(pixels=number) if value.unit == "px" else _Linear(constant=number)
 
     def _product(self, node: s.Chain) -> _Linear:
-        result = self._linear(node.operands[0])
-        for operator, operand in zip(node.operators, node.operands[1:], strict=True):
+        scale, varying = Fraction(1), None
+        for operator, operand in zip(("*", *node.operators), node.operands, strict=True):
             factor = self._linear(operand)
-            if operator == "*" and not (result.terms or result.pixels):
-                result, factor = factor, result
             if factor.terms or factor.pixels:
-                raise self.scope.problem("E210", "quantities can only be scaled by plain numbers", operand)
+                if varying is not None or operator == "/":
+                    raise self.scope.problem("E210", "quantities can only be scaled by plain numbers", operand)
+                varying = factor
+                continue
             if operator == "/" and factor.constant == 0:
                 raise self.scope.problem("E225", "this divides by zero", operand)
-            by = factor.constant if operator == "*" else 1 / factor.constant
-            result = self._bounded(_Linear().plus(result, by), node)
-        return result
+            scale = scale * factor.constant if operator == "*" else scale / factor.constant
+            self._bounded(_Linear(constant=scale), node)
+        return self._sum([(varying or _Linear(constant=Fraction(1)), scale)], node)
+
+    def _sum(self, parts: list[tuple[_Linear, Fraction]], node: s.Expr) -> _Linear:
+        sums: dict[Quantity, Fraction] = {}
+        constant, pixels, sizes = Fraction(0), Fraction(0), set[Fraction | None]()
+        for part, factor in parts:
+            for quantity, coefficient in part.terms:
+                sums[quantity] = sums.get(quantity, Fraction(0)) + factor * coefficient
+            constant, pixels = constant + factor * part.constant, pixels + factor * part.pixels
+            sizes |= part.pixel_sizes
+            self._bounded(_Linear(constant=constant, pixels=pixels), node)
+        return self._bounded(_Linear(tuple(sums.items()), constant, pixels, frozenset(sizes)), node)
 
     def _bounded(self, linear: _Linear, node: s.Expr) -> _Linear:
         if not all(map(within_bounds, (linear.constant, linear.pixels, *(c for _, c in linear.terms)))):

@@ -41,6 +41,7 @@ from tfcert.language.values import (
 )
 
 LABEL_TERM = variable_term(Label())
+ONE = Term((), Fraction(1))
 
 
 @dataclass
@@ -285,13 +286,27 @@ class Elaborator:
         return Numeric(Term(tuple((v, c) for v, c in sums.items() if c), constant), unit or "")
 
     def _product(self, chain: s.Chain) -> Numeric:
-        result = self._operand(chain.operands[0], "a factor")
-        for operator, operand in zip(chain.operators, chain.operands[1:], strict=True):
+        # Constants first, the one factor that varies last: a long chain costs no more than its length.
+        scale, varying = Numeric(ONE), ONE
+        for operator, operand in zip(("*", *chain.operators), chain.operands, strict=True):
             factor = self._operand(operand, "a factor")
-            result = (self._times if operator == "*" else self._over)(result, factor, operand)
-            for _, number in (*result.term.coefficients, (None, result.term.constant)):
-                self.bounded(number, chain)
-        return result
+            if not factor.term.is_constant:
+                self._may_vary(operator, varying, operand)
+                varying, factor = factor.term, Numeric(ONE, factor.unit)
+            scale = (self._times if operator == "*" else self._over)(scale, factor, operand)
+            self.bounded(scale.term.constant, chain)
+        product = varying.times(scale.term.constant)
+        for _, number in (*product.coefficients, (None, product.constant)):
+            self.bounded(number, chain)
+        return Numeric(product, scale.unit)
+
+    def _may_vary(self, operator: str, varying: Term, node: s.Expr) -> None:
+        """Only one factor of a product may vary, and no divisor."""
+        if operator == "/":
+            raise self.scope.problem("E210", "this divides by a quantity that varies", node, "divide by a constant")
+        if varying is not ONE:
+            message = "this multiplies two quantities that both vary"
+            raise self.scope.problem("E210", message, node, "a factor must be a constant")
 
     def _operand(self, operand: s.Expr, what: str) -> Numeric:
         value = self.value(operand)
@@ -306,17 +321,9 @@ class Elaborator:
     def _times(self, a: Numeric, b: Numeric, node: s.Expr) -> Numeric:
         if a.unit and b.unit:
             raise self.scope.problem("E207", f"{describe(a)} and {describe(b)} cannot be multiplied", node)
-        if b.term.is_constant:
-            return Numeric(a.term.times(b.term.constant), a.unit or b.unit)
-        if a.term.is_constant:
-            return Numeric(b.term.times(a.term.constant), a.unit or b.unit)
-        raise self.scope.problem(
-            "E210", "this multiplies two quantities that both vary", node, "a factor must be a constant"
-        )
+        return Numeric(a.term.times(b.term.constant), a.unit or b.unit)
 
     def _over(self, a: Numeric, b: Numeric, node: s.Expr) -> Numeric:
-        if not b.term.is_constant:
-            raise self.scope.problem("E210", "this divides by a quantity that varies", node, "divide by a constant")
         if b.term.constant == 0:
             raise self.scope.problem("E225", "this divides by zero", node)
         if b.unit and a.unit != b.unit:

@@ -23,7 +23,7 @@ from tfcert.language.formula import (
     output_indices,
     variable_term,
 )
-from tfcert.language.lowering import InexactRowError, TooManyClausesError, check
+from tfcert.language.lowering import MAX_PIECES, InexactRowError, TooManyClausesError, check
 from tfcert.language.options import STAGES
 from tfcert.language.printer import print_statement
 from tfcert.language.regions import Setting, read_interval, read_region
@@ -219,7 +219,7 @@ def _lowers(scope: Scope, node: s.Expr, formula: Formula, model: Model) -> None:
     num_outputs = len(model.output_names) or max(2, *(i + 1 for i in output_indices(formula)), 0)
     try:
         # With fewer outputs than the network has, the count is a lower bound; the rest is found when it is loaded.
-        check(formula, min(num_outputs, 10_000), 0)
+        check(formula, min(num_outputs, MAX_PIECES), 0)
     except TooManyClausesError as error:
         scope.report("E214", str(error), node, "use fewer alternatives")
     except InexactRowError as error:
