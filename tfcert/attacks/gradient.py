@@ -67,7 +67,7 @@ def candidates(model: Model, region: Region, clauses: Clauses, restart: int, opt
     dtype = region.center.dtype
     rows = [tf.constant(a, dtype) for a in clauses]
     chased = (restart + 1) // 2 if restart % 2 else -1
-    run = _compiled(model, tuple(shape[1:]), region.norm, region.clipped, options.jit)
+    run = _compiled(model, (*shape[1:],), dtype, (region.norm, region.clipped), options.jit)
     found = run(
         flat.center, flat.lower, flat.upper, flat.eps, *rows,
         tf.constant([options.seed, restart]), tf.constant(chased), tf.constant(0 if restart else 1),
@@ -85,15 +85,20 @@ def _step_size(region: Region, options: AttackOptions) -> tf.Tensor:
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(model: Model, shape: tuple[int, ...], norm: str, clipped: bool, jit: bool) -> Callable[..., tf.Tensor]:
-    """One start of the attack as a compiled function of tensors alone; any batch size, any number of steps."""
+def _compiled(
+    model: Model, shape: tuple[int, ...], dtype: tf.DType, kind: tuple[str, bool], jit: bool
+) -> Callable[..., tf.Tensor]:
+    """One start of the attack as a compiled function of tensors alone; any batch size, any number of steps.
+
+    ``kind`` is the region's norm and whether it is clipped. The last few functions are kept, with their models.
+    """
 
     def run(
         center: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor, eps: tf.Tensor, coefficients: tf.Tensor,
         offsets: tf.Tensor, seed: tf.Tensor, chased: tf.Tensor, jump: tf.Tensor, steps: tf.Tensor,
         size: tf.Tensor,
     ) -> tf.Tensor:  # fmt: skip
-        region = Region(norm, clipped, center, lower, upper, eps)
+        region = Region(*kind, center, lower, upper, eps)
 
         def margins(z: tf.Tensor) -> tf.Tensor:
             outputs = model(tf.reshape(z, [-1, *shape]))
@@ -104,7 +109,13 @@ def _compiled(model: Model, shape: tuple[int, ...], norm: str, clipped: bool, ji
         start = tf.cond(jump > 0, lambda: center, lambda: geometry.random_point(region, seed))
         return _descend(region, margins, target, (start, jump), (steps, size))
 
-    return tf.function(run, jit_compile=jit, reduce_retracing=True, autograph=False)
+    point, number = tf.TensorSpec([None, int(np.prod(shape))], dtype), tf.TensorSpec([], tf.int32)
+    signature = [
+        point, point, point, tf.TensorSpec([None], dtype), tf.TensorSpec([None] * 4, dtype),
+        tf.TensorSpec([None] * 3, dtype), tf.TensorSpec([2], tf.int32), number, number, number,
+        tf.TensorSpec([None, 1], dtype),
+    ]  # fmt: skip
+    return tf.function(run, input_signature=signature, jit_compile=jit, autograph=False)
 
 
 def _clause_in_rank(margins: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
@@ -121,7 +132,7 @@ def _descend(
     first: tuple[tf.Tensor, tf.Tensor],
     path: tuple[tf.Tensor, tf.Tensor],
 ) -> tf.Tensor:
-    """Descends on the margin; the best point seen. A sample whose margin is below zero rests, all of them end it."""
+    """Descends on the margin; the best point seen of each sample. It ends early once every margin is below zero."""
 
     def look(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
