@@ -255,7 +255,7 @@ def _finish(report: Report, json_path: str | None, quiet: bool = False) -> int:
     if json_path:
         report.save_json(json_path)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    for part in [] if quiet else report.parts():
+    for part in [] if quiet else report.parts(console.width):
         console.print(part)
     console.print(report.last_line(), markup=False, soft_wrap=True)
     return int(report.exit_code)

@@ -11,7 +11,7 @@ import pytest
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report import Asked, ExitCode, Measured, Record, Report, figures, summarize_measure, summarize_property
 from tfcert.report.records import number
-from tfcert.report.table import record_line
+from tfcert.report.table import record_line, render
 
 
 def verdict(outcome: Outcome, stage: str = "crown", guarantee: Guarantee | None = Guarantee.NUMERIC) -> Verdict:
@@ -66,6 +66,13 @@ def test_the_table_shows_every_count(report):
     line = next(line for line in str(report).splitlines() if line.lstrip().startswith("robust"))
     assert line.split()[:7] == ["robust", "8", "7", "2", "2", "3", "1"]
     assert "fail (exit code 1)" in str(report)
+
+
+def test_a_narrow_terminal_gets_every_word_whole(report):
+    shown = render(report.parts(80), 80)
+    for word in ("falsified", "timeout", "accuracy", "robust", "median", "replayed"):
+        assert word in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_names_with_markup_are_printed_as_they_are():

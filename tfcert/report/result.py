@@ -12,7 +12,7 @@ from rich.text import Text
 from tfcert.report.json import write_result
 from tfcert.report.records import Json, Record
 from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_measure, summarize_property
-from tfcert.report.table import measure_table, property_table, render
+from tfcert.report.table import PLAIN_WIDTH, measure_table, property_tables, render
 
 
 class ExitCode(IntEnum):
@@ -74,11 +74,11 @@ class Report:
             return summarize_measure(name, self.records)
         raise KeyError(f"there is no property or measure {name!r}; there are {[*self.properties, *self.measures]}")
 
-    def parts(self) -> list[RenderableType]:
-        """What the terminal shows: tables, judgements, notes."""
+    def parts(self, width: int = PLAIN_WIDTH) -> list[RenderableType]:
+        """What a terminal of so many columns shows: tables, judgements, notes."""
         shown: list[RenderableType] = []
         if self.properties:
-            shown.append(property_table([summarize_property(n, self.records) for n in self.properties]))
+            shown += property_tables([summarize_property(n, self.records) for n in self.properties], width)
         if self.measures:
             shown.append(measure_table([summarize_measure(n, self.records) for n in self.measures]))
         styles = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from rich import box
@@ -18,6 +19,8 @@ from tfcert.report.summary import MeasureSummary, PropertySummary
 
 PLAIN_WIDTH = 120
 """Columns where the output is no terminal."""
+WIDE = 110
+"""Columns from which on one table holds all there is to say about a property."""
 _STYLES = {
     Outcome.VERIFIED: "green",
     Outcome.FALSIFIED: "red",
@@ -26,29 +29,59 @@ _STYLES = {
 }
 
 
-def property_table(summaries: Sequence[PropertySummary]) -> Table:
-    """N, correct, the four outcomes, the three accuracies and the guarantee of each property."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("property", overflow="fold")
-    for name in ("N", "correct", *Outcome):
-        table.add_column(str(name), justify="right")
-    for name in ("nominal\naccuracy", "verified\naccuracy", "attack\naccuracy"):
-        table.add_column(name, justify="right")
-    table.add_column("guarantee", overflow="fold")
+def property_tables(summaries: Sequence[PropertySummary], width: int = PLAIN_WIDTH) -> list[Table]:
+    """N, correct, the four outcomes, the three accuracies and the guarantee of each property.
+
+    One table, or two where the terminal is too narrow for it: counts, then shares.
+    """
+    counts = _Columns(("N", "correct", *map(str, Outcome)), _counts)
+    shares = _Columns(("nominal\naccuracy", "verified\naccuracy", "attack\naccuracy"), _shares)
+    parts = [[counts, shares]] if width >= WIDE else [[counts], [shares]]
+    return [_property_table(summaries, columns) for columns in parts]
+
+
+class _Columns(NamedTuple):
+    """Some columns of numbers: their headings, and their cells for one property."""
+
+    names: tuple[str, ...]
+    cells: Callable[[PropertySummary], list[str | Text]]
+
+
+def _property_table(summaries: Sequence[PropertySummary], columns: Sequence[_Columns]) -> Table:
+    table = _table("property")
+    for part in columns:
+        for name in part.names:
+            table.add_column(name, justify="right", no_wrap=True)
+    guaranteed = any("accuracy" in name for part in columns for name in part.names)
+    if guaranteed:
+        table.add_column("guarantee", overflow="fold")
     for s in summaries:
-        outcomes = [Text(str(s.outcomes[o]), _STYLES[o] if s.outcomes[o] else "dim") for o in Outcome]
-        rates = [percent(r) for r in (s.nominal_accuracy, s.verified_accuracy, s.attack_accuracy)]
-        table.add_row(Text(s.name), str(s.total), str(s.correct), *outcomes, *rates, ", ".join(s.guarantees) or "-")
+        last = [", ".join(s.guarantees) or "-"] if guaranteed else []
+        table.add_row(Text(s.name), *(cell for part in columns for cell in part.cells(s)), *last)
+    return table
+
+
+def _counts(s: PropertySummary) -> list[str | Text]:
+    outcomes = [Text(str(s.outcomes[o]), _STYLES[o] if s.outcomes[o] else "dim") for o in Outcome]
+    return [str(s.total), str(s.correct), *outcomes]
+
+
+def _shares(s: PropertySummary) -> list[str | Text]:
+    return [percent(rate) for rate in (s.nominal_accuracy, s.verified_accuracy, s.attack_accuracy)]
+
+
+def _table(first: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(first, overflow="fold")
     return table
 
 
 def measure_table(summaries: Sequence[MeasureSummary]) -> Table:
     """N and the spread of what is proven, and the median of what is refuted, of each measure."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("measure", overflow="fold")
+    table = _table("measure")
     table.add_column("of", overflow="fold")
     for name in ("N", "median\nproven", "mean\nproven", "min\nproven", "max\nproven", "median\nrefuted"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("guarantee", overflow="fold")
     for s in summaries:
         proven = np.nan_to_num(s.proven, nan=0.0)
@@ -81,7 +114,7 @@ def render(parts: Iterable[RenderableType], width: int = PLAIN_WIDTH) -> str:
 
 
 def percent(rate: float) -> str:
-    return "-" if math.isnan(rate) else f"{100 * rate:.1f} %"
+    return "-" if math.isnan(rate) else f"{100 * rate:.1f}%"
 
 
 def figure(value: float) -> str:
