@@ -131,6 +131,7 @@ class Network:
         return found
 
 
+@tf.autograph.experimental.do_not_convert
 def evaluate(node: Node, inputs: Sequence[tf.Tensor], x: tf.Tensor) -> tf.Tensor:
     """The value of one node, given the values of its inputs (and the network's input ``x``)."""
     match node:
