@@ -25,7 +25,7 @@ from tfcert.propagation.pooling import PoolLines
 Interval = tuple[tf.Tensor, tf.Tensor]
 Stop = Callable[[Coefficients], tuple[Coefficients | None, tf.Tensor]]
 _CONV_COST = 8.0
-"""How much more one multiplication costs in a dense transposed convolution than in a matrix product, its memory included
+"""How much more a multiplication costs in a dense transposed convolution than in a matrix product, memory included
 (measured on a CPU: at 4 the ResNet-2 of the DeepCert paper takes three times as long, above 8 nothing changes)."""
 _LARGEST_TOEPLITZ = 1 << 25
 
