@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfcert.perturbations import Region
@@ -53,20 +55,21 @@ def _length(values: tf.Tensor) -> tf.Tensor:
     return tf.where(square > 0, tf.sqrt(safe), square)
 
 
-def _bisect(too_large, high: tf.Tensor) -> tf.Tensor:
-    """The multiplier in ``[0, high]`` above which ``too_large`` holds, as a constant for differentiation."""
+def _bisect(short: Callable[[tf.Tensor], tf.Tensor], highest: tf.Tensor) -> tf.Tensor:
+    """The least multiplier in ``[0, highest]`` for which ``short`` holds, as a constant for differentiation."""
 
-    def step(_, low, high):
+    def step(count: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         middle = 0.5 * (low + high)
-        large = too_large(middle)
-        return _ + 1, tf.where(large, low, middle), tf.where(large, middle, high)
+        enough = short(middle)
+        return count + 1, tf.where(enough, low, middle), tf.where(enough, middle, high)
 
-    high = tf.stop_gradient(high)
-    start = (tf.constant(0), tf.zeros_like(high), high)
-    _, _, high = tf.while_loop(lambda n, *_: n < _DUAL_STEPS, step, start, maximum_iterations=_DUAL_STEPS)
+    highest = tf.stop_gradient(highest)
+    start = (tf.constant(0), tf.zeros_like(highest), highest)
+    _, _, high = tf.while_loop(lambda count, *_: count < _DUAL_STEPS, step, start, maximum_iterations=_DUAL_STEPS)
     return tf.stop_gradient(high)
 
 
+@kernels.kernel
 def _clipped_l2(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:
     """``min a.z`` over ``|z|_2 <= eps, down <= z <= up`` by its dual.
 
@@ -85,15 +88,16 @@ def _clipped_l2(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) ->
         return tf.reduce_sum(tf.square(minimiser(m)), axis=3) <= tf.square(eps)
 
     length = _length(a)
-    highest = length / tf.maximum(eps, tiny)
-    m = _bisect(short, tf.broadcast_to(highest, tf.shape(short(highest))))
+    # Adding zeros of the result's shape: rows may be shared by samples that their boxes tell apart.
+    box = tf.reduce_sum(tf.minimum(a * down, a * up), axis=3)
+    m = _bisect(short, length / tf.maximum(eps, tiny) + tf.zeros_like(box))
     z = tf.stop_gradient(minimiser(m))
     dual = tf.reduce_sum((a + 0.5 * m[..., None] * z) * z, axis=3) - 0.5 * m * tf.square(eps)
     # m = |a|/eps is the unclipped ball, m = 0 the box alone.
-    box = tf.reduce_sum(tf.minimum(a * down, a * up), axis=3)
     return tf.maximum(tf.maximum(dual, -eps * length), box)
 
 
+@kernels.kernel
 def _clipped_l1(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:
     """``min a.z`` over ``|z|_1 <= eps, down <= z <= up`` by its dual.
 
@@ -107,7 +111,7 @@ def _clipped_l1(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) ->
         return tf.reduce_sum(tf.where(size > m[..., None], reach, tf.zeros_like(reach)), axis=3) <= eps
 
     highest = tf.reduce_max(size, axis=3)
-    m = _bisect(short, tf.broadcast_to(highest, tf.shape(short(highest))))
-    cost = tf.reduce_sum(tf.nn.relu(size - m[..., None]) * reach, axis=3) + m * eps
     box = tf.reduce_sum(size * reach, axis=3)
+    m = _bisect(short, highest + tf.zeros_like(box))
+    cost = tf.reduce_sum(tf.nn.relu(size - m[..., None]) * reach, axis=3) + m * eps
     return -tf.minimum(tf.minimum(cost, eps * highest), box)

@@ -28,7 +28,8 @@ def fused_kernels(fuse: bool) -> Iterator[None]:
         _FUSING.reset(token)
 
 
-def _kernel(function: F) -> F:
+def kernel(function: F) -> F:
+    """Marks a function of tensors as one whose operations are worth fusing."""
     compiled = tf.function(function, jit_compile=True, autograph=False)
 
     def run(*args: tf.Tensor) -> tf.Tensor:
@@ -37,25 +38,25 @@ def _kernel(function: F) -> F:
     return run  # type: ignore[return-value]
 
 
-@_kernel
+@kernel
 def weighted_sum(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """``sum values * weights`` over the last axis."""
     return tf.reduce_sum(values * weights, axis=-1)
 
 
-@_kernel
+@kernel
 def by_sign(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
     """Each value times the weight of its sign."""
     return tf.nn.relu(values) * positive + tf.minimum(values, 0) * negative
 
 
-@_kernel
+@kernel
 def by_sign_sum(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
     """The sum of :func:`by_sign` over the last axis."""
     return tf.reduce_sum(tf.nn.relu(values) * positive + tf.minimum(values, 0) * negative, axis=-1)
 
 
-@_kernel
+@kernel
 def box_least(values: tf.Tensor, middle: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
     """The least value of ``values . x`` with each x within ``radius`` of ``middle``, over the last axis."""
     return tf.reduce_sum(values * middle - tf.abs(values) * radius, axis=-1)
