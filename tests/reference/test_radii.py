@@ -1,7 +1,7 @@
 """Certified radii for given targets, and bounds along the peers' own searches, against CNN-Cert, Fast-Lin, auto_LiRPA.
 
-The radius of a search may fall in another place where the margin is not monotone in eps; ours may be larger, never
-smaller by more than the tolerance.
+At a fixed eps the relaxations are the same and so are the bounds (seen: within 1e-4). The peers' searches stop after 15
+steps, up to 0.4% below the largest radius of their own bounds, so ours may be larger and must not be smaller.
 """
 
 import numpy as np
@@ -38,8 +38,9 @@ EACH = [
     for file, name, method, norms in CASES
     for norm in norms
 ]
-SAMPLED_EPS = slice(0, None, 3)
-"""Of each record's 15 trace points: the start, some from the bracketing and some near the radius."""
+BIG = {"mnist_cnn_8layer_5_3_relu", "cifar_cnn_5layer_5_3_relu", "mnist_resnet_3_relu"}
+"""Networks of which fewer images and points are compared (a pass takes a second or more)."""
+BIG_IMAGES = 2
 
 
 @pytest.fixture
@@ -47,11 +48,17 @@ def question(model, images, records):
     """Reads the records of a case: the network, and its images, labels and targets in the records' order."""
 
     def read(file, name, method, norm):
-        found = records(file, model=name, method=method, norm=norm)
+        found = records(file, model=name, method=method, norm=norm)[: BIG_IMAGES if name in BIG else None]
         numbers, labels, targets = (np.array([r[key] for r in found]) for key in ("image", "label", "target"))
         return found, model(name), images(name, numbers), labels, targets
 
     return read
+
+
+def sampled_points(name, found):
+    """Of each record's 15 points (record number, eps, margin): the start, some bracketing and some near the radius."""
+    step = 7 if name in BIG else 3
+    return [(i, eps, margin) for i, record in enumerate(found) for eps, margin in record["trace"][::step]]
 
 
 @pytest.mark.parametrize(("file", "name", "method", "norm"), EACH)
@@ -66,10 +73,9 @@ def test_radii_are_not_smaller_than_the_peers(question, file, name, method, norm
 
 
 @pytest.mark.parametrize(("file", "name", "method", "norm"), [e for e in EACH if e.values[2].startswith("CNN-Cert")])
-def test_bounds_along_the_peers_search_are_not_below_theirs(question, file, name, method, norm):
+def test_bounds_along_the_peers_search_equal_theirs(question, file, name, method, norm):
     found, network, x, labels, targets = question(file, name, method, norm)
-    points = [(i, eps, margin) for i, r in enumerate(found) for eps, margin in r["trace"][SAMPLED_EPS]]
-    index, eps, peer = (np.array(column) for column in zip(*points, strict=True))
+    index, eps, peer = (np.array(column) for column in zip(*sampled_points(name, found), strict=True))
     ours = tfcert.certify(
         network,
         x[index],
@@ -79,7 +85,8 @@ def test_bounds_along_the_peers_search_are_not_below_theirs(question, file, name
         relaxation=RELAXATIONS[method],
         targets=targets[index],
     ).margin
-    assert ((ours - peer) / np.maximum(1, np.abs(peer))).min() >= -1e-3
+    # Below would be looser; above would be a bound that this relaxation does not give.
+    assert (np.abs(ours - peer) <= 1e-3 * np.maximum(1, np.abs(peer))).all()
 
 
 def test_all_records_of_unpooled_relu_networks_are_compared(records):
