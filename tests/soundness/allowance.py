@@ -1,6 +1,6 @@
 """How far rounding may carry a computed bound past the exact one: a function of the network and the region.
 
-Let ``u`` be the unit roundoff of the network's type. Over the region every node has a magnitude ``S`` and a drift ``D``:
+Let ``u`` be the unit roundoff of the network's type. Over the region a node has a magnitude ``S`` and a drift ``D``:
 
 * ``S`` bounds every number that a bound computation handles at the node in absolute value. At the input it is the
   largest ``|x|`` plus the reach of the ball (whose dual adds ``m eps^2 <= |a| eps``); then ``|W| S + |b|`` at a linear

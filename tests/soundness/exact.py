@@ -149,7 +149,9 @@ def _unit(axis: int, size: int, sign: int, constant: Fraction) -> Form:
 
 
 def _combine(weights: Sequence[Fraction], forms: Sequence[Form]) -> Form:
-    return tuple(sum((w * v for w, v in zip(weights, entry, strict=True)), Fraction(0)) for entry in zip(*forms))
+    return tuple(
+        sum((w * v for w, v in zip(weights, entry, strict=True)), Fraction(0)) for entry in zip(*forms, strict=True)
+    )
 
 
 def _scaled(form: Form, factor: Fraction | int) -> Form:

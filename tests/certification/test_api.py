@@ -1,0 +1,293 @@
+"""What users call: closed forms on linear models, targets, errors, and nothing verified that should not be."""
+
+from fractions import Fraction
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from soundness import networks
+
+import tfcert
+from tfcert import BoundOptions, Box, LpBall
+from tfcert.network import from_keras
+from tfcert.propagation.bounds import METHODS, output_bounds
+
+NORMS = {"linf": 1, "l2": 2, "l1": np.inf}
+
+
+def linear_model(dtype: str = "float32", classes: int = 3) -> keras.Model:
+    start = keras.Input((4,), dtype=dtype)
+    model = keras.Model(start, keras.layers.Dense(classes, dtype=dtype)(start))
+    networks.randomize(model, np.random.default_rng(1))
+    return model
+
+
+def small_model(seed: int = 0) -> keras.Model:
+    layers = [keras.layers.Dense(6, activation="relu"), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    networks.randomize(model, np.random.default_rng(seed))
+    return model
+
+
+def inputs(model: keras.Model, count: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    x = np.random.default_rng(2).normal(size=(count, 4)).astype(model.inputs[0].dtype)
+    return x, np.asarray(model(x)).argmax(axis=1)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_radius_of_a_linear_model_is_margin_over_dual_norm(norm, dtype):
+    model = linear_model(dtype)
+    x, y = inputs(model)
+    kernel, values = model.layers[-1].kernel.numpy().astype(float), np.asarray(model(x), float)
+    exact = np.full(len(x), np.inf)
+    for i, label in enumerate(y):
+        for j in set(range(3)) - {label}:
+            cost = np.linalg.norm(kernel[:, label] - kernel[:, j], NORMS[norm])
+            exact[i] = min(exact[i], (values[i, label] - values[i, j]) / cost)
+    found = tfcert.certified_radius(model, x, y, norm=norm)
+    np.testing.assert_allclose(found.radius, exact, rtol=2e-4)
+    again = tfcert.certify(model, x, y, eps=found.radius, norm=norm)
+    assert again.verified.all()
+    np.testing.assert_allclose(again.margin, found.margin, rtol=1e-5, atol=1e-7)
+    assert not tfcert.certify(model, x, y, eps=found.radius * (1 + 4e-4), norm=norm).verified.any()
+    assert again.margin.dtype == np.dtype(dtype)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_certified_radius_is_certified_when_evaluated_again(method):
+    model = small_model()
+    x, y = inputs(model)
+    found = tfcert.certified_radius(model, x, y, method=method)
+    assert np.all(found.radius > 0)
+    again = tfcert.certify(model, x, y, eps=found.radius, method=method)
+    assert again.verified.all()
+    np.testing.assert_allclose(again.margin, found.margin, rtol=1e-4, atol=1e-6)
+    assert found.evaluations <= 30
+
+
+def test_a_misclassified_sample_has_radius_zero_and_is_not_verified():
+    model = small_model()
+    x, y = inputs(model)
+    wrong = (y + 1) % 3
+    assert np.all(tfcert.certified_radius(model, x, wrong).radius == 0)
+    assert not tfcert.certify(model, x, wrong, eps=0.0).verified.any()
+
+
+def test_a_clip_that_differs_by_sample_stays_with_its_sample():
+    model = small_model()
+    x, y = inputs(model)
+    y = y.copy()
+    y[[0, 2]] = (y[[0, 2]] + 1) % 3  # these leave the search at once, so the others move up
+    low, high = x - np.arange(6)[:, None] * 0.05, x + 0.01
+    found = tfcert.certified_radius(model, x, y, clip=(low, high))
+    for i in (1, 3, 4, 5):
+        alone = tfcert.certify(
+            model, x[i : i + 1], y[i : i + 1], eps=float(found.radius[i]), clip=(low[i : i + 1], high[i : i + 1])
+        )
+        assert alone.margin[0] == pytest.approx(found.margin[i], abs=1e-5)
+
+
+def test_the_radius_stops_at_the_upper_end_and_at_the_end_of_the_clip():
+    model = linear_model()
+    model.layers[-1].kernel.assign(tf.zeros([4, 3]))
+    x, y = np.zeros((2, 4), np.float32), [int(np.argmax(model.layers[-1].bias.numpy()))] * 2
+    assert np.all(tfcert.certified_radius(model, x, y, upper=0.25).radius == 0.25)
+    assert np.all(tfcert.certified_radius(model, x, y, clip=(-0.5, 0.5), norm="l1").radius == 2.0)
+
+
+def test_margins_are_those_of_each_class_and_infinite_for_the_label():
+    model = small_model()
+    x, y = inputs(model)
+    ball = LpBall(x, 0.05)
+    found = tfcert.margins(model, ball, y)
+    assert np.all(np.isinf(found[np.arange(6), y])) and np.all(found[np.arange(6), y] > 0)
+    everything = tfcert.certify(model, x, y, eps=0.05)
+    np.testing.assert_array_equal(found.min(axis=1), everything.margin)
+    for sample, label in enumerate(y):
+        for j in set(range(3)) - {label}:
+            rows = tf.constant(np.eye(3, dtype=np.float32)[None, [label]] - np.eye(3, dtype=np.float32)[None, [j]])
+            region = ball.take([sample]).region()
+            alone = output_bounds(from_keras(model), region, (rows, tf.zeros([1, 1])), "crown").numpy()
+            assert alone[0, 0] == pytest.approx(found[sample, j], abs=1e-5)
+
+
+def test_targets_choose_the_rows():
+    model = small_model()
+    x, y = inputs(model)
+    logits = np.asarray(model(x))
+    found = tfcert.margins(model, LpBall(x, 0.02), y)
+    order = np.argsort(logits, axis=1)
+    runner_up, least = order[:, 1], order[:, 0]
+    for targets, chosen in (("runner-up", runner_up), ("least", least), (least, least)):
+        margin = tfcert.certify(model, x, y, eps=0.02, targets=targets).margin
+        np.testing.assert_allclose(margin, found[np.arange(6), chosen], atol=1e-6)
+        radius = tfcert.certified_radius(model, x, y, targets=targets).radius
+        assert np.all(radius >= tfcert.certified_radius(model, x, y).radius * (1 - 2e-4))
+
+
+def test_bounds_are_those_of_each_output():
+    model = linear_model()
+    x, _ = inputs(model)
+    found = tfcert.bounds(model, LpBall(x, 0.1))
+    reach = 0.1 * np.abs(model.layers[-1].kernel.numpy()).sum(axis=0)
+    np.testing.assert_allclose(found.lower, np.asarray(model(x)) - reach, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found.upper, np.asarray(model(x)) + reach, rtol=0, atol=1e-5)
+
+
+def test_a_softmax_head_changes_no_margin():
+    model = small_model()
+    x, y = inputs(model)
+    soft = keras.Sequential([*model.layers, keras.layers.Softmax()])
+    np.testing.assert_allclose(
+        tfcert.certify(soft, x, y, eps=0.05).margin, tfcert.certify(model, x, y, eps=0.05).margin, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_weights_changed_after_a_certificate_are_seen_by_the_next(jit):
+    model = small_model()
+    x, y = inputs(model)
+    options = BoundOptions(jit=jit)
+    before = tfcert.certify(model, x, y, eps=0.05, options=options).margin
+    weights = model.get_weights()
+    model.set_weights([2 * w for w in weights])
+    changed = tfcert.certify(model, x, y, eps=0.05, options=options).margin
+    fresh = small_model()
+    fresh.set_weights([2 * w for w in weights])
+    np.testing.assert_allclose(changed, tfcert.certify(fresh, x, y, eps=0.05).margin, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(before, changed)
+    model.layers[0].kernel.assign(tf.fill([4, 6], np.nan))
+    with pytest.raises(ValueError, match="NaN"):
+        tfcert.certify(model, x, y, eps=0.05, options=options)
+
+
+def test_memory_and_batch_size_change_no_number():
+    model = networks.keras_model(1)
+    x = np.random.default_rng(0).uniform(0, 1, (5, *model.input_shape[1:])).astype(np.float32)
+    y = np.asarray(model(x)).argmax(axis=1)
+    expected = tfcert.certify(model, x, y, eps=0.03).margin
+    for options in (BoundOptions(memory_mb=1e-3), BoundOptions(batch_size=2)):
+        found = tfcert.certify(model, x, y, eps=0.03, options=options).margin
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_larger_than_the_largest_bucket_is_certified_whole():
+    model = linear_model()
+    x = np.random.default_rng(0).normal(size=(1500, 4)).astype(np.float32)
+    y = np.asarray(model(x)).argmax(axis=1)
+    small = tfcert.certify(model, x, y, eps=0.01)
+    large = tfcert.certify(model, x, y, eps=0.01, options=BoundOptions(batch_size=2000))
+    np.testing.assert_allclose(small.margin, large.margin, atol=1e-6)
+    assert small.margin.shape == (1500,)
+
+
+def test_an_empty_batch_has_no_verdicts():
+    found = tfcert.certify(small_model(), np.zeros((0, 4), np.float32), np.zeros(0, int), eps=0.1)
+    assert found.verified.shape == (0,)
+
+
+def test_an_eps_of_each_sample_gives_what_each_sample_gives_alone():
+    model = small_model()
+    x, y = inputs(model, 3)
+    eps = [0.01, 0.1, 0.0]
+    together = tfcert.certify(model, x, y, eps=eps, norm="l2")
+    for i in range(3):
+        alone = tfcert.certify(model, x[i : i + 1], y[i : i + 1], eps=eps[i], norm="l2")
+        assert alone.margin[0] == pytest.approx(together.margin[i], abs=1e-6)
+
+
+BAD = [
+    ({"x": np.full((1, 4), np.nan)}, "centre"),
+    ({"x": np.full((1, 4), np.inf)}, "centre"),
+    ({"x": np.zeros((1, 5))}, "shape"),
+    ({"x": np.zeros(4)}, "shape|batch"),
+    ({"eps": -0.1}, "eps"),
+    ({"eps": np.nan}, "eps"),
+    ({"eps": np.inf}, "eps"),
+    ({"eps": Fraction(-1, 10)}, "eps"),
+    ({"eps": [0.1, 0.1]}, "eps"),
+    ({"clip": (0.5, 1.0)}, "clip"),
+    ({"clip": (np.nan, 1.0)}, "clip"),
+    ({"clip": (1.0, 0.0)}, "clip"),
+    ({"norm": "l3"}, "norm"),
+    ({"method": "magic"}, "method"),
+    ({"relaxation": "magic"}, "relaxation"),
+    ({"targets": "worst"}, "targets"),
+    ({"targets": [0]}, "target"),
+    ({"targets": [3]}, "target"),
+    ({"y": [3]}, "label"),
+    ({"y": [-1]}, "label"),
+    ({"y": [0.5]}, "label"),
+    ({"y": [0, 1]}, "label"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD, ids=lambda value: str(value)[:40])
+def test_a_question_that_makes_no_sense_is_an_error_that_names_it(change, message):
+    arguments = {"x": np.zeros((1, 4)), "y": [0], "eps": 0.1, **change}
+    with pytest.raises(ValueError, match=message):
+        tfcert.certify(small_model(), arguments.pop("x"), arguments.pop("y"), **arguments)
+
+
+def test_a_model_of_one_output_has_no_other_class_to_exclude():
+    with pytest.raises(ValueError, match=r"class|output"):
+        tfcert.certify(linear_model(classes=1), np.zeros((1, 4), np.float32), [0], eps=0.1)
+
+
+def test_an_empty_or_unbounded_box_is_an_error():
+    for low, high in ((1.0, 0.0), (np.nan, 1.0), (-np.inf, 0.0)):
+        with pytest.raises(ValueError, match="box"):
+            Box(np.full((1, 4), low), np.full((1, 4), high))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_an_error(bad):
+    model = small_model()
+    network = from_keras(model)
+    model.layers[1].bias.assign([0.0, bad, 0.0])
+    for answerer in (model, network):
+        with pytest.raises(ValueError, match="NaN"):
+            tfcert.certify(answerer, np.zeros((1, 4), np.float32), [0], eps=0.1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_network_that_overflows_is_never_verified(method, norm):
+    """Every class is within reach of a huge ball, so nothing may be verified, however the numbers overflow."""
+    for seed in range(6):
+        sketch = networks.block_sketch(networks.IMAGE_BLOCKS[(3, 2, 5, 0, 8, 4)[seed]], seed)
+        makers = sketch.makers
+        network = sketch.network(tf.float32)
+        scaled = scaled_up(network, 1e19 if seed % 2 else 3e38)
+        assert len(makers) == len(scaled.nodes)
+        x = sketch.rng.uniform(0, 1, (2, 4, 4, 2)).astype(np.float32)
+        rows = np.concatenate([np.eye(3), -np.eye(3)]).astype(np.float32)[None]
+        region = LpBall(x, 1e3, norm).region()
+        found = output_bounds(scaled, region, (tf.constant(rows), tf.zeros([1, 6])), method).numpy()
+        points = LpBall(x, 1e3, norm).sample(60, seed)
+        values = network(tf.constant(points.reshape(-1, 4, 4, 2), tf.float32)).numpy() @ rows[0].T
+        reached = values.reshape(60, 2, 6).min(axis=0) < 0
+        verified = np.isfinite(found) & (found > 0)
+        assert not (verified & reached).any()
+
+
+def scaled_up(network, factor: float):
+    """The network with the kernels of its dense and convolution nodes times ``factor`` (biases kept)."""
+    from dataclasses import replace
+
+    from tfcert.network import ConvMap, DenseMap, Linear
+
+    nodes = []
+    for node in network.nodes:
+        if isinstance(node, Linear) and isinstance(node.map, DenseMap):
+            old = node.map
+            node = replace(node, map=DenseMap(lambda o=old: o.kernel() * factor, old.in_shape, old.out_shape[-1]))
+        elif isinstance(node, Linear) and isinstance(node.map, ConvMap):
+            old = node.map
+            options = {"strides": old.strides, "padding": old.padding, "dilation": old.dilation}
+            shape = (*old.size, old.in_shape[2], old.out_shape[2])
+            node = replace(node, map=ConvMap(lambda o=old: o.kernel() * factor, shape, old.in_shape, **options))
+        nodes.append(node)
+    return replace(network, nodes=tuple(nodes))

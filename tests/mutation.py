@@ -1,0 +1,190 @@
+"""Plants bugs, one at a time, and shows that the tests notice each.
+
+    python tests/mutation.py [--jobs N] [WORD ...]
+
+Every mutant is a replacement in a temporary copy of the package; the tests meant to catch it run against the copy and
+must fail. Prints a table; exits with 1 if a mutant survives or no longer applies. WORDs select mutants by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+EXACT = "tests/soundness/test_exact.py"
+BOUND = f"{EXACT}::test_bounds_lie_below_the_exact_optimum_and_reach_it_where_nothing_changes_sign"
+BACKWARD = "tests/propagation/test_backward.py"
+PATCHES = f"{BACKWARD}::test_patches_give_the_bounds_of_the_dense_network"
+LINEAR = f"{BACKWARD}::test_every_method_but_interval_is_exact_on_linear_networks"
+TOEPLITZ = f"{BACKWARD}::test_a_toeplitz_matrix_carries_patches_as_the_transposed_convolution_carries_images"
+LINES = "tests/propagation/test_relaxations.py"
+BALLS = "tests/propagation/test_concretize.py"
+LAYERS = "tests/network/test_keras_layers.py"
+SEARCH = "tests/certification/test_search.py"
+SETS = "tests/test_perturbations.py"
+LOWERING = "tests/language/test_lowering.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug: in ``file``, the first ``old`` becomes ``new``; ``tests`` are meant to fail (``only`` selects some)."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    only: str = ""
+
+
+MUTANTS = (
+    Mutant("bounds swapped", "propagation/interval.py", "return center - reach, center + reach",
+           "return center + reach, center - reach", (f"{BOUND}[0]",)),
+    Mutant("interval forgets the bias", "propagation/interval.py", "center += node.bias()", "pass", (f"{BOUND}[1]",)),
+    Mutant("the two ends of a row swapped", "propagation/interval.py", "upper = -tf.reshape(pair[:, :, 1, :]",
+           "upper = tf.reshape(pair[:, :, 1, :]", (f"{BOUND}[1]",)),
+    Mutant("first layer's hull for the ball", "propagation/interval.py", "if region.is_box:", "if True:",
+           ("tests/propagation/test_methods.py",), "hull"),
+    Mutant("batch-norm's sign", "network/keras_layers.py", "shift = -read(layer.moving_mean)",
+           "shift = read(layer.moving_mean)", (LAYERS,), "batch"),
+    Mutant("same padding puts the odd row first", "network/keras_windows.py",
+           "((total[0] // 2, -(-total[0] // 2)), (total[1] // 2, -(-total[1] // 2)))",
+           "((-(-total[0] // 2), total[0] // 2), (-(-total[1] // 2), total[1] // 2))", (LAYERS,), "conv2d"),
+    Mutant("average pooling divides by the window", "network/keras_windows.py",
+           "return np.minimum(start + window, size) - np.maximum(start, 0)", "return np.full(grid, window)",
+           (LAYERS,), "pooling"),
+    Mutant("activation dropped in the IR", "network/graph.py", "return node.activation.function(inputs[0])",
+           "return inputs[0]", (f"{BOUND}[0]",)),
+    Mutant("transposed kernel", "network/linear.py", "self._product(a, tf.transpose(self.kernel()),",
+           "self._product(a, tf.reshape(self.kernel(), self.kernel().shape[::-1]),", (f"{BOUND}[1]",)),
+    Mutant("kernel not flipped", "network/linear.py", "tf.reverse(self.kernel(), [0, 1])", "self.kernel()",
+           (TOEPLITZ,)),
+    Mutant("groups ignored", "network/linear.py", "* tf.constant(same_group, kernel.dtype)", "", (LAYERS,), "grouped"),
+    Mutant("|W| without the absolute value", "network/linear.py",
+           "return self._product(r, tf.abs(self.kernel()), self.out_shape)",
+           "return self._product(r, self.kernel(), self.out_shape)", (f"{BOUND}[0]",)),
+    Mutant("stride's rows off by one", "network/linear.py", "return spread[:, : (height - 1) * rows + 1,",
+           "return spread[:, 1 : (height - 1) * rows + 2,", (TOEPLITZ,)),
+    Mutant("toeplitz strides off by one", "propagation/coefficients.py", "* conv.strides[axis]",
+           "* (conv.strides[axis] + 1)", (TOEPLITZ,)),
+    Mutant("mask dropped", "propagation/coefficients.py",
+           "if self.patches is None or not self.patches.exceeds(self.shape):", "if True:", (PATCHES,), "0-residual or 0-padded_batch"),
+    Mutant("joined patches misaligned", "propagation/coefficients.py", "before = [patches.offset[a] - mine.offset[a]",
+           "before = [0 * mine.offset[a]", (PATCHES,), "residual or projection"),
+    Mutant("padding's offset lost", "propagation/backward.py",
+           "offset = (rows.patches.offset[0] + top, rows.patches.offset[1] + left)", "offset = rows.patches.offset",
+           (PATCHES,), "padded_batch"),
+    Mutant("missing bias", "propagation/backward.py", "if node.bias is not None and with_bias:", "if False:",
+           (LINEAR,)),
+    Mutant("a residual branch dropped", "propagation/backward.py",
+           "waiting[source].plus(coefficients) if source in waiting else coefficients", "coefficients",
+           (f"{BOUND}[2]",)),
+    Mutant("selected rows of the wrong sample", "propagation/coefficients.py",
+           "return Coefficients(flat, self.shape, None, self.owner // self.patches.positions)",
+           "return Coefficients(flat, self.shape, None, 0 * self.owner)",
+           (f"{BACKWARD}::test_selected_rows_equal_the_same_rows_of_the_full_pass",)),
+    Mutant("lower slope dropped", "activations/relu.py", "return tf.where(stable, chord, steep), chord",
+           "return 0 * chord, chord", (LINES,), "crown"),
+    Mutant("upper line for the lower one", "activations/registry.py",
+           "_extremum(act, lower_slope, lower, upper, tf.minimum)",
+           "_extremum(act, lower_slope, lower, upper, tf.maximum)", (LINES,), "lines"),
+    Mutant("the kink is not a critical point", "activations/relu.py",
+           "critical_points=lambda slope: (tf.zeros_like(slope),)", "critical_points=lambda slope: ()",
+           (LINES,), "lines"),
+    Mutant("pool: min l for max l", "propagation/pooling.py", "g = tf.reduce_max(low", "g = tf.reduce_min(low",
+           (LINES,), "maximum"),
+    Mutant("pool: weights of another entry below", "propagation/backward.py",
+           "row, column = divmod(entry, node.window[1])", "column, row = divmod(entry, node.window[1])",
+           (PATCHES, f"{BACKWARD}::test_a_point_has_its_own_values_as_bounds"), "max_pool or point"),
+    Mutant("wrong dual norm for L1", "propagation/concretize.py", "tf.reduce_max(tf.abs(rows.values), axis=3)",
+           "tf.reduce_mean(tf.abs(rows.values), axis=3)", (BALLS,), "dual"),
+    Mutant("clipped L1 moves the wrong way", "propagation/concretize.py", "reach = tf.where(a > 0, -down, up)",
+           "reach = tf.where(a > 0, up, -down)", (BALLS,), "least"),
+    Mutant("clipped L2 forgets its multiplier", "propagation/concretize.py", "- 0.5 * m * tf.square(eps)", "",
+           (BALLS,), "least"),
+    Mutant(">= for > in the verdict", "certification/api.py", "verified = np.isfinite(margin) & (margin > 0)",
+           "verified = np.isfinite(margin) & (margin >= 0)",
+           (f"{EXACT}::test_a_margin_of_exactly_zero_is_not_verified",)),
+    Mutant(">= for > in the search", "certification/search.py", "good = np.isfinite(margins) & (margins > 0)",
+           "good = np.isfinite(margins) & (margins >= 0)", (SEARCH,)),
+    Mutant("an infinite margin certifies", "certification/search.py", "good = np.isfinite(margins) & (margins > 0)",
+           "good = margins > 0", (SEARCH,)),
+    Mutant("the search returns its upper end", "certification/search.py",
+           "return Search(state.low,", "return Search(np.where(np.isfinite(state.high), state.high, state.low),",
+           (SEARCH,)),
+    Mutant("hull rounded to nearest", "perturbations.py",
+           "return round_down(low, self.x.dtype), round_up(high, self.x.dtype)",
+           "return low.astype(self.x.dtype), high.astype(self.x.dtype)", (SETS,), "hull"),
+    Mutant("decimal eps taken as a float", "perturbations.py", "return [Fraction(v) for v in values]",
+           "return [Fraction(float(v)) for v in values]", (SETS,), "border"),
+    Mutant("clip ignored by the hull", "perturbations.py",
+           "low, high = np.maximum(low, self.clip[0]), np.minimum(high, self.clip[1])", "pass",
+           ("tests/propagation/test_methods.py",), "clip"),
+    Mutant("last clause ignored in the lowering", "language/lowering.py",
+           "_clause(atoms, num_outputs) for atoms in _conjuncts(normal))",
+           "_clause(atoms, num_outputs) for atoms in list(_conjuncts(normal))[:-1])", (LOWERING,)),
+)  # fmt: skip
+
+
+def run(mutant: Mutant, scratch: Path) -> tuple[str, float]:
+    """``killed``, ``survived``, or why the mutant could not be run, and the seconds it took."""
+    begin = time.monotonic()
+    home = scratch / mutant.name.replace(" ", "-").replace("/", "-")
+    package = home / "tfcert"
+    shutil.copytree(ROOT / "tfcert", package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "grammar", package / "grammar", dirs_exist_ok=True)
+    file = package / mutant.file
+    text = file.read_text()
+    if mutant.old not in text:
+        return "DOES NOT APPLY", 0.0
+    file.write_text(text.replace(mutant.old, mutant.new, 1))
+    found = _pytest(home, mutant)
+    return _verdict(found), time.monotonic() - begin
+
+
+def _pytest(home: Path, mutant: Mutant) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *mutant.tests]
+    command += ["-k", mutant.only] if mutant.only else []
+    environment = os.environ | {"PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def _verdict(found: subprocess.CompletedProcess) -> str:
+    """Tests that fail kill; tests that are not found, or cannot be collected, prove nothing."""
+    match found.returncode:
+        case 0:
+            return "SURVIVED"
+        case 1:
+            return "killed"
+        case _:
+            return f"NO TESTS RAN: {(found.stdout + found.stderr).strip().splitlines()[-1][:120]}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("words", nargs="*")
+    options = parser.parse_args(arguments)
+    chosen = [m for m in MUTANTS if not options.words or any(w in m.name for w in options.words)]
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.jobs) as pool:
+        width = max(len(m.name) for m in chosen)
+        bad = 0
+        for mutant, (verdict, seconds) in zip(chosen, pool.map(lambda m: run(m, Path(scratch)), chosen), strict=True):
+            bad += verdict != "killed"
+            print(f"{mutant.name:<{width}}  {mutant.file:<30}  {verdict}  {seconds:.0f} s", flush=True)
+    print(f"{len(chosen) - bad} of {len(chosen)} mutants killed")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Backward passes: patches, selected rows, parts and batches all give the numbers of the plain dense pass."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from soundness import networks
+from soundness.networks import Sketch
+
+from tfcert.network import densify
+from tfcert.network.graph import Elementwise, Network
+from tfcert.perturbations import Box, LpBall, Perturbation
+from tfcert.propagation import bounds as propagation
+from tfcert.propagation.backward import Relaxed, identity, lower_bounds, selected
+from tfcert.propagation.bounds import METHODS, output_bounds
+from tfcert.propagation.coefficients import Patches, toeplitz
+from tfcert.propagation.interval import both_sides, exact_over_boxes
+
+
+def ball_of(sketch: Sketch, norm: str = "linf", clip=(0.0, 1.0)) -> LpBall:
+    return LpBall(sketch.rng.uniform(0, 1, (3, *sketch.shapes[0])), [0.1, 0.02, 0.5], norm, clip)
+
+
+def bounds_of(network: Network, region: Perturbation, method: str = "crown", relaxation: str = "crown") -> np.ndarray:
+    outputs = network.output_shape[0]
+    eye = np.eye(outputs)
+    rows = tf.constant(np.concatenate([eye, -eye, eye - eye[::-1]])[None], network.dtype)
+    return output_bounds(network, region.region(), (rows, tf.zeros([1, 3 * outputs], rows.dtype)), method, relaxation)
+
+
+def relaxations(network: Network, region: Perturbation) -> Relaxed:
+    """What a backward pass to the last pre-activation may use."""
+    known = propagation.pre_activation_bounds(network, region.region(), "crown-ibp")
+    nodes = [i for i, node in enumerate(network.nodes) if i and node.inputs[0] in known and hasattr(node, "activation")]
+    nodes += [i for i, node in enumerate(network.nodes) if hasattr(node, "window")]
+    return Relaxed({i: propagation.relax(network, i, known[network.nodes[i].inputs[0]], "crown") for i in nodes})
+
+
+@pytest.mark.parametrize("block", networks.IMAGE_BLOCKS, ids=lambda block: block.__name__)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_patches_give_the_bounds_of_the_dense_network(block, seed):
+    sketch = networks.block_sketch(block, seed + 10)
+    network = sketch.network()
+    region = ball_of(sketch, ("linf", "l2")[seed])
+    for method in ("crown", ("forward", "ibp")[seed]):
+        found, dense = (bounds_of(n, region, method) for n in (network, densify(network)))
+        np.testing.assert_allclose(found, dense, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(100, 108))
+def test_patches_give_the_bounds_of_the_dense_network_on_generated_networks(seed):
+    sketch = networks.image_sketch(*networks.seeded(seed))
+    network, region = sketch.network(), ball_of(sketch, ("linf", "l2", "l1")[seed % 3])
+    method, relaxation = METHODS[seed % 5], ("fastlin", "crown")[seed % 2]
+    found, dense = (bounds_of(n, region, method, relaxation) for n in (network, densify(network)))
+    np.testing.assert_allclose(found, dense, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(200, 206))
+def test_selected_rows_equal_the_same_rows_of_the_full_pass(seed):
+    sketch = networks.image_sketch(*networks.seeded(seed))
+    network, region = sketch.network(), ball_of(sketch, ("linf", "l2", "l1")[seed % 3])
+    relaxed, tensors = relaxations(network, region), region.region()
+    for target in network.bounded():
+        if target == 0 or isinstance(network.nodes[target], Elementwise):
+            continue
+        full = [end.numpy().reshape(3, -1) for end in both_sides(network, target, relaxed, tensors)]
+        sample = sketch.rng.integers(3, size=7)
+        neuron = sketch.rng.integers(full[0].shape[1], size=7)
+        rows = selected(network.nodes[target].shape, network.dtype, tf.constant(sample), tf.constant(neuron))
+        found = lower_bounds(network, target, rows, relaxed, tensors).numpy().reshape(7, 2)
+        expected = np.stack([full[0][sample, neuron], -full[1][sample, neuron]], axis=1)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", [300, 301, 302])
+def test_rows_bounded_in_parts_equal_rows_bounded_at_once(seed):
+    sketch = networks.image_sketch(*networks.seeded(seed))
+    network, region = sketch.network(), ball_of(sketch)
+    relaxed, tensors = relaxations(network, region), region.region()
+    for target in network.bounded():
+        length = network.nodes[target].shape[0]
+        if length < 2 or target == 0:
+            continue
+        whole = both_sides(network, target, relaxed, tensors)
+        parts = [both_sides(network, target, relaxed, tensors, p) for p in (slice(0, 1), slice(1, length))]
+        for end in (0, 1):
+            joined = np.concatenate([part[end].numpy().reshape(3, -1) for part in parts], axis=1)
+            np.testing.assert_allclose(joined, whole[end].numpy().reshape(3, -1), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 4])
+def test_a_sample_has_the_same_bounds_alone_and_in_a_batch(seed):
+    sketch = networks.seeded_sketch(seed)
+    network = sketch.network()
+    region = ball_of(sketch, ("linf", "l2", "l1", "linf")[seed % 4])
+    method = METHODS[seed]
+    together = bounds_of(network, region, method).numpy()
+    alone = np.concatenate([bounds_of(network, region.take([i]), method).numpy() for i in range(3)])
+    np.testing.assert_allclose(together, alone, rtol=1e-9, atol=1e-9)
+    backwards = bounds_of(network, region.take([2, 1, 0]), method).numpy()
+    np.testing.assert_allclose(together[::-1], backwards, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_every_method_but_interval_is_exact_on_linear_networks(norm):
+    """Bounds of an affine function over a ball are its value at the centre less eps times the dual norm."""
+    s = networks.Sketch(np.random.default_rng(1))
+    x = s.input((4, 4, 2))
+    y = s.average(s.conv(x, 2, (3, 2), strides=(1, 2), padding=((1, 0), (0, 1))), (2, 2), (1, 1))
+    y = s.batch_norm(s.pad(s.sum(y, s.conv(y, 2, (1, 1))), ((1, 0), (0, 0))))
+    s.dense(networks.flatten(s, y), 3)
+    network, region = s.network(), ball_of(s, norm, None)
+    point = tf.constant(region.x)
+    with tf.GradientTape() as tape:
+        tape.watch(point)
+        values = network(point)
+    jacobian = tape.batch_jacobian(values, point).numpy().reshape(3, 3, -1)
+    dual = np.linalg.norm(jacobian, {"linf": 1, "l2": 2, "l1": np.inf}[norm], axis=2)
+    exact = values.numpy() - dual * region.eps[:, None]
+    for method in METHODS:  # with no nonlinearity to stop at, intervals are exact too: the rows go back to the input
+        np.testing.assert_allclose(bounds_of(network, region, method).numpy()[:, :3], exact, rtol=0, atol=1e-9)
+
+
+def test_nodes_said_to_have_exact_intervals_have_the_bounds_of_a_backward_pass():
+    for seed in range(24):
+        sketch = networks.seeded_sketch(seed)
+        network, region = sketch.network(), ball_of(sketch).region()
+        ranges = propagation.intervals(network, region, {})
+        for index in exact_over_boxes(network) - {0}:
+            backward = both_sides(network, index, Relaxed({}), region)
+            for end in (0, 1):
+                np.testing.assert_allclose(ranges[index][end], backward[end], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_toeplitz_matrix_carries_patches_as_the_transposed_convolution_carries_images(seed):
+    pick, rng = networks.seeded(seed)
+    s = networks.Sketch(rng)
+    s.input((7, 6, 2))
+    options = {"strides": (pick([1, 2, 3]), pick([1, 2])), "dilation": (pick([1, 2]), 1), "groups": pick([1, 2])}
+    s.conv(0, 4, (pick([2, 3]), pick([1, 3])), bias=False, **options)
+    conv = s.network().nodes[1].map
+    window = (2, 2)
+    rows = rng.normal(size=(5, *window, 4))
+    expected = conv.full_transpose(tf.constant(rows)).numpy()
+    matrix = toeplitz(conv, window).numpy()
+    assert expected.shape[1:3] == Patches((1, 1), window).before(conv).window
+    np.testing.assert_allclose(rows.reshape(5, -1) @ matrix, expected.reshape(5, -1), atol=1e-12)
+
+
+def test_coefficients_on_padding_are_dropped_before_a_batch_norm_shifts_it():
+    s = networks.Sketch(np.random.default_rng(2))
+    x = s.pad(s.input((2, 2, 1)), ((1, 1), (1, 1)))
+    x = s.scale(x, np.array([2.0], np.float32), np.array([5.0], np.float32))  # zeros become 5
+    x = s.conv(x, 1, (3, 3), bias=False, padding=((1, 1), (1, 1)))  # zeros of its own stay 0
+    x = s.conv(s.activate(x), 1, (3, 3), bias=False)
+    s.dense(networks.flatten(s, s.activate(x)), 2)
+    network = s.network()
+    point = s.rng.uniform(0, 1, (1, 2, 2, 1))
+    values = network(tf.constant(point)).numpy()
+    for method in METHODS:
+        found = bounds_of(network, Box(point, point), method).numpy()
+        np.testing.assert_allclose(found[:, :2], values, atol=1e-12)
+        np.testing.assert_allclose(found[:, 2:4], -values, atol=1e-12)
+
+
+def test_identity_rows_of_an_image_are_its_values():
+    image = tf.random.stateless_normal([1, 3, 2, 2], [1, 2], dtype=tf.float64)
+    rows = identity((3, 2, 2), tf.float64)
+    values = rows.dot(image).numpy().reshape(6, 4)
+    np.testing.assert_array_equal(values[:, :2].ravel(), image.numpy().ravel())
+    np.testing.assert_array_equal(values[:, 2:], -values[:, :2])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_point_has_its_own_values_as_bounds(method):
+    sketch = networks.seeded_sketch(7)
+    network, x = sketch.network(), sketch.rng.uniform(0, 1, (2, *sketch.shapes[0]))
+    values = network(tf.constant(x)).numpy()
+    for region in (LpBall(x, 0.0, "l2"), LpBall(x, 0.0, "l1", (0, 1)), Box(x, x)):
+        np.testing.assert_allclose(bounds_of(network, region, method).numpy()[:, :3], values, atol=1e-10)

@@ -1,0 +1,94 @@
+"""What separates the methods: which is tighter where, gradients, and the ball taken before its hull."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from soundness import networks
+
+from tfcert.network import Network, from_keras
+from tfcert.perturbations import LpBall
+from tfcert.propagation.bounds import METHODS, output_bounds
+
+
+def lower(network: Network, region, method: str = "crown", relaxation: str | None = None) -> tf.Tensor:
+    eye = np.eye(network.output_shape[0])
+    rows = tf.constant(np.concatenate([eye, -eye])[None], network.dtype)
+    return output_bounds(network, region, (rows, tf.zeros([1, len(eye) * 2], rows.dtype)), method, relaxation)
+
+
+@pytest.mark.parametrize(("norm", "order"), [("l2", 2), ("l1", np.inf)])
+def test_intervals_take_the_ball_itself_and_not_its_hull(norm, order):
+    s = networks.Sketch(np.random.default_rng(0))
+    s.dense(s.activate(s.dense(s.dense(s.input((9,)), 5), 4)), 3)
+    network, x = s.network(), s.rng.normal(size=(1, 9))
+    ball = LpBall(x, 0.1, norm)
+    first, second = (network.nodes[i].map.kernel().numpy() for i in (1, 2))
+    center = network.values(tf.constant(x))[2].numpy()[0]
+    reach = 0.1 * np.linalg.norm(first @ second, order, axis=0)
+    low, high = np.maximum(center - reach, 0), np.maximum(center + reach, 0)
+    kernel, bias = network.nodes[4].map.kernel().numpy(), network.nodes[4].bias().numpy()
+    exact = np.minimum(kernel * low[:, None], kernel * high[:, None]).sum(axis=0) + bias
+    np.testing.assert_allclose(lower(network, ball.region(), "ibp").numpy()[0, :3], exact, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_clip_that_cuts_the_ball_tightens_every_method(norm):
+    s = networks.block_sketch(networks.conv_block, 3)
+    network, x = s.network(), s.rng.uniform(0, 0.1, (1, 4, 4, 2))
+    for method in METHODS:
+        whole, cut = (lower(network, LpBall(x, 0.5, norm, clip).region(), method) for clip in (None, (0, 1)))
+        assert np.sum(cut) > np.sum(whole) + 1e-6
+
+
+def test_a_residual_sum_of_a_value_and_its_negative_is_zero_backward_and_not_by_intervals():
+    s = networks.Sketch(np.random.default_rng(0))
+    x = s.activate(s.dense(s.input((3,)), 4))
+    s.dense(s.activate(s.sum(x, s.scale(x, np.full(1, -1, np.float32), None))), 3, bias=False)
+    network, region = s.network(), LpBall(np.zeros((1, 3)), 1.0).region()
+    np.testing.assert_allclose(lower(network, region, "crown"), 0, atol=1e-12)
+    assert np.all(lower(network, region, "ibp").numpy() < -0.01)
+
+
+def test_crown_bounds_enclose_less_than_interval_bounds_on_deep_networks():
+    for seed in (2, 5, 11):
+        s = networks.seeded_sketch(seed)
+        region = LpBall(s.rng.uniform(0, 1, (2, *s.shapes[0])), 0.02).region()
+        network = s.network()
+        assert np.sum(lower(network, region, "crown")) >= np.sum(lower(network, region, "ibp")) - 1e-9
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown", "forward"])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_gradients_in_the_weights_agree_with_finite_differences(method, norm):
+    layers, options = keras.layers, {"dtype": "float64"}
+    inputs = keras.Input((4, 4, 1), **options)
+    x = layers.Conv2D(2, 3, activation="relu", padding="same", **options)(inputs)
+    x = layers.BatchNormalization(**options)(x)
+    x = layers.ReLU(**options)(layers.Add(**options)([x, layers.Conv2D(2, 1, **options)(x)]))
+    x = layers.MaxPooling2D(2, **options)(x)
+    model = keras.Model(inputs, layers.Dense(2, **options)(layers.Flatten(**options)(x)))
+    rng = np.random.default_rng(0)
+    networks.randomize(model, rng)
+    network = from_keras(model)
+    region = LpBall(rng.uniform(0, 1, (2, 4, 4, 1)), 0.05, norm, (0, 1)).region()
+    weights = tf.constant(rng.normal(size=(2, 4)))
+
+    def objective() -> tf.Tensor:
+        return tf.reduce_sum(weights * lower(network, region, method))
+
+    with tf.GradientTape() as tape:
+        value = objective()
+    variables = model.trainable_variables
+    gradients = tape.gradient(value, [v.value for v in variables])
+    for variable, gradient in zip(variables, gradients, strict=True):
+        assert gradient is not None, variable.path
+        before = variable.numpy().copy()
+        direction = rng.normal(size=before.shape)
+        ends = []
+        for sign in (1, -1):
+            variable.assign(before + sign * 1e-6 * direction)
+            ends.append(float(objective()))
+        variable.assign(before)
+        slope = (ends[0] - ends[1]) / 2e-6
+        assert np.sum(gradient.numpy() * direction) == pytest.approx(slope, rel=1e-4, abs=1e-6), variable.path
