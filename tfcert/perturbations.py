@@ -154,6 +154,8 @@ class LpBall(Perturbation):
         self.x, self.norm = _floats(x), norm
         # float64, so that comparisons with float32 points are made in float64, where they are exact.
         self.clip = None if clip is None else (np.asarray(clip[0], np.float64), np.asarray(clip[1], np.float64))
+        if self.clip is not None and (np.isnan(self.clip[0]).any() or np.isnan(self.clip[1]).any()):
+            raise ValueError("the clip range has a NaN end")
         self.exact_eps = _exact(eps, len(self.x))
         self.eps = np.array([_float_up(e) for e in self.exact_eps], np.float64)
         _require_finite("centre", self.x)
@@ -307,7 +309,7 @@ def _exact(eps: Any, count: int) -> list[Fraction]:
     if isinstance(eps, Fraction | int | float):
         values = [eps] * count
     elif isinstance(eps, list | tuple):
-        values = eps
+        values = [v if isinstance(v, Fraction | int) else float(v) for v in eps]
     else:
         array = np.asarray(eps)
         values = [float(v) for v in (np.broadcast_to(array, [count]) if array.ndim == 0 else array)]

@@ -76,7 +76,7 @@ def network_of(model: Model, x: Any = None) -> Network:
     if isinstance(model, Network):
         return model
     shape = None if x is None else tuple(np.shape(x)[1:])
-    key = (tuple(map(id, model.layers)), shape if None in tuple(model.input_shape or (None,))[1:] else None)
+    key = (tuple(map(id, model.layers)), shape if None in tuple(getattr(model, "input_shape", None) or (None,))[1:] else None)
     known = _NETWORKS.get(model)
     if known is None or known[0] != key:
         known = (key, from_keras(model, x))
@@ -198,7 +198,8 @@ def certified_radius(
         limit = min(limit, float(np.max(np.linalg.norm(reach, order, axis=1), initial=0.0)))
 
     def margin_at(index: np.ndarray, eps: np.ndarray) -> np.ndarray:
-        ball = LpBall(center.x[index], list(map(float, eps)), norm, clip)
+        some = center.take(index)  # a clip may differ by sample
+        ball = LpBall(some.x, list(map(float, eps)), norm, some.clip)
         return _least_rows(_rows(network, ball, rows[index], method, relaxation, options))
 
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -257,6 +258,8 @@ def _target_rows(network: Network, ball: LpBall, y: Any, targets: Any) -> np.nda
 
 def _labels(y: Any, count: int, network: Network, what: str = "label") -> np.ndarray:
     labels, classes = np.asarray(y), network.output_shape[-1]
+    if classes < 2:
+        raise ValueError("the model has a single output: there is no other class to tell a label from; use bounds")
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ValueError(f"expected {count} integer {what}s, got shape {labels.shape} of type {labels.dtype}")
     if count and (labels.min() < 0 or labels.max() >= classes):

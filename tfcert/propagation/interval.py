@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfcert.activations import image
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
-from tfcert.network.linear import IndexMap, PadMap, ReshapeMap, ScaleMap
+from tfcert.network.linear import IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
 from tfcert.network.windows import gather_windows
 from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, identity, lower_bounds
@@ -29,9 +29,17 @@ def exact_over_boxes(network: Network) -> frozenset[int]:
     mixes: dict[int, int] = {0: 0}
     for index, node in enumerate(network.nodes):
         if isinstance(node, Linear) and node.inputs[0] in mixes:
-            diagonal = isinstance(node.map, IndexMap | PadMap | ReshapeMap | ScaleMap)
+            diagonal = isinstance(node.map, PadMap | ReshapeMap | ScaleMap) or _moves_only(node.map)
             mixes[index] = mixes[node.inputs[0]] + (not diagonal)
     return frozenset(i for i, count in mixes.items() if count <= 1)
+
+
+def _moves_only(linear: LinearMap) -> bool:
+    """Whether a map copies no value twice: copies that a later map mixes would count as independent."""
+    if not isinstance(linear, IndexMap):
+        return False
+    read = linear.index[linear.index >= 0]
+    return len(np.unique(read)) == read.size
 
 
 def needs_ball(network: Network, region: Region) -> frozenset[int]:
