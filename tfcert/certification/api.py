@@ -76,7 +76,8 @@ def network_of(model: Model, x: Any = None) -> Network:
     if isinstance(model, Network):
         return model
     shape = None if x is None else tuple(np.shape(x)[1:])
-    key = (tuple(map(id, model.layers)), shape if None in tuple(getattr(model, "input_shape", None) or (None,))[1:] else None)
+    declared = tuple(getattr(model, "input_shape", None) or (None,))  # a Sequential that was never built has none
+    key = (tuple(map(id, model.layers)), shape if None in declared[1:] else None)
     known = _NETWORKS.get(model)
     if known is None or known[0] != key:
         known = (key, from_keras(model, x))
