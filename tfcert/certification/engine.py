@@ -1,10 +1,11 @@
-"""Compiled bound computations: one function per (network, method, kind of region), padded to a few batch sizes.
+"""Compiled bound computations: one function per (network, method, kind of region), run at a few batch sizes.
 
 Weights are captured as variables, so a compiled function sees a model that has been trained on since.
 """
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,20 +22,27 @@ from tfcert.propagation.kernels import fused_kernels
 from tfcert.propagation.plan import Plan, make_plan
 
 _LARGEST_BATCH = 1024
-_FILL = 0.6
-"""A batch is padded up to a compiled size if it fills at least this much of it; else a new size is compiled."""
+_FILL, _FILL_LARGE = 0.25, 0.6
+"""A batch is padded up to a size that was run before if it fills at least this much of it: kernels are compiled for
+each size, which takes about a second, so small passes are padded more readily than large ones."""
+_LARGE = 5e7
+"""Coefficients of a large pass: about a quarter of a second on two cores."""
 
 
 @dataclass(frozen=True)
 class _Compiled:
-    """A compiled function and the batch sizes it has been compiled for."""
+    """A function traced once for all batch sizes, and the sizes that its kernels have been compiled for."""
 
     run: Callable[..., tf.Tensor]
+    floats: float
     sizes: set[int] = field(default_factory=set)
 
     def __call__(self, tensors: list[tf.Tensor]) -> np.ndarray:
         count = int(tensors[0].shape[0])
-        size = min((s for s in self.sizes if _FILL * s <= count <= s), default=count)
+        fits = (s for s in self.sizes if count <= s)
+        size = min(
+            (s for s in fits if count >= s * (_FILL_LARGE if s * self.floats > _LARGE else _FILL)), default=count
+        )
         self.sizes.add(size)
         return self.run(*[_padded(t, size) for t in tensors]).numpy()[:count]
 
@@ -81,21 +89,23 @@ def lower_bounds(
     rows = coefficients.shape[1]
     region = perturbation.region()
     plan = make_plan(network, method, rows, options.memory_mb, region.is_box)
-    size = min(plan.samples, options.batch_size or _LARGEST_BATCH)
-    run = _compiled(network, method, relaxation, region, plan, options)
+    chunks = math.ceil(len(perturbation) / min(plan.samples, options.batch_size or _LARGEST_BATCH))
+    size = math.ceil(len(perturbation) / max(1, chunks))
+    run = _compiled(network, (method, relaxation, rows), region, plan, options)
     arrays = [region.center, region.lower, region.upper, region.eps, _as(coefficients, network), _as(offsets, network)]
     found = [run([a[start : start + size] for a in arrays]) for start in range(0, len(perturbation), size)]
     return np.concatenate(found) if found else np.zeros((0, rows), network.dtype.as_numpy_dtype)
 
 
 def _compiled(
-    network: Network, method: str, relaxation: str | None, region: Region, plan: Plan, options: BoundOptions
+    network: Network, asked: tuple[str, str | None, int], region: Region, plan: Plan, options: BoundOptions
 ) -> _Compiled:
     parts = tuple(
         sorted((node, tuple((p.start, p.stop) if p else None for p in cut)) for node, cut in plan.parts.items())
     )
     jit = use_jit(options)
-    key = (method, relaxation, region.norm, region.clipped, parts, options.jit)
+    method, relaxation, rows = asked
+    key = (asked, region.norm, region.clipped, parts, options.jit)
     known = _COMPILED.setdefault(network, {})
     if key not in known:
         # Under XLA shapes are fixed, so the unstable neurons cannot be picked out there.
@@ -109,7 +119,11 @@ def _compiled(
             with fused_kernels(options.jit is None and not jit):
                 return output_bounds(net, inputs, (coefficients, offsets), method, relaxation, passes)
 
-        known[key] = _Compiled(tf.function(run, jit_compile=jit, autograph=False))
+        inputs, outputs = network.input_shape, network.output_shape
+        shapes = [inputs, inputs, inputs, (), (rows, *outputs), (rows,)]
+        signature = [tf.TensorSpec([None, *shape], network.dtype) for shape in shapes]
+        function = tf.function(run, input_signature=signature, jit_compile=jit, autograph=False)
+        known[key] = _Compiled(function, plan.floats)
     return known[key]
 
 

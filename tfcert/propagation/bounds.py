@@ -47,7 +47,7 @@ class Passes:
 
     Attributes:
         parts: for each bounded node the slices of :func:`identity`'s rows that one pass takes each; one pass if absent.
-        select: whether a pass may take only the unstable neurons where they are few. The batch size must be known.
+        select: whether a pass may take only the unstable neurons where they are few.
     """
 
     parts: Mapping[int, tuple[slice | None, ...]] = field(default_factory=dict)
@@ -55,8 +55,8 @@ class Passes:
 
 
 _WHOLE = Passes()
-_CAPACITIES = (0.125, 0.25, 0.4)
-"""Fractions of a node's neurons for which a pass over the unstable ones alone pays (its rows share no slopes)."""
+_FEW = 0.3
+"""The fraction of a node's neurons up to which a pass over the unstable ones alone pays (its rows share no slopes)."""
 
 
 def output_bounds(
@@ -164,24 +164,21 @@ def _refined(
 
     if not passes.select or not _stable_is_exact(network, index):
         return all_neurons()
-    unstable = tf.reshape((here[0] < 0) & (here[1] > 0), [-1])
-    sizes = [max(1, int(unstable.shape[0] * fraction)) for fraction in _CAPACITIES]
-    few = [functools.partial(_unstable_only, network, index, relaxed, region, here, size) for size in sizes]
-    count = tf.reduce_sum(tf.cast(unstable, tf.int32))
-    branch = tf.add_n([tf.cast(count > size, tf.int32) for size in sizes])
-    lower, upper = tf.switch_case(branch, [*few, all_neurons])
+    unstable = tf.cast((here[0] < 0) & (here[1] > 0), tf.int32)
+    size = tf.maximum(1, tf.cast(_FEW * tf.cast(tf.size(unstable), tf.float32), tf.int32))
+    few = functools.partial(_unstable_only, network, index, relaxed, region, here, size)
+    lower, upper = tf.cond(tf.reduce_sum(unstable) <= size, few, all_neurons)
     return tf.ensure_shape(lower, here[0].shape), tf.ensure_shape(upper, here[1].shape)
 
 
 def _unstable_only(
-    network: Network, index: int, relaxed: Relaxed, region: Region, here: Interval, size: int
+    network: Network, index: int, relaxed: Relaxed, region: Region, here: Interval, size: tf.Tensor
 ) -> Interval:
     """Bounds of at most ``size`` unstable neurons of the batch by one backward pass; the others keep their interval."""
     flat = [tf.reshape(end, [-1]) for end in here]
     number = tf.where((flat[0] < 0) & (flat[1] > 0))[:, 0]
     # Filled up with neuron 0, whose bound is as good as any.
     number = tf.concat([number, tf.zeros([size], tf.int64)], axis=0)[:size]
-    number = tf.ensure_shape(number, [size])
     shape = network.nodes[index].shape
     rows = selected(shape, network.dtype, number // math.prod(shape), tf.math.floormod(number, math.prod(shape)))
     bounds = tf.reshape(lower_bounds(network, index, rows, relaxed, region), [size, 2])

@@ -69,7 +69,7 @@ def _bisect(short: Callable[[tf.Tensor], tf.Tensor], highest: tf.Tensor) -> tf.T
     return tf.stop_gradient(high)
 
 
-@kernels.kernel
+@kernels.kernel(passes=_DUAL_STEPS)
 def _clipped_l2(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:
     """``min a.z`` over ``|z|_2 <= eps, down <= z <= up`` by its dual.
 
@@ -97,7 +97,7 @@ def _clipped_l2(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) ->
     return tf.maximum(tf.maximum(dual, -eps * length), box)
 
 
-@kernels.kernel
+@kernels.kernel(passes=_DUAL_STEPS)
 def _clipped_l1(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:
     """``min a.z`` over ``|z|_1 <= eps, down <= z <= up`` by its dual.
 

@@ -8,14 +8,17 @@ pass is a graph whose kernels are compiled; inside a whole-pass XLA compilation,
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import TypeVar
 
 import tensorflow as tf
 
 _FUSING: ContextVar[bool] = ContextVar("fusing", default=False)
-F = TypeVar("F", bound=Callable)
+_WORTH_COMPILING = 1 << 15
+"""Numbers read for one sample below which a kernel is not worth its compilation (which takes 0.2 seconds)."""
+Kernel = Callable[..., tf.Tensor]
 
 
 @contextlib.contextmanager
@@ -28,35 +31,43 @@ def fused_kernels(fuse: bool) -> Iterator[None]:
         _FUSING.reset(token)
 
 
-def kernel(function: F) -> F:
-    """Marks a function of tensors as one whose operations are worth fusing."""
-    compiled = tf.function(function, jit_compile=True, autograph=False)
+def kernel(passes: int = 1) -> Callable[[Kernel], Kernel]:
+    """Marks a function of tensors that reads its first argument ``passes`` times as one that is worth fusing."""
 
-    def run(*args: tf.Tensor) -> tf.Tensor:
-        return compiled(*args) if _FUSING.get() else function(*args)
+    def mark(function: Kernel) -> Kernel:
+        compiled = tf.function(function, jit_compile=True, autograph=False)
 
-    return run  # type: ignore[return-value]
+        @functools.wraps(function)
+        def run(values: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
+            shape = tf.broadcast_static_shape(values.shape[:-1], others[0].shape[:-1]).concatenate(values.shape[-1:])
+            size = math.prod(n or 1 for n in shape[1:])
+            fuse = _FUSING.get() and size * passes > _WORTH_COMPILING
+            return compiled(values, *others) if fuse else function(values, *others)
+
+        return run
+
+    return mark
 
 
-@kernel
+@kernel()
 def weighted_sum(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """``sum values * weights`` over the last axis."""
     return tf.reduce_sum(values * weights, axis=-1)
 
 
-@kernel
+@kernel()
 def by_sign(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
     """Each value times the weight of its sign."""
     return tf.nn.relu(values) * positive + tf.minimum(values, 0) * negative
 
 
-@kernel
+@kernel()
 def by_sign_sum(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
     """The sum of :func:`by_sign` over the last axis."""
     return tf.reduce_sum(tf.nn.relu(values) * positive + tf.minimum(values, 0) * negative, axis=-1)
 
 
-@kernel
+@kernel()
 def box_least(values: tf.Tensor, middle: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
     """The least value of ``values . x`` with each x within ``radius`` of ``middle``, over the last axis."""
     return tf.reduce_sum(values * middle - tf.abs(values) * radius, axis=-1)

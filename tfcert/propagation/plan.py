@@ -24,10 +24,12 @@ class Plan:
 
     Attributes:
         samples: how many samples one pass takes.
+        floats: how many coefficients the largest pass keeps for one sample.
         parts: for each bounded node the slices of :func:`identity`'s rows that one pass takes each.
     """
 
     samples: int
+    floats: float
     parts: dict[int, tuple[slice | None, ...]]
 
 
@@ -78,7 +80,7 @@ def make_plan(network: Network, method: str, rows: int, memory_mb: int, is_box: 
             pieces = min(length, math.ceil(need / budget))
             parts[index] = _slices(length, pieces)
             needs.append(need / pieces)
-    return Plan(max(1, int(budget // max(needs))), parts)
+    return Plan(max(1, int(budget // max(needs))), max(needs), parts)
 
 
 def _slices(length: int, pieces: int) -> tuple[slice | None, ...]:
