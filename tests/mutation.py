@@ -48,8 +48,8 @@ class Mutant:
 
 
 MUTANTS = (
-    Mutant("bounds swapped", "propagation/interval.py", "return center - reach, center + reach",
-           "return center + reach, center - reach", (f"{BOUND}[0]",)),
+    Mutant("bounds swapped", "propagation/interval.py", "return tf.minimum(low, high), tf.maximum(low, high)",
+           "return tf.maximum(low, high), tf.minimum(low, high)", (f"{BOUND}[1]",)),
     Mutant("interval forgets the bias", "propagation/interval.py", "center += node.bias()", "pass", (f"{BOUND}[1]",)),
     Mutant("the two ends of a row swapped", "propagation/interval.py", "upper = -tf.reshape(pair[:, :, 1, :]",
            "upper = tf.reshape(pair[:, :, 1, :]", (f"{BOUND}[1]",)),
@@ -73,12 +73,14 @@ MUTANTS = (
     Mutant("|W| without the absolute value", "network/linear.py",
            "return self._product(r, tf.abs(self.kernel()), self.out_shape)",
            "return self._product(r, self.kernel(), self.out_shape)", (f"{BOUND}[0]",)),
-    Mutant("stride's rows off by one", "network/linear.py", "return spread[:, : (height - 1) * rows + 1,",
+    Mutant("stride's rows off by one", "network/linear.py",
+           "return spread[:, : (height - 1) * rows + 1,",
            "return spread[:, 1 : (height - 1) * rows + 2,", (TOEPLITZ,)),
     Mutant("toeplitz strides off by one", "propagation/coefficients.py", "* conv.strides[axis]",
            "* (conv.strides[axis] + 1)", (TOEPLITZ,)),
     Mutant("mask dropped", "propagation/coefficients.py",
-           "if self.patches is None or not self.patches.exceeds(self.shape):", "if True:", (PATCHES,), "0-residual or 0-padded_batch"),
+           "if self.patches is None or not self.patches.exceeds(self.shape):", "if True:", (PATCHES,),
+           "0-residual or 0-padded_batch"),
     Mutant("joined patches misaligned", "propagation/coefficients.py", "before = [patches.offset[a] - mine.offset[a]",
            "before = [0 * mine.offset[a]", (PATCHES,), "residual or projection"),
     Mutant("padding's offset lost", "propagation/backward.py",
@@ -137,7 +139,7 @@ MUTANTS = (
 
 
 def run(mutant: Mutant, scratch: Path) -> tuple[str, float]:
-    """``killed``, ``survived``, or why the mutant could not be run, and the seconds it took."""
+    """``killed``, ``SURVIVED``, or why the mutant could not be run, and the seconds it took."""
     begin = time.monotonic()
     home = scratch / mutant.name.replace(" ", "-").replace("/", "-")
     package = home / "tfcert"
@@ -153,7 +155,7 @@ def run(mutant: Mutant, scratch: Path) -> tuple[str, float]:
 
 
 def _pytest(home: Path, mutant: Mutant) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *mutant.tests]
+    command = [sys.executable, "-P", "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *mutant.tests]
     command += ["-k", mutant.only] if mutant.only else []
     environment = os.environ | {"PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
