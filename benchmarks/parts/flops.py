@@ -1,8 +1,9 @@
 """Floating-point operations of one CROWN pass, counted from shapes.
 
-Only products with weights are counted (two operations a multiplication and addition): the relaxations' elementwise
-work and the concretisation are overhead, as are the zeros of a Toeplitz matrix. So a rate computed from
-``useful`` says how much of the machine's peak goes into work that any backward pass over patches has to do.
+Only products with weights are counted (two operations a multiplication and addition), for the neurons that intervals
+leave unstable: the relaxations' elementwise work and the concretisation are overhead, as are the zeros of a Toeplitz
+matrix and stable neurons. So a rate computed from ``useful`` says how much of the machine's peak goes into work that
+any backward pass over patches has to do.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfcert.network import ConvMap, DenseMap, Elementwise, Input, Linear, Network
+from tfcert.perturbations import Region
 from tfcert.propagation.backward import patches_pay
+from tfcert.propagation.bounds import pre_activation_bounds
 from tfcert.propagation.coefficients import Patches
-from tfcert.propagation.interval import exact_over_boxes
+from tfcert.propagation.interval import exact_over_boxes, step
 
 
 @dataclass(frozen=True)
 class Flops:
-    """``useful``: multiplications by a kernel's entries; ``with_padding``: the matrix products as they are run."""
+    """``useful``: multiplications by a kernel's entries; ``with_padding``: by the Toeplitz matrices' zeros as well."""
 
     useful: int = 0
     with_padding: int = 0
@@ -41,26 +44,38 @@ class _Rows:
         return replace(self, count=self.expanded)
 
 
-def crown_pass(network: Network, samples: int, targets: int, is_box: bool) -> Flops:
-    """One CROWN pass: bounds of every pre-activation, then ``targets`` rows of the output.
+def crown_pass(network: Network, region: Region, targets: int) -> Flops:
+    """One CROWN pass: bounds of every unstable pre-activation, then ``targets`` rows of the output.
 
-    Every neuron's lower and upper bound is counted, except where intervals are exact. Covers chains of dense layers,
-    convolutions and activations.
+    Covers chains of dense layers, convolutions and activations.
 
     Raises:
         TypeError: the network has another kind of node.
     """
-    free = exact_over_boxes(network) if is_box else frozenset()
-    total = _backward(network, network.output, _Rows(samples * targets, samples * targets, None))
-    for index in sorted(set(network.bounded()) - free):
+    rows = targets * int(region.center.shape[0])
+    total = _backward(network, network.output, _Rows(rows, rows, None))
+    for index, unstable in unstable_neurons(network, region).items():
         shape = network.nodes[index].shape
-        values = 2 * int(np.prod(shape))
         if len(shape) == 3:
-            start = _Rows(2 * shape[2], samples * values, Patches((shape[0], shape[1])))
+            start = _Rows(2 * shape[2], 2 * unstable, Patches((shape[0], shape[1])))
         else:
-            start = _Rows(values, samples * values, None)
+            start = _Rows(2 * int(np.prod(shape)), 2 * unstable, None)
         total += _backward(network, index, start)
     return total
+
+
+def unstable_neurons(network: Network, region: Region) -> dict[int, int]:
+    """How many neurons of a batch need a backward pass: their interval, from bounds of the layer before, holds 0."""
+    free = exact_over_boxes(network) if region.is_box else frozenset()
+    known = pre_activation_bounds(network, region, "crown", "crown")
+    ranges = [(region.lower, region.upper)]
+    found: dict[int, int] = {}
+    for index, node in enumerate(network.nodes[1:], start=1):
+        lower, upper = step(node, [ranges[i] for i in node.inputs])
+        if index in known and index not in free:
+            found[index] = int(np.sum((lower < 0) & (upper > 0)))
+        ranges.append(known.get(index, (lower, upper)))
+    return found
 
 
 def _backward(network: Network, target: int, rows: _Rows) -> Flops:

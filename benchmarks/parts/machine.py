@@ -21,11 +21,12 @@ def limit_threads() -> None:
 
 
 def describe() -> dict[str, object]:
-    """CPU model, cores and library versions."""
+    """CPU model, cores, load over the last five minutes (above 2: a busy machine), library versions."""
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "threads": THREADS,
+        "load_average": round(os.getloadavg()[1], 1),
         "python": platform.python_version(),
         **{name: version(name) for name in ("tensorflow", "keras", "numpy", "tfcert")},
     }
