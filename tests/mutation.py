@@ -107,7 +107,7 @@ MUTANTS = (
            (LINES,), "maximum"),
     Mutant("pool: weights of another entry below", "propagation/backward.py",
            "row, column = divmod(entry, node.window[1])", "column, row = divmod(entry, node.window[1])",
-           (PATCHES, f"{BACKWARD}::test_a_point_has_its_own_values_as_bounds"), "max_pool or point"),
+           (f"{BACKWARD}::test_a_point_has_its_own_values_as_bounds_behind_a_maximum",)),
     Mutant("wrong dual norm for L1", "propagation/concretize.py", "tf.reduce_max(tf.abs(rows.values), axis=3)",
            "tf.reduce_mean(tf.abs(rows.values), axis=3)", (BALLS,), "dual"),
     Mutant("clipped L1 moves the wrong way", "propagation/concretize.py", "reach = tf.where(a > 0, -down, up)",

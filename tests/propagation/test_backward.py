@@ -9,11 +9,14 @@ from soundness.networks import Sketch
 from tfcert.network import densify
 from tfcert.network.graph import Elementwise, Network
 from tfcert.perturbations import Box, LpBall, Perturbation
+from tfcert.propagation import backward
 from tfcert.propagation import bounds as propagation
 from tfcert.propagation.backward import Relaxed, identity, lower_bounds, selected
 from tfcert.propagation.bounds import METHODS, output_bounds
 from tfcert.propagation.coefficients import Patches, toeplitz
 from tfcert.propagation.interval import both_sides, exact_over_boxes
+
+NONE = ((0, 0), (0, 0))
 
 
 def ball_of(sketch: Sketch, norm: str = "linf", clip=(0.0, 1.0)) -> LpBall:
@@ -35,9 +38,28 @@ def relaxations(network: Network, region: Perturbation) -> Relaxed:
     return Relaxed({i: propagation.relax(network, i, known[network.nodes[i].inputs[0]], "crown") for i in nodes})
 
 
+@pytest.fixture
+def always_patches(monkeypatch):
+    """Patches wherever they are possible: on images this small the cost model goes dense at once."""
+    monkeypatch.setattr(backward, "patches_pay", lambda *_: True)
+
+
+@pytest.mark.parametrize("window", [(2, 2), (1, 3), (3, 2)])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 1), (2, 3)])
+def test_a_point_has_its_own_values_as_bounds_behind_a_maximum(window, strides, always_patches):
+    s = networks.Sketch(np.random.default_rng(1))
+    shape = (5, 6, 2)
+    x = s.max_pool(s.conv(s.input(shape), 2, (2, 2)), window, strides, ((1, 0), (0, 1)) if window == (2, 2) else NONE)
+    s.dense(networks.flatten(s, s.activate(s.conv(x, 2, (1, 1)))), 3)
+    network, point = s.network(), s.rng.normal(size=(2, *shape))
+    values = network(tf.constant(point)).numpy()
+    for method in METHODS:
+        np.testing.assert_allclose(bounds_of(network, Box(point, point), method).numpy()[:, :3], values, atol=1e-10)
+
+
 @pytest.mark.parametrize("block", networks.IMAGE_BLOCKS, ids=lambda block: block.__name__)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_patches_give_the_bounds_of_the_dense_network(block, seed):
+def test_patches_give_the_bounds_of_the_dense_network(block, seed, always_patches):
     sketch = networks.block_sketch(block, seed + 10)
     network = sketch.network()
     region = ball_of(sketch, ("linf", "l2")[seed])
@@ -47,7 +69,7 @@ def test_patches_give_the_bounds_of_the_dense_network(block, seed):
 
 
 @pytest.mark.parametrize("seed", range(100, 108))
-def test_patches_give_the_bounds_of_the_dense_network_on_generated_networks(seed):
+def test_patches_give_the_bounds_of_the_dense_network_on_generated_networks(seed, always_patches):
     sketch = networks.image_sketch(*networks.seeded(seed))
     network, region = sketch.network(), ball_of(sketch, ("linf", "l2", "l1")[seed % 3])
     method, relaxation = METHODS[seed % 5], ("fastlin", "crown")[seed % 2]
@@ -56,7 +78,7 @@ def test_patches_give_the_bounds_of_the_dense_network_on_generated_networks(seed
 
 
 @pytest.mark.parametrize("seed", range(200, 206))
-def test_selected_rows_equal_the_same_rows_of_the_full_pass(seed):
+def test_selected_rows_equal_the_same_rows_of_the_full_pass(seed, always_patches):
     sketch = networks.image_sketch(*networks.seeded(seed))
     network, region = sketch.network(), ball_of(sketch, ("linf", "l2", "l1")[seed % 3])
     relaxed, tensors = relaxations(network, region), region.region()
@@ -73,7 +95,7 @@ def test_selected_rows_equal_the_same_rows_of_the_full_pass(seed):
 
 
 @pytest.mark.parametrize("seed", [300, 301, 302])
-def test_rows_bounded_in_parts_equal_rows_bounded_at_once(seed):
+def test_rows_bounded_in_parts_equal_rows_bounded_at_once(seed, always_patches):
     sketch = networks.image_sketch(*networks.seeded(seed))
     network, region = sketch.network(), ball_of(sketch)
     relaxed, tensors = relaxations(network, region), region.region()
@@ -127,9 +149,9 @@ def test_nodes_said_to_have_exact_intervals_have_the_bounds_of_a_backward_pass()
         network, region = sketch.network(), ball_of(sketch).region()
         ranges = propagation.intervals(network, region, {})
         for index in exact_over_boxes(network) - {0}:
-            backward = both_sides(network, index, Relaxed({}), region)
+            passed = both_sides(network, index, Relaxed({}), region)
             for end in (0, 1):
-                np.testing.assert_allclose(ranges[index][end], backward[end], rtol=1e-9, atol=1e-9)
+                np.testing.assert_allclose(ranges[index][end], passed[end], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(6))
