@@ -80,7 +80,7 @@ MUTANTS = (
            "* (conv.strides[axis] + 1)", (TOEPLITZ,)),
     Mutant("mask dropped", "propagation/coefficients.py",
            "if self.patches is None or not self.patches.exceeds(self.shape):", "if True:", (PATCHES,),
-           "0-residual or 0-padded_batch"),
+           "double_conv"),
     Mutant("joined patches misaligned", "propagation/coefficients.py", "before = [patches.offset[a] - mine.offset[a]",
            "before = [0 * mine.offset[a]", (PATCHES,), "residual or projection"),
     Mutant("padding's offset lost", "propagation/backward.py",
@@ -141,7 +141,7 @@ MUTANTS = (
 def run(mutant: Mutant, scratch: Path) -> tuple[str, float]:
     """``killed``, ``SURVIVED``, or why the mutant could not be run, and the seconds it took."""
     begin = time.monotonic()
-    home = scratch / mutant.name.replace(" ", "-").replace("/", "-")
+    home = scratch / str(MUTANTS.index(mutant))
     package = home / "tfcert"
     shutil.copytree(ROOT / "tfcert", package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "grammar", package / "grammar", dirs_exist_ok=True)

@@ -174,6 +174,12 @@ def conv_block(s: Sketch, x: int, pick: Pick) -> int:
     return s.conv(x, 2 * groups if groups > 1 else pick([2, 1, 3]), size, bias=pick([True, False]), **options)
 
 
+def double_conv_block(s: Sketch, x: int, pick: Pick) -> int:
+    """Coefficients that the second convolution puts on the padding must not reach through the first."""
+    first = s.conv(x, 2, (3, 3), padding=((1, 1), (1, 1)))
+    return s.conv(first, 2, (3, 2), padding=((1, 1), (1, 0)))
+
+
 def max_pool_block(s: Sketch, x: int, pick: Pick) -> int:
     shape = s.shapes[x]
     window = (min(pick([2, 3, 1]), shape[0]), min(pick([2, 3, 1]), shape[1]))
@@ -251,7 +257,7 @@ def pointwise_dense_block(s: Sketch, x: int, pick: Pick) -> int:
 IMAGE_BLOCKS = (
     conv_block, activation_block, residual_block, max_pool_block, batch_norm_block, average_block,
     padded_batch_norm_block, projection_block, concatenate_block, crop_block, upsample_block, permute_block,
-    pointwise_dense_block,
+    pointwise_dense_block, double_conv_block,
 )  # fmt: skip
 
 
@@ -304,7 +310,7 @@ def vector_sketch(pick: Pick, rng: np.random.Generator) -> Sketch:
 
 
 def _head(s: Sketch, x: int, pick: Pick) -> Sketch:
-    x = s.activate(flatten(s, x), pick([0.0, 0.1]))
+    x = flatten(s, s.activate(x, pick([0.0, 0.1])))
     if pick([True, False]):
         x = s.activate(s.dense(x, 5))
     s.dense(x, 3)
@@ -339,7 +345,7 @@ def block_sketch(block: Callable, seed: int, shape: Shape = (4, 4, 2)) -> Sketch
     s = Sketch(rng)
     x = s.activate(s.conv(s.input(shape), shape[2], (3, 3), padding=((1, 1), (1, 1))))
     x = block(s, x, pick)
-    s.dense(s.activate(flatten(s, s.conv(x, 2, (1, 1)))), 3)
+    s.dense(flatten(s, s.activate(s.conv(x, 2, (1, 1)))), 3)
     return s
 
 
