@@ -6,8 +6,9 @@ import tensorflow as tf
 from soundness import networks
 from soundness.networks import Sketch
 
-from tfcert.network import densify
+from tfcert.network import ConvMap, densify
 from tfcert.network.graph import Elementwise, Network
+from tfcert.network.linear import ConvMap
 from tfcert.perturbations import Box, LpBall, Perturbation
 from tfcert.propagation import backward
 from tfcert.propagation import bounds as propagation
