@@ -6,7 +6,7 @@ import tensorflow as tf
 from soundness import networks
 from soundness.networks import Sketch
 
-from tfcert.network import ConvMap, densify
+from tfcert.network import densify
 from tfcert.network.graph import Elementwise, Network
 from tfcert.network.linear import ConvMap
 from tfcert.perturbations import Box, LpBall, Perturbation
