@@ -134,22 +134,24 @@ class ConvMap(LinearMap):
         return tf.nn.conv2d(padded, kernel, self.strides, "VALID", dilations=self.dilation)
 
     def transpose(self, a: tf.Tensor) -> tf.Tensor:
-        full = self.full_transpose(a)
-        # A stride may leave rows at the end that no window reaches: they get zero coefficients.
-        unread = [self.in_shape[axis] + sum(self.padding[axis]) - full.shape[axis + 1] for axis in (0, 1)]
+        read = [self.in_shape[axis] + sum(self.padding[axis]) for axis in (0, 1)]
+        if self.dilation == (1, 1):
+            shape = tf.stack([tf.shape(a)[0], *read, self.in_shape[2]])
+            full = tf.nn.conv2d_transpose(a, self.kernel(), shape, self.strides, "VALID")
+            full = tf.ensure_shape(full, [None, *read, self.in_shape[2]])
+        else:  # TensorFlow has no such operation on CPUs
+            full = self._dilated_transpose(a, read)
         (top, bottom), (left, right) = self.padding
-        return pad_or_crop(full, ((-top, unread[0] - bottom), (-left, unread[1] - right)))
+        return pad_or_crop(full, ((-top, -bottom), (-left, -right)))
 
-    def full_transpose(self, a: tf.Tensor) -> tf.Tensor:
-        """W^T a over the padded input, cut after the last row and column that a window reads.
-
-        ``a`` of any height and width: ``[n, h, w, out_channels] -> [n, (h-1) s + (k-1) d + 1, ..., in_channels]``.
-        """
+    def _dilated_transpose(self, a: tf.Tensor, read: list[int]) -> tf.Tensor:
+        """W^T a over the padded input of ``read`` pixels; rows that no window reaches get zeros."""
         flipped = tf.transpose(tf.reverse(self.kernel(), [0, 1]), [0, 1, 3, 2])
         border = [(self.size[axis] - 1) * self.dilation[axis] for axis in (0, 1)]
         spread = insert_zeros(a, self.strides)
         padded = pad_or_crop(spread, ((border[0], border[0]), (border[1], border[1])))
-        return tf.nn.conv2d(padded, flipped, 1, "VALID", dilations=self.dilation)
+        full = tf.nn.conv2d(padded, flipped, 1, "VALID", dilations=self.dilation)
+        return pad_or_crop(full, ((0, read[0] - full.shape[1]), (0, read[1] - full.shape[2])))
 
     def terms(self) -> int:
         return self.size[0] * self.size[1] * self.in_shape[2] // self.groups

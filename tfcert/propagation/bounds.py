@@ -83,7 +83,7 @@ def output_bounds(
     Raises:
         ValueError: an unknown method, or a relaxation that an activation does not define.
     """
-    coefficients, offsets = rows
+    coefficients, offsets = (tf.convert_to_tensor(part, network.dtype) for part in rows)
     check_names(network, method, relaxation)
     nonlinear = [i for i, node in enumerate(network.nodes) if isinstance(node, Elementwise | MaxPool)]
     if method == "ibp":
@@ -206,16 +206,18 @@ def relax(network: Network, index: int, bounds: Interval, relaxation: str | None
 
 
 def tighter(bounds: Interval, other: Interval) -> Interval:
-    """Sound bounds, replaced by ``other`` sound bounds where those lie inside.
+    """Sound bounds, met with ``other`` sound bounds where those lie inside or show that the sign is known.
 
-    Not the intersection: adaptive slopes jump with the bounds, so a one-sided gain of a few neurons moves the output's
-    bound up or down by more than it is worth (measured: +-1e-3), while bounds that blew up lie outside on both sides.
+    Not the intersection everywhere: adaptive slopes jump with the bounds, so a one-sided gain of a few neurons moves
+    the output's bound up or down by more than it is worth (measured: +-1e-3). Bounds that blew up have the others
+    inside them, and a neuron whose sign is known is propagated exactly.
     """
     # Ends that are equal in exact arithmetic are common: rounding must not decide which pair is taken.
     slack = 64 * np.finfo(bounds[0].dtype.as_numpy_dtype).eps * tf.maximum(tf.abs(bounds[0]), tf.abs(bounds[1]))
     inside = (other[0] >= bounds[0] - slack) & (other[1] <= bounds[1] + slack)
-    low = tf.where(inside, tf.maximum(other[0], bounds[0]), bounds[0])
-    return low, tf.where(inside, tf.minimum(other[1], bounds[1]), bounds[1])
+    better = inside | (other[0] >= 0) | (other[1] <= 0)
+    low = tf.where(better, tf.maximum(other[0], bounds[0]), bounds[0])
+    return tidy(low, tf.where(better, tf.minimum(other[1], bounds[1]), bounds[1]))
 
 
 def _forward(network: Network, region: Region, relaxation: str | None) -> tuple[list[Planes], dict[int, Interval]]:

@@ -10,7 +10,7 @@ from tfcert.perturbations import Region
 from tfcert.propagation import kernels
 from tfcert.propagation.coefficients import Coefficients
 
-_DUAL_STEPS = 22
+_DUAL_STEPS = 24
 
 
 def least_over_box(rows: Coefficients, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
