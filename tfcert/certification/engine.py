@@ -90,7 +90,7 @@ def lower_bounds(
     region = perturbation.region()
     plan = make_plan(network, method, rows, options.memory_mb, region.is_box)
     chunks = math.ceil(len(perturbation) / min(plan.samples, options.batch_size or _LARGEST_BATCH))
-    size = math.ceil(len(perturbation) / max(1, chunks))
+    size = max(1, math.ceil(len(perturbation) / max(1, chunks)))
     run = _compiled(network, (method, relaxation, rows), region, plan, options)
     arrays = [region.center, region.lower, region.upper, region.eps, _as(coefficients, network), _as(offsets, network)]
     found = [run([a[start : start + size] for a in arrays]) for start in range(0, len(perturbation), size)]
