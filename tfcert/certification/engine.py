@@ -5,9 +5,10 @@ Weights are captured as variables, so a compiled function sees a model that has 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 from tfcert.network import Network
 from tfcert.options import BoundOptions
-from tfcert.perturbations import Perturbation, Region
+from tfcert.perturbations import Perturbation, Region, round_down
 from tfcert.propagation.bounds import Passes, check_names, output_bounds
 from tfcert.propagation.kernels import fused_kernels
 from tfcert.propagation.plan import Plan, make_plan
@@ -92,8 +93,11 @@ def lower_bounds(
     chunks = math.ceil(len(perturbation) / min(plan.samples, options.batch_size or _LARGEST_BATCH))
     size = max(1, math.ceil(len(perturbation) / max(1, chunks)))
     run = _compiled(network, (method, relaxation, rows), region, plan, options)
-    arrays = [region.center, region.lower, region.upper, region.eps, _as(coefficients, network), _as(offsets, network)]
-    found = [run([a[start : start + size] for a in arrays]) for start in range(0, len(perturbation), size)]
+    arrays = [region.center, region.lower, region.upper, region.eps]
+    # A threshold is rounded so that the row it belongs to is not easier to prove.
+    arrays += [_as(coefficients, network), _as(round_down(offsets, network.dtype.as_numpy_dtype), network)]
+    with _full_precision():
+        found = [run([a[start : start + size] for a in arrays]) for start in range(0, len(perturbation), size)]
     return np.concatenate(found) if found else np.zeros((0, rows), network.dtype.as_numpy_dtype)
 
 
@@ -125,6 +129,17 @@ def _compiled(
         function = tf.function(run, input_signature=signature, jit_compile=jit, autograph=False)
         known[key] = _Compiled(function, plan.floats)
     return known[key]
+
+
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """Without TF32, which keeps 10 bits of a product on GPUs and would make bounds meaningless."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
 
 
 def use_jit(options: BoundOptions) -> bool:

@@ -1,0 +1,48 @@
+"""The compiled engine: what it runs is what the plain functions compute, at full precision."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from soundness import networks
+
+from tfcert.certification import engine, lower_bounds
+from tfcert.perturbations import LpBall
+from tfcert.propagation.bounds import output_bounds
+
+
+def question(network, eps=0.1, norm="linf", samples=3):
+    x = np.random.default_rng(5).normal(size=(samples, *network.input_shape))
+    ball = LpBall(x, eps, norm)
+    rows = np.broadcast_to(np.eye(network.output_shape[0]), (samples, *[network.output_shape[0]] * 2))
+    return ball, rows, np.zeros(rows.shape[:2])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("block", [*networks.IMAGE_BLOCKS, networks.activation_block], ids=lambda b: b.__name__)
+def test_a_compiled_pass_computes_what_the_plain_functions_do(block, norm):
+    network = networks.block_sketch(block, 3).network()
+    ball, rows, offsets = question(network, norm=norm)
+    compiled = lower_bounds(network, ball, rows, offsets, method="crown")
+    plain = output_bounds(network, ball.region(), (rows, offsets), "crown").numpy()
+    # A pass over the unstable neurons alone leaves the others' (exact) relaxations as they are.
+    np.testing.assert_allclose(compiled, plain, rtol=1e-9, atol=1e-9)
+
+
+def test_bounds_are_computed_without_tf32_and_leave_the_setting_as_it_was(monkeypatch):
+    seen = []
+    run = engine._Compiled.__call__
+
+    def spy(self, tensors):
+        seen.append(tf.config.experimental.tensor_float_32_execution_enabled())
+        return run(self, tensors)
+
+    monkeypatch.setattr(engine._Compiled, "__call__", spy)
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    try:
+        network = networks.seeded_sketch(1).network()
+        lower_bounds(network, *question(network), method="ibp")
+        assert tf.config.experimental.tensor_float_32_execution_enabled()
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+    assert seen == [False]
