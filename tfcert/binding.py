@@ -223,7 +223,7 @@ def _check_model(template: ModelTemplate, loaded: LoadedModel) -> None:
             raise UsageError(f"{name} has {int(np.prod(shape))} {what}, but {len(names)} are named")
     if len(network.output_shape) != 1:
         raise UsageError(f"{name} answers with shape {network.output_shape}; properties need one axis of outputs")
-    if not network.finite():
+    if not bool(network.finite()):
         raise UsageError(f"{name} has a NaN or an infinity among its weights")
 
 

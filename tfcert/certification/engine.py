@@ -34,7 +34,7 @@ _LARGE = 5e7
 class _Compiled:
     """A function traced once for all batch sizes, and the sizes that its kernels have been compiled for."""
 
-    run: Callable[..., tf.Tensor]
+    run: Callable[..., tuple[tf.Tensor, tf.Tensor]]
     floats: float
     sizes: set[int] = field(default_factory=set)
 
@@ -45,7 +45,10 @@ class _Compiled:
             (s for s in fits if count >= s * (_FILL_LARGE if s * self.floats > _LARGE else _FILL)), default=count
         )
         self.sizes.add(size)
-        return self.run(*[_padded(t, size) for t in tensors]).numpy()[:count]
+        bounds, finite = self.run(*[_padded(t, size) for t in tensors])
+        if not finite:
+            raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
+        return bounds.numpy()[:count]
 
 
 _COMPILED: weakref.WeakKeyDictionary[Network, dict[Any, _Compiled]] = weakref.WeakKeyDictionary()
@@ -84,8 +87,6 @@ def lower_bounds(
         raise ValueError(f"inputs of shape {perturbation.input_shape} for a network of {network.input_shape}")
     if len(network.output_shape) != 1:
         raise ValueError(f"outputs of shape {network.output_shape}: bounds need a model with one axis of outputs")
-    if not network.finite():
-        raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
     perturbation = perturbation.astype(network.dtype.as_numpy_dtype)
     rows = coefficients.shape[1]
     region = perturbation.region()
@@ -97,7 +98,8 @@ def lower_bounds(
     # A threshold is rounded so that the row it belongs to is not easier to prove.
     arrays += [_as(coefficients, network), _as(round_down(offsets, network.dtype.as_numpy_dtype), network)]
     with _full_precision():
-        found = [run([a[start : start + size] for a in arrays]) for start in range(0, len(perturbation), size)]
+        starts = range(0, len(perturbation), size)
+        found = [run(arrays if chunks == 1 else [a[start : start + size] for a in arrays]) for start in starts]
     return np.concatenate(found) if found else np.zeros((0, rows), network.dtype.as_numpy_dtype)
 
 
@@ -121,7 +123,8 @@ def _compiled(
             assert net is not None
             inputs = Region(norm, clipped, center, lower, upper, eps)
             with fused_kernels(options.jit is None and not jit):
-                return output_bounds(net, inputs, (coefficients, offsets), method, relaxation, passes)
+                bounds = output_bounds(net, inputs, (coefficients, offsets), method, relaxation, passes)
+            return bounds, net.finite()
 
         inputs, outputs = network.input_shape, network.output_shape
         shapes = [inputs, inputs, inputs, (), (rows, *outputs), (rows,)]

@@ -115,9 +115,9 @@ class Network:
                 stack.extend(self.nodes[node].inputs)
         return frozenset(found)
 
-    def finite(self) -> bool:
+    def finite(self) -> tf.Tensor:
         """Whether every weight is finite, read now."""
-        return all(bool(tf.reduce_all(tf.math.is_finite(read()))) for read in self.weights)
+        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(read())) for read in self.weights])
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """The network's output ``[batch, *output_shape]``, computed from the nodes."""

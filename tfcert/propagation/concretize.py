@@ -32,7 +32,7 @@ def least(rows: Coefficients, region: Region) -> tf.Tensor:
     if region.is_box:
         return least_over_box(rows, region.lower, region.upper)
     rows = rows.masked()
-    center = rows.dot(region.center)
+    center = rows.unfold(region.center)
     if rows.owner is None:
         eps = tf.reshape(region.eps, [-1, 1, 1])
     else:
@@ -42,10 +42,18 @@ def least(rows: Coefficients, region: Region) -> tf.Tensor:
         down = rows.unfold(region.lower - region.center)
         up = rows.unfold(region.upper - region.center)
         cost = _clipped_l2 if region.norm == "l2" else _clipped_l1
-        return center + cost(rows.values, down, up, eps)
-    if region.norm == "l2":
-        return center - eps * _length(rows.values)
-    return center - eps * tf.reduce_max(tf.abs(rows.values), axis=3)
+        return kernels.weighted_sum(rows.values, center) + cost(rows.values, down, up, eps)
+    return (_l2_least if region.norm == "l2" else _l1_least)(rows.values, center, eps)
+
+
+@kernels.kernel()
+def _l2_least(values: tf.Tensor, center: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(values * center, axis=3) - eps * _length(values)
+
+
+@kernels.kernel()
+def _l1_least(values: tf.Tensor, center: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(values * center, axis=3) - eps * tf.reduce_max(tf.abs(values), axis=3)
 
 
 def _length(values: tf.Tensor) -> tf.Tensor:
