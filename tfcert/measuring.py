@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from tfcert.binding import Task
-from tfcert.certification import largest_radius
+from tfcert.certification import first_guess, largest_radius
 from tfcert.errors import ContradictionError
 from tfcert.language import Ball, MeasureTemplate, Stage
 from tfcert.options import BoundOptions
@@ -33,8 +33,6 @@ from tfcert.stages import (
 
 BISECTIONS = 4
 """How often the gap between what is proven and what is refuted is halved by another attack."""
-SHARE = 0.4
-"""Of the radius at which the linear approximation at the centre gives way: where a search for the proven one begins."""
 FIRST_STEP = 4
 """The first attack looks this many times beyond what is proven."""
 
@@ -105,10 +103,9 @@ class Search:
         # Around a point the cheapest bounds are as good as any.
         start = certified_margins(at_zero, stage if self._region.eps else Stage("ibp"), self._options)
         slope = first_order(at_zero, self._region.norm)[1] * self._net_size()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            guess = SHARE * start / slope
+        guesses = first_guess(start, slope, self._region.norm)
         found = largest_radius(
-            margins, start, first_guess=guess, slope=slope, upper=self._high, tolerance=self._relative_tolerance()
+            margins, start, guesses=guesses, slope=slope, upper=self._high, tolerance=self._relative_tolerance()
         )
         proven = proves(found.margin) & (found.radius > 0) & (found.radius >= self._low)
         return np.where(proven, found.radius, np.nan), np.where(proven, found.margin, np.nan)

@@ -59,7 +59,7 @@ def test_a_smooth_margin_is_solved_to_the_tolerance_in_few_evaluations(shape, sl
         "concave": lambda r: 1 - r**3,
         "kinked": lambda r: np.where(r < 0.7, 1 - 0.2 * r, 0.86 - 2.866667 * (r - 0.7)),
     }[shape]
-    options = {"slope": 1 / ROOTS, "first_guess": 0.4 * ROOTS} if slope and shape == "linear" else {}
+    options = {"slope": 1 / ROOTS, "guesses": 0.4 * ROOTS} if slope and shape == "linear" else {}
     found, _recorder = search(lambda i, e: margin(e / ROOTS[i]), np.ones(5), **options)
     np.testing.assert_allclose(found.radius, ROOTS, rtol=3e-4)
     assert np.all(found.refuted <= found.radius * (1 + 2e-4))
@@ -106,7 +106,7 @@ def test_a_margin_that_jumps_rises_and_breaks_never_yields_an_uncertified_radius
         if trial % 3 == 0:
             options |= {
                 "slope": rng.choice([0, 1.0, np.inf, np.nan], 4),
-                "first_guess": rng.choice([0, scale, -1.0], 4),
+                "guesses": rng.choice([0, scale, -1.0], 4),
             }
         search(margin, np.full(4, 0.5), **options)
 
@@ -134,5 +134,5 @@ def test_no_samples_are_no_work():
 
 
 def test_the_radius_of_a_tiny_margin_is_not_lost():
-    found, _ = search(lambda i, e: 1e-9 - e, [1e-9], first_guess=np.array([4e-10]), slope=np.array([1.0]))
+    found, _ = search(lambda i, e: 1e-9 - e, [1e-9], guesses=np.array([4e-10]), slope=np.array([1.0]))
     assert found.radius[0] == pytest.approx(1e-9, rel=1e-3)

@@ -11,9 +11,10 @@ from tfcert.certification.api import (
     network_of,
 )
 from tfcert.certification.engine import lower_bounds
-from tfcert.certification.search import Search, largest_radius
+from tfcert.certification.search import Search, first_guess, largest_radius
 
 __all__ = [
-    "Bounds", "Certification", "Radii", "Search", "bounds", "certified_radius", "certify", "largest_radius",
+    "Bounds", "Certification", "Radii", "Search", "bounds", "certified_radius", "certify", "first_guess",
+    "largest_radius",
     "lower_bounds", "margins", "network_of",
 ]  # fmt: skip

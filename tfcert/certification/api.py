@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.certification.engine import lower_bounds
-from tfcert.certification.search import largest_radius
+from tfcert.certification.search import first_guess, largest_radius
 from tfcert.network import Network, from_keras
 from tfcert.options import BoundOptions
 from tfcert.perturbations import LpBall, Perturbation
@@ -203,9 +203,8 @@ def certified_radius(
         ball = LpBall(some.x, list(map(float, eps)), norm, some.clip)
         return _least_rows(_rows(network, ball, rows[index], method, relaxation, options))
 
-    with np.errstate(divide="ignore", invalid="ignore"):
-        guess = 0.4 * start / slope
-    found = largest_radius(margin_at, start, first_guess=guess, slope=slope, upper=limit, tolerance=tolerance)
+    guesses = first_guess(start, slope, norm)
+    found = largest_radius(margin_at, start, guesses=guesses, slope=slope, upper=limit, tolerance=tolerance)
     return Radii(found.radius, found.margin, found.evaluations, Guarantee.NUMERIC, method, relaxation or "adaptive")
 
 
