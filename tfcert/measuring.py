@@ -104,8 +104,15 @@ class Search:
         start = certified_margins(at_zero, stage if self._region.eps else Stage("ibp"), self._options)
         slope = first_order(at_zero, self._region.norm)[1] * self._net_size()
         guesses = first_guess(start, slope, self._region.norm)
+        tolerance = float(self._template.tolerance)
         found = largest_radius(
-            margins, start, guesses=guesses, slope=slope, upper=self._high, tolerance=self._relative_tolerance()
+            margins,
+            start,
+            guesses=guesses,
+            slope=slope,
+            upper=self._high,
+            tolerance=tolerance if self._template.relative else 0.0,
+            absolute=0.0 if self._template.relative else tolerance,
         )
         proven = proves(found.margin) & (found.radius > 0) & (found.radius >= self._low)
         return np.where(proven, found.radius, np.nan), np.where(proven, found.margin, np.nan)
@@ -114,11 +121,6 @@ class Search:
         """What one unit of the measure's value is in network space, on average over the channels."""
         sizes = self._task.template.transform.net_eps(self._region.space, self._region.slope)
         return float(sum(sizes)) / len(sizes)
-
-    def _relative_tolerance(self) -> float:
-        """The search's tolerance is relative; an absolute one is met by every value of the interval."""
-        tolerance = float(self._template.tolerance)
-        return tolerance if self._template.relative else tolerance / self._high
 
     def _refute(self, places: np.ndarray, proven: np.ndarray) -> _Refutation:
         """Attacks a little beyond what is proven, then at the upper end, then bisects."""

@@ -136,3 +136,11 @@ def test_no_samples_are_no_work():
 def test_the_radius_of_a_tiny_margin_is_not_lost():
     found, _ = search(lambda i, e: 1e-9 - e, [1e-9], guesses=np.array([4e-10]), slope=np.array([1.0]))
     assert found.radius[0] == pytest.approx(1e-9, rel=1e-3)
+
+
+def test_an_absolute_tolerance_is_met_and_spares_evaluations():
+    roots = np.array([0.3, 3.0])
+    tight, _ = search(lambda i, e: roots[i] - e, roots, tolerance=1e-6)
+    wide, _ = search(lambda i, e: roots[i] - e, roots, tolerance=0.0, absolute=0.01)
+    assert (wide.radius > 0).all() and (wide.refuted - wide.radius <= 0.01).all()
+    assert wide.evaluations <= tight.evaluations

@@ -53,6 +53,7 @@ def largest_radius(
     slope: np.ndarray | None = None,
     upper: float = np.inf,
     tolerance: float = 1e-4,
+    absolute: float = 0.0,
 ) -> Search:
     """Searches for the largest certified eps in ``[0, upper]`` of each sample.
 
@@ -67,8 +68,9 @@ def largest_radius(
         slope: ``[count]`` how fast the margin falls at eps = 0, if known; improves the second guess.
         upper: no larger eps is of interest.
         tolerance: the bracket's final width, relative to the radius.
+        absolute: a final width that is narrow enough whatever the radius.
     """
-    state = _State(np.asarray(start_margin, np.float64), slope, upper, tolerance)
+    state = _State(np.asarray(start_margin, np.float64), slope, upper, (tolerance, absolute))
     guess = np.full(len(start_margin), min(upper, 0.01)) if guesses is None else np.asarray(guesses, float)
     guess = np.where(np.isfinite(guess) & (guess > 0), np.minimum(guess, upper), min(upper, 0.01))
     for _ in range(_MOST_STEPS):
@@ -99,9 +101,9 @@ def _probe(state: _State, margin_at: MarginAt) -> None:
 class _State:
     """Brackets ``low`` (certified) < ``high`` (not certified), with the margins seen at both and one point more."""
 
-    def __init__(self, start: np.ndarray, slope: np.ndarray | None, upper: float, tolerance: float):
+    def __init__(self, start: np.ndarray, slope: np.ndarray | None, upper: float, widths: tuple[float, float]):
         count = len(start)
-        self.start, self.upper, self.tolerance = start, upper, tolerance
+        self.start, self.upper, self.widths = start, upper, widths
         self.slope = np.full(count, np.nan) if slope is None else np.asarray(slope, np.float64)
         self.low, self.low_margin = np.zeros(count), start.copy()
         self.high, self.high_margin = np.full(count, np.inf), np.full(count, np.nan)
@@ -111,9 +113,13 @@ class _State:
 
     def open(self) -> np.ndarray:
         """The samples whose bracket is still too wide."""
-        wide = self.high - self.low > self.tolerance * self.low
+        wide = self.high - self.low > self._width()
         tiny = (self.low == 0) & (self.high < 1e-12)
         return (self.start > 0) & (self.low < self.upper) & wide & ~tiny
+
+    def _width(self) -> np.ndarray:
+        """The width at which a bracket is narrow enough."""
+        return np.maximum(self.widths[0] * self.low, self.widths[1])
 
     def record(self, active: np.ndarray, eps: np.ndarray, margins: np.ndarray) -> None:
         """Narrows the brackets by what was seen at ``eps``."""
@@ -138,7 +144,7 @@ class _State:
             root = np.where(np.isfinite(root), root, np.where(bracketed, middle, 2 * np.maximum(self.low, 1e-6)))
             # A point just below the root closes the bracket from below, one a little beyond an end from there. While
             # the same end keeps moving, the steps beyond it widen fourfold: this is what bounds the search.
-            step = 0.45 * self.tolerance * self.low
+            step = 0.45 * self._width()
             ahead, back = (2 * step * 4.0 ** np.maximum(sign * self.streak - 2, 0) for sign in (1, -1))
             point = np.where(self.high - root < back, self.high - back, root - step / 2)
             point = np.where(root - self.low < ahead, self.low + ahead, point)
