@@ -67,8 +67,9 @@ def measure(case: Case, rounds: int, folder: Path) -> tuple[dict[str, Any], dict
         times = timing.alternate(sides, rounds)
         theirs = np.array(peer.ask("margins")["margins"])
 
-    differences = {name: _difference(ours(jit), theirs) for name, jit in OURS.items()}
-    assert max(differences.values()) <= 1e-4, f"the margins differ: {differences}"
+    gains = {name: _gain(ours(jit), theirs) for name, jit in OURS.items()}
+    # Equal, but for neurons whose sign an interval shows where the peer relaxes them: those may gain a little.
+    assert all(low >= -1e-4 and high <= 1e-3 for low, high in gains.values()), f"the margins differ: {gains}"
     region = tfcert.LpBall(question.x, question.eps, case.norm).region()
     flops = crown_pass(tfcert.from_keras(model), region, question.rows.shape[1])
     result = {
@@ -78,15 +79,17 @@ def measure(case: Case, rounds: int, folder: Path) -> tuple[dict[str, Any], dict
         "margins": question.rows.shape[1],
         "gflop_useful": flops.useful / 1e9,
         "gflop_with_padding": flops.with_padding / 1e9,
-        "largest_difference": differences,
+        "gain": gains,
         "first_pass_seconds": first,
         "passes": times,
     }
     return result, peer.versions
 
 
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    return float(np.max(np.abs(ours - theirs) / np.maximum(1, np.abs(theirs))))
+def _gain(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
+    """The least and the largest by which a margin of ours is above the peer's, relative to margins above 1."""
+    gain = (ours - theirs) / np.maximum(1, np.abs(theirs))
+    return float(gain.min()), float(gain.max())
 
 
 def table(result: dict[str, Any]) -> str:
@@ -108,7 +111,7 @@ def table(result: dict[str, Any]) -> str:
                     "first pass, s": f"{case['first_pass_seconds'][name]:.1f}",
                     "GFLOP/s": f"{rate:.1f}" if ours else "",
                     "of peak": f"{100 * rate / peak:.0f}%" if ours else "",
-                    "margins differ by": f"{case['largest_difference'][name]:.0e}" if ours else "",
+                    "margins above the peer's": "{:.0e} to {:.0e}".format(*case["gain"][name]) if ours else "",
                 }
             )
     notes = f"{reference.machine_line(result['machine'])} Peak (matrix product): {peak:.0f} GFLOP/s."
