@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 OUT ?= out
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint mutation bench clean
 
 demo: $(STAMP)
 	$(BIN)/tfcert verify examples/mnist_robust.prop --out $(OUT) --json $(OUT)/result.json
@@ -17,6 +17,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Plants bugs in a copy of the package, one at a time, and shows that the tests notice each (3 minutes).
+mutation: $(STAMP)
+	$(BIN)/python tests/mutation.py
+
 bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
@@ -28,5 +32,5 @@ $(STAMP): setup.cfg pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .venv build dist out *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-peers build dist out *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
