@@ -24,11 +24,11 @@ from tfcert.stages import (
     broken,
     certified_margins,
     clean_verdict,
-    first_order,
     make_batch,
     margin_at,
     proves,
     relaxation_name,
+    slopes,
 )
 
 BISECTIONS = 4
@@ -102,7 +102,7 @@ class Search:
         at_zero = self._batch(places, np.zeros(len(places)))
         # Around a point the cheapest bounds are as good as any.
         start = certified_margins(at_zero, stage if self._region.eps else Stage("ibp"), self._options)
-        slope = first_order(at_zero, self._region.norm)[1] * self._net_size()
+        slope = slopes(at_zero, self._region.norm) * self._net_size()
         guesses = first_guess(start, slope, self._region.norm)
         tolerance = float(self._template.tolerance)
         found = largest_radius(

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
+import tensorflow as tf
 
 from tfcert.attacks import Clauses, falsify
 from tfcert.binding import Task
-from tfcert.certification import lower_bounds
+from tfcert.certification import first_order, lower_bounds
 from tfcert.errors import ContradictionError
 from tfcert.language import Stage
 from tfcert.language.templates import Value
@@ -91,22 +92,17 @@ def certified_margins(batch: Batch, stage: Stage, options: BoundOptions) -> np.n
     return np.where(np.isfinite(best), best, np.nan)
 
 
-def first_order(batch: Batch, norm: str) -> tuple[np.ndarray, np.ndarray]:
-    """The margins at the centres and how fast their linear approximations fall with the radius, ``[batch]`` each.
+def slopes(batch: Batch, norm: str) -> np.ndarray:
+    """How fast the linear approximations of the margins at the centres fall with the radius in network space."""
+    network, centers = batch.task.model.network, batch.task.centers
+    assert centers is not None
+    coefficients, offsets = (tf.constant(part, network.dtype) for part in (batch.coefficients, batch.offsets))
 
-    A guess for searches, in network space: it proves nothing.
-    """
-    import tensorflow as tf
+    def margin(outputs: tf.Tensor) -> tf.Tensor:
+        rows = tf.einsum("bcro,bo->bcr", coefficients, outputs) + offsets
+        return tf.reduce_min(tf.reduce_max(rows, axis=2), axis=1)
 
-    network = batch.task.model.network
-    point = tf.constant(batch.task.centers)
-    with tf.GradientTape() as tape:
-        tape.watch(point)
-        rows = tf.einsum("bcro,bo->bcr", tf.constant(batch.coefficients, network.dtype), network(point))
-        margins = tf.reduce_min(tf.reduce_max(rows + tf.constant(batch.offsets, network.dtype), axis=2), axis=1)
-    gradient = tape.gradient(margins, point, unconnected_gradients="zero").numpy().reshape(len(batch), -1)
-    dual = {"linf": 1, "l2": 2, "l1": np.inf}[norm]
-    return margins.numpy().astype(np.float64), np.linalg.norm(gradient, dual, axis=1).astype(np.float64)
+    return first_order(network, centers, margin, norm)[1].astype(np.float64)
 
 
 def proves(margins: np.ndarray) -> np.ndarray:

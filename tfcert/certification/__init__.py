@@ -7,6 +7,7 @@ from tfcert.certification.api import (
     bounds,
     certified_radius,
     certify,
+    first_order,
     margins,
     network_of,
 )
@@ -14,7 +15,7 @@ from tfcert.certification.engine import lower_bounds
 from tfcert.certification.search import Search, first_guess, largest_radius
 
 __all__ = [
-    "Bounds", "Certification", "Radii", "Search", "bounds", "certified_radius", "certify", "first_guess",
+    "Bounds", "Certification", "Radii", "Search", "bounds", "certified_radius", "certify", "first_guess", "first_order",
     "largest_radius",
     "lower_bounds", "margins", "network_of",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -190,7 +191,10 @@ def certified_radius(
     dtype = network.dtype.as_numpy_dtype
     center = LpBall(np.asarray(x), 0.0, norm, clip).astype(dtype)
     rows = _target_rows(network, center, y, targets)
-    start, slope = _first_order(network, center.x, rows, norm)
+    weights = tf.constant(rows, network.dtype)
+    start, slope = first_order(
+        network, center.x, lambda outputs: tf.reduce_min(tf.linalg.matvec(weights, outputs), axis=1), norm
+    )
     points = center.x.astype(np.float64)
     limit = np.inf if upper is None else float(upper)
     if clip is not None:  # no point of the clip range is farther away
@@ -225,17 +229,26 @@ def _least_rows(found: np.ndarray) -> np.ndarray:
     return np.min(found, axis=1)
 
 
-def _first_order(network: Network, x: np.ndarray, rows: np.ndarray, norm: str) -> tuple[np.ndarray, np.ndarray]:
-    """The least margin at x, and how fast the linearised margin falls with eps (the gradient's dual norm)."""
+def first_order(
+    network: Network, x: np.ndarray, margin: Callable[[tf.Tensor], tf.Tensor], norm: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The margins at x, and how fast their linear approximations fall with eps (the gradient's dual norm).
+
+    Where a search for a radius begins; it proves nothing.
+
+    Args:
+        x: points ``[batch, *input]``.
+        margin: outputs ``[batch, outputs]`` to margins ``[batch]``.
+
+    Returns:
+        ``[batch]`` each; the second is 0 where the outputs do not depend on the input.
+    """
     point = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(point)
-        margin = tf.reduce_min(tf.linalg.matvec(tf.constant(rows, network.dtype), network(point)), axis=1)
-    gradient = tape.gradient(margin, point)
-    if gradient is None:  # the outputs do not depend on the input
-        return margin.numpy(), np.zeros(len(x))
-    flat = gradient.numpy().reshape(len(x), -1)
-    return margin.numpy(), np.linalg.norm(flat, _DUAL[norm], axis=1)
+        margins = margin(network(point))
+    gradient = tape.gradient(margins, point, unconnected_gradients="zero").numpy().reshape(len(x), -1)
+    return margins.numpy(), np.linalg.norm(gradient, _DUAL[norm], axis=1)
 
 
 def _target_rows(network: Network, ball: LpBall, y: Any, targets: Any) -> np.ndarray:
