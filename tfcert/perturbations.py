@@ -83,6 +83,12 @@ class Perturbation(ABC):
     def project(self, z: np.ndarray) -> np.ndarray:
         """A point of the set near each ``z[i]``, for which :meth:`contains` holds."""
 
+    def _one_each(self, z: Any) -> np.ndarray:
+        z = np.asarray(z)
+        if z.shape != self.lower.shape:
+            raise ValueError(f"expected one point for each set, of shape {self.lower.shape}, got {z.shape}")
+        return z
+
     def sample(self, count: int, seed: int = 0) -> np.ndarray:
         """``count`` random members of each set: ``[count, batch, *input]``."""
         rng = np.random.default_rng(seed)
@@ -127,12 +133,13 @@ class Box(Perturbation):
         return Region("linf", True, low, low, high, tf.zeros([len(self)], low.dtype))
 
     def contains(self, z: np.ndarray) -> np.ndarray:
-        z = np.asarray(z)
+        z = self._one_each(z)
         inside = (z >= self.lower) & (z <= self.upper)
         return np.asarray(inside.reshape(len(z), -1).all(axis=1))
 
     def project(self, z: np.ndarray) -> np.ndarray:
-        return np.clip(np.asarray(z), round_up(self.lower, z.dtype), round_down(self.upper, z.dtype))
+        z = self._one_each(z)
+        return np.clip(z, round_up(self.lower, z.dtype), round_down(self.upper, z.dtype))
 
 
 class LpBall(Perturbation):
@@ -145,7 +152,8 @@ class LpBall(Perturbation):
         clip: ``(low, high)``, the valid range of an input; numbers, or arrays that broadcast against ``x``.
 
     Raises:
-        ValueError: an unknown norm, a negative, NaN or infinite eps or centre, or a centre outside ``clip``.
+        ValueError: an unknown norm, a negative, NaN or infinite eps or centre, a number of radii that is not the number
+            of samples, or a centre outside ``clip``.
     """
 
     def __init__(self, x: Any, eps: Any, norm: str = "linf", clip: Clip | None = None):
@@ -153,6 +161,8 @@ class LpBall(Perturbation):
             raise ValueError(f"unknown norm {norm!r}: one of {', '.join(NORMS)}")
         self.x, self.norm = _floats(x), norm
         # float64, so that comparisons with float32 points are made in float64, where they are exact.
+        if clip is not None and not (isinstance(clip, tuple | list | np.ndarray) and len(clip) == 2):
+            raise ValueError(f"clip must be a pair (low, high), not {clip!r}")
         self.clip = None if clip is None else (np.asarray(clip[0], np.float64), np.asarray(clip[1], np.float64))
         if self.clip is not None and (np.isnan(self.clip[0]).any() or np.isnan(self.clip[1]).any()):
             raise ValueError("the clip range has a NaN end")
@@ -161,8 +171,11 @@ class LpBall(Perturbation):
         _require_finite("centre", self.x)
         outside = np.zeros(0) if self.clip is None else np.argwhere((self.x < self.clip[0]) | (self.x > self.clip[1]))
         if outside.size:
-            sample = int(outside[0][0])
-            raise ValueError(f"the centre of sample {sample} lies outside the clip range")
+            value, place = float(self.x[tuple(outside[0])]), tuple(int(i) for i in outside[0][1:])
+            raise ValueError(
+                f"the centre of sample {outside[0][0]} lies outside the clip range: {value!r} at {place} (np.clip the "
+                "samples first if that is rounding)"
+            )
         self.lower, self.upper = self._hull()
 
     def _hull(self) -> tuple[np.ndarray, np.ndarray]:
@@ -200,7 +213,7 @@ class LpBall(Perturbation):
         return Region(self.norm, self.clip is not None, *tensors)
 
     def contains(self, z: np.ndarray) -> np.ndarray:
-        z = np.asarray(z)
+        z = self._one_each(z)
         inside = np.isfinite(z)
         if self.clip is not None:
             inside &= (z >= self.clip[0]) & (z <= self.clip[1])
@@ -226,7 +239,7 @@ class LpBall(Perturbation):
                 return sum(e * e for e in exact) <= eps * eps
 
     def project(self, z: np.ndarray) -> np.ndarray:
-        z = np.asarray(z, self.x.dtype)
+        z = self._one_each(z).astype(self.x.dtype)
         if self.norm == "linf":
             return self._project_linf(z)
         wide, eps = self.x.astype(np.float64).reshape(len(z), -1), self.eps
@@ -321,9 +334,10 @@ def _exact(eps: Any, count: int) -> list[Fraction]:
 
 
 def _floats(x: Any) -> np.ndarray:
-    array = np.asarray(x)
+    array = np.array(x)  # a copy: the caller may use its buffer again
     if array.dtype not in (np.float32, np.float64):
-        array = array.astype(np.float32 if array.dtype.kind in "iub" else np.float64)
+        small = array.dtype.kind in "iub" and array.dtype.itemsize <= 2
+        array = array.astype(np.float32 if small else np.float64)
     if array.ndim < 2:
         raise ValueError(f"expected [batch, *input], got shape {array.shape}")
     return array

@@ -32,9 +32,9 @@ def test_bounds_are_computed_without_tf32_and_leave_the_setting_as_it_was(monkey
     seen = []
     run = engine._Compiled.__call__
 
-    def spy(self, tensors):
+    def spy(self, *args):
         seen.append(tf.config.experimental.tensor_float_32_execution_enabled())
-        return run(self, tensors)
+        return run(self, *args)
 
     monkeypatch.setattr(engine._Compiled, "__call__", spy)
     before = tf.config.experimental.tensor_float_32_execution_enabled()

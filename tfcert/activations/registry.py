@@ -7,10 +7,12 @@ writes the same thing as "alpha (x + beta)").
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 Slopes = tuple[tf.Tensor, tf.Tensor]
@@ -123,8 +125,8 @@ def _extremum(
     upper: tf.Tensor,
     choose: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
-    best = choose(act.function(lower) - slope * lower, act.function(upper) - slope * upper)
-    for point in act.critical_points(slope):
-        inside = tf.clip_by_value(point, lower, upper)
-        best = choose(best, act.function(inside) - slope * inside)
-    return best
+    points = [lower, upper, *(tf.clip_by_value(point, lower, upper) for point in act.critical_points(slope))]
+    # XLA's min and max may drop a NaN, which stands for "nothing is known": say so with an infinity.
+    unknown = tf.constant(-np.inf if choose is tf.minimum else np.inf, lower.dtype)
+    gaps = [act.function(point) - tf.math.multiply_no_nan(point, slope) for point in points]
+    return functools.reduce(choose, [tf.where(tf.math.is_nan(gap), unknown, gap) for gap in gaps])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from tfcert.perturbations import LpBall, Perturbation
 from tfcert.query import Guarantee
 
 Model: TypeAlias = "keras.Model | Network"
-_NETWORKS: weakref.WeakKeyDictionary[Any, tuple[Any, Network]] = weakref.WeakKeyDictionary()
+_NETWORKS: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
 _DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 
 
@@ -76,14 +78,45 @@ def network_of(model: Model, x: Any = None) -> Network:
     """
     if isinstance(model, Network):
         return model
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"expected a Keras model, got {type(model).__name__}; tfcert.load_model reads one from a file")
     shape = None if x is None else tuple(np.shape(x)[1:])
     declared = tuple(getattr(model, "input_shape", None) or (None,))  # a Sequential that was never built has none
-    key = (tuple(map(id, model.layers)), shape if None in declared[1:] else None)
+    # What a network is built from: the layers' options, and the objects (kept alive here) that hold its numbers.
+    held = _held(model)
+    key = (_options(model), tuple(map(id, held)), shape if None in declared[1:] else None)
     known = _NETWORKS.get(model)
-    if known is None or known[0] != key:
-        known = (key, from_keras(model, x))
-        _NETWORKS[model] = known
-    return known[1]
+    if known is None or known.key != key:
+        known = _NETWORKS[model] = _Known(key, held, from_keras(model, x))
+    return known.network
+
+
+@dataclass(frozen=True)
+class _Known:
+    key: tuple[Any, ...]
+    held: list[Any]
+    network: Network
+
+
+def _options(model: keras.Model) -> str:
+    """Every option of every layer, nested models included, as text."""
+    return json.dumps(model.get_config(), default=repr, sort_keys=True)
+
+
+def _held(model: keras.Model) -> list[Any]:
+    """Variables, and the statistics that a Normalization layer replaces when it is adapted again."""
+    statistics = [
+        tensor
+        for layer in model._flatten_layers(include_self=False)
+        if isinstance(layer, keras.layers.Normalization)
+        for tensor in (layer.mean, layer.variance)
+    ]
+    return [*model.variables, *statistics]
+
+
+def _same_shape(network: Network, perturbation: Perturbation) -> None:
+    if perturbation.input_shape != network.input_shape:
+        raise ValueError(f"samples of shape {perturbation.input_shape} for a model of {network.input_shape} inputs")
 
 
 def bounds(
@@ -160,6 +193,7 @@ def certify(
     """
     network = network_of(model, x)
     ball = LpBall(np.asarray(x), eps, norm, clip).astype(network.dtype.as_numpy_dtype)
+    _same_shape(network, ball)
     rows = _target_rows(network, ball, y, targets)
     margin = _least_rows(_rows(network, ball, rows, method, relaxation, options))
     verified = np.isfinite(margin) & (margin > 0)
@@ -189,7 +223,12 @@ def certified_radius(
     """
     network = network_of(model, x)
     dtype = network.dtype.as_numpy_dtype
+    if not tolerance > 0 or not (upper is None or (np.ndim(upper) == 0 and upper > 0)):
+        raise ValueError(f"tolerance and upper must be positive numbers, not {tolerance!r} and {upper!r}")
     center = LpBall(np.asarray(x), 0.0, norm, clip).astype(dtype)
+    _same_shape(network, center)
+    if not bool(network.finite()):
+        raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
     rows = _target_rows(network, center, y, targets)
     weights = tf.constant(rows, network.dtype)
     start, slope = first_order(
@@ -198,7 +237,9 @@ def certified_radius(
     points = center.x.astype(np.float64)
     limit = np.inf if upper is None else float(upper)
     if clip is not None:  # no point of the clip range is farther away
-        reach = np.maximum(np.asarray(clip[1]) - points, points - np.asarray(clip[0])).reshape(len(points), -1)
+        reach = np.maximum(np.asarray(clip[1]) - points, points - np.asarray(clip[0])).reshape(
+            len(points), math.prod(points.shape[1:])
+        )
         order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
         limit = min(limit, float(np.max(np.linalg.norm(reach, order, axis=1), initial=0.0)))
 
@@ -247,7 +288,9 @@ def first_order(
     with tf.GradientTape() as tape:
         tape.watch(point)
         margins = margin(network(point))
-    gradient = tape.gradient(margins, point, unconnected_gradients="zero").numpy().reshape(len(x), -1)
+    gradient = (
+        tape.gradient(margins, point, unconnected_gradients="zero").numpy().reshape(len(x), math.prod(x.shape[1:]))
+    )
     return margins.numpy(), np.linalg.norm(gradient, _DUAL[norm], axis=1)
 
 

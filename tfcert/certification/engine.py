@@ -38,14 +38,15 @@ class _Compiled:
     floats: float
     sizes: set[int] = field(default_factory=set)
 
-    def __call__(self, tensors: list[tf.Tensor]) -> np.ndarray:
+    def __call__(self, tensors: list[tf.Tensor], limit: int) -> np.ndarray:
+        """Runs on a batch, padded up to at most ``limit`` samples."""
         count = int(tensors[0].shape[0])
-        fits = (s for s in self.sizes if count <= s)
+        fits = (s for s in self.sizes if count <= s <= limit)
         size = min(
             (s for s in fits if count >= s * (_FILL_LARGE if s * self.floats > _LARGE else _FILL)), default=count
         )
         self.sizes.add(size)
-        bounds, finite = self.run(*[_padded(t, size) for t in tensors])
+        bounds, finite = self.run(*[_padded(t, size - count) for t in tensors])
         if not finite:
             raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
         return bounds.numpy()[:count]
@@ -88,18 +89,24 @@ def lower_bounds(
     if len(network.output_shape) != 1:
         raise ValueError(f"outputs of shape {network.output_shape}: bounds need a model with one axis of outputs")
     perturbation = perturbation.astype(network.dtype.as_numpy_dtype)
-    rows = coefficients.shape[1]
+    rows = np.shape(coefficients)[1]
+    wanted = (len(perturbation), rows, *network.output_shape)
+    if np.shape(coefficients) != wanted or np.shape(offsets) != wanted[:2]:
+        raise ValueError(
+            f"C and d of shapes {np.shape(coefficients)} and {np.shape(offsets)}, not {wanted}, {wanted[:2]}"
+        )
     region = perturbation.region()
     plan = make_plan(network, method, rows, options.memory_mb, region.is_box)
-    chunks = math.ceil(len(perturbation) / min(plan.samples, options.batch_size or _LARGEST_BATCH))
+    limit = min(plan.samples, options.batch_size or _LARGEST_BATCH)
+    chunks = math.ceil(len(perturbation) / limit)
     size = max(1, math.ceil(len(perturbation) / max(1, chunks)))
     run = _compiled(network, (method, relaxation, rows), region, plan, options)
     arrays = [region.center, region.lower, region.upper, region.eps]
-    # A threshold is rounded so that the row it belongs to is not easier to prove.
+    # A threshold is rounded so that its row is not easier to prove; C is rounded to nearest (the guarantee is numeric).
     arrays += [_as(coefficients, network), _as(round_down(offsets, network.dtype.as_numpy_dtype), network)]
     with _full_precision():
         starts = range(0, len(perturbation), size)
-        found = [run(arrays if chunks == 1 else [a[start : start + size] for a in arrays]) for start in starts]
+        found = [run(arrays if chunks == 1 else [a[i : i + size] for a in arrays], limit) for i in starts]
     return np.concatenate(found) if found else np.zeros((0, rows), network.dtype.as_numpy_dtype)
 
 
@@ -154,7 +161,6 @@ def _as(array: np.ndarray, network: Network) -> tf.Tensor:
     return tf.constant(np.asarray(array), network.dtype)
 
 
-def _padded(tensor: tf.Tensor, size: int) -> tf.Tensor:
-    """Repeats the last sample up to the bucket's size."""
-    missing = size - int(tensor.shape[0])
+def _padded(tensor: tf.Tensor, missing: int) -> tf.Tensor:
+    """Repeats the last sample as often as samples are missing."""
     return tensor if missing == 0 else tf.concat([tensor, tf.repeat(tensor[-1:], missing, axis=0)], axis=0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from tfcert.perturbations import Region
@@ -18,7 +20,7 @@ def least_over_box(rows: Coefficients, lower: tf.Tensor, upper: tf.Tensor) -> tf
 
     Written with the box's middle and radius, so that coefficients are read once.
     """
-    middle = 0.5 * (lower + upper)
+    middle = 0.5 * lower + 0.5 * upper
     radius = tf.maximum(upper - middle, middle - lower)
     return kernels.box_least(rows.values, rows.unfold(middle), rows.unfold(radius))
 
@@ -57,10 +59,10 @@ def _l1_least(values: tf.Tensor, center: tf.Tensor, eps: tf.Tensor) -> tf.Tensor
 
 
 def _length(values: tf.Tensor) -> tf.Tensor:
-    """Euclidean length along the last axis, with gradient zero (not NaN) at zero."""
-    square = tf.reduce_sum(tf.square(values), axis=3)
-    safe = tf.where(square > 0, square, tf.ones_like(square))
-    return tf.where(square > 0, tf.sqrt(safe), square)
+    """Euclidean length along the last axis, never below it: squares that underflow are charged as if they did not."""
+    lost = math.prod(values.shape[3:]) * np.finfo(values.dtype.as_numpy_dtype).tiny
+    length = tf.sqrt(tf.reduce_sum(tf.square(values), axis=3) + lost)
+    return tf.where(tf.reduce_max(tf.abs(values), axis=3) == 0, tf.zeros_like(length), length)
 
 
 def _bisect(short: Callable[[tf.Tensor], tf.Tensor], highest: tf.Tensor) -> tf.Tensor:
@@ -89,7 +91,7 @@ def _clipped_l2(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) ->
 
     def minimiser(m: tf.Tensor) -> tf.Tensor:
         # Built so that a huge quotient (m -> 0) is the box's end and 0/0 is 0.
-        quotient = -a / tf.maximum(m, tiny)[..., None]
+        quotient = -a / m[..., None]
         return tf.clip_by_value(tf.where(a == 0, tf.zeros_like(a), quotient), down, up)
 
     def short(m: tf.Tensor) -> tf.Tensor:
@@ -98,7 +100,7 @@ def _clipped_l2(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) ->
     length = _length(a)
     # Adding zeros of the result's shape: rows may be shared by samples that their boxes tell apart.
     box = tf.reduce_sum(tf.minimum(a * down, a * up), axis=3)
-    m = _bisect(short, length / tf.maximum(eps, tiny) + tf.zeros_like(box))
+    m = tf.maximum(_bisect(short, length / tf.maximum(eps, tiny) + tf.zeros_like(box)), tiny)
     z = tf.stop_gradient(minimiser(m))
     dual = tf.reduce_sum((a + 0.5 * m[..., None] * z) * z, axis=3) - 0.5 * m * tf.square(eps)
     # m = |a|/eps is the unclipped ball, m = 0 the box alone.

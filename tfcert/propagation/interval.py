@@ -100,7 +100,7 @@ def step(node: Node, inputs: Sequence[Interval]) -> Interval:
             return node.map.apply(inputs[0][0]), node.map.apply(inputs[0][1])
         case Linear():
             lower, upper = inputs[0]
-            middle, radius = 0.5 * (lower + upper), 0.5 * (upper - lower)
+            middle, radius = 0.5 * lower + 0.5 * upper, 0.5 * upper - 0.5 * lower
             center, reach = node.map.apply(middle), node.map.abs_apply(radius)
             if node.bias is not None:
                 center += node.bias()
