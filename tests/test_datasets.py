@@ -1,6 +1,7 @@
 """Data sources: what they return, and that they refuse what they should."""
 
 import gzip
+import inspect
 import os
 import pickle
 import struct
@@ -8,7 +9,8 @@ import struct
 import numpy as np
 import pytest
 
-from tfcert.datasets import DatasetError, confine, interleave, load_dataset
+from tfcert.datasets import SOURCES, DatasetError, confine, interleave, load_dataset
+from tfcert.language.options import DATASETS
 
 
 def write_npz(path, **arrays):
@@ -88,10 +90,10 @@ def test_a_link_inside_the_root_is_followed(tmp_path):
 
 def test_csv_columns_by_name_and_by_number(tmp_path):
     (tmp_path / "a.csv").write_text("age,label,income\n30,1,2.5\n\n40,0,1e3\n")
-    named = load_dataset("csv", "a.csv", root=tmp_path, y="label")
+    named = load_dataset("csv", "a.csv", root=tmp_path, label="label")
     np.testing.assert_array_equal(named.x, [[30, 2.5], [40, 1000]])
     assert named.y.tolist() == [1, 0]
-    chosen = load_dataset("csv", "a.csv", root=tmp_path, x=["income"], y=1)
+    chosen = load_dataset("csv", "a.csv", root=tmp_path, x=["income"], label=1)
     np.testing.assert_array_equal(chosen.x, [[2.5], [1000]])
     assert load_dataset("csv", "a.csv", root=tmp_path).x.shape == (2, 3)
 
@@ -99,14 +101,14 @@ def test_csv_columns_by_name_and_by_number(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("a,b\n1,2\n", {"y": "c"}, "no column 'c'; it has a, b"),
-        ("1,2\n", {"y": 5}, "columns 0 to 1"),
+        ("a,b\n1,2\n", {"label": "c"}, "no column 'c'; it has a, b"),
+        ("1,2\n", {"label": 5}, "columns 0 to 1"),
         ("a,b\n1,x\n", {}, "not 2 numbers: 1,x"),
         ("1,2\n1\n", {}, "not 2 numbers: 1"),
         ("a,b\n", {}, "no samples"),
         ("", {}, "no samples"),
-        ("a,b\n1,0.5\n", {"y": "b"}, "whole numbers"),
-        ("a,b\n1,nan\n", {"y": "b"}, "whole numbers"),
+        ("a,b\n1,0.5\n", {"label": "b"}, "whole numbers"),
+        ("a,b\n1,nan\n", {"label": "b"}, "whole numbers"),
     ],
 )
 def test_a_csv_that_does_not_fit_is_refused_with_a_reason(tmp_path, text, options, message):
@@ -247,3 +249,10 @@ def test_unknown_sources_and_options_are_named():
         load_dataset("digits", colour=1)
     with pytest.raises(DatasetError, match="needs the path of a file"):
         load_dataset("npz")
+
+
+def test_every_option_that_the_language_offers_for_a_source_is_one_that_the_source_takes():
+    for name, schema in DATASETS.items():
+        if schema.supported:
+            taken = set(inspect.signature(SOURCES[name]).parameters)
+            assert set(schema.options or {}) <= taken, name

@@ -98,19 +98,21 @@ def npz(path: str | Path, *, x: str = "x", y: str | None = "y") -> Samples:
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, DatasetError):
             raise
+        if Path(path).is_file() and not (zipfile.is_zipfile(path) or Path(path).read_bytes()[:6] == b"\x93NUMPY"):
+            raise DatasetError(f"{path} is not an npz archive; write it with np.savez(path, x=x, y=y)") from error
         if "Object arrays" in str(error):
             raise DatasetError(f"{path} holds pickled objects, which are never loaded; save plain numbers") from error
         raise DatasetError(f"{path} is not a readable npz archive: {error}") from error
     return _samples(arrays[x], arrays.get(y) if y else None, str(path))
 
 
-def csv(path: str | Path, *, x: Iterable[str | int] | None = None, y: str | int | None = None) -> Samples:
+def csv(path: str | Path, *, x: Iterable[str | int] | None = None, label: str | int | None = None) -> Samples:
     """Numbers separated by commas, one sample a line; a first line that is not numeric names the columns.
 
     Args:
         path: the file.
-        x: the input columns, by name or number from 0; None for all but ``y``.
-        y: the column of integer labels; None for none.
+        x: the input columns, by name or number from 0; None for all but ``label``.
+        label: the column of integer labels; None for none.
 
     Raises:
         DatasetError: a line that is not numbers, lines of different lengths, or an unknown column.
@@ -125,11 +127,11 @@ def csv(path: str | Path, *, x: Iterable[str | int] | None = None, y: str | int 
         if len(row) != len(rows[0]) or not all(map(_is_number, row)):
             raise DatasetError(f"{path}: this line is not {len(rows[0])} numbers: {','.join(row)[:80]}")
     table = np.array([[float(cell) for cell in row] for row in rows[first:]])
-    label = None if y is None else _column(y, names, table.shape[1], path)
-    inputs = [i for i in range(table.shape[1]) if i != label]
+    answer = None if label is None else _column(label, names, table.shape[1], path)
+    inputs = [i for i in range(table.shape[1]) if i != answer]
     if x is not None:
         inputs = [_column(column, names, table.shape[1], path) for column in x]
-    return _samples(table[:, inputs], None if label is None else table[:, label], str(path))
+    return _samples(table[:, inputs], None if answer is None else table[:, answer], str(path))
 
 
 def _is_number(cell: str) -> bool:

@@ -74,6 +74,8 @@ def verify(
         fresh = resume is None
         journal, known = Journal.start(folder, run.header) if fresh else Journal.resume(folder, run.header)
         with journal:
+            if fresh:
+                artifacts.clear(folder)
             return run.finish(run.all(journal, known))
 
 

@@ -249,7 +249,8 @@ class Descent:
         for place, reason in reasons.items():
             if reason:
                 verdict = Verdict(Outcome.TIMEOUT, f"{reason} {when}", guarantee=Guarantee.ESTIMATE)
-                yield place, self._completed(verdict, place)
+                timed = replace(verdict, seconds=float(self._seconds[place]))
+                yield place, timed if math.isnan(self._best[place]) else self._completed(verdict, place)
 
     def _attack(self, batch: Batch, stage: Stage) -> Iterator[tuple[int, Verdict]]:
         places = np.array(sorted([*self._open, *self._held]), int)

@@ -123,6 +123,6 @@ def figure(value: float) -> str:
 
 
 def known_median(values: np.ndarray) -> float:
-    """The median of those that are not NaN; NaN if all are."""
-    known = values[~np.isnan(values)]
-    return float(np.median(known)) if known.size else math.nan
+    """The median, NaN standing for a value beyond all others; NaN if the median is one of those."""
+    middle = float(np.median(np.where(np.isnan(values), np.inf, values))) if values.size else math.nan
+    return middle if math.isfinite(middle) else math.nan
