@@ -162,3 +162,13 @@ def test_the_terminal_stays_clean_of_tensorflows_greetings(folder):
     arguments = [sys.executable, "-m", "tfcert.cli", "verify", str(folder / "s.prop"), "-q"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_attack_writes_its_witnesses_and_takes_fractions(folder):
+    arguments = ["attack", str(folder / "clf.keras"), str(folder / "test.npz"), "--eps", "1/4"]
+    assert main([*arguments, "--out", "found", "--json", "r.json"]) == 0
+    records = json.loads(Path("r.json").read_text())["records"]
+    named = [r["witness"] for r in records if r["outcome"] == "falsified"]
+    assert named and None not in named
+    with np.load(Path("found") / named[0]) as saved:
+        assert np.abs(saved["witness"].astype(float) - saved["original"]).max() <= 0.25

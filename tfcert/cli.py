@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -111,7 +112,8 @@ def build_parser() -> argparse.ArgumentParser:
     radius.add_argument("--batch", type=_positive, default=50, metavar="N", help="samples at a time (default: 50)")
     attack = _verb(verbs, "attack", _attack, "look for adversarial inputs near each sample (PGD)")
     _data_arguments(attack)
-    attack.add_argument("--eps", type=float, required=True, metavar="E", help="radius, in network space")
+    attack.add_argument("--eps", type=_fraction, required=True, metavar="E", help="radius in network space, as 8/255")
+    attack.add_argument("--out", metavar="DIR", help="where to write witnesses, one npz each (default: nowhere)")
     attack.add_argument("--steps", type=_positive, default=40, metavar="N", help="gradient steps (default: 40)")
     attack.add_argument("--restarts", type=_positive, default=3, metavar="N", help="starts a sample (default: 3)")
     return parser
@@ -177,6 +179,13 @@ def _assignment(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _fraction(text: str) -> float:
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 0.03 or 8/255") from error
+
+
 def _positive(text: str) -> int:
     try:
         number = int(text)
@@ -239,7 +248,7 @@ def _attack(options: argparse.Namespace) -> int:
     _import_tensorflow()
     from tfcert.direct import Direct, attack_samples
 
-    data = Direct(options.model, options.data, options.norm, _clip(options), options.limit)
+    data = Direct(options.model, options.data, options.norm, _clip(options), options.limit, options.out)
     return _finish(attack_samples(data, options.eps, steps=options.steps, restarts=options.restarts), options.json)
 
 

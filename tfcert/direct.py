@@ -27,13 +27,14 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class Direct:
-    """What the command line names: files, the norm, the valid range, how many samples."""
+    """What the command line names: files, the norm, the valid range, how many samples, a folder for witnesses."""
 
     model: str
     data: str
     norm: str
     clip: tuple[float, float] | None
     limit: int
+    out: str | None = None
 
     def load(self) -> tuple[LoadedModel, np.ndarray, np.ndarray]:
         """The model, its inputs and their labels, checked against each other."""
@@ -92,9 +93,19 @@ class Direct:
                 for i, (verdict, measured) in enumerate(found):
                     place, timed = first + i, replace(verdict, seconds=seconds)
                     label, predicted = int(y[place]), int(predictions[i])
-                    records.append(Record(name, place, timed, asked, measured, label, predicted))
+                    witness = self._save(f"{name}-{place}", verdict.witness, x[place], label)
+                    records.append(Record(name, place, timed, asked, measured, label, predicted, witness))
                     narrator.advance(records[-1])
         return records, loaded_samples
+
+    def _save(self, name: str, witness: np.ndarray | None, original: np.ndarray, label: int) -> str | None:
+        """Writes a witness, as the model receives it, beside its original; returns the path within ``out``."""
+        if self.out is None or witness is None:
+            return None
+        relative = Path("witnesses") / f"{name}.npz"
+        (Path(self.out) / relative).parent.mkdir(parents=True, exist_ok=True)
+        np.savez(Path(self.out) / relative, allow_pickle=False, witness=witness, original=original, label=label)
+        return relative.as_posix()
 
 
 LoadedSamples = tuple[LoadedModel, np.ndarray, np.ndarray]
@@ -152,7 +163,9 @@ def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> Re
             loaded.model, x, y, eps=eps, norm=data.norm, clip=data.clip, network=network, steps=steps, restarts=restarts
         )
         clean = predictions != y
-        return [(_attack_verdict(*v), None) for v in zip(found.success, clean, found.margin, strict=True)]
+        verdicts = [_attack_verdict(*v) for v in zip(found.success, clean, found.margin, strict=True)]
+        witnesses = [w if ok else None for w, ok in zip(found.witness, found.success, strict=True)]
+        return [(replace(v, witness=w), None) for v, w in zip(verdicts, witnesses, strict=True)]
 
     records, loaded = data.decide("attack", eps, BATCH, decide)
     header = data.header(*loaded, {"eps": eps, "steps": steps, "restarts": restarts})
