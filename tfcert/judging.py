@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tfcert.language import Judgement, MeasureValues, PropertyCounts, Results, Spec
+from tfcert.language.assertions import quantities
 from tfcert.query import Outcome
 from tfcert.report import ExitCode, Judged, Record, summarize_measure, summarize_property
 from tfcert.report.table import figure
@@ -47,19 +48,19 @@ def exit_code(spec: Spec, records: Sequence[Record], results: Results) -> ExitCo
 
 
 def reported(spec: Spec, results: Results) -> list[str]:
-    """The quantities that the specification's ``report`` asks for, as sentences."""
-    said = []
-    for item in spec.reports:
-        if item.quantity is None:
-            continue
-        interval = item.quantity.interval(results)
+    """The quantities that assertions compare and that the specification's ``report`` asks for, as sentences."""
+    asked = [(q.text, q) for assertion in spec.assertions for q in quantities(assertion.condition)]
+    asked += [(item.text, item.quantity) for item in spec.reports if item.quantity is not None]
+    said = {}
+    for text, quantity in asked:
+        interval = quantity.interval(results)
         if interval is None:
-            said.append(f"{item.text}: no samples")
+            said[text] = f"{text}: no samples"
         elif interval[0] == interval[1]:
-            said.append(f"{item.text} = {figure(float(interval[0]))}")
+            said[text] = f"{text} = {figure(float(interval[0]))}"
         else:
-            said.append(f"{item.text} between {figure(float(interval[0]))} and {figure(float(interval[1]))}")
-    return said
+            said[text] = f"{text} between {figure(float(interval[0]))} and {figure(float(interval[1]))}"
+    return list(said.values())
 
 
 def _property_judgement(counts: PropertyCounts) -> Judgement:

@@ -85,6 +85,12 @@ class Quantity:
     percent: Fraction = Fraction(50)
     ceiling: Fraction = Fraction(0)
 
+    @property
+    def text(self) -> str:
+        """As a specification writes it."""
+        percent = f", {float(self.percent):g}" if self.kind == "percentile" else ""
+        return f"{self.kind}({', '.join(self.names)}{percent})"
+
     def interval(self, results: Results) -> Interval | None:
         """The interval in which the quantity lies, exact ends; None without any sample."""
         if self.kind == "accuracy":
@@ -190,6 +196,16 @@ def judge_condition(condition: Condition, results: Results) -> bool | None:
             if decisive in found:
                 return decisive
             return None if None in found else not decisive
+
+
+def quantities(condition: Condition) -> tuple[Quantity, ...]:
+    """The quantities that a condition compares, in the order in which they are written."""
+    match condition:
+        case Comparison(terms):
+            return tuple(quantity for quantity, _ in terms)
+        case Junction(_, parts):
+            return tuple(quantity for part in parts for quantity in quantities(part))
+    return ()
 
 
 @dataclass(frozen=True)
