@@ -15,6 +15,7 @@ from tfcert.certification import first_guess, largest_radius
 from tfcert.errors import ContradictionError
 from tfcert.language import Ball, MeasureTemplate, Stage
 from tfcert.options import BoundOptions
+from tfcert.perturbations import ORDER
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report.records import Measured
 from tfcert.stages import (
@@ -161,7 +162,7 @@ class Search:
         step = witness.astype(np.float64) - self._task.centers[place].astype(np.float64)
         unit = self._task.template.transform.net_eps(self._region.space, Fraction(1))
         scaled = (np.abs(step) / np.array([float(u) for u in unit])).ravel()
-        order = {"linf": np.inf, "l2": 2, "l1": 1}[self._region.norm]
+        order = ORDER[self._region.norm]
         distance = float(np.linalg.norm(scaled, order)) * (1 + 1e-9)
         value = (distance - float(self._region.eps)) / float(self._region.slope)
         if not self._low <= value < eps:

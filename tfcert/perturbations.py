@@ -15,6 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 NORMS = ("linf", "l2", "l1")
+ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
+"""NumPy's order of each norm."""
 Clip = tuple[Any, Any]
 
 
@@ -296,8 +298,7 @@ def _onto_ball(step: np.ndarray, eps: np.ndarray, norm: str) -> np.ndarray:
 
 
 def _norm(difference: np.ndarray, norm: str) -> float:
-    order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
-    return float(np.linalg.norm(difference, order)) if difference.size else 0.0
+    return float(np.linalg.norm(difference, ORDER[norm])) if difference.size else 0.0
 
 
 def round_down(x: np.ndarray, dtype: Any) -> np.ndarray:

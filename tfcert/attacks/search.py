@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfcert.attacks.clauses import Clauses, keeps_label, misses_target, stack_clauses
 from tfcert.attacks.gradient import AttackOptions, candidates
 from tfcert.attacks.witness import Holds, inference, input_dtype, replay, rounded, run
-from tfcert.perturbations import Clip, LpBall, Perturbation
+from tfcert.perturbations import ORDER, Clip, LpBall, Perturbation
 from tfcert.query import Clause, Guarantee
 
 
@@ -197,6 +197,6 @@ def _result(model: Any, perturbation: Perturbation, clauses: Clauses, witness: n
     if found.size:
         margin[found] = clauses.take(found).margin(run(model, witness[found]))
         step = witness[found].astype(np.float64) - perturbation.center[found].astype(np.float64)
-        order = {"linf": np.inf, "l2": 2, "l1": 1}[perturbation.norm]
+        order = ORDER[perturbation.norm]
         distance[found] = np.linalg.norm(step.reshape(found.size, -1), order, axis=1)
     return Attacks(witness, success, distance, margin)

@@ -17,7 +17,7 @@ from tfcert.certification.engine import lower_bounds
 from tfcert.certification.search import first_guess, largest_radius
 from tfcert.network import Network, from_keras
 from tfcert.options import BoundOptions
-from tfcert.perturbations import LpBall, Perturbation
+from tfcert.perturbations import ORDER, LpBall, Perturbation
 from tfcert.query import Guarantee
 
 Model: TypeAlias = "keras.Model | Network"
@@ -240,7 +240,7 @@ def certified_radius(
         reach = np.maximum(np.asarray(clip[1]) - points, points - np.asarray(clip[0])).reshape(
             len(points), math.prod(points.shape[1:])
         )
-        order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
+        order = ORDER[norm]
         limit = min(limit, float(np.max(np.linalg.norm(reach, order, axis=1), initial=0.0)))
 
     def margin_at(index: np.ndarray, eps: np.ndarray) -> np.ndarray:
