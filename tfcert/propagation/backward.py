@@ -119,8 +119,8 @@ def _group_count(rows: Coefficients) -> int | tf.Tensor:
 
 
 def _flat(part: tf.Tensor, groups: int | tf.Tensor, rows: int | None) -> tf.Tensor:
-    """``[samples or 1, groups or 1, rows]``, or dense ``[samples or 1, 1, groups * rows]``, to ``[samples, all]``."""
-    if part.shape[2] == rows and part.shape[1] != groups:
+    """``[samples or 1, groups or 1, rows]`` to ``[samples, groups * rows]``."""
+    if part.shape[1] != groups:
         part = tf.broadcast_to(part, [tf.shape(part)[0], groups, rows])
     samples = part.shape[0] if part.shape[0] is not None else tf.shape(part)[0]
     return tf.reshape(part, [samples, -1])
@@ -171,8 +171,19 @@ def _back(
 
 def _back_elementwise(rows: Coefficients, lines: Lines) -> tuple[list[Coefficients], tf.Tensor]:
     lower_slope, lower_intercept, upper_slope, upper_intercept = (rows.unfold(part) for part in lines)
-    constant = kernels.by_sign_sum(rows.values, lower_intercept, upper_intercept)
-    return [replace(rows, values=kernels.by_sign(rows.values, lower_slope, upper_slope))], constant
+    constant = _by_lane(kernels.by_sign_sum, rows.values, lower_intercept, upper_intercept)
+    return [replace(rows, values=_by_lane(kernels.by_sign, rows.values, lower_slope, upper_slope))], constant
+
+
+def _by_lane(run: kernels.Kernel, values: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
+    """Runs a kernel on ``[samples, groups, rows, entries]`` with data that have one row for all, each, or each lane."""
+    lanes, rows = others[0].shape[2], values.shape[2]
+    if lanes in (1, rows):
+        return run(values, *others)
+    lead = [-1 if n is None else n for n in values.shape[:2]]
+    split = tf.reshape(values, [*lead, lanes, rows // lanes, values.shape[3]])
+    found = run(split, *[other[:, :, :, None, :] for other in others])
+    return tf.reshape(found, [-1, *found.shape[1:2], rows, *found.shape[4:]])
 
 
 def _back_linear(

@@ -4,7 +4,7 @@ A row of a backward pass is a linear function of a node's values. For a neuron o
 only a patch of the image, so it is kept as that patch: ``values[sample, group, row, entry]``, where the group is the
 neuron's position and the row its channel (CNN-Cert, Boopathy et al. 2019, keeps the same coefficients as a
 convolution). Any of the first two axes may be 1 where the coefficients do not depend on it. Dense coefficients are the
-same thing with one group whose patch is the whole tensor.
+same thing with patches that are the whole tensor (one group where the rows began dense).
 """
 
 from __future__ import annotations
@@ -81,9 +81,16 @@ class Coefficients:
     def unfold(self, x: tf.Tensor) -> tf.Tensor:
         """Arranges per-value data ``[samples or 1, *shape]`` like ``values``, with zeros outside the image.
 
+        Data that differ by row have one more axis: ``[samples or 1, lanes, *shape]``, where each lane stands for as
+        many consecutive rows as the others.
+
         Returns:
-            ``[samples or 1, groups or 1, 1, entries]``.
+            ``[samples or 1, groups or 1, lanes or 1, entries]``.
         """
+        if x.shape.rank == len(self.shape) + 2:
+            lanes = x.shape[1]
+            flat = self.unfold(tf.reshape(x, [-1, *self.shape]))  # [samples * lanes, groups or 1, 1, entries]
+            return tf.transpose(tf.reshape(flat, [-1, lanes, *flat.shape[1:2], flat.shape[3]]), [0, 2, 1, 3])
         x = tf.broadcast_to(x, [x.shape[0] or tf.shape(x)[0], *self.shape])
         if self.patches is None:
             flat = tf.reshape(x, [-1, 1, 1, int(np.prod(self.shape))])
@@ -115,7 +122,7 @@ class Coefficients:
         return self.scaled(tf.ones([1, *self.shape], self.values.dtype))
 
     def dense(self) -> Coefficients:
-        """The same rows as dense coefficients, groups laid out as rows (selected groups stay groups)."""
+        """The same rows as dense coefficients: the groups stay, each with a patch that is the whole tensor."""
         if self.patches is None:
             return self
         height, width, channels = self.shape
@@ -137,7 +144,7 @@ class Coefficients:
         else:
             by_position = tf.transpose(values, [1, 0, 2, 3, 4])
             picked = tf.transpose(tf.gather(by_position, place, axis=3, batch_dims=1), [1, 0, 2, 3, 4])
-        return Coefficients(tf.reshape(picked, [-1, 1, len(table) * rows, height * width * channels]), self.shape)
+        return Coefficients(tf.reshape(picked, [-1, len(table), rows, height * width * channels]), self.shape)
 
     def plus(self, other: Coefficients) -> Coefficients:
         """The sum of two sets of rows over the same node (where branches of the graph meet)."""

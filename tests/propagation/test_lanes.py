@@ -1,0 +1,58 @@
+"""Lines that differ by row: each lane of rows gives the bounds that its own lines give."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from soundness.networks import Sketch, flatten
+
+from tfcert.activations import Lines, lines
+from tfcert.network.graph import Elementwise
+from tfcert.perturbations import LpBall
+from tfcert.propagation import backward
+from tfcert.propagation.backward import Relaxed, identity, lower_bounds
+from tfcert.propagation.bounds import pre_activation_bounds
+
+
+def convolutional() -> Sketch:
+    s = Sketch(np.random.default_rng(3))
+    x = s.activate(s.conv(s.input((6, 5, 2)), 3, (3, 3)))
+    x = s.activate(s.conv(x, 2, (2, 2)))
+    s.dense(flatten(s, x), 4)
+    return s
+
+
+@pytest.mark.parametrize("patched", [True, False], ids=["patches", "dense"])
+@pytest.mark.parametrize("place", ["convolution", "output"])
+def test_each_lane_of_rows_is_bounded_with_its_own_lines(monkeypatch, place, patched):
+    monkeypatch.setattr(backward, "patches_pay", lambda *_: patched)
+    s = convolutional()
+    network = s.network()
+    region = LpBall(s.rng.uniform(0, 1, (3, *s.shapes[0])), 0.1).region()
+    known = pre_activation_bounds(network, region, "crown-ibp")
+    bent = [i for i, node in enumerate(network.nodes) if isinstance(node, Elementwise)]
+    target = network.output if place == "output" else network.nodes[bent[1]].inputs[0]
+    rows = identity(network.nodes[target].shape, network.dtype)
+    count = rows.values.shape[2]
+
+    def relaxed(lane: int, lanes: int) -> dict[int, Lines]:
+        """Lower slopes of a lane, or (-1) of all lanes along an axis of their own."""
+        found = {}
+        for node in (i for i in bent if i < target):
+            bounds = known[network.nodes[node].inputs[0]]
+            share = [(k + 1) / (lanes + 1) for k in (range(lanes) if lane < 0 else [lane])]
+            slopes = [
+                tf.where(bounds[0] >= 0, 1.0, tf.where(bounds[1] <= 0, 0.0, tf.cast(v, tf.float64))) for v in share
+            ]
+            activation = network.nodes[node].activation
+            each = [lines(activation, (v, activation.slopes("crown", *bounds)[1]), *bounds) for v in slopes]
+            found[node] = each[0] if lane >= 0 else Lines(*(tf.stack(part, axis=1) for part in zip(*each, strict=True)))
+        return found
+
+    for lanes in (2, count):
+        together = lower_bounds(network, target, rows, Relaxed(relaxed(-1, lanes)), region)
+        together = tf.reshape(together, [3, -1, lanes, count // lanes])
+        for lane in range(lanes):
+            alone = lower_bounds(network, target, rows, Relaxed(relaxed(lane, lanes)), region)
+            alone = tf.reshape(alone, [3, -1, lanes, count // lanes])
+            np.testing.assert_allclose(together[:, :, lane], alone[:, :, lane], atol=1e-12)
+            assert lane == 0 or np.abs(together[:, :, 0] - alone[:, :, 0]).max() > 1e-3
