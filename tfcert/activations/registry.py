@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,8 @@ import tensorflow as tf
 Slopes = tuple[tf.Tensor, tf.Tensor]
 SlopeRule = Callable[[tf.Tensor, tf.Tensor], Slopes]
 """``(lower, upper) -> (lower_slope, upper_slope)``, elementwise."""
+Ranges = tuple[Slopes | None, Slopes | None]
+"""For the lower and the upper line: the least and greatest slope worth taking, None where one is always best."""
 
 
 class Lines(NamedTuple):
@@ -36,18 +38,20 @@ class Activation:
     Attributes:
         name: the field's name of the function, as printed in reports.
         function: the function on tensors.
-        critical_points: ``slope -> points``: for a slope (any shape), the points, other than the ends of the
-            interval, at which ``f(x) - slope * x`` can have an extremum: kinks, and points with ``f'(x) = slope``.
-            A point outside the interval is clamped by the caller.
+        critical_points: ``(slope, lower, upper) -> points``: the points, other than the ends, at which
+            ``f(x) - slope * x`` can have an extremum on the interval: kinks, and points with ``f'(x) = slope``. A
+            point outside the interval is clamped by the caller.
         relaxations: slope rules by relaxation name.
+        ranges: what :meth:`slope_ranges` computes, on finite intervals.
         default: the rule that ``adaptive`` and an unnamed relaxation mean.
-        piecewise_linear: whether the function consists of linear pieces that meet at its critical points.
+        piecewise_linear: whether the function is linear on either side of zero.
     """
 
     name: str
     function: Callable[[tf.Tensor], tf.Tensor]
-    critical_points: Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
-    relaxations: Mapping[str, SlopeRule] = field(default_factory=dict)
+    critical_points: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]
+    relaxations: Mapping[str, SlopeRule]
+    ranges: Callable[[tf.Tensor, tf.Tensor], Ranges]
     default: str = "adaptive"
     piecewise_linear: bool = False
 
@@ -61,7 +65,40 @@ class Activation:
         if rule is None:
             known = ", ".join(sorted(self.relaxations))
             raise ValueError(f"{self.name} defines no relaxation {relaxation!r}; it has {known}")
-        return rule(lower, upper)
+        finite, ends = _finite(lower, upper)
+        return _flat_unless(finite, rule(*ends))
+
+    def slope_ranges(self, lower: tf.Tensor, upper: tf.Tensor) -> Ranges:
+        """Between which slopes lies the line of each side that is best for some point of ``[lower, upper]``.
+
+        These are the slopes of the function's convex (lower line) and concave (upper line) envelope at the ends of
+        the interval. Both are equal where the function is straight, or the envelope one line (a chord); None stands
+        for a side where that is so on every interval, for :meth:`slopes` to say which (the chord above a convex
+        function, say).
+
+        Returns:
+            ``((lower_min, lower_max) or None, (upper_min, upper_max) or None)``, shaped like ``lower``.
+        """
+        finite, ends = _finite(lower, upper)
+        below, above = self.ranges(*ends)
+        return (
+            None if below is None else _flat_unless(finite, below),
+            None if above is None else _flat_unless(finite, above),
+        )
+
+
+def _finite(lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Tensor, Slopes]:
+    """Where both ends are finite, and the interval with [0, 0] in place of the others."""
+    finite = tf.math.is_finite(lower) & tf.math.is_finite(upper)
+    return finite, (tf.where(finite, lower, tf.zeros_like(lower)), tf.where(finite, upper, tf.zeros_like(upper)))
+
+
+def _flat_unless(finite: tf.Tensor, slopes: Slopes) -> Slopes:
+    """Bounds that blew up leave only constants: any other line is unbounded over an endless interval."""
+    return (
+        tf.where(finite, slopes[0], tf.zeros_like(slopes[0])),
+        tf.where(finite, slopes[1], tf.zeros_like(slopes[1])),
+    )
 
 
 _ACTIVATIONS: dict[str, Callable[..., Activation]] = {}
@@ -125,7 +162,9 @@ def _extremum(
     upper: tf.Tensor,
     choose: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
-    points = [lower, upper, *(tf.clip_by_value(point, lower, upper) for point in act.critical_points(slope))]
+    # At an extremum the gap does not change with the point: its gradient needs none of the point's.
+    critical = map(tf.stop_gradient, act.critical_points(slope, lower, upper))
+    points = [lower, upper, *(tf.clip_by_value(point, lower, upper) for point in critical)]
     # XLA's min and max may drop a NaN, which stands for "nothing is known": say so with an infinity.
     unknown = tf.constant(-np.inf if choose is tf.minimum else np.inf, lower.dtype)
     gaps = [act.function(point) - tf.math.multiply_no_nan(point, slope) for point in points]

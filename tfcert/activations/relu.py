@@ -1,62 +1,125 @@
-"""ReLU and LeakyReLU: ``max(x, alpha x)`` with ``0 <= alpha < 1``."""
+"""ReLU, LeakyReLU, PReLU and the absolute value: two linear pieces that meet at zero."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import tensorflow as tf
 
-from tfcert.activations.registry import Activation, Slopes, register_activation
+from tfcert.activations.registry import Activation, Ranges, Slopes, register_activation
+
+LeftSlope = Callable[[], tf.Tensor] | float
+"""``a``: a number, or what reads a live tensor that broadcasts against the values."""
 
 
-def _chord(lower: tf.Tensor, upper: tf.Tensor, alpha: float) -> tf.Tensor:
+def _pieces(left: LeftSlope, like: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The slopes left and right of zero, in the shape and type of ``like``."""
+    ones = tf.ones_like(like)
+    return ones * (left() if callable(left) else left), ones
+
+
+def _chord(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
     """Slope of the chord where the kink is inside the interval, of the function's own piece elsewhere."""
+    below, above = _pieces(left, lower)
     unstable = (lower < 0) & (upper > 0)
     width = tf.where(unstable, upper - lower, tf.ones_like(upper))
-    chord = (upper - alpha * lower) / width
-    piece = tf.where(lower >= 0, tf.ones_like(lower), alpha * tf.ones_like(lower))
-    return tf.where(unstable, chord, piece)
+    return tf.where(unstable, (upper - below * lower) / width, tf.where(lower >= 0, above, below))
 
 
-def leaky_relu(negative_slope: float = 0.0) -> Activation:
-    """``max(x, negative_slope * x)``.
+def _fastlin(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
+    chord = _chord(left, lower, upper)
+    return chord, chord
 
-    Relaxations: ``fastlin`` takes the chord's slope for both lines (Fast-Lin, Weng et al. 2018); ``crown`` keeps the
-    chord above and below takes the piece of the longer side (CROWN, Zhang et al. 2018, section 3.4): slope 1 where
-    ``u > -l``, ``negative_slope`` elsewhere. ``adaptive`` is ``crown``, and so is CNN-Cert's adaptive rule.
 
-    Raises:
-        ValueError: the slope is outside [0, 1).
+def _crown(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
+    below, above = _pieces(left, lower)
+    chord = _chord(left, lower, upper)
+    longer = tf.where((lower >= 0) | (upper <= 0), chord, tf.where(upper > -lower, above, below))
+    convex = below <= above
+    return tf.where(convex, longer, chord), tf.where(convex, chord, longer)
+
+
+def _ranges(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> Ranges:
+    below, above = _pieces(left, lower)
+    chord = _chord(left, lower, upper)
+    stable = (lower >= 0) | (upper <= 0)
+    between = (
+        tf.where(stable, chord, tf.minimum(below, above)),
+        tf.where(stable, chord, tf.maximum(below, above)),
+    )
+    if not callable(left):
+        return (between, None) if left <= 1 else (None, between)
+    convex = below <= above
+    return (
+        (tf.where(convex, between[0], chord), tf.where(convex, between[1], chord)),
+        (tf.where(convex, chord, between[0]), tf.where(convex, chord, between[1])),
+    )
+
+
+def hinge(name: str, function: Callable[[tf.Tensor], tf.Tensor], left: LeftSlope) -> Activation:
+    """The activation that is ``x`` right of zero and ``left * x`` left of it.
+
+    Relaxations, written for the convex case (``left <= 1``; otherwise above and below change places):
+    ``fastlin`` takes the chord's slope for both lines (Fast-Lin, Weng et al. 2018, equation 4), and so does
+    ``deepcert`` (Wu & Zhang 2021: for ``l < 0 < u`` "the lower bound line [is] kx", ``k`` the chord's slope).
+    ``crown`` keeps the chord above and below takes the piece of the longer side (CROWN, Zhang et al. 2018, section
+    3.3): slope 1 where ``u > -l``, ``left`` elsewhere. ``cnncert`` is the same (CNN-Cert, Boopathy et al. 2019,
+    "CNN-Cert-Ada"), and so is ``adaptive``: it leaves the least area between the line and the function.
     """
-    alpha = float(negative_slope)
-    if not 0.0 <= alpha < 1.0:
-        raise ValueError(f"negative_slope must lie in [0, 1), not {alpha}")
 
-    def function(x: tf.Tensor) -> tf.Tensor:
-        return tf.nn.relu(x) if alpha == 0.0 else tf.maximum(x, alpha * x)
-
-    def fastlin(lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
-        chord = _chord(lower, upper, alpha)
-        return chord, chord
-
-    def crown(lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
-        steep = tf.where(upper > -lower, tf.ones_like(lower), alpha * tf.ones_like(lower))
-        stable = (lower >= 0) | (upper <= 0)
-        chord = _chord(lower, upper, alpha)
-        return tf.where(stable, chord, steep), chord
+    def rule(
+        choose: Callable[[LeftSlope, tf.Tensor, tf.Tensor], Slopes],
+    ) -> Callable[[tf.Tensor, tf.Tensor], Slopes]:
+        return lambda lower, upper: choose(left, lower, upper)
 
     return Activation(
-        name="relu" if alpha == 0.0 else "leaky_relu",
+        name=name,
         function=function,
-        critical_points=lambda slope: (tf.zeros_like(slope),),
+        critical_points=lambda slope, lower, upper: (tf.zeros_like(slope),),
         relaxations={
-            "fastlin": fastlin,
-            "crown": crown,
-            "cnncert": crown,
-            "deepcert": crown,
-            "adaptive": crown,
+            "fastlin": rule(_fastlin),
+            "crown": rule(_crown),
+            "cnncert": rule(_crown),
+            "deepcert": rule(_fastlin),
+            "adaptive": rule(_crown),
         },
+        ranges=lambda lower, upper: _ranges(left, lower, upper),
         piecewise_linear=True,
     )
 
 
-register_activation("relu", leaky_relu)
+def relu() -> Activation:
+    """``max(x, 0)``."""
+    return hinge("relu", tf.nn.relu, 0.0)
+
+
+def leaky_relu(negative_slope: float = 0.0) -> Activation:
+    """``x`` right of zero, ``negative_slope * x`` left of it.
+
+    Raises:
+        ValueError: the slope is not a finite number.
+    """
+    left = float(negative_slope)
+    if not math.isfinite(left):
+        raise ValueError(f"negative_slope must be a finite number, not {left}")
+    if left == 0.0:
+        return relu()
+    pick = tf.maximum if left <= 1 else tf.minimum
+    return hinge("leaky_relu", lambda x: pick(x, left * x), left)
+
+
+def prelu(alpha: Callable[[], tf.Tensor]) -> Activation:
+    """``x`` right of zero and ``alpha() * x`` left of it, ``alpha`` a trained tensor that is read live."""
+    return hinge("prelu", lambda x: tf.nn.relu(x) - alpha() * tf.nn.relu(-x), alpha)
+
+
+def absolute() -> Activation:
+    """``|x|``."""
+    return hinge("abs", tf.abs, -1.0)
+
+
+register_activation("relu", relu)
 register_activation("leaky_relu", leaky_relu)
+register_activation("prelu", prelu)
+register_activation("abs", absolute)
