@@ -113,7 +113,11 @@ def test_resume_goes_on_with_the_folder_of_an_earlier_run(folder, capsys):
         (["radius", "{folder}/clf.keras", "{folder}/keys.npz"], "has no array 'x'; it has a, b"),
         (["radius", "{folder}/clf.keras", "{folder}/labels.npz"], "has label 7, but the model has 2 outputs"),
         (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--relaxation", "none"], "unknown relaxation 'none'"),
+        (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--method", "none"], "one of ibp, forward"),
         (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--clip", "0", "0.5"], "valid range [0, 0.5]"),
+        (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--iterations", "5"], "crown does not"),
+        (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--learning-rate", "0"], "'0' is not positive"),
+        (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--resume", "none"], "nothing to resume"),
         (["attack", "{folder}/clf.keras", "{folder}/test.npz"], "--eps"),
         (["attack", "{folder}/clf.keras", "{folder}/test.npz", "--eps", "-1"], "not negative"),
         (["train"], "invalid choice: 'train'"),
@@ -148,7 +152,65 @@ def test_radii_of_a_linear_classifier_are_the_distances_to_its_boundary(folder, 
     records = json.loads(Path("r.json").read_text())["records"]
     assert [r["lower"] for r in records] == pytest.approx([0.4, 0.2, 0.05], rel=1e-3)
     assert all(r["guarantee"] == "numeric" and r["space"] == "net" for r in records)
-    assert "median" in capsys.readouterr().out
+    shown = capsys.readouterr().out.splitlines()
+    assert next(line.split() for line in shown if "median" in line) == ["median", f"{records[1]['lower']:.4g}"]
+    assert shown[-1] == "3 of 3 samples have a certified radius; results in out/radius-clf-linf"
+
+
+def test_the_header_of_radii_holds_their_statistics_and_a_histogram_is_drawn(folder):
+    import keras
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.set_weights([np.eye(2), np.zeros(2)])
+    model.save(folder / "linear.keras")
+    arguments = ["radius", str(folder / "linear.keras"), str(folder / "test.npz"), "--norm", "l2", "--out", "run"]
+    assert main(arguments) == 0
+    result = json.loads(Path("run/result.json").read_text())
+    radii = np.array([0.8, 0.4, 0.1]) / np.sqrt(2)
+    summary = result["header"]["summary"]
+    assert summary["all"]["mean"] == pytest.approx(radii.mean(), rel=1e-3)
+    assert summary["all"]["std"] == pytest.approx(radii.std(), rel=1e-3)
+    assert summary["all"]["p25"] == pytest.approx(np.percentile(radii, 25), rel=1e-3)
+    assert (summary["samples"], summary["correct"], summary["certified"]) == (3, 3, 3)
+    assert summary["evaluations"] == result["records"][0]["evaluations"] >= 1
+    assert Path("run/figures/radius-histogram.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_misclassified_sample_has_radius_zero_and_is_left_out_of_the_second_column(folder, capsys):
+    x = np.array([[0.9, 0.1], [0.2, 0.6]], np.float32)
+    np.savez(folder / "one_wrong.npz", x=x, y=np.array([0, 0]))
+    assert main(["radius", str(folder / "clf.keras"), str(folder / "one_wrong.npz")]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["N", "2", "1"] in lines
+    mean = next(line for line in lines if line[:1] == ["mean"])
+    assert [float(v) for v in mean[1:]] == pytest.approx([0.2, 0.4], rel=1e-3)
+    assert any(line[:2] == ["correct", "1"] for line in lines)
+
+
+def test_one_target_class_is_farther_than_the_nearest(folder):
+    """Three classes on a line: the outer class is reached from the other end only through the middle one."""
+    import keras
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(3)])
+    model.set_weights([np.array([[-1.0, 0.0, 0.5]]), np.array([0.3, 0.1, -0.3])])
+    model.save(folder / "line.keras")
+    np.savez(folder / "point.npz", x=np.array([[0.0]], np.float32), y=np.array([0]))
+    found = {}
+    for targets in ("all", "runner-up", "least"):
+        arguments = ["radius", str(folder / "line.keras"), str(folder / "point.npz"), "--targets", targets]
+        assert main([*arguments, "--out", targets]) == 0
+        found[targets] = json.loads(Path(targets, "result.json").read_text())["records"][0]
+    # f_0 - f_1 = 0.2 - x, f_0 - f_2 = 0.6 - 1.5 x.
+    assert found["all"]["lower"] == pytest.approx(0.2, rel=1e-3)
+    assert found["runner-up"]["lower"] == pytest.approx(0.2, rel=1e-3)
+    assert found["least"]["lower"] == pytest.approx(0.4, rel=1e-3)
+    assert found["least"]["targets"] == "least"
+
+
+def test_without_matplotlib_radii_say_what_to_install(folder, capsys, monkeypatch):
+    monkeypatch.setattr("tfcert.report.figures.available", lambda: False)
+    assert main(["radius", str(folder / "clf.keras"), str(folder / "test.npz")]) == 0
+    assert "pip install 'tfcert[report]'" in capsys.readouterr().out
 
 
 def test_an_attack_finds_what_lies_beyond_the_boundary_and_nothing_before(folder):

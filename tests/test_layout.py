@@ -22,7 +22,7 @@ LEVELS = [
     {"complete", "training", "report", "datasets"},
     {
         "driver", "direct", "binding", "regions", "stages", "measuring", "judging", "journal", "artifacts", "progress",
-        "explain",
+        "explain", "radii", "arguments",
     },
     {"cli"},
 ]  # fmt: skip

@@ -11,27 +11,24 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from tfcert.arguments import (
+    USAGE_ERROR,
+    Parser,
+    attack_arguments,
+    radius_arguments,
+    spec_arguments,
+    verify_arguments,
+)
 from tfcert.errors import UsageError
 
 if TYPE_CHECKING:
     from tfcert.report import Report
 
-PASS, INTERRUPTED, INTERNAL_ERROR, USAGE_ERROR = 0, 2, 3, 4
-_NORMS = ("linf", "l2", "l1")
-_METHODS = ("ibp", "forward", "forward+backward", "crown-ibp", "crown")
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse exits with 2 on a usage error; here that means interrupted."""
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(USAGE_ERROR, f"error: {message}\n")
+PASS, INTERRUPTED, INTERNAL_ERROR = 0, 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,26 +93,19 @@ def _is_rendered(error: Exception) -> bool:
 
 def build_parser() -> argparse.ArgumentParser:
     """The verbs and their options."""
-    parser = _Parser(prog="tfcert", description="Know that a Keras network is robust.")
+    parser = Parser(prog="tfcert", description="Know that a Keras network is robust.")
     parser.add_argument("--version", action=_Version, help="show the version and exit")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
-    _verify_parser(_verb(verbs, "verify", _verify, "decide every property, measure and assertion of a specification"))
-    for name, run, text in (
-        ("check", _check, "look for mistakes without loading anything"),
-        ("explain", _explain, "show the queries, the stages and what they cost"),
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
+    for name, run, arguments, text in (
+        ("verify", _verify, verify_arguments, "decide every property, measure and assertion of a specification"),
+        ("check", _check, spec_arguments, "look for mistakes without loading anything"),
+        ("explain", _explain, spec_arguments, "show the queries, the stages and what they cost"),
+        ("radius", _radius, radius_arguments, "certify the largest radius around each sample"),
+        ("attack", _attack, attack_arguments, "look for adversarial inputs near each sample (PGD)"),
     ):
-        _spec_arguments(_verb(verbs, name, run, text))
-    radius = _verb(verbs, "radius", _radius, "certify the largest radius around each sample")
-    _data_arguments(radius)
-    radius.add_argument("--method", choices=_METHODS, default="crown", help="how to bound (default: crown)")
-    radius.add_argument("--relaxation", metavar="NAME", help="how to relax activations (default: adaptive)")
-    radius.add_argument("--batch", type=_positive, default=50, metavar="N", help="samples at a time (default: 50)")
-    attack = _verb(verbs, "attack", _attack, "look for adversarial inputs near each sample (PGD)")
-    _data_arguments(attack)
-    attack.add_argument("--eps", type=_fraction, required=True, metavar="E", help="radius in network space, as 8/255")
-    attack.add_argument("--out", metavar="DIR", help="where to write witnesses, one npz each (default: nowhere)")
-    attack.add_argument("--steps", type=_positive, default=40, metavar="N", help="gradient steps (default: 40)")
-    attack.add_argument("--restarts", type=_positive, default=3, metavar="N", help="starts a sample (default: 3)")
+        verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        verb.set_defaults(run=run)
+        arguments(verb)
     return parser
 
 
@@ -128,72 +118,6 @@ class _Version(argparse.Action):
 
         print(f"tfcert {version('tfcert')}")
         parser.exit(PASS)
-
-
-def _verb(
-    verbs: argparse._SubParsersAction[_Parser],
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    text: str,
-) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _spec_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("spec", metavar="SPEC", help="a .prop file")
-    parser.add_argument(
-        "--set", action="append", default=[], type=_assignment, metavar="NAME=VALUE", help="give a parameter a value"
-    )
-    parser.add_argument(
-        "--bind", action="append", default=[], type=_assignment, metavar="NAME=PATH",
-        help="take a model (.keras) or a data set (.npz, .csv) from this file",
-    )  # fmt: skip
-
-
-def _verify_parser(parser: argparse.ArgumentParser) -> None:
-    _spec_arguments(parser)
-    parser.add_argument("--json", metavar="FILE", help="write the result here as well")
-    places = parser.add_mutually_exclusive_group()
-    places.add_argument("--out", metavar="DIR", help="where results go (default: out/<name of SPEC>)")
-    places.add_argument("--resume", metavar="DIR", help="go on with the interrupted run whose results are in DIR")
-    loudness = parser.add_mutually_exclusive_group()
-    loudness.add_argument("-v", "--verbose", action="store_true", help="a line a sample")
-    loudness.add_argument("-q", "--quiet", action="store_true", help="only the last line")
-
-
-def _data_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a .keras file")
-    parser.add_argument("data", metavar="DATA", help="an npz file with x and y; x as the network receives it")
-    parser.add_argument("--norm", choices=_NORMS, default="linf", help="norm of the perturbation (default: linf)")
-    parser.add_argument("--clip", nargs=2, type=float, metavar=("LOW", "HIGH"), help="the valid range of an input")
-    parser.add_argument("--limit", type=_positive, default=100, metavar="N", help="samples (default: 100)")
-    parser.add_argument("--json", metavar="FILE", help="write the result here")
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not (name and sign and value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
-    return name, value
-
-
-def _fraction(text: str) -> float:
-    try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 0.03 or 8/255") from error
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
-    return number
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -237,11 +161,14 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _radius(options: argparse.Namespace) -> int:
     _import_tensorflow()
-    from tfcert.direct import Direct, measure_radii
+    from tfcert.direct import Direct
+    from tfcert.radii import Bounding, measure_radii
 
     data = Direct(options.model, options.data, options.norm, _clip(options), options.limit)
-    report = measure_radii(data, method=options.method, relaxation=options.relaxation, batch=options.batch)
-    return _finish(report, options.json)
+    bounding = Bounding(
+        options.method, options.relaxation, options.targets, options.iterations, options.learning_rate, options.batch
+    )
+    return _finish(measure_radii(data, bounding, out=options.out, resume=options.resume), options.json)
 
 
 def _attack(options: argparse.Namespace) -> int:

@@ -1,26 +1,27 @@
-"""Radii and attacks on a model and an npz file, without a specification: ``tfcert radius`` and ``tfcert attack``."""
+"""Questions about a model and an npz file without a specification: what is loaded, asked in batches and recorded."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from tfcert.attacks import attack
-from tfcert.binding import LoadedModel, data_hash, require_names, weights_hash
-from tfcert.certification import certified_radius
+from tfcert.binding import LoadedModel, data_hash, weights_hash
 from tfcert.datasets import Samples, load_dataset
 from tfcert.driver import run_header
 from tfcert.errors import UsageError
+from tfcert.journal import Journal
 from tfcert.network import from_keras, load_model
 from tfcert.progress import Narrator
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report import Asked, ExitCode, Measured, Record, Report
 from tfcert.report.records import Json
+from tfcert.report.summary import clean_holds
 
 BATCH = 100
 
@@ -36,8 +37,12 @@ class Direct:
     limit: int
     out: str | None = None
 
-    def load(self) -> tuple[LoadedModel, np.ndarray, np.ndarray]:
-        """The model, its inputs and their labels, checked against each other."""
+    def load(self) -> Loaded:
+        """The model, its inputs and their labels, checked against each other.
+
+        Raises:
+            UsageError: files that are missing, or samples that do not fit the model.
+        """
         path = Path(self.model)
         if not path.is_file():
             raise UsageError(f"there is no model {path}")
@@ -58,7 +63,7 @@ class Direct:
                 f"{loaded.num_outputs} outputs, counted from 0"
             )
         self._check_values(x)
-        return loaded, x, labels
+        return Loaded(loaded, x, labels)
 
     def _check_values(self, x: np.ndarray) -> None:
         low, high = self.clip or (-math.inf, math.inf)
@@ -67,85 +72,97 @@ class Direct:
             where = "is not finite" if self.clip is None else f"leaves the valid range [{low:g}, {high:g}]"
             raise UsageError(f"{self.data}: sample {int(np.argwhere(bad)[0][0])} {where}")
 
-    def header(self, loaded: LoadedModel, x: np.ndarray, y: np.ndarray, options: Json) -> Json:
+    def header(self, loaded: Loaded, params: Json) -> Json:
         """As the header of a specification's run."""
         return run_header() | {
             "model": self.model,
             "data": self.data,
-            "weights_sha256": {loaded.name: loaded.sha256},
-            "data_sha256": {self.data: data_hash(Samples(x, y))},
-            "params": {"norm": self.norm, "clip": self.clip, "limit": self.limit} | options,
+            "weights_sha256": {loaded.model.name: loaded.model.sha256},
+            "data_sha256": {self.data: data_hash(Samples(loaded.x, loaded.y))},
+            # As JSON reads them back, so that a journal's header can be compared.
+            "params": {"norm": self.norm, "clip": self.clip and list(self.clip), "limit": self.limit} | params,
         }
 
-    def decide(self, name: str, eps: float, batch: int, decide: Decide) -> tuple[list[Record], LoadedSamples]:
-        """Records of all samples, ``batch`` at a time; time is shared out evenly within a batch."""
-        loaded, x, y = loaded_samples = self.load()
-        records: list[Record] = []
-        asked = Asked(self.norm, eps, "net", "all")
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model with samples ``[n, *input]``, as it receives them, and their labels ``[n]``."""
+
+    model: LoadedModel
+    x: np.ndarray
+    y: np.ndarray
+
+    def take(self, places: np.ndarray) -> Loaded:
+        return Loaded(self.model, self.x[places], self.y[places])
+
+
+Found = list[tuple[Verdict, Measured | None]]
+Decide = Callable[[Loaded, np.ndarray], Found]
+"""``(samples, predictions) -> a verdict and a measured value a sample``."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every sample, ``batch`` of them at a time."""
+
+    name: str
+    asked: Asked
+    batch: int
+    decide: Decide
+    out: Path | None = None
+
+    def run(
+        self, loaded: Loaded, journal: Journal | None = None, known: Sequence[Record] = ()
+    ) -> tuple[tuple[Record, ...], bool]:
+        """Records in the order of the samples, and whether they are all there: Ctrl-C keeps those that are.
+
+        Args:
+            journal: takes each record as it falls.
+            known: records of an earlier run, whose samples are left out.
+        """
+        records = {r.sample: r for r in known}
+        todo = np.array([i for i in range(len(loaded.x)) if i not in records], int)
         with Narrator() as narrator:
-            narrator.begin(name, len(x))
-            for first in range(0, len(x), batch):
-                began = time.monotonic()
-                part = slice(first, first + batch)
-                predictions = loaded.outputs(x[part]).argmax(axis=1)
-                found = decide(loaded, x[part], y[part], predictions)
-                seconds = (time.monotonic() - began) / len(predictions)
-                for i, (verdict, measured) in enumerate(found):
-                    place, timed = first + i, replace(verdict, seconds=seconds)
-                    label, predicted = int(y[place]), int(predictions[i])
-                    witness = self._save(f"{name}-{place}", verdict.witness, x[place], label)
-                    records.append(Record(name, place, timed, asked, measured, label, predicted, witness))
-                    narrator.advance(records[-1])
-        return records, loaded_samples
+            narrator.begin(self.name, len(loaded.x), len(records))
+            try:
+                for first in range(0, len(todo), self.batch):
+                    for record in self._decide(loaded, todo[first : first + self.batch]):
+                        records[record.sample] = record
+                        if journal is not None:
+                            journal.append(record)
+                        narrator.advance(record)
+            except KeyboardInterrupt:
+                narrator.say("interrupted: what was found is kept")
+        return tuple(records[i] for i in sorted(records)), len(records) == len(loaded.x)
+
+    def _decide(self, loaded: Loaded, places: np.ndarray) -> list[Record]:
+        """Records of one batch; its time is shared out evenly."""
+        began, part = time.monotonic(), loaded.take(places)
+        predictions = loaded.model.outputs(part.x).argmax(axis=1)
+        found = self.decide(part, predictions)
+        seconds = (time.monotonic() - began) / len(places)
+        records = []
+        for i, (verdict, measured) in enumerate(found):
+            timed, label, place = replace(verdict, seconds=seconds), int(part.y[i]), int(places[i])
+            witness = self._save(f"{self.name}-{place}", verdict.witness, part.x[i], label)
+            records.append(Record(self.name, place, timed, self.asked, measured, label, int(predictions[i]), witness))
+        return records
 
     def _save(self, name: str, witness: np.ndarray | None, original: np.ndarray, label: int) -> str | None:
         """Writes a witness, as the model receives it, beside its original; returns the path within ``out``."""
         if self.out is None or witness is None:
             return None
         relative = Path("witnesses") / f"{name}.npz"
-        (Path(self.out) / relative).parent.mkdir(parents=True, exist_ok=True)
-        np.savez(Path(self.out) / relative, allow_pickle=False, witness=witness, original=original, label=label)
+        (self.out / relative).parent.mkdir(parents=True, exist_ok=True)
+        np.savez(self.out / relative, allow_pickle=False, witness=witness, original=original, label=label)
         return relative.as_posix()
 
 
-LoadedSamples = tuple[LoadedModel, np.ndarray, np.ndarray]
-Found = list[tuple[Verdict, Measured | None]]
-Decide = Callable[[LoadedModel, np.ndarray, np.ndarray, np.ndarray], Found]
-"""``(model, x, y, predictions) -> a verdict and a measured value a sample``."""
-
-
-def measure_radii(data: Direct, *, method: str, relaxation: str | None, batch: int) -> Report:
-    """The largest certified radius around each sample, in network space.
-
-    Raises:
-        UsageError: files, samples or a relaxation that do not fit the model.
-    """
-
-    def decide(loaded: LoadedModel, x: np.ndarray, y: np.ndarray, predictions: np.ndarray) -> Found:
-        require_names(loaded, method, relaxation)
-        radii = certified_radius(
-            loaded.network, x, y, norm=data.norm, clip=data.clip, method=method, relaxation=relaxation
-        )
-        how = "" if method == "ibp" else radii.relaxation
-        right = (predictions == y).tolist()
-        verdicts = [_radius_verdict(*v, method, how) for v in zip(right, radii.radius, radii.margin, strict=True)]
-        measured = [Measured(float(r), math.nan if ok else 0.0) for r, ok in zip(radii.radius, right, strict=True)]
-        return list(zip(verdicts, measured, strict=True))
-
-    records, loaded = data.decide("radius", math.nan, batch, decide)
-    header = data.header(*loaded, {"method": method, "relaxation": relaxation, "batch": batch})
-    return _report(header, records, loaded, is_measure=True)
-
-
-def _radius_verdict(right: bool, radius: float, margin: float, method: str, relaxation: str) -> Verdict:
-    if not right:
-        return Verdict(
-            Outcome.FALSIFIED, "the unperturbed input is misclassified", "clean", guarantee=Guarantee.REPLAYED
-        )
-    if not (math.isfinite(radius) and radius > 0):
-        reason = "no radius could be proven"
-        return Verdict(Outcome.UNKNOWN, reason, method, method, relaxation, Guarantee.ESTIMATE)
-    return Verdict(Outcome.VERIFIED, "", method, method, relaxation, Guarantee.NUMERIC, float(margin))
+def exit_code(records: Sequence[Record], complete: bool) -> ExitCode:
+    """Neither radii nor attacks judge: they are done, were interrupted, or had nothing to do."""
+    if not complete:
+        return ExitCode.INTERRUPTED
+    return ExitCode.PASS if records else ExitCode.NOTHING_TO_CHECK
 
 
 def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> Report:
@@ -157,19 +174,29 @@ def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> Re
     if not (math.isfinite(eps) and eps >= 0):
         raise UsageError(f"eps must be finite and not negative, not {eps}")
 
-    def decide(loaded: LoadedModel, x: np.ndarray, y: np.ndarray, predictions: np.ndarray) -> Found:
-        network = loaded.network if loaded.peeled else None
+    def decide(part: Loaded, predictions: np.ndarray) -> Found:
+        model, x, y = part.model, part.x, part.y
+        network = model.network if model.peeled else None
         found = attack(
-            loaded.model, x, y, eps=eps, norm=data.norm, clip=data.clip, network=network, steps=steps, restarts=restarts
+            model.model, x, y, eps=eps, norm=data.norm, clip=data.clip, network=network, steps=steps, restarts=restarts
         )
         clean = predictions != y
         verdicts = [_attack_verdict(*v) for v in zip(found.success, clean, found.margin, strict=True)]
         witnesses = [w if ok else None for w, ok in zip(found.witness, found.success, strict=True)]
         return [(replace(v, witness=w), None) for v, w in zip(verdicts, witnesses, strict=True)]
 
-    records, loaded = data.decide("attack", eps, BATCH, decide)
-    header = data.header(*loaded, {"eps": eps, "steps": steps, "restarts": restarts})
-    return _report(header, records, loaded, is_measure=False)
+    out = None if data.out is None else Path(data.out)
+    loaded = data.load()
+    records, complete = Question("attack", Asked(data.norm, eps, "net", "all"), BATCH, decide, out).run(loaded)
+    return Report(
+        header=data.header(loaded, {"eps": eps, "steps": steps, "restarts": restarts}) | {"complete": complete},
+        records=records,
+        exit_code=exit_code(records, complete),
+        properties=("attack",) if records else (),
+        notes=loaded.model.network.notes,
+        folder=out,
+        conclusion=_attack_conclusion(records, f"{data.norm} {eps:.4g}"),
+    )
 
 
 def _attack_verdict(success: bool, clean: bool, margin: float) -> Verdict:
@@ -180,8 +207,15 @@ def _attack_verdict(success: bool, clean: bool, margin: float) -> Verdict:
     return Verdict(Outcome.UNKNOWN, reason, "pgd", "pgd", "", Guarantee.ESTIMATE)
 
 
-def _report(header: Json, records: list[Record], loaded: LoadedSamples, is_measure: bool) -> Report:
-    code = ExitCode.PASS if records else ExitCode.NOTHING_TO_CHECK
-    names = tuple(dict.fromkeys(r.property for r in records))
-    properties, measures = ((), names) if is_measure else (names, ())
-    return Report(header, tuple(records), code, properties, measures, notes=loaded[0].network.notes)
+def _attack_conclusion(records: Sequence[Record], distance: str) -> str:
+    """What an attack came to; "" without samples."""
+    if not records:
+        return ""
+    found = [r for r in records if r.outcome is Outcome.FALSIFIED]
+    clean = sum(not clean_holds(r) for r in found)
+    rest = len(records) - len(found)
+    return (
+        f"witnesses within {distance} of {len(found)} of {len(records)} samples"
+        + (f" ({clean} of them misclassified as they are)" if clean else "")
+        + (f"; none found for {rest}, which proves nothing" if rest else "")
+    )

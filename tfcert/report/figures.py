@@ -38,8 +38,8 @@ def is_image(shape: Sequence[int]) -> bool:
     return (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))) and min(shape[:2]) > 1
 
 
-def draw_histogram(path: Path, summary: MeasureSummary, bins: int = 20) -> None:
-    """What is proven, and where known what is refuted, as one histogram."""
+def draw_histogram(path: Path, summary: MeasureSummary, bins: int = 20, what: str = "samples") -> None:
+    """What is proven, and where known what is refuted, as one histogram; ``what`` names the samples in its title."""
     figure = _figure(7.0, 4.2)
     axes = figure.subplots()
     proven = np.nan_to_num(summary.proven, nan=0.0)
@@ -50,7 +50,7 @@ def draw_histogram(path: Path, summary: MeasureSummary, bins: int = 20) -> None:
     if refuted.size:
         label = f"smallest refuted (of {refuted.size} of {summary.total})"
         axes.hist(refuted, edges, histtype="step", linewidth=1.8, color=_ORANGE, label=label)
-    axes.set_title(f"{summary.name}: certified radii of {summary.total} samples")
+    axes.set_title(f"{summary.name}: certified radii of {summary.total} {what}")
     axes.set_xlabel(f"radius ({summary.unit})" if summary.unit else "radius")
     axes.set_ylabel("samples")
     axes.set_xlim(0.0, top)

@@ -25,10 +25,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Measured:
-    """A measure's answer: the largest certified value and the smallest value with a replayed witness (NaN: none)."""
+    """A measure's answer: the largest certified value and the smallest value with a replayed witness (NaN: none).
+
+    ``evaluations`` is how many bounds a sample of its batch took, where that was counted.
+    """
 
     lower: float
     upper: float = math.nan
+    evaluations: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Record:
         }
         if self.measured is not None:
             flat |= {"lower": number(self.measured.lower), "upper": number(self.measured.upper)}
+            flat |= {} if self.measured.evaluations is None else {"evaluations": self.measured.evaluations}
         return flat
 
     @classmethod
@@ -97,7 +102,9 @@ class Record:
             margin=_nan(flat["margin"]),
             seconds=float(flat["seconds"]),
         )
-        measured = Measured(_nan(flat["lower"]), _nan(flat["upper"])) if "lower" in flat else None
+        measured = None
+        if "lower" in flat:
+            measured = Measured(_nan(flat["lower"]), _nan(flat["upper"]), flat.get("evaluations"))
         asked = Asked(flat["norm"] or "", _nan(flat["eps"]), flat["space"] or "", flat["targets"] or "")
         return cls(
             property=flat["property"],

@@ -47,6 +47,7 @@ class Report:
         judged: assertions and unasserted properties.
         notes: sentences for the reader (a softmax that was peeled off, pictures that were skipped).
         folder: where journal, witnesses and pictures are; None if nothing was written.
+        conclusion: what was found, where the run judges nothing and so neither passes nor fails.
     """
 
     header: Json
@@ -57,6 +58,7 @@ class Report:
     judged: tuple[Judged, ...] = ()
     notes: tuple[str, ...] = ()
     folder: Path | None = field(default=None, compare=False)
+    conclusion: str = ""
 
     def save_json(self, path: str | Path) -> None:
         """Writes ``{"header": ..., "records": ...}``."""
@@ -88,9 +90,11 @@ class Report:
 
     def last_line(self) -> str:
         """The outcome of the run in one sentence."""
-        word = self.exit_code.name.lower().replace("_", " ")
         where = f"; results in {self.folder}" if self.folder is not None else ""
-        return f"{word} (exit code {int(self.exit_code)}), {len(self.records)} verdicts{where}"
+        if self.conclusion and self.exit_code is ExitCode.PASS:
+            return f"{self.conclusion}{where}"
+        word = self.exit_code.name.lower().replace("_", " ")
+        return f"{word} (exit code {int(self.exit_code)}), {self.conclusion or f'{len(self.records)} verdicts'}{where}"
 
     def __str__(self) -> str:
         return render([*self.parts(), self.last_line()])

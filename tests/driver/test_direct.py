@@ -1,0 +1,84 @@
+"""Radii and attacks without a specification: what Ctrl-C leaves, what can be resumed, what is said of it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tfcert import radii
+from tfcert.certification import Radii
+from tfcert.direct import Direct, attack_samples
+from tfcert.errors import JournalError
+from tfcert.query import Guarantee
+from tfcert.radii import Bounding, measure_radii
+from tfcert.report import ExitCode
+
+
+@pytest.fixture
+def data(folder) -> Direct:
+    return Direct(str(folder / "clf.keras"), str(folder / "test.npz"), "linf", None, 100)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Replaces the search: a radius of 0.01 each, the sizes of the batches are noted, the third call is Ctrl-C."""
+    seen: list[int] = []
+
+    def certified_radius(network, x, y, **_):
+        if len(seen) == 2:
+            seen.append(0)
+            raise KeyboardInterrupt
+        seen.append(len(x))
+        return Radii(np.full(len(x), 0.01), np.ones(len(x)), 7, Guarantee.NUMERIC, "crown", "adaptive")
+
+    monkeypatch.setattr(radii, "certified_radius", certified_radius)
+    return seen
+
+
+def test_ctrl_c_keeps_the_radii_found_until_then_and_resume_computes_the_others_alone(data, folder, counted):
+    out = folder / "run"
+    first = measure_radii(data, Bounding(batch=2), out=str(out))
+    assert (first.exit_code, len(first.records)) == (ExitCode.INTERRUPTED, 4)
+    saved = json.loads((out / "result.json").read_text())
+    assert saved["header"]["complete"] is False and len(saved["records"]) == 4
+    assert first.last_line().startswith("interrupted (exit code 2), ")
+    # Another size of batch is no other question.
+    second = measure_radii(data, Bounding(batch=3), resume=str(out))
+    assert (second.exit_code, counted) == (ExitCode.PASS, [2, 2, 0, 3, 1])
+    assert [r.sample for r in second.records] == list(range(8))
+    assert [r.as_json() for r in second.records[:4]] == [r.as_json() for r in first.records]
+
+
+@pytest.mark.parametrize("other", [Bounding(relaxation="fastlin"), Bounding(targets="least"), Bounding(method="ibp")])
+def test_radii_of_another_question_are_not_resumed(data, folder, counted, other):
+    measure_radii(data, Bounding(batch=2), out=str(folder / "run"))
+    with pytest.raises(JournalError, match="a parameter"):
+        measure_radii(data, other, resume=str(folder / "run"))
+
+
+def test_options_of_the_optimising_methods_reach_the_search(data, folder, monkeypatch):
+    seen = []
+
+    def certified_radius(network, x, y, *, options, **_):
+        seen.append(options)
+        return Radii(np.full(len(x), 0.01), np.ones(len(x)), 7, Guarantee.NUMERIC, "crown", "frown")
+
+    monkeypatch.setattr(radii, "certified_radius", certified_radius)
+    monkeypatch.setattr(radii, "require_names", lambda *_: None)
+    bounding = Bounding(relaxation="frown", iterations=3, learning_rate=0.25)
+    report = measure_radii(data, bounding, out=str(folder / "run"))
+    assert (seen[0].iterations, seen[0].learning_rate) == (3, 0.25)
+    assert report.header["params"]["iterations"] == 3
+
+
+def test_an_attack_says_what_it_found_and_not_that_something_passed(data, samples, wrong):
+    nothing = attack_samples(data, 0.0, steps=1, restarts=1)
+    assert nothing.last_line() == (
+        "witnesses within linf 0 of 1 of 8 samples (1 of them misclassified as they are); none found for 7, which "
+        "proves nothing"
+    )
+    everything = attack_samples(data, 5.0, steps=40, restarts=3)
+    assert everything.last_line().startswith("witnesses within linf 5 of 8 of 8 samples (1 of them")
+    assert "pass" not in str(everything)

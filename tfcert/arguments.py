@@ -1,0 +1,127 @@
+"""What the command line accepts: options shared by several verbs, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from fractions import Fraction
+from typing import NoReturn
+
+USAGE_ERROR = 4
+_NORMS = ("linf", "l2", "l1")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse exits with 2 on a usage error; here that means interrupted."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE_ERROR, f"error: {message}\n")
+
+
+def spec_arguments(parser: argparse.ArgumentParser) -> None:
+    """The specification, and values and files for its names."""
+    parser.add_argument("spec", metavar="SPEC", help="a .prop file")
+    parser.add_argument(
+        "--set", action="append", default=[], type=assignment, metavar="NAME=VALUE", help="give a parameter a value"
+    )
+    parser.add_argument(
+        "--bind", action="append", default=[], type=assignment, metavar="NAME=PATH",
+        help="take a model (.keras) or a data set (.npz, .csv) from this file",
+    )  # fmt: skip
+
+
+def verify_arguments(parser: argparse.ArgumentParser) -> None:
+    """A specification, where results go, and how much is said."""
+    spec_arguments(parser)
+    parser.add_argument("--json", metavar="FILE", help="write the result here as well")
+    _places(parser, "out/<name of SPEC>")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("-v", "--verbose", action="store_true", help="a line a sample")
+    loudness.add_argument("-q", "--quiet", action="store_true", help="only the last line")
+
+
+def radius_arguments(parser: argparse.ArgumentParser) -> None:
+    """A model and samples, how to bound, and where results go."""
+    _data_arguments(parser)
+    parser.add_argument(
+        "--method", default="crown", metavar="NAME",
+        help="how to bound: ibp, forward, forward+backward, crown-ibp, crown or alpha-crown (default: crown)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--relaxation", metavar="NAME",
+        help="how to relax activations: fastlin, crown, cnncert, deepcert, adaptive or frown (default: adaptive)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--targets", choices=("all", "runner-up", "least"), default="all",
+        help="which classes a sample must not reach: all others, or only the likeliest or least likely (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--iterations", type=positive, metavar="N", help="steps of the optimising methods (default: 20)"
+    )
+    parser.add_argument(
+        "--learning-rate", type=positive_number, metavar="R", help="step size of the optimising methods (default: 0.5)"
+    )
+    parser.add_argument("--batch", type=positive, default=50, metavar="N", help="samples at a time (default: 50)")
+    _places(parser, "out/radius-<name of MODEL>-<norm>")
+
+
+def attack_arguments(parser: argparse.ArgumentParser) -> None:
+    """A model and samples, how far and how hard to look."""
+    _data_arguments(parser)
+    parser.add_argument("--eps", type=fraction, required=True, metavar="E", help="radius in network space, as 8/255")
+    parser.add_argument("--out", metavar="DIR", help="where to write witnesses, one npz each (default: nowhere)")
+    parser.add_argument("--steps", type=positive, default=40, metavar="N", help="gradient steps (default: 40)")
+    parser.add_argument("--restarts", type=positive, default=3, metavar="N", help="starts a sample (default: 3)")
+
+
+def _places(parser: argparse.ArgumentParser, default: str) -> None:
+    places = parser.add_mutually_exclusive_group()
+    places.add_argument("--out", metavar="DIR", help=f"where results go (default: {default})")
+    places.add_argument("--resume", metavar="DIR", help="go on with the interrupted run whose results are in DIR")
+
+
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a .keras file")
+    parser.add_argument("data", metavar="DATA", help="an npz file with x and y; x as the network receives it")
+    parser.add_argument("--norm", choices=_NORMS, default="linf", help="norm of the perturbation (default: linf)")
+    parser.add_argument("--clip", nargs=2, type=float, metavar=("LOW", "HIGH"), help="the valid range of an input")
+    parser.add_argument(
+        "--limit", type=positive, default=100, metavar="N", help="samples, from the first (default: 100)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the result here")
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """``NAME=VALUE``."""
+    name, sign, value = text.partition("=")
+    if not (name and sign and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+def fraction(text: str) -> float:
+    """A number, perhaps written as a fraction."""
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 0.03 or 8/255") from error
+
+
+def positive_number(text: str) -> float:
+    """A number above 0."""
+    number = fraction(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not positive")
+    return number
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
+    return number

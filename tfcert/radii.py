@@ -1,0 +1,135 @@
+"""``tfcert radius``: the largest certified radius around each sample of an npz file, journalled as it falls."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfcert import artifacts
+from tfcert.binding import require_names
+from tfcert.certification import certified_radius
+from tfcert.direct import Direct, Found, Loaded, Question, exit_code
+from tfcert.errors import UsageError
+from tfcert.journal import Journal
+from tfcert.options import BoundOptions
+from tfcert.query import Guarantee, Outcome, Verdict
+from tfcert.report import Asked, Measured, Record, figures
+from tfcert.report.radii import RadiusReport, summarize_radii
+from tfcert.report.summary import MeasureSummary
+
+
+@dataclass(frozen=True)
+class Bounding:
+    """How to bound, as ``certified_radius`` takes it; None stands for the defaults."""
+
+    method: str = "crown"
+    relaxation: str | None = None
+    targets: str = "all"
+    iterations: int | None = None
+    learning_rate: float | None = None
+    batch: int = 50
+
+    def options(self) -> BoundOptions:
+        """Raises a UsageError where options of the optimising methods are given to another one."""
+        given = {k: v for k in ("iterations", "learning_rate") if (v := getattr(self, k)) is not None}
+        if given and not self._optimises:
+            raise UsageError(
+                f"--iterations and --learning-rate are for the method alpha-crown and the relaxation frown, which "
+                f"optimise their bounds; {self.method} does not"
+            )
+        return BoundOptions(**given)
+
+    @property
+    def _optimises(self) -> bool:
+        return self.method == "alpha-crown" or self.relaxation == "frown"
+
+    def params(self) -> dict[str, object]:
+        """What the radii depend on: everything but the size of a batch."""
+        options = self.options()
+        used = {"iterations": options.iterations, "learning_rate": options.learning_rate} if self._optimises else {}
+        return {k: v for k, v in asdict(self).items() if k in ("method", "relaxation", "targets")} | used
+
+
+def measure_radii(
+    data: Direct, bounding: Bounding, *, out: str | None = None, resume: str | None = None
+) -> RadiusReport:
+    """The largest certified radius around each sample, in network space; after Ctrl-C, of the samples until then.
+
+    Args:
+        out: where journal, JSON and histogram go; ``out/radius-<model>-<norm>`` by default.
+        resume: the folder of an interrupted run with the same model, data and parameters.
+
+    Raises:
+        UsageError: files, samples, a method or a relaxation that do not fit the model; nothing to resume.
+    """
+    options, params = bounding.options(), bounding.params()
+    loaded = data.load()
+    require_names(loaded.model, bounding.method, bounding.relaxation)
+    if loaded.model.num_outputs < 2:
+        raise UsageError(f"model {loaded.model.name} has a single output: there is no other class to tell a label from")
+
+    def decide(part: Loaded, predictions: np.ndarray) -> Found:
+        radii = certified_radius(
+            part.model.network, part.x, part.y,
+            norm=data.norm, clip=data.clip, method=bounding.method, relaxation=bounding.relaxation,
+            targets=bounding.targets, options=options,
+        )  # fmt: skip
+        how = "" if bounding.method == "ibp" else radii.relaxation
+        right = (predictions == part.y).tolist()
+        return [
+            (_verdict(ok, radius, margin, (bounding.method, how)), _measured(ok, radius, radii.evaluations))
+            for ok, radius, margin in zip(right, radii.radius, radii.margin, strict=True)
+        ]
+
+    header = data.header(loaded, params) | {"batch": bounding.batch}
+    question = Question("radius", Asked(data.norm, math.nan, "net", bounding.targets), bounding.batch, decide)
+    folder = Path(resume or out or Path("out") / f"radius-{loaded.model.name}-{data.norm}")
+    folder.mkdir(parents=True, exist_ok=True)
+    journal, known = Journal.start(folder, header) if resume is None else Journal.resume(folder, header)
+    with journal:
+        if resume is None:
+            artifacts.clear(folder)
+        records, complete = question.run(loaded, journal, known)
+    summary = summarize_radii(records)
+    notes = (*loaded.model.network.notes, *_draw(folder, f"{loaded.model.name}, {bounding.method}", records))
+    header |= {"complete": complete, "notes": list(notes), "summary": summary.as_json()}
+    code = exit_code(records, complete)
+    found = f"{summary.certified} of {len(records)} samples have a certified radius"
+    report = RadiusReport(
+        header | {"exit_code": int(code)}, records, code, (), ("radius",), (), notes, folder, conclusion=found
+    )
+    report.save_json(folder / "result.json")
+    return report
+
+
+def _verdict(right: bool, radius: float, margin: float, how: tuple[str, str]) -> Verdict:
+    method, relaxation = how
+    if not right:
+        reason = "the unperturbed input is misclassified"
+        return Verdict(Outcome.FALSIFIED, reason, "clean", guarantee=Guarantee.REPLAYED)
+    if not (math.isfinite(radius) and radius > 0):
+        reason = "no radius could be proven"
+        return Verdict(Outcome.UNKNOWN, reason, method, method, relaxation, Guarantee.ESTIMATE)
+    return Verdict(Outcome.VERIFIED, "", method, method, relaxation, Guarantee.NUMERIC, float(margin))
+
+
+def _measured(right: bool, radius: float, evaluations: int) -> Measured:
+    return Measured(float(radius), math.nan, evaluations) if right else Measured(0.0, 0.0)
+
+
+def _draw(folder: Path, title: str, records: tuple[Record, ...]) -> list[str]:
+    """Draws the radii of the correctly classified samples; says what was drawn, or what is missing."""
+    summary = summarize_radii(records)
+    radii = summary.radii[summary.correct]
+    if not len(radii):
+        return []
+    if not figures.available():
+        return [figures.MISSING]
+    unit = f"{records[0].asked.norm}, {records[0].asked.space} space"
+    shown = MeasureSummary(title, radii, np.full(len(radii), np.nan), (), 0.0, unit)
+    path = folder / "figures" / "radius-histogram.png"
+    figures.draw_histogram(path, shown, what="samples" if summary.correct.all() else "correctly classified samples")
+    return [f"drawn: {path}"]

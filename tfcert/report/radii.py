@@ -1,0 +1,146 @@
+"""Certified radii added up, as ``tfcert radius`` shows them: statistics, what they rest on, what they cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tfcert.report.records import Json, Record
+from tfcert.report.result import Report
+from tfcert.report.summary import clean_holds
+from tfcert.report.table import PLAIN_WIDTH, figure, percent
+
+PERCENTS = (5, 25, 50, 75, 95)
+
+
+@dataclass(frozen=True)
+class RadiusSummary:
+    """Radii of all samples, and of those that are classified correctly; a sample without a proof has radius 0.
+
+    Attributes:
+        radii: ``[samples]``.
+        correct: bool ``[samples]``: the unperturbed sample gets its label.
+        evaluations: bound evaluations of each sample on which any were spent.
+        seconds: ``[samples]``, the time of its batch shared out evenly.
+    """
+
+    radii: np.ndarray
+    correct: np.ndarray
+    evaluations: np.ndarray
+    seconds: np.ndarray
+
+    @property
+    def certified(self) -> int:
+        """How many samples have a radius above 0."""
+        return int((self.radii > 0).sum())
+
+    def groups(self) -> dict[str, np.ndarray]:
+        """The radii to describe: those of correctly classified samples alone where there are others."""
+        groups = {"all samples": self.radii}
+        return groups if self.correct.all() else {**groups, "correct ones": self.radii[self.correct]}
+
+    def as_json(self) -> Json:
+        """Statistics for the header of the JSON; null where there are no samples."""
+        groups = {"all": self.radii, "correct": self.radii[self.correct]}
+        return {name: {k: _finite(v) for k, v in statistics(radii).items()} for name, radii in groups.items()} | {
+            "samples": len(self.radii),
+            "correct": int(self.correct.sum()),
+            "certified": self.certified,
+            "evaluations": _finite(_mean(self.evaluations)),
+            "seconds_per_image": _finite(_mean(self.seconds)),
+        }
+
+
+@dataclass(frozen=True)
+class RadiusReport(Report):
+    """A report of one set of radii."""
+
+    def parts(self, width: int = PLAIN_WIDTH) -> list[RenderableType]:
+        """What was asked, the statistics, and what they rest on."""
+        if not self.records:
+            return [Text("no samples")]
+        summary = summarize_radii(self.records)
+        shown: list[RenderableType] = [Text(_asked(self.records)), radius_table(summary)]
+        shown += [Text(line) for line in _lines(summary, self.records)]
+        return [*shown, *(Text(f"note: {note}", "dim") for note in self.notes)]
+
+
+def summarize_radii(records: Iterable[Record]) -> RadiusSummary:
+    """Adds up the records of ``tfcert radius``."""
+    mine = [r for r in records if r.measured is not None]
+    evaluations = [r.measured.evaluations for r in mine if r.measured and r.measured.evaluations is not None]
+    return RadiusSummary(
+        radii=np.nan_to_num(np.array([r.measured.lower for r in mine if r.measured], float), nan=0.0),
+        correct=np.array([clean_holds(r) for r in mine], bool),
+        evaluations=np.array(evaluations, float),
+        seconds=np.array([r.verdict.seconds for r in mine], float),
+    )
+
+
+def statistics(radii: np.ndarray) -> dict[str, float]:
+    """Mean, standard deviation (of the population), extremes and percentiles; NaN without samples."""
+    if not len(radii):
+        return dict.fromkeys(("mean", "std", "min", *(f"p{q}" for q in PERCENTS), "max"), math.nan)
+    percentiles = np.percentile(radii, PERCENTS)
+    return {
+        "mean": float(radii.mean()),
+        "std": float(radii.std()),
+        "min": float(radii.min()),
+        **{f"p{q}": float(v) for q, v in zip(PERCENTS, percentiles, strict=True)},
+        "max": float(radii.max()),
+    }
+
+
+def radius_table(summary: RadiusSummary) -> Table:
+    """One line a statistic, one column a group of samples."""
+    groups = {name: statistics(radii) for name, radii in summary.groups().items()}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("radius")
+    for name in groups:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row("N", *(str(len(radii)) for radii in summary.groups().values()))
+    for key in next(iter(groups.values())):
+        label = {"p50": "median", "std": "standard deviation"}.get(key, key)
+        label = f"{label[1:]}th percentile" if label.startswith("p") else label
+        table.add_row(label, *(figure(values[key]) for values in groups.values()))
+    return table
+
+
+def _asked(records: tuple[Record, ...]) -> str:
+    asked = records[0].asked
+    against = {"all": "all other classes", "runner-up": "the runner-up class alone", "least": "the least likely class"}
+    return f"certified radii in {asked.norm}, {asked.space} space, against {against[asked.targets]}"
+
+
+def _lines(summary: RadiusSummary, records: tuple[Record, ...]) -> list[str]:
+    count, correct = len(summary.radii), int(summary.correct.sum())
+    bounded = next((r.verdict for r in records if clean_holds(r)), None)
+    lines = [
+        f"correct    {correct} of {count} ({percent(correct / count)}); the others have radius 0"
+        if correct < count
+        else f"correct    all {count}",
+        f"certified  {summary.certified} of {count} ({percent(summary.certified / count)})",
+    ]
+    if bounded is not None:
+        how = f"{bounded.method}" + (f" with relaxation {bounded.relaxation}" if bounded.relaxation else "")
+        most = f", {_mean(summary.evaluations):.3g} evaluations a sample" if len(summary.evaluations) else ""
+        levels = {str(r.verdict.guarantee) for r in records if r.measured and r.measured.lower > 0}
+        lines.append(f"bounds     {how}{most}; guarantee: {', '.join(sorted(levels)) or 'none'}")
+    total = float(summary.seconds.sum())
+    lines.append(f"time       {figure(total / count)} s an image, {figure(total)} s in all, compilation included")
+    return lines
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _finite(value: float) -> float | None:
+    return None if math.isnan(value) else value
