@@ -1,6 +1,7 @@
 """Activations: one file each, one registry. Importing this package registers those that tfcert ships."""
 
-from tfcert.activations import relu as _relu  # noqa: F401  (registers ReLU and LeakyReLU)
+from tfcert.activations import relu as _relu  # noqa: F401  (importing these modules registers what they hold)
+from tfcert.activations import s_shaped as _s_shaped  # noqa: F401
 from tfcert.activations.registry import (
     Activation,
     Lines,

@@ -164,7 +164,9 @@ def _extremum(
 ) -> tf.Tensor:
     # At an extremum the gap does not change with the point: its gradient needs none of the point's.
     critical = map(tf.stop_gradient, act.critical_points(slope, lower, upper))
-    points = [lower, upper, *(tf.clip_by_value(point, lower, upper) for point in critical)]
+    # Critical points first: where they tie with an end (a ReLU's slope of 0 or 1), the gradient is that of the first,
+    # and theirs is the one that slopes within the range see.
+    points = [*(tf.clip_by_value(point, lower, upper) for point in critical), lower, upper]
     # XLA's min and max may drop a NaN, which stands for "nothing is known": say so with an infinity.
     unknown = tf.constant(-np.inf if choose is tf.minimum else np.inf, lower.dtype)
     gaps = [act.function(point) - tf.math.multiply_no_nan(point, slope) for point in points]
