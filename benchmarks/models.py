@@ -2,7 +2,7 @@
 
 python benchmarks/models.py                  trains every network that is not there yet, the most wanted first
 python benchmarks/models.py NAME ...         those only (a network that is there is not trained again)
-python benchmarks/models.py --list           names, where each lies, its test accuracy and epochs
+python benchmarks/models.py --list           shows epochs and test accuracies, and writes the README's table of them
 
 A network's layers and hidden nodes are the papers' (``parts/architectures.py``), its weights are not: the papers
 trained for 10 epochs and published neither seeds nor accuracies. Accuracies go to ``results/models.json``.
@@ -130,7 +130,9 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown networks {', '.join(sorted(unknown))}; --list shows them all")
     if arguments.list:
-        print(table())
+        text = table()
+        reference.write_table("models", text)
+        print(text)
         return
     for threads in (
         tf.config.threading.set_intra_op_parallelism_threads,
