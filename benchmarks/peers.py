@@ -1,139 +1,210 @@
-"""One CROWN pass of a batch of 20 images and 9 margins each: tfcert against auto_LiRPA, in the same run.
+"""Bounds of a batch of 20 images and 9 margins each: tfcert against auto_LiRPA, in the same run.
 
-python benchmarks/peers.py            measures (a few minutes), checks that the margins agree, writes results and table
-python benchmarks/peers.py --table    writes the README's table from the stored results
+python benchmarks/peers.py                measures every case (tens of minutes), each in a process of its own
+python benchmarks/peers.py --only lenet   the cases whose name has this word (several words: any of them)
+python benchmarks/peers.py --list         the cases' names
+python benchmarks/peers.py --table        writes the README's table from the stored results
+
+A case is one CROWN pass, or 20 iterations of alpha-CROWN, with all intermediate bounds. Results are stored after each
+case. A case stops where the networks' outputs differ, or margins that are the same computation on both sides.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from parts import machine, reference, timing
+from parts import machine, networks, reference, timing
 from parts.flops import crown_pass
-from parts.peer import Peer
+from parts.memory import peak_mib
+from parts.peer import OutOfMemoryError, Peer
+from parts.peer_tables import PEER, table
 
 import tfcert
 
-PEER = "auto_LiRPA"
-OURS = {"tfcert": None, "tfcert, jit=False": False, "tfcert, jit=True": True}
-"""Our sides: as users get it, without compilation, and the whole pass compiled with XLA."""
+OURS = {
+    "crown": {"tfcert": None, "tfcert, jit=False": False, "tfcert, jit=True": True},
+    "alpha-crown": {"tfcert": None},
+}
+"""Our sides for each method: as users get it, without compilation, and the whole pass compiled with XLA."""
+ITERATIONS, LEARNING_RATE = 20, 0.5
+_STORED = reference.HERE / "results" / "peers.json"
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed."""
+    """What is timed.
+
+    Attributes:
+        question: the network whose recorded images, labels and radius are taken; None: its own.
+        same: whether both sides compute the same numbers. Not for max pooling and S-shaped activations, which this
+            auto_LiRPA relaxes in its own way.
+    """
 
     network: str
-    norm: str
+    norm: str = "linf"
     method: str = "crown"
+    question: str | None = None
+    same: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"{self.network} {self.norm} {self.method}"
 
 
+_CNN, _MLP = "mnist_cnn_4layer_5_3", "mnist_4layer_fc_100"
 CASES = [
-    Case("mnist_cnn_4layer_5_3_relu", "linf"),
-    Case("mnist_cnn_4layer_5_3_relu", "l2"),
-    Case("mnist_4layer_fc_100_relu", "linf"),
-    Case("mnist_4layer_fc_100_relu", "l2"),
+    Case(f"{_CNN}_relu"),
+    Case(f"{_CNN}_relu", "l2"),
+    Case("mnist_cnn_8layer_5_3_relu", question=f"{_CNN}_relu"),
+    Case(f"{_MLP}_relu"),
+    Case(f"{_MLP}_relu", "l2"),
+    Case("mnist_resnet_2_relu"),
+    Case("mnist_resnet_2_relu", "l2"),
+    Case("mnist_lenet_relu", same=False),
+    Case("mnist_lenet_relu", "l2", same=False),
+    Case("mnist_cnn_7layer_small_relu", same=False),
+    Case(f"{_CNN}_sigmoid", same=False),
+    Case(f"{_CNN}_tanh", same=False),
+    Case(f"{_CNN}_arctan", question=f"{_CNN}_tanh", same=False),
+    Case(f"{_MLP}_relu", method="alpha-crown", same=False),
+    Case(f"{_MLP}_sigmoid", method="alpha-crown", same=False),
+    Case(f"{_CNN}_relu", method="alpha-crown", same=False),
+    Case(f"{_CNN}_sigmoid", method="alpha-crown", same=False),
 ]
 
 
-def measure(case: Case, rounds: int, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Times both sides on one case; returns the result and the versions of the peer's libraries.
+@dataclass(frozen=True)
+class Setting:
+    """How to measure: rounds of a pass and of an optimisation, GiB that the peer may take."""
+
+    rounds: int
+    long_rounds: int
+    peer_gib: float
+
+
+def measure(case: Case, setting: Setting) -> dict[str, Any]:
+    """Times both sides on one case.
 
     Raises:
         AssertionError: the two sides do not compute the same thing.
     """
-    model = reference.load(case.network)
-    question = reference.question(case.network, case.method, case.norm)
-
-    def ours(jit: bool | None) -> np.ndarray:
-        ball = tfcert.LpBall(question.x, question.eps, case.norm)
-        options = tfcert.BoundOptions(jit=jit)
-        found = tfcert.margins(model, ball, question.labels, method=case.method, relaxation="crown", options=options)
-        return np.take_along_axis(found, question.classes, axis=1)
-
-    with Peer(model, question.x, folder, machine.THREADS) as peer:
+    machine.limit_threads()
+    peak = machine.product_peak()
+    model = networks.load(case.network)
+    question = reference.question(case.question or case.network, "crown", case.norm)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Peer(model, question.x, Path(folder), machine.THREADS, setting.peer_gib) as peer,
+    ):
         assert np.abs(peer.logits - model(question.x).numpy()).max() <= 2e-4, "the networks differ"
-        tfcert.from_keras(model)  # not part of either side's first pass
-        rows = question.rows.tolist()
-        first = {PEER: peer.ask("prepare", norm=case.norm, eps=question.eps, method=case.method, rows=rows)["seconds"]}
-        first |= {name: timing.clock(lambda jit=jit: ours(jit)) for name, jit in OURS.items()}
-        sides = {PEER: lambda: peer.ask("run")["seconds"]}
-        sides |= {name: (lambda jit=jit: timing.clock(lambda: ours(jit))) for name, jit in OURS.items()}
-        times = timing.alternate(sides, rounds)
-        theirs = np.array(peer.ask("margins")["margins"])
-
-    gains = {name: _gain(ours(jit), theirs) for name, jit in OURS.items()}
-    # Equal, but for neurons whose sign an interval shows where the peer relaxes them: those may gain a little.
-    assert all(low >= -1e-4 and high <= 1e-3 for low, high in gains.values()), f"the margins differ: {gains}"
-    region = tfcert.LpBall(question.x, question.eps, case.norm).region()
-    flops = crown_pass(tfcert.from_keras(model), region, question.rows.shape[1])
+        found = _measure_sides(case, setting, model, question, peer)
+        versions = peer.versions
     result = {
         **asdict(case),
+        "name": case.name,
+        "machine": machine.describe() | versions,
+        "peak_gflops": max(peak, machine.product_peak()) / 1e9,
         "eps": question.eps,
         "images": len(question.x),
         "margins": question.rows.shape[1],
-        "gflop_useful": flops.useful / 1e9,
-        "gflop_with_padding": flops.with_padding / 1e9,
-        "gain": gains,
-        "first_pass_seconds": first,
-        "passes": times,
+        **found,
     }
-    return result, peer.versions
+    if case.method == "crown":
+        region = tfcert.LpBall(question.x, question.eps, case.norm).region()
+        flops = crown_pass(tfcert.from_keras(model), region, question.rows.shape[1])
+        result |= {"gflop_useful": flops.useful / 1e9, "gflop_with_padding": flops.with_padding / 1e9}
+    return result
 
 
-def _gain(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
-    """The least and the largest by which a margin of ours is above the peer's, relative to margins above 1."""
+def _measure_sides(
+    case: Case, setting: Setting, model: Any, question: reference.Question, peer: Peer
+) -> dict[str, Any]:
+    """First passes, peak memory, times and gains of all sides."""
+
+    def ours(jit: bool | None) -> np.ndarray:
+        ball = tfcert.LpBall(question.x, question.eps, case.norm)
+        options = tfcert.BoundOptions(jit=jit, iterations=ITERATIONS, learning_rate=LEARNING_RATE)
+        found = tfcert.margins(model, ball, question.labels, method=case.method, options=options)
+        return np.take_along_axis(found, question.classes, axis=1)
+
+    tfcert.from_keras(model)  # not part of either side's first pass
+    first: dict[str, float] = {}
+    memory: dict[str, float] = {}
+    for name, jit in OURS[case.method].items():
+        first[name], memory[name] = peak_mib(lambda jit=jit: timing.clock(lambda: ours(jit)))
+    sides = {name: (lambda jit=jit: timing.clock(lambda: ours(jit))) for name, jit in OURS[case.method].items()}
+    refused = _prepare(case, setting, question, peer)
+    if "out_of_memory" not in refused:
+        first[PEER], memory[PEER] = refused["seconds"], refused["peak_mib"]
+        sides = {PEER: lambda: peer.ask("run")["seconds"], **sides}
+    times = timing.alternate(sides, setting.rounds if case.method == "crown" else setting.long_rounds)
+    found = {"first_pass_seconds": first, "peak_mib": memory, "passes": times}
+    if "out_of_memory" in refused:
+        return {**found, "peer_refused": refused}
+    theirs = np.array(peer.ask("margins")["margins"])
+    gains = {name: _gain(ours(jit), theirs) for name, jit in OURS[case.method].items()}
+    # Equal, but for neurons whose sign an interval shows where the peer relaxes them: those may gain a little.
+    if case.same:
+        assert all(gain["least"] >= -1e-4 and gain["most"] <= 1e-3 for gain in gains.values()), gains
+    return {**found, "gain": gains}
+
+
+def _prepare(case: Case, setting: Setting, question: reference.Question, peer: Peer) -> dict[str, Any]:
+    """The peer's first pass: its seconds and memory, or that it ran out of memory, and when."""
+    optimiser = {"iteration": ITERATIONS, "lr_alpha": LEARNING_RATE}
+    rows, start = question.rows.tolist(), time.perf_counter()
+    try:
+        return peer.ask("prepare", norm=case.norm, eps=question.eps, method=case.method, rows=rows, optimiser=optimiser)
+    except OutOfMemoryError as error:
+        seconds = time.perf_counter() - start
+        return {"out_of_memory": str(error), "allowed_gib": setting.peer_gib, "after_seconds": seconds}
+
+
+def _gain(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """By how much margins of ours are above the peer's, relative to margins above 1."""
     gain = (ours - theirs) / np.maximum(1, np.abs(theirs))
-    return float(gain.min()), float(gain.max())
+    return {"least": float(gain.min()), "mean": float(gain.mean()), "most": float(gain.max())}
 
 
-def table(result: dict[str, Any]) -> str:
-    """The result as Markdown."""
-    peak = result["peak_gflops"]
-    rows = []
-    for case in result["cases"]:
-        seconds = {name: side["seconds"] for name, side in case["passes"].items()}
-        for name, value in seconds.items():
-            ours = name in OURS
-            rate = case["gflop_useful"] / value
-            rows.append(
-                {
-                    "network": case["network"],
-                    "norm": case["norm"],
-                    "side": name,
-                    "pass, ms": f"{1000 * value:.1f}",
-                    "times faster": f"{seconds[PEER] / value:.1f}" if ours else "",
-                    "first pass, s": f"{case['first_pass_seconds'][name]:.1f}",
-                    "GFLOP/s": f"{rate:.1f}" if ours else "",
-                    "of peak": f"{100 * rate / peak:.0f}%" if ours else "",
-                    "margins above the peer's": "{:.0e} to {:.0e}".format(*case["gain"][name]) if ours else "",
-                }
-            )
-    notes = f"{reference.machine_line(result['machine'])} Peak (matrix product): {peak:.0f} GFLOP/s."
-    return f"{notes}\n\n{reference.markdown(rows)}"
+def _store(result: dict[str, Any]) -> None:
+    """Puts a case's result in place of an older one; the others stay."""
+    stored = reference.read("peers")["cases"] if _STORED.exists() else []
+    cases = {case["name"]: case for case in stored} | {result["name"]: result}
+    order = [case.name for case in CASES]
+    reference.write("peers", {"cases": sorted(cases.values(), key=lambda case: order.index(case["name"]))})
 
 
 def main() -> None:
     """Measures, or writes the table."""
-    parser = argparse.ArgumentParser(description="One CROWN pass against auto_LiRPA.")
+    parser = argparse.ArgumentParser(description="One CROWN pass, or alpha-CROWN, against auto_LiRPA.")
+    parser.add_argument("--only", nargs="+", metavar="WORD", default=[""], help="cases whose name has one of the words")
+    parser.add_argument("--list", action="store_true", help="only print the cases' names")
     parser.add_argument("--table", action="store_true", help="only write the README's table from the stored results")
-    parser.add_argument("--rounds", type=int, default=11, help="passes of each side (default: 11)")
+    parser.add_argument("--rounds", type=int, default=11, help="CROWN passes of each side (default: 11)")
+    parser.add_argument("--long-rounds", type=int, default=3, help="alpha-CROWN runs of each side (default: 3)")
+    parser.add_argument("--peer-gib", type=float, default=12, help="GiB the peer may take (default: 12)")
     arguments = parser.parse_args()
+    cases = [case for case in CASES if any(word in case.name for word in arguments.only)]
+    if arguments.list:
+        print("\n".join(case.name for case in cases))
+        return
     if not arguments.table:
-        machine.limit_threads()
-        peak, versions, cases = machine.product_peak(), {}, []
-        for case in CASES:
-            print(f"{case.network}, {case.norm}", flush=True)
-            with tempfile.TemporaryDirectory() as folder:
-                result, versions = measure(case, arguments.rounds, Path(folder))
-            cases.append(result)
-        peak = max(peak, machine.product_peak()) / 1e9
-        reference.write("peers", {"machine": machine.describe() | versions, "peak_gflops": peak, "cases": cases})
+        setting = Setting(arguments.rounds, arguments.long_rounds, arguments.peer_gib)
+        spawn = multiprocessing.get_context("spawn")
+        for case in cases:
+            start = time.perf_counter()
+            # A process for each: its peak memory is its own.
+            with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                _store(pool.submit(measure, case, setting).result())
+            print(f"{case.name}: {time.perf_counter() - start:.0f} s", flush=True)
     text = table(reference.read("peers"))
     reference.write_table("peers", text)
     print(text)

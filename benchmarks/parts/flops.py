@@ -1,9 +1,10 @@
 """Floating-point operations of one CROWN pass, counted from shapes.
 
-Only products with weights are counted (two operations a multiplication and addition), for the neurons that intervals
-leave unstable: the relaxations' elementwise work and the concretisation are overhead, as are the zeros of a Toeplitz
-matrix and stable neurons. So a rate computed from ``useful`` says how much of the machine's peak goes into work that
-any backward pass over patches has to do.
+Only products with weights are counted (two operations a multiplication and addition), for the neurons that need a
+bound: not those that intervals show to be stable, nor what an activation makes of bounded values. The relaxations'
+elementwise work, batch normalisation (which could be folded into the weights) and the concretisation are overhead, as
+are the zeros of a Toeplitz matrix. So a rate computed from ``useful`` says how much of the machine's peak goes into
+work that any backward pass over patches has to do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfcert.network import ConvMap, DenseMap, Elementwise, Input, Linear, Network
+from tfcert.network import Add, ConvMap, DenseMap, Elementwise, Linear, MaxPool, Network
 from tfcert.perturbations import Region
 from tfcert.propagation.backward import patches_pay
 from tfcert.propagation.bounds import pre_activation_bounds
@@ -43,52 +44,85 @@ class _Rows:
         """After a relaxation the rows differ between samples and positions."""
         return replace(self, count=self.expanded)
 
+    def spread(self, pool: MaxPool) -> _Rows:
+        """Before a pooling."""
+        if self.patches is None:
+            return self
+        pads = (pool.padding[0][0], pool.padding[1][0])
+        return replace(self, patches=self.patches.spread(pool.strides, list(pool.window), pads))
+
+    def plus(self, other: _Rows) -> _Rows:
+        """Where branches meet: patches become the larger, which in a residual block holds the smaller."""
+        count = max(self.count, other.count)
+        mine, theirs = self.patches, other.patches
+        if mine is None or theirs is None or mine.strides != theirs.strides:
+            return _Rows(self.expanded, self.expanded, None)
+        return replace(self, count=count, patches=max(mine, theirs, key=lambda patches: patches.area))
+
 
 def crown_pass(network: Network, region: Region, targets: int) -> Flops:
-    """One CROWN pass: bounds of every unstable pre-activation, then ``targets`` rows of the output.
-
-    Covers chains of dense layers, convolutions and activations.
+    """One CROWN pass: bounds of every neuron that needs them, then ``targets`` rows of the output.
 
     Raises:
-        TypeError: the network has another kind of node.
+        TypeError: the network has a kind of node that is not counted here.
     """
     rows = targets * int(region.center.shape[0])
     total = _backward(network, network.output, _Rows(rows, rows, None))
-    for index, unstable in unstable_neurons(network, region).items():
+    for index, neurons in bounded_neurons(network, region).items():
         shape = network.nodes[index].shape
         if len(shape) == 3:
-            start = _Rows(2 * shape[2], 2 * unstable, Patches((shape[0], shape[1])))
+            start = _Rows(2 * shape[2], 2 * neurons, Patches((shape[0], shape[1])))
         else:
-            start = _Rows(2 * int(np.prod(shape)), 2 * unstable, None)
+            start = _Rows(2 * int(np.prod(shape)), 2 * neurons, None)
         total += _backward(network, index, start)
     return total
 
 
-def unstable_neurons(network: Network, region: Region) -> dict[int, int]:
-    """How many neurons of a batch need a backward pass: their interval, from bounds of the layer before, holds 0."""
+def bounded_neurons(network: Network, region: Region) -> dict[int, int]:
+    """How many neurons of a batch need a backward pass, by node.
+
+    Where only piecewise linear activations read a node, those whose interval, from bounds of the layer before, holds
+    0; else all. None where an activation makes the node: it is monotone, so its bounds follow from its input's.
+    """
     free = exact_over_boxes(network) if region.is_box else frozenset()
-    known = pre_activation_bounds(network, region, "crown", "crown")
+    known = pre_activation_bounds(network, region, "crown")
     ranges = [(region.lower, region.upper)]
     found: dict[int, int] = {}
     for index, node in enumerate(network.nodes[1:], start=1):
         lower, upper = step(node, [ranges[i] for i in node.inputs])
-        if index in known and index not in free:
-            found[index] = int(np.sum((lower < 0) & (upper > 0)))
+        if index in known and index not in free and not isinstance(node, Elementwise):
+            unsure = (lower < 0) & (upper > 0) if _bends_at_zero(network, index) else np.ones(lower.shape)
+            found[index] = int(np.sum(unsure))
         ranges.append(known.get(index, (lower, upper)))
     return found
 
 
+def _bends_at_zero(network: Network, index: int) -> bool:
+    readers = [node for node in network.nodes if index in node.inputs]
+    return all(isinstance(node, Elementwise) and node.activation.piecewise_linear for node in readers)
+
+
 def _backward(network: Network, target: int, rows: _Rows) -> Flops:
-    total, index = Flops(), target
-    while not isinstance(node := network.nodes[index], Input):
-        if isinstance(node, Elementwise):
-            rows = rows.bent()
-        elif isinstance(node, Linear):
-            cost, rows = _linear(node, rows)
-            total += cost
-        else:
-            raise TypeError(f"no count for a {type(node).__name__} node")
-        (index,) = node.inputs
+    total = Flops()
+    waiting = {target: rows}
+    for index in range(target, 0, -1):
+        if index not in waiting:
+            continue
+        node, here = network.nodes[index], waiting.pop(index)
+        match node:
+            case Elementwise():
+                here = here.bent()
+            case MaxPool():
+                here = here.bent().spread(node)
+            case Linear():
+                cost, here = _linear(node, here)
+                total += cost
+            case Add():
+                pass
+            case _:
+                raise TypeError(f"no count for a {type(node).__name__} node")
+        for source in node.inputs:
+            waiting[source] = waiting[source].plus(here) if source in waiting else here
     return total
 
 

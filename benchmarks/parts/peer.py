@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from parts.export import export
+
 ENVIRONMENT = Path(__file__).resolve().parents[2] / ".venv-peers"
 REQUIREMENTS = (
     ["torch==2.13.0", "numpy==1.26.4", "gurobipy", "pyyaml", "packaging", "appdirs", "ninja", "beartype"],
@@ -20,22 +22,35 @@ REQUIREMENTS = (
 """What each ``pip install`` takes."""
 
 
-class Peer:
-    """auto_LiRPA with one network; use it as a context manager."""
+class OutOfMemoryError(RuntimeError):
+    """The peer asked for more memory than it was allowed."""
 
-    def __init__(self, model: keras.Model, x: np.ndarray, folder: Path, threads: int):
-        weights = folder / "weights.npz"
-        export(model, x, weights)
+
+class Peer:
+    """auto_LiRPA with one network; use it as a context manager.
+
+    Args:
+        model: the network.
+        x: the images that are asked about.
+        folder: where the exported network and the peer's log go.
+        threads: threads of the peer.
+        memory_gib: address space that the peer's process may take, in GiB.
+    """
+
+    def __init__(self, model: keras.Model, x: np.ndarray, folder: Path, threads: int, memory_gib: float):
+        path = folder / "network.npz"
+        export(model, x, path)
         worker = Path(__file__).with_name("peer_worker.py")
-        self._process = subprocess.Popen(
-            [_python(), "-W", "ignore", str(worker)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(folder / "peer.log").open("w"),
-            text=True,
-        )
         self._log = folder / "peer.log"
-        loaded = self.ask("load", weights=str(weights), threads=threads)
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [_python(), "-W", "ignore", str(worker)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        loaded = self.ask("load", path=str(path), threads=threads, memory_gib=memory_gib)
         self.versions: dict[str, str] = loaded["versions"]
         self.logits = np.array(loaded["logits"])
 
@@ -48,7 +63,12 @@ class Peer:
         self._process.wait(timeout=60)
 
     def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
-        """Sends one request and waits for its answer."""
+        """Sends one request and waits for its answer.
+
+        Raises:
+            OutOfMemoryError: the answer would take more memory than the peer has.
+            RuntimeError: the peer's process ended.
+        """
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             print(json.dumps({"do": request, **arguments}), file=self._process.stdin, flush=True)
@@ -57,37 +77,10 @@ class Peer:
             answer = ""
         if not answer:
             raise RuntimeError(f"the peer's process ended during {request!r}:\n{self._log.read_text()[-2000:]}")
-        return json.loads(answer)
-
-
-def export(model: keras.Model, x: np.ndarray, path: Path) -> None:
-    """Writes a sequential Keras network and its inputs as plain arrays.
-
-    Raises:
-        ValueError: a layer that the worker could not rebuild faithfully.
-    """
-    layers: list[dict[str, Any]] = []
-    arrays: dict[str, np.ndarray] = {"x": x}
-    for layer in model.layers:
-        entry = _describe(layer)
-        if entry["weights"]:
-            arrays[f"k{len(layers)}"], arrays[f"b{len(layers)}"] = layer.get_weights()
-        layers.append(entry)
-    np.savez(path, layers=json.dumps(layers), **arrays)
-
-
-def _describe(layer: keras.Layer) -> dict[str, Any]:
-    linear = getattr(layer, "activation", None) in (None, keras.activations.linear)
-    match type(layer):
-        case keras.layers.Flatten:
-            return {"kind": "flatten", "shape": list(layer.input.shape[1:]), "weights": False}
-        case keras.layers.Activation if layer.activation is keras.activations.relu:
-            return {"kind": "relu", "weights": False}
-        case keras.layers.Dense if linear and layer.use_bias:
-            return {"kind": "dense", "weights": True}
-        case keras.layers.Conv2D if linear and layer.use_bias and layer.padding == "valid" and layer.groups == 1:
-            return {"kind": "conv", "weights": True, "strides": list(layer.strides)}
-    raise ValueError(f"the peer's worker has no rule for the layer {layer.name!r} ({type(layer).__name__})")
+        found = json.loads(answer)
+        if "out_of_memory" in found:
+            raise OutOfMemoryError(found["out_of_memory"])
+        return found
 
 
 def _python() -> str:

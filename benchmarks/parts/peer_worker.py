@@ -2,16 +2,23 @@
 
 Runs in the peers' environment (PyTorch, no TensorFlow). A request is one line of JSON, the answer is one line of JSON:
 
-- ``load``: build the network from a file of exported weights; answers library versions and the logits of ``x``.
-- ``prepare``: a perturbation and rows to bound; answers the seconds until the first pass was done.
+- ``load``: build the network from an exported file (``export.py``); answers library versions and the logits of ``x``.
+- ``prepare``: a perturbation and rows to bound; answers the seconds until the first pass was done and its peak memory.
 - ``run``: one more pass; answers its seconds.
 - ``margins``: the lower bounds of the last pass.
+
+Images and kernels are turned by 180 degrees. Where an odd number of pixels is missing, TensorFlow pads one more at the
+end, PyTorch as many at the start; turned, that is the same (the stride leaves out the last), without a padding layer,
+which this version of auto_LiRPA does not take.
+
+Where memory runs out, the answer is ``{"out_of_memory": ...}`` with what was asked for.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from importlib.metadata import version
@@ -19,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from memory import peak_mib
 from src.abstractor import auto_LiRPA
 from torch import nn
 
@@ -28,23 +36,31 @@ NORMS = {"linf": np.inf, "l2": 2, "l1": 1}
 class Worker:
     """Holds one network and one question about it."""
 
-    def load(self, weights: str, threads: int) -> dict[str, Any]:
+    def load(self, path: str, threads: int, memory_gib: float) -> dict[str, Any]:
+        limit = int(memory_gib * 2**30)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         torch.set_num_threads(threads)
-        arrays = np.load(weights)
-        self.x = torch.from_numpy(_channels_first(arrays["x"]))
-        self.model = _model(json.loads(str(arrays["layers"])), arrays).eval()
+        arrays = np.load(path)
+        self.x = torch.from_numpy(_turned(arrays["x"]))
+        self.model = Graph(json.loads(str(arrays["nodes"])), arrays).eval()
         with torch.no_grad():
             logits = self.model(self.x).numpy()
         versions = {"torch": version("torch"), "auto_LiRPA": auto_LiRPA.__version__, "neuralsat": version("neuralsat")}
         return {"versions": versions, "logits": logits.tolist()}
 
-    def prepare(self, norm: str, eps: float, method: str, rows: list) -> dict[str, float]:
+    def prepare(self, norm: str, eps: float, method: str, rows: list, optimiser: dict[str, float]) -> dict[str, float]:
         self.norm, self.eps, self.method = NORMS[norm], eps, method
         self.rows = torch.tensor(rows, dtype=torch.float32)
+        options = {"optimize_bound_args": optimiser}
+
+        def first() -> None:
+            example = torch.empty_like(self.x)
+            self.bounded = auto_LiRPA.BoundedModule(self.model, example, bound_opts=options, verbose=False)
+            self._pass()
+
         start = time.perf_counter()
-        self.bounded = auto_LiRPA.BoundedModule(self.model, torch.empty_like(self.x), verbose=False)
-        self._pass()
-        return {"seconds": time.perf_counter() - start}
+        _, peak = peak_mib(first)
+        return {"seconds": time.perf_counter() - start, "peak_mib": peak}
 
     def run(self) -> dict[str, float]:
         start = time.perf_counter()
@@ -57,45 +73,107 @@ class Worker:
     def _pass(self) -> None:
         ball = auto_LiRPA.PerturbationLpNorm(norm=self.norm, eps=self.eps)
         x = auto_LiRPA.BoundedTensor(self.x, ball)
-        with torch.no_grad():
+        with torch.set_grad_enabled(self.method == "alpha-crown"):
             lower, _ = self.bounded.compute_bounds(x=(x,), C=self.rows, method=self.method, bound_upper=False)
-        self.lower = lower.numpy()
+        self.lower = lower.detach().numpy()
 
 
-def _model(layers: list[dict[str, Any]], arrays: Any) -> nn.Sequential:
-    """The network in PyTorch: images channels first, weights reordered so that no transposition is left in it."""
-    modules: list[nn.Module] = []
-    image: list[int] | None = None  # [height, width, channels] of what a Flatten met
-    for number, layer in enumerate(layers):
-        kernel, bias = (torch.from_numpy(arrays[f"{part}{number}"]) if layer["weights"] else None for part in "kb")
-        match layer["kind"]:
-            case "relu":
-                modules.append(nn.ReLU())
-            case "flatten":
-                modules.append(nn.Flatten())
-                image = layer["shape"] if len(layer["shape"]) == 3 else None
-            case "conv":
-                modules.append(nn.Conv2d(kernel.shape[2], kernel.shape[3], kernel.shape[:2], tuple(layer["strides"])))
-                _fill(modules[-1], kernel.permute(3, 2, 0, 1), bias)
-            case "dense":
-                if image is not None:  # Keras flattens height, width, channels; PyTorch channels, height, width
-                    kernel = kernel.reshape(*image, -1).permute(2, 0, 1, 3).reshape(kernel.shape)
-                    image = None
-                modules.append(nn.Linear(*kernel.shape))
-                _fill(modules[-1], kernel.T, bias)
-            case other:
-                raise ValueError(f"no layer {other!r} here")
-    return nn.Sequential(*modules)
+class Graph(nn.Module):
+    """An exported network: images turned, channels first; no transposition is left, only reordered weights."""
+
+    def __init__(self, nodes: list[dict[str, Any]], arrays: Any):
+        super().__init__()
+        self.sources = [node["inputs"] for node in nodes]
+        flattened = {number: node["shape"] for number, node in enumerate(nodes, start=1) if node["kind"] == "flatten"}
+        self.steps = nn.ModuleList()
+        for number, node in enumerate(nodes, start=1):
+            prefix = f"{number}."
+            names = [name for name in arrays.files if name.startswith(prefix)]
+            weights = {name.removeprefix(prefix): torch.from_numpy(arrays[name]) for name in names}
+            self.steps.append(_step(node, weights, flattened.get(node["inputs"][0])))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values = [x]
+        for step, sources in zip(self.steps, self.sources, strict=True):
+            values.append(step(*(values[i] for i in sources)))
+        return values[-1]
 
 
-def _fill(module: nn.Module, weight: torch.Tensor, bias: torch.Tensor) -> None:
+class Add(nn.Module):
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return left + right
+
+
+class Arctan(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.arctan(x)
+
+
+WITHOUT_OPTIONS = {
+    "relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "arctan": Arctan, "add": Add, "flatten": nn.Flatten,
+}  # fmt: skip
+POOLS = {"max_pool": nn.MaxPool2d, "average_pool": nn.AvgPool2d}
+
+
+def _step(node: dict[str, Any], weights: dict[str, torch.Tensor], image: list[int] | None) -> nn.Module:
+    """One node; ``image`` is the shape of what was flattened to be its input, if that is what happened."""
+    match node["kind"]:
+        case kind if kind in WITHOUT_OPTIONS:
+            return WITHOUT_OPTIONS[kind]()
+        case kind if kind in POOLS:
+            return POOLS[kind](tuple(node["window"]), tuple(node["strides"]))
+        case "dense":
+            return _dense(weights, image)
+        case "convolution":
+            return _convolution(node, weights)
+        case "batch_normalisation":
+            return _batch_normalisation(node, weights)
+    raise ValueError(f"no rule for a node {node['kind']!r} here")
+
+
+def _dense(weights: dict[str, torch.Tensor], image: list[int] | None) -> nn.Linear:
+    kernel = weights["kernel"]
+    if image is not None and len(image) == 3:  # Keras flattens height, width, channels; PyTorch channels first
+        kernel = kernel.reshape(*image, -1).flip(0, 1).permute(2, 0, 1, 3).reshape(kernel.shape)
+    module = nn.Linear(*kernel.shape)
+    _fill(module, weight=kernel.T, bias=weights["bias"])
+    return module
+
+
+def _convolution(node: dict[str, Any], weights: dict[str, torch.Tensor]) -> nn.Conv2d:
+    kernel = weights["kernel"].flip(0, 1).permute(3, 2, 0, 1)
+    pads = [after for _, after in node["pads"]]
+    module = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel.shape[2:], tuple(node["strides"]), padding=pads)
+    _fill(module, weight=kernel, bias=weights["bias"])
+    return module
+
+
+def _batch_normalisation(node: dict[str, Any], weights: dict[str, torch.Tensor]) -> nn.BatchNorm2d:
+    module = nn.BatchNorm2d(len(weights["mean"]), eps=node["epsilon"])
+    values = {"weight": weights["scale"], "running_mean": weights["mean"], "running_var": weights["variance"]}
+    _fill(module, bias=weights["bias"], **values)
+    return module
+
+
+def _fill(module: nn.Module, **values: torch.Tensor) -> None:
     with torch.no_grad():
-        module.weight.copy_(weight)
-        module.bias.copy_(bias)
+        for name, value in values.items():
+            getattr(module, name).copy_(value)
 
 
-def _channels_first(x: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
+def _turned(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x[:, ::-1, ::-1].transpose(0, 3, 1, 2)) if x.ndim == 4 else x
+
+
+def _answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return getattr(worker, request.pop("do"))(**request)
+    except MemoryError as error:
+        return {"out_of_memory": str(error) or "an allocation was refused"}
+    except RuntimeError as error:  # what PyTorch raises
+        if "not enough memory" not in str(error):
+            raise
+        return {"out_of_memory": str(error).partition("] . ")[2] or str(error)}
 
 
 def main() -> None:
@@ -104,9 +182,7 @@ def main() -> None:
     os.dup2(2, 1)
     worker = Worker()
     for line in sys.stdin:
-        request = json.loads(line)
-        answer = getattr(worker, request.pop("do"))(**request)
-        print(json.dumps(answer), file=answers, flush=True)
+        print(json.dumps(_answer(worker, json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":
