@@ -18,8 +18,8 @@ LEVELS = [
     {"activations", "language"},
     {"network", "perturbations"},
     {"propagation"},
-    {"certification", "attacks", "estimates", "proof"},
-    {"complete", "training", "report", "datasets"},
+    {"certification", "attacks", "proof"},
+    {"complete", "estimates", "training", "report", "datasets"},
     {
         "driver", "direct", "binding", "regions", "stages", "measuring", "judging", "journal", "artifacts", "progress",
         "explain", "radii", "arguments",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         margins,
     )
     from tfcert.driver import verify
+    from tfcert.estimates import attack_distance, clever_score, global_lipschitz_radius
     from tfcert.language import SpecError
     from tfcert.network import (
         UnsupportedLayerError,
@@ -49,11 +50,14 @@ _HOMES = {
     "SpecError": "language",
     "UnsupportedLayerError": "network",
     "attack": "attacks",
+    "attack_distance": "estimates",
     "bounds": "certification",
     "certified_radius": "certification",
     "certify": "certification",
+    "clever_score": "estimates",
     "densify": "network",
     "from_keras": "network",
+    "global_lipschitz_radius": "estimates",
     "load_model": "network",
     "margins": "certification",
     "register_activation": "activations",
@@ -77,11 +81,14 @@ __all__ = [
     "SpecError",
     "UnsupportedLayerError",
     "attack",
+    "attack_distance",
     "bounds",
     "certified_radius",
     "certify",
+    "clever_score",
     "densify",
     "from_keras",
+    "global_lipschitz_radius",
     "load_model",
     "margins",
     "register_activation",

@@ -1,0 +1,50 @@
+"""How fast an activation can change: its global Lipschitz constant, from above."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.activations import Activation
+from tfcert.network.linear import Shape
+
+_STEEPEST = {
+    "arctan": 1.0,
+    "gelu": 1.1290,  # near x = sqrt(2)
+    "sigmoid": 0.25,
+    "silu": 1.0999,  # near x = 2.3994
+    "softplus": 1.0,
+    "softsign": 1.0,
+    "tanh": 1.0,
+}
+"""The largest absolute slopes of smooth functions, by their names, rounded up."""
+_CHECKED = np.concatenate([-np.geomspace(1e-3, 1e3, 4000)[::-1], [0.0], np.geomspace(1e-3, 1e3, 4000)])
+
+
+def activation_constant(activation: Activation, shape: Shape, dtype: tf.DType) -> float:
+    """The largest absolute slope of an activation anywhere, for values ``[batch, *shape]``.
+
+    Raises:
+        ValueError: there is none (``exp``), or none that is known.
+    """
+    one = tf.ones([1, *shape], dtype)
+    if activation.piecewise_linear:  # on either side of zero
+        ends = [activation.function(sign * one) - activation.function(0 * one) for sign in (1, -1)]
+        return max(float(np.abs(end.numpy().astype(np.float64)).max(initial=0.0)) for end in ends)
+    constant = _STEEPEST.get(activation.name, math.inf)
+    if not _steepest_seen(activation) <= constant < math.inf:
+        raise ValueError(
+            f"no global Lipschitz constant is known for the activation {activation.name!r}, so no radius follows from "
+            "one; tfcert.certified_radius bounds it over the ball alone"
+        )
+    return constant
+
+
+def _steepest_seen(activation: Activation) -> float:
+    """The steepest chord between close points: a function that merely has a known name is found out."""
+    values = activation.function(tf.constant(_CHECKED)).numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        steepest = np.abs(np.diff(values) / np.diff(_CHECKED))
+    return float(np.max(steepest)) * (1 - 1e-9)
