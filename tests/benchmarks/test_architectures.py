@@ -1,0 +1,48 @@
+"""The benchmarks' networks are those of the papers and of the reference, by their hidden nodes and weights."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import tfcert
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from parts import architectures
+
+PRINTED = {
+    "mnist_cnn_4layer_5_3": 8680,
+    "mnist_cnn_4layer_20_3": 34720,
+    "mnist_cnn_5layer_5_3": 10680,
+    "cifar_cnn_7layer_5_3": 19100,
+    "cifar_cnn_5layer_10_3": 29360,
+    "cifar_cnn_5layer_5_3": 14680,
+}
+"""Hidden nodes in CNN-Cert's Table 3 and DeepCert's Table 1."""
+
+
+@pytest.mark.parametrize(("family", "nodes"), PRINTED.items())
+def test_hidden_nodes_are_the_papers(family: str, nodes: int) -> None:
+    activation = architectures.ARCHITECTURES[family].activations[0]
+    model = architectures.build(f"{family}_{activation}")
+    assert architectures.hidden_nodes(model) == nodes
+    assert tfcert.from_keras(model).neurons() == nodes + 10  # and the logits
+
+
+def test_the_eight_layer_networks_hidden_nodes_include_its_logits() -> None:
+    assert tfcert.from_keras(architectures.build("mnist_cnn_8layer_5_3_relu")).neurons() == 14570
+
+
+def test_weights_have_the_reference_networks_shapes(shared: Path) -> None:
+    found = {path.stem.removesuffix("_s0"): path for path in (shared / "reference" / "models").glob("*.keras")}
+    assert set(found) <= set(architectures.NAMES)
+    for name, path in found.items():
+        reference = [weight.shape for weight in tfcert.load_model(path).weights]
+        assert [weight.shape for weight in architectures.build(name).weights] == reference, name
+
+
+@pytest.mark.parametrize("name", ["mnist_lenet_nopool_relu", "mnist_lenet5_avg_tanh", "mnist_resnet_5_sigmoid"])
+def test_families_without_a_reference_network_are_understood(name: str) -> None:
+    model = architectures.build(name)
+    assert tfcert.from_keras(model).neurons() == architectures.hidden_nodes(model) + 10
