@@ -16,6 +16,7 @@ from tfcert.propagation.backward import Relaxed, identity, lower_bounds, selecte
 from tfcert.propagation.bounds import METHODS, output_bounds
 from tfcert.propagation.coefficients import Patches, toeplitz
 from tfcert.propagation.interval import both_sides, exact_over_boxes
+from tfcert.propagation.optimised import Ascent
 
 NONE = ((0, 0), (0, 0))
 
@@ -28,7 +29,8 @@ def bounds_of(network: Network, region: Perturbation, method: str = "crown", rel
     outputs = network.output_shape[0]
     eye = np.eye(outputs)
     rows = tf.constant(np.concatenate([eye, -eye, eye - eye[::-1]])[None], network.dtype)
-    return output_bounds(network, region.region(), (rows, tf.zeros([1, 3 * outputs], rows.dtype)), method, relaxation)
+    asked = (rows, tf.zeros([1, 3 * outputs], rows.dtype))
+    return output_bounds(network, region.region(), asked, method, relaxation, ascent=Ascent(iterations=2))
 
 
 def relaxations(network: Network, region: Perturbation) -> Relaxed:

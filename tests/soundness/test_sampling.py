@@ -16,6 +16,7 @@ from tfcert.network import from_keras
 from tfcert.network.graph import Network
 from tfcert.perturbations import LpBall, Perturbation
 from tfcert.propagation.bounds import METHODS, output_bounds
+from tfcert.propagation.optimised import Ascent
 
 DEPTH = int(os.environ.get("TFCERT_EXAMPLES", "1"))
 """How many times the usual number of examples is tried; above 1 the examples are not always the same."""
@@ -32,7 +33,8 @@ RELAXATIONS = ("fastlin", "crown")
 
 def bounds_of(network: Network, region: Perturbation, rows: np.ndarray, method: str, relaxation: str) -> np.ndarray:
     coefficients = tf.constant(rows, network.dtype)
-    return output_bounds(network, region.region(), (coefficients, coefficients[:, :, 0]), method, relaxation).numpy()
+    asked = (coefficients, coefficients[:, :, 0])
+    return output_bounds(network, region.region(), asked, method, relaxation, ascent=Ascent(iterations=2)).numpy()
 
 
 def assert_sound(

@@ -20,6 +20,7 @@ from tfcert.options import BoundOptions
 from tfcert.perturbations import Perturbation, Region, round_down
 from tfcert.propagation.bounds import Passes, check_names, output_bounds
 from tfcert.propagation.kernels import fused_kernels
+from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import Plan, make_plan
 
 _LARGEST_BATCH = 1024
@@ -72,7 +73,7 @@ def lower_bounds(
         perturbation: one set a sample, ``[batch, *input]``.
         coefficients: C, ``[batch, rows, outputs]``.
         offsets: d, ``[batch, rows]``.
-        method: ``ibp``, ``forward``, ``forward+backward``, ``crown-ibp`` or ``crown``.
+        method: ``ibp``, ``forward``, ``forward+backward``, ``crown-ibp``, ``crown`` or ``alpha-crown``.
         relaxation: a named relaxation; None for each activation's default.
         options: memory, batch size, compilation.
 
@@ -82,6 +83,38 @@ def lower_bounds(
     Raises:
         ValueError: shapes that do not fit, an unknown name, or a weight that is NaN or infinite.
     """
+    question = prepared(
+        network, perturbation, coefficients, offsets, method=method, relaxation=relaxation, options=options
+    )
+    chunks = math.ceil(len(perturbation) / question.limit)
+    size = max(1, math.ceil(len(perturbation) / max(1, chunks)))
+    run, arrays = question.compiled, question.arguments
+    with full_precision():
+        starts = range(0, len(perturbation), size)
+        found = [run(arrays if chunks == 1 else [a[i : i + size] for a in arrays], question.limit) for i in starts]
+    return np.concatenate(found) if found else np.zeros(np.shape(offsets), network.dtype.as_numpy_dtype)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A question ready to be run: a traced function, its arguments for all samples, and how many go in one pass."""
+
+    compiled: _Compiled
+    arguments: list[tf.Tensor]
+    limit: int
+
+
+def prepared(
+    network: Network,
+    perturbation: Perturbation,
+    coefficients: np.ndarray,
+    offsets: np.ndarray,
+    *,
+    method: str = "crown",
+    relaxation: str | None = None,
+    options: BoundOptions | None = None,
+) -> Prepared:
+    """What :func:`lower_bounds` runs; arguments and errors as there."""
     options = options or BoundOptions()
     check_names(network, method, relaxation)
     if perturbation.input_shape != network.input_shape:
@@ -98,16 +131,11 @@ def lower_bounds(
     region = perturbation.region()
     plan = make_plan(network, method, rows, options.memory_mb, region.is_box)
     limit = min(plan.samples, options.batch_size or _LARGEST_BATCH)
-    chunks = math.ceil(len(perturbation) / limit)
-    size = max(1, math.ceil(len(perturbation) / max(1, chunks)))
     run = _compiled(network, (method, relaxation, rows), region, plan, options)
     arrays = [region.center, region.lower, region.upper, region.eps]
     # A threshold is rounded so that its row is not easier to prove; C is rounded to nearest (the guarantee is numeric).
     arrays += [_as(coefficients, network), _as(round_down(offsets, network.dtype.as_numpy_dtype), network)]
-    with _full_precision():
-        starts = range(0, len(perturbation), size)
-        found = [run(arrays if chunks == 1 else [a[i : i + size] for a in arrays], limit) for i in starts]
-    return np.concatenate(found) if found else np.zeros((0, rows), network.dtype.as_numpy_dtype)
+    return Prepared(run, arrays, limit)
 
 
 def _compiled(
@@ -118,7 +146,8 @@ def _compiled(
     )
     jit = use_jit(options)
     method, relaxation, rows = asked
-    key = (asked, region.norm, region.clipped, parts, options.jit)
+    ascent = Ascent(options.iterations, options.learning_rate)
+    key = (asked, region.norm, region.clipped, parts, options.jit, ascent)
     known = _COMPILED.setdefault(network, {})
     if key not in known:
         # Under XLA shapes are fixed, so the unstable neurons cannot be picked out there.
@@ -130,7 +159,7 @@ def _compiled(
             assert net is not None
             inputs = Region(norm, clipped, center, lower, upper, eps)
             with fused_kernels(options.jit is None and not jit):
-                bounds = output_bounds(net, inputs, (coefficients, offsets), method, relaxation, passes)
+                bounds = output_bounds(net, inputs, (coefficients, offsets), method, relaxation, passes, ascent)
             return bounds, net.finite()
 
         inputs, outputs = network.input_shape, network.output_shape
@@ -142,7 +171,7 @@ def _compiled(
 
 
 @contextlib.contextmanager
-def _full_precision() -> Iterator[None]:
+def full_precision() -> Iterator[None]:
     """Without TF32, which keeps 10 bits of a product on GPUs and would make bounds meaningless."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)

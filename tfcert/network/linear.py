@@ -123,35 +123,32 @@ class ConvMap(LinearMap):
         )
         return tf.tile(kernel, [1, 1, self.groups, 1]) * tf.constant(same_group, kernel.dtype)
 
+    def _spread_kernel(self) -> tf.Tensor:
+        """The kernel with the zeros that a dilation skips: TensorFlow's dilated operations have no gradient on CPUs."""
+        kernel = self.kernel()
+        if self.dilation == (1, 1):
+            return kernel
+        channels = [int(n) for n in kernel.shape[2:]]
+        spread = insert_zeros(tf.reshape(kernel, [1, *self.size, -1]), self.dilation)
+        return tf.reshape(spread, [*spread.shape[1:3], *channels])
+
     def apply(self, x: tf.Tensor) -> tf.Tensor:
-        return self._convolve(x, self.kernel())
+        return self._convolve(x, self._spread_kernel())
 
     def abs_apply(self, r: tf.Tensor) -> tf.Tensor:
-        return self._convolve(r, tf.abs(self.kernel()))
+        return self._convolve(r, tf.abs(self._spread_kernel()))
 
     def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         padded = pad_or_crop(x, self.padding)
-        return tf.nn.conv2d(padded, kernel, self.strides, "VALID", dilations=self.dilation)
+        return tf.nn.conv2d(padded, kernel, self.strides, "VALID")
 
     def transpose(self, a: tf.Tensor) -> tf.Tensor:
         read = [self.in_shape[axis] + sum(self.padding[axis]) for axis in (0, 1)]
-        if self.dilation == (1, 1):
-            shape = tf.stack([tf.shape(a)[0], *read, self.in_shape[2]])
-            full = tf.nn.conv2d_transpose(a, self.kernel(), shape, self.strides, "VALID")
-            full = tf.ensure_shape(full, [None, *read, self.in_shape[2]])
-        else:  # TensorFlow has no such operation on CPUs
-            full = self._dilated_transpose(a, read)
+        shape = tf.stack([tf.shape(a)[0], *read, self.in_shape[2]])
+        full = tf.nn.conv2d_transpose(a, self._spread_kernel(), shape, self.strides, "VALID")
+        full = tf.ensure_shape(full, [None, *read, self.in_shape[2]])
         (top, bottom), (left, right) = self.padding
         return pad_or_crop(full, ((-top, -bottom), (-left, -right)))
-
-    def _dilated_transpose(self, a: tf.Tensor, read: list[int]) -> tf.Tensor:
-        """W^T a over the padded input of ``read`` pixels; rows that no window reaches get zeros."""
-        flipped = tf.transpose(tf.reverse(self.kernel(), [0, 1]), [0, 1, 3, 2])
-        border = [(self.size[axis] - 1) * self.dilation[axis] for axis in (0, 1)]
-        spread = insert_zeros(a, self.strides)
-        padded = pad_or_crop(spread, ((border[0], border[0]), (border[1], border[1])))
-        full = tf.nn.conv2d(padded, flipped, 1, "VALID", dilations=self.dilation)
-        return pad_or_crop(full, ((0, read[0] - full.shape[1]), (0, read[1] - full.shape[2])))
 
     def terms(self) -> int:
         return self.size[0] * self.size[1] * self.in_shape[2] // self.groups

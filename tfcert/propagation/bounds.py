@@ -9,6 +9,8 @@ method              pre-activation bounds                  rows of the output
 ``forward+backward``  forward planes, or the interval      backward to the input
 ``crown``           backward to the input, or the          backward to the input
                     interval
+``alpha-crown``     as ``crown``, with relaxations found   backward to the input
+                    by gradient
 ==================  =====================================  ==============================================
 
 "Or the interval": where the interval lies inside, see :func:`tighter`.
@@ -18,6 +20,8 @@ Everything here is a function of (network, region): no state, differentiable in 
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import tensorflow as tf
 
@@ -29,6 +33,7 @@ from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
 from tfcert.propagation.forward import Planes, planes, substitute
 from tfcert.propagation.interval import intervals
+from tfcert.propagation.optimised import Ascent, optimised_bounds
 from tfcert.propagation.pooling import PoolLines
 from tfcert.propagation.preactivation import (
     WHOLE,
@@ -41,8 +46,9 @@ from tfcert.propagation.preactivation import (
     tighter,
 )
 
-METHODS = ("ibp", "forward", "forward+backward", "crown-ibp", "crown")
-RELAXATIONS = ("fastlin", "crown", "cnncert", "deepcert", "adaptive")
+METHODS = ("ibp", "forward", "forward+backward", "crown-ibp", "crown", "alpha-crown")
+RELAXATIONS = ("fastlin", "crown", "cnncert", "deepcert", "frown", "adaptive")
+_ASCENT = Ascent()
 
 
 def output_bounds(
@@ -52,6 +58,7 @@ def output_bounds(
     method: str = "crown",
     relaxation: str | None = None,
     passes: Passes = WHOLE,
+    ascent: Ascent = _ASCENT,
 ) -> tf.Tensor:
     """Lower bounds of linear functions of the network's output over a region.
 
@@ -60,8 +67,10 @@ def output_bounds(
         region: the inputs, ``[samples, *input]``.
         rows: coefficients ``[samples or 1, rows, outputs]`` and offsets ``[samples or 1, rows]``.
         method: one of ``METHODS``.
-        relaxation: one of ``RELAXATIONS``, None for each activation's default.
+        relaxation: one of ``RELAXATIONS``, None for each activation's default. ``alpha-crown`` starts from it.
+            ``frown`` is what ``alpha-crown`` does with one pair of lines a neuron, and goes with ``crown`` too.
         passes: how to cut the backward passes, and whether they may leave out stable neurons.
+        ascent: how ``alpha-crown`` and ``frown`` look for relaxations.
 
     Returns:
         ``[samples, rows]``. Guarantee: ``numeric``.
@@ -71,6 +80,11 @@ def output_bounds(
     """
     coefficients, offsets = (tf.convert_to_tensor(part, network.dtype) for part in rows)
     check_names(network, method, relaxation)
+    first = Coefficients(coefficients[:, None], network.output_shape)
+    if method == "alpha-crown" or relaxation == "frown":
+        shared = relaxation == "frown"
+        how = replace(ascent, shared=shared)
+        return optimised_bounds(network, region, first, None if shared else relaxation, passes, how) + offsets
     if method == "ibp":
         found = intervals(network, region, {})
         relaxed = Relaxed({}, {i: _box(*found[i]) for i in nonlinear(network)})
@@ -80,7 +94,6 @@ def output_bounds(
     else:
         bounds = pre_activation_bounds(network, region, method, relaxation, passes)
         relaxed = relax_before(network, network.output, by_name(network, relaxation), bounds)
-    first = Coefficients(coefficients[:, None], network.output_shape)
     return lower_bounds(network, network.output, first, relaxed, region) + offsets
 
 
@@ -92,6 +105,10 @@ def check_names(network: Network, method: str, relaxation: str | None) -> None:
         return
     if relaxation not in RELAXATIONS:
         raise ValueError(f"unknown relaxation {relaxation!r}: one of {', '.join(RELAXATIONS)}")
+    if relaxation == "frown":
+        if method not in ("crown", "alpha-crown"):
+            raise ValueError(f"the relaxation frown is found by backward passes (method crown), not by {method}")
+        return
     for node in network.nodes:
         if isinstance(node, Elementwise) and relaxation not in node.activation.relaxations:
             known = ", ".join(sorted(node.activation.relaxations))

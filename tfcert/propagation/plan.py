@@ -72,7 +72,7 @@ def make_plan(network: Network, method: str, rows: int, memory_mb: int, is_box: 
     needs = [float(values), float(rows * entries_per_row(network, network.output))]
     if method in ("forward", "forward+backward"):
         needs.append(2.0 * inputs * max(int(np.prod(n.shape)) for n in network.nodes))
-    if method == "crown":
+    if method in ("crown", "alpha-crown"):
         free = exact_over_boxes(network) if is_box else frozenset()
         for index in set(network.bounded()) - free:
             shape = network.nodes[index].shape

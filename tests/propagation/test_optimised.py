@@ -1,0 +1,135 @@
+"""alpha-CROWN and FROWN: never looser than where they start, and as tight as slopes can make the rows."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from soundness import networks
+from soundness.networks import Sketch, flatten
+
+from tfcert import BoundOptions
+from tfcert.certification import lower_bounds
+from tfcert.network.graph import Network
+from tfcert.perturbations import Box, LpBall, Perturbation
+from tfcert.propagation.bounds import output_bounds
+from tfcert.propagation.optimised import Ascent
+
+
+def bounds(
+    network: Network, region: Perturbation, rows: np.ndarray, method: str, relaxation: str | None = None, steps: int = 8
+) -> np.ndarray:
+    """Bounds in graph mode, as the engine computes them."""
+    rows = np.broadcast_to(rows, (len(region), *rows.shape[-2:]))
+    options = BoundOptions(iterations=steps)
+    zeros = np.zeros(rows.shape[:2])
+    return lower_bounds(network, region, rows, zeros, method=method, relaxation=relaxation, options=options)
+
+
+@pytest.mark.parametrize("relaxation", [None, "fastlin"])
+@pytest.mark.parametrize(("seed", "norm"), [(0, "linf"), (1, "l2"), (2, "l1"), (3, "linf")])
+def test_no_row_is_below_the_relaxation_it_starts_from(seed, relaxation, norm):
+    s = networks.seeded_sketch(seed)
+    region = LpBall(s.rng.uniform(0, 1, (2, *s.shapes[0])), [0.1, 0.03], norm)
+    network, rows = s.network(), np.concatenate([np.eye(3), -np.eye(3)])
+    start = bounds(network, region, rows, "crown", relaxation)
+    found = bounds(network, region, rows, "alpha-crown", relaxation)
+    assert np.all(found >= start - 1e-12)
+
+
+def test_more_steps_are_never_worse():
+    s = networks.block_sketch(networks.conv_block, 1)
+    region = LpBall(s.rng.uniform(0, 1, (2, *s.shapes[0])), 0.1)
+    found = [bounds(s.network(), region, np.eye(3), "alpha-crown", steps=k) for k in (1, 4, 12)]
+    assert np.all(found[0] <= found[1] + 1e-12) and np.all(found[1] <= found[2] + 1e-12)
+    assert found[2].sum() > found[0].sum() + 1e-3
+
+
+def test_the_best_slope_below_a_relu_is_found():
+    # relu(z) - z/2 on [-1, 1] is at least 0, which only the slope 1/2 proves: crown's slopes 0 and 1 prove -1/2.
+    s = Sketch(np.random.default_rng(0))
+    x = s.input((1,))
+    bend = s.activate(s.scale(x, np.ones(1, np.float32), None))
+    s.sum(bend, s.scale(x, np.full(1, -0.5, np.float32), None))
+    box = Box(np.full((1, 1), -1.0), np.full((1, 1), 1.0))
+    network = s.network()
+    np.testing.assert_allclose(bounds(network, box, np.eye(1), "crown"), -0.5, atol=1e-12)
+    assert -1e-2 <= bounds(network, box, np.eye(1), "alpha-crown", steps=40)[0, 0] <= 0
+
+
+def test_rows_have_slopes_of_their_own():
+    # relu(z) - z/4 and relu(z) - 3z/4 are at least 0, by the slopes 1/4 and 3/4: no one slope proves both.
+    s = Sketch(np.random.default_rng(0))
+    x = s.input((1,))
+    bend = s.activate(s.scale(x, np.ones(1, np.float32), None))
+    parts = [s.sum(bend, s.scale(x, np.full(1, -share, np.float32), None)) for share in (0.25, 0.75)]
+    s.concatenate(parts, axis=0)
+    box = Box(np.full((1, 1), -1.0), np.full((1, 1), 1.0))
+    network = s.network()
+    own = bounds(network, box, np.eye(2), "alpha-crown", steps=60)
+    assert np.all((own >= -1e-2) & (own <= 0))
+
+
+@pytest.mark.parametrize("block", networks.IMAGE_BLOCKS, ids=lambda block: block.__name__)
+def test_alpha_crown_is_at_least_frown_and_frown_at_least_crown_on_average(block):
+    s = networks.block_sketch(block, 2)
+    region = LpBall(s.rng.uniform(0, 1, (2, 4, 4, 2)), 0.08)
+    rows = np.concatenate([np.eye(3), -np.eye(3)])
+    network = s.network()
+    crown = bounds(network, region, rows, "crown")
+    frown = bounds(network, region, rows, "crown", "frown")
+    alpha = bounds(network, region, rows, "alpha-crown")
+    assert np.all(frown >= crown - 1e-12)
+    assert alpha.mean() >= frown.mean() - 1e-9
+    np.testing.assert_allclose(bounds(network, region, rows, "alpha-crown", "frown"), frown, atol=1e-12)
+
+
+def test_levels_of_pooling_planes_are_optimised():
+    s = Sketch(np.random.default_rng(5))
+    x = s.conv(s.input((5, 5, 1)), 3, (2, 2))
+    s.dense(flatten(s, s.max_pool(x, (2, 2), (2, 2))), 3)  # no activation: nothing but planes to choose
+    network, region = s.network(), LpBall(s.rng.uniform(0, 1, (2, 5, 5, 1)), 0.3)
+    rows = np.concatenate([np.eye(3), -np.eye(3)])
+    crown, alpha = (bounds(network, region, rows, method, steps=20) for method in ("crown", "alpha-crown"))
+    assert np.all(alpha >= crown) and (alpha - crown).mean() > 1e-3
+
+
+def test_passes_cut_for_memory_give_sound_bounds_no_looser_than_crown():
+    s = networks.block_sketch(networks.conv_block, 1)
+    region = LpBall(s.rng.uniform(0, 1, (3, *s.shapes[0])), 0.1).astype(np.float32)
+    network, rows = s.network(tf.float32), np.broadcast_to(np.eye(3), (3, 3, 3))
+    options = BoundOptions(memory_mb=1, iterations=4)
+    zeros = np.zeros((3, 3))
+    crown, alpha = (
+        lower_bounds(network, region, rows, zeros, method=m, options=options) for m in ("crown", "alpha-crown")
+    )
+    assert np.all(alpha >= crown)
+    points = region.x[None] + s.rng.uniform(-0.1, 0.1, (200, *region.x.shape)).astype(np.float32)
+    values = network(tf.constant(points.reshape(-1, *s.shapes[0]))).numpy().reshape(200, 3, 3)
+    assert np.all(values.min(axis=0) >= alpha - 1e-4)
+
+
+def test_whole_pass_xla_gives_the_same_optimised_bounds():
+    s = networks.block_sketch(networks.conv_block, 1)
+    region = LpBall(s.rng.uniform(0, 1, (2, *s.shapes[0])), 0.05)
+    network, rows = s.network(), np.broadcast_to(np.eye(3), (2, 3, 3))
+    found = [
+        lower_bounds(
+            network, region, rows, np.zeros((2, 3)), method="alpha-crown", options=BoundOptions(iterations=3, jit=jit)
+        )
+        for jit in (False, True)
+    ]
+    np.testing.assert_allclose(*found, atol=1e-9)
+
+
+def test_a_method_without_backward_passes_to_optimise_refuses_frown():
+    network = networks.seeded_sketch(0).network()
+    region = LpBall(np.zeros((1, *network.input_shape)), 0.1).region()
+    with pytest.raises(ValueError, match="frown is found by backward passes"):
+        output_bounds(
+            network, region, (tf.eye(3, dtype=tf.float64)[None], tf.zeros([1, 3], tf.float64)), "ibp", "frown"
+        )
+
+
+def test_a_search_without_steps_is_refused():
+    with pytest.raises(ValueError, match="iterations must be positive"):
+        BoundOptions(iterations=0)
+    assert Ascent().iterations == BoundOptions().iterations

@@ -1,0 +1,206 @@
+"""Bounds whose relaxations are found by gradient: alpha-CROWN and FROWN.
+
+Any slopes, and any levels of pooling planes, give sound lines, so they may be chosen to make the rows' bounds as large
+as possible: projected gradient ascent on all of them at once, differentiating through every backward pass (alpha-CROWN,
+Xu et al. 2021, "Fast and complete", section 3.1; S-shaped activations and pooling by the same means). FROWN (Lyu et al.
+2020, "Fastened CROWN", section 4) is the restriction to one pair of lines a neuron, whatever the pass.
+
+A choice is a number in [0, 1]: where a slope lies between the least and greatest worth taking
+(:meth:`~tfcert.activations.Activation.slope_ranges`). For the last pass the bound is concave in the slopes, which it is
+not in points of tangency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from tfcert.activations import Lines, lines
+from tfcert.network.graph import Elementwise, MaxPool, Network
+from tfcert.perturbations import Region
+from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
+from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.interval import exact_over_boxes
+from tfcert.propagation.pooling import PoolLines, default_height, pool_lines
+from tfcert.propagation.preactivation import Passes, Relaxer, backward_bounds, by_name, nonlinear, relax_before
+
+_EVERY = -1
+"""Stands for every target."""
+_DECAY = 0.98
+_BETA, _BETA2, _TINY = 0.9, 0.999, 1e-8
+Place = tuple[int, int]
+"""A nonlinear node, and the target of the pass that goes through it."""
+Choices = dict[Place, tuple[tf.Tensor, ...]]
+"""Of an ``Elementwise`` node its lower and upper slope, those that are free; of a ``MaxPool`` node its height."""
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """How to look for better relaxations; whatever is found is sound, and the best bound of each row is kept.
+
+    Attributes:
+        iterations: gradient steps.
+        learning_rate: of Adam, in units of each choice's range.
+        shared: one pair of lines a neuron, for all rows of all passes (FROWN).
+    """
+
+    iterations: int = 20
+    learning_rate: float = 0.5
+    shared: bool = False
+
+
+def optimised_bounds(
+    network: Network,
+    region: Region,
+    rows: Coefficients,
+    relaxation: str | None,
+    passes: Passes,
+    ascent: Ascent,
+) -> tf.Tensor:
+    """Lower bounds of rows over the output, never below those of the named relaxation that the search starts from.
+
+    Args as for :func:`~tfcert.propagation.bounds.output_bounds`.
+
+    Returns:
+        ``[samples, rows]``. Guarantee: ``numeric``.
+    """
+    start = by_name(network, relaxation)
+    bounds = backward_bounds(network, region, start, passes)
+    best = _last_pass(network, region, rows, relax_before(network, network.output, start, bounds))
+    best = tf.broadcast_to(best, [tf.shape(region.center)[0], rows.values.shape[2]])
+    first = _first_choices(network, region, relaxation, bounds, _lanes(network, rows, passes, ascent))
+    if not first:
+        return best
+    every = Passes(passes.parts)  # a pass over selected rows has no lanes
+
+    def evaluate(choices: Choices) -> tf.Tensor:
+        relaxer = _chosen(network, relaxation, choices)
+        bounds = backward_bounds(network, region, relaxer, every)
+        return _last_pass(network, region, rows, relax_before(network, network.output, relaxer, bounds))
+
+    return _ascend(evaluate, first, best, ascent)
+
+
+def _last_pass(network: Network, region: Region, rows: Coefficients, relaxed: Relaxed) -> tf.Tensor:
+    found = lower_bounds(network, network.output, rows, relaxed, region)
+    return tf.where(tf.math.is_nan(found), tf.constant(-float("inf"), found.dtype), found)
+
+
+def _ascend(evaluate, first: Choices, best: tf.Tensor, ascent: Ascent) -> tf.Tensor:  # type: ignore[no-untyped-def]
+    """The best value of each row seen while all choices climb."""
+    places = list(first)
+    sizes = [len(first[place]) for place in places]
+
+    def unflat(flat: list[tf.Tensor]) -> Choices:
+        parts = iter(flat)
+        return {place: tuple(next(parts) for _ in range(size)) for place, size in zip(places, sizes, strict=True)}
+
+    def step(count: tf.Tensor, best: tf.Tensor, flat, mean, square):  # type: ignore[no-untyped-def]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(flat)
+            found = evaluate(unflat(flat))
+            total = tf.reduce_sum(tf.where(tf.math.is_finite(found), found, tf.zeros_like(found)))
+        slopes = tape.gradient(total, flat, unconnected_gradients="zero")
+        slopes = [tf.where(tf.math.is_finite(s), s, tf.zeros_like(s)) for s in slopes]
+        time = tf.cast(count + 1, best.dtype)
+        mean = [_BETA * m + (1 - _BETA) * s for m, s in zip(mean, slopes, strict=True)]
+        square = [_BETA2 * v + (1 - _BETA2) * s * s for v, s in zip(square, slopes, strict=True)]
+        rate = ascent.learning_rate * _DECAY ** (time - 1) * tf.sqrt(1 - _BETA2**time) / (1 - _BETA**time)
+        flat = [
+            tf.clip_by_value(c + rate * m / (tf.sqrt(v) + _TINY), 0, 1)
+            for c, m, v in zip(flat, mean, square, strict=True)
+        ]
+        return count + 1, tf.maximum(best, found), flat, mean, square
+
+    flat = [choice for place in places for choice in first[place]]
+    zeros = [tf.zeros_like(choice) for choice in flat]
+    state = (tf.constant(0), best, flat, zeros, zeros)
+    _, best, flat, _, _ = tf.while_loop(
+        lambda count, *_: count < ascent.iterations, step, state, maximum_iterations=ascent.iterations
+    )
+    return tf.maximum(best, evaluate(unflat(flat)))
+
+
+def _lanes(network: Network, rows: Coefficients, passes: Passes, ascent: Ascent) -> Mapping[int, int]:
+    """For each target of a pass, how many choices its rows have for each neuron.
+
+    Each row of the output and of a dense layer has its own (they take as much memory as its coefficients), the rows of
+    a convolution are shared by position: one for each channel's lower bounds and one for its upper. A dense layer whose
+    passes are cut for lack of memory has two, one for all lower bounds and one for all upper.
+    """
+    if ascent.shared:
+        return {_EVERY: 1}
+    found = {network.output: int(rows.values.shape[2])}
+    for target in network.bounded():
+        shape = network.nodes[target].shape
+        cut = passes.parts.get(target, (None,)) != (None,)
+        found[target] = 2 if len(shape) == 1 and cut else 2 * shape[-1]
+    return found
+
+
+def _first_choices(
+    network: Network,
+    region: Region,
+    relaxation: str | None,
+    bounds: Mapping[int, Interval],
+    lanes: Mapping[int, int],
+) -> Choices:
+    """The choices that give the named relaxation."""
+    if _EVERY in lanes:
+        return {(i, _EVERY): c for i in nonlinear(network) if (c := _named(network, i, relaxation, bounds, 1))}
+    exact = exact_over_boxes(network) if region.is_box else frozenset()
+    found: Choices = {}
+    for target in sorted({*network.bounded(), network.output} - exact):
+        for node in nonlinear(network):
+            if node in network.ancestors(target):
+                choice = _named(network, node, relaxation, bounds, lanes[target])
+                if choice:
+                    found[node, target] = choice
+    return found
+
+
+def _named(
+    network: Network, index: int, relaxation: str | None, bounds: Mapping[int, Interval], lanes: int
+) -> tuple[tf.Tensor, ...]:
+    node = network.nodes[index]
+    here = bounds[node.inputs[0]]
+    if isinstance(node, MaxPool):
+        return (tf.stop_gradient(default_height(node, *here)),)
+    assert isinstance(node, Elementwise)
+    slopes = node.activation.slopes(relaxation, *here)
+    found = []
+    for slope, ends in zip(slopes, node.activation.slope_ranges(*here), strict=True):
+        if ends is not None:
+            place = tf.math.divide_no_nan(slope - ends[0], ends[1] - ends[0])
+            place = tf.clip_by_value(tf.where(tf.math.is_finite(place), place, tf.zeros_like(place)), 0, 1)
+            found.append(tf.repeat(tf.stop_gradient(place)[:, None], lanes, axis=1))
+    return tuple(found)
+
+
+def _chosen(network: Network, relaxation: str | None, choices: Choices) -> Relaxer:
+    """Relaxes by the choices made for a node and a target."""
+
+    def relaxer(index: int, target: int, bounds: Mapping[int, Interval]) -> Lines | PoolLines:
+        node = network.nodes[index]
+        here = bounds[node.inputs[0]]
+        chosen = choices.get((index, target), choices.get((index, _EVERY), ()))
+        if isinstance(node, MaxPool):
+            return pool_lines(node, *here, relaxation, *chosen)
+        assert isinstance(node, Elementwise)
+        if not chosen:
+            return lines(node.activation, node.activation.slopes(relaxation, *here), *here)
+        rest = iter(chosen)
+        lower, upper = (end[:, None] for end in here)
+        slopes = []
+        ranges = node.activation.slope_ranges(lower, upper)
+        for named, ends in zip(node.activation.slopes(relaxation, lower, upper), ranges, strict=True):
+            if ends is None:
+                slopes.append(named)
+            else:
+                least, most = (tf.stop_gradient(end) for end in ends)
+                slopes.append(least + next(rest) * (most - least))
+        return lines(node.activation, (slopes[0], slopes[1]), lower, upper)
+
+    return relaxer
