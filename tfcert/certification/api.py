@@ -194,7 +194,7 @@ def certify(
     network = network_of(model, x)
     ball = LpBall(np.asarray(x), eps, norm, clip).astype(network.dtype.as_numpy_dtype)
     _same_shape(network, ball)
-    rows = _target_rows(network, ball, y, targets)
+    rows = target_rows(network, ball, y, targets)
     margin = _least_rows(_rows(network, ball, rows, method, relaxation, options))
     verified = np.isfinite(margin) & (margin > 0)
     return Certification(verified, margin, Guarantee.NUMERIC, method, relaxation or "adaptive")
@@ -229,7 +229,7 @@ def certified_radius(
     _same_shape(network, center)
     if not bool(network.finite()):
         raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
-    rows = _target_rows(network, center, y, targets)
+    rows = target_rows(network, center, y, targets)
     weights = tf.constant(rows, network.dtype)
     start, slope = first_order(
         network, center.x, lambda outputs: tf.reduce_min(tf.linalg.matvec(weights, outputs), axis=1), norm
@@ -294,7 +294,7 @@ def first_order(
     return margins.numpy(), np.linalg.norm(gradient, _DUAL[norm], axis=1)
 
 
-def _target_rows(network: Network, ball: LpBall, y: Any, targets: Any) -> np.ndarray:
+def target_rows(network: Network, ball: LpBall, y: Any, targets: Any) -> np.ndarray:
     """The rows ``f_y - f_j`` of each sample's targets j: ``[batch, targets, classes]``."""
     labels, classes = _labels(y, len(ball), network), network.output_shape[-1]
     if isinstance(targets, str) and targets == "all":

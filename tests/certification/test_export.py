@@ -1,0 +1,117 @@
+"""Exported passes: another XLA client, without TensorFlow, computes the same bounds from the file alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import tfcert
+from tfcert.certification import export
+from tfcert.certification.export import export_hlo
+from tfcert.options import BoundOptions
+
+RUNNER = Path(__file__).parents[2] / "benchmarks" / "run_hlo.py"
+
+
+def layers_of_equal_shape() -> keras.Model:
+    """Weights that shapes alone cannot tell apart: taken in a wrong order they give other bounds."""
+    hidden = [keras.layers.Dense(6, activation="relu") for _ in range(2)]
+    return keras.Sequential([keras.Input((6,)), *hidden, keras.layers.Dense(6)])
+
+
+def convolutions() -> keras.Model:
+    convolution = keras.layers.Conv2D(3, 3, activation="tanh")
+    layers = [convolution, keras.layers.BatchNormalization(), keras.layers.MaxPooling2D(), keras.layers.Flatten()]
+    return keras.Sequential([keras.Input((6, 6, 1)), *layers, keras.layers.Dense(4)])
+
+
+@pytest.fixture
+def question(request, seed, rng):
+    """A network, a set around each of three samples, and labels."""
+    model = request.param()
+    for variable in model.trainable_variables:
+        variable.assign(variable + 0.1 * rng.normal(size=variable.shape))
+    x = rng.random((3, *model.input_shape[1:])).astype(np.float32)
+    return model, tfcert.LpBall(x, 0.02), np.array([0, 1, 3])
+
+
+def run(path: Path, code: str | None = None) -> dict:
+    """What the stand-alone script makes of a file."""
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed: pip install 'tfcert[hlo]'")
+    out = path.with_suffix(".json")
+    start = [str(RUNNER)] if code is None else ["-c", code]
+    arguments = [sys.executable, *start, str(path), "--repeats", "1", "--json", str(out)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert out.exists(), done.stderr
+    return json.loads(out.read_text()) | {"exit": done.returncode, "said": done.stdout}
+
+
+@pytest.mark.parametrize("question", [layers_of_equal_shape, convolutions], indirect=True)
+def test_another_client_of_xla_computes_the_exported_bounds(question, tmp_path):
+    model, ball, y = question
+    exported = export_hlo(model, ball, y)
+    exported.save(tmp_path / "pass.npz")
+    result = run(tmp_path / "pass.npz")
+    assert result["exit"] == 0, result["said"]
+    assert result["deviation"] < 1e-5 and result["finite_weights"]
+    assert result["metadata"]["batch"] == 3 and result["images_per_second"] > 0
+
+
+@pytest.mark.parametrize("method", ["ibp", "alpha-crown"])
+@pytest.mark.parametrize("question", [layers_of_equal_shape], indirect=True)
+def test_every_kind_of_method_can_be_exported(question, tmp_path, method):
+    model, ball, y = question
+    exported = export_hlo(model, ball, y, method=method, options=BoundOptions(iterations=2))
+    exported.save(tmp_path / "pass.npz")
+    assert run(tmp_path / "pass.npz")["deviation"] < 1e-4
+
+
+@pytest.mark.parametrize("question", [layers_of_equal_shape], indirect=True)
+def test_exported_bounds_are_the_margins_that_are_computed_op_by_op(question):
+    model, ball, y = question
+    margins = tfcert.margins(model, ball, y, options=BoundOptions(jit=False))
+    others = [[margins[i, j] for j in range(6) if j != label] for i, label in enumerate(y)]
+    np.testing.assert_allclose(export_hlo(model, ball, y).bounds, others, rtol=1e-5, atol=1e-6)
+    rows = np.broadcast_to(np.eye(6)[0] - np.eye(6)[2], (3, 1, 6))
+    np.testing.assert_allclose(export_hlo(model, ball, rows).bounds[0, 0], margins[0, 2], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("question", [layers_of_equal_shape], indirect=True)
+def test_the_runner_needs_neither_tensorflow_nor_tfcert_and_notices_other_numbers(question, tmp_path):
+    model, ball, y = question
+    exported = export_hlo(model, ball, y)
+    exported.bounds[1, 2] += 0.01
+    exported.save(tmp_path / "pass.npz")
+    code = (
+        "import sys, runpy\n"
+        "for name in ('tensorflow', 'keras', 'tfcert'): sys.modules[name] = None\n"
+        f"sys.argv[0] = {str(RUNNER)!r}; runpy.run_path({str(RUNNER)!r}, run_name='__main__')"
+    )
+    result = run(tmp_path / "pass.npz", code)
+    assert result["exit"] == 1
+    assert 1e-3 < result["deviation"] <= 0.0101
+
+
+@pytest.mark.parametrize("question", [layers_of_equal_shape], indirect=True)
+def test_what_cannot_be_exported_is_refused_in_a_sentence(question):
+    model, ball, y = question
+    with pytest.raises(ValueError, match="3 samples: one pass takes 1 to 2"):
+        export_hlo(model, ball, y, options=BoundOptions(batch_size=2))
+    model.layers[0].kernel.assign(np.full((6, 6), np.nan))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        export_hlo(model, ball, y)
+
+
+def test_a_product_at_a_lower_precision_is_noticed():
+    line = "%dot.1 = f32[2,2] dot(f32[2,2] %a, f32[2,2] %b), operand_precision={highest,highest}"
+    assert export._products_at_highest(line) == 1
+    with pytest.raises(ValueError, match="1 of 2 products at a lower precision"):
+        export._products_at_highest(line + "\n" + line.split(", operand_precision")[0])
