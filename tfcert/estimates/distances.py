@@ -23,6 +23,8 @@ _STRETCHES = (1.0, 1.0001, 1.001, 1.01, 1.1)
 """An attack stops at the decision boundary, where rounding may undo its find: it is also tried a little farther out."""
 _HALVINGS = 20
 _ROUNDING = 1e-11
+_START = 1.0
+"""The constant that the search begins with: margins and distances of inputs in [0, 1] are about 1 each."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class DistanceOptions:
     """
 
     attacks: tuple[str, ...] | None = None
-    steps: int = 200
+    steps: int = 300
     searches: int = 9
     batch_size: int = 100
 
@@ -118,9 +120,13 @@ def _foolbox() -> Any:
 def _library_attack(name: str, norm: str, options: DistanceOptions) -> Any:
     attacks = _foolbox().attacks
     if name == "cw":
-        return attacks.L2CarliniWagnerAttack(binary_search_steps=options.searches, steps=options.steps)
+        return attacks.L2CarliniWagnerAttack(
+            binary_search_steps=options.searches, steps=options.steps, initial_const=_START
+        )
     if name == "ead":
-        return attacks.EADAttack(binary_search_steps=options.searches, steps=options.steps, decision_rule="L1")
+        return attacks.EADAttack(
+            binary_search_steps=options.searches, steps=options.steps, initial_const=_START, decision_rule="L1"
+        )
     kinds = {"linf": attacks.LInfFMNAttack, "l2": attacks.L2FMNAttack, "l1": attacks.L1FMNAttack}
     return kinds[norm](steps=options.steps)
 
