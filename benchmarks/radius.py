@@ -3,6 +3,7 @@
 python benchmarks/radius.py                    runs every search that has no result yet, then writes the tables
 python benchmarks/radius.py NAME ...           the searches of these networks only
 python benchmarks/radius.py --again            measures anew what has a result
+python benchmarks/radius.py --minutes 60       begins no search after an hour; the next run goes on from there
 python benchmarks/radius.py --table            writes the README's tables from the stored results
 
 A search: the largest eps certified against one target class, to a relative 1e-4. A hundred images are searched only
@@ -132,21 +133,26 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks (default: all that are trained)")
     parser.add_argument("--method", choices=("crown", "alpha-crown"), help="searches with this method only")
     parser.add_argument("--again", action="store_true", help="measure anew what has a result")
-    parser.add_argument("--patience", type=float, default=120, help="seconds a large batch may take (default: 120)")
+    parser.add_argument("--patience", type=float, default=60, help="seconds a large batch may take (default: 60)")
+    parser.add_argument("--minutes", type=float, default=np.inf, help="begin no search after this time")
     parser.add_argument("--table", action="store_true", help="only write the README's tables from the stored results")
     arguments = parser.parse_args()
     if not arguments.table:
         machine.limit_threads()
+        runner = Runner(arguments.patience)
         trained = [name for name in architectures.NAMES if networks.path(name).exists()]
         chosen = [s for s in searches() if s.network in (arguments.names or trained)]
         chosen = [s for s in chosen if arguments.method in (None, s.method)]
-        _run_all(chosen, arguments.again, Runner(arguments.patience))
+        left = [s for s in chosen if arguments.again or s.key not in runner.results["searches"]]
+        _run_all(left, runner, time.monotonic() + 60 * arguments.minutes)
     radius_tables.write_all(read())
 
 
-def _run_all(chosen: list[Search], again: bool, runner: Runner) -> None:
-    left = [s for s in chosen if again or s.key not in runner.results["searches"]]
+def _run_all(left: list[Search], runner: Runner, end: float) -> None:
     for number, search in enumerate(left, start=1):
+        if time.monotonic() > end:
+            print(f"{len(left) - number + 1} searches are left for another run")
+            return
         print(f"[{number}/{len(left)}] {search.key}: ", end="", flush=True)
         print(runner.run(search), flush=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from parts import architectures, records, reference
-from parts.searches import NORMS, SIZES, Search
+from parts.searches import NORMS, POOLED, SIZES, Search
 
 PAPERS = reference.HERE / "papers.json"
 """Mean radii and seconds as the papers print them."""
@@ -20,11 +20,19 @@ class Results:
     def __init__(self, stored: dict[str, Any]):
         self.batches, self.searches = stored["batches"], stored["searches"]
 
-    def largest(self, network: str, norm: str, relaxation: str, method: str = "crown") -> Found | None:
-        """The search of most images; None if there was none."""
-        for size in reversed(SIZES):
-            if found := self.of(Search(network, norm, relaxation, size, method)):
+    def largest(self, network: str, norm: str, relaxation: str, size: int = SIZES[-1]) -> Found | None:
+        """The search of most images, of at most ``size``; None if there was none."""
+        for number in reversed([s for s in SIZES if s <= size]):
+            if found := self.of(Search(network, norm, relaxation, number)):
                 return found
+        return None
+
+    def together(self, network: str, norm: str, names: tuple[str, ...]) -> dict[str, Found] | None:
+        """Searches with several relaxations of the same images, as many as there are of all; None if there are none."""
+        for size in reversed(SIZES):
+            found = {name: self.of(Search(network, norm, name, size)) for name in names}
+            if all(found.values()):
+                return {name: entry for name, entry in found.items() if entry}
         return None
 
     def of(self, search: Search) -> Found | None:
@@ -56,7 +64,9 @@ def write_all(stored: dict[str, Any]) -> None:
     head = f"{reference.machine_line(machine)}\n\n" if machine else ""
     reference.write_table("radius-peers", head + _table(peers(results)))
     reference.write_table("radius-cnncert", _table(cnncert(results, papers["cnncert_3_to_8"])))
+    reference.write_table("radius-activations", _table(activations(results, papers["cnncert_7"])))
     reference.write_table("radius-deepcert", _table(deepcert(results, papers["deepcert_1"])))
+    reference.write_table("radius-relaxations", _table(relaxations(results)))
     reference.write_table("radius-frown", _table(frown(results, papers["deepcert_2"])))
     reference.write_table("radius-all", _table(everything(results)))
 
@@ -104,10 +114,12 @@ def cnncert(results: Results, papers: dict[str, Any]) -> list[dict[str, str]]:
     """CNN-Cert's Tables 3 to 8 for ReLU networks: parallel against adaptive slopes."""
     rows = []
     for network, paper in papers.items():
+        # With max pooling, the default, whose planes are fastlin's: so only slopes differ.
+        name = "adaptive" if architectures.split(network)[0] in POOLED else "cnncert"
         for norm in NORMS:
-            plain, adaptive = (results.largest(network, norm, name) for name in ("fastlin", "cnncert"))
-            if plain is None or adaptive is None:
+            if (found := results.together(network, norm, ("fastlin", name))) is None:
                 continue
+            plain, adaptive = found["fastlin"], found[name]
             rows.append(
                 {
                     "table": paper["table"],
@@ -125,27 +137,70 @@ def cnncert(results: Results, papers: dict[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def deepcert(results: Results, papers: dict[str, Any]) -> list[dict[str, str]]:
-    """DeepCert's Table 1 with the relaxations of both papers and the default."""
+def activations(results: Results, papers: dict[str, Any]) -> list[dict[str, str]]:
+    """CNN-Cert's Table 7, S-shaped networks: radii with its relaxation."""
     rows = []
     for network, paper in papers.items():
         for norm in NORMS:
-            names = ("crown", "cnncert", "deepcert", "adaptive")
-            found = {name: results.largest(network, norm, name) for name in names}
-            if any(entry is None for entry in found.values()):
+            if (found := results.largest(network, norm, "cnncert")) is None:
                 continue
             rows.append(
                 {
                     "network": network,
                     "norm": norm,
-                    "images": str(found["deepcert"].count),
-                    **{name: entry.shown() for name, entry in found.items()},
-                    "deepcert over cnncert": _percent(found["deepcert"].mean, found["cnncert"].mean),
+                    "images": str(found.count),
+                    "CNN-Cert": found.shown(),
+                    "paper's radius": f"{paper['cnncert'][norm]:.4f}",
+                    "s an image": f"{found.seconds:.4f}",
+                }
+            )
+    return rows
+
+
+def deepcert(results: Results, papers: dict[str, Any]) -> list[dict[str, str]]:
+    """DeepCert's Table 1: its relaxation against CNN-Cert's."""
+    rows = []
+    for network, paper in papers.items():
+        for norm in NORMS:
+            if (found := results.together(network, norm, ("cnncert", "deepcert"))) is None:
+                continue
+            old, new = found["cnncert"], found["deepcert"]
+            rows.append(
+                {
+                    "network": network,
+                    "norm": norm,
+                    "images": str(new.count),
+                    "CNN-Cert": old.shown(),
+                    "DeepCert": new.shown(),
+                    "improvement": _percent(new.mean, old.mean),
                     "paper's": f"{paper['improvement'][norm]:+.1f}%",
-                    "adaptive over deepcert": _percent(found["adaptive"].mean, found["deepcert"].mean),
-                    "t/t' cnncert/deepcert": f"{found['cnncert'].seconds / found['deepcert'].seconds:.2f}",
-                    "s an image": f"{found['deepcert'].seconds:.4f}",
+                    "CNN-Cert, s an image": f"{old.seconds:.4f}",
+                    "DeepCert, s an image": f"{new.seconds:.4f}",
+                    "t/t'": f"{old.seconds / new.seconds:.2f}",
                     "paper's s": str(paper["seconds"][norm]),
+                }
+            )
+    return rows
+
+
+def relaxations(results: Results) -> list[dict[str, str]]:
+    """Every closed form on the S-shaped networks, on the same ten images."""
+    rows = []
+    for network in architectures.NAMES:
+        for norm in NORMS:
+            names = ("crown", "cnncert", "deepcert", "adaptive")
+            found = {name: results.of(Search(network, norm, name, SIZES[0])) for name in names}
+            if not all(found.values()):
+                continue
+            means = {name: entry.mean for name, entry in found.items() if entry}
+            rows.append(
+                {
+                    "network": network,
+                    "norm": norm,
+                    **{name: f"{mean:.4f}" for name, mean in means.items()},
+                    "cnncert over crown": _percent(means["cnncert"], means["crown"]),
+                    "deepcert over cnncert": _percent(means["deepcert"], means["cnncert"]),
+                    "adaptive over deepcert": _percent(means["adaptive"], means["deepcert"]),
                 }
             )
     return rows
@@ -179,25 +234,25 @@ def frown(results: Results, papers: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def everything(results: Results) -> list[dict[str, str]]:
-    """Every search's seconds an image, one line for a network, method and relaxation, all norms beside each other."""
-    lines: dict[tuple[str, ...], dict[str, Found]] = {}
+    """Seconds an image of every search's largest batch: a line for a network and relaxation, all norms in it."""
+    lines: dict[tuple[str, str, str], dict[str, Found]] = {}
     for key in results.searches:
         network, norm, method, relaxation, size = key.split()
-        found = results.of(Search(network, norm, relaxation, int(size), method))
-        assert found is not None
-        lines.setdefault((network, method, relaxation, size), {})[norm] = found
+        found, line = results.of(Search(network, norm, relaxation, int(size), method)), (network, method, relaxation)
+        if found and found.count > getattr(lines.get(line, {}).get(norm), "count", 0):
+            lines.setdefault(line, {})[norm] = found
     order = {name: number for number, name in enumerate(architectures.NAMES)}
     return [
         {
             "network": network,
             "relaxation": relaxation if method == "crown" else f"{relaxation}, {method}",
-            "batch": size,
+            "batch": " ".join(str(found[n].count) for n in NORMS if n in found),
             **{f"{n}, s an image": f"{found[n].seconds:.4f}" if n in found else "" for n in NORMS},
-            "with compilation": " ".join(f"{found[n].first_seconds:.3f}" for n in NORMS if n in found),
+            "first run": " ".join(f"{found[n].first_seconds:.3f}" for n in NORMS if n in found),
             "evaluations": " ".join(str(found[n].evaluations) for n in NORMS if n in found),
         }
-        for (network, method, relaxation, size), found in sorted(
-            lines.items(), key=lambda item: (order[item[0][0]], item[0][1:3], int(item[0][3]))
+        for (network, method, relaxation), found in sorted(
+            lines.items(), key=lambda item: (order[item[0][0]], item[0][1:])
         )
     ]
 
