@@ -54,8 +54,8 @@ def pool_lines(
 
     Below: the entry with the largest ``l + u``. Above: the line of the level that the relaxation names (``cnncert``
     has its own, every other name the default), or of ``height``. Where one entry dominates (``l_i >= u_j`` for all
-    others) both are that entry, whatever the height. Bounds may be infinite: the weights are finite, the intercept is
-    infinite only where no finite one is sound. Differentiable in the bounds and the height.
+    others) both are that entry, whatever the height. Bounds may be infinite: the weights are finite, and so is the
+    intercept unless an upper bound is infinite or a sum overflows. Differentiable in the bounds and the height.
 
     Args:
         node: the node.
@@ -118,9 +118,11 @@ def _cnncert_level(windows: _Windows) -> tf.Tensor:
 
 def _lower_weights(windows: _Windows) -> tf.Tensor:
     low, high = windows
-    # Of entries without a lower bound none is better, but padding is worse: it stands for no value.
-    unknown = tf.where(high > -np.inf, low.dtype.min, tf.constant(-np.inf, low.dtype))
-    score = tf.where(tf.math.is_finite(low), low + high, unknown)
+    # No entry is worse than one without a lower bound but padding, which stands for no value. (Above the least number:
+    # a maximum over that and -inf is found at either.)
+    least = low.dtype.min / 2
+    known = tf.where(tf.math.is_finite(low), tf.maximum(low + high, least), least)
+    score = tf.where(high > -np.inf, known, -np.inf)
     return tf.one_hot(tf.argmax(score, axis=3), score.shape[3], axis=3, dtype=low.dtype)
 
 

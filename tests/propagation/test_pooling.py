@@ -1,0 +1,261 @@
+"""The lines of max pooling: sound whatever the bounds, exact under dominance, and where each relaxation puts them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from soundness import networks
+
+from tfcert.network.graph import MaxPool
+from tfcert.propagation.pooling import PoolLines, default_height, pool_lines
+
+INF = np.inf
+
+
+def one_window(low, high, relaxation=None, height=None) -> tuple[np.ndarray, np.ndarray, float]:
+    """Lower weights, upper weights and upper intercept of a single window with the given bounds of its entries."""
+    node = MaxPool(name="pool", inputs=(0,), shape=(1, 1, 1), window=(1, len(low)), strides=(1, 1))
+    ends = (tf.constant(np.reshape(end, (1, 1, -1, 1)), tf.float64) for end in (low, high))
+    if height is not None:
+        height = tf.fill([1, 1, 1, 1], tf.constant(height, tf.float64))
+    found = pool_lines(node, *ends, relaxation, height)
+    return (
+        found.lower_weights.numpy().ravel(),
+        found.upper_weights.numpy().ravel(),
+        found.upper_intercept.numpy().item(),
+    )
+
+
+def random_boxes(count: int, entries: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of windows, among them ties, degenerate entries and the zeros that ReLU leaves."""
+    rng = np.random.default_rng(5)
+    low = rng.normal(size=(count, entries))
+    high = low + rng.exponential(size=low.shape) * rng.choice([0, 1, 1, 3], low.shape)
+    kind = np.arange(count)[:, None] % 3
+    low, high = np.where(kind == 1, np.maximum(low, 0), low), np.where(kind == 1, np.maximum(high, 0), high)
+    return np.where(kind == 2, np.round(low), low), np.where(kind == 2, np.round(high), high)
+
+
+def random_block(seed: int) -> tuple[networks.Sketch, MaxPool, np.random.Generator]:
+    pick, rng = networks.seeded(seed)
+    s = networks.Sketch(rng)
+    s.input((5, 6, 2))
+    networks.max_pool_block(s, 0, pick)
+    return s, s.network().nodes[1], rng
+
+
+def window_values(node: MaxPool, x: np.ndarray) -> np.ndarray:
+    """``[batch, h, w, entries, channels]`` read by plain loops; NaN outside the image."""
+    (height, width, channels), (top, left) = node.shape, (node.padding[0][0], node.padding[1][0])
+    out = np.full((len(x), height, width, node.window[0] * node.window[1], channels), np.nan)
+    for i, j, a, b in np.ndindex(height, width, *node.window):
+        row, column = i * node.strides[0] - top + a, j * node.strides[1] - left + b
+        if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
+            out[:, i, j, a * node.window[1] + b] = x[:, row, column]
+    return out
+
+
+def assert_between(node: MaxPool, found: PoolLines, points: list[np.ndarray], tolerance: float) -> None:
+    for x in points:
+        entries = window_values(node, x)
+        largest, known = np.nanmax(entries, axis=3), np.nan_to_num(entries)
+        below = np.sum(found.lower_weights.numpy() * known, axis=3)
+        above = np.sum(found.upper_weights.numpy() * known, axis=3) + found.upper_intercept.numpy()
+        assert np.all(below <= largest + tolerance)
+        assert np.all(above >= largest - tolerance)
+
+
+@pytest.mark.parametrize("relaxation", [None, "adaptive", "cnncert", "heights"])
+@pytest.mark.parametrize("seed", range(8))
+def test_sampled_points_never_leave_the_lines(seed, relaxation):
+    _, node, rng = random_block(seed)
+    low = rng.normal(size=(4, 5, 6, 2)).round(rng.integers(0, 3))  # few digits: ties
+    width = rng.exponential(size=low.shape) * rng.choice([0, 1e-12, 1, 5], size=low.shape)
+    low[0], width[0] = np.maximum(low[0], 0), width[0] * (low[0] > 0.3)
+    ends = (tf.constant(low), tf.constant(low + width))
+    height = tf.constant(rng.random((4, *node.shape))) if relaxation == "heights" else None
+    found = pool_lines(node, *ends, None if relaxation == "heights" else relaxation, height)
+    corners = [low + width * rng.choice([0, 1], low.shape, p=[p, 1 - p]) for p in rng.random(100)]
+    inside = [low + width * rng.random(low.shape) for _ in range(30)]
+    assert_between(node, found, [*corners, *inside, low, low + width], 1e-12)
+    assert np.all(found.upper_weights >= 0)
+    assert np.all(found.upper_weights <= 1)
+
+
+@pytest.mark.parametrize("height", [None, 0.0, 0.4, 1.0])
+@pytest.mark.parametrize("relaxation", [None, "cnncert"])
+@pytest.mark.parametrize(
+    ("low", "high", "winner"),
+    [
+        ([0, 1, 5, 0.5], [2, 3, 7, 2.5], 2),
+        ([0, 3, 1, 0], [3, 9, 3, 3], 1),  # the others reach its lower bound and no further
+        ([-2.0], [1.0], 0),
+        ([-INF, 1, -INF, -INF], [0, 2, 1, -1], 1),
+    ],
+)
+def test_an_entry_that_dominates_is_the_maximum(low, high, winner, relaxation, height):
+    lower_weights, upper_weights, intercept = one_window(low, high, relaxation, height)
+    expected = np.eye(len(low))[winner]
+    np.testing.assert_array_equal(lower_weights, expected)
+    np.testing.assert_array_equal(upper_weights, expected)
+    assert intercept == 0
+
+
+def test_one_entry_above_constants_gets_the_chord_of_relu():
+    # max(0, x) on [-1, 3]: the chord from (-1, 0) to (3, 3), whatever the height.
+    for height in (None, 0.3, 1.0):
+        _, weights, intercept = one_window([0, -1], [0, 3], height=height)
+        np.testing.assert_allclose([*weights, intercept], [0, 0.75, 0.75])
+
+
+def test_the_lower_line_is_the_entry_with_the_largest_sum_of_bounds():
+    weights, _, _ = one_window([0, -1, 0.5], [1, 3, 0.6])
+    np.testing.assert_array_equal(weights, [0, 1, 0])
+
+
+def level_of(low: np.ndarray, high: np.ndarray, upper_weights: np.ndarray, intercept: float) -> float:
+    """The level of an upper line: its value where every x_i = l_i."""
+    return float(intercept + upper_weights @ low)
+
+
+def test_the_default_level_is_the_second_largest_upper_bound():
+    for low, high in zip(*random_boxes(200), strict=True):
+        _, weights, intercept = one_window(low, high)
+        expected = max(low.max(), np.sort(high)[-2])
+        assert level_of(low, high, weights, intercept) == pytest.approx(expected, abs=1e-12)
+        np.testing.assert_allclose(one_window(low, high, height=1.0)[1], weights, atol=1e-12)
+
+
+def test_no_level_gives_a_smaller_area_than_the_default():
+    for low, high in zip(*random_boxes(200), strict=True):
+        levels = np.linspace(low.max(), max(low.max(), high.max()), 2001)[:, None]
+        # The mean over the box of each line, which is its value at the centre.
+        slopes = np.divide(np.maximum(0, high - levels), high - low, out=np.zeros((2001, 4)), where=high > low)
+        centres = levels[:, 0] + slopes @ ((high - low) / 2)
+        _, weights, intercept = one_window(low, high)
+        assert weights @ (low + high) / 2 + intercept <= centres.min() + 1e-12
+
+
+def test_the_default_is_nowhere_above_the_constant_of_auto_lirpa():
+    for low, high in zip(*random_boxes(300), strict=True):
+        _, weights, intercept = one_window(low, high)
+        assert weights @ high + intercept <= high.max() + 1e-12  # weights >= 0: its largest value
+
+
+def test_the_weights_at_the_level_of_cnncert_sum_to_1_unless_clipped():
+    _, weights, intercept = one_window([0, 1, 0, -1], [4, 4, 5, 3], "cnncert")
+    assert weights.sum() == pytest.approx(1)
+    widths, high = np.array([4, 3, 5, 4]), np.array([4, 4, 5, 3])
+    level = ((high / widths).sum() - 1) / (1 / widths).sum()
+    assert intercept == pytest.approx(level - weights @ [0, 1, 0, -1])
+    unclipped = 0
+    for low, high in zip(*random_boxes(200), strict=True):
+        _, weights, intercept = one_window(low, high, "cnncert")
+        level = level_of(low, high, weights, intercept)
+        wins = high > low.max()
+        if wins.any() and low.max() + 1e-9 < level < high[wins].min() - 1e-9:
+            unclipped += 1
+            assert weights.sum() == pytest.approx(1)
+        elif wins.any():  # clipped: above at max l, below at the least u that can win
+            assert weights.sum() <= 1 + 1e-9 if level < low.max() + 1e-9 else weights.sum() >= 1 - 1e-9
+    assert unclipped > 20
+
+
+def test_the_plane_of_cnncert_as_printed_fails_where_an_entry_cannot_win():
+    low, high = np.array([0.0, 2.0, 1.0]), np.array([1.0, 4.0, 5.0])  # min u < max l
+    widths = high - low
+    middle = ((high / widths).sum() - 1) / (1 / widths).sum()
+    level = min(max(middle, low.max()), high.min())
+    printed_weights = (high - level) / widths
+    printed_intercept = level - printed_weights @ low
+    x = np.array([0.0, 2.0, 1.0])
+    assert printed_weights @ x + printed_intercept < x.max() - 0.5
+    _, weights, intercept = one_window(low, high, "cnncert")
+    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T
+    assert np.all(corners @ weights + intercept >= corners.max(axis=1) - 1e-12)
+
+
+@pytest.mark.parametrize("relaxation", [None, "cnncert"])
+@pytest.mark.parametrize("height", [None, 0.0, 0.5])
+@pytest.mark.parametrize(
+    ("low", "high", "finite"),
+    [
+        ([-INF, 0, 1], [2, 3, 4], True),
+        ([-INF, -INF, -INF], [2, 3, 4], True),
+        ([-INF, 0, -INF], [INF, 3, 4], False),
+        ([0, 0, 1], [INF, INF, 4], False),
+        ([-INF, -INF, -INF], [INF, INF, INF], False),
+        ([-1.7e308, 0, 1], [1.7e308, 3, 4], True),  # the width overflows
+    ],
+)
+def test_infinite_widths_give_finite_weights_and_a_sound_constant(low, high, finite, relaxation, height):
+    lower_weights, upper_weights, intercept = one_window(low, high, relaxation, height)
+    assert sorted(lower_weights) == [0, 0, 1]
+    assert np.all((upper_weights >= 0) & (upper_weights <= 1))
+    assert np.isfinite(intercept) if finite else intercept == INF
+    for x in np.array(np.meshgrid(*zip(np.maximum(low, -1e9), np.minimum(high, 1e9), strict=True))).reshape(3, -1).T:
+        assert upper_weights @ x + intercept >= x.max() - 1e-9
+
+
+def test_unknown_entries_never_give_way_to_padding():
+    node = MaxPool(name="pool", inputs=(0,), shape=(2, 2, 1), window=(2, 2), strides=(1, 1), padding=((1, 0), (1, 0)))
+    found = pool_lines(node, tf.fill([1, 2, 2, 1], -INF), tf.fill([1, 2, 2, 1], 1.0))
+    padding = np.isnan(window_values(node, np.zeros((1, 2, 2, 1))))
+    assert padding.any()
+    assert not np.any(found.lower_weights.numpy()[padding])
+    assert not np.any(found.upper_weights.numpy()[padding])
+
+
+@pytest.mark.parametrize("scale", [1e-44, 1e-38, 1.0, 1e30])
+def test_lines_in_float32_are_finite_at_tiny_and_huge_widths(scale):
+    low, high = (np.float32(scale) * end.astype(np.float32) for end in random_boxes(300))
+    node = MaxPool(name="pool", inputs=(0,), shape=(300, 1, 1), window=(1, 4), strides=(1, 1))
+    for relaxation in (None, "cnncert"):
+        found = pool_lines(node, *(tf.constant(end[None, :, :, None]) for end in (low, high)), relaxation)
+        assert all(np.isfinite(part).all() for part in found)
+        assert np.max(found.upper_weights) <= 1
+
+
+def value_at(node: MaxPool, low: tf.Tensor, high: tf.Tensor, height: tf.Tensor | None, relaxation=None) -> tf.Tensor:
+    """A number that depends on every part of the upper lines."""
+    found = pool_lines(node, low, high, relaxation, height)
+    return tf.reduce_sum(found.upper_weights * 0.7) + tf.reduce_sum(found.upper_intercept)
+
+
+@pytest.mark.parametrize("height", [0.0, 0.5, 1.0, None])
+@pytest.mark.parametrize("relaxation", [None, "cnncert"])
+@pytest.mark.parametrize("infinite", [False, True])
+def test_gradients_are_finite(height, relaxation, infinite):
+    _, node, _ = random_block(3)
+    low, high = (tf.Variable(end.reshape(5, 5, 6, 2)) for end in random_boxes(75))
+    if infinite:
+        low[:, 0].assign(tf.fill([5, 6, 2], tf.constant(-INF, tf.float64)))
+    heights = tf.Variable(tf.fill([5, *node.shape], tf.constant(height or 0.0, tf.float64)))
+    with tf.GradientTape() as tape:
+        total = value_at(node, low, high, None if height is None else heights, relaxation)
+    gradients = tape.gradient(total, [low, high, heights], unconnected_gradients="zero")
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("height", [0.3, 1.0])
+def test_the_gradient_in_the_height_is_that_of_the_levels_below(height):
+    _, node, rng = random_block(1)
+    low = rng.normal(size=(2, 5, 6, 2))
+    high = tf.constant(low + rng.random(low.shape) * 2)
+    step, start = 1e-7, tf.fill([2, *node.shape], tf.constant(height, tf.float64))
+    with tf.GradientTape() as tape:
+        tape.watch(start)
+        total = value_at(node, tf.constant(low), high, start)
+    slope = tape.gradient(total, start)
+    before = value_at(node, tf.constant(low), high, start - step * tf.ones_like(start))
+    assert float(tf.reduce_sum(slope)) == pytest.approx(float(total - before) / step, rel=1e-5)
+    assert np.count_nonzero(slope) > 10
+
+
+def test_the_default_height_gives_the_default_line():
+    _, node, rng = random_block(2)
+    low = rng.normal(size=(3, 5, 6, 2))
+    ends = tf.constant(low), tf.constant(low + rng.exponential(size=low.shape))
+    height = default_height(node, *ends)
+    assert height.shape == (3, *node.shape)
+    for ours, theirs in zip(pool_lines(node, *ends), pool_lines(node, *ends, None, height), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
