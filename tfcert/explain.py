@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tfcert.language import Ball, MeasureTemplate, PropertyTemplate, Spec, Stage, Strategy
+from tfcert.options import BoundOptions
 
 AnyTemplate = PropertyTemplate | MeasureTemplate
 
@@ -16,6 +17,8 @@ _COSTS = {
 }
 SEARCH_EVALUATIONS = 15
 """About so many bounds a sample does the search of a measure take."""
+ITERATION_PASSES = 3
+"""A gradient step takes about so many times as long as the backward passes that it differentiates."""
 
 
 def explain(spec: Spec) -> str:
@@ -93,7 +96,11 @@ def _stage(stage: Stage) -> str:
     if stage.name == "pgd":
         steps, restarts = given.get("steps", 40), given.get("restarts", 3)
         return f"{label}: refutes; at most {restarts} x {steps} gradients a sample"
-    return f"{label}: {'refutes' if stage.attacks else 'proves'}; {_COSTS.get(stage.name, 'not estimated')}"
+    cost = _COSTS.get(stage.name, "not estimated")
+    if stage.name == "alpha_crown" or given.get("relaxation") == "frown":
+        iterations = given.get("iterations", BoundOptions().iterations)
+        cost = f"{iterations} gradient steps, each about {ITERATION_PASSES} times a pass of crown"
+    return f"{label}: {'refutes' if stage.attacks else 'proves'}; {cost}"
 
 
 def _budget(strategy: Strategy, most: int | None) -> str:

@@ -85,11 +85,21 @@ def certified_margins(batch: Batch, stage: Stage, options: BoundOptions) -> np.n
         batch.offsets.reshape(count, clauses * rows),
         method=stage.method,
         relaxation=_relaxation(stage),
-        options=options,
+        options=bound_options(stage, options),
     )
     found = np.asarray(bounds, np.float64).reshape(count, clauses, rows)
     best = np.where(np.isfinite(found), found, -np.inf).max(axis=2).min(axis=1)
     return np.where(np.isfinite(best), best, np.nan)
+
+
+def bound_options(stage: Stage, options: BoundOptions) -> BoundOptions:
+    """The options with what the stage says of iterations and learning rate."""
+    given = dict(stage.options)
+    return replace(
+        options,
+        iterations=int(given.get("iterations", options.iterations)),
+        learning_rate=float(given.get("learning_rate", options.learning_rate)),
+    )
 
 
 def slopes(batch: Batch, norm: str) -> np.ndarray:

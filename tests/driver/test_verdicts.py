@@ -144,3 +144,30 @@ def test_a_box_without_samples_is_one_query(run):
         ("high", 0, Outcome.FALSIFIED),
     ]
     assert report.records[0].label is None
+
+
+def test_alpha_crown_proves_at_least_what_crown_does_and_says_so(run, wrong):
+    def margins(stages):
+        report = run(f"pgd(steps=1, restarts=1) -> {stages}", params={"eps": "1/20"})
+        found = {r.sample: r.verdict for r in report.records if r.outcome is not Outcome.FALSIFIED}
+        return report, {sample: v.margin for sample, v in found.items()}, found
+
+    _, crown, _ = margins("crown")
+    report, alpha, verdicts = margins("alpha_crown(iterations=5, learning_rate=0.25)")
+    assert crown.keys() == alpha.keys() and wrong not in alpha
+    assert all(alpha[s] >= crown[s] - 1e-6 for s in crown)
+    assert any(alpha[s] > crown[s] + 1e-6 for s in crown)
+    assert {v.method for v in verdicts.values()} == {"alpha-crown"}
+    assert "alpha_crown(iterations=5, learning_rate=1/4)" in report.header["strategies"]["robust"]
+
+
+def test_options_of_a_stage_reach_the_bounds(run, monkeypatch):
+    seen = []
+
+    def bounds(network, perturbation, coefficients, offsets, *, method, relaxation, options):
+        seen.append((method, relaxation, options.iterations, options.learning_rate))
+        return np.full(offsets.shape, -1.0)
+
+    monkeypatch.setattr("tfcert.stages.lower_bounds", bounds)
+    run("alpha_crown(iterations=7, learning_rate=1/8, relaxation=fastlin) -> alpha_crown", blocks="batch: 8")
+    assert seen == [("alpha-crown", "fastlin", 7, 0.125), ("alpha-crown", None, 20, 0.5)]

@@ -217,3 +217,20 @@ def test_strategy_is_read_with_exact_budgets() -> None:
     assert s.stages[2].method == "forward+backward"
     assert (s.seconds_per_sample, s.seconds_total, s.batch, s.dtype) == (Fraction(1, 2), 7200, 32, "float64")
     assert (t.seconds_per_sample, t.seconds_total, t.batch) == (None, 300, None)
+
+
+def test_alpha_crown_takes_iterations_and_a_learning_rate() -> None:
+    stage = (
+        spec("strategy s = alpha_crown(iterations=30, learning_rate=1/10, relaxation=fastlin)")
+        .strategies["s"]
+        .stages[0]
+    )
+    assert stage.method == "alpha-crown" and not stage.attacks
+    assert dict(stage.options) == {"iterations": 30, "learning_rate": Fraction(1, 10), "relaxation": "fastlin"}
+    for wrong in ("iterations=0", "learning_rate=0", "iterations=1/2"):
+        assert codes(HEAD + f"strategy s = alpha_crown({wrong})") in (["E220"], ["E206"])
+
+
+@pytest.mark.parametrize("stage", ["forward", "forward_backward", "crown_ibp"])
+def test_frown_is_for_backward_passes_alone(stage: str) -> None:
+    assert codes(HEAD + f"strategy s = {stage}(relaxation=frown)") == ["E220"]

@@ -51,7 +51,9 @@ class StageSchema:
 
 RELAXATIONS = ("fastlin", "crown", "cnncert", "deepcert", "frown", "adaptive")
 SUPPORTED_RELAXATIONS = ("fastlin", "crown", "adaptive")
-_RELAXED = {"relaxation": Option("choice", RELAXATIONS)}
+_OPTIMISED = {"relaxation": Option("choice", RELAXATIONS)}
+_RELAXED = {"relaxation": Option("choice", tuple(r for r in RELAXATIONS if r != "frown"))}
+"""FROWN's lines are found by gradient through backward passes, so only stages made of those take it."""
 _ATTACK = {
     "steps": Option("whole", least=1),
     "restarts": Option("whole", least=1),
@@ -73,8 +75,8 @@ STAGES: dict[str, StageSchema] = {
     "forward": StageSchema(_RELAXED),
     "forward_backward": StageSchema(_RELAXED),
     "crown_ibp": StageSchema(_RELAXED),
-    "crown": StageSchema(_RELAXED),
-    "alpha_crown": StageSchema({**_RELAXED, **_OPTIMISER}, supported=False),
+    "crown": StageSchema(_OPTIMISED),
+    "alpha_crown": StageSchema({**_OPTIMISED, **_OPTIMISER}),
     "lp": StageSchema(_SOLVER, norms=("linf", "l1"), supported=False),
     "milp": StageSchema(_SOLVER, norms=("linf", "l1"), supported=False),
     "split": StageSchema({"time_limit": Option("time"), "depth": Option("whole", least=1)}, supported=False),
