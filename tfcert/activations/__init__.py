@@ -1,6 +1,12 @@
 """Activations: one file each, one registry. Importing this package registers those that tfcert ships."""
 
-from tfcert.activations import relu as _relu  # noqa: F401  (importing these modules registers what they hold)
+from tfcert.activations import (  # noqa: F401  (importing these modules registers what they hold)
+    convex as _convex,
+)
+from tfcert.activations import exponential_units as _exponential_units  # noqa: F401
+from tfcert.activations import gated as _gated  # noqa: F401
+from tfcert.activations import piecewise as _piecewise  # noqa: F401
+from tfcert.activations import relu as _relu  # noqa: F401
 from tfcert.activations import s_shaped as _s_shaped  # noqa: F401
 from tfcert.activations.registry import (
     Activation,

@@ -94,11 +94,9 @@ def _finite(lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Tensor, Slopes]:
 
 
 def _flat_unless(finite: tf.Tensor, slopes: Slopes) -> Slopes:
-    """Bounds that blew up leave only constants: any other line is unbounded over an endless interval."""
-    return (
-        tf.where(finite, slopes[0], tf.zeros_like(slopes[0])),
-        tf.where(finite, slopes[1], tf.zeros_like(slopes[1])),
-    )
+    """Where bounds blew up, or a slope overflowed, constants are left: other lines are unbounded there."""
+    lower, upper = (tf.where(finite & tf.math.is_finite(slope), slope, tf.zeros_like(slope)) for slope in slopes)
+    return lower, upper
 
 
 _ACTIVATIONS: dict[str, Callable[..., Activation]] = {}

@@ -1,0 +1,73 @@
+"""ELU, SELU and CELU: straight right of zero, an exponential that levels off left of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from tfcert.activations.convex import convex
+from tfcert.activations.curves import smallest
+from tfcert.activations.general import Bends, general
+from tfcert.activations.registry import Activation, register_activation
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+"""The constants of Klambauer et al. 2017, which Keras and TensorFlow use."""
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """``right * x`` right of zero and ``height * (exp(x / width) - 1)`` left of it."""
+
+    right: float
+    height: float
+    width: float = 1.0
+
+    def value(self, x: tf.Tensor) -> tf.Tensor:
+        return self.right * tf.nn.relu(x) + self.height * tf.math.expm1(tf.minimum(x, 0.0) / self.width)
+
+    def derivative(self, x: tf.Tensor) -> tf.Tensor:
+        left = (self.height / self.width) * tf.exp(tf.minimum(x, 0.0) / self.width)
+        return tf.where(x > 0, tf.fill(tf.shape(x), tf.cast(self.right, x.dtype)), left)
+
+    def solve(self, slope: tf.Tensor) -> tf.Tensor:
+        """Where the left piece has this slope; zero, the kink, for steeper ones."""
+        ratio = tf.maximum(slope * (self.width / self.height), smallest(slope))
+        return tf.minimum(self.width * tf.math.log(ratio), 0.0)
+
+    def activation(self, name: str) -> Activation:
+        if 0 < self.height / self.width <= self.right:
+            return convex(name, self.value, self.derivative, self.solve)
+        return general(name, Bends(self.value, self.derivative, (0.0,), solve=lambda slope: (self.solve(slope),)))
+
+
+def elu(alpha: float = 1.0) -> Activation:
+    """``x`` right of zero, ``alpha (exp(x) - 1)`` left of it; convex for ``alpha <= 1``.
+
+    Raises:
+        ValueError: ``alpha`` is not positive.
+    """
+    if not alpha > 0:
+        raise ValueError(f"alpha must be positive, not {alpha}")
+    return _Unit(1.0, float(alpha)).activation("elu")
+
+
+def celu(alpha: float = 1.0) -> Activation:
+    """``x`` right of zero, ``alpha (exp(x / alpha) - 1)`` left of it: convex and smooth.
+
+    Raises:
+        ValueError: ``alpha`` is not positive.
+    """
+    if not alpha > 0:
+        raise ValueError(f"alpha must be positive, not {alpha}")
+    return _Unit(1.0, float(alpha), float(alpha)).activation("celu")
+
+
+def selu() -> Activation:
+    """ELU with ``alpha = 1.6733``, times 1.0507: steeper left of the kink than right of it, so not convex."""
+    return _Unit(SELU_SCALE, SELU_SCALE * SELU_ALPHA).activation("selu")
+
+
+register_activation("elu", elu)
+register_activation("celu", celu)
+register_activation("selu", selu)
