@@ -17,7 +17,7 @@ from tfcert.estimates.samples import DUAL_ORDER, read_samples
 from tfcert.estimates.weibull import fit_reverse_weibull
 from tfcert.network import Network
 
-_COMPILED: weakref.WeakKeyDictionary[Network, dict[tuple[str, int], Callable[..., tf.Tensor]]] = (
+_COMPILED: weakref.WeakKeyDictionary[Network, dict[tuple[str, int, int], Callable[..., tf.Tensor]]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -90,10 +90,10 @@ def gradient_maxima(
     Each maximum is the largest dual norm of the gradient of ``rows @ outputs`` over one batch of points, which are
     others for every number ``sample``.
     """
-    run = _compiled(network, norm, options.samples)
     dtype = network.dtype
 
     def maxima(x: np.ndarray, rows: np.ndarray, sample: int) -> np.ndarray:
+        run = _compiled(network, norm, options.samples, len(rows))
         seeds = [[options.seed, sample * options.batches + batch] for batch in range(options.batches)]
         radius = tf.constant(options.radius, dtype)
         return run(tf.constant(x), tf.constant(rows, dtype), radius, tf.constant(seeds)).numpy().T
@@ -101,32 +101,37 @@ def gradient_maxima(
     return maxima
 
 
-def _compiled(network: Network, norm: str, count: int) -> Callable[..., tf.Tensor]:
+def _compiled(network: Network, norm: str, count: int, targets: int) -> Callable[..., tf.Tensor]:
     """``(x, rows, radius, seeds [batches, 2]) -> [batches, targets]``, traced once for a network."""
     known = _COMPILED.setdefault(network, {})
-    size, dtype = math.prod(network.input_shape), network.dtype
+    key = (norm, count, targets)
+    if key in known:
+        return known[key]
+    shape, dtype = network.input_shape, network.dtype
+    size = math.prod(shape)
     owner = weakref.ref(network)  # what is kept for a network must not keep it alive
 
     def one_batch(x: tf.Tensor, rows: tf.Tensor, radius: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         steps = uniform_in_ball(norm, count, size, seed, dtype)
-        points = x + radius * tf.reshape(steps, [-1, *network.input_shape])
+        points = x + radius * tf.reshape(steps, [-1, *shape])
         net = owner()
         assert net is not None
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(points)
-            margins = tf.unstack(tf.linalg.matmul(net(points), rows, transpose_b=True), axis=1)
+            margins = tf.unstack(tf.linalg.matmul(net(points), rows, transpose_b=True), targets, axis=1)
         gradients = [tape.gradient(margin, points, unconnected_gradients="zero") for margin in margins]
         lengths = [tf.norm(tf.reshape(g, [-1, size]), DUAL_ORDER[norm], axis=1) for g in gradients]
         return tf.stack([tf.reduce_max(length) for length in lengths])
 
     @tf.function(autograph=False, reduce_retracing=True)
     def run(x: tf.Tensor, rows: tf.Tensor, radius: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        found = tf.TensorSpec([rows.shape[0]], dtype)
+        found = tf.TensorSpec([targets], dtype)
         return tf.map_fn(
             lambda seed: one_batch(x, rows, radius, seed), seeds, fn_output_signature=found, parallel_iterations=1
         )
 
-    return known.setdefault((norm, count), run)
+    known[key] = run
+    return run
 
 
 def uniform_in_ball(norm: str, count: int, size: int, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

@@ -120,8 +120,10 @@ def _foolbox() -> Any:
 def _library_attack(name: str, norm: str, options: DistanceOptions) -> Any:
     attacks = _foolbox().attacks
     if name == "cw":
+        # The attack moves in the inverse of tanh, where the range of inputs is some 15 long: far enough to cross it.
+        size = max(0.01, 10 / options.steps)
         return attacks.L2CarliniWagnerAttack(
-            binary_search_steps=options.searches, steps=options.steps, initial_const=_START
+            binary_search_steps=options.searches, steps=options.steps, stepsize=size, initial_const=_START
         )
     if name == "ead":
         return attacks.EADAttack(
