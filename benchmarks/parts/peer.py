@@ -34,7 +34,7 @@ class Peer:
         x: the images that are asked about.
         folder: where the exported network and the peer's log go.
         threads: threads of the peer.
-        memory_gib: address space that the peer's process may take, in GiB.
+        memory_gib: heap and anonymous mappings that the peer's process may take, in GiB.
     """
 
     def __init__(self, model: keras.Model, x: np.ndarray, folder: Path, threads: int, memory_gib: float):
@@ -44,7 +44,7 @@ class Peer:
         self._log = folder / "peer.log"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [_python(), "-W", "ignore", str(worker)],
+                [_python(), "-P", "-W", "ignore", str(worker)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

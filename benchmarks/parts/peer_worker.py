@@ -22,13 +22,16 @@ import resource
 import sys
 import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from memory import peak_mib
 from src.abstractor import auto_LiRPA
 from torch import nn
+
+sys.path.append(str(Path(__file__).parent))  # last: no module here may hide one of the libraries'
+from memory import peak_mib
 
 NORMS = {"linf": np.inf, "l2": 2, "l1": 1}
 
@@ -38,7 +41,7 @@ class Worker:
 
     def load(self, path: str, threads: int, memory_gib: float) -> dict[str, Any]:
         limit = int(memory_gib * 2**30)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         torch.set_num_threads(threads)
         arrays = np.load(path)
         self.x = torch.from_numpy(_turned(arrays["x"]))
@@ -171,9 +174,10 @@ def _answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
     except MemoryError as error:
         return {"out_of_memory": str(error) or "an allocation was refused"}
     except RuntimeError as error:  # what PyTorch raises
-        if "not enough memory" not in str(error):
+        allocator = "DefaultCPUAllocator: "
+        if allocator not in str(error):
             raise
-        return {"out_of_memory": str(error).partition("] . ")[2] or str(error)}
+        return {"out_of_memory": str(error).partition(allocator)[2]}
 
 
 def main() -> None:
