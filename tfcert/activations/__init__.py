@@ -8,6 +8,7 @@ from tfcert.activations import gated as _gated  # noqa: F401
 from tfcert.activations import piecewise as _piecewise  # noqa: F401
 from tfcert.activations import relu as _relu  # noqa: F401
 from tfcert.activations import s_shaped as _s_shaped  # noqa: F401
+from tfcert.activations.general import Bends, general
 from tfcert.activations.registry import (
     Activation,
     Lines,
@@ -16,6 +17,18 @@ from tfcert.activations.registry import (
     lines,
     names,
     register_activation,
+    spelled,
 )
 
-__all__ = ["Activation", "Lines", "activation", "image", "lines", "names", "register_activation"]
+__all__ = [
+    "Activation",
+    "Bends",
+    "Lines",
+    "activation",
+    "general",
+    "image",
+    "lines",
+    "names",
+    "register_activation",
+    "spelled",
+]

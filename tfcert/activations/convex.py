@@ -89,9 +89,13 @@ def squareplus(b: float = 4.0) -> Activation:
         tilt = 2.0 * slope - 1.0
         return root * tilt * tf.math.rsqrt(_positive(1.0 - tf.square(tilt)))
 
+    def function(x: tf.Tensor) -> tf.Tensor:
+        size = tf.abs(x) + tf.sqrt(tf.square(x) + b)  # without cancellation on the left
+        return tf.where(x > 0, 0.5 * size, 0.5 * b / size)
+
     return convex(
         "squareplus",
-        lambda x: 0.5 * (x + tf.sqrt(tf.square(x) + b)),
+        function,
         lambda x: 0.5 * (1.0 + x * tf.math.rsqrt(tf.square(x) + b)),
         solve,
     )

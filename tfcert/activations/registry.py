@@ -8,9 +8,9 @@ writes the same thing as "alpha (x + beta)").
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -100,20 +100,49 @@ def _flat_unless(finite: tf.Tensor, slopes: Slopes) -> Slopes:
 
 
 _ACTIVATIONS: dict[str, Callable[..., Activation]] = {}
+_SPELLINGS: list[tuple[Callable, str]] = []
 
 
-def register_activation(name: str, build: Callable[..., Activation]) -> None:
+def register_activation(
+    name: str, build: Callable[..., Activation], spellings: Iterable[Callable[..., Any]] = ()
+) -> None:
     """Makes ``build(**parameters) -> Activation`` available under ``name``.
+
+    Args:
+        name: the name.
+        build: makes the activation; its parameters are numbers, or functions that read a tensor.
+        spellings: functions of Keras or your own which are this activation (with default parameters) where a model
+            applies them. Functions of Keras's own that have the same name are found without.
 
     Raises:
         ValueError: the name is taken.
+
+    Example:
+        >>> @keras.saving.register_keras_serializable("mine")
+        ... def wave(x):
+        ...     return x + keras.ops.sin(x) / 2
+        >>> def build_wave():
+        ...     turns = tuple(math.pi * n for n in range(-8, 9))  # where it inflects
+        ...     return general("wave", Bends(lambda x: x + tf.sin(x) / 2, lambda x: 1 + tf.cos(x) / 2, turns))
+        >>> register_activation("wave", build_wave, spellings=[wave])
+        >>> act = activation("wave")
+        >>> low, high = tf.constant([0.0]), tf.constant([math.pi])
+        >>> found = lines(act, act.slopes("adaptive", low, high), low, high)
+        >>> [round(float(part[0]), 4) for part in found]
+        [1.0, 0.0, 1.0, 0.5]
     """
     if name in _ACTIVATIONS:
         raise ValueError(f"an activation named {name!r} is already registered")
     _ACTIVATIONS[name] = build
+    _SPELLINGS.extend((function, name) for function in spellings)
 
 
-def activation(name: str, **parameters: float) -> Activation:
+def spelled(function: Any) -> str | None:
+    """The name under which a function was registered as a spelling, by identity."""
+    return next((name for known, name in _SPELLINGS if known is function), None)
+
+
+def activation(name: str, **parameters: Any) -> Activation:
     """The registered activation ``name`` with its parameters.
 
     Raises:

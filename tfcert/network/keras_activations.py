@@ -17,11 +17,48 @@ from keras.src.activations import activations as keras_activations
 from keras.src.ops import nn as ops_nn
 from keras.src.ops import numpy as ops_numpy
 
+from tfcert.activations import spelled
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras_graph import converter, find_converter
 
-PARAMETERS: dict[str, dict[str, float]] = {"leaky_relu": {"negative_slope": float(np.float32(0.2))}}
-"""What Keras's functions default to, where the registry wants to be told."""
+OPERATIONS: dict[type, tuple[str, tuple[str, ...]]] = {
+    keras_activations.Mish: ("mish", ()),
+    layers.ELU: ("elu", ("alpha",)),
+    ops_nn.Celu: ("celu", ("alpha",)),
+    ops_nn.Elu: ("elu", ("alpha",)),
+    ops_nn.Gelu: ("gelu", ("approximate",)),
+    ops_nn.HardSigmoid: ("hard_sigmoid", ()),
+    ops_nn.HardSilu: ("hard_silu", ()),
+    ops_nn.HardTanh: ("hard_tanh", ()),
+    ops_nn.LogSigmoid: ("log_sigmoid", ()),
+    ops_nn.Relu: ("relu", ()),
+    ops_nn.Relu6: ("relu6", ()),
+    ops_nn.Selu: ("selu", ()),
+    ops_nn.Sigmoid: ("sigmoid", ()),
+    ops_nn.Silu: ("silu", ()),
+    ops_nn.SoftShrink: ("soft_shrink", ("threshold",)),
+    ops_nn.Softplus: ("softplus", ()),
+    ops_nn.Softsign: ("softsign", ()),
+    ops_nn.SparsePlus: ("sparse_plus", ()),
+    ops_nn.SparseSigmoid: ("sparse_sigmoid", ()),
+    ops_nn.Squareplus: ("squareplus", ("b",)),
+    ops_numpy.Abs: ("abs", ()),
+    ops_numpy.Absolute: ("abs", ()),
+    ops_numpy.Arctan: ("arctan", ()),
+    ops_numpy.Exp: ("exp", ()),
+    ops_numpy.Tanh: ("tanh", ()),
+}
+"""Layers and operations that are one activation: its name in the registry, and the attributes that it takes."""
+
+RENAMED = {"absolute": "abs"}
+"""Keras's second names."""
+
+
+def default_parameters(function: Any, name: str) -> dict[str, Any]:
+    """What a function of Keras's or TensorFlow's defaults to, where that differs from the registry's defaults."""
+    if name == "leaky_relu":
+        return {"negative_slope": single(0.2)}
+    return {"approximate": True} if function is keras.ops.gelu else {}
 
 
 def apply_activation(function: Any, builder: Builder, x: Tensor) -> Tensor:
@@ -29,18 +66,22 @@ def apply_activation(function: Any, builder: Builder, x: Tensor) -> Tensor:
     if isinstance(function, layers.Layer):
         with builder.scope(function.name, type(function).__name__):
             return find_converter(function, builder)(function, builder, [x])
+    name = spelled(function)
+    if name is not None:
+        return builder.activation(x, name, part=name)
     name = function_name(function)
     if name is None:
         shown = getattr(function, "__name__", repr(function))
         raise builder.refuse(
             f"applies {shown!r}, which is not one of Keras's own functions, so what it computes cannot be read; use "
-            "keras.activations, keras.ops, or a layer of yours with tfcert.register_layer"
+            "keras.activations or keras.ops, name it as a spelling in tfcert.register_activation, or write a layer for "
+            "tfcert.register_layer"
         )
     if name == "linear":
         return x
     if name == "softmax":
         return builder.softmax(x, -1)
-    return builder.activation(x, name, part=name, **PARAMETERS.get(name, {}))
+    return builder.activation(x, RENAMED.get(name, name), part=name, **default_parameters(function, name))
 
 
 def function_name(function: Any) -> str | None:
@@ -62,13 +103,22 @@ def activation(layer: layers.Activation, builder: Builder, inputs: list[Tensor])
 @converter(layers.ReLU, keras_activations.ReLU)
 def relu(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     if layer.max_value is not None or layer.threshold != 0:
-        raise builder.refuse(
-            f"has max_value={layer.max_value} and threshold={layer.threshold}; "
-            "only max_value=None and threshold=0 are supported"
+        return builder.activation(
+            inputs[0],
+            "bounded_relu",
+            negative_slope=layer.negative_slope,
+            max_value=layer.max_value,
+            threshold=layer.threshold,
         )
     if layer.negative_slope == 0:
         return builder.activation(inputs[0], "relu")
     return leaky_relu(layer, builder, inputs)
+
+
+@converter(layers.PReLU)
+def prelu(layer: layers.PReLU, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    alpha: Any = builder.constant(layer.alpha)
+    return builder.activation(inputs[0], "prelu", alpha=alpha)
 
 
 @converter(layers.LeakyReLU, ops_nn.LeakyRelu)
@@ -91,6 +141,7 @@ def softmax(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     return builder.softmax(inputs[0], axis)
 
 
-@converter(ops_nn.Relu, ops_nn.Sigmoid, ops_nn.Softplus, ops_nn.Softsign, ops_numpy.Tanh, ops_numpy.Arctan)
+@converter(*OPERATIONS)
 def elementwise_operation(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    return builder.activation(inputs[0], type(operation).__name__.lower())
+    name, attributes = OPERATIONS[type(operation)]
+    return builder.activation(inputs[0], name, **{key: getattr(operation, key) for key in attributes})
