@@ -153,7 +153,7 @@ def test_an_activation_is_nowhere_steeper_than_its_constant(name):
     try:
         constant = activation_constant(act, (3,), tf.float32)
     except ValueError as error:
-        assert name in str(error)
+        assert act.name in str(error)
         return
     x = np.sort(np.concatenate([np.linspace(-30, 30, 60_001), np.linspace(-1e3, 1e3, 2001)]))
     values = act.function(tf.constant(np.repeat(x[:, None], 3, axis=1), tf.float32 if name == "prelu" else tf.float64))
@@ -168,6 +168,11 @@ def test_leaky_slopes_count_and_steeper_ones_than_one_too():
     for slope in (0.1, -0.5, 3.0):
         act = activation("leaky_relu", negative_slope=slope)
         assert activation_constant(act, (2,), tf.float32) == pytest.approx(max(1, abs(slope)), rel=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0, 2.5])
+def test_the_left_slope_of_an_elu_counts(alpha):
+    assert activation_constant(activation("elu", alpha=alpha), (2,), tf.float32) == max(1.0, alpha)
 
 
 def test_an_activation_without_a_known_constant_is_an_error_that_says_so():
