@@ -79,7 +79,9 @@ def _pictures(folder: Path, tasks: Sequence[Task], records: Sequence[Record]) ->
 def _picture(path: Path, task: Task, record: Record) -> figures.Picture:
     with np.load(path, allow_pickle=False) as saved:
         pair = np.stack([saved["original"], saved["witness"]])
-    images, answers = to_unit(task.template.transform, pair), task.model.outputs(pair).argmax(axis=1)
+    transform, space = task.template.transform, record.asked.space
+    images, answers = to_unit(transform, pair), task.model.outputs(pair).argmax(axis=1)
+    shown = {"net": pair.astype(np.float64), "unit": images, "raw": images / float(transform.scale)}[space]
     label = "" if record.label is None else f"label {record.label:g}, "
     size = record.asked.eps if record.outcome is Outcome.FALSIFIED else float("nan")
     if record.measured is not None:
@@ -88,6 +90,8 @@ def _picture(path: Path, task: Task, record: Record) -> figures.Picture:
         title=f"{record.property}, sample {record.sample}",
         original=images[0],
         witness=images[1],
+        difference=shown[1] - shown[0],
+        space=space,
         original_caption=f"original: {label}predicted {answers[0]}",
         witness_caption=f"witness: predicted {answers[1]}",
         difference_caption=f"difference, {record.asked.norm} {size:.4g} ({record.asked.space} space)",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from tfcert.datasets import Samples, confine, load_dataset
 from tfcert.errors import UsageError
-from tfcert.language import Dataset, MeasureTemplate, PropertyTemplate, Spec, Transform, load, load_file
+from tfcert.language import Dataset, MeasureTemplate, PropertyTemplate, Span, Spec, Transform, load, load_file
 from tfcert.language import Model as ModelTemplate
 from tfcert.language.formula import ArgIs, Label
 from tfcert.regions import build_regions, to_net
@@ -104,9 +105,12 @@ def load_spec(spec: str | Path, params: Mapping[str, Any] | None, bindings: Mapp
 
     Raises:
         SpecError: it cannot be used.
-        UsageError: there is no such file.
+        UsageError: there is no such file, or none to bind a name to.
     """
     bound = tuple(bindings or ())
+    for name, value in (bindings or {}).items():
+        if isinstance(value, str | Path) and not Path(value).exists():
+            raise UsageError(f"there is no file {value} to bind {name} to")
     if isinstance(spec, str) and ("\n" in spec or spec.lstrip().startswith("prop ")):
         return load(spec, params=params, bound=bound)
     if not Path(spec).is_file():
@@ -131,12 +135,36 @@ def bind(spec: Spec, bindings: Mapping[str, Any]) -> Bound:
     pairs |= {(item.names[0], item.names[1]) for item in spec.reports if item.kind == "accuracy"}
     data_names = {t.dataset for t in templates if t.dataset is not None} | {dataset for _, dataset in pairs}
     model_names = {t.model for t in templates} | {model for model, _ in pairs}
-    data = {n: _load_data(spec.datasets[n], bindings) for n in spec.datasets if n in data_names}
-    models = {n: _load_model(spec.models[n], bindings) for n in spec.models if n in model_names}
-    for name, loaded in models.items():
-        _check_model(spec.models[name], loaded)
-    tasks = tuple(_task(t, models[t.model], data.get(t.dataset or "")) for t in templates)
-    return Bound(spec, models, data, tasks)
+    data: dict[str, Samples] = {}
+    models: dict[str, LoadedModel] = {}
+    for name, dataset in spec.datasets.items():
+        if name in data_names:
+            with _placed(spec, name, dataset.span):
+                data[name] = _load_data(dataset, bindings)
+    for name, model in spec.models.items():
+        if name in model_names:
+            with _placed(spec, name, model.span):
+                models[name] = _load_model(model, bindings)
+                _check_model(model, models[name])
+    tasks: list[Task] = []
+    for t in templates:
+        with _placed(spec, t.name, t.span):
+            tasks.append(_task(t, models[t.model], data.get(t.dataset or "")))
+    return Bound(spec, models, data, tuple(tasks))
+
+
+@contextlib.contextmanager
+def _placed(spec: Spec, name: str, span: Span) -> Iterator[None]:
+    """Notes on an error where in the text the name is defined that it is about.
+
+    A name with a dot is defined in an imported text, and one that the caller alone knows nowhere.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if "." not in name and span != Span():
+            error.add_note(f"  --> {spec.filename}:{span.line}:{span.column}")
+        raise
 
 
 def _load_data(template: Dataset, bindings: Mapping[str, Any]) -> Samples:

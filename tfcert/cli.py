@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Exception as error:
         if isinstance(error, _user_errors()):
-            print(f"{'' if _is_rendered(error) else 'error: '}{error}", file=sys.stderr)
+            notes = getattr(error, "__notes__", [])
+            print("\n".join([f"{'' if _is_rendered(error) else 'error: '}{error}", *notes]), file=sys.stderr)
             return USAGE_ERROR
         traceback.print_exc()
         return INTERNAL_ERROR

@@ -17,7 +17,7 @@ from tfcert import artifacts, binding
 from tfcert.binding import Bound, Task, bind, load_spec, spec_name
 from tfcert.errors import UsageError
 from tfcert.explain import strategy_text
-from tfcert.journal import Journal
+from tfcert.journal import Journal, set_aside
 from tfcert.judging import exit_code, gather_results, judge, reported
 from tfcert.language import Ball, MeasureTemplate
 from tfcert.measuring import Search
@@ -72,11 +72,17 @@ def verify(
         folder.mkdir(parents=True, exist_ok=True)
         run = _Run(bound, folder, narrator, header(bound))
         fresh = resume is None
+        aside = set_aside(folder) if fresh else None
+        if aside is not None:
+            narrator.say(aside)
         journal, known = Journal.start(folder, run.header) if fresh else Journal.resume(folder, run.header)
         with journal:
             if fresh:
                 artifacts.clear(folder)
-            return run.finish(run.all(journal, known))
+            complete = run.all(journal, known)
+            if complete:
+                journal.finish()
+            return run.finish(complete)
 
 
 def header(bound: Bound) -> Json:

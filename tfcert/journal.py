@@ -7,6 +7,7 @@ killed loses at most the samples in flight. A last line that was cut short is dr
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 from pathlib import Path
@@ -17,6 +18,7 @@ from tfcert.errors import JournalError
 from tfcert.report.records import Json, Record
 
 FILE_NAME = "journal.jsonl"
+FINISHED = "finished"
 IDENTITY = ("tfcert", "spec_sha256", "weights_sha256", "data_sha256", "params")
 """Keys of the header that must agree before a run may go on from another one's results."""
 
@@ -37,7 +39,7 @@ class Journal:
 
     @classmethod
     def start(cls, folder: Path, header: Json) -> tuple[Journal, list[Record]]:
-        """A new journal in ``folder``, without records; one that is there already is overwritten."""
+        """A new journal in ``folder``, without records; an earlier one is overwritten (see ``set_aside``)."""
         path = folder / FILE_NAME
         descriptor = _open_alone(path)
         os.ftruncate(descriptor, 0)
@@ -76,6 +78,10 @@ class Journal:
         """Adds one record and waits until it is on the disk."""
         self._write({"record": record.as_json()})
 
+    def finish(self) -> None:
+        """Says that nothing is left to do: the next run in this folder may start over."""
+        self._write({FINISHED: True})
+
     def _write(self, line: Json) -> None:
         data = json.dumps(line, allow_nan=False).encode() + b"\n"
         while data:
@@ -92,6 +98,34 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def set_aside(folder: Path) -> str | None:
+    """Moves what an interrupted run left in ``folder`` out of the way of a new one, into a folder of its own in there.
+
+    Returns:
+        A sentence that says where to, and how to go on with it; None where there was nothing unfinished.
+
+    Raises:
+        JournalError: another run is writing there.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return None
+    lines = path.read_bytes().splitlines()
+    verdicts = sum(line.startswith(b'{"record"') for line in lines)
+    if not verdicts or lines[-1].startswith(f'{{"{FINISHED}"'.encode()):
+        return None
+    descriptor = _open_alone(path)
+    try:
+        place = next(p for n in itertools.count(1) if not (p := folder / f"interrupted-{n}").exists())
+        place.mkdir()
+        for name in (FILE_NAME, "result.json", "witnesses", "figures"):
+            if (folder / name).exists():
+                (folder / name).rename(place / name)
+    finally:
+        os.close(descriptor)
+    return f"the {verdicts} verdicts of an interrupted run were moved to {place}; --resume {place} goes on with them"
 
 
 def _open_alone(path: Path) -> int:
@@ -125,6 +159,8 @@ def _records(path: Path, lines: list[dict[str, Any]]) -> list[Record]:
     """The records of the lines; a later line for the same property and sample replaces an earlier one."""
     found: dict[tuple[str, int], Record] = {}
     for number, line in enumerate(lines, start=2):
+        if FINISHED in line:
+            continue
         try:
             record = Record.from_json(line["record"])
         except (KeyError, ValueError, TypeError) as error:

@@ -13,8 +13,9 @@ from tfcert.binding import require_names
 from tfcert.certification import certified_radius
 from tfcert.direct import Direct, Found, Loaded, Question, exit_code
 from tfcert.errors import UsageError
-from tfcert.journal import Journal
+from tfcert.journal import Journal, set_aside
 from tfcert.options import BoundOptions
+from tfcert.progress import Narrator
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report import Asked, Measured, Record, figures
 from tfcert.report.radii import RadiusReport, summarize_radii
@@ -88,11 +89,16 @@ def measure_radii(
     question = Question("radius", Asked(data.norm, math.nan, "net", bounding.targets), bounding.batch, decide)
     folder = Path(resume or out or Path("out") / f"radius-{loaded.model.name}-{data.norm}")
     folder.mkdir(parents=True, exist_ok=True)
+    aside = set_aside(folder) if resume is None else None
+    if aside is not None:
+        Narrator().say(aside)
     journal, known = Journal.start(folder, header) if resume is None else Journal.resume(folder, header)
     with journal:
         if resume is None:
             artifacts.clear(folder)
         records, complete = question.run(loaded, journal, known)
+        if complete:
+            journal.finish()
     summary = summarize_radii(records)
     notes = (*loaded.model.network.notes, *_draw(folder, f"{loaded.model.name}, {bounding.method}", records))
     header |= {"complete": complete, "notes": list(notes), "summary": summary.as_json()}

@@ -131,3 +131,24 @@ def test_the_weights_hash_sees_weights_and_options_but_not_names(classifier):
 
     assert weights_hash(built("relu")) == weights_hash(classifier)
     assert weights_hash(built("linear")) != weights_hash(classifier)
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "line"), [("nan", "test", 4), ("range", "test", 4), ("label", "robust", 6), ("shape", "robust", 6)]
+)
+def test_an_error_after_loading_names_the_line_it_is_about(run, folder, samples, case, name, line):
+    with pytest.raises(UsageError) as caught:
+        run("crown", bindings={"test": bad_data(*samples, case)})
+    text = (folder / "s.prop").read_text().splitlines()
+    column = text[line - 1].index(name) + 1
+    assert caught.value.__notes__ == [f"  --> {folder / 's.prop'}:{line}:{column}"]
+
+
+def test_a_model_that_does_not_fit_its_declaration_names_the_line(run, folder, classifier):
+    import keras
+
+    model = keras.Sequential([*classifier.layers, keras.layers.Softmax()])
+    model.build((None, 4))
+    with pytest.raises(UsageError) as caught:
+        run("crown", bindings={"clf": model})
+    assert caught.value.__notes__ == [f"  --> {folder / 's.prop'}:3:7"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tfcert.errors import JournalError, UsageError
-from tfcert.journal import FILE_NAME, IDENTITY, Journal
+from tfcert.journal import FILE_NAME, IDENTITY, Journal, set_aside
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report import Asked, Measured, Record
 
@@ -176,3 +176,43 @@ def test_resuming_a_finished_run_computes_nothing_again(run, folder, margins, mo
 
     monkeypatch.setattr("tfcert.stages.lower_bounds", bounds)
     assert plain(run("crown", resume=folder / "out").records) == plain(first.records)
+
+
+def test_what_an_interrupted_run_left_is_moved_aside_and_can_still_be_resumed(tmp_path):
+    data = write(tmp_path, record(0), record(1)).read_bytes()
+    (tmp_path / "witnesses").mkdir()
+    (tmp_path / "witnesses" / "p-0.npz").write_bytes(b"a witness")
+    assert f"--resume {tmp_path / 'interrupted-1'}" in (set_aside(tmp_path) or "")
+    assert (tmp_path / "interrupted-1" / FILE_NAME).read_bytes() == data
+    assert (tmp_path / "interrupted-1" / "witnesses" / "p-0.npz").exists()
+    assert not (tmp_path / FILE_NAME).exists()
+    journal, found = Journal.resume(tmp_path / "interrupted-1", HEADER)
+    journal.close()
+    assert [r.sample for r in found] == [0, 1]
+    write(tmp_path, record(0))
+    assert "interrupted-2" in (set_aside(tmp_path) or "")
+
+
+def test_a_finished_run_or_one_without_verdicts_is_not_kept(tmp_path):
+    assert set_aside(tmp_path) is None
+    write(tmp_path)
+    assert set_aside(tmp_path) is None
+    with Journal.start(tmp_path, HEADER)[0] as journal:
+        journal.append(record(0))
+        journal.finish()
+    assert set_aside(tmp_path) is None
+    assert (tmp_path / FILE_NAME).exists()
+
+
+def test_a_rerun_keeps_the_verdicts_of_an_interrupted_one_and_says_where(run, folder, margins, capsys):
+    margins(0.5)
+    run("crown")
+    path = folder / "out" / FILE_NAME
+    interrupted = b"".join(path.read_bytes().splitlines(keepends=True)[:4])
+    path.write_bytes(interrupted)
+    report = run("crown", verbose=1)
+    assert "the 3 verdicts of an interrupted run were moved to" in capsys.readouterr().err
+    assert (folder / "out" / "interrupted-1" / FILE_NAME).read_bytes() == interrupted
+    assert len(report.records) == 8
+    run("crown")
+    assert not (folder / "out" / "interrupted-2").exists()

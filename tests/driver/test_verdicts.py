@@ -171,3 +171,28 @@ def test_options_of_a_stage_reach_the_bounds(run, monkeypatch):
     monkeypatch.setattr("tfcert.stages.lower_bounds", bounds)
     run("alpha_crown(iterations=7, learning_rate=1/8, relaxation=fastlin) -> alpha_crown", blocks="batch: 8")
     assert seen == [("alpha-crown", "fastlin", 7, 0.125), ("alpha-crown", None, 20, 0.5)]
+
+
+@pytest.mark.parametrize(("space", "size"), [("raw", 25.5), ("unit", 0.1), ("net", 0.2)])
+def test_pictures_show_the_difference_in_the_space_that_was_asked_about(tmp_path, rng, monkeypatch, space, size):
+    """A ball in raw space has differences of stored values, not of what they are scaled to."""
+    import keras
+
+    from tfcert.driver import verify
+    from tfcert.report import figures
+
+    model = keras.Sequential([keras.Input((3, 3, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    model.set_weights([np.stack([np.ones(9), -np.ones(9)], axis=1), np.zeros(2)])
+    text = (
+        'prop 1\nmodel clf = keras("clf.keras")\n'
+        'dataset test = npz("test.npz") { scale: 1/255 normalize: { mean: 0.5 std: 0.5 } }\nstrategy look = pgd\n'
+        "property p(x, y in test) using look "
+        f"{{ forall z in ball(x, linf, {size}) in {space}: argmax(clf(z)) == y }}\n"
+    )
+    drawn = []
+    monkeypatch.setattr(figures, "available", lambda: True)
+    monkeypatch.setattr(figures, "draw_witnesses", lambda path, pictures: drawn.extend(pictures))
+    x = np.full((1, 3, 3, 1), 130.0)
+    verify(text, bindings={"clf": model, "test": (x, np.array([0]))}, out=tmp_path / "out", verbose=0)
+    assert [p.space for p in drawn] == [space]
+    assert np.abs(drawn[0].difference).max() == pytest.approx(size, rel=1e-4)

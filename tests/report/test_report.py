@@ -122,7 +122,9 @@ def test_only_grey_and_colour_images_are_drawn(shape, drawable):
 @pytest.mark.parametrize("channels", [(), (1,), (3,)])
 def test_pictures_are_written(tmp_path, channels):
     image = np.random.default_rng(0).random((6, 5, *channels))
-    picture = figures.Picture("p, sample 0", image, 1 - image, "original", "witness", "difference")
+    picture = figures.Picture(
+        "p, sample 0", image, 1 - image, 1 - 2 * image, "unit", "original", "witness", "difference"
+    )
     figures.draw_witnesses(tmp_path / "w.png", [picture] * 2)
     figures.draw_histogram(tmp_path / "h.png", summarize_measure("radius", measured()), bins=5)
     for name in ("w.png", "h.png"):

@@ -18,7 +18,7 @@ from tfcert.language.assertions import (
     ReportItem,
     Truth,
 )
-from tfcert.language.diagnostics import AbortError
+from tfcert.language.diagnostics import AbortError, Span
 from tfcert.language.elaborate import Elaborator
 from tfcert.language.options import Option, read_arguments
 from tfcert.language.printer import print_expression
@@ -132,6 +132,7 @@ class Asserter:
         parts: list[Condition] = []
         for i, operator in enumerate(operators):
             difference = self._resolved(sides[i].plus(sides[i + 1], Fraction(-1)), operands[i + 1])
+            self._fraction_is_meant(difference, operands[i].span.to(operands[i + 1].span))
             if operator in ("<", "<="):
                 difference = _Linear().plus(difference, Fraction(-1))
             negated = operator == "!="
@@ -139,6 +140,17 @@ class Asserter:
             part: Condition = Comparison(difference.terms, difference.constant, operator)
             parts.append(Junction("not", (part,)) if negated else part)
         return parts[0] if len(parts) == 1 else Junction("and", tuple(parts))
+
+    def _fraction_is_meant(self, difference: _Linear, place: Span) -> None:
+        """Warns where one accuracy is compared with a number outside [0, 1], which decides nothing."""
+        accuracies = {"accuracy", "verified_accuracy", "attack_accuracy", "nominal_accuracy"}
+        if len(difference.terms) != 1 or difference.terms[0][0].kind not in accuracies or not difference.terms[0][1]:
+            return
+        threshold = -difference.constant / difference.terms[0][1]
+        if not 0 <= threshold <= 1:
+            message = f"an accuracy is a fraction between 0 and 1, and is compared with {float(threshold):g}"
+            fix = f"write `{float(threshold):g}%`" if 1 < threshold <= 100 else ""
+            self.scope.report("W003", message, place, fix)
 
     def _resolved(self, linear: _Linear, node: s.Expr) -> _Linear:
         """Pixels converted with the size they have in the measure's space."""

@@ -57,6 +57,8 @@ CODES: dict[str, str] = {
     "E911": "formulas over several networks, or over the unperturbed input, are not supported yet",
     "E912": "thresholds on probabilities are not supported yet",
     "W001": "an equality between numbers can be refuted but never proven",
+    "W002": "a ball covers the whole range of values",
+    "W003": "an accuracy is compared with a number that is no fraction",
 }
 """Every code a diagnostic may carry, with what it means. ``E9xx`` is what the language has and the tool not yet."""
 

@@ -17,7 +17,7 @@ from lark import Lark, Token, Tree, UnexpectedInput, UnexpectedToken
 from tfcert.language import syntax as s
 from tfcert.language.builder import Builder
 from tfcert.language.diagnostics import AbortError, Diagnostics, SourceText, Span
-from tfcert.language.words import STATEMENT_TERMINALS, expected_words, found_words
+from tfcert.language.words import STATEMENT_TERMINALS, expected_words, found_words, likely_slip
 
 VERSION = 1
 MAX_BYTES = 1 << 20
@@ -186,7 +186,8 @@ def _report(problem: _SyntaxProblemError, source: SourceText, diagnostics: Diagn
         line, column = max(getattr(error, "line", 1), 1), max(getattr(error, "column", 1), 1)
         span = Span(line, column, line, column + 1)
         found = _bad_character(source, span)
-    diagnostics.add("E101", f"{found} cannot stand here", span, source, expected_words(problem.accepted))
+    fix = likely_slip(found, problem.accepted) or expected_words(problem.accepted)
+    diagnostics.add("E101", f"{found} cannot stand here", span, source, fix)
     return span
 
 

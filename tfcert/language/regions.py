@@ -130,7 +130,23 @@ def _ball(e: Elaborator, call: s.Call, node: s.Region, setting: Setting, space: 
     if norm.name != "linf" and space != "net" and not setting.transform.uniform_std:
         message = f"an {norm.name} ball in {space} space is an ellipsoid after normalisation with different `std`"
         raise e.scope.problem("E910", message, call, "write it `in net`")
-    return Ball(norm.name, eps.constant, slope, _within(e, node, setting, space), space)
+    ball = Ball(norm.name, eps.constant, slope, _within(e, node, setting, space), space)
+    _covers_everything(e, eps_node, ball, setting)
+    return ball
+
+
+def _covers_everything(e: Elaborator, node: s.Expr, ball: Ball, setting: Setting) -> None:
+    """Warns of an L-inf ball that holds every value in the range, whatever the sample: its unit may be mistaken."""
+    ends = ball.within
+    if ends is None and setting.dataset is not None and setting.dataset.range is not None:
+        low, high = setting.dataset.range
+        scale = Fraction(1) if ball.space == "raw" else setting.transform.scale
+        known = ball.space in ("raw", "unit") or not setting.transform.normalises
+        ends = (low * scale, high * scale) if known else None
+    if ends is None or ball.norm != "linf" or ball.slope or ball.eps < ends[1] - ends[0]:
+        return
+    message = f"this ball covers all values from {float(ends[0]):g} to {float(ends[1]):g}, whatever the sample"
+    e.scope.report("W002", message, node, f"is `{float(ball.eps):g}` meant in another space, or in `px`?")
 
 
 def _box(e: Elaborator, call: s.Call, node: s.Region, setting: Setting, space: str) -> Box:

@@ -81,6 +81,16 @@ def expected_words(terminals: Iterable[str]) -> str:
     return "expected " + (words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1])
 
 
+def likely_slip(found: str, terminals: Iterable[str]) -> str:
+    """What to write instead of a sign that other languages have in this place; "" if it is no such sign."""
+    left = set(terminals)
+    if found == "`,`" and {"NAME", "RBRACE"} <= left:
+        return "leave it out: between the options of a block there is no comma"
+    if found == "`=`" and "COMPARISON" in left:
+        return "write `==` to compare"
+    return ""
+
+
 def _word(terminal: str) -> str:
     return _WORDS.get(terminal, f"`{terminal.lower()}`")
 

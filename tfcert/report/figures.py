@@ -18,11 +18,16 @@ _BLUE, _ORANGE = "#2b6cb0", "#dd8a33"
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A sample and its witness as images in unit space, ``[height, width]`` or ``[height, width, 1 or 3]``."""
+    """A sample and its witness as images in unit space, ``[height, width]`` or ``[height, width, 1 or 3]``.
+
+    ``difference`` is witness - original in the space that was asked about, which ``space`` names.
+    """
 
     title: str
     original: np.ndarray
     witness: np.ndarray
+    difference: np.ndarray
+    space: str
     original_caption: str
     witness_caption: str
     difference_caption: str
@@ -69,12 +74,12 @@ def draw_witnesses(path: Path, pictures: Sequence[Picture]) -> None:
         original, witness = _squeezed(picture.original), _squeezed(picture.witness)
         for axes, image in zip(row, (original, witness), strict=False):
             axes.imshow(np.clip(image, 0, 1), cmap="gray", vmin=0, vmax=1)
-        difference = witness - original
+        difference = _squeezed(picture.difference)
         signed = difference if difference.ndim == 2 else difference.sum(axis=2)
         limit = max(float(np.abs(signed).max()), 1e-12)
         shown = row[2].imshow(signed, cmap="RdBu_r", vmin=-limit, vmax=limit)
         bar = figure.colorbar(shown, ax=row[2], fraction=0.046, pad=0.04)
-        bar.set_label("change of the value (unit space)", fontsize=8)
+        bar.set_label(f"change of the value ({picture.space} space)", fontsize=8)
         captions = (picture.original_caption, picture.witness_caption, picture.difference_caption)
         for axes, caption in zip(row, captions, strict=True):
             axes.set_title(caption, fontsize=9)
