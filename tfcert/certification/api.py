@@ -294,19 +294,19 @@ def first_order(
     return margins.numpy(), np.linalg.norm(gradient, _DUAL[norm], axis=1)
 
 
-def target_rows(network: Network, ball: LpBall, y: Any, targets: Any) -> np.ndarray:
-    """The rows ``f_y - f_j`` of each sample's targets j: ``[batch, targets, classes]``."""
-    labels, classes = _labels(y, len(ball), network), network.output_shape[-1]
+def target_rows(network: Network, sets: Perturbation, y: Any, targets: Any) -> np.ndarray:
+    """The rows ``f_y - f_j`` of each sample's targets j, chosen at the set's centre: ``[batch, targets, classes]``."""
+    labels, classes = _labels(y, len(sets), network), network.output_shape[-1]
     if isinstance(targets, str) and targets == "all":
         return _differences(labels, _others(labels, classes), classes)
     if isinstance(targets, str):
         if targets not in ("runner-up", "least"):
             raise ValueError(f"targets must be 'all', 'runner-up', 'least' or integers, not {targets!r}")
-        logits = network(tf.constant(ball.x)).numpy().astype(np.float64)
+        logits = network(tf.constant(sets.center, network.dtype)).numpy().astype(np.float64)
         logits[np.arange(len(labels)), labels] = -np.inf if targets == "runner-up" else np.inf
         chosen = logits.argmax(axis=1) if targets == "runner-up" else logits.argmin(axis=1)
     else:
-        chosen = _labels(targets, len(ball), network, "target")
+        chosen = _labels(targets, len(sets), network, "target")
         if (chosen == labels).any():
             raise ValueError("a target equals the sample's label")
     return _differences(labels, chosen[:, None], classes)
