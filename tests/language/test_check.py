@@ -234,3 +234,11 @@ def test_alpha_crown_takes_iterations_and_a_learning_rate() -> None:
 @pytest.mark.parametrize("stage", ["forward", "forward_backward", "crown_ibp"])
 def test_frown_is_for_backward_passes_alone(stage: str) -> None:
     assert codes(HEAD + f"strategy s = {stage}(relaxation=frown)") == ["E220"]
+
+
+@pytest.mark.parametrize("relaxation", ["fastlin", "crown", "cnncert", "deepcert", "adaptive", "frown"])
+def test_every_relaxation_of_the_bounds_can_be_asked_for(relaxation: str) -> None:
+    from tfcert.propagation.bounds import RELAXATIONS
+
+    stage = spec(f"strategy s = crown(relaxation={relaxation})").strategies["s"].stages[0]
+    assert dict(stage.options) == {"relaxation": relaxation} and relaxation in RELAXATIONS

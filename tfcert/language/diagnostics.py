@@ -47,7 +47,6 @@ CODES: dict[str, str] = {
     "E901": "models of this source are not supported yet",
     "E902": "data sets of this source are not supported yet",
     "E903": "this stage is not supported yet",
-    "E904": "this relaxation is not supported yet",
     "E905": "existential quantifiers and `smallest` are not supported yet",
     "E906": "properties over several inputs or conditions on inputs are not supported yet",
     "E907": "perturbations other than balls and boxes are not supported yet",

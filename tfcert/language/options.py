@@ -50,7 +50,6 @@ class StageSchema:
 
 
 RELAXATIONS = ("fastlin", "crown", "cnncert", "deepcert", "frown", "adaptive")
-SUPPORTED_RELAXATIONS = ("fastlin", "crown", "cnncert", "deepcert", "adaptive")
 _OPTIMISED = {"relaxation": Option("choice", RELAXATIONS)}
 _RELAXED = {"relaxation": Option("choice", tuple(r for r in RELAXATIONS if r != "frown"))}
 """FROWN's lines are found by gradient through backward passes, so only stages made of those take it."""

@@ -16,7 +16,6 @@ from tfcert.language.options import (
     DATASETS,
     MODELS,
     STAGES,
-    SUPPORTED_RELAXATIONS,
     Option,
     SourceSchema,
     read_arguments,
@@ -276,10 +275,6 @@ def _stage(e: Elaborator, call: s.StageCall) -> Stage:
     options = read_arguments(e, call.arguments, schema.options, name)
     if not schema.supported:
         e.scope.report("E903", f"the stage `{name}` is not supported yet", call, "leave it out")
-    relaxation = dict(options).get("relaxation", "adaptive")
-    if relaxation not in SUPPORTED_RELAXATIONS:
-        supported = ", ".join(f"`{r}`" for r in SUPPORTED_RELAXATIONS)
-        e.scope.report("E904", f"the relaxation `{relaxation}` is not supported yet", call, f"use {supported}")
     return Stage(name, options)
 
 
