@@ -27,6 +27,7 @@ BACKWARD = "tests/propagation/test_backward.py"
 PATCHES = f"{BACKWARD}::test_patches_give_the_bounds_of_the_dense_network"
 LINEAR = f"{BACKWARD}::test_every_method_but_interval_is_exact_on_linear_networks"
 TOEPLITZ = f"{BACKWARD}::test_a_toeplitz_matrix_carries_patches_as_the_transposed_convolution_carries_images"
+FOLDING = "tests/propagation/test_folding.py"
 LINES = "tests/propagation/test_relaxations.py"
 BALLS = "tests/propagation/test_concretize.py"
 LAYERS = "tests/network/test_keras_layers.py"
@@ -79,8 +80,19 @@ MUTANTS = (
     Mutant("toeplitz strides off by one", "propagation/coefficients.py", "* conv.strides[axis]",
            "* (conv.strides[axis] + 1)", (TOEPLITZ,)),
     Mutant("mask dropped", "propagation/coefficients.py",
-           "if self.patches is None or not self.patches.exceeds(self.shape):", "if True:", (PATCHES,),
-           "double_conv"),
+           "if self.patches is None or self.zero_outside or not self.patches.exceeds(self.shape):", "if True:",
+           (PATCHES,), "double_conv"),
+    Mutant("mask taken for granted behind a convolution", "propagation/coefficients.py",
+           "patches=larger, zero_outside=False)", "patches=larger)", (FOLDING,), "single"),
+    Mutant("a bias folded into lines and charged again", "propagation/backward.py", "with_bias=index not in charged",
+           "with_bias=True", (FOLDING,), "single"),
+    Mutant("weights of a window in another order", "propagation/backward.py",
+           "tf.transpose(image, [0, 1, 3, 2, 4, 5])", "image", (FOLDING,), "apart"),
+    Mutant("a scaling by pixel folded by channel", "propagation/folding.py",
+           "if math.prod(scale.shape) != (scale.shape[-1] if scale.shape.rank else 1):", "if False:",
+           (FOLDING,), "pixel"),
+    Mutant("ranges that a maximum reads left loose", "propagation/preactivation.py", "found |= lower < upper", "pass",
+           (FOLDING,), "maximum_are"),
     Mutant("joined patches misaligned", "propagation/coefficients.py", "before = [patches.offset[a] - mine.offset[a]",
            "before = [0 * mine.offset[a]", (PATCHES,), "residual or projection"),
     Mutant("padding's offset lost", "propagation/backward.py",

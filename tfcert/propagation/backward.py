@@ -18,8 +18,16 @@ from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, M
 from tfcert.network.linear import ConvMap, PadMap, ScaleMap, Shape, insert_zeros, pad_or_crop
 from tfcert.perturbations import Region
 from tfcert.propagation import kernels
-from tfcert.propagation.coefficients import Coefficients, Patches, toeplitz
+from tfcert.propagation.coefficients import Coefficients, Patches, carried
 from tfcert.propagation.concretize import least
+from tfcert.propagation.folding import (
+    WindowLines,
+    absorbed,
+    only_reader,
+    over_activation,
+    scaled_convolution,
+    window_lines,
+)
 from tfcert.propagation.pooling import PoolLines
 
 Interval = tuple[tf.Tensor, tf.Tensor]
@@ -58,7 +66,8 @@ def lower_bounds(network: Network, target: int, rows: Coefficients, relaxed: Rel
         ``[samples, groups * rows]`` (selected groups: ``[1, groups * rows]``).
     """
     waiting: dict[int, Coefficients] = {target: rows}
-    shifted = _only_activated(network)
+    charged: set[int | None] = set()  # nodes whose bias is in the lines of the activation after them
+    readers = only_reader(network)
     groups = _group_count(rows)
     count = rows.values.shape[2]
     total: tf.Tensor = tf.zeros([1, 1], rows.values.dtype)
@@ -75,16 +84,38 @@ def lower_bounds(network: Network, target: int, rows: Coefficients, relaxed: Rel
         if isinstance(node, Input):
             total += _flat(least(here, region), groups, count)
             continue
-        lines = relaxed.lines.get(index)
-        if isinstance(lines, Lines) and node.inputs[0] in shifted:
-            lines = _before_bias(lines, network.nodes[node.inputs[0]])
-        shapes = [network.nodes[i].shape for i in node.inputs]
-        sent, constant = _back(node, here, lines, shapes, with_bias=index == target or index not in shifted)
+        if isinstance(node, Linear):
+            node = scaled_convolution(network, index, relaxed.stops, readers)
+        sources, lines = node.inputs, None
+        if index in relaxed.lines:
+            lines, source, biased = _folded(network, index, relaxed, readers)
+            sources = (source,)
+            charged.add(biased)
+        shapes = [network.nodes[i].shape for i in sources]
+        sent, constant = _back(node, here, lines, shapes, with_bias=index not in charged)
         if constant is not None:
             total += _flat(constant, groups, count)
-        for source, coefficients in zip(node.inputs, sent, strict=True):
+        for source, coefficients in zip(sources, sent, strict=True):
             waiting[source] = waiting[source].plus(coefficients) if source in waiting else coefficients
     return total
+
+
+def _folded(
+    network: Network, index: int, relaxed: Relaxed, readers: Mapping[int, int]
+) -> tuple[Lines | WindowLines, int, int | None]:
+    """A nonlinear node's lines with what precedes it, and what :func:`absorbed` returns with them."""
+    node, lines = network.nodes[index], relaxed.lines[index]
+    if isinstance(lines, Lines):
+        return absorbed(network, index, lines, relaxed.stops, readers)
+    assert isinstance(node, MaxPool)
+    source = node.inputs[0]
+    inner = relaxed.lines.get(source)
+    if not isinstance(inner, Lines) or source not in readers or source in relaxed.stops:
+        return window_lines(lines), source, None
+    if inner.lower_slope.shape.rank > len(node.shape) + 1:  # they differ by row
+        return window_lines(lines), source, None
+    inner, before, biased = absorbed(network, source, inner, relaxed.stops, readers)
+    return over_activation(node, lines, inner), before, biased
 
 
 def identity(shape: Shape, dtype: tf.DType, part: slice | None = None) -> Coefficients:
@@ -126,31 +157,8 @@ def _flat(part: tf.Tensor, groups: int | tf.Tensor, rows: int | None) -> tf.Tens
     return tf.reshape(part, [samples, -1])
 
 
-def _only_activated(network: Network) -> frozenset[int]:
-    """The linear nodes with a bias that feed one activation and nothing else."""
-    readers: dict[int, list[Node]] = {}
-    for node in network.nodes:
-        for source in node.inputs:
-            readers.setdefault(source, []).append(node)
-    return frozenset(
-        source
-        for source, nodes in readers.items()
-        if len(nodes) == 1 and isinstance(nodes[0], Elementwise) and getattr(network.nodes[source], "bias", None)
-    )
-
-
-def _before_bias(lines: Lines, source: Node) -> Lines:
-    """The same lines as functions of ``z - bias``: the bias is charged here, in a sum that is made anyway."""
-    assert isinstance(source, Linear) and source.bias is not None
-    bias = source.bias()
-    return lines._replace(
-        lower_intercept=lines.lower_intercept + lines.lower_slope * bias,
-        upper_intercept=lines.upper_intercept + lines.upper_slope * bias,
-    )
-
-
 def _back(
-    node: Node, rows: Coefficients, lines: Lines | PoolLines | None, shapes: list[Shape], with_bias: bool
+    node: Node, rows: Coefficients, lines: Lines | WindowLines | None, shapes: list[Shape], with_bias: bool
 ) -> tuple[list[Coefficients], tf.Tensor | None]:
     """One step: rows over a node's output to rows over its inputs, and the constant that the step adds."""
     match node:
@@ -160,7 +168,7 @@ def _back(
             assert isinstance(lines, Lines)
             return _back_elementwise(rows, lines)
         case MaxPool():
-            assert isinstance(lines, PoolLines)
+            assert isinstance(lines, WindowLines)
             return _back_pool(node, rows, lines, shapes[0])
         case Add():
             return [rows] * len(node.inputs), None
@@ -172,7 +180,8 @@ def _back(
 def _back_elementwise(rows: Coefficients, lines: Lines) -> tuple[list[Coefficients], tf.Tensor]:
     lower_slope, lower_intercept, upper_slope, upper_intercept = (rows.unfold(part) for part in lines)
     constant = _by_lane(kernels.by_sign_sum, rows.values, lower_intercept, upper_intercept)
-    return [replace(rows, values=_by_lane(kernels.by_sign, rows.values, lower_slope, upper_slope))], constant
+    values = _by_lane(kernels.by_sign, rows.values, lower_slope, upper_slope)
+    return [replace(rows, values=values, zero_outside=True)], constant
 
 
 def _by_lane(run: kernels.Kernel, values: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
@@ -199,20 +208,14 @@ def _back_linear(
         if isinstance(linear, PadMap):
             (top, _), (left, _) = linear.padding
             offset = (rows.patches.offset[0] + top, rows.patches.offset[1] + left)
-            return [replace(rows, shape=shape, patches=replace(rows.patches, offset=offset))], constant
+            patches = replace(rows.patches, offset=offset)
+            return [replace(rows, shape=shape, patches=patches, zero_outside=False)], constant
         if isinstance(linear, ConvMap) and patches_pay(linear, rows.patches):
-            matrix = toeplitz(linear, rows.patches.window)
-            values = _times(rows.values, matrix)
-            return [replace(rows, values=values, shape=shape, patches=rows.patches.before(linear))], constant
+            return [carried(rows, linear)], constant
     rows = rows.dense()
     lead = [-1 if n is None else n for n in rows.values.shape[:3]]
     values = linear.transpose(tf.reshape(rows.values, [-1, *node.shape]))
     return [replace(rows, values=tf.reshape(values, [*lead, int(np.prod(shape))]), shape=shape)], constant
-
-
-def _times(values: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
-    lead = [-1 if n is None else n for n in values.shape[:3]]
-    return tf.reshape(tf.matmul(tf.reshape(values, [-1, matrix.shape[0]]), matrix), [*lead, matrix.shape[1]])
 
 
 def patches_pay(conv: ConvMap, patches: Patches) -> bool:
@@ -225,21 +228,11 @@ def patches_pay(conv: ConvMap, patches: Patches) -> bool:
 
 
 def _back_pool(
-    node: MaxPool, rows: Coefficients, lines: PoolLines, shape: Shape
+    node: MaxPool, rows: Coefficients, lines: WindowLines, shape: Shape
 ) -> tuple[list[Coefficients], tf.Tensor]:
-    intercept = rows.unfold(lines.upper_intercept)
-    constant = kernels.by_sign_sum(rows.values, tf.zeros_like(intercept), intercept)
-    size = node.shape[:2] if rows.patches is None else rows.patches.window
-    total = None
-    for entry in range(node.window[0] * node.window[1]):
-        below, above = (rows.unfold(part[:, :, :, entry, :]) for part in (lines.lower_weights, lines.upper_weights))
-        image = tf.reshape(kernels.by_sign(rows.values, below, above), [-1, *size, shape[2]])
-        image = insert_zeros(image, node.strides)
-        row, column = divmod(entry, node.window[1])
-        rest = (node.window[0] - 1 - row, node.window[1] - 1 - column)
-        placed = pad_or_crop(image, ((row, rest[0]), (column, rest[1])))
-        total = placed if total is None else total + placed
-    assert total is not None
+    intercepts = (rows.unfold(part) for part in (lines.lower_intercept, lines.upper_intercept))
+    constant = kernels.by_sign_sum(rows.values, *intercepts)
+    total = (_apart if node.window == node.strides else _overlapping)(node, rows, lines)
     if rows.patches is not None:
         pads = (node.padding[0][0], node.padding[1][0])
         patches: Patches | None = rows.patches.spread(node.strides, list(node.window), pads)
@@ -251,7 +244,46 @@ def _back_pool(
     groups = _group_count(rows) if rows.patches is not None or rows.owner is not None else rows.values.shape[1]
     samples = -1 if rows.owner is None else 1
     values = tf.reshape(total, [samples, groups, rows.values.shape[2], int(np.prod(total.shape[1:]))])
-    return [replace(rows, values=values, shape=shape, patches=patches)], constant
+    return [replace(rows, values=values, shape=shape, patches=patches, zero_outside=True)], constant
+
+
+def _apart(node: MaxPool, rows: Coefficients, lines: WindowLines) -> tf.Tensor:
+    """Rows over pooled values as rows over the entries of windows that neither overlap nor leave gaps.
+
+    Returns:
+        ``[rows of all samples and groups, height, width, channels]``, of the pixels that the windows read.
+    """
+    (height, width), channels = node.window, node.shape[2]
+    size = node.shape[:2] if rows.patches is None else rows.patches.window
+    read = (node.shape[0] * height, node.shape[1] * width, channels)
+    larger = None if rows.patches is None else rows.patches.spread(node.strides, [height, width], (0, 0))
+    entries = replace(rows, shape=read, patches=larger)
+
+    def arranged(weights: tf.Tensor) -> tf.Tensor:
+        image = tf.reshape(weights, [-1, *node.shape[:2], height, width, channels])
+        found = entries.unfold(tf.reshape(tf.transpose(image, [0, 1, 3, 2, 4, 5]), [-1, *read]))
+        lead = [-1 if n is None else n for n in found.shape[:3]]
+        return tf.reshape(found, [*lead, size[0], height, size[1], width, channels])
+
+    lead = [-1 if n is None else n for n in rows.values.shape[:3]]
+    values = tf.reshape(rows.values, [*lead, size[0], 1, size[1], 1, channels])
+    found = kernels.by_sign_windows(values, arranged(lines.lower_weights), arranged(lines.upper_weights))
+    return tf.reshape(found, [-1, size[0] * height, size[1] * width, channels])
+
+
+def _overlapping(node: MaxPool, rows: Coefficients, lines: WindowLines) -> tf.Tensor:
+    """The same of any windows, entry by entry."""
+    size = node.shape[:2] if rows.patches is None else rows.patches.window
+    total = None
+    for entry in range(node.window[0] * node.window[1]):
+        below, above = (rows.unfold(part[:, :, :, entry, :]) for part in (lines.lower_weights, lines.upper_weights))
+        image = tf.reshape(kernels.by_sign(rows.values, below, above), [-1, *size, node.shape[2]])
+        image = insert_zeros(image, node.strides)
+        row, column = divmod(entry, node.window[1])
+        rest = (node.window[0] - 1 - row, node.window[1] - 1 - column)
+        placed = pad_or_crop(image, ((row, rest[0]), (column, rest[1])))
+        total = placed if total is None else total + placed
+    return total
 
 
 def _back_concatenate(node: Concatenate, rows: Coefficients, shapes: list[Shape]) -> list[Coefficients]:

@@ -55,19 +55,44 @@ def weighted_sum(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(values * weights, axis=-1)
 
 
+def _by_sign(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
+    return tf.nn.relu(values) * positive + tf.minimum(values, 0) * negative
+
+
 @kernel()
 def by_sign(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
     """Each value times the weight of its sign."""
-    return tf.nn.relu(values) * positive + tf.minimum(values, 0) * negative
+    return _by_sign(values, positive, negative)
 
 
 @kernel()
 def by_sign_sum(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
     """The sum of :func:`by_sign` over the last axis."""
-    return tf.reduce_sum(tf.nn.relu(values) * positive + tf.minimum(values, 0) * negative, axis=-1)
+    return tf.reduce_sum(_by_sign(values, positive, negative), axis=-1)
 
 
 @kernel()
 def box_least(values: tf.Tensor, middle: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
     """The least value of ``values . x`` with each x within ``radius`` of ``middle``, over the last axis."""
     return tf.reduce_sum(values * middle - tf.abs(values) * radius, axis=-1)
+
+
+@kernel()
+def by_sign_windows(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
+    """:func:`by_sign`, each value with all the weights of its window.
+
+    Args:
+        values: ``[samples, groups, rows, h, 1, w, 1, channels]``.
+        positive: ``[samples, groups, 1, h, window height, w, window width, channels]``.
+        negative: the same.
+
+    Returns:
+        ``[samples, groups, rows, entries]``, the pixels in order.
+    """
+    _, _, _, _, height, width, across, channels = positive.shape
+    full = tf.tile(tf.reshape(values, [-1, 1, width, 1, channels]), [1, height, 1, across, 1])
+    entries = math.prod(positive.shape[3:])
+    lead = [[-1 if n is None else n for n in part.shape[:3]] for part in (values, positive)]
+    full = tf.reshape(full, [*lead[0], entries])
+    weights = (tf.reshape(part, [*lead[1], entries]) for part in (positive, negative))
+    return _by_sign(full, *weights)

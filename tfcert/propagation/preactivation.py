@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from tfcert.activations import Lines, lines
+from tfcert.activations import Lines, image, lines
 from tfcert.network.graph import Elementwise, MaxPool, Network
 from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, lower_bounds, selected
@@ -43,7 +43,8 @@ def backward_bounds(network: Network, region: Region, relaxer: Relaxer, passes: 
     """Bounds of every node that enters a nonlinearity, ``[samples, *shape]`` pairs, by node number.
 
     Each is found by a backward pass through the nonlinear nodes before it, relaxed on the bounds found so far, and is
-    met with the interval that follows from the bounds of the nodes before; see :func:`tighter`.
+    met with the interval that follows from the bounds of the nodes before; see :func:`tighter`. An activation that
+    enters a maximum needs no pass: its lines over the interval that it maps would only lie outside its image.
     """
     exact = exact_over_boxes(network)
     ranges: list[Interval] = []
@@ -55,7 +56,7 @@ def backward_bounds(network: Network, region: Region, relaxer: Relaxer, passes: 
         else:
             here = tidy(*step(node, [ranges[i] for i in node.inputs]))
         if index in wanted:
-            if not (region.is_box and index in exact):
+            if not (isinstance(node, Elementwise) or (region.is_box and index in exact)):
                 here = _refined(network, index, relax_before(network, index, relaxer, bounds), region, here, passes)
             bounds[index] = here
         ranges.append(here)
@@ -78,19 +79,25 @@ def _refined(
 
     if not passes.select or not _stable_is_exact(network, index):
         return all_neurons()
-    unstable = tf.cast((here[0] < 0) & (here[1] > 0), tf.int32)
-    size = tf.maximum(1, tf.cast(_FEW * tf.cast(tf.size(unstable), tf.float32), tf.int32))
-    few = functools.partial(_unstable_only, network, index, relaxed, region, here, size)
-    lower, upper = tf.cond(tf.reduce_sum(unstable) <= size, few, all_neurons)
+    wanted = _matters(network, index, here)
+    size = tf.maximum(1, tf.cast(_FEW * tf.cast(tf.size(wanted), tf.float32), tf.int32))
+    few = functools.partial(_some_only, network, index, relaxed, region, here, wanted, size)
+    lower, upper = tf.cond(tf.reduce_sum(tf.cast(wanted, tf.int32)) <= size, few, all_neurons)
     return tf.ensure_shape(lower, here[0].shape), tf.ensure_shape(upper, here[1].shape)
 
 
-def _unstable_only(
-    network: Network, index: int, relaxed: Relaxed, region: Region, here: Interval, size: tf.Tensor
+def _some_only(
+    network: Network,
+    index: int,
+    relaxed: Relaxed,
+    region: Region,
+    here: Interval,
+    wanted: tf.Tensor,
+    size: tf.Tensor,
 ) -> Interval:
-    """Bounds of at most ``size`` unstable neurons of the batch by one backward pass; the others keep their interval."""
+    """Bounds of the ``wanted`` neurons of the batch, at most ``size``, by one backward pass; others keep theirs."""
     flat = [tf.reshape(end, [-1]) for end in here]
-    number = tf.where((flat[0] < 0) & (flat[1] > 0))[:, 0]
+    number = tf.where(tf.reshape(wanted, [-1]))[:, 0]
     # Filled up with neuron 0, whose bound is as good as any.
     number = tf.concat([number, tf.zeros([size], tf.int64)], axis=0)[:size]
     shape = network.nodes[index].shape
@@ -108,6 +115,18 @@ def _stable_is_exact(network: Network, index: int) -> bool:
     """Whether a neuron of the node that does not change sign is propagated exactly, however loose its bounds are."""
     readers = [node for node in network.nodes if index in node.inputs]
     return all(isinstance(node, Elementwise) and node.activation.piecewise_linear for node in readers)
+
+
+def _matters(network: Network, index: int, here: Interval) -> tf.Tensor:
+    """Which neurons of the node need more than their interval: unstable ones, and those whose range a maximum reads."""
+    found = (here[0] < 0) & (here[1] > 0)
+    bounded = network.bounded()
+    for number, node in enumerate(network.nodes):
+        if index in node.inputs and number in bounded:
+            assert isinstance(node, Elementwise)
+            lower, upper = image(node.activation, *here)
+            found |= lower < upper
+    return found
 
 
 def relax_before(network: Network, target: int, relaxer: Relaxer, bounds: Mapping[int, Interval]) -> Relaxed:

@@ -1,0 +1,140 @@
+"""Steps of a backward pass taken as one: what a node's lines or matrix can absorb of the nodes before it.
+
+A step through rows reads and writes all their coefficients, while folding two steps costs only as much as the nodes
+have values. Each of these is the same linear function as the steps that it stands for:
+
+- an activation and the bias or scaling (batch normalisation) before it: its lines in terms of what is scaled;
+- max pooling and the activation before it: weights of a maximum are not negative, so a row takes the lower lines of
+  both or the upper lines of both;
+- a scaling by channel and the convolution before it: a convolution with a scaled kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfcert.activations import Lines
+from tfcert.network.graph import Linear, MaxPool, Network
+from tfcert.network.linear import ConvMap, ScaleMap
+from tfcert.network.windows import gather_windows
+from tfcert.propagation.pooling import PoolLines
+
+
+class WindowLines(NamedTuple):
+    """``lower_weights . x + lower_intercept <= y <= upper_weights . x + upper_intercept`` over each window's entries.
+
+    Weights are ``[batch, h, w, entries, channels]``, intercepts ``[batch, h, w, channels]``.
+    """
+
+    lower_weights: tf.Tensor
+    lower_intercept: tf.Tensor
+    upper_weights: tf.Tensor
+    upper_intercept: tf.Tensor
+
+
+def only_reader(network: Network) -> Mapping[int, int]:
+    """The reader of each node that has a single one."""
+    readers: dict[int, list[int]] = {}
+    for index, node in enumerate(network.nodes):
+        for source in node.inputs:
+            readers.setdefault(source, []).append(index)
+    return {source: found[0] for source, found in readers.items() if len(found) == 1}
+
+
+def window_lines(pool: PoolLines) -> WindowLines:
+    """Lines of max pooling, with the lower intercept that they leave out."""
+    zero = tf.zeros_like(pool.upper_intercept)
+    return WindowLines(pool.lower_weights, zero, pool.upper_weights, pool.upper_intercept)
+
+
+def absorbed(
+    network: Network, index: int, lines: Lines, fixed: Collection[int], readers: Mapping[int, int]
+) -> tuple[Lines, int, int | None]:
+    """An activation's lines with the biases and scalings before it.
+
+    Args:
+        network: the network.
+        index: the activation's node.
+        lines: its lines.
+        fixed: nodes that keep their own step.
+        readers: see :func:`only_reader`.
+
+    Returns:
+        The lines, the node that they are lines over, and that node again if its bias is in the lines.
+    """
+    source = network.nodes[index].inputs[0]
+    while source in readers and source not in fixed:
+        node = network.nodes[source]
+        if not isinstance(node, Linear):
+            break
+        if node.bias is not None:
+            lines = _before_bias(lines, node.bias())
+        if not isinstance(node.map, ScaleMap):
+            return lines, source, source
+        scale = node.map.scale()
+        lines = lines._replace(lower_slope=lines.lower_slope * scale, upper_slope=lines.upper_slope * scale)
+        source = node.inputs[0]
+    return lines, source, None
+
+
+def _before_bias(lines: Lines, bias: tf.Tensor) -> Lines:
+    """Lines over z as lines over ``z - bias``."""
+    return lines._replace(
+        lower_intercept=lines.lower_intercept + lines.lower_slope * bias,
+        upper_intercept=lines.upper_intercept + lines.upper_slope * bias,
+    )
+
+
+def over_activation(pool: MaxPool, outer: PoolLines, inner: Lines) -> WindowLines:
+    """Lines of max pooling over an activation, as lines over what enters the activation."""
+    lower_slope, lower_intercept, upper_slope, upper_intercept = (gather_windows(part, pool) for part in inner)
+
+    def total(weights: tf.Tensor, intercepts: tf.Tensor) -> tf.Tensor:
+        # An intercept may be infinite where the weight is 0.
+        return tf.reduce_sum(tf.math.multiply_no_nan(intercepts, weights), axis=3)
+
+    return WindowLines(
+        outer.lower_weights * lower_slope,
+        total(outer.lower_weights, lower_intercept),
+        outer.upper_weights * upper_slope,
+        outer.upper_intercept + total(outer.upper_weights, upper_intercept),
+    )
+
+
+def scaled_convolution(network: Network, index: int, fixed: Collection[int], readers: Mapping[int, int]) -> Linear:
+    """A node that scales channels and the convolution before it, read by nothing else, as one node; or the node."""
+    node = network.nodes[index]
+    assert isinstance(node, Linear)
+    source = node.inputs[0]
+    before = network.nodes[source]
+    if not (isinstance(node.map, ScaleMap) and source in readers and source not in fixed):
+        return node
+    if not (isinstance(before, Linear) and isinstance(before.map, ConvMap)):
+        return node
+    scale, conv = node.map.scale(), before.map
+    if math.prod(scale.shape) != (scale.shape[-1] if scale.shape.rank else 1):
+        return node
+    factor = tf.reshape(scale, [-1])
+    kernel = conv.kernel() * factor
+    found = ConvMap(
+        lambda: kernel,
+        kernel.shape,
+        conv.in_shape,
+        strides=conv.strides,
+        padding=conv.padding,
+        dilation=conv.dilation,
+    )
+    parts = [] if before.bias is None else [before.bias() * scale]
+    parts += [] if node.bias is None else [node.bias()]
+    bias = sum(parts) if parts else None
+    return Linear(
+        name=node.name,
+        inputs=before.inputs,
+        shape=node.shape,
+        map=found,
+        bias=None if bias is None else lambda: bias,
+    )
