@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tfcert.network.graph import Concatenate, Input, Linear, MaxPool, Network
+from tfcert.network.graph import Concatenate, Elementwise, Input, Linear, MaxPool, Network
 from tfcert.network.linear import ConvMap, PadMap, ScaleMap
 from tfcert.propagation.backward import patches_pay
 from tfcert.propagation.coefficients import Patches
@@ -75,6 +75,8 @@ def make_plan(network: Network, method: str, rows: int, memory_mb: int, is_box: 
     if method in ("crown", "alpha-crown"):
         free = exact_over_boxes(network) if is_box else frozenset()
         for index in set(network.bounded()) - free:
+            if isinstance(network.nodes[index], Elementwise):  # its bounds are the image of those before it
+                continue
             shape = network.nodes[index].shape
             need = 2.0 * float(np.prod(shape)) * entries_per_row(network, index)
             length = shape[0] if len(shape) == 3 else int(np.prod(shape))
