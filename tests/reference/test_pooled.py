@@ -14,7 +14,7 @@ The first step is not understood in full: it depends on how ties at the zeros of
 another's u dominates here). The second is the line: it lies at or below that constant everywhere. With auto_LiRPA's
 lines, meeting a pool's bounds with the interval of the ReLU before it (left out above) gives 0.79 on the 7-layer CNN.
 Against CNN-Cert the level of the upper plane is the same formula; ours stay larger without that interval, and what
-makes the rest of the difference (its lower plane is another) has not been separated.
+makes the rest of the difference (the lower plane, which the paper leaves to its appendix?) has not been separated.
 """
 
 import numpy as np
