@@ -27,16 +27,23 @@ def gelu(approximate: bool = False) -> Activation:
         density = tf.exp(-0.5 * tf.square(x)) / math.sqrt(2.0 * math.pi)
         return 0.5 * tf.math.erfc(-x / math.sqrt(2.0)) + x * density
 
-    def with_tanh(x: tf.Tensor) -> tf.Tensor:
-        scale = math.sqrt(2.0 / math.pi)
-        inner = scale * (x + 0.044715 * x * tf.square(x))
-        gate = tf.sigmoid(2.0 * inner)
-        return gate * (1.0 + 2.0 * x * tf.sigmoid(-2.0 * inner) * scale * (1.0 + 3 * 0.044715 * tf.square(x)))
+    scale = math.sqrt(2.0 / math.pi)
 
+    def inner(x: tf.Tensor) -> tf.Tensor:
+        return scale * (x + 0.044715 * x * tf.square(x))
+
+    def with_tanh(x: tf.Tensor) -> tf.Tensor:
+        turn = scale * (1.0 + 3 * 0.044715 * tf.square(x))
+        z = 2.0 * inner(x)
+        return tf.sigmoid(z) * (1.0 + 2.0 * x * tf.sigmoid(-z) * turn)
+
+    # Both written without the cancellation of 1 + tanh(..) and 1 + erf(..) far left.
     if approximate:
-        bends = Bends(lambda x: tf.nn.gelu(x, approximate=True), with_tanh, (-1.4185040087908284, 1.4185040087908284))
+        bends = Bends(lambda x: x * tf.sigmoid(2.0 * inner(x)), with_tanh, (-1.4185040087908284, 1.4185040087908284))
     else:
-        bends = Bends(lambda x: tf.nn.gelu(x, approximate=False), derivative, (-math.sqrt(2.0), math.sqrt(2.0)))
+        bends = Bends(
+            lambda x: 0.5 * x * tf.math.erfc(-x / math.sqrt(2.0)), derivative, (-math.sqrt(2.0), math.sqrt(2.0))
+        )
     return general("gelu", bends)
 
 

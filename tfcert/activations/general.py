@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,48 +55,57 @@ class Bends:
                 found.append(None if first == second else bool(first < second))
         return tuple(found)
 
-    def critical_points(
-        self, slope: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor, halvings: int | None = None
-    ) -> tuple[tf.Tensor, ...]:
+    def critical_points(self, slope: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """The ends of the pieces, and the point of each at which the derivative is ``slope``."""
+        return tuple(tf.unstack(self._critical(slope, lower, upper, _FINE[slope.dtype])))
+
+    def _critical(self, slope: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor, halvings: int) -> tf.Tensor:
+        """The critical points, stacked along a new first axis."""
         kind = slope.dtype.as_numpy_dtype
         beyond = [float(np.nextafter(kind(jump), kind(np.inf))) for jump in self.jumps]
-        fixed = tuple(tf.fill(tf.shape(slope), tf.constant(end, slope.dtype)) for end in (*self.ends, *beyond))
-        if self.solve is not None:
-            return *fixed, *self.solve(slope)
-        pieces = zip((None, *self.ends), (*self.ends, None), self.rising, strict=True)
-        return *fixed, *(
-            self._root(slope, _clip(left, lower, upper, lower), _clip(right, lower, upper, upper), rising, halvings)
-            for left, right, rising in pieces
-            if rising is not None
-        )
+        found = [tf.fill(tf.shape(slope), tf.constant(end, slope.dtype)) for end in (*self.ends, *beyond)]
+        if self.solve is not None or set(self.rising) == {None}:
+            return tf.stack([*found, *(self.solve(slope) if self.solve is not None else ())])
+        roots = self._roots(tf.stop_gradient(slope), tf.stop_gradient(lower), tf.stop_gradient(upper), halvings)
+        return tf.concat([tf.stack(found), roots], axis=0) if found else roots
 
-    def _root(
-        self, slope: tf.Tensor, left: tf.Tensor, right: tf.Tensor, rising: bool, halvings: int | None
-    ) -> tf.Tensor:
-        """Where the monotone derivative crosses ``slope`` between two points; near one of them where it does not."""
+    def _roots(self, slope: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor, halvings: int) -> tf.Tensor:
+        """Where the derivative crosses ``slope`` in each bent piece; near an end of it where it does not."""
+        pieces = list(zip((-np.inf, *self.ends), (*self.ends, np.inf), self.rising, strict=True))
+        lead = [-1] + [1] * slope.shape.rank
+        left, right, rising = (
+            tf.reshape(tf.constant(list(column)), lead)
+            for column in zip(*[piece for piece in pieces if piece[2] is not None], strict=True)
+        )
+        left = tf.maximum(tf.minimum(tf.cast(left, slope.dtype), upper), lower)
+        right = tf.maximum(tf.minimum(tf.cast(right, slope.dtype), upper), lower)
 
         # Bisected in x / (1 + |x|): fine near zero and still relatively fine far out.
         def stretch(t: tf.Tensor) -> tf.Tensor:
             return tf.clip_by_value(t / tf.maximum(1.0 - tf.abs(t), 0.5 * roundoff(t)), left, right)
 
-        low, high = left / (1.0 + tf.abs(left)), right / (1.0 + tf.abs(right))
-        for _ in range(halvings or _FINE[slope.dtype]):
+        def halve(low: tf.Tensor, high: tf.Tensor) -> Slopes:
             middle = 0.5 * (low + high)
             before = (self.derivative(stretch(middle)) < slope) == rising
-            low, high = tf.where(before, middle, low), tf.where(before, high, middle)
+            return tf.where(before, middle, low), tf.where(before, high, middle)
+
+        low, high = tf.while_loop(
+            lambda low, high: True,
+            halve,
+            (left / (1.0 + tf.abs(left)), right / (1.0 + tf.abs(right))),
+            maximum_iterations=halvings,
+        )
         return stretch(0.5 * (low + high))
 
     def touching(
-        self, slope: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor, points: Sequence[tf.Tensor], sign: float
+        self, slope: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor, points: tf.Tensor, sign: float
     ) -> tf.Tensor:
         """The point of the interval at which a line of this slope, coming from above (``sign`` 1), first touches."""
-        best = lower
-        most = sign * (self.function(lower) - slope * lower)
-        for point in (upper, *(tf.clip_by_value(point, lower, upper) for point in points)):
-            gap = sign * (self.function(point) - slope * point)
-            best, most = tf.where(gap > most, point, best), tf.maximum(gap, most)
-        return best
+        ends = tf.stack([lower, upper])
+        points = tf.concat([ends, tf.clip_by_value(points, lower, upper)], axis=0)
+        gap = sign * (self.function(points) - slope * points)
+        first = tf.one_hot(tf.argmax(gap, axis=0), points.shape[0], on_value=True, off_value=False, axis=0)
+        return tf.reduce_max(tf.where(first, points, points.dtype.min), axis=0)
 
     def chord(self, slope: tf.Tensor, first: tf.Tensor, second: tf.Tensor, sign: float) -> tuple[tf.Tensor, tf.Tensor]:
         """The chord's slope where it differs from ``slope`` by more than rounding, and by how much the ends differ."""
@@ -118,7 +127,7 @@ class Bends:
         least, most = tf.fill(tf.shape(slope), slope.dtype.min), tf.fill(tf.shape(slope), slope.dtype.max)
         first = second = middle
         for _ in range(_ROUNDS):
-            points = self.critical_points(slope, lower, upper, _COARSE)
+            points = self._critical(slope, lower, upper, _COARSE)
             first = self.touching(slope, lower, middle, points, sign)
             second = self.touching(slope, middle, upper, points, sign)
             step, gap = self.chord(slope, first, second, sign)
@@ -146,20 +155,12 @@ class Bends:
         for end in (lower, upper):
             slope = self.derivative(end)
             for _ in range(_ROUNDS):
-                points = self.critical_points(slope, lower, upper, _COARSE)
+                points = self._critical(slope, lower, upper, _COARSE)
                 other = self.touching(slope, lower, upper, points, sign)
                 step, gap = self.chord(slope, end, other, sign)
                 slope = tf.where(gap > 0, step, slope)
             found.append(tf.stop_gradient(slope))
         return tf.minimum(*found), tf.maximum(*found)
-
-
-def _clip(end: float | None, lower: tf.Tensor, upper: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
-    return (
-        otherwise
-        if end is None
-        else tf.clip_by_value(tf.fill(tf.shape(lower), tf.constant(end, lower.dtype)), lower, upper)
-    )
 
 
 def general(name: str, bends: Bends) -> Activation:
