@@ -83,7 +83,7 @@ MUTANTS = (
            "if self.patches is None or self.zero_outside or not self.patches.exceeds(self.shape):", "if True:",
            (PATCHES,), "double_conv"),
     Mutant("mask taken for granted behind a convolution", "propagation/coefficients.py",
-           "patches=larger, zero_outside=False)", "patches=larger)", (FOLDING,), "single"),
+           "patches=larger, zero_outside=False)", "patches=larger)", (FOLDING,), "padding_do"),
     Mutant("a bias folded into lines and charged again", "propagation/backward.py", "with_bias=index not in charged",
            "with_bias=True", (FOLDING,), "single"),
     Mutant("weights of a window in another order", "propagation/backward.py",

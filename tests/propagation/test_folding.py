@@ -127,3 +127,16 @@ def test_the_bands_of_a_toeplitz_matrix_carry_patches_as_the_whole_matrix_does(m
             monkeypatch.setattr(coefficients, "_BANDED", ratio)
             found.append(coefficients.carried(rows, conv).values)
         np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-12)
+
+
+def test_coefficients_on_padding_do_not_reach_through_two_convolutions_before_an_activation(monkeypatch):
+    s = Sketch(np.random.default_rng(7))
+    x = s.conv(s.input((4, 4, 2)), 2, (3, 3), padding=((1, 1), (1, 1)))
+    x = s.activate(s.conv(x, 2, (3, 2), padding=((1, 1), (1, 0))))
+    s.dense(networks.flatten(s, s.activate(s.conv(x, 2, (2, 2)))), 4)
+    network, region = s.network(), region_of(s)
+    found = []
+    for patched in (True, False):
+        monkeypatch.setattr(backward, "patches_pay", lambda *_, patched=patched: patched)
+        found.append(margins(network, region, Passes()))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-10, atol=1e-10)
