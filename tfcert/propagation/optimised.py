@@ -69,7 +69,6 @@ def optimised_bounds(
     start = by_name(network, relaxation)
     bounds = backward_bounds(network, region, start, passes)
     best = _last_pass(network, region, rows, relax_before(network, network.output, start, bounds))
-    best = tf.broadcast_to(best, [tf.shape(region.center)[0], rows.values.shape[2]])
     first = _first_choices(network, region, relaxation, bounds, _lanes(network, rows, passes, ascent))
     if not first:
         return best
@@ -85,6 +84,7 @@ def optimised_bounds(
 
 def _last_pass(network: Network, region: Region, rows: Coefficients, relaxed: Relaxed) -> tf.Tensor:
     found = lower_bounds(network, network.output, rows, relaxed, region)
+    found = tf.broadcast_to(found, [tf.shape(region.center)[0], rows.values.shape[2]])
     return tf.where(tf.math.is_nan(found), tf.constant(-float("inf"), found.dtype), found)
 
 

@@ -40,7 +40,7 @@ class _Windows(NamedTuple):
     def ceiling(self) -> tf.Tensor:
         """The greatest level of use: the second-largest u, at least max l."""
         largest = tf.one_hot(tf.argmax(self.high, axis=3), self.high.shape[3], True, False, axis=3)
-        return tf.maximum(self.floor(), tf.reduce_max(tf.where(largest, -np.inf, self.high), axis=3))
+        return tf.maximum(self.floor(), tf.reduce_max(tf.where(~largest, self.high, -np.inf), axis=3))
 
 
 def pool_lines(
