@@ -178,21 +178,49 @@ def _back(
 
 
 def _back_elementwise(rows: Coefficients, lines: Lines) -> tuple[list[Coefficients], tf.Tensor]:
-    lower_slope, lower_intercept, upper_slope, upper_intercept = (rows.unfold(part) for part in lines)
-    constant = _by_lane(kernels.by_sign_sum, rows.values, lower_intercept, upper_intercept)
-    values = _by_lane(kernels.by_sign, rows.values, lower_slope, upper_slope)
+    @tf.custom_gradient
+    def step(values: tf.Tensor, *parts: tf.Tensor):  # type: ignore[no-untyped-def]
+        weights = [rows.unfold(part) for part in parts]
+        split = _by_lane(weights, rows.values.shape[2])
+        spread = [split(weight) for weight in weights]
+        bent = split(kernels.by_sign(split(values), spread[0], spread[2]), back=True)
+        constant = split(kernels.by_sign_sum(split(values), spread[1], spread[3])[..., None], back=True)[..., 0]
+
+        def gradient(d_values: tf.Tensor, d_constant: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            # The arranged lines are as large as the coefficients: arranged again rather than kept, and not before.
+            with tf.control_dependencies([d_values]):
+                again = [tf.identity(part) for part in parts]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(again)
+                weights = [split(rows.unfold(part)) for part in again]
+            given = (split(d_values), split(d_constant[..., None])[..., 0])
+            first, *others = kernels.by_sign_gradients(split(values), *given, *weights)
+            return split(first, back=True), *tape.gradient(weights, again, output_gradients=others)
+
+        return (bent, constant), gradient
+
+    values, constant = step(rows.values, *lines)
     return [replace(rows, values=values, zero_outside=True)], constant
 
 
-def _by_lane(run: kernels.Kernel, values: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
-    """Runs a kernel on ``[samples, groups, rows, entries]`` with data that have one row for all, each, or each lane."""
-    lanes, rows = others[0].shape[2], values.shape[2]
-    if lanes in (1, rows):
-        return run(values, *others)
-    lead = [-1 if n is None else n for n in values.shape[:2]]
-    split = tf.reshape(values, [*lead, lanes, rows // lanes, values.shape[3]])
-    found = run(split, *[other[:, :, :, None, :] for other in others])
-    return tf.reshape(found, [-1, *found.shape[1:2], rows, *found.shape[4:]])
+def _by_lane(weights: list[tf.Tensor], rows: int) -> Callable[..., tf.Tensor]:
+    """Splits the rows' axis of ``[samples, groups, rows, entries]`` into lanes, if each weight has several rows.
+
+    What it returns also takes weights, with one row for all rows or one a lane, and with ``back`` undoes the split.
+    """
+    lanes = max(weight.shape[2] for weight in weights)
+
+    def split(x: tf.Tensor, back: bool = False) -> tf.Tensor:
+        if lanes in (1, rows):
+            return x
+        lead = [-1 if n is None else n for n in x.shape[:2]]
+        if back:
+            return tf.reshape(x, [*lead, rows, x.shape[4]])
+        if x.shape[2] < rows:
+            return x[:, :, :, None, :]
+        return tf.reshape(x, [*lead, lanes, rows // lanes, x.shape[3]])
+
+    return split
 
 
 def _back_linear(

@@ -12,13 +12,14 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import Any
 
 import tensorflow as tf
 
 _FUSING: ContextVar[bool] = ContextVar("fusing", default=False)
 _WORTH_COMPILING = 1 << 15
 """Numbers read for one sample below which a kernel is not worth its compilation (which takes 0.2 seconds)."""
-Kernel = Callable[..., tf.Tensor]
+Kernel = Callable[..., Any]
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def kernel(passes: int = 1) -> Callable[[Kernel], Kernel]:
         compiled = tf.function(function, jit_compile=True, autograph=False)
 
         @functools.wraps(function)
-        def run(values: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
+        def run(values: tf.Tensor, *others: tf.Tensor) -> Any:
             shape = tf.broadcast_static_shape(values.shape[:-1], others[0].shape[:-1]).concatenate(values.shape[-1:])
             size = math.prod(n or 1 for n in shape[1:])
             fuse = _FUSING.get() and size * passes > _WORTH_COMPILING
@@ -69,6 +70,30 @@ def by_sign(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.T
 def by_sign_sum(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
     """The sum of :func:`by_sign` over the last axis."""
     return tf.reduce_sum(_by_sign(values, positive, negative), axis=-1)
+
+
+@kernel(passes=6)
+def by_sign_gradients(
+    values: tf.Tensor, d_values: tf.Tensor, d_sum: tf.Tensor, *weights: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """Gradients of :func:`by_sign` with the first and third weights and :func:`by_sign_sum` with the others.
+
+    Args:
+        values: as there.
+        d_values: the gradient of the first result, d_sum: of the second.
+        weights: four.
+
+    Returns:
+        The gradients of the values and of the four weights, shaped like them.
+    """
+    sources = (values, *weights)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(sources)
+        found = (
+            _by_sign(values, weights[0], weights[2]),
+            tf.reduce_sum(_by_sign(values, weights[1], weights[3]), axis=-1),
+        )
+    return tuple(tape.gradient(found, sources, output_gradients=(d_values, d_sum)))
 
 
 @kernel()
