@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
-from tfcert.network.linear import ConvMap, Shape
+from tfcert.network.linear import ConvMap, Shape, pad_or_crop
 from tfcert.network.windows import gather_pixels, window_table
 from tfcert.propagation import kernels
 
@@ -94,9 +94,7 @@ class Coefficients:
             ``[samples or 1, groups or 1, lanes or 1, entries]``.
         """
         if x.shape.rank == len(self.shape) + 2:
-            lanes = x.shape[1]
-            flat = self.unfold(tf.reshape(x, [-1, *self.shape]))  # [samples * lanes, groups or 1, 1, entries]
-            return tf.transpose(tf.reshape(flat, [-1, lanes, *flat.shape[1:2], flat.shape[3]]), [0, 2, 1, 3])
+            return self._unfold_lanes(x)
         x = tf.broadcast_to(x, [x.shape[0] or tf.shape(x)[0], *self.shape])
         if self.patches is None:
             flat = tf.reshape(x, [-1, 1, 1, int(np.prod(self.shape))])
@@ -107,6 +105,35 @@ class Coefficients:
             return flat
         one = x.shape[0] == 1
         return tf.gather(tf.reshape(flat, [-1, 1, flat.shape[3]]), self._place() if one else self.owner)[None]
+
+    def _unfold_lanes(self, x: tf.Tensor) -> tf.Tensor:
+        lanes, size = x.shape[1], int(np.prod(self.shape))
+        if self.patches is None:
+            return tf.reshape(x, [-1, 1, lanes, size])
+        assert self.owner is None
+        height, width, channels = self.shape
+        patches = self.patches
+        table = tf.constant(patches.table(self.shape)[:, None, :], tf.int32)
+
+        @tf.custom_gradient
+        def gathered(x: tf.Tensor):  # type: ignore[no-untyped-def]
+            flat = tf.pad(tf.reshape(x, [-1, height * width, channels]), [[0, 0], [0, 1], [0, 0]])
+            flat = tf.reshape(flat, [-1, channels])
+            first = tf.range(tf.shape(flat)[0], delta=height * width + 1)
+            index = tf.reshape(first, [-1, 1, lanes, 1]) + table
+            found = tf.gather(flat, index)
+            return tf.reshape(found, [-1, patches.positions, lanes, patches.area * channels]), folded
+
+        def folded(d: tf.Tensor) -> tf.Tensor:
+            # TensorFlow's own gradient adds entry by entry on one thread.
+            images = tf.transpose(tf.reshape(d, [-1, patches.positions, lanes, patches.area * channels]), [0, 2, 1, 3])
+            images = tf.reshape(images, [-1, *patches.grid, *patches.window, channels])
+            whole = kernels.fold(images, patches.strides)
+            (top, left), (high, wide) = patches.offset, whole.shape[1:3]
+            whole = pad_or_crop(whole, ((-top, height - high + top), (-left, width - wide + left)))
+            return tf.reshape(whole, [-1, lanes, height, width, channels])
+
+        return gathered(x)
 
     def _place(self) -> tf.Tensor:
         """The position of each selected group, forgetting the sample."""

@@ -39,8 +39,10 @@ def kernel(passes: int = 1) -> Callable[[Kernel], Kernel]:
         compiled = tf.function(function, jit_compile=True, autograph=False)
 
         @functools.wraps(function)
-        def run(values: tf.Tensor, *others: tf.Tensor) -> Any:
-            shape = tf.broadcast_static_shape(values.shape[:-1], others[0].shape[:-1]).concatenate(values.shape[-1:])
+        def run(values: tf.Tensor, *others: Any) -> Any:
+            shape = values.shape
+            if others and isinstance(others[0], tf.Tensor):
+                shape = tf.broadcast_static_shape(shape[:-1], others[0].shape[:-1]).concatenate(shape[-1:])
             size = math.prod(n or 1 for n in shape[1:])
             fuse = _FUSING.get() and size * passes > _WORTH_COMPILING
             return compiled(values, *others) if fuse else function(values, *others)
@@ -94,6 +96,35 @@ def by_sign_gradients(
             tf.reduce_sum(_by_sign(values, weights[1], weights[3]), axis=-1),
         )
     return tuple(tape.gradient(found, sources, output_gradients=(d_values, d_sum)))
+
+
+@kernel()
+def fold(patches: tf.Tensor, strides: tuple[int, int]) -> tf.Tensor:
+    """The sum of patches where they lie: ``[batch, h, w, window height, window width, channels]`` to an image.
+
+    The patch of grid position (i, j) begins at pixel ``(i, j) * strides``; the image ends where the last patch does.
+    """
+    columns = _overlaid(tf.unstack(patches, axis=4), 2, strides[1])
+    return _overlaid(tf.unstack(columns, axis=3), 1, strides[0])
+
+
+def _overlaid(parts: list[tf.Tensor], axis: int, stride: int) -> tf.Tensor:
+    """The sum of tensors spread by a stride along an axis, each one place farther along it than the one before."""
+    total = None
+    for place, part in enumerate(parts):
+        if stride > 1:
+            lead, length = tf.shape(part)[:1], part.shape[axis]
+            pads = [[0, 0] for _ in part.shape]
+            pads.insert(axis + 1, [0, stride - 1])
+            shape = [*part.shape[1:axis], length * stride, *part.shape[axis + 1 :]]
+            part = tf.reshape(tf.pad(tf.expand_dims(part, axis + 1), pads), tf.concat([lead, shape], axis=0))
+            part = tf.split(part, [length * stride - stride + 1, stride - 1], axis=axis)[0]
+        pads = [[0, 0] for _ in part.shape]
+        pads[axis] = [place, len(parts) - 1 - place]
+        part = tf.pad(part, pads)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
 
 
 @kernel()
