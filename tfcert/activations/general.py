@@ -21,8 +21,8 @@ _FINE = {tf.float32: 32, tf.float64: 60}
 """Halvings until a touching point is exact: its error counts squared, and both ends of the numbers are reached."""
 _COARSE = 12
 """Halvings where only a slope is chosen: any slope is sound."""
-_ROUNDS = 4
-"""Steps of the search for the line that touches twice (it converges quadratically)."""
+_ROUNDS = 6
+"""Steps of the search for the line that touches twice (it converges quadratically, if not always at once)."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ class Bends:
         size = tf.abs(ends[0]) + tf.abs(ends[1]) + tf.abs(slope) * (tf.abs(first) + tf.abs(second))
         gap = sign * (ends[1] - ends[0] - slope * (second - first))
         gap = tf.where(tf.abs(gap) > 8 * roundoff(gap) * size, gap, tf.zeros_like(gap))
-        return tf.where(gap != 0, secant(self.function, first, second), slope), gap
+        between = tf.minimum(first, second), tf.maximum(first, second)
+        return tf.where(gap != 0, secant(self.function, *between), slope), gap
 
     def supporting(self, lower: tf.Tensor, upper: tf.Tensor, sign: float) -> tf.Tensor:
         """Slope at the interval's middle of the concave (``sign`` 1) or convex (-1) envelope.
@@ -134,8 +135,9 @@ class Bends:
             rises = sign * gap > 0
             least = tf.where(rises, slope, least)
             most = tf.where(sign * gap < 0, slope, most)
-            inside = (step >= least) & (step <= most)
-            slope = tf.where(inside, step, 0.5 * least + 0.5 * most)
+            # A step back to a slope that was tried already (the middle ties with a farther point) is halved instead.
+            again = (gap != 0) & ((step <= least) | (step >= most))
+            slope = tf.where(again, 0.5 * least + 0.5 * most, step)
         return self._differentiable(slope, first, second, lower, upper)
 
     def _differentiable(

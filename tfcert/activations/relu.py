@@ -27,11 +27,6 @@ def _chord(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
     return tf.where(unstable, (upper - below * lower) / width, tf.where(lower >= 0, above, below))
 
 
-def _fastlin(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
-    chord = _chord(left, lower, upper)
-    return chord, chord
-
-
 def _crown(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
     below, above = _pieces(left, lower)
     chord = _chord(left, lower, upper)
@@ -68,21 +63,23 @@ def hinge(name: str, function: Callable[[tf.Tensor], tf.Tensor], left: LeftSlope
     "CNN-Cert-Ada"), and so is ``adaptive``: it leaves the least area between the line and the function.
     """
 
-    def rule(
-        choose: Callable[[LeftSlope, tf.Tensor, tf.Tensor], Slopes],
-    ) -> Callable[[tf.Tensor, tf.Tensor], Slopes]:
-        return lambda lower, upper: choose(left, lower, upper)
+    def fastlin(lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
+        chord = _chord(left, lower, upper)
+        return chord, chord
+
+    def crown(lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
+        return _crown(left, lower, upper)
 
     return Activation(
         name=name,
         function=function,
         critical_points=lambda slope, lower, upper: (tf.zeros_like(slope),),
         relaxations={
-            "fastlin": rule(_fastlin),
-            "crown": rule(_crown),
-            "cnncert": rule(_crown),
-            "deepcert": rule(_fastlin),
-            "adaptive": rule(_crown),
+            "fastlin": fastlin,
+            "crown": crown,
+            "cnncert": crown,
+            "deepcert": fastlin,
+            "adaptive": crown,
         },
         ranges=lambda lower, upper: _ranges(left, lower, upper),
         piecewise_linear=True,
