@@ -29,6 +29,8 @@ LINEAR = f"{BACKWARD}::test_every_method_but_interval_is_exact_on_linear_network
 TOEPLITZ = f"{BACKWARD}::test_a_toeplitz_matrix_carries_patches_as_the_transposed_convolution_carries_images"
 FOLDING = "tests/propagation/test_folding.py"
 LINES = "tests/propagation/test_relaxations.py"
+POOLS = "tests/propagation/test_pooling.py"
+OPTIMISED = "tests/propagation/test_optimised.py"
 BALLS = "tests/propagation/test_concretize.py"
 LAYERS = "tests/network/test_keras_layers.py"
 SEARCH = "tests/certification/test_search.py"
@@ -68,8 +70,8 @@ MUTANTS = (
            "return inputs[0]", (f"{BOUND}[0]",)),
     Mutant("transposed kernel", "network/linear.py", "self._product(a, tf.transpose(self.kernel()),",
            "self._product(a, tf.reshape(self.kernel(), self.kernel().shape[::-1]),", (f"{BOUND}[1]",)),
-    Mutant("kernel not flipped", "network/linear.py", "tf.reverse(self.kernel(), [0, 1])", "self.kernel()",
-           (TOEPLITZ,)),
+    Mutant("dilation of the other axis", "network/linear.py", "[1, *self.size, -1]), self.dilation)",
+           "[1, *self.size, -1]), self.dilation[::-1])", (LAYERS,), "Conv2D"),
     Mutant("groups ignored", "network/linear.py", "* tf.constant(same_group, kernel.dtype)", "", (LAYERS,), "grouped"),
     Mutant("|W| without the absolute value", "network/linear.py",
            "return self._product(r, tf.abs(self.kernel()), self.out_shape)",
@@ -115,8 +117,12 @@ MUTANTS = (
     Mutant("the kink is not a critical point", "activations/relu.py",
            "(tf.zeros_like(slope),),", "(),",
            (LINES,), "lines"),
-    Mutant("pool: min l for max l", "propagation/pooling.py", "g = tf.reduce_max(low", "g = tf.reduce_min(low",
-           (LINES,), "maximum"),
+    Mutant("pool: min l for max l", "propagation/pooling.py", "return tf.reduce_max(self.low, axis=3)",
+           "return tf.reduce_min(self.low, axis=3)", (POOLS,), "sampled"),
+    Mutant("a choice beyond its range", "propagation/optimised.py", "least + next(rest) * (most - least)",
+           "least + 0.5 * next(rest) * (most - least)", (OPTIMISED,), "starts_from or best_slope"),
+    Mutant("patches folded without their offset", "propagation/coefficients.py", "((-top, height - high + top)",
+           "((0, height - high)", ("tests/propagation/test_lanes.py",), "fold"),
     Mutant("pool: weights of another entry below", "propagation/backward.py",
            "row, column = divmod(entry, node.window[1])", "column, row = divmod(entry, node.window[1])",
            (f"{BACKWARD}::test_a_point_has_its_own_values_as_bounds_behind_a_maximum",)),

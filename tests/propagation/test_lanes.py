@@ -11,6 +11,7 @@ from tfcert.perturbations import LpBall
 from tfcert.propagation import backward
 from tfcert.propagation.backward import Relaxed, identity, lower_bounds
 from tfcert.propagation.bounds import pre_activation_bounds
+from tfcert.propagation.coefficients import Coefficients, Patches
 
 
 def convolutional() -> Sketch:
@@ -56,3 +57,27 @@ def test_each_lane_of_rows_is_bounded_with_its_own_lines(monkeypatch, place, pat
             alone = tf.reshape(alone, [3, -1, lanes, count // lanes])
             np.testing.assert_allclose(together[:, :, lane], alone[:, :, lane], atol=1e-12)
             assert lane == 0 or np.abs(together[:, :, 0] - alone[:, :, 0]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "patches",
+    [
+        Patches((3, 4), (2, 3)),
+        Patches((3, 2), (4, 3), strides=(2, 3), offset=(1, 2)),
+        Patches((2, 2), (3, 3), strides=(3, 1), offset=(0, 1)),
+        Patches((4, 4), (2, 2), strides=(1, 2), offset=(-1, 0)),
+    ],
+    ids=str,
+)
+def test_the_gradient_of_lanes_is_folded_from_the_patches_that_read_them(patches):
+    rng, shape, lanes = np.random.default_rng(0), (6, 7, 2), 3
+    rows = Coefficients(tf.zeros([1, 1, lanes, patches.area * 2], tf.float64), shape, patches)
+    x = tf.constant(rng.normal(size=(2, lanes, *shape)))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        together = rows.unfold(x)
+        alone = tf.concat([rows.unfold(x[:, lane]) for lane in range(lanes)], axis=2)
+    np.testing.assert_array_equal(together, alone)
+    weights = tf.constant(rng.normal(size=together.shape))
+    folded, added = (tape.gradient(found, x, output_gradients=weights) for found in (together, alone))
+    np.testing.assert_allclose(folded, added, atol=1e-12)

@@ -43,6 +43,7 @@ from tfcert.propagation.preactivation import (
     nonlinear,
     relax,
     relax_before,
+    stable_is_exact,
     tighter,
 )
 
@@ -136,7 +137,7 @@ def _forward(network: Network, region: Region, relaxation: str | None) -> tuple[
 
     def bend(index: int, pair: Interval) -> Lines | PoolLines:
         source = network.nodes[index].inputs[0]
-        bounds[source] = tighter(pair, ranges[source])
+        bounds[source] = tighter(pair, ranges[source], stable_is_exact(network, source))
         return relax(network, index, bounds[source], relaxation)
 
     return planes(network, region, bend)[0], bounds

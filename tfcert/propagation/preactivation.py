@@ -35,6 +35,8 @@ class Passes:
 
 
 WHOLE = Passes()
+_MUCH = 0.5
+"""Bounds of a neuron that is not propagated exactly give way to an interval of at most this much of their width."""
 _FEW = 0.3
 """The fraction of a node's neurons up to which a pass over the unstable ones alone pays (its rows share no slopes)."""
 
@@ -72,12 +74,12 @@ def _refined(
         pieces = [both_sides(network, index, relaxed, region, part) for part in cut]
         shape = [-1, *network.nodes[index].shape]
         lower, upper = (tf.reshape(tf.concat([piece[end] for piece in pieces], axis=1), shape) for end in (0, 1))
-        return tighter((lower, upper), here)
+        return tighter((lower, upper), here, stable_is_exact(network, index))
 
     def all_neurons() -> Interval:
-        return tighter(both_sides(network, index, relaxed, region), here)
+        return tighter(both_sides(network, index, relaxed, region), here, stable_is_exact(network, index))
 
-    if not passes.select or not _stable_is_exact(network, index):
+    if not passes.select or not stable_is_exact(network, index):
         return all_neurons()
     wanted = _matters(network, index, here)
     size = tf.maximum(1, tf.cast(_FEW * tf.cast(tf.size(wanted), tf.float32), tf.int32))
@@ -103,7 +105,7 @@ def _some_only(
     shape = network.nodes[index].shape
     rows = selected(shape, network.dtype, number // math.prod(shape), tf.math.floormod(number, math.prod(shape)))
     bounds = tf.reshape(lower_bounds(network, index, rows, relaxed, region), [size, 2])
-    found = tighter(tidy(bounds[:, 0], -bounds[:, 1]), (tf.gather(flat[0], number), tf.gather(flat[1], number)))
+    found = tighter(tidy(bounds[:, 0], -bounds[:, 1]), (tf.gather(flat[0], number), tf.gather(flat[1], number)), True)
     lower, upper = (
         tf.reshape(tf.tensor_scatter_nd_update(old, number[:, None], new), [-1, *shape])
         for old, new in zip(flat, found, strict=True)
@@ -111,7 +113,7 @@ def _some_only(
     return lower, upper
 
 
-def _stable_is_exact(network: Network, index: int) -> bool:
+def stable_is_exact(network: Network, index: int) -> bool:
     """Whether a neuron of the node that does not change sign is propagated exactly, however loose its bounds are."""
     readers = [node for node in network.nodes if index in node.inputs]
     return all(isinstance(node, Elementwise) and node.activation.piecewise_linear for node in readers)
@@ -160,16 +162,20 @@ def relax(network: Network, index: int, bounds: Interval, relaxation: str | None
     return lines(node.activation, node.activation.slopes(relaxation, *bounds), *bounds)
 
 
-def tighter(bounds: Interval, other: Interval) -> Interval:
-    """Sound bounds, met with ``other`` sound bounds where those lie inside or show that the sign is known.
+def tighter(bounds: Interval, other: Interval, by_sign: bool) -> Interval:
+    """Sound bounds, met with ``other`` sound bounds where these are inside and much narrower, or ``by_sign``.
 
     Not the intersection everywhere: adaptive slopes jump with the bounds, so a one-sided gain of a few neurons moves
-    the output's bound up or down by more than it is worth (measured: +-1e-3). Bounds that blew up have the others
-    inside them, and a neuron whose sign is known is propagated exactly.
+    the output's bound up or down by more than it is worth (measured: 1e-3 to 3e-3 either way). Bounds that blew up
+    have narrow ones inside them. With ``by_sign`` a neuron whose sign is known is propagated exactly (see
+    :func:`stable_is_exact`), so bounds that show it are taken, and any that lie inside.
     """
     # Ends that are equal in exact arithmetic are common: rounding must not decide which pair is taken.
     slack = 64 * np.finfo(bounds[0].dtype.as_numpy_dtype).eps * tf.maximum(tf.abs(bounds[0]), tf.abs(bounds[1]))
     inside = (other[0] >= bounds[0] - slack) & (other[1] <= bounds[1] + slack)
-    better = inside | (other[0] >= 0) | (other[1] <= 0)
+    if by_sign:
+        better = inside | (other[0] >= 0) | (other[1] <= 0)
+    else:
+        better = inside & (other[1] - other[0] <= _MUCH * (bounds[1] - bounds[0]))
     low = tf.where(better, tf.maximum(other[0], bounds[0]), bounds[0])
     return tidy(low, tf.where(better, tf.minimum(other[1], bounds[1]), bounds[1]))

@@ -1,0 +1,53 @@
+"""No point of a region leaves the bounds of networks with any registered activation, however it is relaxed."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from soundness import regions
+from soundness.networks import Sketch, flatten
+from tfcert.activations import activation, names
+from tfcert.network.graph import Elementwise, Network
+from tfcert.perturbations import LpBall
+from tfcert.propagation.bounds import output_bounds
+from tfcert.propagation.optimised import Ascent
+
+PARAMETERS = {"prelu": {"alpha": lambda: tf.constant([0.3, -0.2, 1.4], tf.float64)}}
+"""What an activation must be told: slopes of three channels."""
+SLACK = 1e-9
+"""Rounding in float64, and critical points found to within it (whose error counts squared)."""
+
+
+def bent(s: Sketch, source: int, name: str) -> int:
+    shape = s.shapes[source]
+    function = activation(name, **PARAMETERS.get(name, {}))
+    return s.add(name, shape, lambda _: Elementwise(name=name, inputs=(source,), shape=shape, activation=function))
+
+
+def network_with(name: str) -> tuple[Sketch, Network]:
+    """Convolution, activation, maximum or another convolution, activation, dense; a residual sum between."""
+    s = Sketch(np.random.default_rng(len(name)))
+    x = bent(s, s.conv(s.input((5, 5, 1)), 3, (2, 2)), name)
+    branch = bent(s, s.conv(x, 3, (3, 3), padding=((1, 1), (1, 1))), name)
+    pooled = s.max_pool(s.sum(x, branch), (2, 2), (2, 2), ((0, 0), (0, 0)))
+    s.dense(bent(s, s.dense(flatten(s, pooled), 4), "tanh"), 3)
+    return s, s.network()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", names())
+def test_no_point_leaves_the_bounds(name, norm):
+    s, network = network_with(name)
+    region = LpBall(s.rng.uniform(-1, 1, (2, 5, 5, 1)), [0.3, 0.02] if norm == "linf" else [1.0, 0.05], norm)
+    rows = np.broadcast_to(np.concatenate([np.eye(3), s.rng.normal(size=(2, 3))]), (2, 5, 3))
+    points = regions.adversaries(network, region, rows, s.rng)
+    flat = tf.constant(points.reshape(-1, *points.shape[2:]))
+    values = np.einsum("sro,pso->psr", rows, network(flat).numpy().reshape(len(points), 2, 3)).min(axis=0)
+    known = set(activation(name, **PARAMETERS.get(name, {})).relaxations) & set(activation("tanh").relaxations)
+    asked = [("crown", relaxation) for relaxation in sorted(known)]
+    asked += [("ibp", None), ("forward", None), ("alpha-crown", None), ("crown", "frown")]
+    for method, relaxation in asked:
+        given = (tf.constant(rows), tf.zeros([2, 5], tf.float64))
+        found = output_bounds(network, region.region(), given, method, relaxation, ascent=Ascent(iterations=2)).numpy()
+        assert np.isfinite(found).all(), (method, relaxation)
+        assert np.all(found <= values + SLACK * (1 + np.abs(values))), (method, relaxation, (found - values).max())
