@@ -25,12 +25,11 @@ def bent(s: Sketch, source: int, name: str) -> int:
 
 
 def network_with(name: str) -> tuple[Sketch, Network]:
-    """Convolution, activation, maximum or another convolution, activation, dense; a residual sum between."""
+    """Convolution, activation, a residual branch with another, dense."""
     s = Sketch(np.random.default_rng(len(name)))
-    x = bent(s, s.conv(s.input((5, 5, 1)), 3, (2, 2)), name)
-    branch = bent(s, s.conv(x, 3, (3, 3), padding=((1, 1), (1, 1))), name)
-    pooled = s.max_pool(s.sum(x, branch), (2, 2), (2, 2), ((0, 0), (0, 0)))
-    s.dense(bent(s, s.dense(flatten(s, pooled), 4), "tanh"), 3)
+    x = bent(s, s.conv(s.input((5, 5, 1)), 3, (2, 2), strides=(2, 2)), name)
+    branch = bent(s, s.conv(x, 3, (2, 2), padding=((1, 0), (0, 1))), name)
+    s.dense(flatten(s, s.sum(x, branch)), 3)
     return s, s.network()
 
 
@@ -45,9 +44,9 @@ def test_no_point_leaves_the_bounds(name, norm):
     values = np.einsum("sro,pso->psr", rows, network(flat).numpy().reshape(len(points), 2, 3)).min(axis=0)
     known = set(activation(name, **PARAMETERS.get(name, {})).relaxations) & set(activation("tanh").relaxations)
     asked = [("crown", relaxation) for relaxation in sorted(known)]
-    asked += [("ibp", None), ("forward", None), ("alpha-crown", None), ("crown", "frown")]
+    asked += [("ibp", None), ("forward", None)] if norm == "linf" else [("alpha-crown", None)]
     for method, relaxation in asked:
         given = (tf.constant(rows), tf.zeros([2, 5], tf.float64))
-        found = output_bounds(network, region.region(), given, method, relaxation, ascent=Ascent(iterations=2)).numpy()
+        found = output_bounds(network, region.region(), given, method, relaxation, ascent=Ascent(iterations=1)).numpy()
         assert np.isfinite(found).all(), (method, relaxation)
         assert np.all(found <= values + SLACK * (1 + np.abs(values))), (method, relaxation, (found - values).max())
