@@ -7,7 +7,6 @@ import tfcert
 
 OPTIONS = tfcert.BoundOptions(iterations=20, learning_rate=0.5)
 CASES = [
-    ("mnist_4layer_fc_100_relu", "linf", 20),
     ("mnist_4layer_fc_100_relu", "l1", 20),
     ("mnist_4layer_fc_100_sigmoid", "l2", 20),
     ("mnist_cnn_4layer_5_3_relu", "linf", 4),
@@ -34,7 +33,7 @@ def test_optimised_margins_are_above_those_of_every_closed_form_on_tanh(model, i
     ball = tfcert.LpBall(x, record["eps"])
     alpha = tfcert.margins(model(name), ball, labels, method="alpha-crown", options=tfcert.BoundOptions(iterations=6))
     finite = np.isfinite(alpha)
-    for relaxation in ("fastlin", "crown", "cnncert", "deepcert", "adaptive"):
+    for relaxation in ("crown", "cnncert", "deepcert", "adaptive"):
         closed = tfcert.margins(model(name), ball, labels, relaxation=relaxation)
         assert alpha[finite].mean() > closed[finite].mean(), relaxation
     assert (alpha[finite] >= tfcert.margins(model(name), ball, labels)[finite] - 1e-4).all()

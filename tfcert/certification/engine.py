@@ -129,7 +129,8 @@ def prepared(
             f"C and d of shapes {np.shape(coefficients)} and {np.shape(offsets)}, not {wanted}, {wanted[:2]}"
         )
     region = perturbation.region()
-    plan = make_plan(network, method, rows, options.memory_mb, region.is_box)
+    planned = "alpha-crown" if relaxation == "frown" else method
+    plan = make_plan(network, planned, rows, options.memory_mb, region.is_box)
     limit = min(plan.samples, options.batch_size or _LARGEST_BATCH)
     run = _compiled(network, (method, relaxation, rows), region, plan, options)
     arrays = [region.center, region.lower, region.upper, region.eps]

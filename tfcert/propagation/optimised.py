@@ -12,7 +12,7 @@ not in points of tangency.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -28,6 +28,9 @@ from tfcert.propagation.preactivation import Passes, Relaxer, backward_bounds, b
 
 _EVERY = -1
 """Stands for every target."""
+_CURVED = 0.1
+"""Steps of an activation that is no hinge, relative to those of one: its lines turn as the slopes move (measured on
+sigmoids: a tenth ends 6% higher after 20 steps, on ReLU it ends lower)."""
 _DECAY = 0.98
 _BETA, _BETA2, _TINY = 0.9, 0.999, 1e-8
 Place = tuple[int, int]
@@ -42,7 +45,7 @@ class Ascent:
 
     Attributes:
         iterations: gradient steps.
-        learning_rate: of Adam, in units of each choice's range.
+        learning_rate: of Adam, in units of each choice's range; a tenth of it for activations that are no hinges.
         shared: one pair of lines a neuron, for all rows of all passes (FROWN).
     """
 
@@ -79,7 +82,7 @@ def optimised_bounds(
         bounds = backward_bounds(network, region, relaxer, every)
         return _last_pass(network, region, rows, relax_before(network, network.output, relaxer, bounds))
 
-    return _ascend(evaluate, first, best, ascent)
+    return _ascend(evaluate, first, best, ascent, _paces(network, first))
 
 
 def _last_pass(network: Network, region: Region, rows: Coefficients, relaxed: Relaxed) -> tf.Tensor:
@@ -88,7 +91,19 @@ def _last_pass(network: Network, region: Region, rows: Coefficients, relaxed: Re
     return tf.where(tf.math.is_nan(found), tf.constant(-float("inf"), found.dtype), found)
 
 
-def _ascend(evaluate, first: Choices, best: tf.Tensor, ascent: Ascent) -> tf.Tensor:  # type: ignore[no-untyped-def]
+def _paces(network: Network, first: Choices) -> list[float]:
+    """For each choice, place by place, how long its steps are."""
+    found = []
+    for (index, _), choices in first.items():
+        node = network.nodes[index]
+        curved = isinstance(node, Elementwise) and not node.activation.piecewise_linear
+        found += [_CURVED if curved else 1.0] * len(choices)
+    return found
+
+
+def _ascend(
+    evaluate: Callable[[Choices], tf.Tensor], first: Choices, best: tf.Tensor, ascent: Ascent, paces: list[float]
+) -> tf.Tensor:
     """The best value of each row seen while all choices climb."""
     places = list(first)
     sizes = [len(first[place]) for place in places]
@@ -109,8 +124,8 @@ def _ascend(evaluate, first: Choices, best: tf.Tensor, ascent: Ascent) -> tf.Ten
         square = [_BETA2 * v + (1 - _BETA2) * s * s for v, s in zip(square, slopes, strict=True)]
         rate = ascent.learning_rate * _DECAY ** (time - 1) * tf.sqrt(1 - _BETA2**time) / (1 - _BETA**time)
         flat = [
-            tf.clip_by_value(c + rate * m / (tf.sqrt(v) + _TINY), 0, 1)
-            for c, m, v in zip(flat, mean, square, strict=True)
+            tf.clip_by_value(c + pace * rate * m / (tf.sqrt(v) + _TINY), 0, 1)
+            for c, m, v, pace in zip(flat, mean, square, paces, strict=True)
         ]
         return count + 1, tf.maximum(best, found), flat, mean, square
 
@@ -152,7 +167,8 @@ def _first_choices(
         return {(i, _EVERY): c for i in nonlinear(network) if (c := _named(network, i, relaxation, bounds, 1))}
     exact = exact_over_boxes(network) if region.is_box else frozenset()
     found: Choices = {}
-    for target in sorted({*network.bounded(), network.output} - exact):
+    passed = {i for i in network.bounded() if not isinstance(network.nodes[i], Elementwise)} | {network.output}
+    for target in sorted(passed - exact):
         for node in nonlinear(network):
             if node in network.ancestors(target):
                 choice = _named(network, node, relaxation, bounds, lanes[target])

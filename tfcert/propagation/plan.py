@@ -17,6 +17,8 @@ from tfcert.propagation.interval import exact_over_boxes
 _COPIES = 8
 """Arrays of the size of the coefficients that one pass is taken to keep at once: before and after a step, data of its
 relaxation, and what the allocator holds back (measured: at 5 the peak was 1.4 times the limit)."""
+_COPIES_OF_ASCENT = 16
+"""The same for a pass that is differentiated: what its gradient needs is kept too, and the gradient itself."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def entries_per_row(network: Network, target: int) -> int:
 
 def make_plan(network: Network, method: str, rows: int, memory_mb: int, is_box: bool) -> Plan:
     """Cuts the passes of a method so that their coefficients take at most ``memory_mb`` MiB, one sample at least."""
-    budget = memory_mb * 2**20 / (network.dtype.size * _COPIES)
+    copies = _COPIES_OF_ASCENT if method == "alpha-crown" else _COPIES
+    budget = memory_mb * 2**20 / (network.dtype.size * copies)
     inputs, values = int(np.prod(network.input_shape)), sum(int(np.prod(n.shape)) for n in network.nodes)
     parts: dict[int, tuple[slice | None, ...]] = {}
     needs = [float(values), float(rows * entries_per_row(network, network.output))]
