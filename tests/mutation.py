@@ -28,7 +28,7 @@ PATCHES = f"{BACKWARD}::test_patches_give_the_bounds_of_the_dense_network"
 LINEAR = f"{BACKWARD}::test_every_method_but_interval_is_exact_on_linear_networks"
 TOEPLITZ = f"{BACKWARD}::test_a_toeplitz_matrix_carries_patches_as_the_transposed_convolution_carries_images"
 FOLDING = "tests/propagation/test_folding.py"
-LINES = "tests/propagation/test_relaxations.py"
+LINES = "tests/activations/test_relaxations.py"
 POOLS = "tests/propagation/test_pooling.py"
 OPTIMISED = "tests/propagation/test_optimised.py"
 BALLS = "tests/propagation/test_concretize.py"
@@ -110,13 +110,13 @@ MUTANTS = (
            "return Coefficients(flat, self.shape, None, 0 * self.owner)",
            (f"{BACKWARD}::test_selected_rows_equal_the_same_rows_of_the_full_pass",)),
     Mutant("lower slope dropped", "activations/relu.py", "return tf.where(convex, longer, chord), tf.where",
-           "return 0 * chord, tf.where", (LINES,), "crown"),
+           "return 0 * chord, tf.where", (LINES,), "crown and relu"),
     Mutant("upper line for the lower one", "activations/registry.py",
            "_extremum(act, lower_slope, lower, upper, tf.minimum)",
-           "_extremum(act, lower_slope, lower, upper, tf.maximum)", (LINES,), "lines"),
+           "_extremum(act, lower_slope, lower, upper, tf.maximum)", (LINES,), "lines and relu"),
     Mutant("the kink is not a critical point", "activations/relu.py",
            "(tf.zeros_like(slope),),", "(),",
-           (LINES,), "lines"),
+           (LINES,), "lines and relu"),
     Mutant("pool: min l for max l", "propagation/pooling.py", "return tf.reduce_max(self.low, axis=3)",
            "return tf.reduce_min(self.low, axis=3)", (POOLS,), "sampled"),
     Mutant("a choice beyond its range", "propagation/optimised.py", "least + next(rest) * (most - least)",

@@ -26,7 +26,7 @@ import tfcert.stages as stages
 from tfcert.cli import main
 
 def bounds(network, perturbation, coefficients, offsets, **_):
-    time.sleep(0.3)
+    time.sleep(0.8)
     return np.full(offsets.shape, 0.5)
 
 stages.lower_bounds = bounds
@@ -99,7 +99,7 @@ def test_two_runs_do_not_write_to_one_journal(tmp_path):
 
 
 def start_slowly(spec: Path, out: Path) -> subprocess.Popen[str]:
-    """Starts a run that takes 0.3 s a sample, and waits until its journal holds two verdicts."""
+    """Starts a run that takes 0.8 s a sample, and waits until its journal holds two verdicts."""
     script = spec.with_name("slow.py")
     script.write_text(SLOW)
     arguments = [sys.executable, str(script), "verify", str(spec), "--out", str(out)]

@@ -9,6 +9,7 @@ from soundness import networks
 from tfcert.network import Network, from_keras
 from tfcert.perturbations import LpBall
 from tfcert.propagation.bounds import METHODS, output_bounds
+from tfcert.propagation.interval import tidy
 from tfcert.propagation.optimised import Ascent
 
 
@@ -94,3 +95,9 @@ def test_gradients_in_the_weights_agree_with_finite_differences(method, norm):
         variable.assign(before)
         slope = (ends[0] - ends[1]) / 2e-6
         assert np.sum(gradient.numpy() * direction) == pytest.approx(slope, rel=1e-4, abs=1e-6), variable.path
+
+
+def test_unknown_bounds_become_infinite_and_crossed_ones_their_hull():
+    low, high = tidy(tf.constant([np.nan, 2.0, 1.0]), tf.constant([1.0, 1.0, np.nan]))
+    np.testing.assert_array_equal(low, [-np.inf, 1, 1])
+    np.testing.assert_array_equal(high, [1, 2, np.inf])
