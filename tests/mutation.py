@@ -110,7 +110,7 @@ MUTANTS = (
            "return Coefficients(flat, self.shape, None, 0 * self.owner)",
            (f"{BACKWARD}::test_selected_rows_equal_the_same_rows_of_the_full_pass",)),
     Mutant("lower slope dropped", "activations/relu.py", "return tf.where(convex, longer, chord), tf.where",
-           "return 0 * chord, tf.where", (LINES,), "crown and relu"),
+           "return 0 * chord, tf.where", (LINES,), "least_area and relu"),
     Mutant("upper line for the lower one", "activations/registry.py",
            "_extremum(act, lower_slope, lower, upper, tf.minimum)",
            "_extremum(act, lower_slope, lower, upper, tf.maximum)", (LINES,), "lines and relu"),
@@ -187,7 +187,7 @@ def _verdict(found: subprocess.CompletedProcess) -> str:
         case 1:
             return "killed"
         case _:
-            return f"NO TESTS RAN: {(found.stdout + found.stderr).strip().splitlines()[-1][:120]}"
+            return f"NO TESTS RAN: {(found.stdout + found.stderr).strip()[-120:]}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
