@@ -17,6 +17,8 @@ import tensorflow as tf
 NORMS = ("linf", "l2", "l1")
 ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
 """NumPy's order of each norm."""
+DUAL_ORDER = {"linf": 1, "l2": 2, "l1": np.inf}
+"""NumPy's order of the norm that measures gradients where inputs are measured in the given norm."""
 Clip = tuple[Any, Any]
 
 

@@ -17,12 +17,11 @@ from tfcert.certification.engine import lower_bounds
 from tfcert.certification.search import first_guess, largest_radius
 from tfcert.network import Network, from_keras
 from tfcert.options import BoundOptions
-from tfcert.perturbations import ORDER, LpBall, Perturbation
+from tfcert.perturbations import DUAL_ORDER, ORDER, LpBall, Perturbation
 from tfcert.query import Guarantee
 
 Model: TypeAlias = "keras.Model | Network"
 _NETWORKS: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
-_DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 
 
 @dataclass(frozen=True)
@@ -291,7 +290,7 @@ def first_order(
     gradient = (
         tape.gradient(margins, point, unconnected_gradients="zero").numpy().reshape(len(x), math.prod(x.shape[1:]))
     )
-    return margins.numpy(), np.linalg.norm(gradient, _DUAL[norm], axis=1)
+    return margins.numpy(), np.linalg.norm(gradient, DUAL_ORDER[norm], axis=1)
 
 
 def target_rows(network: Network, sets: Perturbation, y: Any, targets: Any) -> np.ndarray:

@@ -13,9 +13,10 @@ import tensorflow as tf
 
 from tfcert.certification import network_of
 from tfcert.estimates.results import CleverScores
-from tfcert.estimates.samples import DUAL_ORDER, read_samples
+from tfcert.estimates.samples import read_samples
 from tfcert.estimates.weibull import fit_reverse_weibull
 from tfcert.network import Network
+from tfcert.perturbations import DUAL_ORDER
 
 _COMPILED: weakref.WeakKeyDictionary[Network, dict[tuple[str, int, int], Callable[..., tf.Tensor]]] = (
     weakref.WeakKeyDictionary()

@@ -12,10 +12,10 @@ from tfcert.certification import network_of
 from tfcert.estimates.activations import activation_constant
 from tfcert.estimates.operators import Chain, chain_norm, in_float64
 from tfcert.estimates.results import LipschitzRadii
-from tfcert.estimates.samples import DUAL_ORDER, Samples, read_samples
+from tfcert.estimates.samples import Samples, read_samples
 from tfcert.network import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network
 from tfcert.network.windows import window_table
-from tfcert.perturbations import ORDER
+from tfcert.perturbations import DUAL_ORDER, ORDER
 
 _ROUNDING = 1e-9
 """Relative: float64 sums of the final rows and products of a few hundred norms are off by less."""

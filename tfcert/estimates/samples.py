@@ -10,10 +10,8 @@ import tensorflow as tf
 
 from tfcert.certification.api import target_rows
 from tfcert.network import Network
-from tfcert.perturbations import ORDER, Clip, LpBall
+from tfcert.perturbations import Clip, LpBall
 
-DUAL_ORDER = {"linf": ORDER["l1"], "l2": ORDER["l2"], "l1": ORDER["linf"]}
-"""NumPy's order of the norm that measures gradients where inputs are measured in the given norm."""
 _BATCH = 256
 
 

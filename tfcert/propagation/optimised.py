@@ -24,7 +24,7 @@ from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import exact_over_boxes
 from tfcert.propagation.pooling import PoolLines, default_height, pool_lines
-from tfcert.propagation.preactivation import Passes, Relaxer, backward_bounds, by_name, nonlinear, relax_before
+from tfcert.propagation.preactivation import Passes, Relaxer, backward_bounds, by_name, nonlinear, relax, relax_before
 
 _EVERY = -1
 """Stands for every target."""
@@ -202,11 +202,11 @@ def _chosen(network: Network, relaxation: str | None, choices: Choices) -> Relax
         node = network.nodes[index]
         here = bounds[node.inputs[0]]
         chosen = choices.get((index, target), choices.get((index, _EVERY), ()))
+        if not chosen:
+            return relax(network, index, here, relaxation)
         if isinstance(node, MaxPool):
             return pool_lines(node, *here, relaxation, *chosen)
         assert isinstance(node, Elementwise)
-        if not chosen:
-            return lines(node.activation, node.activation.slopes(relaxation, *here), *here)
         rest = iter(chosen)
         lower, upper = (end[:, None] for end in here)
         slopes = []
