@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import tensorflow as tf
 
@@ -23,7 +24,8 @@ def piecewise(
             [tf.where(x > kink, tf.cast(right - left, x.dtype), tf.zeros_like(x)) for kink, (left, right) in steps]
         )
 
-    return general(name, Bends(function, derivative, kinks, jumps, solve=lambda slope: ()))
+    straight = general(name, Bends(function, derivative, kinks, jumps, solve=lambda slope: ()))
+    return straight if jumps else replace(straight, kinks=kinks)
 
 
 def hard_tanh() -> Activation:

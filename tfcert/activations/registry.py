@@ -44,7 +44,8 @@ class Activation:
         relaxations: slope rules by relaxation name.
         ranges: what :meth:`slope_ranges` computes, on finite intervals.
         default: the rule that ``adaptive`` and an unnamed relaxation mean.
-        piecewise_linear: whether the function is linear on either side of zero.
+        kinks: where the pieces of a continuous function meet that is straight between and beyond them; None for
+            any other function.
     """
 
     name: str
@@ -53,7 +54,12 @@ class Activation:
     relaxations: Mapping[str, SlopeRule]
     ranges: Callable[[tf.Tensor, tf.Tensor], Ranges]
     default: str = "adaptive"
-    piecewise_linear: bool = False
+    kinks: tuple[float, ...] | None = None
+
+    @property
+    def piecewise_linear(self) -> bool:
+        """Whether the function is linear on either side of zero."""
+        return self.kinks == (0.0,)
 
     def slopes(self, relaxation: str | None, lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
         """The slopes that the named relaxation places on ``[lower, upper]``.

@@ -16,7 +16,7 @@ LeftSlope = Callable[[], tf.Tensor] | float
 def _pieces(left: LeftSlope, like: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The slopes left and right of zero, in the shape and type of ``like``."""
     ones = tf.ones_like(like)
-    return ones * (left() if callable(left) else left), ones
+    return ones * (tf.cast(left(), like.dtype) if callable(left) else left), ones
 
 
 def _chord(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
@@ -82,7 +82,7 @@ def hinge(name: str, function: Callable[[tf.Tensor], tf.Tensor], left: LeftSlope
             "adaptive": crown,
         },
         ranges=lambda lower, upper: _ranges(left, lower, upper),
-        piecewise_linear=True,
+        kinks=(0.0,),
     )
 
 
@@ -108,7 +108,7 @@ def leaky_relu(negative_slope: float = 0.0) -> Activation:
 
 def prelu(alpha: Callable[[], tf.Tensor]) -> Activation:
     """``x`` right of zero and ``alpha() * x`` left of it, ``alpha`` a trained tensor that is read live."""
-    return hinge("prelu", lambda x: tf.nn.relu(x) - alpha() * tf.nn.relu(-x), alpha)
+    return hinge("prelu", lambda x: tf.nn.relu(x) - tf.cast(alpha(), x.dtype) * tf.nn.relu(-x), alpha)
 
 
 def absolute() -> Activation:

@@ -6,13 +6,13 @@ Bound propagation sees nothing but these nodes. Shapes leave out the batch; imag
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Activation
-from tfcert.network.linear import LinearMap, Pads, Shape, Source
+from tfcert.network.linear import LinearMap, Pads, Shape, Source, cast_source
 from tfcert.network.windows import gather_windows
 
 
@@ -118,6 +118,19 @@ class Network:
     def finite(self) -> tf.Tensor:
         """Whether every weight is finite, read now."""
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(read())) for read in self.weights])
+
+    def astype(self, dtype: tf.DType) -> Network:
+        """The same network, reading the same live weights, computed in another type."""
+        if dtype == self.dtype:
+            return self
+
+        def cast(node: Node) -> Node:
+            if not isinstance(node, Linear):
+                return node
+            bias = None if node.bias is None else cast_source(node.bias, dtype)
+            return replace(node, map=node.map.cast(dtype), bias=bias)
+
+        return replace(self, nodes=tuple(map(cast, self.nodes)), dtype=dtype)
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """The network's output ``[batch, *output_shape]``, computed from the nodes."""

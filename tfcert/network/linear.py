@@ -7,9 +7,11 @@ being trained, and gradients flow through it.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +21,11 @@ Source = Callable[[], tf.Tensor]
 Shape = tuple[int, ...]
 Pads = tuple[tuple[int, int], tuple[int, int]]
 """Rows or columns added (negative: cut off) before and after, for height and width."""
+
+
+def cast_source(source: Source, dtype: tf.DType) -> Source:
+    """Reads the same weight in another type."""
+    return lambda: tf.cast(source(), dtype)
 
 
 class LinearMap(ABC):
@@ -47,6 +54,10 @@ class LinearMap(ABC):
         """The weights that the map reads."""
         return ()
 
+    def cast(self, dtype: tf.DType) -> Self:
+        """The same map with its weights read in another type."""
+        return self
+
 
 class DenseMap(LinearMap):
     """A matrix ``[in, out]`` acting on the last axis (Keras's ``Dense``)."""
@@ -70,6 +81,11 @@ class DenseMap(LinearMap):
 
     def sources(self) -> tuple[Source, ...]:
         return (self.kernel,)
+
+    def cast(self, dtype: tf.DType) -> Self:
+        other = copy.copy(self)
+        other.kernel = cast_source(self.kernel, dtype)
+        return other
 
     @staticmethod
     def _product(x: tf.Tensor, matrix: tf.Tensor, shape: Shape) -> tf.Tensor:
@@ -156,6 +172,11 @@ class ConvMap(LinearMap):
     def sources(self) -> tuple[Source, ...]:
         return (self._kernel,)
 
+    def cast(self, dtype: tf.DType) -> Self:
+        other = copy.copy(self)
+        other._kernel = cast_source(self._kernel, dtype)
+        return other
+
 
 class ScaleMap(LinearMap):
     """Multiplication by a tensor that broadcasts against the shape (batch-norm, rescaling, a constant)."""
@@ -175,6 +196,11 @@ class ScaleMap(LinearMap):
 
     def sources(self) -> tuple[Source, ...]:
         return (self.scale,)
+
+    def cast(self, dtype: tf.DType) -> Self:
+        other = copy.copy(self)
+        other.scale = cast_source(self.scale, dtype)
+        return other
 
 
 class ReshapeMap(LinearMap):
