@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -88,11 +88,16 @@ class Answer:
     program: Program
     seconds: float
 
-    def proven_bound(self) -> float:
-        """The lower bound of the linear relaxation that the prices prove (guarantee ``numeric``), -inf without any."""
+    def proven_bound(self, objective: np.ndarray | None = None) -> float:
+        """The lower bound of the linear relaxation that the prices prove (guarantee ``numeric``), -inf without any.
+
+        Args:
+            objective: what was minimised, if not the program's own.
+        """
         if self.prices is None or len(self.prices) != len(self.program.right):
             return -np.inf
-        return self.program.dual_bound(self.prices)
+        program = self.program if objective is None else replace(self.program, objective=objective)
+        return program.dual_bound(self.prices)
 
 
 class SolverProcess:

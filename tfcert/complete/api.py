@@ -1,0 +1,206 @@
+"""What users call: the least perturbations that make a model fail."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tfcert.attacks import Clauses
+from tfcert.attacks.witness import input_dtype, run
+from tfcert.certification.api import network_of, target_rows
+from tfcert.complete.asking import Asker, nearest_witnesses
+from tfcert.complete.minimum import Minimum, minimum
+from tfcert.complete.plain import plain
+from tfcert.complete.processes import SolverProcess, SolverSettings
+from tfcert.complete.queries import Solvers
+from tfcert.complete.witnesses import Judge
+from tfcert.network import Network
+from tfcert.options import BoundOptions
+from tfcert.perturbations import ORDER, LpBall
+from tfcert.query import Guarantee
+
+OPTIMAL = 1e-5
+"""The relative gap within which lower and upper count as one."""
+
+
+@dataclass(frozen=True)
+class MinimumPerturbations:
+    """The least distances at which each sample is misclassified.
+
+    Attributes:
+        lower: ``[batch]``: no nearer input is misclassified (an infimum: at that distance classes may tie).
+        upper: ``[batch]``: the distance of ``witness``, rounded up; infinite where there is none.
+        optimal: bool ``[batch]``: the two differ by at most a relative 1e-5.
+        witness: ``[batch, *input]``, strictly misclassified by the original model; NaN where none was found.
+        seconds: ``[batch]``; the attacks' time, which is spent on the whole batch, shared out evenly.
+        binaries: ``[batch]``: neurons and choices left to the solver.
+        guarantee: ``[batch]``: of ``lower``: ``solver`` where an integer program was believed, else ``numeric``.
+        reason: ``[batch]``: why lower and upper differ; "" where they do not, or where there is no witness up to
+            ``upper`` of the call and that is proven.
+        target: ``all``, or that only one class was asked about.
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    optimal: np.ndarray
+    witness: np.ndarray
+    seconds: np.ndarray
+    binaries: np.ndarray
+    guarantee: list[Guarantee]
+    reason: list[str]
+    target: str = "all"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a long search stands: the sample, what is known of it, and the seconds it took so far."""
+
+    sample: int
+    of: int
+    lower: float
+    upper: float
+    seconds: float
+    done: bool
+
+
+def minimum_perturbation(
+    model: Any,
+    x: Any,
+    y: Any,
+    *,
+    norm: str = "linf",
+    targets: Any = "all",
+    upper: float | None = None,
+    time_limit: float | None = None,
+    solver: str | SolverSettings = "cbc",
+    clip: Any = None,
+    guided: bool = True,
+    bounds: str = "crown",
+    total_limit: float | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    options: BoundOptions | None = None,
+) -> MinimumPerturbations:
+    """The least perturbation of each ``x[i]`` that makes the model misclassify it, by integer programs.
+
+    For networks of straight pieces (dense, convolution, pooling, batch norm, residual adds, ReLU and its
+    kin) the answer is exact up to the solver's tolerances; curved activations are enclosed, so ``lower`` is sound and
+    ``upper`` a real witness, but the two may stay apart. Agrify (Zhu et al. 2021) with all targets.
+
+    Args:
+        model: a Keras model.
+        x, y: samples ``[batch, *input]`` and labels ``[batch]``.
+        norm: ``linf``, ``l1`` or ``l2``.
+        targets: as for :func:`tfcert.certify`. With one class a sample the answer is for that class alone.
+        upper: how far to look; by default as far as ``clip`` goes.
+        time_limit: seconds a sample; ``total_limit``: for all together.
+        solver: ``cbc``, ``highs``, or settings, which may name a second solver to confirm.
+        clip: the valid range ``(low, high)`` of an input.
+        guided: whether an attack's witness confines the search (Agrify); without, all of ``upper`` is encoded.
+        bounds: of the neurons: ``crown``, ``interval``, ``lp`` or ``progressive`` (MIPVerify).
+        progress: is called as things are found.
+        options: of bound computations.
+
+    Returns:
+        One answer a sample. A misclassified sample has distance 0 and itself as witness.
+
+    Raises:
+        ValueError: without ``upper`` and ``clip``, or anything that does not fit the model.
+    """
+    network = network_of(model, x)
+    center = LpBall(np.asarray(x), 0.0, norm, clip).astype(input_dtype(model, network.dtype.as_numpy_dtype))
+    rows = target_rows(network, center, y, targets)
+    clauses = Clauses(rows[:, :, None, :], np.zeros((*rows.shape[:2], 1)))
+    settings = solver if isinstance(solver, SolverSettings) else SolverSettings(solver=solver)
+    reach = _reach(center, upper)
+    ball = LpBall(center.x, list(reach), norm, center.clip)
+    asker = Asker(plain(network), model, bounds, options)
+    started = time.monotonic()
+    known = _known(model, network, ball, clauses, y)
+    shared = (time.monotonic() - started) / max(1, len(ball))
+    limits = (math.inf if time_limit is None else time_limit, math.inf if total_limit is None else total_limit)
+    found: list[Minimum] = []
+    seconds = np.zeros(len(ball))
+    with _processes(settings) as (first, others):
+        for i in range(len(ball)):
+            began = time.monotonic()
+            until = min(began + limits[0] - shared, started + limits[1])
+            solvers = Solvers(first, others, until)
+            found.append(_one(asker, ball.take([i]), clauses.take([i]), known[i], (solvers, guided)))
+            seconds[i] = time.monotonic() - began + shared
+            if progress is not None:
+                progress(Progress(i, len(ball), found[i].lower, found[i].upper, seconds[i], True))
+    return _gathered(ball, found, seconds, targets)
+
+
+def _reach(center: LpBall, upper: float | None) -> np.ndarray:
+    """How far to look around each sample."""
+    limit = np.full(len(center), np.inf)
+    if upper is not None:
+        if not (np.ndim(upper) == 0 and upper > 0):
+            raise ValueError(f"upper must be a positive number, not {upper!r}")
+        limit[:] = upper
+    if center.clip is not None:
+        x = center.x.astype(np.float64)
+        room = np.maximum(center.clip[1] - x, x - center.clip[0]).reshape(len(x), -1)
+        limit = np.minimum(limit, np.linalg.norm(room, ORDER[center.norm], axis=1))
+    if not np.isfinite(limit).all():
+        raise ValueError("how far to look is not bounded: give upper, or clip")
+    return limit
+
+
+def _known(model: Any, network: Network, ball: LpBall, clauses: Clauses, y: Any) -> list[np.ndarray | None]:
+    """The nearest witness that attacks find for each sample; the sample itself where it is misclassified."""
+    at_center = clauses.margin(run(model, ball.x)) if len(ball) else np.zeros(0)
+    wrong = at_center < 0
+    right = np.flatnonzero(~wrong)
+    peeled = network if network.notes else None
+    witness = ball.x.copy()
+    if len(right):
+        witness[right], _ = nearest_witnesses(model, ball.take(right), clauses.take(right), network=peeled)
+    return [None if np.isnan(w).any() else w for w in witness]
+
+
+@contextlib.contextmanager
+def _processes(settings: SolverSettings) -> Iterator[tuple[SolverProcess, tuple[SolverProcess, ...]]]:
+    """The solver's process and that of the one that confirms."""
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(SolverProcess(settings))
+        names = () if settings.confirm is None else (settings.confirm,)
+        others = tuple(stack.enter_context(SolverProcess(replace(settings, solver=n, confirm=None))) for n in names)
+        yield first, others
+
+
+def _one(
+    asker: Asker, ball: LpBall, clauses: Clauses, witness: np.ndarray | None, how: tuple[Solvers, bool]
+) -> Minimum:
+    solvers, guided = how
+    judge = Judge(asker.model, ball, clauses)
+    if witness is not None and judge.distance(witness) == 0.0:
+        return Minimum(0.0, 0.0, witness, Guarantee.REPLAYED)
+    return minimum(
+        lambda some: asker.query(some, judge, solvers), ball.astype(np.float64), witness, solvers, guided=guided
+    )
+
+
+def _gathered(ball: LpBall, found: list[Minimum], seconds: np.ndarray, targets: Any) -> MinimumPerturbations:
+    witness = np.full(ball.x.shape, np.nan, ball.x.dtype)
+    for i, one in enumerate(found):
+        if one.witness is not None:
+            witness[i] = one.witness
+    return MinimumPerturbations(
+        lower=np.array([f.lower for f in found]),
+        upper=np.array([f.upper for f in found]),
+        optimal=np.array([f.optimal(OPTIMAL) for f in found], bool),
+        witness=witness,
+        seconds=seconds,
+        binaries=np.array([f.binaries for f in found], int),
+        guarantee=[f.guarantee for f in found],
+        reason=[f.reason for f in found],
+        target=targets if isinstance(targets, str) else "one class",
+    )
