@@ -21,8 +21,8 @@ LEVELS = [
     {"certification", "attacks", "proof"},
     {"complete", "estimates", "training", "report", "datasets"},
     {
-        "driver", "direct", "binding", "regions", "stages", "measuring", "judging", "journal", "artifacts", "progress",
-        "explain", "radii", "arguments",
+        "driver", "direct", "binding", "regions", "stages", "solving", "descent", "verdicts", "measuring", "judging",
+        "journal", "artifacts", "progress", "explain", "radii", "arguments",
     },
     {"cli"},
 ]  # fmt: skip

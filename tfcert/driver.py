@@ -15,6 +15,7 @@ import numpy as np
 
 from tfcert import artifacts, binding
 from tfcert.binding import Bound, Task, bind, load_spec, spec_name
+from tfcert.descent import Clock, Descent
 from tfcert.errors import UsageError
 from tfcert.explain import strategy_text
 from tfcert.journal import Journal, set_aside
@@ -26,7 +27,6 @@ from tfcert.progress import Narrator, Verbosity
 from tfcert.query import Verdict
 from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
 from tfcert.report.records import Json
-from tfcert.stages import Clock, Descent
 
 BATCH = 50
 """Samples at a time where the strategy says ``batch: auto``."""
@@ -59,7 +59,7 @@ def verify(
     Raises:
         SpecError: the specification cannot be used; says everything that is wrong with it.
         ValueError: what it names does not fit together, or cannot be loaded.
-        ContradictionError: a proof and a witness contradict each other: a bug in tfcert.
+        ContradictionError: a proof and a witness contradict each other: a bug in tfcert, or in the solver it names.
     """
     if resume is not None and out is not None:
         raise UsageError("a resumed run writes where it was begun: give either resume or out")
@@ -228,7 +228,8 @@ def _decide(task: Task, clock: Clock) -> Iterator[tuple[int, Verdict, Measured |
 
 def _asked(task: Task) -> Asked:
     region, targets = task.template.region, "all" if task.template.is_robustness else ""
+    quantifier = "exists" if task.template.existential else "forall"
     if not isinstance(region, Ball):
-        return Asked("", float("nan"), region.space, targets)
+        return Asked("", float("nan"), region.space, targets, quantifier)
     eps = float("nan") if isinstance(task.template, MeasureTemplate) else float(region.eps)
-    return Asked(region.norm, eps, region.space, targets)
+    return Asked(region.norm, eps, region.space, targets, quantifier)

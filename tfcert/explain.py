@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfcert.language import Ball, MeasureTemplate, PropertyTemplate, Spec, Stage, Strategy
+from tfcert.language import Ball, MeasureTemplate, PropertyTemplate, Spec, Stage, StageKind, Strategy
 from tfcert.options import BoundOptions
 
 AnyTemplate = PropertyTemplate | MeasureTemplate
@@ -14,6 +14,11 @@ _COSTS = {
     "forward": "one run that carries a plane over the inputs for every neuron",
     "forward_backward": "one forward run with planes, and one backward pass for the outputs",
     "fgsm": "one gradient",
+}
+_ROLES = {
+    StageKind.ATTACK: "finds witnesses",
+    StageKind.BOUND: "proves",
+    StageKind.SOLVER: "finds witnesses and, by the solver's word, proves",
 }
 SEARCH_EVALUATIONS = 15
 """About so many bounds a sample does the search of a measure take."""
@@ -40,16 +45,41 @@ def _template(template: AnyTemplate, spec: Spec) -> list[str]:
         f"{kind} {template.name}",
         f"  queries: {queries} of model {template.model} ({_source(template, spec)})",
         f"  region: {_region(template)}",
+        f"  asked: {_asked(template)}",
         f"  strategy {template.strategy.name}, survivors only to the next stage:",
     ]
     lines += [f"    {i}. {_stage(stage)}" for i, stage in enumerate(template.strategy.stages, start=1)]
     if isinstance(template, MeasureTemplate):
-        lines.append(
-            f"  search: in [{template.lower}, {template.upper}] to {template.tolerance}"
-            f"{' relative' if template.relative else ''}, about {SEARCH_EVALUATIONS} bounds a sample with the last "
-            "bounding stage"
-        )
+        lines.append(f"  search: {_search(template)}")
     return [*lines, f"  budget: {_budget(template.strategy, most)}"]
+
+
+def _asked(template: AnyTemplate) -> str:
+    """What settles the question: proofs and witnesses change places where it is about some input."""
+    match isinstance(template, MeasureTemplate), template.existential:
+        case True, False:
+            return (
+                "the largest radius with the formula for all inputs: proofs bound it from below, witnesses from above"
+            )
+        case True, True:
+            return (
+                "the smallest radius with the formula for some input: proofs bound it from below, witnesses from above"
+            )
+        case False, False:
+            return "the formula for all inputs: a proof verifies, a witness against it falsifies"
+        case _:
+            return "the formula for some input: a witness verifies, a proof that there is none falsifies"
+
+
+def _search(template: MeasureTemplate) -> str:
+    """How a measure's value is looked for."""
+    tolerance = f"{template.tolerance}{' relative' if template.relative else ''}"
+    text = f"in [{template.lower}, {template.upper}] to {tolerance}"
+    if any(stage.kind is StageKind.BOUND for stage in template.strategy.stages):
+        text += f", about {SEARCH_EVALUATIONS} bounds a sample with the last bounding stage"
+    if any(stage.solves for stage in template.strategy.stages):
+        text += ", then one minimisation a sample with the last solving stage"
+    return text
 
 
 def _queries(template: AnyTemplate, spec: Spec) -> tuple[str, int | None]:
@@ -95,12 +125,30 @@ def _stage(stage: Stage) -> str:
     label, given = _stage_text(stage), dict(stage.options)
     if stage.name == "pgd":
         steps, restarts = given.get("steps", 40), given.get("restarts", 3)
-        return f"{label}: refutes; at most {restarts} x {steps} gradients a sample"
+        return f"{label}: {_ROLES[stage.kind]}; at most {restarts} x {steps} gradients a sample"
     cost = _COSTS.get(stage.name, "not estimated")
     if stage.name == "alpha_crown" or given.get("relaxation") == "frown":
         iterations = given.get("iterations", BoundOptions().iterations)
         cost = f"{iterations} gradient steps, each about {ITERATION_PASSES} times a pass of crown"
-    return f"{label}: {'refutes' if stage.attacks else 'proves'}; {cost}"
+    elif stage.name in ("lp", "milp"):
+        cost = _programs(stage)
+    return f"{label}: {_ROLES[stage.kind]}; {cost}"
+
+
+def _programs(stage: Stage) -> str:
+    """The cost of a stage that asks a solver; what it will be nobody knows, what it may be is said."""
+    solver, limit = stage.option("solver", "cbc"), stage.option("time_limit")
+    most = "as long as the budget lasts" if limit is None else f"at most {float(limit):g} s a sample"
+    if not stage.solves:
+        return f"a linear program over all neurons for each open clause, by {solver}, {most}"
+    second = stage.option("confirm")
+    twice = f", and again by {second}" if second else ""
+    before = {"lp": "a linear", "progressive": "a linear and an integer"}.get(stage.option("tighten", "none"))
+    first = f"; before that {before} program for each neuron that may switch" if before else ""
+    return (
+        f"an integer program for each open clause, by {solver}{twice}, {most}; its time may double with every neuron "
+        f"that may switch{first}"
+    )
 
 
 def _budget(strategy: Strategy, most: int | None) -> str:

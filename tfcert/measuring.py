@@ -1,10 +1,15 @@
-"""One batch of a measure: the largest value with a proof, and the smallest value with a replayed witness."""
+"""One batch of a measure: the largest value with a proof, and the smallest value with a replayed witness.
+
+Both kinds of measures are this search: the largest radius at which a formula holds for all inputs, and the smallest at
+which some input breaks it, lie between the two. Bounds and attacks narrow a batch's values, a solver one sample's.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -12,25 +17,27 @@ import numpy as np
 
 from tfcert.binding import Task
 from tfcert.certification import first_guess, largest_radius
+from tfcert.descent import PROOFS, Clock
 from tfcert.errors import ContradictionError
-from tfcert.language import Ball, MeasureTemplate, Stage
+from tfcert.language import Ball, MeasureTemplate, Stage, StageKind, round_down
 from tfcert.options import BoundOptions
-from tfcert.perturbations import ORDER
+from tfcert.perturbations import ORDER, LpBall
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report.records import Measured
+from tfcert.solving import SOLVERS, Solver, most_seconds
 from tfcert.stages import (
     Batch,
-    Clock,
     attack_batch,
     broken,
     certified_margins,
-    clean_verdict,
     make_batch,
     margin_at,
     proves,
     relaxation_name,
+    replay_claims,
     slopes,
 )
+from tfcert.verdicts import blame, clean_verdict
 
 BISECTIONS = 4
 """How often the gap between what is proven and what is refuted is halved by another attack."""
@@ -45,6 +52,19 @@ class Finding:
     place: int
     verdict: Verdict
     measured: Measured
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of one sample: the values that are proven and refuted (NaN: none), and what that rests on."""
+
+    proven: float
+    margin: float
+    refuted: float
+    witness: np.ndarray | None
+    stage: Stage | None
+    guarantee: Guarantee = Guarantee.NUMERIC
+    reason: str = ""
 
 
 @dataclass
@@ -64,9 +84,9 @@ class Search:
         self._template, self._region = task.template, task.template.region
         self._low, self._high = float(task.template.lower), float(task.template.upper)
         stages = task.template.strategy.stages
-        bounds = [stage for stage in stages if not stage.attacks]
-        self._bound: Stage | None = bounds[-1] if bounds else None
-        self._attack: Stage | None = next((stage for stage in stages if stage.attacks), None)
+        self._bound = next((stage for stage in reversed(stages) if stage.kind is StageKind.BOUND), None)
+        self._attack = next((stage for stage in stages if stage.attacks), None)
+        self._solver = next((stage for stage in reversed(stages) if stage.solves), None)
         self._began = time.monotonic()
 
     def run(self) -> Iterator[Finding]:
@@ -76,17 +96,28 @@ class Search:
         batch = self._batch(np.arange(count), np.full(count, self._low))
         wrong, margins = broken(batch, task.outputs), margin_at(batch, task.outputs)
         for place in np.flatnonzero(wrong).tolist():
-            yield Finding(place, clean_verdict(task, place, float(margins[place])), Measured(0.0, self._low))
+            yield self._clean(place, float(margins[place]))
         places = np.flatnonzero(~wrong)
         if not len(places):
             return
         radius, margin = self._prove(places)
         refuted = self._refute(places, radius)
-        seconds = (time.monotonic() - self._began) / len(places)
-        for i, place in enumerate(places.tolist()):
-            verdict = self._verdict(float(radius[i]), float(margin[i]), seconds)
-            measured = Measured(float(radius[i]), float(refuted.value[i]))
-            yield Finding(place, replace(verdict, witness=refuted.witness[i]), measured)
+        shared = (time.monotonic() - self._began) / len(places)
+        with self._opened() as solver:
+            for i, place in enumerate(places.tolist()):
+                values = float(radius[i]), float(margin[i]), float(refuted.value[i])
+                known, began = _Known(*values, refuted.witness[i], self._bound), time.monotonic()
+                if solver is not None and self._solver is not None:
+                    known = self._narrowed(known, place, (solver, self._solver), shared)
+                verdict = self._verdict(known, shared + time.monotonic() - began)
+                yield Finding(place, verdict, Measured(known.proven, known.refuted))
+
+    def _clean(self, place: int, margin: float) -> Finding:
+        """An unperturbed sample that breaks the formula: no radius is proven, and the smallest one is the first."""
+        verdict = clean_verdict(self._task, place, margin)
+        if self._template.existential:
+            return Finding(place, replace(verdict, outcome=Outcome.VERIFIED), Measured(self._low, self._low))
+        return Finding(place, verdict, Measured(0.0, self._low))
 
     def _prove(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The largest certified values (NaN: none) and their margins."""
@@ -138,7 +169,8 @@ class Search:
         for _ in range(BISECTIONS):
             some = np.flatnonzero(np.isfinite(found.value) & (found.value > below * (1 + 1e-3)))
             self._try(places, some, (below[some] + found.value[some]) / 2, found, below)
-        self._require_consistent(places, proven, found)
+        for place, above, below in zip(places, proven, found.value, strict=True):
+            self._require_consistent(place, above, below)
         return found
 
     def _try(
@@ -170,13 +202,53 @@ class Search:
         region = self._batch(np.array([place]), np.array([value])).regions.witness
         return value if region is not None and bool(region.contains(witness[None])[0]) else eps
 
-    def _require_consistent(self, places: np.ndarray, proven: np.ndarray, found: _Refutation) -> None:
-        for i in np.flatnonzero(found.value < proven).tolist():
+    def _require_consistent(self, place: int, proven: float, refuted: float) -> None:
+        if refuted < proven:
             raise ContradictionError(
-                f"{self._task.name}, sample {self._task.samples[places[i]]}: certified up to {proven[i]:.6g}, yet a "
-                f"witness that replays on the original model lies at {found.value[i]:.6g}. This is a bug in tfcert: "
-                "no verdict of this run can be relied on. Please report it."
+                f"{self._task.name}, sample {self._task.samples[place]}: certified up to {proven:.6g}, yet a witness "
+                f"that replays on the original model lies at {refuted:.6g}. {blame(Guarantee.NUMERIC)}"
             )
+
+    # Solvers
+
+    def _opened(self) -> AbstractContextManager[Solver | None]:
+        if self._solver is None:
+            return nullcontext()
+        return SOLVERS[self._solver.name](self._task, self._solver, self._options)
+
+    def _narrowed(self, known: _Known, place: int, how: tuple[Solver, Stage], spent: float) -> _Known:
+        """What is known after a solver looked between what is proven and what is refuted."""
+        (solver, stage), late = how, self._clock.reason(spent)
+        low = self._low if math.isnan(known.proven) else known.proven
+        high = self._high if math.isnan(known.refuted) else known.refuted
+        width = float(self._template.tolerance) * (low if self._template.relative else 1.0)
+        if late or high - low <= width:
+            return known
+        sample = self._batch(np.array([place]), np.array([high]))
+        ball = sample.regions.proof
+        if not isinstance(ball, LpBall):
+            return replace(known, reason=f"{stage.name} measures balls that are alike in all channels")
+        found = solver.nearest(sample, known.witness, most_seconds(stage, self._clock.remaining(spent)))
+        known = replace(known, reason=found.reason)
+        if found.witness is not None:
+            point = found.witness[None].astype(ball.x.dtype)
+            (witness,) = replay_claims(sample, point, np.ones(1, bool)).witnesses
+            value = high if witness is None else self._smallest(place, witness, high)
+            if witness is not None and not value >= known.refuted:
+                self._require_consistent(place, known.proven, value)
+                known = replace(known, refuted=value, witness=witness)
+        value = self._high if found.lower >= ball.eps[0] and high == self._high else self._below(found.lower)
+        if found.guarantee not in PROOFS or not value > 0 or value < self._low or value <= known.proven:
+            return known
+        if value > known.refuted:
+            return replace(known, reason="the solver's bound lies above a witness")
+        return replace(known, proven=value, margin=math.nan, stage=stage, guarantee=found.guarantee)
+
+    def _below(self, distance: float) -> float:
+        """The largest value whose ball lies within ``distance`` (in network space) of its centre, short of the end."""
+        (unit,) = self._task.template.transform.net_eps(self._region.space, Fraction(1))
+        value = round_down((Fraction(distance) / unit - self._region.eps) / self._region.slope)
+        return math.nextafter(value, -math.inf)
 
     def _batch(self, places: np.ndarray, values: np.ndarray) -> Batch:
         return make_batch(self._task.take(places), [Fraction(float(v)) for v in values])
@@ -185,16 +257,23 @@ class Search:
         spent = (time.monotonic() - self._began) / max(1, len(self._task.samples))
         return bool(self._clock.reason(spent))
 
-    def _verdict(self, radius: float, margin: float, seconds: float) -> Verdict:
-        stage = self._bound or self._attack
+    def _verdict(self, known: _Known, seconds: float) -> Verdict:
+        stage = known.stage or self._solver or self._attack
         name, method = (stage.name, stage.method) if stage is not None else ("", "")
-        relaxation = relaxation_name(self._bound) if self._bound is not None else ""
-        spent = (time.monotonic() - self._began) / max(1, len(self._task.samples))
-        late = self._clock.reason(spent)
-        if not math.isnan(radius):
-            reason = f"{late}: the search stopped early" if late else ""
-            return Verdict(Outcome.VERIFIED, reason, name, method, relaxation, Guarantee.NUMERIC, margin, seconds)
-        if late:
-            return Verdict(Outcome.TIMEOUT, late, name, method, relaxation, Guarantee.ESTIMATE, margin, seconds)
-        reason = "no value of the interval could be proven" if self._bound else "no stage of the strategy can prove"
-        return Verdict(Outcome.UNKNOWN, reason, name, method, relaxation, Guarantee.ESTIMATE, margin, seconds)
+        relaxation = relaxation_name(known.stage) if known.stage is not None else ""
+        late = self._clock.reason(seconds)
+        guarantee = Guarantee.ESTIMATE if math.isnan(known.proven) else known.guarantee
+        if not math.isnan(known.proven):
+            outcome, reason = Outcome.VERIFIED, f"{late}: the search stopped early" if late else known.reason
+        elif late:
+            outcome, reason = Outcome.TIMEOUT, late
+        else:
+            outcome, reason = Outcome.UNKNOWN, known.reason or self._why_nothing()
+        return Verdict(
+            outcome, reason, name, method, relaxation, guarantee, known.margin, seconds, witness=known.witness
+        )
+
+    def _why_nothing(self) -> str:
+        if all(stage.attacks for stage in self._template.strategy.stages):
+            return "no stage of the strategy can prove"
+        return f"no value of the interval could be proven{' a lower bound' if self._template.existential else ''}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tfcert.explain import explain
-from tfcert.language import load
+from tfcert.language import load, options
 
 TEXT = """prop 1
 model clf = keras("clf.keras")
@@ -22,9 +24,38 @@ property robust(x, y in test) using plan {{ forall z in ball(x, linf, 0.1) in ne
         ("alpha_crown", "20 gradient steps, each about 3 times a pass of crown"),
         ("crown", "one backward pass for every neuron that may switch, and for the outputs"),
         ("pgd(steps=5, restarts=2)", "at most 2 x 5 gradients a sample"),
+        ("lp(solver=highs)", "a linear program over all neurons for each open clause, by highs, as long as the budget"),
+        ("milp", "an integer program for each open clause, by cbc, as long as the budget lasts; its time may double"),
+        ("milp(time_limit=90s, confirm=highs)", "by cbc, and again by highs, at most 90 s a sample"),
+        ("milp(tighten=lp)", "before that a linear program for each neuron that may switch"),
+        ("milp(tighten=progressive)", "before that a linear and an integer program for each neuron that may switch"),
+        ("milp", "finds witnesses and, by the solver's word, proves"),
     ],
 )
-def test_every_stage_says_what_it_costs(stages, cost):
+def test_every_stage_says_what_it_costs(stages, cost, monkeypatch):
+    for name in ("lp", "milp"):
+        monkeypatch.setitem(options.STAGES, name, dataclasses.replace(options.STAGES[name], supported=True))
     shown = explain(load(TEXT.format(stages)))
     assert cost in shown
     assert "queries: at most 7, one for each sample of test" in shown
+
+
+@pytest.mark.parametrize(
+    ("question", "asked"),
+    [
+        ("property p(x, y in test) {{ forall z {}: argmax(clf(z)) == y }}", "a proof verifies, a witness against it"),
+        (
+            "property p(x, y in test) {{ exists z {}: argmax(clf(z)) != y }}",
+            "a witness verifies, a proof that there is",
+        ),
+        ("measure p(x, y in test) = largest r in [0, 1] such that forall z {}: argmax(clf(z)) == y", "the largest"),
+        ("measure p(x, y in test) = smallest r in [0, 1] such that exists z {}: argmax(clf(z)) != y", "the smallest"),
+    ],
+)
+def test_every_question_says_what_settles_it(question, asked):
+    radius = "r" if question.startswith("measure") else "0.1"
+    head = TEXT.format("pgd").split("property")[0]
+    shown = explain(load(head + question.format(f"in ball(x, linf, {radius}) in net")))
+    (line,) = (line for line in shown.splitlines() if line.startswith("  asked: "))
+    assert asked in line
+    assert ("search: in [0, 1] to 1/10000 relative, about 15 bounds" in shown) == question.startswith("measure")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -78,6 +79,23 @@ def test_counts_are_judged(condition: str, verdict: str) -> None:
 )
 def test_measures_are_judged(condition: str, verdict: str) -> None:
     assert judge(condition, RADII) == verdict
+
+
+def test_a_smallest_radius_counts_as_the_ends_of_its_interval_where_it_is_not_known() -> None:
+    text = (
+        "measure least(x, y in test) = smallest r in [0.1, 0.4] such that\n"
+        "  exists z in ball(x, linf, r) in unit: argmax(clf(z)) != y\nassert "
+    )
+    results = Results(measures={"least": MeasureValues([0.2, math.nan], [0.3, math.nan])})
+
+    def says(condition: str) -> str:
+        (assertion,) = spec(text + condition).assertions
+        return assertion.judge(results).value
+
+    # The first lies in [0.2, 0.3], the second in [0.1, 0.4].
+    assert says("mean(least) >= 0.15 and mean(least) <= 0.35 and min(least) >= 0.1 and max(least) <= 0.4") == "pass"
+    assert says("mean(least) > 0.15001") == says("mean(least) < 0.3499") == "inconclusive"
+    assert says("mean(least) > 0.35001") == says("min(least) < 0.1") == "fail"
 
 
 def test_percentile_agrees_with_numpy() -> None:

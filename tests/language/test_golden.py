@@ -61,7 +61,7 @@ def test_reference_lists_every_code() -> None:
 def test_example_of_the_reference_is_valid() -> None:
     reference = (FOLDER.parents[2] / "docs" / "language.md").read_text("utf-8")
     spec = load(reference.split("```")[1])
-    assert set(spec.properties) == {"robust"} and set(spec.measures) == {"radius"} and not spec.warnings
+    assert set(spec.properties) == {"robust"} and set(spec.measures) == {"radius", "nearest"} and not spec.warnings
 
 
 def test_messages_have_no_terminal_names() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,47 @@ def test_a_measure_counts_what_is_not_proven_as_nothing_and_what_is_not_refuted_
     assert s.unit == "l2, unit space"
     line = next(line for line in str(report).splitlines() if line.lstrip().startswith("radius"))
     assert line.split()[-7:] == ["4", "0.05", "0.1", "0", "0.3", "0.3", "numeric"]
+
+
+def existential() -> Report:
+    """Two of four samples with a witness, one of them unperturbed; a smallest radius beside a largest one."""
+    asked = Asked("linf", 0.1, "unit", "all", "exists")
+    found = [
+        verdict(Outcome.VERIFIED, "pgd", Guarantee.REPLAYED),
+        verdict(Outcome.VERIFIED, "clean", Guarantee.REPLAYED),
+        verdict(Outcome.FALSIFIED, "milp", Guarantee.SOLVER),
+        verdict(Outcome.UNKNOWN, guarantee=Guarantee.ESTIMATE),
+    ]
+    some = tuple(Record("some", i, v, asked, None, 3, 3) for i, v in enumerate(found))
+    least = tuple(replace(r, property="least", asked=replace(asked, eps=math.nan)) for r in measured())
+    return Report({}, (*some, *least, *measured()), ExitCode.PASS, ("some",), ("radius", "least"))
+
+
+def test_some_input_s_rates_count_witnesses_and_no_attack_refutes_it():
+    s = existential().summary("some")
+    assert s.existential and (s.total, s.correct, s.nominal_accuracy, s.verified_accuracy) == (4, 1, 0.25, 0.5)
+    assert math.isnan(s.attack_accuracy)
+    assert s.guarantees == ("solver", "replayed")
+    line = next(line for line in str(existential()).splitlines() if line.lstrip().startswith("some"))
+    assert line.split()[:11] == ["some", "(exists)", "4", "1", "2", "1", "1", "0", "25.0%", "50.0%", "-"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_smallest_radii_have_a_table_that_says_what_their_ends_are(width):
+    largest, smallest = render(existential().parts(width)[-2:], width).split("measure")[1:]
+    assert "witness" not in largest and "refuted" in largest
+    for word in ("(smallest)", "lower", "bound", "witness", "at", "least"):
+        assert word in smallest
+    assert "refuted" not in smallest and max(map(len, smallest.splitlines())) <= width
+    line = next(line for line in smallest.splitlines() if "least" in line)
+    assert line.split()[-7:-1] == ["4", "0.05", "0.1", "0", "0.3", "0.3"]
+
+
+def test_a_smallest_radius_s_line_says_bound_and_witness():
+    lines = {r.property: record_line(r) for r in existential().records if r.sample == 0}
+    assert "least[0] verified 0.1 proven lower bound, witness at 0.2 by crown" in lines["least"]
+    assert "radius[0] verified 0.1 proven, 0.2 refuted by crown" in lines["radius"]
+    assert "some[0] verified by pgd" in lines["some"]
 
 
 def test_the_table_shows_every_count(report):
@@ -135,6 +177,23 @@ def test_a_histogram_of_nothing_proven_is_still_drawn(tmp_path):
     if figures.available():
         figures.draw_histogram(tmp_path / "h.png", summarize_measure("radius", measured()[2:]))
         assert (tmp_path / "h.png").exists()
+
+
+@pytest.mark.skipif(not figures.available(), reason="matplotlib is not installed")
+@pytest.mark.parametrize(
+    ("name", "title", "labels"),
+    [
+        ("least", "least: smallest radii of 4 samples", ["proven lower bound (median 0.05)", "witness at (of 3 of 4)"]),
+        ("radius", "radius: certified radii of 4 samples", ["proven (median 0.05)", "smallest refuted (of 3 of 4)"]),
+    ],
+)
+def test_a_histogram_names_what_its_ends_are(tmp_path, monkeypatch, name, title, labels):
+    drawn = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    figures.draw_histogram(tmp_path / "h.png", existential().summary(name))
+    (axes,) = drawn[0].axes
+    assert axes.get_title() == title
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == labels
 
 
 def test_a_run_without_matplotlib_says_how_to_get_pictures():

@@ -27,6 +27,7 @@ from tfcert.language.assertions import (
 from tfcert.language.diagnostics import CODES, Diagnostic, SourceText, Span, SpecError
 from tfcert.language.loader import load, load_file
 from tfcert.language.lowering import InexactRowError, TooManyClausesError, round_down, round_up
+from tfcert.language.options import StageKind
 from tfcert.language.spaces import Transform
 from tfcert.language.templates import (
     DEFAULT_STRATEGY,
@@ -67,6 +68,7 @@ __all__ = [
     "Spec",
     "SpecError",
     "Stage",
+    "StageKind",
     "Strategy",
     "TooManyClausesError",
     "Transform",

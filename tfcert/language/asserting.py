@@ -20,8 +20,9 @@ from tfcert.language.assertions import (
 )
 from tfcert.language.diagnostics import AbortError, Span
 from tfcert.language.elaborate import Elaborator
-from tfcert.language.options import Option, read_arguments
+from tfcert.language.options import Option
 from tfcert.language.printer import print_expression
+from tfcert.language.reading import read_arguments
 from tfcert.language.resources import resolve_resource
 from tfcert.language.scope import Scope, did_you_mean
 from tfcert.language.templates import Dataset, MeasureTemplate, Model, PropertyTemplate, Template
@@ -239,8 +240,12 @@ class Asserter:
         if kind == "accuracy":
             return self._accuracy(names), frozenset()
         template = self._question(names[0], "property" if kind in PROPERTY_QUANTITIES else "measure")
-        if proves and (kind == "verified_accuracy" or isinstance(template, MeasureTemplate)):
+        measured = isinstance(template, MeasureTemplate)
+        if proves and (measured or (kind == "verified_accuracy" and not template.existential)):
             self._can_prove(template, names[0])
+        if kind == "attack_accuracy" and template.existential:
+            message = f"`{template.name}` asks for some input: no attack refutes that"
+            raise self.scope.problem("E206", message, names[0], "use `verified_accuracy`")
         if not isinstance(template, MeasureTemplate):
             self.properties.add(template.name)
             return Quantity(kind, (template.name,)), frozenset()
@@ -251,7 +256,8 @@ class Asserter:
             if not 0 <= percent <= 100:
                 raise self.scope.problem("E220", "a percentile is between 0 and 100", arguments[1])
         size = self._pixel(template)
-        return Quantity(kind, (template.name,), percent, template.upper), frozenset([size])
+        floor = template.lower if template.existential else Fraction(0)
+        return Quantity(kind, (template.name,), percent, floor, template.upper), frozenset([size])
 
     def _accuracy(self, refs: list[s.Ref]) -> Quantity:
         model: Model = resolve_resource(self.scope.find(refs[0], ("model",)))

@@ -40,7 +40,8 @@ class MeasureValues:
     """What was found for one measure, one entry a sample.
 
     Attributes:
-        proven: the largest certified value; NaN where nothing is certified (counts as 0).
+        proven: the largest certified value; NaN where nothing is certified (counts as the least answer there is: 0,
+            or the lower end of the interval in which a smallest radius is sought).
         refuted: the smallest value with a witness; NaN where there is none (counts as the measure's upper end).
     """
 
@@ -77,12 +78,14 @@ class Quantity:
         kind: one of ``PROPERTY_QUANTITIES``, ``MEASURE_QUANTITIES`` or ``accuracy``.
         names: the property, the measure, or the model and the data set.
         percent: of a percentile, in [0, 100].
+        floor: of a measure, the least answer there is.
         ceiling: of a measure, the upper end of its interval.
     """
 
     kind: str
     names: tuple[str, ...]
     percent: Fraction = Fraction(50)
+    floor: Fraction = Fraction(0)
     ceiling: Fraction = Fraction(0)
 
     @property
@@ -108,7 +111,7 @@ class Quantity:
         values = results.measures[self.names[0]]
         if not len(values.proven):
             return None
-        lower_end = self._aggregate([_known(v, Fraction(0)) for v in values.proven])
+        lower_end = self._aggregate([_known(v, self.floor) for v in values.proven])
         upper_end = self._aggregate([_known(v, self.ceiling) for v in values.refuted])
         return lower_end, upper_end
 

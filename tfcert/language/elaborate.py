@@ -131,7 +131,7 @@ class Elaborator:
                         "E211",
                         "a quantifier cannot stand inside a formula",
                         expression,
-                        "write one `forall` at the start",
+                        "write one `forall` or `exists` at the start",
                     )
 
     def _ref(self, ref: s.Ref) -> Meaning:

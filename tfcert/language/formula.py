@@ -120,6 +120,12 @@ class Not:
 
 Formula = Constant | Atom | ArgIs | And | Or | Not
 
+
+def negation(formula: Formula) -> Formula:
+    """What holds exactly where the formula does not."""
+    return formula.part if isinstance(formula, Not) else Not(formula)
+
+
 LabelValue = int | Fraction | None
 
 

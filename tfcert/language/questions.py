@@ -19,6 +19,8 @@ from tfcert.language.formula import (
     Or,
     Output,
     Radius,
+    Term,
+    negation,
     only_orders_outputs,
     output_indices,
     variable_term,
@@ -84,7 +86,9 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
         _norms(scope, node, strategy, region)
     if formula is None or model is None or region is None or strategy is None or not samples.complete:
         return None
-    _lowers(scope, quantified.body, formula, model)
+    existential = quantified.quantifier == "exists"
+    formula = negation(formula) if existential else formula
+    _lowers(scope, quantified, formula, model)
     common: dict[str, Any] = {
         "name": definition.full_name,
         "model": model.name,
@@ -97,6 +101,7 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
         "transform": setting.transform,
         "strategy": strategy,
         "formula": formula,
+        "existential": existential,
         "text": print_statement(node),
         "span": node.name.span,
     }
@@ -144,19 +149,13 @@ def _strategy(scope: Scope, ref: s.Ref | None) -> Strategy | None:
 
 
 def _quantified(scope: Scope, node: Question) -> s.Quantified | None:
-    """The one ``forall`` over one variable, or None with the reason reported."""
+    """The one quantifier over one variable, or None with the reason reported."""
     formula = node.formula
     if not isinstance(formula, s.Quantified):
-        scope.report("E206", "a formula begins with `forall ... in ...:`", formula)
+        scope.report("E206", "a formula begins with `forall ... in ...:` or `exists ... in ...:`", formula)
         return None
-    if isinstance(node, s.MeasureStatement) and node.extremum == "smallest":
-        scope.report("E905", "measures of the smallest radius are not supported yet", node.name, "use `largest`")
-        return None
-    if formula.quantifier == "exists":
-        inner = any(isinstance(n, s.Quantified) for n in _nodes(formula.body))
-        code, what = ("E211", "quantifiers that alternate") if inner else ("E905", "existential quantifiers")
-        scope.report(code, f"{what} are not supported" + " yet" * (not inner), formula, "use one `forall`")
-        return None
+    if isinstance(node, s.MeasureStatement):
+        _extremum(scope, node, formula)
     variables = [n.text for b in formula.binders for n in b.names]
     scalar = [b for b in formula.binders if isinstance(b.region.base, s.Interval)]
     if scalar:
@@ -169,6 +168,17 @@ def _quantified(scope: Scope, node: Question) -> s.Quantified | None:
         return formula
     _products(scope, formula, set(variables))
     return None
+
+
+def _extremum(scope: Scope, node: s.MeasureStatement, formula: s.Quantified) -> None:
+    """Report measures whose answer is an end of the interval, because larger balls hold what smaller ones do."""
+    name = node.radius.text
+    if (node.extremum, formula.quantifier) == ("largest", "exists"):
+        message = f"the larger `{name}`, the more inputs there are: the largest is the interval's high end"
+        scope.report("E228", message, node.radius, "write `smallest`, or `forall`")
+    if (node.extremum, formula.quantifier) == ("smallest", "forall"):
+        message = f"the smaller `{name}`, the fewer inputs there are: the smallest is the interval's low end"
+        scope.report("E228", message, node.radius, "write `largest`, or `exists`")
 
 
 def _products(scope: Scope, formula: s.Quantified, variables: set[str]) -> None:
@@ -214,8 +224,9 @@ def _body(scope: Scope, node: s.Quantified, local: Mapping[str, Meaning]) -> tup
     return formula, model
 
 
-def _lowers(scope: Scope, node: s.Expr, formula: Formula, model: Model) -> None:
+def _lowers(scope: Scope, quantified: s.Quantified, formula: Formula, model: Model) -> None:
     """Report formulas that cannot become clauses, as far as that is known before the network is loaded."""
+    node = quantified.body
     num_outputs = len(model.output_names) or max(2, *(i + 1 for i in output_indices(formula)), 0)
     try:
         # With fewer outputs than the network has, the count is a lower bound; the rest is found when it is loaded.
@@ -229,23 +240,33 @@ def _lowers(scope: Scope, node: s.Expr, formula: Formula, model: Model) -> None:
     if model.outputs == "probabilities" and not only_orders_outputs(formula):
         fix = "compare outputs with each other, or declare `logits`"
         scope.report("E912", "thresholds on probabilities are not supported yet", node, fix)
-    if _demands_equality(formula):
+    if _demands_equality(formula) and quantified.quantifier == "forall":
         scope.report("W001", "an equality between outputs can be refuted but never proven", node, "use `<=` or `>=`")
+    elif _demands_equality(formula):
+        message = "that outputs differ somewhere can be verified but never refuted: an equality is never proven"
+        scope.report("W001", message, node, "use `<` or `>`")
 
 
 def _demands_equality(formula: Formula) -> bool:
+    """Whether proving the formula takes proving that outputs are equal."""
     pending = [(formula, True)]
     while pending:
         part, positive = pending.pop()
         match part:
             case Not(inner):
                 pending.append((inner, not positive))
-            case And((Atom(a, False), Atom(b, False))) if positive and a == b.times(Fraction(-1)):
-                if any(isinstance(v, Output) for v, _ in a.coefficients):
-                    return True
+            case And((Atom(a, False), Atom(b, False))) if positive and _opposite(a, b):
+                return True
+            case Or((Atom(a, True), Atom(b, True))) if not positive and _opposite(a, b):
+                return True
             case And(parts) | Or(parts):
                 pending.extend((p, positive) for p in parts)
     return False
+
+
+def _opposite(a: Term, b: Term) -> bool:
+    """Whether the two are one combination of outputs and its negative."""
+    return a == b.times(Fraction(-1)) and any(isinstance(v, Output) for v, _ in a.coefficients)
 
 
 # The region

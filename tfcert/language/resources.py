@@ -18,10 +18,8 @@ from tfcert.language.options import (
     STAGES,
     Option,
     SourceSchema,
-    read_arguments,
-    read_entries,
-    read_option,
 )
+from tfcert.language.reading import read_arguments, read_entries, read_option
 from tfcert.language.scope import KINDS, Definition, Scope, did_you_mean
 from tfcert.language.spaces import IDENTITY, Transform
 from tfcert.language.templates import Dataset, Model, Stage, Strategy, Value
@@ -275,7 +273,12 @@ def _stage(e: Elaborator, call: s.StageCall) -> Stage:
     options = read_arguments(e, call.arguments, schema.options, name)
     if not schema.supported:
         e.scope.report("E903", f"the stage `{name}` is not supported yet", call, "leave it out")
-    return Stage(name, options)
+    stage = Stage(name, options)
+    if stage.option("confirm") == stage.option("solver", "cbc"):
+        (place,) = (a for a in call.arguments if a.name == "confirm")
+        fix = "choose a second solver"
+        raise e.scope.problem("E220", f"`{stage.option('confirm')}` cannot confirm its own word", place, fix)
+    return stage
 
 
 def _budget(e: Elaborator, entry: s.Entry) -> tuple[Fraction | None, Fraction | None]:

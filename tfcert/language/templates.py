@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from tfcert.language.formula import (
     variable_term,
 )
 from tfcert.language.lowering import lower
+from tfcert.language.options import STAGES, StageKind
 from tfcert.language.spaces import IDENTITY, Transform
 from tfcert.query import Clause
 
@@ -104,9 +106,28 @@ class Stage:
         return "forward+backward" if self.name == "forward_backward" else self.name.replace("_", "-")
 
     @property
+    def kind(self) -> StageKind:
+        """What the stage can do."""
+        return STAGES[self.name].kind
+
+    @property
     def attacks(self) -> bool:
-        """Whether the stage can only refute."""
-        return self.name in ("pgd", "fgsm")
+        """Whether the stage only looks for witnesses."""
+        return self.kind is StageKind.ATTACK
+
+    @property
+    def solves(self) -> bool:
+        """Whether the stage asks a solver, one sample at a time."""
+        return self.kind is StageKind.SOLVER
+
+    @property
+    def relaxes(self) -> bool:
+        """Whether the stage can be told a relaxation."""
+        return "relaxation" in STAGES[self.name].options
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """An option as it was given, or ``default``."""
+        return dict(self.options).get(name, default)
 
 
 @dataclass(frozen=True)
@@ -192,7 +213,10 @@ def net_within(region: Region, transform: Transform) -> tuple[tuple[Fraction, ..
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """What properties and measures share: for all inputs of a region, a formula holds of the network's outputs.
+    """What properties and measures share: that a formula holds of the network's outputs on all inputs of a region.
+
+    That some input satisfies a formula is the negation of a question about all inputs, and is asked like that: its
+    ``formula`` is the negation of what was written, a witness shows that it is true, and a proof that it is false.
 
     Attributes:
         model, dataset: names in ``Spec.models`` and ``Spec.datasets``; no data set for a property without samples.
@@ -202,7 +226,9 @@ class Template:
         region: the region, around the sample for a ball.
         transform: from stored values to network inputs.
         strategy: how to decide.
-        formula: what must hold of the outputs (logits or named outputs) at every input of the region.
+        formula: of the outputs (logits or named outputs); at every input of the region it holds, or, where the question
+            is about some input, it would hold if there were none.
+        existential: whether the question is about some input.
         text: the statement, pretty-printed.
     """
 
@@ -218,6 +244,7 @@ class Template:
     strategy: Strategy
     formula: Formula
     text: str
+    existential: bool = False
     span: Span = field(default=Span(), compare=False)
 
     def clauses(self, num_outputs: int, label: int | float | None = None) -> tuple[Clause, ...]:
@@ -263,18 +290,21 @@ class Template:
 
     @property
     def is_robustness(self) -> bool:
-        """Whether the formula is just ``argmax(f) == y``."""
+        """Whether the question is just about ``argmax(f) == y`` for all inputs, or ``argmax(f) != y`` for some."""
         return self.formula == ArgIs("argmax", variable_term(Label()))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PropertyTemplate(Template):
-    """A ``property``."""
+    """A ``property``: the formula holds on the region."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureTemplate(Template):
     """A ``measure``: the largest r in [lower, upper] such that the formula holds on the region of radius r.
+
+    Where the question is about some input, the smallest r instead at which there is one: where the one is proven the
+    other lies above, and where the one is refuted the other is reached.
 
     Attributes:
         lower, upper: in the region's space.
@@ -285,6 +315,11 @@ class MeasureTemplate(Template):
     upper: Fraction
     tolerance: Fraction = Fraction(1, 10_000)
     relative: bool = True
+
+    @property
+    def extremum(self) -> str:
+        """``largest`` or ``smallest``: what was asked for."""
+        return "smallest" if self.existential else "largest"
 
 
 def _exact_label(label: int | float | None) -> Fraction | None:

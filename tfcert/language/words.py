@@ -34,7 +34,7 @@ _WORDS = {
     "EXTREMUM": "`largest` or `smallest`",
     "RAMP": "`epochs` or `steps`",
     "SPACE": "a space (`raw`, `unit` or `net`)",
-    "QUANTIFIER": "`forall`",
+    "QUANTIFIER": "`forall` or `exists`",
     "LPAR": "`(`",
     "RPAR": "`)`",
     "LSQB": "`[`",

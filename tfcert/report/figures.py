@@ -51,11 +51,13 @@ def draw_histogram(path: Path, summary: MeasureSummary, bins: int = 20, what: st
     refuted = summary.refuted[~np.isnan(summary.refuted)]
     top = max([1e-12, *proven, *refuted])
     edges = np.linspace(0.0, top, bins + 1)
-    axes.hist(proven, edges, color=_BLUE, alpha=0.85, label=f"proven (median {np.median(proven):.4g})")
+    lower, upper = ("proven lower bound", "witness at") if summary.existential else ("proven", "smallest refuted")
+    axes.hist(proven, edges, color=_BLUE, alpha=0.85, label=f"{lower} (median {np.median(proven):.4g})")
     if refuted.size:
-        label = f"smallest refuted (of {refuted.size} of {summary.total})"
+        label = f"{upper} (of {refuted.size} of {summary.total})"
         axes.hist(refuted, edges, histtype="step", linewidth=1.8, color=_ORANGE, label=label)
-    axes.set_title(f"{summary.name}: certified radii of {summary.total} {what}")
+    kind = "smallest" if summary.existential else "certified"
+    axes.set_title(f"{summary.name}: {kind} radii of {summary.total} {what}")
     axes.set_xlabel(f"radius ({summary.unit})" if summary.unit else "radius")
     axes.set_ylabel("samples")
     axes.set_xlim(0.0, top)

@@ -15,17 +15,28 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Asked:
-    """The region that was asked about: norm and eps in ``space``; ``targets`` says which classes count."""
+    """The region that was asked about: norm and eps in ``space``; ``targets`` says which classes count.
+
+    ``quantifier`` says whether the question is about all inputs (``forall``) or some input (``exists``): the largest
+    radius with the one, the smallest with the other.
+    """
 
     norm: str = ""
     eps: float = math.nan
     space: str = ""
     targets: str = ""
+    quantifier: str = "forall"
+
+    @property
+    def existential(self) -> bool:
+        return self.quantifier == "exists"
 
 
 @dataclass(frozen=True)
 class Measured:
     """A measure's answer: the largest certified value and the smallest value with a replayed witness (NaN: none).
+
+    The largest radius that was asked for lies between the two, and so does the smallest.
 
     ``evaluations`` is how many bounds a sample of its batch took, where that was counted.
     """
@@ -78,6 +89,7 @@ class Record:
             "witness": self.witness,
             "space": asked.space or None,
             "targets": asked.targets or None,
+            "quantifier": asked.quantifier,
         }
         if self.measured is not None:
             flat |= {"lower": number(self.measured.lower), "upper": number(self.measured.upper)}
@@ -105,7 +117,8 @@ class Record:
         measured = None
         if "lower" in flat:
             measured = Measured(_nan(flat["lower"]), _nan(flat["upper"]), flat.get("evaluations"))
-        asked = Asked(flat["norm"] or "", _nan(flat["eps"]), flat["space"] or "", flat["targets"] or "")
+        region = flat["norm"] or "", _nan(flat["eps"]), flat["space"] or ""
+        asked = Asked(*region, flat["targets"] or "", flat["quantifier"])
         return cls(
             property=flat["property"],
             sample=int(flat["sample"]),

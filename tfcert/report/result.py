@@ -12,7 +12,7 @@ from rich.text import Text
 from tfcert.report.json import write_result
 from tfcert.report.records import Json, Record
 from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_measure, summarize_property
-from tfcert.report.table import PLAIN_WIDTH, measure_table, property_tables, render
+from tfcert.report.table import PLAIN_WIDTH, measure_tables, property_tables, render
 
 
 class ExitCode(IntEnum):
@@ -82,7 +82,7 @@ class Report:
         if self.properties:
             shown += property_tables([summarize_property(n, self.records) for n in self.properties], width)
         if self.measures:
-            shown.append(measure_table([summarize_measure(n, self.records) for n in self.measures]))
+            shown += measure_tables([summarize_measure(n, self.records) for n in self.measures])
         styles = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
         shown += [Text.assemble((f"{j.judgement:<13}", styles[j.judgement]), j.text) for j in self.judged]
         shown += [Text(f"note: {note}", "dim") for note in self.notes]

@@ -15,8 +15,8 @@ from tfcert.report.records import Record
 class PropertySummary:
     """Counts of one property's records.
 
-    ``correct`` counts samples whose unperturbed input has the property; ``guarantees`` is every level that a decided
-    verdict rests on, strongest first.
+    ``correct`` counts samples whose unperturbed input satisfies the formula; ``guarantees`` is every level that a
+    decided verdict rests on, strongest first; ``existential`` says that the question is about some input.
     """
 
     name: str
@@ -25,6 +25,7 @@ class PropertySummary:
     outcomes: dict[Outcome, int]
     guarantees: tuple[str, ...]
     seconds: float
+    existential: bool = False
 
     def rate(self, count: int) -> float:
         """A share of the samples; NaN without any."""
@@ -36,17 +37,24 @@ class PropertySummary:
 
     @property
     def verified_accuracy(self) -> float:
+        """The share of samples with a proof or, where the question is about some input, with a witness."""
         return self.rate(self.outcomes[Outcome.VERIFIED])
 
     @property
     def attack_accuracy(self) -> float:
-        """The share of samples that no witness refutes: an upper end of the true robust accuracy."""
-        return self.rate(self.total - self.outcomes[Outcome.FALSIFIED])
+        """The share of samples that no witness refutes: an upper end of the true robust accuracy.
+
+        NaN where the question is about some input, which no witness refutes.
+        """
+        return float("nan") if self.existential else self.rate(self.total - self.outcomes[Outcome.FALSIFIED])
 
 
 @dataclass(frozen=True)
 class MeasureSummary:
-    """What a measure found: the proven values and, where a witness exists, the refuted ones."""
+    """What a measure found: the proven values and, where a witness exists, the refuted ones.
+
+    Of a smallest radius these are a lower bound and the distance of a witness.
+    """
 
     name: str
     proven: np.ndarray
@@ -54,6 +62,7 @@ class MeasureSummary:
     guarantees: tuple[str, ...]
     seconds: float
     unit: str = ""
+    existential: bool = False
 
     @property
     def total(self) -> int:
@@ -70,6 +79,7 @@ def summarize_property(name: str, records: Iterable[Record]) -> PropertySummary:
         outcomes={outcome: sum(r.outcome == outcome for r in mine) for outcome in Outcome},
         guarantees=_guarantees(mine),
         seconds=sum(r.verdict.seconds for r in mine),
+        existential=any(r.asked.existential for r in mine),
     )
 
 
@@ -84,12 +94,21 @@ def summarize_measure(name: str, records: Iterable[Record]) -> MeasureSummary:
         guarantees=_guarantees(mine),
         seconds=sum(r.verdict.seconds for r in mine),
         unit=asked.pop() if len(asked) == 1 else "",
+        existential=any(r.asked.existential for r in mine),
     )
 
 
 def clean_holds(record: Record) -> bool:
-    """Whether the unperturbed input has the property; a wrong one is its own witness, found by no stage but "clean"."""
-    return record.verdict.stage != "clean"
+    """Whether the unperturbed input satisfies the formula."""
+    return own_witness(record) == record.asked.existential
+
+
+def own_witness(record: Record) -> bool:
+    """Whether the unperturbed input is the witness: it breaks what is asked of all, or satisfies what is asked of some.
+
+    Such witnesses are found by no stage but "clean".
+    """
+    return record.verdict.stage == "clean"
 
 
 def _guarantees(records: list[Record]) -> tuple[str, ...]:

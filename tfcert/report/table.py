@@ -57,7 +57,8 @@ def _property_table(summaries: Sequence[PropertySummary], columns: Sequence[_Col
         table.add_column("guarantee", overflow="fold")
     for s in summaries:
         last = [", ".join(s.guarantees) or "-"] if guaranteed else []
-        table.add_row(Text(s.name), *(cell for part in columns for cell in part.cells(s)), *last)
+        name = f"{s.name} (exists)" if s.existential else s.name
+        table.add_row(Text(name), *(cell for part in columns for cell in part.cells(s)), *last)
     return table
 
 
@@ -76,11 +77,21 @@ def _table(first: str) -> Table:
     return table
 
 
-def measure_table(summaries: Sequence[MeasureSummary]) -> Table:
-    """N and the spread of what is proven, and the median of what is refuted, of each measure."""
-    table = _table("measure")
+def measure_tables(summaries: Sequence[MeasureSummary]) -> list[Table]:
+    """N and the spread of what is proven, and the median of what is refuted, of each measure.
+
+    Smallest radii have a table of their own: for these that is a lower bound, and the distance of a witness.
+    """
+    parts = [(some, [s for s in summaries if s.existential == some]) for some in (False, True)]
+    return [_measure_table(some, part) for some, part in parts if part]
+
+
+def _measure_table(smallest: bool, summaries: Sequence[MeasureSummary]) -> Table:
+    table = _table("measure\n(smallest)" if smallest else "measure")
     table.add_column("of", overflow="fold")
-    for name in ("N", "median\nproven", "mean\nproven", "min\nproven", "max\nproven", "median\nrefuted"):
+    lower, upper = ("proven\nlower\nbound", "witness\nat") if smallest else ("proven", "refuted")
+    spreads = [f"{statistic}\n{lower}" for statistic in ("median", "mean", "min", "max")]
+    for name in ("N", *spreads, f"median\n{upper}"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("guarantee", overflow="fold")
     for s in summaries:
@@ -97,7 +108,8 @@ def record_line(record: Record) -> str:
     verdict = record.verdict
     what = f"{record.property}[{record.sample}] {verdict.outcome}"
     if record.measured is not None:
-        what += f" {figure(record.measured.lower)} proven, {figure(record.measured.upper)} refuted"
+        ends = ("proven lower bound, witness at {}" if record.asked.existential else "proven, {} refuted").format
+        what += f" {figure(record.measured.lower)} {ends(figure(record.measured.upper))}"
     by = f" by {verdict.stage}" if verdict.stage else ""
     margin = "" if math.isnan(verdict.margin) else f", margin {verdict.margin:.4g}"
     reason = f": {verdict.reason}" if verdict.reason else ""

@@ -1,0 +1,122 @@
+"""Strategies: stages, their options, and which norms and questions they suit."""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+
+import pytest
+
+from tfcert.language import Spec, SpecError, load, options
+
+HEAD = """prop 1
+model clf = keras("clf.keras")
+dataset test = mnist5k(split="test") take 500 { scale: 1/255 normalize: { mean: 0.1307 std: 0.3081 } }
+"""
+
+
+def codes(text: str) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        load(text)
+    return [d.code for d in caught.value.diagnostics]
+
+
+def spec(text: str) -> Spec:
+    return load(HEAD + text)
+
+
+def test_strategy_is_read_with_exact_budgets() -> None:
+    loaded = spec(
+        "strategy s = pgd(steps=40, restarts=5) -> crown(relaxation=fastlin) -> forward_backward "
+        "{ budget: 500ms per sample, 2h total batch: 32 dtype: float64 }\nstrategy t = ibp { budget: 5min total }"
+    )
+    s, t = loaded.strategies["s"], loaded.strategies["t"]
+    assert s.stages[0].options == (("steps", 40), ("restarts", 5)) and s.stages[0].attacks
+    assert s.stages[2].method == "forward+backward"
+    assert (s.seconds_per_sample, s.seconds_total, s.batch, s.dtype) == (Fraction(1, 2), 7200, 32, "float64")
+    assert (t.seconds_per_sample, t.seconds_total, t.batch) == (None, 300, None)
+
+
+def test_alpha_crown_takes_iterations_and_a_learning_rate() -> None:
+    stage = (
+        spec("strategy s = alpha_crown(iterations=30, learning_rate=1/10, relaxation=fastlin)")
+        .strategies["s"]
+        .stages[0]
+    )
+    assert stage.method == "alpha-crown" and not stage.attacks
+    assert dict(stage.options) == {"iterations": 30, "learning_rate": Fraction(1, 10), "relaxation": "fastlin"}
+    for wrong in ("iterations=0", "learning_rate=0", "iterations=1/2"):
+        assert codes(HEAD + f"strategy s = alpha_crown({wrong})") in (["E220"], ["E206"])
+
+
+@pytest.fixture
+def solver_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stages that ask a solver count as supported."""
+    for name in ("lp", "milp"):
+        monkeypatch.setitem(options.STAGES, name, dataclasses.replace(options.STAGES[name], supported=True))
+
+
+@pytest.mark.usefixtures("solver_stages")
+@pytest.mark.parametrize("norm", ["linf", "l1", "l2"])
+def test_solver_stages_take_every_norm_and_their_options(norm: str) -> None:
+    loaded = spec(
+        "strategy s = pgd -> crown -> lp(solver=highs, threads=2, time_limit=500ms) -> milp(gap=0.01%, time_limit=2min,"
+        " solver=cbc, threads=1, confirm=cbc_default, tighten=progressive, guided=false)\n"
+        f"property p(x, y in test) using s {{ forall z in ball(x, {norm}, 0.1) in unit: argmax(clf(z)) == y }}"
+    )
+    _, _, lp, milp = loaded.properties["p"].strategy.stages
+    assert dict(lp.options) == {"solver": "highs", "threads": 2, "time_limit": Fraction(1, 2)}
+    assert dict(milp.options) == {
+        "gap": Fraction(1, 10_000), "time_limit": 120, "solver": "cbc", "threads": 1, "confirm": "cbc_default",
+        "tighten": "progressive", "guided": False,
+    }  # fmt: skip
+    assert [stage.kind for stage in loaded.strategies["s"].stages] == ["attack", "bound", "bound", "solver"]
+    assert (lp.method, milp.method) == ("lp", "milp") and milp.solves and not lp.solves
+    assert not lp.relaxes and milp.option("guided", True) is False and lp.option("gap") is None
+
+
+@pytest.mark.usefixtures("solver_stages")
+@pytest.mark.parametrize(
+    ("stage", "code"),
+    [
+        ("milp(gap=0)", "E220"),
+        ("milp(gap=1)", "E220"),
+        ("milp(gap=2s)", "E207"),
+        ("milp(time_limit=5)", "E207"),
+        ("milp(threads=0)", "E206"),
+        ("milp(guided=1)", "E206"),
+        ("milp(solver=cbc_default)", "E220"),
+        ("milp(confirm=cbc)", "E220"),
+        ("milp(solver=highs, confirm=highs)", "E220"),
+        ("milp(tighten=crown)", "E220"),
+        ("milp(targets=runner_up)", "E219"),
+        ("lp(gap=1%)", "E219"),
+        ("lp(relaxation=crown)", "E219"),
+    ],
+)
+def test_a_solver_stage_refuses_what_has_no_meaning(stage: str, code: str) -> None:
+    assert codes(HEAD + f"strategy s = {stage}") == [code]
+
+
+@pytest.mark.usefixtures("solver_stages")
+def test_a_solver_can_prove_and_its_witnesses_verify_what_some_input_does() -> None:
+    text = (
+        "strategy s = {}\nproperty p(x, y in test) using s {{\n"
+        "  {} z in ball(x, linf, 0.1) in unit: argmax(clf(z)) != y }}\nassert verified_accuracy(p) >= 0.5"
+    )
+    assert codes(HEAD + text.format("pgd", "forall")) == ["E215"]
+    assert spec(text.format("pgd", "exists")).properties["p"].existential
+    assert spec(text.format("pgd -> milp", "forall")).assertions
+
+
+@pytest.mark.parametrize("stage", ["forward", "forward_backward", "crown_ibp"])
+def test_frown_is_for_backward_passes_alone(stage: str) -> None:
+    assert codes(HEAD + f"strategy s = {stage}(relaxation=frown)") == ["E220"]
+
+
+@pytest.mark.parametrize("relaxation", ["fastlin", "crown", "cnncert", "deepcert", "adaptive", "frown"])
+def test_every_relaxation_of_the_bounds_can_be_asked_for(relaxation: str) -> None:
+    from tfcert.propagation.bounds import RELAXATIONS
+
+    stage = spec(f"strategy s = crown(relaxation={relaxation})").strategies["s"].stages[0]
+    assert dict(stage.options) == {"relaxation": relaxation} and relaxation in RELAXATIONS

@@ -1,0 +1,104 @@
+"""Reading the options of blocks and calls, checked against what ``options`` says there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from tfcert.language import syntax as s
+from tfcert.language.diagnostics import AbortError
+from tfcert.language.elaborate import Elaborator
+from tfcert.language.formula import Constant
+from tfcert.language.options import Option
+from tfcert.language.scope import did_you_mean
+from tfcert.language.templates import Value
+from tfcert.language.values import Condition, Words, describe
+
+
+def read_option(e: Elaborator, expression: s.Expr, option: Option, what: str) -> Value:
+    """The value of an option; reports and leaves if it is of another type."""
+    match option.kind:
+        case "whole":
+            return e.whole(expression, what, option.least)
+        case "positive":
+            number = e.number(expression, what)
+            if number <= 0:
+                raise e.scope.problem("E220", f"{what} must be positive", expression)
+            return number
+        case "share":
+            number = e.number(expression, what)
+            if not 0 < number < 1:
+                raise e.scope.problem("E220", f"{what} must lie between 0 and 1", expression)
+            return number
+        case "time":
+            number = e.number(expression, what, "s")
+            if number <= 0:
+                raise e.scope.problem("E220", f"{what} must be a positive time", expression)
+            return number
+        case "choice":
+            return _choice(e, expression, option.choices, what)
+        case "flag":
+            value = e.value(expression)
+            if not isinstance(value, Condition) or not isinstance(value.formula, Constant):
+                raise e.scope.problem(
+                    "E206", f"{what} must be `true` or `false`; this is {describe(value)}", expression
+                )
+            return value.formula.value
+        case _:
+            if option.kind == "column" and not isinstance(expression, s.Text):
+                return e.whole(expression, what)
+            value = e.value(expression)
+            if not isinstance(value, Words):
+                raise e.scope.problem("E206", f"{what} must be a text in quotes; this is {describe(value)}", expression)
+            return value.text
+
+
+def _choice(e: Elaborator, expression: s.Expr, choices: tuple[str, ...], what: str) -> str:
+    given = expression.name if isinstance(expression, s.Ref) else None
+    given = expression.value if isinstance(expression, s.Text) else given
+    if given in choices:
+        return given
+    listed = ", ".join(f"`{c}`" for c in choices)
+    hint = did_you_mean(given, choices) if given else ""
+    raise e.scope.problem("E220", f"{what} must be one of {listed}", expression, hint)
+
+
+def read_arguments(
+    e: Elaborator, arguments: Iterable[s.Argument], options: Mapping[str, Option], owner: str
+) -> tuple[tuple[str, Value], ...]:
+    """Named arguments of a stage or a source, checked; problems are reported and the argument left out."""
+    found: dict[str, Value] = {}
+    for argument in arguments:
+        name = argument.name
+        if name is None or isinstance(argument.value, s.Interval):
+            e.scope.report("E205", f"`{owner}` takes only options written `name=value`", argument)
+        elif name not in options:
+            hint = did_you_mean(name, options) or _listing(options)
+            e.scope.report("E219", f"`{owner}` has no option `{name}`", argument, hint)
+        elif name in found:
+            e.scope.report("E202", f"the option `{name}` is given twice", argument)
+        else:
+            try:
+                found[name] = read_option(e, argument.value, options[name], f"`{name}`")
+            except AbortError:
+                continue
+    return tuple(found.items())
+
+
+def read_entries(e: Elaborator, block: s.Block | None, names: Iterable[str], owner: str) -> dict[str, s.Entry]:
+    """The entries of a block by name; unknown and repeated ones are reported."""
+    known, found = tuple(names), dict[str, s.Entry]()
+    for entry in block.entries if block else ():
+        name = entry.name.text
+        if name not in known:
+            hint = did_you_mean(name, known) or _listing(known)
+            e.scope.report("E219", f"{owner} has no option `{name}`", entry.name, hint)
+        elif name in found:
+            e.scope.report("E202", f"the option `{name}` is given twice", entry.name)
+        else:
+            found[name] = entry
+    return found
+
+
+def _listing(names: Iterable[str]) -> str:
+    listed = ", ".join(f"`{n}`" for n in names)
+    return f"it has {listed}" if listed else "it has no options"
