@@ -21,7 +21,8 @@ def as_asked(template: AnyTemplate, verdict: Verdict) -> Verdict:
     """
     if not template.existential:
         return verdict
-    return replace(verdict, outcome=_OPPOSITE.get(verdict.outcome, verdict.outcome), margin=-verdict.margin)
+    margin = 0.0 - verdict.margin  # never a negative zero
+    return replace(verdict, outcome=_OPPOSITE.get(verdict.outcome, verdict.outcome), margin=margin)
 
 
 def clean_verdict(task: Task, place: int, margin: float) -> Verdict:

@@ -213,10 +213,10 @@ def net_within(region: Region, transform: Transform) -> tuple[tuple[Fraction, ..
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """What properties and measures share: that a formula holds of the network's outputs on all inputs of a region.
+    """What properties and measures share: on all inputs of a region, a formula is to be proven of the outputs.
 
-    That some input satisfies a formula is the negation of a question about all inputs, and is asked like that: its
-    ``formula`` is the negation of what was written, a witness shows that it is true, and a proof that it is false.
+    Whether some input satisfies a formula is asked as whether all inputs satisfy its negation, with the answers
+    exchanged: a witness against the negation says yes, a proof of it says no.
 
     Attributes:
         model, dataset: names in ``Spec.models`` and ``Spec.datasets``; no data set for a property without samples.
@@ -226,9 +226,8 @@ class Template:
         region: the region, around the sample for a ball.
         transform: from stored values to network inputs.
         strategy: how to decide.
-        formula: of the outputs (logits or named outputs); at every input of the region it holds, or, where the question
-            is about some input, it would hold if there were none.
-        existential: whether the question is about some input.
+        formula: what is to be proven of the outputs (logits or named outputs) at every input of the region.
+        existential: whether the question is about some input; then ``formula`` is the negation of what was written.
         text: the statement, pretty-printed.
     """
 
@@ -290,21 +289,21 @@ class Template:
 
     @property
     def is_robustness(self) -> bool:
-        """Whether the question is just about ``argmax(f) == y`` for all inputs, or ``argmax(f) != y`` for some."""
+        """Whether the question is just ``argmax(f) == y`` for all inputs, or ``argmax(f) != y`` for some."""
         return self.formula == ArgIs("argmax", variable_term(Label()))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PropertyTemplate(Template):
-    """A ``property``: the formula holds on the region."""
+    """A ``property``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureTemplate(Template):
     """A ``measure``: the largest r in [lower, upper] such that the formula holds on the region of radius r.
 
-    Where the question is about some input, the smallest r instead at which there is one: where the one is proven the
-    other lies above, and where the one is refuted the other is reached.
+    Where the question is about some input, the smallest r at which there is one. Both are one search: a value with a
+    proof bounds either from below, a value with a witness from above.
 
     Attributes:
         lower, upper: in the region's space.
