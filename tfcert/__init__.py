@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         certify,
         margins,
     )
+    from tfcert.complete.api import MinimumPerturbations, minimum_perturbation
+    from tfcert.complete.processes import SolverSettings
     from tfcert.driver import verify
     from tfcert.estimates import attack_distance, clever_score, global_lipschitz_radius
     from tfcert.language import SpecError
@@ -44,9 +46,11 @@ _HOMES = {
     "Certification": "certification",
     "Guarantee": "query",
     "LpBall": "perturbations",
+    "MinimumPerturbations": "complete.api",
     "Outcome": "query",
     "Radii": "certification",
     "Report": "report",
+    "SolverSettings": "complete.processes",
     "SpecError": "language",
     "UnsupportedLayerError": "network",
     "attack": "attacks",
@@ -60,6 +64,7 @@ _HOMES = {
     "global_lipschitz_radius": "estimates",
     "load_model": "network",
     "margins": "certification",
+    "minimum_perturbation": "complete.api",
     "register_activation": "activations",
     "register_layer": "network",
     "verify": "driver",
@@ -75,9 +80,11 @@ __all__ = [
     "Certification",
     "Guarantee",
     "LpBall",
+    "MinimumPerturbations",
     "Outcome",
     "Radii",
     "Report",
+    "SolverSettings",
     "SpecError",
     "UnsupportedLayerError",
     "attack",
@@ -91,6 +98,7 @@ __all__ = [
     "global_lipschitz_radius",
     "load_model",
     "margins",
+    "minimum_perturbation",
     "register_activation",
     "register_layer",
     "verify",

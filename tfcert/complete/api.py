@@ -13,9 +13,9 @@ import numpy as np
 
 from tfcert.attacks import Clauses
 from tfcert.attacks.witness import input_dtype, run
-from tfcert.certification.api import network_of, target_rows
+from tfcert.certification.api import certified_radius, network_of, target_rows
 from tfcert.complete.asking import Asker, nearest_witnesses
-from tfcert.complete.minimum import Minimum, minimum
+from tfcert.complete.minimum import Minimum, Search, minimum, plain_minimum
 from tfcert.complete.plain import plain
 from tfcert.complete.processes import SolverProcess, SolverSettings
 from tfcert.complete.queries import Solvers
@@ -25,6 +25,8 @@ from tfcert.options import BoundOptions
 from tfcert.perturbations import ORDER, LpBall
 from tfcert.query import Guarantee
 
+_CERTIFIED = 0.05
+"""Relative tolerance of the certified radii that a search begins with."""
 OPTIMAL = 1e-5
 """The relative gap within which lower and upper count as one."""
 
@@ -121,7 +123,13 @@ def minimum_perturbation(
     ball = LpBall(center.x, list(reach), norm, center.clip)
     asker = Asker(plain(network), model, bounds, options)
     started = time.monotonic()
-    known = _known(model, network, ball, clauses, y)
+    known = _known(model, network, ball, clauses)
+    certified = np.zeros(len(ball))
+    if guided:  # cheap, and something to show while the solver works
+        certified = certified_radius(
+            network, ball.x, y, norm=norm, clip=clip, targets=targets, tolerance=_CERTIFIED, options=options
+        ).radius.astype(np.float64)
+        certified = np.minimum(certified, reach)
     shared = (time.monotonic() - started) / max(1, len(ball))
     limits = (math.inf if time_limit is None else time_limit, math.inf if total_limit is None else total_limit)
     found: list[Minimum] = []
@@ -129,12 +137,13 @@ def minimum_perturbation(
     with _processes(settings) as (first, others):
         for i in range(len(ball)):
             began = time.monotonic()
-            until = min(began + limits[0] - shared, started + limits[1])
-            solvers = Solvers(first, others, until)
-            found.append(_one(asker, ball.take([i]), clauses.take([i]), known[i], (solvers, guided)))
+            solvers = Solvers(first, others, min(began + limits[0] - shared, started + limits[1]))
+            told = _teller(progress, Progress(i, len(ball), certified[i], math.inf, shared, False), began)
+            some = ball.take([i])
+            start = (known[i], float(certified[i]))
+            found.append(_one(asker, some, clauses.take([i]), start, (solvers, guided, told)))
             seconds[i] = time.monotonic() - began + shared
-            if progress is not None:
-                progress(Progress(i, len(ball), found[i].lower, found[i].upper, seconds[i], True))
+            told(found[i].lower, found[i].upper, done=True)
     return _gathered(ball, found, seconds, targets)
 
 
@@ -154,7 +163,7 @@ def _reach(center: LpBall, upper: float | None) -> np.ndarray:
     return limit
 
 
-def _known(model: Any, network: Network, ball: LpBall, clauses: Clauses, y: Any) -> list[np.ndarray | None]:
+def _known(model: Any, network: Network, ball: LpBall, clauses: Clauses) -> list[np.ndarray | None]:
     """The nearest witness that attacks find for each sample; the sample itself where it is misclassified."""
     at_center = clauses.margin(run(model, ball.x)) if len(ball) else np.zeros(0)
     wrong = at_center < 0
@@ -176,16 +185,34 @@ def _processes(settings: SolverSettings) -> Iterator[tuple[SolverProcess, tuple[
         yield first, others
 
 
+Told = Callable[..., None]
+
+
+def _teller(progress: Callable[[Progress], None] | None, first: Progress, began: float) -> Told:
+    def tell(lower: float, upper: float, done: bool = False) -> None:
+        if progress is not None:
+            seconds = first.seconds + time.monotonic() - began
+            progress(replace(first, lower=lower, upper=upper, seconds=seconds, done=done))
+
+    return tell
+
+
 def _one(
-    asker: Asker, ball: LpBall, clauses: Clauses, witness: np.ndarray | None, how: tuple[Solvers, bool]
+    asker: Asker,
+    ball: LpBall,
+    clauses: Clauses,
+    known: tuple[np.ndarray | None, float],
+    how: tuple[Solvers, bool, Told],
 ) -> Minimum:
-    solvers, guided = how
+    """One sample: ``known`` are a witness and a certified distance."""
+    (witness, certified), (solvers, guided, tell) = known, how
     judge = Judge(asker.model, ball, clauses)
     if witness is not None and judge.distance(witness) == 0.0:
         return Minimum(0.0, 0.0, witness, Guarantee.REPLAYED)
-    return minimum(
-        lambda some: asker.query(some, judge, solvers), ball.astype(np.float64), witness, solvers, guided=guided
+    search = Search(
+        lambda some: asker.query(some, judge, solvers), ball.astype(np.float64), witness, certified, tell=tell
     )
+    return (minimum if guided else plain_minimum)(search, solvers)
 
 
 def _gathered(ball: LpBall, found: list[Minimum], seconds: np.ndarray, targets: Any) -> MinimumPerturbations:

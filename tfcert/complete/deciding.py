@@ -18,6 +18,9 @@ from tfcert.complete.queries import CLOSE, Margin, Query, Solvers, checked, marg
 from tfcert.complete.witnesses import fixed, solve_cell
 from tfcert.query import Guarantee, Outcome
 
+_POSITIVE = 1e-7
+"""A margin counts as positive above this share of the margins' size: ten times what solvers' tolerances (1e-9) and
+float64 leave uncertain."""
 _ROUGH = 0.9
 """The gap at which a positive margin's bound is positive too: the margin's own value is not needed."""
 
@@ -32,6 +35,7 @@ class Decision:
         witness: an input of the original model, or None.
         guarantee: ``numeric`` where linear relaxations sufficed, ``solver`` where an integer program was believed.
         binaries: of the largest program.
+        proven: the clauses that are proven, whatever became of the others.
     """
 
     outcome: Outcome
@@ -40,33 +44,35 @@ class Decision:
     witness: np.ndarray | None = None
     guarantee: Guarantee = Guarantee.ESTIMATE
     binaries: int = 0
+    proven: tuple[int, ...] = ()
 
 
-def decide(query: Query, solvers: Solvers, *, together: bool = True) -> Decision:
+def decide(query: Query, solvers: Solvers, *, together: bool = False) -> Decision:
     """Decides all clauses that bounds leave open; stops at the first witness.
 
     Args:
         together: one integer program for all clauses that the relaxation leaves open, or one for each.
     """
-    proven = [float(query.lower[k].max()) for k in range(len(query.lower)) if k not in query.open]
-    proven = [m for m in proven if math.isfinite(m)]
-    relaxed: dict[int, float] = {}
+    margins = {k: float(query.lower[k].max()) for k in range(len(query.lower)) if k not in query.open}
+    left: list[int] = []
     for clause in query.open:
         found = _relaxed(query, clause, solvers)
         if isinstance(found, Decision):
-            return found
-        relaxed[clause] = found
-    left = [k for k in query.open if not relaxed[k] > 0]
-    proven += [relaxed[k] for k in query.open if relaxed[k] > 0]
+            return replace(found, proven=tuple(margins))
+        if found > 0:
+            margins[clause] = found
+        else:
+            left.append(clause)
     guarantee, binaries = Guarantee.NUMERIC, 0
     for group in [left] if together and left else [[k] for k in _by_distance(query, left)]:
         asked, claim = _integer(query, group, solvers)
         binaries = max(binaries, asked)
         if isinstance(claim, Decision):
-            return replace(claim, binaries=binaries)
+            return replace(claim, binaries=binaries, proven=tuple(margins))
         guarantee = Guarantee.SOLVER
-        proven.append(claim)
-    return Decision(Outcome.VERIFIED, "", min(proven, default=math.inf), None, guarantee, binaries)
+        margins |= dict.fromkeys(group, claim)
+    worst = min((m for m in margins.values() if math.isfinite(m)), default=math.inf)
+    return Decision(Outcome.VERIFIED, "", worst, None, guarantee, binaries, tuple(margins))
 
 
 def _by_distance(query: Query, clauses: Sequence[int]) -> list[int]:
@@ -141,8 +147,8 @@ def _least(
             refuted = _search_cell(query, asked.clauses, x, solvers)
         if refuted is not None:
             return refuted
-    bound = _bound(query, answer)
-    if bound > CLOSE * query.scale:
+    bound = _bound(answer, solver.settings.gap if gap is None else gap)
+    if bound > _POSITIVE * query.scale:
         _require_possible(query, asked.clauses, bound)
         return bound
     if answer.status == "limit":
@@ -150,12 +156,12 @@ def _least(
     return None
 
 
-def _bound(query: Query, answer: Answer) -> float:
-    """The lower bound that an answer claims. At an optimum within the rough gap some report the solution's value."""
+def _bound(answer: Answer, gap: float) -> float:
+    """The lower bound that an answer claims. At an optimum within a gap some report the solution's value instead."""
     if answer.bound is None:
         return -math.inf
     if answer.status == "optimal" and answer.objective is not None and answer.objective > 0:
-        return min(answer.bound, (1 - _ROUGH) * answer.objective)
+        return min(answer.bound, (1 - gap) * answer.objective)
     return answer.bound
 
 

@@ -1,9 +1,12 @@
 """The least perturbation that makes a network fail, guided by attacks (Zhu et al. 2021, "Attack-guided efficient
 robustness verification of ReLU neural networks", Agrify).
 
-A witness that the original model confirms shows that the minimum lies within its distance. Inputs, bounds and program
-are confined to that distance, so fewer neurons are open and the solver begins with a solution. Within the witness's
-distance the program cannot be infeasible: a solver that says so has failed.
+A witness that the original model confirms shows that the minimum lies within its distance, so inputs, bounds and
+program are confined to that distance and fewer neurons are open. The witness is moved to the nearest one of its piece
+of the network (a linear program); then the set just inside its distance is decided: either nothing is broken there, and
+the distance is the minimum, or there is a nearer witness, and so on. What is proven for one target class at some
+distance stays proven at smaller ones. Programs without a variable for the distance have as many rows as open neurons,
+not as pixels, and their answers leave a margin to check.
 """
 
 from __future__ import annotations
@@ -15,21 +18,29 @@ from fractions import Fraction
 
 import numpy as np
 
+from tfcert.complete.deciding import decide
 from tfcert.complete.processes import Answer, SolverError, SolverProcess
 from tfcert.complete.queries import CLOSE, Distance, Query, Solvers, checked, distance_program, strict_distance
 from tfcert.complete.witnesses import fixed, solve_cell
 from tfcert.perturbations import LpBall
-from tfcert.query import Guarantee
+from tfcert.query import Guarantee, Outcome
 
+_INSIDE = (4e-6, 4e-5, 4e-4)
+"""How far inside the nearest witness's distance (relative) a proof is tried: farther where a margin is lost in
+rounding."""
 _DEMANDS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 """By how much a margin is broken in a cell, relative to the margins' size, until the original model confirms it."""
-_DESCENTS = 4
+_DESCENTS = 8
 """How often a witness is moved to the nearest one of its piece of the network."""
 _WORTH = 0.98
 """A nearer witness is worth new bounds if its distance is at most this much of the old one's."""
+_DECISIONS = 200
+"""Nearer witnesses that are looked for at most."""
 
 Ask = Callable[[LpBall], Query]
 """Builds the query for a smaller ball: its bounds and all."""
+Tell = Callable[[float, float], None]
+"""Is told lower and upper whenever one of them moves."""
 
 
 @dataclass(frozen=True)
@@ -57,26 +68,70 @@ class Minimum:
         return self.witness is not None and self.upper - self.lower <= tolerance * self.upper
 
 
-def minimum(ask: Ask, ball: LpBall, witness: np.ndarray | None, solvers: Solvers, *, guided: bool = True) -> Minimum:
-    """The least distance from the ball's centre at which its property is broken, within the ball.
+@dataclass(frozen=True)
+class Search:
+    """What a search for one sample's minimum begins with.
 
-    Args:
-        ask: builds a query.
-        ball: one sample's ball, float64: how far to look.
+    Attributes:
+        ask: builds its queries.
+        ball: how far to look, one sample, float64.
         witness: a confirmed witness in the ball, from an attack, or None.
-        guided: whether the witness confines the query; without, it is only the solver's start.
+        lower: a distance at which bounds prove that nothing is broken.
+        together: see :func:`~tfcert.complete.deciding.decide`.
+        tell: is told of progress.
     """
-    query = ask(ball)
+
+    ask: Ask
+    ball: LpBall
+    witness: np.ndarray | None
+    lower: float = 0.0
+    together: bool = False
+    tell: Tell = lambda lower, upper: None
+
+
+def minimum(search: Search, solvers: Solvers) -> Minimum:
+    """The least distance from the ball's centre at which its property is broken, within the ball, guided by attacks."""
+    query = search.ask(search.ball)
     best = _Best(query, math.inf, None)
-    if witness is not None:
-        best = _Best(query, query.judge.distance(witness), witness)
-        if guided:
-            query, best = _closed_in(ask, ball, query, best, solvers)
+    if search.witness is not None:
+        best = _Best(query, query.judge.distance(search.witness), search.witness)
+    found = Minimum(search.lower, math.inf, None, Guarantee.NUMERIC)
+    proven: set[int] = set()
+    attempt = 0
+    for _ in range(_DECISIONS):
+        if best.witness is not None:
+            best = _descend(search.ask, search.ball, best, solvers)
+        found = replace(found, upper=best.distance, witness=best.witness)
+        search.tell(found.lower, found.upper)
+        radius = best.distance * (1 - _INSIDE[attempt]) if best.witness is not None else math.inf
+        ball = _shrunk(search.ball, radius)
+        decision = decide(search.ask(ball).without(proven), solvers, together=search.together)
+        proven.update(decision.proven)
+        found = replace(found, binaries=max(found.binaries, decision.binaries), reason=decision.reason)
+        if decision.outcome is Outcome.VERIFIED:
+            assert decision.guarantee is not None
+            return replace(found, lower=max(found.lower, float(ball.eps[0])), guarantee=decision.guarantee)
+        if decision.outcome is Outcome.FALSIFIED:
+            assert decision.witness is not None
+            best = best.with_witness(decision.witness)
+        elif decision.outcome is Outcome.UNKNOWN and best.witness is not None and attempt + 1 < len(_INSIDE):
+            attempt += 1
+        else:
+            return found
+    return replace(found, reason="nearer and nearer witnesses were found: the search stopped after many")
+
+
+def plain_minimum(search: Search, solvers: Solvers) -> Minimum:
+    """The same by one integer program over the whole ball that minimises the distance (MIPVerify's formulation, Tjeng
+    et al. 2019, section 3): what the guided search is compared with. A witness is the solver's start, no more."""
+    query = search.ask(search.ball)
+    best = _Best(query, math.inf, None)
+    if search.witness is not None:
+        best = _Best(query, query.judge.distance(search.witness), search.witness)
     if not query.open:
-        proven = float(ball.eps[0]) if witness is None else best.distance
-        return Minimum(proven, best.distance, best.witness, Guarantee.NUMERIC)
+        return Minimum(float(search.ball.eps[0]), best.distance, best.witness, Guarantee.NUMERIC)
     asked = distance_program(query, way_out=best.witness is None)
-    found = Minimum(0.0, best.distance, best.witness, Guarantee.NUMERIC, "", asked.program.binaries)
+    found = Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC, "", asked.program.binaries)
     try:
         lower, best, late = _solved(query, asked, best, solvers.first, solvers)
         for other in solvers.others:
@@ -86,10 +141,10 @@ def minimum(ask: Ask, ball: LpBall, witness: np.ndarray | None, solvers: Solvers
             lower = min(lower, second)
     except (SolverError, TimeoutError) as error:
         return replace(found, upper=best.distance, witness=best.witness, reason=str(error))
-    lower = min(lower, best.distance)
-    return replace(
-        found, lower=lower, upper=best.distance, witness=best.witness, guarantee=Guarantee.SOLVER, reason=late
-    )
+    return Minimum(
+        max(search.lower, min(lower, best.distance)), best.distance, best.witness, Guarantee.SOLVER, late,
+        asked.program.binaries,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,28 +160,34 @@ class _Best:
         point = self.query.judge.confirm(x)
         if point is None:
             return self
+        return self.with_witness(point)
+
+    def with_witness(self, point: np.ndarray) -> _Best:
+        """The nearer of this and a confirmed witness."""
         distance = self.query.judge.distance(point)
         return replace(self, distance=distance, witness=point) if distance < self.distance else self
 
 
 def _shrunk(ball: LpBall, distance: float) -> LpBall:
-    """The ball of the witness's distance, rounded up."""
-    eps = min(Fraction(distance) * Fraction(10**12 + 1, 10**12), ball.exact_eps[0])
+    """The ball of this distance, if it is smaller."""
+    eps = ball.exact_eps[0] if math.isinf(distance) else min(Fraction(distance), ball.exact_eps[0])
     return LpBall(ball.x, [eps], ball.norm, ball.clip)
 
 
-def _closed_in(ask: Ask, ball: LpBall, query: Query, best: _Best, solvers: Solvers) -> tuple[Query, _Best]:
-    """Confines the query to the witness, and moves the witness nearer within its piece of the network."""
-    query = ask(_shrunk(ball, best.distance))
+def _descend(ask: Ask, ball: LpBall, best: _Best, solvers: Solvers) -> _Best:
+    """Moves the witness nearer within its piece of the network, and on through the next, while that helps."""
+    query = None
     for _ in range(_DESCENTS):
         assert best.witness is not None
+        if query is None:
+            query = ask(_shrunk(ball, best.distance * (1 + CLOSE)))
         before = best.distance
         best = _descended(query, best, best.witness.astype(np.float64).ravel(), solvers)
-        if best.distance < _WORTH * before:
-            query = ask(_shrunk(ball, best.distance))
-        elif best.distance >= before * (1 - 1e-6):
+        if best.distance >= before * (1 - CLOSE):
             break
-    return query, best
+        if best.distance < _WORTH * before:
+            query = None
+    return best
 
 
 def _descended(query: Query, best: _Best, x: np.ndarray, solvers: Solvers) -> _Best:
