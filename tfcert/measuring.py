@@ -116,7 +116,8 @@ class Search:
         """An unperturbed sample that breaks the formula: no radius is proven, and the smallest one is the first."""
         verdict = clean_verdict(self._task, place, margin)
         if self._template.existential:
-            return Finding(place, replace(verdict, outcome=Outcome.VERIFIED), Measured(self._low, self._low))
+            settled = replace(verdict, outcome=Outcome.VERIFIED, margin=math.nan)
+            return Finding(place, settled, Measured(self._low, self._low))
         return Finding(place, verdict, Measured(0.0, self._low))
 
     def _prove(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -228,7 +229,8 @@ class Search:
         ball = sample.regions.proof
         if not isinstance(ball, LpBall):
             return replace(known, reason=f"{stage.name} measures balls that are alike in all channels")
-        found = solver.nearest(sample, known.witness, most_seconds(stage, self._clock.remaining(spent)))
+        limit = most_seconds(stage, self._clock.remaining(spent))
+        found = solver.nearest(sample, known.witness, self._distance(known.proven), limit)
         known = replace(known, reason=found.reason)
         if found.witness is not None:
             point = found.witness[None].astype(ball.x.dtype)
@@ -243,6 +245,12 @@ class Search:
         if value > known.refuted:
             return replace(known, reason="the solver's bound lies above a witness")
         return replace(known, proven=value, margin=math.nan, stage=stage, guarantee=found.guarantee)
+
+    def _distance(self, proven: float) -> float:
+        """The radius in network space of a value that is proven, rounded down; 0 without one."""
+        if math.isnan(proven):
+            return 0.0
+        return round_down(min(self._region.net_eps(self._task.template.transform, Fraction(proven))))
 
     def _below(self, distance: float) -> float:
         """The largest value whose ball lies within ``distance`` (in network space) of its centre, short of the end."""

@@ -65,8 +65,11 @@ class Solver(Protocol):
     def decide(self, sample: Batch, seconds: float | None) -> Decision:
         """Whether there is a witness in the sample's region."""
 
-    def nearest(self, sample: Batch, witness: np.ndarray | None, seconds: float | None) -> Nearest:
-        """The nearest witness in the sample's ball, of which ``witness`` is a first one if there is any."""
+    def nearest(self, sample: Batch, witness: np.ndarray | None, proven: float, seconds: float | None) -> Nearest:
+        """The nearest witness in the sample's ball.
+
+        ``witness`` is a first one, if any is known; up to the distance ``proven`` bounds prove that there is none.
+        """
 
 
 SOLVERS: dict[str, Callable[[Task, Stage, BoundOptions], AbstractContextManager[Solver]]] = {}

@@ -67,8 +67,8 @@ class Stub:
     def decide(self, sample, seconds):
         return self._answer(sample, seconds)
 
-    def nearest(self, sample, witness, seconds):
-        return self._answer(sample, seconds, witness)
+    def nearest(self, sample, witness, proven, seconds):
+        return self._answer(sample, seconds, witness, proven)
 
 
 @pytest.fixture
@@ -261,9 +261,28 @@ def test_what_remains_is_the_least_of_both_budgets_and_never_negative():
 # Measures
 
 
+def test_a_solver_of_a_measure_begins_with_what_bounds_and_attacks_know(run, solver, classifier, samples):
+    told = {}
+
+    def remember(sample, witness, proven):
+        told[int(sample.task.samples[0])] = (sample.regions.proof.eps[0], witness, proven)
+        return Said(reason="")
+
+    solver(remember)
+    text = 'prop 1\nmodel clf = keras("clf.keras")\ndataset test = npz("test.npz") { scale: 1/2 }\n'
+    text += measure("pgd -> crown -> milp").replace("[0, 1]", "[0, 2]").replace("in net", "in raw")
+    records = found(run(text=text, bindings={"test": (2 * samples[0], samples[1])}), "radius")
+    assert told.keys() == records.keys() and len(told) == 7
+    for sample, (eps, witness, proven) in told.items():
+        measured = records[sample].measured
+        assert eps == pytest.approx(measured.upper / 2, rel=1e-12)  # a radius of 2 in raw space is 1 for the network
+        assert proven == measured.lower / 2 > 0
+        assert np.asarray(classifier(witness[None])).argmax() != records[sample].label
+
+
 @pytest.mark.parametrize("smallest", [False, True])
 def test_a_solver_s_distance_raises_what_is_proven_up_to_it(run, solver, smallest):
-    stub = solver(lambda sample, witness: Said(lower=0.001))
+    stub = solver(lambda sample, witness, proven: Said(lower=0.001))
     before = found(run("ibp", measure("crown", smallest=smallest)), "radius")
     weak = found(run("ibp", measure("ibp -> milp", smallest=smallest)), "radius")
     assert len(stub.asked) == 7 and before.keys() == weak.keys()
@@ -278,7 +297,7 @@ def test_a_solver_s_distance_raises_what_is_proven_up_to_it(run, solver, smalles
 
 def test_a_solver_that_finds_nothing_up_to_the_end_proves_all_of_it(run, margins, solver):
     margins(-0.25)
-    solver(lambda sample, witness: Said(lower=float(sample.regions.proof.eps[0])))
+    solver(lambda sample, witness, proven: Said(lower=float(sample.regions.proof.eps[0])))
     records = found(run("ibp", measure("crown -> milp")), "radius")
     assert {(r.measured.lower, r.verdict.guarantee) for r in records.values()} == {(1.0, Guarantee.SOLVER)}
 
@@ -287,8 +306,8 @@ def test_a_solver_s_nearer_witness_lowers_what_is_refuted(run, margins, solver, 
     margins(-0.25)
     points = {}
 
-    def near(sample, witness):
-        assert witness is None
+    def near(sample, witness, proven):
+        assert witness is None and proven == 0.0
         points[int(sample.task.samples[0])] = misclassified(sample)
         return Said(witness=points[int(sample.task.samples[0])])
 
@@ -302,7 +321,7 @@ def test_a_solver_s_nearer_witness_lowers_what_is_refuted(run, margins, solver, 
 
 def test_a_solver_s_distance_beyond_a_witness_is_not_believed(run, margins, solver):
     margins(-0.25)
-    solver(lambda sample, witness: Said(lower=0.99))
+    solver(lambda sample, witness, proven: Said(lower=0.99))
     records = found(run("ibp", measure("pgd -> crown -> milp")), "radius")
     refuted = [r for r in records.values() if r.measured.upper < 0.99]
     assert refuted
@@ -313,7 +332,7 @@ def test_a_solver_s_distance_beyond_a_witness_is_not_believed(run, margins, solv
 
 def test_a_solver_s_witness_below_a_certified_value_stops_the_run(run, solver, monkeypatch, misclassified):
     monkeypatch.setattr("tfcert.stages.lower_bounds", lambda n, p, c, d, **_: np.full(d.shape, 0.95 - p.eps[0]))
-    solver(lambda sample, witness: Said(witness=misclassified(sample)))
+    solver(lambda sample, witness, proven: Said(witness=misclassified(sample)))
     with pytest.raises(ContradictionError, match=r"certified up to 0\.9.*bug in tfcert"):
         run("pgd", measure("crown -> milp"))
 
