@@ -113,7 +113,9 @@ def _integer(query: Query, clauses: Sequence[int], solvers: Solvers) -> tuple[in
         if margin is None:
             reason = "the worst margin is zero to within rounding: neither a proof nor a witness"
             return count, Decision(Outcome.UNKNOWN, reason)
-        for other in solvers.others if isinstance(margin, float) else ():
+        if isinstance(margin, Decision):
+            return count, margin
+        for other in solvers.others:
             second = _least(query, asked, other, solvers)
             if not isinstance(second, float):
                 reason = f"the solvers disagree: {other.settings.solver} does not find a positive margin"

@@ -62,7 +62,7 @@ class Query:
     def open(self) -> list[int]:
         """The clauses that bounds do not prove, the least certain first."""
         margins = np.where(np.isfinite(self.lower), self.lower, -np.inf).max(axis=1)
-        real = self._real.any(axis=1)
+        real = np.asarray(self._real.any(axis=1))
         return [int(k) for k in np.argsort(margins, kind="stable") if real[k] and not margins[k] > 0]
 
     @functools.cached_property
@@ -139,7 +139,7 @@ def margin_program(query: Query, clauses: Sequence[int], *, relax: bool = False,
     if choices is not None:
         builder.rows([(choices, -np.ones((1, len(choices))))], np.array([-1.0]))
     for number, (coefficients, offsets, upper) in enumerate(rows):
-        extra = [(np.full(len(offsets), column), -1.0)]
+        extra: list[Term] = [(np.full(len(offsets), column), -1.0)]
         right = -offsets
         if choices is not None:
             room = np.maximum(0.0, upper - floor)

@@ -15,7 +15,7 @@ import struct
 import sys
 import threading
 import time
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ _SETTLED = 1e-6
 """Squares count as reached when they are off by this share of their sum (half as much of a distance)."""
 
 
-def read_message(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
     """One message; None at the end of the stream.
 
     Raises:
@@ -46,7 +46,7 @@ def read_message(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
     return found, body
 
 
-def write_message(stream: BinaryIO, header: dict[str, Any], arrays: bytes) -> None:
+def write_message(stream: IO[bytes], header: dict[str, Any], arrays: bytes) -> None:
     """Sends one message."""
     text = json.dumps(header).encode()
     stream.write(LENGTHS.pack(len(text), len(arrays)) + text + arrays)
