@@ -208,7 +208,9 @@ def _descended(query: Query, best: _Best, x: np.ndarray, solvers: Solvers) -> _B
     return best
 
 
-def _solved(query: Query, asked: Distance, best: _Best, solver: SolverProcess, solvers: Solvers) -> tuple[float, _Best]:
+def _solved(
+    query: Query, asked: Distance, best: _Best, solver: SolverProcess, solvers: Solvers
+) -> tuple[float, _Best, str]:
     """The minimum by one solver's word: a lower bound of the distance; and the best witness.
 
     Raises:
