@@ -233,18 +233,23 @@ class Search:
         found = solver.nearest(sample, known.witness, self._distance(known.proven), limit)
         known = replace(known, reason=found.reason)
         if found.witness is not None:
-            point = found.witness[None].astype(ball.x.dtype)
-            (witness,) = replay_claims(sample, point, np.ones(1, bool)).witnesses
-            value = high if witness is None else self._smallest(place, witness, high)
-            if witness is not None and not value >= known.refuted:
-                self._require_consistent(place, known.proven, value)
-                known = replace(known, refuted=value, witness=witness)
-        value = self._high if found.lower >= ball.eps[0] and high == self._high else self._below(found.lower)
-        if found.guarantee not in PROOFS or not value > 0 or value < self._low or value <= known.proven:
+            known = self._with_witness(known, place, sample, found.witness[None].astype(ball.x.dtype))
+        lower = float(found.lower) if math.isfinite(found.lower) and found.guarantee in PROOFS else 0.0
+        value = self._high if lower >= ball.eps[0] and high == self._high else self._below(lower)
+        if value <= 0 or value < self._low or value <= known.proven:
             return known
         if value > known.refuted:
             return replace(known, reason="the solver's bound lies above a witness")
         return replace(known, proven=value, margin=math.nan, stage=stage, guarantee=found.guarantee)
+
+    def _with_witness(self, known: _Known, place: int, sample: Batch, point: np.ndarray) -> _Known:
+        """What is known with a point that a solver claims to be a witness, if it is one and nearer than the last."""
+        (witness,) = replay_claims(sample, point, np.ones(1, bool)).witnesses
+        if witness is None:
+            return known
+        value = self._smallest(place, witness, self._high if math.isnan(known.refuted) else known.refuted)
+        self._require_consistent(place, known.proven, value)
+        return known if value >= known.refuted else replace(known, refuted=value, witness=witness)
 
     def _distance(self, proven: float) -> float:
         """The radius in network space of a value that is proven, rounded down; 0 without one."""

@@ -330,6 +330,25 @@ def test_a_solver_s_distance_beyond_a_witness_is_not_believed(run, margins, solv
         assert record.verdict.reason == "the solver's bound lies above a witness"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        Said(lower=math.nan),
+        Said(lower=math.inf),
+        Said(lower=-1.0),
+        Said(lower=0.5, guarantee=Guarantee.ESTIMATE),
+        Said(witness=np.full(4, np.nan, np.float32)),
+        Said(witness=np.full(4, 7.0, np.float32)),
+    ],
+)
+def test_a_distance_that_makes_no_sense_changes_nothing(run, margins, solver, said):
+    margins(-0.25)
+    solver(lambda sample, witness, proven: said)
+    for record in found(run("ibp", measure("crown -> milp")), "radius").values():
+        assert record.outcome is Outcome.UNKNOWN and record.verdict.reason == "undecided"
+        assert math.isnan(record.measured.lower) and math.isnan(record.measured.upper)
+
+
 def test_a_solver_s_witness_below_a_certified_value_stops_the_run(run, solver, monkeypatch, misclassified):
     monkeypatch.setattr("tfcert.stages.lower_bounds", lambda n, p, c, d, **_: np.full(d.shape, 0.95 - p.eps[0]))
     solver(lambda sample, witness, proven: Said(witness=misclassified(sample)))
