@@ -71,8 +71,9 @@ class Program:
         """A lower bound of the linear relaxation from any prices of the rows, whoever found them: weak duality.
 
         For prices p (at most 0 on inequalities) the least of ``c v + p (right - A v)`` over the box bounds the
-        minimum from below. Evaluated in float64 (Neumaier and Shcherbina, "Safe bounds in linear and mixed-integer
-        programming", 2004, without their directed rounding): guarantee ``numeric``.
+        minimum from below (Neumaier and Shcherbina, "Safe bounds in linear and mixed-integer programming", 2004).
+        Evaluated in float64, less the most that rounding can have added, so that huge prices prove nothing that is not
+        so; -inf where they overflow. Guarantee: ``numeric``.
 
         Args:
             prices: ``[rows]``, of either sign convention; signs that prove nothing are cut off.
@@ -80,8 +81,15 @@ class Program:
         return max(self._bound(prices), self._bound(-prices))
 
     def with_tangents(self, tangents: np.ndarray) -> Program:
-        """The program with the rows ``2 p v[root] - v[square] <= p^2`` of ``tangents``, ``[n, 3]``: root, square, p."""
+        """The program with the rows ``2 p v[root] - v[square] <= p^2`` of ``tangents``, ``[n, 3]``: root, square, p.
+
+        Raises:
+            ValueError: a root and a square that do not belong together, or a p that is not finite: no tangent.
+        """
         roots, squares, points = tangents[:, 0].astype(np.int64), tangents[:, 1].astype(np.int64), tangents[:, 2]
+        pairs = set(map(tuple, self.squares.tolist()))
+        if not np.isfinite(points).all() or not pairs.issuperset(zip(roots.tolist(), squares.tolist(), strict=True)):
+            raise ValueError("rows that are no tangents of the program's squares")
         ends = self.starts[-1] + 2 * np.arange(1, len(points) + 1)
         return replace(
             self,
@@ -96,11 +104,17 @@ class Program:
         prices = np.where(np.isfinite(prices), prices, 0.0)
         prices = np.where(self.equal, prices, np.minimum(prices, 0.0))
         rows = np.repeat(np.arange(len(self.right)), np.diff(self.starts))
-        reduced = self.objective - np.bincount(
-            self.columns, weights=self.values * prices[rows], minlength=len(self.lower)
-        )
-        ends = np.where(reduced > 0, reduced * self.lower, reduced * self.upper)
-        return float(ends.sum() + prices @ self.right + self.constant)
+        count = len(self.lower)
+        with np.errstate(over="ignore", invalid="ignore"):
+            shares = self.values * prices[rows]
+            reduced = self.objective - np.bincount(self.columns, weights=shares, minlength=count)
+            ends = np.where(reduced > 0, reduced * self.lower, reduced * self.upper)
+            weights = np.abs(self.objective) + np.bincount(self.columns, weights=np.abs(shares), minlength=count)
+            reach = np.maximum(np.abs(self.lower), np.abs(self.upper))
+            size = float(weights @ reach + np.abs(prices) @ np.abs(self.right) + np.abs(self.constant))
+            longest = np.bincount(self.columns).max(initial=0) + count + len(prices) + 4
+            bound = float(ends.sum() + prices @ self.right + self.constant) - longest * np.finfo(np.float64).eps * size
+        return bound if np.isfinite(bound) else -np.inf
 
 
 def _row_sums(starts: np.ndarray, entries: np.ndarray) -> np.ndarray:
