@@ -70,8 +70,8 @@ class Asker:
             method=method, options=self.options,
         )[0]  # fmt: skip
         lower, upper = found[: count * rows], -found[count * rows :]
-        lower = np.where(np.isfinite(offsets[0]), np.where(np.isnan(lower), -np.inf, lower), offsets[0])
-        upper = np.where(np.isfinite(offsets[0]), np.where(np.isnan(upper), np.inf, upper), offsets[0])
+        lower = np.where(np.isfinite(offsets[0]), np.where(np.isfinite(lower), lower, -np.inf), offsets[0])
+        upper = np.where(np.isfinite(offsets[0]), np.where(np.isfinite(upper), upper, np.inf), offsets[0])
         return lower.reshape(count, rows), upper.reshape(count, rows)
 
 

@@ -36,6 +36,7 @@ class Decision:
         guarantee: ``numeric`` where linear relaxations sufficed, ``solver`` where an integer program was believed.
         binaries: of the largest program.
         proven: the clauses that are proven, whatever became of the others.
+        believed: whether an integer program was believed for one of them.
     """
 
     outcome: Outcome
@@ -45,6 +46,7 @@ class Decision:
     guarantee: Guarantee = Guarantee.ESTIMATE
     binaries: int = 0
     proven: tuple[int, ...] = ()
+    believed: bool = False
 
 
 def decide(query: Query, solvers: Solvers, *, together: bool = False) -> Decision:
@@ -63,16 +65,17 @@ def decide(query: Query, solvers: Solvers, *, together: bool = False) -> Decisio
             margins[clause] = found
         else:
             left.append(clause)
-    guarantee, binaries = Guarantee.NUMERIC, 0
+    believed, binaries = False, 0
     for group in [left] if together and left else [[k] for k in _by_distance(query, left)]:
         asked, claim = _integer(query, group, solvers)
         binaries = max(binaries, asked)
         if isinstance(claim, Decision):
-            return replace(claim, binaries=binaries, proven=tuple(margins))
-        guarantee = Guarantee.SOLVER
+            return replace(claim, binaries=binaries, proven=tuple(margins), believed=believed)
+        believed = True
         margins |= dict.fromkeys(group, claim)
     worst = min((m for m in margins.values() if math.isfinite(m)), default=math.inf)
-    return Decision(Outcome.VERIFIED, "", worst, None, guarantee, binaries, tuple(margins))
+    guarantee = Guarantee.SOLVER if believed else Guarantee.NUMERIC
+    return Decision(Outcome.VERIFIED, "", worst, None, guarantee, binaries, tuple(margins), believed)
 
 
 def _by_distance(query: Query, clauses: Sequence[int]) -> list[int]:

@@ -97,7 +97,7 @@ def minimum(search: Search, solvers: Solvers) -> Minimum:
         best = _Best(query, query.judge.distance(search.witness), search.witness)
     found = Minimum(search.lower, math.inf, None, Guarantee.NUMERIC)
     proven: set[int] = set()
-    attempt = 0
+    believed, attempt = False, 0
     for _ in range(_DECISIONS):
         if best.witness is not None:
             best = _descend(search.ask, search.ball, best, solvers)
@@ -107,10 +107,11 @@ def minimum(search: Search, solvers: Solvers) -> Minimum:
         ball = _shrunk(search.ball, radius)
         decision = decide(search.ask(ball).without(proven), solvers, together=search.together)
         proven.update(decision.proven)
+        believed = believed or decision.believed
         found = replace(found, binaries=max(found.binaries, decision.binaries), reason=decision.reason)
         if decision.outcome is Outcome.VERIFIED:
-            assert decision.guarantee is not None
-            return replace(found, lower=max(found.lower, float(ball.eps[0])), guarantee=decision.guarantee)
+            guarantee = Guarantee.SOLVER if believed else Guarantee.NUMERIC
+            return replace(found, lower=max(found.lower, float(ball.eps[0])), guarantee=guarantee)
         if decision.outcome is Outcome.FALSIFIED:
             assert decision.witness is not None
             best = best.with_witness(decision.witness)

@@ -61,7 +61,7 @@ class Query:
     @functools.cached_property
     def open(self) -> list[int]:
         """The clauses that bounds do not prove, the least certain first."""
-        margins = np.where(np.isfinite(self.lower), self.lower, -np.inf).max(axis=1)
+        margins = self.lower.max(axis=1)
         real = np.asarray(self._real.any(axis=1))
         return [int(k) for k in np.argsort(margins, kind="stable") if real[k] and not margins[k] > 0]
 
