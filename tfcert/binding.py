@@ -15,7 +15,17 @@ import numpy as np
 
 from tfcert.datasets import Samples, confine, load_dataset
 from tfcert.errors import UsageError
-from tfcert.language import Dataset, MeasureTemplate, PropertyTemplate, Span, Spec, Transform, load, load_file
+from tfcert.language import (
+    Dataset,
+    MeasureTemplate,
+    PropertyTemplate,
+    Span,
+    Spec,
+    StageKind,
+    Transform,
+    load,
+    load_file,
+)
 from tfcert.language import Model as ModelTemplate
 from tfcert.language.formula import ArgIs, Label
 from tfcert.regions import build_regions, to_net
@@ -272,7 +282,9 @@ def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> T
     else:
         task = _sampled(template, loaded, data)
     for stage in template.strategy.stages:
-        if not stage.attacks:
+        if stage.kind is StageKind.SOLVER:
+            require_encodable(loaded)
+        elif not stage.attacks:
             relaxation = dict(stage.options).get("relaxation")
             require_names(loaded, stage.method, None if relaxation is None else str(relaxation))
     _check_lowering(task)
@@ -289,6 +301,20 @@ def require_names(loaded: LoadedModel, method: str, relaxation: str | None) -> N
 
     try:
         check_names(loaded.network, method, relaxation)
+    except ValueError as error:
+        raise UsageError(f"model {loaded.name}: {error}") from error
+
+
+def require_encodable(loaded: LoadedModel) -> None:
+    """That the model can be written as an integer program.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    from tfcert.complete.plain import plain
+
+    try:
+        plain(loaded.network)
     except ValueError as error:
         raise UsageError(f"model {loaded.name}: {error}") from error
 

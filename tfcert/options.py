@@ -15,6 +15,8 @@ class BoundOptions:
         learning_rate: step size of the optimising methods.
         jit: compile with XLA (True), run op by op in graph mode (False), or decide by the device (None).
         batch_size: largest number of samples in one pass; None lets ``memory_mb`` decide.
+        solver: of the methods ``lp`` and ``milp``: ``cbc`` or ``highs``.
+        solver_seconds: most time of a solver for one row, with what is known then; None for no limit.
 
     Raises:
         ValueError: a value is not positive.
@@ -25,10 +27,13 @@ class BoundOptions:
     learning_rate: float = 0.5
     jit: bool | None = None
     batch_size: int | None = None
+    solver: str = "cbc"
+    solver_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("memory_mb", "iterations", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        if self.batch_size is not None and self.batch_size <= 0:
-            raise ValueError(f"batch_size must be positive, not {self.batch_size}")
+        for name in ("batch_size", "solver_seconds"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")

@@ -5,15 +5,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
 
+from tfcert.attacks import Clauses
 from tfcert.binding import Task
+from tfcert.complete.api import solver_processes
+from tfcert.complete.asking import Asker
+from tfcert.complete.deciding import decide
+from tfcert.complete.minimum import Search as Nearer
+from tfcert.complete.minimum import minimum, plain_minimum
+from tfcert.complete.plain import plain
+from tfcert.complete.processes import SolverProcess, SolverSettings
+from tfcert.complete.queries import Solvers
+from tfcert.complete.witnesses import Judge
 from tfcert.language import Stage
 from tfcert.options import BoundOptions
+from tfcert.perturbations import LpBall
 from tfcert.query import Guarantee, Outcome
 from tfcert.stages import Batch
 
@@ -72,7 +86,52 @@ class Solver(Protocol):
         """
 
 
-SOLVERS: dict[str, Callable[[Task, Stage, BoundOptions], AbstractContextManager[Solver]]] = {}
+class Milp:
+    """Integer programs (``tfcert.complete``) about the samples of one task."""
+
+    def __init__(self, asker: Asker, processes: tuple[SolverProcess, tuple[SolverProcess, ...]], guided: bool):
+        self._asker, self._processes, self._guided = asker, processes, guided
+
+    def decide(self, sample: Batch, seconds: float | None) -> Decision:
+        """Whether there is a witness in the sample's region."""
+        solvers = self._solvers(seconds)
+        regions = sample.regions
+        judge = Judge(self._asker.model, regions.witness or regions.proof, _clauses(sample))
+        return decide(self._asker.query(regions.proof, judge, solvers), solvers)
+
+    def nearest(self, sample: Batch, witness: np.ndarray | None, proven: float, seconds: float | None) -> Nearest:
+        """The nearest witness in the sample's ball."""
+        solvers, ball = self._solvers(seconds), sample.regions.proof
+        assert isinstance(ball, LpBall)
+        judge = Judge(self._asker.model, ball, _clauses(sample))
+        search = Nearer(lambda some: self._asker.query(some, judge, solvers), ball.astype(np.float64), witness, proven)
+        return (minimum if self._guided else plain_minimum)(search, solvers)
+
+    def _solvers(self, seconds: float | None) -> Solvers:
+        return Solvers(*self._processes, time.monotonic() + (math.inf if seconds is None else seconds))
+
+
+def _clauses(sample: Batch) -> Clauses:
+    return Clauses(sample.coefficients, sample.offsets)
+
+
+@contextlib.contextmanager
+def open_milp(task: Task, stage: Stage, options: BoundOptions) -> Iterator[Milp]:
+    """The stage ``milp`` with its options, its processes ended when the context is left."""
+    settings = SolverSettings(
+        solver=str(stage.option("solver", "cbc")),
+        gap=float(stage.option("gap", SolverSettings.gap)),
+        threads=int(stage.option("threads", 1)),
+        confirm=None if stage.option("confirm") is None else str(stage.option("confirm")).replace("_", "-"),
+    )
+    tighten = str(stage.option("tighten", "none"))
+    bounds = "crown" if tighten == "none" else tighten
+    asker = Asker(plain(task.model.network), task.model.model, bounds, options)
+    with solver_processes(settings) as processes:
+        yield Milp(asker, processes, bool(stage.option("guided", True)))
+
+
+SOLVERS: dict[str, Callable[[Task, Stage, BoundOptions], AbstractContextManager[Solver]]] = {"milp": open_milp}
 """By the stage's name; the context holds the solver's processes."""
 
 

@@ -85,11 +85,14 @@ def certified_margins(batch: Batch, stage: Stage, options: BoundOptions) -> np.n
 
 
 def bound_options(stage: Stage, options: BoundOptions) -> BoundOptions:
-    """The options with what the stage says of iterations and learning rate."""
+    """The options with what the stage says of iterations and learning rate, or of its solver."""
+    limit = stage.option("time_limit")
     return replace(
         options,
         iterations=int(stage.option("iterations", options.iterations)),
         learning_rate=float(stage.option("learning_rate", options.learning_rate)),
+        solver=str(stage.option("solver", options.solver)),
+        solver_seconds=options.solver_seconds if limit is None else float(limit),
     )
 
 

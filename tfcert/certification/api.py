@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcert.certification.engine import lower_bounds
+from tfcert.certification.engine import guarantee_of, lower_bounds
 from tfcert.certification.search import first_guess, largest_radius
 from tfcert.network import Network, from_keras
 from tfcert.options import BoundOptions
@@ -136,7 +136,7 @@ def bounds(
     eye = np.eye(network.output_shape[-1])
     rows = np.broadcast_to(np.concatenate([eye, -eye]), (len(perturbation), 2 * len(eye), len(eye)))
     found = _rows(network, perturbation, rows, method, relaxation, options)
-    return Bounds(found[:, : len(eye)], -found[:, len(eye) :])
+    return Bounds(found[:, : len(eye)], -found[:, len(eye) :], guarantee_of(method))
 
 
 def margins(
@@ -196,7 +196,7 @@ def certify(
     rows = target_rows(network, ball, y, targets)
     margin = _least_rows(_rows(network, ball, rows, method, relaxation, options))
     verified = np.isfinite(margin) & (margin > 0)
-    return Certification(verified, margin, Guarantee.NUMERIC, method, relaxation or "adaptive")
+    return Certification(verified, margin, guarantee_of(method), method, relaxation or "adaptive")
 
 
 def certified_radius(
@@ -249,7 +249,7 @@ def certified_radius(
 
     guesses = first_guess(start, slope, norm)
     found = largest_radius(margin_at, start, guesses=guesses, slope=slope, upper=limit, tolerance=tolerance)
-    return Radii(found.radius, found.margin, found.evaluations, Guarantee.NUMERIC, method, relaxation or "adaptive")
+    return Radii(found.radius, found.margin, found.evaluations, guarantee_of(method), method, relaxation or "adaptive")
 
 
 def _rows(

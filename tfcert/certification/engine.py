@@ -6,6 +6,7 @@ Weights are captured as variables, so a compiled function sees a model that has 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import weakref
 from collections.abc import Callable, Iterator
@@ -18,10 +19,11 @@ import tensorflow as tf
 from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.perturbations import Perturbation, Region, round_down
-from tfcert.propagation.bounds import Passes, check_names, output_bounds
+from tfcert.propagation.bounds import SOLVED, Passes, check_names, output_bounds
 from tfcert.propagation.kernels import fused_kernels
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import Plan, make_plan
+from tfcert.query import Guarantee
 
 _LARGEST_BATCH = 1024
 _FILL, _FILL_LARGE = 0.25, 0.6
@@ -73,16 +75,22 @@ def lower_bounds(
         perturbation: one set a sample, ``[batch, *input]``.
         coefficients: C, ``[batch, rows, outputs]``.
         offsets: d, ``[batch, rows]``.
-        method: ``ibp``, ``forward``, ``forward+backward``, ``crown-ibp``, ``crown`` or ``alpha-crown``.
+        method: ``ibp``, ``forward``, ``forward+backward``, ``crown-ibp``, ``crown``, ``alpha-crown``, ``lp``, ``milp``.
         relaxation: a named relaxation; None for each activation's default.
         options: memory, batch size, compilation.
 
     Returns:
-        ``[batch, rows]``. Guarantee: ``numeric``. -inf or NaN where nothing is known (overflow).
+        ``[batch, rows]``. Guarantee: see :func:`guarantee_of`. -inf or NaN where nothing is known (overflow).
 
     Raises:
         ValueError: shapes that do not fit, an unknown name, or a weight that is NaN or infinite.
     """
+    if method in SOLVED:
+        _check(network, perturbation, coefficients, offsets, (method, relaxation))
+        # The solvers live above this package: what they encode begins with its bounds.
+        solver_bounds = importlib.import_module("tfcert.complete.rows").solver_bounds
+        found: np.ndarray = solver_bounds(network, perturbation, coefficients, offsets, method=method, options=options)
+        return found
     question = prepared(
         network, perturbation, coefficients, offsets, method=method, relaxation=relaxation, options=options
     )
@@ -91,8 +99,8 @@ def lower_bounds(
     run, arrays = question.compiled, question.arguments
     with full_precision():
         starts = range(0, len(perturbation), size)
-        found = [run(arrays if chunks == 1 else [a[i : i + size] for a in arrays], question.limit) for i in starts]
-    return np.concatenate(found) if found else np.zeros(np.shape(offsets), network.dtype.as_numpy_dtype)
+        parts = [run(arrays if chunks == 1 else [a[i : i + size] for a in arrays], question.limit) for i in starts]
+    return np.concatenate(parts) if parts else np.zeros(np.shape(offsets), network.dtype.as_numpy_dtype)
 
 
 @dataclass(frozen=True)
@@ -116,18 +124,9 @@ def prepared(
 ) -> Prepared:
     """What :func:`lower_bounds` runs; arguments and errors as there."""
     options = options or BoundOptions()
-    check_names(network, method, relaxation)
-    if perturbation.input_shape != network.input_shape:
-        raise ValueError(f"inputs of shape {perturbation.input_shape} for a network of {network.input_shape}")
-    if len(network.output_shape) != 1:
-        raise ValueError(f"outputs of shape {network.output_shape}: bounds need a model with one axis of outputs")
+    _check(network, perturbation, coefficients, offsets, (method, relaxation))
     perturbation = perturbation.astype(network.dtype.as_numpy_dtype)
     rows = np.shape(coefficients)[1]
-    wanted = (len(perturbation), rows, *network.output_shape)
-    if np.shape(coefficients) != wanted or np.shape(offsets) != wanted[:2]:
-        raise ValueError(
-            f"C and d of shapes {np.shape(coefficients)} and {np.shape(offsets)}, not {wanted}, {wanted[:2]}"
-        )
     region = perturbation.region()
     planned = "alpha-crown" if relaxation == "frown" else method
     plan = make_plan(network, planned, rows, options.memory_mb, region.is_box)
@@ -137,6 +136,31 @@ def prepared(
     # A threshold is rounded so that its row is not easier to prove; C is rounded to nearest (the guarantee is numeric).
     arrays += [_as(coefficients, network), _as(round_down(offsets, network.dtype.as_numpy_dtype), network)]
     return Prepared(run, arrays, limit)
+
+
+def _check(
+    network: Network,
+    perturbation: Perturbation,
+    coefficients: np.ndarray,
+    offsets: np.ndarray,
+    how: tuple[str, str | None],
+) -> None:
+    """Raises a ValueError for a question that does not fit the network."""
+    check_names(network, *how)
+    if perturbation.input_shape != network.input_shape:
+        raise ValueError(f"inputs of shape {perturbation.input_shape} for a network of {network.input_shape}")
+    if len(network.output_shape) != 1:
+        raise ValueError(f"outputs of shape {network.output_shape}: bounds need a model with one axis of outputs")
+    wanted = (len(perturbation), np.shape(coefficients)[1], *network.output_shape)
+    if np.shape(coefficients) != wanted or np.shape(offsets) != wanted[:2]:
+        raise ValueError(
+            f"C and d of shapes {np.shape(coefficients)} and {np.shape(offsets)}, not {wanted}, {wanted[:2]}"
+        )
+
+
+def guarantee_of(method: str) -> Guarantee:
+    """What the bounds of a method promise."""
+    return Guarantee.SOLVER if method == "milp" else Guarantee.NUMERIC
 
 
 def _compiled(

@@ -134,7 +134,7 @@ def minimum_perturbation(
     limits = (math.inf if time_limit is None else time_limit, math.inf if total_limit is None else total_limit)
     found: list[Minimum] = []
     seconds = np.zeros(len(ball))
-    with _processes(settings) as (first, others):
+    with solver_processes(settings) as (first, others):
         for i in range(len(ball)):
             began = time.monotonic()
             solvers = Solvers(first, others, min(began + limits[0] - shared, started + limits[1]))
@@ -176,8 +176,8 @@ def _known(model: Any, network: Network, ball: LpBall, clauses: Clauses) -> list
 
 
 @contextlib.contextmanager
-def _processes(settings: SolverSettings) -> Iterator[tuple[SolverProcess, tuple[SolverProcess, ...]]]:
-    """The solver's process and that of the one that confirms."""
+def solver_processes(settings: SolverSettings) -> Iterator[tuple[SolverProcess, tuple[SolverProcess, ...]]]:
+    """The solver's process and that of the one that confirms, started when they are first asked."""
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(SolverProcess(settings))
         names = () if settings.confirm is None else (settings.confirm,)

@@ -25,9 +25,13 @@ GRACE = 2.0
 """Seconds that a process may overrun its time before it is killed."""
 START = 60.0
 """Seconds that a process may take to start."""
+LONGEST = 1e6
+"""Seconds that stand for no limit."""
 COMMAND = (sys.executable, "-m", "tfcert.complete.worker")
 SOLVERS = ("cbc", "highs", "cbc-default")
 """``cbc-default`` is CBC with its own cuts and preprocessing, which were seen to lose the optimum."""
+
+STATUSES = ("optimal", "infeasible", "limit")
 
 
 class SolverError(Exception):
@@ -92,11 +96,13 @@ class Answer:
         """The lower bound of the linear relaxation that the prices prove (guarantee ``numeric``), -inf without any.
 
         Args:
-            objective: what was minimised, if not the program's own.
+            objective: what was minimised, if not the program's own; then without its constant.
         """
         if self.prices is None or len(self.prices) != len(self.program.right):
             return -np.inf
-        program = self.program if objective is None else replace(self.program, objective=objective)
+        program = self.program
+        if objective is not None:
+            program = replace(program, objective=objective, constant=np.zeros(()))
         return program.dual_bound(self.prices)
 
 
@@ -148,9 +154,10 @@ class SolverProcess:
         self, program: Program, seconds: float, relax: bool, extra: dict[str, np.ndarray], gap: float | None
     ) -> list[Answer]:
         settings = self.settings
+        seconds = max(0.0, min(seconds, LONGEST))
         header: dict[str, Any] = {
             "relax": relax,
-            "seconds": max(0.0, min(seconds, 1e9)),
+            "seconds": seconds,
             "settings": {
                 "solver": settings.solver,
                 "gap": settings.gap if gap is None else gap,
@@ -164,7 +171,7 @@ class SolverProcess:
         reply, body = self._exchange(header, pack(arrays), seconds)
         try:
             return _answers(program, reply, body, count)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             self.close()
             raise SolverError(f"the solver's answer makes no sense ({type(error).__name__}: {error})") from error
 
@@ -174,13 +181,13 @@ class SolverProcess:
         assert process is not None and process.stdin is not None
         patience = seconds + GRACE + (START if started else 0.0)
         try:
-            write_message(process.stdin, header, body)
+            # A process that hangs may not even read: sending must not wait for it.
+            arguments = (process.stdin, header, body, self._replies)
+            threading.Thread(target=_send, args=arguments, daemon=True).start()
             message = self._replies.get(timeout=patience)
         except queue.Empty:
             self.close()
             raise SolverError(f"the solver did not answer within {seconds:.3g} s and was stopped") from None
-        except OSError:
-            message = None
         except BaseException:  # Ctrl-C: a process in the middle of an answer cannot be asked again
             self.close()
             raise
@@ -213,17 +220,13 @@ class SolverProcess:
         return True
 
     def _end(self) -> int | None:
-        process, self._process = self._process, None
+        process = self._process
         if process is None:
             return None
-        with contextlib.suppress(OSError):
-            if process.stdin is not None:
-                process.stdin.close()
-        try:
-            return process.wait(timeout=0.2)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.2)
+        self.close()
+        return process.returncode
 
     def close(self) -> None:
         """Ends the process, at once."""
@@ -236,6 +239,14 @@ class SolverProcess:
             with contextlib.suppress(OSError):
                 if stream is not None:
                     stream.close()
+
+
+def _send(stream: Any, header: dict[str, Any], body: bytes, replies: queue.Queue[Any]) -> None:
+    """Sends a message; puts into the queue what went wrong."""
+    try:
+        write_message(stream, header, body)
+    except (ValueError, OSError) as error:
+        replies.put(error)
 
 
 def _listen(stream: Any, replies: queue.Queue[Any]) -> None:
@@ -259,11 +270,20 @@ def _answers(program: Program, reply: dict[str, Any], body: bytes, count: int) -
         raise ValueError(f"{len(reply['answers'])} answers to {count} questions")
     found = []
     for i, answer in enumerate(reply["answers"]):
-        v, prices = arrays.get(f"v{i}"), arrays.get(f"prices{i}")
+        v, prices = _vector(arrays.get(f"v{i}")), _vector(arrays.get(f"prices{i}"))
         if v is not None and (v.shape != program.lower.shape or not np.isfinite(v).all()):
             raise ValueError("a point of the wrong shape, or not finite")
         bound, objective = (None if answer[k] is None else float(answer[k]) for k in ("bound", "objective"))
-        if any(n is not None and np.isnan(n) for n in (bound, objective)):
+        if any(n is not None and not np.isfinite(n) for n in (bound, objective)):
             raise ValueError("a bound or an objective that is not a number")
-        found.append(Answer(str(answer["status"]), bound, objective, v, prices, seen, float(reply["seconds"])))
+        status = str(answer["status"])
+        if status not in STATUSES and not status.startswith("error"):
+            raise ValueError(f"the unknown status {status!r}")
+        found.append(Answer(status, bound, objective, v, prices, seen, float(reply["seconds"])))
     return found
+
+
+def _vector(array: np.ndarray | None) -> np.ndarray | None:
+    if array is not None and (array.ndim != 1 or array.dtype != np.float64):
+        raise ValueError(f"{array.dtype} numbers of shape {array.shape} where a vector was to be")
+    return array

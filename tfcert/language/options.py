@@ -88,8 +88,8 @@ STAGES: dict[str, StageSchema] = {
     "crown_ibp": StageSchema(_RELAXED),
     "crown": StageSchema(_OPTIMISED),
     "alpha_crown": StageSchema({**_OPTIMISED, **_OPTIMISER}),
-    "lp": StageSchema(_LINEAR, supported=False),
-    "milp": StageSchema(_INTEGER, kind=StageKind.SOLVER, supported=False),
+    "lp": StageSchema(_LINEAR),
+    "milp": StageSchema(_INTEGER, kind=StageKind.SOLVER),
     "split": StageSchema({"time_limit": Option("time"), "depth": Option("whole", least=1)}, supported=False),
 }
 

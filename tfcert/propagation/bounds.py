@@ -48,6 +48,8 @@ from tfcert.propagation.preactivation import (
 )
 
 METHODS = ("ibp", "forward", "forward+backward", "crown-ibp", "crown", "alpha-crown")
+SOLVED = ("lp", "milp")
+"""Methods that ask a solver, which is not propagation: see ``tfcert.complete.rows``."""
 RELAXATIONS = ("fastlin", "crown", "cnncert", "deepcert", "frown", "adaptive")
 _ASCENT = Ascent()
 
@@ -100,10 +102,12 @@ def output_bounds(
 
 def check_names(network: Network, method: str, relaxation: str | None) -> None:
     """Raises a ValueError for a method or relaxation that does not exist here."""
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: one of {', '.join(METHODS)}")
+    if method not in (*METHODS, *SOLVED):
+        raise ValueError(f"unknown method {method!r}: one of {', '.join((*METHODS, *SOLVED))}")
     if relaxation is None:
         return
+    if method in SOLVED:
+        raise ValueError(f"the method {method} takes no relaxation: it has the tightest of single neurons")
     if relaxation not in RELAXATIONS:
         raise ValueError(f"unknown relaxation {relaxation!r}: one of {', '.join(RELAXATIONS)}")
     if relaxation == "frown":
