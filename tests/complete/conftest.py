@@ -1,0 +1,26 @@
+"""Solver processes that the tests of complete verification share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tfcert.complete.processes import SolverProcess, SolverSettings
+
+
+@pytest.fixture(scope="session")
+def cbc() -> Iterator[SolverProcess]:
+    with SolverProcess(SolverSettings("cbc")) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def highs() -> Iterator[SolverProcess]:
+    pytest.importorskip("highspy")
+    with SolverProcess(SolverSettings("highs")) as process:
+        yield process
+
+
+@pytest.fixture(params=["cbc", "highs"])
+def solver(request: pytest.FixtureRequest) -> SolverProcess:
+    """Each solver in turn."""
+    return request.getfixturevalue(request.param)

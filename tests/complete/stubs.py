@@ -1,0 +1,52 @@
+"""Solvers that fail or lie: each is a script that a ``SolverProcess`` runs in place of its own worker."""
+
+import sys
+import textwrap
+from pathlib import Path
+
+from tfcert.complete.processes import SolverProcess, SolverSettings
+
+HEAD = """
+import json, os, sys, time
+import numpy as np
+from tfcert.complete.program import Program, pack, unpack
+from tfcert.complete.worker import answer, read_message, write_message
+
+replies = os.fdopen(os.dup(1), "wb")
+os.dup2(2, 1)
+
+def ask():
+    message = read_message(sys.stdin.buffer)
+    if message is None:
+        sys.exit(0)
+    return message
+
+def honest(header, body):
+    reply, data = answer(header, body)
+    return reply, unpack(data)
+
+def send(reply, arrays):
+    write_message(replies, reply, pack(arrays))
+"""
+
+
+def stub(folder: Path, code: str, settings: SolverSettings | None = None) -> SolverProcess:
+    """A solver's process that runs ``code``, with ``ask``, ``honest`` and ``send`` to read, solve and answer."""
+    path = folder / "stub.py"
+    path.write_text(HEAD + textwrap.dedent(code), encoding="utf-8")
+    return SolverProcess(settings, command=[sys.executable, str(path)])
+
+
+def liar(folder: Path, lie: str) -> SolverProcess:
+    """A solver that solves honestly and then spoils what it found.
+
+    Args:
+        lie: Python that changes ``found`` (status, bound, objective), ``arrays`` (``v0``, ``prices0``, ``tangents``)
+            of a ``program``; ``relax`` says whether the linear relaxation was asked for.
+    """
+    code = "while True:\n    header, body = ask()\n    relax = header['relax']\n"
+    code += "    reply, arrays = honest(header, body)\n"
+    code += "    inner = unpack(body)\n    inner.pop('_start', None), inner.pop('_objectives', None)\n"
+    code += "    program, found = Program(**inner), reply['answers'][0]\n"
+    code += textwrap.indent(textwrap.dedent(lie), "    ") + "\n    send(reply, arrays)\n"
+    return stub(folder, code)
