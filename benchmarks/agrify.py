@@ -1,0 +1,239 @@
+"""Agrify's experiments: least perturbations of 100 images within 15/255, guided by attacks and plain, and Marabou.
+
+python benchmarks/agrify.py                      every row that is not finished, then the tables (many hours)
+python benchmarks/agrify.py --only "FNN1 min"    rows whose name has one of these words
+python benchmarks/agrify.py --limit 20           the first 20 images only
+python benchmarks/agrify.py --time-limit 60      seconds an image (default: 3600, as in the paper)
+python benchmarks/agrify.py --minutes 30         begins no question after half an hour; the next run goes on
+python benchmarks/agrify.py --list               the rows' names; --table: writes tables and figure
+
+Answers are stored one by one. One that ended without a proof is asked again only with a longer time limit. Rows of one
+network take turns image by image, so that guided and plain are measured together. No witness counts that the script
+does not find to be one itself (``parts/agrify_witness.py``). The first answers of a run trace and compile: each row
+asks its first question once before, and that does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from parts import agrify_tables, machine, reference
+from parts.agrify_networks import NETWORKS, Digits, Fnn, accuracy, images, missing, ready
+from parts.agrify_peer import asked
+from parts.agrify_tasks import SKIPPED, How, decided, least
+
+RESULTS = reference.HERE / "results" / "agrify.json"
+_BOUNDS = ("crown", "progressive", "interval")
+_PEERS = ("FNN1", "FNN2")
+"""The small networks, which Marabou is asked about."""
+_WARM_UP = 2.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network and one way to ask: the task is ``verify``, ``minimum`` or ``marabou``."""
+
+    fnn: Fnn
+    task: str
+    solver: str = ""
+    guided: bool = True
+    bounds: str = "crown"
+
+    @property
+    def key(self) -> str:
+        """A name for results and tables."""
+        if self.task == "minimum":
+            guided = "guided" if self.guided else "plain"
+            return f"{self.fnn.name} minimum {guided} {self.bounds} {self.solver}"
+        return f"{self.fnn.name} {self.task} {self.solver}".rstrip()
+
+
+def table_rows(solver: str | None) -> list[Row]:
+    """Every row, in the order of the tables; ``solver`` instead of the networks' own."""
+    rows = []
+    for fnn in NETWORKS:
+        with_solver = solver or fnn.solver
+        rows.append(Row(fnn, "verify", with_solver))
+        rows += [Row(fnn, "minimum", with_solver, guided, bounds) for guided in (True, False) for bounds in _BOUNDS]
+        if fnn.name in _PEERS:
+            rows.append(Row(fnn, "marabou"))
+    return rows
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How long and how much: images, seconds an image, the time (``time.monotonic()``) after which nothing begins."""
+
+    limit: int
+    seconds: float
+    end: float
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() > self.end
+
+
+class Runner:
+    """Asks the rows of one network after the other and stores each answer."""
+
+    def __init__(self, setting: Setting):
+        self.setting = setting
+        self.results = read()
+        self.results["runs"].append(machine.describe())
+        self.run = len(self.results["runs"]) - 1
+
+    def ask(self, fnn: Fnn, rows: list[Row]) -> None:
+        """All rows of one network."""
+        found = images(fnn.data, "test")
+        if found is None:
+            print(f"{fnn.name}: {missing(fnn.data)}")
+            return
+        model, trained = ready(fnn)
+        known = self.results["networks"].setdefault(fnn.name, {"accuracy": accuracy(model, found)})
+        known |= trained or {}
+        first = Digits(found.x[: self.setting.limit], found.y[: self.setting.limit])
+        right = model.predict(first.x, verbose=0).argmax(axis=1) == first.y
+        self._verify(model, first, right, [row for row in rows if row.task == "verify"])
+        turns = [row for row in rows if row.task != "verify"]
+        self._warm_up(model, first, right, turns)
+        for i in range(len(first.x)):
+            for row in turns:
+                if self.setting.over:
+                    return
+                self._turn(model, Digits(first.x[[i]], first.y[[i]]), bool(right[i]), (row, i))
+
+    def _verify(self, model: Any, digits: Digits, right: np.ndarray, rows: list[Row]) -> None:
+        """The rows that take all images at once."""
+        for row in rows:
+            left = np.array([i for i in range(len(digits.x)) if self._wanted("rows", row, i)], int)
+            for i in left[~right[left]]:
+                self._store("rows", row, int(i), {"outcome": SKIPPED})
+            left = left[right[left]]
+            if not len(left) or self.setting.over:
+                continue
+            some, how = Digits(digits.x[left], digits.y[left]), How(row.solver, self.setting.seconds)
+            for at, answer in decided(model, some, how):
+                self._store("rows", row, int(left[at]), answer)
+                if self.setting.over:
+                    break
+
+    def _warm_up(self, model: Any, digits: Digits, right: np.ndarray, rows: list[Row]) -> None:
+        i = int(np.flatnonzero(right)[0])
+        for row in rows:
+            wanted = any(self._wanted("rows", row, n) for n in range(len(digits.x)))
+            if row.task == "minimum" and wanted and not self.setting.over:
+                least(model, Digits(digits.x[[i]], digits.y[[i]]), _how(row, _WARM_UP))
+
+    def _turn(self, model: Any, digits: Digits, right: bool, asked_about: tuple[Row, int]) -> None:
+        """One image for one row."""
+        row, i = asked_about
+        part = "peers" if row.task == "marabou" else "rows"
+        if not self._wanted(part, row, i):
+            return
+        if row.task == "minimum":
+            answer = least(model, digits, _how(row, self.setting.seconds)) if right else {"outcome": SKIPPED}
+        elif right:
+            theirs = asked(model, digits, self.setting.seconds)
+            start = time.perf_counter()
+            ((_, ours),) = decided(model, digits, How(row.fnn.solver, self.setting.seconds))
+            ours["seconds"] = round(time.perf_counter() - start, 3)
+            answer = {"marabou": theirs, "tfcert": ours}
+        else:
+            answer = {"marabou": {"outcome": SKIPPED}, "tfcert": {"outcome": SKIPPED}}
+        self._store(part, row, i, answer)
+
+    def _wanted(self, part: str, row: Row, i: int) -> bool:
+        """Whether an image has no answer, or one that more time might improve."""
+        stored = self.results[part].get(_name(row), {}).get(str(i))
+        if stored is None:
+            return True
+        done = agrify_tables.finished(stored.get("marabou", stored))
+        return not done and stored["limit"] < self.setting.seconds
+
+    def _store(self, part: str, row: Row, i: int, answer: dict[str, Any]) -> None:
+        stamped = answer | {"limit": self.setting.seconds, "run": self.run}
+        self.results[part].setdefault(_name(row), {})[str(i)] = stamped
+        write(self.results)
+        said = {name: answer[name] for name in ("marabou", "tfcert")} if part == "peers" else {row.key: answer}
+        words = ", ".join(f"{name} {a['outcome']} in {a.get('seconds', 0):.1f} s" for name, a in said.items())
+        distance = f" at {answer['lower']:.7f} to {answer['upper']:.7f}" if "upper" in answer else ""
+        print(f"{row.fnn.name} image {i}: {words}{distance}", flush=True)
+
+
+def _name(row: Row) -> str:
+    return row.fnn.name if row.task == "marabou" else row.key
+
+
+def _how(row: Row, seconds: float) -> How:
+    return How(row.solver, seconds, row.guided, row.bounds)
+
+
+def read() -> dict[str, Any]:
+    """The stored results, empty where there are none."""
+    empty: dict[str, Any] = {"runs": [], "networks": {}, "rows": {}, "peers": {}}
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else empty
+
+
+def write(results: dict[str, Any]) -> None:
+    """Stores the results, one answer a line, and never half of them."""
+    parts = [f'"{part}": {json.dumps(results[part])}' for part in ("runs", "networks")]
+    for part in ("rows", "peers"):
+        rows = []
+        for key, answers in results[part].items():
+            lines = ",\n   ".join(f'"{i}": {json.dumps(answers[i])}' for i in sorted(answers, key=int))
+            rows.append(f"{json.dumps(key)}: {{\n   {lines}\n  }}")
+        parts.append(f'"{part}": {{\n  ' + ",\n  ".join(rows) + "\n }")
+    new = RESULTS.with_suffix(".new")
+    new.write_text("{\n " + ",\n ".join(parts) + "\n}\n")
+    new.replace(RESULTS)
+
+
+def report(results: dict[str, Any]) -> None:
+    """Writes the README's tables and the figure, and says loudly where two answers cannot both be right."""
+    figure = reference.HERE / "results" / agrify_tables.FIGURE
+    drawn = f"![distances](results/{figure.name})\n\n" if agrify_tables.figure(results, figure) else ""
+    line = reference.machine_line(results["runs"][-1]) + "\n\n" if results["runs"] else ""
+    for name, text in (
+        ("agrify", line + agrify_tables.results_table(results)),
+        ("agrify-speedup", agrify_tables.speedups(results)),
+        ("agrify-marabou", agrify_tables.peers_table(results)),
+        ("agrify-figure", drawn),
+    ):
+        reference.write_table(name, text)
+        print(text)
+    for problem in agrify_tables.disagreements(results):
+        print(f"!!! DISAGREEMENT !!! {problem}")
+
+
+def main() -> None:
+    """Asks, or writes the tables."""
+    parser = argparse.ArgumentParser(description="Agrify's experiments.")
+    parser.add_argument("--only", nargs="+", metavar="WORD", default=[""], help="rows whose name has one of the words")
+    parser.add_argument("--limit", type=int, default=100, help="the first so many images (default: 100)")
+    parser.add_argument("--time-limit", type=float, default=3600, help="seconds an image (default: 3600)")
+    parser.add_argument("--minutes", type=float, default=np.inf, help="begin no question after this time")
+    parser.add_argument("--solver", choices=("cbc", "highs"), help="instead of each network's own")
+    parser.add_argument("--list", action="store_true", help="only print the rows' names")
+    parser.add_argument("--table", action="store_true", help="only write tables and figure from the stored results")
+    arguments = parser.parse_args()
+    rows = [row for row in table_rows(arguments.solver) if any(word in row.key for word in arguments.only)]
+    if arguments.list:
+        print("\n".join(row.key for row in rows))
+        return
+    if not arguments.table:
+        machine.limit_threads()
+        setting = Setting(arguments.limit, arguments.time_limit, time.monotonic() + 60 * arguments.minutes)
+        runner = Runner(setting)
+        for fnn in NETWORKS:
+            if (some := [row for row in rows if row.fnn is fnn]) and not setting.over:
+                runner.ask(fnn, some)
+    report(read())
+
+
+if __name__ == "__main__":
+    main()
