@@ -15,7 +15,7 @@ import numpy as np
 
 from tfcert.complete.processes import Answer, SolverError, SolverProcess
 from tfcert.complete.queries import CLOSE, Margin, Query, Solvers, checked, margin_program
-from tfcert.complete.witnesses import fixed, solve_cell
+from tfcert.complete.witnesses import solve_cell
 from tfcert.query import Guarantee, Outcome
 
 _POSITIVE = 1e-7
@@ -97,8 +97,9 @@ def _relaxed(query: Query, clause: int, solvers: Solvers) -> float | Decision:
 
 
 def _refuted(query: Query, x: np.ndarray) -> Decision | None:
-    """The decision if the point is a witness."""
-    point = query.judge.confirm(x)
+    """The decision if the point, moved into the set (solvers step out of it by their tolerances), is a witness."""
+    inside = query.region.project(x.reshape(1, *query.region.input_shape))
+    point = query.judge.confirm(inside)
     if point is None:
         return None
     return Decision(Outcome.FALSIFIED, "", query.judge.margin(point), point, Guarantee.REPLAYED)
@@ -180,8 +181,5 @@ def _require_possible(query: Query, clauses: Sequence[int], bound: float) -> Non
 def _search_cell(query: Query, clauses: Sequence[int], x: np.ndarray, solvers: Solvers) -> Decision | None:
     """The decision if the piece of the network that the point lies in holds a witness."""
     asked = margin_program(query, clauses)
-    cell = fixed(asked.program, asked.encoding.point(x, asked.program))
-    answer = solve_cell(solvers.first, cell, solvers.left())
-    if answer is None or answer.v is None:
-        return None
-    return _refuted(query, answer.v[asked.encoding.inputs])
+    moved = solve_cell(solvers.first, asked.program, asked.encoding, x, solvers.left())
+    return None if moved is None else _refuted(query, moved)

@@ -72,6 +72,7 @@ class Encoding:
     outputs: Values = field(default_factory=lambda: _constants(np.zeros(0)))
     distance: tuple[np.ndarray, np.ndarray] | None = None
     _steps: list[Callable[[np.ndarray], None]] = field(default_factory=list)
+    _switches: list[tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]] = field(default_factory=list)
 
     def step(self, columns: np.ndarray, rule: Callable[[np.ndarray], np.ndarray]) -> None:
         """Notes how a variable follows from earlier ones."""
@@ -88,6 +89,11 @@ class Encoding:
         for fill in self._steps:
             fill(v)
         return v
+
+    def undecided(self, v: np.ndarray, closeness: float) -> np.ndarray:
+        """The binaries of hinges whose neuron is within ``closeness`` of its kink at a point: rounding decides them."""
+        found = [columns[np.abs(beyond(v)) <= closeness] for columns, beyond in self._switches]
+        return np.concatenate([np.zeros(0, np.int64), *found])
 
 
 def encode(
@@ -333,6 +339,7 @@ def _hinge(
     builder.rows([(w, 1.0), (a, -high)], np.zeros(len(which)))
     builder.rows([(w, 1.0), (inner.column, -inner.scale), (a, -low)], below - low)
     encoding.step(a, lambda v: (inner.at(v) > kink).astype(np.float64))
+    encoding._switches.append((a, lambda v: inner.at(v) - kink))
     switches[which] = a
     return columns, switches
 

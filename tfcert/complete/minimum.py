@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
 
-from tfcert.complete.deciding import decide
+from tfcert.complete.deciding import Decision, decide
 from tfcert.complete.processes import Answer, SolverError, SolverProcess
 from tfcert.complete.queries import CLOSE, Distance, Query, Solvers, checked, distance_program, strict_distance
-from tfcert.complete.witnesses import fixed, solve_cell
+from tfcert.complete.witnesses import solve_cell
 from tfcert.perturbations import LpBall
 from tfcert.query import Guarantee, Outcome
 
@@ -34,8 +34,10 @@ _DESCENTS = 8
 """How often a witness is moved to the nearest one of its piece of the network."""
 _WORTH = 0.98
 """A nearer witness is worth new bounds if its distance is at most this much of the old one's."""
-_DECISIONS = 200
-"""Nearer witnesses that are looked for at most."""
+_DECISIONS = 60
+"""Sets that are decided at most."""
+_GAIN = 1e-3
+"""A witness that is nearer by less than this share is hardly nearer."""
 
 Ask = Callable[[LpBall], Query]
 """Builds the query for a smaller ball: its bounds and all."""
@@ -89,46 +91,100 @@ class Search:
     tell: Tell = lambda lower, upper: None
 
 
-def minimum(search: Search, solvers: Solvers) -> Minimum:
-    """The least distance from the ball's centre at which its property is broken, within the ball, guided by attacks."""
-    query = search.ask(search.ball)
-    best = _Best(query, math.inf, None)
-    if search.witness is not None:
-        best = _Best(query, query.judge.distance(search.witness), search.witness)
-    found = Minimum(search.lower, math.inf, None, Guarantee.NUMERIC)
-    proven: set[int] = set()
-    believed, attempt = False, 0
-    for _ in range(_DECISIONS):
-        if best.witness is not None:
-            best = _descend(search.ask, search.ball, best, solvers)
-        found = replace(found, upper=best.distance, witness=best.witness)
-        search.tell(found.lower, found.upper)
-        radius = best.distance * (1 - _INSIDE[attempt]) if best.witness is not None else math.inf
-        ball = _shrunk(search.ball, radius)
-        decision = decide(search.ask(ball).without(proven), solvers, together=search.together)
-        proven.update(decision.proven)
-        believed = believed or decision.believed
-        found = replace(found, binaries=max(found.binaries, decision.binaries), reason=decision.reason)
+@dataclass
+class _Bracket:
+    """Where the minimum lies: nothing is broken within ``low``, and ``best`` is the nearest witness.
+
+    Attributes:
+        last: how near the witness was before the last decision.
+        inside: which of ``_INSIDE`` is far enough for a margin to show.
+        stalls: how many decisions in a row brought the witness hardly nearer.
+        proven: clauses, and the largest radius within which each is proven.
+    """
+
+    best: _Best
+    low: float = 0.0
+    last: float = math.inf
+    inside: int = 0
+    stalls: int = 0
+    believed: bool = False
+    proven: dict[int, float] = field(default_factory=dict)
+
+    def radius(self) -> float:
+        """What to decide next: just inside the witness, or further in where that gains little."""
+        nearest, share = self.best.distance, _INSIDE[self.inside]
+        if math.isinf(nearest) or not self.stalls:
+            return nearest * (1 - share)
+        outer = nearest * (1 - share)
+        return (self.low + outer) / 2 if self.low > 0 else nearest * max(0.5, 1 - share * 10.0**self.stalls)
+
+    def closed(self) -> bool:
+        """Whether the two ends are as near as was asked."""
+        return self.best.distance - self.low <= 1.5 * _INSIDE[self.inside] * self.best.distance
+
+    def descend(self, search: Search, solvers: Solvers) -> None:
+        """Moves the last decision's witness, if it is one, as near as its piece of the network allows."""
+        if self.best.distance < self.last:
+            self.best = _descend(search.ask, search.ball, self.best, solvers)
+            self.stalls = self.stalls + 1 if self.best.distance > (1 - _GAIN) * self.last else 0
+            self.last = self.best.distance
+
+    def learn(self, decision: Decision, radius: float) -> bool:
+        """Takes in a decision; returns whether another one can help."""
+        self.believed = self.believed or decision.believed
+        self.proven |= {k: max(radius, self.proven.get(k, 0.0)) for k in decision.proven}
         if decision.outcome is Outcome.VERIFIED:
-            guarantee = Guarantee.SOLVER if believed else Guarantee.NUMERIC
-            return replace(found, lower=max(found.lower, float(ball.eps[0])), guarantee=guarantee)
+            self.low, self.stalls = max(self.low, radius), 0
+            return math.isfinite(self.best.distance) and not self.closed()
         if decision.outcome is Outcome.FALSIFIED:
             assert decision.witness is not None
-            best = best.with_witness(decision.witness)
-        elif decision.outcome is Outcome.UNKNOWN and best.witness is not None and attempt + 1 < len(_INSIDE):
-            attempt += 1
-        else:
-            return found
-    return replace(found, reason="nearer and nearer witnesses were found: the search stopped after many")
+            self.best = self.best.with_witness(decision.witness)
+            return True
+        if decision.outcome is Outcome.UNKNOWN and self.best.witness is not None and self.inside + 1 < len(_INSIDE):
+            self.inside += 1
+            return not self.closed()
+        return False
+
+
+def minimum(search: Search, solvers: Solvers) -> Minimum:
+    """The least distance from the ball's centre at which its property is broken, within the ball, guided by attacks."""
+    query, reason, binaries = search.ask(search.ball), "", 0
+    bracket = _Bracket(_first(search, query))
+    for _ in range(_DECISIONS):
+        bracket.descend(search, solvers)
+        search.tell(max(search.lower, bracket.low), bracket.best.distance)
+        ball = _shrunk(search.ball, bracket.radius())
+        radius = float(ball.eps[0])
+        known = [k for k, within in bracket.proven.items() if within >= radius]
+        decision = decide(search.ask(ball).without(known), solvers, together=search.together)
+        reason, binaries = decision.reason, max(binaries, decision.binaries)
+        if not bracket.learn(decision, radius):
+            break
+    else:
+        reason = "the search stopped after many nearer witnesses"
+    believed = bracket.believed and bracket.low > search.lower
+    return Minimum(
+        max(search.lower, bracket.low),
+        bracket.best.distance,
+        bracket.best.witness,
+        Guarantee.SOLVER if believed else Guarantee.NUMERIC,
+        reason,
+        binaries,
+    )
+
+
+def _first(search: Search, query: Query) -> _Best:
+    """The attack's witness, if there is one."""
+    if search.witness is None:
+        return _Best(query, math.inf, None)
+    return _Best(query, query.judge.distance(search.witness), search.witness)
 
 
 def plain_minimum(search: Search, solvers: Solvers) -> Minimum:
     """The same by one integer program over the whole ball that minimises the distance (MIPVerify's formulation, Tjeng
     et al. 2019, section 3): what the guided search is compared with. A witness is the solver's start, no more."""
     query = search.ask(search.ball)
-    best = _Best(query, math.inf, None)
-    if search.witness is not None:
-        best = _Best(query, query.judge.distance(search.witness), search.witness)
+    best = _first(search, query)
     if not query.open:
         return Minimum(float(search.ball.eps[0]), best.distance, best.witness, Guarantee.NUMERIC)
     asked = distance_program(query, way_out=best.witness is None)
@@ -199,11 +255,10 @@ def _descended(query: Query, best: _Best, x: np.ndarray, solvers: Solvers) -> _B
     clause = min(broken, key=lambda k: query.true_margin(x, k))
     for demand in _DEMANDS:
         asked = strict_distance(query, clause, demand * query.scale)
-        cell = fixed(asked.program, asked.encoding.point(x, asked.program))
-        answer = solve_cell(solvers.first, cell, solvers.left())
-        if answer is None or answer.v is None:
+        nearest = solve_cell(solvers.first, asked.program, asked.encoding, x, solvers.left())
+        if nearest is None:
             return best
-        moved = best.with_point(answer.v[asked.encoding.inputs])
+        moved = best.with_point(nearest)
         if moved is not best:
             return moved
     return best

@@ -9,9 +9,13 @@ import numpy as np
 
 from tfcert.attacks import Clauses, replay
 from tfcert.attacks.witness import input_dtype, run
-from tfcert.complete.processes import Answer, SolverError, SolverProcess
+from tfcert.complete.encoding import Encoding
+from tfcert.complete.processes import SolverError, SolverProcess
 from tfcert.complete.program import Program
 from tfcert.perturbations import ORDER, Perturbation
+
+_AT_KINK = 1e-5
+"""How near its kink a neuron is that rounding to the model's dtype may take to the other side."""
 
 
 @dataclass(frozen=True)
@@ -51,28 +55,24 @@ class Judge:
         return size if self.region.norm == "linf" else size * (1 + 1e-12)
 
 
-def fixed(program: Program, v: np.ndarray) -> Program:
-    """The program within the cell of a point: every integer variable has its value there, so it is linear."""
+def solve_cell(
+    solver: SolverProcess, program: Program, encoding: Encoding, x: np.ndarray, seconds: float
+) -> np.ndarray | None:
+    """The best inputs within the cell of ``x`` (flattened): every integer variable keeps its value there, but for the
+    few neurons that are at their kink to within rounding. None if there are none, or the solver failed."""
+    v = encoding.point(x, program)
+    free = np.zeros(len(v), bool)
+    free[encoding.undecided(v, _AT_KINK)] = True
+    held = program.integer & ~free
     whole = np.clip(np.round(v), program.lower, program.upper)
-    return replace(
+    cell = replace(
         program,
-        lower=np.where(program.integer, whole, program.lower),
-        upper=np.where(program.integer, whole, program.upper),
-        integer=np.zeros_like(program.integer),
+        lower=np.where(held, whole, program.lower),
+        upper=np.where(held, whole, program.upper),
+        integer=program.integer & free,
     )
-
-
-def with_bounds(program: Program, column: int, lower: float, upper: float) -> Program:
-    """The program with other bounds of one variable."""
-    low, high = program.lower.copy(), program.upper.copy()
-    low[column], high[column] = lower, upper
-    return replace(program, lower=low, upper=high)
-
-
-def solve_cell(solver: SolverProcess, program: Program, seconds: float) -> Answer | None:
-    """The best point of a cell; None if there is none, or the solver failed."""
     try:
-        answer = solver.solve(program, seconds, relax=True)
+        answer = solver.solve(cell, seconds, relax=not cell.integer.any())
     except SolverError:
         return None
-    return answer if answer.status == "optimal" and answer.v is not None else None
+    return answer.v[encoding.inputs] if answer.status == "optimal" and answer.v is not None else None
