@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+import tensorflow as tf
 
 from tfcert.complete.processes import SolverProcess, SolverSettings
 
@@ -24,3 +25,11 @@ def highs() -> Iterator[SolverProcess]:
 def solver(request: pytest.FixtureRequest) -> SolverProcess:
     """Each solver in turn."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """Runs TensorFlow's functions step by step: for a tiny model they are not worth compiling."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

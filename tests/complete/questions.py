@@ -1,0 +1,62 @@
+"""Questions about small models, and points that try to refute the answers."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from soundness.networks import randomize
+
+from tfcert.attacks import Clauses, keeps_label
+from tfcert.certification.api import network_of
+from tfcert.complete.asking import Asker
+from tfcert.complete.plain import plain
+from tfcert.complete.processes import SolverProcess
+from tfcert.complete.queries import Query, Solvers
+from tfcert.complete.witnesses import Judge
+from tfcert.network import Network
+from tfcert.perturbations import Box, LpBall, Perturbation
+
+REGIONS = ("linf", "l1", "l2", "box")
+
+
+def mlp(*widths: int, seed: int = 0, activation: Any = "relu", dtype: str = "float32") -> keras.Model:
+    """A random dense network: inputs, hidden widths, outputs."""
+    layers = [keras.Input((widths[0],), dtype=dtype)]
+    layers += [keras.layers.Dense(n, activation=activation, dtype=dtype) for n in widths[1:-1]]
+    model = keras.Sequential([*layers, keras.layers.Dense(widths[-1], dtype=dtype)])
+    randomize(model, np.random.default_rng(seed))
+    return model
+
+
+def around(kind: str, x: np.ndarray, eps: float, clip: Any = None) -> Perturbation:
+    """One of ``REGIONS`` around samples ``[batch, *input]``."""
+    return Box(x - eps, x + eps) if kind == "box" else LpBall(x, eps, kind, clip)
+
+
+def question(
+    model: Any, region: Perturbation, clauses: Clauses, *, bounds: str = "crown", solver: SolverProcess | None = None
+) -> Query:
+    """The query about one sample's set."""
+    network = model if isinstance(model, Network) else network_of(model, region.lower)
+    asker, solvers = Asker(plain(network), model, bounds), Solvers(solver or SolverProcess())
+    return asker.query(region.astype(np.float64), Judge(model, region, clauses), solvers)
+
+
+def keeps_class(model: Any, x: np.ndarray) -> Clauses:
+    """That each sample keeps the class that it has."""
+    outputs = np.asarray(model(x))
+    return keeps_label(outputs.argmax(axis=-1), outputs.shape[-1])
+
+
+def points(region: Perturbation, count: int = 40, seed: int = 0) -> np.ndarray:
+    """Members of a sample's set ``[points, *input]``: its centre, corners (projected) and random ones."""
+    rng = np.random.default_rng(seed)
+    ends = [np.where(rng.random(region.lower.shape) < 0.5, region.lower, region.upper) for _ in range(count)]
+    spikes = []
+    for index in np.ndindex(*region.input_shape):
+        for end in (region.lower, region.upper):
+            spike = region.center.copy()
+            spike[0][index] = end[0][index]
+            spikes.append(spike)
+    found = [region.center, *spikes, *ends, *region.sample(count, seed)]
+    return np.concatenate([region.project(p.astype(region.lower.dtype)) for p in found])
