@@ -97,7 +97,7 @@ class Milp:
         solvers = self._solvers(seconds)
         regions = sample.regions
         judge = Judge(self._asker.model, regions.witness or regions.proof, _clauses(sample))
-        return decide(self._asker.query(regions.proof, judge, solvers), solvers)
+        return decide(self._asker.query(regions.proof.astype(np.float64), judge, solvers), solvers)
 
     def nearest(self, sample: Batch, witness: np.ndarray | None, proven: float, seconds: float | None) -> Nearest:
         """The nearest witness in the sample's ball."""
