@@ -5,6 +5,7 @@ python benchmarks/agrify.py --only "FNN1 min"    rows whose name has one of thes
 python benchmarks/agrify.py --limit 20           the first 20 images only
 python benchmarks/agrify.py --time-limit 60      seconds an image (default: 3600, as in the paper)
 python benchmarks/agrify.py --minutes 30         begins no question after half an hour; the next run goes on
+python benchmarks/agrify.py --again              asks anew what has an answer
 python benchmarks/agrify.py --list               the rows' names; --table: writes tables and figure
 
 Answers are stored one by one. One that ended without a proof is asked again only with a longer time limit. Rows of one
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +34,9 @@ _BOUNDS = ("crown", "progressive", "interval")
 _PEERS = ("FNN1", "FNN2")
 """The small networks, which Marabou is asked about."""
 _WARM_UP = 2.0
+"""Seconds of the questions that do not count."""
+_TOGETHER = 20
+"""Images of one specification: attacks and CROWN take them together, and they are stored together."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +72,13 @@ def table_rows(solver: str | None) -> list[Row]:
 
 @dataclass(frozen=True)
 class Setting:
-    """How long and how much: images, seconds an image, the time (``time.monotonic()``) after which nothing begins."""
+    """How long and how much: images, seconds an image, the time (``time.monotonic()``) after which nothing begins,
+    and whether images that have an answer are asked again."""
 
     limit: int
     seconds: float
     end: float
+    again: bool = False
 
     @property
     def over(self) -> bool:
@@ -84,7 +91,7 @@ class Runner:
     def __init__(self, setting: Setting):
         self.setting = setting
         self.results = read()
-        self.results["runs"].append(machine.describe())
+        self.results["runs"].append(machine.describe() | {"commit": _commit()})
         self.run = len(self.results["runs"]) - 1
 
     def ask(self, fnn: Fnn, rows: list[Row]) -> None:
@@ -105,29 +112,29 @@ class Runner:
             for row in turns:
                 if self.setting.over:
                     return
-                self._turn(model, Digits(first.x[[i]], first.y[[i]]), bool(right[i]), (row, i))
+                self._turn(model, first.take([i]), bool(right[i]), (row, i))
 
     def _verify(self, model: Any, digits: Digits, right: np.ndarray, rows: list[Row]) -> None:
-        """The rows that take all images at once."""
+        """The rows that take several images at once."""
         for row in rows:
             left = np.array([i for i in range(len(digits.x)) if self._wanted("rows", row, i)], int)
             for i in left[~right[left]]:
                 self._store("rows", row, int(i), {"outcome": SKIPPED})
             left = left[right[left]]
-            if not len(left) or self.setting.over:
-                continue
-            some, how = Digits(digits.x[left], digits.y[left]), How(row.solver, self.setting.seconds)
-            for at, answer in decided(model, some, how):
-                self._store("rows", row, int(left[at]), answer)
+            how = How(row.solver, self.setting.seconds)
+            for begin in range(0, len(left), _TOGETHER):
+                some = left[begin : begin + _TOGETHER]
                 if self.setting.over:
-                    break
+                    return
+                for i, answer in zip(some, decided(model, digits.take(some), how), strict=True):
+                    self._store("rows", row, int(i), answer)
 
     def _warm_up(self, model: Any, digits: Digits, right: np.ndarray, rows: list[Row]) -> None:
         i = int(np.flatnonzero(right)[0])
         for row in rows:
             wanted = any(self._wanted("rows", row, n) for n in range(len(digits.x)))
             if row.task == "minimum" and wanted and not self.setting.over:
-                least(model, Digits(digits.x[[i]], digits.y[[i]]), _how(row, _WARM_UP))
+                least(model, digits.take([i]), _how(row, _WARM_UP))
 
     def _turn(self, model: Any, digits: Digits, right: bool, asked_about: tuple[Row, int]) -> None:
         """One image for one row."""
@@ -140,7 +147,7 @@ class Runner:
         elif right:
             theirs = asked(model, digits, self.setting.seconds)
             start = time.perf_counter()
-            ((_, ours),) = decided(model, digits, How(row.fnn.solver, self.setting.seconds))
+            (ours,) = decided(model, digits, How(row.fnn.solver, self.setting.seconds))
             ours["seconds"] = round(time.perf_counter() - start, 3)
             answer = {"marabou": theirs, "tfcert": ours}
         else:
@@ -150,7 +157,7 @@ class Runner:
     def _wanted(self, part: str, row: Row, i: int) -> bool:
         """Whether an image has no answer, or one that more time might improve."""
         stored = self.results[part].get(_name(row), {}).get(str(i))
-        if stored is None:
+        if stored is None or (self.setting.again and stored["run"] != self.run):
             return True
         done = agrify_tables.finished(stored.get("marabou", stored))
         return not done and stored["limit"] < self.setting.seconds
@@ -171,6 +178,15 @@ def _name(row: Row) -> str:
 
 def _how(row: Row, seconds: float) -> How:
     return How(row.solver, seconds, row.guided, row.bounds)
+
+
+def _commit() -> str:
+    """The commit that is measured; with ``+`` where the package differs from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(reference.HERE), *words], capture_output=True, text=True).stdout.strip()
+
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--short", "--", "../tfcert") else "")
 
 
 def read() -> dict[str, Any]:
@@ -206,8 +222,8 @@ def report(results: dict[str, Any]) -> None:
     ):
         reference.write_table(name, text)
         print(text)
-    for problem in agrify_tables.disagreements(results):
-        print(f"!!! DISAGREEMENT !!! {problem}")
+    for problem in agrify_tables.problems(results):
+        print(f"!!! CANNOT BE RIGHT !!! {problem}")
 
 
 def main() -> None:
@@ -217,6 +233,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=100, help="the first so many images (default: 100)")
     parser.add_argument("--time-limit", type=float, default=3600, help="seconds an image (default: 3600)")
     parser.add_argument("--minutes", type=float, default=np.inf, help="begin no question after this time")
+    parser.add_argument("--again", action="store_true", help="ask again about images that have an answer")
     parser.add_argument("--solver", choices=("cbc", "highs"), help="instead of each network's own")
     parser.add_argument("--list", action="store_true", help="only print the rows' names")
     parser.add_argument("--table", action="store_true", help="only write tables and figure from the stored results")
@@ -227,7 +244,9 @@ def main() -> None:
         return
     if not arguments.table:
         machine.limit_threads()
-        setting = Setting(arguments.limit, arguments.time_limit, time.monotonic() + 60 * arguments.minutes)
+        setting = Setting(
+            arguments.limit, arguments.time_limit, time.monotonic() + 60 * arguments.minutes, arguments.again
+        )
         runner = Runner(setting)
         for fnn in NETWORKS:
             if (some := [row for row in rows if row.fnn is fnn]) and not setting.over:

@@ -1,9 +1,10 @@
 """Marabou's side of the Agrify benchmark: one question in a process of its own environment (NumPy and maraboupy only).
 
 Run as ``python agrify_marabou.py NETWORK.npz``: reads one line of JSON (``lower``, ``upper``: the box of the inputs;
-``label``; ``seconds``) and writes one: ``outcome`` (``sat``, ``unsat`` or what Marabou says instead), ``x`` where it is
-``sat``, ``seconds`` with building the queries. One query for each other class: is there an input whose logit of that
-class is at least the label's? Marabou knows no strict inequality, so ties count as found, and the asker replays.
+``label``; ``others``: classes in the order to try them; ``seconds``) and writes one: ``outcome`` (``sat``, ``unsat``
+or what Marabou says instead), ``x`` where it is ``sat``, ``seconds`` with building the queries. One query for each
+class: is there an input whose logit of that class is at least the label's? Marabou knows no strict inequality. Where
+its point only ties, the next class is asked, and the tie is the answer if no class has better. The asker replays.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ with warnings.catch_warnings():
     from maraboupy import Marabou, MarabouNetwork
 
 
-def network(layers: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Any, list[int], list[int]]:
+Layers = list[tuple[np.ndarray, np.ndarray]]
+
+
+def network(layers: Layers) -> tuple[Any, list[int], list[int]]:
     """Marabou's network of dense layers with ReLUs between them, its input and its output variables."""
     net = MarabouNetwork.MarabouNetwork()
     inputs = values = [net.getNewVariable() for _ in range(len(layers[0][0]))]
@@ -39,26 +43,38 @@ def network(layers: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Any, list[int]
     return net, inputs, values
 
 
-def ask(layers: list[tuple[np.ndarray, np.ndarray]], question: dict[str, Any]) -> dict[str, Any]:
-    """Class after class, until one is reachable or the time is used up."""
-    start, label = time.perf_counter(), question["label"]
-    for other in range(len(layers[-1][1])):
+def ask(layers: Layers, question: dict[str, Any]) -> dict[str, Any]:
+    """Class after class, until one is strictly reached or the time is used up."""
+    start, answer = time.perf_counter(), {"outcome": "unsat"}
+    for other in question["others"]:
         left = question["seconds"] - (time.perf_counter() - start)
-        if other == label:
+        outcome, x = _query(layers, question, other, int(left)) if left >= 1 else ("TIMEOUT", None)
+        if outcome == "unsat":
             continue
-        if left < 1:
-            return {"outcome": "TIMEOUT", "seconds": time.perf_counter() - start}
-        net, inputs, outputs = network(layers)
-        for variable, low, high in zip(inputs, question["lower"], question["upper"], strict=True):
-            net.setLowerBound(variable, low)
-            net.setUpperBound(variable, high)
-        net.addInequality([outputs[label], outputs[other]], [1.0, -1.0], 0.0)
-        options = Marabou.createOptions(timeoutInSeconds=int(left), verbosity=0)
-        outcome, found, _ = net.solve(verbose=False, options=options)
-        if outcome != "unsat":
-            answer = {"outcome": outcome, "seconds": time.perf_counter() - start, "target": other}
-            return answer | ({"x": [found[v] for v in inputs]} if outcome == "sat" else {})
-    return {"outcome": "unsat", "seconds": time.perf_counter() - start}
+        if x is not None or answer["outcome"] == "unsat":
+            answer = {"outcome": outcome, "target": other, **({} if x is None else {"x": x})}
+        if outcome == "TIMEOUT" or (x is not None and _margin(layers, x, question["label"], other) < 0):
+            break
+    return answer | {"seconds": time.perf_counter() - start}
+
+
+def _query(layers: Layers, question: dict[str, Any], other: int, seconds: int) -> tuple[str, list[float] | None]:
+    """What Marabou says of one class, and its point."""
+    net, inputs, outputs = network(layers)
+    for variable, low, high in zip(inputs, question["lower"], question["upper"], strict=True):
+        net.setLowerBound(variable, low)
+        net.setUpperBound(variable, high)
+    net.addInequality([outputs[question["label"]], outputs[other]], [1.0, -1.0], 0.0)
+    options = Marabou.createOptions(timeoutInSeconds=seconds, verbosity=0)
+    outcome, found, _ = net.solve(verbose=False, options=options)
+    return outcome, [found[v] for v in inputs] if outcome == "sat" else None
+
+
+def _margin(layers: Layers, x: list[float], label: int, other: int) -> float:
+    values = np.array(x)
+    for number, (kernel, bias) in enumerate(layers):
+        values = (values if number == 0 else np.maximum(values, 0.0)) @ kernel + bias
+    return float(values[label] - values[other])
 
 
 def main() -> None:

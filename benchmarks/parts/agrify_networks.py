@@ -67,6 +67,10 @@ class Digits:
     x: np.ndarray
     y: np.ndarray
 
+    def take(self, samples: Any) -> Digits:
+        """Some of them."""
+        return Digits(self.x[samples], self.y[samples])
+
 
 def images(data: str, split: str) -> Digits | None:
     """All images of a data set; None where the data set is not on this machine.

@@ -25,11 +25,14 @@ def asked(model: keras.Model, digits: Digits, limit: float) -> dict[str, Any]:
     """What Marabou says of one image within ``EPS``: stored like tfcert's answers, the solver's own time included."""
     x = digits.x[0].astype(np.float64).ravel()
     lower, upper = np.maximum(x - EPS, CLIP[0]), np.minimum(x + EPS, CLIP[1])
-    question = {"lower": lower.tolist(), "upper": upper.tolist(), "label": int(digits.y[0]), "seconds": limit}
+    label, logits = int(digits.y[0]), model(digits.x).numpy()[0]
+    others = [int(c) for c in np.argsort(-logits) if c != label]  # first the classes that are most easily reached
+    question = {"lower": lower.tolist(), "upper": upper.tolist(), "label": label, "others": others, "seconds": limit}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.npz"
         layers = list(enumerate(weights(model)))
-        np.savez(path, **{f"kernel{i}": kernel for i, (kernel, _) in layers}, **{f"bias{i}": b for i, (_, b) in layers})
+        arrays: dict[str, Any] = {f"kernel{i}": kernel for i, (kernel, _) in layers}
+        np.savez(path, **arrays | {f"bias{i}": bias for i, (_, bias) in layers})
         command = [python(), "-P", str(Path(__file__).with_name("agrify_marabou.py")), str(path)]
         try:
             done = subprocess.run(

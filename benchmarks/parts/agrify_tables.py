@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -22,6 +24,8 @@ PAPER = {
 }
 """Tables I and IV as printed: n_s, t_all, n_a, n_n, n_u (32 cores, Gurobi). Weights of FNN2, 3, 5, 6 are not these."""
 FIGURE = Path("agrify_distances.svg")
+_TOLERANCE = 1e-6
+"""By how much (relative) a solver's lower bound may exceed a witness's distance: its own tolerances."""
 _COUNTS = ("n_s", "t_all, s", "n_a", "n_n", "n_u")
 _MORE = ("minimum proven", "mean minimum", "limit, s", "solver")
 
@@ -134,27 +138,35 @@ def peers_table(results: dict[str, Any]) -> str:
     return reference.markdown(rows) if rows else "Not asked yet."
 
 
-def disagreements(results: dict[str, Any]) -> list[str]:
-    """Images that two rows answer differently, unknown aside: in each network at most one of them can be right."""
-    said: dict[tuple[str, str], dict[str, set[str]]] = {}
+def problems(results: dict[str, Any]) -> list[str]:
+    """What cannot be right: witnesses refused, lower bounds (the radius, if robust) that another's witness refutes."""
+    found: list[str] = []
+    lower: dict[tuple[str, str], tuple[float, str]] = {}
+    nearest: dict[tuple[str, str], tuple[float, str]] = {}
+    for network, image, who, stored in _answers(results):
+        where = (network, image)
+        if "refused" in stored and who != "marabou":  # Marabou's are counted in its table
+            found.append(f"{network}, image {image}, {who}: {stored['refused']}")
+        bound = math.inf if stored["outcome"] == ROBUST else stored.get("lower", 0.0)
+        lower[where] = max(lower.get(where, (0.0, "")), (bound, who))
+        if stored["outcome"] == ADVERSARIAL:
+            nearest[where] = min(nearest.get(where, (math.inf, "")), (stored["distance"], who))
+    for where, (distance, witness) in nearest.items():
+        bound, who = lower[where]
+        if bound > distance * (1 + _TOLERANCE):
+            claim = "robust" if math.isinf(bound) else f"nothing nearer than {bound:.9g}"
+            found.append(f"{where[0]}, image {where[1]}: {who} says {claim}, {witness} has a witness at {distance:.9g}")
+    return found
 
-    def note(network: str, image: str, who: str, outcome: str) -> None:
-        if outcome in (ADVERSARIAL, ROBUST):
-            said.setdefault((network, image), {}).setdefault(outcome, set()).add(who)
 
+def _answers(results: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Every answer: network, image, whose it is, and what it says."""
     for key, images in results["rows"].items():
         network, _, name = key.partition(" ")
-        for image, stored in images.items():
-            note(network, image, name, stored["outcome"])
+        yield from ((network, image, name, stored) for image, stored in images.items())
     for network, images in results["peers"].items():
         for image, sides in images.items():
-            for side in ("marabou", "tfcert"):
-                note(network, image, side, sides[side]["outcome"])
-    return [
-        f"{network}, image {image}: " + "; ".join(f"{o} by {', '.join(sorted(w))}" for o, w in sorted(by.items()))
-        for (network, image), by in said.items()
-        if len(by) > 1
-    ]
+            yield from ((network, image, side, sides[side]) for side in ("marabou", "tfcert"))
 
 
 def figure(results: dict[str, Any], path: Path) -> bool:

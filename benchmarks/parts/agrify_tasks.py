@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import tempfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +12,6 @@ import numpy as np
 import tfcert
 from parts.agrify_networks import CLIP, EPS, Digits
 from parts.agrify_witness import check
-from tfcert.attacks import Clauses, falsify
-from tfcert.certification.api import network_of, target_rows
-from tfcert.complete.asking import Asker
-from tfcert.complete.deciding import decide
-from tfcert.complete.plain import plain
-from tfcert.complete.processes import SolverProcess, SolverSettings
-from tfcert.complete.queries import Solvers
-from tfcert.complete.witnesses import Judge
 
 ADVERSARIAL, ROBUST, UNKNOWN, SKIPPED = "adversarial", "robust", "unknown", "misclassified"
 
@@ -70,47 +61,33 @@ def judged(model: keras.Model, digits: Digits, witness: np.ndarray) -> dict[str,
     return stored
 
 
-def decided(model: keras.Model, digits: Digits, how: How) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Whether each image is robust within ``EPS``: attacks and CROWN on all, integer programs for those left open.
+_SPEC = """prop 1
+strategy complete = pgd -> crown -> milp(solver={solver}, time_limit={limit:g}s)
+property robust(x, y in images) using complete {{
+  forall z in ball(x, linf, 15/255) within [0, 1] in unit: argmax(net(z)) == y
+}}
+"""
 
-    Yields:
-        An image's position and what is stored about it; ``by`` is the stage that settled it. The time of attacks and
-        of CROWN, which take all images at once, is shared out evenly among those that they were asked about.
+
+def decided(model: keras.Model, digits: Digits, how: How) -> list[dict[str, Any]]:
+    """Whether each image is robust within ``EPS``, by a specification: attacks, CROWN, then integer programs.
+
+    Returns:
+        What is stored about each image, in order; ``by`` is the stage that settled it. The time of stages that take all
+        images at once is shared out among them.
     """
-    network = network_of(model, digits.x)
-    ball = tfcert.LpBall(digits.x, EPS, "linf", CLIP)
-    rows = target_rows(network, ball, digits.y, "all")
-    clauses = Clauses(rows[:, :, None, :], np.zeros((*rows.shape[:2], 1)))
-    start = time.perf_counter()
-    attacks = falsify(model, ball, clauses)
-    shared = (time.perf_counter() - start) / len(digits.x)
-    for i in np.flatnonzero(attacks.success):
-        yield int(i), {"seconds": round(shared, 3), "by": "attack"} | judged(model, _one(digits, i), attacks.witness[i])
-    left = np.flatnonzero(~attacks.success)
-    if not len(left):
-        return
-    start = time.perf_counter()
-    proven = tfcert.certify(model, digits.x[left], digits.y[left], eps=EPS, clip=CLIP).verified
-    shared += (time.perf_counter() - start) / len(left)
-    for i in left[proven]:
-        yield int(i), {"outcome": ROBUST, "seconds": round(shared, 3), "by": "crown", "guarantee": "numeric"}
-    asker = Asker(plain(network), model, how.bounds)
-    with SolverProcess(SolverSettings(solver=how.solver)) as process:
-        for i in left[~proven]:
-            start = time.perf_counter()
-            solvers = Solvers(process, (), time.monotonic() + how.limit)
-            some = ball.take([i])
-            judge = Judge(model, some, clauses.take([i]))
-            decision = decide(asker.query(some.astype(np.float64), judge, solvers), solvers)
-            seconds = round(shared + time.perf_counter() - start, 3)
-            stored = {"seconds": seconds, "by": "milp", "binaries": decision.binaries}
-            if decision.witness is not None:
-                yield int(i), stored | judged(model, _one(digits, i), decision.witness)
-            elif decision.outcome is tfcert.Outcome.VERIFIED:
-                yield int(i), stored | {"outcome": ROBUST, "guarantee": str(decision.guarantee)}
-            else:
-                yield int(i), stored | {"outcome": UNKNOWN, "reason": decision.reason}
+    spec = _SPEC.format(solver=how.solver, limit=how.limit)
+    with tempfile.TemporaryDirectory() as folder:
+        bindings = {"net": model, "images": (digits.x, digits.y)}
+        records = tfcert.verify(spec, bindings=bindings, out=folder, verbose=0).records
+    return [_stored(model, digits, record) for record in sorted(records, key=lambda r: r.sample)]
 
 
-def _one(digits: Digits, i: int) -> Digits:
-    return Digits(digits.x[[i]], digits.y[[i]])
+def _stored(model: keras.Model, digits: Digits, record: Any) -> dict[str, Any]:
+    verdict, i = record.verdict, record.sample
+    stored = {"seconds": round(verdict.seconds, 3), "by": verdict.stage}
+    if verdict.outcome is tfcert.Outcome.FALSIFIED:
+        return stored | judged(model, digits.take([i]), verdict.witness)
+    if verdict.outcome is tfcert.Outcome.VERIFIED:
+        return stored | {"outcome": ROBUST, "guarantee": str(verdict.guarantee)}
+    return stored | {"outcome": UNKNOWN, "reason": verdict.reason}

@@ -1,0 +1,137 @@
+"""Agrify's benchmark: its networks are the paper's, its judge refuses what is no witness, its tables count right."""
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from parts import agrify_networks, agrify_tables
+from parts.agrify_networks import EPS, NETWORKS, Digits
+from parts.agrify_tasks import How, decided, judged
+from parts.agrify_witness import check, forward
+
+PRINTED = {"FNN1": 48, "FNN2": 60, "FNN3": 1024, "FNN4": 500, "FNN5": 48, "FNN6": 60}
+"""ReLUs in Agrify's Table II."""
+
+
+@pytest.mark.parametrize("fnn", NETWORKS, ids=lambda fnn: fnn.name)
+def test_networks_have_the_papers_relus(fnn) -> None:
+    layers = agrify_networks.weights(agrify_networks.build(fnn))
+    assert sum(len(bias) for _, bias in layers[:-1]) == PRINTED[fnn.name]
+    assert (len(layers[0][0]), len(layers[-1][1])) == (784, 10)
+
+
+@pytest.mark.parametrize("fnn", [f for f in NETWORKS if f.reference], ids=lambda fnn: fnn.name)
+def test_reference_networks_have_the_layers_of_the_table(fnn, shared) -> None:
+    model, trained = agrify_networks.ready(fnn)
+    assert trained is None
+    assert tuple(len(kernel) for kernel, _ in agrify_networks.weights(model)) == fnn.layers[:-1]
+
+
+def test_the_float64_network_is_the_model_up_to_rounding(rng, seed) -> None:
+    model = agrify_networks.build(NETWORKS[1])
+    x = rng.uniform(size=(50, 28, 28, 1)).astype(np.float32)
+    np.testing.assert_allclose(forward(agrify_networks.weights(model), x), model(x).numpy(), atol=1e-5)
+
+
+@pytest.fixture
+def first_pixel() -> keras.Model:
+    """Class 0 where the first pixel is above 1/2, class 1 where it is below: margins 2 p - 1."""
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    kernel = np.zeros((784, 2), np.float32)
+    kernel[0] = 1, -1
+    model.layers[-1].set_weights([kernel, np.array([-0.5, 0.5], np.float32)])
+    return model
+
+
+def image(pixel: float) -> np.ndarray:
+    x = np.zeros((28, 28, 1), np.float32)
+    x[0, 0, 0] = pixel
+    return x
+
+
+def test_a_point_beyond_the_boundary_is_a_witness(first_pixel) -> None:
+    found = check(first_pixel, image(0.53), 0, image(0.49))
+    assert found.strict and found.strict64
+    assert found.distance == np.float64(np.float32(0.53)) - np.float64(np.float32(0.49))
+    assert found.margin == pytest.approx(-0.02)
+
+
+@pytest.mark.parametrize(
+    ("start", "pixel"),
+    [(0.53, 0.5), (0.53, 0.51), (0.57, 0.49), (0.03, -0.01)],
+    ids=["a tie", "still right", "farther than the radius", "below the pixels' range"],
+)
+def test_what_is_no_witness_is_refused(first_pixel, start, pixel) -> None:
+    found = check(first_pixel, image(start), 0, image(pixel))
+    assert not found.strict and not found.strict64
+
+
+def test_a_refused_witness_is_no_adversarial_example(first_pixel) -> None:
+    digits = Digits(image(0.53)[None], np.array([0]))
+    refused, right = judged(first_pixel, digits, image(0.5)), judged(first_pixel, digits, image(0.49))
+    assert refused["outcome"] == "unknown" and "refused" in refused
+    assert right["outcome"] == "adversarial" and "refused" not in right
+
+
+def test_the_specification_asks_for_the_paper_s_radius(first_pixel) -> None:
+    pixels = (0.5 + EPS * 0.98, 0.5 + EPS * 1.02)
+    answers = decided(first_pixel, Digits(np.stack([image(p) for p in pixels]), np.array([0, 0])), How("cbc", 10))
+    assert [answer["outcome"] for answer in answers] == ["adversarial", "robust"]
+
+
+def test_misclassified_images_are_not_counted() -> None:
+    images = {
+        "0": {"outcome": "adversarial", "seconds": 2.0},
+        "1": {"outcome": "misclassified"},
+        "2": {"outcome": "robust", "seconds": 0.5},
+        "3": {"outcome": "unknown", "seconds": 60.0},
+    }
+    counted = agrify_tables.counts(images)
+    assert counted == {"n_s": 3, "t_all": 62.5, "adversarial": 1, "robust": 1, "unknown": 1}
+
+
+def test_the_printed_counts_add_up_but_for_one_network() -> None:
+    """One of FNN6's 87 images is in none of the paper's columns."""
+    wrong = {
+        network
+        for network, tools in agrify_tables.PAPER.items()
+        for n_s, _, *answers in tools.values()
+        if sum(answers) != n_s
+    }
+    assert wrong == {"FNN6"}
+
+
+def row(outcome: str, **rest) -> dict:
+    return {"outcome": outcome, "seconds": 1.0, "run": 0, "limit": 60.0, **rest}
+
+
+def test_a_witness_nearer_than_a_proven_bound_is_reported() -> None:
+    near, far = row("adversarial", distance=0.010, lower=0.010), row("adversarial", distance=0.02, lower=0.011)
+    rows = {"FNN1 minimum guided crown cbc": {"7": near}, "FNN1 minimum plain crown cbc": {"7": far}}
+    (problem,) = agrify_tables.problems({"rows": rows, "peers": {}})
+    assert "image 7" in problem and "0.011" in problem
+    far["lower"] = 0.009
+    assert agrify_tables.problems({"rows": rows, "peers": {}}) == []
+
+
+def test_a_peer_s_witness_refutes_a_robust_answer() -> None:
+    peers = {"FNN1": {"3": {"marabou": row("adversarial", distance=EPS), "tfcert": row("robust")}}}
+    (problem,) = agrify_tables.problems({"rows": {}, "peers": peers})
+    assert "image 3" in problem and "robust" in problem
+
+
+def test_speed_ups_pair_finished_images_of_one_run() -> None:
+    done, stopped = row("adversarial", optimal=True), row("adversarial", optimal=False)
+    guided = {str(i): done for i in range(4)}
+    plain = {"0": {**done, "seconds": 5.0}, "1": stopped, "2": {**done, "run": 1}, "3": {**done, "seconds": 7.0}}
+    rows = {"FNN1 minimum guided crown cbc": guided, "FNN1 minimum plain crown cbc": plain}
+    cells = [c.strip() for c in agrify_tables.speedups({"rows": rows}).splitlines()[-1].split("|")[1:-1]]
+    head = [c.strip() for c in agrify_tables.speedups({"rows": rows}).splitlines()[0].split("|")[1:-1]]
+    found = dict(zip(head, cells, strict=True))
+    assert (found["images"], found["both"], found["finished by guided, by plain"]) == ("3", "2", "3, 2")
+    assert found["times faster, total"] == "6.0" and found["median image"] == "6.0"
