@@ -213,7 +213,7 @@ def report(results: dict[str, Any]) -> None:
     """Writes the README's tables and the figure, and says loudly where two answers cannot both be right."""
     figure = reference.HERE / "results" / agrify_tables.FIGURE
     drawn = f"![distances](results/{figure.name})\n\n" if agrify_tables.figure(results, figure) else ""
-    line = reference.machine_line(results["runs"][-1]) + "\n\n" if results["runs"] else ""
+    line = f"{reference.machine_line(results['runs'][-1])} {agrify_tables.accuracies(results)}\n\n"
     for name, text in (
         ("agrify", line + agrify_tables.results_table(results)),
         ("agrify-speedup", agrify_tables.speedups(results)),
@@ -251,7 +251,9 @@ def main() -> None:
         for fnn in NETWORKS:
             if (some := [row for row in rows if row.fnn is fnn]) and not setting.over:
                 runner.ask(fnn, some)
-    report(read())
+    if not (results := read())["runs"]:
+        parser.error("there are no results yet")
+    report(results)
 
 
 if __name__ == "__main__":

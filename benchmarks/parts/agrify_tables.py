@@ -58,6 +58,13 @@ def results_table(results: dict[str, Any]) -> str:
     return reference.markdown(rows)
 
 
+def accuracies(results: dict[str, Any]) -> str:
+    """The networks that were asked about, in a sentence."""
+    known = results["networks"].items()
+    trained = {name: f", trained here in {n['epochs']} epochs" if "epochs" in n else "" for name, n in known}
+    return "Test accuracy: " + "; ".join(f"{name} {100 * n['accuracy']:.1f}%{trained[name]}" for name, n in known) + "."
+
+
 def _row(key: str, images: Images) -> dict[str, str]:
     network, *name, solver = key.split()
     found = counts(images)
@@ -111,6 +118,8 @@ def _speedup(network: str, first: tuple[str, Images], second: tuple[str, Images]
     row["guided, s"] = f"{sum(g for g, _ in both):.1f}" if both else ""
     row["plain, s"] = f"{sum(p for _, p in both):.1f}" if both else ""
     row["times faster, total"] = f"{sum(p for _, p in both) / sum(g for g, _ in both):.1f}" if both else ""
+    alone = [(g["seconds"], p["seconds"]) for g, p in pairs if finished(g)]
+    row["at least, total"] = f"{sum(p for _, p in alone) / sum(g for g, _ in alone):.1f}" if alone else ""
     row["median image"] = f"{median(p / g for g, p in both):.1f}" if both else ""
     return [row]
 

@@ -1,5 +1,7 @@
 """Agrify's benchmark: its networks are the paper's, its judge refuses what is no witness, its tables count right."""
 
+import json
+import math
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+import agrify
 from parts import agrify_networks, agrify_tables
 from parts.agrify_networks import EPS, NETWORKS, Digits
 from parts.agrify_tasks import How, decided, judged
@@ -134,4 +137,69 @@ def test_speed_ups_pair_finished_images_of_one_run() -> None:
     head = [c.strip() for c in agrify_tables.speedups({"rows": rows}).splitlines()[0].split("|")[1:-1]]
     found = dict(zip(head, cells, strict=True))
     assert (found["images"], found["both"], found["finished by guided, by plain"]) == ("3", "2", "3, 2")
+    assert found["at least, total"] == f"{(5 + 1 + 7) / 3:.1f}"
     assert found["times faster, total"] == "6.0" and found["median image"] == "6.0"
+
+
+def test_fashion_networks_are_trained_once_the_data_set_is_there(tmp_path, monkeypatch, rng) -> None:
+    pixels, labels = rng.integers(0, 256, size=(64, 28, 28), dtype=np.uint8), rng.integers(0, 10, size=64)
+    arrays = {f"{name}_{split}": a for split in ("train", "test") for name, a in (("x", pixels), ("y", labels))}
+    np.savez(tmp_path / "fashion_mnist.npz", **arrays)
+    monkeypatch.setenv("TFCERT_DATA", str(tmp_path))
+    monkeypatch.setattr(agrify_networks, "HERE", tmp_path)
+    (fnn,) = (f for f in NETWORKS if f.name == "FNN5")
+    digits = agrify_networks.images(fnn.data, "test")
+    np.testing.assert_array_equal(digits.x[..., 0] * np.float32(255), pixels)
+    model, trained = agrify_networks.ready(fnn)
+    assert trained["epochs"] == fnn.epochs and fnn.path.is_relative_to(tmp_path)
+    again, trained = agrify_networks.ready(fnn)
+    assert trained is None
+    np.testing.assert_array_equal(again(digits.x), model(digits.x))
+
+
+def test_fashion_rows_say_that_the_data_set_is_missing(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TFCERT_DATA", str(tmp_path))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert agrify_networks.images("fashion_mnist", "test") is None
+    assert "not in TFCERT_DATA" in agrify_tables.results_table({"rows": {}, "networks": {}})
+
+
+@pytest.fixture
+def runner(tmp_path, monkeypatch):
+    """A runner with results of its own: of image 0 a minimum, of image 1 none within 60 s."""
+    stored = tmp_path / "agrify.json"
+    key = "FNN1 minimum guided crown cbc"
+    rows = {key: {"0": row("adversarial", optimal=True), "1": row("adversarial", optimal=False)}}
+    stored.write_text(json.dumps({"runs": [{}], "networks": {}, "rows": rows, "peers": {}}))
+    monkeypatch.setattr(agrify, "RESULTS", stored)
+    (asked,) = (r for r in agrify.table_rows(None) if r.key == key)
+
+    def wanted(seconds: float, again: bool = False) -> list[int]:
+        found = agrify.Runner(agrify.Setting(3, seconds, math.inf, again))
+        return [i for i in range(3) if found._wanted("rows", asked, i)]
+
+    return wanted
+
+
+def test_a_run_goes_on_where_the_last_one_stopped(runner) -> None:
+    assert runner(60) == [2]
+
+
+def test_an_unfinished_answer_is_asked_again_with_more_time_only(runner) -> None:
+    assert runner(120) == [1, 2]
+
+
+def test_everything_is_asked_again_on_demand(runner) -> None:
+    assert runner(60, again=True) == [0, 1, 2]
+
+
+def test_stored_answers_are_read_back(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(agrify, "RESULTS", tmp_path / "agrify.json")
+    results = {
+        "runs": [{}],
+        "networks": {"FNN1": {"accuracy": 0.9}},
+        "rows": {"a b": {"3": row("robust")}},
+        "peers": {},
+    }
+    agrify.write(results)
+    assert agrify.read() == results
