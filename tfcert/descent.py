@@ -17,6 +17,7 @@ import numpy as np
 from tfcert.binding import Task
 from tfcert.language import Stage, StageKind
 from tfcert.options import BoundOptions
+from tfcert.progress import Standing, Watch
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.solving import SOLVERS, Decision, most_seconds
 from tfcert.stages import (
@@ -68,10 +69,13 @@ class Clock:
 
 
 class Descent:
-    """The state of one batch while it goes down the stages; ``run`` yields (place, verdict) as samples finish."""
+    """The state of one batch while it goes down the stages; ``run`` yields (place, verdict) as samples finish.
 
-    def __init__(self, task: Task, clock: Clock, options: BoundOptions):
-        self._task, self._clock, self._options = task, clock, options
+    ``watch`` is told when a solver begins with a sample.
+    """
+
+    def __init__(self, task: Task, clock: Clock, options: BoundOptions, watch: Watch = lambda standing: None):
+        self._task, self._clock, self._options, self._watch = task, clock, options, watch
         self._stages = task.template.strategy.stages
         count = len(task.samples)
         self._open = np.arange(count)
@@ -171,6 +175,7 @@ class Descent:
                     self._close(place)
                     yield place, self._timeout(place, f"{late} before stage {stage.name}")
                     continue
+                self._tell(place)
                 began, sample = time.monotonic(), batch.take(np.array([place]))
                 limit = most_seconds(stage, self._clock.remaining(self._seconds[place]))
                 decision = solver.decide(sample, limit)
@@ -180,6 +185,12 @@ class Descent:
                     self._held[place] = verdict
                 elif verdict is not None:
                     yield place, verdict
+
+    def _tell(self, place: int) -> None:
+        """Tells where a sample stands: its margin, as asked, has a proven lower end, or of some input an upper one."""
+        best = float(self._best[place])
+        ends = (math.nan, 0.0 - best) if self._task.template.existential else (best, math.nan)
+        self._watch(Standing(int(self._task.samples[place]), *ends, float(self._seconds[place])))
 
     def _judged(self, sample: Batch, place: int, stage: Stage, decision: Decision) -> Verdict | None:
         """The verdict that a solver's answer supports; without one, its doubt is remembered."""

@@ -23,7 +23,7 @@ from tfcert.judging import exit_code, gather_results, judge, reported
 from tfcert.language import Ball, MeasureTemplate
 from tfcert.measuring import Search
 from tfcert.options import BoundOptions
-from tfcert.progress import Narrator, Verbosity
+from tfcert.progress import Narrator, Verbosity, Watch
 from tfcert.query import Verdict
 from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
 from tfcert.report.records import Json
@@ -141,13 +141,13 @@ class _Run:
 
     def _task(self, task: Task, journal: Journal) -> None:
         todo = [i for i, sample in enumerate(task.samples) if (task.name, int(sample)) not in self.records]
-        self.narrator.begin(task.name, len(task.samples), len(task.samples) - len(todo))
+        self.narrator.begin(task.name, len(task.samples), len(task.samples) - len(todo), _narrowed(task))
         strategy = task.template.strategy
         clock = Clock(strategy.seconds_per_sample, strategy.seconds_total)
         size = strategy.batch or BATCH
         for first in range(0, len(todo), size):
             part = task.take(np.array(todo[first : first + size], int))
-            for place, verdict, measured in _decide(part, clock):
+            for place, verdict, measured in _decide(part, clock, self.narrator.watch):
                 record = self._record(part, place, verdict, measured)
                 self.records[record.property, record.sample] = record
                 journal.append(record)
@@ -216,14 +216,22 @@ class _Run:
         return [f"drawn: {path}" for path in drawn]
 
 
-def _decide(task: Task, clock: Clock) -> Iterator[tuple[int, Verdict, Measured | None]]:
+def _decide(task: Task, clock: Clock, watch: Watch) -> Iterator[tuple[int, Verdict, Measured | None]]:
     options = BoundOptions()
     if isinstance(task.template, MeasureTemplate):
-        for finding in Search(task, clock, options).run():
+        for finding in Search(task, clock, options, watch).run():
             yield finding.place, finding.verdict, finding.measured
     else:
-        for place, verdict in Descent(task, clock, options).run():
+        for place, verdict in Descent(task, clock, options, watch).run():
             yield place, verdict, None
+
+
+def _narrowed(task: Task) -> str:
+    """What a solver narrows, and in which space, for the reader."""
+    asked = _asked(task)
+    if not isinstance(task.template, MeasureTemplate):
+        return "the margin"
+    return f"the {'smallest' if asked.existential else 'largest'} radius ({asked.norm}, {asked.space} space)"
 
 
 def _asked(task: Task) -> Asked:

@@ -12,4 +12,8 @@ class JournalError(UsageError):
 
 
 class ContradictionError(RuntimeError):
-    """A query that was verified has a witness that replays: tfcert itself is wrong, and nothing it said can stand."""
+    """A query that was verified has a witness that replays: a bug in tfcert, or a solver it believed.
+
+    The message says which. If it is tfcert itself, no verdict of the run can stand; if it is a solver, none that rests
+    on its word.
+    """

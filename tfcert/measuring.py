@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,9 +22,10 @@ from tfcert.errors import ContradictionError
 from tfcert.language import Ball, MeasureTemplate, Stage, StageKind, round_down
 from tfcert.options import BoundOptions
 from tfcert.perturbations import ORDER, LpBall
+from tfcert.progress import Standing, Watch
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report.records import Measured
-from tfcert.solving import SOLVERS, Solver, most_seconds
+from tfcert.solving import SOLVERS, Solver, Start, most_seconds
 from tfcert.stages import (
     Batch,
     attack_batch,
@@ -76,11 +77,11 @@ class _Refutation:
 
 
 class Search:
-    """Measures one batch; ``run`` yields one finding a sample."""
+    """Measures one batch; ``run`` yields one finding a sample. ``watch`` is told how far a solver is with one."""
 
-    def __init__(self, task: Task, clock: Clock, options: BoundOptions):
+    def __init__(self, task: Task, clock: Clock, options: BoundOptions, watch: Watch = lambda standing: None):
         assert isinstance(task.template, MeasureTemplate) and isinstance(task.template.region, Ball)
-        self._task, self._clock, self._options = task, clock, options
+        self._task, self._clock, self._options, self._watch = task, clock, options, watch
         self._template, self._region = task.template, task.template.region
         self._low, self._high = float(task.template.lower), float(task.template.upper)
         stages = task.template.strategy.stages
@@ -219,18 +220,18 @@ class Search:
 
     def _narrowed(self, known: _Known, place: int, how: tuple[Solver, Stage], spent: float) -> _Known:
         """What is known after a solver looked between what is proven and what is refuted."""
-        (solver, stage), late = how, self._clock.reason(spent)
-        low = self._low if math.isnan(known.proven) else known.proven
-        high = self._high if math.isnan(known.refuted) else known.refuted
-        width = float(self._template.tolerance) * (low if self._template.relative else 1.0)
-        if late or high - low <= width:
+        solver, stage = how
+        if self._clock.reason(spent) or self._closed(known):
             return known
+        high = self._high if math.isnan(known.refuted) else known.refuted
         sample = self._batch(np.array([place]), np.array([high]))
         ball = sample.regions.proof
         if not isinstance(ball, LpBall):
             return replace(known, reason=f"{stage.name} measures balls that are alike in all channels")
         limit = most_seconds(stage, self._clock.remaining(spent))
-        found = solver.nearest(sample, known.witness, self._distance(known.proven), limit)
+        self._tell(place, known.proven, known.refuted, spent)
+        start = Start(known.witness, self._distance(known.proven), self._teller(place, spent))
+        found = solver.nearest(sample, start, limit)
         known = replace(known, reason=found.reason)
         if found.witness is not None:
             known = self._with_witness(known, place, sample, found.witness[None].astype(ball.x.dtype))
@@ -241,6 +242,26 @@ class Search:
         if value > known.refuted:
             return replace(known, reason="the solver's bound lies above a witness")
         return replace(known, proven=value, margin=math.nan, stage=stage, guarantee=found.guarantee)
+
+    def _closed(self, known: _Known) -> bool:
+        """Whether what is proven and what is refuted are as near each other as the measure asks."""
+        low = self._low if math.isnan(known.proven) else known.proven
+        high = self._high if math.isnan(known.refuted) else known.refuted
+        return high - low <= float(self._template.tolerance) * (low if self._template.relative else 1.0)
+
+    def _tell(self, place: int, proven: float, refuted: float, seconds: float) -> None:
+        self._watch(Standing(int(self._task.samples[place]), proven, refuted, seconds))
+
+    def _teller(self, place: int, spent: float) -> Callable[[float, float], None]:
+        """Tells of distances in network space as values of the measure, for the eye only: rounded as they come."""
+        (unit,), began = self._task.template.transform.net_eps(self._region.space, Fraction(1)), time.monotonic()
+        shift, slope = float(self._region.eps), float(self._region.slope)
+
+        def tell(lower: float, upper: float) -> None:
+            proven, refuted = ((distance / float(unit) - shift) / slope for distance in (lower, upper))
+            self._tell(place, proven, refuted, spent + time.monotonic() - began)
+
+        return tell
 
     def _with_witness(self, known: _Known, place: int, sample: Batch, point: np.ndarray) -> _Known:
         """What is known with a point that a solver claims to be a witness, if it is one and nearer than the last."""
@@ -277,7 +298,8 @@ class Search:
         late = self._clock.reason(seconds)
         guarantee = Guarantee.ESTIMATE if math.isnan(known.proven) else known.guarantee
         if not math.isnan(known.proven):
-            outcome, reason = Outcome.VERIFIED, f"{late}: the search stopped early" if late else known.reason
+            early = f"{late}: the search stopped early" if late else known.reason
+            outcome, reason = Outcome.VERIFIED, "" if self._closed(known) else early
         elif late:
             outcome, reason = Outcome.TIMEOUT, late
         else:

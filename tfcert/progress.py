@@ -1,54 +1,107 @@
-"""What a run says while it works: a bar on a terminal, plain lines elsewhere; everything on standard error."""
+"""What a run says while it works: a bar and a table on a terminal, plain lines elsewhere; all on standard error."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from types import TracebackType
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from tfcert.report.records import Record
 from tfcert.report.table import record_line
 
 PLAIN_SECONDS = 10.0
 """Where there is no bar, a line of progress at most this often."""
+MOST_ROWS = 6
+"""Samples that the table shows: the current one and the last ones before it."""
 
 Verbosity = str | int | bool
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a solver's search about one sample stands.
+
+    Attributes:
+        sample: its index in the data set.
+        lower: what is proven so far: a measure's value, a property's margin; NaN or infinite: nothing.
+        upper: what the nearest witness reaches, the same way.
+        seconds: what the sample has taken so far.
+        outcome: the verdict's; "" while the search goes on.
+    """
+
+    sample: int
+    lower: float
+    upper: float
+    seconds: float
+    outcome: str = ""
+
+    @property
+    def gap(self) -> float:
+        """How far the two are apart, as a share of ``upper``; NaN where one is missing."""
+        known = math.isfinite(self.lower) and math.isfinite(self.upper) and self.upper > 0
+        return max(0.0, 1 - self.lower / self.upper) if known else math.nan
+
+    def cells(self) -> tuple[str, ...]:
+        """Sample, bound, incumbent, gap, seconds and outcome, as the table shows them."""
+        gap = "-" if math.isnan(self.gap) else f"{100 * self.gap:.2g}%"
+        ends = (f"{end:.6g}" if math.isfinite(end) else "-" for end in (self.lower, self.upper))
+        return (str(self.sample), *ends, gap, f"{self.seconds:.1f}", self.outcome or "...")
+
+
+Watch = Callable[[Standing], None]
+"""Is told whenever a solver begins with a sample or knows more about it."""
+
+
 class Narrator:
-    """Tells how far a run is. ``verbose``: "auto" or True; 0 or False for silence; 2 for a line a sample."""
+    """Tells how far a run is. ``verbose``: "auto" or True; 0 or False for silence; 2 for a line a sample and change."""
 
     def __init__(self, verbose: Verbosity = "auto"):
         self._level = 1 if verbose == "auto" else int(verbose)
         self._console = Console(stderr=True, highlight=False)
+        self._name, self._what, self._done, self._total = "", "", 0, 0
+        self._said = self._told = time.monotonic()
+        self._rows: tuple[Standing, ...] = ()
         self._bar: Progress | None = None
+        self._live: Live | None = None
         if self._level and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._bar = Progress(*columns, console=self._console, transient=True)
-        self._name, self._done, self._total, self._said = "", 0, 0, time.monotonic()
+            self._bar = Progress(*columns, console=self._console)
+            self._live = Live(get_renderable=self._shown, console=self._console, transient=True)
 
     def __enter__(self) -> Narrator:
-        if self._bar is not None:
-            self._bar.start()
+        if self._live is not None:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def say(self, sentence: str) -> None:
         """One line, unless silent."""
         if self._level:
             self._console.print(sentence, markup=False, soft_wrap=True)
 
-    def begin(self, name: str, total: int, done: int = 0) -> None:
-        """A property or measure begins; ``done`` samples are known from an earlier run."""
-        self._name, self._done, self._total = name, done, total
+    def begin(self, name: str, total: int, done: int = 0, what: str = "") -> None:
+        """A property or measure begins.
+
+        Args:
+            name: its name.
+            total: its samples, ``done`` of which are known from an earlier run.
+            what: the values that a solver narrows, and their space.
+        """
+        self._name, self._what, self._done, self._total, self._rows = name, what, done, total, ()
         if self._bar is not None:
             for task in self._bar.task_ids:
                 self._bar.remove_task(task)
@@ -56,9 +109,21 @@ class Narrator:
         elif done:
             self.say(f"{name}: {done} of {total} taken from the journal")
 
+    def watch(self, standing: Standing) -> None:
+        """A solver begins with a sample, or knows more about it."""
+        before, self._told = self._row(standing.sample), time.monotonic()
+        self._put(standing)
+        if self._level > 1 and (before is None or before.cells()[1:3] != standing.cells()[1:3]):
+            self.say(self._line(standing))
+        elif self._level == 1 and self._bar is None and self._told - self._said > PLAIN_SECONDS:
+            self._said = self._told
+            self.say(self._line(standing))
+
     def advance(self, record: Record) -> None:
         """One more sample is decided."""
         self._done += 1
+        if self._row(record.sample) is not None:
+            self._put(_settled(record))
         if self._bar is not None:
             self._bar.advance(self._bar.task_ids[0])
         if self._level > 1:
@@ -66,3 +131,40 @@ class Narrator:
         elif self._bar is None and (self._done == self._total or time.monotonic() - self._said > PLAIN_SECONDS):
             self._said = time.monotonic()
             self.say(f"{self._name}: {self._done} of {self._total}")
+
+    def _row(self, sample: int) -> Standing | None:
+        return next((row for row in self._rows if row.sample == sample), None)
+
+    def _put(self, standing: Standing) -> None:
+        """Replaces the sample's row, or appends one; the rows are a new tuple, since another thread draws them."""
+        others = tuple(row for row in self._rows if row.sample != standing.sample)
+        self._rows = (*others, standing)[-MOST_ROWS:]
+
+    def _line(self, standing: Standing) -> str:
+        _, lower, upper, gap, seconds, _ = standing.cells()
+        return f"{self._name}[{standing.sample}]: bound {lower}, incumbent {upper}, gap {gap}, {seconds} s"
+
+    def _shown(self) -> RenderableType:
+        """The bar and, once a solver works, the table above it; the current sample's seconds go on."""
+        assert self._bar is not None
+        if not self._rows:
+            return self._bar
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{self._name}: {self._what}", title_justify="left")
+        for name in ("sample", "bound", "incumbent", "gap", "seconds", "outcome"):
+            table.add_column(name, justify="left" if name == "outcome" else "right", no_wrap=True)
+        for row in self._rows:
+            waited = 0.0 if row.outcome else time.monotonic() - self._told
+            table.add_row(*replace(row, seconds=row.seconds + waited).cells())
+        return Group(table, self._bar)
+
+
+def _settled(record: Record) -> Standing:
+    """The last row of a sample: of a property its margin, proven or reached by the witness."""
+    lower, upper = math.nan, math.nan
+    if record.measured is not None:
+        lower, upper = record.measured.lower, record.measured.upper
+    elif record.witness is None:
+        lower = record.verdict.margin
+    else:
+        upper = record.verdict.margin
+    return Standing(record.sample, lower, upper, record.verdict.seconds, str(record.outcome))

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -73,17 +74,29 @@ class Nearest(Protocol):
     def reason(self) -> str: ...
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a search for the nearest witness begins with, in network space.
+
+    Attributes:
+        witness: a first one, if any is known.
+        proven: the distance up to which bounds prove that there is none.
+        tell: is told both distances whenever one of them moves (infinite: no witness).
+    """
+
+    witness: np.ndarray | None
+    proven: float
+    tell: Callable[[float, float], None] = lambda lower, upper: None
+
+
 class Solver(Protocol):
     """Answers about batches of one sample; ``seconds`` is the most that an answer may take, None for no limit."""
 
     def decide(self, sample: Batch, seconds: float | None) -> Decision:
         """Whether there is a witness in the sample's region."""
 
-    def nearest(self, sample: Batch, witness: np.ndarray | None, proven: float, seconds: float | None) -> Nearest:
-        """The nearest witness in the sample's ball.
-
-        ``witness`` is a first one, if any is known; up to the distance ``proven`` bounds prove that there is none.
-        """
+    def nearest(self, sample: Batch, start: Start, seconds: float | None) -> Nearest:
+        """The nearest witness in the sample's ball."""
 
 
 class Milp:
@@ -99,12 +112,18 @@ class Milp:
         judge = Judge(self._asker.model, regions.witness or regions.proof, _clauses(sample))
         return decide(self._asker.query(regions.proof.astype(np.float64), judge, solvers), solvers)
 
-    def nearest(self, sample: Batch, witness: np.ndarray | None, proven: float, seconds: float | None) -> Nearest:
+    def nearest(self, sample: Batch, start: Start, seconds: float | None) -> Nearest:
         """The nearest witness in the sample's ball."""
         solvers, ball = self._solvers(seconds), sample.regions.proof
         assert isinstance(ball, LpBall)
         judge = Judge(self._asker.model, ball, _clauses(sample))
-        search = Nearer(lambda some: self._asker.query(some, judge, solvers), ball.astype(np.float64), witness, proven)
+        search = Nearer(
+            lambda some: self._asker.query(some, judge, solvers),
+            ball.astype(np.float64),
+            start.witness,
+            start.proven,
+            tell=start.tell,
+        )
         return (minimum if self._guided else plain_minimum)(search, solvers)
 
     def _solvers(self, seconds: float | None) -> Solvers:

@@ -67,8 +67,8 @@ class Stub:
     def decide(self, sample, seconds):
         return self._answer(sample, seconds)
 
-    def nearest(self, sample, witness, proven, seconds):
-        return self._answer(sample, seconds, witness, proven)
+    def nearest(self, sample, start, seconds):
+        return self._answer(sample, seconds, start.witness, start.proven)
 
 
 @pytest.fixture
