@@ -285,18 +285,25 @@ def _solved(
     if answer.v is not None and not escaped:
         x = answer.v[asked.encoding.inputs]
         best = _descended(query, best.with_point(x), x, solvers)
+    if answer.bound is not None and asked.way_out is not None:
+        cost = float(asked.program.objective[asked.way_out])
+        if answer.bound > cost * (1 + CLOSE):
+            raise SolverError(f"the solver's bound {answer.bound:.6g} lies above the way out at {cost:.6g}")
     lower = _lower(query, answer, escaped)
     if lower > best.distance * (1 + 10 * CLOSE) + 1e-12:
         raise SolverError(f"the solver's bound {lower:.9g} is refuted by a witness at {best.distance:.9g}")
-    return lower, best, "the solver's time was used up" if answer.status == "limit" else ""
+    return min(lower, _reach(query)), best, "the solver's time was used up" if answer.status == "limit" else ""
 
 
 def _lower(query: Query, answer: Answer, escaped: bool) -> float:
-    """The distance below which an answer claims that nothing is broken."""
-    assert isinstance(query.region, LpBall)
-    eps = float(query.region.eps[0])
+    """The distance below which an answer claims that nothing is broken, even beyond the ball."""
     if answer.bound is None:
         raise TimeoutError("the solver's time was used up before it had a bound")
     bound = max(0.0, answer.bound)
     bound = math.sqrt(bound) if query.region.norm == "l2" else bound
-    return eps if escaped and answer.status == "optimal" else min(bound, eps)
+    return _reach(query) if escaped and answer.status == "optimal" else bound
+
+
+def _reach(query: Query) -> float:
+    assert isinstance(query.region, LpBall)
+    return float(query.region.eps[0])
