@@ -3,8 +3,9 @@
 Run as ``python agrify_marabou.py NETWORK.npz``: reads one line of JSON (``lower``, ``upper``: the box of the inputs;
 ``label``; ``others``: classes in the order to try them; ``seconds``) and writes one: ``outcome`` (``sat``, ``unsat``
 or what Marabou says instead), ``x`` where it is ``sat``, ``seconds`` with building the queries. One query for each
-class: is there an input whose logit of that class is at least the label's? Marabou knows no strict inequality. Where
-its point only ties, the next class is asked, and the tie is the answer if no class has better. The asker replays.
+class: is there an input whose logit of that class is at least the label's? Marabou knows no strict inequality and
+mostly answers with a tie, so then it is asked again for a point that is clearly beyond; the tie is the answer if no
+class has one. The asker replays.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ with warnings.catch_warnings():
     from maraboupy import Marabou, MarabouNetwork
 
 
+_DEMAND = 1e-4
+"""By how much a logit must exceed the label's in the second question: more than float32 rounds."""
 Layers = list[tuple[np.ndarray, np.ndarray]]
 
 
@@ -44,27 +47,32 @@ def network(layers: Layers) -> tuple[Any, list[int], list[int]]:
 
 
 def ask(layers: Layers, question: dict[str, Any]) -> dict[str, Any]:
-    """Class after class, until one is strictly reached or the time is used up."""
+    """Class after class, until one is clearly reached or the time is used up."""
     start, answer = time.perf_counter(), {"outcome": "unsat"}
     for other in question["others"]:
-        left = question["seconds"] - (time.perf_counter() - start)
-        outcome, x = _query(layers, question, other, int(left)) if left >= 1 else ("TIMEOUT", None)
-        if outcome == "unsat":
-            continue
-        if x is not None or answer["outcome"] == "unsat":
-            answer = {"outcome": outcome, "target": other, **({} if x is None else {"x": x})}
-        if outcome == "TIMEOUT" or (x is not None and _margin(layers, x, question["label"], other) < 0):
-            break
+        for demand in (0.0, _DEMAND):
+            left = question["seconds"] - (time.perf_counter() - start)
+            outcome, x = _query(layers, question, (other, demand), int(left)) if left >= 1 else ("TIMEOUT", None)
+            if outcome == "unsat":
+                break
+            if x is not None or answer["outcome"] == "unsat":
+                answer = {"outcome": outcome, "target": other, **({} if x is None else {"x": x})}
+            clear = x is not None and _margin(layers, x, question["label"], other) < -_DEMAND / 2
+            if clear or outcome == "TIMEOUT":
+                return answer | {"seconds": time.perf_counter() - start}
     return answer | {"seconds": time.perf_counter() - start}
 
 
-def _query(layers: Layers, question: dict[str, Any], other: int, seconds: int) -> tuple[str, list[float] | None]:
-    """What Marabou says of one class, and its point."""
+def _query(
+    layers: Layers, question: dict[str, Any], goal: tuple[int, float], seconds: int
+) -> tuple[str, list[float] | None]:
+    """What Marabou says of one class whose logit must exceed the label's by a demand, and its point."""
+    other, demand = goal
     net, inputs, outputs = network(layers)
     for variable, low, high in zip(inputs, question["lower"], question["upper"], strict=True):
         net.setLowerBound(variable, low)
         net.setUpperBound(variable, high)
-    net.addInequality([outputs[question["label"]], outputs[other]], [1.0, -1.0], 0.0)
+    net.addInequality([outputs[question["label"]], outputs[other]], [1.0, -1.0], -demand)
     options = Marabou.createOptions(timeoutInSeconds=seconds, verbosity=0)
     outcome, found, _ = net.solve(verbose=False, options=options)
     return outcome, [found[v] for v in inputs] if outcome == "sat" else None
