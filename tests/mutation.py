@@ -36,6 +36,7 @@ LAYERS = "tests/network/test_keras_layers.py"
 SEARCH = "tests/certification/test_search.py"
 SETS = "tests/test_perturbations.py"
 LOWERING = "tests/language/test_lowering.py"
+ENCODING = "tests/complete/test_encoding.py"
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,15 @@ MUTANTS = (
     Mutant("last clause ignored in the lowering", "language/lowering.py",
            "_clause(atoms, num_outputs) for atoms in _conjuncts(normal))",
            "_clause(atoms, num_outputs) for atoms in list(_conjuncts(normal))[:-1])", (LOWERING,)),
+    Mutant("a hinge's height cut in half", "complete/encoding.py",
+           "builder.rows([(w, 1.0), (a, -high)]", "builder.rows([(w, 1.0), (a, -high / 2)]",
+           (ENCODING,), "every_layer"),
+    Mutant("a maximum held down by its rivals", "complete/encoding.py",
+           "room = np.maximum(0.0, others", "room = 0.0 * (others", (ENCODING,), "every_layer"),
+    Mutant("dual prices of the wrong sign", "complete/program.py", "np.minimum(prices, 0.0)", "prices",
+           ("tests/complete/test_programs.py",), "no_prices_lift"),
+    Mutant("a solver's zero margin taken for a proof", "complete/deciding.py",
+           "if bound > _POSITIVE * query.scale:", "if bound >= 0:", ("tests/complete/test_deciding.py",), "zero"),
 )  # fmt: skip
 
 
