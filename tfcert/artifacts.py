@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from tfcert.binding import Task
-from tfcert.query import Outcome
+from tfcert.perturbations import ORDER
 from tfcert.regions import to_unit
 from tfcert.report import figures
 from tfcert.report.records import Record
-from tfcert.report.summary import clean_holds
+from tfcert.report.summary import own_witness, summarize_measure
 
-MOST_PICTURES = 3
+MOST_PICTURES = 10
+"""Classes that one figure shows."""
 
 
 def clear(folder: Path) -> None:
@@ -43,59 +44,68 @@ def save_witness(folder: Path, task: Task, place: int, witness: np.ndarray) -> s
 def draw_pictures(
     folder: Path, tasks: Sequence[Task], records: Sequence[Record], histograms: Sequence[tuple[str, int]]
 ) -> list[Path]:
-    """Draws the histograms that the specification asks for (measure, bins) and up to three witnesses."""
-    from tfcert.report.summary import summarize_measure
+    """Draws the histograms that the specification asks for (measure, bins), and witnesses of each property and measure.
 
+    Of witnesses that had to be looked for, those of one sample a class are drawn, if the inputs are images.
+    """
     drawn = []
     for name, bins in histograms:
         summary = summarize_measure(name, records)
         if summary.total:
             drawn.append(folder / "figures" / f"{_file_name(name)}-histogram.png")
             figures.draw_histogram(drawn[-1], summary, bins)
-    pictures = _pictures(folder, tasks, records)
-    if pictures:
-        drawn.append(folder / "figures" / "witnesses.png")
-        figures.draw_witnesses(drawn[-1], pictures)
+    for task in tasks:
+        if task.centers is None or not figures.is_image(task.model.network.input_shape):
+            continue
+        chosen = _one_a_class(folder, [r for r in records if r.property == task.name])
+        if chosen:
+            drawn.append(folder / "figures" / f"{_file_name(task.name)}-witnesses.png")
+            pictures = [_picture(folder, task, record) for record in chosen]
+            figures.draw_witnesses(drawn[-1], _title(chosen[0]), chosen[0].asked.space, pictures)
     return drawn
 
 
-def _pictures(folder: Path, tasks: Sequence[Task], records: Sequence[Record]) -> list[figures.Picture]:
-    """Witnesses that had to be looked for, those of properties before those of measures, one a sample."""
-    by_name = {task.name: task for task in tasks}
-    found: dict[int, figures.Picture] = {}
-    for record in sorted(records, key=lambda r: r.measured is not None):
-        task = by_name[record.property]
-        wanted = record.witness is not None and clean_holds(record) and record.sample not in found
-        if not wanted or task.centers is None or not figures.is_image(task.model.network.input_shape):
-            continue
-        path = folder / str(record.witness)
-        if path.is_file():
-            found[record.sample] = _picture(path, task, record)
-        if len(found) == MOST_PICTURES:
-            break
-    return list(found.values())
+def _one_a_class(folder: Path, records: Sequence[Record]) -> list[Record]:
+    """The first record of each class that has a witness other than the sample itself, in the order of the classes."""
+    first: dict[float, Record] = {}
+    for record in records:
+        label = record.prediction if record.label is None else record.label
+        if record.witness and not own_witness(record) and (folder / record.witness).is_file():
+            first.setdefault(-1.0 if label is None else label, record)
+    return [first[label] for label in sorted(first)][:MOST_PICTURES]
 
 
-def _picture(path: Path, task: Task, record: Record) -> figures.Picture:
-    with np.load(path, allow_pickle=False) as saved:
-        pair = np.stack([saved["original"], saved["witness"]])
-    transform, space = task.template.transform, record.asked.space
-    images, answers = to_unit(transform, pair), task.model.outputs(pair).argmax(axis=1)
-    shown = {"net": pair.astype(np.float64), "unit": images, "raw": images / float(transform.scale)}[space]
-    label = "" if record.label is None else f"label {record.label:g}, "
-    size = record.asked.eps if record.outcome is Outcome.FALSIFIED else float("nan")
+def _title(record: Record) -> str:
+    asked = record.asked
     if record.measured is not None:
-        size = record.measured.upper
+        return f"{record.property}: the nearest witnesses found ({asked.norm}, {asked.space} space)"
+    within = f"{asked.norm} {asked.eps:.4g} of the sample" if asked.norm else "the box"
+    return f"{record.property}: witnesses within {within} ({asked.space} space)"
+
+
+def _picture(folder: Path, task: Task, record: Record) -> figures.Picture:
+    with np.load(folder / str(record.witness), allow_pickle=False) as saved:
+        pair = np.stack([saved["original"], saved["witness"]])
+    transform, asked = task.template.transform, record.asked
+    images = to_unit(transform, pair)
+    # One at a time, since rounding depends on the batch and a nearest witness is wrong by hardly more than that.
+    before, after = (task.model.outputs(one[None])[0] for one in pair)
+    shown = {"net": pair.astype(np.float64), "unit": images, "raw": images / float(transform.scale)}[asked.space]
+    difference = shown[1] - shown[0]
+    norm = asked.norm or "linf"
+    label = "" if record.label is None else f"label {record.label:g}, "
     return figures.Picture(
-        title=f"{record.property}, sample {record.sample}",
         original=images[0],
         witness=images[1],
-        difference=shown[1] - shown[0],
-        space=space,
-        original_caption=f"original: {label}predicted {answers[0]}",
-        witness_caption=f"witness: predicted {answers[1]}",
-        difference_caption=f"difference, {record.asked.norm} {size:.4g} ({record.asked.space} space)",
+        difference=difference,
+        original_caption=f"sample {record.sample}\n{label}{_answer(before)}",
+        witness_caption=_answer(after),
+        difference_caption=f"{norm} {np.linalg.norm(difference.ravel(), ORDER[norm]):.4g}",
     )
+
+
+def _answer(outputs: np.ndarray) -> str:
+    return f"predicted {outputs.argmax()}" if outputs.size > 1 else f"output {outputs.item():.4g}"
 
 
 def _file_name(name: str) -> str:

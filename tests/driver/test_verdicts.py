@@ -191,8 +191,11 @@ def test_pictures_show_the_difference_in_the_space_that_was_asked_about(tmp_path
     )
     drawn = []
     monkeypatch.setattr(figures, "available", lambda: True)
-    monkeypatch.setattr(figures, "draw_witnesses", lambda path, pictures: drawn.extend(pictures))
+    monkeypatch.setattr(figures, "draw_witnesses", lambda *drawing: drawn.append(drawing))
     x = np.full((1, 3, 3, 1), 130.0)
     verify(text, bindings={"clf": model, "test": (x, np.array([0]))}, out=tmp_path / "out", verbose=0)
-    assert [p.space for p in drawn] == [space]
-    assert np.abs(drawn[0].difference).max() == pytest.approx(size, rel=1e-4)
+    ((path, title, shown, (picture,)),) = drawn
+    assert path.name == "p-witnesses.png" and shown == space
+    assert title == f"p: witnesses within linf {size:g} of the sample ({space} space)"
+    assert picture.largest_change == pytest.approx(size, rel=1e-4)
+    assert picture.difference_caption == f"linf {picture.largest_change:.4g}"

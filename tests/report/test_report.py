@@ -164,13 +164,31 @@ def test_only_grey_and_colour_images_are_drawn(shape, drawable):
 @pytest.mark.parametrize("channels", [(), (1,), (3,)])
 def test_pictures_are_written(tmp_path, channels):
     image = np.random.default_rng(0).random((6, 5, *channels))
-    picture = figures.Picture(
-        "p, sample 0", image, 1 - image, 1 - 2 * image, "unit", "original", "witness", "difference"
-    )
-    figures.draw_witnesses(tmp_path / "w.png", [picture] * 2)
+    picture = figures.Picture(image, 1 - image, 1 - 2 * image, "original", "witness", "difference")
+    figures.draw_witnesses(tmp_path / "w.png", "p", "unit", [picture] * 2)
     figures.draw_histogram(tmp_path / "h.png", summarize_measure("radius", measured()), bins=5)
     for name in ("w.png", "h.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(not figures.available(), reason="matplotlib is not installed")
+@pytest.mark.parametrize("channels", [(), (1,), (3,)])
+def test_a_difference_is_magnified_until_its_largest_change_fills_the_scale_and_says_so(
+    tmp_path, monkeypatch, channels
+):
+    drawn = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    image = np.zeros((2, 2, *channels))
+    change = image.copy()
+    change[0, 0], change[1, 1] = 0.004, -0.002
+    picture = figures.Picture(image, image + change, change, "sample 3\npredicted 4", "predicted 9", "l2 0.0045")
+    figures.draw_witnesses(tmp_path / "w.png", "least: the nearest", "unit", [picture, picture])
+    axes = drawn[0].axes
+    assert [a.get_title() for a in axes[::2][:3]] == ["sample 3\npredicted 4", "predicted 9", "l2 0.0045\nscale ±0.004"]
+    shown = axes[4].images[0].get_array()
+    top, bottom, middle = (1.0, 0.25, 0.5) if channels == (3,) else (1.0, -0.5, 0.0)
+    np.testing.assert_allclose([shown[0, 0].max(), shown[1, 1].min(), shown[0, 1].max()], [top, bottom, middle])
+    assert "unit space" in axes[-1].get_ylabel()
 
 
 def test_a_histogram_of_nothing_proven_is_still_drawn(tmp_path):

@@ -20,17 +20,20 @@ _BLUE, _ORANGE = "#2b6cb0", "#dd8a33"
 class Picture:
     """A sample and its witness as images in unit space, ``[height, width]`` or ``[height, width, 1 or 3]``.
 
-    ``difference`` is witness - original in the space that was asked about, which ``space`` names.
+    ``difference`` is witness - original in the space that was asked about; captions say what each one shows.
     """
 
-    title: str
     original: np.ndarray
     witness: np.ndarray
     difference: np.ndarray
-    space: str
     original_caption: str
     witness_caption: str
     difference_caption: str
+
+    @property
+    def largest_change(self) -> float:
+        """Of any one value; what the difference is magnified by."""
+        return float(np.abs(self.difference).max())
 
 
 def available() -> bool:
@@ -68,26 +71,31 @@ def draw_histogram(path: Path, summary: MeasureSummary, bins: int = 20, what: st
     _save(figure, path)
 
 
-def draw_witnesses(path: Path, pictures: Sequence[Picture]) -> None:
-    """A row for each sample: the original, the witness, and their difference on a scale of its own."""
-    figure = _figure(9.0, 2.75 * len(pictures) + 0.3)
-    grid = figure.subplots(len(pictures), 3, squeeze=False)
-    for row, picture in zip(grid, pictures, strict=True):
-        original, witness = _squeezed(picture.original), _squeezed(picture.witness)
-        for axes, image in zip(row, (original, witness), strict=False):
-            axes.imshow(np.clip(image, 0, 1), cmap="gray", vmin=0, vmax=1)
-        difference = _squeezed(picture.difference)
-        signed = difference if difference.ndim == 2 else difference.sum(axis=2)
-        limit = max(float(np.abs(signed).max()), 1e-12)
-        shown = row[2].imshow(signed, cmap="RdBu_r", vmin=-limit, vmax=limit)
-        bar = figure.colorbar(shown, ax=row[2], fraction=0.046, pad=0.04)
-        bar.set_label(f"change of the value ({picture.space} space)", fontsize=8)
-        captions = (picture.original_caption, picture.witness_caption, picture.difference_caption)
-        for axes, caption in zip(row, captions, strict=True):
-            axes.set_title(caption, fontsize=9)
+def draw_witnesses(path: Path, title: str, space: str, pictures: Sequence[Picture]) -> None:
+    """A column for each sample: the original, the witness, and their difference magnified to a scale of its own.
+
+    ``space`` names that of the differences. Grey differences are red where the witness has the larger value and blue
+    where it has the smaller one; those of colours are shown around grey.
+    """
+    figure = _figure(max(4.2, 1.5 * len(pictures) + 1.2), 6.0)
+    grid = figure.subplots(3, len(pictures), squeeze=False)
+    shown = None
+    for column, picture in zip(grid.T, pictures, strict=True):
+        for axes, image in zip(column, (picture.original, picture.witness), strict=False):
+            axes.imshow(np.clip(_squeezed(image), 0, 1), cmap="gray", vmin=0, vmax=1)
+        share = _squeezed(picture.difference) / max(picture.largest_change, 1e-300)
+        shown = column[2].imshow((share + 1) / 2 if share.ndim == 3 else share, cmap="RdBu_r", vmin=-1, vmax=1)
+        scale = f"{picture.difference_caption}\nscale \u00b1{picture.largest_change:.4g}"
+        for axes, caption in zip(column, (picture.original_caption, picture.witness_caption, scale), strict=True):
+            axes.set_title(caption, fontsize=8)
             axes.set_xticks([])
             axes.set_yticks([])
-        row[0].set_ylabel(picture.title, fontsize=9)
+    for axes, name in zip(grid[:, 0], ("original", "witness", "difference"), strict=True):
+        axes.set_ylabel(name, fontsize=10)
+    bar = figure.colorbar(shown, ax=list(grid[2]), ticks=[-1, 0, 1], fraction=0.03, pad=0.01)
+    bar.ax.set_yticklabels(["\u2212scale", "0", "+scale"], fontsize=8)
+    bar.set_label(f"change ({space} space)", fontsize=8)
+    figure.suptitle(title, fontsize=11)
     _save(figure, path)
 
 
