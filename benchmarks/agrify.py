@@ -2,7 +2,7 @@
 
 python benchmarks/agrify.py                      every row that is not finished, then the tables (many hours)
 python benchmarks/agrify.py --only "FNN1 min"    rows whose name has one of these words
-python benchmarks/agrify.py --limit 20           the first 20 images only
+python benchmarks/agrify.py --limit 20           the first 20 images only; --images 69 71: these
 python benchmarks/agrify.py --time-limit 60      seconds an image (default: 3600, as in the paper)
 python benchmarks/agrify.py --minutes 30         begins no question after half an hour; the next run goes on
 python benchmarks/agrify.py --again              asks anew what has an answer
@@ -72,10 +72,10 @@ def table_rows(solver: str | None) -> list[Row]:
 
 @dataclass(frozen=True)
 class Setting:
-    """How long and how much: images, seconds an image, the time (``time.monotonic()``) after which nothing begins,
-    and whether images that have an answer are asked again."""
+    """How long and how much: the images' numbers, seconds an image, the time (``time.monotonic()``) after
+    which nothing begins, and whether images that have an answer are asked again."""
 
-    limit: int
+    numbers: tuple[int, ...]
     seconds: float
     end: float
     again: bool = False
@@ -103,12 +103,12 @@ class Runner:
         model, trained = ready(fnn)
         known = self.results["networks"].setdefault(fnn.name, {"accuracy": accuracy(model, found)})
         known |= trained or {}
-        first = Digits(found.x[: self.setting.limit], found.y[: self.setting.limit])
+        first = found.take(slice(max(self.setting.numbers) + 1))
         right = model.predict(first.x, verbose=0).argmax(axis=1) == first.y
         self._verify(model, first, right, [row for row in rows if row.task == "verify"])
         turns = [row for row in rows if row.task != "verify"]
         self._warm_up(model, first, right, turns)
-        for i in range(len(first.x)):
+        for i in self.setting.numbers:
             for row in turns:
                 if self.setting.over:
                     return
@@ -117,7 +117,7 @@ class Runner:
     def _verify(self, model: Any, digits: Digits, right: np.ndarray, rows: list[Row]) -> None:
         """The rows that take several images at once."""
         for row in rows:
-            left = np.array([i for i in range(len(digits.x)) if self._wanted("rows", row, i)], int)
+            left = np.array([i for i in self.setting.numbers if self._wanted("rows", row, i)], int)
             for i in left[~right[left]]:
                 self._store("rows", row, int(i), {"outcome": SKIPPED})
             left = left[right[left]]
@@ -132,7 +132,7 @@ class Runner:
     def _warm_up(self, model: Any, digits: Digits, right: np.ndarray, rows: list[Row]) -> None:
         i = int(np.flatnonzero(right)[0])
         for row in rows:
-            wanted = any(self._wanted("rows", row, n) for n in range(len(digits.x)))
+            wanted = any(self._wanted("rows", row, n) for n in self.setting.numbers)
             if row.task == "minimum" and wanted and not self.setting.over:
                 least(model, digits.take([i]), _how(row, _WARM_UP))
 
@@ -231,6 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Agrify's experiments.")
     parser.add_argument("--only", nargs="+", metavar="WORD", default=[""], help="rows whose name has one of the words")
     parser.add_argument("--limit", type=int, default=100, help="the first so many images (default: 100)")
+    parser.add_argument("--images", nargs="+", type=int, metavar="N", help="these images instead")
     parser.add_argument("--time-limit", type=float, default=3600, help="seconds an image (default: 3600)")
     parser.add_argument("--minutes", type=float, default=np.inf, help="begin no question after this time")
     parser.add_argument("--again", action="store_true", help="ask again about images that have an answer")
@@ -244,9 +245,8 @@ def main() -> None:
         return
     if not arguments.table:
         machine.limit_threads()
-        setting = Setting(
-            arguments.limit, arguments.time_limit, time.monotonic() + 60 * arguments.minutes, arguments.again
-        )
+        numbers, end = tuple(arguments.images or range(arguments.limit)), time.monotonic() + 60 * arguments.minutes
+        setting = Setting(numbers, arguments.time_limit, end, arguments.again)
         runner = Runner(setting)
         for fnn in NETWORKS:
             if (some := [row for row in rows if row.fnn is fnn]) and not setting.over:

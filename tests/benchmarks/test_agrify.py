@@ -175,7 +175,7 @@ def runner(tmp_path, monkeypatch):
     (asked,) = (r for r in agrify.table_rows(None) if r.key == key)
 
     def wanted(seconds: float, again: bool = False) -> list[int]:
-        found = agrify.Runner(agrify.Setting(3, seconds, math.inf, again))
+        found = agrify.Runner(agrify.Setting((0, 1, 2), seconds, math.inf, again))
         return [i for i in range(3) if found._wanted("rows", asked, i)]
 
     return wanted
