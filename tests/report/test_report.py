@@ -188,7 +188,8 @@ def test_a_difference_is_magnified_until_its_largest_change_fills_the_scale_and_
     shown = axes[4].images[0].get_array()
     top, bottom, middle = (1.0, 0.25, 0.5) if channels == (3,) else (1.0, -0.5, 0.0)
     np.testing.assert_allclose([shown[0, 0].max(), shown[1, 1].min(), shown[0, 1].max()], [top, bottom, middle])
-    assert "unit space" in axes[-1].get_ylabel()
+    assert "unit space" in axes[4].get_ylabel()
+    assert len(axes) == (6 if channels == (3,) else 7)  # a scale of red and blue says nothing of colours
 
 
 def test_a_histogram_of_nothing_proven_is_still_drawn(tmp_path):

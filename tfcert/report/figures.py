@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,26 +78,32 @@ def draw_witnesses(path: Path, title: str, space: str, pictures: Sequence[Pictur
     ``space`` names that of the differences. Grey differences are red where the witness has the larger value and blue
     where it has the smaller one; those of colours are shown around grey.
     """
-    figure = _figure(max(4.2, 1.5 * len(pictures) + 1.2), 6.0)
+    width = max(3.6, 1.5 * len(pictures) + 1.2)
+    figure = _figure(width, 6.2)
     grid = figure.subplots(3, len(pictures), squeeze=False)
-    shown = None
     for column, picture in zip(grid.T, pictures, strict=True):
-        for axes, image in zip(column, (picture.original, picture.witness), strict=False):
-            axes.imshow(np.clip(_squeezed(image), 0, 1), cmap="gray", vmin=0, vmax=1)
-        share = _squeezed(picture.difference) / max(picture.largest_change, 1e-300)
-        shown = column[2].imshow((share + 1) / 2 if share.ndim == 3 else share, cmap="RdBu_r", vmin=-1, vmax=1)
-        scale = f"{picture.difference_caption}\nscale \u00b1{picture.largest_change:.4g}"
-        for axes, caption in zip(column, (picture.original_caption, picture.witness_caption, scale), strict=True):
-            axes.set_title(caption, fontsize=8)
-            axes.set_xticks([])
-            axes.set_yticks([])
-    for axes, name in zip(grid[:, 0], ("original", "witness", "difference"), strict=True):
+        _draw_column(column, picture)
+    coloured = _squeezed(pictures[0].difference).ndim == 3
+    last = f"difference,\n{space} space" + (", around grey" if coloured else "")
+    for axes, name in zip(grid[:, 0], ("original", "witness", last), strict=True):
         axes.set_ylabel(name, fontsize=10)
-    bar = figure.colorbar(shown, ax=list(grid[2]), ticks=[-1, 0, 1], fraction=0.03, pad=0.01)
-    bar.ax.set_yticklabels(["\u2212scale", "0", "+scale"], fontsize=8)
-    bar.set_label(f"change ({space} space)", fontsize=8)
-    figure.suptitle(title, fontsize=11)
+    if not coloured:
+        bar = figure.colorbar(grid[2, 0].images[0], ax=grid, ticks=[-1, 0, 1], shrink=0.27, anchor=(0, 0), pad=0.01)
+        bar.ax.set_yticklabels(["\u2212scale", "0", "+scale"], fontsize=8)
+    figure.suptitle(textwrap.fill(title, int(11 * width)), fontsize=11)
     _save(figure, path)
+
+
+def _draw_column(column: Sequence[Any], picture: Picture) -> None:
+    for axes, image in zip(column, (picture.original, picture.witness), strict=False):
+        axes.imshow(np.clip(_squeezed(image), 0, 1), cmap="gray", vmin=0, vmax=1)
+    share = _squeezed(picture.difference) / max(picture.largest_change, 1e-300)
+    column[2].imshow((share + 1) / 2 if share.ndim == 3 else share, cmap="RdBu_r", vmin=-1, vmax=1)
+    scale = f"{picture.difference_caption}\nscale \u00b1{picture.largest_change:.4g}"
+    for axes, caption in zip(column, (picture.original_caption, picture.witness_caption, scale), strict=True):
+        axes.set_title(caption, fontsize=8)
+        axes.set_xticks([])
+        axes.set_yticks([])
 
 
 def _squeezed(image: np.ndarray) -> np.ndarray:
