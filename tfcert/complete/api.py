@@ -103,7 +103,8 @@ def minimum_perturbation(
         time_limit: seconds a sample; ``total_limit``: for all together.
         solver: ``cbc``, ``highs``, or settings, which may name a second solver to confirm.
         clip: the valid range ``(low, high)`` of an input.
-        guided: whether an attack's witness confines the search (Agrify); without, all of ``upper`` is encoded.
+        guided: whether an attack's witness confines the search (Agrify); without, nothing is attacked and all of
+            ``upper`` is one program.
         bounds: of the neurons: ``crown``, ``interval``, ``lp`` or ``progressive`` (MIPVerify).
         progress: is called as things are found.
         options: of bound computations.
@@ -123,7 +124,7 @@ def minimum_perturbation(
     ball = LpBall(center.x, list(reach), norm, center.clip)
     asker = Asker(plain(network), model, bounds, options)
     started = time.monotonic()
-    known = _known(model, network, ball, clauses)
+    known = _known(model, network, ball, clauses, attacked=guided)
     certified = np.zeros(len(ball))
     if guided:  # cheap, and something to show while the solver works
         certified = certified_radius(
@@ -163,14 +164,15 @@ def _reach(center: LpBall, upper: float | None) -> np.ndarray:
     return limit
 
 
-def _known(model: Any, network: Network, ball: LpBall, clauses: Clauses) -> list[np.ndarray | None]:
-    """The nearest witness that attacks find for each sample; the sample itself where it is misclassified."""
+def _known(model: Any, network: Network, ball: LpBall, clauses: Clauses, *, attacked: bool) -> list[np.ndarray | None]:
+    """For each sample itself where it is misclassified, else the nearest witness that attacks find, if they are run."""
     at_center = clauses.margin(run(model, ball.x)) if len(ball) else np.zeros(0)
     wrong = at_center < 0
     right = np.flatnonzero(~wrong)
     peeled = network if network.notes else None
     witness = ball.x.copy()
-    if len(right):
+    witness[right] = np.nan
+    if len(right) and attacked:
         witness[right], _ = nearest_witnesses(model, ball.take(right), clauses.take(right), network=peeled)
     return [None if np.isnan(w).any() else w for w in witness]
 

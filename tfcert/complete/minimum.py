@@ -182,7 +182,7 @@ def _first(search: Search, query: Query) -> _Best:
 
 def plain_minimum(search: Search, solvers: Solvers) -> Minimum:
     """The same by one integer program over the whole ball that minimises the distance (MIPVerify's formulation, Tjeng
-    et al. 2019, section 3): what the guided search is compared with. A witness is the solver's start, no more."""
+    et al. 2019, section 3): what the guided search is compared with. A witness, if any, is the solver's start."""
     query = search.ask(search.ball)
     best = _first(search, query)
     if not query.open:
