@@ -26,6 +26,8 @@ PARENT_CHECK = 1.0
 """Seconds between looks at whether the parent still lives."""
 _SETTLED = 1e-6
 """Squares count as reached when they are off by this share of their sum (half as much of a distance)."""
+_UNSEEN = 1e-9
+"""What a solver's tolerance leaves open of each square: no tangent closes that."""
 
 
 def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
@@ -134,7 +136,7 @@ class Task:
             roots, squares = self.program.squares.T
             at, lifted = answer["v"][roots], answer["v"][squares]
             short = at**2 - lifted
-            if short.sum() <= _SETTLED * max(1e-12, lifted.sum()) or time.monotonic() >= until:
+            if short.sum() <= max(_SETTLED * lifted.sum(), _UNSEEN * len(short)) or time.monotonic() >= until:
                 return answer
             some = short > 0
             self._touch(roots[some], squares[some], at[some])
