@@ -99,7 +99,7 @@ def test_smallest_radii_have_a_table_that_says_what_their_ends_are(width):
 
 def test_a_smallest_radius_s_line_says_bound_and_witness():
     lines = {r.property: record_line(r) for r in existential().records if r.sample == 0}
-    assert "least[0] verified 0.1 proven lower bound, witness at 0.2 by crown" in lines["least"]
+    assert "least[0] verified at least 0.1, witness at 0.2 by crown" in lines["least"]
     assert "radius[0] verified 0.1 proven, 0.2 refuted by crown" in lines["radius"]
     assert "some[0] verified by pgd" in lines["some"]
 

@@ -19,8 +19,8 @@ Holds = Callable[[np.ndarray, np.ndarray], np.ndarray]
 def replay(model: Any, perturbation: Perturbation, witness: np.ndarray, property_: Holds | np.ndarray) -> np.ndarray:
     """Whether each witness counts: a member of its region that the model, as it stands, gets wrong.
 
-    The model is run eagerly in its own dtype on exactly these inputs, twice: a model that does not repeat itself, or
-    that answers with NaN or infinity, proves nothing. Nothing here is approximate: membership is decided in exact
+    The model is run eagerly in its own dtype on exactly these inputs, twice, in batches of different sizes (products
+    round differently then): a model that does not repeat itself, or that answers with NaN or infinity, proves nothing. Nothing here is approximate: membership is decided in exact
     arithmetic (``perturbation.contains``), and a witness just outside does not count.
 
     Args:
@@ -42,7 +42,8 @@ def replay(model: Any, perturbation: Perturbation, witness: np.ndarray, property
     if not inside.size:
         return found
     holds = property_ if callable(property_) else _keeps(np.asarray(property_))
-    outputs = [run(model, witness[inside]) for _ in range(2)]
+    points = witness[inside]
+    outputs = [run(model, points), run(model, np.repeat(points, 2, axis=0))[::2]]
     broken = [~np.asarray(holds(o, inside), bool) & _all(np.isfinite(o)) for o in outputs]
     found[inside] = broken[0] & broken[1]
     return found

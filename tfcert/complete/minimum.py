@@ -158,7 +158,9 @@ def minimum(search: Search, solvers: Solvers) -> Minimum:
         known = [k for k, within in bracket.proven.items() if within >= radius]
         decision = decide(search.ask(ball).without(known), solvers, together=search.together)
         reason, binaries = decision.reason, max(binaries, decision.binaries)
-        if not bracket.learn(decision, radius):
+        more = bracket.learn(decision, radius)
+        search.tell(max(search.lower, bracket.low), bracket.best.distance)
+        if not more:
             break
     else:
         reason = "the search stopped after many nearer witnesses"

@@ -108,8 +108,9 @@ def record_line(record: Record) -> str:
     verdict = record.verdict
     what = f"{record.property}[{record.sample}] {verdict.outcome}"
     if record.measured is not None:
-        ends = ("proven lower bound, witness at {}" if record.asked.existential else "proven, {} refuted").format
-        what += f" {figure(record.measured.lower)} {ends(figure(record.measured.upper))}"
+        lower, upper = figure(record.measured.lower), figure(record.measured.upper)
+        found = "no witness found" if math.isnan(record.measured.upper) else f"witness at {upper}"
+        what += f" at least {lower}, {found}" if record.asked.existential else f" {lower} proven, {upper} refuted"
     by = f" by {verdict.stage}" if verdict.stage else ""
     margin = "" if math.isnan(verdict.margin) else f", margin {verdict.margin:.4g}"
     reason = f": {verdict.reason}" if verdict.reason else ""
