@@ -37,7 +37,9 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the result here as well")
     _places(parser, "out/<name of SPEC>")
     loudness = parser.add_mutually_exclusive_group()
-    loudness.add_argument("-v", "--verbose", action="store_true", help="a line a sample, and what a solver finds on the way")
+    loudness.add_argument(
+        "-v", "--verbose", action="store_true", help="a line a sample, and what a solver finds on the way"
+    )
     loudness.add_argument("-q", "--quiet", action="store_true", help="only the last line")
 
 

@@ -20,8 +20,9 @@ def replay(model: Any, perturbation: Perturbation, witness: np.ndarray, property
     """Whether each witness counts: a member of its region that the model, as it stands, gets wrong.
 
     The model is run eagerly in its own dtype on exactly these inputs, twice, in batches of different sizes (products
-    round differently then): a model that does not repeat itself, or that answers with NaN or infinity, proves nothing. Nothing here is approximate: membership is decided in exact
-    arithmetic (``perturbation.contains``), and a witness just outside does not count.
+    round differently then): a model that does not repeat itself, or that answers with NaN or infinity, proves nothing.
+    Nothing here is approximate: membership is decided in exact arithmetic (``perturbation.contains``), and a witness
+    just outside does not count.
 
     Args:
         model: the original Keras model (any callable on tensors).
