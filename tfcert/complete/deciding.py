@@ -33,10 +33,11 @@ class Decision:
         outcome, reason: as in a verdict.
         margin: proven lower bound of the worst margin; the margin a witness reaches; NaN where unknown.
         witness: an input of the original model, or None.
-        guarantee: ``numeric`` where linear relaxations sufficed, ``solver`` where an integer program was believed.
+        guarantee: ``numeric`` where linear relaxations sufficed, ``solver`` where an integer program was believed (the
+            one of a bound, too).
         binaries: of the largest program.
         proven: the clauses that are proven, whatever became of the others.
-        believed: whether an integer program was believed for one of them.
+        believed: whether an integer program was believed for one of them, or for a bound.
     """
 
     outcome: Outcome
@@ -60,12 +61,12 @@ def decide(query: Query, solvers: Solvers, *, together: bool = False) -> Decisio
     for clause in query.open:
         found = _relaxed(query, clause, solvers)
         if isinstance(found, Decision):
-            return replace(found, proven=tuple(margins))
+            return replace(found, proven=tuple(margins), believed=query.bounds.believed)
         if found > 0:
             margins[clause] = found
         else:
             left.append(clause)
-    believed, binaries = False, 0
+    believed, binaries = query.bounds.believed, 0
     for group in [left] if together and left else [[k] for k in _by_distance(query, left)]:
         asked, claim = _integer(query, group, solvers)
         binaries = max(binaries, asked)

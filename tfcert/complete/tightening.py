@@ -38,10 +38,15 @@ _ROUNDING = 1e-7
 
 @dataclass(frozen=True)
 class LayerBounds:
-    """Bounds of one sample: ``layers``, of what enters each layer, and ``output``; float64 pairs ``[size]``."""
+    """Bounds of one sample: ``layers``, of what enters each layer, and ``output``; float64 pairs ``[size]``.
+
+    Attributes:
+        believed: whether some rest on a solver's word.
+    """
 
     layers: tuple[Interval, ...]
     output: Interval
+    believed: bool = False
 
     def open(self, net: Plain) -> int:
         """How many neurons of straight pieces have a kink within their bounds."""
@@ -126,7 +131,7 @@ def tightened(
             for relax in (True, False) if integer else (True,):
                 if time.monotonic() < until:
                     known[number] = _layer(part, layer.kind, region, known[: number + 1], (solver, until, relax))
-    return replace(bounds, layers=tuple(known))
+    return replace(bounds, layers=tuple(known), believed=integer)
 
 
 def _layer(
