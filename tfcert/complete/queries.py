@@ -219,7 +219,8 @@ def _chosen(query: Query, encoding: Encoding, way_out: bool) -> Callable[[np.nda
     def choose(v: np.ndarray) -> np.ndarray:
         outputs = encoding.outputs.at(v)
         margins = [float((c @ outputs + d).max()) for c, d, _ in map(query.rows, query.open)]
-        found = np.array([m <= 0 for m in margins], np.float64)
+        # A solver's point may be this far from the tie that it stands for.
+        found = np.array([m <= CLOSE * query.scale for m in margins], np.float64)
         if not found.any() and not way_out:
             found[int(np.argmin(margins))] = 1.0
         return np.append(found, float(not found.any())) if way_out else found

@@ -136,10 +136,18 @@ class Task:
             roots, squares = self.program.squares.T
             at, lifted = answer["v"][roots], answer["v"][squares]
             short = at**2 - lifted
-            if short.sum() <= max(_SETTLED * lifted.sum(), _UNSEEN * len(short)) or time.monotonic() >= until:
+            settled = short.sum() <= max(_SETTLED * lifted.sum(), _UNSEEN * len(short))
+            # A solver that breaks the tangents that it has would break more of them as well.
+            if settled or self._broken(answer["v"]) >= 0.5 * short.max() or time.monotonic() >= until:
                 return answer
             some = short > 0
             self._touch(roots[some], squares[some], at[some])
+
+    def _broken(self, v: np.ndarray) -> float:
+        """By how much a point breaks the tangents at most."""
+        tangents = np.array(self.tangents)
+        roots, squares, p = tangents[:, 0].astype(np.int64), tangents[:, 1].astype(np.int64), tangents[:, 2]
+        return float((2 * p * v[roots] - v[squares] - p**2).max())
 
     def _touch(self, roots: np.ndarray, squares: np.ndarray, points: np.ndarray) -> None:
         """Adds the tangents ``square >= 2 p root - p^2``."""
