@@ -1,5 +1,6 @@
 """Questions about small models, and points that try to refute the answers."""
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ from soundness.networks import randomize
 from tfcert.attacks import Clauses, keeps_label
 from tfcert.certification.api import network_of
 from tfcert.complete.asking import Asker
+from tfcert.complete.minimum import Search
 from tfcert.complete.plain import plain
 from tfcert.complete.processes import SolverProcess
 from tfcert.complete.queries import Query, Solvers
@@ -60,3 +62,17 @@ def points(region: Perturbation, count: int = 40, seed: int = 0) -> np.ndarray:
             spikes.append(spike)
     found = [region.center, *spikes, *ends, *region.sample(count, seed)]
     return np.concatenate([region.project(p.astype(region.lower.dtype)) for p in found])
+
+
+def search_around(model: Any, ball: LpBall, *, known: bool, bounds: str = "crown") -> Search:
+    """A search for the least distance at which the centre's class is lost, with a witness to begin with or without."""
+    clauses = keeps_class(model, ball.x)
+    judge = Judge(model, ball, clauses)
+    confirmed = (judge.confirm(x) for x in points(ball)) if known else iter(())
+    witness = next((w for w in confirmed if w is not None), None)
+    assert known == (witness is not None)
+
+    def ask(some: LpBall) -> Query:
+        return replace(question(model, some, clauses, bounds=bounds), judge=judge)
+
+    return Search(ask, judge, ball.astype(np.float64), witness)

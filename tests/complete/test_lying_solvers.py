@@ -1,7 +1,6 @@
 """Solvers that lie: no lie becomes a verdict or a bound that is wrong."""
 
 import functools
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from complete.brute_force import least_distance, least_margin
-from complete.questions import keeps_class, mlp, points, question
+from complete.questions import keeps_class, mlp, question, search_around
 from complete.stubs import liar
 from tfcert import minimum_perturbation
 from tfcert.attacks import Clauses
@@ -17,7 +16,6 @@ from tfcert.complete.deciding import Decision, decide
 from tfcert.complete.minimum import Minimum, Search, minimum, plain_minimum
 from tfcert.complete.processes import SolverProcess
 from tfcert.complete.queries import Query, Solvers
-from tfcert.complete.witnesses import Judge
 from tfcert.perturbations import LpBall
 from tfcert.query import Guarantee, Outcome
 
@@ -94,16 +92,7 @@ def searched(process: SolverProcess, search: str, known: bool) -> tuple[Minimum,
 
 
 def the_search(known: bool) -> Search:
-    clauses, ball = keeps_class(model(), X), LpBall(X, BROKEN)
-    judge = Judge(model(), ball, clauses)
-    confirmed = (judge.confirm(x) for x in points(ball)) if known else iter(())
-    witness = next((w for w in confirmed if w is not None), None)
-    assert known == (witness is not None)
-
-    def ask(some: LpBall) -> Query:
-        return replace(question(model(), some, clauses, bounds="interval"), judge=judge)
-
-    return Search(ask, ball.astype(np.float64), witness)
+    return search_around(model(), LpBall(X, BROKEN), known=known, bounds="interval")
 
 
 @pytest.mark.parametrize("search", ["guided", "plain"])

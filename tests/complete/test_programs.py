@@ -185,6 +185,18 @@ def test_tangents_close_in_on_the_disc_from_outside(solver, relax):
         assert -5.0 * (1 + 2e-6) <= answer.proven_bound() <= -5.0
 
 
+def test_tangents_end_where_the_least_sum_of_squares_is_zero(solver):
+    """Relative to zero nothing is close enough: the solver's tolerance must do."""
+    builder = Builder()
+    x = builder.variables(np.array([-1.0, -0.7]), np.array([2.0, 1.1]))
+    square = builder.variables(np.zeros(2), np.full(2, 4.0))
+    builder.squares(x, square)
+    for relax in (True, False):
+        answer = solver.solve(builder.program((square, np.ones(2))), 5, relax=relax)
+        assert answer.objective == pytest.approx(0.0, abs=1e-7)
+        assert len(answer.program.right) < 200
+
+
 def test_tangents_lie_under_the_parabola(rng):
     program = circle(np.ones(2))
     tangents = np.array([[0, 2, 0.3], [1, 3, -0.9], [0, 2, 7.0]])

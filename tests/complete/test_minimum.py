@@ -1,0 +1,159 @@
+"""Least perturbations: equal to brute force, within their ball, and honest about what they do not know."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+
+from complete.brute_force import least_distance
+from complete.questions import keeps_class, mlp, points, search_around
+from tfcert import minimum_perturbation
+from tfcert.attacks import Clauses, keeps_label
+from tfcert.complete.minimum import minimum, plain_minimum
+from tfcert.complete.queries import Solvers
+from tfcert.perturbations import ORDER, LpBall
+from tfcert.query import Guarantee
+
+pytestmark = pytest.mark.usefixtures("eager")
+
+X = np.array([[0.3, -0.2]], np.float32)
+
+
+@functools.cache
+def model(seed: int = 22) -> keras.Model:
+    return mlp(2, 3, 3, 3, seed=seed)
+
+
+def label(x: np.ndarray = X, seed: int = 22) -> np.ndarray:
+    return np.asarray(model(seed)(x)).argmax(axis=-1)
+
+
+@functools.cache
+def truth(norm: str, seed: int = 22) -> float:
+    return least_distance(model(seed), X[0], keeps_class(model(seed), X), norm)
+
+
+def assert_strict(net: keras.Model, witness: np.ndarray, x: np.ndarray, y: int, norm: str, distance: float) -> None:
+    """The witness is misclassified with a margin, as near as it is said to be."""
+    outputs = np.asarray(net(witness[None]))[0]
+    assert np.delete(outputs, y).max() > outputs[y]
+    step = (witness.astype(np.float64) - x.astype(np.float64)).ravel()
+    assert np.linalg.norm(step, ORDER[norm]) <= distance
+
+
+@pytest.mark.parametrize("norm", ["linf", "l1", "l2"])
+@pytest.mark.parametrize("how", [minimum, plain_minimum])
+def test_minima_are_those_of_all_activation_patterns(norm, how, solver, eager):
+    for seed in (22, 9):
+        net, exact = model(seed), truth(norm, seed)
+        for known in (True, False):
+            found = how(search_around(net, LpBall(X, 3.0, norm), known=known), Solvers(solver))
+            assert found.optimal(1e-5) and found.reason == ""
+            assert exact * (1 - 1e-5) <= found.lower <= exact * (1 + 1e-6)
+            assert exact * (1 - 1e-6) <= found.upper <= exact * (1 + 2e-5)
+            assert_strict(net, found.witness, X[0], label(seed=seed)[0], norm, found.upper)
+
+
+@pytest.mark.parametrize("bounds", ["interval", "lp", "progressive"])
+def test_minima_do_not_hang_on_the_bounds(bounds, cbc, eager):
+    found = minimum(search_around(model(), LpBall(X, 2.0), known=True, bounds=bounds), Solvers(cbc))
+    assert found.optimal(1e-5) and found.lower == pytest.approx(truth("linf"), rel=2e-5)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_public_function_finds_them_with_its_own_attack(norm):
+    found = minimum_perturbation(model(), X, label(), norm=norm, upper=2.0)
+    assert found.optimal[0] and found.lower[0] == pytest.approx(truth(norm), rel=2e-5)
+    assert_strict(model(), found.witness[0], X[0], label()[0], norm, found.upper[0])
+
+
+def test_default_cbc_claims_nothing_above_the_truth():
+    found = minimum_perturbation(model(), X, label(), upper=2.0, solver="cbc-default")
+    assert found.lower[0] <= truth("linf") * (1 + 1e-6) and found.upper[0] == pytest.approx(truth("linf"), rel=2e-5)
+
+
+def test_nothing_outside_the_clip_counts():
+    free = truth("linf")
+    for clip in ((-0.6, 0.6), (-0.3, 0.35)):
+        exact = least_distance(model(), X[0], keeps_class(model(), X), "linf", clip)
+        assert exact > free * 1.01
+        found = minimum_perturbation(model(), X, label(), clip=clip)
+        if np.isfinite(exact):
+            assert found.lower[0] == pytest.approx(exact, rel=2e-5)
+            assert (clip[0] <= found.witness[0]).all() and (found.witness[0] <= clip[1]).all()
+        else:
+            assert np.isinf(found.upper[0]) and np.isnan(found.witness).all()
+            assert found.lower[0] == pytest.approx(np.abs(np.array(clip)[:, None] - X).max())
+
+
+def test_nothing_within_a_ball_without_witness_is_proven():
+    found = minimum_perturbation(model(), X, label(), upper=0.8)
+    assert found.lower[0] == 0.8 and np.isinf(found.upper[0]) and found.reason[0] == ""
+    assert not found.optimal[0] and np.isnan(found.witness).all()
+
+
+def test_a_given_class_has_its_own_minimum_and_all_classes_the_least():
+    y = label()
+    exact = {}
+    for target in {0, 1, 2} - {int(y[0])}:
+        pairs = keeps_label(y, 3)
+        some = [k for k in range(2) if pairs.coefficients[0, k, 0, target] == -1]
+        pair = Clauses(pairs.coefficients[:, some], pairs.offsets[:, some])
+        exact[target] = least_distance(model(), X[0], pair, "linf")
+        found = minimum_perturbation(model(), X, y, targets=np.array([target]), upper=3.0)
+        assert found.target == "one class"
+        if exact[target] < 3.0:
+            assert found.optimal[0] and found.lower[0] == pytest.approx(exact[target], rel=2e-5)
+        else:
+            assert found.lower[0] == 3.0 and np.isinf(found.upper[0])
+    assert min(exact.values()) == pytest.approx(truth("linf"), rel=1e-9)
+    runner_up = np.asarray(model()(X))[0].copy()
+    runner_up[y[0]] = -np.inf
+    found = minimum_perturbation(model(), X, y, targets="runner-up", upper=3.0)
+    assert found.target == "runner-up"
+    assert found.lower[0] == pytest.approx(min(3.0, exact[int(runner_up.argmax())]), rel=2e-5)
+
+
+def test_a_misclassified_sample_is_its_own_witness():
+    x = np.concatenate([X, X])
+    wrong = (label() + 1) % 3
+    found = minimum_perturbation(model(), x, np.concatenate([wrong, label()]), upper=2.0)
+    assert found.lower[0] == found.upper[0] == 0.0 and found.guarantee[0] is Guarantee.REPLAYED
+    assert np.array_equal(found.witness[0], X[0]) and found.optimal[0]
+    assert found.upper[1] == pytest.approx(truth("linf"), rel=2e-5)
+
+
+@pytest.mark.parametrize("guided", [True, False], ids=["guided", "plain"])
+@pytest.mark.parametrize("limit", ["time_limit", "total_limit"])
+def test_without_time_the_answer_is_sound_and_says_why(guided, limit):
+    found = minimum_perturbation(model(), X, label(), upper=2.0, guided=guided, **{limit: 0.0})
+    assert found.lower[0] <= truth("linf") <= found.upper[0] * (1 + 1e-6)
+    assert not found.optimal[0] and "budget" in found.reason[0]
+
+
+def test_progress_narrows_and_ends_with_the_answer():
+    told = []
+    found = minimum_perturbation(model(), X, label(), upper=2.0, progress=told.append)
+    assert all(p.lower <= truth("linf") * (1 + 1e-6) and p.upper >= truth("linf") * (1 - 1e-6) for p in told)
+    assert [p.upper for p in told] == sorted((p.upper for p in told), reverse=True)
+    assert [p.done for p in told] == [False] * (len(told) - 1) + [True]
+    assert (told[-1].lower, told[-1].upper) == (found.lower[0], found.upper[0])
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_minima_of_curved_networks_are_sound(activation):
+    net = mlp(2, 3, 3, seed=22, activation=activation)
+    y = np.asarray(net(X)).argmax(axis=-1)
+    found = minimum_perturbation(net, X, y, upper=4.0, time_limit=20)
+    assert 0 < found.lower[0] <= found.upper[0]
+    inside = points(LpBall(X, float(found.lower[0]) * (1 - 1e-6)), 3000)
+    assert (np.asarray(net(inside)).argmax(axis=-1) == y).all()
+    if np.isfinite(found.upper[0]):
+        assert_strict(net, found.witness[0], X[0], y[0], "linf", found.upper[0])
+
+
+def test_how_far_to_look_must_be_known():
+    for options in ({}, {"upper": -1.0}, {"upper": 0.0}, {"clip": (-np.inf, np.inf)}):
+        with pytest.raises(ValueError, match=r"upper|how far"):
+            minimum_perturbation(model(), X, label(), **options)
