@@ -119,6 +119,7 @@ class Milp:
         judge = Judge(self._asker.model, ball, _clauses(sample))
         search = Nearer(
             lambda some: self._asker.query(some, judge, solvers),
+            judge,
             ball.astype(np.float64),
             start.witness,
             start.proven,

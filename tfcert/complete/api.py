@@ -212,7 +212,7 @@ def _one(
     if witness is not None and judge.distance(witness) == 0.0:
         return Minimum(0.0, 0.0, witness, Guarantee.REPLAYED)
     search = Search(
-        lambda some: asker.query(some, judge, solvers), ball.astype(np.float64), witness, certified, tell=tell
+        lambda some: asker.query(some, judge, solvers), judge, ball.astype(np.float64), witness, certified, tell=tell
     )
     return (minimum if guided else plain_minimum)(search, solvers)
 

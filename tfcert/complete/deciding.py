@@ -87,6 +87,8 @@ def _by_distance(query: Query, clauses: Sequence[int]) -> list[int]:
 
 def _relaxed(query: Query, clause: int, solvers: Solvers) -> float | Decision:
     """The clause's margin that the linear relaxation proves (-inf if the solver fails at it), or a refutation."""
+    if solvers.left() <= 0:
+        return -math.inf
     asked = margin_program(query, [clause], relax=True)
     try:
         answer = solvers.first.solve(asked.program, solvers.left(), relax=True)
@@ -108,6 +110,8 @@ def _refuted(query: Query, x: np.ndarray) -> Decision | None:
 
 def _integer(query: Query, clauses: Sequence[int], solvers: Solvers) -> tuple[int, float | Decision]:
     """The binaries of the clauses' program, and their worst margin that the solvers prove or why there is none."""
+    if solvers.left() <= 0:
+        return 0, Decision(Outcome.TIMEOUT, "the budget was used up before the solver began")
     asked = margin_program(query, clauses, least=0.0)
     count = asked.program.binaries
     try:

@@ -21,7 +21,7 @@ import numpy as np
 from tfcert.complete.deciding import Decision, decide
 from tfcert.complete.processes import Answer, SolverError, SolverProcess
 from tfcert.complete.queries import CLOSE, Distance, Query, Solvers, checked, distance_program, strict_distance
-from tfcert.complete.witnesses import solve_cell
+from tfcert.complete.witnesses import Judge, solve_cell
 from tfcert.perturbations import LpBall
 from tfcert.query import Guarantee, Outcome
 
@@ -76,6 +76,7 @@ class Search:
 
     Attributes:
         ask: builds its queries.
+        judge: decides what is a witness.
         ball: how far to look, one sample, float64.
         witness: a confirmed witness in the ball, from an attack, or None.
         lower: a distance at which bounds prove that nothing is broken.
@@ -84,6 +85,7 @@ class Search:
     """
 
     ask: Ask
+    judge: Judge
     ball: LpBall
     witness: np.ndarray | None
     lower: float = 0.0
@@ -148,10 +150,13 @@ class _Bracket:
 
 def minimum(search: Search, solvers: Solvers) -> Minimum:
     """The least distance from the ball's centre at which its property is broken, within the ball, guided by attacks."""
-    query, reason, binaries = search.ask(search.ball), "", 0
-    bracket = _Bracket(_first(search, query))
+    reason, binaries = "", 0
+    bracket = _Bracket(_first(search))
     for _ in range(_DECISIONS):
         bracket.descend(search, solvers)
+        if solvers.left() <= 0:
+            reason = "the budget was used up"
+            break
         search.tell(max(search.lower, bracket.low), bracket.best.distance)
         ball = _shrunk(search.ball, bracket.radius())
         radius = float(ball.eps[0])
@@ -175,18 +180,18 @@ def minimum(search: Search, solvers: Solvers) -> Minimum:
     )
 
 
-def _first(search: Search, query: Query) -> _Best:
+def _first(search: Search) -> _Best:
     """The attack's witness, if there is one."""
     if search.witness is None:
-        return _Best(query, math.inf, None)
-    return _Best(query, query.judge.distance(search.witness), search.witness)
+        return _Best(search.judge, math.inf, None)
+    return _Best(search.judge, search.judge.distance(search.witness), search.witness)
 
 
 def plain_minimum(search: Search, solvers: Solvers) -> Minimum:
     """The same by one integer program over the whole ball that minimises the distance (MIPVerify's formulation, Tjeng
     et al. 2019, section 3): what the guided search is compared with. A witness, if any, is the solver's start."""
     query = search.ask(search.ball)
-    best = _first(search, query)
+    best = _first(search)
     if not query.open:
         return Minimum(float(search.ball.eps[0]), best.distance, best.witness, Guarantee.NUMERIC)
     asked = distance_program(query, way_out=best.witness is None)
@@ -210,20 +215,20 @@ def plain_minimum(search: Search, solvers: Solvers) -> Minimum:
 class _Best:
     """The nearest witness so far."""
 
-    query: Query
+    judge: Judge
     distance: float
     witness: np.ndarray | None
 
     def with_point(self, x: np.ndarray) -> _Best:
         """The nearer of this and a point, if it is a witness."""
-        point = self.query.judge.confirm(x)
+        point = self.judge.confirm(x)
         if point is None:
             return self
         return self.with_witness(point)
 
     def with_witness(self, point: np.ndarray) -> _Best:
         """The nearer of this and a confirmed witness."""
-        distance = self.query.judge.distance(point)
+        distance = self.judge.distance(point)
         return replace(self, distance=distance, witness=point) if distance < self.distance else self
 
 
@@ -238,6 +243,8 @@ def _descend(ask: Ask, ball: LpBall, best: _Best, solvers: Solvers) -> _Best:
     query = None
     for _ in range(_DESCENTS):
         assert best.witness is not None
+        if solvers.left() <= 0:
+            break
         if query is None:
             query = ask(_shrunk(ball, best.distance * (1 + CLOSE)))
         before = best.distance
