@@ -4,23 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from language_specs import HEAD, codes, spec
 
-from tfcert.language import Spec, SpecError, load
-
-HEAD = """prop 1
-model clf = keras("clf.keras")
-dataset test = mnist5k(split="test") take 500 { scale: 1/255 normalize: { mean: 0.1307 std: 0.3081 } }
-"""
-
-
-def codes(text: str) -> list[str]:
-    with pytest.raises(SpecError) as caught:
-        load(text)
-    return [d.code for d in caught.value.diagnostics]
-
-
-def spec(text: str) -> Spec:
-    return load(HEAD + text)
+from tfcert.language import load
 
 
 @pytest.mark.parametrize(

@@ -6,23 +6,9 @@ import dataclasses
 from fractions import Fraction
 
 import pytest
+from language_specs import HEAD, codes, spec
 
-from tfcert.language import Spec, SpecError, load, options
-
-HEAD = """prop 1
-model clf = keras("clf.keras")
-dataset test = mnist5k(split="test") take 500 { scale: 1/255 normalize: { mean: 0.1307 std: 0.3081 } }
-"""
-
-
-def codes(text: str) -> list[str]:
-    with pytest.raises(SpecError) as caught:
-        load(text)
-    return [d.code for d in caught.value.diagnostics]
-
-
-def spec(text: str) -> Spec:
-    return load(HEAD + text)
+from tfcert.language import options
 
 
 def test_strategy_is_read_with_exact_budgets() -> None:
