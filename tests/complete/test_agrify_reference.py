@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from complete.questions import keeps_class, question
+from complete.questions import question
 from tfcert import minimum_perturbation
 from tfcert.attacks import Clauses, attack, keeps_label
 from tfcert.certification import lower_bounds
 from tfcert.certification.api import network_of
 from tfcert.complete.processes import SolverProcess, SolverSettings
 from tfcert.complete.queries import distance_program, margin_program
-from tfcert.complete.witnesses import Judge
 from tfcert.perturbations import LpBall
 
 MINIMA = {0: 0.0344555, 1: 0.0315379, 4: 0.0165002}
@@ -53,73 +52,77 @@ def test_the_minima_of_fnn1_are_the_known_ones(mnist, fnn1):
 
 
 @pytest.fixture(scope="module")
-def known(shared) -> np.ndarray:
-    """A strictly misclassified point of image 0."""
+def known(shared) -> tuple[np.ndarray, np.ndarray]:
+    """Image 0 and a point near it that is misclassified in float64 arithmetic (in float32 it is a tie)."""
     with np.load(shared / "reference" / "agrify" / "cbc_false_optimal_witness.npz") as data:
-        return data["xadv"]
+        return data["x"], data["xadv"]
 
 
 def test_no_solver_claims_more_than_the_known_witness_of_image_0(mnist, fnn1, known):
     x, y = samples(mnist, fnn1, [0])
-    ball = LpBall(x.astype(np.float64), 0.1, "linf", (0.0, 1.0))
-    judge = Judge(fnn1, ball, keeps_label(y, 10))
-    distance = np.abs(known - x.astype(np.float64).ravel()).max()
-    assert judge.clauses.margin(np.asarray(fnn1(known.reshape(x.shape))))[0] < 0
+    distance = np.abs(known[1] - known[0]).max()
+    network = network_of(fnn1, x).astype(tf.float64)
+    outputs = network(known[1].reshape(x.shape)).numpy()
+    assert keeps_label(y, 10).margin(outputs)[0] < 0
     for solver in ("cbc", "cbc-default"):
         found = minimum_perturbation(fnn1, x, y, clip=(0.0, 1.0), upper=0.1, solver=solver)
-        assert found.lower[0] <= distance * (1 + 1e-9)
+        assert found.lower[0] <= distance * (1 + 1e-6)  # the sample itself is rounded to float32
         assert np.isfinite(found.upper[0])
 
 
 def test_the_known_witness_lies_in_the_program_of_five_targets(mnist, fnn1, known):
-    """What default CBC called the optimum of this program, 0.034494947, is above this point's value; without cuts and
-    preprocessing, and guided, the optimum is not."""
-    x, y = samples(mnist, fnn1, [0])
-    outputs = np.asarray(fnn1(x))[0]
+    """CBC was seen to call 0.0344949 optimal, above this point's value: with its cuts and preprocessing, and here without
+    them while the objective was the bare distance."""
+    _, y = samples(mnist, fnn1, [0])
+    x = known[0].reshape(1, *fnn1.input_shape[1:])
+    outputs = np.asarray(fnn1(x.astype(np.float32)))[0]
     order = [k for k in np.argsort(-outputs) if k != y[0]][:5]
     assert 3 in order
     rows = np.stack([np.eye(10)[y[0]] - np.eye(10)[k] for k in order])
     clauses = Clauses(rows[None, :, None, :], np.zeros((1, 5, 1)))
     query = question(fnn1, LpBall(x, 0.0345, "linf", (0.0, 1.0)), clauses)
     asked = distance_program(query, way_out=False)
-    v = asked.encoding.point(known, asked.program)
+    v = asked.encoding.point(known[1], asked.program)
     assert asked.program.violation(v) <= 1e-9
-    assert asked.program.value(v) == pytest.approx(0.0344554872, abs=1e-8)
-    with SolverProcess(SolverSettings("cbc")) as process:
-        answer = process.solve(asked.program, 60)
-    assert answer.bound <= asked.program.value(v) * (1 + 1e-9)
+    assert asked.program.value(v) == pytest.approx(0.0344554872, abs=1e-9)
+    for solver in ("cbc", "cbc-default"):
+        with SolverProcess(SolverSettings(solver)) as process:
+            answer = process.solve(asked.program, 90)
+        assert answer.status == "optimal"
+        assert answer.bound <= asked.program.value(v) * (1 + 1e-9)
 
 
 EPS = {"linf": 0.015, "l2": 0.25, "l1": 1.5}
 
 
-@pytest.mark.parametrize("norm", EPS)
+@pytest.mark.parametrize(("norm", "count"), [("linf", 3), ("l1", 3), ("l2", 1)])
 @pytest.mark.parametrize("layers", [2, 3])
-def test_methods_are_ordered_at_equal_bounds(shared, mnist, norm, layers, cbc):
-    """Fast-Lin <= CROWN <= the linear relaxation <= the exact margin <= what an attack reaches."""
+def test_methods_are_ordered_at_equal_bounds(shared, mnist, norm, count, layers, cbc):
+    """Fast-Lin <= CROWN <= the linear relaxation <= the exact margin <= what an attack reaches.
+
+    In L2 without the exact margin: 784 squares take a linear solver's integer program minutes.
+    """
     model = keras.models.load_model(shared / "reference" / "models" / f"mnist_{layers}layer_fc_20_relu_s0.keras")
-    x, y = samples(mnist, model, [0, 1, 2])
+    x, y = samples(mnist, model, list(range(count)))
     x = x - np.float32(0.5)
     assert (np.asarray(model(x)).argmax(axis=-1) == y).all()
     ball, clauses = LpBall(x, EPS[norm], norm), keeps_label(y, 10)
-    wide = ball.astype(np.float64)
     network = network_of(model, x).astype(tf.float64)
     # Each sample's least certain class.
-    crown = lower_bounds(network, wide, clauses.coefficients[:, :, 0], clauses.offsets[:, :, 0], method="crown")
-    worst = crown.argmin(axis=1)
-    rows = clauses.coefficients[np.arange(3), worst, 0]
-    fastlin = lower_bounds(network, wide, rows[:, None], np.zeros((3, 1)), method="crown", relaxation="fastlin")
+    wide, pairs = ball.astype(np.float64), clauses.coefficients[:, :, 0]
+    rows = pairs[np.arange(count), lower_bounds(network, wide, pairs, clauses.offsets[:, :, 0]).argmin(axis=1)]
+    fastlin, crown = (
+        lower_bounds(network, wide, rows[:, None], np.zeros((count, 1)), relaxation=name)[:, 0]
+        for name in ("fastlin", "crown")
+    )
     attacked = attack(model, x, y, eps=EPS[norm], norm=norm)
-    for i in range(3):
+    for i in range(count):
         one = Clauses(rows[[i]][:, None, None], np.zeros((1, 1, 1)))
         query = question(model, ball.take([i]), one)
-        relaxed = cbc.solve(margin_program(query, [0], relax=True).program, 60, relax=True).proven_bound()
-        exact = cbc.solve(margin_program(query, [0]).program, 60)
-        reached = one.margin(np.asarray(model(attacked.witness[[i]])))[0] if attacked.success[i] else np.inf
-        nominal = one.margin(np.asarray(model(x[[i]])))[0]
-        slack = 1e-6 * query.scale
-        assert fastlin[i, 0] <= crown[i, worst[i]] + slack
-        assert crown[i, worst[i]] <= relaxed + slack
-        assert relaxed <= exact.bound + slack
-        assert exact.bound <= min(reached, nominal) + slack
-        assert keeps_class(model, x[[i]]).offsets.shape[1] == 9
+        bounds = [fastlin[i], crown[i]]
+        bounds.append(cbc.solve(margin_program(query, [0], relax=True).program, 60, relax=True).proven_bound())
+        if norm != "l2":
+            bounds.append(cbc.solve(margin_program(query, [0]).program, 60).bound)
+        reached = attacked.witness[[i]] if attacked.success[i] else x[[i]]
+        bounds.append(one.margin(np.asarray(model(reached)))[0])
+        assert (np.diff(bounds) >= -1e-6 * query.scale).all()
