@@ -71,8 +71,8 @@ def test_no_solver_claims_more_than_the_known_witness_of_image_0(mnist, fnn1, kn
 
 
 def test_the_known_witness_lies_in_the_program_of_five_targets(mnist, fnn1, known):
-    """CBC was seen to call 0.0344949 optimal, above this point's value: with its cuts and preprocessing, and without them
-    while the objective was the bare distance."""
+    """CBC was seen to call 0.0344949 optimal, above this point's value: with its cuts and preprocessing, and also
+    without them while the objective was the bare distance."""
     _, y = samples(mnist, fnn1, [0])
     x = known[0].reshape(1, *fnn1.input_shape[1:])
     outputs = np.asarray(fnn1(x.astype(np.float32)))[0]
