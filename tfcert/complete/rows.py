@@ -50,7 +50,7 @@ def solver_bounds(
             clauses = Clauses(coefficients[i][None, :, None, :], offsets[i][None, :, None])
             query = asker.query(region, Judge(network, region, clauses), Solvers(process))
             for row in range(rows):
-                found[i, row] = max(query.known(row), _row(query, row, process, method, limit))
+                found[i, row] = max(float(query.lower[row].max()), _row(query, row, process, method, limit))
     return found
 
 
