@@ -118,14 +118,12 @@ class Program:
 
 
 def _row_sums(starts: np.ndarray, entries: np.ndarray) -> np.ndarray:
-    totals = np.concatenate([[0.0], np.cumsum(entries)])
-    # A cumulative sum loses digits over long programs: sums of each row alone.
-    if len(entries) and len(starts) > 1:
-        filled = np.flatnonzero(np.diff(starts))
-        sums = np.zeros(len(starts) - 1)
+    """Sums of each row alone: differences of a running sum would lose digits over long programs."""
+    sums = np.zeros(len(starts) - 1)
+    filled = np.flatnonzero(np.diff(starts))
+    if len(filled):
         sums[filled] = np.add.reduceat(entries, starts[:-1][filled])
-        return sums
-    return np.diff(totals[starts])
+    return sums
 
 
 def pack(arrays: dict[str, np.ndarray]) -> bytes:
