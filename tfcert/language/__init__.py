@@ -43,6 +43,7 @@ from tfcert.language.templates import (
     Strategy,
     net_within,
 )
+from tfcert.language.training import LearningRate, Named, ObjectiveTemplate, Ramp, Scheduled
 
 __all__ = [
     "CODES",
@@ -54,15 +55,20 @@ __all__ = [
     "Diagnostic",
     "InexactRowError",
     "Judgement",
+    "LearningRate",
     "MeasureTemplate",
     "MeasureValues",
     "Model",
+    "Named",
+    "ObjectiveTemplate",
     "Param",
     "PropertyCounts",
     "PropertyTemplate",
     "Quantity",
+    "Ramp",
     "ReportItem",
     "Results",
+    "Scheduled",
     "SourceText",
     "Span",
     "Spec",

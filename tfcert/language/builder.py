@@ -136,8 +136,9 @@ class Builder:
         return s.Entry(self._name(t.children[0]), self.build(t.children[1]), span=span)
 
     def _schedule(self, t: Tree[Token], span: Span) -> s.Schedule:
-        start, end, unit, first, last = self._all(t.children)
-        return s.Schedule(start, end, str(unit), first, last, span=span)
+        start, end, unit, first, last, shape = self._all(t.children)
+        named = None if shape is None else self._name(shape)
+        return s.Schedule(start, end, str(unit), first, last, named, span=span)
 
     def _budget(self, t: Tree[Token], span: Span) -> s.Budget:
         first, *rest = self._all(t.children)

@@ -17,6 +17,7 @@ from tfcert.language.calls import BUILTINS
 from tfcert.language.diagnostics import AbortError, Diagnostics, SourceText, Span, SpecError
 from tfcert.language.elaborate import Elaborator, output_names
 from tfcert.language.formula import Constant
+from tfcert.language.objectives import check_objective
 from tfcert.language.params import check_overrides, resolve_param
 from tfcert.language.parser import MAX_BYTES, parse_module
 from tfcert.language.questions import check_question
@@ -170,6 +171,11 @@ def _check(scope: Scope, module: s.Module) -> Spec:
         for d in list(scope.definitions.values())
         if d.kind in ("property", "measure") and (template := check_question(d)) is not None
     }
+    objectives = {
+        d.full_name: objective
+        for d in list(scope.definitions.values())
+        if d.kind == "objective" and (objective := check_objective(d, questions)) is not None
+    }
     asserter = Asserter(scope, questions)
     assertions: list[Assertion] = []
     reports: list[ReportItem] = []
@@ -189,6 +195,7 @@ def _check(scope: Scope, module: s.Module) -> Spec:
         {d.full_name: d.result for d in _usable(scopes, "strategy")},
         {n: q for n, q in questions.items() if isinstance(q, PropertyTemplate)},
         {n: q for n, q in questions.items() if isinstance(q, MeasureTemplate)},
+        objectives,
         tuple(assertions),
         tuple(reports),
         scope.session.diagnostics.warnings(),
@@ -220,10 +227,6 @@ def _check_definition(definition: Definition) -> None:
             _check_let(scope, node)
         case "abstraction":
             scope.report("E908", "abstractions are not supported yet", node)
-        case "objective":
-            with suppress(AbortError):
-                scope.find(node.target, ("property", "measure"))
-            scope.report("E909", "training objectives are not supported yet", node.name)
 
 
 def _check_let(scope: Scope, node: s.Let) -> None:

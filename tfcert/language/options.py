@@ -15,8 +15,8 @@ class Option:
     """The type of one option.
 
     Attributes:
-        kind: ``whole`` (at least ``least``), ``positive``, ``share`` (between 0 and 1, both excluded), ``time``,
-            ``choice``, ``text``, ``flag``, ``column`` (a text or a whole number).
+        kind: ``whole`` (at least ``least``), ``positive``, ``amount`` (at least 0), ``share`` (between 0 and 1, both
+            excluded), ``time``, ``choice``, ``text``, ``flag``, ``column`` (a text or a whole number).
         choices: what a ``choice`` may be.
         least: of a ``whole``.
     """

@@ -84,9 +84,10 @@ def _value(value: s.BlockValue) -> str:
     match value:
         case s.Block():
             return _block(value).lstrip()
-        case s.Schedule(start, end, unit, first, last):
+        case s.Schedule(start, end, unit, first, last, shape):
             ramp = f"{_plain(start)} -> {_plain(end)}"
-            return f"ramp({ramp}, {unit} {_plain(first)} .. {_plain(last)})"
+            shaped = f", {shape.text}" if shape else ""
+            return f"ramp({ramp}, {unit} {_plain(first)} .. {_plain(last)}{shaped})"
         case s.Budget(each, unit, total):
             parts = [f"{_plain(each)} per {unit}"] if each else []
             parts += [f"{_plain(total)} total"] if total else []

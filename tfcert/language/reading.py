@@ -24,6 +24,11 @@ def read_option(e: Elaborator, expression: s.Expr, option: Option, what: str) ->
             if number <= 0:
                 raise e.scope.problem("E220", f"{what} must be positive", expression)
             return number
+        case "amount":
+            number = e.number(expression, what)
+            if number < 0:
+                raise e.scope.problem("E220", f"{what} must not be negative", expression)
+            return number
         case "share":
             number = e.number(expression, what)
             if not 0 < number < 1:

@@ -149,13 +149,14 @@ Expr = Number | Text | Boolean | Ref | Call | Index | Unary | Chain | ListExpr |
 
 @dataclass(frozen=True)
 class Schedule(Node):
-    """``ramp(start -> end, unit first..last)``."""
+    """``ramp(start -> end, unit first..last, shape)``; the shape may be missing."""
 
     start: Expr
     end: Expr
     unit: str
     first: Expr
     last: Expr
+    shape: Name | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from tfcert.language.lowering import lower
 from tfcert.language.options import STAGES, StageKind
 from tfcert.language.spaces import IDENTITY, Transform
 from tfcert.query import Clause
+
+if TYPE_CHECKING:
+    from tfcert.language.training import ObjectiveTemplate
 
 Value = bool | int | Fraction | str
 """The value of a parameter or an option."""
@@ -348,6 +351,7 @@ class Spec:
         source_hash: SHA-256 of the text and of all imported texts.
         params, models, datasets, strategies: by name, with those imported.
         properties, measures: by name, in the order of the text, without those imported.
+        objectives: likewise.
         assertions, reports: in the order of the text.
         warnings: findings that do not prevent use; ``.render()`` each.
         root: the folder to which paths are confined ("" if the text came from no file).
@@ -361,6 +365,7 @@ class Spec:
     strategies: Mapping[str, Strategy]
     properties: Mapping[str, PropertyTemplate]
     measures: Mapping[str, MeasureTemplate]
+    objectives: Mapping[str, ObjectiveTemplate]
     assertions: tuple[Assertion, ...]
     reports: tuple[ReportItem, ...]
     warnings: tuple[Diagnostic, ...]
