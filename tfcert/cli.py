@@ -147,6 +147,7 @@ def _check(options: argparse.Namespace) -> int:
         (len(spec.properties), "properties"),
         (len(spec.measures), "measures"),
         (len(spec.assertions), "assertions"),
+        *([(len(spec.objectives), "objectives")] if spec.objectives else []),
     )
     print(f"{options.spec}: no mistakes found in {', '.join(f'{n} {what}' for n, what in counts)}")
     return PASS

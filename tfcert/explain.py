@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from tfcert.language import Ball, MeasureTemplate, PropertyTemplate, Spec, Stage, StageKind, Strategy
+from fractions import Fraction
+
+from tfcert.language import (
+    Ball,
+    Dataset,
+    MeasureTemplate,
+    Named,
+    ObjectiveTemplate,
+    PropertyTemplate,
+    Ramp,
+    Scheduled,
+    Spec,
+    Stage,
+    StageKind,
+    Strategy,
+)
 from tfcert.options import BoundOptions
 
 AnyTemplate = PropertyTemplate | MeasureTemplate
@@ -24,15 +39,32 @@ SEARCH_EVALUATIONS = 15
 """About so many bounds a sample does the search of a measure take."""
 ITERATION_PASSES = 3
 """A gradient step takes about so many times as long as the backward passes that it differentiates."""
+_STEPS = {
+    "ibp": "about two and a half steps of plain training",
+    "constrained_ibp": "about two and a half steps of plain training",
+    "crown_ibp": "about two and a half steps of plain training, and a backward pass of bounds for the outputs",
+    "mtl_ibp": "about two and a half steps of plain training, and an attack",
+    "adv_ibp": "about two and a half steps of plain training, and an attack",
+}
+_STARTS = {
+    "keep": "from the weights that it has",
+    "fresh": "from weights drawn afresh by its layers' initialisers",
+    "ibp": "from weights drawn afresh as suits interval bounds",
+}
+_SIZES = {("mnist5k", ""): 4000, ("digits", ""): 1438, ("keras", "cifar10"): 50_000}
+_SIZES |= {("keras", name): 60_000 for name in ("mnist", "fashion_mnist")}
+"""Samples in the training part of data sets that come with one."""
 
 
 def explain(spec: Spec) -> str:
-    """The queries, stages and costs of every property and measure, as text."""
+    """The queries, stages and costs of every property and measure, and what objectives would train, as text."""
     lines = [f"specification {spec.filename} (sha256 {spec.source_hash[:12]})"]
     lines += [f"  param {p.name} = {p.value}{' (set by you)' if p.overridden else ''}" for p in spec.params.values()]
     templates: list[AnyTemplate] = [*spec.properties.values(), *spec.measures.values()]
     for template in templates:
         lines += ["", *_template(template, spec)]
+    for objective in spec.objectives.values():
+        lines += ["", *_objective(objective, spec)]
     if spec.assertions:
         lines += ["", *(f"assert {a.text}" for a in spec.assertions)]
     return "\n".join(lines)
@@ -159,3 +191,69 @@ def _budget(strategy: Strategy, most: int | None) -> str:
     if strategy.seconds_total is not None:
         parts.append(f"{float(strategy.seconds_total):g} s in all")
     return ", ".join(parts) or "no limit"
+
+
+def _objective(objective: ObjectiveTemplate, spec: Spec) -> list[str]:
+    asked = spec.properties[objective.property]
+    assert isinstance(asked.region, Ball)
+    size = None if objective.train is None else _training_size(objective.train)
+    rate, at = objective.learning_rate, objective.learning_rate.at
+    falls = f", times {float(rate.factor):g} after {_listed(at)} {rate.unit}" if at else ""
+    factor = "" if objective.eps_factor == 1 else f"{float(objective.eps_factor):g} times "
+    return [
+        f"objective {objective.name} for {objective.property}",
+        f"  trains: model {objective.model} ({_source(asked, spec)}), {_STARTS[objective.initialize]}",
+        f"  on: {_training(objective, size)}",
+        f"  loss: bounds by {_call(objective.bound)}",
+        f"  eps: {factor}{_scheduled(objective.eps)}, linf, in {asked.region.space} space",
+        f"  natural weight: {_scheduled(objective.natural_weight)}",
+        *(f"  regulariser: {_call(regularizer)}" for regularizer in objective.regularizers),
+        f"  optimizer: {_call(objective.optimizer)}, learning rate {float(rate.initial):g}{falls}, "
+        f"seed {objective.seed}",
+        f"  held out: {_held_out(objective, asked, spec)}",
+        f"  cost: a step takes {_STEPS[objective.bound.name]}",
+    ]
+
+
+def _training(objective: ObjectiveTemplate, size: int | None) -> str:
+    name = "samples that the caller binds" if objective.train is None else objective.train.name
+    rounds = f"batches of {objective.batch}, {objective.epochs} epochs"
+    if size is None:
+        return f"{name}, {rounds}"
+    steps = max(1, size // objective.batch)
+    return f"{name} ({size} samples), {rounds} of {steps} steps: {steps * objective.epochs} steps"
+
+
+def _training_size(data: Dataset) -> int | None:
+    """How many samples there are to train on, where that is known without reading them."""
+    whole = dict(data.options).get("split", "test") == "train" and not data.bound
+    size = _SIZES.get((data.source, data.path)) if whole else None
+    return size if data.take is None or size is None else min(size, data.take)
+
+
+def _held_out(objective: ObjectiveTemplate, asked: PropertyTemplate, spec: Spec) -> str:
+    how = f"verified by {_stage_text(objective.verify)}"
+    if objective.attack is not None:
+        how = f"attacked by {_stage_text(objective.attack)}, {how}"
+    often = "epoch" if objective.verify_every == 1 else f"{objective.verify_every} epochs"
+    return f"the samples of {asked.name} ({_queries(asked, spec)[0]}), {how} after every {often}"
+
+
+def _scheduled(value: Scheduled) -> str:
+    if not isinstance(value, Ramp):
+        return str(value)
+    shape = "" if value.shape == "linear" else f", {value.shape}"
+    return f"{value.start} -> {value.stop} from {value.unit} {float(value.begin):g} to {float(value.end):g}{shape}"
+
+
+def _call(named: Named) -> str:
+    options = ", ".join(f"{name}={_short(value)}" for name, value in named.options)
+    return f"{named.name}({options})" if options else named.name
+
+
+def _short(value: object) -> str:
+    return f"{float(value):g}" if isinstance(value, Fraction) else str(value)
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))

@@ -59,3 +59,23 @@ def test_every_question_says_what_settles_it(question, asked):
     (line,) = (line for line in shown.splitlines() if line.startswith("  asked: "))
     assert asked in line
     assert ("search: in [0, 1] to 1/10000 relative, about 15 bounds" in shown) == question.startswith("measure")
+
+
+def test_an_objective_says_what_would_be_trained_in_how_many_steps() -> None:
+    text = TEXT.format("ibp").replace("take 7", "take 7 { scale: 1/255 }") + (
+        "objective o for robust { bound: crown_ibp epochs: 6 batch: 64 eps_factor: 1.5 initialize: ibp "
+        "regularize: interval_width(weight=1e-3) eps: ramp(0 -> 0.1, epochs 1..4, smooth) verify_every: 2 "
+        "learning_rate: decay(1e-3, epochs=[4, 5]) }"
+    )
+    shown = explain(load(text)).split("objective o for robust")[1]
+    for line in (
+        "trains: model clf (clf.keras), from weights drawn afresh as suits interval bounds",
+        "on: the training part of test (4000 samples), batches of 64, 6 epochs of 62 steps: 372 steps",
+        "eps: 1.5 times 0 -> 1/10 from epochs 1 to 4, smooth, linf, in net space",
+        "natural weight: 1 -> 1/2 from epochs 1 to 4, smooth",
+        "regulariser: interval_width(weight=0.001)",
+        "optimizer: adam, learning rate 0.001, times 0.1 after 4, 5 epochs, seed 0",
+        "at most 7, one for each sample of test), attacked by pgd, verified by ibp after every 2 epochs",
+        "a step takes about two and a half steps of plain training, and a backward pass of bounds for the outputs",
+    ):
+        assert line in shown

@@ -60,6 +60,15 @@ def test_without_options_eps_grows_to_the_property_s_and_the_other_part_of_the_d
     assert (found.initialize, found.verify, found.attack) == ("keep", Stage("ibp"), Stage("pgd"))
 
 
+def test_the_natural_weight_falls_while_eps_grows_unless_something_else_is_said() -> None:
+    moments = {"begin": Fraction(10), "end": Fraction(900), "unit": "steps", "shape": "smooth"}
+    found = objective("eps: ramp(0 -> eps, steps 10..900, smooth)")
+    assert found.natural_weight == Ramp(Fraction(1), Fraction(1, 2), **moments)
+    found = objective("natural_weight: ramp(1 -> 0, steps 10..900, smooth)")
+    assert found.eps == Ramp(Fraction(0), Fraction(8, 255), **moments)
+    assert objective("eps: eps").natural_weight == Ramp(Fraction(1), Fraction(1, 2), Fraction(0), Fraction(10))
+
+
 def test_eps_is_written_in_the_space_of_the_property_and_in_pixels() -> None:
     assert objective("eps: 8px").eps == Fraction(8, 255)
     raw = HEAD.replace("ball(x, linf, eps) within [0, 1] in unit", "ball(x, linf, 8) within [0, 255] in raw")

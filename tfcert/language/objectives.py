@@ -113,8 +113,8 @@ class _Objective:
             train=train,
             train_transform=transform,
             bound=self._get("bound", lambda v: self._named(v, t.OBJECTIVES, "`bound`"), t.Named("ibp")),
-            eps=_growing(Fraction(0), self.asked.region.eps, epochs) if eps is None else eps,
-            natural_weight=_growing(Fraction(1), NATURAL_WEIGHT, epochs) if weight is None else weight,
+            eps=_alongside(weight, Fraction(0), self.asked.region.eps, epochs) if eps is None else eps,
+            natural_weight=_alongside(eps, Fraction(1), NATURAL_WEIGHT, epochs) if weight is None else weight,
             eps_factor=Fraction(self._option("eps_factor", Option("positive"), Fraction(1))),
             regularizers=self._get("regularize", self._regularizers, ()),
             batch_norm=self._option("batch_norm", Option("choice", t.STATISTICS), "batch"),
@@ -317,8 +317,10 @@ class _Objective:
         return replace(held_out, name=name, options=tuple(options.items()), take=None)
 
 
-def _growing(start: Fraction, stop: Fraction, epochs: int) -> t.Ramp:
-    """From one number to another in the first half of the training."""
+def _alongside(other: t.Scheduled | None, start: Fraction, stop: Fraction, epochs: int) -> t.Ramp:
+    """From one number to another while ``other`` changes; if it does not, in the first half of the training."""
+    if isinstance(other, t.Ramp):
+        return replace(other, start=start, stop=stop)
     return t.Ramp(start, stop, Fraction(0), Fraction(epochs, 2))
 
 
