@@ -23,6 +23,7 @@ LEVELS = [
     {
         "driver", "direct", "binding", "regions", "stages", "solving", "descent", "verdicts", "measuring", "judging",
         "journal", "artifacts", "progress", "explain", "radii", "arguments",
+        "trainable", "fitting",
     },
     {"cli"},
 ]  # fmt: skip

@@ -43,6 +43,22 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
     loudness.add_argument("-q", "--quiet", action="store_true", help="only the last line")
 
 
+def train_arguments(parser: argparse.ArgumentParser) -> None:
+    """A specification and its objective, where the model goes, and how much is said."""
+    spec_arguments(parser)
+    parser.add_argument("--objective", required=True, metavar="NAME", help="the objective of SPEC to train for")
+    parser.add_argument("--out", required=True, metavar="MODEL.keras", help="where the trained model goes")
+    parser.add_argument(
+        "--resume", metavar="DIR", help="go on with the interrupted training whose log and backup are in DIR"
+    )
+    parser.add_argument(
+        "--tensorboard", metavar="DIR", help="write logs for TensorBoard there, with the widths of every layer's bounds"
+    )
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("-v", "--verbose", action="store_true", help="a progress bar even where there is no terminal")
+    loudness.add_argument("-q", "--quiet", action="store_true", help="only the last lines")
+
+
 def radius_arguments(parser: argparse.ArgumentParser) -> None:
     """A model and samples, how to bound, and where results go."""
     _data_arguments(parser)

@@ -106,7 +106,7 @@ class Bound:
         if samples.y is None:
             raise UsageError(f"accuracy({model}, {dataset}): the data set has no labels")
         transform = _transform(self.spec.models[model], self.spec.datasets[dataset])
-        outputs = loaded.outputs(_inputs(f"accuracy({model}, {dataset})", loaded, samples.x, transform))
+        outputs = loaded.outputs(network_inputs(f"accuracy({model}, {dataset})", loaded, samples.x, transform))
         return int((outputs.argmax(axis=1) == samples.y).sum()), len(samples.y)
 
 
@@ -149,22 +149,22 @@ def bind(spec: Spec, bindings: Mapping[str, Any]) -> Bound:
     models: dict[str, LoadedModel] = {}
     for name, dataset in spec.datasets.items():
         if name in data_names:
-            with _placed(spec, name, dataset.span):
-                data[name] = _load_data(dataset, bindings)
+            with placed(spec, name, dataset.span):
+                data[name] = load_samples(dataset, bindings)
     for name, model in spec.models.items():
         if name in model_names:
-            with _placed(spec, name, model.span):
+            with placed(spec, name, model.span):
                 models[name] = _load_model(model, bindings)
                 _check_model(model, models[name])
     tasks: list[Task] = []
     for t in templates:
-        with _placed(spec, t.name, t.span):
+        with placed(spec, t.name, t.span):
             tasks.append(_task(t, models[t.model], data.get(t.dataset or "")))
     return Bound(spec, models, data, tuple(tasks))
 
 
 @contextlib.contextmanager
-def _placed(spec: Spec, name: str, span: Span) -> Iterator[None]:
+def placed(spec: Spec, name: str, span: Span) -> Iterator[None]:
     """Notes on an error where in the text the name is defined that it is about.
 
     A name with a dot is defined in an imported text, and one that the caller alone knows nowhere.
@@ -177,7 +177,13 @@ def _placed(spec: Spec, name: str, span: Span) -> Iterator[None]:
         raise
 
 
-def _load_data(template: Dataset, bindings: Mapping[str, Any]) -> Samples:
+def load_samples(template: Dataset, bindings: Mapping[str, Any]) -> Samples:
+    """Samples as they are stored, checked: finite, and within the range that the specification gives.
+
+    Raises:
+        UsageError: they are not.
+        DatasetError: they cannot be read.
+    """
     options: dict[str, Any] = dict(template.options)
     if template.bound:
         samples = _bound_data(template, bindings, options)
@@ -332,12 +338,16 @@ def _sampled(template: AnyTemplate, loaded: LoadedModel, data: Samples) -> Task:
                 f"{template.name}: sample {wrong[0]} of {template.dataset} has label {labels[wrong[0]]}, but "
                 f"{template.model} has {loaded.num_outputs} outputs, counted from 0"
             )
-    centers = _inputs(template.name, loaded, data.x[samples], template.transform)
+    centers = network_inputs(template.name, loaded, data.x[samples], template.transform)
     return Task(template, loaded, samples, centers, tuple(labels[i] for i in chosen), loaded.outputs(centers))
 
 
-def _inputs(name: str, loaded: LoadedModel, x: np.ndarray, transform: Transform) -> np.ndarray:
-    """Stored samples as the network's inputs ``[n, *input]``."""
+def network_inputs(name: str, loaded: LoadedModel, x: np.ndarray, transform: Transform) -> np.ndarray:
+    """Stored samples as the network's inputs ``[n, *input]``; ``name`` is what an error is about.
+
+    Raises:
+        UsageError: their shape is another one than the network's.
+    """
     shape = tuple(loaded.network.input_shape)
     given = tuple(x.shape[1:])
     same_but_ones = [d for d in given if d != 1] == [d for d in shape if d != 1]

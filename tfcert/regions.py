@@ -77,8 +77,8 @@ def build_regions(
         raise UsageError(f"{template.name}: a ball needs a sample in its centre")
     from tfcert.perturbations import LpBall
 
-    clip = _clip(template, shape, dtype)
-    _require_inside(template.name, centers, clip)
+    clip = clip_of(template, shape, dtype)
+    require_inside(template.name, centers, clip)
     eps = [region.net_eps(transform, r) for r in (radii if radii is not None else [Fraction(0)] * len(centers))]
     if all(len(e) == 1 for e in eps):
         ball = LpBall(centers, [e[0] for e in eps], region.norm, clip)
@@ -125,8 +125,11 @@ def _box(bounds: tuple[Sequence[Fraction], Sequence[Fraction]], shape: Shape, dt
     return Regions(proof, None if empty else sets.Box(*inside))
 
 
-def _clip(template: AnyTemplate, shape: Shape, dtype: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """``within`` in network space: each end where a stored value at that end arrives, or further out."""
+def clip_of(template: AnyTemplate, shape: Shape, dtype: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """``within`` in network space: each end where a stored value at that end arrives, or further out; or None.
+
+    One number, one for each channel, or one for each input of ``shape``, in float64.
+    """
     ends = net_within(template.region, template.transform)
     if ends is None:
         return None
@@ -157,7 +160,12 @@ def _placed(values: Sequence[float], shape: Shape) -> np.ndarray:
     raise UsageError(f"{array.size} bounds were given for an input of shape {shape}")
 
 
-def _require_inside(name: str, centers: np.ndarray, clip: tuple[np.ndarray, np.ndarray] | None) -> None:
+def require_inside(name: str, centers: np.ndarray, clip: tuple[np.ndarray, np.ndarray] | None) -> None:
+    """That every centre is finite and within ``clip``.
+
+    Raises:
+        UsageError: one is not; begins with ``name``.
+    """
     if not np.isfinite(centers).all():
         raise UsageError(f"{name}: sample {_first(~np.isfinite(centers))} holds a NaN or an infinity")
     if clip is not None and ((centers < clip[0]) | (centers > clip[1])).any():

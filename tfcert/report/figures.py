@@ -1,4 +1,4 @@
-"""Pictures: a histogram of a measure's radii, samples beside their witnesses. Needs matplotlib (``tfcert[report]``)."""
+"""Pictures: radii as histograms, samples beside witnesses, curves of a training. Needs matplotlib (``tfcert[report]``)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from tfcert.report.curves import Curves
 from tfcert.report.summary import MeasureSummary
 
 MISSING = "pictures were skipped, because matplotlib is not installed: pip install 'tfcert[report]' draws them"
-_BLUE, _ORANGE = "#2b6cb0", "#dd8a33"
+_BLUE, _ORANGE, _GREEN, _GREY = "#2b6cb0", "#dd8a33", "#2f8f5b", "#8a8f98"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +70,33 @@ def draw_histogram(path: Path, summary: MeasureSummary, bins: int = 20, what: st
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(y=0.08)
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    _save(figure, path)
+
+
+def draw_training(path: Path, title: str, curves: Curves) -> None:
+    """Accuracies of the held-out samples after the epochs that have them; the eps of training on an axis of its own."""
+    figure = _figure(7.0, 4.4)
+    axes = figure.subplots()
+    growing = axes.twinx()
+    growing.plot(curves.epochs, curves.eps, color=_GREY, linewidth=1.2, linestyle=":", label="eps in training")
+    growing.set_ylabel("eps in training")
+    growing.set_ylim(0.0, 1.05 * max([*curves.eps, 1e-12]))
+    growing.spines["top"].set_visible(False)
+    for name, color in (("nominal", _BLUE), ("attack", _ORANGE), ("verified", _GREEN)):
+        known = [(epoch, value) for epoch, value in zip(curves.epochs, curves[name], strict=True) if value == value]
+        if known:
+            epochs, values = zip(*known, strict=True)
+            label = f"{name} accuracy ({values[-1]:.1%} at the end)"
+            axes.plot(epochs, values, color=color, marker="o", markersize=3, label=label)
+    axes.set_title(title)
+    axes.set_xlabel("epochs")
+    axes.set_ylabel("share of the held-out samples")
+    axes.set_ylim(0.0, 1.02)
+    axes.set_xlim(0.0, max(curves.epochs))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.spines["top"].set_visible(False)
+    handles, labels = (a + b for a, b in zip(*(x.get_legend_handles_labels() for x in (axes, growing)), strict=True))
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2)
     _save(figure, path)
 
 

@@ -1,0 +1,70 @@
+"""The log of a training as curves: what is held out, after each epoch."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+COLUMNS = {"nominal": "val_nominal_accuracy", "attack": "val_attack_accuracy", "verified": "val_verified_accuracy"}
+"""The columns of a log that hold what is known of the held-out samples."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Values after each of ``epochs`` (from 1): NaN where nothing was measured.
+
+    Attributes:
+        nominal, attack, verified: accuracies of the held-out samples.
+        eps: the radius of training in the epoch's last step, in the space of training.
+    """
+
+    epochs: tuple[int, ...]
+    nominal: tuple[float, ...]
+    attack: tuple[float, ...]
+    verified: tuple[float, ...]
+    eps: tuple[float, ...]
+
+    def __getitem__(self, name: str) -> tuple[float, ...]:
+        """A curve by its name."""
+        found: tuple[float, ...] = getattr(self, name)
+        return found
+
+    def last(self, name: str) -> float:
+        """The last known value of a curve; NaN if there is none."""
+        return next((value for value in reversed(self[name]) if not math.isnan(value)), math.nan)
+
+
+def read_curves(path: Path, evaluated: Sequence[int] | None = None) -> Curves:
+    """Reads the log that Keras's ``CSVLogger`` wrote.
+
+    Of an epoch that stands in it twice, because a run was killed and went on, the last row counts.
+
+    Args:
+        evaluated: the epochs (from 1) after which accuracies were measured; those of others only repeat them. None for
+            all.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = {int(row["epoch"]) + 1: row for row in csv.DictReader(file) if _complete(row)}
+    epochs = tuple(sorted(rows))
+    measured = set(epochs if evaluated is None else evaluated)
+
+    def column(key: str, wanted: set[int]) -> tuple[float, ...]:
+        return tuple(_number(rows[e].get(key)) if e in wanted else math.nan for e in epochs)
+
+    curves = {name: column(key, measured) for name, key in COLUMNS.items()}
+    return Curves(epochs=epochs, eps=column("eps", set(epochs)), **curves)
+
+
+def _complete(row: dict[str, str | None]) -> bool:
+    """Whether a row was written to its end, and is no header that a later run wrote again."""
+    return None not in row.values() and str(row["epoch"]).isdigit()
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan

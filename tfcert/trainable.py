@@ -1,0 +1,137 @@
+"""An objective of a specification with its model and samples loaded, in the space in which training takes place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from tfcert.binding import LoadedModel, bind, load_samples, network_inputs, placed
+from tfcert.datasets import Samples
+from tfcert.errors import UsageError
+from tfcert.language import Ball, ObjectiveTemplate, PropertyTemplate, Spec, Transform
+from tfcert.regions import clip_of, require_inside
+
+
+@dataclass(frozen=True, eq=False)
+class Trainable:
+    """What is trained, on what, towards what.
+
+    Where the property's ball is one number of the network's inputs, training takes place in network space. Where
+    normalisation makes it one number a channel, the model is trained behind that normalisation (which is no part of
+    what is saved), on inputs before it: there the ball is one number again.
+
+    Attributes:
+        model: the model as it was loaded.
+        normalization: mean and std put before the model for training; None where training is in network space.
+        transform: from stored values of the property's samples to the inputs of training.
+        train, held_out: inputs ``[samples, *input]`` and labels ``[samples]``.
+        clip: the valid range of an input of training, or None.
+        selected: what of its data set the property asks about, as indices.
+    """
+
+    objective: ObjectiveTemplate
+    asked: PropertyTemplate
+    model: LoadedModel
+    normalization: tuple[np.ndarray, np.ndarray] | None
+    transform: Transform
+    train: Samples
+    held_out: Samples
+    clip: tuple[float, float] | None
+    selected: np.ndarray
+
+    @property
+    def space(self) -> str:
+        """The name of the space of training."""
+        return "net" if self.normalization is None else "unit"
+
+    def eps(self, written: Fraction) -> float:
+        """A radius as the specification writes it, in the space of training."""
+        (eps,) = self.transform.net_eps(self.asked.region.space, written)
+        return float(eps)
+
+
+def bind_objective(spec: Spec, name: str, bindings: Mapping[str, Any]) -> Trainable:
+    """Loads the model and the samples that an objective names; nothing else of the specification is loaded.
+
+    Raises:
+        UsageError: there is no such objective, or something does not fit, said in a sentence.
+        ValueError: the frontend or a data source refused what was given (their messages are sentences too).
+    """
+    objective = _objective(spec, name)
+    asked = spec.properties[objective.property]
+    alone = replace(spec, properties={asked.name: asked}, measures={}, assertions=(), reports=())
+    bound = bind(alone, bindings)
+    (task,) = bound.tasks
+    if not len(task.samples):
+        raise UsageError(f"{asked.name} asks about no sample: there is nothing to hold out")
+    space = _space(asked)
+    normalization = None if space == asked.transform else _normalization(asked.transform)
+    assert asked.dataset is not None and task.centers is not None
+    moved = replace(asked, transform=space)
+    dtype, shape = task.centers.dtype, task.centers.shape[1:]
+    with placed(spec, asked.name, asked.span):
+        centers = bound.data[asked.dataset].x[task.samples]
+        held_out = network_inputs(asked.name, task.model, centers, space)
+        clip = clip_of(moved, shape, dtype)
+        require_inside(asked.name, held_out, clip)
+    with placed(spec, name, objective.span):
+        train = _train(objective, task.model, bindings, space)
+        require_inside(f"{name}, in what it trains on", train.x, clip)
+    return Trainable(
+        objective=objective,
+        asked=asked,
+        model=task.model,
+        normalization=normalization,
+        transform=space,
+        train=train,
+        held_out=Samples(held_out, np.array(task.labels)),
+        clip=None if clip is None else (float(clip[0].min()), float(clip[1].max())),
+        selected=task.samples,
+    )
+
+
+def _objective(spec: Spec, name: str) -> ObjectiveTemplate:
+    if name in spec.objectives:
+        return spec.objectives[name]
+    known = f"it has {', '.join(spec.objectives)}" if spec.objectives else "it has none"
+    raise UsageError(f"{spec.filename} has no objective {name}; {known}")
+
+
+def _space(asked: PropertyTemplate) -> Transform:
+    """How stored values become the inputs of training."""
+    assert isinstance(asked.region, Ball)
+    if asked.region.space == "net" or asked.transform.channels == 1:
+        return asked.transform
+    return Transform(asked.transform.scale)
+
+
+def _normalization(transform: Transform) -> tuple[np.ndarray, np.ndarray]:
+    mean, std = (np.array([float(v) for v in values]) for values in (transform.mean, transform.std))
+    return mean, std
+
+
+def _train(objective: ObjectiveTemplate, model: LoadedModel, bindings: Mapping[str, Any], space: Transform) -> Samples:
+    """The inputs and labels to train on, checked against the model."""
+    name = objective.name
+    if objective.train is None:
+        raise UsageError(
+            f"{name} does not say what to train on, and the data set that it holds out was bound by you: write "
+            "`train: NAME` and bind that name as well"
+        )
+    samples = load_samples(objective.train, bindings)
+    if samples.y is None:
+        raise UsageError(f"{name} trains on {objective.train.name}, which has no labels")
+    if not len(samples.y):
+        raise UsageError(f"{name} trains on {objective.train.name}, which has no samples")
+    wrong = np.flatnonzero((samples.y < 0) | (samples.y >= model.num_outputs))
+    if len(wrong):
+        raise UsageError(
+            f"{name}: sample {wrong[0]} of {objective.train.name} has label {samples.y[wrong[0]]}, but "
+            f"{model.name} has {model.num_outputs} outputs, counted from 0"
+        )
+    own = replace(space, scale=objective.train_transform.scale)
+    return Samples(network_inputs(name, model, samples.x, own), samples.y)
