@@ -26,8 +26,6 @@ NAMES = (
     "batch", "seed", "optimizer", "learning_rate", "verify", "verify_every", "attack",
 )  # fmt: skip
 EPOCHS, BATCH = 20, 100
-NATURAL_WEIGHT = Fraction(1, 2)
-"""Where the natural weight ends if nothing is said."""
 
 Found = TypeVar("Found")
 
@@ -103,6 +101,8 @@ class _Objective:
         rate = self._get("learning_rate", self._rate, t.LearningRate(t.RATES[optimizer.name]))
         epochs = self._option("epochs", Option("whole", least=1), self._usual_epochs())
         self._within(epochs)
+        bound = self._get("bound", lambda v: self._named(v, t.OBJECTIVES, "`bound`"), t.Named("ibp"))
+        natural = t.NATURAL_WEIGHTS.get(bound.name, Fraction(0))
         attack = self._get("attack", lambda v: self._named(v, t.ATTACKS, "`attack`"), t.Named("pgd"))
         verify = self._get("verify", lambda v: self._named(v, t.VERIFIERS, "`verify`"), t.Named("ibp"))
         assert isinstance(self.asked.region, Ball)
@@ -112,9 +112,9 @@ class _Objective:
             model=self.asked.model,
             train=train,
             train_transform=transform,
-            bound=self._get("bound", lambda v: self._named(v, t.OBJECTIVES, "`bound`"), t.Named("ibp")),
+            bound=bound,
             eps=_alongside(weight, Fraction(0), self.asked.region.eps, epochs) if eps is None else eps,
-            natural_weight=_alongside(eps, Fraction(1), NATURAL_WEIGHT, epochs) if weight is None else weight,
+            natural_weight=_alongside(eps, Fraction(1), natural, epochs) if weight is None else weight,
             eps_factor=Fraction(self._option("eps_factor", Option("positive"), Fraction(1))),
             regularizers=self._get("regularize", self._regularizers, ()),
             batch_norm=self._option("batch_norm", Option("choice", t.STATISTICS), "batch"),

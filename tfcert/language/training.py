@@ -21,17 +21,19 @@ _WIDTH = {
     "layers": Option("choice", ("all", "hidden")),
     "reduction": Option("choice", ("mean", "sum")),
 }
-_WEIGHT = {"weight": Option("amount")}
+_BALANCED = {"weight": Option("amount"), "tolerance": Option("share"), "fade": Option("flag")}
 
 OBJECTIVES: dict[str, Options] = {
     "ibp": {"elide": Option("flag")},
-    "constrained_ibp": _WIDTH,
+    "constrained_ibp": {**_WIDTH, "elide": Option("flag")},
     "crown_ibp": {},
     "mtl_ibp": {},
     "adv_ibp": {},
 }
 """How bounds enter the loss, with the options of each."""
-REGULARIZERS: dict[str, Options] = {"interval_width": _WIDTH, "tightness": _WEIGHT, "relu_balance": _WEIGHT}
+NATURAL_WEIGHTS = {"ibp": Fraction(1, 2), "constrained_ibp": Fraction(1, 2)}
+"""Where the natural weight ends if nothing is said; 0 for the others."""
+REGULARIZERS: dict[str, Options] = {"interval_width": _WIDTH, "tightness": _BALANCED, "relu_balance": _BALANCED}
 OPTIMIZERS: dict[str, Options] = {
     "adam": {"clip_norm": Option("positive")},
     "adamw": {"clip_norm": Option("positive"), "weight_decay": Option("amount")},

@@ -1,4 +1,4 @@
-"""Pictures: radii as histograms, samples beside witnesses, curves of a training. Needs matplotlib (``tfcert[report]``)."""
+"""Pictures: radii as histograms, samples beside witnesses, curves of training. matplotlib: ``tfcert[report]``."""
 
 from __future__ import annotations
 
