@@ -20,6 +20,7 @@ LEVELS = [
     {"propagation"},
     {"certification", "attacks", "proof"},
     {"complete", "estimates", "training", "report", "datasets"},
+    {"objectives", "schedules", "metrics", "callbacks"},
     {
         "driver", "direct", "binding", "regions", "stages", "solving", "descent", "verdicts", "measuring", "judging",
         "journal", "artifacts", "progress", "explain", "radii", "arguments",
@@ -28,7 +29,7 @@ LEVELS = [
     {"cli"},
 ]  # fmt: skip
 """Lowest first. A part imports from lower levels only; the parts of the driver's level may also import each other."""
-DRIVER = LEVELS[6]
+DRIVER = LEVELS[-2]
 ONLY = {
     "query": set(),
     "activations": {"query"},

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tfcert import callbacks, metrics, objectives, schedules
     from tfcert.activations import register_activation
     from tfcert.attacks import Attacks, attack
     from tfcert.certification import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from tfcert.perturbations import Box, LpBall
     from tfcert.query import Guarantee, Outcome
     from tfcert.report import Report
+    from tfcert.training import CertifiedModel, ibp_initialize
 
 _HOMES = {
     "Attacks": "attacks",
@@ -44,6 +46,7 @@ _HOMES = {
     "Bounds": "certification",
     "Box": "perturbations",
     "Certification": "certification",
+    "CertifiedModel": "training",
     "Guarantee": "query",
     "LpBall": "perturbations",
     "MinimumPerturbations": "complete.api",
@@ -62,6 +65,7 @@ _HOMES = {
     "densify": "network",
     "from_keras": "network",
     "global_lipschitz_radius": "estimates",
+    "ibp_initialize": "training",
     "load_model": "network",
     "margins": "certification",
     "minimum_perturbation": "complete.api",
@@ -71,6 +75,8 @@ _HOMES = {
     "with_preprocessing": "network",
 }
 """Each public name's module inside tfcert."""
+_MODULES = ("callbacks", "metrics", "objectives", "schedules")
+"""Public modules, which are attributes of tfcert without being imported."""
 
 __all__ = [
     "Attacks",
@@ -78,6 +84,7 @@ __all__ = [
     "Bounds",
     "Box",
     "Certification",
+    "CertifiedModel",
     "Guarantee",
     "LpBall",
     "MinimumPerturbations",
@@ -90,23 +97,30 @@ __all__ = [
     "attack",
     "attack_distance",
     "bounds",
+    "callbacks",
     "certified_radius",
     "certify",
     "clever_score",
     "densify",
     "from_keras",
     "global_lipschitz_radius",
+    "ibp_initialize",
     "load_model",
     "margins",
+    "metrics",
     "minimum_perturbation",
+    "objectives",
     "register_activation",
     "register_layer",
+    "schedules",
     "verify",
     "with_preprocessing",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"tfcert.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'tfcert' has no attribute {name!r}")
     value = getattr(import_module(f"tfcert.{_HOMES[name]}"), name)

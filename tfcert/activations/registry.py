@@ -46,6 +46,7 @@ class Activation:
         default: the rule that ``adaptive`` and an unnamed relaxation mean.
         kinks: where the pieces of a continuous function meet that is straight between and beyond them; None for
             any other function.
+        increasing: whether the function as computed never falls; False where that was not established.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Activation:
     ranges: Callable[[tf.Tensor, tf.Tensor], Ranges]
     default: str = "adaptive"
     kinks: tuple[float, ...] | None = None
+    increasing: bool = False
 
     @property
     def piecewise_linear(self) -> bool:

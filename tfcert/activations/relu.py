@@ -83,6 +83,7 @@ def hinge(name: str, function: Callable[[tf.Tensor], tf.Tensor], left: LeftSlope
         },
         ranges=lambda lower, upper: _ranges(left, lower, upper),
         kinks=(0.0,),
+        increasing=not callable(left) and left >= 0,
     )
 
 

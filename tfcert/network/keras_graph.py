@@ -81,7 +81,8 @@ def from_keras(model: keras.Model, x: Any = None) -> Network:
     """The network that a Keras model computes at inference (``training=False``), reading its weights live.
 
     Args:
-        model: a Sequential or functional model with one input and one output, nested models included.
+        model: a Sequential or functional model with one input and one output, nested models included; or a wrapper
+            whose ``plain_model`` is one (a ``CertifiedModel``).
         x: an array ``[batch, *input]``; it fixes the input dimensions that the model leaves open.
 
     Raises:
@@ -90,6 +91,7 @@ def from_keras(model: keras.Model, x: Any = None) -> Network:
         FrontendMismatchError: the network disagrees with the model on the inputs of ``validation.probes``.
         ValueError: an input dimension is unknown and ``x`` is not given, or ``x`` does not fit the model.
     """
+    model = getattr(model, "plain_model", model)
     with tf.init_scope():
         graph = _graph(model, x)
         source = graph.inputs[0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -105,6 +108,27 @@ def transpose(builder: Builder, x: Tensor, axes: tuple[int, ...], part: str = ""
     return builder.index(x, index, part=part)
 
 
+_STATISTICS: ContextVar[Mapping[int, tuple[Any, Any]]] = ContextVar("statistics", default={})  # noqa: B039
+
+
+@contextmanager
+def batch_statistics(found: Mapping[int, tuple[Any, Any]]) -> Iterator[None]:
+    """Within this context batch normalisation uses these means and variances, by the identity of the layer.
+
+    For bounds of a network as it is trained; layers that are not named use their moving statistics, as all do outside.
+    """
+    token = _STATISTICS.set(found)
+    try:
+        yield
+    finally:
+        _STATISTICS.reset(token)
+
+
+def statistics(layer: layers.BatchNormalization) -> tuple[Any, Any]:
+    """The mean and the variance that a layer normalises with."""
+    return _STATISTICS.get().get(id(layer), (layer.moving_mean, layer.moving_variance))
+
+
 @converter(layers.BatchNormalization)
 def batch_normalization(layer: layers.BatchNormalization, builder: Builder, inputs: list[Tensor]) -> Tensor:
     x = inputs[0]
@@ -120,11 +144,11 @@ def batch_normalization(layer: layers.BatchNormalization, builder: Builder, inpu
         return tf.reshape(tf.convert_to_tensor(variable), shape)
 
     def scale() -> tf.Tensor:
-        inverse = tf.math.rsqrt(read(layer.moving_variance) + layer.epsilon)
+        inverse = tf.math.rsqrt(read(statistics(layer)[1]) + layer.epsilon)
         return inverse * read(layer.gamma) if layer.scale else inverse
 
     def bias() -> tf.Tensor:
-        shift = -read(layer.moving_mean) * scale()
+        shift = -read(statistics(layer)[0]) * scale()
         return shift + read(layer.beta) if layer.center else shift
 
     return builder.scale(x, scale, bias)

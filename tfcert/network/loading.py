@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import zipfile
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def load_model(path: str | Path) -> keras.Model:
         raise ModelLoadError(f"{str(path)!r} is not a .keras file; save the model with model.save('model.keras')")
     if not zipfile.is_zipfile(path):
         raise ModelLoadError(f"{str(path)!r} is damaged: a .keras file is a zip archive, and this is none")
+    importlib.import_module("tfcert.training")  # lives above this package; importing it registers its classes
     try:
         with SafeModeScope(True):  # Keras's global switch would overrule the argument.
             return keras.saving.load_model(path, compile=False, safe_mode=True)

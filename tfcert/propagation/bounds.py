@@ -21,6 +21,7 @@ Everything here is a function of (network, region): no state, differentiable in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import tensorflow as tf
@@ -89,8 +90,7 @@ def output_bounds(
         how = replace(ascent, shared=shared)
         return optimised_bounds(network, region, first, None if shared else relaxation, passes, how) + offsets
     if method == "ibp":
-        found = intervals(network, region, {})
-        relaxed = Relaxed({}, {i: _box(*found[i]) for i in nonlinear(network)})
+        relaxed = relaxed_by_intervals(network, intervals(network, region, {}))
     elif method == "forward":
         between, _ = _forward(network, region, relaxation)
         relaxed = Relaxed({}, {i: substitute(between[i], network.input_shape) for i in nonlinear(network)})
@@ -98,6 +98,17 @@ def output_bounds(
         bounds = pre_activation_bounds(network, region, method, relaxation, passes)
         relaxed = relax_before(network, network.output, by_name(network, relaxation), bounds)
     return lower_bounds(network, network.output, first, relaxed, region) + offsets
+
+
+def relaxed_by_intervals(network: Network, ranges: Sequence[Interval]) -> Relaxed:
+    """What ``ibp`` does with the ranges of the nodes: rows end at the last nonlinear nodes and are bounded there."""
+    return Relaxed({}, {i: _box(*ranges[i]) for i in nonlinear(network)})
+
+
+def relaxed_by_lines(network: Network, ranges: Sequence[Interval], relaxation: str | None = None) -> Relaxed:
+    """What ``crown-ibp`` does with the ranges of the nodes: every nonlinear node is relaxed on them."""
+    bounds = {i: ranges[i] for i in network.bounded()}
+    return relax_before(network, network.output, by_name(network, relaxation), bounds)
 
 
 def check_names(network: Network, method: str, relaxation: str | None) -> None:

@@ -1,0 +1,16 @@
+"""Objectives of certified training and their regularizers; see :class:`tfcert.CertifiedModel`."""
+
+from tfcert.training import (
+    IBP,
+    ConstrainedIBP,
+    CrownIBP,
+    IntervalWidth,
+    Objective,
+    Regularizer,
+    ReluBalance,
+    Tightness,
+)
+
+__all__ = [
+    "IBP", "ConstrainedIBP", "CrownIBP", "IntervalWidth", "Objective", "Regularizer", "ReluBalance", "Tightness",
+]  # fmt: skip

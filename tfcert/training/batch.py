@@ -1,0 +1,93 @@
+"""A batch in the middle of a step: its bounds, in the forms that losses are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import tensorflow as tf
+
+from tfcert.network.graph import Network
+from tfcert.perturbations import Region
+from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
+from tfcert.propagation.bounds import relaxed_by_intervals, relaxed_by_lines
+from tfcert.propagation.centered import Sweep
+from tfcert.propagation.coefficients import Coefficients
+
+
+@dataclass
+class Batch:
+    """What an objective and its regularizers see of a step.
+
+    Attributes:
+        network: the network, with live weights.
+        region: the boxes around the samples, ``[batch, *input]``.
+        sweep: the ranges of every node over them.
+        labels: one-hot, ``[batch, classes]``.
+        classify: the classification loss of logits ``[batch, classes]``: a scalar, samples weighted.
+        weights: sample weights ``[batch]``, or None.
+        eps: the radius of the boxes, a scalar, and ``final_eps`` what its schedule ends with.
+        step: steps that the optimizer has taken.
+    """
+
+    network: Network
+    region: Region
+    sweep: Sweep
+    labels: tf.Tensor
+    classify: Callable[[tf.Tensor], tf.Tensor]
+    weights: tf.Tensor | None
+    eps: tf.Tensor
+    final_eps: float
+    step: tf.Tensor = field(default_factory=lambda: tf.constant(0, tf.int64))
+
+    @property
+    def ranges(self) -> list[Interval]:
+        """The range of each node, ``[batch, *shape]`` pairs."""
+        return self.sweep.ranges
+
+    @cached_property
+    def interval_margins(self) -> tf.Tensor:
+        """Lower bounds of ``f_y - f_j`` by intervals, rows multiplied into the last layers: ``[batch, classes]``.
+
+        The label's own column is 0.
+        """
+        return self._margins(relaxed_by_intervals(self.network, self.ranges))
+
+    def line_margins(self) -> tf.Tensor:
+        """Lower bounds of ``f_y - f_j`` by CROWN-IBP, ``[batch, classes]``; the label's own column is 0."""
+        return self._margins(relaxed_by_lines(self.network, self.ranges))
+
+    def _margins(self, relaxed: Relaxed) -> tf.Tensor:
+        classes = self.labels.shape[-1]
+        rows = self.labels[:, None, :] - tf.eye(classes, dtype=self.labels.dtype)[None]
+        first = Coefficients(rows[:, None], self.network.output_shape)
+        return lower_bounds(self.network, self.network.output, first, relaxed, self.region)
+
+    def worst_logits(self) -> tf.Tensor:
+        """The label's lower and the other classes' upper bounds, ``[batch, classes]`` (Gowal et al. 2018, eq. 9)."""
+        lower, upper = self.ranges[-1]
+        return self.labels * lower + (1.0 - self.labels) * upper
+
+    def least_margin(self) -> tf.Tensor:
+        """The interval bound of the margin, ``[batch]``; NaN where a range was lost on the way."""
+        others = tf.where(self.labels > 0, self.labels.dtype.max, self.interval_margins)
+        least = tf.reduce_min(others, axis=1)
+        # A NaN that a minimum dropped must not verify.
+        sound = self.sweep.known & tf.reduce_all(tf.math.is_finite(self.interval_margins), axis=1)
+        return tf.where(sound, least, tf.constant(float("nan"), least.dtype))
+
+    def mean(self, values: tf.Tensor) -> tf.Tensor:
+        """The mean of one number a sample, weighted as Keras weighs losses: weights multiply, the count divides."""
+        return tf.reduce_mean(values if self.weights is None else values * self.weights)
+
+
+def boxes(x: tf.Tensor, eps: tf.Tensor, clip: tuple[Any, Any] | None) -> Region:
+    """The boxes of radius ``eps`` around ``x`` within ``clip``, which ``x`` itself never leaves."""
+    lower, upper = x - eps, x + eps
+    if clip is not None:
+        low, high = (tf.constant(end, x.dtype) for end in clip)
+        lower, upper = tf.minimum(tf.maximum(lower, low), x), tf.maximum(tf.minimum(upper, high), x)
+    radii = tf.fill([tf.shape(x)[0]], tf.cast(eps, x.dtype))
+    return Region("linf", clip is not None, x, lower, upper, radii)

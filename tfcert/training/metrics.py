@@ -1,0 +1,81 @@
+"""Metrics of certified models. They are fed with bounds, not with predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+from keras.src.trainers.compile_utils import MetricsList
+
+_NOT_PREDICTIONS = (
+    "{name} is fed with {what}, not with labels and predictions, so compile() cannot use it; a CertifiedModel has a "
+    "verified_accuracy of its own, and tfcert.callbacks.CertifiedEvaluation computes others"
+)
+
+
+class _Fed(keras.metrics.Mean):
+    """A mean, the larger the better, of something that Keras's own steps do not compute."""
+
+    fed_with = ""
+
+    def __init__(self, name: str, dtype: Any = None):
+        super().__init__(name=name, dtype=dtype)
+        self._direction = "up"
+
+    def _refuse(self, others: tuple[Any, ...]) -> None:
+        if others:
+            raise ValueError(_NOT_PREDICTIONS.format(name=type(self).__name__, what=self.fed_with))
+
+
+@keras.saving.register_keras_serializable("tfcert")
+class VerifiedAccuracy(_Fed):
+    """The fraction of samples whose margin is proven: a lower bound that is finite and above zero, strictly.
+
+    ``update_state(margins, sample_weight=None)`` takes the least certified margin of each sample, ``[batch]`` (the
+    ``margin`` of :func:`tfcert.certify`). NaN never verifies.
+
+    Example:
+        >>> metric = VerifiedAccuracy()
+        >>> metric.update_state([0.5, 0.0, -1.0, float("nan")])
+        >>> float(metric.result())
+        0.25
+    """
+
+    fed_with = "certified margins"
+
+    def __init__(self, name: str = "verified_accuracy", dtype: Any = None):
+        super().__init__(name, dtype)
+
+    def update_state(self, margins: Any, *others: Any, sample_weight: Any = None) -> None:
+        self._refuse(others)
+        margins = ops.convert_to_tensor(margins)
+        verified = ops.logical_and(ops.isfinite(margins), margins > 0)
+        super().update_state(ops.cast(verified, self.dtype), sample_weight=sample_weight)
+
+
+@keras.saving.register_keras_serializable("tfcert")
+class MeanCertifiedRadius(_Fed):
+    """The mean certified radius; a sample that has none (misclassified, NaN) counts as 0.
+
+    ``update_state(radii, sample_weight=None)`` takes the ``radius`` of :func:`tfcert.certified_radius`, ``[batch]``.
+    The unit is that of the input.
+    """
+
+    fed_with = "certified radii"
+
+    def __init__(self, name: str = "mean_certified_radius", dtype: Any = None):
+        super().__init__(name, dtype)
+
+    def update_state(self, radii: Any, *others: Any, sample_weight: Any = None) -> None:
+        self._refuse(others)
+        radii = ops.convert_to_tensor(radii)
+        found = ops.where(ops.isnan(radii), ops.zeros_like(radii), ops.maximum(radii, 0.0))
+        super().update_state(ops.cast(found, self.dtype), sample_weight=sample_weight)
+
+
+class Owned(MetricsList):
+    """The metrics that a model owns, where Keras's callbacks look for the direction of what they monitor."""
+
+    def result(self) -> dict[str, Any]:
+        return {metric.name: metric.result() for metric in self.metrics}

@@ -1,0 +1,169 @@
+"""CertifiedModel: a Keras model that is trained for a certified-training objective."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.losses.loss import unscale_loss_for_distribution
+
+from tfcert.network.errors import UnsupportedLayerError
+from tfcert.network.keras_graph import from_keras
+from tfcert.training.callbacks import arranged
+from tfcert.training.losses import check_loss, crossentropy
+from tfcert.training.metrics import Owned, VerifiedAccuracy
+from tfcert.training.objectives import Objective
+from tfcert.training.step import Labelled, Outcome, Stepper
+
+
+@keras.saving.register_keras_serializable("tfcert")
+class CertifiedModel(keras.Model):
+    """A model and an objective: ``compile``, ``fit``, ``evaluate``, ``predict``, ``save`` as with any Keras model.
+
+    Training follows ``objective``; the bounds come from the engine that certifies. Logs have the loss, the metrics
+    given to ``compile`` (of the nominal logits), ``verified_accuracy`` by interval bounds (what ``tfcert.certify`` with
+    ``method="ibp"`` finds; a finite margin above zero, strictly) and, in training, ``eps`` and ``kappa``. In training
+    bounds are over ``eps_factor * eps`` as scheduled; ``evaluate`` and validation use the final values of the schedules
+    and no ``eps_factor``, so that validation figures compare from epoch to epoch.
+
+    Args:
+        model: a built Sequential or functional model with one input of known shape and one output of logits
+            ``[batch, classes]``, of layers that tfcert knows. It shares its weights with the CertifiedModel.
+        objective: an objective, see :mod:`tfcert.objectives`.
+
+    Attributes:
+        model: the plain inner model. ``certified.model.save(path)`` saves it alone as a plain Keras model.
+        network: the network that bounds are computed of; it reads the model's weights live.
+
+    Raises:
+        UnsupportedLayerError: the model has a layer or an option that tfcert does not know, or ends in a softmax.
+        ValueError: the model's input shape is open, or its output is not a row of logits.
+
+    Example:
+        >>> inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> certified = CertifiedModel(inner, IBP(eps=0.1))
+        >>> certified.compile("adam", metrics=["accuracy"])
+        >>> history = certified.fit(x, y, epochs=2, verbose=0)
+        >>> sorted(history.history)
+        ['accuracy', 'eps', 'kappa', 'loss', 'verified_accuracy']
+    """
+
+    def __init__(self, model: keras.Model, objective: Objective, **kwargs: Any):
+        super().__init__(**kwargs)
+        if not isinstance(objective, Objective):
+            raise TypeError(f"expected an objective such as tfcert.objectives.IBP(eps=0.1), got {objective!r}")
+        network = from_keras(model)
+        if network.notes:
+            raise UnsupportedLayerError(
+                f"model {model.name!r} ends in a softmax, and certified training needs the logits before it: make the "
+                "last layer linear, and let the loss have from_logits=True (the default loss does)"
+            )
+        if len(network.output_shape) != 1 or network.output_shape[0] < 2:
+            raise ValueError(
+                f"model {model.name!r} has outputs of shape {network.output_shape}; certified training needs one row "
+                "of logits, with at least two classes"
+            )
+        self.model = model
+        self.objective = objective
+        self.network = network
+        self.built = True
+        self._stepper = Stepper(self)
+        self._verified = VerifiedAccuracy()
+        self._owned = Owned([self._verified], name="certified")
+
+    @property
+    def plain_model(self) -> keras.Model:
+        """The model that bounds, attacks and reports are about."""
+        return self.model
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The logits ``[batch, classes]`` of the inner model."""
+        return self.model(inputs, training=training)
+
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any) -> None:
+        """As in Keras; without a loss, cross-entropy of logits for labels as classes or as one-hot rows.
+
+        A loss of your own sees nominal and worst-case logits in turn. It should fall as the label's logit grows beside
+        the others (label smoothing does not always), and with elision it must depend on differences of logits only.
+
+        Raises:
+            ValueError: a loss that reads probabilities.
+        """
+        if loss is not None:
+            check_loss(loss)
+        super().compile(optimizer, crossentropy if loss is None else loss, *args, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """What loading does; Keras asks a model that overrides ``compile`` for it."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """As in Keras. Callbacks that write into the logs are called before those that read them.
+
+        Raises:
+            ValueError: a schedule counts epochs, and the length of the data set is not known.
+        """
+        bound = inspect.signature(super().fit).bind(*args, **kwargs)
+        bound.arguments["callbacks"] = arranged(bound.arguments.get("callbacks"), self)
+        return super().fit(*bound.args, **bound.kwargs)
+
+    def take_steps(self, batches: int | None) -> None:
+        """Tells the objective how long an epoch is; a run that goes on keeps the length it began with.
+
+        Raises:
+            ValueError: the length is unknown (None), and a schedule counts epochs.
+        """
+        known = self.objective.steps_per_epoch
+        steps = None if batches is None else batches / (self.optimizer.gradient_accumulation_steps or 1)
+        if steps is None or known == steps:
+            self.objective.at(0)  # raises where the length is needed
+            return
+        counted = any(schedule.in_epochs for schedule in self.objective.schedules)
+        if known is not None and counted and int(self.optimizer.iterations) > 0:
+            warnings.warn(
+                f"the objective's schedules go on with {known:g} steps in an epoch, as training began, though the data "
+                f"set now has {steps:g}; set objective.steps_per_epoch to change that",
+                stacklevel=2,
+            )
+            return
+        self.objective.steps_per_epoch = steps
+        if counted:
+            self.make_train_function(force=True)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        labelled = Labelled(*keras.utils.unpack_x_y_sample_weight(data))
+        step = tf.convert_to_tensor(self.optimizer.iterations)
+        eps, kappa = self.objective.at(step)
+        outcome = self._stepper.train(labelled, eps, kappa, step)
+        if self.trainable_weights:
+            self.optimizer.apply_gradients(zip(outcome.gradients, self.trainable_weights, strict=True))
+        return self._logs(labelled, outcome) | {"eps": eps, "kappa": kappa}
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        labelled = Labelled(*keras.utils.unpack_x_y_sample_weight(data))
+        return self._logs(labelled, self._stepper.test(labelled))
+
+    def _logs(self, labelled: Labelled, outcome: Outcome) -> dict[str, Any]:
+        count = tf.shape(keras.tree.flatten(labelled.x)[0])[0]
+        self._loss_tracker.update_state(unscale_loss_for_distribution(outcome.loss), sample_weight=count)
+        self._verified.update_state(outcome.margin)
+        return self.compute_metrics(labelled.x, labelled.y, outcome.logits, sample_weight=labelled.sample_weight)
+
+    def get_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = super(keras.Model, self).get_config()
+        return config | {
+            "model": keras.saving.serialize_keras_object(self.model),
+            "objective": keras.saving.serialize_keras_object(self.objective),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> CertifiedModel:
+        config = dict(config)
+        load: Callable[..., Any] = keras.saving.deserialize_keras_object
+        model = load(config.pop("model"), custom_objects=custom_objects)
+        return cls(model, load(config.pop("objective"), custom_objects=custom_objects), **config)

@@ -1,0 +1,69 @@
+"""What depends on the mode of a layer: the statistics of batch normalisation, and which layers differ in training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+
+def same_in_training(model: keras.Model) -> bool:
+    """Whether the model computes in training what it computes at inference, and adds no loss when it is called.
+
+    Then the network's own pass can stand for a call of the model. Layers of other authors are called, to be sure.
+    """
+    return all(
+        type(layer).__module__.split(".")[0] == "keras"
+        and (isinstance(layer, keras.Model) or not layer._call_has_training_arg)
+        and getattr(layer, "activity_regularizer", None) is None
+        and not isinstance(layer, keras.layers.ActivityRegularization)
+        for layer in model._flatten_layers()
+    )
+
+
+def normalising_layers(model: keras.Model) -> list[Any]:
+    """The batch-normalisation layers that use the batch's statistics in training (frozen ones do not)."""
+    return [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+
+
+@contextmanager
+def recorded_statistics(model: keras.Model) -> Iterator[dict[int, tuple[Any, Any]]]:
+    """Records the mean and variance of each batch-normalisation layer of the model called inside, by layer identity.
+
+    They are taken where the layer computes them, so that they are the very ones that it normalises with
+    (``synchronized`` over replicas, say).
+
+    Raises:
+        ValueError: a layer is called twice, so that it has two pairs of statistics, or renormalises.
+    """
+    found: dict[int, tuple[Any, Any]] = {}
+    layers = normalising_layers(model)
+
+    def recorder(layer: Any) -> Any:
+        moments = layer._moments
+
+        def record(inputs: Any, mask: Any) -> tuple[Any, Any]:
+            if layer.renorm or id(layer) in found:
+                reason = "renormalises" if layer.renorm else "is called twice"
+                raise ValueError(
+                    f"batch normalisation {layer.name!r} {reason}, so it has no single statistics of the batch for "
+                    'bounds to use; give the objective batch_norm="moving"'
+                )
+            found[id(layer)] = moments(inputs, mask)
+            return found[id(layer)]
+
+        return record
+
+    try:
+        for layer in layers:
+            object.__setattr__(layer, "_moments", recorder(layer))
+        yield found
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("_moments", None)

@@ -1,0 +1,258 @@
+"""Objectives: what a certified network is trained for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, TypedDict, Unpack
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfcert.training.batch import Batch
+from tfcert.training.regularizers import IntervalWidth, Regularizer
+from tfcert.training.schedules import Constant, Schedule, loaded, saved, schedule
+
+STATISTICS = ("batch", "moving")
+Clip = tuple[Any, Any]
+
+
+class Common(TypedDict, total=False):
+    """The options that every objective takes; see :class:`Objective`."""
+
+    kappa: float | Schedule
+    clip: Clip | None
+    regularizers: Sequence[Regularizer]
+    eps_factor: float
+    batch_norm: str
+
+
+class Objective(ABC):
+    """The loss ``kappa * L(logits) + (1 - kappa) * robust + regularizers`` of a :class:`CertifiedModel`.
+
+    L is the classification loss that the model was compiled with. Where ``kappa`` is 1 and nothing is regularized, a
+    step is exactly a step of plain training.
+
+    Args:
+        eps: the radius of the L-infinity ball around each input, in the units of the model's input; a number or a
+            schedule.
+        kappa: the weight of the nominal loss, in [0, 1]; a number or a schedule.
+        clip: the valid range ``(low, high)`` of an input: numbers, or lists that broadcast against one input.
+        regularizers: further terms of the loss.
+        eps_factor: training bounds are over ``eps_factor * eps`` (Gowal et al. 2018 train on somewhat more than they
+            test). Evaluation is over the final ``eps`` itself.
+        batch_norm: which statistics bounds use in layers that normalise batches: ``"batch"``, the mean and variance
+            that the nominal pass of the same step has (and gradients flow through them), or ``"moving"``, the moving
+            averages as they stand after that pass. Evaluation uses moving averages always, as the model does.
+
+    Raises:
+        ValueError: an eps below zero, a kappa outside [0, 1], an empty clip range, or an unknown option.
+        TypeError: something that is no number, schedule or regularizer.
+    """
+
+    default_kappa = 0.0
+
+    def __init__(
+        self,
+        eps: float | Schedule,
+        kappa: float | Schedule | None = None,
+        clip: Clip | None = None,
+        regularizers: Sequence[Regularizer] = (),
+        eps_factor: float = 1.0,
+        batch_norm: str = "batch",
+    ):
+        self.eps = schedule(loaded(eps))
+        self.kappa = schedule(self.default_kappa if kappa is None else loaded(kappa))
+        for value in _ends(self.eps):
+            if value < 0:
+                raise ValueError(f"eps must not be negative, but reaches {value}")
+        for value in _ends(self.kappa):
+            if not 0 <= value <= 1:
+                raise ValueError(f"kappa must stay in [0, 1], but reaches {value}")
+        self.clip = _checked_clip(clip)
+        self.regularizers = tuple(loaded(term) for term in regularizers)
+        for term in self.regularizers:
+            if not isinstance(term, Regularizer):
+                raise TypeError(f"{term!r} is no regularizer; tfcert.objectives has IntervalWidth and others")
+        if not (np.isfinite(eps_factor) and eps_factor > 0):
+            raise ValueError(f"eps_factor must be a positive number, not {eps_factor!r}")
+        if batch_norm not in STATISTICS:
+            raise ValueError(f"batch_norm must be one of {', '.join(STATISTICS)}, not {batch_norm!r}")
+        self.eps_factor, self.batch_norm = float(eps_factor), batch_norm
+        self.steps_per_epoch: float | None = None
+        """Optimizer steps in an epoch, taken from the data at ``fit`` and saved with the objective."""
+
+    @abstractmethod
+    def robust(self, batch: Batch) -> tf.Tensor:
+        """The robust part of the loss, a scalar."""
+
+    def at(self, step: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """eps (without ``eps_factor``) and kappa for the step that follows ``step`` steps: float32 scalars."""
+        return self.eps(step, self.steps_per_epoch), self.kappa(step, self.steps_per_epoch)
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """Every schedule that the objective reads."""
+        return self.eps, self.kappa
+
+    @property
+    def terms(self) -> tuple[Regularizer, ...]:
+        """The regularizers that have a weight."""
+        return tuple(term for term in self.regularizers if term.weight > 0)
+
+    def is_plain(self) -> bool:
+        """Whether every step is one of plain training."""
+        return self.kappa == Constant(1.0) and not self.terms
+
+    def is_always_robust(self) -> bool:
+        """Whether no step is one of plain training."""
+        return bool(self.terms) or (isinstance(self.kappa, Constant) and self.kappa.final < 1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, and the steps per epoch."""
+        return {
+            "eps": saved(self.eps),
+            "kappa": saved(self.kappa),
+            "clip": None if self.clip is None else [np.asarray(end).tolist() for end in self.clip],
+            "regularizers": [keras.saving.serialize_keras_object(term) for term in self.regularizers],
+            "eps_factor": self.eps_factor,
+            "batch_norm": self.batch_norm,
+            "steps_per_epoch": self.steps_per_epoch,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Objective:
+        """The inverse of :meth:`get_config`."""
+        config = dict(config)
+        steps = config.pop("steps_per_epoch", None)
+        objective = cls(**config)
+        objective.steps_per_epoch = steps
+        return objective
+
+
+@keras.saving.register_keras_serializable("tfcert")
+class IBP(Objective):
+    """Interval bound propagation (Gowal et al. 2018, "On the effectiveness of interval bound propagation").
+
+    ``kappa * L(logits) + (1 - kappa) * L(worst-case logits)``. With elision the last linear layers are multiplied with
+    the differences ``f_y - f_j`` before they are bounded, which is tighter (section 3 there); the worst-case logits are
+    then 0 for the label and minus the margin's bound for each other class, which a loss that reads differences of
+    logits (cross-entropy) does not tell apart from logits.
+
+    Args:
+        eps, common: see :class:`Objective`; ``kappa`` is 0.5 by default, where the paper's ramp ends.
+        elide: whether to fold the last linear layers with the specification.
+
+    Example:
+        >>> from tfcert.schedules import Ramp
+        >>> ramped = IBP(Ramp(0.0, 0.1, 1, 10), kappa=Ramp(1.0, 0.5, 1, 10), clip=(0, 1))
+    """
+
+    default_kappa = 0.5
+
+    def __init__(self, eps: float | Schedule, *, elide: bool = True, **common: Unpack[Common]):
+        super().__init__(eps, **common)
+        self.elide = bool(elide)
+
+    def robust(self, batch: Batch) -> tf.Tensor:
+        return interval_loss(batch, self.elide)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"elide": self.elide}
+
+
+@keras.saving.register_keras_serializable("tfcert")
+class ConstrainedIBP(IBP):
+    """IBP with the width of the intervals as a further term (Morawiecki et al. 2020, section 3.3).
+
+    The same as :class:`IBP` with :class:`~tfcert.training.regularizers.IntervalWidth` among its regularizers, except
+    that the logits are bounded as they are, without elision, as in the paper's formula.
+
+    Args:
+        eps, common: see :class:`Objective`.
+        weight, layers, reduction: of the width term, see ``IntervalWidth``. The paper's text is ``weight=1``,
+            ``layers="all"`` and a sum; its figures speak of means over hidden layers.
+        elide: see :class:`IBP`.
+    """
+
+    def __init__(
+        self,
+        eps: float | Schedule,
+        *,
+        weight: float = 1.0,
+        layers: str = "all",
+        reduction: str = "mean",
+        elide: bool = False,
+        **common: Unpack[Common],
+    ):
+        super().__init__(eps, elide=elide, **common)
+        self.width = IntervalWidth(weight, layers, reduction)
+
+    @property
+    def terms(self) -> tuple[Regularizer, ...]:
+        return (*((self.width,) if self.width.weight > 0 else ()), *super().terms)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | self.width.get_config()
+
+
+@keras.saving.register_keras_serializable("tfcert")
+class CrownIBP(Objective):
+    """CROWN-IBP (Zhang et al. 2020, "Towards stable and efficient training of verifiably robust neural networks").
+
+    ``kappa * L(logits) + (1 - kappa) * L(-m)`` with the margins ``m = beta * m_crown_ibp + (1 - beta) * m_ibp``, both
+    lower bounds of ``f_y - f_j``. In the paper beta falls from 1 to 0 while eps grows.
+
+    Args:
+        eps, common: see :class:`Objective`; ``kappa`` is 0 by default.
+        beta: the weight of the CROWN-IBP bound, in [0, 1]; a number or a schedule. Where it is 0 the backward pass is
+            not taken.
+    """
+
+    def __init__(self, eps: float | Schedule, *, beta: float | Schedule = 1.0, **common: Unpack[Common]):
+        super().__init__(eps, **common)
+        self.beta = schedule(loaded(beta))
+        for value in _ends(self.beta):
+            if not 0 <= value <= 1:
+                raise ValueError(f"beta must stay in [0, 1], but reaches {value}")
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        return (*super().schedules, self.beta)
+
+    def robust(self, batch: Batch) -> tf.Tensor:
+        by_intervals = batch.interval_margins
+        beta = tf.cast(self.beta(batch.step, self.steps_per_epoch), by_intervals.dtype)
+        if self.beta == Constant(0.0):
+            return batch.classify(-by_intervals)
+
+        def mixed() -> tf.Tensor:
+            return beta * batch.line_margins() + (1.0 - beta) * by_intervals
+
+        if isinstance(self.beta, Constant):
+            return batch.classify(-mixed())
+        return batch.classify(-tf.cond(beta > 0, mixed, lambda: by_intervals))
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"beta": saved(self.beta)}
+
+
+def interval_loss(batch: Batch, elide: bool = True) -> tf.Tensor:
+    """The classification loss of the worst-case logits by intervals."""
+    return batch.classify(-batch.interval_margins if elide else batch.worst_logits())
+
+
+def _ends(value: Schedule) -> tuple[float, ...]:
+    return value.final, float(getattr(value, "start", value.final))
+
+
+def _checked_clip(clip: Any) -> Clip | None:
+    if clip is None:
+        return None
+    if not (isinstance(clip, tuple | list) and len(clip) == 2):
+        raise ValueError(f"clip must be a pair (low, high), not {clip!r}")
+    low, high = (np.asarray(end, np.float64) for end in clip)
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low <= high).all()):
+        raise ValueError(f"clip must be a range of finite numbers (low, high), not {clip!r}")
+    return low, high

@@ -1,0 +1,201 @@
+"""Terms of a training loss that are made of intervals. Each goes with every objective."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfcert.network.graph import Add, Elementwise, Linear, MaxPool, Network
+from tfcert.network.linear import IndexMap, PadMap, ReshapeMap
+from tfcert.propagation.backward import Interval
+from tfcert.training.batch import Batch
+
+LAYERS = ("all", "hidden")
+REDUCTIONS = ("mean", "sum")
+
+
+class Regularizer(ABC):
+    """A term of the loss; call it with a :class:`~tfcert.training.batch.Batch` for a scalar, its weight included."""
+
+    weight: float
+
+    @abstractmethod
+    def __call__(self, batch: Batch) -> tf.Tensor:
+        """The term, a scalar."""
+
+    @abstractmethod
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Regularizer:
+        """The inverse of :meth:`get_config`."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_config().items())})"
+
+
+def bounded_layers(network: Network, layers: str = "all") -> list[int]:
+    """The nodes whose widths count: outputs of affine maps and of activations, with (``all``) or without the logits.
+
+    Nodes that only move numbers (reshape, padding, permutation, concatenation) repeat a width and do not count.
+    """
+    found = [
+        index
+        for index, node in enumerate(network.nodes)
+        if isinstance(node, Elementwise | MaxPool | Add)
+        or (isinstance(node, Linear) and not isinstance(node.map, IndexMap | PadMap | ReshapeMap))
+    ]
+    return found if layers == "all" else [index for index in found if index != network.output]
+
+
+@keras.saving.register_keras_serializable("tfcert")
+class IntervalWidth(Regularizer):
+    """The squared widths of the intervals, added over layers (Morawiecki et al. 2020, constrained IBP, section 3.3).
+
+    ``weight * sum_k || upper_k - lower_k ||^2`` over the outputs of affine maps and activations k. The paper's formula
+    adds squares over k = 1..K (its last layer is the logits) with weight 1 and does not say how a batch is reduced;
+    its figures show mean squared widths of hidden layers. The two differ by orders of magnitude, so both are offered.
+
+    Args:
+        weight: a factor.
+        layers: ``"all"``, or ``"hidden"`` to leave out the logits.
+        reduction: ``"mean"`` or ``"sum"`` of the squared widths of a layer's values. Samples are averaged either way,
+            with their weights.
+
+    Raises:
+        ValueError: an unknown option, or a weight below zero.
+    """
+
+    def __init__(self, weight: float = 1.0, layers: str = "all", reduction: str = "mean"):
+        self.weight = _weight(weight)
+        if layers not in LAYERS:
+            raise ValueError(f"layers must be one of {', '.join(LAYERS)}, not {layers!r}")
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, not {reduction!r}")
+        self.layers, self.reduction = layers, reduction
+
+    def __call__(self, batch: Batch) -> tf.Tensor:
+        terms = []
+        for index in bounded_layers(batch.network, self.layers):
+            lower, upper = batch.ranges[index]
+            size = math.prod(lower.shape[1:])
+            squares = tf.reduce_sum(tf.reshape(tf.square(upper - lower), [-1, size]), axis=1)
+            terms.append(squares / size if self.reduction == "mean" else squares)
+        return self.weight * batch.mean(tf.add_n(terms)) if terms else tf.zeros([], batch.network.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"weight": self.weight, "layers": self.layers, "reduction": self.reduction}
+
+
+class _Balanced(Regularizer):
+    """What the terms of Shi et al. 2021 share: a tolerance, and a weight that fades while eps grows to its end."""
+
+    def __init__(self, weight: float = 0.5, tolerance: float = 0.5, fade: bool = True):
+        self.weight = _weight(weight)
+        if not 0 < tolerance <= 1:
+            raise ValueError(f"tolerance must be in (0, 1], not {tolerance!r}")
+        self.tolerance, self.fade = float(tolerance), bool(fade)
+
+    def __call__(self, batch: Batch) -> tf.Tensor:
+        pairs = [
+            batch.ranges[node.inputs[0]]
+            for node in batch.network.nodes
+            if isinstance(node, Elementwise) and self._covers(node)
+        ]
+        if not pairs:
+            return tf.zeros([], batch.network.dtype)
+        total = tf.add_n([self._layer(batch, *pair) for pair in pairs]) / (self.tolerance * len(pairs))
+        return self.weight * self._faded(batch) * total
+
+    def _faded(self, batch: Batch) -> tf.Tensor | float:
+        if not self.fade or batch.final_eps == 0:
+            return 1.0
+        return tf.maximum(0.0, 1.0 - tf.cast(batch.eps, batch.network.dtype) / batch.final_eps)
+
+    def _short(self, ratio: tf.Tensor) -> tf.Tensor:
+        """How far a ratio falls short of the tolerance."""
+        return tf.nn.relu(self.tolerance - ratio)
+
+    def _covers(self, node: Elementwise) -> bool:
+        return True
+
+    @abstractmethod
+    def _layer(self, batch: Batch, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+        """A layer's term, given the range of what enters its activation."""
+
+    def get_config(self) -> dict[str, Any]:
+        return {"weight": self.weight, "tolerance": self.tolerance, "fade": self.fade}
+
+
+@keras.saving.register_keras_serializable("tfcert")
+class Tightness(_Balanced):
+    """Keeps intervals from growing through the layers (Shi et al. 2021, "Fast certified robust training", bound
+    tightness regularizer).
+
+    ``weight / (tolerance m) * sum_i max(0, tolerance - E(r_0) / E(r_i))`` over the m layers that enter an activation:
+    r_i are the radii of their intervals, r_0 of the input's, E the mean over the batch and the layer.
+
+    Args:
+        weight: a factor (the paper's is 0.5).
+        tolerance: the ratio below which a layer is charged.
+        fade: whether the weight falls to zero as eps goes to the end of its schedule, as in the paper.
+
+    Raises:
+        ValueError: a weight below zero, or a tolerance outside (0, 1].
+    """
+
+    def _layer(self, batch: Batch, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+        first = tf.reduce_mean(batch.region.upper - batch.region.lower)
+        return self._short(_ratio(first, tf.reduce_mean(upper - lower)))
+
+
+@keras.saving.register_keras_serializable("tfcert")
+class ReluBalance(_Balanced):
+    """Keeps the active and the inactive ReLUs of a layer in balance (Shi et al. 2021, ReLU activation states balance).
+
+    ``weight / (tolerance m) * sum_i [max(0, tolerance - min(a_i, 1/a_i)) + max(0, tolerance - min(b_i, 1/b_i))]``, with
+    ``a_i`` the mean of the intervals' middles over the active neurons (lower bound above 0) to minus that over the
+    inactive ones (upper bound below 0), and ``b_i`` the same for squared deviations from the layer's mean. A layer
+    without either kind has no balance to speak of and is not charged.
+
+    Args: as for :class:`Tightness`. Only ReLUs and leaky ReLUs are covered.
+    """
+
+    def _covers(self, node: Elementwise) -> bool:
+        return node.activation.piecewise_linear
+
+    def _layer(self, batch: Batch, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+        middle = 0.5 * (lower + upper)
+        active, inactive = (tf.cast(mask, middle.dtype) for mask in (lower > 0, upper < 0))
+        spread = tf.square(middle - tf.reduce_mean(middle))
+        means = tf.reduce_mean(middle * active), -tf.reduce_mean(middle * inactive)
+        spreads = tf.reduce_mean(spread * active), tf.reduce_mean(spread * inactive)
+        both = (tf.reduce_max(active) > 0) & (tf.reduce_max(inactive) > 0)
+        total = tf.zeros([], middle.dtype)
+        for left, right in (means, spreads):
+            # Twice where: the ratio of an empty side must not reach the gradient.
+            one = tf.ones_like(left)
+            left, right = tf.where(both, left, one), tf.where(both, right, one)
+            total += self._short(tf.minimum(_ratio(left, right), _ratio(right, left)))
+        return tf.where(both, total, tf.zeros_like(total))
+
+
+def _ratio(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    return left / tf.maximum(right, 1e-12)
+
+
+def _weight(weight: float) -> float:
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"a regularizer's weight must be a finite number that is not negative, not {weight!r}")
+    return float(weight)
+
+
+def widths(ranges: list[Interval], layers: list[int]) -> list[tf.Tensor]:
+    """``upper - lower`` of some nodes."""
+    return [ranges[index][1] - ranges[index][0] for index in layers]

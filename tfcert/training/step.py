@@ -1,0 +1,152 @@
+"""One step of certified training: the nominal pass, the bounds, the loss and its gradients."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfcert.network.keras_layers import batch_statistics
+from tfcert.propagation.centered import sweep
+from tfcert.training.batch import Batch, boxes
+from tfcert.training.losses import one_hot
+from tfcert.training.normalization import recorded_statistics, same_in_training
+
+
+class Labelled(NamedTuple):
+    """What Keras hands to a step."""
+
+    x: Any
+    y: Any
+    sample_weight: Any
+
+
+class Outcome(NamedTuple):
+    """What a step finds: the loss, the nominal logits, the certified margins ``[batch]`` and the gradients."""
+
+    loss: tf.Tensor
+    logits: tf.Tensor
+    margin: tf.Tensor
+    gradients: tuple[Any, ...] = ()
+
+
+class Stepper:
+    """The steps of a certified model, without state of their own.
+
+    Where nothing robust has a weight (``kappa`` is 1 and no regularizer has one) a step is Keras's own, operation by
+    operation: bounds are computed for the metric alone, so that not even a NaN of theirs can reach a weight.
+    """
+
+    def __init__(self, model: Any):
+        self.model = model
+
+    def train(self, labelled: Labelled, eps: tf.Tensor, kappa: tf.Tensor, step: tf.Tensor) -> Outcome:
+        """A training step: gradients are for ``trainable_weights``, of the loss as the optimizer scales it."""
+        objective = self.model.objective
+        radius = eps * objective.eps_factor
+
+        def plain() -> Outcome:
+            return self._plain(labelled, radius, step)
+
+        def robust() -> Outcome:
+            return self._robust(labelled, radius, kappa, step)
+
+        if objective.is_plain():
+            return plain()
+        if objective.is_always_robust():
+            return robust()
+        if tf.distribute.has_strategy() and not same_in_training(self.model.model):
+            # Replicas must not meet inside a condition, which their assignments to moving averages would make them do.
+            return self._muted(labelled, radius, kappa, step)
+        return tf.cond(kappa < 1.0, lambda: _filled(robust(), self.model), lambda: _filled(plain(), self.model))
+
+    def test(self, labelled: Labelled) -> Outcome:
+        """The loss and the margins at the schedules' final values; batch normalisation uses moving statistics."""
+        model, objective = self.model, self.model.objective
+        eps, kappa = tf.constant(objective.eps.final), tf.constant(objective.kappa.final)
+        step = tf.convert_to_tensor(model.optimizer.iterations)
+        logits = model(labelled.x, training=False)
+        batch = self._batch(labelled, eps, step)
+        return Outcome(self._loss(batch, labelled, logits, kappa), logits, batch.least_margin())
+
+    def _plain(self, labelled: Labelled, radius: tf.Tensor, step: tf.Tensor) -> Outcome:
+        model = self.model
+        with tf.GradientTape() as tape:
+            logits, statistics = self._nominal(labelled.x)
+            loss = model.compute_loss(labelled.x, labelled.y, logits, labelled.sample_weight, training=True)
+            scaled = model.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, model.trainable_weights)
+        with batch_statistics(statistics):
+            margin = self._batch(labelled, radius, step).least_margin()
+        return Outcome(loss, logits, margin, tuple(gradients))
+
+    def _robust(self, labelled: Labelled, radius: tf.Tensor, kappa: tf.Tensor, step: tf.Tensor) -> Outcome:
+        model = self.model
+        together = same_in_training(model.model)
+        with tf.GradientTape() as tape:
+            logits, statistics = (None, {}) if together else self._nominal(labelled.x)
+            with batch_statistics(statistics):
+                batch = self._batch(labelled, radius, step, with_values=together)
+                if together:
+                    logits = batch.sweep.values[-1]
+                loss = self._loss(batch, labelled, logits, kappa)
+                margin = batch.least_margin()
+            scaled = model.optimizer.scale_loss(loss)
+        return Outcome(loss, logits, margin, tuple(tape.gradient(scaled, model.trainable_weights)))
+
+    def _muted(self, labelled: Labelled, radius: tf.Tensor, kappa: tf.Tensor, step: tf.Tensor) -> Outcome:
+        """A robust step whose boxes are single points where ``kappa`` is 1: all is finite there, so 0 times it is 0."""
+        found = self._robust(labelled, tf.where(kappa < 1.0, radius, tf.zeros_like(radius)), kappa, step)
+        margin = self._batch(labelled, radius, step).least_margin()
+        return found._replace(margin=tf.where(kappa < 1.0, found.margin, margin))
+
+    def _nominal(self, x: Any) -> tuple[tf.Tensor, dict[int, tuple[Any, Any]]]:
+        """The logits in training mode, and the statistics that bounds are to use."""
+        if self.model.objective.batch_norm == "moving":
+            return self.model(x, training=True), {}
+        with recorded_statistics(self.model.model) as statistics:
+            logits = self.model(x, training=True)
+        return logits, statistics
+
+    def _batch(self, labelled: Labelled, radius: tf.Tensor, step: tf.Tensor, with_values: bool = False) -> Batch:
+        network, objective = self.model.network, self.model.objective
+        x = tf.cast(keras.tree.flatten(labelled.x)[0], network.dtype)
+        x = tf.ensure_shape(x, [None, *network.input_shape])
+        region = boxes(x, tf.cast(radius, network.dtype), objective.clip)
+        weights = labelled.sample_weight
+        return Batch(
+            network=network,
+            region=region,
+            sweep=sweep(network, region, x if with_values else None),
+            labels=one_hot(labelled.y, network.output_shape[0], network.dtype),
+            classify=lambda logits: self._classification(labelled, logits),
+            weights=None if weights is None else tf.cast(tf.reshape(weights, [-1]), network.dtype),
+            eps=radius,
+            final_eps=objective.eps.final * objective.eps_factor,
+            step=step,
+        )
+
+    def _classification(self, labelled: Labelled, logits: tf.Tensor) -> tf.Tensor:
+        return self.model._compile_loss(labelled.y, logits, labelled.sample_weight)
+
+    def _loss(self, batch: Batch, labelled: Labelled, logits: tf.Tensor, kappa: tf.Tensor) -> tf.Tensor:
+        """``kappa * nominal + (1 - kappa) * robust``, the regularizers, and what the model's layers add."""
+        model, objective = self.model, self.model.objective
+        kappa = tf.cast(kappa, logits.dtype)
+        if objective.is_plain():
+            total = self._classification(labelled, logits)
+        elif tf.get_static_value(kappa) == 0.0:
+            total = objective.robust(batch)
+        elif tf.get_static_value(kappa) == 1.0:
+            total = self._classification(labelled, logits)
+        else:
+            total = kappa * self._classification(labelled, logits) + (1.0 - kappa) * objective.robust(batch)
+        added = [term(batch) for term in objective.terms] + list(model.losses)
+        return tf.add_n([total, *(model._aggregate_additional_loss(loss) for loss in added)])
+
+
+def _filled(outcome: Outcome, model: Any) -> Outcome:
+    """With zeros for gradients that are None, which a condition cannot return."""
+    pairs = zip(outcome.gradients, model.trainable_weights, strict=True)
+    return outcome._replace(gradients=tuple(tf.zeros_like(w) if g is None else g for g, w in pairs))
