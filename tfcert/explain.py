@@ -207,6 +207,7 @@ def _objective(objective: ObjectiveTemplate, spec: Spec) -> list[str]:
         f"  loss: bounds by {_call(objective.bound)}",
         f"  eps: {factor}{_scheduled(objective.eps)}, linf, in {asked.region.space} space",
         f"  natural weight: {_scheduled(objective.natural_weight)}",
+        *([] if objective.mixture is None else [f"  mixture: {_scheduled(objective.mixture)}"]),
         *(f"  regulariser: {_call(regularizer)}" for regularizer in objective.regularizers),
         f"  optimizer: {_call(objective.optimizer)}, learning rate {float(rate.initial):g}{falls}, "
         f"seed {objective.seed}",

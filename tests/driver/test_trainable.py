@@ -73,7 +73,7 @@ def test_a_ball_in_network_space_stays_there_whatever_the_channels(bound):
 
 
 def test_what_lies_outside_the_valid_range_is_not_trained_on(bound, folder):
-    with pytest.raises(UsageError, match="robust: .* outside `within`"):
+    with pytest.raises(UsageError, match=r"robust: .* outside `within`"):
         bound(high="0.5")
     np.savez(folder / "test.npz", x=np.full((2, 4), 1.0), y=np.array([0, 1]))
     with pytest.raises(UsageError, match="o, in what it trains on: 5 of 5 samples lie outside `within`"):

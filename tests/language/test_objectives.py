@@ -69,6 +69,14 @@ def test_the_natural_weight_falls_while_eps_grows_unless_something_else_is_said(
     assert objective("eps: eps").natural_weight == Ramp(Fraction(1), Fraction(1, 2), Fraction(0), Fraction(10))
 
 
+def test_crown_ibp_mixes_until_eps_has_grown_and_ends_without_natural_loss() -> None:
+    found = objective("bound: crown_ibp eps: ramp(0 -> eps, epochs 1..5)")
+    assert found.mixture == Ramp(*map(Fraction, (1, 0, 1, 5))) == found.natural_weight
+    assert objective("bound: crown_ibp eps: eps").mixture is None
+    assert objective("bound: mtl_ibp mixture: 0.25").mixture == Fraction(1, 4)
+    assert objective("bound: mtl_ibp").mixture is None
+
+
 def test_eps_is_written_in_the_space_of_the_property_and_in_pixels() -> None:
     assert objective("eps: 8px").eps == Fraction(8, 255)
     raw = HEAD.replace("ball(x, linf, eps) within [0, 1] in unit", "ball(x, linf, 8) within [0, 255] in raw")

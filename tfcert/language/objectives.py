@@ -22,8 +22,8 @@ from tfcert.language.templates import Ball, Dataset, MeasureTemplate, Model, Pro
 from tfcert.language.values import Items, Numeric, describe
 
 NAMES = (
-    "train", "bound", "eps", "natural_weight", "eps_factor", "regularize", "batch_norm", "initialize", "epochs",
-    "batch", "seed", "optimizer", "learning_rate", "verify", "verify_every", "attack",
+    "train", "bound", "eps", "natural_weight", "mixture", "eps_factor", "regularize", "batch_norm", "initialize",
+    "epochs", "batch", "seed", "optimizer", "learning_rate", "verify", "verify_every", "attack",
 )  # fmt: skip
 EPOCHS, BATCH = 20, 100
 
@@ -57,6 +57,7 @@ def check_objective(
 def _covered(scope: Scope, node: s.Ref, asked: PropertyTemplate | MeasureTemplate) -> bool:
     """Whether certified training can work towards a question; if not, the reason is reported."""
     wanted = "`forall z in ball(x, linf, eps): argmax(f(z)) == y`"
+    model: Model = resolve_resource(_resource(scope, "model", asked.model))
     reason = ""
     if isinstance(asked, MeasureTemplate):
         reason = "is a measure, and training needs one eps"
@@ -66,6 +67,8 @@ def _covered(scope: Scope, node: s.Ref, asked: PropertyTemplate | MeasureTemplat
         reason = "is about a box, and training takes a ball around each sample"
     elif not asked.is_robustness:
         reason = "does not ask for the label's class, `argmax(f(z)) == y`, alone"
+    elif model.outputs == "probabilities":
+        reason = f"is about the probabilities of `{model.name}`, and training takes a model of logits"
     elif asked.region.norm != "linf":
         reason = f"is about {asked.region.norm} balls, and training takes linf"
     if reason:
@@ -96,16 +99,20 @@ class _Objective:
         setting = self._setting()
         train, transform = self._train(setting)
         eps = self._get("eps", lambda v: self._scheduled(v, lambda n: self._eps(n, setting)), None)
-        weight = self._get("natural_weight", lambda v: self._scheduled(v, self._share), None)
+        weight = self._get("natural_weight", lambda v: self._scheduled(v, self._share("natural_weight")), None)
+        mixture = self._get("mixture", lambda v: self._scheduled(v, self._share("mixture")), None)
         optimizer = self._get("optimizer", lambda v: self._named(v, t.OPTIMIZERS, "`optimizer`"), t.Named("adam"))
         rate = self._get("learning_rate", self._rate, t.LearningRate(t.RATES[optimizer.name]))
         epochs = self._option("epochs", Option("whole", least=1), self._usual_epochs())
         self._within(epochs)
         bound = self._get("bound", lambda v: self._named(v, t.OBJECTIVES, "`bound`"), t.Named("ibp"))
-        natural = t.NATURAL_WEIGHTS.get(bound.name, Fraction(0))
         attack = self._get("attack", lambda v: self._named(v, t.ATTACKS, "`attack`"), t.Named("pgd"))
         verify = self._get("verify", lambda v: self._named(v, t.VERIFIERS, "`verify`"), t.Named("ibp"))
         assert isinstance(self.asked.region, Ball)
+        if eps is None:
+            eps = _alongside(weight, Fraction(0), self.asked.region.eps, epochs)
+        if weight is None:
+            weight = _alongside(eps, Fraction(1), t.NATURAL_WEIGHTS.get(bound.name, Fraction(0)), epochs)
         found = t.ObjectiveTemplate(
             name=self.definition.full_name,
             property=self.asked.name,
@@ -113,8 +120,9 @@ class _Objective:
             train=train,
             train_transform=transform,
             bound=bound,
-            eps=_alongside(weight, Fraction(0), self.asked.region.eps, epochs) if eps is None else eps,
-            natural_weight=_alongside(eps, Fraction(1), natural, epochs) if weight is None else weight,
+            eps=eps,
+            natural_weight=weight,
+            mixture=self._mixture(bound.name, mixture, eps),
             eps_factor=Fraction(self._option("eps_factor", Option("positive"), Fraction(1))),
             regularizers=self._get("regularize", self._regularizers, ()),
             batch_norm=self._option("batch_norm", Option("choice", t.STATISTICS), "batch"),
@@ -192,12 +200,25 @@ class _Objective:
             raise self.scope.problem("E220", "a moment of a ramp must not be negative", node)
         return moment
 
-    def _share(self, node: s.Expr) -> Fraction:
-        number = self.e.number(node, "`natural_weight`")
-        if not 0 <= number <= 1:
-            message = "`natural_weight` must lie between 0 (bounds alone) and 1 (plain training)"
-            raise self.scope.problem("E220", message, node)
-        return number
+    def _share(self, name: str) -> Callable[[s.Expr], Fraction]:
+        """Reads a number between 0 and 1."""
+
+        def read(node: s.Expr) -> Fraction:
+            number = self.e.number(node, f"`{name}`")
+            if not 0 <= number <= 1:
+                raise self.scope.problem("E220", f"`{name}` must lie between 0 and 1", node)
+            return number
+
+        return read
+
+    def _mixture(self, bound: str, given: t.Scheduled | None, eps: t.Scheduled) -> t.Scheduled | None:
+        """The mixture; CROWN-IBP's falls from 1 to 0 while eps grows, as in the paper, if nothing is said."""
+        if given is not None and bound not in t.MIXTURES:
+            place, listed = self.entries["mixture"].name, " and ".join(f"`{name}`" for name in t.MIXTURES)
+            self.scope.report("E219", f"`{bound}` mixes no two losses", place, f"only {listed} have a mixture")
+        if given is None and bound == "crown_ibp" and isinstance(eps, t.Ramp):
+            return replace(eps, start=Fraction(1), stop=Fraction(0))
+        return given
 
     def _eps(self, node: s.Expr, setting: Setting) -> Fraction:
         assert isinstance(self.asked.region, Ball)
@@ -264,11 +285,8 @@ class _Objective:
 
     def _setting(self) -> Setting:
         """What the property's region depends on."""
-        model: Model = resolve_resource(self._resource("model", self.asked.model))
-        return Setting(resolve_resource(self._resource("dataset", str(self.asked.dataset))), model)
-
-    def _resource(self, kind: str, full_name: str) -> Definition:
-        return self.scope.find(s.Ref(tuple(full_name.split("."))), (kind,))
+        model: Model = resolve_resource(_resource(self.scope, "model", self.asked.model))
+        return Setting(resolve_resource(_resource(self.scope, "dataset", str(self.asked.dataset))), model)
 
     def _train(self, setting: Setting) -> tuple[Dataset | None, t.Transform]:
         """The samples to train on and how they reach the network."""
@@ -315,6 +333,11 @@ class _Objective:
         options = {**dict(held_out.options), "split": "train"}
         name = f"the training part of {held_out.name}"
         return replace(held_out, name=name, options=tuple(options.items()), take=None)
+
+
+def _resource(scope: Scope, kind: str, full_name: str) -> Definition:
+    """The model or data set that a checked question names."""
+    return scope.find(s.Ref(tuple(full_name.split("."))), (kind,))
 
 
 def _alongside(other: t.Scheduled | None, start: Fraction, stop: Fraction, epochs: int) -> t.Ramp:

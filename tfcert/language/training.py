@@ -33,6 +33,8 @@ OBJECTIVES: dict[str, Options] = {
 """How bounds enter the loss, with the options of each."""
 NATURAL_WEIGHTS = {"ibp": Fraction(1, 2), "constrained_ibp": Fraction(1, 2)}
 """Where the natural weight ends if nothing is said; 0 for the others."""
+MIXTURES = ("crown_ibp", "mtl_ibp")
+"""Those that mix two robust losses: intervals with CROWN-IBP, an attack with intervals."""
 REGULARIZERS: dict[str, Options] = {"interval_width": _WIDTH, "tightness": _BALANCED, "relu_balance": _BALANCED}
 OPTIMIZERS: dict[str, Options] = {
     "adam": {"clip_norm": Option("positive")},
@@ -112,6 +114,8 @@ class ObjectiveTemplate:
         bound: how bounds enter the loss; one of ``OBJECTIVES``.
         eps: radius, in the space of the property's region, perhaps as a schedule.
         natural_weight: kappa, the weight of the loss at the unperturbed input.
+        mixture: of a bound among ``MIXTURES``, in [0, 1]: the weight of CROWN-IBP's bound beside that of intervals, or
+            of the loss by intervals beside an attack's. None for the default.
         eps_factor: in training, eps is multiplied by it.
         regularizers: added to the loss; of ``REGULARIZERS``.
         batch_norm: which statistics of batch normalisation bounds use, ``batch`` or ``moving``.
@@ -130,6 +134,7 @@ class ObjectiveTemplate:
     bound: Named
     eps: Scheduled
     natural_weight: Scheduled
+    mixture: Scheduled | None
     eps_factor: Fraction
     regularizers: tuple[Named, ...]
     batch_norm: str
