@@ -118,6 +118,14 @@ def test_a_mistake_in_the_property_is_reported_once() -> None:
     assert codes(text) == ["E203"]
 
 
+def test_the_objective_of_the_reference_is_valid() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "language.md").read_text("utf-8")
+    (block,) = (part for part in reference.split("```") if part.strip().startswith("objective"))
+    data = 'dataset digits_to_learn = mnist5k(split="train") { normalize: { mean: 0.1307 std: 0.3081 } }'
+    found = load(f"{HEAD}{data}{block}").objectives["certified"]
+    assert found.verify == Stage("crown_ibp") and len(found.regularizers) == 2
+
+
 def test_a_printed_objective_is_the_same_objective() -> None:
     found = objective("eps: ramp(0 -> eps, epochs 10..60, smooth) regularize: [tightness(weight=0.5), relu_balance]")
     again = load(HEAD + found.text).objectives["o"]
