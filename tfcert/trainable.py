@@ -44,6 +44,12 @@ class Trainable:
     selected: np.ndarray
 
     @property
+    def labels(self) -> np.ndarray:
+        """The labels to train on."""
+        assert self.train.y is not None  # bind_objective refuses samples without labels
+        return self.train.y
+
+    @property
     def space(self) -> str:
         """The name of the space of training."""
         return "net" if self.normalization is None else "unit"
