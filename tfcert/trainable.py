@@ -72,6 +72,10 @@ def bind_objective(spec: Spec, name: str, bindings: Mapping[str, Any]) -> Traina
     alone = replace(spec, properties={asked.name: asked}, measures={}, assertions=(), reports=())
     bound = bind(alone, bindings)
     (task,) = bound.tasks
+    if task.model.num_outputs < 2:
+        raise UsageError(
+            f"{name} trains {task.model.name}, which has a single output: there are no classes to tell apart"
+        )
     if not len(task.samples):
         raise UsageError(f"{asked.name} asks about no sample: there is nothing to hold out")
     space = _space(asked)

@@ -91,6 +91,18 @@ def test_samples_that_cannot_be_trained_on_are_refused(bound, folder, y, sentenc
         bound()
 
 
+def test_nothing_can_be_held_out_of_no_sample_and_one_output_has_no_classes(bound, folder, samples):
+    import keras
+
+    np.savez(folder / "test.npz", x=samples[0], y=np.full(len(samples[0]), 2))
+    with pytest.raises(UsageError, match="robust asks about no sample"):
+        bound()
+    np.savez(folder / "test.npz", x=samples[0], y=np.zeros(len(samples[0]), int))
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]).save(folder / "clf.keras")
+    with pytest.raises(UsageError, match="o trains clf, which has a single output"):
+        bound()
+
+
 def test_an_objective_that_does_not_exist_is_refused_with_those_that_do(bound):
     with pytest.raises(UsageError, match="has no objective robust_training; it has o"):
         bound(objective="robust_training")
