@@ -123,7 +123,7 @@ def test_resume_goes_on_with_the_folder_of_an_earlier_run(folder, capsys):
         (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--resume", "none"], "nothing to resume"),
         (["attack", "{folder}/clf.keras", "{folder}/test.npz"], "--eps"),
         (["attack", "{folder}/clf.keras", "{folder}/test.npz", "--eps", "-1"], "not negative"),
-        (["train"], "invalid choice: 'train'"),
+        (["train", "{folder}/s.prop", "--out", "m.keras"], "--objective"),
         (["report"], "invalid choice: 'report'"),
     ],
 )

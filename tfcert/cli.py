@@ -1,4 +1,4 @@
-"""The command line: ``tfcert verify | check | explain | radius | attack``.
+"""The command line: ``tfcert verify | check | explain | train | radius | attack``.
 
 Nothing here imports TensorFlow before a verb needs it: ``check`` and ``explain`` answer at once. Errors of the user are
 sentences on standard error (exit code 4); anything unforeseen is a traceback (exit code 3).
@@ -21,6 +21,7 @@ from tfcert.arguments import (
     attack_arguments,
     radius_arguments,
     spec_arguments,
+    train_arguments,
     verify_arguments,
 )
 from tfcert.errors import UsageError
@@ -101,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("verify", _verify, verify_arguments, "decide every property, measure and assertion of a specification"),
         ("check", _check, spec_arguments, "look for mistakes without loading anything"),
         ("explain", _explain, spec_arguments, "show the queries, the stages and what they cost"),
+        ("train", _train, train_arguments, "train a model until as many samples as possible have a property, by proof"),
         ("radius", _radius, radius_arguments, "certify the largest radius around each sample"),
         ("attack", _attack, attack_arguments, "look for adversarial inputs near each sample (PGD)"),
     ):
@@ -159,6 +161,24 @@ def _explain(options: argparse.Namespace) -> int:
 
     print(explain(load_spec(Path(options.spec), dict(options.set), dict(options.bind))))
     return PASS
+
+
+def _train(options: argparse.Namespace) -> int:
+    _import_tensorflow()
+    from tfcert.fitting import train
+
+    trained = train(
+        Path(options.spec),
+        options.objective,
+        options.out,
+        params=dict(options.set),
+        bindings=dict(options.bind),
+        resume=options.resume,
+        tensorboard=options.tensorboard,
+        verbose=0 if options.quiet else 1 if options.verbose else "auto",
+    )
+    print("\n".join(trained.notes))
+    return int(trained.exit_code)
 
 
 def _radius(options: argparse.Namespace) -> int:

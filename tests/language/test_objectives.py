@@ -32,7 +32,7 @@ def test_every_option_is_in_the_template() -> None:
         "bound: constrained_ibp(weight=2, layers=hidden, reduction=sum) eps: ramp(0 -> eps, epochs 10..60, smooth) "
         "natural_weight: ramp(1 -> 0.25, steps 100..900) eps_factor: 1.1 regularize: [tightness(weight=0.5), "
         "relu_balance] batch_norm: moving initialize: ibp epochs: 70 batch: 64 seed: 3 optimizer: sgd(momentum=0.9, "
-        "nesterov=true) learning_rate: decay(0.1, factor=0.5, epochs=[60, 65]) verify: crown_ibp(relaxation=crown) "
+        "nesterov=true) learning_rate: decay(0.1, factor=0.5, epochs=[60, 65]) verify: crown_ibp "
         "verify_every: 5 attack: pgd(steps=7)"
     )
     assert found.bound == Named(
@@ -45,7 +45,7 @@ def test_every_option_is_in_the_template() -> None:
     assert (found.epochs, found.batch, found.seed) == (70, 64, 3)
     assert found.optimizer == Named("sgd", (("momentum", Fraction(9, 10)), ("nesterov", True)))
     assert found.learning_rate == LearningRate(Fraction(1, 10), Fraction(1, 2), (60, 65), "epochs")
-    assert (found.verify, found.verify_every) == (Stage("crown_ibp", (("relaxation", "crown"),)), 5)
+    assert (found.verify, found.verify_every) == (Stage("crown_ibp"), 5)
     assert found.attack == Stage("pgd", (("steps", 7),))
 
 

@@ -214,7 +214,7 @@ class _Objective:
     def _mixture(self, bound: str, given: t.Scheduled | None, eps: t.Scheduled) -> t.Scheduled | None:
         """The mixture; CROWN-IBP's falls from 1 to 0 while eps grows, as in the paper, if nothing is said."""
         if given is not None and bound not in t.MIXTURES:
-            place, listed = self.entries["mixture"].name, " and ".join(f"`{name}`" for name in t.MIXTURES)
+            place, listed = self.entries["mixture"].name, ", ".join(f"`{name}`" for name in t.MIXTURES)
             self.scope.report("E219", f"`{bound}` mixes no two losses", place, f"only {listed} have a mixture")
         if given is None and bound == "crown_ibp" and isinstance(eps, t.Ramp):
             return replace(eps, start=Fraction(1), stop=Fraction(0))

@@ -22,18 +22,19 @@ _WIDTH = {
     "reduction": Option("choice", ("mean", "sum")),
 }
 _BALANCED = {"weight": Option("amount"), "tolerance": Option("share"), "fade": Option("flag")}
+_ATTACKED = {"attack_steps": Option("whole", least=1), "attack_factor": Option("share")}
 
 OBJECTIVES: dict[str, Options] = {
     "ibp": {"elide": Option("flag")},
     "constrained_ibp": {**_WIDTH, "elide": Option("flag")},
     "crown_ibp": {},
-    "mtl_ibp": {},
-    "adv_ibp": {},
+    "mtl_ibp": _ATTACKED,
+    "adv_ibp": _ATTACKED,
 }
 """How bounds enter the loss, with the options of each."""
 NATURAL_WEIGHTS = {"ibp": Fraction(1, 2), "constrained_ibp": Fraction(1, 2)}
 """Where the natural weight ends if nothing is said; 0 for the others."""
-MIXTURES = ("crown_ibp", "mtl_ibp")
+MIXTURES = ("crown_ibp", "mtl_ibp", "adv_ibp")
 """Those that mix two robust losses: intervals with CROWN-IBP, an attack with intervals."""
 REGULARIZERS: dict[str, Options] = {"interval_width": _WIDTH, "tightness": _BALANCED, "relu_balance": _BALANCED}
 OPTIMIZERS: dict[str, Options] = {
@@ -46,9 +47,7 @@ RATES = {"adam": Fraction(1, 1000), "adamw": Fraction(1, 1000), "sgd": Fraction(
 INITIALIZATIONS = ("keep", "fresh", "ibp")
 STATISTICS = ("batch", "moving")
 VERIFIERS: dict[str, Options] = {
-    name: schema.options
-    for name, schema in STAGES.items()
-    if schema.kind is StageKind.BOUND and schema.supported and name != "lp"
+    name: {} for name, schema in STAGES.items() if schema.kind is StageKind.BOUND and schema.supported and name != "lp"
 }
 """What may verify the held-out samples while training goes on."""
 ATTACKS: dict[str, Options] = {"pgd": STAGES["pgd"].options, "none": {}}

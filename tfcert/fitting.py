@@ -1,0 +1,313 @@
+"""``tfcert train``: from an objective to a trained model, with a log, curves, and a backup to go on from.
+
+A run keeps its folder: ``training.json`` (what it was started with), ``log.csv`` (Keras's ``CSVLogger``), ``backup/``
+(Keras's ``BackupAndRestore``, after every epoch; gone once the model is saved) and ``figures/training.png``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfcert.binding import data_hash, load_spec, spec_name
+from tfcert.driver import run_header
+from tfcert.errors import UsageError
+from tfcert.language import Ramp, Spec
+from tfcert.report import ExitCode, figures
+from tfcert.report.curves import Curves, read_curves
+from tfcert.report.records import Json
+from tfcert.trainable import Trainable, bind_objective
+from tfcert.training_setup import certified_model, held_out_callbacks, starting_model
+
+HEADER, LOG, BACKUP = "training.json", "log.csv", "backup"
+IDENTITY = {
+    "tfcert": "tfcert's version",
+    "spec_sha256": "the specification",
+    "objective": "the objective",
+    "params": "a parameter",
+    "weights_sha256": "the weights of the model",
+    "data_sha256": "a data set",
+}
+"""Keys of the header that must agree before a run may go on from another one's backup, in words."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a training ended.
+
+    Attributes:
+        out: the trained model's file, which is there only if the training came to its end.
+        folder: where log, curves and, after an interruption, the backup are.
+        curves: what the log says, or None if no epoch was finished.
+        notes: sentences for the user: a summary, or how to go on.
+    """
+
+    out: Path
+    folder: Path
+    curves: Curves | None
+    exit_code: ExitCode
+    notes: tuple[str, ...]
+
+
+def train(
+    spec: str | Path,
+    objective: str,
+    out: str | Path,
+    *,
+    params: Mapping[str, Any] | None = None,
+    bindings: Mapping[str, Any] | None = None,
+    resume: str | Path | None = None,
+    tensorboard: str | Path | None = None,
+    verbose: int | str = "auto",
+) -> Trained:
+    """Trains the model of a property as an objective of the specification says, and saves it alone.
+
+    Args:
+        spec, params, bindings: as for :func:`tfcert.driver.verify`. A model that is bound from Python is trained in
+            place.
+        objective: the name of the objective.
+        out: where the plain Keras model goes, a ``.keras`` file.
+        resume: the folder of an interrupted run to go on with; everything it depends on must be the same.
+        tensorboard: a folder for TensorBoard's logs.
+        verbose: as for Keras's ``fit``; "auto" is a progress bar on a terminal and a line an epoch elsewhere.
+
+    Returns:
+        What became of it. After Ctrl-C its exit code is 2, and the backup of the last epoch is in its folder.
+
+    Raises:
+        SpecError: the specification cannot be used.
+        UsageError, ValueError: what it names does not fit together, or cannot be loaded or trained.
+    """
+    if tensorboard is not None and importlib.util.find_spec("tensorboard") is None:
+        raise UsageError("TensorBoard's logs need it installed: pip install 'tfcert[tensorboard]'")
+    checked = load_spec(spec, params, bindings)
+    out = _destination(Path(out), checked, bindings or {})
+    folder = Path(resume or Path("out") / f"train-{spec_name(checked)}-{objective}")
+    bound = bind_objective(checked, objective, bindings or {})
+    run = _Run(checked, bound, out, folder, _header(checked, bound))
+    said = [run.begin() if resume is None else run.go_on(), *run.never_reached()]
+    for sentence in filter(None, said if verbose != 0 else ()):
+        print(sentence, file=sys.stderr)
+    return run.fit(verbose, None if tensorboard is None else Path(tensorboard))
+
+
+@dataclass(frozen=True)
+class _Run:
+    spec: Spec
+    bound: Trainable
+    out: Path
+    folder: Path
+    header: Json
+
+    def begin(self) -> str | None:
+        """An empty folder to train in; what an interrupted run left there is moved, and that is said."""
+        said = None
+        left = [name for name in (HEADER, LOG, BACKUP) if (self.folder / name).exists()]
+        if BACKUP in left:
+            place = next(p for n in itertools.count(1) if not (p := self.folder / f"interrupted-{n}").exists())
+            place.mkdir()
+            for name in left:
+                (self.folder / name).rename(place / name)
+            said = f"an interrupted training was moved to {place}; --resume {place} goes on with it"
+        else:
+            for name in left:
+                (self.folder / name).unlink()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / HEADER).write_text(json.dumps(self.header, indent=1), encoding="utf-8")
+        return said
+
+    def go_on(self) -> str:
+        """Checks that the folder holds an interrupted run of the same training, and says where it goes on."""
+        path = self.folder / HEADER
+        if not path.is_file():
+            raise UsageError(f"{self.folder} has no {HEADER}: nothing to resume")
+        then = json.loads(path.read_text(encoding="utf-8"))
+        changed = [word for key, word in IDENTITY.items() if then.get(key) != self.header[key]]
+        if changed:
+            raise UsageError(
+                f"{path} was written by another training: {' and '.join(changed)} changed since. Run without --resume "
+                "to start over, or resume with what it was started with."
+            )
+        if not (self.folder / BACKUP).is_dir():
+            if (self.folder / LOG).is_file():
+                raise UsageError(f"{self.folder} holds a training that came to its end: nothing to resume")
+            return f"no epoch of {self.folder} was finished: the training begins again"
+        return f"going on with the backup in {self.folder / BACKUP}"
+
+    def _order(self) -> Order:
+        objective = self.bound.objective
+        return Order(self.bound.train.x, self.bound.labels, objective.batch, objective.seed)
+
+    def never_reached(self) -> list[str]:
+        """What schedules in steps do after the last one, in sentences; those in epochs are checked with the text."""
+        objective = self.bound.objective
+        total = objective.epochs * self._order().steps
+        named = {"eps": objective.eps, "natural_weight": objective.natural_weight, "mixture": objective.mixture}
+        ends = {name: value.end for name, value in named.items() if isinstance(value, Ramp) and value.unit == "steps"}
+        if objective.learning_rate.unit == "steps":
+            ends["learning_rate"] = Fraction(max(objective.learning_rate.at, default=0))
+        return [
+            f"warning: {name} goes on to step {float(end):g}, but training ends after {total}"
+            for name, end in ends.items()
+            if end > total
+        ]
+
+    def fit(self, verbose: int | str, tensorboard: Path | None) -> Trained:
+        """Trains, and saves the model or says how to go on."""
+        objective = self.bound.objective
+        keras.utils.set_random_seed(objective.seed)
+        model = starting_model(self.bound)
+        order = self._order()
+        certified = certified_model(self.bound, model, order.steps)
+        callbacks = [
+            order,
+            *held_out_callbacks(self.bound, tensorboard),
+            keras.callbacks.CSVLogger(str(self.folder / LOG), append=True),
+            keras.callbacks.BackupAndRestore(
+                str(self.folder / BACKUP), double_checkpoint=True, delete_checkpoint=False
+            ),
+        ]
+        began = time.monotonic()
+        try:
+            certified.fit(
+                order.batches(), epochs=objective.epochs, callbacks=callbacks, verbose=_loudness(verbose), shuffle=False
+            )
+        except KeyboardInterrupt:
+            return self._interrupted()
+        self._save(model)
+        shutil.rmtree(self.folder / BACKUP, ignore_errors=True)
+        return self._finished(time.monotonic() - began)
+
+    def _save(self, model: Any) -> None:
+        """The plain model, whole or not at all."""
+        partial = self.out.with_name(f".{self.out.stem}-{os.getpid()}.keras")
+        model.save(partial)
+        partial.replace(self.out)
+
+    def _interrupted(self) -> Trained:
+        how = f"go on with the same command and --resume {self.folder}"
+        if (self.folder / BACKUP).is_dir():
+            note = f"interrupted: the last finished epoch is kept; {how}"
+        else:
+            note = (
+                f"interrupted before an epoch was finished: there is nothing to go on from, {self.out} is not written"
+            )
+        return Trained(self.out, self.folder, self._curves(), ExitCode.INTERRUPTED, (note,))
+
+    def _curves(self) -> Curves | None:
+        path, every = self.folder / LOG, self.bound.objective.verify_every
+        if not path.is_file():
+            return None
+        epochs = self.bound.objective.epochs
+        curves = read_curves(path, [1, *range(every, epochs, every), epochs])
+        return curves if curves.epochs else None
+
+    def _finished(self, seconds: float) -> Trained:
+        curves, objective = self._curves(), self.bound.objective
+        notes = [f"trained {objective.epochs} epochs in {seconds:.0f} s: {self.out}"]
+        if curves is not None:
+            notes.append(self._summary(curves))
+            if figures.available():
+                path = self.folder / "figures" / "training.png"
+                title = f"{objective.name}: {objective.model}, eps {float(self._eps()):.4g} in {self._space()} space"
+                figures.draw_training(path, title, curves)
+                notes.append(f"drawn: {path}")
+            else:
+                notes.append(figures.MISSING)
+        notes.append(f"to verify it: tfcert verify {self.spec.filename} --bind {objective.model}={self.out}")
+        return Trained(self.out, self.folder, curves, ExitCode.PASS, tuple(notes))
+
+    def _summary(self, curves: Curves) -> str:
+        objective = self.bound.objective
+        rates = [f"nominal {curves.last('nominal'):.1%}"]
+        if objective.attack is not None:
+            rates.append(f"attack {curves.last('attack'):.1%}")
+        rates.append(f"verified {curves.last('verified'):.1%} by {objective.verify.method}")
+        count = len(self.bound.held_out.x)
+        return (
+            f"of {count} held-out samples at eps {float(self._eps()):.4g} in {self._space()} space: "
+            f"{', '.join(rates)} (numeric)"
+        )
+
+    def _eps(self) -> Any:
+        return self.bound.asked.region.eps  # type: ignore[union-attr]
+
+    def _space(self) -> str:
+        return self.bound.asked.region.space
+
+
+class Order(keras.callbacks.Callback):
+    """Batches whose order depends on the seed and the epoch alone, so that a resumed run sees what it would have seen.
+
+    What is left of the samples after whole batches is left out of the epoch, other samples each time.
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, batch: int, seed: int):
+        super().__init__()
+        self.x, self.y, self.seed = x, y, seed
+        self.batch = min(batch, len(x))
+        self.steps = len(x) // self.batch
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.epoch = epoch
+
+    def batches(self) -> tf.data.Dataset:
+        """The samples, shuffled anew whenever an epoch begins."""
+
+        def order() -> Any:
+            yield np.random.default_rng([self.seed, self.epoch]).permutation(len(self.x))
+
+        with tf.device("CPU"):
+            x, y = tf.constant(self.x), tf.constant(self.y)
+            indices = tf.data.Dataset.from_generator(order, output_signature=tf.TensorSpec([None], tf.int64))
+            batches = indices.unbatch().batch(self.batch, drop_remainder=True)
+            taken = batches.map(lambda index: (tf.gather(x, index), tf.gather(y, index)))
+            return taken.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(2)
+
+
+def _loudness(verbose: int | str) -> int:
+    """Keras's ``verbose``: a progress bar (1) where there is a terminal, and a line an epoch (2) elsewhere."""
+    return (1 if sys.stdout.isatty() else 2) if verbose == "auto" else int(verbose)
+
+
+def _destination(out: Path, spec: Spec, bindings: Mapping[str, Any]) -> Path:
+    """The file to write, which must not be one that the specification reads.
+
+    Raises:
+        UsageError: no ``.keras`` file, a folder, or a model of the specification.
+    """
+    if out.suffix != ".keras" or out.is_dir():
+        raise UsageError(f"--out {out} is no .keras file, which a trained model is saved to")
+    read = [Path(m.folder) / m.path for m in spec.models.values() if m.path and not m.bound]
+    read += [Path(value) for value in bindings.values() if isinstance(value, str | Path)]
+    if any(path.exists() and out.exists() and path.samefile(out) for path in read):
+        raise UsageError(f"--out {out} would overwrite a file that the training starts from: choose another name")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _header(spec: Spec, bound: Trainable) -> Json:
+    """Everything a training depends on."""
+    return run_header() | {
+        "spec": spec.filename,
+        "spec_sha256": spec.source_hash,
+        "objective": bound.objective.text,
+        "params": {name: str(param.value) for name, param in spec.params.items()},
+        "weights_sha256": bound.model.sha256,
+        "data_sha256": {"train": data_hash(bound.train), "held_out": data_hash(bound.held_out)},
+    }
