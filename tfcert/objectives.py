@@ -2,6 +2,8 @@
 
 from tfcert.training import (
     IBP,
+    MTLIBP,
+    AdvIBP,
     ConstrainedIBP,
     CrownIBP,
     IntervalWidth,
@@ -12,5 +14,6 @@ from tfcert.training import (
 )
 
 __all__ = [
-    "IBP", "ConstrainedIBP", "CrownIBP", "IntervalWidth", "Objective", "Regularizer", "ReluBalance", "Tightness",
+    "IBP", "MTLIBP", "AdvIBP", "ConstrainedIBP", "CrownIBP", "IntervalWidth", "Objective", "Regularizer", "ReluBalance",
+    "Tightness",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Certified training in Keras."""
 
+from tfcert.training.adversarial import MTLIBP, AdvIBP
 from tfcert.training.initialization import ibp_initialize
 from tfcert.training.metrics import MeanCertifiedRadius, VerifiedAccuracy
 from tfcert.training.model import CertifiedModel
@@ -8,7 +9,7 @@ from tfcert.training.regularizers import IntervalWidth, Regularizer, ReluBalance
 from tfcert.training.schedules import Constant, Ramp, Schedule
 
 __all__ = [
-    "IBP", "CertifiedModel", "Constant", "ConstrainedIBP", "CrownIBP", "IntervalWidth", "MeanCertifiedRadius",
-    "Objective", "Ramp", "Regularizer", "ReluBalance", "Schedule", "Tightness", "VerifiedAccuracy",
-    "ibp_initialize",
+    "IBP", "MTLIBP", "AdvIBP", "CertifiedModel", "Constant", "ConstrainedIBP", "CrownIBP", "IntervalWidth",
+    "MeanCertifiedRadius", "Objective", "Ramp", "Regularizer", "ReluBalance", "Schedule", "Tightness",
+    "VerifiedAccuracy", "ibp_initialize",
 ]  # fmt: skip

@@ -1,17 +1,36 @@
-"""Callbacks of certified training."""
+"""Callbacks of certified training, for ``fit`` of a CertifiedModel and, where it makes sense, of any Keras model."""
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
+
+from tfcert.attacks import attack
+from tfcert.certification import certify
+from tfcert.propagation.centered import sweep
+from tfcert.training.batch import boxes
+from tfcert.training.regularizers import bounded_layers
+
+KEYS = ("val_nominal_accuracy", "val_attack_accuracy", "val_verified_accuracy")
 
 
 class _Length(keras.callbacks.Callback):
-    """Tells a certified model how many batches make an epoch, before its first step is traced."""
+    """Tells a certified model how many batches make an epoch, and lets it choose its step while that may change."""
+
+    settled = False
 
     def on_train_begin(self, logs: Any = None) -> None:
+        self.settled = False
         self.model.take_steps(self.params.get("steps"))
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if not self.settled:
+            self.settled = self.model.choose_train_function()
 
 
 def arranged(callbacks: Any, model: Any) -> Any:
@@ -28,3 +47,187 @@ def arranged(callbacks: Any, model: Any) -> Any:
     first.set_model(model)
     whole.callbacks[:] = ordered
     return whole
+
+
+class ObjectiveScheduler(keras.callbacks.Callback):
+    """Publishes the schedules of a CertifiedModel: ``eps`` and ``kappa`` of the last step, in each epoch's logs.
+
+    The objective owns its schedules and follows them without this callback; the model's own logs have the two numbers
+    as well. It is for logs at the end of epochs that other models or wrappers produce, and for ``verbose=1``, which
+    prints them.
+
+    Args:
+        verbose: 1 to print them at the end of an epoch.
+    """
+
+    writes_logs = True
+
+    def __init__(self, verbose: int = 0):
+        super().__init__()
+        self.verbose = verbose
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        objective = getattr(self.model, "objective", None)
+        if objective is None:
+            raise ValueError("ObjectiveScheduler is for the fit of a tfcert.CertifiedModel, which has an objective")
+        last = max(0, int(self.model.optimizer.iterations) - 1)
+        eps, kappa = (float(value) for value in objective.at(last))
+        if logs is not None:
+            logs.update(eps=eps, kappa=kappa)
+        if self.verbose:
+            print(f"\nEpoch {epoch + 1}: eps {eps:g}, kappa {kappa:g}")
+
+
+class CertifiedEvaluation(keras.callbacks.Callback):
+    """Nominal, attack and verified accuracy on held-out data, in the logs of every ``every``-th epoch and the last.
+
+    Writes ``val_nominal_accuracy``, ``val_attack_accuracy`` (with ``attack``) and ``val_verified_accuracy``, fractions
+    of the samples. A sample is verified where the method's margin is finite and above zero, strictly; it counts for the
+    attack accuracy where it is classified correctly and no attack succeeded. In between, epochs repeat the last values,
+    so that the columns of a CSV file stay the same; before the first evaluation there are none, so the first epoch is
+    always evaluated. ``fit`` of a CertifiedModel calls it before EarlyStopping, ModelCheckpoint, CSVLogger and the
+    like, wherever it stands in the list; with another model, put it first.
+
+    Args:
+        data: ``(x, y)`` arrays, labels as classes or one-hot, or a ``tf.data.Dataset`` of batches of such pairs.
+        eps: the radius; by default the final eps of the model's objective.
+        method: as for :func:`tfcert.certify`.
+        every: epochs from one evaluation to the next.
+        attack: the name of an attack (``"pgd"``, ``"fgsm"``), a dictionary of options for :func:`tfcert.attack`, True
+            for PGD, or None.
+        limit: evaluate the first so many samples only.
+        clip: the valid range ``(low, high)``; by default that of the model's objective.
+
+    Raises:
+        ValueError: ``every`` or ``limit`` below 1, no samples, or no eps for a model without an objective.
+    """
+
+    writes_logs = True
+
+    def __init__(
+        self,
+        data: Any,
+        eps: float | None = None,
+        method: str = "crown-ibp",
+        every: int = 1,
+        attack: Any = None,
+        limit: int | None = None,
+        clip: Any = None,
+    ):
+        super().__init__()
+        if every < 1 or (limit is not None and limit < 1):
+            raise ValueError(f"every and limit must be at least 1, not {every} and {limit}")
+        self.x, self.y = _arrays(data, limit)
+        self.eps, self.method, self.every, self.clip = eps, method, every, clip
+        self.attack = _attack_options(attack)
+        self.last: dict[str, float] = {}
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.last = {}
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        final = epoch + 1 == (self.params or {}).get("epochs")
+        if not self.last or (epoch + 1) % self.every == 0 or final:
+            self.last = self.evaluate()
+        if logs is not None:
+            logs.update(self.last)
+
+    def evaluate(self) -> dict[str, float]:
+        """The accuracies of the model as it stands, by log key."""
+        model: Any = getattr(self.model, "plain_model", self.model)
+        objective = getattr(self.model, "objective", None)
+        eps = self.eps if self.eps is not None else getattr(getattr(objective, "eps", None), "final", None)
+        if eps is None:
+            raise ValueError("give CertifiedEvaluation an eps: the model has no objective to take it from")
+        clip = self.clip if self.clip is not None else getattr(objective, "clip", None)
+        right = model.predict(self.x, verbose=0).argmax(axis=1) == self.y
+        found = {KEYS[0]: float(right.mean())}
+        if self.attack is not None:
+            # A sample that is misclassified is its own witness.
+            attacked = attack(model, self.x, self.y, eps=eps, clip=clip, **self.attack)
+            found[KEYS[1]] = float((right & ~attacked.success).mean())
+        verified = certify(model, self.x, self.y, eps=eps, clip=clip, method=self.method).verified
+        return found | {KEYS[2]: float(verified.mean())}
+
+
+class IntervalWidths(keras.callbacks.Callback):
+    """The mean width of each layer's intervals, as TensorBoard scalars and histograms (Morawiecki et al. 2020, figures
+    6 and 7).
+
+    Scalars ``interval_width/LAYER`` are mean widths ``upper - lower`` over samples and values, ``interval_width/total``
+    is the sum over hidden layers of mean squared widths, what the figures show; histograms ``interval_widths/LAYER``
+    are of the mean width of each value. Layers are those of :class:`~tfcert.objectives.IntervalWidth`, bounded over the
+    final eps of the objective.
+
+    Args:
+        log_dir: where to write; TensorBoard reads it beside the logs of ``keras.callbacks.TensorBoard``.
+        data: ``(x, y)``, ``x`` alone, or a ``tf.data.Dataset``.
+        eps, clip: by default those of the model's objective.
+        limit: samples to bound, from the beginning.
+    """
+
+    def __init__(self, log_dir: str | Path, data: Any, eps: float | None = None, clip: Any = None, limit: int = 256):
+        super().__init__()
+        self.log_dir = str(log_dir)
+        self.x = _arrays(data if not hasattr(data, "shape") else (data, np.zeros(len(data), int)), limit)[0]
+        self.eps, self.clip = eps, clip
+        self._writer: Any = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if getattr(self.model, "network", None) is None:
+            raise ValueError("IntervalWidths is for the fit of a tfcert.CertifiedModel, whose intervals it shows")
+        try:
+            importlib.import_module("tensorboard")
+        except ImportError as error:
+            raise ImportError(
+                "IntervalWidths writes for TensorBoard, which is not installed: pip install tfcert[tensorboard]"
+            ) from error
+        self._writer = tf.summary.create_file_writer(self.log_dir)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        network = self.model.network
+        with self._writer.as_default():
+            total = 0.0
+            for index, width in self.widths().items():
+                name = network.nodes[index].name
+                tf.summary.scalar(f"interval_width/{name}", width.mean(), step=epoch)
+                tf.summary.histogram(f"interval_widths/{name}", width.mean(axis=0), step=epoch)
+                total += 0.0 if index == network.output else float(np.square(width).mean())
+            tf.summary.scalar("interval_width/total", total, step=epoch)
+        self._writer.flush()
+
+    def widths(self) -> dict[int, np.ndarray]:
+        """The widths of each bounded layer by node, ``[samples, *shape]``."""
+        objective, network = self.model.objective, self.model.network
+        eps = objective.eps.final if self.eps is None else self.eps
+        clip = objective.clip if self.clip is None else self.clip
+        x = tf.constant(self.x, network.dtype)
+        ranges = sweep(network, boxes(x, tf.constant(eps, network.dtype), clip)).ranges
+        return {i: (ranges[i][1] - ranges[i][0]).numpy() for i in bounded_layers(network)}
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._writer.close()
+
+
+def _arrays(data: Any, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """``x`` and integer labels of the first ``limit`` samples."""
+    if isinstance(data, tf.data.Dataset):
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
+        for batch in data.as_numpy_iterator():
+            parts.append((batch[0], batch[1]))
+            if limit is not None and sum(len(part[0]) for part in parts) >= limit:
+                break
+        data = tuple(np.concatenate(column) for column in zip(*parts, strict=True)) or ((), ())
+    x, y = (np.asarray(column)[:limit] for column in data[:2])
+    if len(x) == 0 or len(x) != len(y):
+        raise ValueError(f"held-out data must be as many samples as labels, at least one, not {len(x)} and {len(y)}")
+    y = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(len(y))
+    return x, y.astype(np.int64)
+
+
+def _attack_options(attack: Any) -> dict[str, Any] | None:
+    if attack is None or attack is False:
+        return None
+    if attack is True:
+        return {}
+    return {"method": attack} if isinstance(attack, str) else dict(attack)

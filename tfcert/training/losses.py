@@ -57,4 +57,3 @@ def check_loss(loss: Any) -> None:
         f"the loss {name!r} reads probabilities, but the outputs that bounds are of are logits: leave the loss out, or "
         "give keras.losses.SparseCategoricalCrossentropy(from_logits=True) or its like"
     )
-

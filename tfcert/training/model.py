@@ -52,6 +52,8 @@ class CertifiedModel(keras.Model):
         ['accuracy', 'eps', 'kappa', 'loss', 'verified_accuracy']
     """
 
+    train_function: Any
+
     def __init__(self, model: keras.Model, objective: Objective, **kwargs: Any):
         super().__init__(**kwargs)
         if not isinstance(objective, Objective):
@@ -72,6 +74,7 @@ class CertifiedModel(keras.Model):
         self.network = network
         self.built = True
         self._stepper = Stepper(self)
+        self._functions: dict[bool, Any] = {}
         self._verified = VerifiedAccuracy()
         self._owned = Owned([self._verified], name="certified")
 
@@ -135,11 +138,43 @@ class CertifiedModel(keras.Model):
         if counted:
             self.make_train_function(force=True)
 
+    def make_train_function(self, force: bool = False) -> Any:
+        """As in Keras. There is a second function for steps of plain training, see :meth:`choose_train_function`."""
+        if self.train_function is None or force:
+            self._functions = {False: self._make_function(self.train_step)}
+            if not self.objective.is_always_robust():
+                self._functions[True] = self._make_function(self.plain_step)
+            self.train_function = self._functions[False]
+        return self.train_function
+
+    def choose_train_function(self) -> bool:
+        """Picks the function for the steps that come next; True once it can no longer change in this run."""
+        if True not in self._functions:
+            return True
+        if self.objective.is_plain():
+            self.train_function = self._functions[True]
+            return True
+        last = int(self.optimizer.iterations) + self.steps_per_execution - 1
+        plain = last <= self.objective.kappa.starts_at(1.0, self.objective.steps_per_epoch)
+        self.train_function = self._functions[plain]
+        return not plain
+
     def train_step(self, data: Any) -> dict[str, Any]:
+        if self.objective.is_plain():
+            return self.plain_step(data)
         labelled = Labelled(*keras.utils.unpack_x_y_sample_weight(data))
         step = tf.convert_to_tensor(self.optimizer.iterations)
         eps, kappa = self.objective.at(step)
-        outcome = self._stepper.train(labelled, eps, kappa, step)
+        return self._trained(labelled, self._stepper.robust(labelled, eps, kappa, step), eps, kappa)
+
+    def plain_step(self, data: Any) -> dict[str, Any]:
+        """A training step at ``kappa = 1``: exactly Keras's own, and bounds for the metric."""
+        labelled = Labelled(*keras.utils.unpack_x_y_sample_weight(data))
+        step = tf.convert_to_tensor(self.optimizer.iterations)
+        eps, kappa = self.objective.at(step)
+        return self._trained(labelled, self._stepper.plain(labelled, eps, step), eps, kappa)
+
+    def _trained(self, labelled: Labelled, outcome: Outcome, eps: tf.Tensor, kappa: tf.Tensor) -> dict[str, Any]:
         if self.trainable_weights:
             self.optimizer.apply_gradients(zip(outcome.gradients, self.trainable_weights, strict=True))
         return self._logs(labelled, outcome) | {"eps": eps, "kappa": kappa}

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from tfcert.network.graph import Add, Elementwise, Linear, MaxPool, Network
 from tfcert.network.linear import IndexMap, PadMap, ReshapeMap
-from tfcert.propagation.backward import Interval
 from tfcert.training.batch import Batch
 
 LAYERS = ("all", "hidden")
@@ -194,8 +193,3 @@ def _weight(weight: float) -> float:
     if not (math.isfinite(weight) and weight >= 0):
         raise ValueError(f"a regularizer's weight must be a finite number that is not negative, not {weight!r}")
     return float(weight)
-
-
-def widths(ranges: list[Interval], layers: list[int]) -> list[tf.Tensor]:
-    """``upper - lower`` of some nodes."""
-    return [ranges[index][1] - ranges[index][0] for index in layers]

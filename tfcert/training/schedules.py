@@ -42,6 +42,10 @@ class Schedule(ABC):
             ValueError: the schedule is in epochs, and the steps per epoch are not known.
         """
 
+    def starts_at(self, value: float, steps_per_epoch: float | None = None) -> float:
+        """The last step at which the schedule still has, exactly, the ``value`` that it starts with; -1 if none."""
+        return -1.0
+
     @abstractmethod
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -113,14 +117,7 @@ class Ramp(Schedule):
         self.in_epochs = unit == "epochs"
 
     def __call__(self, step: Any, steps_per_epoch: float | None = None) -> tf.Tensor:
-        scale = 1.0
-        if self.in_epochs:
-            if not steps_per_epoch:
-                raise ValueError(
-                    f"{self!r} counts epochs, and the number of steps in an epoch is not known (the data set has no "
-                    'known length): give the schedule in steps (unit="steps"), or steps_per_epoch to fit'
-                )
-            scale = float(steps_per_epoch)
+        scale = self._scale(steps_per_epoch)
         begin, end = self.begin * scale, self.end * scale
         here = tf.cast(step, tf.float32)
         if end > begin:
@@ -132,6 +129,20 @@ class Ramp(Schedule):
         # Exact at both ends, which a sum of start and a difference is not.
         value = self.start * (1.0 - progress) + self.final * progress
         return tf.where(progress >= 1.0, tf.constant(self.final, tf.float32), value)
+
+    def starts_at(self, value: float, steps_per_epoch: float | None = None) -> float:
+        return self.begin * self._scale(steps_per_epoch) if value == self.start else -1.0
+
+    def _scale(self, steps_per_epoch: float | None) -> float:
+        """Steps in a unit."""
+        if not self.in_epochs:
+            return 1.0
+        if not steps_per_epoch:
+            raise ValueError(
+                f"{self!r} counts epochs, and the number of steps in an epoch is not known (the data set has no known "
+                'length): give the schedule in steps (unit="steps"), or steps_per_epoch to fit'
+            )
+        return float(steps_per_epoch)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -35,43 +35,18 @@ class Stepper:
     """The steps of a certified model, without state of their own.
 
     Where nothing robust has a weight (``kappa`` is 1 and no regularizer has one) a step is Keras's own, operation by
-    operation: bounds are computed for the metric alone, so that not even a NaN of theirs can reach a weight.
+    operation: bounds are computed for the metric alone, so that not even a NaN of theirs can reach a weight. Which kind
+    of step is next is decided outside of the compiled step: XLA's convolutions inside a condition were seen to take 40
+    times as long on a CPU.
     """
 
     def __init__(self, model: Any):
         self.model = model
 
-    def train(self, labelled: Labelled, eps: tf.Tensor, kappa: tf.Tensor, step: tf.Tensor) -> Outcome:
-        """A training step: gradients are for ``trainable_weights``, of the loss as the optimizer scales it."""
-        objective = self.model.objective
-        radius = eps * objective.eps_factor
-
-        def plain() -> Outcome:
-            return self._plain(labelled, radius, step)
-
-        def robust() -> Outcome:
-            return self._robust(labelled, radius, kappa, step)
-
-        if objective.is_plain():
-            return plain()
-        if objective.is_always_robust():
-            return robust()
-        if tf.distribute.has_strategy() and not same_in_training(self.model.model):
-            # Replicas must not meet inside a condition, which their assignments to moving averages would make them do.
-            return self._muted(labelled, radius, kappa, step)
-        return tf.cond(kappa < 1.0, lambda: _filled(robust(), self.model), lambda: _filled(plain(), self.model))
-
-    def test(self, labelled: Labelled) -> Outcome:
-        """The loss and the margins at the schedules' final values; batch normalisation uses moving statistics."""
-        model, objective = self.model, self.model.objective
-        eps, kappa = tf.constant(objective.eps.final), tf.constant(objective.kappa.final)
-        step = tf.convert_to_tensor(model.optimizer.iterations)
-        logits = model(labelled.x, training=False)
-        batch = self._batch(labelled, eps, step)
-        return Outcome(self._loss(batch, labelled, logits, kappa), logits, batch.least_margin())
-
-    def _plain(self, labelled: Labelled, radius: tf.Tensor, step: tf.Tensor) -> Outcome:
+    def plain(self, labelled: Labelled, eps: tf.Tensor, step: tf.Tensor) -> Outcome:
+        """A step of plain training; gradients are of the loss as the optimizer scales it."""
         model = self.model
+        radius = eps * model.objective.eps_factor
         with tf.GradientTape() as tape:
             logits, statistics = self._nominal(labelled.x)
             loss = model.compute_loss(labelled.x, labelled.y, logits, labelled.sample_weight, training=True)
@@ -81,9 +56,18 @@ class Stepper:
             margin = self._batch(labelled, radius, step).least_margin()
         return Outcome(loss, logits, margin, tuple(gradients))
 
-    def _robust(self, labelled: Labelled, radius: tf.Tensor, kappa: tf.Tensor, step: tf.Tensor) -> Outcome:
+    def robust(self, labelled: Labelled, eps: tf.Tensor, kappa: tf.Tensor, step: tf.Tensor) -> Outcome:
+        """A step of certified training; gradients are of the loss as the optimizer scales it.
+
+        Should ``kappa`` be 1 after all, and nothing be regularized, the boxes shrink to points: what is multiplied by
+        zero is finite then. Nothing is verified in such a step.
+        """
         model = self.model
         together = same_in_training(model.model)
+        radius, counts = eps * model.objective.eps_factor, tf.constant(True)
+        if not model.objective.is_always_robust():
+            counts = kappa < 1.0
+            radius = tf.where(counts, radius, tf.zeros_like(radius))
         with tf.GradientTape() as tape:
             logits, statistics = (None, {}) if together else self._nominal(labelled.x)
             with batch_statistics(statistics):
@@ -93,13 +77,17 @@ class Stepper:
                 loss = self._loss(batch, labelled, logits, kappa)
                 margin = batch.least_margin()
             scaled = model.optimizer.scale_loss(loss)
+        margin = tf.where(counts, margin, tf.fill(tf.shape(margin), tf.constant(float("nan"), margin.dtype)))
         return Outcome(loss, logits, margin, tuple(tape.gradient(scaled, model.trainable_weights)))
 
-    def _muted(self, labelled: Labelled, radius: tf.Tensor, kappa: tf.Tensor, step: tf.Tensor) -> Outcome:
-        """A robust step whose boxes are single points where ``kappa`` is 1: all is finite there, so 0 times it is 0."""
-        found = self._robust(labelled, tf.where(kappa < 1.0, radius, tf.zeros_like(radius)), kappa, step)
-        margin = self._batch(labelled, radius, step).least_margin()
-        return found._replace(margin=tf.where(kappa < 1.0, found.margin, margin))
+    def test(self, labelled: Labelled) -> Outcome:
+        """The loss and the margins at the schedules' final values; batch normalisation uses moving statistics."""
+        model, objective = self.model, self.model.objective
+        eps, kappa = tf.constant(objective.eps.final), tf.constant(objective.kappa.final)
+        step = tf.convert_to_tensor(model.optimizer.iterations)
+        logits = model(labelled.x, training=False)
+        batch = self._batch(labelled, eps, step)
+        return Outcome(self._loss(batch, labelled, logits, kappa), logits, batch.least_margin())
 
     def _nominal(self, x: Any) -> tuple[tf.Tensor, dict[int, tuple[Any, Any]]]:
         """The logits in training mode, and the statistics that bounds are to use."""
@@ -144,9 +132,3 @@ class Stepper:
             total = kappa * self._classification(labelled, logits) + (1.0 - kappa) * objective.robust(batch)
         added = [term(batch) for term in objective.terms] + list(model.losses)
         return tf.add_n([total, *(model._aggregate_additional_loss(loss) for loss in added)])
-
-
-def _filled(outcome: Outcome, model: Any) -> Outcome:
-    """With zeros for gradients that are None, which a condition cannot return."""
-    pairs = zip(outcome.gradients, model.trainable_weights, strict=True)
-    return outcome._replace(gradients=tuple(tf.zeros_like(w) if g is None else g for g, w in pairs))
