@@ -17,7 +17,8 @@ from tfcert.cli import main
 from tfcert.fitting import Order
 from tfcert.query import Outcome
 from tfcert.trainable import bind_objective
-from tfcert.training_setup import starting_model
+from tfcert.training.schedules import Constant, Ramp, loaded
+from tfcert.training_setup import certified_model, starting_model
 
 SPEC = """\
 prop 1
@@ -150,6 +151,40 @@ def test_weights_are_kept_or_drawn_afresh_or_drawn_for_intervals(home):
     # A Glorot kernel stays within sqrt(6 / (4 + 8)); one for intervals has the deviation sqrt(2 pi) / 4.
     assert np.abs(kernels["fresh"]).max() < np.sqrt(0.5)
     assert kernels["ibp"].std() == pytest.approx(np.sqrt(2 * np.pi) / 4, rel=0.4)
+
+
+@pytest.mark.parametrize(
+    ("block", "kind", "options"),
+    [
+        ("bound: ibp(elide=false) eps_factor: 1.5", "IBP", {"elide": False, "eps_factor": 1.5}),
+        (
+            "bound: constrained_ibp(weight=1/4, layers=hidden, reduction=sum) batch_norm: moving",
+            "ConstrainedIBP",
+            {"weight": 0.25, "layers": "hidden", "reduction": "sum", "batch_norm": "moving"},
+        ),
+        ("bound: crown_ibp mixture: ramp(1 -> 0, steps 2..9)", "CrownIBP", {"beta": Ramp(1, 0, 2, 9, unit="steps")}),
+        (
+            "bound: mtl_ibp(attack_steps=3, attack_factor=1/2) mixture: 1/8 seed: 5",
+            "MTLIBP",
+            {"alpha": Constant(0.125), "attack_steps": 3, "attack_factor": 0.5, "seed": 5},
+        ),
+        ("bound: adv_ibp natural_weight: 1/4", "AdvIBP", {"kappa": Constant(0.25), "alpha": Constant(0.5)}),
+    ],
+)
+def test_every_bound_reaches_its_class_with_its_options(home, block, kind, options):
+    text = (home / "s.prop").read_text().split("objective")[0]
+    block += (
+        " eps: ramp(0 -> eps, epochs 1..3, smooth) regularize: [interval_width(weight=2), relu_balance(fade=false)]"
+    )
+    (home / "kinds.prop").write_text(f"{text}objective o for robust {{ train: more {block} }}")
+    bound = bind_objective(load_spec(home / "kinds.prop", None, None), "o", {})
+    objective = certified_model(bound, bound.model.model, 4).objective
+    config = {name: loaded(value) for name, value in objective.get_config().items()}
+    assert type(objective).__name__ == kind and options.items() <= config.items()
+    assert objective.eps == Ramp(0, 0.05, 1, 3, shape="smooth") and config["clip"] == [0, 1]
+    width, balance = objective.regularizers
+    assert (type(width).__name__, width.weight) == ("IntervalWidth", 2)
+    assert (type(balance).__name__, balance.fade) == ("ReluBalance", False)
 
 
 def test_an_interrupted_run_is_moved_before_a_new_one_begins(home, monkeypatch, capsys):
