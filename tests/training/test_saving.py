@@ -1,0 +1,129 @@
+"""Saving, loading and resuming: everything goes on where it was."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfcert
+from tfcert.objectives import (
+    IBP,
+    MTLIBP,
+    AdvIBP,
+    ConstrainedIBP,
+    CrownIBP,
+    IntervalWidth,
+    ReluBalance,
+    Tightness,
+)
+from tfcert.schedules import Ramp
+from training.small import certified, dense_net
+
+EPS = Ramp(0.0, 0.08, 1, 3)
+KAPPA = Ramp(1.0, 0.5, 1, 3, shape="smooth")
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        IBP(EPS, kappa=KAPPA, clip=(0, 1), eps_factor=1.1, batch_norm="moving", elide=False),
+        ConstrainedIBP(0.1, weight=0.3, layers="hidden", reduction="sum", regularizers=[Tightness(0.2), ReluBalance()]),
+        CrownIBP(EPS, beta=Ramp(1, 0, 1, 3), clip=([0, 0], [1, 2]), regularizers=(IntervalWidth(2.0),)),
+        MTLIBP(0.1, alpha=0.2, attack_steps=4, attack_factor=0.5, seed=3),
+        AdvIBP(0.1, alpha=Ramp(0, 1, 10, 20, "steps")),
+    ],
+)
+def test_objectives_survive_configurations(objective):
+    objective.steps_per_epoch = 7.0
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(objective))
+    assert type(again) is type(objective) and again.get_config() == objective.get_config()
+    assert again.steps_per_epoch == 7.0
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends training with an exception, as a kill would, after some steps."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.left = after
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+class Seen(keras.callbacks.Callback):
+    """The eps of each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.eps = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.eps.append(float(logs["eps"]))
+
+
+def model():
+    return certified(dense_net(), IBP(EPS, kappa=KAPPA, clip=(0, 1)), optimizer=keras.optimizers.Adam(0.01))
+
+
+def run(data, found, **options):
+    seen = Seen()
+    callbacks = [seen, *options.pop("callbacks", [])]
+    found.fit(*data, batch_size=16, epochs=4, shuffle=False, verbose=0, callbacks=callbacks, **options)
+    return seen.eps
+
+
+def test_a_saved_model_is_loaded_with_its_objective_and_optimizer_and_goes_on(data, tmp_path):
+    whole = model()
+    straight = run(data, whole)
+    half = model()
+    half.fit(*data, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    half.save(tmp_path / "half.keras")
+    for load in (tfcert.load_model, keras.models.load_model):
+        again = load(tmp_path / "half.keras")
+        assert type(again) is tfcert.CertifiedModel
+        assert again.objective.get_config() == half.objective.get_config()
+        np.testing.assert_array_equal(again.predict(data[0], verbose=0), half.predict(data[0], verbose=0))
+    assert again.evaluate(*data, verbose=0) == half.evaluate(*data, verbose=0)
+    assert run(data, again, initial_epoch=2) == straight[6:]
+    for a, b in zip(again.model.weights, whole.model.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_inner_model_is_saved_alone_and_shares_its_weights(data, tmp_path):
+    inner = dense_net()
+    wrapped = certified(inner, IBP(0.05))
+    wrapped.fit(*data, verbose=0)
+    assert wrapped.model is inner
+    wrapped.model.save(tmp_path / "plain.keras")
+    plain = keras.models.load_model(tmp_path / "plain.keras")
+    assert type(plain) is keras.Sequential
+    np.testing.assert_array_equal(plain.predict(data[0], verbose=0), wrapped.predict(data[0], verbose=0))
+
+
+def test_a_run_that_is_stopped_in_mid_epoch_resumes_with_its_schedules_where_they_were(data, tmp_path):
+    straight_model = model()
+    straight = run(data, straight_model)
+    backup = {"backup_dir": str(tmp_path), "save_freq": 1}
+    with pytest.raises(KeyboardInterrupt):
+        run(data, model(), callbacks=[keras.callbacks.BackupAndRestore(**backup), Stop(after=5)])
+    resumed = model()  # a new process builds everything anew
+    eps = run(data, resumed, callbacks=[keras.callbacks.BackupAndRestore(**backup)])
+    # Keras begins the interrupted epoch again: 5 steps are done, and epochs 2 to 4 have 9.
+    assert eps[:7] == straight[5:]
+    assert int(resumed.optimizer.iterations) == 14
+
+
+def test_checkpoints_of_weights_and_of_models_are_loaded(data, tmp_path):
+    checkpoints = [
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_verified_accuracy", save_best_only=True),
+        keras.callbacks.ModelCheckpoint(tmp_path / "last.weights.h5", save_weights_only=True),
+    ]
+    wrapped = model()
+    run(data, wrapped, validation_data=data, callbacks=checkpoints)
+    assert checkpoints[0].monitor_op is keras.ops.greater
+    other = model()
+    other.load_weights(tmp_path / "last.weights.h5")
+    np.testing.assert_array_equal(other.predict(data[0], verbose=0), wrapped.predict(data[0], verbose=0))
+    assert type(tfcert.load_model(tmp_path / "best.keras")) is tfcert.CertifiedModel
