@@ -34,6 +34,7 @@ from tfcert.trainable import Trainable, bind_objective
 from tfcert.training_setup import certified_model, held_out_callbacks, starting_model
 
 HEADER, LOG, BACKUP = "training.json", "log.csv", "backup"
+FINISHED = "finished"
 IDENTITY = {
     "tfcert": "tfcert's version",
     "spec_sha256": "the specification",
@@ -127,8 +128,12 @@ class _Run:
             for name in left:
                 (self.folder / name).unlink()
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / HEADER).write_text(json.dumps(self.header, indent=1), encoding="utf-8")
+        self._write({})
         return said
+
+    def _write(self, more: Json) -> None:
+        """What the run was started with, and what is known since."""
+        (self.folder / HEADER).write_text(json.dumps(self.header | more, indent=1), encoding="utf-8")
 
     def go_on(self) -> str:
         """Checks that the folder holds an interrupted run of the same training, and says where it goes on."""
@@ -142,9 +147,10 @@ class _Run:
                 f"{path} was written by another training: {' and '.join(changed)} changed since. Run without --resume "
                 "to start over, or resume with what it was started with."
             )
+        if then.get(FINISHED):
+            raise UsageError(f"{self.folder} holds a training that came to its end: nothing to resume")
         if not (self.folder / BACKUP).is_dir():
-            if (self.folder / LOG).is_file():
-                raise UsageError(f"{self.folder} holds a training that came to its end: nothing to resume")
+            (self.folder / LOG).unlink(missing_ok=True)
             return f"no epoch of {self.folder} was finished: the training begins again"
         return f"going on with the backup in {self.folder / BACKUP}"
 
@@ -183,14 +189,15 @@ class _Run:
         ]
         began = time.monotonic()
         try:
-            certified.fit(
+            history = certified.fit(
                 order.batches(), epochs=objective.epochs, callbacks=callbacks, verbose=_loudness(verbose), shuffle=False
             )
         except KeyboardInterrupt:
             return self._interrupted()
         self._save(model)
+        self._write({FINISHED: True})
         shutil.rmtree(self.folder / BACKUP, ignore_errors=True)
-        return self._finished(time.monotonic() - began)
+        return self._finished(len(history.epoch), time.monotonic() - began)
 
     def _save(self, model: Any) -> None:
         """The plain model, whole or not at all."""
@@ -216,9 +223,10 @@ class _Run:
         curves = read_curves(path, [1, *range(every, epochs, every), epochs])
         return curves if curves.epochs else None
 
-    def _finished(self, seconds: float) -> Trained:
+    def _finished(self, epochs: int, seconds: float) -> Trained:
         curves, objective = self._curves(), self.bound.objective
-        notes = [f"trained {objective.epochs} epochs in {seconds:.0f} s: {self.out}"]
+        last = "" if epochs == objective.epochs else "the last "
+        notes = [f"trained {last}{epochs} epochs in {seconds:.0f} s: {self.out}"]
         if curves is not None:
             notes.append(self._summary(curves))
             if figures.available():
@@ -228,7 +236,9 @@ class _Run:
                 notes.append(f"drawn: {path}")
             else:
                 notes.append(figures.MISSING)
-        notes.append(f"to verify it: tfcert verify {self.spec.filename} --bind {objective.model}={self.out}")
+        given = [f"--set {p.name}={p.value}" for p in self.spec.params.values() if p.overridden]
+        command = ["tfcert verify", self.spec.filename, *given, f"--bind {objective.model}={self.out}"]
+        notes.append(f"to verify it: {' '.join(command)}")
         return Trained(self.out, self.folder, curves, ExitCode.PASS, tuple(notes))
 
     def _summary(self, curves: Curves) -> str:

@@ -120,7 +120,9 @@ def test_a_training_that_is_interrupted_and_then_killed_ends_as_one_that_is_not(
     stop_at(3, RuntimeError)
     assert train(home, "--resume", str(run)) == 3
     stop_at(9, RuntimeError)
+    capsys.readouterr()
     assert train(home, "--resume", str(run)) == 0
+    assert "trained the last 1 epochs in" in capsys.readouterr().out
     last, whole = (keras.models.load_model(folder / "m.keras").get_weights() for folder in (Path(), trained))
     for resumed, uninterrupted in zip(last, whole, strict=True):
         np.testing.assert_array_equal(resumed, uninterrupted)
@@ -197,6 +199,8 @@ def test_an_interrupted_run_is_moved_before_a_new_one_begins(home, monkeypatch, 
     assert f"moved to {run / 'interrupted-1'}" in shown.err
     assert "before an epoch was finished" in shown.out
     assert (run / "interrupted-1" / "backup").is_dir() and (run / "training.json").is_file()
+    assert main(["train", str(home / "s.prop"), "--objective", "o", "--out", "m.keras", "--resume", str(run)]) == 2
+    assert "the training begins again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
