@@ -33,7 +33,7 @@ _COSTS = {
 _ROLES = {
     StageKind.ATTACK: "finds witnesses",
     StageKind.BOUND: "proves",
-    StageKind.SOLVER: "finds witnesses and, by the solver's word, proves",
+    StageKind.SOLVER: "finds witnesses and proves",
 }
 SEARCH_EVALUATIONS = 15
 """About so many bounds a sample does the search of a measure take."""
@@ -164,13 +164,26 @@ def _stage(stage: Stage) -> str:
         cost = f"{iterations} gradient steps, each about {ITERATION_PASSES} times a pass of crown"
     elif stage.name in ("lp", "milp"):
         cost = _programs(stage)
+    elif stage.name == "split":
+        cost = _pieces(stage)
     return f"{label}: {_ROLES[stage.kind]}; {cost}"
+
+
+def _pieces(stage: Stage) -> str:
+    return (
+        f"branch and bound by the signs of neurons, {_most(stage)}, with a linear program by "
+        f"{stage.option('solver', 'cbc')} where a piece needs it; its time may double with every neuron that may switch"
+    )
+
+
+def _most(stage: Stage) -> str:
+    limit = stage.option("time_limit")
+    return "as long as the budget lasts" if limit is None else f"at most {float(limit):g} s a sample"
 
 
 def _programs(stage: Stage) -> str:
     """The cost of a stage that asks a solver; what it will be nobody knows, what it may be is said."""
-    solver, limit = stage.option("solver", "cbc"), stage.option("time_limit")
-    most = "as long as the budget lasts" if limit is None else f"at most {float(limit):g} s a sample"
+    solver, most = stage.option("solver", "cbc"), _most(stage)
     if not stage.solves:
         return f"a linear program over all neurons for each open clause, by {solver}, {most}"
     second = stage.option("confirm")
@@ -178,7 +191,7 @@ def _programs(stage: Stage) -> str:
     before = {"lp": "a linear", "progressive": "a linear and an integer"}.get(stage.option("tighten", "none"))
     first = f"; before that {before} program for each neuron that may switch" if before else ""
     return (
-        f"an integer program for each open clause, by {solver}{twice}, {most}; its time may double with every neuron "
+        f"an integer program for each open clause, on the word of {solver}{twice}, {most}; its time may double with every neuron "
         f"that may switch{first}"
     )
 

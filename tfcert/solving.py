@@ -19,7 +19,7 @@ from tfcert.attacks import Clauses
 from tfcert.binding import Task
 from tfcert.complete.api import solver_processes
 from tfcert.complete.asking import Asker
-from tfcert.complete.deciding import decide
+from tfcert.complete.deciding import Tell, decide
 from tfcert.complete.minimum import Search as Nearer
 from tfcert.complete.minimum import minimum, plain_minimum
 from tfcert.complete.plain import plain
@@ -92,25 +92,29 @@ class Start:
 class Solver(Protocol):
     """Answers about batches of one sample; ``seconds`` is the most that an answer may take, None for no limit."""
 
-    def decide(self, sample: Batch, seconds: float | None) -> Decision:
-        """Whether there is a witness in the sample's region."""
+    def decide(self, sample: Batch, seconds: float | None, tell: Tell) -> Decision:
+        """Whether there is a witness in the sample's region; ``tell`` is told lower bounds of the margin."""
 
     def nearest(self, sample: Batch, start: Start, seconds: float | None) -> Nearest:
         """The nearest witness in the sample's ball."""
 
 
-class Milp:
-    """Integer programs (``tfcert.complete``) about the samples of one task."""
+class Complete:
+    """Branch and bound or integer programs (``tfcert.complete``) about the samples of one task.
 
-    def __init__(self, asker: Asker, processes: tuple[SolverProcess, tuple[SolverProcess, ...]], guided: bool):
-        self._asker, self._processes, self._guided = asker, processes, guided
+    ``ways`` are those of :func:`~tfcert.complete.deciding.decide`; none stands for one plain program.
+    """
 
-    def decide(self, sample: Batch, seconds: float | None) -> Decision:
+    def __init__(self, asker: Asker, processes: tuple[SolverProcess, tuple[SolverProcess, ...]], ways: tuple[str, ...]):
+        self._asker, self._processes, self._ways = asker, processes, ways
+
+    def decide(self, sample: Batch, seconds: float | None, tell: Tell) -> Decision:
         """Whether there is a witness in the sample's region."""
         solvers = self._solvers(seconds)
         regions = sample.regions
         judge = Judge(self._asker.model, regions.witness or regions.proof, _clauses(sample))
-        return decide(self._asker.query(regions.proof.astype(np.float64), judge, solvers), solvers)
+        query = self._asker.query(regions.proof.astype(np.float64), judge, solvers)
+        return decide(query, solvers, ways=self._ways or ("milp",), tell=tell)
 
     def nearest(self, sample: Batch, start: Start, seconds: float | None) -> Nearest:
         """The nearest witness in the sample's ball."""
@@ -123,9 +127,10 @@ class Milp:
             ball.astype(np.float64),
             start.witness,
             start.proven,
+            self._ways,
             tell=start.tell,
         )
-        return (minimum if self._guided else plain_minimum)(search, solvers)
+        return (minimum if self._ways else plain_minimum)(search, solvers)
 
     def _solvers(self, seconds: float | None) -> Solvers:
         return Solvers(*self._processes, time.monotonic() + (math.inf if seconds is None else seconds))
@@ -136,8 +141,8 @@ def _clauses(sample: Batch) -> Clauses:
 
 
 @contextlib.contextmanager
-def open_milp(task: Task, stage: Stage, options: BoundOptions) -> Iterator[Milp]:
-    """The stage ``milp`` with its options, its processes ended when the context is left."""
+def open_complete(task: Task, stage: Stage, options: BoundOptions) -> Iterator[Complete]:
+    """The stages ``split`` and ``milp`` with their options, its processes ended when the context is left."""
     settings = SolverSettings(
         solver=str(stage.option("solver", "cbc")),
         gap=float(stage.option("gap", SolverSettings.gap)),
@@ -148,10 +153,13 @@ def open_milp(task: Task, stage: Stage, options: BoundOptions) -> Iterator[Milp]
     bounds = "crown" if tighten == "none" else tighten
     asker = Asker(plain(task.model.network), task.model.model, bounds, options)
     with solver_processes(settings) as processes:
-        yield Milp(asker, processes, bool(stage.option("guided", True)))
+        yield Complete(asker, processes, (stage.name,) if stage.option("guided", True) else ())
 
 
-SOLVERS: dict[str, Callable[[Task, Stage, BoundOptions], AbstractContextManager[Solver]]] = {"milp": open_milp}
+SOLVERS: dict[str, Callable[[Task, Stage, BoundOptions], AbstractContextManager[Solver]]] = {
+    "split": open_complete,
+    "milp": open_complete,
+}
 """By the stage's name; the context holds the solver's processes."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import tensorflow as tf
 
+from tfcert.complete import branching
 from tfcert.complete.processes import SolverProcess, SolverSettings
 
 
@@ -28,8 +29,10 @@ def solver(request: pytest.FixtureRequest) -> SolverProcess:
 
 
 @pytest.fixture
-def eager() -> Iterator[None]:
-    """Runs TensorFlow's functions step by step: for a tiny model they are not worth compiling."""
+def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs TensorFlow's functions step by step: for a tiny model they are not worth compiling. Few steps do there."""
+    monkeypatch.setattr(branching, "_FIRST", 12)
+    monkeypatch.setattr(branching, "_STEPS", 6)
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)

@@ -13,6 +13,13 @@ from tfcert.query import Clause, Guarantee, Outcome
 
 pytestmark = pytest.mark.usefixtures("eager")
 
+HOW = {
+    "milp": {"ways": ("milp",)},
+    "milp, together": {"ways": ("milp",), "together": True},
+    "split": {"ways": ("split",)},
+    "both": {"ways": ("split", "milp")},
+}
+
 
 def random_clauses(rng: np.random.Generator, shape: tuple[int, int], level: float) -> Clauses:
     return Clauses(rng.normal(size=(1, *shape, 3)), level + 0.3 * rng.normal(size=(1, *shape)))
@@ -28,11 +35,12 @@ def test_decisions_are_those_of_all_activation_patterns(kind, shape, cbc, rng):
     worst = least_margin(model, region, base)
     for above in (0.05, 0.5, -0.05, -0.5):  # clauses moved so that the worst margin is known
         clauses = base._replace(offsets=base.offsets - worst + above)
-        for together in (False, True):
+        for how in (HOW["milp"], HOW["milp, together"], HOW["split"]):
             query = question(model, region, clauses, bounds="interval")
-            decision = decide(query, Solvers(cbc), together=together)
+            decision = decide(query, Solvers(cbc), **how)
             assert decision.outcome is (Outcome.VERIFIED if above > 0 else Outcome.FALSIFIED)
             if above > 0:
+                assert decision.guarantee is Guarantee.NUMERIC or "milp" in how["ways"]
                 assert decision.margin <= above + 1e-6 and decision.witness is None
                 assert set(decision.proven) == set(range(shape[0]))
             else:
@@ -43,24 +51,26 @@ def test_decisions_are_those_of_all_activation_patterns(kind, shape, cbc, rng):
     assert len(seen) == 2
 
 
-def test_a_margin_of_zero_is_neither_proven_nor_refuted(cbc):
+@pytest.mark.parametrize("how", ["milp", "split"])
+def test_a_margin_of_zero_is_neither_proven_nor_refuted(how, cbc):
     """Two equal outputs tie everywhere."""
     model = mlp(2, 3, 2, seed=1)
     kernel, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([np.repeat(kernel[:, :1], 2, axis=1), np.repeat(bias[:1], 2)])
     x = np.zeros((1, 2), np.float32)
-    decision = decide(question(model, LpBall(x, 0.5), keeps_class(model, x)), Solvers(cbc))
+    decision = decide(question(model, LpBall(x, 0.5), keeps_class(model, x)), Solvers(cbc), **HOW[how])
     assert decision.outcome is Outcome.UNKNOWN and "zero" in decision.reason
 
 
 @pytest.mark.parametrize("kind", ["linf", "l1", "l2", "box"])
-def test_what_is_proven_no_sample_refutes(kind, cbc, rng):
+@pytest.mark.parametrize("how", ["milp", "split"])
+def test_what_is_proven_no_sample_refutes(kind, how, cbc, rng):
     outcomes = set()
     for seed in range(4):
         model, x = mlp(3, 4, 4, 3, seed=seed), rng.normal(size=(1, 3)).astype(np.float32)
         for eps in (0.2, 3.0):
             region, clauses = around(kind, x, eps), keeps_class(model, x)
-            decision = decide(question(model, region, clauses), Solvers(cbc))
+            decision = decide(question(model, region, clauses), Solvers(cbc), **HOW[how])
             outcomes.add(decision.outcome)
             if decision.outcome is Outcome.VERIFIED:
                 xs = points(region, 300)
@@ -84,20 +94,22 @@ def test_curved_networks_are_never_decided_wrongly(cbc, rng):
     assert {Outcome.VERIFIED, Outcome.FALSIFIED} <= set(outcomes)
 
 
-def test_a_disjunction_holds_where_no_row_alone_does(cbc):
+@pytest.mark.parametrize("how", ["milp", "split"])
+def test_a_disjunction_holds_where_no_row_alone_does(how, cbc):
     """``argmax != target`` on a set where the two other classes take turns."""
     model = mlp(1, 2, 3, seed=0)
     hidden, outputs = np.array([[1.0, -1.0]]), np.array([[1.0, 0, 0], [0, 1.0, 0]])
     model.set_weights([hidden, np.zeros(2), outputs, np.array([0, 0, -0.1])])
     region, clauses = Box(np.full((1, 1), -1.0), np.full((1, 1), 1.0)), misses_target(np.array([2]), 3)
-    whole = decide(question(model, region, clauses), Solvers(cbc))
+    whole = decide(question(model, region, clauses), Solvers(cbc), **HOW[how])
     assert whole.outcome is Outcome.VERIFIED and whole.margin <= 0.1 + 1e-6
     for row in range(2):
         alone = Clauses(clauses.coefficients[:, :, [row]], clauses.offsets[:, :, [row]] - 0.2)
-        assert decide(question(model, region, alone), Solvers(cbc)).outcome is Outcome.FALSIFIED
+        assert decide(question(model, region, alone), Solvers(cbc), **HOW[how]).outcome is Outcome.FALSIFIED
 
 
-def test_padded_clauses_are_decided_as_if_there_were_no_padding(cbc, rng):
+@pytest.mark.parametrize("how", ["milp", "split"])
+def test_padded_clauses_are_decided_as_if_there_were_no_padding(how, cbc, rng):
     model, x = mlp(2, 3, 3, seed=3), rng.normal(size=(1, 2)).astype(np.float32)
     one = Clause(rng.normal(size=(1, 3)), np.array([3.0]))
     two = Clause(rng.normal(size=(2, 3)), np.array([2.0, 1.0]))
@@ -106,12 +118,13 @@ def test_padded_clauses_are_decided_as_if_there_were_no_padding(cbc, rng):
     for sample, kept in ((0, [one, two]), (1, [two])):
         alone = [stack_clauses([[clause]]) for clause in kept]
         expected = min(least_margin(model, region, clauses) for clauses in alone)
-        decision = decide(question(model, region, padded.take([sample]), bounds="interval"), Solvers(cbc))
+        decision = decide(question(model, region, padded.take([sample]), bounds="interval"), Solvers(cbc), **HOW[how])
         assert (decision.outcome is Outcome.VERIFIED) == (expected > 0)
 
 
-def test_no_time_is_a_timeout_with_its_reason(cbc, rng):
+@pytest.mark.parametrize("how", ["milp", "split"])
+def test_no_time_is_a_timeout_with_its_reason(how, cbc, rng):
     model, x = mlp(2, 3, 3, 3, seed=22), np.array([[0.3, -0.2]], np.float32)
     query = question(model, LpBall(x, 0.75), keeps_class(model, x), bounds="interval")
-    decision = decide(query, Solvers(cbc, until=0.0))
+    decision = decide(query, Solvers(cbc, until=0.0), **HOW[how])
     assert decision.outcome is Outcome.TIMEOUT and "budget" in decision.reason

@@ -64,7 +64,7 @@ class Stub:
         self.seconds.append(seconds)
         return self.say(sample, *known) if callable(self.say) else self.say
 
-    def decide(self, sample, seconds):
+    def decide(self, sample, seconds, tell):
         return self._answer(sample, seconds)
 
     def nearest(self, sample, start, seconds):

@@ -27,6 +27,8 @@ from tfcert.query import Guarantee
 
 _CERTIFIED = 0.05
 """Relative tolerance of the certified radii that a search begins with."""
+SEARCHES: dict[str, tuple[str, ...]] = {"split": ("split", "milp"), "milp": ("milp",), "plain": ()}
+"""How a search decides whether there is a nearer witness, by name; a plain one does not ask."""
 OPTIMAL = 1e-5
 """The relative gap within which lower and upper count as one."""
 
@@ -41,7 +43,8 @@ class MinimumPerturbations:
         optimal: bool ``[batch]``: the two differ by at most a relative 1e-5.
         witness: ``[batch, *input]``, strictly misclassified by the original model; NaN where none was found.
         seconds: ``[batch]``; the attacks' time, which is spent on the whole batch, shared out evenly.
-        binaries: ``[batch]``: neurons and choices left to the solver.
+        binaries: ``[batch]``: neurons and choices left to the solver of integer programs; 0 where none was asked.
+        pieces: ``[batch]``: into how many pieces branch and bound cut the sets that it decided.
         guarantee: ``[batch]``: of ``lower``: ``solver`` where an integer program was believed, else ``numeric``.
         reason: ``[batch]``: why lower and upper differ; "" where they do not, or where there is no witness up to
             ``upper`` of the call and that is proven.
@@ -54,6 +57,7 @@ class MinimumPerturbations:
     witness: np.ndarray
     seconds: np.ndarray
     binaries: np.ndarray
+    pieces: np.ndarray
     guarantee: list[Guarantee]
     reason: list[str]
     target: str = "all"
@@ -82,17 +86,17 @@ def minimum_perturbation(
     time_limit: float | None = None,
     solver: str | SolverSettings = "cbc",
     clip: Any = None,
-    guided: bool = True,
+    search: str = "split",
     bounds: str = "crown",
     total_limit: float | None = None,
     progress: Callable[[Progress], None] | None = None,
     options: BoundOptions | None = None,
 ) -> MinimumPerturbations:
-    """The least perturbation of each ``x[i]`` that makes the model misclassify it, by integer programs.
+    """The least perturbation of each ``x[i]`` that makes the model misclassify it.
 
     For networks of straight pieces (dense, convolution, pooling, batch norm, residual adds, ReLU and its
-    kin) the answer is exact up to the solver's tolerances; curved activations are enclosed, so ``lower`` is sound and
-    ``upper`` a real witness, but the two may stay apart. Agrify (Zhu et al. 2021) with all targets.
+    kin) the answer is exact up to tolerances; curved activations are enclosed, so ``lower`` is sound and ``upper`` a
+    real witness, but the two may stay apart. Guided by attacks as in Agrify (Zhu et al. 2021), with all targets.
 
     Args:
         model: a Keras model.
@@ -103,8 +107,9 @@ def minimum_perturbation(
         time_limit: seconds a sample; ``total_limit``: for all together.
         solver: ``cbc``, ``highs``, or settings, which may name a second solver to confirm.
         clip: the valid range ``(low, high)`` of an input.
-        guided: whether an attack's witness confines the search (Agrify); without, nothing is attacked and all of
-            ``upper`` is one program.
+        search: ``split``: an attack's witness confines the search (Agrify), and branch and bound decides whether there
+            is a nearer one (integer programs what it leaves open); ``milp``: confined alike, by integer programs
+            alone; ``plain``: nothing is attacked, and all of ``upper`` is one integer program.
         bounds: of the neurons: ``crown``, ``interval``, ``lp`` or ``progressive`` (MIPVerify).
         progress: is called as things are found.
         options: of bound computations.
@@ -115,6 +120,8 @@ def minimum_perturbation(
     Raises:
         ValueError: without ``upper`` and ``clip``, or anything that does not fit the model.
     """
+    if search not in SEARCHES:
+        raise ValueError(f"search is {', '.join(SEARCHES)}, not {search!r}")
     network = network_of(model, x)
     center = LpBall(np.asarray(x), 0.0, norm, clip).astype(input_dtype(model, network.dtype.as_numpy_dtype))
     rows = target_rows(network, center, y, targets)
@@ -124,9 +131,9 @@ def minimum_perturbation(
     ball = LpBall(center.x, list(reach), norm, center.clip)
     asker = Asker(plain(network), model, bounds, options)
     started = time.monotonic()
-    known = _known(model, network, ball, clauses, attacked=guided)
+    known = _known(model, network, ball, clauses, attacked=search != "plain")
     certified = np.zeros(len(ball))
-    if guided:  # cheap, and something to show while the solver works
+    if search != "plain":  # cheap, and something to show while the solver works
         certified = certified_radius(
             network, ball.x, y, norm=norm, clip=clip, targets=targets, tolerance=_CERTIFIED, options=options
         ).radius.astype(np.float64)
@@ -142,7 +149,7 @@ def minimum_perturbation(
             told = _teller(progress, Progress(i, len(ball), certified[i], math.inf, shared, False), began)
             some = ball.take([i])
             start = (known[i], float(certified[i]))
-            found.append(_one(asker, some, clauses.take([i]), start, (solvers, guided, told)))
+            found.append(_one(asker, some, clauses.take([i]), start, (solvers, search, told)))
             seconds[i] = time.monotonic() - began + shared
             told(found[i].lower, found[i].upper, done=True)
     return _gathered(ball, found, seconds, targets)
@@ -204,17 +211,23 @@ def _one(
     ball: LpBall,
     clauses: Clauses,
     known: tuple[np.ndarray | None, float],
-    how: tuple[Solvers, bool, Told],
+    how: tuple[Solvers, str, Told],
 ) -> Minimum:
     """One sample: ``known`` are a witness and a certified distance."""
-    (witness, certified), (solvers, guided, tell) = known, how
+    (witness, certified), (solvers, way, tell) = known, how
     judge = Judge(asker.model, ball, clauses)
     if witness is not None and judge.distance(witness) == 0.0:
         return Minimum(0.0, 0.0, witness, Guarantee.REPLAYED)
     search = Search(
-        lambda some: asker.query(some, judge, solvers), judge, ball.astype(np.float64), witness, certified, tell=tell
+        lambda some: asker.query(some, judge, solvers),
+        judge,
+        ball.astype(np.float64),
+        witness,
+        certified,
+        SEARCHES[way],
+        tell=tell,
     )
-    return (minimum if guided else plain_minimum)(search, solvers)
+    return (minimum if search.ways else plain_minimum)(search, solvers)
 
 
 def _gathered(ball: LpBall, found: list[Minimum], seconds: np.ndarray, targets: Any) -> MinimumPerturbations:
@@ -229,6 +242,7 @@ def _gathered(ball: LpBall, found: list[Minimum], seconds: np.ndarray, targets: 
         witness=witness,
         seconds=seconds,
         binaries=np.array([f.binaries for f in found], int),
+        pieces=np.array([f.pieces for f in found], int),
         guarantee=[f.guarantee for f in found],
         reason=[f.reason for f in found],
         target=targets if isinstance(targets, str) else "one class",

@@ -1,4 +1,4 @@
-"""Whether a property holds on one sample's set: linear relaxation, then integer programs, clause by clause.
+"""Whether a property holds on one sample's set, clause by clause: by branch and bound, by integer programs, or by both.
 
 A clause is decided by its worst margin, which every point of the set bounds from above: so "infeasible" is never an
 answer, only a solver's failure. Proven: a positive lower bound of the margin. Refuted: a point that the original model
@@ -8,11 +8,13 @@ gets wrong. Anything else stays unknown.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tfcert.complete.branching import branch, can_branch
 from tfcert.complete.processes import Answer, SolverError, SolverProcess
 from tfcert.complete.queries import CLOSE, Margin, Query, Solvers, checked, margin_program
 from tfcert.complete.witnesses import solve_cell
@@ -21,6 +23,8 @@ from tfcert.query import Guarantee, Outcome
 _POSITIVE = 1e-7
 """A margin counts as positive above this share of the margins' size: ten times what solvers' tolerances (1e-9) and
 float64 leave uncertain."""
+_SHARE = 0.5
+"""What part of the time branch and bound may take where integer programs can follow."""
 _ROUGH = 0.9
 """The gap at which a positive margin's bound is positive too: the margin's own value is not needed."""
 
@@ -36,6 +40,7 @@ class Decision:
         guarantee: ``numeric`` where linear relaxations sufficed, ``solver`` where an integer program was believed (the
             one of a bound, too).
         binaries: of the largest program.
+        pieces: that branch and bound cut the set into, for all clauses.
         proven: the clauses that are proven, whatever became of the others.
         believed: whether an integer program was believed for one of them, or for a bound.
     """
@@ -46,37 +51,115 @@ class Decision:
     witness: np.ndarray | None = None
     guarantee: Guarantee = Guarantee.ESTIMATE
     binaries: int = 0
+    pieces: int = 0
     proven: tuple[int, ...] = ()
     believed: bool = False
 
 
-def decide(query: Query, solvers: Solvers, *, together: bool = False) -> Decision:
+WAYS = ("split", "milp")
+"""How clauses are decided: by branch and bound, by integer programs; both means in this order."""
+Tell = Callable[[float], None]
+"""Is told a lower bound of the worst margin whenever it moves."""
+
+
+def _say_nothing(_: float) -> None:
+    pass
+
+
+def decide(
+    query: Query,
+    solvers: Solvers,
+    *,
+    ways: Sequence[str] = ("milp",),
+    together: bool = False,
+    tell: Tell = _say_nothing,
+) -> Decision:
     """Decides all clauses that bounds leave open; stops at the first witness.
 
     Args:
-        together: one integer program for all clauses that the relaxation leaves open, or one for each.
+        ways: some of ``WAYS``.
+        together: one integer program for all clauses that are open by then, or one for each.
+        tell: is told how far the proof is.
+
+    Raises:
+        ValueError: unknown ways.
     """
-    margins = {k: float(query.lower[k].max()) for k in range(len(query.lower)) if k not in query.open}
-    left: list[int] = []
-    for clause in query.open:
-        found = _relaxed(query, clause, solvers)
-        if isinstance(found, Decision):
-            return replace(found, proven=tuple(margins), believed=query.bounds.believed)
-        if found > 0:
-            margins[clause] = found
-        else:
-            left.append(clause)
-    believed, binaries = query.bounds.believed, 0
-    for group in [left] if together and left else [[k] for k in _by_distance(query, left)]:
+    if not ways or not set(ways) <= set(WAYS):
+        raise ValueError(f"ways to decide are {' and '.join(WAYS)}, not {', '.join(ways) or 'none'}")
+    so_far = _SoFar(query, tell)
+    for clause in _by_distance(query, query.open):
+        branching = "split" in ways and can_branch(query)
+        found = (_branched if branching else _relaxed)(query, clause, solvers, so_far, "milp" in ways)
+        if found is not None:
+            return so_far.completed(found)
+    groups = [so_far.left] if together and so_far.left else [[k] for k in so_far.left]
+    for group in groups:
+        if "milp" not in ways:
+            reason = so_far.reason or "the linear relaxation does not settle it, and no neuron can be split by sign"
+            return so_far.completed(Decision(so_far.outcome, reason))
         asked, claim = _integer(query, group, solvers)
-        binaries = max(binaries, asked)
+        so_far.binaries = max(so_far.binaries, asked)
         if isinstance(claim, Decision):
-            return replace(claim, binaries=binaries, proven=tuple(margins), believed=believed)
-        believed = True
-        margins |= dict.fromkeys(group, claim)
-    worst = min((m for m in margins.values() if math.isfinite(m)), default=math.inf)
-    guarantee = Guarantee.SOLVER if believed else Guarantee.NUMERIC
-    return Decision(Outcome.VERIFIED, "", worst, None, guarantee, binaries, tuple(margins), believed)
+            return so_far.completed(claim)
+        so_far.believed = True
+        so_far.prove(group, claim)
+    worst = min((m for m in so_far.margins.values() if math.isfinite(m)), default=math.inf)
+    guarantee = Guarantee.SOLVER if so_far.believed else Guarantee.NUMERIC
+    return so_far.completed(Decision(Outcome.VERIFIED, "", worst, None, guarantee))
+
+
+class _SoFar:
+    """What is known of a query's clauses while they are decided.
+
+    Attributes:
+        margins: lower bounds of those that are proven.
+        left: those that are open and have been looked at.
+        outcome, reason: of the first of them that branch and bound left open.
+        binaries, pieces, believed: as in :class:`Decision`.
+    """
+
+    def __init__(self, query: Query, tell: Tell):
+        self.margins = {k: float(query.lower[k].max()) for k in range(len(query.lower)) if k not in query.open}
+        self.left: list[int] = []
+        self.outcome, self.reason = Outcome.UNKNOWN, ""
+        self.binaries, self.pieces, self.believed = 0, 0, query.bounds.believed
+        self._open = {k: query.known(k) for k in query.open}
+        self._tell = tell
+
+    def prove(self, clauses: Sequence[int], margin: float) -> None:
+        """These clauses hold with a margin."""
+        self.margins |= dict.fromkeys(clauses, margin)
+        for clause in clauses:
+            self.say(clause, margin)
+
+    def say(self, clause: int, bound: float) -> None:
+        """A clause's margin is at least this."""
+        self._open[clause] = max(bound, self._open.get(clause, -math.inf))
+        self._tell(min(self._open.values(), default=math.inf))
+
+    def completed(self, decision: Decision) -> Decision:
+        """A decision with what was proven and spent before it."""
+        binaries, proven = max(self.binaries, decision.binaries), tuple(self.margins)
+        return replace(decision, binaries=binaries, pieces=self.pieces, proven=proven, believed=self.believed)
+
+
+def _branched(query: Query, clause: int, solvers: Solvers, so_far: _SoFar, more: bool) -> Decision | None:
+    """Decides a clause by branch and bound, if it can; returns a refutation. ``more``: integer programs may follow."""
+    until = min(solvers.until, time.monotonic() + _SHARE * solvers.left()) if more else solvers.until
+    found = branch(query, clause, replace(solvers, until=until), lambda bound, _: so_far.say(clause, bound))
+    so_far.pieces += found.pieces
+    if found.witness is not None:
+        margin = query.judge.margin(found.witness)
+        return Decision(Outcome.FALSIFIED, "", margin, found.witness, Guarantee.REPLAYED)
+    if found.reason:
+        so_far.left.append(clause)
+        late = solvers.left() <= 0
+        if not so_far.reason or late:
+            so_far.outcome = Outcome.TIMEOUT if late else Outcome.UNKNOWN
+            so_far.reason = f"{found.reason} (pieces bounded: {found.pieces}; the margin is at least {found.bound:.3g})"
+        return None
+    so_far.prove([clause], found.bound)
+    return None
 
 
 def _by_distance(query: Query, clauses: Sequence[int]) -> list[int]:
@@ -85,18 +168,23 @@ def _by_distance(query: Query, clauses: Sequence[int]) -> list[int]:
     return sorted(clauses, key=lambda k: query.true_margin(center, k))
 
 
-def _relaxed(query: Query, clause: int, solvers: Solvers) -> float | Decision:
-    """The clause's margin that the linear relaxation proves (-inf if the solver fails at it), or a refutation."""
+def _relaxed(query: Query, clause: int, solvers: Solvers, so_far: _SoFar, _: bool) -> Decision | None:
+    """Proves a clause by its linear relaxation, if that suffices; returns a refutation by its solution."""
+    so_far.left.append(clause)
     if solvers.left() <= 0:
-        return -math.inf
+        return None
     asked = margin_program(query, [clause], relax=True)
     try:
         answer = solvers.first.solve(asked.program, solvers.left(), relax=True)
     except SolverError:
-        return -math.inf
+        return None
     bound = answer.proven_bound()
-    refuted = None if bound > 0 or answer.v is None else _refuted(query, answer.v[asked.encoding.inputs])
-    return bound if refuted is None else refuted
+    if bound > 0:
+        so_far.left.pop()
+        so_far.prove([clause], bound)
+        return None
+    so_far.say(clause, bound)
+    return None if answer.v is None else _refuted(query, answer.v[asked.encoding.inputs])
 
 
 def _refuted(query: Query, x: np.ndarray) -> Decision | None:

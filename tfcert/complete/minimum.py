@@ -56,6 +56,7 @@ class Minimum:
         guarantee: of ``lower``.
         reason: why the two differ, if they do by more than was asked.
         binaries: of the largest program.
+        pieces: that branch and bound cut sets into.
     """
 
     lower: float
@@ -64,6 +65,7 @@ class Minimum:
     guarantee: Guarantee
     reason: str = ""
     binaries: int = 0
+    pieces: int = 0
 
     def optimal(self, tolerance: float) -> bool:
         """Whether the two differ by at most a relative ``tolerance``."""
@@ -80,7 +82,7 @@ class Search:
         ball: how far to look, one sample, float64.
         witness: a confirmed witness in the ball, from an attack, or None.
         lower: a distance at which bounds prove that nothing is broken.
-        together: see :func:`~tfcert.complete.deciding.decide`.
+        ways, together: see :func:`~tfcert.complete.deciding.decide`.
         tell: is told of progress.
     """
 
@@ -89,6 +91,7 @@ class Search:
     ball: LpBall
     witness: np.ndarray | None
     lower: float = 0.0
+    ways: tuple[str, ...] = ("milp",)
     together: bool = False
     tell: Tell = lambda lower, upper: None
 
@@ -150,7 +153,7 @@ class _Bracket:
 
 def minimum(search: Search, solvers: Solvers) -> Minimum:
     """The least distance from the ball's centre at which its property is broken, within the ball, guided by attacks."""
-    reason, binaries = "", 0
+    reason, binaries, pieces = "", 0, 0
     bracket = _Bracket(_first(search))
     for _ in range(_DECISIONS):
         bracket.descend(search, solvers)
@@ -161,8 +164,10 @@ def minimum(search: Search, solvers: Solvers) -> Minimum:
         ball = _shrunk(search.ball, bracket.radius())
         radius = float(ball.eps[0])
         known = [k for k, within in bracket.proven.items() if within >= radius]
-        decision = decide(search.ask(ball).without(known), solvers, together=search.together)
+        query = search.ask(ball).without(known)
+        decision = decide(query, solvers, ways=search.ways, together=search.together)
         reason, binaries = decision.reason, max(binaries, decision.binaries)
+        pieces += decision.pieces
         more = bracket.learn(decision, radius)
         search.tell(max(search.lower, bracket.low), bracket.best.distance)
         if not more:
@@ -177,6 +182,7 @@ def minimum(search: Search, solvers: Solvers) -> Minimum:
         Guarantee.SOLVER if believed else Guarantee.NUMERIC,
         reason,
         binaries,
+        pieces,
     )
 
 

@@ -90,7 +90,7 @@ STAGES: dict[str, StageSchema] = {
     "alpha_crown": StageSchema({**_OPTIMISED, **_OPTIMISER}),
     "lp": StageSchema(_LINEAR),
     "milp": StageSchema(_INTEGER, kind=StageKind.SOLVER),
-    "split": StageSchema({"time_limit": Option("time"), "depth": Option("whole", least=1)}, supported=False),
+    "split": StageSchema(_LINEAR, kind=StageKind.SOLVER),
 }
 
 _SPLIT = {"split": Option("choice", ("train", "test"))}

@@ -46,10 +46,17 @@ class Relaxed:
         lines: of each ``Elementwise`` and ``MaxPool`` node that the pass goes through.
         stops: what replaces a node at which the pass ends: a function from rows over the node to rows over the
             input (or None) and the constant ``[samples, groups, rows]`` that is a lower bound of the rest.
+        added: linear terms ``[samples, *shape]`` over nodes, which every row gains there (multipliers of constraints).
     """
 
     lines: Mapping[int, Lines | PoolLines]
     stops: Mapping[int, Stop] = field(default_factory=dict)
+    added: Mapping[int, tf.Tensor] = field(default_factory=dict)
+
+    @property
+    def fixed(self) -> frozenset[int]:
+        """The nodes that keep their own step: something happens there."""
+        return frozenset(self.stops) | frozenset(self.added)
 
 
 def lower_bounds(network: Network, target: int, rows: Coefficients, relaxed: Relaxed, region: Region) -> tf.Tensor:
@@ -75,6 +82,10 @@ def lower_bounds(network: Network, target: int, rows: Coefficients, relaxed: Rel
         if index not in waiting:
             continue
         node, here = network.nodes[index], waiting.pop(index)
+        if index in relaxed.added:
+            size = int(np.prod(node.shape))
+            term = tf.reshape(relaxed.added[index], [-1, 1, 1, size])
+            here = here.plus(Coefficients(term, node.shape))
         if index in relaxed.stops:
             over_input, constant = relaxed.stops[index](here)
             total += _flat(constant, groups, count)
@@ -85,7 +96,7 @@ def lower_bounds(network: Network, target: int, rows: Coefficients, relaxed: Rel
             total += _flat(least(here, region), groups, count)
             continue
         if isinstance(node, Linear):
-            node = scaled_convolution(network, index, relaxed.stops, readers)
+            node = scaled_convolution(network, index, relaxed.fixed, readers)
         sources, lines = node.inputs, None
         if index in relaxed.lines:
             lines, source, biased = _folded(network, index, relaxed, readers)
@@ -106,15 +117,15 @@ def _folded(
     """A nonlinear node's lines with what precedes it, and what :func:`absorbed` returns with them."""
     node, lines = network.nodes[index], relaxed.lines[index]
     if isinstance(lines, Lines):
-        return absorbed(network, index, lines, relaxed.stops, readers)
+        return absorbed(network, index, lines, relaxed.fixed, readers)
     assert isinstance(node, MaxPool)
     source = node.inputs[0]
     inner = relaxed.lines.get(source)
-    if not isinstance(inner, Lines) or source not in readers or source in relaxed.stops:
+    if not isinstance(inner, Lines) or source not in readers or source in relaxed.fixed:
         return window_lines(lines), source, None
     if inner.lower_slope.shape.rank > len(node.shape) + 1:  # they differ by row
         return window_lines(lines), source, None
-    inner, before, biased = absorbed(network, source, inner, relaxed.stops, readers)
+    inner, before, biased = absorbed(network, source, inner, relaxed.fixed, readers)
     return over_activation(node, lines, inner), before, biased
 
 

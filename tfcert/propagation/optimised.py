@@ -78,7 +78,7 @@ def optimised_bounds(
     every = Passes(passes.parts)  # a pass over selected rows has no lanes
 
     def evaluate(choices: Choices) -> tf.Tensor:
-        relaxer = _chosen(network, relaxation, choices)
+        relaxer = chosen_lines(network, relaxation, choices)
         bounds = backward_bounds(network, region, relaxer, every)
         return _last_pass(network, region, rows, relax_before(network, network.output, relaxer, bounds))
 
@@ -164,20 +164,20 @@ def _first_choices(
 ) -> Choices:
     """The choices that give the named relaxation."""
     if _EVERY in lanes:
-        return {(i, _EVERY): c for i in nonlinear(network) if (c := _named(network, i, relaxation, bounds, 1))}
+        return {(i, _EVERY): c for i in nonlinear(network) if (c := named_choices(network, i, relaxation, bounds, 1))}
     exact = exact_over_boxes(network) if region.is_box else frozenset()
     found: Choices = {}
     passed = {i for i in network.bounded() if not isinstance(network.nodes[i], Elementwise)} | {network.output}
     for target in sorted(passed - exact):
         for node in nonlinear(network):
             if node in network.ancestors(target):
-                choice = _named(network, node, relaxation, bounds, lanes[target])
+                choice = named_choices(network, node, relaxation, bounds, lanes[target])
                 if choice:
                     found[node, target] = choice
     return found
 
 
-def _named(
+def named_choices(
     network: Network, index: int, relaxation: str | None, bounds: Mapping[int, Interval], lanes: int
 ) -> tuple[tf.Tensor, ...]:
     node = network.nodes[index]
@@ -195,7 +195,7 @@ def _named(
     return tuple(found)
 
 
-def _chosen(network: Network, relaxation: str | None, choices: Choices) -> Relaxer:
+def chosen_lines(network: Network, relaxation: str | None, choices: Choices) -> Relaxer:
     """Relaxes by the choices made for a node and a target."""
 
     def relaxer(index: int, target: int, bounds: Mapping[int, Interval]) -> Lines | PoolLines:

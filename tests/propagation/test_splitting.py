@@ -1,0 +1,173 @@
+"""Bounds over pieces of a region: sound where the signs hold, no worse for splitting, and what they say of a split."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from soundness.networks import randomize
+
+from tfcert.certification.api import network_of
+from tfcert.perturbations import LpBall, Region
+from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
+from tfcert.propagation.splitting import Climb, climb, first_pieces, hinges, split_nodes
+
+
+def small(kind: str, seed: int = 0) -> keras.Model:
+    layers = keras.layers
+    inputs = keras.Input((4, 4, 2) if kind != "dense" else (5,), dtype="float64")
+    if kind == "dense":
+        x = layers.Dense(6, activation="relu", dtype="float64")(inputs)
+        x = layers.Dense(5, activation=keras.ops.abs, dtype="float64")(x)
+    else:
+        x = layers.Conv2D(3, 3, padding="same", activation="relu", dtype="float64")(inputs)
+        if kind == "residual":
+            y = layers.BatchNormalization(dtype="float64")(layers.Conv2D(3, 3, padding="same", dtype="float64")(x))
+            x = layers.LeakyReLU(0.1, dtype="float64")(layers.Add(dtype="float64")([x, y]))
+        if kind == "pooled":
+            x = layers.MaxPooling2D(2, dtype="float64")(x)
+        x = layers.Dense(4, activation="relu", dtype="float64")(layers.Flatten(dtype="float64")(x))
+    model = keras.Model(inputs, layers.Dense(3, dtype="float64")(x))
+    randomize(model, np.random.default_rng(seed))
+    return model
+
+
+KINDS = ("dense", "residual", "pooled")
+
+
+def setting(kind, norm="linf", eps=0.3, seed=0):
+    model = small(kind, seed)
+    x = np.random.default_rng(seed).normal(size=(1, *model.input_shape[1:]))
+    network, ball = network_of(model, x), LpBall(x, eps, norm)
+    bounds = pre_activation_bounds(network, ball.region(), "crown")
+    row = np.random.default_rng(seed + 1).normal(size=(1, 3))
+    return network, ball, bounds, (tf.constant(row), tf.constant([0.0], tf.float64))
+
+
+def bounded(network, ball, row, pieces, steps=20, refresh=False):
+    count = pieces.signs[0].shape[0]
+    region = ball.region()
+    sets = region._replace(**{k: tf.repeat(getattr(region, k), count, 0) for k in ("center", "lower", "upper", "eps")})
+    low = tf.constant([-1e3], tf.float64)  # never proven, so that all steps are taken
+    found = compiled(network, norm(region), refresh)(sets[2:], row[0], row[1] + low, pieces, tf.constant(steps))
+    return found._replace(bound=found.bound + 1e3)
+
+
+def norm(region):
+    return region.norm, region.clipped
+
+
+@functools.cache
+def compiled(network, kind, refresh):
+    @tf.function(autograph=False, reduce_retracing=True)
+    def run(sets, coefficients, offsets, pieces, steps):
+        return climb(network, Region(*kind, *sets), (coefficients, offsets), pieces, Climb(steps, 0.05, refresh))
+
+    return run
+
+
+def dense(*widths):
+    """A float64 network of ReLU layers."""
+    inputs = x = keras.Input((widths[0],), dtype="float64")
+    for width in widths[1:-1]:
+        x = keras.layers.Dense(width, "relu", dtype="float64")(x)
+    return keras.Model(inputs, keras.layers.Dense(widths[-1], dtype="float64")(x))
+
+
+def halves(network, pieces, node, neuron):
+    """The two pieces on either side of a neuron's kink, as one batch."""
+    twice = tf.nest.map_structure(lambda t: tf.repeat(t, 2, 0), pieces)
+    signs = [s.numpy() for s in twice.signs]
+    for i, sign in enumerate((1.0, -1.0)):
+        signs[node][i].flat[neuron] = sign
+    return twice._replace(signs=[tf.constant(s) for s in signs])
+
+
+def open_neurons(network, bounds):
+    found = []
+    for number, node in enumerate(split_nodes(network)):
+        lower, upper = (end.numpy().ravel() for end in bounds[node])
+        found += [(number, int(n)) for n in np.flatnonzero((lower < 0) & (upper > 0))]
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_on_the_whole_region_climbing_is_never_below_crown(kind, norm):
+    network, ball, bounds, row = setting(kind, norm)
+    crown = output_bounds(network, ball.region(), (row[0][:, None], row[1][:, None]), "crown")[0, 0]
+    found = bounded(network, ball, row, first_pieces(network, bounds))
+    assert found.bound[0] >= crown - 1e-9
+    values = network(tf.constant(ball.sample(500)[:, 0])).numpy() @ row[0].numpy()[0]
+    assert values.min() >= found.bound[0] - 1e-9
+    assert ball.contains(ball.project(found.point.numpy()))[0]
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_input_of_a_piece_is_below_its_bound(kind, refresh):
+    network, ball, bounds, row = setting(kind)
+    points = tf.constant(ball.sample(3000)[:, 0])
+    nodes, outputs = network.values(points), network(points).numpy() @ row[0].numpy()[0]
+    looked_at = 0
+    for node, neuron in open_neurons(network, bounds)[:6]:
+        found = bounded(
+            network, ball, row, halves(network, first_pieces(network, bounds), node, neuron), refresh=refresh
+        )
+        z = nodes[split_nodes(network)[node]].numpy().reshape(len(outputs), -1)[:, neuron]
+        for bound, inside in zip(found.bound.numpy(), (z >= 0, z <= 0), strict=True):
+            if inside.any():
+                assert outputs[inside].min() >= bound - 1e-9
+                looked_at += 1
+    assert looked_at >= 4
+
+
+def test_splitting_helps_and_costs_no_more_than_climbing_leaves_open():
+    """At the top both halves are at least as good as the whole; a hundred steps come within 1e-4 of it."""
+    network, ball, bounds, row = setting("dense", eps=0.6)
+    whole = bounded(network, ball, row, first_pieces(network, bounds), steps=200)
+    gains = []
+    for node, neuron in open_neurons(network, bounds):
+        parts = bounded(network, ball, row, halves(network, whole.pieces, node, neuron), steps=100)
+        assert parts.bound.numpy().min() >= whole.bound[0] - 1e-4
+        gains.append(parts.bound.numpy().min() - whole.bound[0])
+    assert max(gains) > 1e-3
+
+
+def test_gaps_are_what_the_relaxation_costs_where_the_bound_is_attained():
+    """One hidden layer: the bound plus all gaps is the function's value at the point, once climbing has converged."""
+    model = dense(3, 4, 2)
+    randomize(model, np.random.default_rng(0))
+    x = np.random.default_rng(0).normal(size=(1, 3))
+    network, ball = network_of(model, x), LpBall(x, 1.5)
+    bounds = pre_activation_bounds(network, ball.region(), "crown")
+    row = (tf.constant([[1.0, -1.0]], tf.float64), tf.constant([0.0], tf.float64))
+    found = bounded(network, ball, row, first_pieces(network, bounds), steps=1500)
+    value = network(found.point).numpy()[0] @ row[0].numpy()[0]
+    assert sum(g.numpy().sum() for g in found.gaps) > 0.05
+    assert float(found.bound[0]) + sum(g.numpy().sum() for g in found.gaps) == pytest.approx(value, abs=2e-3)
+
+
+def test_a_piece_that_is_empty_is_proven():
+    """The second layer's neuron is positive wherever the first one's is not, so its negative side is empty there."""
+    model = dense(1, 1, 1, 1)
+    model.set_weights([np.eye(1), np.zeros(1), np.eye(1), np.array([0.5]), np.eye(1), np.array([-9.0])])
+    x = np.zeros((1, 1))
+    network, ball = network_of(model, x), LpBall(x, 1.0)
+    bounds = {i: (tf.fill([1, 1], tf.constant(-2.0, tf.float64)), tf.fill([1, 1], tf.constant(2.0, tf.float64)))
+              for i in network.bounded()}  # fmt: skip
+    row = (tf.constant([[1.0]], tf.float64), tf.constant([0.0], tf.float64))
+    pieces = halves(network, first_pieces(network, bounds), 1, 0)
+    pieces = pieces._replace(signs=[-tf.ones_like(pieces.signs[0]), pieces.signs[1]])
+    found = climb(network, ball.region(), row, tf.nest.map_structure(lambda t: t[1:], pieces), Climb(5, 0.05, True))
+    assert np.isposinf(found.bound.numpy()[0])
+
+
+def test_only_hinges_at_zero_are_split():
+    inputs = keras.Input((3,))
+    x = keras.layers.Dense(3, activation="hard_tanh")(inputs)
+    x = keras.layers.Dense(3, activation="tanh")(x)
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.ReLU()(keras.layers.Dense(3)(x))))
+    network = network_of(model, np.zeros((1, 3), np.float32))
+    assert len(hinges(network)) == len(split_nodes(network)) == 1

@@ -1,0 +1,272 @@
+"""Bounds over the pieces of a region that arise where hinges (ReLU and its kin) are split by sign: beta-CROWN.
+
+A piece of the region is where some neurons are not negative and others not positive. Those neurons are straight there,
+and each condition enters the bound with a multiplier (Wang et al. 2021, "Beta-CROWN", section 3.1). Any multipliers of
+at least 0 and any slopes are sound, so both climb together, by gradient, each piece for itself. The same gradients tell
+where the relaxation loses: the derivative by a linear term on a neuron is the value that the neuron has where the bound
+is attained, and the derivative by an intercept is how much that line weighs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.activations import Lines
+from tfcert.network.graph import Elementwise, Network
+from tfcert.perturbations import Region
+from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
+from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.interval import both_sides
+from tfcert.propagation.optimised import Choices, Place, chosen_lines, named_choices
+from tfcert.propagation.preactivation import by_name, nonlinear, relax_before
+
+_BETA, _BETA2, _TINY = 0.8, 0.99, 1e-12
+_LAST = 0.05
+"""How long the last step is, relative to the first."""
+_FLOOR = 0.05
+"""The least step of a multiplier, relative to the mean weight of the neurons of its layer."""
+_EMPTY = 1e-9
+"""By how much bounds must cross (relative to their size) to show that a piece is empty."""
+
+
+class Pieces(NamedTuple):
+    """A batch of pieces.
+
+    Attributes:
+        bounds: of what enters each nonlinear node: a lower and an upper ``[pieces, *shape]`` for each of
+            ``network.bounded()``.
+        signs: for each of :func:`split_nodes`: 1 where a neuron is not negative, -1 where it is not positive, 0 where
+            nothing is said ``[pieces, *shape]``.
+        choices: of the relaxations, as :func:`places` lists them.
+        multipliers: of the conditions, at least 0, for each of :func:`split_nodes`.
+    """
+
+    bounds: list[Interval]
+    signs: list[tf.Tensor]
+    choices: list[tf.Tensor]
+    multipliers: list[tf.Tensor]
+
+
+class Climbed(NamedTuple):
+    """What climbing came to.
+
+    Attributes:
+        bound: ``[pieces]`` of the row; infinite where the piece is empty.
+        pieces: with the choices and multipliers of that bound, and the bounds of its neurons.
+        gaps: for each of :func:`split_nodes`: what the relaxation of a neuron costs where the bound is attained; 0 for
+            those that are straight.
+        point: ``[pieces, *input]``: an input of the region where it is about attained.
+    """
+
+    bound: tf.Tensor
+    pieces: Pieces
+    gaps: list[tf.Tensor]
+    point: tf.Tensor
+
+
+@dataclass(frozen=True)
+class Climb:
+    """How to climb.
+
+    Attributes:
+        steps: at most so many; climbing ends where all pieces are proven.
+        rate: how long the first is: of a choice's range, or relative to a neuron's weight in the bound.
+        refresh: whether bounds of neurons are computed anew on the pieces.
+    """
+
+    steps: int | tf.Tensor
+    rate: float
+    refresh: bool
+
+
+def hinges(network: Network) -> list[int]:
+    """The nodes whose neurons can be split by sign."""
+    found = []
+    for index in nonlinear(network):
+        node = network.nodes[index]
+        if isinstance(node, Elementwise) and node.activation.piecewise_linear:
+            found.append(index)
+    return found
+
+
+def split_nodes(network: Network) -> list[int]:
+    """The nodes whose values enter the hinges, in order."""
+    return sorted({network.nodes[i].inputs[0] for i in hinges(network)})
+
+
+def places(network: Network, bounds: Mapping[int, Interval]) -> tuple[list[Place], list[tf.Tensor], list[int]]:
+    """The free choices of a pass to the output, where they begin, and how many belong to each place."""
+    found: list[Place] = []
+    first: list[tf.Tensor] = []
+    sizes: list[int] = []
+    for node in nonlinear(network):
+        choice = named_choices(network, node, None, bounds, 1)
+        if choice:
+            found.append((node, network.output))
+            first += choice
+            sizes.append(len(choice))
+    return found, first, sizes
+
+
+def first_pieces(network: Network, bounds: Mapping[int, Interval]) -> Pieces:
+    """Each sample's whole region as one piece, given bounds of what enters its nonlinear nodes."""
+    _, first, _ = places(network, bounds)
+    signs = [tf.zeros_like(bounds[i][0]) for i in split_nodes(network)]
+    return Pieces([bounds[i] for i in network.bounded()], signs, first, signs)
+
+
+def climb(network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], pieces: Pieces, how: Climb) -> Climbed:
+    """A lower bound of a linear function of the output over each piece, as good as the steps allow.
+
+    Args:
+        network: the network.
+        region: one set for each piece.
+        row: coefficients ``[pieces or 1, outputs]`` and offsets ``[pieces or 1]``.
+        pieces: where to begin.
+        how: how long to climb.
+
+    Returns:
+        See :class:`Climbed`. Guarantee: ``numeric``.
+    """
+    bounds, empty = _restricted(network, region, pieces, how.refresh)
+    order, _, sizes = places(network, bounds)
+    count = len(pieces.choices)
+    rows = Coefficients(row[0][:, None, None, :], network.output_shape)
+    split, dtype = split_nodes(network), network.dtype
+    zeros = {i: tf.zeros_like(bounds[network.nodes[i].inputs[0]][0]) for i in hinges(network)}
+
+    def evaluate(free: list[tf.Tensor], added: list[tf.Tensor], probes: list[tf.Tensor]) -> tf.Tensor:
+        relaxed = relax_before(
+            network, network.output, chosen_lines(network, None, _by_place(order, sizes, free)), bounds
+        )
+        lines = dict(relaxed.lines)
+        for i, below, above in zip(zeros, probes[::2], probes[1::2], strict=True):
+            line = lines[i]
+            assert isinstance(line, Lines)
+            shape = tf.shape(line.lower_intercept)  # with an axis for rows where slopes are chosen
+            lines[i] = line._replace(
+                lower_intercept=line.lower_intercept + tf.reshape(below, shape),
+                upper_intercept=line.upper_intercept + tf.reshape(above, tf.shape(line.upper_intercept)),
+            )
+        terms = dict(zip([0, *split], added, strict=True))
+        found = lower_bounds(network, network.output, rows, Relaxed(lines, {}, terms), region)[:, 0] + row[1]
+        return tf.where(tf.math.is_nan(found), tf.constant(-np.inf, dtype), found)
+
+    nothing = tf.zeros_like(region.center)
+    probes = [tf.zeros_like(zero) for zero in zeros.values() for _ in range(2)]  # each its own: they are derived by
+
+    def step(count_, best, kept, free, mean, square, total, gap_parts):  # type: ignore[no-untyped-def]
+        added = [nothing, *(-s * m for s, m in zip(pieces.signs, free[count:], strict=True))]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([free[:count], added, probes])
+            found = evaluate(free[:count], added, probes)
+            summed = tf.reduce_sum(tf.where(tf.math.is_finite(found), found, tf.zeros_like(found)))
+        d_choices, values, weights = tape.gradient(summed, [free[:count], added, probes], unconnected_gradients="zero")
+        better = found > best
+        best = tf.where(better, found, best)
+        kept = [tf.where(_as_column(better, new), new, old) for new, old in zip(free, kept, strict=True)]
+        time = tf.cast(count_ + 1, dtype)
+        gradients = [*d_choices, *(-s * z for s, z in zip(pieces.signs, values[1:], strict=True))]
+        gradients = [tf.where(tf.math.is_finite(g), g, tf.zeros_like(g)) for g in gradients]
+        mean = [_BETA * m + (1 - _BETA) * g for m, g in zip(mean, gradients, strict=True)]
+        square = [_BETA2 * v + (1 - _BETA2) * g * g for v, g in zip(square, gradients, strict=True)]
+        rate = how.rate * _LAST ** (time / tf.cast(how.steps, dtype)) * tf.sqrt(1 - _BETA2**time) / (1 - _BETA**time)
+        moves = [rate * m / (tf.sqrt(v) + _TINY) for m, v in zip(mean, square, strict=True)]
+        sizes_ = _weights(network, split, list(zeros), weights)
+        free = [tf.clip_by_value(c + move, 0, 1) for c, move in zip(free[:count], moves[:count], strict=True)] + [
+            tf.nn.relu(m + size * move) for m, size, move in zip(free[count:], sizes_, moves[count:], strict=True)
+        ]
+        total = [t + time * z for t, z in zip(total, values, strict=True)]
+        return count_ + 1, best, kept, free, mean, square, total, list(weights)
+
+    free = [*pieces.choices, *pieces.multipliers]
+    none = [tf.zeros_like(f) for f in free]
+    start = tf.where(empty, tf.constant(np.inf, dtype), tf.constant(-np.inf, dtype))
+    totals = [nothing, *(tf.zeros_like(s) for s in pieces.signs)]
+    state = (tf.constant(0), start, free, free, none, none, totals, probes)
+    done, best, kept, _, _, _, totals, weights = tf.while_loop(
+        lambda count_, best, *_: (count_ < how.steps) & tf.reduce_any(best <= 0), step, state
+    )
+    steps = tf.cast(done, dtype)
+    middle = [t / tf.maximum(0.5 * steps * (steps + 1), 1) for t in totals]
+    values = dict(zip(split, middle[1:], strict=True))
+    found = Pieces([bounds[i] for i in network.bounded()], pieces.signs, kept[:count], kept[count:])
+    return Climbed(best, found, _gaps(network, bounds, values, weights), middle[0])
+
+
+def _by_place(order: list[Place], sizes: list[int], flat: list[tf.Tensor]) -> Choices:
+    parts = iter(flat)
+    return {place: tuple(next(parts) for _ in range(size)) for place, size in zip(order, sizes, strict=True)}
+
+
+def _as_column(which: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(which, [-1] + [1] * (like.shape.rank - 1))
+
+
+def _weights(network: Network, split: list[int], nodes: list[int], weights: list[tf.Tensor]) -> list[tf.Tensor]:
+    """For each split node how much its neurons weigh in the bound, at least a share of the mean."""
+    found: dict[int, tf.Tensor] = {}
+    for node, below, above in zip(nodes, weights[::2], weights[1::2], strict=True):
+        source = network.nodes[node].inputs[0]
+        size = tf.abs(below) + tf.abs(above)
+        found[source] = found[source] + size if source in found else size
+    sizes = []
+    for i in split:
+        axes = list(range(1, found[i].shape.rank))
+        floor = _FLOOR * tf.reduce_mean(found[i], axis=axes, keepdims=True)
+        sizes.append(tf.maximum(found[i], floor))
+    return sizes
+
+
+def _restricted(
+    network: Network, region: Region, pieces: Pieces, refresh: bool
+) -> tuple[dict[int, Interval], tf.Tensor]:
+    """Bounds of the neurons on the pieces, and which pieces are shown to be empty."""
+    given = dict(zip(network.bounded(), pieces.bounds, strict=True))
+    signs = dict(zip(split_nodes(network), pieces.signs, strict=True))
+    bounds: dict[int, Interval] = {}
+    empty = tf.zeros_like(region.eps, tf.bool)
+    bent = nonlinear(network)
+    relaxer = by_name(network, None)
+    for target in network.bounded():
+        lower, upper = given[target]
+        if refresh and any(i in network.ancestors(target) for i in bent):
+            low, high = both_sides(network, target, relax_before(network, target, relaxer, bounds), region)
+            lower, upper = tf.maximum(lower, low), tf.minimum(upper, high)
+        if target in signs:
+            lower = tf.where(signs[target] > 0, tf.maximum(lower, 0), lower)
+            upper = tf.where(signs[target] < 0, tf.minimum(upper, 0), upper)
+        slack = _EMPTY * tf.maximum(tf.abs(lower), tf.abs(upper))
+        crossed = lower > upper + slack
+        empty |= tf.reduce_any(crossed, axis=list(range(1, lower.shape.rank)))
+        bounds[target] = tf.minimum(lower, upper), tf.maximum(lower, upper)
+    return bounds, empty
+
+
+def _gaps(
+    network: Network, bounds: Mapping[int, Interval], values: Mapping[int, tf.Tensor], weights: list[tf.Tensor]
+) -> list[tf.Tensor]:
+    """What the relaxation of each neuron costs at the values given, by the weights of its lines."""
+    found: dict[int, tf.Tensor] = {}
+    for node, below, above in zip(hinges(network), weights[::2], weights[1::2], strict=True):
+        hinge, source = network.nodes[node], network.nodes[node].inputs[0]
+        assert isinstance(hinge, Elementwise)
+        lower, upper = bounds[source]
+        z = tf.clip_by_value(values[source], lower, upper)
+        left, right = hinge.activation.function(lower), hinge.activation.function(upper)
+        width = tf.where(upper > lower, upper - lower, tf.ones_like(upper))
+        chord = left + (right - left) * (z - lower) / width
+        cost = tf.abs(chord - hinge.activation.function(z))
+        open_ = (lower < 0) & (upper > 0)
+        # Lines on the side of the chord lose what lies between it and the function; tangents can follow the function.
+        one = tf.ones_like(z)
+        convex = hinge.activation.function(one) + hinge.activation.function(-one) >= 0
+        side = tf.where(convex, tf.abs(above), tf.abs(below))
+        gap = tf.where(open_, side * cost, tf.zeros_like(cost))
+        found[source] = found[source] + gap if source in found else gap
+    return [found[i] for i in split_nodes(network)]
