@@ -70,7 +70,7 @@ class ObjectiveScheduler(keras.callbacks.Callback):
         objective = getattr(self.model, "objective", None)
         if objective is None:
             raise ValueError("ObjectiveScheduler is for the fit of a tfcert.CertifiedModel, which has an objective")
-        last = max(0, int(self.model.optimizer.iterations) - 1)
+        last = max(0, self.model.steps_taken - 1)
         eps, kappa = (float(value) for value in objective.at(last))
         if logs is not None:
             logs.update(eps=eps, kappa=kappa)

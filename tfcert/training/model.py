@@ -83,6 +83,12 @@ class CertifiedModel(keras.Model):
         """The model that bounds, attacks and reports are about."""
         return self.model
 
+    @property
+    def steps_taken(self) -> int:
+        """The steps that the optimizer has taken."""
+        # A variable that replicas mirror is no number, but reads as a tensor.
+        return int(tf.convert_to_tensor(self.optimizer.iterations))
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The logits ``[batch, classes]`` of the inner model."""
         return self.model(inputs, training=training)
@@ -127,7 +133,7 @@ class CertifiedModel(keras.Model):
             self.objective.at(0)  # raises where the length is needed
             return
         counted = any(schedule.in_epochs for schedule in self.objective.schedules)
-        if known is not None and counted and int(self.optimizer.iterations) > 0:
+        if known is not None and counted and self.steps_taken > 0:
             warnings.warn(
                 f"the objective's schedules go on with {known:g} steps in an epoch, as training began, though the data "
                 f"set now has {steps:g}; set objective.steps_per_epoch to change that",
@@ -154,7 +160,7 @@ class CertifiedModel(keras.Model):
         if self.objective.is_plain():
             self.train_function = self._functions[True]
             return True
-        last = int(self.optimizer.iterations) + self.steps_per_execution - 1
+        last = self.steps_taken + self.steps_per_execution - 1
         plain = last <= self.objective.kappa.starts_at(1.0, self.objective.steps_per_epoch)
         self.train_function = self._functions[plain]
         return not plain
