@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -132,7 +133,10 @@ def test_a_training_that_is_interrupted_and_then_killed_ends_as_one_that_is_not(
 
 
 def test_channels_of_different_std_are_trained_behind_a_normalisation_that_is_not_saved(home):
-    assert train(home, spec="channels.prop") == 0
+    shown = importlib.util.find_spec("tensorboard") is not None
+    assert train(home, *(["--tensorboard", "tb"] if shown else []), spec="channels.prop") == 0
+    folders = {path.parent.name for path in Path("tb").rglob("events.out.tfevents.*")}
+    assert folders >= ({"train", "validation", "widths"} if shown else set())
     model = keras.models.load_model("m.keras")
     assert [type(layer).__name__ for layer in model.layers] == ["Dense", "Dense"]
     report = tfcert.verify(home / "channels.prop", bindings={"clf": model}, verbose=0, out="verified")
@@ -229,6 +233,12 @@ def test_a_schedule_in_steps_that_is_never_reached_is_said_once_the_samples_are_
     said = capsys.readouterr().err
     assert "warning: eps goes on to step 17, but training ends after 16" in said
     assert "natural_weight goes on" in said and "learning_rate" not in said
+
+
+def test_tensorboard_s_logs_need_it_installed(home, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert train(home, "--tensorboard", "tb") == 4
+    assert "pip install 'tfcert[tensorboard]'" in capsys.readouterr().err
 
 
 def test_batches_depend_on_seed_and_epoch_alone():
