@@ -31,6 +31,8 @@ from parts.agrify_tasks import SKIPPED, How, decided, least
 
 RESULTS = reference.HERE / "results" / "agrify.json"
 _BOUNDS = ("crown", "progressive", "interval")
+_SEARCHES = {"split": "split", "milp": "guided", "plain": "plain"}
+"""What the rows' names call the searches."""
 _PEERS = ("FNN1", "FNN2")
 """The small networks, which Marabou is asked about."""
 _WARM_UP = 2.0
@@ -41,21 +43,26 @@ _TOGETHER = 20
 
 @dataclass(frozen=True)
 class Row:
-    """One network and one way to ask: the task is ``verify``, ``minimum`` or ``marabou``."""
+    """One network and one way to ask: the task is ``verify``, ``minimum`` or ``marabou``.
+
+    ``search`` is how: by branch and bound (``split``), by integer programs (``milp``) or one of them (``plain``).
+    """
 
     fnn: Fnn
     task: str
     solver: str = ""
-    guided: bool = True
+    search: str = "split"
     bounds: str = "crown"
 
     @property
     def key(self) -> str:
         """A name for results and tables."""
         if self.task == "minimum":
-            guided = "guided" if self.guided else "plain"
-            return f"{self.fnn.name} minimum {guided} {self.bounds} {self.solver}"
-        return f"{self.fnn.name} {self.task} {self.solver}".rstrip()
+            search = _SEARCHES[self.search]
+            return f"{self.fnn.name} minimum {search} {self.bounds} {self.solver}"
+        if self.task == "verify":
+            return f"{self.fnn.name} verify {self.search} {self.solver}"
+        return f"{self.fnn.name} {self.task}"
 
 
 def table_rows(solver: str | None) -> list[Row]:
@@ -63,8 +70,9 @@ def table_rows(solver: str | None) -> list[Row]:
     rows = []
     for fnn in NETWORKS:
         with_solver = solver or fnn.solver
-        rows.append(Row(fnn, "verify", with_solver))
-        rows += [Row(fnn, "minimum", with_solver, guided, bounds) for guided in (True, False) for bounds in _BOUNDS]
+        rows += [Row(fnn, "verify", with_solver, search) for search in ("split", "milp")]
+        rows.append(Row(fnn, "minimum", with_solver))
+        rows += [Row(fnn, "minimum", with_solver, search, bounds) for search in ("milp", "plain") for bounds in _BOUNDS]
         if fnn.name in _PEERS:
             rows.append(Row(fnn, "marabou"))
     return rows
@@ -121,7 +129,7 @@ class Runner:
             for i in left[~right[left]]:
                 self._store("rows", row, int(i), {"outcome": SKIPPED})
             left = left[right[left]]
-            how = How(row.solver, self.setting.seconds)
+            how = _how(row, self.setting.seconds)
             for begin in range(0, len(left), _TOGETHER):
                 some = left[begin : begin + _TOGETHER]
                 if self.setting.over:
@@ -177,7 +185,7 @@ def _name(row: Row) -> str:
 
 
 def _how(row: Row, seconds: float) -> How:
-    return How(row.solver, seconds, row.guided, row.bounds)
+    return How(row.solver, seconds, row.search, row.bounds)
 
 
 def _commit() -> str:

@@ -216,14 +216,15 @@ def _bound_data(template: Dataset, bindings: Mapping[str, Any], options: dict[st
 
 
 def _load_model(template: ModelTemplate, bindings: Mapping[str, Any]) -> LoadedModel:
-    from tfcert.network import from_keras, load_model
+    from tfcert.certification.api import network_of
+    from tfcert.network import load_model
 
     if template.bound:
         value = bindings[template.name]
         model = load_model(value) if isinstance(value, str | Path) else value
     else:
         model = load_model(confine(template.path, template.folder or None))
-    return LoadedModel(template.name, model, from_keras(model), weights_hash(model))
+    return LoadedModel(template.name, model, network_of(model), weights_hash(model))
 
 
 def weights_hash(model: Any) -> str:

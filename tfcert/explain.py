@@ -191,8 +191,8 @@ def _programs(stage: Stage) -> str:
     before = {"lp": "a linear", "progressive": "a linear and an integer"}.get(stage.option("tighten", "none"))
     first = f"; before that {before} program for each neuron that may switch" if before else ""
     return (
-        f"an integer program for each open clause, on the word of {solver}{twice}, {most}; its time may double with every neuron "
-        f"that may switch{first}"
+        f"an integer program for each open clause, on the word of {solver}{twice}, {most}; its time may double with "
+        f"every neuron that may switch{first}"
     )
 
 

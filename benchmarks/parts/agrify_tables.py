@@ -90,15 +90,15 @@ def finished(stored: dict[str, Any]) -> bool:
 
 
 def speedups(results: dict[str, Any]) -> str:
-    """Guided against plain with the same bounds and against plain with intervals, image by image, same runs only."""
+    """Branch and bound, and guided programs, against each plain row, image by image, same runs only."""
     rows = []
     for key, plain in results["rows"].items():
         network, task, *how = key.split()
         if task != "minimum" or how[0] != "plain":
             continue
-        for bounds in sorted({how[1], "crown"}):
-            guided = results["rows"].get(f"{network} minimum guided {bounds} {how[2]}", {})
-            rows += _speedup(network, (f"guided {bounds}", guided), (f"plain {how[1]}", plain), how[2])
+        for name in ("split crown", *(f"guided {bounds}" for bounds in sorted({how[1], "crown"}))):
+            guided = results["rows"].get(f"{network} minimum {name} {how[2]}", {})
+            rows += _speedup(network, (name, guided), (f"plain {how[1]}", plain), how[2])
     return reference.markdown(rows) if rows else "No pairs yet."
 
 

@@ -18,11 +18,11 @@ ADVERSARIAL, ROBUST, UNKNOWN, SKIPPED = "adversarial", "robust", "unknown", "mis
 
 @dataclass(frozen=True)
 class How:
-    """How a question is put: solver, bounds of the neurons, whether attacks guide, seconds an image."""
+    """How a question is put: solver, seconds an image, how is searched, bounds of the neurons."""
 
     solver: str
     limit: float
-    guided: bool = True
+    search: str = "split"
     bounds: str = "crown"
 
 
@@ -33,7 +33,7 @@ def least(model: keras.Model, digits: Digits, how: How) -> dict[str, Any]:
     the lower bound reached ``EPS``, ``optimal`` that the witness is the nearest one to a relative 1e-5.
     """
     found = tfcert.minimum_perturbation(
-        model, digits.x, digits.y, clip=CLIP, upper=EPS, time_limit=how.limit, solver=how.solver, guided=how.guided,
+        model, digits.x, digits.y, clip=CLIP, upper=EPS, time_limit=how.limit, solver=how.solver, search=how.search,
         bounds=how.bounds,
     )  # fmt: skip
     stored: dict[str, Any] = {
@@ -62,7 +62,7 @@ def judged(model: keras.Model, digits: Digits, witness: np.ndarray) -> dict[str,
 
 
 _SPEC = """prop 1
-strategy complete = pgd -> crown -> milp(solver={solver}, time_limit={limit:g}s)
+strategy complete = pgd -> crown -> {stage}(solver={solver}, time_limit={limit:g}s)
 property robust(x, y in images) using complete {{
   forall z in ball(x, linf, 15/255) within [0, 1] in unit: argmax(net(z)) == y
 }}
@@ -70,13 +70,13 @@ property robust(x, y in images) using complete {{
 
 
 def decided(model: keras.Model, digits: Digits, how: How) -> list[dict[str, Any]]:
-    """Whether each image is robust within ``EPS``, by a specification: attacks, CROWN, then integer programs.
+    """Whether each image is robust within ``EPS``, by a specification: attacks, CROWN, then the search.
 
     Returns:
         What is stored about each image, in order; ``by`` is the stage that settled it. The time of stages that take all
         images at once is shared out among them.
     """
-    spec = _SPEC.format(solver=how.solver, limit=how.limit)
+    spec = _SPEC.format(stage=how.search, solver=how.solver, limit=how.limit)
     with tempfile.TemporaryDirectory() as folder:
         bindings = {"net": model, "images": (digits.x, digits.y)}
         records = tfcert.verify(spec, bindings=bindings, out=folder, verbose=0).records

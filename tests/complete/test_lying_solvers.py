@@ -54,8 +54,10 @@ def asked(eps: float) -> Query:
     return question(model(), LpBall(X, eps), keeps_class(model(), X), bounds="interval")
 
 
-def decided(process: SolverProcess, eps: float, others: tuple[SolverProcess, ...] = ()) -> Decision:
-    return decide(asked(eps), Solvers(process, others))
+def decided(
+    process: SolverProcess, eps: float, others: tuple[SolverProcess, ...] = (), ways: tuple[str, ...] = ("milp",)
+) -> Decision:
+    return decide(asked(eps), Solvers(process, others), ways=ways)
 
 
 @functools.cache
@@ -83,6 +85,16 @@ def test_no_lie_decides_wrongly(lie, tmp_path):
     assert broken.outcome is Outcome.FALSIFIED or broken.reason
     if broken.witness is not None:
         assert asked(BROKEN).judge.margin(broken.witness) < 0
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_branch_and_bound_believes_no_solver(lie, tmp_path):
+    """What it asks a solver for are prices and points, and these are checked: a liar cannot give it a proof."""
+    with liar(tmp_path, lie) as process:
+        broken, whole = decided(process, BROKEN, ways=("split",)), decided(process, WHOLE, ways=("split",))
+    assert broken.outcome is not Outcome.VERIFIED and whole.outcome is not Outcome.FALSIFIED
+    assert whole.outcome is not Outcome.VERIFIED or whole.guarantee is Guarantee.NUMERIC
+    assert broken.witness is None or asked(BROKEN).judge.margin(broken.witness) < 0
 
 
 def searched(process: SolverProcess, search: str, known: bool) -> tuple[Minimum, float]:
@@ -177,13 +189,14 @@ def test_solvers_that_disagree_leave_a_plain_minimum_open(tmp_path, cbc):
     assert confirmed.witness is None or asked(BROKEN).judge.margin(confirmed.witness) < 0
 
 
-def test_the_whole_search_for_minima_survives_a_liar(tmp_path, monkeypatch):
+@pytest.mark.parametrize("search", ["split", "milp"])
+def test_the_whole_search_for_minima_survives_a_liar(search, tmp_path, monkeypatch):
     """From the public function, with its attack: the witness stands, and nothing is claimed below it."""
     net = model()
     y = np.asarray(net(X)).argmax(axis=-1)
     with liar(tmp_path, LIES["calls what is feasible infeasible"]) as process:
         monkeypatch.setattr("tfcert.complete.processes.COMMAND", process._command)
-        found = minimum_perturbation(net, X, y, upper=BROKEN)
+        found = minimum_perturbation(net, X, y, upper=BROKEN, search=search)
     truth = true_distance()
     assert found.lower[0] <= truth <= found.upper[0] < np.inf
-    assert not found.optimal[0] and "known solution" in found.reason[0]
+    assert search == "split" or (not found.optimal[0] and "known solution" in found.reason[0])

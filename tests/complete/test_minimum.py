@@ -62,8 +62,9 @@ def test_minima_do_not_hang_on_the_bounds(bounds, cbc, eager):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_the_public_function_finds_them_with_its_own_attack(norm):
-    found = minimum_perturbation(model(), X, label(), norm=norm, upper=2.0)
+@pytest.mark.parametrize("search", ["split", "milp"])
+def test_the_public_function_finds_them_with_its_own_attack(norm, search):
+    found = minimum_perturbation(model(), X, label(), norm=norm, upper=2.0, search=search)
     assert found.optimal[0] and found.lower[0] == pytest.approx(truth(norm), rel=2e-5)
     assert_strict(model(), found.witness[0], X[0], label()[0], norm, found.upper[0])
 
@@ -122,10 +123,10 @@ def test_a_misclassified_sample_is_its_own_witness():
     assert found.upper[1] == pytest.approx(truth("linf"), rel=2e-5)
 
 
-@pytest.mark.parametrize("guided", [True, False], ids=["guided", "plain"])
+@pytest.mark.parametrize("search", ["split", "milp", "plain"])
 @pytest.mark.parametrize("limit", ["time_limit", "total_limit"])
-def test_without_time_the_answer_is_sound_and_says_why(guided, limit):
-    found = minimum_perturbation(model(), X, label(), upper=2.0, guided=guided, **{limit: 0.0})
+def test_without_time_the_answer_is_sound_and_says_why(search, limit):
+    found = minimum_perturbation(model(), X, label(), upper=2.0, search=search, **{limit: 0.0})
     assert found.lower[0] <= truth("linf") <= found.upper[0] * (1 + 1e-6)
     assert not found.optimal[0] and "budget" in found.reason[0]
 

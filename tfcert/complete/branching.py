@@ -155,7 +155,8 @@ class _Work:
         sizes = [math.prod(self._network.nodes[i].shape) for i in self._network.bounded()]
         self._refresh = 0 < sum(sizes[1:]) <= _REFRESHED
         self.batch = max((s for s in _SIZES if s * sum(sizes) <= _NUMBERS), default=_SIZES[0])
-        self.count, self.witness = 0, None
+        self.count = 0
+        self.witness: np.ndarray | None = None
         shapes = {layer.source: (1, *self._network.nodes[layer.source].shape) for layer in query.net.layers}
         self._bounds = {
             layer.source: tuple(tf.constant(end.reshape(shapes[layer.source])) for end in pair)
@@ -255,9 +256,10 @@ class _Work:
         """Bounds of what enters the layers on a piece, flattened."""
         nodes = self._network.bounded()
         if piece.bounds is None:
-            known = {i: [end.numpy()[0] for end in self._bounds[i]] for i in nodes}
+            ends = [end.numpy()[0] for i in nodes for end in self._bounds[i]]
         else:
-            known = dict(zip(nodes, zip(piece.bounds[::2], piece.bounds[1::2], strict=True), strict=True))
+            ends = piece.bounds
+        known = {i: (ends[2 * n], ends[2 * n + 1]) for n, i in enumerate(nodes)}
         signs = dict(zip(split_nodes(self._network), piece.signs, strict=True))
         found = []
         for layer in self._query.net.layers:

@@ -5,6 +5,7 @@ Bound propagation sees nothing but these nodes. Shapes leave out the batch; imag
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -120,10 +121,15 @@ class Network:
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(read())) for read in self.weights])
 
     def astype(self, dtype: tf.DType) -> Network:
-        """The same network, reading the same live weights, computed in another type."""
+        """The same network, reading the same live weights, computed in another type; one object for each type."""
         if dtype == self.dtype:
             return self
+        known = _CASTS.setdefault(self, {})
+        if dtype not in known:
+            known[dtype] = self._cast(dtype)
+        return known[dtype]
 
+    def _cast(self, dtype: tf.DType) -> Network:
         def cast(node: Node) -> Node:
             if not isinstance(node, Linear):
                 return node
@@ -142,6 +148,10 @@ class Network:
         for node in self.nodes:
             found.append(evaluate(node, [found[i] for i in node.inputs], x))
         return found
+
+
+_CASTS: weakref.WeakKeyDictionary[Network, dict[tf.DType, Network]] = weakref.WeakKeyDictionary()
+"""Networks in other types: what is compiled for one is found again."""
 
 
 @tf.autograph.experimental.do_not_convert
