@@ -60,6 +60,14 @@ def test_without_options_eps_grows_to_the_property_s_and_the_other_part_of_the_d
     assert (found.initialize, found.verify, found.attack) == ("keep", Stage("ibp"), Stage("pgd"))
 
 
+def test_an_npz_with_arrays_to_test_is_trained_on_those_to_train() -> None:
+    text = HEAD.replace('mnist5k(split="test")', 'npz("m.npz", x="x_test", y="y_test")')
+    train = objective("", text).train
+    assert train is not None and dict(train.options) == {"x": "x_train", "y": "y_train"}
+    assert (train.path, train.take) == ("m.npz", None)
+    assert codes(text.replace('"x_test"', '"x"') + "objective o for robust { }") == ["E230"]
+
+
 def test_the_natural_weight_falls_while_eps_grows_unless_something_else_is_said() -> None:
     moments = {"begin": Fraction(10), "end": Fraction(900), "unit": "steps", "shape": "smooth"}
     found = objective("eps: ramp(0 -> eps, steps 10..900, smooth)")

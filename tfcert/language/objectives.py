@@ -319,20 +319,22 @@ class _Objective:
         return found
 
     def _other_split(self, held_out: Dataset) -> Dataset | None:
-        """The training part of a data set that comes with one."""
-        if "split" not in (DATASETS[held_out.source].options or {}):
+        """The training part of a data set that comes with one: of an npz the arrays named ``train`` for ``test``."""
+        given = dict(held_out.options)
+        if "split" in (DATASETS[held_out.source].options or {}):
+            found = given | {"split": "train"}
+            fits = given.get("split", "test") == "test"
+        else:
+            found = {name: str(key).replace("test", "train") for name, key in given.items()}
+            fits = held_out.source == "npz" and all("test" in str(given.get(name, "")) for name in ("x", "y"))
+        if not fits:
             message = f"nothing says what to train on: `{held_out.name}` is held out and has no part for training"
             fix = "write `train: NAME` with another data set"
             self.scope.report("E230", message, self.definition.node.name, fix)
             self.failed = True
             return None
-        if dict(held_out.options).get("split", "test") != "test":
-            message = f"nothing says what to train on: `{held_out.name}` holds the part for training out"
-            self.scope.report("E230", message, self.definition.node.name, "write `train: NAME` with another data set")
-            self.failed = True
-        options = {**dict(held_out.options), "split": "train"}
         name = f"the training part of {held_out.name}"
-        return replace(held_out, name=name, options=tuple(options.items()), take=None)
+        return replace(held_out, name=name, options=tuple(found.items()), take=None)
 
 
 def _resource(scope: Scope, kind: str, full_name: str) -> Definition:
