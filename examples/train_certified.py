@@ -16,14 +16,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tfcert import CertifiedModel
+from tfcert import CertifiedModel, ibp_initialize
 from tfcert.callbacks import CertifiedEvaluation
 from tfcert.datasets import mnist5k
 from tfcert.objectives import IBP
 from tfcert.report import figures
 from tfcert.report.curves import read_curves
 from tfcert.schedules import Ramp
-from tfcert.training import ibp_initialize
 
 EPS = 0.1
 """The radius, in the unit of the network's inputs (pixels / 255)."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import tfcert
 from parts.networks import train_and_test
@@ -38,6 +40,8 @@ class Run:
         eps_factor: training is over so many times eps.
         initialize: whether kernels are drawn for intervals (Shi et al. 2021).
         rate, drops: Adam's learning rate, and after which shares of the epochs it is divided by ``divisor``.
+        augment: whether images are flipped and moved by up to 4 pixels at random.
+        normalize: whether a first layer normalises the channels.
     """
 
     size: str
@@ -55,6 +59,8 @@ class Run:
     rate: float = 1e-3
     drops: tuple[float, ...] = (0.7, 0.9)
     divisor: float = 5.0
+    augment: bool = False
+    normalize: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,16 +73,23 @@ class Data:
     y_test: np.ndarray
 
 
-def data(name: str) -> Data:
-    """All images of ``mnist`` or ``cifar``."""
+def data(name: str, file: Path | None = None) -> Data:
+    """All images of ``mnist`` or ``cifar``, or of an npz with ``x_train``, ``y_train``, ``x_test`` and ``y_test``."""
+    if file is not None:
+        with np.load(file) as stored:
+            x, y, x_test, y_test = (stored[k] for k in ("x_train", "y_train", "x_test", "y_test"))
+        whole = np.float32(255)
+        return Data(x.astype(np.float32) / whole, y.ravel(), x_test.astype(np.float32) / whole, y_test.ravel())
     train, test = train_and_test(name)
     half = np.float32(0.5)
     return Data(train.x + half, train.y, test.x + half, test.y)
 
 
-def network(size: str, shape: tuple[int, ...]) -> keras.Model:
-    """The network, untrained, with ten logits."""
+def network(size: str, shape: tuple[int, ...], pixels: np.ndarray | None = None) -> keras.Model:
+    """The network, untrained, with ten logits; channels are normalised as those of ``pixels`` if given."""
     layers: list[Any] = [keras.Input(shape)]
+    if pixels is not None:
+        layers.append(keras.layers.Normalization(mean=pixels.mean((0, 1, 2)), variance=pixels.var((0, 1, 2))))
     layers += [keras.layers.Conv2D(n, k, s, activation="relu") for n, k, s in _CONVOLUTIONS[size]]
     layers.append(keras.layers.Flatten())
     layers += [keras.layers.Dense(n, activation="relu") for n in _DENSE[size]]
@@ -96,9 +109,9 @@ def objective(run: Run) -> Objective:
     return IBP(eps, **common)
 
 
-def compiled(run: Run, shape: tuple[int, ...], steps: int) -> tfcert.CertifiedModel:
+def compiled(run: Run, images: Data, steps: int) -> tfcert.CertifiedModel:
     """The model of a run, ready to be fitted with ``steps`` steps an epoch; draws from Keras's seed."""
-    model = network(run.size, shape)
+    model = network(run.size, images.x.shape[1:], images.x if run.normalize else None)
     if run.initialize:
         tfcert.ibp_initialize(model, run.seed)
     certified = tfcert.CertifiedModel(model, objective(run))
@@ -114,20 +127,39 @@ def steps(run: Run, images: Data) -> int:
     return -(-len(images.x) // run.batch)
 
 
+def batches(run: Run, images: Data) -> tf.data.Dataset:
+    """Batches of an epoch, shuffled anew in each, and augmented as the run says."""
+    whole = tf.data.Dataset.from_tensor_slices((images.x, images.y))
+    found = whole.shuffle(len(images.x), seed=run.seed, reshuffle_each_iteration=True).batch(run.batch)
+    if run.augment:
+        draws = tf.data.Dataset.random(seed=run.seed, rerandomize_each_iteration=True).batch(2)
+        found = tf.data.Dataset.zip(found, draws).map(_augmented)
+    return found.prefetch(2)
+
+
+def _augmented(pair: tuple[tf.Tensor, tf.Tensor], draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    x, y = pair
+    x = tf.image.stateless_random_flip_left_right(x, draw)
+    # One move for a batch: cheap, and over an epoch every image sees many.
+    moved = tf.pad(x, [[0, 0], [4, 4], [4, 4], [0, 0]], "REFLECT")
+    top, left = tf.unstack(tf.random.stateless_uniform([2], draw, 0, 9, tf.int32))
+    return tf.ensure_shape(moved[:, top : top + 32, left : left + 32], x.shape), y
+
+
 def fitted(
     run: Run, images: Data, *, validation: int = 0, verbose: int = 2, callbacks: list[Any] | None = None
 ) -> tuple[tfcert.CertifiedModel, dict[str, Any]]:
-    """Trains; returns the model, and its settings, seconds, threads' settings left aside, and history.
+    """Trains; returns the model, and what is stored of it: settings, seconds and history.
 
     Args:
         validation: after each epoch the first so many test images are verified by intervals.
     """
     keras.utils.set_random_seed(run.seed)
-    certified, start = compiled(run, images.x.shape[1:], steps(run, images)), time.perf_counter()
+    certified, start = compiled(run, images, steps(run, images)), time.perf_counter()
     held_out = (images.x_test[:validation], images.y_test[:validation]) if validation else None
     history = certified.fit(
-        images.x, images.y, batch_size=run.batch, epochs=run.epochs, validation_data=held_out,
-        validation_batch_size=_JUDGED, verbose=verbose, callbacks=callbacks,
+        batches(run, images), epochs=run.epochs, validation_data=held_out, validation_batch_size=_JUDGED,
+        verbose=verbose, callbacks=callbacks,
     )  # fmt: skip
     seconds = time.perf_counter() - start
     rows = {k: [round(float(v), 5) for v in values] for k, values in history.history.items()}
@@ -137,7 +169,7 @@ def fitted(
 def seconds_per_step(run: Run, images: Data, count: int = 150) -> float:
     """Of a step where nothing else is compiled any more."""
     full = replace(run, epochs=1, warm_up=0.0, ramp=1e-6)  # every step with bounds
-    robust = compiled(full, images.x.shape[1:], 1)
+    robust = compiled(full, images, 1)
     some = slice(0, count * run.batch)
     robust.fit(images.x[: 5 * run.batch], images.y[: 5 * run.batch], batch_size=run.batch, verbose=0)
     start = time.perf_counter()
