@@ -2,8 +2,8 @@
 
 python benchmarks/train_steps.py            the small network of Gowal et al. 2018 on MNIST, batches of 100 and 256
 
-Plain and certified models take turns; of each the median over five epochs of 60 batches counts, after one that compiles.
-``jit_compile`` both ways. The goal is at most 2.5 times a plain step with it.
+Plain and certified models take turns; of each the median over five epochs of 60 batches counts, after one that
+compiles. ``jit_compile`` both ways. The goal is at most 2.5 times a plain step with it.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ SEARCH = "tests/certification/test_search.py"
 SETS = "tests/test_perturbations.py"
 LOWERING = "tests/language/test_lowering.py"
 ENCODING = "tests/complete/test_encoding.py"
+SPLITTING = "tests/propagation/test_splitting.py"
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,22 @@ MUTANTS = (
            ("tests/complete/test_programs.py",), "no_prices_lift"),
     Mutant("a solver's zero margin taken for a proof", "complete/deciding.py",
            "if bound > _POSITIVE * query.scale:", "if bound >= 0:", ("tests/complete/test_deciding.py",), "zero"),
+    Mutant("multipliers of the wrong sign", "propagation/splitting.py", "tf.nn.relu(m + size * move)",
+           "-tf.nn.relu(m + size * move)", (SPLITTING,), "no_input_of_a_piece"),
+    Mutant("signs cut the wrong end", "propagation/splitting.py",
+           "lower = tf.where(signs[target] > 0, tf.maximum(lower, 0), lower)",
+           "upper = tf.where(signs[target] > 0, tf.minimum(upper, 0), upper)", (SPLITTING,), "no_input_of_a_piece"),
+    Mutant("terms added twice", "propagation/backward.py", "here = here.plus(Coefficients(term, node.shape))",
+           "here = here.plus(Coefficients(2 * term, node.shape)).plus(Coefficients(-term * 3, node.shape))",
+           (SPLITTING,), "helps"),
+    Mutant("half of a set left out", "complete/branching.py", "for sign in (1, -1):", "for sign in (1,):",
+           ("tests/complete/test_deciding.py",), "all_activation_patterns"),
+    Mutant("kappa weighs the robust loss", "training/step.py",
+           "kappa * self._classification(labelled, logits) + (1.0 - kappa) * objective.robust(batch)",
+           "(1.0 - kappa) * self._classification(labelled, logits) + kappa * objective.robust(batch)",
+           ("tests/training/test_losses.py",)),
+    Mutant("widths of one side", "training/regularizers.py", "tf.square(upper - lower), [-1, size]",
+           "tf.square(upper), [-1, size]", ("tests/training/test_losses.py",)),
 )  # fmt: skip
 
 

@@ -35,7 +35,11 @@ def minimum(tmp_path_factory):
 
 def test_of_the_first_two_digits_one_is_robust_and_one_is_not(minimum):
     first, second = (r for r in minimum[0].records if r.property == "robust")
-    assert (first.outcome, first.verdict.stage, first.verdict.guarantee) == (Outcome.VERIFIED, "split", Guarantee.NUMERIC)
+    assert (first.outcome, first.verdict.stage, first.verdict.guarantee) == (
+        Outcome.VERIFIED,
+        "split",
+        Guarantee.NUMERIC,
+    )
     assert (second.outcome, second.verdict.guarantee) == (Outcome.FALSIFIED, Guarantee.REPLAYED)
 
 

@@ -255,10 +255,7 @@ class _Work:
     def _layers(self, piece: _Piece) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Bounds of what enters the layers on a piece, flattened."""
         nodes = self._network.bounded()
-        if piece.bounds is None:
-            ends = [end.numpy()[0] for i in nodes for end in self._bounds[i]]
-        else:
-            ends = piece.bounds
+        ends = [end.numpy()[0] for i in nodes for end in self._bounds[i]] if piece.bounds is None else piece.bounds
         known = {i: (ends[2 * n], ends[2 * n + 1]) for n, i in enumerate(nodes)}
         signs = dict(zip(split_nodes(self._network), piece.signs, strict=True))
         found = []
