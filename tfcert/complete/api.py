@@ -15,7 +15,7 @@ from tfcert.attacks import Clauses
 from tfcert.attacks.witness import input_dtype, run
 from tfcert.certification.api import certified_radius, network_of, target_rows
 from tfcert.complete.asking import Asker, nearest_witnesses
-from tfcert.complete.minimum import Minimum, Search, minimum, plain_minimum
+from tfcert.complete.minimum import OPTIMAL, Minimum, Search, minimum, plain_minimum
 from tfcert.complete.plain import plain
 from tfcert.complete.processes import SolverProcess, SolverSettings
 from tfcert.complete.queries import Solvers
@@ -29,8 +29,6 @@ _CERTIFIED = 0.05
 """Relative tolerance of the certified radii that a search begins with."""
 SEARCHES: dict[str, tuple[str, ...]] = {"split": ("split", "milp"), "milp": ("milp",), "plain": ()}
 """How a search decides whether there is a nearer witness, by name; a plain one does not ask."""
-OPTIMAL = 1e-5
-"""The relative gap within which lower and upper count as one."""
 
 
 @dataclass(frozen=True)

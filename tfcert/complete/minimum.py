@@ -25,9 +25,11 @@ from tfcert.complete.witnesses import Judge, solve_cell
 from tfcert.perturbations import LpBall
 from tfcert.query import Guarantee, Outcome
 
-_INSIDE = (4e-6, 4e-5, 4e-4)
-"""How far inside the nearest witness's distance (relative) a proof is tried: farther where a margin is lost in
-rounding."""
+_INSIDE = (4e-6, 9e-6, 4e-5, 4e-4)
+"""How far inside the nearest witness's distance (relative) a proof is tried: farther where a margin, or a nearer point
+of the model's own dtype, is lost in rounding."""
+OPTIMAL = 1e-5
+"""The relative gap within which lower and upper count as one."""
 _DEMANDS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 """By how much a margin is broken in a cell, relative to the margins' size, until the original model confirms it."""
 _DESCENTS = 8
@@ -125,7 +127,8 @@ class _Bracket:
 
     def closed(self) -> bool:
         """Whether the two ends are as near as was asked."""
-        return self.best.distance - self.low <= 1.5 * _INSIDE[self.inside] * self.best.distance
+        share = _INSIDE[self.inside]
+        return self.best.distance - self.low <= max(share, min(1.5 * share, OPTIMAL)) * self.best.distance
 
     def descend(self, search: Search, solvers: Solvers) -> None:
         """Moves the last decision's witness, if it is one, as near as its piece of the network allows."""
@@ -143,9 +146,12 @@ class _Bracket:
             return math.isfinite(self.best.distance) and not self.closed()
         if decision.outcome is Outcome.FALSIFIED:
             assert decision.witness is not None
-            self.best = self.best.with_witness(decision.witness)
-            return True
-        if decision.outcome is Outcome.UNKNOWN and self.best.witness is not None and self.inside + 1 < len(_INSIDE):
+            before, self.best = self.best.distance, self.best.with_witness(decision.witness)
+            if self.best.distance < before:
+                return True
+        # A margin was lost in rounding, or a nearer point was rounded to one that is not nearer.
+        lost = decision.outcome in (Outcome.UNKNOWN, Outcome.FALSIFIED)
+        if lost and self.best.witness is not None and self.inside + 1 < len(_INSIDE):
             self.inside += 1
             return not self.closed()
         return False
@@ -174,6 +180,9 @@ def minimum(search: Search, solvers: Solvers) -> Minimum:
             break
     else:
         reason = "the search stopped after many nearer witnesses"
+    best, low = bracket.best.distance, bracket.low
+    if not reason and math.isfinite(best) and best - low > OPTIMAL * best:
+        reason = "nearer witnesses are lost in the rounding of the model's inputs"
     believed = bracket.believed and bracket.low > search.lower
     return Minimum(
         max(search.lower, bracket.low),
