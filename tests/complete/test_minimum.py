@@ -10,10 +10,11 @@ from complete.brute_force import least_distance
 from complete.questions import keeps_class, mlp, points, search_around
 from tfcert import minimum_perturbation
 from tfcert.attacks import Clauses, keeps_label
-from tfcert.complete.minimum import minimum, plain_minimum
+from tfcert.complete.deciding import Decision
+from tfcert.complete.minimum import _INSIDE, _Best, _Bracket, minimum, plain_minimum
 from tfcert.complete.queries import Solvers
 from tfcert.perturbations import ORDER, LpBall
-from tfcert.query import Guarantee
+from tfcert.query import Guarantee, Outcome
 
 pytestmark = pytest.mark.usefixtures("eager")
 
@@ -156,3 +157,15 @@ def test_how_far_to_look_must_be_known():
     for options in ({}, {"upper": -1.0}, {"upper": 0.0}, {"clip": (-np.inf, np.inf)}):
         with pytest.raises(ValueError, match=r"upper|how far"):
             minimum_perturbation(model(), X, label(), **options)
+
+
+def test_a_nearer_witness_that_rounding_takes_back_is_no_progress():
+    """Then a proof is tried farther inside, as often as there is such a step; the search does not go round for ever."""
+    search = search_around(model(), LpBall(X, 2.0), known=True)
+    best = _Best(search.judge, search.judge.distance(search.witness), search.witness)
+    bracket, same = _Bracket(best), Decision(Outcome.FALSIFIED, witness=search.witness)
+    steps = 0
+    while bracket.learn(same, best.distance):
+        steps += 1
+        assert bracket.inside == steps <= len(_INSIDE)
+    assert steps == len(_INSIDE) - 1 and bracket.best is best
