@@ -160,7 +160,7 @@ def fitted(
     certified, start = compiled(run, images, steps(run, images)), time.perf_counter()
     held_out = (images.x_test[:validation], images.y_test[:validation]) if validation else None
     history = certified.fit(
-        batches(run, images), epochs=run.epochs, validation_data=held_out, validation_batch_size=_JUDGED,
+        batches(run, images), epochs=run.epochs, shuffle=False, validation_data=held_out, validation_batch_size=_JUDGED,
         verbose=verbose, callbacks=callbacks,
     )  # fmt: skip
     seconds = time.perf_counter() - start
