@@ -229,3 +229,22 @@ def test_bytes_that_are_no_arrays_are_refused(data):
 def test_pickled_objects_are_neither_sent_nor_read():
     with pytest.raises(ValueError):
         pack({"a": np.array([object()])})
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_rows_that_give_way_at_a_high_cost_change_no_minimum(seed):
+    program, v = random_program(np.random.default_rng(seed))
+    elastic = program.elastic(1e4)
+    assert len(elastic.right) == len(program.right)
+    assert optimum(elastic) == pytest.approx(optimum(program), abs=1e-6)
+    assert optimum(program.elastic(0.0)) <= optimum(program) + 1e-9
+
+
+def test_rows_that_give_way_show_how_much_a_program_without_a_solution_lacks():
+    builder = Builder()
+    x = builder.variables(np.zeros(2), np.ones(2))
+    builder.rows([(x, np.array([[1.0, 1.0]]))], np.array([-0.5]))  # at least 0, so half too much
+    builder.rows([(x, np.array([[1.0, -1.0]]))], np.array([3.0]), equal=True)  # at most 1, so two too little
+    program = builder.program((x, np.array([1.0, 1.0])))
+    # Breaking rows by 0.5 and 3 with x = 0, or by 1.5 and 2 with x = (1, 0), which costs 1 itself.
+    assert optimum(program.elastic(100.0)) == pytest.approx(350.0)

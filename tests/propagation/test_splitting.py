@@ -171,3 +171,25 @@ def test_only_hinges_at_zero_are_split():
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.ReLU()(keras.layers.Dense(3)(x))))
     network = network_of(model, np.zeros((1, 3), np.float32))
     assert len(hinges(network)) == len(split_nodes(network)) == 1
+
+
+def test_multipliers_reach_the_least_value_on_a_piece():
+    """One hidden layer, every neuron's sign fixed: a linear program over the piece."""
+    optimize = pytest.importorskip("scipy.optimize")
+    model = dense(3, 4, 2)
+    randomize(model, np.random.default_rng(10))
+    x = np.random.default_rng(10).normal(size=(1, 3))
+    network, ball = network_of(model, x), LpBall(x, 1.5)
+    bounds = pre_activation_bounds(network, ball.region(), "crown")
+    weights, bias, last, _ = (np.asarray(w) for w in model.get_weights())
+    signs = np.where(x[0] @ weights + bias >= 0, 1.0, -1.0)
+    row, offset = np.array([[1.0, -1.0]]), model.get_weights()[3] @ [1.0, -1.0]
+    cost = weights @ (np.where(signs > 0, 1.0, 0.0) * (last @ row[0]))
+    constant = bias @ (np.where(signs > 0, 1.0, 0.0) * (last @ row[0])) + offset
+    sides = list(zip(x[0] - 1.5, x[0] + 1.5, strict=True))
+    exact = optimize.linprog(cost, -(signs * weights).T, signs * bias, bounds=sides).fun + constant
+    over_the_box = optimize.linprog(cost, bounds=sides).fun + constant
+    pieces = first_pieces(network, bounds)._replace(signs=[tf.constant(signs[None])])
+    found = bounded(network, ball, (tf.constant(row), tf.constant([0.0], tf.float64)), pieces, steps=3000)
+    assert exact > over_the_box + 0.5
+    assert exact - 5e-3 <= float(found.bound[0]) <= exact + 1e-9

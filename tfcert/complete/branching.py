@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfcert.certification.engine import full_precision, use_jit
 from tfcert.complete.processes import SolverError
-from tfcert.complete.queries import Query, Solvers, margin_program
+from tfcert.complete.queries import CLOSE, Query, Solvers, margin_program
 from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
 from tfcert.perturbations import Region
@@ -36,6 +36,8 @@ _REFRESHED = 128
 """Bounds of neurons are computed anew on each piece where at most so many neurons are not in the first layer."""
 _SMALL = 0.5
 """Splitting helps no more where what relaxations cost is less than this share of the distance to a point's margin."""
+_GIVING_WAY = 1e4
+"""What a broken row of a linear program costs, in units of the margins' size."""
 _KEPT = 1 << 29
 """Numbers that open pieces may hold together."""
 _POSITIVE = 1e-9
@@ -130,7 +132,7 @@ def branch(
         left = [p for p in found if not p.bound > enough]
         if any(p.split is None for p in left):
             least = min(p.bound for p in (*left, *stack))
-            return Branched(least, None, work.count, "the margin of a piece is zero to within rounding")
+            return Branched(least, None, work.count, _stuck(least, query.scale))
         # The worst is cut next: a set that holds a witness is left soon, and few pieces are open at a time.
         stack += sorted(left, key=lambda p: -p.bound)
         if work.count > 2 * done:
@@ -155,6 +157,7 @@ class _Work:
         sizes = [math.prod(self._network.nodes[i].shape) for i in self._network.bounded()]
         self._refresh = 0 < sum(sizes[1:]) <= _REFRESHED
         self.batch = max((s for s in _SIZES if s * sum(sizes) <= _NUMBERS), default=_SIZES[0])
+        self._open = [self._network.bounded().index(i) for i in split_nodes(self._network)]
         self.count = 0
         self.witness: np.ndarray | None = None
         shapes = {layer.source: (1, *self._network.nodes[layer.source].shape) for layer in query.net.layers}
@@ -192,6 +195,9 @@ class _Work:
         asked = margin_program(part, [self._clause], relax=True)
         try:
             answer = self._solvers.first.solve(asked.program, self._solvers.left(), relax=True)
+            if answer.status == "infeasible":  # no proof that the piece is empty, but with rows that give way there is
+                elastic = asked.program.elastic(_GIVING_WAY * self._query.scale)
+                answer = replace(self._solvers.first.solve(elastic, self._solvers.left(), relax=True), v=None)
         except SolverError:
             return piece
         if answer.v is not None:
@@ -226,8 +232,8 @@ class _Work:
         pieces = []
         for i, part in enumerate(parts):
             node = int(widest[i].argmax())
-            split = (node, int(gaps[node][i].argmax())) if widest[i, node] > 0 else None
-            short = not bound[i] > 0 and (split is None or lost[i] < _SMALL * (margins[i].max() - bound[i]))
+            split = (node, int(gaps[node][i].argmax())) if widest[i, node] > 0 else _tallest(found, self._open, i)
+            short = not bound[i] > 0 and (split is None or lost[i] <= _SMALL * (margins[i].max() - bound[i]))
             pieces.append(
                 replace(
                     part,
@@ -268,6 +274,25 @@ class _Work:
             )
             found.append((lower.ravel(), upper.ravel()))
         return tuple(found)
+
+
+def _tallest(found: Climbed, nodes: Sequence[int], piece: int) -> tuple[int, int] | None:
+    """The neuron of a piece with the tallest triangle, where climbing did not see that any costs something; ``nodes``
+    are places of the split nodes among the bounded ones. None where every neuron is straight."""
+    best, height = None, 0.0
+    for number, place in enumerate(nodes):
+        lower, upper = (end.numpy()[piece].ravel() for end in found.pieces.bounds[place])
+        heights = np.where((lower < 0) & (upper > 0), -lower * upper / np.maximum(upper - lower, 1e-300), 0.0)
+        if heights.max(initial=0.0) > height:
+            best, height = (number, int(heights.argmax())), float(heights.max())
+    return best
+
+
+def _stuck(bound: float, scale: float) -> str:
+    """Why a piece without a neuron to split stays open."""
+    if abs(bound) <= CLOSE * scale:
+        return "the margin of a piece is zero to within rounding"
+    return "a piece is open that has no neuron left to split"
 
 
 def _numbers(tensors: Sequence[tf.Tensor]) -> list[np.ndarray]:

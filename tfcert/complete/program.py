@@ -80,6 +80,34 @@ class Program:
         """
         return max(self._bound(prices), self._bound(-prices))
 
+    def elastic(self, cost: float) -> Program:
+        """The program whose rows may be broken at a cost, by as much as its bounds allow: it always has a solution.
+
+        Each of its points of no violation is one of this program, so its minimum is no greater, and a lower bound of it
+        is one of this program's; where this one has no solution, a large one.
+        """
+        count, rows = len(self.lower), len(self.right)
+        row = np.repeat(np.arange(rows), np.diff(self.starts))
+        reach = np.abs(self.values) * np.maximum(np.abs(self.lower), np.abs(self.upper))[self.columns]
+        most = np.bincount(row, weights=reach, minlength=rows) + np.abs(self.right)
+        both = np.concatenate([np.arange(rows), np.flatnonzero(self.equal)])
+        signs = np.concatenate([-np.ones(rows), np.ones(int(self.equal.sum()))])
+        row = np.concatenate([row, both])
+        column = np.concatenate([self.columns, count + np.arange(len(both))])
+        value = np.concatenate([self.values, signs])
+        order = np.argsort(row, kind="stable")
+        extra = np.zeros(len(both))
+        return replace(
+            self,
+            lower=np.concatenate([self.lower, extra]),
+            upper=np.concatenate([self.upper, most[both]]),
+            integer=np.concatenate([self.integer, extra.astype(bool)]),
+            objective=np.concatenate([self.objective, extra + cost]),
+            starts=np.searchsorted(row[order], np.arange(rows + 1)),
+            columns=column[order],
+            values=value[order],
+        )
+
     def with_tangents(self, tangents: np.ndarray) -> Program:
         """The program with the rows ``2 p v[root] - v[square] <= p^2`` of ``tangents``, ``[n, 3]``: root, square, p.
 
