@@ -27,8 +27,13 @@ from matplotlib.figure import Figure
 from parts import certified, machine, reference
 
 RESULTS = reference.HERE / "results" / "train_constrained.json"
-NAMES = {"nominal": "nominal", "ibp": "IBP", "constrained": "constrained IBP"}
-_COLOURS = {"nominal": "tab:grey", "ibp": "tab:red", "constrained": "tab:blue"}
+NAMES = {
+    "nominal": "nominal",
+    "ibp": "IBP",
+    "unelided": "IBP without elision",
+    "constrained": "constrained IBP",
+}
+_COLOURS = {"nominal": "tab:grey", "ibp": "tab:red", "unelided": "tab:orange", "constrained": "tab:blue"}
 _HELD_OUT = 1000
 _PGD = {"steps": 200, "restarts": 10}
 

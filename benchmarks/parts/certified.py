@@ -37,7 +37,8 @@ class Run:
         size: of the network: small, medium or large.
         eps: the radius in [0, 1] that is verified.
         epochs: in all; ``warm_up`` of them plain, then eps and kappa ramp for ``ramp`` epochs.
-        objective: ``ibp``, ``constrained`` (with ``weight`` of the width term) or ``nominal``.
+        objective: ``ibp``, ``unelided`` (IBP that bounds the logits themselves), ``constrained`` (that with ``weight`` of
+            the width term) or ``nominal``.
         kappa: where the ramp of the nominal loss's weight ends; it begins at 1.
         eps_factor: training is over so many times eps.
         initialize: whether kernels are drawn for intervals (Shi et al. 2021).
@@ -108,7 +109,7 @@ def objective(run: Run) -> Objective:
     common: dict[str, Any] = {"kappa": kappa, "clip": (0, 1), "eps_factor": run.eps_factor}
     if run.objective == "constrained":
         return ConstrainedIBP(eps, weight=run.weight, **common)
-    return IBP(eps, **common)
+    return IBP(eps, elide=run.objective != "unelided", **common)
 
 
 def compiled(run: Run, images: Data, steps: int) -> tfcert.CertifiedModel:

@@ -233,7 +233,7 @@ def test_pickled_objects_are_neither_sent_nor_read():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_rows_that_give_way_at_a_high_cost_change_no_minimum(seed):
-    program, v = random_program(np.random.default_rng(seed))
+    program, _ = random_program(np.random.default_rng(seed))
     elastic = program.elastic(1e4)
     assert len(elastic.right) == len(program.right)
     assert optimum(elastic) == pytest.approx(optimum(program), abs=1e-6)

@@ -37,7 +37,7 @@ def test_certified_evaluation_writes_what_certification_and_attacks_find(model, 
     assert 0 < verified.mean() <= (right & ~attacked).mean() <= right.mean()
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(4)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4)))[::5])
 def test_readers_see_what_is_written_whatever_the_order(data, tmp_path, order):
     """A fit of no training to speak of: what counts is who is called when."""
     x, y = data
