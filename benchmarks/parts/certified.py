@@ -37,8 +37,8 @@ class Run:
         size: of the network: small, medium or large.
         eps: the radius in [0, 1] that is verified.
         epochs: in all; ``warm_up`` of them plain, then eps and kappa ramp for ``ramp`` epochs.
-        objective: ``ibp``, ``unelided`` (IBP that bounds the logits themselves), ``constrained`` (that with ``weight`` of
-            the width term) or ``nominal``.
+        objective: ``ibp``, ``unelided`` (IBP that bounds the logits themselves), ``constrained`` (that, with ``weight``
+            of the width term) or ``nominal``.
         kappa: where the ramp of the nominal loss's weight ends; it begins at 1.
         eps_factor: training is over so many times eps.
         initialize: whether kernels are drawn for intervals (Shi et al. 2021).
