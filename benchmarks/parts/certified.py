@@ -171,6 +171,7 @@ def fitted(
 
 def seconds_per_step(run: Run, images: Data, count: int = 150) -> float:
     """Of a step where nothing else is compiled any more."""
+    keras.utils.set_random_seed(run.seed)
     full = replace(run, epochs=1, warm_up=0.0, ramp=1e-6)  # every step with bounds
     robust = compiled(full, images, 1)
     some = slice(0, count * run.batch)
