@@ -179,7 +179,7 @@ class Descent:
                 self._tell(place)
                 began, sample = time.monotonic(), batch.take(np.array([place]))
                 limit = most_seconds(stage, self._clock.remaining(self._seconds[place]))
-                decision = solver.decide(sample, limit, functools.partial(self._progress, place, began))
+                decision = solver.decide(sample, limit, functools.partial(self._tell, place, began))
                 self._seconds[place] += time.monotonic() - began
                 verdict = self._judged(sample, place, stage, decision)
                 if verdict is not None and verdict.outcome is Outcome.VERIFIED and attacked_later:
@@ -187,12 +187,12 @@ class Descent:
                 elif verdict is not None:
                     yield place, verdict
 
-    def _progress(self, place: int, began: float, margin: float) -> None:
-        """Tells where a sample stands by a solver that began some time ago."""
-        self._tell(place, time.monotonic() - began, margin)
+    def _tell(self, place: int, began: float | None = None, margin: float = math.nan) -> None:
+        """Tells where a sample stands: its margin, as asked, has a proven lower end, or of some input an upper one.
 
-    def _tell(self, place: int, since: float = 0.0, margin: float = math.nan) -> None:
-        """Tells where a sample stands: its margin, as asked, has a proven lower end, or of some input an upper one."""
+        ``began`` and ``margin`` are of a solver that is at work on it.
+        """
+        since = 0.0 if began is None else time.monotonic() - began
         best = float(np.fmax(self._best[place], margin))
         ends = (math.nan, 0.0 - best) if self._task.template.existential else (best, math.nan)
         self._watch(Standing(int(self._task.samples[place]), *ends, float(self._seconds[place]) + since))

@@ -7,7 +7,6 @@ A run keeps its folder: ``training.json`` (what it was started with), ``log.csv`
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ import tensorflow as tf
 from tfcert.binding import data_hash, load_spec, spec_name
 from tfcert.driver import run_header
 from tfcert.errors import UsageError
+from tfcert.journal import move_aside
 from tfcert.language import Ramp, Spec
 from tfcert.report import ExitCode, figures
 from tfcert.report.curves import Curves, read_curves
@@ -119,10 +119,7 @@ class _Run:
         said = None
         left = [name for name in (HEADER, LOG, BACKUP) if (self.folder / name).exists()]
         if BACKUP in left:
-            place = next(p for n in itertools.count(1) if not (p := self.folder / f"interrupted-{n}").exists())
-            place.mkdir()
-            for name in left:
-                (self.folder / name).rename(place / name)
+            place = move_aside(self.folder, left)
             said = f"an interrupted training was moved to {place}; --resume {place} goes on with it"
         else:
             for name in left:

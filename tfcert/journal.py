@@ -10,6 +10,7 @@ import fcntl
 import itertools
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -118,14 +119,20 @@ def set_aside(folder: Path) -> str | None:
         return None
     descriptor = _open_alone(path)
     try:
-        place = next(p for n in itertools.count(1) if not (p := folder / f"interrupted-{n}").exists())
-        place.mkdir()
-        for name in (FILE_NAME, "result.json", "witnesses", "figures"):
-            if (folder / name).exists():
-                (folder / name).rename(place / name)
+        place = move_aside(folder, (FILE_NAME, "result.json", "witnesses", "figures"))
     finally:
         os.close(descriptor)
     return f"the {verdicts} verdicts of an interrupted run were moved to {place}; --resume {place} goes on with them"
+
+
+def move_aside(folder: Path, names: Iterable[str]) -> Path:
+    """Moves what there is of ``names`` from a run's folder to a new one in it, and returns that."""
+    place = next(p for n in itertools.count(1) if not (p := folder / f"interrupted-{n}").exists())
+    place.mkdir()
+    for name in names:
+        if (folder / name).exists():
+            (folder / name).rename(place / name)
+    return place
 
 
 def _open_alone(path: Path) -> int:

@@ -150,7 +150,7 @@ def _augmented(pair: tuple[tf.Tensor, tf.Tensor], draw: tf.Tensor) -> tuple[tf.T
 
 
 def fitted(
-    run: Run, images: Data, *, validation: int = 0, verbose: int = 2, callbacks: list[Any] | None = None
+    run: Run, images: Data, *, validation: int = 0, verbose: int = 2
 ) -> tuple[tfcert.CertifiedModel, dict[str, Any]]:
     """Trains; returns the model, and what is stored of it: settings, seconds and history.
 
@@ -162,7 +162,7 @@ def fitted(
     held_out = (images.x_test[:validation], images.y_test[:validation]) if validation else None
     history = certified.fit(
         batches(run, images), epochs=run.epochs, shuffle=False, validation_data=held_out, validation_batch_size=_JUDGED,
-        verbose=verbose, callbacks=callbacks,
+        verbose=verbose,
     )  # fmt: skip
     seconds = time.perf_counter() - start
     rows = {k: [round(float(v), 5) for v in values] for k, values in history.history.items()}
@@ -181,9 +181,9 @@ def seconds_per_step(run: Run, images: Data, count: int = 150) -> float:
     return (time.perf_counter() - start) / count
 
 
-def judged(model: keras.Model, images: Data, eps: float, limit: int | None = None) -> dict[str, float]:
+def judged(model: keras.Model, images: Data, eps: float) -> dict[str, float]:
     """Test accuracy and verified accuracy by intervals (``tfcert.certify``) of the plain model."""
-    x, y = images.x_test[:limit], images.y_test[:limit]
+    x, y = images.x_test, images.y_test
     right = model.predict(x, batch_size=_JUDGED, verbose=0).argmax(axis=1) == y
     options = tfcert.BoundOptions(batch_size=_JUDGED)
     proof = tfcert.certify(model, x, y, eps=eps, clip=(0, 1), method="ibp", options=options)

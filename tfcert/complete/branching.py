@@ -67,11 +67,13 @@ class _Piece:
 
     Attributes:
         signs, choices, multipliers: as in :class:`~tfcert.propagation.splitting.Pieces`, of one piece.
-        bounds: of what enters the nonlinear nodes on the piece; None for those of the whole set, cut by the signs.
+        bounds: of what enters the nonlinear nodes on the piece, where they are computed anew on pieces of it; None
+            where they are those of the whole set, cut by the signs.
         row: the row of the clause that is bounded.
         bound: its lower bound.
         split: split node and neuron whose relaxation costs most; None where none costs anything.
-        solved: whether its linear relaxation is to be solved before it is split.
+        layers: of what enters the layers on the piece, flattened, if its linear relaxation is to be solved before it is
+            split.
     """
 
     signs: list[np.ndarray]
@@ -81,7 +83,7 @@ class _Piece:
     row: int = 0
     bound: float = -math.inf
     split: tuple[int, int] | None = None
-    solved: bool = False
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...] | None = None
 
     def halves(self) -> list[_Piece]:
         """The two pieces on either side of where its worst neuron is zero."""
@@ -92,7 +94,7 @@ class _Piece:
             signs = list(self.signs)
             signs[node] = signs[node].copy()
             signs[node].flat[neuron] = sign
-            found.append(replace(self, signs=signs, split=None, solved=False))
+            found.append(replace(self, signs=signs, split=None))
         return found
 
     def numbers(self) -> int:
@@ -121,11 +123,11 @@ def branch(
     while stack:
         if solvers.left() <= 0:
             return Branched(min(proven, *(p.bound for p in stack)), None, work.count, "the budget was used up")
-        if sum(map(_Piece.numbers, stack)) > _KEPT:
+        if len(stack) * stack[-1].numbers() > _KEPT:
             return Branched(min(proven, *(p.bound for p in stack)), None, work.count, "too many pieces are open")
         some, stack = stack[-work.batch // 2 :], stack[: -work.batch // 2]
         found = work.bounded(some)
-        found = [work.solved(piece) if piece.solved else piece for piece in found]
+        found = [piece if piece.layers is None else work.solved(piece, piece.layers) for piece in found]
         if work.witness is not None:
             return Branched(-math.inf, work.witness, work.count)
         proven = min([proven, *(p.bound for p in found if p.bound > 0)])
@@ -157,6 +159,7 @@ class _Work:
         sizes = [math.prod(self._network.nodes[i].shape) for i in self._network.bounded()]
         self._refresh = 0 < sum(sizes[1:]) <= _REFRESHED
         self.batch = max((s for s in _SIZES if s * sum(sizes) <= _NUMBERS), default=_SIZES[0])
+        # Places of the split nodes among the bounded ones.
         self._open = [self._network.bounded().index(i) for i in split_nodes(self._network)]
         self.count = 0
         self.witness: np.ndarray | None = None
@@ -187,11 +190,12 @@ class _Work:
             found = run(*(tf.repeat(t, size, axis=0) for t in self._region[2:]), *row, self._batch(fill), steps)
         return self._read(parts, found)
 
-    def solved(self, piece: _Piece) -> _Piece:
+    def solved(self, piece: _Piece, layers: tuple[tuple[np.ndarray, np.ndarray], ...]) -> _Piece:
         """The piece with the bound of its linear relaxation, if that is better; its solution may be a witness."""
+        piece = replace(piece, layers=None)
         if self._solvers.left() <= 0 or self.witness is not None:
             return piece
-        part = replace(self._query, bounds=replace(self._query.bounds, layers=self._layers(piece)))
+        part = replace(self._query, bounds=replace(self._query.bounds, layers=layers))
         asked = margin_program(part, [self._clause], relax=True)
         try:
             answer = self._solvers.first.solve(asked.program, self._solvers.left(), relax=True)
@@ -228,22 +232,22 @@ class _Work:
             [t.numpy().astype(np.float32) for t in tensors]
             for tensors in (found.pieces.choices, found.pieces.multipliers)
         )
-        ends = [end.numpy() for pair in found.pieces.bounds for end in pair] if self._refresh else None
+        ends = [end.numpy() for pair in found.pieces.bounds for end in pair]
         pieces = []
         for i, part in enumerate(parts):
             node = int(widest[i].argmax())
-            split = (node, int(gaps[node][i].argmax())) if widest[i, node] > 0 else _tallest(found, self._open, i)
+            split = (node, int(gaps[node][i].argmax())) if widest[i, node] > 0 else self._tallest(ends, i)
             short = not bound[i] > 0 and (split is None or lost[i] <= _SMALL * (margins[i].max() - bound[i]))
             pieces.append(
                 replace(
                     part,
                     choices=[c[i] for c in choices],
                     multipliers=[m[i] for m in multipliers],
-                    bounds=None if ends is None else [end[i] for end in ends],
+                    bounds=[end[i] for end in ends] if self._refresh else None,
                     row=int(margins[i].argmax()),
                     bound=max(float(bound[i]), part.bound),
                     split=split,
-                    solved=short,
+                    layers=self._layers(ends, i) if short else None,
                 )
             )
         return pieces
@@ -258,34 +262,22 @@ class _Work:
             self.witness = self._query.judge.confirm(self._query.region.project(inside[worst][None]))
         return margins
 
-    def _layers(self, piece: _Piece) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-        """Bounds of what enters the layers on a piece, flattened."""
-        nodes = self._network.bounded()
-        ends = [end.numpy()[0] for i in nodes for end in self._bounds[i]] if piece.bounds is None else piece.bounds
-        known = {i: (ends[2 * n], ends[2 * n + 1]) for n, i in enumerate(nodes)}
-        signs = dict(zip(split_nodes(self._network), piece.signs, strict=True))
-        found = []
-        for layer in self._query.net.layers:
-            lower, upper = known[layer.source]
-            sign = signs.get(layer.source, np.zeros(lower.shape))
-            lower, upper = (
-                np.where(sign > 0, np.maximum(lower, 0), lower),
-                np.where(sign < 0, np.minimum(upper, 0), upper),
-            )
-            found.append((lower.ravel(), upper.ravel()))
-        return tuple(found)
+    def _layers(self, ends: Sequence[np.ndarray], piece: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Bounds of what enters the layers on a piece of a batch, flattened."""
+        pairs = [(low[piece].ravel(), high[piece].ravel()) for low, high in zip(ends[::2], ends[1::2], strict=True)]
+        known = dict(zip(self._network.bounded(), pairs, strict=True))
+        return tuple(known[layer.source] for layer in self._query.net.layers)
 
-
-def _tallest(found: Climbed, nodes: Sequence[int], piece: int) -> tuple[int, int] | None:
-    """The neuron of a piece with the tallest triangle, where climbing did not see that any costs something; ``nodes``
-    are places of the split nodes among the bounded ones. None where every neuron is straight."""
-    best, height = None, 0.0
-    for number, place in enumerate(nodes):
-        lower, upper = (end.numpy()[piece].ravel() for end in found.pieces.bounds[place])
-        heights = np.where((lower < 0) & (upper > 0), -lower * upper / np.maximum(upper - lower, 1e-300), 0.0)
-        if heights.max(initial=0.0) > height:
-            best, height = (number, int(heights.argmax())), float(heights.max())
-    return best
+    def _tallest(self, ends: Sequence[np.ndarray], piece: int) -> tuple[int, int] | None:
+        """The neuron of a piece with the tallest triangle, where climbing did not see that any costs something; None
+        where every neuron is straight."""
+        best, height = None, 0.0
+        for number, place in enumerate(self._open):
+            lower, upper = (end[piece].ravel() for end in ends[2 * place : 2 * place + 2])
+            heights = np.where((lower < 0) & (upper > 0), -lower * upper / np.maximum(upper - lower, 1e-300), 0.0)
+            if heights.max(initial=0.0) > height:
+                best, height = (number, int(heights.argmax())), float(heights.max())
+        return best
 
 
 def _stuck(bound: float, scale: float) -> str:

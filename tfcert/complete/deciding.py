@@ -88,8 +88,10 @@ def decide(
         raise ValueError(f"ways to decide are {' and '.join(WAYS)}, not {', '.join(ways) or 'none'}")
     so_far = _SoFar(query, tell)
     for clause in _by_distance(query, query.open):
-        branching = "split" in ways and can_branch(query)
-        found = (_branched if branching else _relaxed)(query, clause, solvers, so_far, "milp" in ways)
+        if "split" in ways and can_branch(query):
+            found = _branched(query, clause, _first_share(solvers) if "milp" in ways else solvers, so_far)
+        else:
+            found = _relaxed(query, clause, solvers, so_far)
         if found is not None:
             return so_far.completed(found)
     groups = [so_far.left] if together and so_far.left else [[k] for k in so_far.left]
@@ -143,10 +145,14 @@ class _SoFar:
         return replace(decision, binaries=binaries, pieces=self.pieces, proven=proven, believed=self.believed)
 
 
-def _branched(query: Query, clause: int, solvers: Solvers, so_far: _SoFar, more: bool) -> Decision | None:
-    """Decides a clause by branch and bound, if it can; returns a refutation. ``more``: integer programs may follow."""
-    until = min(solvers.until, time.monotonic() + _SHARE * solvers.left()) if more else solvers.until
-    found = branch(query, clause, replace(solvers, until=until), lambda bound, _: so_far.say(clause, bound))
+def _first_share(solvers: Solvers) -> Solvers:
+    """The same with a part of the time only."""
+    return replace(solvers, until=min(solvers.until, time.monotonic() + _SHARE * solvers.left()))
+
+
+def _branched(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> Decision | None:
+    """Decides a clause by branch and bound, if it can; returns a refutation."""
+    found = branch(query, clause, solvers, lambda bound, _: so_far.say(clause, bound))
     so_far.pieces += found.pieces
     if found.witness is not None:
         margin = query.judge.margin(found.witness)
@@ -168,7 +174,7 @@ def _by_distance(query: Query, clauses: Sequence[int]) -> list[int]:
     return sorted(clauses, key=lambda k: query.true_margin(center, k))
 
 
-def _relaxed(query: Query, clause: int, solvers: Solvers, so_far: _SoFar, _: bool) -> Decision | None:
+def _relaxed(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> Decision | None:
     """Proves a clause by its linear relaxation, if that suffices; returns a refutation by its solution."""
     so_far.left.append(clause)
     if solvers.left() <= 0:

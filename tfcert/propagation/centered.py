@@ -12,10 +12,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfcert.network.graph import Elementwise, Input, Linear, Network, evaluate
-from tfcert.network.linear import IndexMap, PadMap, ReshapeMap
 from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval
-from tfcert.propagation.interval import step
+from tfcert.propagation.interval import step, through_linear
 
 
 class Sweep(NamedTuple):
@@ -56,7 +55,7 @@ def sweep(network: Network, region: Region, x: tf.Tensor | None = None) -> Sweep
             ranges.append((region.lower, region.upper))
             values += [] if x is None else [x]
         elif isinstance(node, Linear):
-            found, value = _linear(node, inputs[0], nominal)
+            found, value = through_linear(node, inputs[0], nominal)
             ranges.append(found)
             values += value
             # A finite upper end is the sum of a finite middle and radius, so the lower end is no NaN either.
@@ -66,21 +65,6 @@ def sweep(network: Network, region: Region, x: tf.Tensor | None = None) -> Sweep
             ranges.append(_bend(node, inputs[0]) if isinstance(node, Elementwise) else step(node, inputs))
             values += [] if x is None else [evaluate(node, nominal, x)]
     return Sweep(ranges, values, known)
-
-
-def _linear(node: Linear, pair: Interval, nominal: list[tf.Tensor]) -> tuple[Interval, list[tf.Tensor]]:
-    """A linear node's range, and its value where a nominal one is given."""
-    lower, upper = pair
-    bias = None if node.bias is None else node.bias()
-    if bias is None and isinstance(node.map, IndexMap | PadMap | ReshapeMap):
-        return (node.map.apply(lower), node.map.apply(upper)), [node.map.apply(value) for value in nominal]
-    middle, radius = 0.5 * lower + 0.5 * upper, 0.5 * upper - 0.5 * lower
-    together = node.map.apply(tf.concat([*nominal, middle], axis=0) if nominal else middle)
-    if bias is not None:
-        together += bias
-    reach = node.map.abs_apply(radius)
-    *value, center = tf.split(together, 2, axis=0) if nominal else [together]
-    return (center - reach, center + reach), value
 
 
 def _bend(node: Elementwise, pair: Interval) -> Interval:

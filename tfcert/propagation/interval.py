@@ -96,15 +96,8 @@ def tidy(lower: tf.Tensor, upper: tf.Tensor) -> Interval:
 def step(node: Node, inputs: Sequence[Interval]) -> Interval:
     """The range of a node, given ranges of its inputs."""
     match node:
-        case Linear(map=IndexMap() | PadMap() | ReshapeMap(), bias=None):
-            return node.map.apply(inputs[0][0]), node.map.apply(inputs[0][1])
         case Linear():
-            lower, upper = inputs[0]
-            middle, radius = 0.5 * lower + 0.5 * upper, 0.5 * upper - 0.5 * lower
-            center, reach = node.map.apply(middle), node.map.abs_apply(radius)
-            if node.bias is not None:
-                center += node.bias()
-            return center - reach, center + reach
+            return through_linear(node, inputs[0])[0]
         case Elementwise():
             return image(node.activation, *inputs[0])
         case MaxPool():
@@ -116,3 +109,21 @@ def step(node: Node, inputs: Sequence[Interval]) -> Interval:
             low, high = (tf.concat([pair[end] for pair in inputs], axis=node.axis + 1) for end in (0, 1))
             return low, high
     raise TypeError(f"no rule to propagate an interval through a {type(node).__name__} node")
+
+
+def through_linear(node: Linear, pair: Interval, nominal: Sequence[tf.Tensor] = ()) -> tuple[Interval, list[tf.Tensor]]:
+    """A linear node's range, and its values at points: at most one tensor ``nominal``, ``[batch, *shape]``.
+
+    The range's middle and the points go through the map as one batch; the radii take a second product, with ``|W|``.
+    """
+    lower, upper = pair
+    bias = None if node.bias is None else node.bias()
+    if bias is None and isinstance(node.map, IndexMap | PadMap | ReshapeMap):
+        return (node.map.apply(lower), node.map.apply(upper)), [node.map.apply(value) for value in nominal]
+    middle, radius = 0.5 * lower + 0.5 * upper, 0.5 * upper - 0.5 * lower
+    together = node.map.apply(tf.concat([*nominal, middle], axis=0) if nominal else middle)
+    if bias is not None:
+        together += bias
+    reach = node.map.abs_apply(radius)
+    *value, center = tf.split(together, 2, axis=0) if nominal else [together]
+    return (center - reach, center + reach), value

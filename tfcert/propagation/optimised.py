@@ -12,7 +12,7 @@ not in points of tangency.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -32,7 +32,8 @@ _CURVED = 0.1
 """Steps of an activation that is no hinge, relative to those of one: its lines turn as the slopes move (measured on
 sigmoids: a tenth ends 6% higher after 20 steps, on ReLU it ends lower)."""
 _DECAY = 0.98
-_BETA, _BETA2, _TINY = 0.9, 0.999, 1e-8
+_ADAM = (0.9, 0.999, 1e-8)
+"""Shares kept of the mean and of the mean square, and what is added to its root."""
 Place = tuple[int, int]
 """A nonlinear node, and the target of the pass that goes through it."""
 Choices = dict[Place, tuple[tf.Tensor, ...]]
@@ -118,15 +119,10 @@ def _ascend(
             found = evaluate(unflat(flat))
             total = tf.reduce_sum(tf.where(tf.math.is_finite(found), found, tf.zeros_like(found)))
         slopes = tape.gradient(total, flat, unconnected_gradients="zero")
-        slopes = [tf.where(tf.math.is_finite(s), s, tf.zeros_like(s)) for s in slopes]
         time = tf.cast(count + 1, best.dtype)
-        mean = [_BETA * m + (1 - _BETA) * s for m, s in zip(mean, slopes, strict=True)]
-        square = [_BETA2 * v + (1 - _BETA2) * s * s for v, s in zip(square, slopes, strict=True)]
-        rate = ascent.learning_rate * _DECAY ** (time - 1) * tf.sqrt(1 - _BETA2**time) / (1 - _BETA**time)
-        flat = [
-            tf.clip_by_value(c + pace * rate * m / (tf.sqrt(v) + _TINY), 0, 1)
-            for c, m, v, pace in zip(flat, mean, square, paces, strict=True)
-        ]
+        rate = ascent.learning_rate * _DECAY ** (time - 1)
+        moves, mean, square = adam(slopes, mean, square, time, _ADAM)
+        flat = [tf.clip_by_value(c + pace * rate * m, 0, 1) for c, m, pace in zip(flat, moves, paces, strict=True)]
         return count + 1, tf.maximum(best, found), flat, mean, square
 
     flat = [choice for place in places for choice in first[place]]
@@ -136,6 +132,27 @@ def _ascend(
         lambda count, *_: count < ascent.iterations, step, state, maximum_iterations=ascent.iterations
     )
     return tf.maximum(best, evaluate(unflat(flat)))
+
+
+def adam(
+    gradients: Sequence[tf.Tensor],
+    mean: Sequence[tf.Tensor],
+    square: Sequence[tf.Tensor],
+    time: tf.Tensor,
+    how: tuple[float, float, float],
+) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
+    """Adam's moves for a rate of 1, and the new moments; gradients that are not finite count as 0.
+
+    Args:
+        time: how many steps were taken, this one included.
+        how: shares kept of the mean and of the mean square, and what is added to its root.
+    """
+    keep, keep2, tiny = how
+    known = [tf.where(tf.math.is_finite(g), g, tf.zeros_like(g)) for g in gradients]
+    mean = [keep * m + (1 - keep) * g for m, g in zip(mean, known, strict=True)]
+    square = [keep2 * v + (1 - keep2) * g * g for v, g in zip(square, known, strict=True)]
+    bias = tf.sqrt(1 - keep2**time) / (1 - keep**time)
+    return [bias * m / (tf.sqrt(v) + tiny) for m, v in zip(mean, square, strict=True)], mean, square
 
 
 def _lanes(network: Network, rows: Coefficients, passes: Passes, ascent: Ascent) -> Mapping[int, int]:

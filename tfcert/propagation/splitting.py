@@ -9,7 +9,7 @@ is attained, and the derivative by an intercept is how much that line weighs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,10 +22,10 @@ from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import both_sides
-from tfcert.propagation.optimised import Choices, Place, chosen_lines, named_choices
+from tfcert.propagation.optimised import Choices, Place, adam, chosen_lines, named_choices
 from tfcert.propagation.preactivation import by_name, nonlinear, relax_before
 
-_BETA, _BETA2, _TINY = 0.8, 0.99, 1e-12
+_ADAM = (0.8, 0.99, 1e-12)
 _LAST = 0.05
 """How long the last step is, relative to the first."""
 _FLOOR = 0.05
@@ -134,33 +134,13 @@ def climb(network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], pi
         See :class:`Climbed`. Guarantee: ``numeric``.
     """
     bounds, empty = _restricted(network, region, pieces, how.refresh)
-    order, _, sizes = places(network, bounds)
-    count = len(pieces.choices)
-    rows = Coefficients(row[0][:, None, None, :], network.output_shape)
-    split, dtype = split_nodes(network), network.dtype
-    zeros = {i: tf.zeros_like(bounds[network.nodes[i].inputs[0]][0]) for i in hinges(network)}
-
-    def evaluate(free: list[tf.Tensor], added: list[tf.Tensor], probes: list[tf.Tensor]) -> tf.Tensor:
-        relaxed = relax_before(
-            network, network.output, chosen_lines(network, None, _by_place(order, sizes, free)), bounds
-        )
-        lines = dict(relaxed.lines)
-        for i, below, above in zip(zeros, probes[::2], probes[1::2], strict=True):
-            line = lines[i]
-            assert isinstance(line, Lines)
-            shape = tf.shape(line.lower_intercept)  # with an axis for rows where slopes are chosen
-            lines[i] = line._replace(
-                lower_intercept=line.lower_intercept + tf.reshape(below, shape),
-                upper_intercept=line.upper_intercept + tf.reshape(above, tf.shape(line.upper_intercept)),
-            )
-        terms = dict(zip([0, *split], added, strict=True))
-        found = lower_bounds(network, network.output, rows, Relaxed(lines, {}, terms), region)[:, 0] + row[1]
-        return tf.where(tf.math.is_nan(found), tf.constant(-np.inf, dtype), found)
-
+    evaluate = _function(network, region, row, bounds)
+    split, bent, dtype, count = split_nodes(network), hinges(network), network.dtype, len(pieces.choices)
+    # Terms and intercepts of zero, each a tensor of its own: the bound is derived by them.
     nothing = tf.zeros_like(region.center)
-    probes = [tf.zeros_like(zero) for zero in zeros.values() for _ in range(2)]  # each its own: they are derived by
+    probes = [tf.zeros_like(bounds[network.nodes[i].inputs[0]][0]) for i in bent for _ in range(2)]
 
-    def step(count_, best, kept, free, mean, square, total, gap_parts):  # type: ignore[no-untyped-def]
+    def step(number, best, kept, free, mean, square, total, _):  # type: ignore[no-untyped-def]
         added = [nothing, *(-s * m for s, m in zip(pieces.signs, free[count:], strict=True))]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([free[:count], added, probes])
@@ -170,19 +150,18 @@ def climb(network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], pi
         better = found > best
         best = tf.where(better, found, best)
         kept = [tf.where(_as_column(better, new), new, old) for new, old in zip(free, kept, strict=True)]
-        time = tf.cast(count_ + 1, dtype)
+        time = tf.cast(number + 1, dtype)
         gradients = [*d_choices, *(-s * z for s, z in zip(pieces.signs, values[1:], strict=True))]
-        gradients = [tf.where(tf.math.is_finite(g), g, tf.zeros_like(g)) for g in gradients]
-        mean = [_BETA * m + (1 - _BETA) * g for m, g in zip(mean, gradients, strict=True)]
-        square = [_BETA2 * v + (1 - _BETA2) * g * g for v, g in zip(square, gradients, strict=True)]
-        rate = how.rate * _LAST ** (time / tf.cast(how.steps, dtype)) * tf.sqrt(1 - _BETA2**time) / (1 - _BETA**time)
-        moves = [rate * m / (tf.sqrt(v) + _TINY) for m, v in zip(mean, square, strict=True)]
-        sizes_ = _weights(network, split, list(zeros), weights)
-        free = [tf.clip_by_value(c + move, 0, 1) for c, move in zip(free[:count], moves[:count], strict=True)] + [
-            tf.nn.relu(m + size * move) for m, size, move in zip(free[count:], sizes_, moves[count:], strict=True)
+        moves, mean, square = adam(gradients, mean, square, time, _ADAM)
+        rate = how.rate * _LAST ** (time / tf.cast(how.steps, dtype))
+        scales = _weights(network, split, bent, weights)
+        choices = [tf.clip_by_value(c + rate * move, 0, 1) for c, move in zip(free[:count], moves[:count], strict=True)]
+        multipliers = [
+            tf.nn.relu(m + scale * rate * move)
+            for m, scale, move in zip(free[count:], scales, moves[count:], strict=True)
         ]
         total = [t + time * z for t, z in zip(total, values, strict=True)]
-        return count_ + 1, best, kept, free, mean, square, total, list(weights)
+        return number + 1, best, kept, choices + multipliers, mean, square, total, list(weights)
 
     free = [*pieces.choices, *pieces.multipliers]
     none = [tf.zeros_like(f) for f in free]
@@ -190,13 +169,40 @@ def climb(network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], pi
     totals = [nothing, *(tf.zeros_like(s) for s in pieces.signs)]
     state = (tf.constant(0), start, free, free, none, none, totals, probes)
     done, best, kept, _, _, _, totals, weights = tf.while_loop(
-        lambda count_, best, *_: (count_ < how.steps) & tf.reduce_any(best <= 0), step, state
+        lambda number, best, *_: (number < how.steps) & tf.reduce_any(best <= 0), step, state
     )
     steps = tf.cast(done, dtype)
     middle = [t / tf.maximum(0.5 * steps * (steps + 1), 1) for t in totals]
     values = dict(zip(split, middle[1:], strict=True))
     found = Pieces([bounds[i] for i in network.bounded()], pieces.signs, kept[:count], kept[count:])
     return Climbed(best, found, _gaps(network, bounds, values, weights), middle[0])
+
+
+def _function(
+    network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], bounds: Mapping[int, Interval]
+) -> Callable[..., tf.Tensor]:
+    """The row's bound as a function of the choices, of linear terms over the input and the split nodes, and of what is
+    added to the intercepts of each hinge's lower and upper line."""
+    order, _, sizes = places(network, bounds)
+    rows = Coefficients(row[0][:, None, None, :], network.output_shape)
+    at = [0, *split_nodes(network)]
+
+    def evaluate(choices: list[tf.Tensor], added: list[tf.Tensor], probes: list[tf.Tensor]) -> tf.Tensor:
+        relaxer = chosen_lines(network, None, _by_place(order, sizes, choices))
+        lines = dict(relax_before(network, network.output, relaxer, bounds).lines)
+        for i, below, above in zip(hinges(network), probes[::2], probes[1::2], strict=True):
+            line = lines[i]
+            assert isinstance(line, Lines)
+            lower, upper = line.lower_intercept, line.upper_intercept  # with an axis for rows where slopes are chosen
+            lines[i] = line._replace(
+                lower_intercept=lower + tf.reshape(below, tf.shape(lower)),
+                upper_intercept=upper + tf.reshape(above, tf.shape(upper)),
+            )
+        relaxed = Relaxed(lines, {}, dict(zip(at, added, strict=True)))
+        found = lower_bounds(network, network.output, rows, relaxed, region)[:, 0] + row[1]
+        return tf.where(tf.math.is_nan(found), tf.constant(-np.inf, found.dtype), found)
+
+    return evaluate
 
 
 def _by_place(order: list[Place], sizes: list[int], flat: list[tf.Tensor]) -> Choices:
