@@ -20,7 +20,7 @@ LEVELS = [
     {"propagation"},
     {"certification", "attacks", "proof"},
     {"complete", "estimates", "training", "report", "datasets"},
-    {"objectives", "schedules", "metrics", "callbacks"},
+    {"objectives", "schedules", "metrics", "callbacks", "layers"},
     {
         "driver", "direct", "binding", "regions", "stages", "solving", "descent", "verdicts", "measuring", "judging",
         "journal", "artifacts", "progress", "explain", "radii", "arguments",

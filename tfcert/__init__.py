@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfcert import callbacks, metrics, objectives, schedules
+    from tfcert import callbacks, layers, metrics, objectives, schedules
     from tfcert.activations import register_activation
     from tfcert.attacks import Attacks, attack
     from tfcert.certification import (
@@ -75,7 +75,7 @@ _HOMES = {
     "with_preprocessing": "network",
 }
 """Each public name's module inside tfcert."""
-_MODULES = ("callbacks", "metrics", "objectives", "schedules")
+_MODULES = ("callbacks", "layers", "metrics", "objectives", "schedules")
 """Public modules, which are attributes of tfcert without being imported."""
 
 __all__ = [
@@ -105,6 +105,7 @@ __all__ = [
     "from_keras",
     "global_lipschitz_radius",
     "ibp_initialize",
+    "layers",
     "load_model",
     "margins",
     "metrics",

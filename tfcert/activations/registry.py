@@ -47,6 +47,7 @@ class Activation:
         kinks: where the pieces of a continuous function meet that is straight between and beyond them; None for
             any other function.
         increasing: whether the function as computed never falls; False where that was not established.
+        edges: of a staircase: reads where its steps are (see :mod:`tfcert.activations.cells`). Its lines are constants.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Activation:
     default: str = "adaptive"
     kinks: tuple[float, ...] | None = None
     increasing: bool = False
+    edges: Callable[[], tf.Tensor] | None = None
 
     @property
     def piecewise_linear(self) -> bool:

@@ -47,7 +47,7 @@ def encode(
     encoding = encode_set(region, options or Options(), distance)
     values = [own_variables(encoding.inputs)]
     for layer, pair in zip(net.layers, bounds, strict=True):
-        values.append(layer_values(encoding, layer, values, widened(pair)))
+        values.append(layer_values(encoding, layer, values, pair))
     everything = np.ones(net.output.size, bool)
     encoding.outputs = affine_values(encoding, net.output, values, widened(output), everything)
     return encoding

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import image, lines
-from tfcert.complete.plain import Affine, Curve, Layer, Pieces, Windows
-from tfcert.complete.variables import PAD, Encoding, Interval, Values, affine_values, own_variables, widened
+from tfcert.complete.plain import Affine, Curve, Layer, Pieces, Steps, Windows
+from tfcert.complete.variables import PAD, Encoding, Interval, Values, affine_values, constants, own_variables, widened
 
 _NARROW = 1e-9
 """A curve over an interval no wider than this is a free value between its bounds."""
@@ -18,6 +18,9 @@ _NARROW = 1e-9
 
 def layer_values(encoding: Encoding, layer: Layer, values: Sequence[Values], pair: Interval) -> Values:
     """What a layer makes of the values of earlier layers; ``pair`` bounds what enters it."""
+    if isinstance(layer.kind, Steps):
+        return _steps(encoding, layer.before, layer.kind, values, pair)
+    pair = widened(pair)
     match layer.kind:
         case Pieces():
             return _pieces(encoding, layer.before, layer.kind, values, pair)
@@ -121,6 +124,58 @@ def _ordered(encoding: Encoding, bends: list[tuple[np.ndarray, np.ndarray]]) -> 
         both = (first >= 0) & (second >= 0)
         if both.any():
             encoding.builder.rows([(second[both], 1.0), (first[both], -1.0)], np.zeros(int(both.sum())))
+
+
+def _steps(encoding: Encoding, before: Affine, kind: Steps, values: Sequence[Values], pair: Interval) -> Values:
+    """One binary for each edge that lies within a number's interval: whether the number has reached it.
+
+    What enters are inputs, so the interval is exact, and is not widened: that could reach one more cell.
+    """
+    z = affine_values(encoding, before, values, pair, np.ones(before.size, bool))
+    fixed = z.column < 0
+    lower, upper = (np.where(fixed, z.shift, np.reshape(end, -1)) for end in pair)
+    first, last = kind.cell(lower), kind.cell(upper)
+    middles = kind.middles
+    found = constants(middles[first])
+    bends: list[Bend] = []
+    reached = np.full(before.size, -1)
+    for edge in range(1, len(middles)):
+        on = (first < edge) & (edge <= last)
+        which = np.flatnonzero(on)
+        if not len(which):
+            continue
+        columns = np.full(before.size, -1)
+        columns[which] = _reaches(encoding, z.take(which), kind, edge, (lower[which], upper[which]))
+        again = on & (reached >= 0)
+        if again.any():
+            encoding.builder.rows([(columns[again], 1.0), (reached[again], -1.0)], np.zeros(int(again.sum())))
+        reached = np.where(on, columns, reached)
+        bends.append((on, columns, np.full(before.size, middles[edge] - middles[edge - 1])))
+    once = last == first + 1
+    for on, columns, rise in bends:
+        some = on & once
+        found.column[some], found.scale[some] = columns[some], rise[some]
+    several = np.flatnonzero(last > first + 1)
+    if len(several):
+        terms = [(on[several], columns[several], rise[several]) for on, columns, rise in bends]
+        line = constants(middles[first[several]])
+        own = _sum(encoding, line, terms, (middles[first[several]], middles[last[several]]))
+        found.column[several], found.scale[several], found.shift[several] = own, 1.0, 0.0
+    return found
+
+
+def _reaches(encoding: Encoding, z: Values, kind: Steps, edge: int, pair: Interval) -> np.ndarray:
+    """Columns of binaries: 1 where ``z`` is at the edge or beyond, 0 where it is below."""
+    builder, (lower, upper) = encoding.builder, pair
+    at, below = kind.edges[edge], np.maximum(kind.below[edge], lower)
+    zeros, count = np.zeros(len(lower)), len(lower)
+    binary = builder.variables(zeros, zeros + 1.0) if encoding.options.relax else builder.binaries(count)
+    builder.rows([(binary, at - lower), (z.column, -z.scale)], z.shift - lower)
+    builder.rows([(z.column, z.scale), (binary, below - upper)], below - z.shift)
+    encoding.step(binary, lambda v: (z.at(v) >= at).astype(np.float64))
+    if not encoding.options.relax:
+        encoding._switches.append((binary, lambda v: z.at(v) - at))
+    return binary
 
 
 def _curve(encoding: Encoding, layer: Layer, values: Sequence[Values], pair: Interval) -> Values:

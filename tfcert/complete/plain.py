@@ -57,6 +57,27 @@ class Pieces:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """A staircase, the same for each number: the middle of the cell that it lies in.
+
+    Attributes:
+        edges: ``[cells + 1]``: a cell is from its edge on to below the next; the outermost ones go on.
+        below: ``[cells + 1]``: the largest input of the network below each edge.
+    """
+
+    edges: np.ndarray
+    below: np.ndarray
+
+    @property
+    def middles(self) -> np.ndarray:
+        return 0.5 * self.edges[:-1] + 0.5 * self.edges[1:]
+
+    def cell(self, x: np.ndarray) -> np.ndarray:
+        """The number of each cell."""
+        return np.searchsorted(self.edges[1:-1], x, side="right")
+
+
+@dataclass(frozen=True)
 class Curve:
     """Any other activation: encoded by pieces that enclose it."""
 
@@ -84,7 +105,7 @@ class Layer:
     name: str
     source: int
     before: Affine
-    kind: Pieces | Curve | Windows
+    kind: Pieces | Steps | Curve | Windows
 
 
 @dataclass(frozen=True)
@@ -184,7 +205,7 @@ def _run(network: Network, needed: list[int], target: int, given: Mapping[int, t
     return values[target]
 
 
-def _kind(network: Network, index: int) -> Pieces | Curve | Windows:
+def _kind(network: Network, index: int) -> Pieces | Steps | Curve | Windows:
     node = network.nodes[index]
     if isinstance(node, MaxPool):
         source = network.nodes[node.inputs[0]]
@@ -194,6 +215,10 @@ def _kind(network: Network, index: int) -> Pieces | Curve | Windows:
         return Windows(table.astype(np.int64) - 1)
     assert isinstance(node, Elementwise)
     kinks = node.activation.kinks
+    if node.activation.edges is not None:
+        edges = node.activation.edges().numpy()  # in the type of the inputs, which are compared with them
+        edges = edges[np.isfinite(edges)]
+        return Steps(edges.astype(np.float64), np.nextafter(edges, -edges.dtype.type(np.inf)).astype(np.float64))
     if kinks is None:
         return Curve(node.activation)
     points = np.array([kinks[0] - 1.0, *kinks, kinks[-1] + 1.0])

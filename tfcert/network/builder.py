@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfcert.activations import activation, names
+from tfcert.activations import Activation, activation, names
 from tfcert.network.errors import NonFiniteWeightError, UnsupportedLayerError
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
-from tfcert.network.linear import IndexMap, LinearMap, Pads, ReshapeMap, ScaleMap, Shape, Source
+from tfcert.network.linear import IndexMap, LinearMap, PadMap, Pads, ReshapeMap, ScaleMap, Shape, Source
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,21 @@ class Builder:
             function = activation(name, **parameters)
         except ValueError as error:
             raise self.refuse(f"is refused: {error}") from error
+        return self.elementwise(x, function, part=part)
+
+    def elementwise(self, x: Tensor, function: Activation, *, part: str = "") -> Tensor:
+        """An activation of any kind, registered or not."""
         node = Elementwise(name=self._name(part), inputs=(self._plain(x),), shape=x.shape, activation=function)
         return self._append(node)
+
+    def moves_only(self, x: Tensor) -> bool:
+        """Whether the numbers of ``x`` are the network's inputs themselves, moved but not computed with."""
+        node = self._nodes[x.index]
+        while isinstance(node, Linear):
+            if node.bias is not None or not isinstance(node.map, IndexMap | PadMap | ReshapeMap):
+                return False
+            node = self._nodes[node.inputs[0]]
+        return isinstance(node, Input)
 
     def max_pool(
         self, x: Tensor, window: tuple[int, int], strides: tuple[int, int], padding: Pads, *, part: str = ""

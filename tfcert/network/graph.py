@@ -103,7 +103,8 @@ class Network:
 
     def neurons(self) -> int:
         """The number of values that enter an activation, with the outputs (the papers' "hidden nodes")."""
-        sizes = [int(np.prod(node.shape)) for node in self.nodes if isinstance(node, Elementwise)]
+        bent = [n for n in self.nodes if isinstance(n, Elementwise) and n.activation.edges is None]
+        sizes = [int(np.prod(node.shape)) for node in bent]
         return sum(sizes) + int(np.prod(self.output_shape))
 
     def ancestors(self, index: int) -> frozenset[int]:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras.src.models.functional import Functional
 
 from tfcert.network.builder import Builder, Tensor
+from tfcert.network.copies import without_copies
 from tfcert.network.errors import UnsupportedLayerError
 from tfcert.network.graph import Network
 from tfcert.network.linear import Shape
@@ -109,7 +110,7 @@ def from_keras(model: keras.Model, x: Any = None) -> Network:
         output = values[id(graph.outputs[0])]
         network, place = builder.network(output)
         validate(network, model, _checkpoints(graph, values, place), x)
-        return network
+        return without_copies(network)
 
 
 def _checkpoints(graph: Functional, values: dict[int, Tensor], place: dict[int, int]) -> list[Checkpoint]:

@@ -258,6 +258,20 @@ class IndexMap(LinearMap):
         return tf.reshape(tf.reduce_sum(gathered, axis=2), [-1, *self.in_shape])
 
 
+class CopiesMap(LinearMap):
+    """Copies of a tensor side by side along its last axis: ``[..., c] -> [..., copies * c]``."""
+
+    def __init__(self, in_shape: Shape, copies: int):
+        self.in_shape, self.copies = tuple(in_shape), copies
+        self.out_shape = (*self.in_shape[:-1], copies * self.in_shape[-1])
+
+    def apply(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.concat([x] * self.copies, axis=-1)
+
+    def transpose(self, a: tf.Tensor) -> tf.Tensor:
+        return tf.add_n(tf.split(a, self.copies, axis=-1))
+
+
 def _with_zero(x: tf.Tensor, size: int) -> tf.Tensor:
     return tf.pad(tf.reshape(x, [-1, size]), [[0, 0], [0, 1]])
 

@@ -25,10 +25,15 @@ def affine_nodes(network: Network) -> frozenset[int]:
 
 
 def exact_over_boxes(network: Network) -> frozenset[int]:
-    """The nodes whose interval over a box is exact: affine, along one path with at most one map that mixes values."""
+    """The nodes whose interval over a box is as good as any: affine, along one path with at most one map that mixes.
+
+    A staircase of the inputs counts as an input: its range is a box, and all that its lines know.
+    """
     mixes: dict[int, int] = {0: 0}
     for index, node in enumerate(network.nodes):
-        if isinstance(node, Linear) and node.inputs[0] in mixes:
+        if isinstance(node, Elementwise) and node.activation.edges is not None and mixes.get(node.inputs[0]) == 0:
+            mixes[index] = 0
+        elif isinstance(node, Linear) and node.inputs[0] in mixes:
             diagonal = isinstance(node.map, PadMap | ReshapeMap | ScaleMap) or _moves_only(node.map)
             mixes[index] = mixes[node.inputs[0]] + (not diagonal)
     return frozenset(i for i, count in mixes.items() if count <= 1)

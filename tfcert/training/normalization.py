@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from tfcert.network import IntervalAbstraction
+
 
 def same_in_training(model: keras.Model) -> bool:
     """Whether the model computes in training what it computes at inference, and adds no loss when it is called.
@@ -15,7 +17,7 @@ def same_in_training(model: keras.Model) -> bool:
     Then the network's own pass can stand for a call of the model. Layers of other authors are called, to be sure.
     """
     return all(
-        type(layer).__module__.split(".")[0] == "keras"
+        (type(layer).__module__.split(".")[0] == "keras" or type(layer) is IntervalAbstraction)
         and (isinstance(layer, keras.Model) or not layer._call_has_training_arg)
         and getattr(layer, "activity_regularizer", None) is None
         and not isinstance(layer, keras.layers.ActivityRegularization)

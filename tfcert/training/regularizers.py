@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfcert.network.graph import Add, Elementwise, Linear, MaxPool, Network
-from tfcert.network.linear import IndexMap, PadMap, ReshapeMap
+from tfcert.network.linear import CopiesMap, IndexMap, PadMap, ReshapeMap
 from tfcert.training.batch import Batch
 
 LAYERS = ("all", "hidden")
@@ -42,13 +42,16 @@ class Regularizer(ABC):
 def bounded_layers(network: Network, layers: str = "all") -> list[int]:
     """The nodes whose widths count: outputs of affine maps and of activations, with (``all``) or without the logits.
 
-    Nodes that only move numbers (reshape, padding, permutation, concatenation) repeat a width and do not count.
+    Nodes that only move numbers (reshape, padding, permutation, concatenation) repeat a width and do not count, nor
+    does an abstraction of the inputs, whose widths no weight can change.
     """
+    moves = IndexMap | PadMap | ReshapeMap | CopiesMap
     found = [
         index
         for index, node in enumerate(network.nodes)
-        if isinstance(node, Elementwise | MaxPool | Add)
-        or (isinstance(node, Linear) and not isinstance(node.map, IndexMap | PadMap | ReshapeMap))
+        if isinstance(node, MaxPool | Add)
+        or (isinstance(node, Elementwise) and node.activation.edges is None)
+        or (isinstance(node, Linear) and not isinstance(node.map, moves))
     ]
     return found if layers == "all" else [index for index in found if index != network.output]
 
@@ -122,7 +125,7 @@ class _Balanced(Regularizer):
         return tf.nn.relu(self.tolerance - ratio)
 
     def _covers(self, node: Elementwise) -> bool:
-        return True
+        return node.activation.edges is None
 
     @abstractmethod
     def _layer(self, batch: Batch, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,67 @@
+"""The staircase of an interval abstraction: every number becomes the middle of its cell.
+
+A staircase is monotone and constant between edges, so its range over an interval is found exactly from the interval's
+ends, and no line that follows it is better over a box than that range: its lines are constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfcert.activations.registry import Activation, Ranges, Slopes
+
+
+def cell_index(x: tf.Tensor, edges: tf.Tensor) -> tf.Tensor:
+    """The cell of each number, int32, shaped like ``x``: the last whose lower edge is not above the number.
+
+    Numbers below the first edge belong to the first cell, and numbers from the last edge on to the last cell.
+
+    Args:
+        x: numbers.
+        edges: ``[cells + 1]``, ascending, in the type of ``x``; infinite at the end where there are fewer cells.
+    """
+    found = tf.searchsorted(edges[1:-1], tf.reshape(x, [-1]), side="right", out_type=tf.int32)
+    last = tf.reduce_sum(tf.cast(tf.math.is_finite(edges), tf.int32)) - 2
+    return tf.reshape(tf.minimum(found, last), tf.shape(x))
+
+
+def cell_ends(x: tf.Tensor, edges: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The lower and the upper end of each number's cell; the gradient of both is that of the number itself.
+
+    The true gradient is zero, which tells an attack nothing ("straight-through", Bengio et al. 2013, section 2.2).
+    """
+
+    @tf.custom_gradient
+    def ends(x: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[..., tf.Tensor]]:
+        index = cell_index(x, edges)
+        return (tf.gather(edges, index), tf.gather(edges, index + 1)), lambda lower, upper: lower + upper
+
+    lower, upper = ends(x)
+    return lower, upper
+
+
+def cells(edges: Callable[[], tf.Tensor]) -> Activation:
+    """The activation that takes a number to the middle of its cell; ``edges`` reads what :func:`cell_index` takes."""
+
+    def function(x: tf.Tensor) -> tf.Tensor:
+        lower, upper = cell_ends(x, tf.cast(edges(), x.dtype))
+        return 0.5 * lower + 0.5 * upper
+
+    def flat(lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
+        return tf.zeros_like(lower), tf.zeros_like(upper)
+
+    def nothing(*_: Any) -> Ranges:
+        return None, None
+
+    return Activation(
+        name="cells",
+        function=function,
+        critical_points=lambda slope, lower, upper: (),
+        relaxations=dict.fromkeys(("adaptive", "fastlin", "crown", "cnncert", "deepcert"), flat),
+        ranges=nothing,
+        increasing=True,
+        edges=edges,
+    )

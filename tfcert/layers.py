@@ -1,0 +1,5 @@
+"""Layers."""
+
+from tfcert.network import IntervalAbstraction
+
+__all__ = ["IntervalAbstraction"]

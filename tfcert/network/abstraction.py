@@ -1,0 +1,141 @@
+"""IntervalAbstraction: the first layer of a network that is trained on intervals (AbsCert, Zhang et al. 2023)."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfcert.activations import cell_ends, cells
+from tfcert.network.builder import Builder, Tensor
+from tfcert.network.keras_graph import converter
+from tfcert.network.linear import CopiesMap
+
+_SIMPLE = 10**6
+"""The largest denominator of a fraction that a float is taken to stand for."""
+
+
+@keras.saving.register_keras_serializable("tfcert")
+class IntervalAbstraction(keras.layers.Layer):
+    """Replaces each number by the two ends of its cell: ``[..., c] -> [..., 2 c]``, first the lower, then the upper.
+
+    ``value_range`` = (a, b) is cut into cells of width d = ``granularity``: cell k is ``[a + k d, a + (k + 1) d)``, and
+    the top cell is closed. If d does not divide the range the top cell hangs over its end. Numbers outside the range
+    belong to the outermost cells. The ends of cells are exact, rounded once to the layer's type, and a number is
+    compared with these: 0.3 is in the cell that begins at 0.3. A float stands for the simplest fraction that rounds to
+    it (0.1 for 1/10, ``2 / 255`` for 2/255).
+
+    This is the abstraction of AbsCert (Zhang et al. 2023, section 3.2): for ``eps <= d / 2`` their abstraction phi of
+    the ball of radius eps around x is the cell of x (Algorithm 1), which is what this layer computes. Training a
+    network behind it in the ordinary way is their ABSTRAIN (Algorithm 2). A ball around x may reach cells other than
+    that of x, so the deployed classifier (this layer and what follows) is not robust because the cell of x is
+    classified correctly: see :func:`tfcert.abstraction_error`. :func:`tfcert.certify` bounds it over all reachable
+    cells, and the objectives of :mod:`tfcert.objectives` train for that.
+
+    Put it first, and give range and granularity in the units of the inputs: nothing but moving numbers (reshaping,
+    padding) may come before it, since a rounding error at an edge would be a whole cell. Its gradient is that of the
+    identity for both ends, so that attacks find their way through it.
+
+    Args:
+        granularity: d, the width of a cell, in the units of the inputs.
+        value_range: (a, b), what inputs are taken to lie in.
+        finest: the smallest granularity that may be set later; by default ``granularity``.
+
+    Raises:
+        ValueError: a granularity that is not positive, or below ``finest``; a range that is empty or not finite.
+
+    Example:
+        >>> layer = IntervalAbstraction(0.25, (0, 1))
+        >>> layer(np.array([[0.1, 0.25], [1.0, -3.0]])).numpy()
+        array([[0.  , 0.25, 0.25, 0.5 ],
+               [0.75, 0.  , 1.  , 0.25]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        granularity: float,
+        value_range: tuple[float, float] = (0.0, 1.0),
+        finest: float | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        low, high = value_range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(f"value_range must be two finite numbers, the lower first, not {value_range}")
+        self.value_range = (float(low), float(high))
+        self.finest = float(granularity if finest is None else finest)
+        if not (math.isfinite(self.finest) and self.finest > 0):
+            raise ValueError(f"the granularity must be a positive number, not {self.finest}")
+        initial = self._checked(granularity)
+        size = self._cells(self.finest) + 1
+        self.edges = self.add_weight(shape=(size,), initializer="zeros", trainable=False, name="edges")
+        # The granularity is a weight, so that weights alone restore a layer that was tuned.
+        self._granularity = self.add_weight(shape=(), dtype="float64", trainable=False, name="granularity")
+        self.built = True
+        self.granularity = initial
+
+    @property
+    def granularity(self) -> float:
+        """The width of a cell. It can be set, to no less than ``finest``; networks that were read see it at once."""
+        return float(self._granularity.numpy())
+
+    @granularity.setter
+    def granularity(self, value: float) -> None:
+        self._granularity.assign(self._checked(value))
+        low, width = _simplest(self.value_range[0]), _simplest(float(value))
+        edges = np.full(self.edges.shape, np.inf)
+        count = self._cells(value) + 1
+        edges[:count] = [float(low + k * width) for k in range(count)]
+        edges = edges.astype(self.edges.dtype)
+        if not (np.diff(edges[:count]) > 0).all():
+            raise ValueError(f"cells of width {value} between {self.value_range} vanish in {self.edges.dtype}")
+        self.edges.assign(edges)
+
+    def _checked(self, value: float) -> float:
+        value = float(value)
+        if not (math.isfinite(value) and value >= self.finest):
+            raise ValueError(f"the granularity must be at least {self.finest} (finest), not {value}")
+        return value
+
+    def _cells(self, granularity: float) -> int:
+        low, high = map(_simplest, self.value_range)
+        return math.ceil((high - low) / _simplest(float(granularity)))
+
+    def call(self, inputs: Any) -> Any:
+        return tf.concat(cell_ends(inputs, tf.convert_to_tensor(self.edges)), axis=-1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        last = input_shape[-1]
+        return (*input_shape[:-1], None if last is None else 2 * last)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"granularity": self.granularity, "value_range": self.value_range, "finest": self.finest}
+        return super().get_config() | own
+
+
+def _simplest(number: float) -> Fraction:
+    """The simplest fraction that rounds to the number: a decimal or a ratio, as it was most likely written."""
+    short = Fraction(number).limit_denominator(_SIMPLE)
+    return short if float(short) == number else Fraction(repr(number))
+
+
+@converter(IntervalAbstraction)
+def interval_abstraction(layer: IntervalAbstraction, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    """Middles of cells, and from them both ends, half a cell below and above: so the two move together."""
+    x = inputs[0]
+    if not builder.moves_only(x):
+        raise builder.refuse(
+            "reads numbers that were computed: rounding could move them over the edge of a cell unseen. Make it the "
+            "first layer, with value_range and granularity in the units of the inputs, and rescale after it"
+        )
+    middle = builder.elementwise(x, cells(lambda: tf.convert_to_tensor(layer.edges)), part="cells")
+    half = np.repeat([-0.5, 0.5], x.shape[-1])
+
+    def offset() -> tf.Tensor:
+        return tf.cast(tf.convert_to_tensor(layer._granularity), builder.dtype) * tf.constant(half, builder.dtype)
+
+    return builder.linear(middle, CopiesMap(x.shape, 2), offset)
