@@ -38,15 +38,24 @@ if TYPE_CHECKING:
     from tfcert.perturbations import Box, LpBall
     from tfcert.query import Guarantee, Outcome
     from tfcert.report import Report
-    from tfcert.training import CertifiedModel, ibp_initialize
+    from tfcert.training import (
+        AbstractionErrors,
+        CertifiedModel,
+        GranularityTuning,
+        abstraction_error,
+        ibp_initialize,
+        tune_granularity,
+    )
 
 _HOMES = {
+    "AbstractionErrors": "training",
     "Attacks": "attacks",
     "BoundOptions": "options",
     "Bounds": "certification",
     "Box": "perturbations",
     "Certification": "certification",
     "CertifiedModel": "training",
+    "GranularityTuning": "training",
     "Guarantee": "query",
     "LpBall": "perturbations",
     "MinimumPerturbations": "complete.api",
@@ -56,6 +65,7 @@ _HOMES = {
     "SolverSettings": "complete.processes",
     "SpecError": "language",
     "UnsupportedLayerError": "network",
+    "abstraction_error": "training",
     "attack": "attacks",
     "attack_distance": "estimates",
     "bounds": "certification",
@@ -71,6 +81,7 @@ _HOMES = {
     "minimum_perturbation": "complete.api",
     "register_activation": "activations",
     "register_layer": "network",
+    "tune_granularity": "training",
     "verify": "driver",
     "with_preprocessing": "network",
 }
@@ -79,12 +90,14 @@ _MODULES = ("callbacks", "layers", "metrics", "objectives", "schedules")
 """Public modules, which are attributes of tfcert without being imported."""
 
 __all__ = [
+    "AbstractionErrors",
     "Attacks",
     "BoundOptions",
     "Bounds",
     "Box",
     "Certification",
     "CertifiedModel",
+    "GranularityTuning",
     "Guarantee",
     "LpBall",
     "MinimumPerturbations",
@@ -94,6 +107,7 @@ __all__ = [
     "SolverSettings",
     "SpecError",
     "UnsupportedLayerError",
+    "abstraction_error",
     "attack",
     "attack_distance",
     "bounds",
@@ -114,6 +128,7 @@ __all__ = [
     "register_activation",
     "register_layer",
     "schedules",
+    "tune_granularity",
     "verify",
     "with_preprocessing",
 ]

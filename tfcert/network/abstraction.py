@@ -86,7 +86,7 @@ class IntervalAbstraction(keras.layers.Layer):
     @granularity.setter
     def granularity(self, value: float) -> None:
         self._granularity.assign(self._checked(value))
-        low, width = _simplest(self.value_range[0]), _simplest(float(value))
+        low, width = simplest(self.value_range[0]), simplest(float(value))
         edges = np.full(self.edges.shape, np.inf)
         count = self._cells(value) + 1
         edges[:count] = [float(low + k * width) for k in range(count)]
@@ -102,8 +102,8 @@ class IntervalAbstraction(keras.layers.Layer):
         return value
 
     def _cells(self, granularity: float) -> int:
-        low, high = map(_simplest, self.value_range)
-        return math.ceil((high - low) / _simplest(float(granularity)))
+        low, high = map(simplest, self.value_range)
+        return math.ceil((high - low) / simplest(float(granularity)))
 
     def call(self, inputs: Any) -> Any:
         return tf.concat(cell_ends(inputs, tf.convert_to_tensor(self.edges)), axis=-1)
@@ -117,7 +117,30 @@ class IntervalAbstraction(keras.layers.Layer):
         return super().get_config() | own
 
 
-def _simplest(number: float) -> Fraction:
+def abstraction_of(model: Any) -> IntervalAbstraction:
+    """The one IntervalAbstraction of a model, found in nested models too.
+
+    Raises:
+        ValueError: it has none, or several.
+        TypeError: not a Keras model.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"expected a Keras model that begins with an IntervalAbstraction, got {type(model).__name__}")
+    found = [layer for layer in model._flatten_layers() if isinstance(layer, IntervalAbstraction)]
+    if not found:
+        raise ValueError(
+            f"model {model.name!r} has no IntervalAbstraction: put tfcert.layers.IntervalAbstraction(granularity, "
+            "value_range) first, before what was or will be trained on intervals"
+        )
+    if len(found) > 1:
+        names = ", ".join(repr(layer.name) for layer in found)
+        raise ValueError(
+            f"model {model.name!r} has several IntervalAbstractions ({names}), and an abstraction of its inputs is one"
+        )
+    return found[0]
+
+
+def simplest(number: float) -> Fraction:
     """The simplest fraction that rounds to the number: a decimal or a ratio, as it was most likely written."""
     short = Fraction(number).limit_denominator(_SIMPLE)
     return short if float(short) == number else Fraction(repr(number))

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -97,6 +97,38 @@ def draw_training(path: Path, title: str, curves: Curves) -> None:
     axes.spines["top"].set_visible(False)
     handles, labels = (a + b for a, b in zip(*(x.get_legend_handles_labels() for x in (axes, growing)), strict=True))
     figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2)
+    _save(figure, path)
+
+
+class GranularityPoint(Protocol):
+    """A granularity that was tried; see :func:`tfcert.tune_granularity`. NaN where something is not known."""
+
+    @property
+    def granularity(self) -> float: ...
+    @property
+    def abstraction_error(self) -> float: ...
+    @property
+    def certified_error(self) -> float: ...
+
+
+def draw_granularities(path: Path, title: str, curve: Sequence[GranularityPoint], samples: str = "held-out") -> None:
+    """Both errors of the ``samples`` against the granularity; the abstraction error is no guarantee, and says so."""
+    figure = _figure(7.0, 4.4)
+    axes = figure.subplots()
+    widths = [point.granularity for point in curve]
+    certified = [point.certified_error for point in curve]
+    estimated = [point.abstraction_error for point in curve]
+    if not np.isnan(certified).all():
+        axes.plot(widths, certified, color=_GREEN, marker="o", markersize=3, label="certified error (sound)")
+    label = "abstraction error (AbsCert's; no guarantee)"
+    axes.plot(widths, estimated, color=_ORANGE, marker="o", markersize=3, label=label)
+    axes.set_title(title)
+    axes.set_xlabel("granularity d")
+    axes.set_ylabel(f"share of the {samples} samples")
+    axes.set_ylim(bottom=0.0)
+    axes.invert_xaxis()  # as the search goes
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, loc="outside lower center", ncols=2)
     _save(figure, path)
 
 

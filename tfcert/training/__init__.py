@@ -1,6 +1,8 @@
 """Certified training in Keras."""
 
+from tfcert.training.abstraction import AbstractionErrors, abstraction_error
 from tfcert.training.adversarial import MTLIBP, AdvIBP
+from tfcert.training.granularity import GranularityTuning, tune_granularity
 from tfcert.training.initialization import ibp_initialize
 from tfcert.training.metrics import MeanCertifiedRadius, VerifiedAccuracy
 from tfcert.training.model import CertifiedModel
@@ -9,7 +11,7 @@ from tfcert.training.regularizers import IntervalWidth, Regularizer, ReluBalance
 from tfcert.training.schedules import Constant, Ramp, Schedule
 
 __all__ = [
-    "IBP", "MTLIBP", "AdvIBP", "CertifiedModel", "Constant", "ConstrainedIBP", "CrownIBP", "IntervalWidth",
-    "MeanCertifiedRadius", "Objective", "Ramp", "Regularizer", "ReluBalance", "Schedule", "Tightness",
-    "VerifiedAccuracy", "ibp_initialize",
+    "IBP", "MTLIBP", "AbstractionErrors", "AdvIBP", "CertifiedModel", "Constant", "ConstrainedIBP", "CrownIBP",
+    "GranularityTuning", "IntervalWidth", "MeanCertifiedRadius", "Objective", "Ramp", "Regularizer", "ReluBalance",
+    "Schedule", "Tightness", "VerifiedAccuracy", "abstraction_error", "ibp_initialize", "tune_granularity",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from tfcert.certification import certify
 from tfcert.propagation.centered import sweep
 from tfcert.training.batch import boxes
 from tfcert.training.regularizers import bounded_layers
+from tfcert.training.samples import arrays
 
 KEYS = ("val_nominal_accuracy", "val_attack_accuracy", "val_verified_accuracy")
 
@@ -117,7 +118,7 @@ class CertifiedEvaluation(keras.callbacks.Callback):
         super().__init__()
         if every < 1 or (limit is not None and limit < 1):
             raise ValueError(f"every and limit must be at least 1, not {every} and {limit}")
-        self.x, self.y = _arrays(data, limit)
+        self.x, self.y = arrays(data, limit)
         self.eps, self.method, self.every, self.clip = eps, method, every, clip
         self.attack = _attack_options(attack)
         self.last: dict[str, float] = {}
@@ -169,7 +170,7 @@ class IntervalWidths(keras.callbacks.Callback):
     def __init__(self, log_dir: str | Path, data: Any, eps: float | None = None, clip: Any = None, limit: int = 256):
         super().__init__()
         self.log_dir = str(log_dir)
-        self.x = _arrays(data if not hasattr(data, "shape") else (data, np.zeros(len(data), int)), limit)[0]
+        self.x = arrays(data if not hasattr(data, "shape") else (data, np.zeros(len(data), int)), limit)[0]
         self.eps, self.clip = eps, clip
         self._writer: Any = None
 
@@ -207,22 +208,6 @@ class IntervalWidths(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         self._writer.close()
-
-
-def _arrays(data: Any, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """``x`` and integer labels of the first ``limit`` samples."""
-    if isinstance(data, tf.data.Dataset):
-        parts: list[tuple[np.ndarray, np.ndarray]] = []
-        for batch in data.as_numpy_iterator():
-            parts.append((batch[0], batch[1]))
-            if limit is not None and sum(len(part[0]) for part in parts) >= limit:
-                break
-        data = tuple(np.concatenate(column) for column in zip(*parts, strict=True)) or ((), ())
-    x, y = (np.asarray(column)[:limit] for column in data[:2])
-    if len(x) == 0 or len(x) != len(y):
-        raise ValueError(f"held-out data must be as many samples as labels, at least one, not {len(x)} and {len(y)}")
-    y = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(len(y))
-    return x, y.astype(np.int64)
 
 
 def _attack_options(attack: Any) -> dict[str, Any] | None:

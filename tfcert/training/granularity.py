@@ -1,0 +1,272 @@
+"""Granularity tuning (AbsCert, Algorithm 3): training anew for finer and finer cells, and the best of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from tfcert.certification import certify
+from tfcert.network.abstraction import abstraction_of, simplest
+from tfcert.training.abstraction import EndGradients, abstraction_error, end_gradients
+from tfcert.training.samples import classes
+
+SELECTIONS = ("validation", "test")
+STOPS = {
+    "gradient": "the loss falls as cells grow at both ends",
+    "floor": "a step further would be below the floor",
+    "interrupted": "it was interrupted",
+}
+"""Why a search ended, by the word that :attr:`GranularityTuning.stopped` has for it."""
+Fit = Mapping[str, Any] | Callable[[float], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One granularity.
+
+    Attributes:
+        granularity: d, in the units of the inputs.
+        loss: of the last epoch of training.
+        abstraction_error: of the samples that selection goes by; no guarantee, see :func:`tfcert.abstraction_error`.
+        certified_error: the share of the same samples that :func:`tfcert.certify` does not verify at eps, over all
+            reachable cells: the sound figure. NaN where it was not asked for.
+        gradients: of the loss with respect to the ends of cells, over the samples of training.
+        seconds: of training and evaluation.
+    """
+
+    granularity: float
+    loss: float
+    abstraction_error: float
+    certified_error: float
+    gradients: EndGradients
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.granularity:>11.6g} {self.loss:>9.4g} {self.abstraction_error:>17.2%} {self.certified_error:>15.2%}"
+            f" {self.gradients.lower:>14.3g} {self.gradients.upper:>14.3g} {self.seconds:>8.1f}"
+        )
+
+
+HEADING = (
+    f"{'granularity':>11} {'loss':>9} {'abstraction error':>17} {'certified error':>15} {'lower gradient':>14} "
+    f"{'upper gradient':>14} {'seconds':>8}"
+)
+
+
+@dataclass(frozen=True)
+class GranularityTuning:
+    """What :func:`tune_granularity` found.
+
+    Attributes:
+        model: the model of the best trial.
+        best: the place of that trial in ``curve``: the least abstraction error, the first of several.
+        curve: the trials, from the coarsest on.
+        stopped: why no finer cells were tried: ``gradient``, ``floor`` or ``interrupted``.
+        eps: the radius of certified errors.
+        selection: the samples of both errors: ``validation``, held out from training, or ``test``.
+    """
+
+    model: Any
+    best: int
+    curve: tuple[Trial, ...]
+    stopped: str
+    eps: float
+    selection: str
+
+    @property
+    def granularity(self) -> float:
+        """Of the best trial."""
+        return self.curve[self.best].granularity
+
+    def __str__(self) -> str:
+        rows = [f"{trial}{'  best' if i == self.best else ''}" for i, trial in enumerate(self.curve)]
+        return "\n".join(
+            [
+                HEADING,
+                *rows,
+                f"stopped because {STOPS[self.stopped]}",
+                f"errors on the {self.selection} samples; the certified error is at eps {self.eps:g}, sound for the "
+                "deployed classifier; the abstraction error, which selects, is AbsCert's and no guarantee",
+            ]
+        )
+
+
+def tune_granularity(
+    build: Callable[[float], Any],
+    x: Any,
+    y: Any,
+    *,
+    eps: float,
+    start: float,
+    step: float,
+    floor: float | None = None,
+    stop_on_gradient: bool = True,
+    validation_split: float = 0.1,
+    selection: str = "validation",
+    test: tuple[Any, Any] | None = None,
+    fit: Fit | None = None,
+    certified: Mapping[str, Any] | bool = True,
+    verbose: int = 1,
+) -> GranularityTuning:
+    """AbsCert's Algorithm 3: trains from scratch at d = start, start - step, ... and keeps the least abstraction error.
+
+    After each training it stops if the loss falls as cells grow: where its mean gradient with respect to their upper
+    ends is at most 0 and that with respect to their lower ends at least 0, means over samples of training and over
+    values (see :func:`~tfcert.training.abstraction.end_gradients`). The paper selects on the test set, so its best
+    figure is optimistic; that is ``selection="test"``, and by default samples are held out. Granularities are exact:
+    0.4, 0.39, 0.38, whatever floats would add up to.
+
+    Ctrl-C ends the search with what it has found; before the first trial is done there is nothing, and it goes on up.
+
+    Args:
+        build: makes a compiled model (or CertifiedModel) with one :class:`~tfcert.layers.IntervalAbstraction` of the
+            granularity that it is called with. It should seed what it draws.
+        x, y: samples ``[batch, *input]`` and labels, as the model's loss takes them.
+        eps: the radius, in the units of x.
+        start, step: the first granularity, and what each is below the one before.
+        floor: the least granularity to try; by default ``2 * eps``, below which AbsCert's abstraction is not defined.
+        stop_on_gradient: False to go on to the floor whatever the gradients say, for the whole curve.
+        validation_split: the share of samples, the last ones, that is held out (none where a test selects).
+        selection: ``"validation"`` or ``"test"``.
+        test: ``(x, y)``, for ``selection="test"``.
+        fit: arguments of ``fit``: ``{"epochs": 10, "batch_size": 128}``; or a function of the granularity that returns
+            them, where something (a callback) must be new for each training.
+        certified: False to leave the certified error out, or arguments of :func:`tfcert.certify` for it other than
+            intervals as the method. Numbers beyond the abstraction's range belong to its outermost cells, so a
+            ``clip`` to that range changes nothing.
+        verbose: 1 to print a line a granularity.
+
+    Raises:
+        ValueError: granularities that never get to the floor, or a floor below ``2 * eps``; a selection without its
+            samples; a model that does not begin with the granularity asked for.
+    """
+    widths = list(granularities(eps=eps, start=start, step=step, floor=floor))
+    parts = _parts(np.asarray(x), np.asarray(y), validation_split, selection, test)
+    options = {"method": "ibp"} | (dict(certified) if isinstance(certified, Mapping) else {})
+    work = _Work(build, parts, fit or {}, float(eps), options if certified is not False else None)
+    curve: list[Trial] = []
+    best, model, stopped = 0, None, "floor"
+    if verbose:
+        print(HEADING)
+    try:
+        for width in widths:
+            trained, trial = work.trial(float(width))
+            curve.append(trial)
+            if model is None or trial.abstraction_error < curve[best].abstraction_error:
+                best, model = len(curve) - 1, trained
+            if verbose:
+                print(trial, flush=True)
+            if stop_on_gradient and trial.gradients.ask_for_wider_cells:
+                stopped = "gradient"
+                break
+    except KeyboardInterrupt:
+        if model is None:
+            raise
+        stopped = "interrupted"
+    return GranularityTuning(model, best, tuple(curve), stopped, float(eps), selection)
+
+
+def granularities(*, eps: float, start: float, step: float, floor: float | None = None) -> Iterator[Fraction]:
+    """``start``, ``start - step``, ... down to ``floor`` or ``2 * eps``, as exact fractions.
+
+    Raises:
+        ValueError: numbers that are not positive or not finite, a start below the floor, or a floor below ``2 * eps``.
+    """
+    for name, number in (("eps", eps), ("start", start), ("step", step), ("floor", floor)):
+        if number is not None and not (math.isfinite(number) and number > 0):
+            raise ValueError(f"{name} must be a finite number above 0, not {number}")
+    width, down, least = simplest(float(start)), simplest(float(step)), lowest(eps, floor)
+    if width < least:
+        raise ValueError(f"the search begins at {start:g}, already below its floor {float(least):g}: start higher")
+
+    def falling(width: Fraction) -> Iterator[Fraction]:
+        while width >= least:
+            yield width
+            width -= down
+
+    return falling(width)
+
+
+def lowest(eps: float, floor: float | None) -> Fraction:
+    """The least granularity to try, exactly.
+
+    Raises:
+        ValueError: it is below ``2 * eps``, where AbsCert's abstraction of a ball is not defined.
+    """
+    twice = 2 * simplest(float(eps))
+    least = twice if floor is None else simplest(float(floor))
+    if least < twice:
+        raise ValueError(
+            f"the floor {floor} is below 2 * eps = {float(twice):g}, where AbsCert's abstraction of a ball is not "
+            "defined: raise it, or ask for a smaller eps"
+        )
+    return least
+
+
+Samples = tuple[np.ndarray, np.ndarray]
+
+
+def _parts(x: np.ndarray, y: np.ndarray, share: float, selection: str, test: Any) -> tuple[Samples, Samples]:
+    """The samples of training and those of selection."""
+    if selection not in SELECTIONS:
+        raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, not {selection!r}")
+    if (selection == "test") != (test is not None):
+        raise ValueError('give test=(x, y) with selection="test", and with that alone: otherwise it selects nothing')
+    if len(x) != len(y):
+        raise ValueError(f"there must be as many samples as labels, not {len(x)} and {len(y)}")
+    if test is not None:
+        return (x, y), (np.asarray(test[0]), np.asarray(test[1]))
+    if not 0 < share < 1:
+        raise ValueError(f"validation_split must be a share between 0 and 1, not {share}")
+    kept = len(x) - round(share * len(x))
+    if not 0 < kept < len(x):
+        raise ValueError(f"validation_split {share} of {len(x)} samples leaves none on one side")
+    return (x[:kept], y[:kept]), (x[kept:], y[kept:])
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done for each granularity."""
+
+    build: Callable[[float], Any]
+    parts: tuple[Samples, Samples]
+    fit: Fit
+    eps: float
+    certified: dict[str, Any] | None
+
+    def trial(self, granularity: float) -> tuple[Any, Trial]:
+        """A model trained for a granularity, and what is known of it."""
+        began = time.monotonic()
+        train, held_out = self.parts
+        model = self.build(granularity)
+        found = abstraction_of(model).granularity
+        if found != granularity:
+            raise ValueError(
+                f"build({granularity:g}) returned a model whose IntervalAbstraction has the granularity {found:g}: "
+                "make it with the granularity that build is called with"
+            )
+        given = self.fit(granularity) if callable(self.fit) else self.fit
+        history = model.fit(*train, **({"verbose": 0} | dict(given))).history
+        return model, Trial(
+            granularity=granularity,
+            loss=float(history.get("loss", [math.nan])[-1]),
+            abstraction_error=abstraction_error(model, *held_out, eps=self.eps).error,
+            certified_error=self._certified_error(model, held_out),
+            gradients=end_gradients(model, *train),
+            seconds=time.monotonic() - began,
+        )
+
+    def _certified_error(self, model: Any, held_out: Samples) -> float:
+        if self.certified is None:
+            return math.nan
+        plain = getattr(model, "plain_model", model)
+        x, y = held_out
+        verified = certify(plain, x, classes(y), eps=self.eps, **self.certified).verified
+        return float(1.0 - verified.mean())
