@@ -1,0 +1,92 @@
+"""AbsCert's ImageNet networks have the published sizes, and tfcert bounds them over the cells that a ball reaches."""
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import tfcert
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from parts import imagenet
+
+SMALLEST = {"alexnet": 64, "vgg11": 32, "inception_v1": 32, "resnet18": 32}
+FIRST = {
+    "alexnet": 11 * 11 * 3 * 96,
+    "vgg11": 3 * 3 * 3 * 64,
+    "inception_v1": 7 * 7 * 3 * 64,
+    "resnet18": 7 * 7 * 3 * 64,
+}
+"""Weights of the first convolution on three channels."""
+GRANULARITY = 4 / 255
+
+
+def middles(rng, pixels: int) -> np.ndarray:
+    """An image in the middles of cells."""
+    cells = rng.integers(0, 127, (1, pixels, pixels, 3))
+    return (-1 + (cells + 0.5) * GRANULARITY).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", imagenet.PUBLISHED)
+def test_parameters_are_the_published_ones_and_a_second_first_kernel(name, monkeypatch):
+    drawn = keras.initializers.RandomNormal  # 200 million draws take seconds and do not count
+    monkeypatch.setattr(drawn, "__call__", lambda self, shape, dtype=None: keras.ops.zeros(shape, dtype))
+    model = imagenet.build(name, GRANULARITY)
+    assert model.output_shape == (None, 1000)
+    found = sum(np.prod(weight.shape) for weight in model.trainable_variables)
+    assert found == imagenet.PUBLISHED[name].parameters + FIRST[name]
+
+
+@pytest.mark.parametrize("name", imagenet.PUBLISHED)
+def test_bounds_contain_the_outputs_around_an_image_and_are_exact_within_its_cells(name, rng):
+    keras.utils.set_random_seed(0)
+    pixels = SMALLEST[name]
+    model = imagenet.build(name, GRANULARITY, input_shape=(pixels, pixels, 3), classes=5)
+    network, x = tfcert.from_keras(model), middles(rng, pixels)
+    around = x + rng.uniform(-1.5, 1.5, (8, *x.shape[1:])).astype(np.float32) * np.float32(GRANULARITY)
+    outputs = model(around).numpy()
+    assert outputs.shape == (8, 5)
+    wide = tfcert.bounds(network, tfcert.LpBall(x, 1.5 * GRANULARITY), method="ibp")
+    assert np.isfinite(wide.lower).all() and np.isfinite(wide.upper).all()
+    assert (wide.lower <= outputs).all() and (outputs <= wide.upper).all()
+    one = tfcert.bounds(network, tfcert.LpBall(x, 0.45 * GRANULARITY), method="ibp")
+    scale = np.abs(outputs).max()
+    np.testing.assert_allclose(one.lower, model(x), rtol=0, atol=1e-3 * scale)
+    np.testing.assert_allclose(one.upper, model(x), rtol=0, atol=1e-3 * scale)
+
+
+def test_an_image_of_fewer_pixels_than_a_network_takes_is_refused():
+    with pytest.raises(ValueError, match="output size"):
+        imagenet.build("alexnet", GRANULARITY, input_shape=(63, 63, 3), classes=5)
+
+
+def test_kernels_decay_as_published():
+    model = imagenet.build("resnet18", GRANULARITY, input_shape=(32, 32, 3), classes=5)
+    kernels = [w for w in model.trainable_variables if w.name == "kernel"]
+    published = sum(0.5 * 1e-4 * np.sum(np.square(kernel.numpy(), dtype=np.float64)) for kernel in kernels)
+    assert float(sum(model.losses)) == pytest.approx(published, rel=1e-5)
+
+
+def test_inceptions_rate_falls_by_a_twenty_fifth_every_eight_epochs_from_one_that_must_be_chosen():
+    published = imagenet.PUBLISHED["inception_v1"]
+    with pytest.raises(ValueError, match="no learning rate"):
+        published.training()
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    optimizer, lowered = published.training(0.5)
+    model.compile(optimizer, "mse")
+    rates = model.fit(np.ones((1, 1)), np.ones(1), epochs=17, verbose=0, callbacks=[lowered]).history["learning_rate"]
+    np.testing.assert_allclose(rates, [0.5] * 8 + [0.48] * 8 + [0.4608], rtol=1e-6)
+
+
+def test_the_others_rate_is_divided_by_ten_when_the_validation_loss_stays():
+    optimizer, lowered = imagenet.PUBLISHED["resnet18"].training()
+    assert (float(optimizer.learning_rate), optimizer.momentum) == (pytest.approx(0.1), 0.9)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(optimizer, "mse")
+    one = np.zeros((1, 1)), np.ones(1)  # nothing to learn
+    history = model.fit(*one, validation_data=one, epochs=8, verbose=0, callbacks=[lowered]).history
+    np.testing.assert_allclose(history["learning_rate"][:6], 0.1)
+    np.testing.assert_allclose(history["learning_rate"][6:], 0.01)
