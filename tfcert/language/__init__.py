@@ -24,6 +24,7 @@ from tfcert.language.assertions import (
     ReportItem,
     Results,
 )
+from tfcert.language.cells import Abstraction, Tuning
 from tfcert.language.diagnostics import CODES, Diagnostic, SourceText, Span, SpecError
 from tfcert.language.loader import load, load_file
 from tfcert.language.lowering import InexactRowError, TooManyClausesError, round_down, round_up
@@ -48,6 +49,7 @@ from tfcert.language.training import LearningRate, Named, ObjectiveTemplate, Ram
 __all__ = [
     "CODES",
     "DEFAULT_STRATEGY",
+    "Abstraction",
     "Assertion",
     "Ball",
     "Box",
@@ -78,6 +80,7 @@ __all__ = [
     "Strategy",
     "TooManyClausesError",
     "Transform",
+    "Tuning",
     "load",
     "load_file",
     "net_within",

@@ -53,7 +53,6 @@ CODES: dict[str, str] = {
     "E903": "this stage is not supported yet",
     "E906": "properties over several inputs or conditions on inputs are not supported yet",
     "E907": "perturbations other than balls and boxes are not supported yet",
-    "E908": "abstractions are not supported yet",
     "E910": "balls that normalisation turns into ellipsoids are not supported yet",
     "E911": "formulas over several networks, or over the unperturbed input, are not supported yet",
     "E912": "thresholds on probabilities are not supported yet",
@@ -62,6 +61,8 @@ CODES: dict[str, str] = {
     "W003": "an accuracy is compared with a number that is no fraction",
     "W004": "a network is trained on the samples that it is judged by",
     "W005": "a schedule reaches beyond the end of the training",
+    "W006": "nothing is abstracted by an abstraction",
+    "W007": "values lie outside the range of an abstraction",
 }
 """Every code a diagnostic may carry, with what it means. ``E9xx`` is what the language has and the tool not yet."""
 

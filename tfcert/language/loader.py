@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcert.language import syntax as s
+from tfcert.language.abstractions import report_unused
 from tfcert.language.asserting import Asserter
 from tfcert.language.assertions import Assertion, ReportItem
 from tfcert.language.calls import BUILTINS
@@ -184,6 +185,7 @@ def _check(scope: Scope, module: s.Module) -> Spec:
             assertions.append(found)
         if isinstance(statement, s.Report):
             reports += [item for node in statement.items if (item := asserter.report_item(node))]
+    report_unused(scope)
     check_overrides(scope)
     _check_bindings(scope)
     return Spec(
@@ -193,6 +195,7 @@ def _check(scope: Scope, module: s.Module) -> Spec:
         {d.full_name: d.result for d in _usable(scopes, "model")},
         {d.full_name: d.result for d in _usable(scopes, "dataset")},
         {d.full_name: d.result for d in _usable(scopes, "strategy")},
+        {d.full_name: d.result for d in _usable(scopes, "abstraction")},
         {n: q for n, q in questions.items() if isinstance(q, PropertyTemplate)},
         {n: q for n, q in questions.items() if isinstance(q, MeasureTemplate)},
         objectives,
@@ -219,14 +222,12 @@ def _check_definition(definition: Definition) -> None:
     match definition.kind:
         case "param":
             resolve_param(Elaborator(scope), definition)
-        case "model" | "dataset" | "strategy":
+        case "model" | "dataset" | "strategy" | "abstraction":
             resolve_resource(definition)
         case "domain":
             check_domain(Elaborator(scope), node)
         case "let":
             _check_let(scope, node)
-        case "abstraction":
-            scope.report("E908", "abstractions are not supported yet", node)
 
 
 def _check_let(scope: Scope, node: s.Let) -> None:

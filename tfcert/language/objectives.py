@@ -71,6 +71,9 @@ def _covered(scope: Scope, node: s.Ref, asked: PropertyTemplate | MeasureTemplat
         reason = f"is about the probabilities of `{model.name}`, and training takes a model of logits"
     elif asked.region.norm != "linf":
         reason = f"is about {asked.region.norm} balls, and training takes linf"
+    elif asked.abstraction is not None and asked.region.space != "net" and asked.transform.channels > 1:
+        # Training would take place before the normalisation, and cells must be the first thing in a network.
+        reason = "is abstracted after channels are normalised apart, and training takes a ball `in net` there"
     if reason:
         scope.report("E229", f"`{node.name}` {reason}", node, f"certified training covers {wanted}")
     return not reason

@@ -49,14 +49,14 @@ def print_statement(statement: s.Statement) -> str:
 def _question(statement: s.PropertyStatement | s.MeasureStatement) -> str:
     samples = _samples(statement.samples) if statement.samples else ""
     using = f" using {statement.strategy.name}" if statement.strategy else ""
+    by = f" abstracted by {statement.abstraction.name}" if statement.abstraction else ""
     formula = print_expression(statement.formula)
     if isinstance(statement, s.PropertyStatement):
-        by = f" abstracted by {statement.abstraction.name}" if statement.abstraction else ""
         return f"property {statement.name.text}{samples}{using}{by} {{ {formula} }}"
     tolerance = f" tol {_plain(statement.tolerance)}" if statement.tolerance else ""
     return (
         f"measure {statement.name.text}{samples} = {statement.extremum} {statement.radius.text} in "
-        f"{_interval(statement.interval)}{tolerance} such that {formula}{using}"
+        f"{_interval(statement.interval)}{tolerance} such that {formula}{using}{by}"
     )
 
 

@@ -9,6 +9,8 @@ from fractions import Fraction
 from typing import Any
 
 from tfcert.language import syntax as s
+from tfcert.language.abstractions import check_abstracted
+from tfcert.language.cells import Abstraction
 from tfcert.language.diagnostics import AbortError
 from tfcert.language.elaborate import LABEL_TERM, Elaborator
 from tfcert.language.formula import (
@@ -80,11 +82,11 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
     setting = Setting(samples.dataset, model, isinstance(node, s.MeasureStatement))
     _one_normalisation(scope, node, setting)
     region = _region(Elaborator(scope, around), quantified, setting, samples)
-    if isinstance(node, s.PropertyStatement) and node.abstraction is not None:
-        _abstraction(scope, node.abstraction, region, setting)
+    abstraction, complete = _abstraction(scope, node.abstraction, region, setting)
     if strategy is not None and isinstance(region, Ball):
         _norms(scope, node, strategy, region)
-    if formula is None or model is None or region is None or strategy is None or not samples.complete:
+    complete &= samples.complete
+    if formula is None or model is None or region is None or strategy is None or not complete:
         return None
     existential = quantified.quantifier == "exists"
     formula = negation(formula) if existential else formula
@@ -102,6 +104,7 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
         "strategy": strategy,
         "formula": formula,
         "existential": existential,
+        "abstraction": abstraction,
         "text": print_statement(node),
         "span": node.name.span,
     }
@@ -296,18 +299,17 @@ def _norms(scope: Scope, node: Question, strategy: Strategy, ball: Ball) -> None
             scope.report("E213", f"the stage `{stage.name}` cannot handle {ball.norm} balls", place, fix)
 
 
-def _abstraction(scope: Scope, ref: s.Ref, region: Region | None, setting: Setting) -> None:
-    """Abstractions come later; that their granularity is at least two eps can be said now."""
+def _abstraction(
+    scope: Scope, ref: s.Ref | None, region: Region | None, setting: Setting
+) -> tuple[Abstraction | None, bool]:
+    """What the model stands behind, if anything, and whether that could be understood."""
+    if ref is None:
+        return None, True
     with suppress(AbortError):
-        found = scope.find(ref, ("abstraction",))
-        e = Elaborator(found.scope)
-        for argument in found.node.source.arguments:
-            if argument.name == "granularity" and isinstance(region, Ball):
-                granularity = e.number(argument.value, "`granularity`")
-                if granularity < 2 * max(region.net_eps(setting.transform)):
-                    message = f"the granularity of `{ref.name}` is below two eps: neighbours are told apart"
-                    scope.report("E212", message, ref, "choose a granularity of at least `2*eps`")
-        scope.report("E908", "properties of abstracted networks are not supported yet", ref)
+        found: Abstraction = resolve_resource(scope.find(ref, ("abstraction",)))
+        check_abstracted(scope, ref, found, region, setting)
+        return found, True
+    return None, False
 
 
 # Measures

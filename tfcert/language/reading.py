@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from fractions import Fraction
 
 from tfcert.language import syntax as s
 from tfcert.language.diagnostics import AbortError
@@ -11,7 +13,7 @@ from tfcert.language.formula import Constant
 from tfcert.language.options import Option
 from tfcert.language.scope import did_you_mean
 from tfcert.language.templates import Value
-from tfcert.language.values import Condition, Words, describe
+from tfcert.language.values import Condition, Items, Numeric, Words, describe
 
 
 def read_option(e: Elaborator, expression: s.Expr, option: Option, what: str) -> Value:
@@ -67,26 +69,49 @@ def _choice(e: Elaborator, expression: s.Expr, choices: tuple[str, ...], what: s
     raise e.scope.problem("E220", f"{what} must be one of {listed}", expression, hint)
 
 
+def named_arguments(
+    e: Elaborator, arguments: Iterable[s.Argument], names: Iterable[str], owner: str
+) -> dict[str, s.Expr]:
+    """The arguments of a stage or a source by name; unknown and repeated ones are reported."""
+    known, found = tuple(names), dict[str, s.Expr]()
+    for argument in arguments:
+        name = argument.name
+        if name is None or isinstance(argument.value, s.Interval):
+            e.scope.report("E205", f"`{owner}` takes only options written `name=value`", argument)
+        elif name not in known:
+            hint = did_you_mean(name, known) or _listing(known)
+            e.scope.report("E219", f"`{owner}` has no option `{name}`", argument, hint)
+        elif name in found:
+            e.scope.report("E202", f"the option `{name}` is given twice", argument)
+        else:
+            found[name] = argument.value
+    return found
+
+
 def read_arguments(
     e: Elaborator, arguments: Iterable[s.Argument], options: Mapping[str, Option], owner: str
 ) -> tuple[tuple[str, Value], ...]:
     """Named arguments of a stage or a source, checked; problems are reported and the argument left out."""
     found: dict[str, Value] = {}
-    for argument in arguments:
-        name = argument.name
-        if name is None or isinstance(argument.value, s.Interval):
-            e.scope.report("E205", f"`{owner}` takes only options written `name=value`", argument)
-        elif name not in options:
-            hint = did_you_mean(name, options) or _listing(options)
-            e.scope.report("E219", f"`{owner}` has no option `{name}`", argument, hint)
-        elif name in found:
-            e.scope.report("E202", f"the option `{name}` is given twice", argument)
-        else:
-            try:
-                found[name] = read_option(e, argument.value, options[name], f"`{name}`")
-            except AbortError:
-                continue
+    for name, value in named_arguments(e, arguments, options, owner).items():
+        with suppress(AbortError):
+            found[name] = read_option(e, value, options[name], f"`{name}`")
     return tuple(found.items())
+
+
+def read_numbers(e: Elaborator, node: s.BlockValue, what: str) -> tuple[Fraction, ...]:
+    """One plain number, or a list of such."""
+    if isinstance(node, s.Block | s.Schedule | s.Budget):
+        raise e.scope.problem("E206", f"{what} must be a number or a list of numbers", node)
+    value = e.value(node)
+    found: list[Fraction] = []
+    for item in value.values if isinstance(value, Items) else (value,):
+        if not isinstance(item, Numeric) or item.unit or not item.term.is_constant:
+            raise e.scope.problem("E206", f"{what} holds plain numbers; this is {describe(item)}", node)
+        found.append(item.term.constant)
+    if not found:
+        raise e.scope.problem("E205", f"{what} holds no number", node)
+    return tuple(found)
 
 
 def read_entries(e: Elaborator, block: s.Block | None, names: Iterable[str], owner: str) -> dict[str, s.Entry]:

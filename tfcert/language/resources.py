@@ -1,4 +1,4 @@
-"""Models, data sets and strategies: from statements to plain declarations."""
+"""Models, data sets, strategies and abstractions: from statements to plain declarations."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from tfcert.language import syntax as s
+from tfcert.language.abstractions import read_abstraction
 from tfcert.language.diagnostics import AbortError
 from tfcert.language.elaborate import Elaborator
 from tfcert.language.options import (
@@ -19,23 +20,22 @@ from tfcert.language.options import (
     Option,
     SourceSchema,
 )
-from tfcert.language.reading import read_arguments, read_entries, read_option
+from tfcert.language.reading import read_arguments, read_entries, read_numbers, read_option
 from tfcert.language.scope import KINDS, Definition, Scope, did_you_mean
 from tfcert.language.spaces import IDENTITY, Transform
 from tfcert.language.templates import Dataset, Model, Stage, Strategy, Value
-from tfcert.language.values import Items, Numeric, describe
 
 Numbers = tuple[Fraction, ...]
 
 
 def resolve_resource(definition: Definition) -> Any:
-    """The declaration a model, data set or strategy stands for; found once, AbortError if it cannot be used."""
+    """The declaration that a definition of these kinds stands for; found once, AbortError if it cannot be used."""
+    finders: dict[str, Callable[[Definition], Any]] = {
+        "model": _model, "dataset": _dataset, "strategy": _strategy, "abstraction": read_abstraction,
+    }  # fmt: skip
     if definition.state == "new":
-        find: Callable[[Definition], Any] = {"model": _model, "dataset": _dataset, "strategy": _strategy}[
-            definition.kind
-        ]
         definition.state = "failed"
-        definition.result = find(definition)
+        definition.result = finders[definition.kind](definition)
         definition.state = "done"
     if definition.state != "done":
         raise AbortError(definition.kind)
@@ -167,30 +167,13 @@ def _normalise(e: Elaborator, entry: s.Entry | None) -> tuple[Numbers, Numbers]:
     if not isinstance(entry.value, s.Block):
         raise e.scope.problem("E206", "write `normalize: { mean: [...] std: [...] }`", entry)
     parts = read_entries(e, entry.value, ("mean", "std"), "`normalize`")
-    mean = _numbers(e, parts["mean"]) if "mean" in parts else (Fraction(0),)
-    std = _numbers(e, parts["std"]) if "std" in parts else (Fraction(1),)
+    mean = read_numbers(e, parts["mean"].value, "`mean`") if "mean" in parts else (Fraction(0),)
+    std = read_numbers(e, parts["std"].value, "`std`") if "std" in parts else (Fraction(1),)
     if any(v <= 0 for v in std):
         raise e.scope.problem("E220", "every `std` must be positive", parts["std"].value)
     if len(mean) != len(std) and 1 not in (len(mean), len(std)):
         raise e.scope.problem("E205", f"`mean` has {len(mean)} numbers and `std` has {len(std)}", entry.value)
     return mean, std
-
-
-def _numbers(e: Elaborator, entry: s.Entry) -> Numbers:
-    """One number, or a list of numbers."""
-    node = entry.value
-    if isinstance(node, s.Block | s.Schedule | s.Budget):
-        raise e.scope.problem("E206", f"`{entry.name.text}` must be a number or a list of numbers", node)
-    value = e.value(node)
-    items = value.values if isinstance(value, Items) else (value,)
-    found: list[Fraction] = []
-    for item in items:
-        if not isinstance(item, Numeric) or item.unit or not item.term.is_constant:
-            raise e.scope.problem("E206", f"`{entry.name.text}` holds plain numbers; this is {describe(item)}", node)
-        found.append(item.term.constant)
-    if not found:
-        raise e.scope.problem("E205", f"`{entry.name.text}` holds no number", node)
-    return tuple(found)
 
 
 # Data sets
@@ -207,13 +190,13 @@ def _dataset(definition: Definition) -> Dataset:
     schema = DATASETS.get(node.source.function.name)
     limits = schema.range if schema else None
     if "range" in entries:
-        ends = _numbers(e, entries["range"])
+        ends = read_numbers(e, entries["range"].value, "`range`")
         if len(ends) != 2 or ends[0] >= ends[1]:
             raise e.scope.problem("E209", "`range` must be `[low, high]` with low < high", entries["range"].value)
         limits = ends[0], ends[1]
     scale = Fraction(1)
     if "scale" in entries:
-        (scale, *more) = _numbers(e, entries["scale"])
+        (scale, *more) = read_numbers(e, entries["scale"].value, "`scale`")
         if more or scale <= 0:
             raise e.scope.problem("E220", "`scale` must be one positive number", entries["scale"].value)
     mean, std = _normalise(e, entries.get("normalize"))

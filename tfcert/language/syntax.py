@@ -274,7 +274,10 @@ class PropertyStatement(Node):
 
 @dataclass(frozen=True)
 class MeasureStatement(Node):
-    """``measure name(samples) = largest radius in interval tol tolerance such that formula using strategy``."""
+    """``measure name(samples) = largest radius in interval tol tolerance such that formula using strategy``.
+
+    An ``abstracted by abstraction`` may follow.
+    """
 
     name: Name
     samples: Samples | None
@@ -284,6 +287,7 @@ class MeasureStatement(Node):
     tolerance: Expr | None
     formula: Expr
     strategy: Ref | None
+    abstraction: Ref | None
 
 
 @dataclass(frozen=True)

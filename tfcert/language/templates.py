@@ -27,6 +27,7 @@ from tfcert.language.spaces import IDENTITY, Transform
 from tfcert.query import Clause
 
 if TYPE_CHECKING:
+    from tfcert.language.cells import Abstraction
     from tfcert.language.training import ObjectiveTemplate
 
 Value = bool | int | Fraction | str
@@ -232,6 +233,7 @@ class Template:
         formula: what is to be proven of the outputs (logits or named outputs) at every input of the region.
         existential: whether the question is about some input; then ``formula`` is the negation of what was written.
         text: the statement, pretty-printed.
+        abstraction: what the model stands behind: then the question is about the classifier made of both.
     """
 
     name: str
@@ -247,6 +249,7 @@ class Template:
     formula: Formula
     text: str
     existential: bool = False
+    abstraction: Abstraction | None = None
     span: Span = field(default=Span(), compare=False)
 
     def clauses(self, num_outputs: int, label: int | float | None = None) -> tuple[Clause, ...]:
@@ -349,7 +352,7 @@ class Spec:
     Attributes:
         filename: under which it is reported.
         source_hash: SHA-256 of the text and of all imported texts.
-        params, models, datasets, strategies: by name, with those imported.
+        params, models, datasets, strategies, abstractions: by name, with those imported.
         properties, measures: by name, in the order of the text, without those imported.
         objectives: likewise.
         assertions, reports: in the order of the text.
@@ -363,6 +366,7 @@ class Spec:
     models: Mapping[str, Model]
     datasets: Mapping[str, Dataset]
     strategies: Mapping[str, Strategy]
+    abstractions: Mapping[str, Abstraction]
     properties: Mapping[str, PropertyTemplate]
     measures: Mapping[str, MeasureTemplate]
     objectives: Mapping[str, ObjectiveTemplate]
