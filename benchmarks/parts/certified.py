@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,14 +89,14 @@ def data(name: str, file: Path | None = None) -> Data:
     return Data(train.x + half, train.y, test.x + half, test.y)
 
 
-def network(size: str, shape: tuple[int, ...], pixels: np.ndarray | None = None) -> keras.Model:
-    """The network, untrained, with ten logits; channels are normalised as those of ``pixels`` if given."""
-    layers: list[Any] = [keras.Input(shape)]
-    if pixels is not None:
-        layers.append(keras.layers.Normalization(mean=pixels.mean((0, 1, 2)), variance=pixels.var((0, 1, 2))))
-    layers += [keras.layers.Conv2D(n, k, s, _PADDING[size], activation="relu") for n, k, s in _CONVOLUTIONS[size]]
+def network(
+    size: str, shape: tuple[int, ...], *, first: Sequence[keras.layers.Layer] = (), activation: str = "relu"
+) -> keras.Model:
+    """The network, untrained, with ten logits; ``first`` layers (normalisation, an abstraction) come before it."""
+    layers: list[Any] = [keras.Input(shape), *first]
+    layers += [keras.layers.Conv2D(n, k, s, _PADDING[size], activation=activation) for n, k, s in _CONVOLUTIONS[size]]
     layers.append(keras.layers.Flatten())
-    layers += [keras.layers.Dense(n, activation="relu") for n in _DENSE[size]]
+    layers += [keras.layers.Dense(n, activation=activation) for n in _DENSE[size]]
     return keras.Sequential([*layers, keras.layers.Dense(10)], name=f"dm_{size}")
 
 
@@ -114,7 +115,10 @@ def objective(run: Run) -> Objective:
 
 def compiled(run: Run, images: Data, steps: int) -> tfcert.CertifiedModel:
     """The model of a run, ready to be fitted with ``steps`` steps an epoch; draws from Keras's seed."""
-    model = network(run.size, images.x.shape[1:], images.x if run.normalize else None)
+    x, first = images.x, []
+    if run.normalize:
+        first = [keras.layers.Normalization(mean=x.mean((0, 1, 2)), variance=x.var((0, 1, 2)))]
+    model = network(run.size, x.shape[1:], first=first)
     if run.initialize:
         tfcert.ibp_initialize(model, run.seed)
     certified = tfcert.CertifiedModel(model, objective(run))
