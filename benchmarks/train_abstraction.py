@@ -54,7 +54,7 @@ EXPERIMENTS: dict[str, tuple[str, list[Run]]] = {
         ],
     ),
 }  # fmt: skip
-"""The data and the runs of each: ``counter`` is where the paper's verification proves nothing, the others are tables."""
+"""The data and the runs of each: ``counter`` is where the paper's verification proves nothing; the rest are tables."""
 PUBLISHED = {
     ("dm_small", "relu"): [0.89, 0.94, 1.01, 1.22],
     ("dm_medium", "relu"): [0.69, 0.70, 0.77, 0.93],
