@@ -26,24 +26,26 @@ def direction(model: keras.Model, rng: np.random.Generator) -> Direction:
     Raises:
         ValueError: another layer has a trainable weight of two or more axes.
     """
-    kernels = {
-        id(layer.kernel)
-        for layer in model._flatten_layers(include_self=False)
-        if isinstance(layer, _FILTERED) and layer.trainable
-    }
+    layers = model._flatten_layers(include_self=False)
+    kernels = {id(layer.kernel) for layer in layers if isinstance(layer, _FILTERED)}
     found = []
     for weight in model.trainable_variables:
         value = weight.numpy()
-        if value.ndim > 1 and id(weight) not in kernels:
-            raise ValueError(
-                f"{weight.path} is no kernel of a dense or convolutional layer, so its filters are unknown"
-            )
-        drawn = rng.standard_normal(value.shape) if id(weight) in kernels else np.zeros(value.shape)
         if id(weight) in kernels:
-            axes = tuple(range(value.ndim - 1))
-            drawn *= np.linalg.norm(value.reshape(-1, value.shape[-1]), axis=0) / np.sqrt((drawn**2).sum(axes))
-        found.append(drawn.astype(value.dtype))
+            drawn = rng.standard_normal(value.shape)
+            found.append((drawn * _lengths(value) / _lengths(drawn)).astype(value.dtype))
+        elif value.ndim > 1:
+            raise ValueError(
+                f"{weight.path} is no kernel of a dense or convolutional layer, so it has no known filters"
+            )
+        else:
+            found.append(np.zeros_like(value))
     return found
+
+
+def _lengths(kernel: np.ndarray) -> np.ndarray:
+    """The norm of each filter."""
+    return np.sqrt(np.square(kernel, dtype=np.float64).sum(tuple(range(kernel.ndim - 1))))
 
 
 def losses(
@@ -51,8 +53,8 @@ def losses(
 ) -> np.ndarray:
     """The mean cross-entropy at weights moved by ``points`` ``[n, k]`` times k directions: ``[n]``.
 
-    The model ends in logits and computes as at inference. It is not changed: weights go through it as arguments, one
-    compiled function for all points.
+    The model ends in logits and computes as at inference. Its own weights stay as they are, and all points go through
+    one compiled function.
     """
     bundle = [tf.stack(moves) for moves in zip(*directions, strict=True)]
     weights, state = list(map(tf.convert_to_tensor, model.trainable_variables)), model.non_trainable_variables
@@ -88,10 +90,8 @@ def curved_down(surface: np.ndarray) -> float:
     0 for a convex surface. Li et al. (2018, section 6) colour a surface by the ratio of the same two eigenvalues.
     """
     middle = surface[1:-1, 1:-1]
-    down, right = (
-        surface[2:, 1:-1] + surface[:-2, 1:-1] - 2 * middle,
-        surface[1:-1, 2:] + surface[1:-1, :-2] - 2 * middle,
-    )
+    down = surface[2:, 1:-1] + surface[:-2, 1:-1] - 2 * middle
+    right = surface[1:-1, 2:] + surface[1:-1, :-2] - 2 * middle
     cross = (surface[2:, 2:] + surface[:-2, :-2] - surface[2:, :-2] - surface[:-2, 2:]) / 4
-    least = np.linalg.eigvalsh(np.stack([np.stack([down, cross], -1), np.stack([cross, right], -1)], -1))[..., 0]
-    return float((least < 0).mean())
+    hessians = np.stack([down, cross, cross, right], -1).reshape(*middle.shape, 2, 2)
+    return float((np.linalg.eigvalsh(hessians)[..., 0] < 0).mean())
