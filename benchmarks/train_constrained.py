@@ -124,10 +124,16 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def draw(name: str, results: list[dict[str, Any]]) -> Path:
-    """Verified and test error against epochs, one line a seed."""
-    drawing = Figure(figsize=(10, 4), layout="constrained")
-    both = drawing.subplots(1, 2, sharey=True)
-    seen: set[str] = set()
+    """Verified and test error against epochs, and the widths of hidden layers where stored; one line a seed."""
+    measured = [r for r in results if "interval_width" in r["history"]]
+    drawing = Figure(figsize=(15 if measured else 10, 4), layout="constrained")
+    panels = drawing.subplots(1, 3 if measured else 2)
+    both, seen = panels[:2], set[str]()
+    if measured:
+        panels[2].set(xlabel="epoch", title="squared widths of hidden layers", yscale="log")
+    for r in measured:
+        curve = r["history"]["interval_width"]
+        panels[2].plot(range(1, len(curve) + 1), curve, color=_COLOURS[r["run"]["objective"]])
     for r in results:
         objective = r["run"]["objective"]
         label = None if objective in seen else NAMES[objective]
@@ -150,7 +156,7 @@ def report(results: list[dict[str, Any]]) -> None:
     """Writes the table and a figure for each experiment into the README."""
     figures = []
     for name in EXPERIMENTS:
-        some = [r for r in results if r["experiment"] == name]
+        some = [r for r in results if r["experiment"] == name and r["run"]["objective"] != "nominal"]
         if some:
             figures.append(f"![{name}](results/{draw(name, some).name})")
     line = reference.machine_line(results[-1]["machine"])

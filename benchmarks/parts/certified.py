@@ -14,6 +14,7 @@ import tensorflow as tf
 
 import tfcert
 from parts.networks import train_and_test
+from tfcert.callbacks import IntervalWidths
 from tfcert.objectives import IBP, ConstrainedIBP, Objective
 from tfcert.schedules import Ramp
 
@@ -153,23 +154,40 @@ def _augmented(pair: tuple[tf.Tensor, tf.Tensor], draw: tf.Tensor) -> tuple[tf.T
     return tf.ensure_shape(moved[:, top : top + 32, left : left + 32], x.shape), y
 
 
+class _Width(IntervalWidths):
+    """Writes what figures 6 and 7 of Morawiecki et al. 2020 show into the logs: squared widths of hidden layers."""
+
+    def __init__(self, x: np.ndarray):
+        super().__init__("", x)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        pass
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs["interval_width"] = self.total(self.widths())
+
+    def on_train_end(self, logs: Any = None) -> None:
+        pass
+
+
 def fitted(
     run: Run, images: Data, *, validation: int = 0, verbose: int = 2
 ) -> tuple[tfcert.CertifiedModel, dict[str, Any]]:
     """Trains; returns the model, and what is stored of it: settings, seconds and history.
 
     Args:
-        validation: after each epoch the first so many test images are verified by intervals.
+        validation: after each epoch the first so many test images are verified by intervals, and the first 256
+            measured.
     """
     keras.utils.set_random_seed(run.seed)
     certified, start = compiled(run, images, steps(run, images)), time.perf_counter()
     held_out = (images.x_test[:validation], images.y_test[:validation]) if validation else None
     history = certified.fit(
         batches(run, images), epochs=run.epochs, shuffle=False, validation_data=held_out, validation_batch_size=_JUDGED,
-        verbose=verbose,
+        verbose=verbose, callbacks=[_Width(images.x_test)] if validation else [],
     )  # fmt: skip
     seconds = time.perf_counter() - start
-    rows = {k: [round(float(v), 5) for v in values] for k, values in history.history.items()}
+    rows = {k: [float(f"{v:.5g}") for v in values] for k, values in history.history.items()}
     return certified, {"run": asdict(run), "seconds": round(seconds, 1), "history": rows}
 
 

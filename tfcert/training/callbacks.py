@@ -186,16 +186,19 @@ class IntervalWidths(keras.callbacks.Callback):
         self._writer = tf.summary.create_file_writer(self.log_dir)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        network = self.model.network
+        network, widths = self.model.network, self.widths()
         with self._writer.as_default():
-            total = 0.0
-            for index, width in self.widths().items():
+            for index, width in widths.items():
                 name = network.nodes[index].name
                 tf.summary.scalar(f"interval_width/{name}", width.mean(), step=epoch)
                 tf.summary.histogram(f"interval_widths/{name}", width.mean(axis=0), step=epoch)
-                total += 0.0 if index == network.output else float(np.square(width).mean())
-            tf.summary.scalar("interval_width/total", total, step=epoch)
+            tf.summary.scalar("interval_width/total", self.total(widths), step=epoch)
         self._writer.flush()
+
+    def total(self, widths: dict[int, np.ndarray]) -> float:
+        """The mean squared widths of the hidden layers, added up."""
+        output = self.model.network.output
+        return float(sum(np.square(width).mean() for index, width in widths.items() if index != output))
 
     def widths(self) -> dict[int, np.ndarray]:
         """The widths of each bounded layer by node, ``[samples, *shape]``."""
