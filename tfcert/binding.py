@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfcert.abstracted import deployed, granularity_of
 from tfcert.datasets import Samples, confine, load_dataset
 from tfcert.errors import UsageError
 from tfcert.language import (
@@ -28,7 +29,7 @@ from tfcert.language import (
 )
 from tfcert.language import Model as ModelTemplate
 from tfcert.language.formula import ArgIs, Label
-from tfcert.regions import build_regions, to_net
+from tfcert.regions import build_regions, fits, to_net
 
 if TYPE_CHECKING:
     from tfcert.network import Network
@@ -39,12 +40,16 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A Keras model, the network built from it, and the hash of what it computes."""
+    """A Keras model, the network built from it, and the hash of what it computes.
+
+    ``granularity`` is the width of its cells where it stands behind an abstraction of the specification.
+    """
 
     name: str
     model: Any
     network: Network
     sha256: str
+    granularity: float | None = None
 
     def outputs(self, z: np.ndarray) -> np.ndarray:
         """What the original model answers to ``z`` ``[batch, *input]``: ``[batch, outputs]``."""
@@ -93,7 +98,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Bound:
-    """A specification with everything it names loaded."""
+    """A specification with everything it names loaded.
+
+    ``models`` has a model behind an abstraction under the name of :func:`classifier_name`.
+    """
 
     spec: Spec
     models: Mapping[str, LoadedModel]
@@ -102,12 +110,21 @@ class Bound:
 
     def accuracy(self, model: str, dataset: str) -> tuple[int, int]:
         """How many samples of a data set a model classifies right, and how many there are."""
-        samples, loaded = self.data[dataset], self.models[model]
+        samples, loaded = self.data[dataset], self._classifier(model)
         if samples.y is None:
             raise UsageError(f"accuracy({model}, {dataset}): the data set has no labels")
         transform = _transform(self.spec.models[model], self.spec.datasets[dataset])
         outputs = loaded.outputs(network_inputs(f"accuracy({model}, {dataset})", loaded, samples.x, transform))
         return int((outputs.argmax(axis=1) == samples.y).sum()), len(samples.y)
+
+    def _classifier(self, model: str) -> LoadedModel:
+        """The model by itself, or behind the abstraction that the questions about it name."""
+        if model in self.models:
+            return self.models[model]
+        behind = {task.model.name: task.model for task in self.tasks if task.template.model == model}
+        if len(behind) > 1:
+            raise UsageError(f"accuracy({model}, ...) could be that of {' or '.join(behind)}: ask about one of them")
+        return next(iter(behind.values()))
 
 
 def load_spec(spec: str | Path, params: Mapping[str, Any] | None, bindings: Mapping[str, Any] | None) -> Spec:
@@ -144,22 +161,21 @@ def bind(spec: Spec, bindings: Mapping[str, Any]) -> Bound:
     pairs = {pair for a in spec.assertions for pair in a.accuracies}
     pairs |= {(item.names[0], item.names[1]) for item in spec.reports if item.kind == "accuracy"}
     data_names = {t.dataset for t in templates if t.dataset is not None} | {dataset for _, dataset in pairs}
-    model_names = {t.model for t in templates} | {model for model, _ in pairs}
     data: dict[str, Samples] = {}
-    models: dict[str, LoadedModel] = {}
     for name, dataset in spec.datasets.items():
         if name in data_names:
             with placed(spec, name, dataset.span):
                 data[name] = load_samples(dataset, bindings)
+    models: dict[str, LoadedModel] = {}
     for name, model in spec.models.items():
-        if name in model_names:
+        asked = [t for t in templates if t.model == name]
+        if asked or any(name == named for named, _ in pairs):
             with placed(spec, name, model.span):
-                models[name] = _load_model(model, bindings)
-                _check_model(model, models[name])
+                models |= _classifiers(model, asked, bindings, data)
     tasks: list[Task] = []
     for t in templates:
         with placed(spec, t.name, t.span):
-            tasks.append(_task(t, models[t.model], data.get(t.dataset or "")))
+            tasks.append(_task(t, models[classifier_name(t)], data.get(t.dataset or "")))
     return Bound(spec, models, data, tuple(tasks))
 
 
@@ -215,16 +231,40 @@ def _bound_data(template: Dataset, bindings: Mapping[str, Any], options: dict[st
     return load_dataset(source, str(value), **(options if template.source == source else {}))
 
 
-def _load_model(template: ModelTemplate, bindings: Mapping[str, Any]) -> LoadedModel:
+def classifier_name(template: AnyTemplate) -> str:
+    """What the classifier of a question is called: ``clf``, or ``clf behind grid``."""
+    return template.model if template.abstraction is None else f"{template.model} behind {template.abstraction.name}"
+
+
+def _classifiers(
+    template: ModelTemplate, asked: list[AnyTemplate], bindings: Mapping[str, Any], data: Mapping[str, Samples]
+) -> dict[str, LoadedModel]:
+    """A model by itself and behind each abstraction, as far as questions need it so; checked, by name."""
     from tfcert.certification.api import network_of
+
+    model = _load_model(template, bindings)
+    found: dict[str, LoadedModel] = {}
+    for question in asked:
+        name, abstraction, samples = classifier_name(question), question.abstraction, data.get(question.dataset or "")
+        if abstraction is None or name in found:
+            continue
+        shape = None if samples is None else tuple(samples.x.shape[1:])
+        whole = deployed(abstraction, template.name, model, shape)
+        found[name] = LoadedModel(name, whole, network_of(whole), weights_hash(whole), granularity_of(whole))
+    if not found or any(question.abstraction is None for question in asked):
+        found[template.name] = LoadedModel(template.name, model, network_of(model), weights_hash(model))
+    for loaded in found.values():
+        _check_model(template, loaded)
+    return found
+
+
+def _load_model(template: ModelTemplate, bindings: Mapping[str, Any]) -> Any:
     from tfcert.network import load_model
 
-    if template.bound:
-        value = bindings[template.name]
-        model = load_model(value) if isinstance(value, str | Path) else value
-    else:
-        model = load_model(confine(template.path, template.folder or None))
-    return LoadedModel(template.name, model, network_of(model), weights_hash(model))
+    if not template.bound:
+        return load_model(confine(template.path, template.folder or None))
+    value = bindings[template.name]
+    return load_model(value) if isinstance(value, str | Path) else value
 
 
 def weights_hash(model: Any) -> str:
@@ -254,7 +294,7 @@ def _nameless(config: Any) -> Any:
 
 
 def _check_model(template: ModelTemplate, loaded: LoadedModel) -> None:
-    name, network = f"model {template.name}", loaded.network
+    name, network = f"model {loaded.name}", loaded.network
     if loaded.peeled and template.outputs == "logits":
         raise UsageError(
             f"{name} is declared `outputs: logits`, but it ends in a softmax: write `outputs: probabilities`, or save "
@@ -351,8 +391,7 @@ def network_inputs(name: str, loaded: LoadedModel, x: np.ndarray, transform: Tra
     """
     shape = tuple(loaded.network.input_shape)
     given = tuple(x.shape[1:])
-    same_but_ones = [d for d in given if d != 1] == [d for d in shape if d != 1]
-    if not same_but_ones and not (len(shape) == 1 and int(np.prod(given)) == shape[0]):
+    if not fits(given, shape):
         raise UsageError(f"{name}: the samples have shape {given}, but {loaded.name} takes {shape}")
     return to_net(transform, x, loaded.network.dtype.as_numpy_dtype).reshape(-1, *shape)
 

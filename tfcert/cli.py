@@ -140,6 +140,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from tfcert.abstracted import classifier
     from tfcert.binding import load_spec
 
     spec = load_spec(Path(options.spec), dict(options.set), dict(options.bind))
@@ -152,6 +153,9 @@ def _check(options: argparse.Namespace) -> int:
         *([(len(spec.objectives), "objectives")] if spec.objectives else []),
     )
     print(f"{options.spec}: no mistakes found in {', '.join(f'{n} {what}' for n, what in counts)}")
+    for template in [*spec.properties.values(), *spec.measures.values()]:
+        if template.abstraction is not None:
+            print(f"{template.name} is about {classifier(template.abstraction)}")
     return PASS
 
 

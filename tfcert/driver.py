@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfcert import artifacts, binding
+from tfcert.abstracted import classifier
 from tfcert.binding import Bound, Task, bind, load_spec, spec_name
 from tfcert.descent import Clock, Descent
 from tfcert.errors import UsageError
@@ -30,6 +31,10 @@ from tfcert.report.records import Json
 
 BATCH = 50
 """Samples at a time where the strategy says ``batch: auto``."""
+ABSTRACTION_ERROR = (
+    "AbsCert's own figure (tfcert.abstraction_error) judges the cell of each unperturbed input alone: it is not what "
+    "is verified here, and no guarantee"
+)
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-probability")
 
 
@@ -98,6 +103,19 @@ def header(bound: Bound) -> Json:
         "params": {name: str(param.value) for name, param in spec.params.items()},
         "strategies": {t.name: strategy_text(t.strategy) for t in templates},
         "properties": {t.name: t.text for t in templates},
+        "abstractions": {task.name: _abstraction(task) for task in bound.tasks if task.template.abstraction},
+    }
+
+
+def _abstraction(task: Task) -> Json:
+    """What a claim's classifier stands behind, with the granularity that it has."""
+    abstraction = task.template.abstraction
+    assert abstraction is not None
+    return {
+        "model": task.template.model,
+        "abstraction": abstraction.name,
+        "granularity": task.model.granularity,
+        "range": [float(abstraction.low), float(abstraction.high)],
     }
 
 
@@ -174,6 +192,7 @@ class _Run:
         """Judges, draws and writes."""
         spec, records = self.bound.spec, self._ordered()
         notes = [f"{name}: {note}" for name, model in self.bound.models.items() for note in model.network.notes]
+        notes += _claims(self.bound.tasks)
         judged: tuple[Judged, ...] = ()
         code = ExitCode.INTERRUPTED
         if complete:
@@ -217,6 +236,19 @@ class _Run:
         return [f"drawn: {path}" for path in drawn]
 
 
+def _claims(tasks: Sequence[Task]) -> list[str]:
+    """Which classifier is meant where questions are about one behind an abstraction, in sentences."""
+    said: dict[str, list[str]] = {}
+    for task in tasks:
+        if task.template.abstraction is not None:
+            said.setdefault(classifier(task.template.abstraction, task.model.granularity), []).append(task.name)
+    notes = [
+        f"of {which}: {', '.join(names)}; bounds are over all cells that a region reaches"
+        for which, names in said.items()
+    ]
+    return [*notes, ABSTRACTION_ERROR] if notes else []
+
+
 def _decide(task: Task, clock: Clock, watch: Watch) -> Iterator[tuple[int, Verdict, Measured | None]]:
     options = BoundOptions()
     if isinstance(task.template, MeasureTemplate):
@@ -238,7 +270,8 @@ def _narrowed(task: Task) -> str:
 def _asked(task: Task) -> Asked:
     region, targets = task.template.region, "all" if task.template.is_robustness else ""
     quantifier = "exists" if task.template.existential else "forall"
+    abstraction = "" if task.template.abstraction is None else task.template.abstraction.name
     if not isinstance(region, Ball):
-        return Asked("", float("nan"), region.space, targets, quantifier)
+        return Asked("", float("nan"), region.space, targets, quantifier, abstraction)
     eps = float("nan") if isinstance(task.template, MeasureTemplate) else float(region.eps)
-    return Asked(region.norm, eps, region.space, targets, quantifier)
+    return Asked(region.norm, eps, region.space, targets, quantifier, abstraction)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from tfcert.abstracted import classifier
 from tfcert.language import (
     Ball,
     Dataset,
@@ -76,6 +77,7 @@ def _template(template: AnyTemplate, spec: Spec) -> list[str]:
     lines = [
         f"{kind} {template.name}",
         f"  queries: {queries} of model {template.model} ({_source(template, spec)})",
+        *([] if template.abstraction is None else [f"  about: {classifier(template.abstraction)}"]),
         f"  region: {_region(template)}",
         f"  asked: {_asked(template)}",
         f"  strategy {template.strategy.name}, survivors only to the next stage:",

@@ -33,7 +33,9 @@ def judge(spec: Spec, results: Results) -> tuple[Judged, ...]:
     judged = [Judged(f"assert {a.text}", str(a.judge(results))) for a in spec.assertions]
     for name, counts in results.properties.items():
         if name not in spec.judged_by_assertions and counts.total:
-            judged.append(Judged(f"property {name}: {_counted(counts)}", str(_property_judgement(counts))))
+            abstraction = spec.properties[name].abstraction
+            about = name if abstraction is None else f"{name} (behind {abstraction.name})"
+            judged.append(Judged(f"property {about}: {_counted(counts)}", str(_property_judgement(counts))))
     return tuple(judged)
 
 

@@ -39,6 +39,12 @@ class Regions:
         return Regions(self.proof.take(index), None if self.witness is None else self.witness.take(index))
 
 
+def fits(given: Shape, shape: Shape) -> bool:
+    """Whether samples of one shape can be given to a network of another: axes of length 1 apart, or laid out flat."""
+    same_but_ones = [d for d in given if d != 1] == [d for d in shape if d != 1]
+    return same_but_ones or (len(shape) == 1 and int(np.prod(given)) == shape[0])
+
+
 def to_net(transform: Transform, x: np.ndarray, dtype: Any) -> np.ndarray:
     """Stored values ``[samples, ..., channels]`` as the network receives them, computed in float64 and rounded once.
 

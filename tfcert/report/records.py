@@ -18,7 +18,7 @@ class Asked:
     """The region that was asked about: norm and eps in ``space``; ``targets`` says which classes count.
 
     ``quantifier`` says whether the question is about all inputs (``forall``) or some input (``exists``): the largest
-    radius with the one, the smallest with the other.
+    radius with the one, the smallest with the other. ``abstraction`` names what the classifier stands behind.
     """
 
     norm: str = ""
@@ -26,6 +26,7 @@ class Asked:
     space: str = ""
     targets: str = ""
     quantifier: str = "forall"
+    abstraction: str = ""
 
     @property
     def existential(self) -> bool:
@@ -90,6 +91,7 @@ class Record:
             "space": asked.space or None,
             "targets": asked.targets or None,
             "quantifier": asked.quantifier,
+            "abstraction": asked.abstraction or None,
         }
         if self.measured is not None:
             flat |= {"lower": number(self.measured.lower), "upper": number(self.measured.upper)}
@@ -118,7 +120,7 @@ class Record:
         if "lower" in flat:
             measured = Measured(_nan(flat["lower"]), _nan(flat["upper"]), flat.get("evaluations"))
         region = flat["norm"] or "", _nan(flat["eps"]), flat["space"] or ""
-        asked = Asked(*region, flat["targets"] or "", flat["quantifier"])
+        asked = Asked(*region, flat["targets"] or "", flat["quantifier"], flat["abstraction"] or "")
         return cls(
             property=flat["property"],
             sample=int(flat["sample"]),

@@ -16,7 +16,8 @@ class PropertySummary:
     """Counts of one property's records.
 
     ``correct`` counts samples whose unperturbed input satisfies the formula; ``guarantees`` is every level that a
-    decided verdict rests on, strongest first; ``existential`` says that the question is about some input.
+    decided verdict rests on, strongest first; ``existential`` says that the question is about some input;
+    ``abstraction`` names what the classifier stands behind.
     """
 
     name: str
@@ -26,6 +27,7 @@ class PropertySummary:
     guarantees: tuple[str, ...]
     seconds: float
     existential: bool = False
+    abstraction: str = ""
 
     def rate(self, count: int) -> float:
         """A share of the samples; NaN without any."""
@@ -63,6 +65,7 @@ class MeasureSummary:
     seconds: float
     unit: str = ""
     existential: bool = False
+    abstraction: str = ""
 
     @property
     def total(self) -> int:
@@ -80,6 +83,7 @@ def summarize_property(name: str, records: Iterable[Record]) -> PropertySummary:
         guarantees=_guarantees(mine),
         seconds=sum(r.verdict.seconds for r in mine),
         existential=any(r.asked.existential for r in mine),
+        abstraction=_abstraction(mine),
     )
 
 
@@ -95,6 +99,7 @@ def summarize_measure(name: str, records: Iterable[Record]) -> MeasureSummary:
         seconds=sum(r.verdict.seconds for r in mine),
         unit=asked.pop() if len(asked) == 1 else "",
         existential=any(r.asked.existential for r in mine),
+        abstraction=_abstraction(mine),
     )
 
 
@@ -109,6 +114,11 @@ def own_witness(record: Record) -> bool:
     Such witnesses are found by no stage but "clean".
     """
     return record.verdict.stage == "clean"
+
+
+def _abstraction(records: list[Record]) -> str:
+    """What the classifier of a question stands behind."""
+    return next((r.asked.abstraction for r in records), "")
 
 
 def _guarantees(records: list[Record]) -> tuple[str, ...]:

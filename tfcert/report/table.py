@@ -57,9 +57,16 @@ def _property_table(summaries: Sequence[PropertySummary], columns: Sequence[_Col
         table.add_column("guarantee", overflow="fold")
     for s in summaries:
         last = [", ".join(s.guarantees) or "-"] if guaranteed else []
-        name = f"{s.name} (exists)" if s.existential else s.name
-        table.add_row(Text(name), *(cell for part in columns for cell in part.cells(s)), *last)
+        table.add_row(
+            Text(_named(s, exists=s.existential)), *(cell for part in columns for cell in part.cells(s)), *last
+        )
     return table
+
+
+def _named(s: PropertySummary | MeasureSummary, exists: bool = False) -> str:
+    """A question's name, and in brackets what is special about it."""
+    special = [*(["exists"] if exists else []), *([f"behind {s.abstraction}"] if s.abstraction else [])]
+    return f"{s.name} ({', '.join(special)})" if special else s.name
 
 
 def _counts(s: PropertySummary) -> list[str | Text]:
@@ -98,7 +105,12 @@ def _measure_table(smallest: bool, summaries: Sequence[MeasureSummary]) -> Table
         proven = np.nan_to_num(s.proven, nan=0.0)
         spread = [figure(f(proven)) if s.total else "-" for f in (np.median, np.mean, np.min, np.max)]
         table.add_row(
-            Text(s.name), s.unit, str(s.total), *spread, figure(known_median(s.refuted)), ", ".join(s.guarantees) or "-"
+            Text(_named(s)),
+            s.unit,
+            str(s.total),
+            *spread,
+            figure(known_median(s.refuted)),
+            ", ".join(s.guarantees) or "-",
         )
     return table
 
