@@ -218,6 +218,7 @@ def _objective(objective: ObjectiveTemplate, spec: Spec) -> list[str]:
     return [
         f"objective {objective.name} for {objective.property}",
         f"  trains: model {objective.model} ({_source(asked, spec)}), {_STARTS[objective.initialize]}",
+        *_behind(objective, asked),
         f"  on: {_training(objective, size)}",
         f"  loss: bounds by {_call(objective.bound)}",
         f"  eps: {factor}{_scheduled(objective.eps)}, linf, in {asked.region.space} space",
@@ -229,6 +230,20 @@ def _objective(objective: ObjectiveTemplate, spec: Spec) -> list[str]:
         f"  held out: {_held_out(objective, asked, spec)}",
         f"  cost: a step takes {_STEPS[objective.bound.name]}",
     ]
+
+
+def _behind(objective: ObjectiveTemplate, asked: PropertyTemplate) -> list[str]:
+    """What the model is trained behind, and how its granularity falls."""
+    if asked.abstraction is None:
+        return []
+    lines, tuning = [f"  as: {classifier(asked.abstraction)}"], asked.abstraction.tuning
+    if tuning is not None:
+        often = "epoch" if objective.verify_every == 1 else f"{objective.verify_every} epochs"
+        lines.append(
+            f"  granularity: {float(tuning.step):g} less after every {often}, down to {float(tuning.floor):g} or until "
+            "gradients ask for wider cells; that with the least abstraction error on the held-out samples is kept"
+        )
+    return lines
 
 
 def _training(objective: ObjectiveTemplate, size: int | None) -> str:

@@ -22,6 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfcert.abstracted import classifier, granularity_of
 from tfcert.binding import data_hash, load_spec, spec_name
 from tfcert.driver import run_header
 from tfcert.errors import UsageError
@@ -31,6 +32,7 @@ from tfcert.report import ExitCode, figures
 from tfcert.report.curves import Curves, read_curves
 from tfcert.report.records import Json
 from tfcert.trainable import Trainable, bind_objective
+from tfcert.training import abstraction_error
 from tfcert.training_setup import certified_model, held_out_callbacks, starting_model
 
 HEADER, LOG, BACKUP = "training.json", "log.csv", "backup"
@@ -223,12 +225,14 @@ class _Run:
     def _finished(self, epochs: int, seconds: float) -> Trained:
         curves, objective = self._curves(), self.bound.objective
         last = "" if epochs == objective.epochs else "the last "
-        notes = [f"trained {last}{epochs} epochs in {seconds:.0f} s: {self.out}"]
+        notes = [f"trained {last}{epochs} epochs in {seconds:.0f} s: {self.out}", *self._abstracted()]
         if curves is not None:
             notes.append(self._summary(curves))
             if figures.available():
                 path = self.folder / "figures" / "training.png"
-                title = f"{objective.name}: {objective.model}, eps {float(self._eps()):.4g} in {self._space()} space"
+                title = (
+                    f"{objective.name}: {self.bound.model.name}, eps {float(self._eps()):.4g} in {self._space()} space"
+                )
                 figures.draw_training(path, title, curves)
                 notes.append(f"drawn: {path}")
             else:
@@ -237,6 +241,20 @@ class _Run:
         command = ["tfcert verify", self.spec.filename, *given, f"--bind {objective.model}={self.out}"]
         notes.append(f"to verify it: {' '.join(command)}")
         return Trained(self.out, self.folder, curves, ExitCode.PASS, tuple(notes))
+
+    def _abstracted(self) -> list[str]:
+        """What is saved where a model was trained behind an abstraction, and which epoch's where that was tuned."""
+        abstraction, model = self.bound.asked.abstraction, self.bound.model.model
+        if abstraction is None:
+            return []
+        saved = f"saved is {classifier(abstraction, granularity_of(model))}"
+        if abstraction.tuning is None:
+            return [saved]
+        error = abstraction_error(model, self.bound.held_out.x, self.bound.held_out.y).error
+        return [
+            f"{saved}, of the epoch with the least abstraction error on the held-out samples, {error:.1%} (AbsCert's "
+            "figure, no guarantee); what follows was measured after the last epoch"
+        ]
 
     def _summary(self, curves: Curves) -> str:
         objective = self.bound.objective

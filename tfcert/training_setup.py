@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfcert.language import Ball, LearningRate, Named, Ramp, Scheduled
 from tfcert.network import with_preprocessing
@@ -28,6 +29,7 @@ from tfcert.training import (
     schedules,
 )
 from tfcert.training.callbacks import CertifiedEvaluation, IntervalWidths
+from tfcert.training.tuner import GranularityTuner
 
 _OBJECTIVES: dict[str, type[Objective]] = {
     "ibp": IBP, "constrained_ibp": ConstrainedIBP, "crown_ibp": CrownIBP, "mtl_ibp": MTLIBP, "adv_ibp": AdvIBP,
@@ -139,7 +141,29 @@ def held_out_callbacks(bound: Trainable, tensorboard: Path | None) -> list[keras
         attack=attack,
         clip=bound.clip,
     )
+    looking = [evaluation, *_tuner(bound)]
     if tensorboard is None:
-        return [evaluation]
+        return looking
     widths = IntervalWidths(tensorboard / "widths", held_out, eps=eps)
-    return [evaluation, widths, keras.callbacks.TensorBoard(str(tensorboard))]
+    return [*looking, widths, keras.callbacks.TensorBoard(str(tensorboard))]
+
+
+def _tuner(bound: Trainable) -> list[keras.callbacks.Callback]:
+    """What lowers the granularity of the abstraction while training goes on, where the specification tunes it."""
+    asked = bound.asked
+    if asked.abstraction is None or asked.abstraction.tuning is None:
+        return []
+    assert isinstance(asked.region, Ball)
+    tuning = asked.abstraction.tuning
+    # That the floor is not below two eps was checked exactly; rounded, the two must not seem to break that.
+    eps = float(np.nextafter(bound.eps(asked.region.eps), 0.0))
+    held_out = bound.held_out.x, bound.held_out.y
+    tuner = GranularityTuner(
+        held_out,
+        eps=eps,
+        step=float(tuning.step),
+        floor=float(tuning.floor),
+        every=bound.objective.verify_every,
+        train=(bound.train.x, bound.labels),
+    )
+    return [tuner]

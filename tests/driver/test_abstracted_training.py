@@ -1,0 +1,101 @@
+"""``tfcert train`` for a property ``abstracted by`` something: what is saved is the classifier with its cells."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+import tfcert
+from tfcert.binding import load_spec
+from tfcert.driver import verify
+from tfcert.explain import explain
+from tfcert.fitting import train
+from tfcert.language import load_file
+from tfcert.network import abstraction_of
+from tfcert.query import Outcome
+from tfcert.trainable import bind_objective
+from tfcert.training_setup import starting_model
+
+SPEC = """\
+prop 1
+param eps: real = 0.05
+model clf = keras("clf.keras")
+dataset test = npz("d.npz", x="x_test", y="y_test") { range: [-1, 1] }
+strategy plan = pgd(steps=10) -> ibp
+abstraction grid = intervals(range=[-1, 1], granularity=0.2) { tune: descend(step=0.03, floor=2*eps) }
+property ab(x, y in test) using plan abstracted by grid {
+  forall z in ball(x, linf, eps) within [-1, 1] in net: argmax(clf(z)) == y
+}
+objective o for ab { bound: ibp epochs: 5 batch: 50 initialize: ibp learning_rate: 1e-2 attack: none }
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a network of the ends of four values' cells, and samples whose class is the largest of three."""
+    folder = tmp_path_factory.mktemp("abstracted")
+    keras.utils.set_random_seed(1)
+    layers = [keras.Input((8,)), keras.layers.Dense(16, activation="relu"), keras.layers.Dense(3)]
+    keras.Sequential(layers).save(folder / "clf.keras")
+    x = np.random.default_rng(0).uniform(-1, 1, (400, 4)).astype(np.float32)
+    y = x[:, :3].argmax(axis=1)
+    np.savez(folder / "d.npz", x_train=x[:300], y_train=y[:300], x_test=x[300:], y_test=y[300:])
+    (folder / "s.prop").write_text(SPEC)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(home):
+    """What became of the training, in the folder of a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        return train("s.prop", "o", "out/m.keras", verbose=0)
+
+
+def test_the_log_has_the_descent_and_the_saved_model_the_best_granularity_of_it(home, trained):
+    with (home / trained.folder / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    widths, errors = ([float(row[key]) for row in rows] for key in ("granularity", "val_abstraction_error"))
+    assert widths[0] == 0.2 and min(widths) < 0.2 and min(widths) >= 0.1
+    kept = widths[int(np.argmin(errors))]
+    model = tfcert.load_model(home / trained.out)
+    assert model.input_shape == (None, 4) and abstraction_of(model).granularity == kept
+    with np.load(home / "d.npz") as data:
+        assert tfcert.abstraction_error(model, data["x_test"], data["y_test"]).error == pytest.approx(min(errors))
+    (saved,) = (note for note in trained.notes if note.startswith("saved is"))
+    assert f"cells of width {kept:g} on [-1, 1], tuned from 0.2" in saved and "no guarantee" in saved
+
+
+def test_the_specification_accepts_the_tuned_model_and_proves_less_than_the_abstraction_error_claims(home, trained):
+    report = verify(home / "s.prop", bindings={"clf": home / trained.out}, out=home / "verified", verbose=0)
+    model = tfcert.load_model(home / trained.out)
+    assert report.header["abstractions"]["ab"]["granularity"] == abstraction_of(model).granularity
+    with np.load(home / "d.npz") as data:
+        x, y = data["x_test"], data["y_test"]
+        error = tfcert.abstraction_error(model, x, y, eps=0.05).error
+        certified = tfcert.certify(model, x, y, eps=0.05, clip=(-1, 1), method="ibp")
+    outcomes = np.array([record.outcome for record in report.records])
+    assert (outcomes[certified.verified] == Outcome.VERIFIED).all()
+    # Not what AbsCert calls verified: witnesses refute more than its figure admits.
+    assert (outcomes == Outcome.FALSIFIED).mean() > error
+
+
+def test_weights_are_drawn_afresh_but_cells_are_not(home):
+    bound = bind_objective(load_spec(home / "s.prop", None, None), "o", {})
+    before = bound.model.model.get_weights()
+    after = starting_model(replace(bound, objective=replace(bound.objective, initialize="fresh"))).get_weights()
+    kept = [name.path.split("/")[-1] for name, a, b in zip(bound.model.model.weights, before, after, strict=True)
+            if np.array_equal(a, b)]  # fmt: skip
+    assert {"edges", "granularity"} <= set(kept) and "kernel" not in kept
+
+
+def test_explain_says_what_is_trained_and_how_its_granularity_falls(home):
+    told = explain(load_file(home / "s.prop"))
+    assert (
+        "as: the classifier behind the abstraction `grid` (cells of width 0.2 on [-1, 1], or finer ones to 0.1" in told
+    )
+    assert "granularity: 0.03 less after every epoch, down to 0.1 or until gradients ask for wider cells" in told
