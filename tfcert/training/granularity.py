@@ -269,4 +269,4 @@ class _Work:
         plain = getattr(model, "plain_model", model)
         x, y = held_out
         verified = certify(plain, x, classes(y), eps=self.eps, **self.certified).verified
-        return float(1.0 - verified.mean())
+        return float((~verified).mean())
