@@ -1,5 +1,11 @@
 """Saving, loading and resuming: everything goes on where it was."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -49,7 +55,17 @@ class Stop(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.left -= 1
         if self.left == 0:
-            raise KeyboardInterrupt
+            self.stop()
+
+    def stop(self):
+        raise KeyboardInterrupt
+
+
+class Kill(Stop):
+    """The same with a signal that no process can handle."""
+
+    def stop(self):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Seen(keras.callbacks.Callback):
@@ -102,14 +118,35 @@ def test_the_inner_model_is_saved_alone_and_shares_its_weights(data, tmp_path):
     np.testing.assert_array_equal(plain.predict(data[0], verbose=0), wrapped.predict(data[0], verbose=0))
 
 
-def test_a_run_that_is_stopped_in_mid_epoch_resumes_with_its_schedules_where_they_were(data, tmp_path):
-    straight_model = model()
-    straight = run(data, straight_model)
-    backup = {"backup_dir": str(tmp_path), "save_freq": 1}
+KILLED = """
+import sys
+import keras
+import numpy as np
+from training.test_saving import Kill, model, run
+backup = keras.callbacks.BackupAndRestore(sys.argv[2], save_freq=1)
+run([np.load(sys.argv[1])[k] for k in "xy"], model(), callbacks=[backup, Kill(after=5)])
+"""
+
+
+def interrupted(data, folder):
     with pytest.raises(KeyboardInterrupt):
-        run(data, model(), callbacks=[keras.callbacks.BackupAndRestore(**backup), Stop(after=5)])
+        run(data, model(), callbacks=[keras.callbacks.BackupAndRestore(str(folder), save_freq=1), Stop(after=5)])
+
+
+def killed(data, folder):
+    np.savez(folder / "data.npz", x=data[0], y=data[1])
+    command = [sys.executable, "-c", KILLED, str(folder / "data.npz"), str(folder)]
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    child = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+
+
+@pytest.mark.parametrize("end", [interrupted, killed])
+def test_a_run_that_is_stopped_in_mid_epoch_resumes_with_its_schedules_where_they_were(data, tmp_path, end):
+    straight = run(data, model())
+    end(data, tmp_path)
     resumed = model()  # a new process builds everything anew
-    eps = run(data, resumed, callbacks=[keras.callbacks.BackupAndRestore(**backup)])
+    eps = run(data, resumed, callbacks=[keras.callbacks.BackupAndRestore(str(tmp_path), save_freq=1)])
     # Keras begins the interrupted epoch again: 5 steps are done, and epochs 2 to 4 have 9.
     assert eps[:7] == straight[5:]
     assert int(resumed.optimizer.iterations) == 14
