@@ -19,7 +19,8 @@ def ibp_initialize(model: Any, seed: int = 0) -> None:
     Each kernel is drawn from a normal distribution of deviation ``sqrt(2 pi) / n``, n the number of inputs of a neuron;
     then the expected radius of what leaves a ReLU layer is that of what entered it (Shi et al. 2021, "Fast certified
     robust training with short warmup", section 3.1). Biases become 0. Batch normalisation and other layers stay as they
-    are. Usual initialisations let widths grow with the root of n in each layer.
+    are. Usual initialisations let widths grow with the root of n in each layer. (The authors' program leaves the
+    output's kernel as it is; here it is drawn as well.)
 
     Args:
         model: a Keras model, or a CertifiedModel; changed in place.
