@@ -73,3 +73,13 @@ def test_its_pictures_are_drawn(minimum):
     assert {path.name for path in folder.glob("figures/*.png")} == {
         "min_adv-histogram.png", "min_adv-witnesses.png", "robust-witnesses.png",
     }  # fmt: skip
+
+
+def test_the_network_with_cells_begins_with_those_that_its_specification_names():
+    import tfcert
+    from tfcert.abstracted import deployed
+    from tfcert.language import load_file
+
+    spec = load_file(EXAMPLES / "abstraction.prop")
+    model = tfcert.load_model(EXAMPLES / spec.models["clf"].path)
+    assert deployed(spec.properties["robust"].abstraction, "clf", model, (28, 28)) is model

@@ -102,7 +102,8 @@ def train(
     folder = Path(resume or Path("out") / f"train-{spec_name(checked)}-{objective}")
     bound = bind_objective(checked, objective, bindings or {})
     run = _Run(checked, bound, out, folder, _header(checked, bound))
-    said = [run.begin() if resume is None else run.go_on(), *run.never_reached()]
+    said: list[str | None] = [warning.render() for warning in checked.warnings]
+    said += [run.begin() if resume is None else run.go_on(), *run.never_reached()]
     for sentence in filter(None, said if verbose != 0 else ()):
         print(sentence, file=sys.stderr)
     return run.fit(verbose, None if tensorboard is None else Path(tensorboard))
