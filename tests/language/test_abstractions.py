@@ -105,3 +105,10 @@ def test_an_abstraction_may_be_imported(tmp_path: Path) -> None:
 def test_an_objective_may_be_for_an_abstracted_property() -> None:
     found = spec(f"{GRID}property p(x, y in test) abstracted by grid {{ {BALL} }}\nobjective o for p {{ }}")
     assert found.objectives["o"].property == "p"
+
+
+def test_the_abstraction_of_the_reference_is_valid() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "language.md").read_text("utf-8")
+    (block,) = (part for part in reference.split("```") if part.strip().startswith("abstraction"))
+    found = spec(f"param eps: real = 0.1\nstrategy fast = ibp\n{block}")
+    assert found.properties["ab"].abstraction == found.abstractions["grid"]
