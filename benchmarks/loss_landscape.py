@@ -20,6 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from matplotlib import rc_context
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from parts import abstraction, certified, landscape, machine, reference
@@ -114,13 +115,16 @@ def draw(results: list[dict[str, Any]]) -> None:
     drawing = Figure(figsize=(4 * len(shown), 7), layout="constrained")
     for column, (name, surface) in enumerate(shown.items(), 1):
         above = drawing.add_subplot(2, len(shown), column, projection="3d")
-        above.plot_surface(across, along, surface.T, rcount=_COUNT, ccount=_COUNT, linewidth=0, **colours)
-        above.set(title=name, zlim=(0, top), zlabel="loss")
+        faces = above.plot_surface(across, along, surface.T, rcount=_COUNT, ccount=_COUNT, linewidth=0, **colours)
+        faces.set_rasterized(True)  # hundreds of them
+        above.set(title=name, zlim=(0, top))
         flat = drawing.add_subplot(2, len(shown), len(shown) + column)
         lines = flat.contour(across, along, surface.T, levels=_CONTOURS, **colours)
         flat.clabel(lines, fontsize=8)
         flat.set(aspect="equal", xlabel="first direction", ylabel="second direction")
-    drawing.savefig(FIGURE, metadata={"Date": None})
+    drawing.suptitle(f"Mean cross-entropy of {_IMAGES:,} training images; at 1 each filter has moved by its own length")
+    with rc_context({"svg.hashsalt": FIGURE.stem}):  # the same file from the same numbers
+        drawing.savefig(FIGURE, metadata={"Date": None})
 
 
 def _over_seeds(values: list[float], pattern: str) -> str:
