@@ -205,7 +205,7 @@ class _Work:
         except SolverError:
             return piece
         if answer.v is not None:
-            self._look(answer.v[asked.encoding.inputs][None])
+            self._look(asked.encoding.settled(answer.v)[None])
         return replace(piece, bound=max(piece.bound, answer.proven_bound()))
 
     def _batch(self, pieces: Sequence[_Piece]) -> Pieces:

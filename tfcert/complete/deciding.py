@@ -190,7 +190,7 @@ def _relaxed(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> Dec
         so_far.prove([clause], bound)
         return None
     so_far.say(clause, bound)
-    return None if answer.v is None else _refuted(query, answer.v[asked.encoding.inputs])
+    return None if answer.v is None else _refuted(query, asked.encoding.settled(answer.v))
 
 
 def _refuted(query: Query, x: np.ndarray) -> Decision | None:
@@ -246,7 +246,7 @@ def _least(
     gap = None if exact else _ROUGH
     answer = checked(query, solver.solve(asked.program, left, gap=gap), asked.program, asked.encoding)
     if answer.v is not None:
-        x = answer.v[asked.encoding.inputs]
+        x = asked.encoding.settled(answer.v)
         refuted = _refuted(query, x)
         if refuted is None and answer.objective is not None and answer.objective <= CLOSE * query.scale:
             refuted = _search_cell(query, asked.clauses, x, solvers)

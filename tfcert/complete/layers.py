@@ -165,16 +165,15 @@ def _steps(encoding: Encoding, before: Affine, kind: Steps, values: Sequence[Val
 
 
 def _reaches(encoding: Encoding, z: Values, kind: Steps, edge: int, pair: Interval) -> np.ndarray:
-    """Columns of binaries: 1 where ``z`` is at the edge or beyond, 0 where it is below."""
+    """Columns of binaries: 1 where ``z``, which are inputs, is at the edge or beyond, 0 where it is below."""
+    assert (z.scale == 1).all() and (z.shift == 0).all(), "only numbers that were moved come before cells"
     builder, (lower, upper) = encoding.builder, pair
     at, below = kind.edges[edge], np.maximum(kind.below[edge], lower)
     zeros, count = np.zeros(len(lower)), len(lower)
     binary = builder.variables(zeros, zeros + 1.0) if encoding.options.relax else builder.binaries(count)
-    builder.rows([(binary, at - lower), (z.column, -z.scale)], z.shift - lower)
-    builder.rows([(z.column, z.scale), (binary, below - upper)], below - z.shift)
-    encoding.step(binary, lambda v: (z.at(v) >= at).astype(np.float64))
-    if not encoding.options.relax:
-        encoding._switches.append((binary, lambda v: z.at(v) - at))
+    builder.rows([(binary, at - lower), (z.column, -1.0)], -lower)
+    builder.rows([(z.column, 1.0), (binary, below - upper)], below)
+    encoding.jump(binary, z.column, below, at)
     return binary
 
 

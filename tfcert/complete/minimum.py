@@ -307,7 +307,7 @@ def _solved(
     answer = checked(query, solver.solve(asked.program, left, start=start), asked.program, asked.encoding)
     escaped = asked.way_out is not None and answer.v is not None and answer.v[asked.way_out] > 0.5
     if answer.v is not None and not escaped:
-        x = answer.v[asked.encoding.inputs]
+        x = asked.encoding.settled(answer.v)
         best = _descended(query, best.with_point(x), x, solvers)
     if answer.bound is not None and asked.way_out is not None:
         cost = float(asked.program.objective[asked.way_out])

@@ -62,7 +62,7 @@ class Steps:
 
     Attributes:
         edges: ``[cells + 1]``: a cell is from its edge on to below the next; the outermost ones go on.
-        below: ``[cells + 1]``: the largest input of the network below each edge.
+        below: ``[cells + 1]``: the largest input of the network below each edge that is not denormal.
     """
 
     edges: np.ndarray
@@ -218,7 +218,10 @@ def _kind(network: Network, index: int) -> Pieces | Steps | Curve | Windows:
     if node.activation.edges is not None:
         edges = node.activation.edges().numpy()  # in the type of the inputs, which are compared with them
         edges = edges[np.isfinite(edges)]
-        return Steps(edges.astype(np.float64), np.nextafter(edges, -edges.dtype.type(np.inf)).astype(np.float64))
+        below = np.nextafter(edges, -edges.dtype.type(np.inf))
+        least = np.finfo(edges.dtype).tiny  # what is smaller may be taken for 0, and is in no cell that this is not in
+        below = np.where(np.abs(below) < least, -least, below)
+        return Steps(edges.astype(np.float64), below.astype(np.float64))
     if kinks is None:
         return Curve(node.activation)
     points = np.array([kinks[0] - 1.0, *kinks, kinks[-1] + 1.0])

@@ -251,7 +251,7 @@ def checked(query: Query, answer: Answer, program: Program, encoding: Encoding) 
         raise SolverError("the solver claims an optimum without a solution")
     if answer.v is None or answer.objective is None:
         return answer
-    full = encoding.point(answer.v[encoding.inputs], program)
+    full = encoding.point(encoding.settled(answer.v), program)
     value, slack = program.value(full), CLOSE * max(abs(answer.objective), abs(program.value(full)), 1e-6)
     off = abs(value - answer.objective) if query.net.exact else answer.objective - value
     tolerance = 1e2 * slack + 1e-7

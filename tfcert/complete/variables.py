@@ -13,6 +13,8 @@ from tfcert.complete.program import Builder, Program
 Interval = tuple[np.ndarray, np.ndarray]
 PAD = 1e-9
 """Bounds and lines are computed in float64: they are widened by this much, relative to numbers above 1."""
+SHORT = 1e-7
+"""An input is this near an edge if a solver may have mistaken its side: a hundred times the tolerance of solvers."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Encoding:
     distance: tuple[np.ndarray, np.ndarray] | None = None
     _steps: list[Callable[[np.ndarray], None]] = field(default_factory=list)
     _switches: list[tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]] = field(default_factory=list)
+    _jumps: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def step(self, columns: np.ndarray, rule: Callable[[np.ndarray], np.ndarray]) -> None:
         """Notes how a variable follows from earlier ones."""
@@ -77,6 +80,26 @@ class Encoding:
         for fill in self._steps:
             fill(v)
         return v
+
+    def jump(self, binary: np.ndarray, column: np.ndarray, below: np.ndarray, at: np.ndarray) -> None:
+        """Notes binaries that are 1 where an input is ``at`` an edge or beyond, and 0 up to ``below`` it."""
+        self.step(binary, lambda v: (v[column] >= at).astype(np.float64))
+        if not self.options.relax:
+            self._switches.append((binary, lambda v: v[column] - at))
+            self._jumps.append((binary, column, below, at))
+
+    def settled(self, v: np.ndarray) -> np.ndarray:
+        """The inputs of a solver's point, on the side of each edge that its binaries claim.
+
+        By its tolerance a solver may leave an input just short of the edge that it says is reached. What follows
+        differs by a whole cell then.
+        """
+        moved = v.copy()
+        for binary, column, below, at in self._jumps:
+            value, claimed = moved[column], v[binary] > 0.5
+            near = np.abs(value - at) <= SHORT
+            moved[column] = np.where(near, np.where(claimed, np.maximum(value, at), np.minimum(value, below)), value)
+        return moved[self.inputs]
 
     def undecided(self, v: np.ndarray, closeness: float) -> np.ndarray:
         """The binaries of hinges whose neuron is within ``closeness`` of its kink at a point: rounding decides them."""

@@ -75,4 +75,4 @@ def solve_cell(
         answer = solver.solve(cell, seconds, relax=not cell.integer.any())
     except SolverError:
         return None
-    return answer.v[encoding.inputs] if answer.status == "optimal" and answer.v is not None else None
+    return encoding.settled(answer.v) if answer.status == "optimal" and answer.v is not None else None
