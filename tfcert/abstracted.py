@@ -9,7 +9,7 @@ from tfcert.language import Abstraction
 from tfcert.regions import Shape, fits
 
 if TYPE_CHECKING:
-    from tfcert.network import IntervalAbstraction
+    from tfcert.network import IntervalAbstraction, Network
 
 
 def deployed(abstraction: Abstraction, name: str, model: Any, sample: Shape | None) -> Any:
@@ -83,6 +83,26 @@ def _composed(abstraction: Abstraction, name: str, model: Any, sample: Shape | N
     # A functional model within another does not cast its inputs, as a Sequential would to the type of its own policy.
     inner = keras.Model(model.inputs, model.outputs, name=model.name)
     return keras.Model(front, inner(layer(front)), name=f"abstracted_{model.name}")
+
+
+def require_behind(name: str, network: Network) -> None:
+    """That nothing of the inputs reaches the outputs but through cells.
+
+    Raises:
+        UsageError: something does.
+    """
+    from tfcert.network import Elementwise
+
+    past = {0}
+    for i, node in enumerate(network.nodes):
+        staircase = isinstance(node, Elementwise) and node.activation.edges is not None
+        if not staircase and not past.isdisjoint(node.inputs):
+            past.add(i)
+    if network.output in past:
+        raise UsageError(
+            f"model {name} reads its inputs past its abstraction as well, so it is no classifier of cells: leave out "
+            "`abstracted by`, and the property is about the model as it is"
+        )
 
 
 def granularity_of(model: Any) -> float:

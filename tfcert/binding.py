@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfcert.abstracted import deployed, granularity_of
+from tfcert.abstracted import deployed, granularity_of, require_behind
 from tfcert.datasets import Samples, confine, load_dataset
 from tfcert.errors import UsageError
 from tfcert.language import (
@@ -250,7 +250,9 @@ def _classifiers(
             continue
         shape = None if samples is None else tuple(samples.x.shape[1:])
         whole = deployed(abstraction, template.name, model, shape)
-        found[name] = LoadedModel(name, whole, network_of(whole), weights_hash(whole), granularity_of(whole))
+        network = network_of(whole)
+        require_behind(template.name, network)
+        found[name] = LoadedModel(name, whole, network, weights_hash(whole), granularity_of(whole))
     if not found or any(question.abstraction is None for question in asked):
         found[template.name] = LoadedModel(template.name, model, network_of(model), weights_hash(model))
     for loaded in found.values():

@@ -78,6 +78,11 @@ def test_a_granularity_of_exactly_two_eps_is_accepted_in_every_space() -> None:
         assert codes(text.replace(eps, f"{eps}*1.0001")) == ["E212"]
 
 
+def test_numbers_that_no_float_holds_are_mistakes_like_others() -> None:
+    ball = "forall z in ball(x, linf, 1e399) within [0, 1e399] in net: argmax(clf(z)) == y"
+    assert codes(f"{HEAD}{GRID}property p(x, y in test) abstracted by grid {{ {ball} }}") == ["E212", "W002"]
+
+
 def test_a_box_and_a_question_about_some_input_can_be_abstracted() -> None:
     found = spec(
         f"{GRID}property p abstracted by grid {{ forall z in box([0, 1]) in net: clf(z)[0] > 0 }}\n"

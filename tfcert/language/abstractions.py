@@ -8,6 +8,7 @@ from tfcert.language import syntax as s
 from tfcert.language.cells import Abstraction, Tuning
 from tfcert.language.diagnostics import AbortError
 from tfcert.language.elaborate import Elaborator
+from tfcert.language.lowering import round_down
 from tfcert.language.options import Option
 from tfcert.language.reading import named_arguments, read_entries, read_numbers, read_option
 from tfcert.language.regions import Setting
@@ -15,6 +16,8 @@ from tfcert.language.scope import Definition, Scope, did_you_mean
 from tfcert.language.templates import Ball, Region
 
 MAX_CELLS = 1 << 16
+MAX_SIZE = Fraction(10) ** 30
+"""Well within what float32 can hold."""
 _WRITTEN = {
     "intervals": "`intervals(range=[low, high], granularity=d)`",
     "descend": "`descend(step=d, floor=d)`",
@@ -31,6 +34,9 @@ def read_abstraction(definition: Definition) -> Abstraction:
         message = "`range` must be `[low, high]` with low < high, as the network receives its inputs"
         raise e.scope.problem("E209", message, given["range"])
     granularity = _positive(e, given, "granularity")
+    for name, number in (("range", max(map(abs, ends))), ("granularity", granularity)):
+        if number > MAX_SIZE:
+            raise e.scope.problem("E220", f"no network computes with a `{name}` above 1e30", given[name])
     tuning = _tuning(e, entries["tune"], granularity) if "tune" in entries else None
     found = Abstraction(definition.full_name, ends[0], ends[1], granularity, tuning, node.name.span)
     if found.cells() > MAX_CELLS:
@@ -106,4 +112,4 @@ def report_unused(scope: Scope) -> None:
 
 
 def _short(number: Fraction) -> str:
-    return f"{float(number):g}"
+    return f"{round_down(number):g}"

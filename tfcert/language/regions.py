@@ -9,6 +9,7 @@ from tfcert.language import syntax as s
 from tfcert.language.diagnostics import AbortError
 from tfcert.language.elaborate import Elaborator
 from tfcert.language.formula import Radius, Term
+from tfcert.language.lowering import round_down
 from tfcert.language.scope import did_you_mean
 from tfcert.language.spaces import IDENTITY, Transform
 from tfcert.language.templates import Ball, Box, Dataset, Model, Region
@@ -145,8 +146,9 @@ def _covers_everything(e: Elaborator, node: s.Expr, ball: Ball, setting: Setting
         ends = (low * scale, high * scale) if known else None
     if ends is None or ball.norm != "linf" or ball.slope or ball.eps < ends[1] - ends[0]:
         return
-    message = f"this ball covers all values from {float(ends[0]):g} to {float(ends[1]):g}, whatever the sample"
-    e.scope.report("W002", message, node, f"is `{float(ball.eps):g}` meant in another space, or in `px`?")
+    first, last, eps = map(round_down, (*ends, ball.eps))
+    message = f"this ball covers all values from {first:g} to {last:g}, whatever the sample"
+    e.scope.report("W002", message, node, f"is `{eps:g}` meant in another space, or in `px`?")
 
 
 def _box(e: Elaborator, call: s.Call, node: s.Region, setting: Setting, space: str) -> Box:
