@@ -110,15 +110,19 @@ class Bound:
 
     def accuracy(self, model: str, dataset: str) -> tuple[int, int]:
         """How many samples of a data set a model classifies right, and how many there are."""
-        samples, loaded = self.data[dataset], self._classifier(model)
+        samples, loaded = self.data[dataset], self.classifier(model)
         if samples.y is None:
             raise UsageError(f"accuracy({model}, {dataset}): the data set has no labels")
         transform = _transform(self.spec.models[model], self.spec.datasets[dataset])
         outputs = loaded.outputs(network_inputs(f"accuracy({model}, {dataset})", loaded, samples.x, transform))
         return int((outputs.argmax(axis=1) == samples.y).sum()), len(samples.y)
 
-    def _classifier(self, model: str) -> LoadedModel:
-        """The model by itself, or behind the abstraction that the questions about it name."""
+    def classifier(self, model: str) -> LoadedModel:
+        """The model by itself, or behind the abstraction that the questions about it name.
+
+        Raises:
+            UsageError: they name several.
+        """
         if model in self.models:
             return self.models[model]
         behind = {task.model.name: task.model for task in self.tasks if task.template.model == model}
@@ -176,7 +180,10 @@ def bind(spec: Spec, bindings: Mapping[str, Any]) -> Bound:
     for t in templates:
         with placed(spec, t.name, t.span):
             tasks.append(_task(t, models[classifier_name(t)], data.get(t.dataset or "")))
-    return Bound(spec, models, data, tuple(tasks))
+    bound = Bound(spec, models, data, tuple(tasks))
+    for name, _ in sorted(pairs):
+        bound.classifier(name)  # an accuracy that could be that of several is refused before anything runs
+    return bound
 
 
 @contextlib.contextmanager

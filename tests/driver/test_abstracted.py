@@ -146,6 +146,21 @@ def test_the_layer_does_to_numbers_what_the_language_says(ends):
     np.testing.assert_array_equal(found, [[float(end) for end in grid.cell(v)] for v in exact])
 
 
+def test_an_accuracy_of_a_model_behind_two_abstractions_is_refused_before_anything_runs(write, tmp_path):
+    more = """abstraction coarse = intervals(range=[-1, 1], granularity=0.5)
+    property q(x, y in test) abstracted by coarse { forall z in ball(x, linf, eps) in net: argmax(clf(z)) == y }
+    report accuracy(clf, test)"""
+    with pytest.raises(UsageError, match="that of clf behind grid or clf behind coarse"):
+        verify(write(more=more), out=tmp_path / "out", verbose=0)
+    assert not (tmp_path / "out").exists()
+    report = verify(write(more=more.replace("report", "#")), out=tmp_path / "out", verbose=0)
+    assert {name: found["granularity"] for name, found in report.header["abstractions"].items()} == {
+        "ab": 0.2,
+        "q": 0.5,
+    }
+    assert set(report.header["weights_sha256"]) == {"clf behind grid", "clf behind coarse"}
+
+
 def test_a_question_without_abstraction_says_nothing_of_one(run, margins):
     margins(0.5)
     report = run("crown")
