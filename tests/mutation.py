@@ -38,6 +38,8 @@ SETS = "tests/test_perturbations.py"
 LOWERING = "tests/language/test_lowering.py"
 ENCODING = "tests/complete/test_encoding.py"
 SPLITTING = "tests/propagation/test_splitting.py"
+CELLS = "tests/network/test_abstraction.py"
+STEPS = "tests/complete/test_steps.py"
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,11 @@ def test_the_top_cell_is_closed_and_outside_belongs_to_the_outermost_cells(dtype
     assert_cells(layer, [-0.5, -0.51, -1e30, -np.inf], [bottom] * 4)
 
 
+def test_the_top_cell_of_a_layer_with_room_for_finer_cells_is_closed_too():
+    layer = IntervalAbstraction(0.5, (0, 1), finest=0.1)
+    assert_cells(layer, [0.75, 1.0, 7.0], [(Fraction(1, 2), Fraction(1))] * 3)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_neighbours_of_an_edge_are_on_their_own_sides(dtype):
     layer = IntervalAbstraction(0.1, (0, 1), dtype=dtype)

@@ -159,7 +159,8 @@ def _steps(encoding: Encoding, before: Affine, kind: Steps, values: Sequence[Val
     if len(several):
         terms = [(on[several], columns[several], rise[several]) for on, columns, rise in bends]
         line = constants(middles[first[several]])
-        own = _sum(encoding, line, terms, (middles[first[several]], middles[last[several]]))
+        # With these bounds exact, CBC was seen to call programs that have solutions infeasible.
+        own = _sum(encoding, line, terms, widened((middles[first[several]], middles[last[several]])))
         found.column[several], found.scale[several], found.shift[several] = own, 1.0, 0.0
     return found
 
