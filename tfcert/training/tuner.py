@@ -27,8 +27,8 @@ class GranularityTuner(keras.callbacks.Callback):
     Writes ``granularity`` and ``val_abstraction_error`` to the logs; in between, epochs repeat the last values.
     ``fit`` of a CertifiedModel calls it before EarlyStopping, ModelCheckpoint and the like, wherever it stands in the
     list; with another model, put it first. The granularity is a weight: a ModelCheckpoint holds the one that it was
-    written with, and BackupAndRestore goes on with it. A run that goes on knows the best of its own epochs only; one that
-    begins an epoch again, from a backup made in the middle of it, lowers the granularity again.
+    written with, and BackupAndRestore goes on with it. A run that goes on knows the best of its own epochs only; one
+    that begins an epoch again, from a backup made in the middle of it, lowers the granularity again.
 
     Args:
         data: held-out ``(x, y)``, labels as classes or one-hot, or a ``tf.data.Dataset`` of batches of such pairs.
