@@ -249,6 +249,30 @@ def test_the_best_weights_and_their_granularity_are_restored(data, asked, wrappe
     assert tfcert.abstraction_error(model, *data).granularity == callback.best[0]
 
 
+class Written(keras.callbacks.Callback):
+    """Writes one figure an epoch."""
+
+    def __init__(self, key, values):
+        super().__init__()
+        self.key, self.values = key, values
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs[self.key] = self.values[epoch]
+
+
+@pytest.mark.parametrize("key", ["val_verified_accuracy", "val_loss"])
+def test_another_figure_decides_what_is_best_if_the_logs_have_it(data, asked, key):
+    figure = Written(key, [0.1, 0.6, 0.3, 0.6] if key.endswith("accuracy") else [3.0, 0.5, 0.7, 0.5])
+    callback, watch = GranularityTuner(data, eps=0.05, step=0.1, monitor=key), Watch(data)
+    model = build(0.4, finest=0.1)
+    with pytest.raises(ValueError, match=f"'{key}', which the logs do not have: .*granularity"):
+        run(model, data, callback, 1, more=[figure])
+    model.fit(*data, epochs=4, shuffle=False, verbose=0, callbacks=[figure, callback, watch])
+    assert callback.best == (watch.seen[1][0], figure.values[1])
+    for found, expected in zip(model.get_weights(), watch.seen[1][2], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_gradients_of_the_samples_of_training_end_the_descent_for_good(data, monkeypatch):
     answers, seen = iter([FINER, WIDER]), []
     monkeypatch.setattr(tuner, "end_gradients", lambda model, x, y: seen.append(x) or next(answers))

@@ -63,7 +63,6 @@ CODES: dict[str, str] = {
     "W005": "a schedule reaches beyond the end of the training",
     "W006": "nothing is abstracted by an abstraction",
     "W007": "values lie outside the range of an abstraction",
-    "W008": "a granularity is tuned by a figure that certified training does not lower",
 }
 """Every code a diagnostic may carry, with what it means. ``E9xx`` is what the language has and the tool not yet."""
 

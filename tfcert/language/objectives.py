@@ -141,17 +141,7 @@ class _Objective:
             text=print_statement(node),
             span=node.name.span,
         )
-        self._tuned(weight)
         return None if self.failed else found
-
-    def _tuned(self, weight: t.Scheduled) -> None:
-        """Warn where the granularity is tuned by the abstraction error, which is no aim of training with bounds."""
-        abstraction = self.asked.abstraction
-        if abstraction is None or abstraction.tuning is None or weight == 1:
-            return
-        message = f"`{abstraction.name}` is tuned by the abstraction error, which is least where bounds count little"
-        fix = "write `natural_weight: 1`, as AbsCert trains, or an abstraction without `tune`"
-        self.scope.report("W008", message, self.definition.node.name, fix)
 
     # Options of any kind
 

@@ -18,11 +18,11 @@ class GranularityTuner(keras.callbacks.Callback):
 
     The warm-start variant of :func:`tfcert.tune_granularity` (AbsCert, Algorithm 3, trains from scratch for each
     granularity). After every ``every``-th epoch, and the last, it computes the abstraction error of held-out samples
-    (no guarantee, see :func:`tfcert.abstraction_error`) and remembers weights and granularity where it is least, the
-    first of several. The next epoch begins with a granularity that is ``step`` smaller, unless that is below the
-    floor, or the mean gradients of the loss say that it falls as cells grow at both ends; then the granularity stays
-    for the rest of this ``fit``. At the end of training the best weights and their granularity are restored; the
-    optimizer stays as it is.
+    (no guarantee, see :func:`tfcert.abstraction_error`) and remembers weights and granularity where it is least, or
+    where the figure named by ``monitor`` is best, the first of several. The next epoch begins with a granularity that
+    is ``step`` smaller, unless that is below the floor, or the mean gradients of the loss say that it falls as cells
+    grow at both ends; then the granularity stays for the rest of this ``fit``. At the end of training the best weights
+    and their granularity are restored; the optimizer stays as it is.
 
     Writes ``granularity`` and ``val_abstraction_error`` to the logs; in between, epochs repeat the last values.
     ``fit`` of a CertifiedModel calls it before EarlyStopping, ModelCheckpoint and the like, wherever it stands in the
@@ -40,14 +40,18 @@ class GranularityTuner(keras.callbacks.Callback):
         train: ``(x, y)``, samples of training for the gradients, labels as the loss takes them; by default the
             held-out ones.
         limit: use the first so many held-out samples only.
+        monitor: the key of the log whose best value is kept: the largest of an accuracy, the least of anything else.
+            By default the paper's figure. Where bounds are trained that figure is no aim:
+            ``"val_verified_accuracy"``, which a CertifiedModel's validation data or a CertifiedEvaluation before this
+            callback writes, is.
 
     Attributes:
-        best: ``(granularity, abstraction error)`` so far; infinite before the first.
+        best: ``(granularity, value of the monitored figure)`` so far; infinite before the first.
         stopped: whether gradients have ended the descent.
 
     Raises:
         ValueError: numbers that are not positive, a floor below ``2 * eps``; in ``fit``: no abstraction, or one whose
-            ``finest`` is above the floor.
+            ``finest`` is above the floor; logs without the figure that is monitored.
     """
 
     writes_logs = True
@@ -62,6 +66,7 @@ class GranularityTuner(keras.callbacks.Callback):
         stop_on_gradient: bool = True,
         train: Any = None,
         limit: int | None = None,
+        monitor: str = "val_abstraction_error",
     ):
         super().__init__()
         for name, number in (("eps", eps), ("step", step)):
@@ -74,10 +79,12 @@ class GranularityTuner(keras.callbacks.Callback):
         self.eps, self.step, self.every = float(eps), simplest(float(step)), every
         self.stop_on_gradient = stop_on_gradient
         self.floor = lowest(eps, floor)
+        self.monitor = monitor
+        self._sign = -1.0 if monitor.endswith("accuracy") else 1.0
         self._begin()
 
     def _begin(self) -> None:
-        self.best = (math.inf, math.inf)
+        self.best = (math.inf, self._sign * math.inf)
         self.stopped = False
         self._weights: list[Any] | None = None
         self._last: dict[str, float] = {}
@@ -105,16 +112,23 @@ class GranularityTuner(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         final = epoch + 1 == (self.params or {}).get("epochs")
+        logs = {} if logs is None else logs
         if not self._last or (epoch + 1) % self.every == 0 or final:
-            self._evaluate()
-        if logs is not None:
-            logs.update(self._last)
+            found = abstraction_error(self.model, self.x, self.y)
+            self._last = {"granularity": found.granularity, "val_abstraction_error": found.error}
+            self._compare(logs | self._last)
+        logs.update(self._last)
 
-    def _evaluate(self) -> None:
-        found = abstraction_error(self.model, self.x, self.y)
-        self._last = {"granularity": found.granularity, "val_abstraction_error": found.error}
-        if found.error < self.best[1]:
-            self.best = (found.granularity, found.error)
+    def _compare(self, logs: dict[str, Any]) -> None:
+        """Remembers weights and granularity if they are the best so far."""
+        if self.monitor not in logs:
+            raise ValueError(
+                f"GranularityTuner is to keep the best {self.monitor!r}, which the logs do not have: they have "
+                f"{', '.join(sorted(logs))}. Put the callback that writes it first, or give fit validation_data"
+            )
+        value = float(logs[self.monitor])
+        if self._sign * value < self._sign * self.best[1]:
+            self.best = (logs["granularity"], value)
             self._weights = self.model.get_weights()
 
     def on_train_end(self, logs: Any = None) -> None:
