@@ -29,7 +29,7 @@ def cell_index(x: tf.Tensor, edges: tf.Tensor) -> tf.Tensor:
 
 
 def cell_ends(x: tf.Tensor, edges: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The lower and the upper end of each number's cell; the gradient of both is that of the number itself.
+    """The lower and the upper end of each number's cell, NaN of NaN; the gradient of both is the number's own.
 
     The true gradient is zero, which tells an attack nothing ("straight-through", Bengio et al. 2013, section 2.2).
     """
@@ -37,7 +37,8 @@ def cell_ends(x: tf.Tensor, edges: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     @tf.custom_gradient
     def ends(x: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[..., tf.Tensor]]:
         index = cell_index(x, edges)
-        return (tf.gather(edges, index), tf.gather(edges, index + 1)), lambda lower, upper: lower + upper
+        lower, upper = (tf.where(tf.math.is_nan(x), x, tf.gather(edges, index + k)) for k in (0, 1))
+        return (lower, upper), lambda lower, upper: lower + upper
 
     lower, upper = ends(x)
     return lower, upper

@@ -3,7 +3,7 @@
 from tfcert.network import keras_layers as _keras_layers  # noqa: F401  (these fill the table of converters)
 from tfcert.network import keras_ops as _keras_ops  # noqa: F401
 from tfcert.network import keras_windows as _keras_windows  # noqa: F401
-from tfcert.network.abstraction import IntervalAbstraction, abstraction_of
+from tfcert.network.abstraction import IntervalAbstraction, abstraction_of, abstractions
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.densify import densify
 from tfcert.network.errors import (
@@ -22,5 +22,5 @@ __all__ = [
     "Add", "Builder", "Concatenate", "ConvMap", "CopiesMap", "DenseMap", "Elementwise", "FrontendMismatchError",
     "IndexMap", "Input", "IntervalAbstraction", "Linear", "LinearMap", "MaxPool", "ModelLoadError", "Network", "Node",
     "NonFiniteWeightError", "PadMap", "ReshapeMap", "ScaleMap", "Tensor", "UnsupportedLayerError", "abstraction_of",
-    "densify", "from_keras", "load_model", "register_layer", "with_preprocessing",
+    "abstractions", "densify", "from_keras", "load_model", "register_layer", "with_preprocessing",
 ]  # fmt: skip

@@ -17,6 +17,8 @@ from tfcert.network.linear import CopiesMap
 
 _SIMPLE = 10**6
 """The largest denominator of a fraction that a float is taken to stand for."""
+_NOISE = Fraction(1, 10**9)
+"""By so much of a cell floats may leave a range that its cells are meant to fill."""
 
 
 @keras.saving.register_keras_serializable("tfcert")
@@ -25,9 +27,9 @@ class IntervalAbstraction(keras.layers.Layer):
 
     ``value_range`` = (a, b) is cut into cells of width d = ``granularity``: cell k is ``[a + k d, a + (k + 1) d)``, and
     the top cell is closed. If d does not divide the range the top cell hangs over its end. Numbers outside the range
-    belong to the outermost cells. The ends of cells are exact, rounded once to the layer's type, and a number is
-    compared with these: 0.3 is in the cell that begins at 0.3. A float stands for the simplest fraction that rounds to
-    it (0.1 for 1/10, ``2 / 255`` for 2/255).
+    belong to the outermost cells, and NaN stays NaN. The ends of cells are exact, rounded once to the layer's type, and
+    a number is compared with these: 0.3 is in the cell that begins at 0.3. A float stands for the simplest fraction
+    that rounds to it (0.1 for 1/10, ``2 / 255`` for 2/255).
 
     This is the abstraction of AbsCert (Zhang et al. 2023, section 3.2): for ``eps <= d / 2`` their abstraction phi of
     the ball of radius eps around x is the cell of x (Algorithm 1), which is what this layer computes. Training a
@@ -85,15 +87,25 @@ class IntervalAbstraction(keras.layers.Layer):
 
     @granularity.setter
     def granularity(self, value: float) -> None:
-        self._granularity.assign(self._checked(value))
-        low, width = simplest(self.value_range[0]), simplest(float(value))
-        edges = np.full(self.edges.shape, np.inf)
-        count = self._cells(value) + 1
-        edges[:count] = [float(low + k * width) for k in range(count)]
-        edges = edges.astype(self.edges.dtype)
-        if not (np.diff(edges[:count]) > 0).all():
-            raise ValueError(f"cells of width {value} between {self.value_range} vanish in {self.edges.dtype}")
+        value = self._checked(value)
+        edges = self.edges_of(value)
+        self._granularity.assign(value)
         self.edges.assign(edges)
+
+    def edges_of(self, granularity: float) -> np.ndarray:
+        """The ends of cells of this width, as ``edges`` holds them: infinite at the end where ``finest`` leaves room.
+
+        Raises:
+            ValueError: neighbouring ends are the same in the layer's type.
+        """
+        low, width = simplest(self.value_range[0]), simplest(float(granularity))
+        found = np.full(self.edges.shape, np.inf)
+        count = self._cells(granularity) + 1
+        found[:count] = [float(low + k * width) for k in range(count)]
+        found = found.astype(self.edges.dtype)
+        if not (np.diff(found[:count]) > 0).all():
+            raise ValueError(f"cells of width {granularity} between {self.value_range} vanish in {self.edges.dtype}")
+        return found
 
     def _checked(self, value: float) -> float:
         value = float(value)
@@ -103,7 +115,7 @@ class IntervalAbstraction(keras.layers.Layer):
 
     def _cells(self, granularity: float) -> int:
         low, high = map(simplest, self.value_range)
-        return math.ceil((high - low) / simplest(float(granularity)))
+        return math.ceil((high - low) / simplest(float(granularity)) - _NOISE)
 
     def call(self, inputs: Any) -> Any:
         return tf.concat(cell_ends(inputs, tf.convert_to_tensor(self.edges)), axis=-1)
@@ -117,6 +129,17 @@ class IntervalAbstraction(keras.layers.Layer):
         return super().get_config() | own
 
 
+def abstractions(model: Any) -> list[IntervalAbstraction]:
+    """The IntervalAbstractions of a model, those in nested models too.
+
+    Raises:
+        TypeError: not a Keras model.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"expected a Keras model that begins with an IntervalAbstraction, got {type(model).__name__}")
+    return [layer for layer in model._flatten_layers() if isinstance(layer, IntervalAbstraction)]
+
+
 def abstraction_of(model: Any) -> IntervalAbstraction:
     """The one IntervalAbstraction of a model, found in nested models too.
 
@@ -124,9 +147,7 @@ def abstraction_of(model: Any) -> IntervalAbstraction:
         ValueError: it has none, or several.
         TypeError: not a Keras model.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"expected a Keras model that begins with an IntervalAbstraction, got {type(model).__name__}")
-    found = [layer for layer in model._flatten_layers() if isinstance(layer, IntervalAbstraction)]
+    found = abstractions(model)
     if not found:
         raise ValueError(
             f"model {model.name!r} has no IntervalAbstraction: put tfcert.layers.IntervalAbstraction(granularity, "
@@ -154,6 +175,11 @@ def interval_abstraction(layer: IntervalAbstraction, builder: Builder, inputs: l
         raise builder.refuse(
             "reads numbers that were computed: rounding could move them over the edge of a cell unseen. Make it the "
             "first layer, with value_range and granularity in the units of the inputs, and rescale after it"
+        )
+    if not np.array_equal(layer.edges.numpy(), layer.edges_of(layer.granularity)):
+        raise builder.refuse(
+            f"has other edges than cells of width {layer.granularity:g} on {layer.value_range} have: weights of "
+            "another abstraction were loaded into it. Make it with the range and granularity that these belong to"
         )
     middle = builder.elementwise(x, cells(lambda: tf.convert_to_tensor(layer.edges)), part="cells")
     half = np.repeat([-0.5, 0.5], x.shape[-1])

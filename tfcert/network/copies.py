@@ -14,18 +14,24 @@ from dataclasses import replace
 import tensorflow as tf
 
 from tfcert.network.graph import Linear, Network, Node, evaluate
-from tfcert.network.linear import ConvMap, CopiesMap, DenseMap, LinearMap, ReshapeMap, ScaleMap, Shape
+from tfcert.network.linear import ConvMap, CopiesMap, DenseMap, LinearMap, PadMap, ReshapeMap, ScaleMap, Shape
 
 
 def without_copies(network: Network) -> Network:
-    """The same function, in which dense layers and convolutions read values instead of copies of them."""
+    """The same function, in which dense layers and convolutions read values instead of copies of them.
+
+    The network itself if there is nothing to do.
+    """
+    chains = {index: chain for index in range(len(network.nodes)) if (chain := _chain(network, index))}
+    if not chains:
+        return network
     nodes: list[Node] = []
     place: list[int] = []
     for index, node in enumerate(network.nodes):
-        chain = _chain(network, index)
+        chain = chains.get(index, [])
         if chain:
             source = network.nodes[chain[0]].inputs[0]
-            nodes += _added_up(network, chain, (place[source], len(nodes)))
+            nodes += _added_up(network, chain, place[source], len(nodes))
         else:
             nodes.append(replace(node, inputs=tuple(place[i] for i in node.inputs)))
         place.append(len(nodes) - 1)
@@ -36,42 +42,48 @@ def without_copies(network: Network) -> Network:
 
 
 def _chain(network: Network, index: int) -> list[int]:
-    """The nodes from copies to the matrix ``index`` that reads them, in order; empty if there are none."""
+    """The nodes from copies to the matrix ``index`` that reads them, in order; empty if they cannot be added up."""
     node = network.nodes[index]
     if not (isinstance(node, Linear) and isinstance(node.map, DenseMap | ConvMap)):
         return []
     chain, features = [index], node.map.in_shape[-1]
-    while True:
-        index = network.nodes[chain[0]].inputs[0]
-        node = network.nodes[index]
-        if not isinstance(node, Linear):
+    while not isinstance(node.map, CopiesMap):
+        source = network.nodes[node.inputs[0]]
+        if not (isinstance(source, Linear) and _carries(source.map, features)):
             return []
-        chain.insert(0, index)
-        if isinstance(node.map, CopiesMap):
-            return chain if features % node.map.out_shape[-1] == 0 else []
-        if not (isinstance(node.map, ReshapeMap) or (isinstance(node.map, ScaleMap) and _by_feature(node.map))):
-            return []
+        chain.insert(0, node.inputs[0])
+        node = source
+    block = node.map.out_shape[-1]
+    shapes = [n.map.in_shape for n in (network.nodes[i] for i in chain[1:]) if isinstance(n, Linear)]
+    return chain if all(shape[-1] % block == 0 for shape in shapes) else []
 
 
-def _by_feature(scaling: ScaleMap) -> bool:
-    """Whether a scale is the same but for the last axis."""
-    shape = scaling.scale().shape
-    return math.prod(shape[:-1]) == 1
+def _carries(linear: LinearMap, features: int) -> bool:
+    """Whether what copies become by a map is copies again, given how many features the matrix reads."""
+    if not isinstance(linear, ScaleMap):
+        return isinstance(linear, CopiesMap | ReshapeMap | PadMap)
+    # A scale that is the same but for the last axis, and whole times in what the matrix reads.
+    shape = linear.scale().shape
+    return math.prod(shape[:-1]) == 1 and features % (shape[-1] if len(shape) else 1) == 0
 
 
-def _added_up(network: Network, chain: list[int], position: tuple[int, int]) -> list[Node]:
-    """The nodes that stand for a chain: a reshaping where needed, and the matrix; ``position``: source, and own."""
+def _added_up(network: Network, chain: list[int], source: int, here: int) -> list[Node]:
+    """The nodes that stand for a chain over node ``source``, the first at ``here``: what moves, and the matrix."""
     copies, last = network.nodes[chain[0]], network.nodes[chain[-1]]
     assert isinstance(copies, Linear) and isinstance(copies.map, CopiesMap) and isinstance(last, Linear)
-    source, here = position
-    read = (*last.map.in_shape[:-1], last.map.in_shape[-1] // copies.map.copies)
+    times = copies.map.copies
     made: list[Node] = []
-    if read != copies.map.in_shape:
-        reshape = ReshapeMap(copies.map.in_shape, read)
-        made.append(Linear(name=f"{last.name}/reshape", inputs=(source,), shape=read, map=reshape))
-        source = here
-    kernel = _kernel(network, chain, copies.map)
-    matrix = _matrix(last.map, kernel, read)
+    for index in chain[1:-1]:
+        node = network.nodes[index]
+        assert isinstance(node, Linear)
+        if isinstance(node.map, ScaleMap):
+            continue
+        read, written = ((*shape[:-1], shape[-1] // times) for shape in (node.map.in_shape, node.map.out_shape))
+        moved = PadMap(read, node.map.padding) if isinstance(node.map, PadMap) else ReshapeMap(read, written)
+        made.append(replace(node, inputs=(source,), shape=written, map=moved, bias=None))
+        source = here + len(made) - 1
+    read = (*last.map.in_shape[:-1], last.map.in_shape[-1] // times)
+    matrix = _matrix(last.map, _kernel(network, chain, copies.map), read)
     constant = _constant(network, chain, copies.map.in_shape)
     return [*made, replace(last, inputs=(source,), map=matrix, bias=constant)]
 

@@ -7,6 +7,7 @@ anything. ``register_layer`` adds to the table.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -109,8 +110,12 @@ def from_keras(model: keras.Model, x: Any = None) -> Network:
         values = _convert_graph(graph, builder, start)
         output = values[id(graph.outputs[0])]
         network, place = builder.network(output)
-        validate(network, model, _checkpoints(graph, values, place), x)
-        return without_copies(network)
+        checkpoints = _checkpoints(graph, values, place)
+        validate(network, model, checkpoints, x)
+        folded = without_copies(network)
+        if folded is not network:
+            validate(folded, model, [replace(checkpoints[-1], node=folded.output)], x)
+        return folded
 
 
 def _checkpoints(graph: Functional, values: dict[int, Tensor], place: dict[int, int]) -> list[Checkpoint]:

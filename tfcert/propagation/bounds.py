@@ -33,7 +33,7 @@ from tfcert.propagation.backward import Interval, Relaxed, Stop, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
 from tfcert.propagation.forward import Planes, planes, substitute
-from tfcert.propagation.interval import intervals
+from tfcert.propagation.interval import intervals, moved_inputs
 from tfcert.propagation.optimised import Ascent, optimised_bounds
 from tfcert.propagation.pooling import PoolLines
 from tfcert.propagation.preactivation import (
@@ -149,10 +149,14 @@ def _forward(network: Network, region: Region, relaxation: str | None) -> tuple[
     """The planes of every node and its pre-activation bounds, each no looser than its interval."""
     ranges = intervals(network, region, {})
     bounds: dict[int, Interval] = {}
+    moved = moved_inputs(network)
 
     def bend(index: int, pair: Interval) -> Lines | PoolLines:
         source = network.nodes[index].inputs[0]
-        bounds[source] = tighter(pair, ranges[source], stable_is_exact(network, source))
+        if source in moved:
+            bounds[source] = ranges[source]
+        else:
+            bounds[source] = tighter(pair, ranges[source], stable_is_exact(network, source))
         return relax(network, index, bounds[source], relaxation)
 
     return planes(network, region, bend)[0], bounds

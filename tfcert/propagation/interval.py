@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfcert.activations import image
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
-from tfcert.network.linear import IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
+from tfcert.network.linear import CopiesMap, IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
 from tfcert.network.windows import gather_windows
 from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, identity, lower_bounds
@@ -20,6 +20,19 @@ def affine_nodes(network: Network) -> frozenset[int]:
     found: set[int] = set()
     for index, node in enumerate(network.nodes):
         if isinstance(node, Input | Linear | Add | Concatenate) and all(i in found for i in node.inputs):
+            found.add(index)
+    return frozenset(found)
+
+
+def moved_inputs(network: Network) -> frozenset[int]:
+    """The nodes whose values are inputs, moved or copied but not computed with.
+
+    Their range over any region is that of the inputs, moved: exact, and rounded outward as the region's own. Any other
+    way to bound them computes, and a rounding error there would be a whole cell of a staircase that reads them.
+    """
+    found = {0}
+    for index, node in enumerate(network.nodes):
+        if isinstance(node, Linear) and moves(node) and node.inputs[0] in found:
             found.add(index)
     return frozenset(found)
 
@@ -36,7 +49,12 @@ def exact_over_boxes(network: Network) -> frozenset[int]:
         elif isinstance(node, Linear) and node.inputs[0] in mixes:
             diagonal = isinstance(node.map, PadMap | ReshapeMap | ScaleMap) or _moves_only(node.map)
             mixes[index] = mixes[node.inputs[0]] + (not diagonal)
-    return frozenset(i for i, count in mixes.items() if count <= 1)
+    return frozenset(i for i, count in mixes.items() if count <= 1) | moved_inputs(network)
+
+
+def exact_intervals(network: Network, region: Region) -> frozenset[int]:
+    """The nodes whose interval needs no other bound beside it."""
+    return exact_over_boxes(network) if region.is_box else moved_inputs(network)
 
 
 def _moves_only(linear: LinearMap) -> bool:
@@ -57,7 +75,7 @@ def needs_ball(network: Network, region: Region) -> frozenset[int]:
         return frozenset()
     affine = affine_nodes(network)
     leaving = {i for n, node in enumerate(network.nodes) if n not in affine for i in node.inputs}
-    return frozenset(i for i in affine if (i in leaving or i == network.output) and i != 0)
+    return frozenset(i for i in affine if i in leaving or i == network.output) - moved_inputs(network)
 
 
 def intervals(network: Network, region: Region, known: Mapping[int, Interval]) -> list[Interval]:
@@ -116,6 +134,11 @@ def step(node: Node, inputs: Sequence[Interval]) -> Interval:
     raise TypeError(f"no rule to propagate an interval through a {type(node).__name__} node")
 
 
+def moves(node: Linear) -> bool:
+    """Whether a node only moves or copies numbers, zeros between them."""
+    return node.bias is None and isinstance(node.map, IndexMap | PadMap | ReshapeMap | CopiesMap)
+
+
 def through_linear(node: Linear, pair: Interval, nominal: Sequence[tf.Tensor] = ()) -> tuple[Interval, list[tf.Tensor]]:
     """A linear node's range, and its values at points: at most one tensor ``nominal``, ``[batch, *shape]``.
 
@@ -123,7 +146,7 @@ def through_linear(node: Linear, pair: Interval, nominal: Sequence[tf.Tensor] = 
     """
     lower, upper = pair
     bias = None if node.bias is None else node.bias()
-    if bias is None and isinstance(node.map, IndexMap | PadMap | ReshapeMap):
+    if moves(node):
         return (node.map.apply(lower), node.map.apply(upper)), [node.map.apply(value) for value in nominal]
     middle, radius = 0.5 * lower + 0.5 * upper, 0.5 * upper - 0.5 * lower
     together = node.map.apply(tf.concat([*nominal, middle], axis=0) if nominal else middle)

@@ -22,7 +22,7 @@ from tfcert.network.graph import Elementwise, MaxPool, Network
 from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.interval import exact_over_boxes
+from tfcert.propagation.interval import exact_intervals
 from tfcert.propagation.pooling import PoolLines, default_height, pool_lines
 from tfcert.propagation.preactivation import Passes, Relaxer, backward_bounds, by_name, nonlinear, relax, relax_before
 
@@ -182,7 +182,7 @@ def _first_choices(
     """The choices that give the named relaxation."""
     if _EVERY in lanes:
         return {(i, _EVERY): c for i in nonlinear(network) if (c := named_choices(network, i, relaxation, bounds, 1))}
-    exact = exact_over_boxes(network) if region.is_box else frozenset()
+    exact = exact_intervals(network, region)
     found: Choices = {}
     passed = {i for i in network.bounded() if not isinstance(network.nodes[i], Elementwise)} | {network.output}
     for target in sorted(passed - exact):

@@ -14,7 +14,7 @@ from tfcert.activations import Lines, image, lines
 from tfcert.network.graph import Elementwise, MaxPool, Network
 from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, lower_bounds, selected
-from tfcert.propagation.interval import both_sides, exact_over_boxes, step, tidy
+from tfcert.propagation.interval import both_sides, exact_intervals, step, tidy
 from tfcert.propagation.pooling import PoolLines, pool_lines
 
 Relaxer = Callable[[int, int, Mapping[int, Interval]], Lines | PoolLines]
@@ -48,7 +48,7 @@ def backward_bounds(network: Network, region: Region, relaxer: Relaxer, passes: 
     met with the interval that follows from the bounds of the nodes before; see :func:`tighter`. An activation that
     enters a maximum needs no pass: its lines over the interval that it maps would only lie outside its image.
     """
-    exact = exact_over_boxes(network)
+    exact = exact_intervals(network, region)
     ranges: list[Interval] = []
     bounds: dict[int, Interval] = {}
     wanted = set(network.bounded())
@@ -58,7 +58,7 @@ def backward_bounds(network: Network, region: Region, relaxer: Relaxer, passes: 
         else:
             here = tidy(*step(node, [ranges[i] for i in node.inputs]))
         if index in wanted:
-            if not (isinstance(node, Elementwise) or (region.is_box and index in exact)):
+            if not (isinstance(node, Elementwise) or index in exact):
                 here = _refined(network, index, relax_before(network, index, relaxer, bounds), region, here, passes)
             bounds[index] = here
         ranges.append(here)
