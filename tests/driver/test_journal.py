@@ -54,6 +54,15 @@ def test_records_come_back_as_they_were_written(tmp_path):
     assert [r.as_json() for r in found] == [record(0).as_json(), measured.as_json()]
 
 
+def test_a_record_from_before_there_were_abstractions_is_about_none(tmp_path):
+    path = write(tmp_path, record(0))
+    path.write_text(path.read_text().replace(', "abstraction": null', ""))
+    assert "abstraction" not in path.read_text()
+    journal, (found,) = Journal.resume(tmp_path, HEADER)
+    journal.close()
+    assert found == record(0)
+
+
 def test_nan_is_written_as_null(tmp_path):
     line = write(tmp_path, record(0, math.nan)).read_text().splitlines()[1]
     assert json.loads(line)["record"]["margin"] is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from language_specs import HEAD, codes, spec
 
-from tfcert.language import Abstraction, Spec, Tuning, load, load_file
+from tfcert.language import Abstraction, Ball, Spec, SpecError, Tuning, load, load_file
 
 GRID = "abstraction grid = intervals(range=[-1, 3], granularity=0.3)\n"
 TUNED = "abstraction grid = intervals(range=[-1, 3], granularity=0.3) { tune: descend(step=0.01, floor=2*eps) }\n"
@@ -76,6 +76,31 @@ def test_a_granularity_of_exactly_two_eps_is_accepted_in_every_space() -> None:
         text = f"{HEAD}{GRID}property p(x, y in test) abstracted by grid {{ {ball} }}"
         assert set(load(text).properties) == {"p"}
         assert codes(text.replace(eps, f"{eps}*1.0001")) == ["E212"]
+
+
+@pytest.mark.parametrize("eps", ["0.1/3", "0.1234567890123", "16/255", "100/123457", "12345.671"])
+def test_the_granularity_that_is_advised_is_accepted_and_hardly_more_than_two_eps(eps: str) -> None:
+    def text(granularity: str) -> str:
+        grid = f"abstraction grid = intervals(range=[-1, 3], granularity={granularity})"
+        ball = f"forall z in ball(x, linf, {eps}) in net: argmax(clf(z)) == y"
+        return f"{HEAD}{grid}\nproperty p(x, y in test) abstracted by grid {{ {ball} }}"
+
+    with pytest.raises(SpecError) as caught:
+        load(text("0.0001"))
+    (problem,) = (d for d in caught.value.diagnostics if d.code == "E212")
+    found = load(text(problem.fix.removeprefix("choose a granularity of at least "))).properties["p"]
+    assert isinstance(found.region, Ball) and found.abstraction is not None
+    assert 2 * found.region.eps <= found.abstraction.granularity <= 2 * found.region.eps * (1 + Fraction(1, 10**5))
+
+
+@pytest.mark.parametrize("mean", ["0.1307", "0.1307001", "0"])
+def test_the_range_that_is_advised_holds_all_values(mean: str) -> None:
+    def text(ends: str) -> str:
+        grid = f"abstraction grid = intervals(range={ends}, granularity=0.3)"
+        return f"{HEAD.replace('0.1307', mean)}{grid}\nproperty p(x, y in test) abstracted by grid {{ {BALL} }}"
+
+    (problem,) = load(text("[0.1, 1]")).warnings
+    assert problem.code == "W007" and not load(text(problem.fix.split("`")[1].removeprefix("range="))).warnings
 
 
 def test_numbers_that_no_float_holds_are_mistakes_like_others() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 
 from tfcert.language import syntax as s
@@ -13,11 +14,13 @@ from tfcert.language.options import Option
 from tfcert.language.reading import named_arguments, read_entries, read_numbers, read_option
 from tfcert.language.regions import Setting
 from tfcert.language.scope import Definition, Scope, did_you_mean
-from tfcert.language.templates import Ball, Region
+from tfcert.language.templates import Ball, Box, Region
 
 MAX_CELLS = 1 << 16
 MAX_SIZE = Fraction(10) ** 30
 """Well within what float32 can hold."""
+_SHORT = 10**4
+"""Fractions of numbers below this are advised as they are."""
 _WRITTEN = {
     "intervals": "`intervals(range=[low, high], granularity=d)`",
     "descend": "`descend(step=d, floor=d)`",
@@ -43,7 +46,7 @@ def read_abstraction(definition: Definition) -> Abstraction:
         message = f"these are {found.cells()} cells, and at most {MAX_CELLS} can be told apart"
         place = given["granularity"] if tuning is None else entries["tune"]
         raise e.scope.problem(
-            "E220", message, place, f"take cells of at least {_short((ends[1] - ends[0]) / MAX_CELLS)}"
+            "E220", message, place, f"take cells of at least {_advised((ends[1] - ends[0]) / MAX_CELLS)}"
         )
     return found
 
@@ -80,25 +83,32 @@ def check_abstracted(scope: Scope, ref: s.Ref, found: Abstraction, region: Regio
     """Reports a granularity that is finer than AbsCert's abstraction of the ball, and a range that leaves out values.
 
     The abstraction of a ball is defined for a granularity of at least two eps (Zhang et al. 2023, section 3.2). Both
-    are compared where the cells are, in network space; the largest eps of a channel counts.
+    are compared where the cells are, in network space; the largest eps of a channel counts. The values are those of the
+    data set around whose samples balls are, or of the box.
     """
     if isinstance(region, Ball):
         least = 2 * max(region.net_eps(setting.transform))
         for what, width in (("granularity", found.granularity), ("floor", found.finest)):
             if width < least:
                 message = f"the {what} of `{ref.name}`, {_short(width)}, is below two eps, {_short(least)} in net space"
-                scope.report("E212", message, ref, f"choose a {what} of at least {_short(least)}")
+                scope.report("E212", message, ref, f"choose a {what} of at least {_advised(least)}")
                 break
-    if setting.dataset is None or setting.dataset.range is None:
-        return
-    values = [v for end in setting.dataset.range for v in setting.transform.net_values("raw", (end,))]
-    low, high = min(values), max(values)
+    of, values = _values(region, setting)
+    low, high = min(values, default=found.low), max(values, default=found.high)
     if low < found.low or high > found.high:
-        message = (
-            f"values of `{setting.dataset.name}` from {_short(low)} to {_short(high)} leave the range of `{ref.name}`"
-        )
-        fix = f"write `range=[{_short(low)}, {_short(high)}]`, or they share the outermost cells"
+        message = f"values of {of} from {_short(low)} to {_short(high)} leave the range of `{ref.name}`"
+        fix = f"write `range=[{_advised(low, ROUND_FLOOR)}, {_advised(high)}]`, or they share the outermost cells"
         scope.report("W007", message, ref, fix)
+
+
+def _values(region: Region | None, setting: Setting) -> tuple[str, list[Fraction]]:
+    """Whose values inputs have, and the ends of these in network space, as far as they are known."""
+    if isinstance(region, Box):
+        return "the box", [v for ends in region.net_bounds(setting.transform) for v in ends]
+    data = setting.dataset
+    if data is None or data.range is None:
+        return "the samples", []
+    return f"`{data.name}`", [v for end in data.range for v in setting.transform.net_values("raw", (end,))]
 
 
 def report_unused(scope: Scope) -> None:
@@ -112,4 +122,14 @@ def report_unused(scope: Scope) -> None:
 
 
 def _short(number: Fraction) -> str:
+    """Six digits, to be read."""
     return f"{round_down(number):g}"
+
+
+def _advised(number: Fraction, rounding: str = ROUND_CEILING) -> str:
+    """To be written into a specification: the number itself where that is short, otherwise six digits, rounded up."""
+    context = Context(prec=6, rounding=rounding, Emax=MAX_EMAX, Emin=MIN_EMIN)
+    rounded = context.divide(Decimal(number.numerator), Decimal(number.denominator))
+    if Fraction(rounded) != number and max(abs(number.numerator), number.denominator) < _SHORT:
+        return str(number)
+    return f"{rounded:g}"
