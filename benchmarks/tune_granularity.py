@@ -13,14 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 from typing import Any
 
 import tensorflow as tf
-from matplotlib.figure import Figure
 from parts import abstraction, certified, machine, reference
 from parts.abstraction import Run
 
 import tfcert
+from tfcert.report.figures import draw_granularities
 
 RESULTS = reference.HERE / "results" / "tune_granularity.json"
 TRAINING = {"abstrain": "AbsCert", "reachable": "IBP on reachable cells"}
@@ -47,23 +48,14 @@ def curve(run: Run, start: float, step: float) -> dict[str, Any]:
     return {"run": asdict(run), "curve": rows, "best": found.granularity, "gradient_stops_at": stops}
 
 
-def draw(results: list[dict[str, Any]]) -> None:
-    """Both errors against d, one panel a search."""
-    drawing = Figure(figsize=(5 * len(results), 4), layout="constrained")
-    for axis, r in zip(drawing.subplots(1, len(results), squeeze=False)[0], results, strict=True):
-        widths = [t["granularity"] for t in r["curve"]]
-        axis.plot(widths, [t["abstraction_error"] for t in r["curve"]], "o-", label="abstraction error (no guarantee)")
-        axis.plot(widths, [t["certified_error"] for t in r["curve"]], "s-", label="certified error (sound)")
-        if r["gradient_stops_at"] is not None:
-            axis.axvline(r["gradient_stops_at"], color="grey", linestyle=":", label="gradients stop here")
-        run = r["run"]
-        axis.set(
-            xlabel="granularity d", ylabel="error", yscale="log", ylim=(0.005, 1.2),
-            title=f"{run['network']}, eps {run['eps']:g}, {TRAINING[run['training']]}",
-        )  # fmt: skip
-        axis.invert_xaxis()
-        axis.legend()
-    drawing.savefig(reference.HERE / "results" / "tune_granularity.svg", metadata={"Date": None})
+def draw(result: dict[str, Any]) -> str:
+    """The figure of one search; returns its name."""
+    run = result["run"]
+    name = f"tune_granularity_{run['network']}_{run['training']}.svg"
+    title = f"{run['network']} trained by {TRAINING[run['training']]}, eps {run['eps']:g}"
+    trials = [SimpleNamespace(**trial) for trial in result["curve"]]
+    draw_granularities(reference.HERE / "results" / name, title, trials)
+    return name
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -104,9 +96,9 @@ def main() -> None:
         run = Run(arguments.network, arguments.start, arguments.eps, arguments.training, epochs=arguments.epochs)
         found = curve(run, arguments.start, arguments.step) | {"machine": machine.describe()}
         reference.write("tune_granularity", [*(r for r in read() if r["run"] != found["run"]), found])
-    draw(read())
-    parts = [reference.machine_line(read()[-1]["machine"]), "![granularity](results/tune_granularity.svg)"]
-    reference.write_table("tune-granularity", "\n\n".join([*parts, table(read())]))
+    figures = [f"![granularity](results/{draw(result)})" for result in read()]
+    line = reference.machine_line(read()[-1]["machine"])
+    reference.write_table("tune-granularity", "\n\n".join([line, *figures, table(read())]))
 
 
 if __name__ == "__main__":
