@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,16 @@ def seed() -> int:
 
     keras.utils.set_random_seed(0)
     return 0
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """Runs TensorFlow's functions step by step: for a tiny model they are not worth compiling."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tfcert.errors import UsageError
-from tfcert.language import Abstraction
+from tfcert.language import Abstraction, ObjectiveTemplate
 from tfcert.regions import Shape, fits
 
 if TYPE_CHECKING:
@@ -23,11 +23,17 @@ def deployed(abstraction: Abstraction, name: str, model: Any, sample: Shape | No
         sample: shape of one sample; None where there are none, and a model without abstraction is taken to want one.
 
     Raises:
-        UsageError: the model begins with another abstraction, or takes something else.
+        UsageError: the model begins with another abstraction, or takes something else, or is no Keras model.
     """
-    from tfcert.network import IntervalAbstraction
+    import keras
 
-    found = [layer for layer in model._flatten_layers() if isinstance(layer, IntervalAbstraction)]
+    from tfcert.network import abstractions
+
+    if not isinstance(model, keras.Model):
+        raise UsageError(
+            f"model {name} must be a Keras model, to stand behind `{abstraction.name}`, not a {type(model).__name__}"
+        )
+    found = abstractions(model)
     if found:
         _require_same(abstraction, name, found)
         return model
@@ -125,3 +131,8 @@ def classifier(abstraction: Abstraction, granularity: float | None = None) -> st
     elif granularity not in (None, written):
         text += f", tuned from {written:.6g}"
     return f"the classifier behind the abstraction `{abstraction.name}` ({text})"
+
+
+def best_figure(objective: ObjectiveTemplate) -> str:
+    """By which figure of held-out samples training keeps an epoch where the abstraction is tuned, in words."""
+    return "the highest verified accuracy" if objective.trains_bounds else "the least abstraction error"

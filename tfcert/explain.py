@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from tfcert.abstracted import classifier
+from tfcert.abstracted import best_figure, classifier
 from tfcert.language import (
     Ball,
     Dataset,
@@ -241,7 +241,7 @@ def _behind(objective: ObjectiveTemplate, asked: PropertyTemplate) -> list[str]:
         often = "epoch" if objective.verify_every == 1 else f"{objective.verify_every} epochs"
         lines.append(
             f"  granularity: {float(tuning.step):g} less after every {often}, down to {float(tuning.floor):g} or until "
-            "gradients ask for wider cells; that with the least abstraction error on the held-out samples is kept"
+            f"gradients ask for wider cells; that with {best_figure(objective)} on the held-out samples is kept"
         )
     return lines
 

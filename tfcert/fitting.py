@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcert.abstracted import classifier, granularity_of
+from tfcert.abstracted import best_figure, classifier, granularity_of
 from tfcert.binding import data_hash, load_spec, spec_name
 from tfcert.driver import run_header
 from tfcert.errors import UsageError
@@ -32,7 +32,7 @@ from tfcert.report import ExitCode, figures
 from tfcert.report.curves import Curves, read_curves
 from tfcert.report.records import Json
 from tfcert.trainable import Trainable, bind_objective
-from tfcert.training import abstraction_error
+from tfcert.training.tuner import GranularityTuner
 from tfcert.training_setup import certified_model, held_out_callbacks, starting_model
 
 HEADER, LOG, BACKUP = "training.json", "log.csv", "backup"
@@ -179,9 +179,10 @@ class _Run:
         model = starting_model(self.bound)
         order = self._order()
         certified = certified_model(self.bound, model, order.steps)
+        held_out = held_out_callbacks(self.bound, tensorboard)
         callbacks = [
             order,
-            *held_out_callbacks(self.bound, tensorboard),
+            *held_out,
             keras.callbacks.CSVLogger(str(self.folder / LOG), append=True),
             keras.callbacks.BackupAndRestore(
                 str(self.folder / BACKUP), double_checkpoint=True, delete_checkpoint=False
@@ -197,7 +198,8 @@ class _Run:
         self._save(model)
         self._write({FINISHED: True})
         shutil.rmtree(self.folder / BACKUP, ignore_errors=True)
-        return self._finished(len(history.epoch), time.monotonic() - began)
+        kept = self._kept(held_out, len(history.epoch))
+        return self._finished(len(history.epoch), time.monotonic() - began, kept)
 
     def _save(self, model: Any) -> None:
         """The plain model, whole or not at all."""
@@ -223,10 +225,10 @@ class _Run:
         curves = read_curves(path, [1, *range(every, epochs, every), epochs])
         return curves if curves.epochs else None
 
-    def _finished(self, epochs: int, seconds: float) -> Trained:
+    def _finished(self, epochs: int, seconds: float, kept: list[str]) -> Trained:
         curves, objective = self._curves(), self.bound.objective
         last = "" if epochs == objective.epochs else "the last "
-        notes = [f"trained {last}{epochs} epochs in {seconds:.0f} s: {self.out}", *self._abstracted()]
+        notes = [f"trained {last}{epochs} epochs in {seconds:.0f} s: {self.out}", *kept]
         if curves is not None:
             notes.append(self._summary(curves))
             if figures.available():
@@ -243,18 +245,22 @@ class _Run:
         notes.append(f"to verify it: {' '.join(command)}")
         return Trained(self.out, self.folder, curves, ExitCode.PASS, tuple(notes))
 
-    def _abstracted(self) -> list[str]:
+    def _kept(self, held_out: list[Any], epochs: int) -> list[str]:
         """What is saved where a model was trained behind an abstraction, and which epoch's where that was tuned."""
-        abstraction, model = self.bound.asked.abstraction, self.bound.model.model
+        abstraction, model, objective = self.bound.asked.abstraction, self.bound.model.model, self.bound.objective
         if abstraction is None:
             return []
         saved = f"saved is {classifier(abstraction, granularity_of(model))}"
-        if abstraction.tuning is None:
+        tuner = next((callback for callback in held_out if isinstance(callback, GranularityTuner)), None)
+        if tuner is None:
             return [saved]
-        error = abstraction_error(model, self.bound.held_out.x, self.bound.held_out.y).error
+        if not epochs:
+            return [f"{saved}, of the last epoch"]
+        by = f"by {objective.verify.method}, numeric" if objective.trains_bounds else "AbsCert's figure, no guarantee"
+        of = "" if epochs == objective.epochs else f" among the last {epochs}"
         return [
-            f"{saved}, of the epoch with the least abstraction error on the held-out samples, {error:.1%} (AbsCert's "
-            "figure, no guarantee); what follows was measured after the last epoch"
+            f"{saved}, of the epoch with {best_figure(objective)} on the held-out samples{of}, {tuner.best[1]:.1%} "
+            f"({by}); what follows was measured after the last epoch"
         ]
 
     def _summary(self, curves: Curves) -> str:

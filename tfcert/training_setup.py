@@ -166,6 +166,6 @@ def _tuner(bound: Trainable) -> list[keras.callbacks.Callback]:
         every=bound.objective.verify_every,
         train=(bound.train.x, bound.labels),
         # Training with bounds has no aim in the abstraction error, which is least where bounds count little.
-        monitor="val_abstraction_error" if bound.objective.natural_weight == 1 else "val_verified_accuracy",
+        monitor="val_verified_accuracy" if bound.objective.trains_bounds else "val_abstraction_error",
     )
     return [tuner]

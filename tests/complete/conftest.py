@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-import tensorflow as tf
 
 from tfcert.complete import branching
 from tfcert.complete.processes import SolverProcess, SolverSettings
@@ -29,10 +28,7 @@ def solver(request: pytest.FixtureRequest) -> SolverProcess:
 
 
 @pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Runs TensorFlow's functions step by step: for a tiny model they are not worth compiling. Few steps do there."""
+def eager(eager: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shared fixture; few steps of branch and bound do as well."""
     monkeypatch.setattr(branching, "_FIRST", 12)
     monkeypatch.setattr(branching, "_STEPS", 6)
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)

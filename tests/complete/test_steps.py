@@ -77,11 +77,12 @@ def labels(kind: str) -> np.ndarray:
     return model(kind)(samples(kind)).numpy().argmax(axis=1)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("kind", ["linear", "relu", "conv"])
-@pytest.mark.parametrize("eps", [0.08, 0.3])
+@pytest.mark.parametrize(
+    ("kind", "dtype", "eps"),
+    [("linear", "float32", 0.3), ("relu", "float32", 0.08), ("relu", "float64", 0.3), ("conv", "float32", 0.3)],
+)
 def test_margins_by_integer_programs_are_those_of_all_combinations_of_cells(kind, dtype, eps):
-    x, y = samples(kind, dtype), labels(kind)
+    x, y = samples(kind, dtype)[:4], labels(kind)[:4]
     found = tfcert.certify(model(kind, dtype), x, y, eps=eps, clip=(0, 1), method="milp").margin
     region = LpBall(x, eps, "linf", (0.0, 1.0))
     several = 0
@@ -90,7 +91,7 @@ def test_margins_by_integer_programs_are_those_of_all_combinations_of_cells(kind
         _, exact = margins(kind, choices, y[i], dtype)
         several += len(exact) > 1
         assert found[i] == pytest.approx(exact.min(), abs=2e-5)
-    assert several >= 5
+    assert several >= 3
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_an_edge_that_an_input_may_pass_has_a_binary_and_no_other(low, high, bin
     assert margin_program(query, [0], relax=True).program.binaries == 0
 
 
-@pytest.mark.parametrize("kind", ["linear", "relu", "conv"])
+@pytest.mark.parametrize("kind", ["relu", "conv"])
 def test_points_of_the_set_satisfy_the_program(kind):
     network = from_keras(model(kind, "float64"))
     assert_holds_everything(network, [LpBall(samples(kind, "float64")[:1], 0.3, norm) for norm in ("linf", "l1", "l2")])
@@ -139,7 +140,7 @@ def test_a_number_that_is_at_an_edge_or_just_below_it_has_the_binary_of_its_side
 @pytest.mark.parametrize("kind", ["linear", "relu"])
 def test_decisions_are_those_of_all_combinations_of_cells(kind, ways, cbc):
     y, seen = labels(kind), set()
-    for i, eps in itertools.product(range(2), (0.08, 0.2, 0.4)):
+    for i, eps in ((0, 0.08), (0, 0.4), (1, 0.2)):
         region = LpBall(samples(kind)[i : i + 1], eps, "linf", (0.0, 1.0))
         _, exact = margins(kind, ranges(*(end[0].astype(np.float64) for end in region.interval())), y[i])
         found = decide(question(model(kind), region, keeps_class(model(kind), region.x)), Solvers(cbc), ways=ways)
@@ -165,10 +166,9 @@ def least_distance(kind: str, x: np.ndarray, label: int) -> float:
     return float(apart[exact < 0].min())
 
 
-@pytest.mark.parametrize("how", [minimum, plain_minimum])
-@pytest.mark.parametrize("kind", ["linear", "relu"])
+@pytest.mark.parametrize(("kind", "how"), [("relu", minimum), ("relu", plain_minimum), ("linear", plain_minimum)])
 def test_the_least_distance_is_that_to_the_nearest_cells_that_are_misclassified(kind, how, cbc):
-    for i in range(3):
+    for i in range(2):
         x, exact = samples(kind)[i : i + 1], least_distance(kind, samples(kind)[i].astype(np.float64), labels(kind)[i])
         assert 0.01 < exact < 0.85
         found = how(search_around(model(kind), LpBall(x, 0.9, "linf", (0.0, 1.0)), known=True), Solvers(cbc))
@@ -176,7 +176,7 @@ def test_the_least_distance_is_that_to_the_nearest_cells_that_are_misclassified(
         assert found.lower <= exact + 1e-7 and found.reason == ""
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32"])
 def test_a_witness_just_below_the_edge_at_zero_is_one(dtype, cbc):
     """The counter-example: 0.05 is 0.05 away from the cell below zero, which holds no point that is nearest."""
     cells = IntervalAbstraction(0.2, (-1, 1), dtype=dtype)

@@ -18,6 +18,7 @@ from tfcert.language import Abstraction, load_file
 from tfcert.layers import IntervalAbstraction
 from tfcert.query import Outcome
 
+pytestmark = pytest.mark.usefixtures("eager")
 SPEC = """\
 prop 1
 param eps: real = 0.1
@@ -177,9 +178,9 @@ def test_check_and_explain_say_which_classifier_is_meant(write, capsys):
 
 
 def test_a_measure_is_of_the_abstracted_classifier(write, tmp_path):
-    more = """measure radius(x, y in test) = largest r in [0, 0.5] tol 1e-4 such that
+    more = """measure radius(x, y in test) = largest r in [0, 0.5] tol 1e-3 such that
       forall z in ball(x, linf, r) in net: argmax(clf(z)) == y using plan abstracted by grid"""
-    report = verify(write("pgd -> ibp", more=more, x=[[0.25]]), out=tmp_path / "out", verbose=0)
+    report = verify(write("pgd(steps=5) -> ibp", more=more, x=[[0.25]]), out=tmp_path / "out", verbose=0)
     measured = report.records[-1].measured
     # It is wrong from the cell that ends in 0 downwards, and 0 itself is in the cell above. What a network of numbers
     # would say, wrong below -0.1, is 0.35.
@@ -190,7 +191,7 @@ def test_a_measure_is_of_the_abstracted_classifier(write, tmp_path):
 
 def test_a_model_that_begins_with_the_abstraction_is_taken_as_it_is(write, bare, tmp_path):
     whole = keras.Sequential([keras.Input((1,)), IntervalAbstraction(0.2, (-1, 1)), bare])
-    path = write("pgd -> ibp", x=[[0.05], [0.5]], y=[0, 0])
+    path = write("pgd(steps=5) -> ibp", x=[[0.05], [0.5]], y=[0, 0])
     one, other = (
         verify(path, out=tmp_path / "out", verbose=0, bindings=bindings) for bindings in (None, {"clf": whole})
     )
@@ -211,6 +212,11 @@ def test_another_abstraction_or_none_is_refused_with_what_is_expected(write, tmp
     model = keras.Sequential([keras.Input((1,)), *layers, keras.layers.Dense(2)])
     with pytest.raises(UsageError, match=sentence):
         verify(write(), bindings={"clf": model}, out=tmp_path / "out", verbose=0)
+
+
+def test_what_is_no_model_is_refused(write, tmp_path):
+    with pytest.raises(UsageError, match="model clf must be a Keras model, to stand behind `grid`, not a int"):
+        verify(write(), bindings={"clf": 5}, out=tmp_path / "out", verbose=0)
 
 
 def test_a_model_that_reads_its_inputs_past_the_cells_is_refused(write, tmp_path):

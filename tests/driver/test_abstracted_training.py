@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from dataclasses import replace
 
 import keras
@@ -20,6 +21,7 @@ from tfcert.query import Outcome
 from tfcert.trainable import bind_objective
 from tfcert.training_setup import starting_model
 
+pytestmark = pytest.mark.usefixtures("eager")
 SPEC = """\
 prop 1
 param eps: real = 0.05
@@ -30,7 +32,11 @@ abstraction grid = intervals(range=[-1, 1], granularity=0.2) { tune: descend(ste
 property ab(x, y in test) using plan abstracted by grid {
   forall z in ball(x, linf, eps) within [-1, 1] in net: argmax(clf(z)) == y
 }
-objective o for ab { bound: ibp epochs: 5 batch: 50 initialize: ibp learning_rate: 1e-2 attack: none }
+objective o for ab {
+  bound: ibp natural_weight: ramp(0 -> 1, epochs 1..2) epochs: 4 batch: 50
+  initialize: ibp learning_rate: 8e-2 attack: none
+}
+objective paper for ab { natural_weight: 1 epochs: 2 batch: 100 learning_rate: 1e-2 attack: none }
 """
 
 
@@ -49,25 +55,61 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(home):
-    """What became of the training, in the folder of a run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
-        return train("s.prop", "o", "out/m.keras", verbose=0)
+def training(home):
+    """Trains for an objective once, in the folder of a run."""
+
+    @functools.cache
+    def run(objective):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(home)
+            return train("s.prop", objective, f"out/{objective}.keras", verbose=0)
+
+    return run
 
 
-def test_the_log_has_the_descent_and_the_saved_model_the_best_granularity_of_it(home, trained):
-    with (home / trained.folder / "log.csv").open() as file:
+@pytest.fixture
+def trained(training):
+    """What became of a training on bounds."""
+    return training("o")
+
+
+def log(folder):
+    with (folder / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    widths, errors = ([float(row[key]) for row in rows] for key in ("granularity", "val_abstraction_error"))
+    keys = ("granularity", "val_abstraction_error", "val_verified_accuracy")
+    return {key: [float(row[key]) for row in rows] for key in keys}
+
+
+def saved(trained):
+    """The sentence that says what was saved."""
+    (found,) = (note for note in trained.notes if note.startswith("saved is"))
+    return found
+
+
+def test_the_log_has_the_descent_and_the_saved_model_is_of_the_epoch_with_most_verified(home, trained):
+    seen = log(home / trained.folder)
+    widths, verified = seen["granularity"], seen["val_verified_accuracy"]
     assert widths[0] == 0.2 and min(widths) < 0.2 and min(widths) >= 0.1
-    kept = widths[int(np.argmin(errors))]
+    best = int(np.argmax(verified))
+    assert seen["val_abstraction_error"][best] > min(seen["val_abstraction_error"]) and len(set(verified)) > 1
     model = tfcert.load_model(home / trained.out)
-    assert model.input_shape == (None, 4) and abstraction_of(model).granularity == kept
+    assert model.input_shape == (None, 4) and abstraction_of(model).granularity == widths[best]
     with np.load(home / "d.npz") as data:
-        assert tfcert.abstraction_error(model, data["x_test"], data["y_test"]).error == pytest.approx(min(errors))
-    (saved,) = (note for note in trained.notes if note.startswith("saved is"))
-    assert f"cells of width {kept:g} on [-1, 1], tuned from 0.2" in saved and "no guarantee" in saved
+        x, y = data["x_test"], data["y_test"]
+    assert tfcert.abstraction_error(model, x, y).error == pytest.approx(seen["val_abstraction_error"][best])
+    assert f"cells of width {widths[best]:g} on [-1, 1], tuned from 0.2" in saved(trained)
+    kept = f"with the highest verified accuracy on the held-out samples, {verified[best]:.1%} (by ibp, numeric);"
+    assert kept in saved(trained)
+
+
+def test_where_bounds_are_not_trained_the_epoch_with_the_least_abstraction_error_is_saved(home, training):
+    trained = training("paper")
+    seen = log(home / trained.folder)
+    best = int(np.argmin(seen["val_abstraction_error"]))
+    assert len(set(seen["granularity"])) == len(set(seen["val_abstraction_error"])) == 2
+    assert abstraction_of(tfcert.load_model(home / trained.out)).granularity == seen["granularity"][best]
+    least = f"with the least abstraction error on the held-out samples, {seen['val_abstraction_error'][best]:.1%} ("
+    assert least in saved(trained) and "no guarantee" in saved(trained)
 
 
 def test_the_specification_accepts_the_tuned_model_and_proves_less_than_the_abstraction_error_claims(home, trained):
@@ -99,3 +141,5 @@ def test_explain_says_what_is_trained_and_how_its_granularity_falls(home):
         "as: the classifier behind the abstraction `grid` (cells of width 0.2 on [-1, 1], or finer ones to 0.1" in told
     )
     assert "granularity: 0.03 less after every epoch, down to 0.1 or until gradients ask for wider cells" in told
+    assert "that with the highest verified accuracy on the held-out samples is kept" in told.split("paper")[0]
+    assert "that with the least abstraction error on the held-out samples is kept" in told.split("paper")[-1]

@@ -12,10 +12,13 @@ from keras import layers as L
 import tfcert
 from tfcert.certification.api import network_of
 from tfcert.layers import IntervalAbstraction
+from tfcert.options import BoundOptions
 from tfcert.perturbations import ORDER, Box, LpBall
 from tfcert.propagation.centered import sweep
 
+pytestmark = pytest.mark.usefixtures("eager")
 METHODS = ("ibp", "forward", "forward+backward", "crown-ibp", "crown", "alpha-crown")
+FEW = BoundOptions(iterations=3)
 WIDTH, CELLS = 0.25, 4
 KINDS = ("dense", "conv", "rescaled", "normalised", "reshaped", "two readers")
 
@@ -84,7 +87,7 @@ def outputs(kind, middles):
 )
 def test_bounds_hold_every_combination_of_reachable_cells(kind, method):
     region = ball(samples(kind), 0.15)
-    found = tfcert.bounds(model(kind), region, method=method)
+    found = tfcert.bounds(model(kind), region, method=method, options=FEW)
     straddling = 0
     for i in range(len(region)):
         values = outputs(kind, combinations(region, i))
@@ -105,15 +108,16 @@ def test_bounds_are_never_looser_than_with_the_two_ends_in_boxes_of_their_own(ki
     assert gained.max() > 0.01
 
 
-@pytest.mark.parametrize("method", ["ibp", "crown", "alpha-crown"])
-@pytest.mark.parametrize("kind", ["conv", "two readers"])
+@pytest.mark.parametrize(
+    ("kind", "method"), [("conv", "ibp"), ("conv", "alpha-crown"), ("two readers", "ibp"), ("two readers", "crown")]
+)
 def test_bounds_are_the_outputs_where_one_cell_is_reachable(kind, method):
     x = (cell(samples(kind)) + 0.5).astype(np.float32) * WIDTH
-    found = tfcert.bounds(model(kind), ball(x, 0.124), method=method)
+    found = tfcert.bounds(model(kind), ball(x, 0.124), method=method, options=FEW)
     exact = model(kind)(x).numpy()
     np.testing.assert_allclose(found.lower, exact, atol=2e-5)
     np.testing.assert_allclose(found.upper, exact, atol=2e-5)
-    wider = tfcert.bounds(model(kind), ball(x, 0.126), method=method)
+    wider = tfcert.bounds(model(kind), ball(x, 0.126), method=method, options=FEW)
     assert (wider.upper - wider.lower).min() > 1e-3
 
 
@@ -123,7 +127,7 @@ def test_a_linear_classifier_of_the_ends_is_bounded_exactly(method):
     linear = keras.Sequential([keras.Input((3,)), IntervalAbstraction(WIDTH, (0, 1)), L.Dense(3)])
     x = np.random.default_rng(1).random((5, 3)).astype(np.float32)
     region = ball(x, 0.3)
-    found = tfcert.bounds(linear, region, method=method)
+    found = tfcert.bounds(linear, region, method=method, options=FEW)
     for i in range(5):
         values = linear(combinations(region, i)).numpy()
         np.testing.assert_allclose(found.lower[i], values.min(axis=0), atol=1e-5)
@@ -160,7 +164,7 @@ def test_bounds_over_other_balls_hold_what_is_sampled_from_them(norm, method):
         assert (found.lower - 1e-5 <= values).all() and (values <= found.upper + 1e-5).all()
 
 
-@pytest.mark.parametrize("kind", KINDS[:-1])
+@pytest.mark.parametrize("kind", ["dense", "normalised"])
 def test_the_sweep_of_training_has_the_bounds_of_the_engine(kind):
     """Where multiplying rows into the last layer, as certification does, gains nothing."""
     network, region = network_of(model(kind)), ball(samples(kind), 0.15)

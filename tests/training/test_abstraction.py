@@ -1,5 +1,7 @@
 """AbsCert's figure is what it says, and no guarantee: the counter-example. Gradients of ends, and objectives."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -7,9 +9,10 @@ from keras import layers as L
 
 import tfcert
 from tfcert.layers import IntervalAbstraction
+from tfcert.network.abstraction import simplest
 from tfcert.objectives import IBP
 from tfcert.query import Guarantee
-from tfcert.training.abstraction import EndGradients, end_gradients
+from tfcert.training.abstraction import EndGradients, check_eps, end_gradients
 from training.small import certified, crossentropies, robust_step
 
 
@@ -80,6 +83,11 @@ def test_eps_may_be_half_the_granularity_to_the_last_digit_and_no_more(granulari
     tfcert.abstraction_error(model, X, [0], eps=granularity / 2)
     with pytest.raises(ValueError, match=r"d >= 2 eps.* or leave eps out"):
         tfcert.abstraction_error(model, X, [0], eps=granularity / 2 + 1e-9)
+    with pytest.raises(ValueError, match=r"at least .*, or") as refused:
+        tfcert.abstraction_error(model, X, [0], eps=(eps := 0.5 + granularity / 3))
+    advised = float(re.search("at least (.*), or", str(refused.value))[1])
+    check_eps(simplest(advised), eps)
+    assert advised == pytest.approx(2 * eps, rel=1e-15)
     with pytest.raises(ValueError, match="from 0 on"):
         tfcert.abstraction_error(model, X, [0], eps=-0.1)
 

@@ -7,7 +7,6 @@ from fractions import Fraction
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers as L
 
 import tfcert
@@ -21,15 +20,8 @@ from tfcert.training.abstraction import EndGradients, end_gradients
 from tfcert.training.granularity import granularities
 from training.small import certified
 
+pytestmark = pytest.mark.usefixtures("eager")  # that compiled models see new cells is tested elsewhere
 WIDER, FINER = EndGradients(upper=-1.0, lower=1.0), EndGradients(upper=1.0, lower=1.0)
-
-
-@pytest.fixture(autouse=True)
-def eager():
-    """A few steps of tiny models are not worth compiling; that compiled ones see new cells is tested elsewhere."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 def build(granularity, finest=None, seed=0):
@@ -271,6 +263,20 @@ def test_another_figure_decides_what_is_best_if_the_logs_have_it(data, asked, ke
     assert callback.best == (watch.seen[1][0], figure.values[1])
     for found, expected in zip(model.get_weights(), watch.seen[1][2], strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_the_end_of_a_key_tells_what_is_better_and_mode_says_so_of_any(data):
+    def better(monitor, mode="auto"):
+        return GranularityTuner(data, eps=0.05, step=0.1, monitor=monitor, mode=mode).best[1]
+
+    for key in ("val_verified_accuracy", "val_acc", "certified_radius"):
+        assert better(key) == better("val_margin", "max") == better("val_loss", "max") == -math.inf
+    for key in ("val_loss", "val_abstraction_error"):
+        assert better(key) == better("val_margin", "min") == better("val_accuracy", "min") == math.inf
+    with pytest.raises(ValueError, match=r"'val_margin' does not tell .*: give mode='max' if it is, or mode='min'"):
+        better("val_margin")
+    with pytest.raises(ValueError, match="mode must be auto, min or max, not 'best'"):
+        better("val_loss", "best")
 
 
 def test_gradients_of_the_samples_of_training_end_the_descent_for_good(data, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -148,3 +149,8 @@ class ObjectiveTemplate:
     attack: Stage | None
     text: str
     span: Span = field(default=Span(), compare=False)
+
+    @builtins.property
+    def trains_bounds(self) -> bool:
+        """Whether bounds enter the loss: a natural weight of 1 throughout leaves them out."""
+        return self.natural_weight != 1

@@ -80,11 +80,15 @@ def abstraction_error(
 def check_eps(granularity: Fraction, eps: float) -> None:
     if not (math.isfinite(eps) and eps >= 0):
         raise ValueError(f"eps must be a number from 0 on, not {eps}")
-    if granularity < 2 * simplest(float(eps)):
+    least = 2 * simplest(float(eps))
+    if granularity < least:
+        enough = float(least)
+        if simplest(enough) < least:
+            enough = math.nextafter(enough, math.inf)
         raise ValueError(
-            f"AbsCert abstracts balls of radius eps into cells of width d >= 2 eps, but {float(granularity):g} is "
-            f"below 2 * {eps:g}: train with a granularity of at least {2 * eps:g}, or leave eps out, on which the "
-            "figure does not depend"
+            f"AbsCert abstracts balls of radius eps into cells of width d >= 2 eps, but {float(granularity)} is "
+            f"below 2 * {eps}: train with a granularity of at least {enough}, or leave eps out, on which the figure "
+            "does not depend"
         )
 
 

@@ -12,6 +12,9 @@ from tfcert.training.abstraction import abstraction_error, end_gradients
 from tfcert.training.granularity import lowest
 from tfcert.training.samples import arrays
 
+_BEST = {"max": ("accuracy", "acc", "radius"), "min": ("loss", "error")}
+"""How the keys of figures end whose largest value is best, and of those whose least is."""
+
 
 class GranularityTuner(keras.callbacks.Callback):
     """Makes the cells of the model's abstraction finer while it trains, and restores the best weights in the end.
@@ -40,10 +43,11 @@ class GranularityTuner(keras.callbacks.Callback):
         train: ``(x, y)``, samples of training for the gradients, labels as the loss takes them; by default the
             held-out ones.
         limit: use the first so many held-out samples only.
-        monitor: the key of the log whose best value is kept: the largest of an accuracy, the least of anything else.
-            By default the paper's figure. Where bounds are trained that figure is no aim:
-            ``"val_verified_accuracy"``, which a CertifiedModel's validation data or a CertifiedEvaluation before this
-            callback writes, is.
+        monitor: the key of the log whose best value is kept. By default the paper's figure. Where bounds are trained
+            that figure is no aim: ``"val_verified_accuracy"``, which a CertifiedModel's validation data or a
+            CertifiedEvaluation before this callback writes, is.
+        mode: ``"max"`` if the largest value is best, ``"min"`` if the least is; ``"auto"`` tells by the end of the key:
+            the largest of an accuracy (``acc``) or a radius, the least of a loss or an error.
 
     Attributes:
         best: ``(granularity, value of the monitored figure)`` so far; infinite before the first.
@@ -51,7 +55,8 @@ class GranularityTuner(keras.callbacks.Callback):
 
     Raises:
         ValueError: numbers that are not positive, a floor below ``2 * eps``; in ``fit``: no abstraction, or one whose
-            ``finest`` is above the floor; logs without the figure that is monitored.
+            ``finest`` is above the floor; logs without the figure that is monitored; a mode that is none of the
+            three, or ``"auto"`` for a key that does not tell.
     """
 
     writes_logs = True
@@ -67,6 +72,7 @@ class GranularityTuner(keras.callbacks.Callback):
         train: Any = None,
         limit: int | None = None,
         monitor: str = "val_abstraction_error",
+        mode: str = "auto",
     ):
         super().__init__()
         for name, number in (("eps", eps), ("step", step)):
@@ -80,7 +86,7 @@ class GranularityTuner(keras.callbacks.Callback):
         self.stop_on_gradient = stop_on_gradient
         self.floor = lowest(eps, floor)
         self.monitor = monitor
-        self._sign = -1.0 if monitor.endswith("accuracy") else 1.0
+        self._sign = _sign(monitor, mode)
         self._begin()
 
     def _begin(self) -> None:
@@ -94,8 +100,8 @@ class GranularityTuner(keras.callbacks.Callback):
         layer = abstraction_of(self.model)
         if simplest(layer.finest) > self.floor:
             raise ValueError(
-                f"layer {layer.name!r} has room for cells of {layer.finest:g} and wider, but the floor is "
-                f"{float(self.floor):g}: make it with finest={float(self.floor):g}, or give a higher floor"
+                f"layer {layer.name!r} has room for cells of {layer.finest} and wider, but the floor is "
+                f"{float(self.floor)}: make it with finest={float(self.floor)}, or give a higher floor"
             )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -134,3 +140,15 @@ class GranularityTuner(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         if self._weights is not None:
             self.model.set_weights(self._weights)
+
+
+def _sign(monitor: str, mode: str) -> float:
+    """By what a figure is multiplied so that less is better."""
+    if mode not in ("auto", *_BEST):
+        raise ValueError(f"mode must be auto, min or max, not {mode!r}")
+    told = [direction for direction, ends in _BEST.items() if monitor.endswith(ends)] if mode == "auto" else [mode]
+    if not told:
+        raise ValueError(
+            f"the key {monitor!r} does not tell whether more of it is better: give mode='max' if it is, or mode='min'"
+        )
+    return -1.0 if told == ["max"] else 1.0
