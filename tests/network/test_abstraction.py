@@ -89,7 +89,7 @@ def phi(ball, width, low, high):
     raise AssertionError("the ball is beyond the range")
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.integers(-240, 240), st.integers(2, 90), st.data())
 def test_phi_of_a_ball_is_the_cell_of_its_centre_while_eps_is_at_most_half_the_granularity(place, size, data):
     x, width = Fraction(place, 240), Fraction(size, 60)

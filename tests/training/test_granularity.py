@@ -97,11 +97,11 @@ def test_each_granularity_is_trained_anew_and_the_least_abstraction_error_on_hel
 
 def test_of_equal_errors_the_first_is_kept(data, asked):
     found = tfcert.tune_granularity(
-        lambda d: certified(zero_net(d), IBP(0.05)), *data, eps=0.05, start=0.4, step=0.1, fit={"epochs": 1},
+        lambda d: certified(zero_net(d), IBP(0.05)), *data, eps=0.05, start=0.4, step=0.2, fit={"epochs": 1},
         certified={"method": "crown", "clip": (0, 1)}, verbose=0,
     )  # fmt: skip
-    assert [trial.abstraction_error for trial in found.curve] == [1.0] * 4  # all outputs tie
-    assert [trial.certified_error for trial in found.curve] == [1.0] * 4
+    assert [trial.abstraction_error for trial in found.curve] == [1.0] * 2  # all outputs tie
+    assert [trial.certified_error for trial in found.curve] == [1.0] * 2
     assert found.best == 0 and found.granularity == 0.4
 
 
@@ -200,7 +200,8 @@ def test_the_curve_is_drawn_with_and_without_certified_errors(tmp_path):
 
 
 def run(model, data, callback, epochs, **options):
-    return model.fit(*data, epochs=epochs, shuffle=False, verbose=0, callbacks=[callback, *options.pop("more", [])])
+    callbacks = [callback, *options.pop("more", [])]
+    return model.fit(*data, batch_size=48, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
 
 
 def test_cells_become_finer_every_so_many_epochs_down_to_the_floor(data, asked):
@@ -252,14 +253,14 @@ class Written(keras.callbacks.Callback):
         logs[self.key] = self.values[epoch]
 
 
-@pytest.mark.parametrize("key", ["val_verified_accuracy", "val_loss"])
-def test_another_figure_decides_what_is_best_if_the_logs_have_it(data, asked, key):
-    figure = Written(key, [0.1, 0.6, 0.3, 0.6] if key.endswith("accuracy") else [3.0, 0.5, 0.7, 0.5])
+def test_another_figure_decides_what_is_best_if_the_logs_have_it(data, asked):
+    key = "val_verified_accuracy"
+    figure = Written(key, [0.1, 0.6, 0.3, 0.6])
     callback, watch = GranularityTuner(data, eps=0.05, step=0.1, monitor=key), Watch(data)
     model = build(0.4, finest=0.1)
     with pytest.raises(ValueError, match=f"'{key}', which the logs do not have: .*granularity"):
         run(model, data, callback, 1, more=[figure])
-    model.fit(*data, epochs=4, shuffle=False, verbose=0, callbacks=[figure, callback, watch])
+    run(model, data, figure, 4, more=[callback, watch])
     assert callback.best == (watch.seen[1][0], figure.values[1])
     for found, expected in zip(model.get_weights(), watch.seen[1][2], strict=True):
         np.testing.assert_array_equal(found, expected)
