@@ -211,7 +211,36 @@ def test_a_granularity_below_the_finest_is_refused_and_changes_nothing():
     np.testing.assert_array_equal(layer.edges[:4], np.float32([0, 0.4, 0.8, 1.2]))
 
 
+def test_a_granularity_whose_cells_vanish_is_refused_and_changes_nothing():
+    layer = IntervalAbstraction(0.5, (1000, 1001), 1e-5)
+    before = layer.edges.numpy()
+    with pytest.raises(ValueError, match="vanish in float32"):
+        layer.granularity = 1e-5
+    assert layer.granularity == 0.5
+    np.testing.assert_array_equal(layer.edges, before)
+
+
+def test_a_range_that_floats_computed_has_the_cells_that_were_meant():
+    mean, std = 0.1307, 0.3081
+    edges = IntervalAbstraction(1 / 3 / std, ((0 - mean) / std, (1 - mean) / std)).edges.numpy()
+    assert len(edges) == 4 and abs(edges[-1] - (1 - mean) / std) < 1e-6
+
+
+def test_nan_stays_nan():
+    assert np.isnan(IntervalAbstraction(0.5)(np.float32([[np.nan, 0.2]])).numpy()).tolist() == [[True, False] * 2]
+
+
 # In a network
+
+
+def test_weights_of_another_abstraction_are_seen_when_bounds_are_asked_for():
+    here, other = (
+        keras.Sequential([keras.Input((4,)), IntervalAbstraction(d, ends), L.Dense(2)])
+        for d, ends in ((0.5, (0, 1)), (1.0, (-1, 1)))
+    )
+    here.set_weights(other.get_weights())
+    with pytest.raises(tfcert.UnsupportedLayerError, match="weights of another abstraction were loaded"):
+        from_keras(here)
 
 
 @pytest.mark.parametrize(
