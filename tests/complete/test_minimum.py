@@ -145,7 +145,7 @@ def test_progress_narrows_and_ends_with_the_answer():
 def test_minima_of_curved_networks_are_sound(activation):
     net = mlp(2, 3, 3, seed=22, activation=activation)
     y = np.asarray(net(X)).argmax(axis=-1)
-    found = minimum_perturbation(net, X, y, upper=4.0, time_limit=20)
+    found = minimum_perturbation(net, X, y, upper=4.0, time_limit=6)
     assert 0 < found.lower[0] <= found.upper[0]
     inside = points(LpBall(X, float(found.lower[0]) * (1 - 1e-6)), 3000)
     assert (np.asarray(net(inside)).argmax(axis=-1) == y).all()
