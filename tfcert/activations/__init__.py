@@ -8,7 +8,7 @@ from tfcert.activations import gated as _gated  # noqa: F401
 from tfcert.activations import piecewise as _piecewise  # noqa: F401
 from tfcert.activations import relu as _relu  # noqa: F401
 from tfcert.activations import s_shaped as _s_shaped  # noqa: F401
-from tfcert.activations.cells import cell_ends, cell_index, cells
+from tfcert.activations.cells import cell_ends, cells
 from tfcert.activations.general import Bends, general
 from tfcert.activations.registry import (
     Activation,
@@ -27,7 +27,6 @@ __all__ = [
     "Lines",
     "activation",
     "cell_ends",
-    "cell_index",
     "cells",
     "general",
     "image",

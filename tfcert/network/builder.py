@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfcert.activations import Activation, activation, names
 from tfcert.network.errors import NonFiniteWeightError, UnsupportedLayerError
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
-from tfcert.network.linear import IndexMap, LinearMap, PadMap, Pads, ReshapeMap, ScaleMap, Shape, Source
+from tfcert.network.linear import IndexMap, LinearMap, Pads, ReshapeMap, ScaleMap, Shape, Source
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Builder:
         """Whether the numbers of ``x`` are the network's inputs themselves, moved but not computed with."""
         node = self._nodes[x.index]
         while isinstance(node, Linear):
-            if node.bias is not None or not isinstance(node.map, IndexMap | PadMap | ReshapeMap):
+            if node.bias is not None or not node.map.moves:
                 return False
             node = self._nodes[node.inputs[0]]
         return isinstance(node, Input)

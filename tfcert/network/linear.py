@@ -33,6 +33,8 @@ class LinearMap(ABC):
 
     in_shape: Shape
     out_shape: Shape
+    moves = False
+    """Whether it only moves or copies numbers, with zeros between them: nothing is computed, so nothing is rounded."""
 
     @abstractmethod
     def apply(self, x: tf.Tensor) -> tf.Tensor:
@@ -206,6 +208,8 @@ class ScaleMap(LinearMap):
 class ReshapeMap(LinearMap):
     """The same numbers in another shape (row-major, as Keras's ``Flatten`` and ``Reshape``)."""
 
+    moves = True
+
     def __init__(self, in_shape: Shape, out_shape: Shape):
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
 
@@ -218,6 +222,8 @@ class ReshapeMap(LinearMap):
 
 class PadMap(LinearMap):
     """Zero padding (or, negative, cropping) of height and width."""
+
+    moves = True
 
     def __init__(self, in_shape: Shape, padding: Pads):
         self.in_shape, self.padding = tuple(in_shape), padding
@@ -233,6 +239,8 @@ class PadMap(LinearMap):
 
 class IndexMap(LinearMap):
     """Each output is one input or zero: ``y[i] = x[index[i]]``, with -1 for zero (permutation, upsampling)."""
+
+    moves = True
 
     def __init__(self, in_shape: Shape, index: np.ndarray):
         self.in_shape, self.out_shape = tuple(in_shape), tuple(index.shape)
@@ -260,6 +268,8 @@ class IndexMap(LinearMap):
 
 class CopiesMap(LinearMap):
     """Copies of a tensor side by side along its last axis: ``[..., c] -> [..., copies * c]``."""
+
+    moves = True
 
     def __init__(self, in_shape: Shape, copies: int):
         self.in_shape, self.copies = tuple(in_shape), copies

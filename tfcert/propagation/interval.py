@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfcert.activations import image
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
-from tfcert.network.linear import CopiesMap, IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
+from tfcert.network.linear import IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
 from tfcert.network.windows import gather_windows
 from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, identity, lower_bounds
@@ -52,9 +52,9 @@ def exact_over_boxes(network: Network) -> frozenset[int]:
     return frozenset(i for i, count in mixes.items() if count <= 1) | moved_inputs(network)
 
 
-def exact_intervals(network: Network, region: Region) -> frozenset[int]:
-    """The nodes whose interval needs no other bound beside it."""
-    return exact_over_boxes(network) if region.is_box else moved_inputs(network)
+def exact_intervals(network: Network, is_box: bool) -> frozenset[int]:
+    """The nodes whose interval, over a box or another ball, needs no other bound beside it."""
+    return exact_over_boxes(network) if is_box else moved_inputs(network)
 
 
 def _moves_only(linear: LinearMap) -> bool:
@@ -136,7 +136,7 @@ def step(node: Node, inputs: Sequence[Interval]) -> Interval:
 
 def moves(node: Linear) -> bool:
     """Whether a node only moves or copies numbers, zeros between them."""
-    return node.bias is None and isinstance(node.map, IndexMap | PadMap | ReshapeMap | CopiesMap)
+    return node.bias is None and node.map.moves
 
 
 def through_linear(node: Linear, pair: Interval, nominal: Sequence[tf.Tensor] = ()) -> tuple[Interval, list[tf.Tensor]]:

@@ -182,7 +182,7 @@ def _first_choices(
     """The choices that give the named relaxation."""
     if _EVERY in lanes:
         return {(i, _EVERY): c for i in nonlinear(network) if (c := named_choices(network, i, relaxation, bounds, 1))}
-    exact = exact_intervals(network, region)
+    exact = exact_intervals(network, region.is_box)
     found: Choices = {}
     passed = {i for i in network.bounded() if not isinstance(network.nodes[i], Elementwise)} | {network.output}
     for target in sorted(passed - exact):

@@ -12,7 +12,7 @@ from tfcert.network.graph import Concatenate, Elementwise, Input, Linear, MaxPoo
 from tfcert.network.linear import ConvMap, PadMap, ScaleMap
 from tfcert.propagation.backward import patches_pay
 from tfcert.propagation.coefficients import Patches
-from tfcert.propagation.interval import exact_over_boxes, moved_inputs
+from tfcert.propagation.interval import exact_intervals
 
 _COPIES = 8
 """Arrays of the size of the coefficients that one pass is taken to keep at once: before and after a step, data of its
@@ -76,7 +76,7 @@ def make_plan(network: Network, method: str, rows: int, memory_mb: int, is_box: 
     if method in ("forward", "forward+backward"):
         needs.append(2.0 * inputs * max(int(np.prod(n.shape)) for n in network.nodes))
     if method in ("crown", "alpha-crown"):
-        free = exact_over_boxes(network) if is_box else moved_inputs(network)
+        free = exact_intervals(network, is_box)
         for index in set(network.bounded()) - free:
             if isinstance(network.nodes[index], Elementwise):  # its bounds are the image of those before it
                 continue

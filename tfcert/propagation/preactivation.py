@@ -48,7 +48,7 @@ def backward_bounds(network: Network, region: Region, relaxer: Relaxer, passes: 
     met with the interval that follows from the bounds of the nodes before; see :func:`tighter`. An activation that
     enters a maximum needs no pass: its lines over the interval that it maps would only lie outside its image.
     """
-    exact = exact_intervals(network, region)
+    exact = exact_intervals(network, region.is_box)
     ranges: list[Interval] = []
     bounds: dict[int, Interval] = {}
     wanted = set(network.bounded())

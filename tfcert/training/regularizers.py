@@ -10,7 +10,6 @@ import keras
 import tensorflow as tf
 
 from tfcert.network.graph import Add, Elementwise, Linear, MaxPool, Network
-from tfcert.network.linear import CopiesMap, IndexMap, PadMap, ReshapeMap
 from tfcert.training.batch import Batch
 
 LAYERS = ("all", "hidden")
@@ -45,13 +44,12 @@ def bounded_layers(network: Network, layers: str = "all") -> list[int]:
     Nodes that only move numbers (reshape, padding, permutation, concatenation) repeat a width and do not count, nor
     does an abstraction of the inputs, whose widths no weight can change.
     """
-    moves = IndexMap | PadMap | ReshapeMap | CopiesMap
     found = [
         index
         for index, node in enumerate(network.nodes)
         if isinstance(node, MaxPool | Add)
         or (isinstance(node, Elementwise) and node.activation.edges is None)
-        or (isinstance(node, Linear) and not isinstance(node.map, moves))
+        or (isinstance(node, Linear) and not node.map.moves)
     ]
     return found if layers == "all" else [index for index in found if index != network.output]
 
