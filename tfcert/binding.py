@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from fractions import Fraction
@@ -16,6 +14,7 @@ import numpy as np
 from tfcert.abstracted import deployed, granularity_of, require_behind
 from tfcert.datasets import Samples, confine, load_dataset
 from tfcert.errors import UsageError
+from tfcert.fingerprint import weights_hash
 from tfcert.language import (
     Dataset,
     MeasureTemplate,
@@ -274,32 +273,6 @@ def _load_model(template: ModelTemplate, bindings: Mapping[str, Any]) -> Any:
         return load_model(confine(template.path, template.folder or None))
     value = bindings[template.name]
     return load_model(value) if isinstance(value, str | Path) else value
-
-
-def weights_hash(model: Any) -> str:
-    """SHA-256 of a Keras model's weights and layer options, names left out: they differ from one run to the next."""
-    digest = hashlib.sha256(json.dumps(_nameless(model.get_config()), default=repr, sort_keys=True).encode())
-    for weight in model.get_weights():
-        digest.update(f"{weight.shape} {weight.dtype} ".encode())
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
-
-
-def data_hash(samples: Samples) -> str:
-    """SHA-256 of a data set's numbers."""
-    digest = hashlib.sha256()
-    for array in samples:
-        if array is not None:
-            digest.update(f"{array.shape} {array.dtype} ".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def _nameless(config: Any) -> Any:
-    named = ("name", "inbound_nodes", "input_layers", "output_layers", "build_config", "registered_name")
-    if isinstance(config, Mapping):
-        return {k: _nameless(v) for k, v in config.items() if k not in named}
-    return [_nameless(v) for v in config] if isinstance(config, list | tuple) else config
 
 
 def _check_model(template: ModelTemplate, loaded: LoadedModel) -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from tfcert.attacks import attack
-from tfcert.binding import LoadedModel, data_hash, weights_hash
+from tfcert.binding import LoadedModel
+from tfcert.certification.api import network_of
 from tfcert.datasets import Samples, load_dataset
 from tfcert.driver import run_header
 from tfcert.errors import UsageError
+from tfcert.fingerprint import data_hash, weights_hash
 from tfcert.journal import Journal
-from tfcert.network import from_keras, load_model
+from tfcert.network import load_model
 from tfcert.progress import Narrator
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report import Asked, ExitCode, Measured, Record, Report
@@ -47,7 +49,7 @@ class Direct:
         if not path.is_file():
             raise UsageError(f"there is no model {path}")
         keras_model = load_model(path)
-        network = from_keras(keras_model)
+        network = network_of(keras_model)
         samples = load_dataset("npz", self.data)
         if samples.y is None:
             raise UsageError(f"{self.data} has no labels: it needs arrays x and y")

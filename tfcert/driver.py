@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from tfcert import artifacts, binding
+from tfcert import artifacts
 from tfcert.abstracted import classifier
 from tfcert.binding import Bound, Task, bind, load_spec, spec_name
 from tfcert.descent import Clock, Descent
 from tfcert.errors import UsageError
 from tfcert.explain import strategy_text
+from tfcert.fingerprint import SCHEME, data_hash
 from tfcert.journal import Journal, set_aside
 from tfcert.judging import exit_code, gather_results, judge, reported
-from tfcert.language import Ball, MeasureTemplate
+from tfcert.language import Ball, MeasureTemplate, Transform
 from tfcert.measuring import Search
 from tfcert.options import BoundOptions
 from tfcert.progress import Narrator, Verbosity, Watch
@@ -99,12 +100,18 @@ def header(bound: Bound) -> Json:
         "spec": spec.filename,
         "spec_sha256": spec.source_hash,
         "weights_sha256": {name: model.sha256 for name, model in bound.models.items()},
-        "data_sha256": {name: binding.data_hash(samples) for name, samples in bound.data.items()},
+        "data_sha256": {name: data_hash(samples) for name, samples in bound.data.items()},
         "params": {name: str(param.value) for name, param in spec.params.items()},
         "strategies": {t.name: strategy_text(t.strategy) for t in templates},
         "properties": {t.name: t.text for t in templates},
+        "preprocessing": {t.name: _preprocessing(t.transform) for t in templates},
         "abstractions": {task.name: _abstraction(task) for task in bound.tasks if task.template.abstraction},
     }
+
+
+def _preprocessing(transform: Transform) -> Json:
+    mean, std = ([str(value) for value in values] for values in (transform.mean, transform.std))
+    return {"scale": str(transform.scale), "mean": mean, "std": std}
 
 
 def _abstraction(task: Task) -> Json:
@@ -123,6 +130,7 @@ def run_header() -> Json:
     """What every run's header begins with."""
     return {
         "tfcert": package_version("tfcert"),
+        "hashes": SCHEME,
         "versions": {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -23,10 +23,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.abstracted import best_figure, classifier, granularity_of
-from tfcert.binding import data_hash, load_spec, spec_name
+from tfcert.binding import load_spec, spec_name
 from tfcert.driver import run_header
 from tfcert.errors import UsageError
-from tfcert.journal import move_aside
+from tfcert.fingerprint import data_hash
+from tfcert.journal import move_aside, require_same
 from tfcert.language import Ramp, Spec
 from tfcert.report import ExitCode, figures
 from tfcert.report.curves import Curves, read_curves
@@ -37,15 +38,8 @@ from tfcert.training_setup import certified_model, held_out_callbacks, starting_
 
 HEADER, LOG, BACKUP = "training.json", "log.csv", "backup"
 FINISHED = "finished"
-IDENTITY = {
-    "tfcert": "tfcert's version",
-    "spec_sha256": "the specification",
-    "objective": "the objective",
-    "params": "a parameter",
-    "weights_sha256": "the weights of the model",
-    "data_sha256": "a data set",
-}
-"""Keys of the header that must agree before a run may go on from another one's backup, in words."""
+IDENTITY = ("tfcert", "spec_sha256", "objective", "params", "weights_sha256", "data_sha256")
+"""Keys of the header that must agree before a run may go on from another one's backup."""
 
 
 @dataclass(frozen=True)
@@ -141,12 +135,7 @@ class _Run:
         if not path.is_file():
             raise UsageError(f"{self.folder} has no {HEADER}: nothing to resume")
         then = json.loads(path.read_text(encoding="utf-8"))
-        changed = [word for key, word in IDENTITY.items() if then.get(key) != self.header[key]]
-        if changed:
-            raise UsageError(
-                f"{path} was written by another training: {' and '.join(changed)} changed since. Run without --resume "
-                "to start over, or resume with what it was started with."
-            )
+        require_same(path, then, self.header, IDENTITY)
         if then.get(FINISHED):
             raise UsageError(f"{self.folder} holds a training that came to its end: nothing to resume")
         if not (self.folder / BACKUP).is_dir():

@@ -10,25 +10,31 @@ import fcntl
 import itertools
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tfcert.errors import JournalError
+from tfcert.fingerprint import SCHEME
 from tfcert.report.records import Json, Record
 
 FILE_NAME = "journal.jsonl"
 FINISHED = "finished"
-IDENTITY = ("tfcert", "spec_sha256", "weights_sha256", "data_sha256", "params")
+IDENTITY = ("tfcert", "spec_sha256", "params", "weights_sha256", "data_sha256", "preprocessing", "abstractions")
 """Keys of the header that must agree before a run may go on from another one's results."""
+SAYS_VALUES = ("tfcert", "params")
+"""Those of them whose values tell a reader more than that they differ."""
 
 _WORDS = {
     "tfcert": "tfcert's version",
     "spec_sha256": "the specification",
-    "weights_sha256": "the weights of a model",
-    "data_sha256": "a data set",
-    "params": "a parameter",
+    "objective": "the objective",
+    "params": "the parameter {}",
+    "weights_sha256": "what {} computes (its graph, options or weights)",
+    "data_sha256": "the samples of {} (values, labels or order)",
+    "preprocessing": "the preprocessing of {} (scale or normalize)",
+    "abstractions": "the abstraction of {}",
 }
 
 
@@ -56,18 +62,13 @@ class Journal:
             The journal, open at its end, and the records it holds.
 
         Raises:
-            JournalError: there is none, it is damaged, or it was written for another specification, other weights,
-                other data, other parameters or by another version.
+            JournalError: there is none, it is damaged, or it was written for another question (see ``require_same``).
         """
-        path = folder / FILE_NAME
-        if not path.is_file():
-            raise JournalError(f"{folder} has no {FILE_NAME}: nothing to resume")
+        path = _journal_of(folder)
         descriptor = _open_alone(path)
         try:
             lines, length = _complete_lines(path)
-            if not lines or "header" not in lines[0]:
-                raise JournalError(f"{path} does not begin with a header: it is no journal of tfcert")
-            _require_same(path, lines[0]["header"], header)
+            require_same(path, _header(path, lines), header)
             records = _records(path, lines[1:])
         except JournalError:
             os.close(descriptor)
@@ -178,10 +179,62 @@ def _records(path: Path, lines: list[dict[str, Any]]) -> list[Record]:
     return list(found.values())
 
 
-def _require_same(path: Path, then: Json, now: Json) -> None:
-    changed = [_WORDS[key] for key in IDENTITY if then.get(key) != now.get(key)]
+def read_header(folder: Path) -> Json:
+    """What the run in ``folder`` was started with.
+
+    Raises:
+        JournalError: there is no journal, or it is damaged.
+    """
+    path = _journal_of(folder)
+    return _header(path, _complete_lines(path)[0])
+
+
+def _journal_of(folder: Path) -> Path:
+    if not (folder / FILE_NAME).is_file():
+        what = f"{folder} has no {FILE_NAME}" if folder.is_dir() else f"there is no folder {folder}"
+        raise JournalError(f"{what}: nothing to resume")
+    return folder / FILE_NAME
+
+
+def _header(path: Path, lines: list[dict[str, Any]]) -> Json:
+    if not lines or not isinstance(lines[0].get("header"), dict):
+        raise JournalError(f"{path} does not begin with a header: it is no journal of tfcert")
+    found: Json = lines[0]["header"]
+    return found
+
+
+def require_same(path: Path, then: Json, now: Json, identity: Sequence[str] = IDENTITY) -> None:
+    """That a run which is resumed asks what the one that wrote ``path`` asked, by the keys of both headers.
+
+    Raises:
+        JournalError: it does not; says what differs, old and new.
+    """
+    if then.get("hashes") != SCHEME:
+        raise JournalError(
+            f"{path} was written by another version of tfcert, whose hashes of models say something else than this "
+            "one's: whether its results are about the same models cannot be told. Run without --resume to start over."
+        )
+    changed = [difference for key in identity for difference in _differences(key, then.get(key), now.get(key))]
     if changed:
         raise JournalError(
-            f"{path} was written by another run: {' and '.join(changed)} changed since. Run without --resume to "
-            "start over, or resume with what it was started with."
+            f"{path} was written by another run: {'; '.join(changed)}. Run without --resume to start over, or resume "
+            "with what it was started with."
         )
+
+
+def _differences(key: str, then: Any, now: Any) -> list[str]:
+    """What differs in one key of the headers, a phrase each: by name where there are several."""
+    if then == now:
+        return []
+    pairs = {"the model": (then, now)}
+    if isinstance(then, dict) and isinstance(now, dict):
+        pairs = {n: (then.get(n), now.get(n)) for n in dict.fromkeys([*then, *now]) if then.get(n) != now.get(n)}
+    return [
+        _WORDS[key].format(name)
+        + (f" was {_said(old)} and is now {_said(new)}" if key in SAYS_VALUES else " changed since")
+        for name, (old, new) in pairs.items()
+    ]
+
+
+def _said(value: Any) -> str:
+    return "not given" if value is None else str(value)

@@ -118,21 +118,6 @@ def test_nan_weights_are_refused(run, classifier):
         run("crown", bindings={"clf": model})
 
 
-def test_the_weights_hash_sees_weights_and_options_but_not_names(classifier):
-    import keras
-
-    from tfcert.binding import weights_hash
-
-    def built(activation):
-        layers = [keras.Input((4,)), keras.layers.Dense(8, activation=activation), keras.layers.Dense(3)]
-        model = keras.Sequential(layers)
-        model.set_weights(classifier.get_weights())
-        return model
-
-    assert weights_hash(built("relu")) == weights_hash(classifier)
-    assert weights_hash(built("linear")) != weights_hash(classifier)
-
-
 @pytest.mark.parametrize(
     ("case", "name", "line"), [("nan", "test", 4), ("range", "test", 4), ("label", "robust", 6), ("shape", "robust", 6)]
 )

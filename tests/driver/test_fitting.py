@@ -214,7 +214,7 @@ def test_an_interrupted_run_is_moved_before_a_new_one_begins(home, monkeypatch, 
         (["--out", "{home}/clf.keras"], "would overwrite a file that the training starts from"),
         (["--objective", "none"], "has no objective none; it has o"),
         (["--resume", "none"], "nothing to resume"),
-        (["--resume", "{home}"], "a parameter changed since"),
+        (["--resume", "{home}"], "the parameter eps was 1 and is now"),
         (["--bind", "test={home}/test.npz", "--bind", "clf=none.keras"], "there is no file none.keras"),
     ],
 )

@@ -11,14 +11,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tfcert.errors import JournalError, UsageError
+from tfcert.fingerprint import SCHEME
 from tfcert.journal import FILE_NAME, IDENTITY, Journal, set_aside
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report import Asked, Measured, Record
 
-HEADER = {key: f"{key} as it was" for key in IDENTITY}
+HEADER = {key: f"{key} as it was" for key in IDENTITY} | {"hashes": SCHEME}
 SLOW = """\
 import sys, time
 import numpy as np
@@ -54,15 +56,6 @@ def test_records_come_back_as_they_were_written(tmp_path):
     assert [r.as_json() for r in found] == [record(0).as_json(), measured.as_json()]
 
 
-def test_a_record_from_before_there_were_abstractions_is_about_none(tmp_path):
-    path = write(tmp_path, record(0))
-    path.write_text(path.read_text().replace(', "abstraction": null', ""))
-    assert "abstraction" not in path.read_text()
-    journal, (found,) = Journal.resume(tmp_path, HEADER)
-    journal.close()
-    assert found == record(0)
-
-
 def test_nan_is_written_as_null(tmp_path):
     line = write(tmp_path, record(0, math.nan)).read_text().splitlines()[1]
     assert json.loads(line)["record"]["margin"] is None
@@ -83,7 +76,7 @@ def test_a_truncated_last_line_is_dropped_and_the_next_record_begins_a_line_of_i
 @pytest.mark.parametrize("key", IDENTITY)
 def test_a_journal_of_another_run_is_refused(tmp_path, key):
     write(tmp_path, record(0))
-    with pytest.raises(JournalError, match="changed since"):
+    with pytest.raises(JournalError, match=r"changed since|was .* and is now something else"):
         Journal.resume(tmp_path, HEADER | {key: "something else"})
 
 
@@ -160,14 +153,43 @@ def test_a_run_with_changed_weights_is_not_resumed(run, folder, classifier, marg
     other = keras.models.clone_model(classifier)
     other.set_weights([w * 1.001 for w in classifier.get_weights()])
     other.save(folder / "clf.keras")
-    with pytest.raises(JournalError, match="weights"):
+    with pytest.raises(JournalError, match="what clf computes"):
         run("crown", resume=folder / "out")
+
+
+def test_a_journal_from_before_hashes_knew_how_layers_are_wired_is_refused(run, folder, margins):
+    margins(0.5)
+    run("crown")
+    path = folder / "out" / FILE_NAME
+    path.write_text(path.read_text().replace(f'"hashes": {SCHEME}, ', ""))
+    with pytest.raises(JournalError, match="another version of tfcert"):
+        run("crown", resume=folder / "out")
+
+
+@pytest.mark.parametrize("changed", ["labels", "order"])
+def test_a_run_on_other_labels_or_in_another_order_is_not_resumed(run, folder, samples, margins, changed):
+    margins(0.5)
+    run("crown")
+    x, y = samples
+    other = (x, (y + 1) % 3) if changed == "labels" else (x[::-1], y[::-1])
+    np.savez(folder / "test.npz", x=other[0], y=other[1])
+    with pytest.raises(JournalError, match="the samples of test"):
+        run("crown", resume=folder / "out")
+
+
+def test_what_is_not_in_the_text_s_hash_is_compared_too(tmp_path):
+    """Preprocessing and abstraction count by themselves, whatever text they come from."""
+    then = HEADER | {"preprocessing": {"p": {"scale": "1/255"}}, "abstractions": {"p": {"granularity": 0.4}}}
+    Journal.start(tmp_path, then)[0].close()
+    now = then | {"preprocessing": {"p": {"scale": "1"}}, "abstractions": {}}
+    with pytest.raises(JournalError, match=r"preprocessing of p .* changed since; the abstraction of p changed"):
+        Journal.resume(tmp_path, now)
 
 
 def test_a_run_with_other_parameters_is_not_resumed(run, folder, margins):
     margins(0.5)
     run("crown")
-    with pytest.raises(JournalError, match="a parameter"):
+    with pytest.raises(JournalError, match="the parameter eps was 1/100 and is now 1/3"):
         run("crown", resume=folder / "out", params={"eps": "1/3"})
 
 

@@ -120,7 +120,7 @@ class Record:
         if "lower" in flat:
             measured = Measured(_nan(flat["lower"]), _nan(flat["upper"]), flat.get("evaluations"))
         region = flat["norm"] or "", _nan(flat["eps"]), flat["space"] or ""
-        asked = Asked(*region, flat["targets"] or "", flat["quantifier"], flat.get("abstraction") or "")
+        asked = Asked(*region, flat["targets"] or "", flat["quantifier"], flat["abstraction"] or "")
         return cls(
             property=flat["property"],
             sample=int(flat["sample"]),
