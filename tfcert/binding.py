@@ -27,7 +27,7 @@ from tfcert.language import (
     load_file,
 )
 from tfcert.language import Model as ModelTemplate
-from tfcert.language.formula import ArgIs, Label
+from tfcert.language.formula import ArgIn, ArgIs, Label
 from tfcert.regions import build_regions, fits, to_net
 
 if TYPE_CHECKING:
@@ -396,6 +396,8 @@ def _label_is_class(formula: Any) -> bool:
     match formula:
         case ArgIs(_, target):
             return any(isinstance(variable, Label) for variable, _ in target.coefficients)
+        case ArgIn(kind, targets):
+            return any(_label_is_class(ArgIs(kind, target)) for target in targets)
         case tuple():
             return any(_label_is_class(part) for part in formula)
         case _ if is_dataclass(formula):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tfcert.language.formula import (
     And,
+    ArgIn,
     ArgIs,
     Atom,
     Constant,
@@ -67,6 +68,7 @@ leaves = st.one_of(
     st.builds(Constant, st.booleans()),
     st.builds(Atom, terms, st.booleans()),
     st.builds(ArgIs, st.sampled_from(["argmax", "argmin"]), targets),
+    st.builds(ArgIn, st.sampled_from(["argmax", "argmin"]), st.lists(targets, min_size=1, max_size=4).map(tuple)),
 )
 
 

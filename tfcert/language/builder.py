@@ -179,8 +179,12 @@ class Builder:
     def _conjunction(self, t: Tree[Token], span: Span) -> s.Chain:
         return s.Chain(self._all(t.children), ("and",) * (len(t.children) - 1), span=span)
 
+    def _member(self, t: Tree[Token], span: Span) -> s.Member:
+        operand, negated, _, *members = self._all(t.children)
+        return s.Member(operand, negated is not None, tuple(members), span=span)
+
     def _not_(self, t: Tree[Token], span: Span) -> s.Unary:
-        return s.Unary("not", self.build(t.children[0]), span=span)
+        return s.Unary("not", self.build(t.children[-1]), span=span)
 
     def _negate(self, t: Tree[Token], span: Span) -> s.Unary:
         # The grammar names the sign ADD or MINUS by state; only the operand is a tree.

@@ -63,6 +63,7 @@ CODES: dict[str, str] = {
     "W005": "a schedule reaches beyond the end of the training",
     "W006": "nothing is abstracted by an abstraction",
     "W007": "values lie outside the range of an abstraction",
+    "W017": "a formula is true or false whatever the network computes",
 }
 """Every code a diagnostic may carry, with what it means. ``E9xx`` is what the language has and the tool not yet."""
 

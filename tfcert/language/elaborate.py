@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from tfcert.language import syntax as s
 from tfcert.language.calls import BUILTINS, call_builtin
+from tfcert.language.classes import membership
 from tfcert.language.formula import (
     And,
     ArgIs,
@@ -126,6 +127,8 @@ class Elaborator:
                     return Numeric(inner.term.times(Fraction(-1)), inner.unit)
                 case s.Chain():
                     return self._chain(expression)
+                case s.Member():
+                    return membership(self, expression)
                 case s.Quantified():
                     raise self.scope.problem(
                         "E211",
@@ -333,20 +336,20 @@ class Elaborator:
     # Comparisons
 
     def _comparison(self, chain: s.Chain) -> Condition:
-        winners = [self._winner_model(o) for o in chain.operands]
-        names = next((output_names(m) for m in winners if m is not None), ())
-        values: list[Meaning] = []
-        for operand in chain.operands:
-            named = isinstance(operand, s.Ref) and operand.name in names and operand.name not in self.local
-            if named and isinstance(operand, s.Ref):
-                values.append(Numeric(Term((), Fraction(names.index(operand.name)))))
-            else:
-                values.append(self.value(operand))
+        model = next((m for o in chain.operands if (m := self._winner_model(o)) is not None), None)
+        values = [self.value(o) if model is None else self.value_or_class(o, model) for o in chain.operands]
         parts = [
-            self._compare(values[i], operator, values[i + 1], chain.operands[i + 1])
+            self.compare(values[i], operator, values[i + 1], chain.operands[i + 1])
             for i, operator in enumerate(chain.operators)
         ]
         return Condition(parts[0] if len(parts) == 1 else And(tuple(parts)))
+
+    def value_or_class(self, operand: s.Expr, model: Definition) -> Meaning:
+        """What an operand stands for where it may also be the name of a class of a model."""
+        names = output_names(model)
+        if isinstance(operand, s.Ref) and operand.name in names and operand.name not in self.local:
+            return Numeric(Term((), Fraction(names.index(operand.name))))
+        return self.value(operand)
 
     def _winner_model(self, operand: s.Expr) -> Definition | None:
         """The model whose argmax or argmin an operand is, to know the names its class may be compared with."""
@@ -355,7 +358,8 @@ class Elaborator:
         value = self.value(operand)
         return value.model if isinstance(value, Winner) else None
 
-    def _compare(self, a: Meaning, operator: str, b: Meaning, node: s.Expr) -> Formula:
+    def compare(self, a: Meaning, operator: str, b: Meaning, node: s.Expr) -> Formula:
+        """``a operator b``; ``node`` is what problems are reported of."""
         if isinstance(a, Winner) or isinstance(b, Winner):
             winner, other = (a, b) if isinstance(a, Winner) else (b, a)
             assert isinstance(winner, Winner)
@@ -374,6 +378,11 @@ class Elaborator:
             raise self.scope.problem(
                 "E206", f"classes have no order: `{operator}` says nothing", node, "use `==` or `!=`"
             )
+        formula = ArgIs(winner.kind, self.class_term(winner, other, node))
+        return formula if operator == "==" else Not(formula)
+
+    def class_term(self, winner: Winner, other: Meaning, node: s.Expr) -> Term:
+        """What an argmax is compared with, as a class: a constant or the label."""
         if isinstance(other, Winner):
             raise self.scope.problem("E911", "comparing two networks' classes is not supported yet", node)
         if not isinstance(other, Numeric) or other.unit:
@@ -386,8 +395,7 @@ class Elaborator:
         target = other.term.constant
         if other.term.is_constant and (target.denominator != 1 or target < 0 or (names and target >= len(names))):
             raise self.scope.problem("E224", "this is no index of an output", node)
-        formula = ArgIs(winner.kind, other.term)
-        return formula if operator == "==" else Not(formula)
+        return other.term
 
 
 def compare_terms(difference: Term, operator: str) -> Formula:

@@ -1,9 +1,9 @@
 """Checked formulas over the outputs of one network and the label: exact, plain, and with a direct evaluator.
 
-A formula is built from ``Atom`` (``term > 0`` or ``term >= 0``), ``ArgIs`` (``argmax(f) == y`` and its kin), constants,
-``And``, ``Or`` and ``Not``. A term is a linear combination with exact coefficients of outputs, of the label, and of
-maxima and minima of terms. ``evaluate`` is the meaning; ``lowering`` turns formulas into clauses and is tested
-against it.
+A formula is built from ``Atom`` (``term > 0`` or ``term >= 0``), ``ArgIs`` (``argmax(f) == y`` and its kin), ``ArgIn``
+(``argmax(f) in {a, b}``), constants, ``And``, ``Or`` and ``Not``. A term is a linear combination, with exact
+coefficients, of outputs, of the label, and of maxima and minima of terms. ``evaluate`` is the meaning; ``lowering``
+turns formulas into clauses and is tested against it.
 """
 
 from __future__ import annotations
@@ -98,6 +98,23 @@ class ArgIs:
 
 
 @dataclass(frozen=True)
+class ArgIn:
+    """``argmax(f) in {targets}`` or ``argmin(f) in {targets}``: every largest (smallest) output is a member.
+
+    That is, some member is strictly beyond every output that is no member; a tie between members satisfies it. Targets
+    are as for ``ArgIs``: those that are no index of an output are members that are never reached.
+    """
+
+    kind: str
+    targets: tuple[Term, ...]
+
+    def members(self, num_outputs: int, label: LabelValue) -> tuple[int, ...]:
+        """The outputs in the set, in order."""
+        values = {evaluate_term(t, (), label) for t in self.targets}
+        return tuple(j for j in range(num_outputs) if j in values)
+
+
+@dataclass(frozen=True)
 class And:
     """All parts hold."""
 
@@ -118,7 +135,7 @@ class Not:
     part: Formula
 
 
-Formula = Constant | Atom | ArgIs | And | Or | Not
+Formula = Constant | Atom | ArgIs | ArgIn | And | Or | Not
 
 
 def negation(formula: Formula) -> Formula:
@@ -149,6 +166,10 @@ def evaluate(formula: Formula, outputs: Sequence[Fraction], label: LabelValue) -
             chosen = outputs[int(index)]
             others = [value for j, value in enumerate(outputs) if j != index]
             return all(chosen > v if kind == "argmax" else chosen < v for v in others)
+        case ArgIn(kind, _):
+            members = set(formula.members(len(outputs), label))
+            best = max(outputs) if kind == "argmax" else min(outputs)
+            return all(j in members for j, value in enumerate(outputs) if value == best)
         case And(parts):
             return all(evaluate(p, outputs, label) for p in parts)
         case Or(parts):
@@ -207,6 +228,8 @@ def output_indices(formula: Formula) -> frozenset[int]:
                 pending.append(term)
             case ArgIs(_, target) if target.is_constant and target.constant.denominator == 1:
                 found.add(int(target.constant))
+            case ArgIn(kind, targets):
+                pending.extend(ArgIs(kind, target) for target in targets)
             case Term(coefficients, _):
                 for variable, _ in coefficients:
                     if isinstance(variable, Output) and variable.index is not None:
@@ -227,6 +250,8 @@ def uses_label(formula: Formula) -> bool:
                 pending.append(part)
             case Atom(term, _) | ArgIs(_, term):
                 pending.append(term)
+            case ArgIn(_, targets):
+                pending.extend(targets)
             case Term(coefficients, _):
                 for variable, _ in coefficients:
                     if isinstance(variable, Label) or variable == Output(None):

@@ -21,6 +21,7 @@ import numpy as np
 
 from tfcert.language.formula import (
     And,
+    ArgIn,
     ArgIs,
     Atom,
     Constant,
@@ -126,6 +127,8 @@ def _normalise(f: Formula, positive: bool, num: int, label: LabelValue, budget: 
             return _join(isinstance(f, And) == positive, normal)
         case ArgIs():
             return _arg_is(f, positive, num, label, budget)
+        case ArgIn():
+            return _arg_in(f, positive, num, label, budget)
         case Atom(term, strict):
             # not (t > 0) is -t >= 0, and not (t >= 0) is -t > 0.
             bound = _bind(term, num, label)
@@ -163,6 +166,27 @@ def _arg_is(f: ArgIs, positive: bool, num: int, label: LabelValue, budget: _Budg
             budget.spend()
             rows.append(Atom(chosen.plus(variable_term(Output(j)), Fraction(-1)).times(sign), positive))
     return _join(positive, rows)
+
+
+def _arg_in(f: ArgIn, positive: bool, num: int, label: LabelValue, budget: _Budget) -> Formula:
+    """``argmax(f) in S``: for every output outside of S, one of S is strictly larger.
+
+    The negation, that the largest outside is at least the largest of S: for every one of S, one outside is as large.
+    Both are as many clauses as there are outputs on the one side, with a row for each on the other.
+    """
+    inside = f.members(num, label)
+    outside = tuple(j for j in range(num) if j not in set(inside))
+    larger, smaller = (inside, outside) if positive else (outside, inside)
+    sign = Fraction(1 if f.kind == "argmax" else -1)
+    clauses: list[Formula] = []
+    for j in smaller:
+        rows: list[Formula] = []
+        for i in larger:
+            budget.spend()
+            difference = variable_term(Output(i)).plus(variable_term(Output(j)), Fraction(-1))
+            rows.append(Atom(difference.times(sign), positive))
+        clauses.append(_join(False, rows))
+    return _join(True, clauses)
 
 
 def _bind(term: Term, num: int, label: LabelValue) -> Term:

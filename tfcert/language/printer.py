@@ -137,6 +137,9 @@ def print_expression(expression: s.Expr) -> str:
             parts = [_within(operands[0], level)]
             parts += [f"{op} {_within(o, level)}" for op, o in zip(operators, operands[1:], strict=True)]
             return " ".join(parts)
+        case s.Member(operand, negated, members):
+            how = "not in" if negated else "in"
+            return f"{_within(operand, _SUM)} {how} {{{', '.join(map(_plain, members))}}}"
         case s.ListExpr(items):
             return f"[{', '.join(map(_plain, items))}]"
         case s.Quantified(quantifier, binders, where, body):
@@ -153,6 +156,8 @@ def _level(expression: s.Expr) -> int:
             return _QUANTIFIED
         case s.Unary(operator, _):
             return _NOT if operator == "not" else _UNARY
+        case s.Member():
+            return _COMPARE
         case s.Chain(_, operators):
             return _LEVELS.get(operators[0], _COMPARE)
         case _:

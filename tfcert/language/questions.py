@@ -11,11 +11,13 @@ from typing import Any
 from tfcert.language import syntax as s
 from tfcert.language.abstractions import check_abstracted
 from tfcert.language.cells import Abstraction
+from tfcert.language.classes import merge_classes
 from tfcert.language.diagnostics import AbortError
 from tfcert.language.elaborate import LABEL_TERM, Elaborator
 from tfcert.language.formula import (
     And,
     Atom,
+    Constant,
     Formula,
     Not,
     Or,
@@ -25,9 +27,10 @@ from tfcert.language.formula import (
     negation,
     only_orders_outputs,
     output_indices,
+    uses_label,
     variable_term,
 )
-from tfcert.language.lowering import MAX_PIECES, InexactRowError, TooManyClausesError, check
+from tfcert.language.lowering import MAX_PIECES, InexactRowError, TooManyClausesError, check, normalise
 from tfcert.language.options import STAGES
 from tfcert.language.printer import print_statement
 from tfcert.language.regions import Setting, read_interval, read_region
@@ -213,7 +216,7 @@ def _body(scope: Scope, node: s.Quantified, local: Mapping[str, Meaning]) -> tup
     e = Elaborator(scope, local)
     formula, model = None, None
     with suppress(AbortError):
-        formula = e.formula(node.body, "what follows `:`")
+        formula = merge_classes(e.formula(node.body, "what follows `:`"))
     if len(e.models) > 1:
         _, place = list(e.models.values())[1]
         scope.report("E911", "formulas over several networks are not supported yet", place)
@@ -234,6 +237,7 @@ def _lowers(scope: Scope, quantified: s.Quantified, formula: Formula, model: Mod
     try:
         # With fewer outputs than the network has, the count is a lower bound; the rest is found when it is loaded.
         check(formula, min(num_outputs, MAX_PIECES), 0)
+        _decided(scope, quantified, formula, model)
     except TooManyClausesError as error:
         scope.report("E214", str(error), node, "use fewer alternatives")
     except InexactRowError as error:
@@ -248,6 +252,21 @@ def _lowers(scope: Scope, quantified: s.Quantified, formula: Formula, model: Mod
     elif _demands_equality(formula):
         message = "that outputs differ somewhere can be verified but never refuted: an equality is never proven"
         scope.report("W001", message, node, "use `<` or `>`")
+
+
+def _decided(scope: Scope, quantified: s.Quantified, formula: Formula, model: Model) -> None:
+    """Warn of a formula that is true or false whatever the network and the label, as far as that is known here."""
+    indices = output_indices(formula)
+    # Where the number of outputs is not known, there may be one that the formula does not name.
+    num_outputs = len(model.output_names) or max(2, *(i + 2 for i in indices), 0)
+    if uses_label(formula) or num_outputs > MAX_PIECES:
+        return
+    normal = normalise(formula, num_outputs, None)
+    if isinstance(normal, Constant):
+        holds = normal.value != (quantified.quantifier == "exists")
+        says = "always true" if holds else "never true"
+        message = f"this is {says}, whatever the network computes"
+        scope.report("W017", message, quantified.body, "say something about the outputs that may fail")
 
 
 def _demands_equality(formula: Formula) -> bool:

@@ -109,6 +109,15 @@ class Chain(Node):
 
 
 @dataclass(frozen=True)
+class Member(Node):
+    """``operand in {members}``, or ``operand not in {members}`` if ``negated``."""
+
+    operand: Expr
+    negated: bool
+    members: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
 class ListExpr(Node):
     """``[items]``."""
 
@@ -142,7 +151,7 @@ class Quantified(Node):
     body: Expr
 
 
-Expr = Number | Text | Boolean | Ref | Call | Index | Unary | Chain | ListExpr | Quantified
+Expr = Number | Text | Boolean | Ref | Call | Index | Unary | Chain | Member | ListExpr | Quantified
 
 # Values in blocks
 
