@@ -25,7 +25,7 @@ measure radius(x, y in test) = largest r in [0, 2] such that
 
 @pytest.fixture
 def tied(folder):
-    """Outputs relu(x), relu(-x) and |x| / 2 - 0.1: at 0 the first two tie above the third, everywhere one of them wins."""
+    """Outputs relu(x), relu(-x), |x| / 2 - 0.1: at 0 the first two tie above the third, else one of them wins."""
     import keras
 
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, activation="relu"), keras.layers.Dense(3)])
