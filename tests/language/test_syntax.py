@@ -67,11 +67,12 @@ def random_formula(r: random.Random, size: int) -> s.Expr:
     arguments = (
         s.Argument(None, parts[0]),
         s.Argument(name, parts[1]),
-        s.Argument(name, s.Interval(parts[1], parts[2])),
+        s.Argument(r.choice([name, "hours per week"]), s.Interval(parts[1], parts[2])),
     )
-    call = s.Call(s.Ref((name,)), tuple(r.sample(arguments, r.randint(0, 3))))
+    quoted = r.choice([s.Ref(("8px-net",), True), s.Ref(("max",), True), s.Ref((name, "net"), True)])
+    call = s.Call(r.choice([s.Ref((name,)), quoted]), tuple(r.sample(arguments, r.randint(0, 3))))
     region = s.Region(
-        r.choice([s.Interval(parts[0], parts[1]), call, s.Ref((name, name))]),
+        r.choice([s.Interval(parts[0], parts[1]), call, s.Ref((name, name)), quoted]),
         r.choice([None, s.Interval(parts[1], parts[0])]),
         r.choice([None, "raw", "unit", "net"]),
     )

@@ -22,7 +22,7 @@ from tfcert.language.diagnostics import AbortError, Span
 from tfcert.language.elaborate import Elaborator
 from tfcert.language.options import Option
 from tfcert.language.printer import print_expression
-from tfcert.language.reading import read_arguments
+from tfcert.language.reading import as_ref, read_arguments
 from tfcert.language.resources import resolve_resource
 from tfcert.language.scope import Scope, did_you_mean
 from tfcert.language.templates import Dataset, MeasureTemplate, Model, PropertyTemplate, Template
@@ -96,9 +96,11 @@ class Asserter:
             return None
 
     def _histogram(self, node: s.Call) -> ReportItem:
-        if not node.arguments or not isinstance(node.arguments[0].value, s.Ref) or node.arguments[0].name:
+        first = node.arguments[0] if node.arguments else None
+        ref = None if first is None or isinstance(first.value, s.Interval) or first.name else as_ref(first.value)
+        if not isinstance(ref, s.Ref):
             raise self.scope.problem("E205", "`histogram` needs a measure first", node)
-        template = self._question(node.arguments[0].value, "measure")
+        template = self._question(ref, "measure")
         options = {"bins": Option("whole", least=1)}
         read = read_arguments(Elaborator(self.scope), node.arguments[1:], options, "histogram")
         return ReportItem("histogram", (template.name,), read, None, print_expression(node))
@@ -231,7 +233,8 @@ class Asserter:
         if kind not in QUANTITIES:
             hint = did_you_mean(kind, QUANTITIES) or "there are " + ", ".join(QUANTITIES)
             raise self.scope.problem("E201", f"there is no quantity `{kind}`", call.function, hint)
-        arguments = Elaborator(self.scope).positional(call, 2 if kind in ("accuracy", "percentile") else 1)
+        given = Elaborator(self.scope).positional(call, 2 if kind in ("accuracy", "percentile") else 1)
+        arguments = [as_ref(a) for a in given]
         refs = arguments if kind == "accuracy" else arguments[:1]
         for ref in refs:
             if not isinstance(ref, s.Ref):

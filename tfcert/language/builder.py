@@ -11,6 +11,7 @@ from lark import Token, Tree
 
 from tfcert.language import syntax as s
 from tfcert.language.diagnostics import Diagnostics, SourceText, Span
+from tfcert.language.names import is_plain
 
 MAX_EXPONENT = 400
 MAX_DIGITS = 400
@@ -24,6 +25,14 @@ def span_of(item: Any) -> Span:
     if getattr(meta, "line", None) is None or getattr(meta, "end_line", None) is None:
         return Span()
     return Span(meta.line, meta.column, meta.end_line, meta.end_column)
+
+
+def _unquoted(token: Any) -> tuple[str, bool]:
+    """A name's text, and whether it is a name only in quotes: others mean the same with and without."""
+    text = str(token)
+    if not text.startswith('"'):
+        return text, False
+    return text[1:-1], not is_plain(text[1:-1])
 
 
 class Builder:
@@ -44,7 +53,8 @@ class Builder:
         return tuple(self.build(item) for item in items)
 
     def _name(self, token: Any) -> s.Name:
-        return s.Name(str(token), span=span_of(token))
+        text, quoted = _unquoted(token)
+        return s.Name(text, quoted, span=span_of(token))
 
     def _text_of(self, token: Any) -> s.Text:
         return s.Text(str(token)[1:-1], span=span_of(token))
@@ -204,13 +214,16 @@ class Builder:
         return s.Argument(None if name is None else str(name), self.build(value), span=span)
 
     def _slot(self, t: Tree[Token], span: Span) -> s.Argument:
-        return s.Argument(str(t.children[0]), self.build(t.children[1]), span=span)
+        return s.Argument(_unquoted(t.children[0])[0], self.build(t.children[1]), span=span)
 
     def _list(self, t: Tree[Token], span: Span) -> s.ListExpr:
         return s.ListExpr(tuple(self.build(c) for c in t.children if c is not None), span=span)
 
     def _ref(self, t: Tree[Token], span: Span) -> s.Ref:
-        return s.Ref(tuple(str(c) for c in t.children), span=span)
+        parts = [_unquoted(c) for c in t.children]
+        return s.Ref(tuple(text for text, _ in parts), any(quoted for _, quoted in parts), span=span)
+
+    _target = _quoted = _ref
 
     def _names(self, t: Tree[Token], _: Span) -> tuple[s.Name, ...]:
         return tuple(self._name(c) for c in t.children)

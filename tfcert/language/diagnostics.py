@@ -48,6 +48,7 @@ CODES: dict[str, str] = {
     "E229": "an objective is for something that certified training does not cover",
     "E230": "an objective has no samples to train on",
     "E231": "the samples to train on reach the network in another way than those held out",
+    "E246": "a word of the language, or a text that is no name, is used as a name",
     "E901": "models of this source are not supported yet",
     "E902": "data sets of this source are not supported yet",
     "E903": "this stage is not supported yet",

@@ -9,6 +9,7 @@ from fractions import Fraction
 from tfcert.language import syntax as s
 from tfcert.language.calls import BUILTINS, call_builtin
 from tfcert.language.classes import membership
+from tfcert.language.diagnostics import AbortError
 from tfcert.language.formula import (
     And,
     ArgIs,
@@ -23,6 +24,7 @@ from tfcert.language.formula import (
     Variable,
     variable_term,
 )
+from tfcert.language.names import written
 from tfcert.language.params import resolve_param
 from tfcert.language.scope import KINDS, Definition, Scope, did_you_mean
 from tfcert.language.values import (
@@ -140,7 +142,7 @@ class Elaborator:
     def _ref(self, ref: s.Ref) -> Meaning:
         if len(ref.parts) == 1 and ref.name in self.local:
             return self.local[ref.name]
-        if ref.name in NORMS:
+        if ref.name in NORMS and ref.name not in self.scope.misnamed:
             return Norm(ref.name)
         found = self.scope.look_up(ref)
         if found is None:
@@ -159,7 +161,9 @@ class Elaborator:
 
     def _call(self, call: s.Call) -> Meaning:
         name = call.function.name
-        if name in BUILTINS:
+        if name in BUILTINS and not call.function.quoted:
+            if name in self.scope.misnamed:
+                raise AbortError("E246")
             return call_builtin(self, call)
         if name in self.local:
             raise self.scope.problem(
@@ -227,14 +231,12 @@ class Elaborator:
 
     def _output(self, model: Definition, index: s.Expr) -> Output:
         names = output_names(model)
-        if isinstance(index, s.Ref) and len(index.parts) == 1 and index.name not in self.local:
-            if index.name in names:
-                return Output(names.index(index.name))
-            if self.scope.look_up(index) is None:
-                hint = did_you_mean(index.name, names) or (
-                    f"the outputs are {', '.join(names[:8])}" if names else "give the model `outputs: [...]`"
-                )
-                raise self.scope.problem("E201", f"`{model.full_name}` has no output `{index.name}`", index, hint)
+        place = self._named_output(model, index)
+        if place is not None:
+            return Output(place)
+        single = isinstance(index, s.Ref) and len(index.parts) == 1 and index.name not in self.local
+        if single and isinstance(index, s.Ref) and self.scope.look_up(index) is None:
+            raise self._no_output(model, index, index.name)
         value = self.numeric(index, "the index of an output")
         if value.term == LABEL_TERM:
             return Output(None)
@@ -346,14 +348,31 @@ class Elaborator:
 
     def value_or_class(self, operand: s.Expr, model: Definition) -> Meaning:
         """What an operand stands for where it may also be the name of a class of a model."""
+        place = self._named_output(model, operand)
+        return self.value(operand) if place is None else Numeric(Term((), Fraction(place)))
+
+    def _named_output(self, model: Definition, node: s.Expr) -> int | None:
+        """The index of an output that is given by its name, perhaps in quotes; None if it is given otherwise."""
         names = output_names(model)
-        if isinstance(operand, s.Ref) and operand.name in names and operand.name not in self.local:
-            return Numeric(Term((), Fraction(names.index(operand.name))))
-        return self.value(operand)
+        if isinstance(node, s.Text):
+            if node.value not in names:
+                raise self._no_output(model, node, node.value)
+            return names.index(node.value)
+        if isinstance(node, s.Ref) and node.name in names and node.name not in self.local:
+            return names.index(node.name)
+        return None
+
+    def _no_output(self, model: Definition, node: s.Expr, name: str) -> AbortError:
+        names = output_names(model)
+        hint = did_you_mean(name, names) or (
+            f"the outputs are {', '.join(map(written, names[:8]))}" if names else "give the model `outputs: [...]`"
+        )
+        return self.scope.problem("E201", f"`{model.full_name}` has no output `{name}`", node, hint)
 
     def _winner_model(self, operand: s.Expr) -> Definition | None:
         """The model whose argmax or argmin an operand is, to know the names its class may be compared with."""
-        if not (isinstance(operand, s.Call) and operand.function.name in ("argmax", "argmin")):
+        function = operand.function if isinstance(operand, s.Call) else None
+        if function is None or function.quoted or function.name not in ("argmax", "argmin"):
             return None
         value = self.value(operand)
         return value.model if isinstance(value, Winner) else None
@@ -426,9 +445,16 @@ def input_names(model: Definition) -> tuple[str, ...]:
     return _listed_names(model, "inputs")
 
 
+def listed_name(item: s.Expr) -> str | None:
+    """What an item of a list of names says; None if it is no name."""
+    if isinstance(item, s.Text):
+        return item.value if item.value.strip() else None
+    return item.name if isinstance(item, s.Ref) and len(item.parts) == 1 else None
+
+
 def _listed_names(model: Definition, option: str) -> tuple[str, ...]:
     block = model.node.block if model.node is not None else None
     for entry in block.entries if block else ():
         if entry.name.text == option and isinstance(entry.value, s.ListExpr):
-            return tuple(i.name for i in entry.value.items if isinstance(i, s.Ref))
+            return tuple(name for i in entry.value.items if (name := listed_name(i)) is not None)
     return ()

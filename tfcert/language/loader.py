@@ -236,12 +236,14 @@ def _check_let(scope: Scope, node: s.Let) -> None:
         Elaborator(scope).value(node.value)
         return
     names = [p.text for p in node.parameters]
+    for parameter in node.parameters:
+        scope.refuse_word(parameter)
     if len(set(names)) < len(names):
         raise scope.problem("E202", "two parameters have the same name", node.parameters[0])
     outputs = {n for d in scope.definitions.values() if d.kind == "model" for n in output_names(d)}
     known = {*names, *BUILTINS, *NORMS, *outputs, *scope.session.bound}
     for ref in _refs(node.value):
-        if ref.name not in known and scope.look_up(ref) is None:
+        if ref.name not in known and ref.name not in scope.misnamed and scope.look_up(ref) is None:
             hint = did_you_mean(ref.name, sorted({*known, *scope.definitions}))
             scope.report("E201", f"the name `{ref.name}` is not known", ref, hint)
 

@@ -14,7 +14,7 @@ from tfcert.language.diagnostics import AbortError
 from tfcert.language.elaborate import Elaborator
 from tfcert.language.options import DATASETS, Option
 from tfcert.language.printer import print_statement
-from tfcert.language.reading import read_arguments, read_entries, read_option
+from tfcert.language.reading import as_ref, read_arguments, read_entries, read_option
 from tfcert.language.regions import Setting, read_length
 from tfcert.language.resources import resolve_resource
 from tfcert.language.scope import Definition, Scope, did_you_mean
@@ -315,6 +315,7 @@ class _Objective:
         return found, transform
 
     def _train_named(self, value: s.BlockValue) -> Dataset | None:
+        value = as_ref(value)
         if not isinstance(value, s.Ref):
             fix = "define one, `dataset NAME = ...`, and write `train: NAME`"
             raise self.scope.problem("E206", "`train` must be the name of a data set", value, fix)

@@ -17,6 +17,7 @@ from lark import Lark, Token, Tree, UnexpectedInput, UnexpectedToken
 from tfcert.language import syntax as s
 from tfcert.language.builder import Builder
 from tfcert.language.diagnostics import AbortError, Diagnostics, SourceText, Span
+from tfcert.language.names import STATEMENTS
 from tfcert.language.words import STATEMENT_TERMINALS, expected_words, found_words, likely_slip
 
 VERSION = 1
@@ -26,8 +27,7 @@ MAX_NESTING = 64
 MAX_TREE_DEPTH = 128
 MAX_SYNTAX_ERRORS = 10
 
-_STATEMENTS = "import|param|model|dataset|strategy|abstraction|let|domain|property|measure|objective|assert|report"
-_STATEMENT_START = re.compile(rf"^[ \t]*({_STATEMENTS})(?![A-Za-z0-9_])", re.MULTILINE)
+_STATEMENT_START = re.compile(rf"^[ \t]*({'|'.join(STATEMENTS)})(?![A-Za-z0-9_])", re.MULTILINE)
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 

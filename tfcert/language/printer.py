@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from tfcert.language import syntax as s
+from tfcert.language.names import written
 
 # How tightly an expression holds together; an operand that holds less tightly goes into brackets.
 _QUANTIFIED, _IMPLIES, _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _UNARY, _POSTFIX = range(10)
@@ -20,26 +21,26 @@ def print_statement(statement: s.Statement) -> str:
     """One statement on one line."""
     match statement:
         case s.Import(path, name):
-            return f'import "{path.value}" as {name.text}'
+            return f'import "{path.value}" as {_name(name)}'
         case s.ParamStatement(name, kind, interval, value):
             within = f" in {_interval(interval)}" if interval else ""
-            return f"param {name.text}: {kind}{within}" + (f" = {_plain(value)}" if value else "")
+            return f"param {_name(name)}: {kind}{within}" + (f" = {_plain(value)}" if value else "")
         case s.Resource(kind, name, source, take, block):
             taken = f" take {_plain(take)}" if take else ""
-            return f"{kind} {name.text} = {_plain(source)}{taken}{_block(block)}"
+            return f"{kind} {_name(name)} = {_plain(source)}{taken}{_block(block)}"
         case s.StrategyStatement(name, stages, block):
-            return f"strategy {name.text} = {' -> '.join(map(_stage, stages))}{_block(block)}"
+            return f"strategy {_name(name)} = {' -> '.join(map(_stage, stages))}{_block(block)}"
         case s.Domain(name, region):
-            return f"domain {name.text} = {_plain(region)}"
+            return f"domain {_name(name)} = {_plain(region)}"
         case s.Let(name, parameters, value):
             inner = f"({_names(parameters)})" if parameters else ""
-            return f"let {name.text}{inner} = {_plain(value)}"
+            return f"let {_name(name)}{inner} = {_plain(value)}"
         case s.AssertStatement(condition):
             return f"assert {print_expression(condition)}"
         case s.Report(items):
             return f"report {', '.join(map(_plain, items))}"
         case s.Objective(name, target, block):
-            return f"objective {name.text} for {target.name}{_block(block)}"
+            return f"objective {_name(name)} for {_ref(target)}{_block(block)}"
         case s.PropertyStatement() | s.MeasureStatement():
             return _question(statement)
         case _:
@@ -48,14 +49,14 @@ def print_statement(statement: s.Statement) -> str:
 
 def _question(statement: s.PropertyStatement | s.MeasureStatement) -> str:
     samples = _samples(statement.samples) if statement.samples else ""
-    using = f" using {statement.strategy.name}" if statement.strategy else ""
-    by = f" abstracted by {statement.abstraction.name}" if statement.abstraction else ""
+    using = f" using {_ref(statement.strategy)}" if statement.strategy else ""
+    by = f" abstracted by {_ref(statement.abstraction)}" if statement.abstraction else ""
     formula = print_expression(statement.formula)
     if isinstance(statement, s.PropertyStatement):
-        return f"property {statement.name.text}{samples}{using}{by} {{ {formula} }}"
+        return f"property {_name(statement.name)}{samples}{using}{by} {{ {formula} }}"
     tolerance = f" tol {_plain(statement.tolerance)}" if statement.tolerance else ""
     return (
-        f"measure {statement.name.text}{samples} = {statement.extremum} {statement.radius.text} in "
+        f"measure {_name(statement.name)}{samples} = {statement.extremum} {_name(statement.radius)} in "
         f"{_interval(statement.interval)}{tolerance} such that {formula}{using}{by}"
     )
 
@@ -63,11 +64,19 @@ def _question(statement: s.PropertyStatement | s.MeasureStatement) -> str:
 def _samples(samples: s.Samples) -> str:
     where = f" where {_plain(samples.where)}" if samples.where else ""
     take = f" take {_plain(samples.take)}" if samples.take else ""
-    return f"({_names(samples.names)} in {samples.dataset.name}{where}{take})"
+    return f"({_names(samples.names)} in {_ref(samples.dataset)}{where}{take})"
+
+
+def _name(name: s.Name) -> str:
+    return written(name.text) if name.quoted else name.text
+
+
+def _ref(ref: s.Ref) -> str:
+    return ".".join(map(written, ref.parts)) if ref.quoted else ref.name
 
 
 def _names(names: tuple[s.Name, ...]) -> str:
-    return ", ".join(n.text for n in names)
+    return ", ".join(map(_name, names))
 
 
 def _stage(stage: s.StageCall) -> str:
@@ -102,7 +111,7 @@ def _interval(interval: s.Interval) -> str:
 
 def _argument(argument: s.Argument) -> str:
     if isinstance(argument.value, s.Interval):
-        return f"{argument.name} in {_interval(argument.value)}"
+        return f"{written(str(argument.name))} in {_interval(argument.value)}"
     value = _plain(argument.value)
     return value if argument.name is None else f"{argument.name}={value}"
 
@@ -123,9 +132,9 @@ def print_expression(expression: s.Expr) -> str:
         case s.Boolean(value):
             return "true" if value else "false"
         case s.Ref():
-            return expression.name
+            return _ref(expression)
         case s.Call(function, arguments):
-            return f"{function.name}({', '.join(map(_argument, arguments))})"
+            return f"{_ref(function)}({', '.join(map(_argument, arguments))})"
         case s.Index(base, index):
             return f"{_within(base, _POSTFIX)}[{_plain(index)}]"
         case s.Unary("-", operand):

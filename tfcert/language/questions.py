@@ -75,12 +75,14 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
         return None
     local = dict(samples.local)
     variable = quantified.binders[0].names[0]
+    scope.refuse_word(variable)
     if variable.text in local:
         scope.report("E202", f"`{variable.text}` is already the sample", variable, "choose another name")
     around = dict(samples.local)
     local[variable.text] = Inputs(variable.text, True)
     formula, model = _body(scope, quantified, local)
     if isinstance(node, s.MeasureStatement):
+        scope.refuse_word(node.radius)
         around[node.radius.text] = Numeric(variable_term(Radius()))
     setting = Setting(samples.dataset, model, isinstance(node, s.MeasureStatement))
     _one_normalisation(scope, node, setting)
@@ -124,6 +126,8 @@ def _samples(scope: Scope, node: s.Samples) -> _Samples:
     with suppress(AbortError):
         dataset = resolve_resource(scope.find(node.dataset, ("dataset",)))
     complete = dataset is not None
+    for name in node.names:
+        scope.refuse_word(name)
     names = [n.text for n in node.names]
     if len(names) > 2:
         scope.report("E205", "a sample has an input and at most a label", node, "write `(x, y in data)`")

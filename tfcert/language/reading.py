@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from fractions import Fraction
+from typing import TypeVar
 
 from tfcert.language import syntax as s
 from tfcert.language.diagnostics import AbortError
 from tfcert.language.elaborate import Elaborator
 from tfcert.language.formula import Constant
+from tfcert.language.names import is_plain
 from tfcert.language.options import Option
 from tfcert.language.scope import did_you_mean
 from tfcert.language.templates import Value
 from tfcert.language.values import Condition, Items, Numeric, Words, describe
+
+Given = TypeVar("Given", bound=s.BlockValue)
+
+
+def as_ref(node: Given) -> Given | s.Ref:
+    """A name in quotes as the name that it is; anything else as it is."""
+    return s.Ref((node.value,), quoted=not is_plain(node.value), span=node.span) if isinstance(node, s.Text) else node
 
 
 def read_option(e: Elaborator, expression: s.Expr, option: Option, what: str) -> Value:

@@ -12,7 +12,7 @@ from typing import Any
 from tfcert.language import syntax as s
 from tfcert.language.abstractions import read_abstraction
 from tfcert.language.diagnostics import AbortError
-from tfcert.language.elaborate import Elaborator
+from tfcert.language.elaborate import Elaborator, listed_name
 from tfcert.language.options import (
     DATASETS,
     MODELS,
@@ -152,11 +152,14 @@ def _names(e: Elaborator, entry: s.Entry, what: str) -> tuple[str, ...]:
         raise e.scope.problem("E206", f"`{what}` must be a list of names", value)
     names: list[str] = []
     for item in value.items:
-        if not isinstance(item, s.Ref) or len(item.parts) != 1:
+        name = listed_name(item)
+        if name is None:
             raise e.scope.problem("E206", f"`{what}` must be a list of names", item)
-        if item.name in names:
-            e.scope.report("E202", f"`{item.name}` is listed twice", item)
-        names.append(item.name)
+        if isinstance(item, s.Ref):
+            e.scope.refuse_word(s.Name(name, span=item.span), quotable=True)
+        if name in names:
+            e.scope.report("E202", f"`{name}` is listed twice", item)
+        names.append(name)
     return tuple(names)
 
 

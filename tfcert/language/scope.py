@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 
 from tfcert.language import syntax as s
 from tfcert.language.diagnostics import AbortError, Diagnostics, SourceText, Span
+from tfcert.language.names import RESERVED, can_be_quoted
 
 MAX_STEPS = 300_000
 MAX_DEPTH = 150
@@ -31,15 +31,6 @@ KINDS = {
     "objective": "an objective",
     "import": "an import",
 }
-
-RESERVED = frozenset(
-    re.findall(
-        r"\w+",
-        "true false not and or in forall exists where within take per total ramp using by such that tol as for "
-        "argmax argmin abs min max clip agree ball box linf l2 l1 raw unit net",
-    )
-)
-"""Words that cannot be given to anything."""
 
 
 @dataclass
@@ -82,6 +73,7 @@ class Scope:
     Attributes:
         prefix: put before this text's names where they are seen from the main text ("" for the main text).
         root: the folder of the text, or None if it came from no file.
+        misnamed: words of the language that were defined as names, which is reported.
     """
 
     def __init__(self, source: SourceText, session: Session, prefix: str = "", root: Path | None = None):
@@ -91,6 +83,7 @@ class Scope:
         self.root = root
         self.definitions: dict[str, Definition] = {}
         self.imports: dict[str, Scope] = {}
+        self.misnamed: set[str] = set()
 
     # Reporting
 
@@ -128,9 +121,9 @@ class Scope:
     def define(self, kind: str, name: s.Name, node: Any) -> None:
         """Add a definition; a second one of the same name is reported and ignored."""
         first = self.definitions.get(name.text)
-        if name.text in RESERVED:
-            self.report("E202", f"`{name.text}` is a word of the language", name, "choose another name")
-        elif first is not None:
+        # A name that cannot be used is defined all the same, so that its uses are no mistakes of their own.
+        self.refuse_word(name, quotable=kind not in ("param", "let", "import"))
+        if first is not None:
             line = first.node.name.span.line
             self.report(
                 "E202",
@@ -140,6 +133,17 @@ class Scope:
             )
         else:
             self.definitions[name.text] = Definition(kind, name.text, self, node)
+
+    def refuse_word(self, name: s.Name, quotable: bool = False) -> None:
+        """Report a word of the language, or a text in quotes that is no name, where a name is defined."""
+        text = name.text
+        if name.quoted and not can_be_quoted(text):
+            message = f'"{text}" is no name: in quotes, a name has letters a to z, digits, `_` and `-`'
+            self.report("E246", message, name, "choose another name")
+        elif text in RESERVED and not name.quoted:
+            self.misnamed.add(text)
+            fix = f'write "{text}" in quotes, here and where it is used, or choose another name'
+            self.report("E246", f"`{text}` is a word of the language", name, fix if quotable else "choose another name")
 
     def find(self, ref: s.Ref, kinds: Iterable[str]) -> Definition:
         """The definition a name stands for; reports and leaves if there is none or of another kind."""

@@ -17,9 +17,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Name(Node):
-    """A name where it is defined."""
+    """A name where it is defined; ``quoted`` if it is a name only in quotes."""
 
     text: str
+    quoted: bool = False
 
 
 # Expressions
@@ -50,9 +51,13 @@ class Boolean(Node):
 
 @dataclass(frozen=True)
 class Ref(Node):
-    """A name where it is used, with the import it comes from: ``common.eps``."""
+    """A name where it is used, with the import it comes from: ``common.eps``.
+
+    ``quoted`` if it is a name only in quotes.
+    """
 
     parts: tuple[str, ...]
+    quoted: bool = False
 
     @property
     def name(self) -> str:

@@ -6,23 +6,11 @@ from collections.abc import Iterable
 
 from lark import Token
 
+from tfcert.language.names import STATEMENTS
+
 _EXPRESSION = {"NAME", "NUMBER", "QUANTITY", "LPAR", "LSQB", "BOOLEAN", "STRING", "NOT", "MINUS"}
 _OPERATORS = {"ADD", "MUL", "COMPARISON", "AND", "OR", "IMPLIES"}
-STATEMENT_TERMINALS = (
-    "IMPORT",
-    "PARAM",
-    "MODEL",
-    "DATASET",
-    "STRATEGY",
-    "ABSTRACTION",
-    "LET",
-    "DOMAIN",
-    "PROPERTY",
-    "MEASURE",
-    "OBJECTIVE",
-    "ASSERT",
-    "REPORT",
-)
+STATEMENT_TERMINALS = tuple(word.upper() for word in STATEMENTS)
 _WORDS = {
     "NAME": "a name",
     "NUMBER": "a number",
@@ -65,6 +53,8 @@ def expected_words(terminals: Iterable[str]) -> str:
     if {"NAME", "NUMBER", "LPAR"} <= left:
         words.append("a formula" if "QUANTIFIER" in left else "an expression")
         left -= {*_EXPRESSION, "QUANTIFIER", "__ANON_0"}
+    if "NAME" in left:
+        left.discard("STRING")
     if left.issuperset(STATEMENT_TERMINALS):
         words.append("a statement")
         left.difference_update(STATEMENT_TERMINALS)
