@@ -101,18 +101,12 @@ def test_resume_goes_on_with_the_folder_of_an_earlier_run(folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["verify", "none.prop"], "there is no specification none.prop"),
         (["verify", "{folder}/s.prop", "--set", "eps"], "'eps' is not of the form NAME=VALUE"),
-        (["verify", "{folder}/s.prop", "--set", "esp=1"], "esp"),
-        (["verify", "{folder}/s.prop", "--resume", "none"], "nothing to resume"),
-        (["verify", "{folder}/s.prop", "--bind", "clf=none.keras"], "none.keras"),
         (["verify", "{folder}/s.prop", "--bind", "test=none.npz"], "none.npz"),
         (["check", "{folder}/bad.prop"], "error[E"),
         (["check", "{folder}/s.prop", "--bind", "clf=none.keras"], "there is no file none.keras to bind clf to"),
         (["explain", "{folder}/s.prop", "--bind", "test=none.npz"], "there is no file none.npz to bind test to"),
         (["verify", "{folder}/s.prop", "--bind", "test={folder}/labels.npz"], "s.prop:6:10"),
-        (["radius", "none.keras", "{folder}/test.npz"], "there is no model none.keras"),
-        (["radius", "{folder}/clf.keras", "none.npz"], "none.npz"),
         (["radius", "{folder}/clf.keras", "{folder}/keys.npz"], "has no array 'x'; it has a, b"),
         (["radius", "{folder}/clf.keras", "{folder}/labels.npz"], "has label 7, but the model has 2 outputs"),
         (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--relaxation", "none"], "unknown relaxation 'none'"),
@@ -120,11 +114,8 @@ def test_resume_goes_on_with_the_folder_of_an_earlier_run(folder, capsys):
         (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--clip", "0", "0.5"], "valid range [0, 0.5]"),
         (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--iterations", "5"], "crown does not"),
         (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--learning-rate", "0"], "'0' is not positive"),
-        (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--resume", "none"], "nothing to resume"),
         (["attack", "{folder}/clf.keras", "{folder}/test.npz"], "--eps"),
-        (["attack", "{folder}/clf.keras", "{folder}/test.npz", "--eps", "-1"], "not negative"),
         (["train", "{folder}/s.prop", "--out", "m.keras"], "--objective"),
-        (["report"], "invalid choice: 'report'"),
     ],
 )
 def test_a_mistake_of_the_user_is_a_sentence_and_exit_code_4(folder, capsys, arguments, sentence):
@@ -237,3 +228,70 @@ def test_an_attack_writes_its_witnesses_and_takes_fractions(folder):
     assert named and None not in named
     with np.load(Path("found") / named[0]) as saved:
         assert np.abs(saved["witness"].astype(float) - saved["original"]).max() <= 0.25
+
+
+REFUSED = [
+    (["verify", "none.prop"], "there is no specification none.prop"),
+    (["verify", "{folder}/s.prop", "--set", "esp=1"], "esp"),
+    (["verify", "{folder}/s.prop", "--set", "eps=2"], "outside [0, 1]"),
+    (["verify", "{folder}/s.prop", "--resume", "none"], "there is no folder none: nothing to resume"),
+    (["verify", "{folder}/s.prop", "--resume", "{folder}"], "has no journal.jsonl: nothing to resume"),
+    (["verify", "{folder}/s.prop", "--resume", "other"], "the specification changed since"),
+    (["verify", "{folder}/s.prop", "--resume", "same", "--set", "eps=1/3"], "eps was 1/4 and is now 1/3"),
+    (["verify", "{folder}/s.prop", "--resume", "same", "--bind", "test={folder}/more.npz"], "the samples of test"),
+    (["verify", "{folder}/s.prop", "--bind", "clf=none.keras"], "there is no file none.keras"),
+    (["verify", "{folder}/s.prop", "--bind", "clf={folder}/test.npz"], "is not a .keras file"),
+    (["verify", "{folder}/s.prop", "--bind", "test={folder}/bad.npz"], "is not an npz archive"),
+    (["verify", "{folder}/gone.prop"], 'there is no file "gone.keras"'),
+    (["verify", "{folder}/s.prop", "--out", "{folder}/test.npz"], "is no folder"),
+    (["verify", "{folder}/s.prop", "--json", "{folder}"], "is a folder; name a file"),
+    (["radius", "none.keras", "{folder}/test.npz"], "there is no model none.keras"),
+    (["radius", "{folder}/clf.keras", "none.npz"], "none.npz"),
+    (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--method", "none"], "unknown method 'none'"),
+    (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--clip", "1", "0"], "the lower end comes first"),
+    (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--resume", "none"], "there is no folder none"),
+    (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--out", "{folder}/test.npz"], "is no folder"),
+    (["attack", "{folder}/bad.keras", "{folder}/test.npz", "--eps", "1"], "is damaged"),
+    (["attack", "{folder}/clf.keras", "{folder}/test.npz", "--eps", "-1"], "not negative"),
+    (["attack", "{folder}/clf.keras", "{folder}/test.npz", "--eps", "1", "--out", "{folder}/test.npz"], "is no folder"),
+    (["train", "{folder}/s.prop", "--objective", "o", "--out", "m.keras"], "has no objective o"),
+    (["train", "{folder}/t.prop", "--objective", "o", "--out", "m.h5"], "is no .keras file"),
+    (
+        ["train", "{folder}/t.prop", "--objective", "o", "--out", "m.keras", "--resume", "none"],
+        "there is no folder none",
+    ),
+    (["train", "{folder}/t.prop", "--objective", "o", "--out", "m.keras", "--bind", "test=none.npz"], "none.npz"),
+    (["report"], "invalid choice"),
+]
+
+
+def test_refusals_come_before_tensorflow_is_loaded(folder, tmp_path):
+    """One process refuses all of them: whatever imports TensorFlow on the way is told by the case that did."""
+    (folder / "gone.prop").write_text(SPEC.replace("clf.keras", "gone.keras"))
+    (folder / "t.prop").write_text(SPEC + "objective o for robust { train: test epochs: 1 }\n")
+    (folder / "bad.npz").write_text("no archive")
+    (folder / "bad.keras").write_text("no archive")
+    with np.load(folder / "test.npz") as saved:
+        np.savez(folder / "more.npz", x=saved["x"][::-1], y=saved["y"][::-1])
+    for name, spec in (("same", "s.prop"), ("other", "gone.prop")):
+        arguments = ["verify", str(folder / spec), "--set", "eps=1/4", "--bind", f"clf={folder / 'clf.keras'}"]
+        assert main([*arguments, "--bind", f"test={folder / 'test.npz'}", "--out", name, "-q"]) == 6
+    script = (
+        "import contextlib, io, json, sys\n"
+        "from tfcert.cli import main\n"
+        "for arguments, sentence in json.load(sys.stdin):\n"
+        "    said = io.StringIO()\n"
+        "    with contextlib.redirect_stderr(said):\n"
+        "        try:\n"
+        "            code = main(arguments)\n"
+        "        except SystemExit as exit_:\n"
+        "            code = exit_.code\n"
+        "    loaded = {'tensorflow', 'keras'} & set(sys.modules)\n"
+        "    assert (code, loaded) == (4, set()), (arguments, code, loaded, said.getvalue())\n"
+        "    assert sentence in said.getvalue(), (arguments, said.getvalue())\n"
+    )
+    cases = [([a.replace("{folder}", str(folder)) for a in arguments], text) for arguments, text in REFUSED]
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=json.dumps(cases), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

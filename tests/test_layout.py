@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tfcert"
 
 LEVELS = [
-    {"query", "options", "errors"},
+    {"query", "options", "errors", "model_files"},
     {"activations", "language"},
     {"network", "perturbations"},
     {"propagation"},
@@ -24,7 +24,7 @@ LEVELS = [
     {
         "driver", "direct", "binding", "regions", "stages", "solving", "descent", "verdicts", "measuring", "judging",
         "journal", "artifacts", "progress", "explain", "radii", "arguments",
-        "trainable", "training_setup", "fitting", "abstracted", "fingerprint", "starting",
+        "trainable", "training_setup", "fitting", "abstracted", "fingerprint", "starting", "bounding",
     },
     {"cli"},
 ]  # fmt: skip
@@ -34,7 +34,7 @@ ONLY = {
     "query": set(),
     "activations": {"query"},
     "language": {"query"},
-    "network": {"query", "activations"},
+    "network": {"query", "activations", "model_files"},
     "proof": {"query", "network"},
 }
 """Parts that see less than their level allows."""

@@ -63,7 +63,7 @@ def radius_arguments(parser: argparse.ArgumentParser) -> None:
     """A model and samples, how to bound, and where results go."""
     _data_arguments(parser)
     parser.add_argument(
-        "--method", default="crown", metavar="NAME",
+        "--method", metavar="NAME",
         help="how to bound: ibp, forward, forward+backward, crown-ibp, crown or alpha-crown (default: crown)",
     )  # fmt: skip
     parser.add_argument(
@@ -71,7 +71,7 @@ def radius_arguments(parser: argparse.ArgumentParser) -> None:
         help="how to relax activations: fastlin, crown, cnncert, deepcert, adaptive or frown (default: adaptive)",
     )  # fmt: skip
     parser.add_argument(
-        "--targets", choices=("all", "runner-up", "least"), default="all",
+        "--targets", choices=("all", "runner-up", "least"),
         help="which classes a sample must not reach: all others, or only the likeliest or least likely (default: all)",
     )  # fmt: skip
     parser.add_argument(
@@ -96,17 +96,18 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
 def _places(parser: argparse.ArgumentParser, default: str) -> None:
     places = parser.add_mutually_exclusive_group()
     places.add_argument("--out", metavar="DIR", help=f"where results go (default: {default})")
-    places.add_argument("--resume", metavar="DIR", help="go on with the interrupted run whose results are in DIR")
+    places.add_argument(
+        "--resume", metavar="DIR",
+        help="go on with the interrupted run whose results are in DIR, with what it was given",
+    )  # fmt: skip
 
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .keras file")
     parser.add_argument("data", metavar="DATA", help="an npz file with x and y; x as the network receives it")
-    parser.add_argument("--norm", choices=_NORMS, default="linf", help="norm of the perturbation (default: linf)")
+    parser.add_argument("--norm", choices=_NORMS, help="norm of the perturbation (default: linf)")
     parser.add_argument("--clip", nargs=2, type=float, metavar=("LOW", "HIGH"), help="the valid range of an input")
-    parser.add_argument(
-        "--limit", type=positive, default=100, metavar="N", help="samples, from the first (default: 100)"
-    )
+    parser.add_argument("--limit", type=positive, metavar="N", help="samples, from the first (default: 100)")
     parser.add_argument("--json", metavar="FILE", help="write the result here")
 
 

@@ -153,34 +153,57 @@ def spec_name(spec: Spec) -> str:
     return Path(spec.filename).stem if spec.root else "spec"
 
 
-def bind(spec: Spec, bindings: Mapping[str, Any]) -> Bound:
-    """Loads the models and data sets that the properties, measures, assertions and reports name.
+def _templates(spec: Spec) -> list[AnyTemplate]:
+    return [*spec.properties.values(), *spec.measures.values()]
+
+
+def _accuracies(spec: Spec) -> set[tuple[str, str]]:
+    """The models and data sets whose clean accuracy is asked for."""
+    pairs = {pair for a in spec.assertions for pair in a.accuracies}
+    return pairs | {(item.names[0], item.names[1]) for item in spec.reports if item.kind == "accuracy"}
+
+
+def needed_models(spec: Spec) -> list[str]:
+    """The models that the properties, measures, assertions and reports name."""
+    names = {t.model for t in _templates(spec)} | {model for model, _ in _accuracies(spec)}
+    return [name for name in spec.models if name in names]
+
+
+def load_data(spec: Spec, bindings: Mapping[str, Any]) -> dict[str, Samples]:
+    """Loads the data sets that the properties, measures, assertions and reports name.
+
+    Raises:
+        UsageError, DatasetError: as for :func:`load_samples`.
+    """
+    names = {t.dataset for t in _templates(spec)} | {dataset for _, dataset in _accuracies(spec)}
+    data: dict[str, Samples] = {}
+    for name, dataset in spec.datasets.items():
+        if name in names:
+            with placed(spec, name, dataset.span):
+                data[name] = load_samples(dataset, bindings)
+    return data
+
+
+def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | None = None) -> Bound:
+    """Loads the models that are named, and the data sets unless they are given.
 
     Raises:
         UsageError: something does not fit, said in a sentence.
         ValueError: the frontend or a data source refused what was given (their messages are sentences too).
     """
-    templates: list[AnyTemplate] = [*spec.properties.values(), *spec.measures.values()]
-    pairs = {pair for a in spec.assertions for pair in a.accuracies}
-    pairs |= {(item.names[0], item.names[1]) for item in spec.reports if item.kind == "accuracy"}
-    data_names = {t.dataset for t in templates if t.dataset is not None} | {dataset for _, dataset in pairs}
-    data: dict[str, Samples] = {}
-    for name, dataset in spec.datasets.items():
-        if name in data_names:
-            with placed(spec, name, dataset.span):
-                data[name] = load_samples(dataset, bindings)
+    templates = _templates(spec)
+    data = load_data(spec, bindings) if data is None else data
     models: dict[str, LoadedModel] = {}
-    for name, model in spec.models.items():
-        asked = [t for t in templates if t.model == name]
-        if asked or any(name == named for named, _ in pairs):
-            with placed(spec, name, model.span):
-                models |= _classifiers(model, asked, bindings, data)
+    for name in needed_models(spec):
+        model = spec.models[name]
+        with placed(spec, name, model.span):
+            models |= _classifiers(model, [t for t in templates if t.model == name], bindings, data)
     tasks: list[Task] = []
     for t in templates:
         with placed(spec, t.name, t.span):
             tasks.append(_task(t, models[classifier_name(t)], data.get(t.dataset or "")))
     bound = Bound(spec, models, data, tuple(tasks))
-    for name, _ in sorted(pairs):
+    for name, _ in sorted(_accuracies(spec)):
         bound.classifier(name)  # an accuracy that could be that of several is refused before anything runs
     return bound
 

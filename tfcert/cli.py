@@ -13,7 +13,7 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfcert.arguments import (
     USAGE_ERROR,
@@ -124,18 +124,20 @@ class _Version(argparse.Action):
 
 
 def _verify(options: argparse.Namespace) -> int:
-    _import_tensorflow()
-    from tfcert.driver import verify
+    from tfcert.starting import begin
 
-    verbose = 0 if options.quiet else 2 if options.verbose else "auto"
-    report = verify(
+    _require_json(options.json)
+    start = begin(
         options.spec if Path(options.spec).is_file() else Path(options.spec),
         params=dict(options.set),
         bindings=dict(options.bind),
         resume=options.resume,
         out=options.out,
-        verbose=verbose,
     )
+    _import_tensorflow()
+    from tfcert.driver import run
+
+    report = run(start, verbose=0 if options.quiet else 2 if options.verbose else "auto")
     return _finish(report, options.json, quiet=options.quiet)
 
 
@@ -168,10 +170,9 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    _import_tensorflow()
-    from tfcert.fitting import train
+    from tfcert.starting import begin_training
 
-    trained = train(
+    start = begin_training(
         Path(options.spec),
         options.objective,
         options.out,
@@ -179,34 +180,53 @@ def _train(options: argparse.Namespace) -> int:
         bindings=dict(options.bind),
         resume=options.resume,
         tensorboard=options.tensorboard,
-        verbose=0 if options.quiet else 1 if options.verbose else "auto",
     )
+    _import_tensorflow()
+    from tfcert.fitting import run
+
+    trained = run(start, verbose=0 if options.quiet else 1 if options.verbose else "auto")
     print("\n".join(trained.notes))
     return int(trained.exit_code)
 
 
 def _radius(options: argparse.Namespace) -> int:
-    _import_tensorflow()
+    from tfcert.bounding import Bounding, begin_radii, radius_params
     from tfcert.direct import Direct
-    from tfcert.radii import Bounding, measure_radii
 
-    data = Direct(options.model, options.data, options.norm, _clip(options), options.limit)
-    bounding = Bounding(
-        options.method, options.relaxation, options.targets, options.iterations, options.learning_rate, options.batch
-    )
+    _require_json(options.json)
+    names = ("norm", "clip", "limit", "method", "relaxation", "targets", "iterations", "learning_rate")
+    asked = radius_params({name: getattr(options, name) for name in names}, options.resume)
+    data = Direct(options.model, options.data, asked["norm"], _clip(asked["clip"]), asked["limit"])
+    how: dict[str, Any] = {name: asked.get(name) for name in names[3:]}
+    bounding = Bounding(**how, batch=options.batch)
+    begin_radii(data, bounding, out=options.out, resume=options.resume)
+    _import_tensorflow()
+    from tfcert.radii import measure_radii
+
     return _finish(measure_radii(data, bounding, out=options.out, resume=options.resume), options.json)
 
 
 def _attack(options: argparse.Namespace) -> int:
-    _import_tensorflow()
-    from tfcert.direct import Direct, attack_samples
+    from tfcert.direct import Direct, attack_samples, require_eps
 
-    data = Direct(options.model, options.data, options.norm, _clip(options), options.limit, options.out)
+    _require_json(options.json)
+    norm, limit = options.norm or "linf", options.limit or 100
+    data = Direct(options.model, options.data, norm, _clip(options.clip), limit, options.out)
+    require_eps(options.eps)
+    data.samples  # noqa: B018  (what is wrong with them is said before TensorFlow is loaded)
+    _import_tensorflow()
     return _finish(attack_samples(data, options.eps, steps=options.steps, restarts=options.restarts), options.json)
 
 
-def _clip(options: argparse.Namespace) -> tuple[float, float] | None:
-    return None if options.clip is None else (options.clip[0], options.clip[1])
+def _clip(given: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if given is None else (given[0], given[1])
+
+
+def _require_json(path: str | None) -> None:
+    from tfcert.starting import require_file_writable
+
+    if path is not None:
+        require_file_writable(Path(path))
 
 
 def _finish(report: Report, json_path: str | None, quiet: bool = False) -> int:

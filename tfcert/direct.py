@@ -6,24 +6,22 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from tfcert.attacks import attack
 from tfcert.binding import LoadedModel
-from tfcert.certification.api import network_of
 from tfcert.datasets import Samples, load_dataset
-from tfcert.driver import run_header
 from tfcert.errors import UsageError
 from tfcert.fingerprint import data_hash, weights_hash
 from tfcert.journal import Journal
-from tfcert.network import load_model
 from tfcert.progress import Narrator
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report import Asked, ExitCode, Measured, Record, Report
 from tfcert.report.records import Json
 from tfcert.report.summary import clean_holds
+from tfcert.starting import require_model, require_writable, run_header
 
 BATCH = 100
 
@@ -39,25 +37,43 @@ class Direct:
     limit: int
     out: str | None = None
 
+    @cached_property
+    def samples(self) -> Samples:
+        """The inputs and their labels, checked as far as that takes no TensorFlow; the model's file is looked at, too.
+
+        Raises:
+            UsageError, DatasetError: files that are missing or hold something else, values that are not finite or
+                leave the valid range.
+        """
+        if self.clip is not None and not self.clip[0] <= self.clip[1]:
+            raise UsageError(f"--clip {self.clip[0]:g} {self.clip[1]:g}: the lower end comes first")
+        require_model(Path(self.model))
+        samples = load_dataset("npz", self.data)
+        if samples.y is None:
+            raise UsageError(f"{self.data} has no labels: it needs arrays x and y")
+        found = Samples(samples.x[: self.limit], samples.y[: self.limit])
+        self._check_values(found.x)
+        if self.out is not None:
+            require_writable(Path(self.out))
+        return found
+
     def load(self) -> Loaded:
         """The model, its inputs and their labels, checked against each other.
 
         Raises:
             UsageError: files that are missing, or samples that do not fit the model.
         """
-        path = Path(self.model)
-        if not path.is_file():
-            raise UsageError(f"there is no model {path}")
-        keras_model = load_model(path)
+        from tfcert.certification.api import network_of
+        from tfcert.network import load_model
+
+        x, labels = self.samples
+        assert labels is not None
+        keras_model = load_model(Path(self.model))
         network = network_of(keras_model)
-        samples = load_dataset("npz", self.data)
-        if samples.y is None:
-            raise UsageError(f"{self.data} has no labels: it needs arrays x and y")
-        x = samples.x[: self.limit].astype(network.dtype.as_numpy_dtype)
+        x = x.astype(network.dtype.as_numpy_dtype)
         if tuple(x.shape[1:]) != tuple(network.input_shape):
             raise UsageError(f"{self.data}: samples have shape {x.shape[1:]}, the model takes {network.input_shape}")
-        loaded = LoadedModel(path.stem, keras_model, network, weights_hash(keras_model))
-        labels = samples.y[: self.limit]
+        loaded = LoadedModel(Path(self.model).stem, keras_model, network, weights_hash(keras_model))
         wrong = np.flatnonzero((labels < 0) | (labels >= loaded.num_outputs))
         if len(wrong):
             raise UsageError(
@@ -74,13 +90,12 @@ class Direct:
             where = "is not finite" if self.clip is None else f"leaves the valid range [{low:g}, {high:g}]"
             raise UsageError(f"{self.data}: sample {int(np.argwhere(bad)[0][0])} {where}")
 
-    def header(self, loaded: Loaded, params: Json) -> Json:
-        """As the header of a specification's run."""
+    def header(self, params: Json) -> Json:
+        """As the header of a specification's run, as far as it is known without the model."""
         return run_header() | {
             "model": self.model,
             "data": self.data,
-            "weights_sha256": {loaded.model.name: loaded.model.sha256},
-            "data_sha256": {self.data: data_hash(Samples(loaded.x, loaded.y))},
+            "data_sha256": {"data": data_hash(self.samples)},
             # As JSON reads them back, so that a journal's header can be compared.
             "params": {"norm": self.norm, "clip": self.clip and list(self.clip), "limit": self.limit} | params,
         }
@@ -96,6 +111,10 @@ class Loaded:
 
     def take(self, places: np.ndarray) -> Loaded:
         return Loaded(self.model, self.x[places], self.y[places])
+
+    def header(self) -> Json:
+        """What the header says of the model."""
+        return {"weights_sha256": {self.model.name: self.model.sha256}}
 
 
 Found = list[tuple[Verdict, Measured | None]]
@@ -167,14 +186,21 @@ def exit_code(records: Sequence[Record], complete: bool) -> ExitCode:
     return ExitCode.PASS if records else ExitCode.NOTHING_TO_CHECK
 
 
+def require_eps(eps: float) -> None:
+    """Raises a UsageError for a radius that is negative or not finite."""
+    if not (math.isfinite(eps) and eps >= 0):
+        raise UsageError(f"eps must be finite and not negative, not {eps}")
+
+
 def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> Report:
     """PGD within ``eps`` of each sample, in network space; what it does not find stays unknown.
 
     Raises:
         UsageError: files or samples that do not fit the model, or an eps that is negative or not finite.
     """
-    if not (math.isfinite(eps) and eps >= 0):
-        raise UsageError(f"eps must be finite and not negative, not {eps}")
+    require_eps(eps)
+
+    from tfcert.attacks import attack
 
     def decide(part: Loaded, predictions: np.ndarray) -> Found:
         model, x, y = part.model, part.x, part.y
@@ -191,7 +217,9 @@ def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> Re
     loaded = data.load()
     records, complete = Question("attack", Asked(data.norm, eps, "net", "all"), BATCH, decide, out).run(loaded)
     return Report(
-        header=data.header(loaded, {"eps": eps, "steps": steps, "restarts": restarts}) | {"complete": complete},
+        header=data.header({"eps": eps, "steps": steps, "restarts": restarts})
+        | loaded.header()
+        | {"complete": complete},
         records=records,
         exit_code=exit_code(records, complete),
         properties=("attack",) if records else (),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +12,9 @@ import numpy as np
 
 from tfcert import artifacts
 from tfcert.abstracted import classifier
-from tfcert.binding import Bound, Task, bind, load_spec, spec_name
+from tfcert.binding import Bound, Task, bind
 from tfcert.descent import Clock, Descent
-from tfcert.errors import UsageError
 from tfcert.explain import strategy_text
-from tfcert.fingerprint import SCHEME, data_hash
 from tfcert.journal import Journal, set_aside
 from tfcert.judging import exit_code, gather_results, judge, reported
 from tfcert.language import Ball, MeasureTemplate, Transform
@@ -29,6 +24,7 @@ from tfcert.progress import Narrator, Verbosity, Watch
 from tfcert.query import Verdict
 from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
 from tfcert.report.records import Json
+from tfcert.starting import Start, begin
 
 BATCH = 50
 """Samples at a time where the strategy says ``batch: auto``."""
@@ -36,7 +32,6 @@ ABSTRACTION_ERROR = (
     "AbsCert's own figure (tfcert.abstraction_error) judges the cell of each unperturbed input alone: it is not what "
     "is verified here, and no guarantee"
 )
-PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-probability")
 
 
 def verify(
@@ -54,8 +49,8 @@ def verify(
         spec: the path of a ``.prop`` file, or its text.
         params: values for its parameters, ``{"eps": "2/255"}``; texts are exact.
         bindings: models, arrays or paths for names of the specification: ``{"clf": model, "test": (x, y)}``.
-        resume: the folder of an interrupted run to go on with; its specification, parameters, weights and data must
-            be the same.
+        resume: the folder of an interrupted run to go on with. Parameters and bindings are taken from there unless
+            they are given again; specification, parameters, models and data must be the same as then.
         out: where journal, JSON, witnesses and pictures go; ``out/<name of the specification>`` by default.
         verbose: "auto" shows progress on standard error; 0 is silent, 2 adds a line a sample and for whatever a solver
             finds on the way.
@@ -68,40 +63,37 @@ def verify(
         ValueError: what it names does not fit together, or cannot be loaded.
         ContradictionError: a proof and a witness contradict each other: a bug in tfcert, or in the solver it names.
     """
-    if resume is not None and out is not None:
-        raise UsageError("a resumed run writes where it was begun: give either resume or out")
-    checked = load_spec(spec, params, bindings)
-    folder = Path(resume or out or Path("out") / spec_name(checked))
+    return run(begin(spec, params=params, bindings=bindings, resume=resume, out=out), verbose)
+
+
+def run(start: Start, verbose: Verbosity = "auto") -> Report:
+    """Goes on from what :func:`tfcert.starting.begin` checked; returns and raises as :func:`verify` does."""
+    folder = start.folder
     with Narrator(verbose) as narrator:
-        for warning in checked.warnings:
+        for warning in start.spec.warnings:
             narrator.say(warning.render())
-        bound = bind(checked, bindings or {})
+        bound = bind(start.spec, start.bindings, start.data)
         folder.mkdir(parents=True, exist_ok=True)
-        run = _Run(bound, folder, narrator, header(bound))
-        fresh = resume is None
-        aside = set_aside(folder) if fresh else None
+        doing = _Run(bound, folder, narrator, start.header | header(bound))
+        aside = None if start.resumed else set_aside(folder)
         if aside is not None:
             narrator.say(aside)
-        journal, known = Journal.start(folder, run.header) if fresh else Journal.resume(folder, run.header)
+        journal, known = (Journal.resume if start.resumed else Journal.start)(folder, doing.header)
         with journal:
-            if fresh:
+            if not start.resumed:
                 artifacts.clear(folder)
-            complete = run.all(journal, known)
+            complete = doing.all(journal, known)
             if complete:
                 journal.finish()
-            return run.finish(complete)
+            return doing.finish(complete)
 
 
 def header(bound: Bound) -> Json:
-    """Everything a result depends on: versions, hashes, parameters, strategies."""
+    """What a result depends on beside what :func:`tfcert.starting.begin` knows: models, strategies, preprocessing."""
     spec = bound.spec
     templates = [*spec.properties.values(), *spec.measures.values()]
-    return run_header() | {
-        "spec": spec.filename,
-        "spec_sha256": spec.source_hash,
+    return {
         "weights_sha256": {name: model.sha256 for name, model in bound.models.items()},
-        "data_sha256": {name: data_hash(samples) for name, samples in bound.data.items()},
-        "params": {name: str(param.value) for name, param in spec.params.items()},
         "strategies": {t.name: strategy_text(t.strategy) for t in templates},
         "properties": {t.name: t.text for t in templates},
         "preprocessing": {t.name: _preprocessing(t.transform) for t in templates},
@@ -124,24 +116,6 @@ def _abstraction(task: Task) -> Json:
         "granularity": task.model.granularity,
         "range": [float(abstraction.low), float(abstraction.high)],
     }
-
-
-def run_header() -> Json:
-    """What every run's header begins with."""
-    return {
-        "tfcert": package_version("tfcert"),
-        "hashes": SCHEME,
-        "versions": {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES},
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def package_version(name: str) -> str | None:
-    """The installed version; None where there is none."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 @dataclass

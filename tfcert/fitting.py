@@ -6,7 +6,6 @@ A run keeps its folder: ``training.json`` (what it was started with), ``log.csv`
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -23,21 +22,18 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.abstracted import best_figure, classifier, granularity_of
-from tfcert.binding import load_spec, spec_name
-from tfcert.driver import run_header
-from tfcert.errors import UsageError
 from tfcert.fingerprint import data_hash
 from tfcert.journal import move_aside, require_same
 from tfcert.language import Ramp, Spec
 from tfcert.report import ExitCode, figures
 from tfcert.report.curves import Curves, read_curves
 from tfcert.report.records import Json
+from tfcert.starting import FINISHED, HEADER, TrainingStart, begin_training
 from tfcert.trainable import Trainable, bind_objective
 from tfcert.training.tuner import GranularityTuner
 from tfcert.training_setup import certified_model, held_out_callbacks, starting_model
 
-HEADER, LOG, BACKUP = "training.json", "log.csv", "backup"
-FINISHED = "finished"
+LOG, BACKUP = "log.csv", "backup"
 IDENTITY = ("tfcert", "spec_sha256", "objective", "params", "weights_sha256", "data_sha256")
 """Keys of the header that must agree before a run may go on from another one's backup."""
 
@@ -78,7 +74,8 @@ def train(
             place.
         objective: the name of the objective.
         out: where the plain Keras model goes, a ``.keras`` file.
-        resume: the folder of an interrupted run to go on with; everything it depends on must be the same.
+        resume: the folder of an interrupted run to go on with. Parameters and bindings are taken from there unless
+            they are given again; everything it depends on must be the same as then.
         tensorboard: a folder for TensorBoard's logs.
         verbose: as for Keras's ``fit``; "auto" is a progress bar on a terminal and a line an epoch elsewhere.
 
@@ -89,18 +86,20 @@ def train(
         SpecError: the specification cannot be used.
         UsageError, ValueError: what it names does not fit together, or cannot be loaded or trained.
     """
-    if tensorboard is not None and importlib.util.find_spec("tensorboard") is None:
-        raise UsageError("TensorBoard's logs need it installed: pip install 'tfcert[tensorboard]'")
-    checked = load_spec(spec, params, bindings)
-    out = _destination(Path(out), checked, bindings or {})
-    folder = Path(resume or Path("out") / f"train-{spec_name(checked)}-{objective}")
-    bound = bind_objective(checked, objective, bindings or {})
-    run = _Run(checked, bound, out, folder, _header(checked, bound))
-    said: list[str | None] = [warning.render() for warning in checked.warnings]
-    said += [run.begin() if resume is None else run.go_on(), *run.never_reached()]
+    places = {"resume": resume, "tensorboard": tensorboard}
+    return run(begin_training(spec, objective, out, params=params, bindings=bindings, **places), verbose)
+
+
+def run(start: TrainingStart, verbose: int | str = "auto") -> Trained:
+    """Goes on from what :func:`tfcert.starting.begin_training` checked; returns and raises as :func:`train` does."""
+    bound = bind_objective(start.spec, start.objective, start.bindings, start.data)
+    start.out.parent.mkdir(parents=True, exist_ok=True)
+    doing = _Run(start.spec, bound, start.out, start.folder, _header(start, bound))
+    said: list[str | None] = [warning.render() for warning in start.spec.warnings]
+    said += [doing.go_on() if start.resumed else doing.begin(), *doing.never_reached()]
     for sentence in filter(None, said if verbose != 0 else ()):
         print(sentence, file=sys.stderr)
-    return run.fit(verbose, None if tensorboard is None else Path(tensorboard))
+    return doing.fit(verbose, start.tensorboard)
 
 
 @dataclass(frozen=True)
@@ -132,12 +131,7 @@ class _Run:
     def go_on(self) -> str:
         """Checks that the folder holds an interrupted run of the same training, and says where it goes on."""
         path = self.folder / HEADER
-        if not path.is_file():
-            raise UsageError(f"{self.folder} has no {HEADER}: nothing to resume")
-        then = json.loads(path.read_text(encoding="utf-8"))
-        require_same(path, then, self.header, IDENTITY)
-        if then.get(FINISHED):
-            raise UsageError(f"{self.folder} holds a training that came to its end: nothing to resume")
+        require_same(path, json.loads(path.read_text(encoding="utf-8")), self.header, IDENTITY)
         if not (self.folder / BACKUP).is_dir():
             (self.folder / LOG).unlink(missing_ok=True)
             return f"no epoch of {self.folder} was finished: the training begins again"
@@ -306,29 +300,9 @@ def _loudness(verbose: int | str) -> int:
     return (1 if sys.stdout.isatty() else 2) if verbose == "auto" else int(verbose)
 
 
-def _destination(out: Path, spec: Spec, bindings: Mapping[str, Any]) -> Path:
-    """The file to write, which must not be one that the specification reads.
-
-    Raises:
-        UsageError: no ``.keras`` file, a folder, or a model of the specification.
-    """
-    if out.suffix != ".keras" or out.is_dir():
-        raise UsageError(f"--out {out} is no .keras file, which a trained model is saved to")
-    read = [Path(m.folder) / m.path for m in spec.models.values() if m.path and not m.bound]
-    read += [Path(value) for value in bindings.values() if isinstance(value, str | Path)]
-    if any(path.exists() and out.exists() and path.samefile(out) for path in read):
-        raise UsageError(f"--out {out} would overwrite a file that the training starts from: choose another name")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return out
-
-
-def _header(spec: Spec, bound: Trainable) -> Json:
+def _header(start: TrainingStart, bound: Trainable) -> Json:
     """Everything a training depends on."""
-    return run_header() | {
-        "spec": spec.filename,
-        "spec_sha256": spec.source_hash,
-        "objective": bound.objective.text,
-        "params": {name: str(param.value) for name, param in spec.params.items()},
+    return start.header | {
         "weights_sha256": bound.model.sha256,
         "data_sha256": {"train": data_hash(bound.train), "held_out": data_hash(bound.held_out)},
     }

@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tfcert import artifacts
 from tfcert.binding import require_names
+from tfcert.bounding import Bounding, begin_radii
 from tfcert.certification import certified_radius
 from tfcert.direct import Direct, Found, Loaded, Question, exit_code
 from tfcert.errors import UsageError
 from tfcert.journal import Journal, set_aside
-from tfcert.options import BoundOptions
 from tfcert.progress import Narrator
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report import Asked, Measured, Record, figures
 from tfcert.report.radii import RadiusReport, summarize_radii
 from tfcert.report.summary import MeasureSummary
-
-
-@dataclass(frozen=True)
-class Bounding:
-    """How to bound, as ``certified_radius`` takes it; None stands for the defaults."""
-
-    method: str = "crown"
-    relaxation: str | None = None
-    targets: str = "all"
-    iterations: int | None = None
-    learning_rate: float | None = None
-    batch: int = 50
-
-    def options(self) -> BoundOptions:
-        """Raises a UsageError where options of the optimising methods are given to another one."""
-        given = {k: v for k in ("iterations", "learning_rate") if (v := getattr(self, k)) is not None}
-        if given and not self._optimises:
-            raise UsageError(
-                f"--iterations and --learning-rate are for the method alpha-crown and the relaxation frown, which "
-                f"optimise their bounds; {self.method} does not"
-            )
-        return BoundOptions(**given)
-
-    @property
-    def _optimises(self) -> bool:
-        return self.method == "alpha-crown" or self.relaxation == "frown"
-
-    def params(self) -> dict[str, object]:
-        """What the radii depend on: everything but the size of a batch."""
-        options = self.options()
-        used = {"iterations": options.iterations, "learning_rate": options.learning_rate} if self._optimises else {}
-        return {k: v for k, v in asdict(self).items() if k in ("method", "relaxation", "targets")} | used
 
 
 def measure_radii(
@@ -66,8 +33,8 @@ def measure_radii(
     Raises:
         UsageError: files, samples, a method or a relaxation that do not fit the model; nothing to resume.
     """
-    options, params = bounding.options(), bounding.params()
-    loaded = data.load()
+    header, folder = begin_radii(data, bounding, out=out, resume=resume)
+    options, loaded = bounding.options(), data.load()
     require_names(loaded.model, bounding.method, bounding.relaxation)
     if loaded.model.num_outputs < 2:
         raise UsageError(f"model {loaded.model.name} has a single output: there is no other class to tell a label from")
@@ -85,9 +52,8 @@ def measure_radii(
             for ok, radius, margin in zip(right, radii.radius, radii.margin, strict=True)
         ]
 
-    header = data.header(loaded, params) | {"batch": bounding.batch}
+    header |= loaded.header()
     question = Question("radius", Asked(data.norm, math.nan, "net", bounding.targets), bounding.batch, decide)
-    folder = Path(resume or out or Path("out") / f"radius-{loaded.model.name}-{data.norm}")
     folder.mkdir(parents=True, exist_ok=True)
     aside = set_aside(folder) if resume is None else None
     if aside is not None:

@@ -60,17 +60,18 @@ class Trainable:
         return float(eps)
 
 
-def bind_objective(spec: Spec, name: str, bindings: Mapping[str, Any]) -> Trainable:
-    """Loads the model and the samples that an objective names; nothing else of the specification is loaded.
+def bind_objective(
+    spec: Spec, name: str, bindings: Mapping[str, Any], data: Mapping[str, Samples] | None = None
+) -> Trainable:
+    """Loads the model that an objective names, and the samples unless they are given; nothing else is loaded.
 
     Raises:
         UsageError: there is no such objective, or something does not fit, said in a sentence.
         ValueError: the frontend or a data source refused what was given (their messages are sentences too).
     """
-    objective = _objective(spec, name)
+    objective = find_objective(spec, name)
     asked = spec.properties[objective.property]
-    alone = replace(spec, properties={asked.name: asked}, measures={}, assertions=(), reports=())
-    bound = bind(alone, bindings)
+    bound = bind(about(spec, objective), bindings, data)
     (task,) = bound.tasks
     if task.model.num_outputs < 2:
         raise UsageError(
@@ -89,7 +90,7 @@ def bind_objective(spec: Spec, name: str, bindings: Mapping[str, Any]) -> Traina
         clip = clip_of(moved, shape, dtype)
         require_inside(asked.name, held_out, clip)
     with placed(spec, name, objective.span):
-        train = _train(objective, task.model, bindings, space)
+        train = _train(objective, task.model, _samples(objective, bindings, data), space)
         require_inside(f"{name}, in what it trains on", train.x, clip)
     return Trainable(
         objective=objective,
@@ -104,7 +105,18 @@ def bind_objective(spec: Spec, name: str, bindings: Mapping[str, Any]) -> Traina
     )
 
 
-def _objective(spec: Spec, name: str) -> ObjectiveTemplate:
+def about(spec: Spec, objective: ObjectiveTemplate) -> Spec:
+    """The specification with the question of an objective alone."""
+    asked = spec.properties[objective.property]
+    return replace(spec, properties={asked.name: asked}, measures={}, assertions=(), reports=())
+
+
+def find_objective(spec: Spec, name: str) -> ObjectiveTemplate:
+    """The objective of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
     if name in spec.objectives:
         return spec.objectives[name]
     known = f"it has {', '.join(spec.objectives)}" if spec.objectives else "it has none"
@@ -124,15 +136,20 @@ def _normalization(transform: Transform) -> tuple[np.ndarray, np.ndarray]:
     return mean, std
 
 
-def _train(objective: ObjectiveTemplate, model: LoadedModel, bindings: Mapping[str, Any], space: Transform) -> Samples:
-    """The inputs and labels to train on, checked against the model."""
-    name = objective.name
+def _samples(objective: ObjectiveTemplate, bindings: Mapping[str, Any], data: Mapping[str, Samples] | None) -> Samples:
+    """What is trained on, as it is stored."""
     if objective.train is None:
         raise UsageError(
-            f"{name} does not say what to train on, and the data set that it holds out was bound by you: write "
-            "`train: NAME` and bind that name as well"
+            f"{objective.name} does not say what to train on, and the data set that it holds out was bound by you: "
+            "write `train: NAME` and bind that name as well"
         )
-    samples = load_samples(objective.train, bindings)
+    return load_samples(objective.train, bindings) if data is None else data[objective.train.name]
+
+
+def _train(objective: ObjectiveTemplate, model: LoadedModel, samples: Samples, space: Transform) -> Samples:
+    """The inputs and labels to train on, checked against the model."""
+    name = objective.name
+    assert objective.train is not None
     if samples.y is None:
         raise UsageError(f"{name} trains on {objective.train.name}, which has no labels")
     if not len(samples.y):

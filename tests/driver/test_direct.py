@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from tfcert import radii
+from tfcert.bounding import Bounding
 from tfcert.certification import Radii
+from tfcert.cli import main
 from tfcert.direct import Direct, attack_samples
 from tfcert.errors import JournalError
 from tfcert.query import Guarantee
-from tfcert.radii import Bounding, measure_radii
+from tfcert.radii import measure_radii
 from tfcert.report import ExitCode
 
 
@@ -56,6 +58,18 @@ def test_radii_of_another_question_are_not_resumed(data, folder, counted, other)
     measure_radii(data, Bounding(batch=2), out=str(folder / "run"))
     with pytest.raises(JournalError, match=r"the parameter .* was .* and is now"):
         measure_radii(data, other, resume=str(folder / "run"))
+
+
+def test_the_command_line_resumes_radii_with_what_the_folder_says(folder, counted, capsys):
+    files = [str(folder / "clf.keras"), str(folder / "test.npz")]
+    run = str(folder / "run")
+    arguments = ["radius", *files, "--norm", "l1", "--clip", "-9", "9", "--limit", "5", "--batch", "2"]
+    assert main([*arguments, "--out", run]) == ExitCode.INTERRUPTED
+    assert main(["radius", *files, "--norm", "l2", "--resume", run]) == ExitCode.USAGE_ERROR
+    assert "the parameter norm was l1 and is now l2" in capsys.readouterr().err
+    assert main(["radius", *files, "--clip", "-9", "9", "--resume", run]) == ExitCode.PASS
+    header = json.loads((folder / "run" / "result.json").read_text())["header"]
+    assert header["params"].items() >= {"norm": "l1", "clip": [-9.0, 9.0], "limit": 5}.items()
 
 
 def test_options_of_the_optimising_methods_reach_the_search(data, folder, monkeypatch):

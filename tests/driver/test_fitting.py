@@ -198,12 +198,15 @@ def test_an_interrupted_run_is_moved_before_a_new_one_begins(home, monkeypatch, 
     (run / "backup").mkdir(parents=True)
     (run / "training.json").write_text("{}")
     monkeypatch.setattr(Order, "on_epoch_begin", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert main(["train", str(home / "s.prop"), "--objective", "o", "--out", "m.keras"]) == 2
+    arguments = ["train", str(home / "s.prop"), "--objective", "o", "--out", "m.keras"]
+    assert main([*arguments, "--set", "eps=1/10"]) == 2
     shown = capsys.readouterr()
     assert f"moved to {run / 'interrupted-1'}" in shown.err
     assert "before an epoch was finished" in shown.out
     assert (run / "interrupted-1" / "backup").is_dir() and (run / "training.json").is_file()
-    assert main(["train", str(home / "s.prop"), "--objective", "o", "--out", "m.keras", "--resume", str(run)]) == 2
+    assert main([*arguments, "--resume", str(run), "--set", "eps=1/20"]) == 4
+    assert "the parameter eps was 1/10 and is now 1/20" in capsys.readouterr().err
+    assert main([*arguments, "--resume", str(run)]) == 2  # with the parameters that it began with
     assert "the training begins again" in capsys.readouterr().err
 
 
@@ -220,7 +223,7 @@ def test_an_interrupted_run_is_moved_before_a_new_one_begins(home, monkeypatch, 
 )
 def test_a_mistake_is_a_sentence_and_exit_code_4(home, capsys, trained, more, sentence):
     header = json.loads((trained / "out" / "train-s-o" / "training.json").read_text())
-    (home / "training.json").write_text(json.dumps(header | {"params": {"eps": "1"}}))
+    (home / "training.json").write_text(json.dumps(header | {"params": {"eps": "1"}, "finished": False}))
     assert train(home, *(text.replace("{home}", str(home)) for text in more)) == 4
     assert sentence in capsys.readouterr().err
 

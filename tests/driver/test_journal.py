@@ -186,6 +186,30 @@ def test_what_is_not_in_the_text_s_hash_is_compared_too(tmp_path):
         Journal.resume(tmp_path, now)
 
 
+def test_a_resumed_run_takes_parameters_and_bindings_from_its_folder(run, folder, samples, margins, monkeypatch):
+    """The paths are those of then, wherever one stands now."""
+    margins(0.5)
+    x, y = samples
+    np.savez(folder / "few.npz", x=x[:5], y=y[:5])
+    monkeypatch.chdir(folder)
+    first = run("crown", params={"eps": "1/3"}, bindings={"test": "few.npz"})
+    monkeypatch.chdir("/")
+    resumed = run("crown", resume=folder / "out")
+    assert plain(resumed.records) == plain(first.records) and len(first.records) == 5
+    assert resumed.header["params"] == {"eps": "1/3"}
+    again = run("crown", resume=folder / "out", params={"eps": "2/6"}, bindings={"test": folder / "few.npz"})
+    assert plain(again.records) == plain(first.records)
+
+
+def test_an_object_of_python_is_asked_for_again(run, folder, classifier, samples, margins):
+    margins(0.5)
+    bindings = {"clf": classifier, "test": samples}
+    first = run("crown", bindings=bindings)
+    with pytest.raises(JournalError, match="does not hold what Python gave for clf and test"):
+        run("crown", resume=folder / "out")
+    assert plain(run("crown", resume=folder / "out", bindings=bindings).records) == plain(first.records)
+
+
 def test_a_run_with_other_parameters_is_not_resumed(run, folder, margins):
     margins(0.5)
     run("crown")

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 from keras.src.saving.serialization_lib import SafeModeScope
 
+from tfcert.model_files import complaint
 from tfcert.network.errors import ModelLoadError
 
 
@@ -26,15 +27,9 @@ def load_model(path: str | Path) -> keras.Model:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no model file {str(path)!r}")
-    if path.suffix in (".h5", ".hdf5"):
-        raise ModelLoadError(
-            f"{str(path)!r} is in the old HDF5 format, which tfcert does not read; convert it once with "
-            'keras.models.load_model(...).save("model.keras")'
-        )
-    if path.suffix != ".keras" or not path.is_file():
-        raise ModelLoadError(f"{str(path)!r} is not a .keras file; save the model with model.save('model.keras')")
-    if not zipfile.is_zipfile(path):
-        raise ModelLoadError(f"{str(path)!r} is damaged: a .keras file is a zip archive, and this is none")
+    wrong = complaint(path)
+    if wrong is not None:
+        raise ModelLoadError(wrong)
     importlib.import_module("tfcert.training")  # lives above this package; importing it registers its classes
     try:
         with SafeModeScope(True):  # Keras's global switch would overrule the argument.

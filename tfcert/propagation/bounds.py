@@ -28,6 +28,10 @@ import tensorflow as tf
 
 from tfcert.activations import Lines
 from tfcert.network.graph import Elementwise, Network
+from tfcert.options import METHODS as METHODS
+from tfcert.options import RELAXATIONS as RELAXATIONS
+from tfcert.options import SOLVED as SOLVED
+from tfcert.options import check_method
 from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, Stop, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
@@ -48,10 +52,6 @@ from tfcert.propagation.preactivation import (
     tighter,
 )
 
-METHODS = ("ibp", "forward", "forward+backward", "crown-ibp", "crown", "alpha-crown")
-SOLVED = ("lp", "milp")
-"""Methods that ask a solver, which is not propagation: see ``tfcert.complete.rows``."""
-RELAXATIONS = ("fastlin", "crown", "cnncert", "deepcert", "frown", "adaptive")
 _ASCENT = Ascent()
 
 
@@ -113,17 +113,8 @@ def relaxed_by_lines(network: Network, ranges: Sequence[Interval], relaxation: s
 
 def check_names(network: Network, method: str, relaxation: str | None) -> None:
     """Raises a ValueError for a method or relaxation that does not exist here."""
-    if method not in (*METHODS, *SOLVED):
-        raise ValueError(f"unknown method {method!r}: one of {', '.join((*METHODS, *SOLVED))}")
-    if relaxation is None:
-        return
-    if method in SOLVED:
-        raise ValueError(f"the method {method} takes no relaxation: it has the tightest of single neurons")
-    if relaxation not in RELAXATIONS:
-        raise ValueError(f"unknown relaxation {relaxation!r}: one of {', '.join(RELAXATIONS)}")
-    if relaxation == "frown":
-        if method not in ("crown", "alpha-crown"):
-            raise ValueError(f"the relaxation frown is found by backward passes (method crown), not by {method}")
+    check_method(method, relaxation)
+    if relaxation is None or relaxation == "frown":
         return
     for node in network.nodes:
         if isinstance(node, Elementwise) and relaxation not in node.activation.relaxations:
