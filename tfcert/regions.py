@@ -74,11 +74,14 @@ def build_regions(
         radii: for a measure, the value of its variable for each sample (in the ball's own space).
 
     Raises:
-        UsageError: a centre outside ``within``, or bounds that do not fit the shape.
+        UsageError: a centre outside ``within``, or bounds that do not fit the shape or the type of the network's inputs.
     """
     region, transform = template.region, template.transform
     if not isinstance(region, Ball):
-        return _box(region.net_bounds(transform), shape, dtype, 1 if centers is None else len(centers))
+        bounds = region.net_bounds(transform)
+        if max(abs(v) for side in bounds for v in side) > Fraction(float(np.finfo(dtype).max)):
+            raise UsageError(f"{template.name}: the box reaches beyond the largest number of {np.dtype(dtype).name}")
+        return _box(bounds, shape, dtype, 1 if centers is None else len(centers))
     if centers is None:
         raise UsageError(f"{template.name}: a ball needs a sample in its centre")
     from tfcert.perturbations import LpBall

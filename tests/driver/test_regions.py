@@ -71,6 +71,13 @@ def test_radii_of_raw_and_net_space_are_converted():
         assert build_regions(t, centers, (4,), np.float32).proof.eps == pytest.approx([expected])
 
 
+def test_a_box_beyond_the_type_of_the_network_is_refused():
+    spec = load('prop 1 model f = keras("f.keras") property p { forall z in box([-1, 1e39]): f(z)[0] > 0 }')
+    with pytest.raises(UsageError, match="p: the box reaches beyond the largest number of float32"):
+        build_regions(spec.properties["p"], None, (2,), np.float32)
+    assert build_regions(spec.properties["p"], None, (2,), np.float64).witness is not None
+
+
 def test_a_box_is_rounded_outward_and_one_without_any_float_has_no_witness():
     text = (
         'prop 1\nmodel clf = keras("c.keras") { outputs: logits }\n'

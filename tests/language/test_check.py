@@ -205,3 +205,40 @@ def test_outputs_that_are_not_finite_are_an_error() -> None:
     for bad in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match="NaN or infinite"):
             p.holds([0.0, bad], 0)
+
+
+OBJECTIVE = (
+    "property p(x, y in test) { forall z in ball(x, linf, 0.1) in unit: argmax(clf(z)) == y }\nobjective o for p "
+)
+
+
+@pytest.mark.parametrize("number", ["1e400", "1e-400"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "property p(x, y in test) { forall z in ball(x, linf, NUMBER) in unit: argmax(clf(z)) == y }",
+        "property p(x, y in test) { forall z in ball(x, l2, 1) within [0, NUMBER] in unit: argmax(clf(z)) == y }",
+        "property p { forall z in box([-NUMBER, 1]) in unit: clf(z)[0] > 0 }",
+        "property p { forall z in box([0, 1]) in unit: clf(z)[NUMBER] > 0 }",
+        "domain d = box([0, NUMBER])",
+        "dataset d = npz('a.npz') { normalize: { mean: 0 std: NUMBER } }",
+        "dataset d = npz('a.npz') take NUMBER",
+        "strategy s = milp(gap=1/NUMBER)",
+        "strategy s = alpha_crown(learning_rate=NUMBER)",
+        "abstraction g = intervals(range=[0, 1], granularity=1/NUMBER)",
+        "measure m(x, y in test) = largest r in [0, NUMBER] such that\n"
+        "  forall z in ball(x, linf, r) in unit: argmax(clf(z)) == y",
+        OBJECTIVE + "{ eps: ramp(0 -> NUMBER, epochs 0..1) }",
+        OBJECTIVE + "{ learning_rate: decay(NUMBER, epochs=[1]) }",
+        OBJECTIVE + "{ epochs: NUMBER }",
+    ],
+)
+def test_numbers_that_float64_does_not_hold_are_mistakes_wherever_they_stand(statement: str, number: str) -> None:
+    assert codes(HEAD + statement.replace("'", '"').replace("NUMBER", number)) == ["E247"]
+
+
+def test_results_are_compared_with_any_number() -> None:
+    text = (
+        OBJECTIVE.split("\n")[0] + "\nassert verified_accuracy(p) <= 1e400 and 1e300 * verified_accuracy(p) >= 1e-300"
+    )
+    assert [w.code for w in spec(text).warnings] == ["W003"]

@@ -20,6 +20,7 @@ from tfcert.language.assertions import (
 )
 from tfcert.language.diagnostics import AbortError, Span
 from tfcert.language.elaborate import Elaborator
+from tfcert.language.lowering import round_down
 from tfcert.language.options import Option
 from tfcert.language.printer import print_expression
 from tfcert.language.reading import as_ref, read_arguments
@@ -151,8 +152,8 @@ class Asserter:
             return
         threshold = -difference.constant / difference.terms[0][1]
         if not 0 <= threshold <= 1:
-            message = f"an accuracy is a fraction between 0 and 1, and is compared with {float(threshold):g}"
-            fix = f"write `{float(threshold):g}%`" if 1 < threshold <= 100 else ""
+            message = f"an accuracy is a fraction between 0 and 1, and is compared with {round_down(threshold):g}"
+            fix = f"write `{round_down(threshold):g}%`" if 1 < threshold <= 100 else ""
             self.scope.report("W003", message, place, fix)
 
     def _resolved(self, linear: _Linear, node: s.Expr) -> _Linear:

@@ -49,6 +49,7 @@ CODES: dict[str, str] = {
     "E230": "an objective has no samples to train on",
     "E231": "the samples to train on reach the network in another way than those held out",
     "E246": "a word of the language, or a text that is no name, is used as a name",
+    "E247": "a number is beyond those that can be computed with",
     "E901": "models of this source are not supported yet",
     "E902": "data sets of this source are not supported yet",
     "E903": "this stage is not supported yet",

@@ -9,7 +9,7 @@ from fractions import Fraction
 from tfcert.language import syntax as s
 from tfcert.language.calls import BUILTINS, call_builtin
 from tfcert.language.classes import membership
-from tfcert.language.diagnostics import AbortError
+from tfcert.language.diagnostics import AbortError, Span
 from tfcert.language.formula import (
     And,
     ArgIs,
@@ -40,11 +40,14 @@ from tfcert.language.values import (
     Winner,
     Words,
     describe,
+    is_normal,
     within_bounds,
 )
 
 LABEL_TERM = variable_term(Label())
 ONE = Term((), Fraction(1))
+MOST = 2**31 - 1
+"""The largest whole number that anything is counted with."""
 
 
 @dataclass
@@ -74,13 +77,22 @@ class Elaborator:
             raise self.scope.problem("E206", f"{what} must be a constant", expression)
         if value.unit != unit:
             self._wrong_unit(what, value, unit, expression)
-        return value.term.constant
+        return self.usable(value.term.constant, what, expression)
+
+    def usable(self, number: Fraction, what: str, node: s.Node | Span) -> Fraction:
+        """The number, if float64 can hold it (rounded): a number that is not only compared must fit into a tensor."""
+        if not is_normal(number):
+            message = f"{what} is beyond the range of float64"
+            raise self.scope.problem("E247", message, node, "its size must be 0, or between 1e-307 and 1e308")
+        return number
 
     def whole(self, expression: s.Expr, what: str, least: int = 0) -> int:
-        """A whole constant that is not below ``least``."""
+        """A whole constant that is not below ``least``, nor above ``MOST``."""
         number = self.number(expression, what)
         if number.denominator != 1 or number < least:
             raise self.scope.problem("E206", f"{what} must be a whole number, at least {least}", expression)
+        if number > MOST:
+            raise self.scope.problem("E247", f"{what} must be a whole number, at most {MOST}", expression)
         return int(number)
 
     def numeric(self, expression: s.Expr, what: str) -> Numeric:
@@ -412,7 +424,8 @@ class Elaborator:
             raise self.scope.problem("E206", f"an {winner.kind} is compared with a class, not with outputs", node)
         names = output_names(winner.model)
         target = other.term.constant
-        if other.term.is_constant and (target.denominator != 1 or target < 0 or (names and target >= len(names))):
+        beyond = target >= len(names) if names else target > MOST
+        if other.term.is_constant and (target.denominator != 1 or target < 0 or beyond):
             raise self.scope.problem("E224", "this is no index of an output", node)
         return other.term
 

@@ -117,7 +117,7 @@ def read_numbers(e: Elaborator, node: s.BlockValue, what: str) -> tuple[Fraction
     for item in value.values if isinstance(value, Items) else (value,):
         if not isinstance(item, Numeric) or item.unit or not item.term.is_constant:
             raise e.scope.problem("E206", f"{what} holds plain numbers; this is {describe(item)}", node)
-        found.append(item.term.constant)
+        found.append(e.usable(item.term.constant, f"a number of {what}", node))
     if not found:
         raise e.scope.problem("E205", f"{what} holds no number", node)
     return tuple(found)

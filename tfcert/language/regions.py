@@ -12,7 +12,7 @@ from tfcert.language.formula import Radius, Term
 from tfcert.language.lowering import round_down
 from tfcert.language.scope import did_you_mean
 from tfcert.language.spaces import IDENTITY, Transform
-from tfcert.language.templates import Ball, Box, Dataset, Model, Region
+from tfcert.language.templates import Ball, Box, Dataset, Model, Region, net_within
 from tfcert.language.values import Inputs, Norm, describe
 
 Ends = tuple[Fraction, Fraction]
@@ -50,12 +50,24 @@ def read_region(e: Elaborator, node: s.Region, setting: Setting) -> Region:
     space = _space(e, node, setting)
     match base.function.name:
         case "ball":
-            return _ball(home, base, node, setting, space)
+            return _reachable(e, _ball(home, base, node, setting, space), node, setting)
         case "box":
-            return _box(home, base, node, setting, space)
+            return _reachable(e, _box(home, base, node, setting, space), node, setting)
         case name:
             hint = did_you_mean(name, ("ball", "box")) or "use `ball(x, norm, eps)` or `box(...)`"
             raise home.scope.problem("E201", f"there is no region `{name}`", base.function, hint)
+
+
+def _reachable(e: Elaborator, region: Region, node: s.Region, setting: Setting) -> Region:
+    """The region, if float64 holds its numbers also as the network receives them."""
+    transform = setting.transform
+    if isinstance(region, Box):
+        numbers = sum(region.net_bounds(transform), ())
+    else:
+        numbers = region.net_eps(transform) + sum(net_within(region, transform) or (), ())
+    for number in numbers:
+        e.usable(number, "a number of this region, as the network receives it,", node)
+    return region
 
 
 def _space(e: Elaborator, node: s.Region, setting: Setting) -> str:
@@ -87,8 +99,12 @@ def read_length(e: Elaborator, node: s.Expr, what: str, setting: Setting, space:
         pixel = setting.pixel(space)
         if pixel is None:
             raise e.scope.problem("E207", "pixels say nothing after normalisation", node, "write `in unit` or `in raw`")
-        return Term(value.term.coefficients, value.term.constant).times(pixel)
-    return value.term
+        term = Term(value.term.coefficients, value.term.constant).times(pixel)
+    else:
+        term = value.term
+    for number in (term.constant, *(c for _, c in term.coefficients)):
+        e.usable(number, what, node)
+    return term
 
 
 def read_interval(e: Elaborator, low: s.Expr, high: s.Expr, setting: Setting, space: str) -> Ends:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -11,6 +12,8 @@ from tfcert.language.scope import Definition
 MAX_BITS = 4096
 """Numerators and denominators beyond this are refused: no text may cost unbounded arithmetic."""
 
+LARGEST = Fraction(sys.float_info.max)
+LEAST_NORMAL = Fraction(sys.float_info.min)
 _PI = Fraction(314159265358979323846264338327950288419716939937510582097494459, 10**62)
 UNITS: dict[str, tuple[Fraction, str]] = {
     "": (Fraction(1), ""),
@@ -110,6 +113,11 @@ def describe(value: Meaning) -> str:
             return "a norm"
         case Items():
             return "a list"
+
+
+def is_normal(number: Fraction) -> bool:
+    """Whether float64 holds a number up to rounding, neither as infinity nor as a number of fewer digits."""
+    return number == 0 or LEAST_NORMAL <= abs(number) <= LARGEST
 
 
 def within_bounds(number: Fraction) -> bool:
