@@ -24,7 +24,7 @@ LEVELS = [
     {
         "driver", "direct", "binding", "regions", "stages", "solving", "descent", "verdicts", "measuring", "judging",
         "journal", "artifacts", "progress", "explain", "radii", "arguments",
-        "trainable", "training_setup", "fitting", "abstracted", "fingerprint", "starting", "bounding",
+        "heads", "trainable", "training_setup", "fitting", "abstracted", "fingerprint", "starting", "bounding",
     },
     {"cli"},
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from tfcert.abstracted import deployed, granularity_of, require_behind
 from tfcert.datasets import Samples, confine, load_dataset
 from tfcert.errors import UsageError
 from tfcert.fingerprint import weights_hash
+from tfcert.heads import asks_for_class, check_declared, check_order, label_is_class
 from tfcert.language import (
     Dataset,
     MeasureTemplate,
@@ -27,7 +28,7 @@ from tfcert.language import (
     load_file,
 )
 from tfcert.language import Model as ModelTemplate
-from tfcert.language.formula import ArgIn, ArgIs, Label
+from tfcert.language.formula import SingleOutputError
 from tfcert.regions import build_regions, fits, to_net
 
 if TYPE_CHECKING:
@@ -58,7 +59,18 @@ class LoadedModel:
     @property
     def peeled(self) -> bool:
         """Whether the network leaves out a softmax that the model ends in."""
-        return any("softmax" in note for note in self.network.notes)
+        return self.network.peeled
+
+    def scores(self, outputs: np.ndarray) -> np.ndarray:
+        """The model's answers ``[batch, outputs]`` in float64, and in the unit that the network's bounds have.
+
+        Where a softmax was peeled off these are logarithms, which differ from the logits by one number a sample. They
+        are ordered as the outputs are, and those that are 0 count as the smallest number above.
+        """
+        if not self.peeled:
+            return outputs.astype(np.float64)
+        least = np.finfo(outputs.dtype).smallest_subnormal
+        return np.log(np.maximum(outputs, least).astype(np.float64))
 
     @property
     def num_outputs(self) -> int:
@@ -203,8 +215,13 @@ def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | 
         with placed(spec, t.name, t.span):
             tasks.append(_task(t, models[classifier_name(t)], data.get(t.dataset or "")))
     bound = Bound(spec, models, data, tuple(tasks))
-    for name, _ in sorted(_accuracies(spec)):
-        bound.classifier(name)  # an accuracy that could be that of several is refused before anything runs
+    for name, asked_of in sorted(_accuracies(spec)):
+        # An accuracy that could be that of several, or of no classifier, is refused before anything runs.
+        if bound.classifier(name).num_outputs < 2:
+            raise UsageError(
+                f"accuracy({name}, {asked_of}): {name} has a single output, so there are no classes to be right about; "
+                "ask for the share of samples that keep to a threshold, `nominal_accuracy` of a property"
+            )
     return bound
 
 
@@ -300,11 +317,7 @@ def _load_model(template: ModelTemplate, bindings: Mapping[str, Any]) -> Any:
 
 def _check_model(template: ModelTemplate, loaded: LoadedModel) -> None:
     name, network = f"model {loaded.name}", loaded.network
-    if loaded.peeled and template.outputs == "logits":
-        raise UsageError(
-            f"{name} is declared `outputs: logits`, but it ends in a softmax: write `outputs: probabilities`, or save "
-            "the model without its softmax"
-        )
+    check_declared(name, template.outputs, network)
     for what, names, shape in (
         ("outputs", template.output_names, network.output_shape),
         ("inputs", template.input_names, network.input_shape),
@@ -318,6 +331,8 @@ def _check_model(template: ModelTemplate, loaded: LoadedModel) -> None:
 
 
 def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> Task:
+    if loaded.num_outputs < 2 and asks_for_class(template.formula):
+        raise UsageError(f"{template.name}: {SingleOutputError()}")
     unknown = [i for i in template.named_outputs if not 0 <= i < loaded.num_outputs]
     if unknown:
         raise UsageError(
@@ -377,7 +392,7 @@ def _sampled(template: AnyTemplate, loaded: LoadedModel, data: Samples) -> Task:
     labels = [None] * len(data.x) if data.y is None else [int(v) for v in data.y]
     chosen = [i for i, label in enumerate(labels) if template.sample_selected(label)][: template.take]
     samples = np.array(chosen, int)
-    if _label_is_class(template.formula):
+    if label_is_class(template.formula):
         wrong = [i for i in chosen if not 0 <= (labels[i] or 0) < loaded.num_outputs]
         if wrong:
             raise UsageError(
@@ -403,29 +418,17 @@ def network_inputs(name: str, loaded: LoadedModel, x: np.ndarray, transform: Tra
 
 def _check_lowering(task: Task) -> None:
     """Everything that can be refused is refused before anything runs: clauses for each label, regions for all."""
+    template = task.template
     for label in dict.fromkeys(task.labels):
         try:
-            task.template.clauses(task.model.num_outputs, label)
+            template.clauses(task.model.num_outputs, label)
+            check_order(template, task.model.network, label)
         except (ValueError, IndexError) as error:
             raise UsageError(f"{task.name}: {error}") from error
     dtype = task.model.network.dtype.as_numpy_dtype
     count = 0 if task.centers is None else len(task.centers)
     radii = [Fraction(0)] * count
     build_regions(task.template, task.centers, tuple(task.model.network.input_shape), dtype, radii)
-
-
-def _label_is_class(formula: Any) -> bool:
-    """Whether the formula compares the label with an ``argmax`` or ``argmin``, so that it must be a class."""
-    match formula:
-        case ArgIs(_, target):
-            return any(isinstance(variable, Label) for variable, _ in target.coefficients)
-        case ArgIn(kind, targets):
-            return any(_label_is_class(ArgIs(kind, target)) for target in targets)
-        case tuple():
-            return any(_label_is_class(part) for part in formula)
-        case _ if is_dataclass(formula):
-            return any(_label_is_class(getattr(formula, f.name)) for f in fields(formula))
-    return False
 
 
 def _transform(model: ModelTemplate, dataset: Dataset) -> Transform:

@@ -65,6 +65,7 @@ class Direct:
         """
         from tfcert.certification.api import network_of
         from tfcert.network import load_model
+        from tfcert.network.errors import SINGLE_OUTPUT
 
         x, labels = self.samples
         assert labels is not None
@@ -74,6 +75,8 @@ class Direct:
         if tuple(x.shape[1:]) != tuple(network.input_shape):
             raise UsageError(f"{self.data}: samples have shape {x.shape[1:]}, the model takes {network.input_shape}")
         loaded = LoadedModel(Path(self.model).stem, keras_model, network, weights_hash(keras_model))
+        if loaded.num_outputs < 2:
+            raise UsageError(f"{self.model}: {SINGLE_OUTPUT}")
         wrong = np.flatnonzero((labels < 0) | (labels >= loaded.num_outputs))
         if len(wrong):
             raise UsageError(
@@ -200,7 +203,7 @@ def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> Re
     """
     require_eps(eps)
 
-    from tfcert.attacks import attack
+    from tfcert.attacks import attack, keeps_label
 
     def decide(part: Loaded, predictions: np.ndarray) -> Found:
         model, x, y = part.model, part.x, part.y
@@ -209,7 +212,9 @@ def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> Re
             model.model, x, y, eps=eps, norm=data.norm, clip=data.clip, network=network, steps=steps, restarts=restarts
         )
         clean = predictions != y
-        verdicts = [_attack_verdict(*v) for v in zip(found.success, clean, found.margin, strict=True)]
+        reached = model.outputs(np.where(found.success.reshape(-1, *[1] * (x.ndim - 1)), found.witness, x))
+        margins = keeps_label(y, model.num_outputs).margin(model.scores(reached))
+        verdicts = [_attack_verdict(*v) for v in zip(found.success, clean, margins, strict=True)]
         witnesses = [w if ok else None for w, ok in zip(found.witness, found.success, strict=True)]
         return [(replace(v, witness=w), None) for v, w in zip(verdicts, witnesses, strict=True)]
 

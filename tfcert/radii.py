@@ -12,7 +12,6 @@ from tfcert.binding import require_names
 from tfcert.bounding import Bounding, begin_radii
 from tfcert.certification import certified_radius
 from tfcert.direct import Direct, Found, Loaded, Question, exit_code
-from tfcert.errors import UsageError
 from tfcert.journal import Journal, set_aside
 from tfcert.progress import Narrator
 from tfcert.query import Guarantee, Outcome, Verdict
@@ -36,8 +35,6 @@ def measure_radii(
     header, folder = begin_radii(data, bounding, out=out, resume=resume)
     options, loaded = bounding.options(), data.load()
     require_names(loaded.model, bounding.method, bounding.relaxation)
-    if loaded.model.num_outputs < 2:
-        raise UsageError(f"model {loaded.model.name} has a single output: there is no other class to tell a label from")
 
     def decide(part: Loaded, predictions: np.ndarray) -> Found:
         radii = certified_radius(

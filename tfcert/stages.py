@@ -115,8 +115,9 @@ def proves(margins: np.ndarray) -> np.ndarray:
 
 
 def margin_at(batch: Batch, outputs: np.ndarray) -> np.ndarray:
-    """The margins ``[batch]`` at concrete outputs ``[batch, outputs]``, in float64."""
-    values = np.einsum("bcro,bo->bcr", batch.coefficients, outputs.astype(np.float64)) + batch.offsets
+    """The margins ``[batch]`` at the model's answers ``[batch, outputs]``, in float64 and the unit of the bounds."""
+    scores = batch.task.model.scores(outputs)
+    values = np.einsum("bcro,bo->bcr", batch.coefficients, scores) + batch.offsets
     return values.max(axis=2).min(axis=1)
 
 

@@ -73,10 +73,6 @@ def bind_objective(
     asked = spec.properties[objective.property]
     bound = bind(about(spec, objective), bindings, data)
     (task,) = bound.tasks
-    if task.model.num_outputs < 2:
-        raise UsageError(
-            f"{name} trains {task.model.name}, which has a single output: there are no classes to tell apart"
-        )
     if not len(task.samples):
         raise UsageError(f"{asked.name} asks about no sample: there is nothing to hold out")
     space = _space(asked)

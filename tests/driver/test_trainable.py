@@ -99,7 +99,7 @@ def test_nothing_can_be_held_out_of_no_sample_and_one_output_has_no_classes(boun
         bound()
     np.savez(folder / "test.npz", x=samples[0], y=np.zeros(len(samples[0]), int))
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]).save(folder / "clf.keras")
-    with pytest.raises(UsageError, match="o trains clf, which has a single output"):
+    with pytest.raises(UsageError, match="robust: a network with a single output has no classes"):
         bound()
 
 

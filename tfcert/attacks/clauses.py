@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfcert.network.errors import require_classes
 from tfcert.query import Clause
 
 
@@ -77,6 +78,7 @@ def misses_target(targets: np.ndarray, outputs: int) -> Clauses:
 
 def _others(y: np.ndarray, outputs: int) -> np.ndarray:
     """``[batch, outputs - 1]``: the classes other than ``y``."""
-    if outputs < 2 or (y < 0).any() or (y >= outputs).any():
+    require_classes(outputs)
+    if (y < 0).any() or (y >= outputs).any():
         raise ValueError(f"labels must be class indices from 0 to {outputs - 1}; found {y.min()} to {y.max()}")
     return np.array([[j for j in range(outputs) if j != label] for label in y], np.int64).reshape(len(y), outputs - 1)

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfcert.certification.engine import guarantee_of, lower_bounds
 from tfcert.certification.search import first_guess, largest_radius
 from tfcert.network import Network, from_keras
+from tfcert.network.errors import require_classes
 from tfcert.options import BoundOptions
 from tfcert.perturbations import DUAL_ORDER, ORDER, LpBall, Perturbation
 from tfcert.query import Guarantee
@@ -313,8 +314,7 @@ def target_rows(network: Network, sets: Perturbation, y: Any, targets: Any) -> n
 
 def _labels(y: Any, count: int, network: Network, what: str = "label") -> np.ndarray:
     labels, classes = np.asarray(y), network.output_shape[-1]
-    if classes < 2:
-        raise ValueError("the model has a single output: there is no other class to tell a label from; use bounds")
+    require_classes(classes)
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ValueError(f"expected {count} integer {what}s, got shape {labels.shape} of type {labels.dtype}")
     if count and (labels.min() < 0 or labels.max() >= classes):

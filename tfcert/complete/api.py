@@ -174,7 +174,7 @@ def _known(model: Any, network: Network, ball: LpBall, clauses: Clauses, *, atta
     at_center = clauses.margin(run(model, ball.x)) if len(ball) else np.zeros(0)
     wrong = at_center < 0
     right = np.flatnonzero(~wrong)
-    peeled = network if network.notes else None
+    peeled = network if network.peeled else None
     witness = ball.x.copy()
     witness[right] = np.nan
     if len(right) and attacked:

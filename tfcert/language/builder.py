@@ -145,6 +145,10 @@ class Builder:
     def _entry(self, t: Tree[Token], span: Span) -> s.Entry:
         return s.Entry(self._name(t.children[0]), self.build(t.children[1]), span=span)
 
+    def _described(self, t: Tree[Token], span: Span) -> s.Index:
+        word, *items = self._all(t.children)
+        return s.Index(word, s.ListExpr(tuple(items), span=span), span=span)
+
     def _schedule(self, t: Tree[Token], span: Span) -> s.Schedule:
         start, end, unit, first, last, shape = self._all(t.children)
         named = None if shape is None else self._name(shape)

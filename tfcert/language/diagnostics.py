@@ -48,6 +48,7 @@ CODES: dict[str, str] = {
     "E229": "an objective is for something that certified training does not cover",
     "E230": "an objective has no samples to train on",
     "E231": "the samples to train on reach the network in another way than those held out",
+    "E232": "a class is asked of a network with a single output",
     "E246": "a word of the language, or a text that is no name, is used as a name",
     "E247": "a number is beyond those that can be computed with",
     "E901": "models of this source are not supported yet",
@@ -57,7 +58,6 @@ CODES: dict[str, str] = {
     "E907": "perturbations other than balls and boxes are not supported yet",
     "E910": "balls that normalisation turns into ellipsoids are not supported yet",
     "E911": "formulas over several networks, or over the unperturbed input, are not supported yet",
-    "E912": "thresholds on probabilities are not supported yet",
     "W001": "an equality between numbers can be refuted but never proven",
     "W002": "a ball covers the whole range of values",
     "W003": "an accuracy is compared with a number that is no fraction",
@@ -65,6 +65,7 @@ CODES: dict[str, str] = {
     "W005": "a schedule reaches beyond the end of the training",
     "W006": "nothing is abstracted by an abstraction",
     "W007": "values lie outside the range of an abstraction",
+    "W008": "a threshold on probabilities is decided for a sigmoid alone",
     "W017": "a formula is true or false whatever the network computes",
 }
 """Every code a diagnostic may carry, with what it means. ``E9xx`` is what the language has and the tool not yet."""

@@ -468,6 +468,22 @@ def listed_name(item: s.Expr) -> str | None:
 def _listed_names(model: Definition, option: str) -> tuple[str, ...]:
     block = model.node.block if model.node is not None else None
     for entry in block.entries if block else ():
-        if entry.name.text == option and isinstance(entry.value, s.ListExpr):
-            return tuple(name for i in entry.value.items if (name := listed_name(i)) is not None)
+        if entry.name.text == option:
+            items = described_names(entry.value)[1]
+            return tuple(name for i in items if (name := listed_name(i)) is not None)
     return ()
+
+
+def described_names(value: s.BlockValue) -> tuple[s.Expr | None, tuple[s.Expr, ...]]:
+    """What is said of outputs and how they are named: ``logits``, ``[cat, dog]`` or ``logits [cat, dog]``."""
+    match value:
+        case s.ListExpr(items):
+            return None, items
+        case s.Index(word, s.ListExpr(items)):
+            return word, items
+        case s.Index(word, name):
+            return word, (name,)
+        case s.Block() | s.Schedule() | s.Budget():
+            return None, ()
+        case _:
+            return value, ()

@@ -109,7 +109,8 @@ class ArgIn:
     targets: tuple[Term, ...]
 
     def members(self, num_outputs: int, label: LabelValue) -> tuple[int, ...]:
-        """The outputs in the set, in order."""
+        """The outputs in the set, in order; errors as for ``evaluate``."""
+        need_classes(num_outputs)
         values = {evaluate_term(t, (), label) for t in self.targets}
         return tuple(j for j in range(num_outputs) if j in values)
 
@@ -138,6 +139,20 @@ class Not:
 Formula = Constant | Atom | ArgIs | ArgIn | And | Or | Not
 
 
+class SingleOutputError(ValueError):
+    """The formula asks for a class of a network that has a single output.
+
+    Attributes:
+        problem: what is wrong; ``fix``: what to write. The error's own text has both.
+    """
+
+    problem = "a network with a single output has no classes: `argmax`, and the output at the label, say nothing of it"
+    fix = "write a threshold: of a sigmoid `f(z)[0] < 50%` is class 0, of a logit `f(z)[0] < 0`"
+
+    def __init__(self) -> None:
+        super().__init__(f"{self.problem}; {self.fix}")
+
+
 def negation(formula: Formula) -> Formula:
     """What holds exactly where the formula does not."""
     return formula.part if isinstance(formula, Not) else Not(formula)
@@ -152,6 +167,7 @@ def evaluate(formula: Formula, outputs: Sequence[Fraction], label: LabelValue) -
     Raises:
         IndexError: an output that the formula names does not exist, or the label is no index of an output.
         ValueError: the formula needs a label and there is none, or the label is no whole number.
+        SingleOutputError: it asks for a class, and there is one output.
     """
     match formula:
         case Constant(value):
@@ -160,6 +176,7 @@ def evaluate(formula: Formula, outputs: Sequence[Fraction], label: LabelValue) -
             number = evaluate_term(term, outputs, label)
             return number > 0 or (number == 0 and not strict)
         case ArgIs(kind, target):
+            need_classes(len(outputs))
             index = evaluate_term(target, (), label)
             if index.denominator != 1 or not 0 <= index < len(outputs):
                 return False
@@ -203,8 +220,16 @@ def need_label(label: LabelValue) -> int | Fraction:
     return label
 
 
+def need_classes(num_outputs: int) -> None:
+    """Raises ``SingleOutputError`` where there is no more than one output."""
+    if num_outputs < 2:
+        raise SingleOutputError
+
+
 def output_index(index: int | None, label: LabelValue, num_outputs: int) -> int:
     """The index of an output that a formula names, checked against the number of outputs."""
+    if index is None:
+        need_classes(num_outputs)
     chosen = need_label(label) if index is None else index
     if chosen != int(chosen):
         raise ValueError(f"the label {chosen} is no class: an output is chosen by a whole number")
@@ -259,22 +284,3 @@ def uses_label(formula: Formula) -> bool:
                     if isinstance(variable, Extreme) and variable.arguments is not None:
                         pending.extend(variable.arguments)
     return False
-
-
-def only_orders_outputs(formula: Formula) -> bool:
-    """Whether the formula only says which of two outputs is larger, so that a softmax does not change it."""
-    pending: list[Formula] = [formula]
-    while pending:
-        match pending.pop():
-            case And(parts) | Or(parts):
-                pending.extend(parts)
-            case Not(part):
-                pending.append(part)
-            case Atom(Term(coefficients, constant), _):
-                outputs = [c for v, c in coefficients if isinstance(v, Output)]
-                if len(outputs) != len(coefficients):
-                    if outputs or any(not isinstance(v, Label) for v, _ in coefficients):
-                        return False
-                elif outputs and (len(outputs) != 2 or sum(outputs) != 0 or constant != 0):
-                    return False
-    return True

@@ -35,6 +35,7 @@ from tfcert.language.formula import (
     Radius,
     Term,
     evaluate_term,
+    need_classes,
     need_label,
     output_index,
     variable_term,
@@ -87,6 +88,24 @@ def check(formula: Formula, num_outputs: int, label: LabelValue) -> None:
                 pending.extend(parts)
             case Atom(term, _):
                 exact_row(term)
+
+
+def only_orders(formula: Formula, num_outputs: int, label: LabelValue) -> bool:
+    """Whether the formula only says which of two outputs is larger.
+
+    Then it holds of outputs exactly where it holds of any function of them that increases and is the same for all:
+    probabilities may be replaced by logits. Differences of logits are no differences of probabilities, so each row
+    must compare two outputs, weighed alike, with nothing added. Raises what ``lower`` would raise.
+    """
+    pending = [normalise(formula, num_outputs, label)]
+    while pending:
+        match pending.pop():
+            case And(parts) | Or(parts):
+                pending.extend(parts)
+            case Atom(Term(coefficients, constant), _):
+                if constant != 0 or len(coefficients) != 2 or sum(c for _, c in coefficients) != 0:
+                    return False
+    return True
 
 
 def _refuse_too_many(normal: Formula) -> None:
@@ -155,6 +174,7 @@ def _join(conjunction: bool, parts: list[Formula]) -> Formula:
 
 def _arg_is(f: ArgIs, positive: bool, num: int, label: LabelValue, budget: _Budget) -> Formula:
     """``argmax(f) == c`` is a conjunction of num - 1 strict rows, its negation a disjunction of weak ones."""
+    need_classes(num)
     index = evaluate_term(f.target, (), label)
     if index.denominator != 1 or not 0 <= index < num:
         return Constant(not positive)

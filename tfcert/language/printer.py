@@ -101,6 +101,8 @@ def _value(value: s.BlockValue) -> str:
             parts = [f"{_plain(each)} per {unit}"] if each else []
             parts += [f"{_plain(total)} total"] if total else []
             return ", ".join(parts)
+        case s.Index(base, s.ListExpr() as names) if len(names.items) > 1:
+            return f"{_within(base, _POSTFIX)} {_plain(names)}"
         case _:
             return _plain(value)
 

@@ -23,14 +23,14 @@ from tfcert.language.formula import (
     Or,
     Output,
     Radius,
+    SingleOutputError,
     Term,
     negation,
-    only_orders_outputs,
     output_indices,
     uses_label,
     variable_term,
 )
-from tfcert.language.lowering import MAX_PIECES, InexactRowError, TooManyClausesError, check, normalise
+from tfcert.language.lowering import MAX_PIECES, InexactRowError, TooManyClausesError, check, normalise, only_orders
 from tfcert.language.options import STAGES
 from tfcert.language.printer import print_statement
 from tfcert.language.regions import Setting, read_interval, read_region
@@ -242,15 +242,15 @@ def _lowers(scope: Scope, quantified: s.Quantified, formula: Formula, model: Mod
         # With fewer outputs than the network has, the count is a lower bound; the rest is found when it is loaded.
         check(formula, min(num_outputs, MAX_PIECES), 0)
         _decided(scope, quantified, formula, model)
+        _threshold_on_probabilities(scope, node, formula, model)
     except TooManyClausesError as error:
         scope.report("E214", str(error), node, "use fewer alternatives")
     except InexactRowError as error:
         scope.report("E227", str(error), node)
+    except SingleOutputError as error:
+        scope.report("E232", error.problem, node, error.fix)
     except (IndexError, ValueError) as error:
         scope.report("E224", str(error), node)
-    if model.outputs == "probabilities" and not only_orders_outputs(formula):
-        fix = "compare outputs with each other, or declare `logits`"
-        scope.report("E912", "thresholds on probabilities are not supported yet", node, fix)
     if _demands_equality(formula) and quantified.quantifier == "forall":
         scope.report("W001", "an equality between outputs can be refuted but never proven", node, "use `<=` or `>=`")
     elif _demands_equality(formula):
@@ -271,6 +271,17 @@ def _decided(scope: Scope, quantified: s.Quantified, formula: Formula, model: Mo
         says = "always true" if holds else "never true"
         message = f"this is {says}, whatever the network computes"
         scope.report("W017", message, quantified.body, "say something about the outputs that may fail")
+
+
+def _threshold_on_probabilities(scope: Scope, node: s.Expr, formula: Formula, model: Model) -> None:
+    """Warn of what a softmax will refuse; whether the model ends in one is known when it is loaded."""
+    if model.outputs != "probabilities" or len(model.output_names) == 1:
+        return
+    # A label that no output named by its number has: an output at the label is one of its own.
+    label = max(output_indices(formula), default=0) + 1
+    if not only_orders(formula, max(label + 1, len(model.output_names)), label):
+        message = "a threshold on probabilities is decided for a sigmoid, and refused when a model with a softmax loads"
+        scope.report("W008", message, node, "of a softmax, compare outputs with each other")
 
 
 def _demands_equality(formula: Formula) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from tfcert.language import syntax as s
 from tfcert.language.abstractions import read_abstraction
 from tfcert.language.diagnostics import AbortError
-from tfcert.language.elaborate import Elaborator, listed_name
+from tfcert.language.elaborate import Elaborator, described_names, listed_name
 from tfcert.language.options import (
     DATASETS,
     MODELS,
@@ -118,8 +118,8 @@ def _model(definition: Definition) -> Model:
         return Model(definition.full_name, "bound", "", True)
     e = Elaborator(definition.scope)
     entries = read_entries(e, node.block, ("outputs", "inputs", "normalize"), "a model")
-    outputs, names = _outputs(e, entries["outputs"]) if "outputs" in entries else ("logits", ())
-    inputs = _names(e, entries["inputs"], "inputs") if "inputs" in entries else ()
+    outputs, names = _outputs(e, entries["outputs"]) if "outputs" in entries else ("", ())
+    inputs = _inputs(e, entries["inputs"]) if "inputs" in entries else ()
     mean, std = _normalise(e, entries.get("normalize"))
     source, path, _ = _source(e, node.source, MODELS, "model", bound)
     return Model(
@@ -138,20 +138,28 @@ def _model(definition: Definition) -> Model:
 
 
 def _outputs(e: Elaborator, entry: s.Entry) -> tuple[str, tuple[str, ...]]:
-    if isinstance(entry.value, s.ListExpr):
-        return "named", _names(e, entry, "outputs")
-    if isinstance(entry.value, s.Ref) and entry.value.name in ("logits", "probabilities"):
-        return entry.value.name, ()
-    hint = did_you_mean(entry.value.name, ("logits", "probabilities")) if isinstance(entry.value, s.Ref) else ""
-    raise e.scope.problem("E220", "`outputs` must be `logits`, `probabilities` or a list of names", entry.value, hint)
+    """What the outputs are, "" where that is not said, and their names."""
+    kinds = ("logits", "probabilities")
+    said, items = described_names(entry.value)
+    if said is None and isinstance(entry.value, s.ListExpr):
+        return "", _names(e, items, entry.value, "outputs")
+    if isinstance(said, s.Ref) and said.name in kinds:
+        return said.name, () if said is entry.value else _names(e, items, entry.value, "outputs")
+    hint = did_you_mean(said.name, kinds) if isinstance(said, s.Ref) else ""
+    message = "`outputs` must be `logits`, `probabilities`, a list of names, or a word and a list"
+    raise e.scope.problem("E220", message, entry.value, hint)
 
 
-def _names(e: Elaborator, entry: s.Entry, what: str) -> tuple[str, ...]:
-    value = entry.value
-    if not isinstance(value, s.ListExpr) or not value.items:
+def _inputs(e: Elaborator, entry: s.Entry) -> tuple[str, ...]:
+    said, items = described_names(entry.value)
+    return _names(e, () if said is not None else items, entry.value, "inputs")
+
+
+def _names(e: Elaborator, items: tuple[s.Expr, ...], value: s.Node, what: str) -> tuple[str, ...]:
+    if not items:
         raise e.scope.problem("E206", f"`{what}` must be a list of names", value)
     names: list[str] = []
-    for item in value.items:
+    for item in items:
         name = listed_name(item)
         if name is None:
             raise e.scope.problem("E206", f"`{what}` must be a list of names", item)

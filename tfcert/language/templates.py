@@ -16,12 +16,11 @@ from tfcert.language.formula import (
     Formula,
     Label,
     evaluate,
-    only_orders_outputs,
     output_indices,
     uses_label,
     variable_term,
 )
-from tfcert.language.lowering import lower
+from tfcert.language.lowering import lower, only_orders
 from tfcert.language.options import STAGES, StageKind
 from tfcert.language.spaces import IDENTITY, Transform
 from tfcert.query import Clause
@@ -53,7 +52,7 @@ class Model:
         source: ``keras``, or ``bound`` for a name that only the caller knows.
         path: as written, relative to the folder of the specification; "" if only bound.
         bound: the caller binds this name; the path is not to be used.
-        outputs: ``logits`` or ``probabilities``, or ``named``.
+        outputs: ``logits`` or ``probabilities``, or "" where the text does not say.
         output_names, input_names: in order; empty if not given.
         folder: the folder to which the path is relative ("" if the text came from no file).
     """
@@ -62,7 +61,7 @@ class Model:
     source: str
     path: str
     bound: bool
-    outputs: str = "logits"
+    outputs: str = ""
     output_names: tuple[str, ...] = ()
     input_names: tuple[str, ...] = ()
     mean: tuple[Fraction, ...] = ()
@@ -288,10 +287,13 @@ class Template:
         """Whether the formula or ``where`` names the label."""
         return uses_label(self.formula) or (self.where is not None and uses_label(self.where))
 
-    @property
-    def only_orders_outputs(self) -> bool:
-        """Whether the formula only says which output is larger: then it may be decided before a softmax."""
-        return only_orders_outputs(self.formula)
+    def only_orders(self, num_outputs: int, label: int | float | None = None) -> bool:
+        """Whether the formula only says which output is larger: then it may be decided before a softmax.
+
+        Raises:
+            As for ``clauses``.
+        """
+        return only_orders(self.formula, num_outputs, _exact_label(label))
 
     @property
     def is_robustness(self) -> bool:

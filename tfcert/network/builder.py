@@ -210,8 +210,12 @@ class Builder:
         )
         notes: tuple[str, ...] = ()
         if output.softmax is not None:
-            notes = (f"the softmax of {output.softmax!r} was peeled off: outputs are logits",)
-        return Network(nodes, self.dtype, notes, tuple(read for _, read in self._weights)), place
+            notes = (
+                f"the softmax of {output.softmax!r} was peeled off: which output is larger is decided by the logits, "
+                "and margins are differences of logits",
+            )
+        weights = tuple(read for _, read in self._weights)
+        return Network(nodes, self.dtype, notes, weights, output.softmax is not None), place
 
     def _plain(self, x: Tensor) -> int:
         if x.softmax is not None:

@@ -76,12 +76,14 @@ class Network:
         dtype: ``float32`` or ``float64``: the type that the model computes in and that its bounds are computed in.
         notes: what a reader of a report should know (a softmax head that was peeled off, say).
         weights: reads every weight tensor, for checks that they are finite.
+        peeled: whether the model's outputs are the softmax of the network's.
     """
 
     nodes: tuple[Node, ...]
     dtype: tf.DType = tf.float32
     notes: tuple[str, ...] = ()
     weights: tuple[Source, ...] = field(default=(), repr=False)
+    peeled: bool = False
 
     @property
     def input_shape(self) -> Shape:

@@ -59,7 +59,7 @@ class CertifiedModel(keras.Model):
         if not isinstance(objective, Objective):
             raise TypeError(f"expected an objective such as tfcert.objectives.IBP(eps=0.1), got {objective!r}")
         network = from_keras(model)
-        if network.notes:
+        if network.peeled:
             raise UnsupportedLayerError(
                 f"model {model.name!r} ends in a softmax, and certified training needs the logits before it: make the "
                 "last layer linear, and let the loss have from_logits=True (the default loss does)"
@@ -67,7 +67,8 @@ class CertifiedModel(keras.Model):
         if len(network.output_shape) != 1 or network.output_shape[0] < 2:
             raise ValueError(
                 f"model {model.name!r} has outputs of shape {network.output_shape}; certified training needs one row "
-                "of logits, with at least two classes"
+                "of logits, with at least two classes: of a binary classifier, let the last layer be Dense(2), linear, "
+                "for the labels 0 and 1"
             )
         self.model = model
         self.objective = objective
