@@ -23,7 +23,7 @@ LEVELS = [
     {"objectives", "schedules", "metrics", "callbacks", "layers"},
     {
         "driver", "direct", "binding", "regions", "stages", "solving", "descent", "verdicts", "measuring", "judging",
-        "journal", "artifacts", "progress", "explain", "radii", "arguments",
+        "journal", "artifacts", "progress", "explain", "radii", "arguments", "doubts",
         "heads", "trainable", "training_setup", "fitting", "abstracted", "fingerprint", "starting", "bounding",
     },
     {"cli"},

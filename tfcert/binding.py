@@ -13,6 +13,7 @@ import numpy as np
 
 from tfcert.abstracted import deployed, granularity_of, require_behind
 from tfcert.datasets import Samples, confine, load_dataset
+from tfcert.doubts import doubts, require_unit
 from tfcert.errors import UsageError
 from tfcert.fingerprint import weights_hash
 from tfcert.heads import asks_for_class, check_declared, check_order, label_is_class
@@ -111,13 +112,15 @@ class Task:
 class Bound:
     """A specification with everything it names loaded.
 
-    ``models`` has a model behind an abstraction under the name of :func:`classifier_name`.
+    ``models`` has a model behind an abstraction under the name of :func:`classifier_name`. ``doubts`` are sentences
+    about units that the samples make unlikely.
     """
 
     spec: Spec
     models: Mapping[str, LoadedModel]
     data: Mapping[str, Samples]
     tasks: tuple[Task, ...]
+    doubts: tuple[str, ...] = ()
 
     def accuracy(self, model: str, dataset: str) -> tuple[int, int]:
         """How many samples of a data set a model classifies right, and how many there are."""
@@ -193,6 +196,10 @@ def load_data(spec: Spec, bindings: Mapping[str, Any]) -> dict[str, Samples]:
         if name in names:
             with placed(spec, name, dataset.span):
                 data[name] = load_samples(dataset, bindings)
+    for t in _templates(spec):
+        if t.dataset is not None:
+            with placed(spec, t.name, t.span):
+                require_unit(t, spec.datasets[t.dataset], data[t.dataset].x)
     return data
 
 
@@ -211,10 +218,13 @@ def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | 
         with placed(spec, name, model.span):
             models |= _classifiers(model, [t for t in templates if t.model == name], bindings, data)
     tasks: list[Task] = []
+    doubted: dict[str, None] = {}
     for t in templates:
         with placed(spec, t.name, t.span):
+            if t.dataset is not None:
+                doubted |= dict.fromkeys(doubts(t, spec.datasets[t.dataset], data[t.dataset].x))
             tasks.append(_task(t, models[classifier_name(t)], data.get(t.dataset or "")))
-    bound = Bound(spec, models, data, tuple(tasks))
+    bound = Bound(spec, models, data, tuple(tasks), tuple(doubted))
     for name, asked_of in sorted(_accuracies(spec)):
         # An accuracy that could be that of several, or of no classifier, is refused before anything runs.
         if bound.classifier(name).num_outputs < 2:

@@ -57,6 +57,11 @@ class Direct:
             require_writable(Path(self.out))
         return found
 
+    @property
+    def width(self) -> float:
+        """The width of the valid range; NaN where none is given."""
+        return math.nan if self.clip is None else self.clip[1] - self.clip[0]
+
     def load(self) -> Loaded:
         """The model, its inputs and their labels, checked against each other.
 
@@ -219,8 +224,8 @@ def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> Re
         return [(replace(v, witness=w), None) for v, w in zip(verdicts, witnesses, strict=True)]
 
     out = None if data.out is None else Path(data.out)
-    loaded = data.load()
-    records, complete = Question("attack", Asked(data.norm, eps, "net", "all"), BATCH, decide, out).run(loaded)
+    loaded, asked = data.load(), Asked(data.norm, eps, "net", "all", width=data.width)
+    records, complete = Question("attack", asked, BATCH, decide, out).run(loaded)
     return Report(
         header=data.header({"eps": eps, "steps": steps, "restarts": restarts})
         | loaded.header()

@@ -73,6 +73,8 @@ def run(start: Start, verbose: Verbosity = "auto") -> Report:
         for warning in start.spec.warnings:
             narrator.say(warning.render())
         bound = bind(start.spec, start.bindings, start.data)
+        for doubt in bound.doubts:
+            narrator.say(f"warning: {doubt}")
         folder.mkdir(parents=True, exist_ok=True)
         doing = _Run(bound, folder, narrator, start.header | header(bound))
         aside = None if start.resumed else set_aside(folder)
@@ -174,7 +176,7 @@ class _Run:
         """Judges, draws and writes."""
         spec, records = self.bound.spec, self._ordered()
         notes = [f"{name}: {note}" for name, model in self.bound.models.items() for note in model.network.notes]
-        notes += _claims(self.bound.tasks)
+        notes += [*_claims(self.bound.tasks), *self.bound.doubts]
         judged: tuple[Judged, ...] = ()
         code = ExitCode.INTERRUPTED
         if complete:
@@ -253,7 +255,8 @@ def _asked(task: Task) -> Asked:
     region, targets = task.template.region, "all" if task.template.is_robustness else ""
     quantifier = "exists" if task.template.existential else "forall"
     abstraction = "" if task.template.abstraction is None else task.template.abstraction.name
+    width = float("nan") if task.template.width is None else float(task.template.width)
     if not isinstance(region, Ball):
         return Asked("", float("nan"), region.space, targets, quantifier, abstraction)
     eps = float("nan") if isinstance(task.template, MeasureTemplate) else float(region.eps)
-    return Asked(region.norm, eps, region.space, targets, quantifier, abstraction)
+    return Asked(region.norm, eps, region.space, targets, quantifier, abstraction, width)

@@ -137,12 +137,24 @@ def _region(template: AnyTemplate) -> str:
     if not isinstance(region, Ball):
         return f"a box of {len(region.bounds)} interval{'s' * (len(region.bounds) != 1)} in {region.space} space"
     radius = f"{region.eps}" if not region.slope else "r"
-    within = "" if region.within is None else f" within [{region.within[0]}, {region.within[1]}]"
-    text = f"{region.norm} ball of radius {radius}{within} in {region.space} space"
+    share = (
+        ""
+        if template.width is None or region.slope
+        else f" ({100 * float(region.eps / template.width):.3g}% of the range)"
+    )
+    text = f"{region.norm} ball of radius {radius}{share} in {region.space} space, {_valid(region)}"
     if region.slope or region.space == "net":
         return text
     sizes = sorted({float(e) for e in region.net_eps(template.transform)})
     return f"{text} ({', '.join(f'{s:.6g}' for s in sizes)} as the network sees it)"
+
+
+def _valid(region: Ball) -> str:
+    """Which values inputs may take."""
+    if region.within is None:
+        return "within anything"
+    ends = f"within [{region.within[0]}, {region.within[1]}]"
+    return ends if region.within_space is None else f"{ends} of the stored values, the declared range"
 
 
 def strategy_text(strategy: Strategy) -> str:

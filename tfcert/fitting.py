@@ -96,6 +96,7 @@ def run(start: TrainingStart, verbose: int | str = "auto") -> Trained:
     start.out.parent.mkdir(parents=True, exist_ok=True)
     doing = _Run(start.spec, bound, start.out, start.folder, _header(start, bound))
     said: list[str | None] = [warning.render() for warning in start.spec.warnings]
+    said += [f"warning: {doubt}" for doubt in bound.doubts]
     said += [doing.go_on() if start.resumed else doing.begin(), *doing.never_reached()]
     for sentence in filter(None, said if verbose != 0 else ()):
         print(sentence, file=sys.stderr)

@@ -8,7 +8,7 @@ from tfcert.language import Judgement, MeasureValues, PropertyCounts, Results, S
 from tfcert.language.assertions import quantities
 from tfcert.query import Outcome
 from tfcert.report import ExitCode, Judged, Record, summarize_measure, summarize_property
-from tfcert.report.table import figure
+from tfcert.report.table import figure, percent
 
 Accuracy = Callable[[str, str], tuple[int, int]]
 
@@ -62,6 +62,10 @@ def reported(spec: Spec, results: Results) -> list[str]:
             said[text] = f"{text} = {figure(float(interval[0]))}"
         else:
             said[text] = f"{text} between {figure(float(interval[0]))} and {figure(float(interval[1]))}"
+        width = spec.measures[quantity.names[0]].width if quantity.names[0] in spec.measures else None
+        if width is not None and interval is not None:
+            shares = " to ".join(dict.fromkeys(percent(float(end / width)) for end in interval))
+            said[text] += f" ({shares} of the range)"
     return list(said.values())
 
 

@@ -50,7 +50,8 @@ def measure_radii(
         ]
 
     header |= loaded.header()
-    question = Question("radius", Asked(data.norm, math.nan, "net", bounding.targets), bounding.batch, decide)
+    asked = Asked(data.norm, math.nan, "net", bounding.targets, width=data.width)
+    question = Question("radius", asked, bounding.batch, decide)
     folder.mkdir(parents=True, exist_ok=True)
     aside = set_aside(folder) if resume is None else None
     if aside is not None:

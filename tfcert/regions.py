@@ -74,7 +74,7 @@ def build_regions(
         radii: for a measure, the value of its variable for each sample (in the ball's own space).
 
     Raises:
-        UsageError: a centre outside ``within``, or bounds that do not fit the shape or the type of the network's inputs.
+        UsageError: a centre outside ``within``, or bounds that fit neither shape nor type of the inputs.
     """
     region, transform = template.region, template.transform
     if not isinstance(region, Ball):
@@ -143,7 +143,8 @@ def clip_of(template: AnyTemplate, shape: Shape, dtype: Any) -> tuple[np.ndarray
     if ends is None:
         return None
     assert isinstance(template.region, Ball) and template.region.within is not None
-    arrived = [_arrival(template.transform, template.region.space, v, dtype) for v in template.region.within]
+    space = template.region.valid_space
+    arrived = [_arrival(template.transform, space, v, dtype) for v in template.region.within]
     low = np.minimum(_placed([round_down(v) for v in ends[0]], shape), arrived[0])
     high = np.maximum(_placed([round_up(v) for v in ends[1]], shape), arrived[1])
     return low, high

@@ -29,8 +29,9 @@ class Trainable:
         normalization: mean and std put before the model for training; None where training is in network space.
         transform: from stored values of the property's samples to the inputs of training.
         train, held_out: inputs ``[samples, *input]`` and labels ``[samples]``.
-        clip: the valid range of an input of training, or None.
+        clip: the valid range of an input of training, two numbers or two lists of one number a channel; or None.
         selected: what of its data set the property asks about, as indices.
+        doubts: sentences about units that the samples make unlikely.
     """
 
     objective: ObjectiveTemplate
@@ -40,8 +41,9 @@ class Trainable:
     transform: Transform
     train: Samples
     held_out: Samples
-    clip: tuple[float, float] | None
+    clip: tuple[Any, Any] | None
     selected: np.ndarray
+    doubts: tuple[str, ...] = ()
 
     @property
     def labels(self) -> np.ndarray:
@@ -96,9 +98,15 @@ def bind_objective(
         transform=space,
         train=train,
         held_out=Samples(held_out, np.array(task.labels)),
-        clip=None if clip is None else (float(clip[0].min()), float(clip[1].max())),
+        clip=None if clip is None else (_end(clip[0]), _end(clip[1])),
         selected=task.samples,
+        doubts=bound.doubts,
     )
+
+
+def _end(values: np.ndarray) -> Any:
+    """An end of the valid range as objectives of training take it."""
+    return values.item() if values.size == 1 else values.tolist()
 
 
 def about(spec: Spec, objective: ObjectiveTemplate) -> Spec:

@@ -12,8 +12,8 @@ from tfcert.language.elaborate import Elaborator
 from tfcert.language.lowering import round_down
 from tfcert.language.options import Option
 from tfcert.language.reading import named_arguments, read_entries, read_numbers, read_option
-from tfcert.language.regions import Setting
 from tfcert.language.scope import Definition, Scope, did_you_mean
+from tfcert.language.setting import Setting
 from tfcert.language.templates import Ball, Box, Region
 
 MAX_CELLS = 1 << 16

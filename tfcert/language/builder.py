@@ -220,6 +220,9 @@ class Builder:
     def _slot(self, t: Tree[Token], span: Span) -> s.Argument:
         return s.Argument(_unquoted(t.children[0])[0], self.build(t.children[1]), span=span)
 
+    def _anything(self, t: Tree[Token], span: Span) -> s.Anything:
+        return s.Anything(span=span)
+
     def _list(self, t: Tree[Token], span: Span) -> s.ListExpr:
         return s.ListExpr(tuple(self.build(c) for c in t.children if c is not None), span=span)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tfcert.language import syntax as s
 from tfcert.language.formula import Extreme, Term, variable_term
-from tfcert.language.values import Items, Meaning, Numeric, Outputs, Winner, describe
+from tfcert.language.values import Items, Meaning, Numeric, Outputs, Winner, describe, sum_unit
 
 if TYPE_CHECKING:
     from tfcert.language.elaborate import Elaborator
@@ -61,9 +61,11 @@ def _extreme(e: Elaborator, call: s.Call) -> Meaning:
     numbers = [v for v in values if isinstance(v, Numeric)]
     if len(numbers) != len(values) or not numbers:
         raise e.scope.problem("E206", f"`{kind}` takes numbers, or all outputs of a network", call)
-    if len({n.unit for n in numbers}) > 1:
+    unit: str | None = numbers[0].unit
+    for other in numbers[1:]:
+        unit = None if unit is None else sum_unit(unit, other.unit)
+    if unit is None:
         raise e.scope.problem("E207", f"`{kind}` cannot compare numbers of different units", call)
-    unit = numbers[0].unit
     if all(n.term.is_constant for n in numbers):
         pick = max if kind == "max" else min
         return Numeric(Term((), pick(n.term.constant for n in numbers)), unit)

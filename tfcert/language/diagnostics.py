@@ -49,6 +49,8 @@ CODES: dict[str, str] = {
     "E230": "an objective has no samples to train on",
     "E231": "the samples to train on reach the network in another way than those held out",
     "E232": "a class is asked of a network with a single output",
+    "E236": "a pixel or a share of the range has no known range",
+    "E237": "values are not in [0, 1] in the unit space",
     "E246": "a word of the language, or a text that is no name, is used as a name",
     "E247": "a number is beyond those that can be computed with",
     "E901": "models of this source are not supported yet",
@@ -66,6 +68,7 @@ CODES: dict[str, str] = {
     "W006": "nothing is abstracted by an abstraction",
     "W007": "values lie outside the range of an abstraction",
     "W008": "a threshold on probabilities is decided for a sigmoid alone",
+    "W010": "a radius is a tiny share of the range",
     "W017": "a formula is true or false whatever the network computes",
 }
 """Every code a diagnostic may carry, with what it means. ``E9xx`` is what the language has and the tool not yet."""

@@ -28,7 +28,9 @@ from tfcert.language.names import written
 from tfcert.language.params import resolve_param
 from tfcert.language.scope import KINDS, Definition, Scope, did_you_mean
 from tfcert.language.values import (
+    MIXED,
     NORMS,
+    NUMBERS,
     UNITS,
     Condition,
     Inputs,
@@ -41,6 +43,8 @@ from tfcert.language.values import (
     Words,
     describe,
     is_normal,
+    product_unit,
+    sum_unit,
     within_bounds,
 )
 
@@ -75,7 +79,7 @@ class Elaborator:
         value = self.numeric(expression, what)
         if not value.term.is_constant:
             raise self.scope.problem("E206", f"{what} must be a constant", expression)
-        if value.unit != unit:
+        if value.unit != unit and not (unit == "" and value.unit in NUMBERS):
             self._wrong_unit(what, value, unit, expression)
         return self.usable(value.term.constant, what, expression)
 
@@ -88,8 +92,8 @@ class Elaborator:
 
     def whole(self, expression: s.Expr, what: str, least: int = 0) -> int:
         """A whole constant that is not below ``least``, nor above ``MOST``."""
-        number = self.number(expression, what)
-        if number.denominator != 1 or number < least:
+        number, unit = self.number(expression, what), self.numeric(expression, what).unit
+        if unit or number.denominator != 1 or number < least:
             raise self.scope.problem("E206", f"{what} must be a whole number, at least {least}", expression)
         if number > MOST:
             raise self.scope.problem("E247", f"{what} must be a whole number, at most {MOST}", expression)
@@ -291,11 +295,12 @@ class Elaborator:
         constant, unit = Fraction(0), None
         for operator, operand in zip(("+", *chain.operators), chain.operands, strict=True):
             part = self._operand(operand, "a part of a sum")
-            if unit is not None and part.unit != unit:
+            joined = part.unit if unit is None else sum_unit(unit, part.unit)
+            if joined is None:
                 raise self.scope.problem(
-                    "E207", f"{describe(Numeric(Term(), unit))} and {describe(part)} cannot be added", operand
+                    "E207", f"{describe(Numeric(Term(), unit or ''))} and {describe(part)} cannot be added", operand
                 )
-            unit = part.unit
+            unit = joined
             sign = 1 if operator == "+" else -1
             constant = self.bounded(constant + sign * part.term.constant, chain)
             for variable, coefficient in part.term.coefficients:
@@ -304,18 +309,24 @@ class Elaborator:
 
     def _product(self, chain: s.Chain) -> Numeric:
         # Constants first, the one factor that varies last: a long chain costs no more than its length.
-        scale, varying = Numeric(ONE), ONE
+        scale: Numeric | None = None
+        varying = ONE
         for operator, operand in zip(("*", *chain.operators), chain.operands, strict=True):
             factor = self._operand(operand, "a factor")
             if not factor.term.is_constant:
                 self._may_vary(operator, varying, operand)
                 varying, factor = factor.term, Numeric(ONE, factor.unit)
-            scale = (self._times if operator == "*" else self._over)(scale, factor, operand)
+            if scale is not None:
+                factor = (self._times if operator == "*" else self._over)(scale, factor, operand)
+            scale = factor
             self.bounded(scale.term.constant, chain)
+        assert scale is not None
         product = varying.times(scale.term.constant)
         for _, number in (*product.coefficients, (None, product.constant)):
             self.bounded(number, chain)
-        return Numeric(product, scale.unit)
+        # A share of something that varies is a share of that.
+        share_of_it = varying is not ONE and scale.unit in ("%", MIXED)
+        return Numeric(product, "" if share_of_it else scale.unit)
 
     def _may_vary(self, operator: str, varying: Term, node: s.Expr) -> None:
         """Only one factor of a product may vary, and no divisor."""
@@ -336,16 +347,26 @@ class Elaborator:
         return value
 
     def _times(self, a: Numeric, b: Numeric, node: s.Expr) -> Numeric:
-        if a.unit and b.unit:
+        unit = product_unit(a.unit, b.unit)
+        if unit is None:
             raise self.scope.problem("E207", f"{describe(a)} and {describe(b)} cannot be multiplied", node)
-        return Numeric(a.term.times(b.term.constant), a.unit or b.unit)
+        self._divides_pixels(a if a.unit == "px" else b, b if a.unit == "px" else a, node)
+        return Numeric(a.term.times(b.term.constant), unit)
 
     def _over(self, a: Numeric, b: Numeric, node: s.Expr) -> Numeric:
         if b.term.constant == 0:
             raise self.scope.problem("E225", "this divides by zero", node)
-        if b.unit and a.unit != b.unit:
+        unit = "" if a.unit == b.unit else product_unit(a.unit, b.unit) if b.unit in ("", "%", MIXED) else None
+        if unit is None:
             raise self.scope.problem("E207", f"{describe(a)} cannot be divided by {describe(b)}", node)
-        return Numeric(a.term.times(1 / b.term.constant), "" if b.unit else a.unit)
+        self._divides_pixels(a, Numeric(Term((), 1 / b.term.constant), b.unit), node)
+        return Numeric(a.term.times(1 / b.term.constant), unit)
+
+    def _divides_pixels(self, pixels: Numeric, factor: Numeric, node: s.Expr) -> None:
+        """Refuses pixels over 255: a pixel is that step already."""
+        if pixels.unit == "px" and factor.unit == "" and factor.term.constant in (Fraction(1, 255), Fraction(1, 256)):
+            message = "a pixel is a 255th of the range already: this would be a 255th of a pixel"
+            raise self.scope.problem("E207", message, node, "write `8px` or `8/255`, not `8px/255`")
 
     # Comparisons
 
@@ -397,7 +418,7 @@ class Elaborator:
             return self._compare_winner(winner, operator, other, node)
         if not isinstance(a, Numeric) or not isinstance(b, Numeric):
             raise self.scope.problem("E206", f"{describe(a)} and {describe(b)} cannot be compared", node)
-        if a.unit != b.unit:
+        if a.unit != b.unit and not (a.unit in NUMBERS and b.unit in NUMBERS):
             raise self.scope.problem("E207", f"{describe(a)} and {describe(b)} cannot be compared", node)
         difference = a.term.plus(b.term, Fraction(-1))
         for _, number in (*difference.coefficients, (None, difference.constant)):

@@ -15,9 +15,10 @@ from tfcert.language.elaborate import Elaborator
 from tfcert.language.options import DATASETS, Option
 from tfcert.language.printer import print_statement
 from tfcert.language.reading import as_ref, read_arguments, read_entries, read_option
-from tfcert.language.regions import Setting, read_length
+from tfcert.language.regions import is_tiny, read_length, report_tiny, share_of_range
 from tfcert.language.resources import resolve_resource
 from tfcert.language.scope import Definition, Scope, did_you_mean
+from tfcert.language.setting import Setting
 from tfcert.language.templates import Ball, Dataset, MeasureTemplate, Model, PropertyTemplate, Stage
 from tfcert.language.values import Items, Numeric, describe
 
@@ -112,7 +113,9 @@ class _Objective:
         attack = self._get("attack", lambda v: self._named(v, t.ATTACKS, "`attack`"), t.Named("pgd"))
         verify = self._get("verify", lambda v: self._named(v, t.VERIFIERS, "`verify`"), t.Named("ibp"))
         assert isinstance(self.asked.region, Ball)
-        if eps is None:
+        if eps is not None:
+            self._not_tiny(eps, setting)
+        else:
             eps = _alongside(weight, Fraction(0), self.asked.region.eps, epochs)
         if weight is None:
             weight = _alongside(eps, Fraction(1), t.NATURAL_WEIGHTS.get(bound.name, Fraction(0)), epochs)
@@ -229,6 +232,13 @@ class _Objective:
         if term.constant < 0:
             raise self.scope.problem("E220", "`eps` must not be negative", node)
         return term.constant
+
+    def _not_tiny(self, eps: t.Scheduled, setting: Setting) -> None:
+        """Warns where training never perturbs more than a tiny share of the range."""
+        largest, space = max(eps.start, eps.stop) if isinstance(eps, t.Ramp) else eps, self.asked.region.space
+        if is_tiny(largest, setting, space):
+            share = share_of_range(largest, setting, space)
+            report_tiny(self.e, self.entries["eps"].value, share, "the largest radius of training")
 
     def _rate(self, value: s.BlockValue) -> t.LearningRate:
         """A positive number, or ``decay(number, factor=..., epochs=[...])``."""

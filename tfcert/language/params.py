@@ -10,7 +10,7 @@ from tfcert.language.diagnostics import AbortError, SourceText, Span
 from tfcert.language.formula import Constant, Term, evaluate
 from tfcert.language.parser import parse_expression
 from tfcert.language.scope import Definition, Scope
-from tfcert.language.values import Condition, Meaning, Norm, Numeric, describe
+from tfcert.language.values import NUMBERS, Condition, Meaning, Norm, Numeric, describe
 
 if TYPE_CHECKING:
     from tfcert.language.elaborate import Elaborator
@@ -92,7 +92,7 @@ def _inside(e: Elaborator, value: Meaning, interval: s.Interval, place: tuple[Sc
     for end, written in zip(ends, (interval.low, interval.high), strict=True):
         if not end.term.is_constant:
             raise e.scope.problem("E206", "an end of the interval must be a constant", written)
-        if end.unit != value.unit:
+        if end.unit != value.unit and not (end.unit in NUMBERS and value.unit in NUMBERS):
             message = f"the value is {describe(value)}, but an end of its interval is {describe(end)}"
             raise scope.problem("E207", message, node)
     low, high = (end.term.constant for end in ends)

@@ -120,7 +120,8 @@ def _argument(argument: s.Argument) -> str:
 
 def _region(region: s.Region) -> str:
     base = _interval(region.base) if isinstance(region.base, s.Interval) else _plain(region.base)
-    within = f" within {_interval(region.within)}" if region.within else ""
+    valid = region.within and ("anything" if isinstance(region.within, s.Anything) else _interval(region.within))
+    within = f" within {valid}" if valid else ""
     return base + within + (f" in {region.space}" if region.space else "")
 
 

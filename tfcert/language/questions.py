@@ -33,9 +33,10 @@ from tfcert.language.formula import (
 from tfcert.language.lowering import MAX_PIECES, InexactRowError, TooManyClausesError, check, normalise, only_orders
 from tfcert.language.options import STAGES
 from tfcert.language.printer import print_statement
-from tfcert.language.regions import Setting, read_interval, read_region
+from tfcert.language.regions import is_tiny, read_interval, read_length, read_region, report_tiny, share_of_range
 from tfcert.language.resources import resolve_resource
 from tfcert.language.scope import Definition, Scope
+from tfcert.language.setting import Setting
 from tfcert.language.templates import (
     DEFAULT_STRATEGY,
     Ball,
@@ -109,6 +110,7 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
         "strategy": strategy,
         "formula": formula,
         "existential": existential,
+        "width": setting.width(region.space),
         "abstraction": abstraction,
         "text": print_statement(node),
         "span": node.name.span,
@@ -354,20 +356,27 @@ def _measure(
 ) -> MeasureTemplate | None:
     e = Elaborator(scope)
     with suppress(AbortError):
-        low, high = read_interval(e, node.interval.low, node.interval.high, setting, region.space)
+        low, high = read_interval(e, node.interval.low, node.interval.high, setting, region.space, read_length)
         if low < 0 or low == high:
             raise scope.problem("E209", "a measure needs an interval `[a, b]` with 0 <= a < b", node.interval)
         tolerance, relative = Fraction(1, 10_000), True
         if node.tolerance is not None:
-            relative = isinstance(node.tolerance, s.Number) and node.tolerance.unit == "%"
-            tolerance = _tolerance(e, node.tolerance, setting, region.space)
+            tolerance, relative = _tolerance(e, node.tolerance, setting, region.space)
+        if isinstance(region, Ball) and is_tiny(region.radius(high), setting, region.space):
+            share = share_of_range(region.radius(high), setting, region.space)
+            report_tiny(e, node.interval, share, "the largest radius of this interval")
         return MeasureTemplate(**common, lower=low, upper=high, tolerance=tolerance, relative=relative)
     return None
 
 
-def _tolerance(e: Elaborator, node: s.Expr, setting: Setting, space: str) -> Fraction:
-    # An interval from the tolerance to itself: the same units as the ends of the measure's interval.
-    tolerance, _ = read_interval(e, node, node, setting, space)
+def _tolerance(e: Elaborator, node: s.Expr, setting: Setting, space: str) -> tuple[Fraction, bool]:
+    """The tolerance, and whether it is relative: a percentage is one of the answer, anything else a distance."""
+    relative = e.numeric(node, "a tolerance").unit == "%"
+    if relative:
+        tolerance = e.number(node, "a tolerance")
+    else:
+        # An interval from the tolerance to itself: the same units as the ends of the measure's interval.
+        tolerance, _ = read_interval(e, node, node, setting, space, read_length)
     if tolerance <= 0:
         raise e.scope.problem("E220", "a tolerance must be positive", node)
-    return tolerance
+    return tolerance, relative

@@ -15,7 +15,7 @@ from tfcert.language.names import is_plain
 from tfcert.language.options import Option
 from tfcert.language.scope import did_you_mean
 from tfcert.language.templates import Value
-from tfcert.language.values import Condition, Items, Numeric, Words, describe
+from tfcert.language.values import NUMBERS, Condition, Items, Numeric, Words, describe
 
 Given = TypeVar("Given", bound=s.BlockValue)
 
@@ -115,7 +115,7 @@ def read_numbers(e: Elaborator, node: s.BlockValue, what: str) -> tuple[Fraction
     value = e.value(node)
     found: list[Fraction] = []
     for item in value.values if isinstance(value, Items) else (value,):
-        if not isinstance(item, Numeric) or item.unit or not item.term.is_constant:
+        if not isinstance(item, Numeric) or item.unit not in NUMBERS or not item.term.is_constant:
             raise e.scope.problem("E206", f"{what} holds plain numbers; this is {describe(item)}", node)
         found.append(e.usable(item.term.constant, f"a number of {what}", node))
     if not found:

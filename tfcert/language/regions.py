@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 from tfcert.language import syntax as s
 from tfcert.language.diagnostics import AbortError
@@ -11,32 +12,14 @@ from tfcert.language.elaborate import Elaborator
 from tfcert.language.formula import Radius, Term
 from tfcert.language.lowering import round_down
 from tfcert.language.scope import did_you_mean
-from tfcert.language.spaces import IDENTITY, Transform
-from tfcert.language.templates import Ball, Box, Dataset, Model, Region, net_within
-from tfcert.language.values import Inputs, Norm, describe
+from tfcert.language.setting import Ends, Setting, is_unit
+from tfcert.language.templates import Ball, Box, Region, net_within
+from tfcert.language.values import MIXED, Inputs, Norm, Numeric, describe
 
-Ends = tuple[Fraction, Fraction]
+Reader = Callable[[Elaborator, s.Expr, str, Setting, str], Term]
 
-
-@dataclass(frozen=True)
-class Setting:
-    """What a region depends on: the data set, the model, and whether a radius varies (a measure)."""
-
-    dataset: Dataset | None
-    model: Model | None
-    varies: bool = False
-
-    @property
-    def transform(self) -> Transform:
-        """From stored values to network inputs; the model's normalisation counts if the data set has none."""
-        data = self.dataset.transform if self.dataset else IDENTITY
-        if self.model is None or not (self.model.mean or self.model.std) or data.normalises:
-            return data
-        return Transform(data.scale, self.model.mean or IDENTITY.mean, self.model.std or IDENTITY.std)
-
-    def pixel(self, space: str) -> Fraction | None:
-        """The size of a pixel step in a space; None in network space after normalisation."""
-        return self.transform.pixel(space, self.dataset.range if self.dataset else None)
+TINY = Fraction(1, 1000)
+"""A radius below this share of the range is likelier to be a mistaken unit than to be meant."""
 
 
 def read_region(e: Elaborator, node: s.Region, setting: Setting) -> Region:
@@ -71,9 +54,15 @@ def _reachable(e: Elaborator, region: Region, node: s.Region, setting: Setting) 
 
 
 def _space(e: Elaborator, node: s.Region, setting: Setting) -> str:
+    transform, unit = setting.transform, setting.unit_range
+    if node.space == "unit" and unit is not None and setting.dataset is not None and not is_unit(unit):
+        scaled = "after `scale` " if transform.scales else ""
+        ends = " to ".join(f"{round_down(end):g}" for end in unit)
+        message = f"`in unit` is for values in [0, 1], but {scaled}those of `{setting.dataset.name}` go from {ends}"
+        fix = "write `in raw`, or give the data set the `scale` that takes its range to [0, 1]"
+        e.scope.report("E237", message, node, fix)
     if node.space is not None:
         return node.space
-    transform = setting.transform
     if transform.scales or transform.normalises:
         kind = node.base.function.name if isinstance(node.base, s.Call) else "region"
         own = setting.dataset is None or not (setting.dataset.transform.scales or setting.dataset.transform.normalises)
@@ -85,33 +74,63 @@ def _space(e: Elaborator, node: s.Region, setting: Setting) -> str:
             node.base,
             "add `in unit` (pixels/255), `in raw` or `in net`",
         )
-    return "unit"
+    # Where all spaces are one, it is called after what its values are.
+    return "unit" if unit is not None and is_unit(unit) else "raw"
 
 
 def read_length(e: Elaborator, node: s.Expr, what: str, setting: Setting, space: str) -> Term:
-    """A number of a space; pixels are converted. It may name the radius, nothing else that varies."""
+    """A distance in a space, pixels and shares of the range converted; nothing but the radius may vary in it."""
     value = e.numeric(node, what)
+    if value.unit == "deg":
+        fix = "write a plain number, in the units of the inputs"
+        raise e.scope.problem("E207", f"{what} must be a distance between inputs, not an angle", node, fix)
+    if value.unit == MIXED:
+        fix = "write one percentage, which is a share of the range, or a plain number"
+        raise e.scope.problem("E207", f"{what} must not be {describe(value)}", node, fix)
+    if value.unit == "%":
+        return _term(e, node, what, value, _size(e, node, setting, space, "a share of the range"))
+    return _read_place(e, node, what, setting, space)
+
+
+def _read_place(e: Elaborator, node: s.Expr, what: str, setting: Setting, space: str) -> Term:
+    """A value of an input in a space, or a distance; pixels are converted."""
+    value = e.numeric(node, what)
+    if value.unit == "px":
+        return _term(e, node, what, value, _size(e, node, setting, space, "a pixel"))
+    return _term(e, node, what, value)
+
+
+def _term(e: Elaborator, node: s.Expr, what: str, value: Numeric, size: Fraction = Fraction(1)) -> Term:
     if any(not isinstance(v, Radius) for v, _ in value.term.coefficients):
         raise e.scope.problem("E206", f"{what} must be a constant", node)
     if value.unit == "s":
         raise e.scope.problem("E207", f"{what} must be a plain number or pixels, not a time", node)
-    if value.unit == "px":
-        pixel = setting.pixel(space)
-        if pixel is None:
-            raise e.scope.problem("E207", "pixels say nothing after normalisation", node, "write `in unit` or `in raw`")
-        term = Term(value.term.coefficients, value.term.constant).times(pixel)
-    else:
-        term = value.term
+    term = value.term.times(size)
     for number in (term.constant, *(c for _, c in term.coefficients)):
         e.usable(number, what, node)
     return term
 
 
-def read_interval(e: Elaborator, low: s.Expr, high: s.Expr, setting: Setting, space: str) -> Ends:
+def _size(e: Elaborator, node: s.Expr, setting: Setting, space: str, what: str) -> Fraction:
+    """How large a pixel, or the whole range, is in a space."""
+    if space == "net" and not (what != "a pixel" and setting.transform.uniform_std) and setting.transform.normalises:
+        message = "pixels say nothing" if what == "a pixel" else "a share of the range says nothing"
+        raise e.scope.problem("E207", f"{message} after normalisation", node, "write `in unit` or `in raw`")
+    size = setting.pixel(space) if what == "a pixel" else setting.width(space)
+    if size is None:
+        owner = f"`{setting.dataset.name}` declares none" if setting.dataset else "there is no data set"
+        fix = "add `range: [low, high]` of the stored values to the data set, or write a plain number"
+        raise e.scope.problem("E236", f"{what} needs a known range of values, and {owner}", node, fix)
+    return size
+
+
+def read_interval(
+    e: Elaborator, low: s.Expr, high: s.Expr, setting: Setting, space: str, read: Reader = _read_place
+) -> Ends:
     """Two constants of a space."""
     ends = []
     for node in (low, high):
-        term = read_length(e, node, "an end of the interval", setting, space)
+        term = read(e, node, "an end of the interval", setting, space)
         if not term.is_constant:
             raise e.scope.problem("E206", "an end of the interval must be a constant", node)
         ends.append(term.constant)
@@ -123,9 +142,17 @@ def read_interval(e: Elaborator, low: s.Expr, high: s.Expr, setting: Setting, sp
 
 
 def _within(e: Elaborator, node: s.Region, setting: Setting, space: str) -> Ends | None:
-    if node.within is None:
+    """What was written after ``within``, if that is an interval."""
+    if not isinstance(node.within, s.Interval):
         return None
     return read_interval(e, node.within.low, node.within.high, setting, space)
+
+
+def _valid(e: Elaborator, node: s.Region, setting: Setting, space: str) -> dict[str, Any]:
+    """A ball's valid values: those written, or else the declared range, which is known of stored values."""
+    if node.within is None and setting.range is not None:
+        return {"within": setting.range, "within_space": "raw"}
+    return {"within": _within(e, node, setting, space)}
 
 
 def _ball(e: Elaborator, call: s.Call, node: s.Region, setting: Setting, space: str) -> Ball:
@@ -147,19 +174,37 @@ def _ball(e: Elaborator, call: s.Call, node: s.Region, setting: Setting, space: 
     if norm.name != "linf" and space != "net" and not setting.transform.uniform_std:
         message = f"an {norm.name} ball in {space} space is an ellipsoid after normalisation with different `std`"
         raise e.scope.problem("E910", message, call, "write it `in net`")
-    ball = Ball(norm.name, eps.constant, slope, _within(e, node, setting, space), space)
+    ball = Ball(norm.name, eps.constant, slope, space=space, **_valid(e, node, setting, space))
     _covers_everything(e, eps_node, ball, setting)
+    if not slope and is_tiny(eps.constant, setting, space):
+        report_tiny(e, eps_node, share_of_range(eps.constant, setting, space))
     return ball
+
+
+def is_tiny(eps: Fraction, setting: Setting, space: str) -> bool:
+    """Whether a radius is so small a share of the declared range that its unit may be mistaken."""
+    width = setting.width(space)
+    return width is not None and 0 < eps < TINY * width
+
+
+def share_of_range(eps: Fraction, setting: Setting, space: str) -> str:
+    """A radius as a share of the declared range."""
+    width = setting.width(space)
+    assert width is not None
+    return f"{round_down(100 * eps / width):.2g}%"
+
+
+def report_tiny(e: Elaborator, node: s.Node, share: str, what: str = "this radius") -> None:
+    """Warns of a radius that hardly perturbs anything."""
+    message = f"{what} is {share} of the declared range of the values"
+    e.scope.report("W010", message, node, "is it meant in another space, in `px`, or as a share, e.g. `3%`?")
 
 
 def _covers_everything(e: Elaborator, node: s.Expr, ball: Ball, setting: Setting) -> None:
     """Warns of an L-inf ball that holds every value in the range, whatever the sample: its unit may be mistaken."""
-    ends = ball.within
-    if ends is None and setting.dataset is not None and setting.dataset.range is not None:
-        low, high = setting.dataset.range
-        scale = Fraction(1) if ball.space == "raw" else setting.transform.scale
-        known = ball.space in ("raw", "unit") or not setting.transform.normalises
-        ends = (low * scale, high * scale) if known else None
+    ends = ball.within if ball.within_space is None else None
+    if ends is None and (ball.space != "net" or not setting.transform.normalises):
+        ends = setting.range if ball.space == "raw" else setting.unit_range
     if ends is None or ball.norm != "linf" or ball.slope or ball.eps < ends[1] - ends[0]:
         return
     first, last, eps = map(round_down, (*ends, ball.eps))

@@ -72,12 +72,18 @@ class Transform:
     def pixel(self, space: str, valid: tuple[Fraction, Fraction] | None) -> Fraction | None:
         """The size in a space of a pixel step, one 255th of the valid range of stored values.
 
-        Without a valid range the unit space is taken to be [0, 1]. None in a normalised network space.
+        None without a valid range, and in a normalised network space.
         """
-        if space == "net" and self.normalises:
+        if valid is None or (space == "net" and self.normalises):
             return None
-        unit = (valid[1] - valid[0]) * self.scale / 255 if valid else Fraction(1, 255)
-        return unit / self.scale if space == "raw" else unit
+        return self.width(space, valid) / 255
+
+    def width(self, space: str, valid: tuple[Fraction, Fraction]) -> Fraction:
+        """The width in a space of a range of stored values; in network space that of the narrowest channel."""
+        raw = valid[1] - valid[0]
+        if space == "raw":
+            return raw
+        return raw * self.scale / (max(self.std) if space == "net" else 1)
 
     @staticmethod
     def _each(values: tuple[Fraction, ...], size: int) -> tuple[Fraction, ...]:

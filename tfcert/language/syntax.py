@@ -130,11 +130,16 @@ class ListExpr(Node):
 
 
 @dataclass(frozen=True)
+class Anything(Node):
+    """``anything`` after ``within``."""
+
+
+@dataclass(frozen=True)
 class Region(Node):
-    """``base within [low, high] in space``."""
+    """``base within [low, high] in space``, or ``within anything``."""
 
     base: Interval | Call | Ref
-    within: Interval | None
+    within: Interval | Anything | None
     space: str | None
 
 

@@ -35,7 +35,7 @@ Value = bool | int | Fraction | str
 
 @dataclass(frozen=True)
 class Param:
-    """A parameter with the value it ended up with (``--set`` wins over the text); the unit is "" or ``px``."""
+    """A parameter with the value it ended up with (``--set`` wins over the text); its unit is "", px, % or deg."""
 
     name: str
     type: str
@@ -162,8 +162,10 @@ class Ball:
         norm: ``linf``, ``l2`` or ``l1``.
         eps: the radius; of a measure, its constant part (then the radius is ``eps + slope * r``).
         slope: 0 for a property; positive for a measure.
-        within: valid interval of every input value, in the same space, or None.
+        within: valid interval of every input value, or None.
         space: ``raw``, ``unit`` or ``net``.
+        within_space: the space of ``within``, where that is not the ball's own: ``raw`` where nothing was written
+            and the data set declares a range.
     """
 
     norm: str
@@ -171,6 +173,12 @@ class Ball:
     slope: Fraction
     within: tuple[Fraction, Fraction] | None
     space: str
+    within_space: str | None = None
+
+    @property
+    def valid_space(self) -> str:
+        """The space of ``within``."""
+        return self.within_space or self.space
 
     def radius(self, r: Fraction | int | float = 0) -> Fraction:
         """The radius in the ball's own space, exact."""
@@ -211,7 +219,7 @@ def net_within(region: Region, transform: Transform) -> tuple[tuple[Fraction, ..
     if isinstance(region, Box) or region.within is None:
         return None
     low, high = region.within
-    return transform.net_values(region.space, (low,)), transform.net_values(region.space, (high,))
+    return transform.net_values(region.valid_space, (low,)), transform.net_values(region.valid_space, (high,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +240,7 @@ class Template:
         formula: what is to be proven of the outputs (logits or named outputs) at every input of the region.
         existential: whether the question is about some input; then ``formula`` is the negation of what was written.
         text: the statement, pretty-printed.
+        width: the width of the data set's declared range in the region's space, to tell radii as shares of; or None.
         abstraction: what the model stands behind: then the question is about the classifier made of both.
     """
 
@@ -248,6 +257,7 @@ class Template:
     formula: Formula
     text: str
     existential: bool = False
+    width: Fraction | None = None
     abstraction: Abstraction | None = None
     span: Span = field(default=Span(), compare=False)
 

@@ -17,17 +17,45 @@ LEAST_NORMAL = Fraction(sys.float_info.min)
 _PI = Fraction(314159265358979323846264338327950288419716939937510582097494459, 10**62)
 UNITS: dict[str, tuple[Fraction, str]] = {
     "": (Fraction(1), ""),
-    "%": (Fraction(1, 100), ""),
-    "deg": (_PI / 180, ""),
+    "%": (Fraction(1, 100), "%"),
+    "deg": (_PI / 180, "deg"),
     "px": (Fraction(1), "px"),
     "ms": (Fraction(1, 1000), "s"),
     "s": (Fraction(1), "s"),
     "min": (Fraction(60), "s"),
     "h": (Fraction(3600), "s"),
 }
-"""Factor and dimension of each unit. Degrees are radians to 60 digits; a dimension is "", ``px`` or ``s``."""
+"""Factor and dimension of each unit. Degrees are radians to 60 digits."""
 
-DIMENSIONS = {"": "a plain number", "px": "a number of pixels", "s": "a time"}
+MIXED = "*%"
+"""The dimension of a percentage times or plus a plain number: nobody can say what it would be a share of."""
+DIMENSIONS = {
+    "": "a plain number",
+    "%": "a percentage",
+    MIXED: "a percentage that is scaled or added to a number",
+    "deg": "an angle",
+    "px": "a number of pixels",
+    "s": "a time",
+}
+NUMBERS = ("", "%", MIXED, "deg")
+"""Dimensions that stand for plain numbers where a share or an angle means nothing of its own."""
+
+
+def sum_unit(a: str, b: str) -> str | None:
+    """The dimension of a sum; None where the two cannot be added."""
+    if a == b:
+        return a
+    if {a, b} == {"", "deg"}:
+        return "deg"
+    return MIXED if {a, b} <= {"", "%", MIXED} else None
+
+
+def product_unit(a: str, b: str) -> str | None:
+    """The dimension of a product; None where the two cannot be multiplied."""
+    shares, others = ("%", MIXED), [u for u in (a, b) if u not in ("", "%", MIXED)]
+    if len(others) > 1:
+        return None
+    return others[0] if others else MIXED if a in shares or b in shares else ""
 
 
 @dataclass(frozen=True)

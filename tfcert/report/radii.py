@@ -29,12 +29,14 @@ class RadiusSummary:
         correct: bool ``[samples]``: the unperturbed sample gets its label.
         evaluations: bound evaluations of each sample on which any were spent.
         seconds: ``[samples]``, the time of its batch shared out evenly.
+        width: of the valid range of an input, NaN where it is not known.
     """
 
     radii: np.ndarray
     correct: np.ndarray
     evaluations: np.ndarray
     seconds: np.ndarray
+    width: float = math.nan
 
     @property
     def certified(self) -> int:
@@ -49,7 +51,9 @@ class RadiusSummary:
     def as_json(self) -> Json:
         """Statistics for the header of the JSON; null where there are no samples."""
         groups = {"all": self.radii, "correct": self.radii[self.correct]}
-        return {name: {k: _finite(v) for k, v in statistics(radii).items()} for name, radii in groups.items()} | {
+        described = {name: statistics(radii) for name, radii in groups.items()}
+        described |= {f"{name}_share_of_range": statistics(radii / self.width) for name, radii in groups.items()}
+        return {name: {k: _finite(v) for k, v in found.items()} for name, found in described.items()} | {
             "samples": len(self.radii),
             "correct": int(self.correct.sum()),
             "certified": self.certified,
@@ -81,6 +85,7 @@ def summarize_radii(records: Iterable[Record]) -> RadiusSummary:
         correct=np.array([clean_holds(r) for r in mine], bool),
         evaluations=np.array(evaluations, float),
         seconds=np.array([r.verdict.seconds for r in mine], float),
+        width=next((r.asked.width for r in mine), math.nan),
     )
 
 
@@ -128,6 +133,11 @@ def _lines(summary: RadiusSummary, records: tuple[Record, ...]) -> list[str]:
         else f"correct    all {count}",
         f"certified  {summary.certified} of {count} ({percent(summary.certified / count)})",
     ]
+    if not math.isnan(summary.width):
+        shares = percent(statistics(summary.radii)["p50"] / summary.width)
+        lines.append(
+            f"range      the median radius is {shares} of the valid range of an input, {figure(summary.width)}"
+        )
     if bounded is not None:
         how = f"{bounded.method}" + (f" with relaxation {bounded.relaxation}" if bounded.relaxation else "")
         most = f", {_mean(summary.evaluations):.3g} evaluations a sample" if len(summary.evaluations) else ""

@@ -19,6 +19,8 @@ class Asked:
 
     ``quantifier`` says whether the question is about all inputs (``forall``) or some input (``exists``): the largest
     radius with the one, the smallest with the other. ``abstraction`` names what the classifier stands behind.
+    ``width`` is that of the values' range in ``space`` (of the narrowest channel; NaN: not known), of which radii are
+    told as shares.
     """
 
     norm: str = ""
@@ -27,6 +29,7 @@ class Asked:
     targets: str = ""
     quantifier: str = "forall"
     abstraction: str = ""
+    width: float = math.nan
 
     @property
     def existential(self) -> bool:
@@ -92,9 +95,12 @@ class Record:
             "targets": asked.targets or None,
             "quantifier": asked.quantifier,
             "abstraction": asked.abstraction or None,
+            "range_width": number(asked.width),
+            "eps_share": number(asked.eps / asked.width),
         }
         if self.measured is not None:
             flat |= {"lower": number(self.measured.lower), "upper": number(self.measured.upper)}
+            flat |= {f"{end}_share": number(getattr(self.measured, end) / asked.width) for end in ("lower", "upper")}
             flat |= {} if self.measured.evaluations is None else {"evaluations": self.measured.evaluations}
         return flat
 
@@ -120,7 +126,8 @@ class Record:
         if "lower" in flat:
             measured = Measured(_nan(flat["lower"]), _nan(flat["upper"]), flat.get("evaluations"))
         region = flat["norm"] or "", _nan(flat["eps"]), flat["space"] or ""
-        asked = Asked(*region, flat["targets"] or "", flat["quantifier"], flat["abstraction"] or "")
+        how = flat["targets"] or "", flat["quantifier"], flat["abstraction"] or "", _nan(flat["range_width"])
+        asked = Asked(*region, *how)
         return cls(
             property=flat["property"],
             sample=int(flat["sample"]),

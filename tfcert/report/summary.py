@@ -55,7 +55,8 @@ class PropertySummary:
 class MeasureSummary:
     """What a measure found: the proven values and, where a witness exists, the refuted ones.
 
-    Of a smallest radius these are a lower bound and the distance of a witness.
+    Of a smallest radius these are a lower bound and the distance of a witness. ``width`` is that of the values' range
+    in the same space, NaN where it is not known.
     """
 
     name: str
@@ -66,6 +67,7 @@ class MeasureSummary:
     unit: str = ""
     existential: bool = False
     abstraction: str = ""
+    width: float = float("nan")
 
     @property
     def total(self) -> int:
@@ -100,6 +102,7 @@ def summarize_measure(name: str, records: Iterable[Record]) -> MeasureSummary:
         unit=asked.pop() if len(asked) == 1 else "",
         existential=any(r.asked.existential for r in mine),
         abstraction=_abstraction(mine),
+        width=next((r.asked.width for r in mine), float("nan")),
     )
 
 

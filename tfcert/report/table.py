@@ -100,6 +100,9 @@ def _measure_table(smallest: bool, summaries: Sequence[MeasureSummary]) -> Table
     spreads = [f"{statistic}\n{lower}" for statistic in ("median", "mean", "min", "max")]
     for name in ("N", *spreads, f"median\n{upper}"):
         table.add_column(name, justify="right", no_wrap=True)
+    shares = any(not math.isnan(s.width) for s in summaries)
+    if shares:
+        table.add_column("median\nshare\nof range", justify="right", no_wrap=True)
     table.add_column("guarantee", overflow="fold")
     for s in summaries:
         proven = np.nan_to_num(s.proven, nan=0.0)
@@ -110,6 +113,7 @@ def _measure_table(smallest: bool, summaries: Sequence[MeasureSummary]) -> Table
             str(s.total),
             *spread,
             figure(known_median(s.refuted)),
+            *([percent(float(np.median(proven)) / s.width) if s.total else "-"] if shares else []),
             ", ".join(s.guarantees) or "-",
         )
     return table
