@@ -18,13 +18,13 @@ SPAN = 100
 AnyTemplate = PropertyTemplate | MeasureTemplate
 
 
-def require_unit(template: AnyTemplate, data: Dataset, x: np.ndarray) -> None:
+def require_unit(template: AnyTemplate, data: Dataset | None, x: np.ndarray) -> None:
     """That samples ``[n, ...]`` as stored are about [0, 1] `in unit`, where the region is, if no range says so.
 
     Raises:
         UsageError: they are not.
     """
-    if data.range is not None or template.region.space != "unit" or not x.size:
+    if data is None or data.range is not None or template.region.space != "unit" or not x.size:
         return
     low, high, scale = Fraction(float(x.min())), Fraction(float(x.max())), data.transform.scale
     if low * scale < -SLACK or high * scale > 1 + SLACK:

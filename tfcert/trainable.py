@@ -11,6 +11,7 @@ import numpy as np
 
 from tfcert.binding import LoadedModel, bind, load_samples, network_inputs, placed
 from tfcert.datasets import Samples
+from tfcert.doubts import require_unit
 from tfcert.errors import UsageError
 from tfcert.language import Ball, ObjectiveTemplate, PropertyTemplate, Spec, Transform
 from tfcert.regions import clip_of, require_inside
@@ -88,7 +89,9 @@ def bind_objective(
         clip = clip_of(moved, shape, dtype)
         require_inside(asked.name, held_out, clip)
     with placed(spec, name, objective.span):
-        train = _train(objective, task.model, _samples(objective, bindings, data), space)
+        stored = _samples(objective, bindings, data)
+        require_unit(asked, objective.train, stored.x)
+        train = _train(objective, task.model, stored, space)
         require_inside(f"{name}, in what it trains on", train.x, clip)
     return Trainable(
         objective=objective,

@@ -126,8 +126,13 @@ class Record:
         if "lower" in flat:
             measured = Measured(_nan(flat["lower"]), _nan(flat["upper"]), flat.get("evaluations"))
         region = flat["norm"] or "", _nan(flat["eps"]), flat["space"] or ""
-        how = flat["targets"] or "", flat["quantifier"], flat["abstraction"] or "", _nan(flat["range_width"])
-        asked = Asked(*region, *how)
+        asked = Asked(
+            *region,
+            targets=flat["targets"] or "",
+            quantifier=flat["quantifier"],
+            abstraction=flat["abstraction"] or "",
+            width=_nan(flat["range_width"]),
+        )
         return cls(
             property=flat["property"],
             sample=int(flat["sample"]),
