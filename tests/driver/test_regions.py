@@ -33,7 +33,7 @@ def exact(array: np.ndarray) -> list[Fraction]:
 @pytest.mark.parametrize("normalize", ["", ONE_CHANNEL, PER_CHANNEL])
 @pytest.mark.parametrize("eps", ["1/255", "0.1", "1/3"])
 def test_the_proof_encloses_the_exact_box_and_the_witnesses_are_enclosed_by_it(normalize, eps):
-    t = template(f"ball(x, linf, {eps}) in unit", normalize)
+    t = template(f"ball(x, linf, {eps}) within anything in unit", normalize)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3))
     centers = to_net(t.transform, pixels, np.float32)
     regions = build_regions(t, centers, (4, 4, 3), np.float32)
