@@ -216,7 +216,7 @@ def test_arrays_pairs_and_mappings_are_taken_as_they_are():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ((np.zeros((3, 2)), [0, 1]), "3 samples but labels of shape"),
+        ((np.zeros((3, 2)), [0, 1]), "3 samples need 3 labels"),
         ((np.zeros((2, 2)), [0.5, 1]), "whole numbers"),
         ((np.array(["a"]), None), "real numbers"),
         ({"y": [1]}, "has no 'x'; it has y"),

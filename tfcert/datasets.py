@@ -1,7 +1,7 @@
 """Data sources: where the samples of a specification come from. No TensorFlow, no pickles, no downloads.
 
 Every source answers with plain arrays in *raw* space (the values as stored): ``x`` ``[samples, ...]`` and integer
-labels ``y`` ``[samples]`` or None. Scaling and normalisation belong to the specification.
+labels ``y`` ``[samples]`` or None; labels may be stored as a column or as one-hot rows. Scaling and normalisation belong to the specification.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from tfcert.given import class_labels, from_data_set, inputs
 
 TRAIN_SHARE = 0.8
 """Of the data sets that come without a split, the first four fifths (after the interleave) are for training."""
@@ -270,14 +272,17 @@ def _cifar_cache(cache: Path, split: str) -> Samples | None:
 def from_memory(data: Any) -> Samples:
     """Samples that the caller already has: ``x``, ``(x, y)``, a mapping with ``x`` and ``y``, or a ``tf.data.Dataset``.
 
-    A ``tf.data.Dataset`` is read to its end, batched or not, whichever its elements' shape says: an element ``(x, y)``
-    with a label of rank 0 is one sample.
+    A ``tf.data.Dataset`` is read to its end, batched or not, see :func:`tfcert.given.from_data_set`.
 
     Raises:
         DatasetError: neither of these, or an endless data set.
     """
     if hasattr(data, "as_numpy_iterator"):
-        return _from_tf_data(data)
+        try:
+            x, y = from_data_set(data)
+        except ValueError as error:
+            raise DatasetError(str(error)) from error
+        return _samples(x, y, "the tf.data.Dataset")
     if isinstance(data, dict):
         if "x" not in data:
             raise DatasetError(f"the mapping has no 'x'; it has {', '.join(map(str, data)) or 'nothing'}")
@@ -289,35 +294,15 @@ def from_memory(data: Any) -> Samples:
     raise DatasetError(f"a data set is x, (x, y), a mapping or a tf.data.Dataset, not a {type(data).__name__}")
 
 
-def _from_tf_data(data: Any) -> Samples:
-    if int(data.cardinality()) == -1:
-        raise DatasetError("this tf.data.Dataset repeats for ever; bind it with .take(count)")
-    elements = [e if isinstance(e, tuple | list) else (e, None) for e in data.as_numpy_iterator()]
-    if not elements or any(len(element) != 2 for element in elements):
-        raise DatasetError("a tf.data.Dataset must hold at least one element, and its elements be x or (x, y)")
-    if elements[0][1] is None or np.ndim(elements[0][1]) == 0:
-        join: Callable[[list[Any]], np.ndarray] = np.stack
-    else:
-        join = np.concatenate
-    inputs, labels = zip(*elements, strict=True)
-    return _samples(join(list(inputs)), None if labels[0] is None else join(list(labels)), "the tf.data.Dataset")
-
-
 def _samples(x: Any, y: Any, where: str) -> Samples:
-    """Checks: numbers, as many labels as samples, labels whole (a column of labels is taken as a vector)."""
-    x = np.asarray(x)
-    if x.ndim == 0 or not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
-        raise DatasetError(f"x of {where} must be an array of real numbers with samples along its first axis")
-    if y is None:
-        return Samples(x, None)
-    y = np.asarray(y)
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.shape != x.shape[:1]:
-        raise DatasetError(f"{where} has {len(x)} samples but labels of shape {y.shape}; it takes one label a sample")
-    if not np.issubdtype(y.dtype, np.number) or not np.all(y == np.round(y)):
-        raise DatasetError(f"the labels of {where} must be whole numbers (class indices)")
-    return Samples(x, y.astype(np.int64))
+    """Checks: numbers, as many labels as samples, labels that are classes (see :func:`tfcert.given.class_labels`)."""
+    try:
+        x = inputs(x)
+        if x.ndim == 0:
+            raise ValueError("x must be an array with samples along its first axis")
+        return Samples(x, None if y is None else class_labels(y, len(x)))
+    except ValueError as error:
+        raise DatasetError(f"{where}: {error}") from error
 
 
 _FILES = ("npz", "csv")

@@ -7,12 +7,13 @@ Two views of the same set. ``LpBall`` and ``Box`` are what users write: NumPy da
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from tfcert.given import inputs, radii, valid_range
 
 NORMS = ("linf", "l2", "l1")
 ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
@@ -151,13 +152,14 @@ class LpBall(Perturbation):
 
     Args:
         x: centres ``[batch, *input]``.
-        eps: radius, in the units of ``x``; one number or one a sample. A ``Fraction`` is taken exactly.
+        eps: radius, in the units of ``x``; one number or one a sample. A ``Fraction``, and a text such as
+            ``"8/255"``, is taken exactly.
         norm: ``linf``, ``l2`` or ``l1``.
         clip: ``(low, high)``, the valid range of an input; numbers, or arrays that broadcast against ``x``.
 
     Raises:
         ValueError: an unknown norm, a negative, NaN or infinite eps or centre, a number of radii that is not the number
-            of samples, or a centre outside ``clip``.
+            of samples, an empty ``clip``, or a centre outside it.
     """
 
     def __init__(self, x: Any, eps: Any, norm: str = "linf", clip: Clip | None = None):
@@ -165,12 +167,9 @@ class LpBall(Perturbation):
             raise ValueError(f"unknown norm {norm!r}: one of {', '.join(NORMS)}")
         self.x, self.norm = _floats(x), norm
         # float64, so that comparisons with float32 points are made in float64, where they are exact.
-        if clip is not None and not (isinstance(clip, tuple | list | np.ndarray) and len(clip) == 2):
-            raise ValueError(f"clip must be a pair (low, high), not {clip!r}")
-        self.clip = None if clip is None else (np.asarray(clip[0], np.float64), np.asarray(clip[1], np.float64))
-        if self.clip is not None and (np.isnan(self.clip[0]).any() or np.isnan(self.clip[1]).any()):
-            raise ValueError("the clip range has a NaN end")
-        self.exact_eps = _exact(eps, len(self.x))
+        self.clip = None if clip is None else valid_range(clip)
+        self._require_fitting_clip()
+        self.exact_eps = _exact(eps, self.x.shape)
         self.eps = np.array([_float_up(e) for e in self.exact_eps], np.float64)
         _require_finite("centre", self.x)
         outside = np.zeros(0) if self.clip is None else np.argwhere((self.x < self.clip[0]) | (self.x > self.clip[1]))
@@ -181,6 +180,16 @@ class LpBall(Perturbation):
                 "samples first if that is rounding)"
             )
         self.lower, self.upper = self._hull()
+
+    def _require_fitting_clip(self) -> None:
+        for end in self.clip or ():
+            if end.ndim > self.x.ndim or any(
+                e not in (1, n) for e, n in zip(end.shape[::-1], self.x.shape[::-1], strict=False)
+            ):
+                raise ValueError(
+                    f"an end of the clip range has shape {end.shape}, which does not broadcast against samples of "
+                    f"shape {self.x.shape}"
+                )
 
     def _hull(self) -> tuple[np.ndarray, np.ndarray]:
         eps = self.eps.reshape(-1, *[1] * (self.x.ndim - 1))
@@ -320,24 +329,15 @@ def _float_up(value: Fraction) -> float:
     return near if Fraction(near) >= value else float(np.nextafter(near, np.inf))
 
 
-def _exact(eps: Any, count: int) -> list[Fraction]:
-    values: Sequence[Any]
-    if isinstance(eps, Fraction | int | float):
-        values = [eps] * count
-    elif isinstance(eps, list | tuple):
-        values = [v if isinstance(v, Fraction | int) else float(v) for v in eps]
-    else:
-        array = np.asarray(eps)
-        values = [float(v) for v in (np.broadcast_to(array, [count]) if array.ndim == 0 else array)]
-    if len(values) != count:
-        raise ValueError(f"{len(values)} values of eps for {count} samples")
+def _exact(eps: Any, shape: tuple[int, ...]) -> list[Fraction]:
+    values = radii(eps, shape)
     if not all(isinstance(v, Fraction) or np.isfinite(v) for v in values) or any(v < 0 for v in values):
         raise ValueError("eps must be finite and not negative")
     return [Fraction(v) for v in values]
 
 
 def _floats(x: Any) -> np.ndarray:
-    array = np.array(x)  # a copy: the caller may use its buffer again
+    array = np.array(inputs(x))  # a copy: the caller may use its buffer again
     if array.dtype not in (np.float32, np.float64):
         small = array.dtype.kind in "iub" and array.dtype.itemsize <= 2
         array = array.astype(np.float32 if small else np.float64)

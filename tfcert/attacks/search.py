@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from tfcert.attacks.clauses import Clauses, keeps_label, misses_target, stack_clauses
 from tfcert.attacks.gradient import AttackOptions, candidates
 from tfcert.attacks.witness import Holds, inference, input_dtype, replay, rounded, run
+from tfcert.given import class_labels, samples
+from tfcert.network import require_one_input
 from tfcert.perturbations import ORDER, Clip, LpBall, Perturbation
 from tfcert.query import Clause, Guarantee
 
@@ -42,7 +45,7 @@ class Attacks:
 def attack(
     model: Any,
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
     eps: Any,
     norm: str = "linf",
@@ -59,10 +62,11 @@ def attack(
     Args:
         model: a Keras model (or a callable on tensors) with one output a class; probabilities do as well as logits,
             but see ``network``.
-        x, y: samples ``[batch, *input]`` and labels ``[batch]``.
-        eps: radius in the units of ``x``; one number or one a sample.
+        x, y: samples and labels, in the forms that :func:`tfcert.certify` takes.
+        eps: radius in the units of ``x``; one number (``0.03``, ``"8/255"``) or one a sample.
         norm: ``linf``, ``l2`` or ``l1``.
-        clip: the valid range ``(low, high)`` of an input.
+        clip: the valid range ``(low, high)`` of an input, ``(0, 1)`` for images scaled so. None: any input within
+            ``eps`` counts, so that a witness may leave the range of valid inputs.
         method: ``pgd`` or ``fgsm``.
         targets: ``[batch]`` classes to reach; None for any class but ``y``.
         network: the same classifier with logits for outputs, to take gradients of where ``model`` saturates.
@@ -71,15 +75,17 @@ def attack(
     Raises:
         ValueError: labels or targets that are no classes, a target that is the label, or an option out of range.
     """
-    x = np.asarray(x)
+    if isinstance(model, keras.Model):
+        require_one_input(model)
+    x, y = samples(x, y, model=model)
     dtype = input_dtype(model, x.dtype if x.dtype == np.float64 else np.float32)
     perturbation = LpBall(x.astype(dtype), eps, norm, clip)
-    labels = _classes(y, len(perturbation))
     outputs = run(model, perturbation.center[:1]).size
+    labels = class_labels(y, len(perturbation), classes=outputs)
     if targets is None:
         clauses = keeps_label(labels, outputs)
         return falsify(model, perturbation, clauses, network=network, method=method, **options)
-    wanted = _classes(targets, len(perturbation))
+    wanted = class_labels(targets, len(perturbation), classes=outputs, what="target")
     if (wanted == labels).any():
         raise ValueError(f"the target of sample {int(np.argmax(wanted == labels))} is its own label")
     clauses = misses_target(wanted, outputs)
@@ -89,13 +95,6 @@ def attack(
         return ~(clauses.take(samples).margin(found) < 0)
 
     return falsify(model, perturbation, clauses, network=network, holds=missed, method=method, **options)
-
-
-def _classes(y: Any, count: int) -> np.ndarray:
-    labels = np.asarray(y)
-    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels and targets must be {count} whole numbers, not {labels.dtype} {labels.shape}")
-    return labels.astype(np.int64)
 
 
 def falsify(

@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from tfcert.certification.engine import guarantee_of, lower_bounds
 from tfcert.certification.search import first_guess, largest_radius
-from tfcert.network import Network, from_keras
+from tfcert.given import class_labels, radius, samples
+from tfcert.network import Network, from_keras, require_one_input
 from tfcert.network.errors import require_classes
 from tfcert.options import BoundOptions
 from tfcert.perturbations import DUAL_ORDER, ORDER, LpBall, Perturbation
@@ -80,6 +81,7 @@ def network_of(model: Model, x: Any = None) -> Network:
         return model
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a Keras model, got {type(model).__name__}; tfcert.load_model reads one from a file")
+    require_one_input(model)
     shape = None if x is None else tuple(np.shape(x)[1:])
     declared = tuple(getattr(model, "input_shape", None) or (None,))  # a Sequential that was never built has none
     # What a network is built from: the layers' options, and the objects (kept alive here) that hold its numbers.
@@ -89,6 +91,18 @@ def network_of(model: Model, x: Any = None) -> Network:
     if known is None or known.key != key:
         known = _NETWORKS[model] = _Known(key, held, from_keras(model, x))
     return known.network
+
+
+def asked(model: Model, x: Any, y: Any) -> tuple[Network, np.ndarray, Any]:
+    """The network of a model, the samples as an array ``[batch, *input]``, and their labels in whatever form.
+
+    Raises:
+        ValueError: a model with several inputs, or samples that are no array of numbers.
+    """
+    if isinstance(model, keras.Model):
+        require_one_input(model)
+    x, y = samples(x, y, model=model)
+    return network_of(model, x), x, y
 
 
 @dataclass(frozen=True)
@@ -152,7 +166,7 @@ def margins(
     """Lower bounds of ``f_y - f_j`` over each set, for every class j: ``[batch, classes]``; column y is +inf.
 
     Args:
-        y: labels, ``[batch]`` integers.
+        y: labels: classes ``[batch]`` or ``[batch, 1]``, or one-hot rows ``[batch, classes]``.
 
     Raises:
         ValueError: as for :func:`bounds`, or a label that is not a class.
@@ -170,7 +184,7 @@ def margins(
 def certify(
     model: Model,
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
     eps: Any,
     norm: str = "linf",
@@ -183,16 +197,19 @@ def certify(
     """Certifies that no input within ``eps`` of ``x`` (and within ``clip``) reaches a target class.
 
     Args:
-        x: samples ``[batch, *input]`` in the model's input space; y: labels ``[batch]``.
-        eps: radius in the units of x, one number or one a sample.
+        x: samples ``[batch, *input]`` in the model's input space: an array, lists, a tensor, a DataFrame, or a
+            ``tf.data.Dataset`` of ``(x, y)`` (without ``y`` then).
+        y: labels: classes ``[batch]`` or ``[batch, 1]``, or one-hot rows ``[batch, classes]``.
+        eps: radius in the units of x, one number (``0.03``, ``"8/255"``) or one a sample.
+        clip: the valid range ``(low, high)`` of an input; None: every input counts.
         targets: ``"all"``; ``"runner-up"`` or ``"least"`` (the most or least likely other class at x); or integers
             ``[batch]``. With one target the claim is about that class only.
 
     Raises:
         ValueError: as for :func:`margins`, or a centre outside ``clip``.
     """
-    network = network_of(model, x)
-    ball = LpBall(np.asarray(x), eps, norm, clip).astype(network.dtype.as_numpy_dtype)
+    network, x, y = asked(model, x, y)
+    ball = LpBall(x, eps, norm, clip).astype(network.dtype.as_numpy_dtype)
     _same_shape(network, ball)
     rows = target_rows(network, ball, y, targets)
     margin = _least_rows(_rows(network, ball, rows, method, relaxation, options))
@@ -203,7 +220,7 @@ def certify(
 def certified_radius(
     model: Model,
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
     norm: str = "linf",
     clip: Any = None,
@@ -221,11 +238,12 @@ def certified_radius(
     Every radius returned was itself certified. Larger ones may be certifiable too: the margin need not fall
     monotonically with eps, so a few slightly larger radii are tried at the end.
     """
-    network = network_of(model, x)
+    network, x, y = asked(model, x, y)
     dtype = network.dtype.as_numpy_dtype
+    upper = radius(upper, "upper")
     if not tolerance > 0 or not (upper is None or (np.ndim(upper) == 0 and upper > 0)):
         raise ValueError(f"tolerance and upper must be positive numbers, not {tolerance!r} and {upper!r}")
-    center = LpBall(np.asarray(x), 0.0, norm, clip).astype(dtype)
+    center = LpBall(x, 0.0, norm, clip).astype(dtype)
     _same_shape(network, center)
     if not bool(network.finite()):
         raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
@@ -313,13 +331,9 @@ def target_rows(network: Network, sets: Perturbation, y: Any, targets: Any) -> n
 
 
 def _labels(y: Any, count: int, network: Network, what: str = "label") -> np.ndarray:
-    labels, classes = np.asarray(y), network.output_shape[-1]
+    classes = network.output_shape[-1]
     require_classes(classes)
-    if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise ValueError(f"expected {count} integer {what}s, got shape {labels.shape} of type {labels.dtype}")
-    if count and (labels.min() < 0 or labels.max() >= classes):
-        raise ValueError(f"a {what} is outside 0..{classes - 1}")
-    return labels.astype(np.int64)
+    return class_labels(y, count, classes=classes, what=what)
 
 
 def _others(labels: np.ndarray, classes: int) -> np.ndarray:

@@ -13,13 +13,14 @@ import numpy as np
 
 from tfcert.attacks import Clauses
 from tfcert.attacks.witness import input_dtype, run
-from tfcert.certification.api import certified_radius, network_of, target_rows
+from tfcert.certification.api import asked, certified_radius, target_rows
 from tfcert.complete.asking import Asker, nearest_witnesses
 from tfcert.complete.minimum import OPTIMAL, Minimum, Search, minimum, plain_minimum
 from tfcert.complete.plain import plain
 from tfcert.complete.processes import SolverProcess, SolverSettings
 from tfcert.complete.queries import Solvers
 from tfcert.complete.witnesses import Judge
+from tfcert.given import radius
 from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.perturbations import ORDER, LpBall
@@ -76,7 +77,7 @@ class Progress:
 def minimum_perturbation(
     model: Any,
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
     norm: str = "linf",
     targets: Any = "all",
@@ -98,13 +99,14 @@ def minimum_perturbation(
 
     Args:
         model: a Keras model.
-        x, y: samples ``[batch, *input]`` and labels ``[batch]``.
+        x, y: samples and labels, in the forms that :func:`tfcert.certify` takes.
         norm: ``linf``, ``l1`` or ``l2``.
         targets: as for :func:`tfcert.certify`. With one class a sample the answer is for that class alone.
         upper: how far to look; by default as far as ``clip`` goes.
         time_limit: seconds a sample; ``total_limit``: for all together.
         solver: ``cbc``, ``highs``, or settings, which may name a second solver to confirm.
-        clip: the valid range ``(low, high)`` of an input.
+        clip: the valid range ``(low, high)`` of an input; None: every input counts, and a witness may be none that is
+            valid.
         search: ``split``: an attack's witness confines the search (Agrify), and branch and bound decides whether there
             is a nearer one (integer programs what it leaves open); ``milp``: confined alike, by integer programs
             alone; ``plain``: nothing is attacked, and all of ``upper`` is one integer program.
@@ -120,12 +122,12 @@ def minimum_perturbation(
     """
     if search not in SEARCHES:
         raise ValueError(f"search is {', '.join(SEARCHES)}, not {search!r}")
-    network = network_of(model, x)
-    center = LpBall(np.asarray(x), 0.0, norm, clip).astype(input_dtype(model, network.dtype.as_numpy_dtype))
+    network, x, y = asked(model, x, y)
+    center = LpBall(x, 0.0, norm, clip).astype(input_dtype(model, network.dtype.as_numpy_dtype))
     rows = target_rows(network, center, y, targets)
     clauses = Clauses(rows[:, :, None, :], np.zeros((*rows.shape[:2], 1)))
     settings = solver if isinstance(solver, SolverSettings) else SolverSettings(solver=solver)
-    reach = _reach(center, upper)
+    reach = _reach(center, radius(upper, "upper"))
     ball = LpBall(center.x, list(reach), norm, center.clip)
     asker = Asker(plain(network), model, bounds, options)
     started = time.monotonic()

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfcert.certification import network_of
 from tfcert.estimates.results import CleverScores
 from tfcert.estimates.samples import read_samples
 from tfcert.estimates.weibull import fit_reverse_weibull
@@ -51,14 +50,17 @@ class CleverOptions:
             )
 
 
-def clever_score(model: Any, x: Any, y: Any, *, norm: str = "l2", targets: Any = "all", **options: Any) -> CleverScores:
+def clever_score(
+    model: Any, x: Any, y: Any = None, *, norm: str = "l2", targets: Any = "all", **options: Any
+) -> CleverScores:
     """The CLEVER score of each sample: ``min_j min((f_y - f_j)(x) / L_j, radius)`` with an estimated ``L_j``.
 
     ``L_j`` is the location of a reverse Weibull distribution fitted to the largest dual norms of the gradient of
     ``f_y - f_j`` in batches of points that are uniform in the ball (Weng et al. 2018, algorithms 1 and 2).
 
     Args:
-        model: a Keras model or a network (gradients are the logits'); x: samples ``[batch, *input]``; y: labels.
+        model: a Keras model or a network (gradients are the logits'); x, y: samples and labels, as for
+            :func:`tfcert.certify`.
         norm: ``linf``, ``l2`` or ``l1``, in the units of x. The balls are not clipped.
         targets: as for :func:`tfcert.certified_radius`; the score is the least over them.
         options: the fields of :class:`CleverOptions` (``radius``, ``batches``, ``samples``, ``seed``).
@@ -69,8 +71,7 @@ def clever_score(model: Any, x: Any, y: Any, *, norm: str = "l2", targets: Any =
     Guarantee: ``estimate``, which is none: the score may lie above the distance to an adversarial example.
     """
     settings = CleverOptions(**options)
-    network = network_of(model, x)
-    samples = read_samples(network, x, y, norm, targets)
+    network, samples = read_samples(model, x, y, norm, targets)
     margin = samples.margins(network)
     right = np.flatnonzero((margin > 0).all(axis=1))
     constant, largest, score = np.full(margin.shape, np.nan), np.full(margin.shape, np.nan), np.zeros(len(samples))

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from tfcert.attacks import replay
 from tfcert.attacks.witness import input_dtype
-from tfcert.certification import network_of
 from tfcert.errors import UsageError
 from tfcert.estimates.results import AttackDistances
 from tfcert.estimates.samples import read_samples
@@ -60,7 +59,7 @@ class DistanceOptions:
 def attack_distance(
     model: Any,
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
     norm: str = "l2",
     clip: Clip | None = None,
@@ -73,7 +72,7 @@ def attack_distance(
     ``model`` itself (:func:`tfcert.attacks.replay`), and is then drawn nearer along the line to the sample.
 
     Args:
-        model: a Keras model; x: samples ``[batch, *input]``; y: labels ``[batch]``.
+        model: a Keras model; x, y: samples and labels, as for :func:`tfcert.certify`.
         norm: ``linf``, ``l2`` or ``l1``, in the units of x.
         clip: the valid range ``(low, high)`` of an input. None: any input, though the attacks look no farther than
             half of the samples' range beyond its ends.
@@ -87,8 +86,7 @@ def attack_distance(
     Guarantee: ``replayed``: no radius at or above a distance can be certified. Nothing found proves nothing.
     """
     settings = DistanceOptions(**options)
-    network = network_of(model, x)
-    samples = read_samples(network, x, y, norm, targets, clip)
+    network, samples = read_samples(model, x, y, norm, targets, clip)
     points = samples.x.astype(input_dtype(model, samples.x.dtype))
     search = _Search(model, points, samples.rows, norm, clip)
     search.settle("", points)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfcert.certification import network_of
 from tfcert.estimates.activations import activation_constant
 from tfcert.estimates.operators import Chain, chain_norm, in_float64
 from tfcert.estimates.results import LipschitzRadii
@@ -21,7 +20,9 @@ _ROUNDING = 1e-9
 """Relative: float64 sums of the final rows and products of a few hundred norms are off by less."""
 
 
-def global_lipschitz_radius(model: Any, x: Any, y: Any, *, norm: str = "linf", targets: Any = "all") -> LipschitzRadii:
+def global_lipschitz_radius(
+    model: Any, x: Any, y: Any = None, *, norm: str = "linf", targets: Any = "all"
+) -> LipschitzRadii:
     """The radius that a global Lipschitz constant certifies: ``min_j (f_y - f_j)(x) / L_j``.
 
     ``L_j`` bounds how fast ``f_y - f_j`` changes anywhere: the dual norm of its row (carried back to the last
@@ -30,7 +31,7 @@ def global_lipschitz_radius(model: Any, x: Any, y: Any, *, norm: str = "linf", t
     largest (L-inf); a max-pooling counts the windows that share an input.
 
     Args:
-        model: a Keras model or a network; x: samples ``[batch, *input]``; y: labels ``[batch]``.
+        model: a Keras model or a network; x, y: samples and labels, as for :func:`tfcert.certify`.
         norm: ``linf``, ``l2`` or ``l1``, in the units of x.
         targets: as for :func:`tfcert.certified_radius`.
 
@@ -41,8 +42,7 @@ def global_lipschitz_radius(model: Any, x: Any, y: Any, *, norm: str = "linf", t
     Guarantee: ``numeric``. The constants are upper bounds (:mod:`tfcert.estimates.spectral`); the margins at x are
     the network's own floating-point values.
     """
-    network = network_of(model, x)
-    samples = read_samples(network, x, y, norm, targets)
+    network, samples = read_samples(model, x, y, norm, targets)
     margin = samples.margins(network)
     constant = margin_constants(network, samples)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfcert.certification.api import target_rows
+from tfcert.certification.api import Model, asked, target_rows
 from tfcert.network import Network
 from tfcert.perturbations import Clip, LpBall
 
@@ -43,16 +43,19 @@ class Samples:
         return found
 
 
-def read_samples(network: Network, x: Any, y: Any, norm: str, targets: Any, clip: Clip | None = None) -> Samples:
-    """Checks what a user passed.
+def read_samples(
+    model: Model, x: Any, y: Any, norm: str, targets: Any, clip: Clip | None = None
+) -> tuple[Network, Samples]:
+    """The network of a model, and the samples that a user passed, in the forms that :func:`tfcert.certify` takes.
 
     Raises:
         ValueError: an unknown norm, labels or targets that are no classes, inputs that do not fit or are not finite,
             or a NaN or infinite weight.
     """
-    points = LpBall(np.asarray(x), 0.0, norm, clip).astype(network.dtype.as_numpy_dtype)
+    network, x, y = asked(model, x, y)
+    points = LpBall(x, 0.0, norm, clip).astype(network.dtype.as_numpy_dtype)
     if points.input_shape != network.input_shape:
         raise ValueError(f"samples of shape {points.input_shape} for a model of {network.input_shape} inputs")
     if not bool(network.finite()):
         raise ValueError("a weight of the model is NaN or infinite: nothing can be said about it")
-    return Samples(points.x, target_rows(network, points, y, targets), norm)
+    return network, Samples(points.x, target_rows(network, points, y, targets), norm)

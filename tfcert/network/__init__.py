@@ -13,7 +13,7 @@ from tfcert.network.errors import (
     UnsupportedLayerError,
 )
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
-from tfcert.network.keras_graph import from_keras, register_layer
+from tfcert.network.keras_graph import from_keras, register_layer, require_one_input
 from tfcert.network.linear import ConvMap, CopiesMap, DenseMap, IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
 from tfcert.network.loading import load_model
 from tfcert.network.preprocessing import with_preprocessing
@@ -22,5 +22,5 @@ __all__ = [
     "Add", "Builder", "Concatenate", "ConvMap", "CopiesMap", "DenseMap", "Elementwise", "FrontendMismatchError",
     "IndexMap", "Input", "IntervalAbstraction", "Linear", "LinearMap", "MaxPool", "ModelLoadError", "Network", "Node",
     "NonFiniteWeightError", "PadMap", "ReshapeMap", "ScaleMap", "Tensor", "UnsupportedLayerError", "abstraction_of",
-    "abstractions", "densify", "from_keras", "load_model", "register_layer", "with_preprocessing",
+    "abstractions", "densify", "from_keras", "load_model", "register_layer", "require_one_input", "with_preprocessing",
 ]  # fmt: skip

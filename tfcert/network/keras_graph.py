@@ -154,12 +154,45 @@ def _graph(model: Any, x: Any) -> Functional:
             "(inputs = keras.Input(shape); model = keras.Model(inputs, subclassed.call(inputs))), "
             "or teach tfcert the class with tfcert.register_layer if it is used as a layer"
         )
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+    require_one_input(graph)
+    if len(graph.outputs) != 1:
         raise UnsupportedLayerError(
-            f"model {model.name!r} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; "
-            "one of each is supported: make a keras.Model of the input and the output that matter"
+            f"model {model.name!r} has {len(graph.outputs)} outputs; one is supported: make a keras.Model of the input "
+            "and the output that matters"
         )
     return graph
+
+
+def require_one_input(model: keras.Model) -> None:
+    """That a model takes one array a sample.
+
+    Raises:
+        UnsupportedLayerError: it has several inputs; says how to make them one.
+    """
+    given = getattr(model, "inputs", None) or []
+    if len(given) > 1:
+        shapes = ", ".join(f"{tensor.name!r} {tuple(tensor.shape[1:])}" for tensor in given)
+        raise UnsupportedLayerError(
+            f"model {model.name!r} has {len(given)} inputs ({shapes}), but one is supported: join them to one input "
+            f"that the model takes apart{_joined(model, given)}"
+        )
+
+
+def _joined(model: keras.Model, given: Sequence[Any]) -> str:
+    """The code that does it for rows of numbers."""
+    if not all(len(tensor.shape) == 2 and tensor.shape[1] for tensor in given):
+        return ""
+    ends = np.cumsum([tensor.shape[1] for tensor in given])
+    parts = [f"z[:, {end - tensor.shape[1]}:{end}]" for end, tensor in zip(ends, given, strict=True)]
+    named = getattr(model, "_inputs_struct", None)
+    if isinstance(named, dict):
+        taken = "{" + ", ".join(f"{name!r}: {part}" for name, part in zip(named, parts, strict=True)) + "}"
+    else:
+        taken = f"[{', '.join(parts)}]"
+    return (
+        f": z = keras.Input(({ends[-1]},)); joined = keras.Model(z, model.call({taken})), and join samples by "
+        "np.concatenate([...], axis=1)"
+    )
 
 
 def _input_shape(model: keras.Model, declared: Sequence[int | None], x: Any) -> Shape:

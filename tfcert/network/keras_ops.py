@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from keras import layers
+from keras.src.ops import core
 from keras.src.ops import numpy as ops
 
 from tfcert.network.builder import Builder, Tensor
@@ -165,3 +166,20 @@ def transpose_axes(operation: Any, builder: Builder, inputs: list[Tensor]) -> Te
     if batch != 0:
         raise builder.refuse("moves the batch to another axis")
     return transpose(builder, inputs[0], tuple(axis - 1 for axis in rest))
+
+
+@converter(core.ConvertToTensor)
+def converted(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    return inputs[0]
+
+
+@converter(ops.GetItem, constants=True)
+def slices(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    """``x[:, 2:5]``: indexing by numbers and slices, which leaves the batch alone."""
+    x, *key = inputs
+    known = all(part is None or isinstance(part, int | slice | type(Ellipsis)) for part in key)
+    if known and key[:1] == [slice(None)]:
+        key = key[1:]
+    elif not known or key[:1] != [Ellipsis] or len(key) - key.count(None) > len(x.shape) + 1:
+        raise builder.refuse("indexes the batch, or by something else than numbers and slices: write x[:, 2:5]")
+    return builder.index(x, np.arange(int(np.prod(x.shape))).reshape(x.shape)[tuple(key)])

@@ -45,7 +45,7 @@ class AbstractionErrors:
 
 
 def abstraction_error(
-    model: Any, x: Any, y: Any, *, eps: float | None = None, batch_size: int = 256
+    model: Any, x: Any, y: Any = None, *, eps: Any = None, batch_size: int = 256
 ) -> AbstractionErrors:
     """The share of samples whose abstracted clean image is misclassified: AbsCert's VERIFY, their "verified error".
 
@@ -58,7 +58,7 @@ def abstraction_error(
 
     Args:
         model: a Keras model or a CertifiedModel with one :class:`~tfcert.layers.IntervalAbstraction`.
-        x: samples ``[batch, *input]``; y: labels as classes or one-hot.
+        x, y: samples and labels, in the forms that :func:`tfcert.certify` takes.
         eps: the radius that the paper's figure is said to be for, in the units of x: checked, and nothing else.
         batch_size: samples in one pass.
 

@@ -71,11 +71,12 @@ class Batch:
         return self.labels * lower + (1.0 - self.labels) * upper
 
     def least_margin(self) -> tf.Tensor:
-        """The interval bound of the margin, ``[batch]``; NaN where a range was lost on the way."""
+        """The interval bound of the margin, ``[batch]``; NaN where a range was lost, or the label is no class."""
         others = tf.where(self.labels > 0, self.labels.dtype.max, self.interval_margins)
         least = tf.reduce_min(others, axis=1)
-        # A NaN that a minimum dropped must not verify.
+        # A NaN that a minimum dropped must not verify, nor a label out of range, whose one-hot row is all zeros.
         sound = self.sweep.known & tf.reduce_all(tf.math.is_finite(self.interval_margins), axis=1)
+        sound &= tf.reduce_any(self.labels > 0, axis=1)
         return tf.where(sound, least, tf.constant(float("nan"), least.dtype))
 
     def mean(self, values: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,6 @@ import numpy as np
 from tfcert.certification import certify
 from tfcert.network.abstraction import abstraction_of, simplest
 from tfcert.training.abstraction import EndGradients, abstraction_error, end_gradients
-from tfcert.training.samples import classes
 
 SELECTIONS = ("validation", "test")
 STOPS = {
@@ -268,5 +267,5 @@ class _Work:
             return math.nan
         plain = getattr(model, "plain_model", model)
         x, y = held_out
-        verified = certify(plain, x, classes(y), eps=self.eps, **self.certified).verified
+        verified = certify(plain, x, y, eps=self.eps, **self.certified).verified
         return float((~verified).mean())

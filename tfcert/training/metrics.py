@@ -32,8 +32,9 @@ class _Fed(keras.metrics.Mean):
 class VerifiedAccuracy(_Fed):
     """The fraction of samples whose margin is proven: a lower bound that is finite and above zero, strictly.
 
-    ``update_state(margins, sample_weight=None)`` takes the least certified margin of each sample, ``[batch]`` (the
-    ``margin`` of :func:`tfcert.certify`). NaN never verifies.
+    ``update_state(margins, sample_weight=None)`` takes the least certified margin of each sample, ``[batch]`` or
+    ``[batch, 1]`` (the ``margin`` of :func:`tfcert.certify`). NaN never verifies. A row of margins a sample, as
+    :func:`tfcert.margins` returns it, is refused: its least is what counts.
 
     Example:
         >>> metric = VerifiedAccuracy()
@@ -50,6 +51,11 @@ class VerifiedAccuracy(_Fed):
     def update_state(self, margins: Any, *others: Any, sample_weight: Any = None) -> None:
         self._refuse(others)
         margins = ops.convert_to_tensor(margins)
+        if len(margins.shape) > 2 or (len(margins.shape) == 2 and margins.shape[1] != 1):
+            raise ValueError(
+                f"VerifiedAccuracy takes one margin a sample, [batch], not shape {tuple(margins.shape)}: of margins by "
+                "class, as tfcert.margins returns them, pass the least, margins.min(axis=1)"
+            )
         verified = ops.logical_and(ops.isfinite(margins), margins > 0)
         super().update_state(ops.cast(verified, self.dtype), sample_weight=sample_weight)
 

@@ -73,7 +73,7 @@ class Stepper:
             with batch_statistics(statistics):
                 batch = self._batch(labelled, radius, step, with_values=together)
                 if together:
-                    logits = batch.sweep.values[-1]
+                    logits = tf.ensure_shape(batch.sweep.values[-1], [None, *model.network.output_shape])
                 loss = self._loss(batch, labelled, logits, kappa)
                 margin = batch.least_margin()
             scaled = model.optimizer.scale_loss(loss)
@@ -116,6 +116,8 @@ class Stepper:
         )
 
     def _classification(self, labelled: Labelled, logits: tf.Tensor) -> tf.Tensor:
+        # Bounds of a batch whose size is not known may have lost the number of classes, by which losses tell labels.
+        logits = tf.ensure_shape(logits, [None, *self.model.network.output_shape])
         return self.model._compile_loss(labelled.y, logits, labelled.sample_weight)
 
     def _loss(self, batch: Batch, labelled: Labelled, logits: tf.Tensor, kappa: tf.Tensor) -> tf.Tensor:

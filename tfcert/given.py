@@ -1,0 +1,269 @@
+"""What users give as samples, labels, radii and ranges, read into plain arrays: one reading for every function.
+
+No TensorFlow: tensors are read through NumPy's protocols, and a ``tf.data.Dataset`` through its own iterator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+LABELS = "one class a sample, counted from 0: integers [n] or [n, 1], or one-hot rows [n, classes]"
+_DATA_SET = "a tf.data.Dataset must have elements (x, y)"
+
+
+def class_labels(y: Any, count: int, *, classes: int | None = None, what: str = "label") -> np.ndarray:
+    """Labels as int64 ``[count]``.
+
+    Args:
+        y: integers, truth values or whole floats ``[count]`` or ``[count, 1]``, or one-hot rows ``[count, classes]``.
+        count: how many samples there are.
+        classes: how many classes there are; None where that is not known.
+        what: what one of them is called in an error: ``label`` or ``target``.
+
+    Raises:
+        ValueError: anything else, and classes that do not exist; says what to pass.
+    """
+    if y is None:
+        raise ValueError(f"there are no {what}s: pass y, {LABELS}")
+    try:
+        array = np.asarray(y)
+    except ValueError as error:
+        raise ValueError(f"{what}s are {LABELS}; these have rows of different lengths") from error
+    if array.dtype == object:
+        array = _numbers(array)
+    if array.dtype.kind not in "iufb":
+        raise ValueError(
+            f"{what}s are {LABELS}, not values of type {array.dtype}; names of classes become numbers by "
+            "np.unique(names, return_inverse=True)[1]"
+        )
+    shape = tuple(array.shape)
+    if shape in ((count,), (count, 1)):
+        labels = array.reshape(count)
+    elif len(shape) == 2 and shape[0] == count and shape[1] > 1:
+        labels = _from_rows(array, classes, what)
+    else:
+        raise ValueError(f"{count} samples need {count} {what}s, {LABELS}; these have shape {shape}")
+    whole = np.isfinite(labels) & (labels == np.round(labels))
+    if not whole.all():
+        first = int(np.argmin(whole))
+        raise ValueError(
+            f"{what}s must be whole numbers (classes), but that of sample {first} is {labels[first]}; a classifier "
+            "with one output a class has labels 0, 1, 2 ..."
+        )
+    found = labels.astype(np.int64)
+    if classes is not None and count and not (found.min() >= 0 and found.max() < classes):
+        first = int(np.argmax((found < 0) | (found >= classes)))
+        raise ValueError(
+            f"sample {first} has {what} {found[first]}, which is outside 0..{classes - 1}: {what}s count the model's "
+            f"{classes} outputs from 0"
+        )
+    return found
+
+
+def _from_rows(rows: np.ndarray, classes: int | None, what: str) -> np.ndarray:
+    """The classes of one-hot rows, and of nothing else."""
+    if classes is not None and rows.shape[1] != classes:
+        raise ValueError(f"{what}s of shape {tuple(rows.shape)} for a model of {classes} outputs: {what}s are {LABELS}")
+    one_hot = ((rows == 0) | (rows == 1)).all(axis=1) & (rows.sum(axis=1) == 1)
+    if not one_hot.all():
+        raise ValueError(
+            f"row {int(np.argmin(one_hot))} of the {what}s has not a single 1 and zeros besides: {what}s are {LABELS}; "
+            "if rows are probabilities of classes and the likeliest is meant, pass y.argmax(axis=1)"
+        )
+    return np.asarray(rows.argmax(axis=1))
+
+
+def samples(x: Any, y: Any = None, *, model: Any = None, limit: int | None = None) -> tuple[np.ndarray, Any]:
+    """Inputs as an array of numbers ``[n, *input]``, and the labels as they were given with them.
+
+    Args:
+        x: an array, nested lists, a tensor, a DataFrame, or a ``tf.data.Dataset`` of ``(x, y)``, batched or not.
+        y: labels in whatever form; None where they come with ``x``.
+        model: what takes the inputs; its shape of inputs tells a batch of a data set from a sample.
+        limit: read so many samples at most.
+
+    Raises:
+        ValueError: inputs that are no single array of real numbers, or labels besides a data set. Says what to pass.
+    """
+    if hasattr(x, "as_numpy_iterator"):
+        if y is not None:
+            raise ValueError("x is a tf.data.Dataset, which brings its labels along: leave y out")
+        return from_data_set(x, rank=_rank(model), limit=limit)
+    array = inputs(x)
+    return (array, y) if limit is None else (array[:limit], _first(y, len(array), limit))
+
+
+def _rank(model: Any) -> int | None:
+    """Axes of one input of a Keras model, whose shapes have the batch in front, or of a network, whose have not."""
+    declared = getattr(model, "inputs", None)
+    if declared:
+        return len(declared[0].shape) - 1
+    shape = getattr(model, "input_shape", None)
+    return None if shape is None else len(shape)
+
+
+def inputs(x: Any) -> np.ndarray:
+    """Inputs alone, as for :func:`samples`."""
+    if hasattr(x, "as_numpy_iterator"):
+        raise ValueError("a tf.data.Dataset was given where an array of inputs [n, *input] is needed")
+    if isinstance(x, dict):
+        raise ValueError(f"x is a dictionary ({', '.join(map(str, x))}): {_ONE_INPUT}")
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"x is a list whose entries have different shapes: {_ONE_INPUT}") from error
+    if array.dtype == object:
+        array = _numbers(array)
+    if array.dtype.kind not in "iufb":
+        raise ValueError(f"x must hold real numbers, one array [n, *input], not values of type {array.dtype}")
+    return array
+
+
+_ONE_INPUT = "inputs are one array [n, *input], for a model with one input"
+
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    """An array of objects (a DataFrame of mixed columns, say) as floats, if they are numbers; else as it is."""
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError):
+        return array
+
+
+def _first(y: Any, count: int, limit: int) -> Any:
+    """The first labels; those that do not fit the samples are left to :func:`class_labels`, which says so."""
+    try:
+        array = np.asarray(y)
+    except ValueError:
+        return y
+    return array[:limit] if array.ndim and len(array) == count else y
+
+
+def from_data_set(data: Any, *, rank: int | None = None, limit: int | None = None) -> tuple[np.ndarray, Any]:
+    """``x`` and ``y`` (None if its elements are inputs alone) of a ``tf.data.Dataset``, batched or not.
+
+    Args:
+        data: the data set.
+        rank: axes of one input. Where it is not known, elements are batches if inputs have more than one axis and
+            as many first entries as there are labels.
+        limit: read so many samples at most; a data set that repeats for ever is refused without it.
+
+    Raises:
+        ValueError: an endless data set, no elements, or elements of another kind.
+    """
+    if limit is None and int(data.cardinality()) == -1:
+        raise ValueError("this tf.data.Dataset repeats for ever: give it with .take(count)")
+    found: list[tuple[np.ndarray, Any]] = []
+    total = 0
+    for element in data.as_numpy_iterator():
+        x, y = _pair(element)
+        if not _is_batch(x, y, rank):
+            x, y = x[None], None if y is None else np.asarray(y)[None]
+        found.append((x, y))
+        total += len(x)
+        if limit is not None and total >= limit:
+            break
+    if not found:
+        raise ValueError("the tf.data.Dataset has no elements")
+    joined = np.concatenate([x for x, _ in found])[:limit]
+    if found[0][1] is None:
+        return joined, None
+    return joined, np.concatenate([y for _, y in found])[:limit]
+
+
+def _pair(element: Any) -> tuple[np.ndarray, Any]:
+    if isinstance(element, dict):
+        names = ", ".join(map(str, element))
+        raise ValueError(f'{_DATA_SET}, not dictionaries ({names}): .map(lambda e: (e["image"], e["label"])), say')
+    if not isinstance(element, tuple | list):
+        return np.asarray(element), None
+    if len(element) == 3:
+        raise ValueError(f"{_DATA_SET}; weights of samples have no place here: .map(lambda x, y, w: (x, y))")
+    if len(element) != 2 or not hasattr(element[0], "shape") or not hasattr(element[1], "dtype"):
+        raise ValueError(f"{_DATA_SET}, one array of inputs and one of labels")
+    return np.asarray(element[0]), np.asarray(element[1])
+
+
+def _is_batch(x: np.ndarray, y: Any, rank: int | None) -> bool:
+    if rank is not None and x.ndim in (rank, rank + 1):
+        return x.ndim == rank + 1
+    if y is None:
+        return x.ndim > 1
+    return bool(x.ndim > 1 and y.ndim > 0 and len(y) == len(x))
+
+
+def radius(value: Any, what: str = "eps") -> Any:
+    """A radius: ``"8/255"`` and other texts of numbers as exact fractions, anything else as it is.
+
+    Raises:
+        ValueError: a text that is no number.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return Fraction(value)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f'{what} {value!r} is no number; texts may be such as "8/255" or "0.03"') from error
+
+
+def radii(value: Any, shape: Sequence[int]) -> list[Any]:
+    """Radii of samples ``[n, *input]`` (their ``shape``): one number for all, or one a sample.
+
+    Raises:
+        ValueError: another number of them; says what to pass.
+    """
+    count = shape[0]
+    value = radius(value)
+    if isinstance(value, Fraction | int | float) and not isinstance(value, bool):
+        return [value] * count
+    if isinstance(value, list | tuple):
+        texts = [radius(v) for v in value]
+        if all(isinstance(v, Fraction | int | float) for v in texts):
+            return _one_each(texts, (len(texts),), shape)
+    try:
+        array = inputs(value)
+    except ValueError as error:
+        raise ValueError(f"eps is one number, or one a sample, not {value!r}") from error
+    flat = [float(v) for v in array.ravel()]
+    return flat * count if array.ndim == 0 else _one_each(flat, array.shape, shape)
+
+
+def _one_each(values: list[Any], given: Sequence[int], shape: Sequence[int]) -> list[Any]:
+    count = shape[0]
+    if tuple(given) in ((count,), (count, 1)):
+        return values
+    per_feature = tuple(given) in (tuple(shape[1:]), (1, *shape[1:]), tuple(shape))
+    advice = (
+        "; a radius for each feature is a box: tfcert.margins(model, tfcert.Box(x - eps, x + eps), y)"
+        if per_feature
+        else ""
+    )
+    raise ValueError(f"eps is one number, or one a sample, not {len(values)} values of eps for {count} samples{advice}")
+
+
+def valid_range(clip: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The valid range ``(low, high)`` of an input, as float64 numbers or arrays.
+
+    Raises:
+        ValueError: no pair of numbers, a NaN, or a low end above the high end.
+    """
+    if not (isinstance(clip, tuple | list | np.ndarray) and len(clip) == 2):
+        raise ValueError(f"clip must be a pair (low, high) such as (0, 1), not {clip!r}")
+    try:
+        low, high = (np.asarray(end, np.float64) for end in clip)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"clip must be a pair of numbers (low, high) such as (0, 1), not {clip!r}") from error
+    if np.isnan(low).any() or np.isnan(high).any():
+        raise ValueError("the clip range has a NaN end")
+    try:
+        empty = bool((low > high).any())
+    except ValueError as error:
+        raise ValueError(f"the ends of the clip range have shapes {low.shape} and {high.shape}") from error
+    if empty:
+        shown = f"({low:g}, {high:g})" if low.ndim == high.ndim == 0 else "(low, high)"
+        raise ValueError(f"the clip range {shown} is empty: its low end is above its high end; pass the low end first")
+    return low, high
