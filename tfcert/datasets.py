@@ -1,7 +1,8 @@
 """Data sources: where the samples of a specification come from. No TensorFlow, no pickles, no downloads.
 
 Every source answers with plain arrays in *raw* space (the values as stored): ``x`` ``[samples, ...]`` and integer
-labels ``y`` ``[samples]`` or None; labels may be stored as a column or as one-hot rows. Scaling and normalisation belong to the specification.
+labels ``y`` ``[samples]`` or None (stored as a column or as one-hot rows they are taken too). Scaling and normalisation
+belong to the specification.
 """
 
 from __future__ import annotations
