@@ -148,5 +148,5 @@ def test_callbacks_that_need_a_certified_model_say_so(data, tmp_path):
 def test_evaluations_that_never_happen_are_refused(data, options):
     with pytest.raises(ValueError, match="at least 1"):
         CertifiedEvaluation(data, **options)
-    with pytest.raises(ValueError, match="samples as labels"):
+    with pytest.raises(ValueError, match="48 samples need 48 labels"):
         CertifiedEvaluation((data[0], data[1][:3]))
