@@ -15,6 +15,7 @@ from tfcert.attacks.gradient import AttackOptions, candidates
 from tfcert.attacks.witness import Holds, inference, input_dtype, replay, rounded, run
 from tfcert.given import class_labels, samples
 from tfcert.network import require_one_input
+from tfcert.network.errors import require_classes
 from tfcert.perturbations import ORDER, Clip, LpBall, Perturbation
 from tfcert.query import Clause, Guarantee
 
@@ -81,6 +82,7 @@ def attack(
     dtype = input_dtype(model, x.dtype if x.dtype == np.float64 else np.float32)
     perturbation = LpBall(x.astype(dtype), eps, norm, clip)
     outputs = run(model, perturbation.center[:1]).size
+    require_classes(outputs)
     labels = class_labels(y, len(perturbation), classes=outputs)
     if targets is None:
         clauses = keeps_label(labels, outputs)
