@@ -41,7 +41,7 @@ SPURIOUS = "spurious witness: what was found does not replay on the original mod
 
 @dataclass
 class Clock:
-    """The time that a task has used, against its strategy's budget (seconds; None for no limit).
+    """The time that a strategy has used, against its budget (seconds; None for no limit).
 
     It is looked at between stages: a stage that has begun on a batch runs to its end, and its time is shared out
     evenly among the samples. Only a solver, which takes one sample at a time, is told what remains.

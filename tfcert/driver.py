@@ -122,7 +122,7 @@ def _abstraction(task: Task) -> Json:
 
 @dataclass
 class _Run:
-    """One run in progress: what is bound, and the records so far."""
+    """One run in progress: what is bound, the records so far, and the seconds spent by each strategy's name."""
 
     bound: Bound
     folder: Path
@@ -130,10 +130,15 @@ class _Run:
     header: Json
     records: dict[tuple[str, int], Record] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
+    spent: dict[str, float] = field(default_factory=dict)
 
     def all(self, journal: Journal, known: list[Record]) -> bool:
         """Runs every task; False if it was interrupted."""
         self.records = {(r.property, r.sample): r for r in known}
+        strategies = {task.name: task.template.strategy.name for task in self.bound.tasks}
+        for record in known:
+            name = strategies.get(record.property, "")
+            self.spent[name] = self.spent.get(name, 0.0) + record.verdict.seconds
         try:
             for task in self.bound.tasks:
                 self._task(task, journal)
@@ -146,7 +151,9 @@ class _Run:
         todo = [i for i, sample in enumerate(task.samples) if (task.name, int(sample)) not in self.records]
         self.narrator.begin(task.name, len(task.samples), len(task.samples) - len(todo), _narrowed(task))
         strategy = task.template.strategy
-        clock = Clock(strategy.seconds_per_sample, strategy.seconds_total)
+        began = time.monotonic()
+        # The total is that of all questions with this strategy, a resumed run's included.
+        clock = Clock(strategy.seconds_per_sample, strategy.seconds_total, began - self.spent.get(strategy.name, 0.0))
         size = strategy.batch or BATCH
         for first in range(0, len(todo), size):
             part = task.take(np.array(todo[first : first + size], int))
@@ -155,6 +162,7 @@ class _Run:
                 self.records[record.property, record.sample] = record
                 journal.append(record)
                 self.narrator.advance(record)
+        self.spent[strategy.name] = time.monotonic() - clock.started
 
     def _record(self, task: Task, place: int, verdict: Verdict, measured: Measured | None) -> Record:
         witness = verdict.witness

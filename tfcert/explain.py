@@ -216,7 +216,7 @@ def _budget(strategy: Strategy, most: int | None) -> str:
         each = float(strategy.seconds_per_sample)
         parts.append(f"{each:g} s a sample" + (f" (at most {each * most:g} s)" if most else ""))
     if strategy.seconds_total is not None:
-        parts.append(f"{float(strategy.seconds_total):g} s in all")
+        parts.append(f"{float(strategy.seconds_total):g} s in all, for every question with this strategy together")
     return ", ".join(parts) or "no limit"
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tfcert.language import Judgement, MeasureValues, PropertyCounts, Results, Spec
-from tfcert.language.assertions import quantities
+from tfcert.language import Assertion, Judgement, MeasureValues, PropertyCounts, Results, Spec
+from tfcert.language.assertions import judge_condition, quantities
 from tfcert.query import Outcome
 from tfcert.report import ExitCode, Judged, Record, summarize_measure, summarize_property
 from tfcert.report.table import figure, percent
+
+NOTHING = "no sample is selected"
 
 Accuracy = Callable[[str, str], tuple[int, int]]
 
@@ -29,14 +31,25 @@ def gather_results(spec: Spec, records: Sequence[Record], accuracy: Accuracy) ->
 
 
 def judge(spec: Spec, results: Results) -> tuple[Judged, ...]:
-    """Every assertion, and every property that no assertion names."""
-    judged = [Judged(f"assert {a.text}", str(a.judge(results))) for a in spec.assertions]
+    """Every assertion, every property that is judged by none, and every question of which nothing is decided."""
+    judged = [Judged(f"assert {a.text}{_why(a, results)}", str(a.judge(results))) for a in spec.assertions]
     for name, counts in results.properties.items():
-        if name not in spec.judged_by_assertions and counts.total:
+        if name not in spec.judged_by_assertions or not counts.total:
             abstraction = spec.properties[name].abstraction
             about = name if abstraction is None else f"{name} (behind {abstraction.name})"
             judged.append(Judged(f"property {about}: {_counted(counts)}", str(_property_judgement(counts))))
+    for name, values in results.measures.items():
+        if not values.decided:
+            why = f"of none of {len(values.proven)} a value is proven or refuted" if len(values.proven) else NOTHING
+            judged.append(Judged(f"measure {name}: {why}", str(Judgement.INCONCLUSIVE)))
     return tuple(judged)
+
+
+def _why(assertion: Assertion, results: Results) -> str:
+    """Why an assertion that holds does not pass; "" for any other."""
+    undecided = assertion.undecided(results)
+    holds = undecided and judge_condition(assertion.condition, lambda quantity: quantity.interval(results))
+    return f" (no sample of {', '.join(undecided)} is proven or refuted)" if holds else ""
 
 
 def exit_code(spec: Spec, records: Sequence[Record], results: Results) -> ExitCode:
@@ -72,9 +85,11 @@ def reported(spec: Spec, results: Results) -> list[str]:
 def _property_judgement(counts: PropertyCounts) -> Judgement:
     if counts.falsified:
         return Judgement.FAIL
-    return Judgement.PASS if counts.verified == counts.total else Judgement.INCONCLUSIVE
+    return Judgement.PASS if 0 < counts.verified == counts.total else Judgement.INCONCLUSIVE
 
 
 def _counted(counts: PropertyCounts) -> str:
+    if not counts.total:
+        return NOTHING
     undecided = counts.total - counts.verified - counts.falsified
     return f"{counts.verified} of {counts.total} verified, {counts.falsified} falsified, {undecided} undecided"

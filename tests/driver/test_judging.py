@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -100,3 +101,71 @@ def test_a_measured_radius_above_a_witness_stops_the_run(run, margins):
     margins(1.0)
     with pytest.raises(ContradictionError, match="certified up to"):
         run("crown", MEASURE)
+
+
+OTHER = """\
+property other(x, y in test where y == 7) using plan { forall z in ball(x, linf, eps) in net: argmax(clf(z)) == y }
+"""
+DISARMED = [
+    "nominal_accuracy(robust) >= 0.5",
+    "verified_accuracy(robust) >= 0",
+    "verified_accuracy(robust) >= 0 or true",
+]
+
+
+@pytest.mark.parametrize("condition", DISARMED)
+def test_a_falsified_property_is_not_made_green_by_an_assertion_about_something_else(run, margins, condition):
+    margins(0.5)
+    report = run("crown", f"assert {condition}")
+    assert report.exit_code is ExitCode.FAIL
+    assert [j.judgement for j in report.judged] == ["pass", "fail"]
+
+
+def test_a_question_about_no_sample_keeps_others_from_a_pass(run, margins):
+    margins(0.5)
+    report = run("crown", f"{OTHER}assert verified_accuracy(robust) >= 0.5")
+    assert report.exit_code is ExitCode.INCONCLUSIVE
+    assert report.judged[-1].text == "property other: no sample is selected"
+    named = run("crown", f"{OTHER}assert verified_accuracy(robust) >= 0.5 or verified_accuracy(other) >= 0.5")
+    assert named.exit_code is ExitCode.INCONCLUSIVE
+    assert named.judged[0].text.endswith("(no sample of other is proven or refuted)")
+
+
+def test_an_attack_that_finds_nothing_is_no_pass(run, samples, wrong):
+    x, y = (np.delete(part, wrong, axis=0) for part in samples)
+    report = run("pgd(steps=2)", "assert attack_accuracy(robust) >= 0.9", bindings={"test": (x, y)})
+    assert report.exit_code is ExitCode.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("check", "judged"),
+    [
+        ("", 1),
+        ("check common.robust", 2),
+        ("check common", 2),
+        ("check common\nassert nominal_accuracy(common.robust) <= 1/2", 3),
+    ],
+)
+def test_what_is_imported_is_asked_where_check_says_so(run, write_spec, folder, margins, check, judged):
+    margins(0.5)
+    held = write_spec("crown", "assert verified_accuracy(robust) >= 0.99").read_text()
+    (folder / "common.prop").write_text(held if check != "check common.robust" else held.split("assert")[0])
+    text = f'prop 1\nimport "common.prop" as common\n{check}\nassert accuracy(common.clf, common.test) >= 0.5\n'
+    report = run(text=text)
+    assert len(report.judged) == judged
+    assert report.exit_code is (ExitCode.FAIL if check else ExitCode.PASS)
+    assert {r.property for r in report.records} == ({"common.robust"} if check else set())
+
+
+def test_a_total_budget_is_that_of_all_questions_together(run, monkeypatch):
+    left = []
+
+    def decide(task, clock, watch):
+        left.append(clock.remaining(0.0))
+        time.sleep(0.3)
+        return iter(())
+
+    monkeypatch.setattr("tfcert.driver._decide", decide)
+    twice = OTHER.replace(" where y == 7", "")
+    run("crown", twice, blocks="budget: 1h total batch: 100")
+    assert left[0] > 3599 and left[1] < left[0] - 0.3

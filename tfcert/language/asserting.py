@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 from tfcert.language import syntax as s
 from tfcert.language.assertions import (
+    JUDGING_QUANTITIES,
     MEASURE_QUANTITIES,
     PROPERTY_QUANTITIES,
     Assertion,
@@ -17,6 +18,7 @@ from tfcert.language.assertions import (
     Quantity,
     ReportItem,
     Truth,
+    judge_condition,
 )
 from tfcert.language.diagnostics import AbortError, Span
 from tfcert.language.elaborate import Elaborator
@@ -27,7 +29,7 @@ from tfcert.language.reading import as_ref, read_arguments
 from tfcert.language.resources import resolve_resource
 from tfcert.language.scope import Scope, did_you_mean
 from tfcert.language.templates import Dataset, MeasureTemplate, Model, PropertyTemplate, Template
-from tfcert.language.values import within_bounds
+from tfcert.language.values import describe, within_bounds
 
 QUANTITIES = (*PROPERTY_QUANTITIES, *MEASURE_QUANTITIES, "accuracy")
 
@@ -60,28 +62,39 @@ class Asserter:
     Attributes:
         scope: where names are looked up.
         questions: the checked properties and measures by name; those with problems are missing.
+        asked: the names of all that are asked.
     """
 
     scope: Scope
     questions: Mapping[str, PropertyTemplate | MeasureTemplate]
+    asked: Collection[str]
+    judged: set[str] = field(default_factory=set)
     properties: set[str] = field(default_factory=set)
     measures: set[str] = field(default_factory=set)
     accuracies: set[tuple[str, str]] = field(default_factory=set)
+    outside: bool = False
 
     def assertion(self, node: s.AssertStatement) -> Assertion | None:
         """The checked assertion, or None with the problems reported."""
-        self.properties, self.measures, self.accuracies = set(), set(), set()
+        self.properties, self.measures, self.accuracies, self.judged = set(), set(), set(), set()
+        self.outside = False
         try:
             condition = self._condition(node.condition)
         except AbortError:
             return None
+        anyway = judge_condition(condition, Quantity.prior)
+        if anyway is not None and not self.outside:
+            message = f"this {'holds' if anyway else 'fails'} whatever is found"
+            self.scope.report("W014", message, node.condition, "compare with a number that the results decide about")
+        origin = f" (of {self.scope.prefix.removesuffix('.')})" if self.scope.prefix else ""
         return Assertion(
-            print_expression(node.condition),
+            print_expression(node.condition) + origin,
             condition,
             node.condition.span,
             frozenset(self.properties),
             frozenset(self.measures),
             frozenset(self.accuracies),
+            frozenset(self.judged if anyway is None else ()),
         )
 
     def report_item(self, node: s.Expr) -> ReportItem | None:
@@ -155,6 +168,7 @@ class Asserter:
             message = f"an accuracy is a fraction between 0 and 1, and is compared with {round_down(threshold):g}"
             fix = f"write `{round_down(threshold):g}%`" if 1 < threshold <= 100 else ""
             self.scope.report("W003", message, place, fix)
+            self.outside = True
 
     def _resolved(self, linear: _Linear, node: s.Expr) -> _Linear:
         """Pixels converted with the size they have in the measure's space."""
@@ -252,16 +266,28 @@ class Asserter:
             raise self.scope.problem("E206", message, names[0], "use `verified_accuracy`")
         if not isinstance(template, MeasureTemplate):
             self.properties.add(template.name)
+            self.judged |= {template.name} if kind in JUDGING_QUANTITIES else set()
             return Quantity(kind, (template.name,)), frozenset()
         self.measures.add(template.name)
-        percent = Fraction(50)
-        if kind == "percentile":
-            percent = Elaborator(self.scope).number(arguments[1], "the percentage")
-            if not 0 <= percent <= 100:
-                raise self.scope.problem("E220", "a percentile is between 0 and 100", arguments[1])
+        percent = self._percent(arguments[1]) if kind == "percentile" else Fraction(50)
         size = self._pixel(template)
         floor = template.lower if template.existential else Fraction(0)
         return Quantity(kind, (template.name,), percent, floor, template.upper), frozenset([size])
+
+    def _percent(self, node: s.Expr) -> Fraction:
+        """Which percentile: 5 and 5% are the 5th."""
+        value = Elaborator(self.scope).numeric(node, "the percentage")
+        percent = Elaborator(self.scope).number(node, "the percentage") * (100 if value.unit == "%" else 1)
+        if value.unit not in ("", "%"):
+            raise self.scope.problem(
+                "E207", f"a percentile must be a number or a percentage, not {describe(value)}", node
+            )
+        if not 0 <= percent <= 100:
+            raise self.scope.problem("E220", "a percentile is between 0 and 100", node)
+        if 0 < percent < 1:
+            message = f"this is the {float(percent):g}th percentile, of 100"
+            self.scope.report("W012", message, node, f"write `{float(100 * percent):g}%` if that share is meant")
+        return percent
 
     def _accuracy(self, refs: list[s.Ref]) -> Quantity:
         model: Model = resolve_resource(self.scope.find(refs[0], ("model",)))
@@ -273,17 +299,16 @@ class Asserter:
         found = self.scope.find(ref, (kind,))
         template = self.questions.get(found.full_name)
         if template is None:
-            if found.scope is not self.scope:
-                raise self.scope.problem("E204", f"`{ref.name}` is imported and is not run here", ref)
+            if found.full_name not in self.asked:
+                fix = f"write `check {ref.name}`"
+                raise self.scope.problem("E204", f"`{ref.name}` is imported, and nothing here asks it", ref, fix)
             raise AbortError("E201")
         return template
 
     def _pixel(self, template: Template) -> Fraction | None:
-        valid = None
-        if template.dataset is not None:
-            dataset = resolve_resource(self.scope.find(s.Ref(tuple(template.dataset.split("."))), ("dataset",)))
-            valid = dataset.range
-        return template.transform.pixel(template.region.space, valid)
+        if template.width is None or (template.region.space == "net" and template.transform.normalises):
+            return None
+        return template.width / 255
 
     def _can_prove(self, template: Template, node: s.Node) -> None:
         if all(stage.attacks for stage in template.strategy.stages):

@@ -34,6 +34,11 @@ class PropertyCounts:
     verified: int
     falsified: int
 
+    @property
+    def decided(self) -> int:
+        """How many samples are proven or refuted."""
+        return self.verified + self.falsified
+
 
 @dataclass(frozen=True)
 class MeasureValues:
@@ -47,6 +52,12 @@ class MeasureValues:
 
     proven: Sequence[float]
     refuted: Sequence[float]
+
+    @property
+    def decided(self) -> int:
+        """How many samples have a value that is proven or refuted."""
+        pairs = zip(self.proven, self.refuted, strict=True)
+        return sum(math.isfinite(proven) or math.isfinite(refuted) for proven, refuted in pairs)
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,8 @@ class Results:
 Interval = tuple[Fraction, Fraction]
 
 PROPERTY_QUANTITIES = ("verified_accuracy", "attack_accuracy", "nominal_accuracy")
+JUDGING_QUANTITIES = ("verified_accuracy", "attack_accuracy")
+"""An assertion about one of these takes over the judgement of its property; any other leaves it as it is."""
 MEASURE_QUANTITIES = ("mean", "median", "min", "max", "percentile")
 
 
@@ -93,6 +106,10 @@ class Quantity:
         """As a specification writes it."""
         percent = f", {float(self.percent):g}" if self.kind == "percentile" else ""
         return f"{self.kind}({', '.join(self.names)}{percent})"
+
+    def prior(self) -> Interval:
+        """The interval in which the quantity lies whatever is found."""
+        return (self.floor, self.ceiling) if self.kind in MEASURE_QUANTITIES else (Fraction(0), Fraction(1))
 
     def interval(self, results: Results) -> Interval | None:
         """The interval in which the quantity lies, exact ends; None without any sample."""
@@ -147,11 +164,11 @@ class Comparison:
     constant: Fraction
     operator: str
 
-    def judge(self, results: Results) -> bool | None:
+    def judge(self, found: Found) -> bool | None:
         """True or False where the intervals decide, else None."""
         lower = upper = self.constant
         for quantity, coefficient in self.terms:
-            interval = quantity.interval(results)
+            interval = found(quantity)
             if interval is None:
                 return None
             ends = sorted(coefficient * end for end in interval)
@@ -181,24 +198,25 @@ class Junction:
 
 
 Condition = Comparison | Truth | Junction
+Found = Callable[[Quantity], Interval | None]
 
 
-def judge_condition(condition: Condition, results: Results) -> bool | None:
-    """Kleene's three-valued logic over comparisons of intervals."""
+def judge_condition(condition: Condition, found: Found) -> bool | None:
+    """Kleene's three-valued logic over comparisons of intervals; ``found`` says where a quantity lies."""
     match condition:
         case Comparison():
-            return condition.judge(results)
+            return condition.judge(found)
         case Truth(value):
             return value
         case Junction("not", parts):
-            inner = judge_condition(parts[0], results)
+            inner = judge_condition(parts[0], found)
             return None if inner is None else not inner
         case Junction(operator, parts):
             decisive = operator == "or"
-            found = [judge_condition(p, results) for p in parts]
-            if decisive in found:
+            judged = [judge_condition(p, found) for p in parts]
+            if decisive in judged:
                 return decisive
-            return None if None in found else not decisive
+            return None if None in judged else not decisive
 
 
 def quantities(condition: Condition) -> tuple[Quantity, ...]:
@@ -219,8 +237,10 @@ class Assertion:
         text: the condition as written, pretty-printed.
         condition: the checked condition.
         span: where it stands.
-        properties, measures: names it is about; these are judged by their assertions alone.
+        properties, measures: names it is about.
         accuracies: (model, data set) pairs whose clean accuracy it needs.
+        judged: the properties of whose verified or attack accuracy it speaks, if results decide about it at all: these
+            are judged by their assertions alone.
     """
 
     text: str
@@ -229,17 +249,23 @@ class Assertion:
     properties: frozenset[str] = frozenset()
     measures: frozenset[str] = frozenset()
     accuracies: frozenset[tuple[str, str]] = frozenset()
+    judged: frozenset[str] = frozenset()
 
     def judge(self, results: Results) -> Judgement:
-        """Pass, fail, or inconclusive.
+        """Pass, fail, or inconclusive; a pass needs a proven or refuted sample of each question it is about.
 
         Raises:
             KeyError: a property, measure or accuracy it names is missing from the results.
         """
-        verdict = judge_condition(self.condition, results)
-        if verdict is None:
+        verdict = judge_condition(self.condition, lambda quantity: quantity.interval(results))
+        if verdict is None or (verdict and self.undecided(results)):
             return Judgement.INCONCLUSIVE
         return Judgement.PASS if verdict else Judgement.FAIL
+
+    def undecided(self, results: Results) -> tuple[str, ...]:
+        """The questions of which no sample is proven or refuted."""
+        names = [name for name in sorted(self.properties) if not results.properties[name].decided]
+        return (*names, *(name for name in sorted(self.measures) if not results.measures[name].decided))
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,9 @@ class Builder:
         name, target, block = t.children
         return s.Objective(self._name(name), self.build(target), self.build(block), span=span)
 
+    def _check(self, t: Tree[Token], span: Span) -> s.Check:
+        return s.Check(self._all(t.children), span=span)
+
     def _assertion(self, t: Tree[Token], span: Span) -> s.AssertStatement:
         return s.AssertStatement(self.build(t.children[0]), span=span)
 

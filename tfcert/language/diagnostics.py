@@ -69,6 +69,9 @@ CODES: dict[str, str] = {
     "W007": "values lie outside the range of an abstraction",
     "W008": "a threshold on probabilities is decided for a sigmoid alone",
     "W010": "a radius is a tiny share of the range",
+    "W011": "an import holds questions that nothing asks",
+    "W012": "a percentile is below the first",
+    "W014": "an assertion says nothing about the results",
     "W017": "a formula is true or false whatever the network computes",
 }
 """Every code a diagnostic may carry, with what it means. ``E9xx`` is what the language has and the tool not yet."""

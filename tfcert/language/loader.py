@@ -12,6 +12,7 @@ from typing import Any
 
 from tfcert.language import syntax as s
 from tfcert.language.abstractions import report_unused
+from tfcert.language.asking import what_is_asked
 from tfcert.language.asserting import Asserter
 from tfcert.language.assertions import Assertion, ReportItem
 from tfcert.language.calls import BUILTINS
@@ -60,7 +61,7 @@ def load(
     module = _read(scope)
     if module is None:
         raise diagnostics.errors()
-    spec = _check(scope, module)
+    spec = _check(scope)
     if diagnostics.failed:
         raise diagnostics.errors()
     return spec
@@ -107,6 +108,7 @@ def _read(scope: Scope) -> s.Module | None:
     module = parse_module(scope.source, scope.session.diagnostics)
     if module is None:
         return None
+    scope.statements = module.statements
     for statement in module.statements:
         kind = _kind(statement)
         if kind is not None:
@@ -161,26 +163,23 @@ def _import(scope: Scope, node: s.Import) -> None:
 # Checking
 
 
-def _check(scope: Scope, module: s.Module) -> Spec:
+def _check(scope: Scope) -> Spec:
     scopes = list(_all_scopes(scope))
     for each in scopes:
         for definition in list(each.definitions.values()):
             with suppress(AbortError):
                 _check_definition(definition)
-    questions = {
-        d.full_name: template
-        for d in list(scope.definitions.values())
-        if d.kind in ("property", "measure") and (template := check_question(d)) is not None
-    }
+    asked = what_is_asked(scope)
+    questions = {n: template for n, d in asked.questions.items() if (template := check_question(d)) is not None}
     objectives = {
         d.full_name: objective
         for d in list(scope.definitions.values())
         if d.kind == "objective" and (objective := check_objective(d, questions)) is not None
     }
-    asserter = Asserter(scope, questions)
     assertions: list[Assertion] = []
     reports: list[ReportItem] = []
-    for statement in module.statements:
+    for home, statement in asked.judged:
+        asserter = Asserter(home, questions, asked.questions.keys())
         if isinstance(statement, s.AssertStatement) and (found := asserter.assertion(statement)):
             assertions.append(found)
         if isinstance(statement, s.Report):

@@ -6,7 +6,7 @@ import re
 
 STATEMENTS = (
     "import", "param", "model", "dataset", "strategy", "abstraction", "let", "domain", "property", "measure",
-    "objective", "assert", "report",
+    "objective", "check", "assert", "report",
 )  # fmt: skip
 """The words that begin a statement; they are reserved everywhere."""
 RESERVED = frozenset(STATEMENTS) | frozenset(

@@ -46,9 +46,9 @@ def check_objective(
         target = None
     entries = read_entries(Elaborator(scope), node.block, NAMES, "an objective")
     asked = questions.get(target.full_name) if target is not None else None
-    if target is not None and target.scope is not scope:
-        message = f"`{node.target.name}` is of another specification, whose properties are not checked here"
-        scope.report("E229", message, node.target, "write the property here")
+    if target is not None and target.scope is not scope and asked is None:
+        message = f"`{node.target.name}` is of another specification, and nothing here asks it"
+        scope.report("E229", message, node.target, f"write the property here, or `check {node.target.name}`")
     if asked is None or not _covered(scope, node.target, asked):
         return None
     assert isinstance(asked, PropertyTemplate)

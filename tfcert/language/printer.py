@@ -35,6 +35,8 @@ def print_statement(statement: s.Statement) -> str:
         case s.Let(name, parameters, value):
             inner = f"({_names(parameters)})" if parameters else ""
             return f"let {_name(name)}{inner} = {_plain(value)}"
+        case s.Check(targets):
+            return f"check {', '.join(map(_ref, targets))}"
         case s.AssertStatement(condition):
             return f"assert {print_expression(condition)}"
         case s.Report(items):

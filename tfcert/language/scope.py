@@ -83,6 +83,7 @@ class Scope:
         self.root = root
         self.definitions: dict[str, Definition] = {}
         self.imports: dict[str, Scope] = {}
+        self.statements: tuple[s.Statement, ...] = ()
         self.misnamed: set[str] = set()
 
     # Reporting

@@ -319,6 +319,13 @@ class Objective(Node):
 
 
 @dataclass(frozen=True)
+class Check(Node):
+    """``check names``: imported questions, or whole imports, to be asked."""
+
+    targets: tuple[Ref, ...]
+
+
+@dataclass(frozen=True)
 class AssertStatement(Node):
     """``assert condition``."""
 
@@ -342,6 +349,7 @@ Statement = (
     | PropertyStatement
     | MeasureStatement
     | Objective
+    | Check
     | AssertStatement
     | Report
 )

@@ -365,7 +365,7 @@ class Spec:
         filename: under which it is reported.
         source_hash: SHA-256 of the text and of all imported texts.
         params, models, datasets, strategies, abstractions: by name, with those imported.
-        properties, measures: by name, in the order of the text, without those imported.
+        properties, measures: by name, in the order of the text, with those imported that `check` names.
         objectives: likewise.
         assertions, reports: in the order of the text.
         warnings: findings that do not prevent use; ``.render()`` each.
@@ -389,5 +389,5 @@ class Spec:
 
     @property
     def judged_by_assertions(self) -> frozenset[str]:
-        """Properties and measures that an assertion names: these are judged by their assertions alone."""
-        return frozenset(name for a in self.assertions for name in a.properties | a.measures)
+        """Properties of whose verified or attack accuracy an assertion speaks: these are judged by it alone."""
+        return frozenset(name for a in self.assertions for name in a.judged)
