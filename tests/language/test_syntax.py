@@ -30,6 +30,7 @@ def test_whole_language_parses_and_round_trips() -> None:
     kinds = {type(statement) for statement in module.statements}
     assert kinds == {
         s.Import,
+        s.Check,
         s.ParamStatement,
         s.Resource,
         s.StrategyStatement,
