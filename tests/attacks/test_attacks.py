@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfcert.attacks import AttackOptions, attack, falsify, geometry, keeps_label, replay, stack_clauses
+from tfcert.attacks.points import best_points
 from tfcert.perturbations import Box, LpBall
 from tfcert.query import Clause, Guarantee
 
@@ -135,13 +136,13 @@ def flat_around_zero(x):
 
 def test_random_starts_escape_a_plateau():
     x, y = np.zeros((20, 6), np.float32), np.zeros(20, int)
-    assert not attack(flat_around_zero, x, y, eps=0.5, restarts=1).success.any()
+    assert not attack(flat_around_zero, x, y, eps=0.5, restarts=1, points=0).success.any()
     assert attack(flat_around_zero, x, y, eps=0.5, restarts=8).success.sum() > 10
 
 
 def test_the_same_seed_gives_the_same_witnesses_and_another_seed_others():
     model, x, y = flat_around_zero, np.zeros((20, 6), np.float32), np.zeros(20, int)
-    options = {"eps": 0.5, "restarts": 3, "steps": 3}
+    options = {"eps": 0.5, "restarts": 3, "steps": 3, "points": 0}
     first, second = (attack(model, x, y, seed=7, **options) for _ in range(2))
     np.testing.assert_array_equal(first.witness, second.witness)
     third = attack(model, x, y, seed=8, **options)
@@ -330,3 +331,49 @@ def test_a_compiled_attack_finds_the_same_samples():
     plain, compiled = (attack(model, x, y, eps=0.15, jit=jit).success for jit in (False, True))
     assert plain.any()
     np.testing.assert_array_equal(plain, compiled)
+
+
+def bump(inside: np.ndarray, width: float):
+    """Flat but for a pyramid of half-width ``width`` around ``inside``, the only place where class 1 wins: gradients
+    are zero everywhere else."""
+
+    def model(x: tf.Tensor) -> tf.Tensor:
+        away = tf.reduce_max(tf.abs(x - tf.constant(inside, x.dtype)), axis=1, keepdims=True)
+        return tf.concat([tf.fill(tf.shape(away), tf.constant(0.5, x.dtype)), tf.nn.relu(1 - away / width)], axis=1)
+
+    return model
+
+
+def test_points_find_what_covers_a_hundredth_of_a_box_where_gradients_are_zero():
+    """The place where class 1 wins is a cube of side 0.12, 1.44% of the square; starts from 3 points miss it."""
+    box, clauses = Box(np.zeros((1, 2)), np.ones((1, 2))), keeps_label(np.array([0]), 2)
+    model = bump(np.array([0.83, 0.27]), 0.12)
+    assert not falsify(model, box, clauses, points=0).success.any()
+    for method in ("pgd", "fgsm"):
+        found = falsify(model, box, clauses, method=method)
+        assert found.success.all() and np.abs(found.witness - [0.83, 0.27]).max() < 0.06
+    again = falsify(model, box, clauses, method=method)
+    np.testing.assert_array_equal(found.witness, again.witness)
+
+
+@pytest.mark.parametrize(
+    ("norm", "place"),
+    [
+        ("linf", [0.0, 1.0, 0.0, 1.0]),
+        ("l1", [0.5, 0.5, 1.0, 0.5]),
+        ("l2", [0.5, 0.5, 0.5, 0.0]),
+        ("l2", [0.8, 0.5, 0.9, 0.5]),
+    ],
+)
+def test_points_go_to_corners_and_axes_and_spheres(norm, place):
+    """Clipped L-inf balls have the range's corners, L1 and L2 balls their points on the axes, L2 its sphere."""
+    x = np.full((2, 4), 0.5)
+    found = attack(bump(np.array(place), 0.3), x, np.zeros(2, int), eps=0.6, norm=norm, clip=(0, 1))
+    assert found.success.all() and (found.distance <= 0.6).all()
+
+
+def test_points_are_taken_in_parts_that_do_not_matter(monkeypatch):
+    box, clauses = Box(np.zeros((3, 2)), np.ones((3, 2))), keeps_label(np.zeros(3, int), 2)
+    whole = best_points(bump(np.array([0.83, 0.27]), 0.12), box, clauses, 64, seed=1)
+    monkeypatch.setattr("tfcert.attacks.points._AT_ONCE", 1)
+    np.testing.assert_array_equal(best_points(bump(np.array([0.83, 0.27]), 0.12), box, clauses, 64, seed=1), whole)

@@ -28,7 +28,9 @@ class AttackOptions:
         restarts: starts; the first from the centre, the others from random points, every other one of which goes for
             a single clause (another class each time) instead of the easiest.
         step_size: length of a step in the units of the input; None for a length that falls from 0.6 eps to 0.
-        seed: of the random starts.
+        points: how many random points, corners and points of faces of each region are looked at beside (batched, one
+            pass); None for a number by the size of the input: 512 of up to 16 inputs, 16 of an image. 0 for none.
+        seed: of the random starts and points.
         jit: compile with XLA (each batch size is compiled anew).
         batch_size: most samples attacked at once.
 
@@ -40,6 +42,7 @@ class AttackOptions:
     steps: int = 40
     restarts: int = 3
     step_size: float | None = None
+    points: int | None = None
     seed: int = 0
     jit: bool = False
     batch_size: int = 512
@@ -50,6 +53,8 @@ class AttackOptions:
         for name in ("steps", "restarts", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.points is not None and self.points < 0:
+            raise ValueError(f"points must not be negative, not {self.points}")
         if self.step_size is not None and not self.step_size > 0:
             raise ValueError(f"step_size must be positive, not {self.step_size}")
 

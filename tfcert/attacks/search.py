@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from tfcert.attacks.clauses import Clauses, keeps_label, misses_target, stack_clauses
 from tfcert.attacks.gradient import AttackOptions, candidates
+from tfcert.attacks.points import best_points, default_count
 from tfcert.attacks.witness import Holds, inference, input_dtype, replay, rounded, run
 from tfcert.given import class_labels, samples
 from tfcert.network import require_one_input
@@ -110,7 +112,8 @@ def falsify(
 ) -> Attacks:
     """Looks for an input of each region on which the clauses do not all hold.
 
-    The attack descends on the margin: least over the clauses of the best row of ``C y + d``. A point counts as a
+    The attack descends on the margin: least over the clauses of the best row of ``C y + d``. It also looks at random
+    points, corners and points of faces, which see what gradients miss where inputs are few. A point counts as a
     witness when :func:`replay` says so.
 
     Args:
@@ -149,6 +152,10 @@ def _judge(clauses: Clauses, ties_count: bool) -> Holds:
     return holds
 
 
+Way = Callable[[Perturbation, Clauses, np.dtype], np.ndarray]
+"""``(regions, clauses, dtype) -> a point of each region``, ``[batch, *input]``, worth replaying."""
+
+
 @dataclass(frozen=True)
 class _Task:
     """One call of :func:`falsify`: what is attacked, and how."""
@@ -163,22 +170,34 @@ class _Task:
     def run(self, samples: np.ndarray) -> np.ndarray:
         """Witnesses for some samples, NaN where none; a sample with a witness takes no part in later restarts."""
         dtype = input_dtype(self.model, self.perturbation.lower.dtype)
-        ball = isinstance(self.perturbation, LpBall)
+        ball, fgsm = isinstance(self.perturbation, LpBall), self.options.method == "fgsm"
         witness = np.full((len(samples), *self.perturbation.input_shape), np.nan, dtype)
         if ball:  # the clean input, before anything is computed
             self._settle(witness, samples, np.arange(len(samples)), self.perturbation.take(samples).center)
-        for restart in range(1 if self.options.method == "fgsm" else self.options.restarts):
+        ways = [self._by_gradient(restart) for restart in range(1 if fgsm else self.options.restarts)]
+        # The first start goes first, since its witnesses are the nearest; points cost less than the other starts.
+        for way in (ways[0], self._by_points, *ways[1:]):
             (left,) = np.nonzero(np.isnan(witness.reshape(len(samples), -1)).any(axis=1))
             if not left.size:
                 break
             some = self.perturbation.take(samples[left])
+            found = way(some, self.clauses.take(samples[left]), dtype)
+            self._settle(witness, samples, left, some.project(found.astype(dtype)))
+        return witness
+
+    def _by_gradient(self, restart: int) -> Way:
+        def find(some: Perturbation, clauses: Clauses, dtype: np.dtype) -> np.ndarray:
             region = some.astype(dtype).region()
             region = region._replace(center=tf.constant(some.center.astype(dtype)))
             attacked = inference(self.model if self.network is None else self.network)
-            clauses = self.clauses.take(samples[left])
-            found = candidates(attacked, region, clauses, restart, self.options)
-            self._settle(witness, samples, left, some.project(found.astype(dtype)))
-        return witness
+            return candidates(attacked, region, clauses, restart, self.options)
+
+        return find
+
+    def _by_points(self, some: Perturbation, clauses: Clauses, dtype: np.dtype) -> np.ndarray:
+        size = math.prod(some.input_shape)
+        count = default_count(size) if self.options.points is None else self.options.points
+        return best_points(self.model, some, clauses, count, self.options.seed)
 
     def _settle(self, witness: np.ndarray, samples: np.ndarray, which: np.ndarray, points: np.ndarray) -> None:
         """Writes down those of the points that a replay confirms."""

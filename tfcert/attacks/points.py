@@ -1,0 +1,98 @@
+"""Points to look at before any gradient is taken: random ones, corners and points of faces of each region.
+
+Gradients lead nowhere where a network is flat or where the way to a violation goes uphill. In few dimensions a few
+hundred points see what gradients miss: of n random points all miss a violation of share p of the volume with
+probability (1 - p)^n only.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tfcert.attacks.clauses import Clauses
+from tfcert.attacks.witness import run
+from tfcert.perturbations import LpBall, Perturbation
+
+_BUDGET = 8192
+"""So many numbers a sample are spent on points, within the next two limits."""
+_LEAST, _MOST = 16, 512
+_AT_ONCE = 2**22
+"""Most input numbers that are given to the model in one pass."""
+
+
+def default_count(size: int) -> int:
+    """How many points a sample of ``size`` inputs gets: 512 of up to 16 inputs, 16 of an image."""
+    return min(_MOST, max(_LEAST, _BUDGET // max(1, size)))
+
+
+def best_points(model: object, region: Perturbation, clauses: Clauses, count: int, seed: int) -> np.ndarray:
+    """Of ``count`` points of each region the one with the lowest margin, ``[batch, *input]``.
+
+    The points are the same for the same seed. They lie in the region up to rounding; a replay decides whether one is a
+    witness.
+    """
+    shape, size = region.lower.shape, math.prod(region.input_shape)
+    pattern = (
+        _box_pattern(count, size, seed) if region.norm == "linf" else _ball_pattern(count, size, seed, region.norm)
+    )
+    best, lowest = region.center.copy(), np.full(len(region), np.inf)
+    part = max(1, _AT_ONCE // max(1, len(region) * size))
+    for first in range(0, count, part):
+        points = _placed(region, pattern[first : first + part]).reshape(-1, *shape)
+        margins = _margins(clauses, run(model, points.reshape(-1, *shape[1:])).reshape(len(points), shape[0], -1))
+        chosen = margins.argmin(axis=0)
+        found, places = margins[chosen, np.arange(shape[0])], np.arange(shape[0])
+        better = found < lowest
+        best[better], lowest[better] = points[chosen, places][better], found[better]
+    return best
+
+
+def _margins(clauses: Clauses, outputs: np.ndarray) -> np.ndarray:
+    """Margins ``[points, batch]`` of outputs ``[points, batch, outputs]``; infinite where an output is not finite."""
+    settled = np.isfinite(outputs).all(axis=2)
+    values = np.where(settled[..., None], outputs, 0.0).astype(np.float64)
+    rows = np.einsum("bcro,nbo->nbcr", clauses.coefficients, values, optimize=True) + clauses.offsets
+    return np.where(settled, rows.max(axis=3).min(axis=2), np.inf)
+
+
+def _placed(region: Perturbation, pattern: np.ndarray) -> np.ndarray:
+    """The points ``[n, batch, size]`` of the regions that a pattern ``[n, size]`` stands for."""
+    low, high = (end.reshape(len(region), -1).astype(np.float64) for end in (region.lower, region.upper))
+    if isinstance(region, LpBall) and region.norm != "linf":
+        center = region.center.reshape(len(region), -1).astype(np.float64)
+        points = np.clip(center + region.eps[:, None] * pattern[:, None], low, high)
+    else:
+        points = low + (high - low) * pattern[:, None]
+    return points.astype(region.lower.dtype)
+
+
+def _box_pattern(count: int, size: int, seed: int) -> np.ndarray:
+    """``[count, size]`` in [0, 1]: half of them inside; of the others half corners, half on faces between."""
+    rng = np.random.default_rng([seed, count, size])
+    inside = rng.random((count, size))
+    ends = (rng.random((count, size)) < 0.5).astype(float)
+    corners = count // 4
+    if size < 30 and 2**size <= corners:  # few enough to take all of them
+        corners = 2**size
+        ends[:corners] = (np.arange(corners)[:, None] >> np.arange(size)) & 1
+    pattern = inside
+    pattern[:corners] = ends[:corners]
+    faces = slice(corners, corners + count // 4)
+    pattern[faces] = np.where(rng.random((count, size)) < 0.5, inside, ends)[faces]
+    return pattern
+
+
+def _ball_pattern(count: int, size: int, seed: int, norm: str) -> np.ndarray:
+    """``[count, size]`` in the unit ball: half of them inside; of the others half on axes, half on the sphere."""
+    rng = np.random.default_rng([seed, count, size])
+    direction = rng.normal(size=(count, size)) if norm == "l2" else rng.laplace(size=(count, size))
+    direction /= np.linalg.norm(direction, 2 if norm == "l2" else 1, axis=1, keepdims=True)
+    length = rng.random((count, 1)) ** (1 / size)
+    axes = np.arange(count // 4)
+    order = np.concatenate([rng.permutation(size), rng.permutation(size)])[: len(axes)]
+    length[: len(axes) + count // 4] = 1.0
+    direction[: len(order)] = 0.0
+    direction[axes[: len(order)], order] = np.where(axes[: len(order)] < size, 1.0, -1.0)
+    return direction * length
