@@ -7,6 +7,8 @@ import sys
 from fractions import Fraction
 from typing import NoReturn
 
+from tfcert.options import METHODS, RELAXATIONS, SOLVED, method_name
+
 USAGE_ERROR = 4
 _NORMS = ("linf", "l2", "l1")
 
@@ -63,12 +65,12 @@ def radius_arguments(parser: argparse.ArgumentParser) -> None:
     """A model and samples, how to bound, and where results go."""
     _data_arguments(parser)
     parser.add_argument(
-        "--method", metavar="NAME",
-        help="how to bound: ibp, forward, forward+backward, crown-ibp, crown or alpha-crown (default: crown)",
+        "--method", type=method_name, metavar="NAME",
+        help=f"how to bound: {', '.join(METHODS)}, or by a solver {' or '.join(SOLVED)} (default: crown)",
     )  # fmt: skip
     parser.add_argument(
         "--relaxation", metavar="NAME",
-        help="how to relax activations: fastlin, crown, cnncert, deepcert, adaptive or frown (default: adaptive)",
+        help=f"how to relax activations: {', '.join(RELAXATIONS)} (default: adaptive)",
     )  # fmt: skip
     parser.add_argument(
         "--targets", choices=("all", "runner-up", "least"),

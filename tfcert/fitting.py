@@ -202,11 +202,10 @@ class _Run:
         return Trained(self.out, self.folder, self._curves(), ExitCode.INTERRUPTED, (note,))
 
     def _curves(self) -> Curves | None:
-        path, every = self.folder / LOG, self.bound.objective.verify_every
+        path = self.folder / LOG
         if not path.is_file():
             return None
-        epochs = self.bound.objective.epochs
-        curves = read_curves(path, [1, *range(every, epochs, every), epochs])
+        curves = read_curves(path)
         return curves if curves.epochs else None
 
     def _finished(self, epochs: int, seconds: float, kept: list[str]) -> Trained:

@@ -8,6 +8,12 @@ METHODS = ("ibp", "forward", "forward+backward", "crown-ibp", "crown", "alpha-cr
 SOLVED = ("lp", "milp")
 """Methods that ask a solver, which is not propagation: see ``tfcert.complete.rows``."""
 RELAXATIONS = ("fastlin", "crown", "cnncert", "deepcert", "frown", "adaptive")
+_UNDERSCORED = {name.replace("-", "_").replace("+", "_"): name for name in METHODS}
+
+
+def method_name(name: str) -> str:
+    """A method's name as it is written here: ``crown_ibp``, as specifications write it, is ``crown-ibp``."""
+    return _UNDERSCORED.get(name, name)
 
 
 def check_method(method: str, relaxation: str | None) -> None:

@@ -188,7 +188,9 @@ def fitted(
         verbose=verbose, callbacks=[_Width(images.x_test)] if validation else [],
     )  # fmt: skip
     seconds = time.perf_counter() - start
-    rows = {k: [float(f"{v:.5g}") for v in values] for k, values in history.history.items()}
+    # Stored results name what intervals find of validation data as the first of them did.
+    named = {k.replace("val_ibp_verified", "val_verified"): values for k, values in history.history.items()}
+    rows = {k: [float(f"{v:.5g}") for v in values] for k, values in named.items()}
     return certified, {"run": asdict(run), "seconds": round(seconds, 1), "history": rows}
 
 

@@ -34,9 +34,11 @@ def test_of_an_epoch_that_was_repeated_the_last_row_counts_and_a_row_cut_short_d
     assert curves.verified == (0.1, 0.1, 0.45) and curves["attack"] == (0.5, 0.5, 0.75)
 
 
-def test_accuracies_that_only_repeat_the_last_ones_are_no_points_of_the_curve(log):
-    curves = read_curves(log, evaluated=[1, 3])
+def test_epochs_that_were_not_evaluated_are_no_points_of_the_curve(log):
+    log.write_text(LOG.replace("1,0.15,0.5,0.6,0.1", "1,0.15,nan,nan,NA"))
+    curves = read_curves(log)
     assert math.isnan(curves.nominal[1]) and (curves.nominal[0], curves.nominal[2]) == (0.6, 0.85)
+    assert math.isnan(curves.verified[1])
     assert curves.last("verified") == 0.45 and curves.eps == (0.0, 0.15, 0.2)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import warnings
 
 import keras
 import numpy as np
@@ -65,19 +66,30 @@ class Cheap:
         return cls._model
 
 
-def test_between_evaluations_the_last_values_stay_and_the_last_epoch_is_evaluated(model, data, tmp_path):
+def test_epochs_that_are_not_evaluated_show_nothing_measured_and_the_readers_go_on(model, data, tmp_path):
     evaluation = CertifiedEvaluation(data, method="ibp", every=3, attack="fgsm")
     counted = []
     inner = evaluation.evaluate
     evaluation.evaluate = lambda: counted.append(1) or inner()
-    rows = keras.callbacks.CSVLogger(tmp_path / "log.csv")
-    model.fit(*data, epochs=5, verbose=0, callbacks=[rows, evaluation])
+    key = "val_verified_accuracy"
+    readers = [
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.EarlyStopping(key, patience=9, restore_best_weights=True),
+        keras.callbacks.ModelCheckpoint(tmp_path / f"{{epoch}}-{{{key}:.2f}}.keras", key, save_best_only=True),
+        keras.callbacks.ReduceLROnPlateau(key, patience=9, mode="max"),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        history = model.fit(*data, epochs=5, verbose=0, callbacks=[*readers, evaluation]).history
     assert len(counted) == 3  # epochs 1, 3 and 5
     with open(tmp_path / "log.csv") as file:
         found = list(csv.DictReader(file))
     assert [key for key in found[0] if key.startswith("val")] == KEYS
-    assert [found[0][key] for key in KEYS] == [found[1][key] for key in KEYS]
-    assert [found[2][key] for key in KEYS] == [found[3][key] for key in KEYS]
+    for name in KEYS:
+        assert np.isnan(history[name]).tolist() == [False, True, False, True, False]
+        assert [row[name] for row in found] == [str(value) for value in history[name]]
+    assert readers[1].best == np.nanmax(history[key])
+    assert {path.name[0] for path in tmp_path.glob("*.keras")} <= {"1", "3", "5"}
 
 
 def test_early_stopping_by_mode_auto_stops_when_verified_accuracy_falls(model, data):
@@ -89,10 +101,18 @@ def test_early_stopping_by_mode_auto_stops_when_verified_accuracy_falls(model, d
     assert history["val_verified_accuracy"] == [0.2, 0.5, 0.4, 0.3]
 
 
-def test_the_model_s_own_metric_serves_early_stopping_too(model, data):
-    early = keras.callbacks.EarlyStopping("val_verified_accuracy", patience=1)
-    model.fit(*data, epochs=2, verbose=0, validation_data=data, callbacks=[early])
-    assert early.monitor_op is keras.ops.greater
+def test_validation_data_and_evaluations_have_names_of_their_own_and_both_serve_early_stopping(model, data):
+    own = keras.callbacks.EarlyStopping("val_ibp_verified_accuracy", patience=1)
+    other = keras.callbacks.EarlyStopping("val_verified_accuracy", patience=1)
+    evaluation = CertifiedEvaluation(data, eps="3/500", method="crown")
+    callbacks = [own, other, evaluation]
+    history = model.fit(*data, epochs=1, verbose=0, validation_data=data, callbacks=callbacks).history
+    assert own.monitor_op is other.monitor_op is keras.ops.greater
+    for key, eps, method in (("val_ibp_verified_accuracy", 0.03, "ibp"), ("val_verified_accuracy", 0.006, "crown")):
+        verified = tfcert.certify(model.model, *data, eps=eps, clip=(0, 1), method=method).verified
+        np.testing.assert_allclose(history[key], [verified.mean()], atol=1e-6)
+    assert history["val_ibp_verified_accuracy"] != history["val_verified_accuracy"]
+    assert "verified_accuracy" in model.evaluate(*data, verbose=0, return_dict=True)
 
 
 def test_evaluation_of_any_model_by_a_data_set(data):

@@ -209,7 +209,7 @@ def test_cells_become_finer_every_so_many_epochs_down_to_the_floor(data, asked):
     model = build(0.4, finest=0.2)
     callback.on_train_end = lambda logs=None: None
     history = run(model, data, callback, 8).history
-    assert history["granularity"] == [0.4, 0.4, 0.4, 0.3, 0.3, 0.2, 0.2, 0.2]
+    assert history["granularity"] == [0.4, 0.4, 0.3, 0.3, 0.2, 0.2, 0.2, 0.2]
     assert model.layers[0].granularity == 0.2
     assert history["val_abstraction_error"][-1] == tfcert.abstraction_error(model, *data).error
 

@@ -1,12 +1,15 @@
 """A CertifiedModel is a Keras model: labels, weights, data sets, strategies, and what it refuses."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import tfcert
-from tfcert.objectives import IBP
+from tfcert.objectives import IBP, CrownIBP
 from tfcert.schedules import Ramp
 from training.small import Intervals, certified, crossentropies, dense_net, robust_step
 
@@ -26,11 +29,13 @@ def assert_same(left, right):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_labels_may_be_classes_columns_of_classes_or_one_hot(data):
-    x, y = data
-    wanted, history = fitted((x, y), metrics=["accuracy"])
-    for labels in (y[:, None], np.eye(3)[y]):
-        found, other = fitted((x, labels), metrics=["accuracy"])
+@pytest.mark.parametrize("objective", [IBP, CrownIBP])
+def test_labels_may_be_classes_columns_of_classes_or_one_hot(data, objective):
+    """The last batch is a part of one: its size is not known when the step is traced."""
+    x, y = data[0][:40], data[1][:40]
+    wanted, history = fitted((x, y), objective(EPS, clip=CLIP), metrics=["accuracy"])
+    for labels in (y[:, None], np.eye(3)[y]) if objective is IBP else (np.eye(3)[y],):
+        found, other = fitted((x, labels), objective(EPS, clip=CLIP), metrics=["accuracy"])
         assert_same(wanted, found)
         assert other["accuracy"] == history["accuracy"]
         assert other["verified_accuracy"] == history["verified_accuracy"]
@@ -158,6 +163,64 @@ def test_a_range_that_differs_by_feature_clips_each(data):
     found = robust_step(certified(model, IBP(0.1, kappa=0.0, clip=clip)), x, y)
     exact = Intervals(model, x, 0.1, np.array(clip))
     np.testing.assert_allclose(float(found.loss), crossentropies(-exact.margins(y), y).mean(), rtol=1e-5)
+
+
+def test_samples_outside_of_the_valid_range_are_refused_whenever_they_come(data, eager):
+    x, y = data
+    pixels, late = 255 * x, x.copy()
+    late[-1, 0] = np.nan
+    for arguments in ({"x": pixels}, {"x": late, "batch_size": 24}, {"x": x, "validation_data": (pixels, y)}):
+        model = certified(dense_net(), IBP(EPS, clip=CLIP), metrics=["accuracy"])
+        with pytest.raises(ValueError, match=r"outside the clip range of the objective \(low \[0.0\], high \[1.0\]\)"):
+            model.fit(**{"y": y, "batch_size": 48, "verbose": 0, "shuffle": False} | arguments)
+    with pytest.raises(ValueError, match="48 samples hold values outside"):
+        model.evaluate(pixels, y, batch_size=48, verbose=0)
+    rounded = x.copy()
+    rounded[0, 0] = 1.00001
+    assert sorted(model.evaluate(rounded, y, verbose=0, return_dict=True)) == ["accuracy", "loss", "verified_accuracy"]
+    certified(dense_net(), IBP(EPS, clip=(0, 255))).fit(pixels, y, verbose=0)
+
+
+def test_a_label_that_is_no_class_verifies_nothing(data):
+    x, _ = data
+    found = robust_step(certified(dense_net(), IBP(0.001), loss=lambda y, f: tf.reduce_sum(f, 1)), x, np.full(48, 7))
+    assert np.isnan(found.margin.numpy()).all()
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_the_inner_model_evaluates_after_training_and_its_file_needs_nothing_of_ours(data, tmp_path, rows):
+    x, y = data[0], np.eye(3)[data[1]] if rows else data[1]
+    model = certified(dense_net(), IBP(EPS, kappa=1.0), metrics=["accuracy"])
+    model.fit(x, y, verbose=0)
+    loss, accuracy = model.model.evaluate(x, y, verbose=0)
+    wrapped = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert accuracy == wrapped["accuracy"] and loss == pytest.approx(wrapped["loss"], rel=1e-5)
+    model.model.save(tmp_path / "plain.keras")
+    code = (
+        "import keras, sys; m = keras.models.load_model(sys.argv[1]); assert m.compiled and 'tfcert' not in sys.modules"
+    )
+    if not rows:
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / "plain.keras")], check=True, capture_output=True)
+
+
+def test_what_the_user_compiled_or_wrote_stays_his(data):
+    mine = dense_net()
+    mine.compile("sgd", "mse")
+    certified(mine, IBP(EPS)).fit(*data, verbose=0)
+    assert mine.loss == "mse"
+    own = certified(dense_net(), IBP(EPS), loss=lambda y, f: tf.reduce_sum(f, axis=1))
+    own.fit(*data, verbose=0)
+    assert not own.model.compiled
+
+
+def test_kappa_and_natural_weight_are_one_weight():
+    named = IBP("8/255", natural_weight=Ramp(1.0, 0.25, 0, 1))
+    assert named.get_config() == IBP(8 / 255, kappa=Ramp(1.0, 0.25, 0, 1)).get_config()
+    assert "natural_weight" not in named.get_config()
+    with pytest.raises(ValueError, match="two names of one weight: give one of them"):
+        CrownIBP(0.1, kappa=0.5, natural_weight=0.5)
+    with pytest.raises(ValueError, match="low end is above its high end"):
+        IBP(0.1, clip=(1, 0))
 
 
 def refused(model, error, reason, objective=None):

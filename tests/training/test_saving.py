@@ -154,7 +154,9 @@ def test_a_run_that_is_stopped_in_mid_epoch_resumes_with_its_schedules_where_the
 
 def test_checkpoints_of_weights_and_of_models_are_loaded(data, tmp_path):
     checkpoints = [
-        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_verified_accuracy", save_best_only=True),
+        keras.callbacks.ModelCheckpoint(
+            tmp_path / "best.keras", monitor="val_ibp_verified_accuracy", save_best_only=True
+        ),
         keras.callbacks.ModelCheckpoint(tmp_path / "last.weights.h5", save_weights_only=True),
     ]
     wrapped = model()
@@ -162,5 +164,33 @@ def test_checkpoints_of_weights_and_of_models_are_loaded(data, tmp_path):
     assert checkpoints[0].monitor_op is keras.ops.greater
     other = model()
     other.load_weights(tmp_path / "last.weights.h5")
+    assert other.steps_taken == wrapped.steps_taken == 12  # schedules go on
     np.testing.assert_array_equal(other.predict(data[0], verbose=0), wrapped.predict(data[0], verbose=0))
-    assert type(tfcert.load_model(tmp_path / "best.keras")) is tfcert.CertifiedModel
+    best = tmp_path / "best.keras"
+    assert type(tfcert.load_model(best)) is tfcert.CertifiedModel and not tfcert.load_model(best).compiled
+    assert tfcert.load_model(best, compile=True).objective.get_config() == wrapped.objective.get_config()
+
+
+def test_another_optimizer_goes_on_with_the_schedules_and_is_saved_so(data, tmp_path):
+    wrapped = model()
+    straight = run(data, model())
+    wrapped.fit(*data, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    wrapped.compile(keras.optimizers.SGD(0.01))
+    assert wrapped.steps_taken == 6 and int(wrapped.optimizer.iterations) == 0
+    wrapped.save(tmp_path / "half.keras")
+    again = keras.models.load_model(tmp_path / "half.keras")
+    for found in (wrapped, again):
+        assert run(data, found, initial_epoch=2) == straight[6:]
+    again.compile(again.optimizer)
+    assert again.steps_taken == 12
+
+
+def test_weights_without_steps_are_said_to_begin_the_schedules(tmp_path):
+    wrapped = model()
+    wrapped.model.save_weights(tmp_path / "inner.weights.h5")
+    fresh = tfcert.CertifiedModel(dense_net(), IBP(0.05))
+    fresh.save_weights(tmp_path / "uncompiled.weights.h5")
+    with pytest.warns(UserWarning, match="schedules of the objective begin at their start: set steps_before"):
+        wrapped.load_weights(tmp_path / "uncompiled.weights.h5")
+    wrapped.steps_before = 6
+    assert wrapped.steps_taken == 6

@@ -18,7 +18,7 @@ from tfcert.certification.search import first_guess, largest_radius
 from tfcert.given import class_labels, radius, samples
 from tfcert.network import Network, from_keras, require_one_input
 from tfcert.network.errors import require_classes
-from tfcert.options import BoundOptions
+from tfcert.options import BoundOptions, method_name
 from tfcert.perturbations import DUAL_ORDER, ORDER, LpBall, Perturbation
 from tfcert.query import Guarantee
 
@@ -147,7 +147,7 @@ def bounds(
         UnsupportedLayerError: the model has a layer that tfcert does not know.
         ValueError: shapes that do not fit, an unknown method or relaxation, NaN or infinite weights.
     """
-    network = network_of(model, perturbation.lower)
+    network, method = network_of(model, perturbation.lower), method_name(method)
     eye = np.eye(network.output_shape[-1])
     rows = np.broadcast_to(np.concatenate([eye, -eye]), (len(perturbation), 2 * len(eye), len(eye)))
     found = _rows(network, perturbation, rows, method, relaxation, options)
@@ -171,7 +171,7 @@ def margins(
     Raises:
         ValueError: as for :func:`bounds`, or a label that is not a class.
     """
-    network = network_of(model, perturbation.lower)
+    network, method = network_of(model, perturbation.lower), method_name(method)
     labels = _labels(y, len(perturbation), network)
     classes = network.output_shape[-1]
     others = _others(labels, classes)
@@ -209,6 +209,7 @@ def certify(
         ValueError: as for :func:`margins`, or a centre outside ``clip``.
     """
     network, x, y = asked(model, x, y)
+    method = method_name(method)
     ball = LpBall(x, eps, norm, clip).astype(network.dtype.as_numpy_dtype)
     _same_shape(network, ball)
     rows = target_rows(network, ball, y, targets)
@@ -239,6 +240,7 @@ def certified_radius(
     monotonically with eps, so a few slightly larger radii are tried at the end.
     """
     network, x, y = asked(model, x, y)
+    method = method_name(method)
     dtype = network.dtype.as_numpy_dtype
     upper = radius(upper, "upper")
     if not tolerance > 0 or not (upper is None or (np.ndim(upper) == 0 and upper > 0)):

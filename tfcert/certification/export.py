@@ -25,7 +25,7 @@ import tensorflow as tf
 from tfcert.certification.api import Model, network_of, target_rows
 from tfcert.certification.engine import full_precision, prepared
 from tfcert.network import Network
-from tfcert.options import BoundOptions
+from tfcert.options import BoundOptions, method_name
 from tfcert.perturbations import Perturbation
 
 FORMAT = 1
@@ -91,7 +91,7 @@ def export_hlo(
         ValueError: as for :func:`tfcert.certify`, a batch that does not fit ``memory_mb`` in one pass, weights that are
             not finite, or a product that the compiler left at a lower precision.
     """
-    network = network_of(model, perturbation.lower)
+    network, method = network_of(model, perturbation.lower), method_name(method)
     given = np.asarray(y)
     rows = given if given.ndim == 3 else target_rows(network, perturbation, given, targets)
     options = replace(options or BoundOptions(), jit=True)

@@ -13,12 +13,15 @@ from tfcert.model_files import complaint
 from tfcert.network.errors import ModelLoadError
 
 
-def load_model(path: str | Path) -> keras.Model:
+def load_model(path: str | Path, *, compile: bool = False) -> keras.Model:
     """Loads a ``.keras`` file; code stored in it (lambdas, pickles) is never run.
+
+    Files that hold a CertifiedModel or a layer of tfcert's load too, in a new process as well.
 
     Args:
         path: the file. A model with functions or layers of your own needs them registered before
             (``keras.saving.register_keras_serializable``).
+        compile: True to restore loss and optimizer, to train on.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -33,7 +36,7 @@ def load_model(path: str | Path) -> keras.Model:
     importlib.import_module("tfcert.training")  # lives above this package; importing it registers its classes
     try:
         with SafeModeScope(True):  # Keras's global switch would overrule the argument.
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
+            return keras.saving.load_model(path, compile=compile, safe_mode=True)
     except (ValueError, TypeError, KeyError, AttributeError, ImportError, OSError, zipfile.BadZipFile) as error:
         raise ModelLoadError(_explain(path, str(error))) from error
 

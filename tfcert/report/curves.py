@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,25 +36,20 @@ class Curves:
         return next((value for value in reversed(self[name]) if not math.isnan(value)), math.nan)
 
 
-def read_curves(path: Path, evaluated: Sequence[int] | None = None) -> Curves:
+def read_curves(path: Path) -> Curves:
     """Reads the log that Keras's ``CSVLogger`` wrote.
 
     Of an epoch that stands in it twice, because a run was killed and went on, the last row counts.
-
-    Args:
-        evaluated: the epochs (from 1) after which accuracies were measured; those of others only repeat them. None for
-            all.
     """
     with path.open(newline="", encoding="utf-8") as file:
         rows = {int(row["epoch"]) + 1: row for row in csv.DictReader(file) if _complete(row)}
     epochs = tuple(sorted(rows))
-    measured = set(epochs if evaluated is None else evaluated)
 
-    def column(key: str, wanted: set[int]) -> tuple[float, ...]:
-        return tuple(_number(rows[e].get(key)) if e in wanted else math.nan for e in epochs)
+    def column(key: str) -> tuple[float, ...]:
+        return tuple(_number(rows[e].get(key)) for e in epochs)
 
-    curves = {name: column(key, measured) for name, key in COLUMNS.items()}
-    return Curves(epochs=epochs, eps=column("eps", set(epochs)), **curves)
+    curves = {name: column(key) for name, key in COLUMNS.items()}
+    return Curves(epochs=epochs, eps=column("eps"), **curves)
 
 
 def _complete(row: dict[str, str | None]) -> bool:

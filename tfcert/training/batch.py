@@ -16,6 +16,9 @@ from tfcert.propagation.bounds import relaxed_by_intervals, relaxed_by_lines
 from tfcert.propagation.centered import Sweep
 from tfcert.propagation.coefficients import Coefficients
 
+_ROUNDING = 1e-4
+"""What a value may lie outside the valid range, as a share of that."""
+
 
 @dataclass
 class Batch:
@@ -82,6 +85,14 @@ class Batch:
     def mean(self, values: tf.Tensor) -> tf.Tensor:
         """The mean of one number a sample, weighted as Keras weighs losses: weights multiply, the count divides."""
         return tf.reduce_mean(values if self.weights is None else values * self.weights)
+
+
+def strays(x: tf.Tensor, clip: tuple[Any, Any]) -> tf.Tensor:
+    """How many samples hold a value that is no number, or outside ``clip`` by more than rounding explains."""
+    low, high = (tf.constant(end, x.dtype) for end in clip)
+    slack = _ROUNDING * (high - low)
+    inside = (x >= low - slack) & (x <= high + slack)
+    return tf.math.count_nonzero(~tf.reduce_all(inside, axis=list(range(1, len(x.shape)))))
 
 
 def boxes(x: tf.Tensor, eps: tf.Tensor, clip: tuple[Any, Any] | None) -> Region:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from tfcert.attacks import attack
 from tfcert.certification import certify
+from tfcert.given import radius
 from tfcert.propagation.centered import sweep
 from tfcert.training.batch import boxes
 from tfcert.training.regularizers import bounded_layers
@@ -21,17 +23,35 @@ KEYS = ("val_nominal_accuracy", "val_attack_accuracy", "val_verified_accuracy")
 
 
 class _Length(keras.callbacks.Callback):
-    """Tells a certified model how many batches make an epoch, and lets it choose its step while that may change."""
+    """Tells a certified model how many batches make an epoch, and lets it choose its step while that may change.
+
+    It also asks, after the first batch and once an epoch, whether samples stayed in the valid range.
+    """
 
     settled = False
+    seen = False
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.settled = False
+        self.settled = self.seen = False
         self.model.take_steps(self.params.get("steps"))
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if not self.settled:
             self.settled = self.model.choose_train_function()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if not self.seen:
+            self.model.require_inside()
+            self.seen = True
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.model.require_inside()  # before validation counts anew
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.model.require_inside()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.model.compile_inner()
 
 
 def arranged(callbacks: Any, model: Any) -> Any:
@@ -84,14 +104,16 @@ class CertifiedEvaluation(keras.callbacks.Callback):
 
     Writes ``val_nominal_accuracy``, ``val_attack_accuracy`` (with ``attack``) and ``val_verified_accuracy``, fractions
     of the samples. A sample is verified where the method's margin is finite and above zero, strictly; it counts for the
-    attack accuracy where it is classified correctly and no attack succeeded. In between, epochs repeat the last values,
-    so that the columns of a CSV file stay the same; before the first evaluation there are none, so the first epoch is
-    always evaluated. ``fit`` of a CertifiedModel calls it before EarlyStopping, ModelCheckpoint, CSVLogger and the
-    like, wherever it stands in the list; with another model, put it first.
+    attack accuracy where it is classified correctly and no attack succeeded. The first epoch is always evaluated;
+    epochs in between write NaN, so that the columns of a CSV file and the places in a history stay the same and nothing
+    looks measured that was not. EarlyStopping and ModelCheckpoint see no improvement in a NaN; patience counts every
+    epoch. What a CertifiedModel finds of its own validation data, by intervals at its final eps, is another figure:
+    ``val_ibp_verified_accuracy``. ``fit`` of a CertifiedModel calls it before EarlyStopping, ModelCheckpoint, CSVLogger
+    and the like, wherever it stands in the list; with another model, put it first.
 
     Args:
-        data: ``(x, y)`` arrays, labels as classes or one-hot, or a ``tf.data.Dataset`` of batches of such pairs.
-        eps: the radius; by default the final eps of the model's objective.
+        data: ``(x, y)``, in the forms that :func:`tfcert.certify` takes, or a ``tf.data.Dataset`` of such pairs.
+        eps: the radius, a number or the text of one; by default the final eps of the model's objective.
         method: as for :func:`tfcert.certify`.
         every: epochs from one evaluation to the next.
         attack: the name of an attack (``"pgd"``, ``"fgsm"``), a dictionary of options for :func:`tfcert.attack`, True
@@ -108,7 +130,7 @@ class CertifiedEvaluation(keras.callbacks.Callback):
     def __init__(
         self,
         data: Any,
-        eps: float | None = None,
+        eps: float | str | None = None,
         method: str = "crown-ibp",
         every: int = 1,
         attack: Any = None,
@@ -119,19 +141,21 @@ class CertifiedEvaluation(keras.callbacks.Callback):
         if every < 1 or (limit is not None and limit < 1):
             raise ValueError(f"every and limit must be at least 1, not {every} and {limit}")
         self.x, self.y = arrays(data, limit)
-        self.eps, self.method, self.every, self.clip = eps, method, every, clip
+        self.eps, self.method, self.every, self.clip = radius(eps), method, every, clip
         self.attack = _attack_options(attack)
-        self.last: dict[str, float] = {}
+        self.keys: tuple[str, ...] = ()
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.last = {}
+        self.keys = ()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         final = epoch + 1 == (self.params or {}).get("epochs")
-        if not self.last or (epoch + 1) % self.every == 0 or final:
-            self.last = self.evaluate()
+        found = dict.fromkeys(self.keys, math.nan)
+        if not self.keys or (epoch + 1) % self.every == 0 or final:
+            found = self.evaluate()
+            self.keys = tuple(found)
         if logs is not None:
-            logs.update(self.last)
+            logs.update(found)
 
     def evaluate(self) -> dict[str, float]:
         """The accuracies of the model as it stands, by log key."""

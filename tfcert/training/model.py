@@ -8,16 +8,22 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.losses.loss import unscale_loss_for_distribution
 
 from tfcert.network.errors import UnsupportedLayerError
 from tfcert.network.keras_graph import from_keras
+from tfcert.training.batch import strays
 from tfcert.training.callbacks import arranged
-from tfcert.training.losses import check_loss, crossentropy
+from tfcert.training.losses import check_loss, crossentropy, is_one_hot
 from tfcert.training.metrics import Owned, VerifiedAccuracy
 from tfcert.training.objectives import Objective
+from tfcert.training.schedules import Constant
 from tfcert.training.step import Labelled, Outcome, Stepper
+
+HELD_OUT = "ibp_verified_accuracy"
+"""What the model's own figure of validation data is called, with Keras's ``val_`` before it."""
 
 
 @keras.saving.register_keras_serializable("tfcert")
@@ -28,7 +34,16 @@ class CertifiedModel(keras.Model):
     given to ``compile`` (of the nominal logits), ``verified_accuracy`` by interval bounds (what ``tfcert.certify`` with
     ``method="ibp"`` finds; a finite margin above zero, strictly) and, in training, ``eps`` and ``kappa``. In training
     bounds are over ``eps_factor * eps`` as scheduled; ``evaluate`` and validation use the final values of the schedules
-    and no ``eps_factor``, so that validation figures compare from epoch to epoch.
+    and no ``eps_factor``, so that validation figures compare from epoch to epoch. What ``fit(validation_data=...)``
+    finds by intervals is logged as ``val_ibp_verified_accuracy``: ``val_verified_accuracy`` is the figure of a
+    :class:`~tfcert.callbacks.CertifiedEvaluation`, by the method and at the radius that it is given.
+
+    Schedules go by the steps that the optimizer has taken, and by those of optimizers before it: ``compile`` once more
+    (for another learning rate, say) does not send eps back to its start. To begin anew, make a new CertifiedModel.
+    ``load_weights`` restores the optimizer's steps where the file has them, and warns where it has not.
+
+    A file saved by ``save`` or a checkpoint needs tfcert's classes to be loaded: :func:`tfcert.load_model` brings them
+    (``compile=True`` to train on); before ``keras.models.load_model`` write ``import tfcert.training``.
 
     Args:
         model: a built Sequential or functional model with one input of known shape and one output of logits
@@ -36,7 +51,10 @@ class CertifiedModel(keras.Model):
         objective: an objective, see :mod:`tfcert.objectives`.
 
     Attributes:
-        model: the plain inner model. ``certified.model.save(path)`` saves it alone as a plain Keras model.
+        model: the plain inner model. ``certified.model.save(path)`` saves it alone as a plain Keras model. After
+            ``fit`` it is compiled, if it was not, for ``certified.model.evaluate``: with the loss of training (where
+            that is Keras's own or the default), the metric ``accuracy``, and SGD.
+        steps_before: the steps of training that optimizers before the present one took.
         network: the network that bounds are computed of; it reads the model's weights live.
 
     Raises:
@@ -76,8 +94,11 @@ class CertifiedModel(keras.Model):
         self.built = True
         self._stepper = Stepper(self)
         self._functions: dict[bool, Any] = {}
+        self.steps_before = 0
+        self._takes_rows = False
         self._verified = VerifiedAccuracy()
-        self._owned = Owned([self._verified], name="certified")
+        self._owned = Owned([self._verified, VerifiedAccuracy(HELD_OUT)], name="certified")
+        self._strays = keras.metrics.Sum(name="strays")
 
     @property
     def plain_model(self) -> keras.Model:
@@ -86,9 +107,12 @@ class CertifiedModel(keras.Model):
 
     @property
     def steps_taken(self) -> int:
-        """The steps that the optimizer has taken."""
+        """The steps of training so far, which schedules go by."""
+        return int(self._steps())
+
+    def _steps(self) -> tf.Tensor:
         # A variable that replicas mirror is no number, but reads as a tensor.
-        return int(tf.convert_to_tensor(self.optimizer.iterations))
+        return tf.convert_to_tensor(self.optimizer.iterations) + self.steps_before
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The logits ``[batch, classes]`` of the inner model."""
@@ -105,22 +129,82 @@ class CertifiedModel(keras.Model):
         """
         if loss is not None:
             check_loss(loss)
+        before = getattr(self, "optimizer", None)
         super().compile(optimizer, crossentropy if loss is None else loss, *args, **kwargs)
+        if before is not None and before is not self.optimizer and int(self.optimizer.iterations) == 0:
+            self.steps_before += int(before.iterations)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """What loading does; Keras asks a model that overrides ``compile`` for it."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """As in Keras; the optimizer's state is restored too where the file has it, for schedules to go on."""
+        if self.compiled:
+            self.optimizer.build(self.trainable_variables)
+        super().load_weights(filepath, *args, **kwargs)
+        constant = all(isinstance(schedule, Constant) for schedule in self.objective.schedules)
+        if self.compiled and not constant and self.steps_taken == 0:
+            warnings.warn(
+                f"{filepath} has no steps of this optimizer, so that the schedules of the objective begin at their "
+                "start: set steps_before of the CertifiedModel to the steps that were taken, if they are to go on",
+                stacklevel=2,
+            )
+
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """As in Keras. Callbacks that write into the logs are called before those that read them.
 
         Raises:
-            ValueError: a schedule counts epochs, and the length of the data set is not known.
+            ValueError: a schedule counts epochs, and the length of the data set is not known; or samples (of training
+                or validation) leave the ``clip`` range of the objective.
         """
         bound = inspect.signature(super().fit).bind(*args, **kwargs)
         bound.arguments["callbacks"] = arranged(bound.arguments.get("callbacks"), self)
         return super().fit(*bound.args, **bound.kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As in Keras.
+
+        Raises:
+            ValueError: samples leave the ``clip`` range of the objective.
+        """
+        validates = kwargs.get("_use_cached_eval_dataset", False)  # how fit calls it
+        found = super().evaluate(*args, **kwargs)
+        self.require_inside()
+        if validates:
+            found[HELD_OUT] = found.pop(self._verified.name)
+        return found
+
+    def require_inside(self) -> None:
+        """That no sample since metrics were reset has left the valid range of the objective.
+
+        Raises:
+            ValueError: some have.
+        """
+        count = int(self._strays.result())
+        if count:
+            low, high = (np.unique(end).tolist() for end in self.objective.clip or ())
+            raise ValueError(
+                f"{count} samples hold values outside the clip range of the objective (low {low}, high {high}), so "
+                "that balls around them are not what was asked for: scale the inputs to that range (pixels: x / 255), "
+                "np.clip them, or give the objective the range that they have"
+            )
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """As in Keras, without what is counted for :meth:`require_inside`."""
+        return {name: value for name, value in super().get_metrics_result().items() if name != self._strays.name}
+
+    def compile_inner(self) -> None:
+        """Compiles the inner model with the loss of training, for its own ``evaluate``, if nobody has compiled it."""
+        loss = self.loss
+        if loss is crossentropy:
+            kind = "CategoricalCrossentropy" if self._takes_rows else "SparseCategoricalCrossentropy"
+            loss = getattr(keras.losses, kind)(from_logits=True)
+        # Files of the inner model must load where nobody registered a class of the user's, or of tfcert's; and plain
+        # SGD has no state that they would have to hold.
+        if type(loss).__module__.startswith("keras.") and not self.model.compiled:
+            self.model.compile("sgd", loss, metrics=["accuracy"])
 
     def take_steps(self, batches: int | None) -> None:
         """Tells the objective how long an epoch is; a run that goes on keeps the length it began with.
@@ -170,14 +254,14 @@ class CertifiedModel(keras.Model):
         if self.objective.is_plain():
             return self.plain_step(data)
         labelled = Labelled(*keras.utils.unpack_x_y_sample_weight(data))
-        step = tf.convert_to_tensor(self.optimizer.iterations)
+        step = self._steps()
         eps, kappa = self.objective.at(step)
         return self._trained(labelled, self._stepper.robust(labelled, eps, kappa, step), eps, kappa)
 
     def plain_step(self, data: Any) -> dict[str, Any]:
         """A training step at ``kappa = 1``: exactly Keras's own, and bounds for the metric."""
         labelled = Labelled(*keras.utils.unpack_x_y_sample_weight(data))
-        step = tf.convert_to_tensor(self.optimizer.iterations)
+        step = self._steps()
         eps, kappa = self.objective.at(step)
         return self._trained(labelled, self._stepper.plain(labelled, eps, step), eps, kappa)
 
@@ -194,6 +278,10 @@ class CertifiedModel(keras.Model):
         count = tf.shape(keras.tree.flatten(labelled.x)[0])[0]
         self._loss_tracker.update_state(unscale_loss_for_distribution(outcome.loss), sample_weight=count)
         self._verified.update_state(outcome.margin)
+        self._takes_rows = is_one_hot(labelled.y, self.network.output_shape[0])
+        if self.objective.clip is not None:
+            x = tf.cast(keras.tree.flatten(labelled.x)[0], self.network.dtype)
+            self._strays.update_state(tf.cast(strays(x, self.objective.clip), tf.float32))
         return self.compute_metrics(labelled.x, labelled.y, outcome.logits, sample_weight=labelled.sample_weight)
 
     def get_config(self) -> dict[str, Any]:
@@ -201,6 +289,7 @@ class CertifiedModel(keras.Model):
         return config | {
             "model": keras.saving.serialize_keras_object(self.model),
             "objective": keras.saving.serialize_keras_object(self.objective),
+            "steps_before": self.steps_before,
         }
 
     @classmethod
@@ -208,4 +297,7 @@ class CertifiedModel(keras.Model):
         config = dict(config)
         load: Callable[..., Any] = keras.saving.deserialize_keras_object
         model = load(config.pop("model"), custom_objects=custom_objects)
-        return cls(model, load(config.pop("objective"), custom_objects=custom_objects), **config)
+        steps = config.pop("steps_before", 0)
+        found = cls(model, load(config.pop("objective"), custom_objects=custom_objects), **config)
+        found.steps_before = steps
+        return found

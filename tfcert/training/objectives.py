@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfcert.given import valid_range
 from tfcert.training.batch import Batch
 from tfcert.training.regularizers import IntervalWidth, Regularizer
 from tfcert.training.schedules import Constant, Schedule, loaded, saved, schedule
@@ -22,6 +23,7 @@ class Common(TypedDict, total=False):
     """The options that every objective takes; see :class:`Objective`."""
 
     kappa: float | Schedule
+    natural_weight: float | Schedule
     clip: Clip | None
     regularizers: Sequence[Regularizer]
     eps_factor: float
@@ -37,7 +39,8 @@ class Objective(ABC):
     Args:
         eps: the radius of the L-infinity ball around each input, in the units of the model's input; a number or a
             schedule.
-        kappa: the weight of the nominal loss, in [0, 1]; a number or a schedule.
+        kappa: the weight of the nominal loss, in [0, 1]; a number or a schedule. ``natural_weight``, its name in
+            specifications, is taken as well.
         clip: the valid range ``(low, high)`` of an input: numbers, or lists that broadcast against one input.
         regularizers: further terms of the loss.
         eps_factor: training bounds are over ``eps_factor * eps`` (Gowal et al. 2018 train on somewhat more than they
@@ -47,7 +50,8 @@ class Objective(ABC):
             averages as they stand after that pass. Evaluation uses moving averages always, as the model does.
 
     Raises:
-        ValueError: an eps below zero, a kappa outside [0, 1], an empty clip range, or an unknown option.
+        ValueError: an eps below zero, a kappa outside [0, 1] or under both names, an empty clip range, or an unknown
+            option.
         TypeError: something that is no number, schedule or regularizer.
     """
 
@@ -61,7 +65,12 @@ class Objective(ABC):
         regularizers: Sequence[Regularizer] = (),
         eps_factor: float = 1.0,
         batch_norm: str = "batch",
+        natural_weight: float | Schedule | None = None,
     ):
+        if natural_weight is not None:
+            if kappa is not None:
+                raise ValueError("kappa and natural_weight are two names of one weight: give one of them")
+            kappa = natural_weight
         self.eps = schedule(loaded(eps))
         self.kappa = schedule(self.default_kappa if kappa is None else loaded(kappa))
         for value in _ends(self.eps):
@@ -250,9 +259,7 @@ def _ends(value: Schedule) -> tuple[float, ...]:
 def _checked_clip(clip: Any) -> Clip | None:
     if clip is None:
         return None
-    if not (isinstance(clip, tuple | list) and len(clip) == 2):
-        raise ValueError(f"clip must be a pair (low, high), not {clip!r}")
-    low, high = (np.asarray(end, np.float64) for end in clip)
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low <= high).all()):
+    low, high = valid_range(clip)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ValueError(f"clip must be a range of finite numbers (low, high), not {clip!r}")
     return low, high

@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfcert.given import radius
+
 UNITS = ("epochs", "steps")
 SHAPES = ("linear", "smooth")
 _JOIN, _POWER = 0.25, 4
@@ -159,17 +161,19 @@ def _smooth(progress: tf.Tensor) -> tf.Tensor:
     return tf.where(progress < _JOIN, height * tf.pow(progress, _POWER), line)
 
 
-def schedule(value: Schedule | float) -> Schedule:
-    """A schedule as it is, a number as a constant.
+def schedule(value: Schedule | float | str) -> Schedule:
+    """A schedule as it is, a number (or the text of one, ``"8/255"``) as a constant.
 
     Raises:
         TypeError: neither a number nor a schedule.
+        ValueError: a text that is no number.
     """
     if isinstance(value, Schedule):
         return value
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
+    number = radius(value, "the text")
+    if isinstance(number, bool) or not hasattr(number, "__float__"):
         raise TypeError(f"expected a number or a schedule such as tfcert.schedules.Ramp, not {value!r}")
-    return Constant(value)
+    return Constant(number)
 
 
 def saved(value: Schedule | float) -> Any:

@@ -84,7 +84,7 @@ class Stepper:
         """The loss and the margins at the schedules' final values; batch normalisation uses moving statistics."""
         model, objective = self.model, self.model.objective
         eps, kappa = tf.constant(objective.eps.final), tf.constant(objective.kappa.final)
-        step = tf.convert_to_tensor(model.optimizer.iterations)
+        step = model._steps()
         logits = model(labelled.x, training=False)
         batch = self._batch(labelled, eps, step)
         return Outcome(self._loss(batch, labelled, logits, kappa), logits, batch.least_margin())

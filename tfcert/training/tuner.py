@@ -27,7 +27,7 @@ class GranularityTuner(keras.callbacks.Callback):
     grow at both ends; then the granularity stays for the rest of this ``fit``. At the end of training the best weights
     and their granularity are restored; the optimizer stays as it is.
 
-    Writes ``granularity`` and ``val_abstraction_error`` to the logs; in between, epochs repeat the last values.
+    Writes ``granularity`` and ``val_abstraction_error`` to the logs, the latter as NaN in epochs in between.
     ``fit`` of a CertifiedModel calls it before EarlyStopping, ModelCheckpoint and the like, wherever it stands in the
     list; with another model, put it first. The granularity is a weight: a ModelCheckpoint holds the one that it was
     written with, and BackupAndRestore goes on with it. A run that goes on knows the best of its own epochs only; one
@@ -44,8 +44,8 @@ class GranularityTuner(keras.callbacks.Callback):
             held-out ones.
         limit: use the first so many held-out samples only.
         monitor: the key of the log whose best value is kept. By default the paper's figure. Where bounds are trained
-            that figure is no aim: ``"val_verified_accuracy"``, which a CertifiedModel's validation data or a
-            CertifiedEvaluation before this callback writes, is.
+            that figure is no aim: ``"val_verified_accuracy"``, which a CertifiedEvaluation before this callback
+            writes, or ``"val_ibp_verified_accuracy"``, which a CertifiedModel's validation data bring, is.
         mode: ``"max"`` if the largest value is best, ``"min"`` if the least is; ``"auto"`` tells by the end of the key:
             the largest of an accuracy (``acc``) or a radius, the least of a loss or an error.
 
@@ -93,7 +93,7 @@ class GranularityTuner(keras.callbacks.Callback):
         self.best = (math.inf, self._sign * math.inf)
         self.stopped = False
         self._weights: list[Any] | None = None
-        self._last: dict[str, float] = {}
+        self._begun = False
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._begin()
@@ -119,11 +119,12 @@ class GranularityTuner(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         final = epoch + 1 == (self.params or {}).get("epochs")
         logs = {} if logs is None else logs
-        if not self._last or (epoch + 1) % self.every == 0 or final:
-            found = abstraction_error(self.model, self.x, self.y)
-            self._last = {"granularity": found.granularity, "val_abstraction_error": found.error}
-            self._compare(logs | self._last)
-        logs.update(self._last)
+        found = {"granularity": abstraction_of(self.model).granularity, "val_abstraction_error": math.nan}
+        if not self._begun or (epoch + 1) % self.every == 0 or final:
+            self._begun = True
+            found["val_abstraction_error"] = abstraction_error(self.model, self.x, self.y).error
+            self._compare(logs | found)
+        logs.update(found)
 
     def _compare(self, logs: dict[str, Any]) -> None:
         """Remembers weights and granularity if they are the best so far."""
