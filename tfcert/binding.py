@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfcert.abstracted import deployed, granularity_of, require_behind
-from tfcert.datasets import Samples, confine, load_dataset
+from tfcert.datasets import Samples, confine, csv_columns, load_dataset
 from tfcert.doubts import doubts, require_unit
 from tfcert.errors import UsageError
 from tfcert.fingerprint import weights_hash
@@ -30,6 +30,7 @@ from tfcert.language import (
 )
 from tfcert.language import Model as ModelTemplate
 from tfcert.language.formula import SingleOutputError
+from tfcert.query import strictly_right
 from tfcert.regions import build_regions, fits, to_net
 
 if TYPE_CHECKING:
@@ -123,13 +124,13 @@ class Bound:
     doubts: tuple[str, ...] = ()
 
     def accuracy(self, model: str, dataset: str) -> tuple[int, int]:
-        """How many samples of a data set a model classifies right, and how many there are."""
+        """How many samples of a data set a model classifies right, and how many there are; a tie is not right."""
         samples, loaded = self.data[dataset], self.classifier(model)
         if samples.y is None:
             raise UsageError(f"accuracy({model}, {dataset}): the data set has no labels")
         transform = _transform(self.spec.models[model], self.spec.datasets[dataset])
         outputs = loaded.outputs(network_inputs(f"accuracy({model}, {dataset})", loaded, samples.x, transform))
-        return int((outputs.argmax(axis=1) == samples.y).sum()), len(samples.y)
+        return int(strictly_right(outputs, samples.y).sum()) if len(samples.y) else 0, len(samples.y)
 
     def classifier(self, model: str) -> LoadedModel:
         """The model by itself, or behind the abstraction that the questions about it name.
@@ -194,8 +195,10 @@ def load_data(spec: Spec, bindings: Mapping[str, Any]) -> dict[str, Samples]:
     data: dict[str, Samples] = {}
     for name, dataset in spec.datasets.items():
         if name in names:
+            asking = {t.model for t in _templates(spec) if t.dataset == name}
+            asking |= {model for model, asked in _accuracies(spec) if asked == name}
             with placed(spec, name, dataset.span):
-                data[name] = load_samples(dataset, bindings)
+                data[name] = load_samples(dataset, bindings, [m for n, m in spec.models.items() if n in asking])
     for t in _templates(spec):
         if t.dataset is not None:
             with placed(spec, t.name, t.span):
@@ -249,8 +252,11 @@ def placed(spec: Spec, name: str, span: Span) -> Iterator[None]:
         raise
 
 
-def load_samples(template: Dataset, bindings: Mapping[str, Any]) -> Samples:
+def load_samples(template: Dataset, bindings: Mapping[str, Any], models: Sequence[ModelTemplate] = ()) -> Samples:
     """Samples as they are stored, checked: finite, and within the range that the specification gives.
+
+    Args:
+        models: those that receive them; named columns of a csv are put in the order of a model's named inputs.
 
     Raises:
         UsageError: they are not.
@@ -258,9 +264,11 @@ def load_samples(template: Dataset, bindings: Mapping[str, Any]) -> Samples:
     """
     options: dict[str, Any] = dict(template.options)
     if template.bound:
-        samples = _bound_data(template, bindings, options)
+        samples = _bound_data(template, bindings, options, models)
     else:
         arguments = [template.path] if template.path else []
+        if template.source == "csv":
+            options |= _by_name(template, confine(template.path, template.folder or None), options, models)
         samples = load_dataset(template.source, *arguments, root=template.folder or None, **options)
     if template.take is not None:
         samples = Samples(samples.x[: template.take], None if samples.y is None else samples.y[: template.take])
@@ -279,12 +287,42 @@ def load_samples(template: Dataset, bindings: Mapping[str, Any]) -> Samples:
     return samples
 
 
-def _bound_data(template: Dataset, bindings: Mapping[str, Any], options: dict[str, Any]) -> Samples:
+def _by_name(
+    template: Dataset, path: str | Path, options: Mapping[str, Any], models: Sequence[ModelTemplate]
+) -> dict[str, Any]:
+    """The option that takes a csv's columns by the names of a model's inputs, where both have names.
+
+    Raises:
+        UsageError: the names contradict each other.
+    """
+    columns = csv_columns(path, options.get("label"))
+    named = [model for model in models if model.input_names]
+    if not columns or not named:
+        return {}
+    for model in named:
+        if sorted(columns) != sorted(model.input_names):
+            raise UsageError(
+                f"data set {template.name}: its columns are {', '.join(columns)}, but the inputs of {model.name} are "
+                f"{', '.join(model.input_names)}; name the inputs as the columns are"
+            )
+    if len({model.input_names for model in named}) > 1:
+        raise UsageError(
+            f"data set {template.name}: {named[0].name} and {named[1].name} want its columns in different orders; "
+            "define it twice, once for each"
+        )
+    return {"x": named[0].input_names}
+
+
+def _bound_data(
+    template: Dataset, bindings: Mapping[str, Any], options: dict[str, Any], models: Sequence[ModelTemplate]
+) -> Samples:
     value = bindings[template.name]
     if not isinstance(value, str | Path):
         return load_dataset(value)
     source = "csv" if str(value).endswith(".csv") else "npz"
-    return load_dataset(source, str(value), **(options if template.source == source else {}))
+    given = options if template.source == source else {}
+    given |= _by_name(template, str(value), given, models) if source == "csv" else {}
+    return load_dataset(source, str(value), **given)
 
 
 def classifier_name(template: AnyTemplate) -> str:
@@ -417,13 +455,16 @@ def network_inputs(name: str, loaded: LoadedModel, x: np.ndarray, transform: Tra
     """Stored samples as the network's inputs ``[n, *input]``; ``name`` is what an error is about.
 
     Raises:
-        UsageError: their shape is another one than the network's.
+        UsageError: their shape is another one than the network's, or one that ``normalize`` does not fit.
     """
     shape = tuple(loaded.network.input_shape)
     given = tuple(x.shape[1:])
     if not fits(given, shape):
         raise UsageError(f"{name}: the samples have shape {given}, but {loaded.name} takes {shape}")
-    return to_net(transform, x, loaded.network.dtype.as_numpy_dtype).reshape(-1, *shape)
+    try:
+        return to_net(transform, x.reshape(-1, *shape), loaded.network.dtype.as_numpy_dtype)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
 
 
 def _check_lowering(task: Task) -> None:

@@ -122,7 +122,7 @@ def csv(path: str | Path, *, x: Iterable[str | int] | None = None, label: str | 
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = [row for row in csv_files.reader(file) if row]
-    names = [name.strip() for name in rows[0]] if rows and not all(map(_is_number, rows[0])) else []
+    names = _header(rows[0]) if rows else []
     first = 1 if names else 0
     if len(rows) <= first:
         raise DatasetError(f"{path} has no samples")
@@ -135,6 +135,19 @@ def csv(path: str | Path, *, x: Iterable[str | int] | None = None, label: str | 
     if x is not None:
         inputs = [_column(column, names, table.shape[1], path) for column in x]
     return _samples(table[:, inputs], None if answer is None else table[:, answer], str(path))
+
+
+def csv_columns(path: str | Path, label: str | int | None = None) -> tuple[str, ...]:
+    """The names of the input columns of a csv file, all but ``label``; none where its first line is numbers."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        names = _header(next((row for row in csv_files.reader(file) if row), []))
+    if label is not None and names:
+        del names[_column(label, names, len(names), path)]
+    return tuple(names)
+
+
+def _header(row: list[str]) -> list[str]:
+    return [] if all(map(_is_number, row)) else [name.strip() for name in row]
 
 
 def _is_number(cell: str) -> bool:

@@ -17,7 +17,7 @@ from tfcert.errors import UsageError
 from tfcert.fingerprint import data_hash, weights_hash
 from tfcert.journal import Journal
 from tfcert.progress import Narrator
-from tfcert.query import Guarantee, Outcome, Verdict
+from tfcert.query import Guarantee, Outcome, Verdict, strictly_right
 from tfcert.report import Asked, ExitCode, Measured, Record, Report
 from tfcert.report.records import Json
 from tfcert.report.summary import clean_holds
@@ -127,7 +127,7 @@ class Loaded:
 
 Found = list[tuple[Verdict, Measured | None]]
 Decide = Callable[[Loaded, np.ndarray], Found]
-"""``(samples, predictions) -> a verdict and a measured value a sample``."""
+"""``(samples, which are classified right) -> a verdict and a measured value a sample``."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,8 @@ class Question:
     def _decide(self, loaded: Loaded, places: np.ndarray) -> list[Record]:
         """Records of one batch; its time is shared out evenly."""
         began, part = time.monotonic(), loaded.take(places)
-        predictions = loaded.model.outputs(part.x).argmax(axis=1)
-        found = self.decide(part, predictions)
+        outputs = loaded.model.outputs(part.x)
+        found, predictions = self.decide(part, strictly_right(outputs, part.y)), outputs.argmax(axis=1)
         seconds = (time.monotonic() - began) / len(places)
         records = []
         for i, (verdict, measured) in enumerate(found):
@@ -210,16 +210,15 @@ def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> Re
 
     from tfcert.attacks import attack, keeps_label
 
-    def decide(part: Loaded, predictions: np.ndarray) -> Found:
+    def decide(part: Loaded, right: np.ndarray) -> Found:
         model, x, y = part.model, part.x, part.y
         network = model.network if model.peeled else None
         found = attack(
             model.model, x, y, eps=eps, norm=data.norm, clip=data.clip, network=network, steps=steps, restarts=restarts
         )
-        clean = predictions != y
         reached = model.outputs(np.where(found.success.reshape(-1, *[1] * (x.ndim - 1)), found.witness, x))
         margins = keeps_label(y, model.num_outputs).margin(model.scores(reached))
-        verdicts = [_attack_verdict(*v) for v in zip(found.success, clean, margins, strict=True)]
+        verdicts = [_attack_verdict(*v) for v in zip(found.success, ~right, margins, strict=True)]
         witnesses = [w if ok else None for w, ok in zip(found.witness, found.success, strict=True)]
         return [(replace(v, witness=w), None) for v, w in zip(verdicts, witnesses, strict=True)]
 

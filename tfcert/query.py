@@ -75,3 +75,21 @@ class Verdict:
 
 Number = int | Fraction
 """Numbers of a spec stay exact until they meet a tensor."""
+
+
+def strictly_right(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Where the label's output ``[samples, classes]`` is above every other: a tie is no right answer, nor is NaN.
+
+    Raises:
+        ValueError: outputs that are no row of classes a sample, or a label that is none of them.
+    """
+    if outputs.ndim != 2 or not (labels.min() >= 0 and labels.max() < outputs.shape[1]):
+        raise ValueError(
+            f"expected one row of outputs a sample and labels among them, got outputs of shape {outputs.shape} and "
+            f"labels from {labels.min()} to {labels.max()}"
+        )
+    others = outputs.copy()
+    np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
+    own = np.take_along_axis(outputs, labels[:, None], axis=1)
+    # Each comparison on its own: a maximum may drop a NaN.
+    return np.asarray((own > others).all(axis=1))

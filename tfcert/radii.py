@@ -36,17 +36,16 @@ def measure_radii(
     options, loaded = bounding.options(), data.load()
     require_names(loaded.model, bounding.method, bounding.relaxation)
 
-    def decide(part: Loaded, predictions: np.ndarray) -> Found:
+    def decide(part: Loaded, right: np.ndarray) -> Found:
         radii = certified_radius(
             part.model.network, part.x, part.y,
             norm=data.norm, clip=data.clip, method=bounding.method, relaxation=bounding.relaxation,
             targets=bounding.targets, options=options,
         )  # fmt: skip
         how = "" if bounding.method == "ibp" else radii.relaxation
-        right = (predictions == part.y).tolist()
         return [
             (_verdict(ok, radius, margin, (bounding.method, how)), _measured(ok, radius, radii.evaluations))
-            for ok, radius, margin in zip(right, radii.radius, radii.margin, strict=True)
+            for ok, radius, margin in zip(right.tolist(), radii.radius, radii.margin, strict=True)
         ]
 
     header |= loaded.header()

@@ -49,20 +49,42 @@ def to_net(transform: Transform, x: np.ndarray, dtype: Any) -> np.ndarray:
     """Stored values ``[samples, ..., channels]`` as the network receives them, computed in float64 and rounded once.
 
     Each step is monotone, so a value inside a range stays inside the range taken through the same steps.
+
+    Raises:
+        UsageError: ``normalize`` has neither one number, nor one a channel, nor one an input.
     """
-    unit = np.asarray(x, np.float64)
-    if transform.scales:
-        unit = unit * float(transform.scale)
-    if transform.normalises:
-        mean, std = (np.array([float(v) for v in values]) for values in (transform.mean, transform.std))
-        unit = (unit - mean) / std
-    return unit.astype(dtype)
+    return _moved(transform, np.asarray(x, np.float64), normalization(transform, tuple(np.shape(x)[1:]))).astype(dtype)
+
+
+def _moved(transform: Transform, raw: np.ndarray, moves: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    unit = raw * float(transform.scale) if transform.scales else raw
+    return (unit - moves[0]) / moves[1] if transform.normalises else unit
 
 
 def to_unit(transform: Transform, z: np.ndarray) -> np.ndarray:
-    """Network inputs in unit space, for pictures (rounded)."""
-    mean, std = (np.array([float(v) for v in values]) for values in (transform.mean, transform.std))
+    """Network inputs ``[..., *input]`` in unit space, for pictures (rounded)."""
+    size = max(len(transform.mean), len(transform.std))
+    shape = z.shape if size == z.size else z.shape[1:]
+    mean, std = normalization(transform, shape)
     return np.asarray(z, np.float64) * std + mean
+
+
+def normalization(transform: Transform, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and std, in float64, ready to broadcast against inputs of ``shape``.
+
+    Raises:
+        UsageError: there is neither one number, nor one a channel (the last axis), nor one an input.
+    """
+    whole = int(np.prod(shape))
+    for values in (transform.mean, transform.std):
+        if len(values) not in (1, whole, *shape[-1:]):
+            channels = f"one a channel ({shape[-1]}) or " if len(shape) > 1 else ""
+            raise UsageError(
+                f"`normalize` has {len(values)} numbers, and inputs have shape {shape}: it takes one number, {channels}"
+                f"one an input ({whole})"
+            )
+    mean, std = (_placed([float(v) for v in values], shape) for values in (transform.mean, transform.std))
+    return mean, std
 
 
 def build_regions(
@@ -77,6 +99,7 @@ def build_regions(
         UsageError: a centre outside ``within``, or bounds that fit neither shape nor type of the inputs.
     """
     region, transform = template.region, template.transform
+    normalization(transform, shape)
     if not isinstance(region, Ball):
         bounds = region.net_bounds(transform)
         if max(abs(v) for side in bounds for v in side) > Fraction(float(np.finfo(dtype).max)):
@@ -94,18 +117,22 @@ def build_regions(
         return Regions(ball, ball)
     if region.norm != "linf":
         raise UsageError(f"{template.name}: an {region.norm} ball is no ball after normalisation by unequal std")
-    return _channel_boxes(centers, eps, clip)
+    above, below = (np.stack([_placed(list(map(side, e)), shape) for e in eps]) for side in (round_up, round_down))
+    return _boxes(centers, (above, below), clip)
 
 
-def _channel_boxes(
-    centers: np.ndarray, eps: Sequence[tuple[Fraction, ...]], clip: tuple[np.ndarray, np.ndarray] | None
+def _boxes(
+    centers: np.ndarray, eps: tuple[np.ndarray, np.ndarray], clip: tuple[np.ndarray, np.ndarray] | None
 ) -> Regions:
-    """An L-inf ball whose radius differs by channel, as a box rounded outward and a box rounded inward."""
+    """L-inf balls whose radii differ by channel or input, as boxes rounded outward and inward.
+
+    ``eps`` are the radii of each ball, rounded up and rounded down: ``[batch, channels]`` or ``[batch, *input]``.
+    """
     from tfcert import perturbations as sets
 
-    wide, batch_axes = centers.astype(np.float64), (len(eps), *[1] * (centers.ndim - 2), -1)
-    above = np.array([[round_up(v) for v in e] for e in eps]).reshape(batch_axes)
-    below = np.array([[round_down(v) for v in e] for e in eps]).reshape(batch_axes)
+    wide = centers.astype(np.float64)
+    ones = [1] * (centers.ndim - eps[0].ndim)
+    above, below = (side.reshape(len(side), *ones, *side.shape[1:]) for side in eps)
     low, high = np.nextafter(wide - above, -np.inf), np.nextafter(wide + above, np.inf)
     # Rounding inward must not lose the centre itself, which lies in every ball.
     inner_low = np.minimum(np.nextafter(wide - below, np.inf), wide)
@@ -145,20 +172,21 @@ def clip_of(template: AnyTemplate, shape: Shape, dtype: Any) -> tuple[np.ndarray
     assert isinstance(template.region, Ball) and template.region.within is not None
     space = template.region.valid_space
     arrived = [_arrival(template.transform, space, v, dtype) for v in template.region.within]
-    low = np.minimum(_placed([round_down(v) for v in ends[0]], shape), arrived[0])
-    high = np.maximum(_placed([round_up(v) for v in ends[1]], shape), arrived[1])
+    low = np.minimum(_placed([round_down(v) for v in ends[0]], shape), _placed(arrived[0], shape))
+    high = np.maximum(_placed([round_up(v) for v in ends[1]], shape), _placed(arrived[1], shape))
     return low, high
 
 
 def _arrival(transform: Transform, space: str, value: Fraction, dtype: Any) -> np.ndarray:
-    """Where ``to_net`` takes a stored value: one number, or one for each channel."""
+    """Where ``to_net`` takes a stored value: one number, or one for each channel or input."""
     if space == "net":
         return np.array([float(value)]).astype(dtype).astype(np.float64)
     raw = value / transform.scale if space == "unit" else value
-    return to_net(transform, np.array([float(raw)]), dtype).astype(np.float64)
+    mean, std = (np.array([float(v) for v in values]) for values in (transform.mean, transform.std))
+    return _moved(transform, np.array([float(raw)]), (mean, std)).astype(dtype).astype(np.float64)
 
 
-def _placed(values: Sequence[float], shape: Shape) -> np.ndarray:
+def _placed(values: Sequence[float] | np.ndarray, shape: Shape) -> np.ndarray:
     """One value for all inputs, one for each input, or one for each channel (the last axis), ready to broadcast."""
     array = np.array(values, np.float64)
     if array.size == 1:

@@ -122,7 +122,7 @@ def begin_training(
     data = load_data(alone, bindings)
     if asked.train is not None:
         with placed(checked, objective, asked.span):
-            data[asked.train.name] = load_samples(asked.train, bindings)
+            data[asked.train.name] = load_samples(asked.train, bindings, [checked.models[asked.model]])
     logs = None if tensorboard is None else Path(tensorboard)
     return TrainingStart(checked, bindings, data, folder, resume is not None, header, objective, destination, logs)
 

@@ -13,8 +13,8 @@ from tfcert.binding import LoadedModel, bind, load_samples, network_inputs, plac
 from tfcert.datasets import Samples
 from tfcert.doubts import require_unit
 from tfcert.errors import UsageError
-from tfcert.language import Ball, ObjectiveTemplate, PropertyTemplate, Spec, Transform
-from tfcert.regions import clip_of, require_inside
+from tfcert.language import Ball, Model, ObjectiveTemplate, PropertyTemplate, Spec, Transform
+from tfcert.regions import clip_of, normalization, require_inside
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,17 +79,17 @@ def bind_objective(
     if not len(task.samples):
         raise UsageError(f"{asked.name} asks about no sample: there is nothing to hold out")
     space = _space(asked)
-    normalization = None if space == asked.transform else _normalization(asked.transform)
     assert asked.dataset is not None and task.centers is not None
     moved = replace(asked, transform=space)
     dtype, shape = task.centers.dtype, task.centers.shape[1:]
+    before = None if space == asked.transform else normalization(asked.transform, shape)
     with placed(spec, asked.name, asked.span):
         centers = bound.data[asked.dataset].x[task.samples]
         held_out = network_inputs(asked.name, task.model, centers, space)
         clip = clip_of(moved, shape, dtype)
         require_inside(asked.name, held_out, clip)
     with placed(spec, name, objective.span):
-        stored = _samples(objective, bindings, data)
+        stored = _samples(objective, bindings, data, spec.models[objective.model])
         require_unit(asked, objective.train, stored.x)
         train = _train(objective, task.model, stored, space)
         require_inside(f"{name}, in what it trains on", train.x, clip)
@@ -97,7 +97,7 @@ def bind_objective(
         objective=objective,
         asked=asked,
         model=task.model,
-        normalization=normalization,
+        normalization=before,
         transform=space,
         train=train,
         held_out=Samples(held_out, np.array(task.labels)),
@@ -138,19 +138,16 @@ def _space(asked: PropertyTemplate) -> Transform:
     return Transform(asked.transform.scale)
 
 
-def _normalization(transform: Transform) -> tuple[np.ndarray, np.ndarray]:
-    mean, std = (np.array([float(v) for v in values]) for values in (transform.mean, transform.std))
-    return mean, std
-
-
-def _samples(objective: ObjectiveTemplate, bindings: Mapping[str, Any], data: Mapping[str, Samples] | None) -> Samples:
+def _samples(
+    objective: ObjectiveTemplate, bindings: Mapping[str, Any], data: Mapping[str, Samples] | None, model: Model
+) -> Samples:
     """What is trained on, as it is stored."""
     if objective.train is None:
         raise UsageError(
             f"{objective.name} does not say what to train on, and the data set that it holds out was bound by you: "
             "write `train: NAME` and bind that name as well"
         )
-    return load_samples(objective.train, bindings) if data is None else data[objective.train.name]
+    return load_samples(objective.train, bindings, [model]) if data is None else data[objective.train.name]
 
 
 def _train(objective: ObjectiveTemplate, model: LoadedModel, samples: Samples, space: Transform) -> Samples:

@@ -71,6 +71,7 @@ CODES: dict[str, str] = {
     "W010": "a radius is a tiny share of the range",
     "W011": "an import holds questions that nothing asks",
     "W012": "a percentile is below the first",
+    "W013": "a question is the same for every sample",
     "W014": "an assertion says nothing about the results",
     "W017": "a formula is true or false whatever the network computes",
 }

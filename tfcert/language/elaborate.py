@@ -392,6 +392,10 @@ class Elaborator:
                 raise self._no_output(model, node, node.value)
             return names.index(node.value)
         if isinstance(node, s.Ref) and node.name in names and node.name not in self.local:
+            other = self.scope.look_up(node)
+            if other is not None and other.kind in ("param", "let") and other.scope is not model.scope:
+                message = f"`{node.name}` is an output of `{model.full_name}` and {KINDS[other.kind]}"
+                raise self.scope.problem("E202", message, node, "rename one of them, or write the output in quotes")
             return names.index(node.name)
         return None
 

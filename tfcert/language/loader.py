@@ -237,9 +237,14 @@ def _check_let(scope: Scope, node: s.Let) -> None:
     names = [p.text for p in node.parameters]
     for parameter in node.parameters:
         scope.refuse_word(parameter)
+        scope.refuse_clash(parameter.text, parameter)
     if len(set(names)) < len(names):
         raise scope.problem("E202", "two parameters have the same name", node.parameters[0])
     outputs = {n for d in scope.definitions.values() if d.kind == "model" for n in output_names(d)}
+    for parameter in node.parameters:
+        if parameter.text in outputs:
+            message = f"`{parameter.text}` is already an output of a model"
+            scope.report("E202", message, parameter, "choose another name")
     known = {*names, *BUILTINS, *NORMS, *outputs, *scope.session.bound}
     for ref in _refs(node.value):
         if ref.name not in known and ref.name not in scope.misnamed and scope.look_up(ref) is None:

@@ -40,6 +40,7 @@ from tfcert.language.setting import Setting
 from tfcert.language.templates import (
     DEFAULT_STRATEGY,
     Ball,
+    Box,
     Dataset,
     MeasureTemplate,
     Model,
@@ -77,6 +78,7 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
     local = dict(samples.local)
     variable = quantified.binders[0].names[0]
     scope.refuse_word(variable)
+    scope.refuse_clash(variable.text, variable)
     if variable.text in local:
         scope.report("E202", f"`{variable.text}` is already the sample", variable, "choose another name")
     around = dict(samples.local)
@@ -84,11 +86,22 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
     formula, model = _body(scope, quantified, local)
     if isinstance(node, s.MeasureStatement):
         scope.refuse_word(node.radius)
+        scope.refuse_clash(node.radius.text, node.radius)
+        if node.radius.text in local:
+            message = f"`{node.radius.text}` is already the sample or the variable"
+            scope.report("E202", message, node.radius, "choose another name")
         around[node.radius.text] = Numeric(variable_term(Radius()))
     setting = Setting(samples.dataset, model, isinstance(node, s.MeasureStatement))
     _one_normalisation(scope, node, setting)
+    _clashes(scope, (*(node.samples.names if node.samples else ()), variable), model)
     region = _region(Elaborator(scope, around), quantified, setting, samples)
     abstraction, complete = _abstraction(scope, node.abstraction, region, setting)
+    if samples.dataset is not None and isinstance(region, Box):
+        message = (
+            f"this region is the same for every sample of `{samples.dataset.name}`, and is asked about once for each"
+        )
+        place = quantified.binders[0].region
+        scope.report("W013", message, place, "leave out the samples, and it is asked about once")
     if strategy is not None and isinstance(region, Ball):
         _norms(scope, node, strategy, region)
     complete &= samples.complete
@@ -133,6 +146,8 @@ def _samples(scope: Scope, node: s.Samples) -> _Samples:
     names = [n.text for n in node.names]
     if len(names) > 2:
         scope.report("E205", "a sample has an input and at most a label", node, "write `(x, y in data)`")
+    for name in node.names:
+        scope.refuse_clash(name.text, name)
     if len(set(names)) < len(names):
         scope.report("E202", f"`{names[0]}` is named twice", node.names[1])
     local: dict[str, Meaning] = {names[0]: Inputs(names[0], False)}
@@ -309,6 +324,14 @@ def _opposite(a: Term, b: Term) -> bool:
 
 
 # The region
+
+
+def _clashes(scope: Scope, names: tuple[s.Name, ...], model: Model | None) -> None:
+    """Report names of samples and variables that are outputs too: where both could stand, one would hide the other."""
+    for name in names:
+        if model is not None and name.text in model.output_names:
+            message = f"`{name.text}` is already an output of `{model.name}`"
+            scope.report("E202", message, name, "choose another name")
 
 
 def _one_normalisation(scope: Scope, node: Question, setting: Setting) -> None:

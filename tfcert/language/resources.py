@@ -141,6 +141,8 @@ def _outputs(e: Elaborator, entry: s.Entry) -> tuple[str, tuple[str, ...]]:
     """What the outputs are, "" where that is not said, and their names."""
     kinds = ("logits", "probabilities")
     said, items = described_names(entry.value)
+    for item in items if items else ():
+        e.scope.refuse_clash(listed_name(item) or "", item, ("param", "let"))
     if said is None and isinstance(entry.value, s.ListExpr):
         return "", _names(e, items, entry.value, "outputs")
     if isinstance(said, s.Ref) and said.name in kinds:

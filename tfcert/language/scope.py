@@ -146,6 +146,15 @@ class Scope:
             fix = f'write "{text}" in quotes, here and where it is used, or choose another name'
             self.report("E246", f"`{text}` is a word of the language", name, fix if quotable else "choose another name")
 
+    def refuse_clash(
+        self, name: str, node: s.Node, kinds: Collection[str] = ("param", "let", "model", "domain")
+    ) -> None:
+        """Report a name of one construct that also stands for something in the whole text: one would hide the other."""
+        first = self.definitions.get(name)
+        if first is not None and first.kind in kinds:
+            place = "" if first.node is None else f", defined in line {first.node.name.span.line}"
+            self.report("E202", f"`{name}` is already {KINDS[first.kind]}{place}", node, "choose another name")
+
     def find(self, ref: s.Ref, kinds: Iterable[str]) -> Definition:
         """The definition a name stands for; reports and leaves if there is none or of another kind."""
         kinds = tuple(kinds)

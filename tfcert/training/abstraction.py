@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.network.abstraction import IntervalAbstraction, abstraction_of, simplest
-from tfcert.query import Guarantee
+from tfcert.query import Guarantee, strictly_right
 from tfcert.training.samples import arrays
 
 
@@ -74,7 +74,7 @@ def abstraction_error(
         check_eps(simplest(layer.granularity), eps)
     x, labels = arrays((x, y))
     outputs = model.predict(x, batch_size=batch_size, verbose=0)
-    return AbstractionErrors(~_strictly_right(outputs, labels), layer.granularity)
+    return AbstractionErrors(~strictly_right(outputs, labels), layer.granularity)
 
 
 def check_eps(granularity: Fraction, eps: float) -> None:
@@ -90,20 +90,6 @@ def check_eps(granularity: Fraction, eps: float) -> None:
             f"below 2 * {eps}: train with a granularity of at least {enough}, or leave eps out, on which the figure "
             "does not depend"
         )
-
-
-def _strictly_right(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Where the label's output is above every other; NaN is not."""
-    if outputs.ndim != 2 or not (labels.min() >= 0 and labels.max() < outputs.shape[1]):
-        raise ValueError(
-            f"expected one row of outputs a sample and labels among them, got outputs of shape {outputs.shape} and "
-            f"labels from {labels.min()} to {labels.max()}"
-        )
-    others = outputs.copy()
-    np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
-    own = np.take_along_axis(outputs, labels[:, None], axis=1)
-    # Each comparison on its own: a maximum may drop a NaN.
-    return np.asarray((own > others).all(axis=1))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from tfcert.attacks import attack
 from tfcert.certification import certify
 from tfcert.given import radius
 from tfcert.propagation.centered import sweep
+from tfcert.query import strictly_right
 from tfcert.training.batch import boxes
 from tfcert.training.regularizers import bounded_layers
 from tfcert.training.samples import arrays
@@ -165,7 +166,7 @@ class CertifiedEvaluation(keras.callbacks.Callback):
         if eps is None:
             raise ValueError("give CertifiedEvaluation an eps: the model has no objective to take it from")
         clip = self.clip if self.clip is not None else getattr(objective, "clip", None)
-        right = model.predict(self.x, verbose=0).argmax(axis=1) == self.y
+        right = strictly_right(model.predict(self.x, verbose=0), self.y)
         found = {KEYS[0]: float(right.mean())}
         if self.attack is not None:
             # A sample that is misclassified is its own witness.
