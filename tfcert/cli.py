@@ -24,6 +24,7 @@ from tfcert.arguments import (
     train_arguments,
     verify_arguments,
 )
+from tfcert.counting import counted
 from tfcert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -148,13 +149,13 @@ def _check(options: argparse.Namespace) -> int:
     spec = load_spec(Path(options.spec), dict(options.set), dict(options.bind))
     for warning in spec.warnings:
         print(warning.render(), file=sys.stderr)
-    counts = (
-        (len(spec.properties), "properties"),
-        (len(spec.measures), "measures"),
-        (len(spec.assertions), "assertions"),
-        *([(len(spec.objectives), "objectives")] if spec.objectives else []),
-    )
-    print(f"{options.spec}: no mistakes found in {', '.join(f'{n} {what}' for n, what in counts)}")
+    counts = [
+        counted(len(spec.properties), "property", "properties"),
+        counted(len(spec.measures), "measure"),
+        counted(len(spec.assertions), "assertion"),
+        *([counted(len(spec.objectives), "objective")] if spec.objectives else []),
+    ]
+    print(f"{options.spec}: no mistakes found in {', '.join(counts)}")
     for template in [*spec.properties.values(), *spec.measures.values()]:
         if template.abstraction is not None:
             print(f"{template.name} is about {classifier(template.abstraction)}")
@@ -232,11 +233,12 @@ def _require_json(path: str | None) -> None:
 def _finish(report: Report, json_path: str | None, quiet: bool = False) -> int:
     from rich.console import Console
 
-    from tfcert.report.table import PLAIN_WIDTH
-
     if json_path:
         report.save_json(json_path)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    if not sys.stdout.isatty():
+        print(report.last_line() if quiet else report)
+        return int(report.exit_code)
+    console = Console(highlight=False)
     for part in [] if quiet else report.parts(console.width):
         console.print(part)
     console.print(report.last_line(), markup=False, soft_wrap=True)

@@ -18,7 +18,8 @@ from tfcert.fingerprint import data_hash, weights_hash
 from tfcert.journal import Journal
 from tfcert.progress import Narrator
 from tfcert.query import Guarantee, Outcome, Verdict, strictly_right
-from tfcert.report import Asked, ExitCode, Measured, Record, Report
+from tfcert.report import Asked, ExitCode, Measured, Record
+from tfcert.report.attacks import AttackReport
 from tfcert.report.records import Json
 from tfcert.report.summary import clean_holds
 from tfcert.starting import require_model, require_writable, run_header
@@ -200,7 +201,7 @@ def require_eps(eps: float) -> None:
         raise UsageError(f"eps must be finite and not negative, not {eps}")
 
 
-def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> Report:
+def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> AttackReport:
     """PGD within ``eps`` of each sample, in network space; what it does not find stays unknown.
 
     Raises:
@@ -225,7 +226,7 @@ def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> Re
     out = None if data.out is None else Path(data.out)
     loaded, asked = data.load(), Asked(data.norm, eps, "net", "all", width=data.width)
     records, complete = Question("attack", asked, BATCH, decide, out).run(loaded)
-    return Report(
+    return AttackReport(
         header=data.header({"eps": eps, "steps": steps, "restarts": restarts})
         | loaded.header()
         | {"complete": complete},
@@ -234,6 +235,7 @@ def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> Re
         properties=("attack",) if records else (),
         notes=loaded.model.network.notes,
         folder=out,
+        asked={"attack": len(loaded.x)},
         conclusion=_attack_conclusion(records, f"{data.norm} {eps:.4g}"),
     )
 

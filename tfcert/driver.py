@@ -208,6 +208,7 @@ class _Run:
             judged=judged,
             notes=tuple(notes),
             folder=self.folder,
+            asked={task.name: len(task.samples) for task in self.bound.tasks},
         )
         report.save_json(self.folder / "result.json")
         return report
@@ -264,7 +265,8 @@ def _asked(task: Task) -> Asked:
     quantifier = "exists" if task.template.existential else "forall"
     abstraction = "" if task.template.abstraction is None else task.template.abstraction.name
     width = float("nan") if task.template.width is None else float(task.template.width)
+    about = task.template.needs_label
     if not isinstance(region, Ball):
-        return Asked("", float("nan"), region.space, targets, quantifier, abstraction)
+        return Asked("", float("nan"), region.space, targets, quantifier, abstraction, labelled=about)
     eps = float("nan") if isinstance(task.template, MeasureTemplate) else float(region.eps)
-    return Asked(region.norm, eps, region.space, targets, quantifier, abstraction, width)
+    return Asked(region.norm, eps, region.space, targets, quantifier, abstraction, width, about)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from tfcert.abstracted import best_figure, classifier
+from tfcert.counting import counted
 from tfcert.language import (
     Ball,
     Dataset,
@@ -260,11 +261,12 @@ def _behind(objective: ObjectiveTemplate, asked: PropertyTemplate) -> list[str]:
 
 def _training(objective: ObjectiveTemplate, size: int | None) -> str:
     name = "samples that the caller binds" if objective.train is None else objective.train.name
-    rounds = f"batches of {objective.batch}, {objective.epochs} epochs"
+    rounds = f"batches of {objective.batch}, {counted(objective.epochs, 'epoch')}"
     if size is None:
         return f"{name}, {rounds}"
     steps = max(1, size // objective.batch)
-    return f"{name} ({size} samples), {rounds} of {steps} steps: {steps * objective.epochs} steps"
+    total = counted(steps * objective.epochs, "step")
+    return f"{name} ({counted(size, 'sample')}), {rounds} of {counted(steps, 'step')}: {total}"
 
 
 def _training_size(data: Dataset) -> int | None:

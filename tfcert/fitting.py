@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.abstracted import best_figure, classifier, granularity_of
+from tfcert.counting import counted
 from tfcert.fingerprint import data_hash
 from tfcert.journal import move_aside, require_same
 from tfcert.language import Ramp, Spec
@@ -211,7 +212,7 @@ class _Run:
     def _finished(self, epochs: int, seconds: float, kept: list[str]) -> Trained:
         curves, objective = self._curves(), self.bound.objective
         last = "" if epochs == objective.epochs else "the last "
-        notes = [f"trained {last}{epochs} epochs in {seconds:.0f} s: {self.out}", *kept]
+        notes = [f"trained {last}{counted(epochs, 'epoch')} in {seconds:.0f} s: {self.out}", *kept]
         if curves is not None:
             notes.append(self._summary(curves))
             if figures.available():

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tfcert.counting import counted
 from tfcert.errors import JournalError
 from tfcert.fingerprint import SCHEME
 from tfcert.report.records import Json, Record
@@ -123,7 +124,7 @@ def set_aside(folder: Path) -> str | None:
         place = move_aside(folder, (FILE_NAME, "result.json", "witnesses", "figures"))
     finally:
         os.close(descriptor)
-    return f"the {verdicts} verdicts of an interrupted run were moved to {place}; --resume {place} goes on with them"
+    return f"{counted(verdicts, 'verdict')} of an interrupted run moved to {place}; --resume {place} goes on with that"
 
 
 def move_aside(folder: Path, names: Iterable[str]) -> Path:

@@ -68,7 +68,14 @@ def measure_radii(
     code = exit_code(records, complete)
     found = f"{summary.certified} of {len(records)} samples have a certified radius"
     report = RadiusReport(
-        header | {"exit_code": int(code)}, records, code, (), ("radius",), (), notes, folder, conclusion=found
+        header=header | {"exit_code": int(code)},
+        records=records,
+        exit_code=code,
+        measures=("radius",),
+        notes=notes,
+        folder=folder,
+        asked={"radius": len(loaded.x)},
+        conclusion=found,
     )
     report.save_json(folder / "result.json")
     return report

@@ -266,7 +266,7 @@ def test_a_rerun_keeps_the_verdicts_of_an_interrupted_one_and_says_where(run, fo
     interrupted = b"".join(path.read_bytes().splitlines(keepends=True)[:4])
     path.write_bytes(interrupted)
     report = run("crown", verbose=1)
-    assert "the 3 verdicts of an interrupted run were moved to" in capsys.readouterr().err
+    assert "3 verdicts of an interrupted run moved to" in capsys.readouterr().err
     assert (folder / "out" / "interrupted-1" / FILE_NAME).read_bytes() == interrupted
     assert len(report.records) == 8
     run("crown")

@@ -11,6 +11,7 @@ import pytest
 
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report import Asked, ExitCode, Measured, Record, Report, figures, summarize_measure, summarize_property
+from tfcert.report.attacks import AttackReport
 from tfcert.report.records import number
 from tfcert.report.table import record_line, render
 
@@ -82,8 +83,38 @@ def test_some_input_s_rates_count_witnesses_and_no_attack_refutes_it():
     assert s.existential and (s.total, s.correct, s.nominal_accuracy, s.verified_accuracy) == (4, 1, 0.25, 0.5)
     assert math.isnan(s.attack_accuracy)
     assert s.guarantees == ("solver", "replayed")
-    line = next(line for line in str(existential()).splitlines() if line.lstrip().startswith("some"))
-    assert line.split()[:11] == ["some", "(exists)", "4", "1", "2", "1", "1", "0", "25.0%", "50.0%", "-"]
+    shown = str(existential())
+    line = next(line for line in shown.splitlines() if line.lstrip().startswith("some"))
+    assert line.split() == ["some", "4", "2", "1", "1", "0", "solver,", "replayed"]
+    assert "(exists)" in shown and "found" in shown and "accuracy" not in shown
+
+
+def test_a_question_about_no_label_has_outcomes_and_no_accuracy():
+    box = Asked("", math.nan, "raw", labelled=False)
+    one = Record("safe", 0, verdict(Outcome.VERIFIED), box)
+    shown = str(Report({}, (one,), ExitCode.PASS, ("safe",)))
+    assert "accuracy" not in shown and "correct" not in shown
+    line = next(line for line in shown.splitlines() if line.lstrip().startswith("safe"))
+    assert line.split() == ["safe", "1", "1", "0", "0", "0", "numeric"]
+
+
+def test_an_attack_has_witnesses_and_no_proofs():
+    found = tuple(replace(r, property="attack") for r in records()[2:])
+    shown = str(AttackReport({}, found, ExitCode.PASS, ("attack",)))
+    assert "verified" not in shown
+    line = next(line for line in shown.splitlines() if line.lstrip().startswith("attack"))
+    assert line.split() == ["attack", "6", "1", "1", "4", "83.3%", "66.7%"]
+
+
+def test_an_interrupted_run_says_of_how_many_samples_it_has_an_answer(report):
+    shown = str(replace(report, asked={"robust": 10, "radius": 4}))
+    assert "8 of 10" in shown and "4 of 4" not in shown
+
+
+def test_one_is_no_plural_and_no_line_of_a_table_ends_in_blanks(report):
+    one = replace(report, records=report.records[:1], measures=())
+    assert one.last_line() == "fail (exit code 1), 1 verdict"
+    assert not [line for line in str(report).splitlines() if line != line.rstrip()]
 
 
 @pytest.mark.parametrize("width", [80, 120])

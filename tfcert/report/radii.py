@@ -71,7 +71,10 @@ class RadiusReport(Report):
         if not self.records:
             return [Text("no samples")]
         summary = summarize_radii(self.records)
+        count, asked = len(self.records), self.asked.get("radius", 0)
         shown: list[RenderableType] = [Text(_asked(self.records)), radius_table(summary)]
+        if count < asked:
+            shown.insert(1, Text(f"of {count} of {asked} samples: the run was interrupted"))
         shown += [Text(line) for line in _lines(summary, self.records)]
         return [*shown, *(Text(f"note: {note}", "dim") for note in self.notes)]
 

@@ -20,7 +20,7 @@ class Asked:
     ``quantifier`` says whether the question is about all inputs (``forall``) or some input (``exists``): the largest
     radius with the one, the smallest with the other. ``abstraction`` names what the classifier stands behind.
     ``width`` is that of the values' range in ``space`` (of the narrowest channel; NaN: not known), of which radii are
-    told as shares.
+    told as shares. ``labelled`` says that the question is about the sample's label: shares of samples are accuracies.
     """
 
     norm: str = ""
@@ -30,6 +30,7 @@ class Asked:
     quantifier: str = "forall"
     abstraction: str = ""
     width: float = math.nan
+    labelled: bool = True
 
     @property
     def existential(self) -> bool:
@@ -95,6 +96,7 @@ class Record:
             "targets": asked.targets or None,
             "quantifier": asked.quantifier,
             "abstraction": asked.abstraction or None,
+            "labelled": asked.labelled,
             "range_width": number(asked.width),
             "eps_share": number(asked.eps / asked.width),
         }
@@ -132,6 +134,7 @@ class Record:
             quantifier=flat["quantifier"],
             abstraction=flat["abstraction"] or "",
             width=_nan(flat["range_width"]),
+            labelled=flat["labelled"],
         )
         return cls(
             property=flat["property"],

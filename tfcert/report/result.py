@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import RenderableType
 from rich.text import Text
 
+from tfcert.counting import counted
 from tfcert.report.json import write_result
 from tfcert.report.records import Json, Record
 from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_measure, summarize_property
 from tfcert.report.table import PLAIN_WIDTH, measure_tables, property_tables, render
+
+Summary = TypeVar("Summary", PropertySummary, MeasureSummary)
 
 
 class ExitCode(IntEnum):
@@ -47,6 +52,7 @@ class Report:
         judged: assertions and unasserted properties.
         notes: sentences for the reader (a softmax that was peeled off, pictures that were skipped).
         folder: where journal, witnesses and pictures are; None if nothing was written.
+        asked: how many samples each property and measure asks about; after Ctrl-C there may be fewer records.
         conclusion: what was found, where the run judges nothing and so neither passes nor fails.
     """
 
@@ -58,6 +64,7 @@ class Report:
     judged: tuple[Judged, ...] = ()
     notes: tuple[str, ...] = ()
     folder: Path | None = field(default=None, compare=False)
+    asked: Mapping[str, int] = field(default_factory=dict, compare=False)
     conclusion: str = ""
 
     def save_json(self, path: str | Path) -> None:
@@ -80,13 +87,19 @@ class Report:
         """What a terminal of so many columns shows: tables, judgements, notes."""
         shown: list[RenderableType] = []
         if self.properties:
-            shown += property_tables([summarize_property(n, self.records) for n in self.properties], width)
+            shown += property_tables(
+                [self._of_all(summarize_property(n, self.records)) for n in self.properties], width
+            )
         if self.measures:
-            shown += measure_tables([summarize_measure(n, self.records) for n in self.measures])
+            shown += measure_tables([self._of_all(summarize_measure(n, self.records)) for n in self.measures])
         styles = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
         shown += [Text.assemble((f"{j.judgement:<13}", styles[j.judgement]), j.text) for j in self.judged]
         shown += [Text(f"note: {note}", "dim") for note in self.notes]
         return shown
+
+    def _of_all(self, summary: Summary) -> Summary:
+        """A summary that knows how many samples were asked about, where an interrupted run has fewer."""
+        return replace(summary, asked=self.asked.get(summary.name, 0))
 
     def last_line(self) -> str:
         """The outcome of the run in one sentence."""
@@ -94,7 +107,8 @@ class Report:
         if self.conclusion and self.exit_code is ExitCode.PASS:
             return f"{self.conclusion}{where}"
         word = self.exit_code.name.lower().replace("_", " ")
-        return f"{word} (exit code {int(self.exit_code)}), {self.conclusion or f'{len(self.records)} verdicts'}{where}"
+        found = self.conclusion or counted(len(self.records), "verdict")
+        return f"{word} (exit code {int(self.exit_code)}), {found}{where}"
 
     def __str__(self) -> str:
-        return render([*self.parts(), self.last_line()])
+        return "\n".join(filter(None, [render(self.parts()), self.last_line()]))

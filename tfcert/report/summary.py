@@ -17,7 +17,8 @@ class PropertySummary:
 
     ``correct`` counts samples whose unperturbed input satisfies the formula; ``guarantees`` is every level that a
     decided verdict rests on, strongest first; ``existential`` says that the question is about some input;
-    ``abstraction`` names what the classifier stands behind.
+    ``abstraction`` names what the classifier stands behind; ``labelled`` says that the formula is about the samples'
+    labels, so that shares are accuracies; ``asked`` is how many samples there are, 0 for those with a record.
     """
 
     name: str
@@ -28,6 +29,8 @@ class PropertySummary:
     seconds: float
     existential: bool = False
     abstraction: str = ""
+    labelled: bool = True
+    asked: int = 0
 
     def rate(self, count: int) -> float:
         """A share of the samples; NaN without any."""
@@ -67,6 +70,7 @@ class MeasureSummary:
     unit: str = ""
     existential: bool = False
     abstraction: str = ""
+    asked: int = 0
     width: float = float("nan")
 
     @property
@@ -86,6 +90,7 @@ def summarize_property(name: str, records: Iterable[Record]) -> PropertySummary:
         seconds=sum(r.verdict.seconds for r in mine),
         existential=any(r.asked.existential for r in mine),
         abstraction=_abstraction(mine),
+        labelled=all(r.asked.labelled for r in mine),
     )
 
 

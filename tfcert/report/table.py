@@ -29,49 +29,78 @@ _STYLES = {
 }
 
 
-def property_tables(summaries: Sequence[PropertySummary], width: int = PLAIN_WIDTH) -> list[Table]:
-    """N, correct, the four outcomes, the three accuracies and the guarantee of each property.
-
-    One table, or two where the terminal is too narrow for it: counts, then shares.
-    """
-    counts = _Columns(("N", "correct", *map(str, Outcome)), _counts)
-    shares = _Columns(("nominal\naccuracy", "verified\naccuracy", "attack\naccuracy"), _shares)
-    parts = [[counts, shares]] if width >= WIDE else [[counts], [shares]]
-    return [_property_table(summaries, columns) for columns in parts]
-
-
 class _Columns(NamedTuple):
-    """Some columns of numbers: their headings, and their cells for one property."""
+    """Some columns: their headings, and their cells for one property."""
 
     names: tuple[str, ...]
     cells: Callable[[PropertySummary], list[str | Text]]
 
 
-def _property_table(summaries: Sequence[PropertySummary], columns: Sequence[_Columns]) -> Table:
-    table = _table("property")
-    for part in columns:
-        for name in part.names:
+def property_tables(summaries: Sequence[PropertySummary], width: int = PLAIN_WIDTH) -> list[Table]:
+    """What properties came to, a table for each kind of question: about labels, about outputs alone, about some input.
+
+    The first kind has accuracies, and takes two tables where the terminal is too narrow: counts, then shares.
+    """
+    labelled = [s for s in summaries if s.labelled and not s.existential]
+    plain = [s for s in summaries if not s.labelled and not s.existential]
+    some = [s for s in summaries if s.existential]
+    counts, shares = _Columns(("N", "correct", *map(str, Outcome)), _counts), _Columns(_ACCURACIES, _shares)
+    guarantee = _Columns(("guarantee",), lambda s: [", ".join(s.guarantees) or "-"])
+    tables = [[counts, shares, guarantee]] if width >= WIDE else [[counts], [shares, guarantee]]
+    shown = [_property_table("property", labelled, columns) for columns in tables if labelled]
+    if plain:
+        shown.append(_property_table("property", plain, [_Columns(("N", *map(str, Outcome)), _outcomes), guarantee]))
+    if some:
+        shown.append(_property_table("property\n(exists)", some, [_Columns(_WITNESSES, _outcomes), guarantee]))
+    return shown
+
+
+_ACCURACIES = ("nominal\naccuracy", "verified\naccuracy", "attack\naccuracy")
+_WITNESSES = ("N", "witness\nfound", "proven\nnone", "open", "timeout")
+"""Of a question about some input: what verified, falsified and unknown mean there."""
+
+
+def _property_table(first: str, summaries: Sequence[PropertySummary], columns: Sequence[_Columns]) -> Table:
+    table = _table(first)
+    for name in (name for part in columns for name in part.names):
+        if name == "guarantee":
+            table.add_column(name, overflow="fold")
+        else:
             table.add_column(name, justify="right", no_wrap=True)
-    guaranteed = any("accuracy" in name for part in columns for name in part.names)
-    if guaranteed:
-        table.add_column("guarantee", overflow="fold")
     for s in summaries:
-        last = [", ".join(s.guarantees) or "-"] if guaranteed else []
-        table.add_row(
-            Text(_named(s, exists=s.existential)), *(cell for part in columns for cell in part.cells(s)), *last
-        )
+        table.add_row(Text(_named(s)), *(cell for part in columns for cell in part.cells(s)))
     return table
 
 
-def _named(s: PropertySummary | MeasureSummary, exists: bool = False) -> str:
-    """A question's name, and in brackets what is special about it."""
-    special = [*(["exists"] if exists else []), *([f"behind {s.abstraction}"] if s.abstraction else [])]
-    return f"{s.name} ({', '.join(special)})" if special else s.name
+def attack_table(s: PropertySummary) -> Table:
+    """What an attack came to: it finds witnesses, and proves nothing where it finds none."""
+    clean, found = s.total - s.correct, s.outcomes[Outcome.FALSIFIED]
+
+    def cells(_: PropertySummary) -> list[str | Text]:
+        rates = [percent(s.nominal_accuracy), percent(s.attack_accuracy)]
+        return [_done(s), str(clean), str(found - clean), str(s.total - found), *rates]
+
+    names = ("N", "wrong\nas they are", "witness\nfound", "none\nfound", "nominal\naccuracy", "attack\naccuracy")
+    return _property_table("", [s], [_Columns(names, cells)])
+
+
+def _named(s: PropertySummary | MeasureSummary) -> str:
+    """A question's name, and what its classifier stands behind."""
+    return f"{s.name} (behind {s.abstraction})" if s.abstraction else s.name
+
+
+def _done(s: PropertySummary | MeasureSummary) -> str:
+    """How many samples have an answer, and of how many where some have none yet."""
+    return f"{s.total} of {s.asked}" if s.asked > s.total else str(s.total)
 
 
 def _counts(s: PropertySummary) -> list[str | Text]:
-    outcomes = [Text(str(s.outcomes[o]), _STYLES[o] if s.outcomes[o] else "dim") for o in Outcome]
-    return [str(s.total), str(s.correct), *outcomes]
+    total, *outcomes = _outcomes(s)
+    return [total, str(s.correct), *outcomes]
+
+
+def _outcomes(s: PropertySummary) -> list[str | Text]:
+    return [_done(s), *(Text(str(s.outcomes[o]), _STYLES[o] if s.outcomes[o] else "dim") for o in Outcome)]
 
 
 def _shares(s: PropertySummary) -> list[str | Text]:
@@ -110,7 +139,7 @@ def _measure_table(smallest: bool, summaries: Sequence[MeasureSummary]) -> Table
         table.add_row(
             Text(_named(s)),
             s.unit,
-            str(s.total),
+            _done(s),
             *spread,
             figure(known_median(s.refuted)),
             *([percent(float(np.median(proven)) / s.width) if s.total else "-"] if shares else []),
