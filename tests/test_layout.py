@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tfcert"
 
 LEVELS = [
-    {"query", "options", "errors", "model_files", "counting", "given"},
+    {"query", "options", "errors", "model_files", "counting", "given", "misfit"},
     {"activations", "language"},
     {"network", "perturbations"},
     {"propagation"},

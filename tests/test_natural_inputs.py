@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import tfcert
+from tfcert.misfit import MisfitWarning
+from tfcert.model_files import inputs_complaint
 
 X = np.array([[0.9, 0.2, 0.4], [0.1, 0.8, 0.3], [0.3, 0.2, 0.7], [0.6, 0.5, 0.1]], np.float32)
 Y = np.array([0, 1, 2, 1])
@@ -122,7 +126,7 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(model, name, given, senten
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_a_model_of_two_inputs_is_refused_with_advice_that_works(named):
+def test_a_model_of_two_inputs_is_refused_with_advice_that_works(named, tmp_path):
     a, b = keras.Input((2,), name="age"), keras.Input((3,), name="rest")
     both = keras.layers.Concatenate()([keras.layers.Dense(4, activation="relu")(a), keras.layers.Dense(2)(b)])
     outputs = keras.layers.Dense(3)(both)
@@ -134,11 +138,15 @@ def test_a_model_of_two_inputs_is_refused_with_advice_that_works(named):
         eps = {} if ask is tfcert.minimum_perturbation else {"eps": 0.01}
         with pytest.raises(tfcert.UnsupportedLayerError, match=r"2 inputs \('age' \(2,\), 'rest' \(3,\)\)") as refused:
             ask(model, x, Y, **eps)
+    model.save(tmp_path / "two.keras")
+    assert inputs_complaint(tmp_path / "two.keras") == str(refused.value)
     code = str(refused.value).partition("apart: ")[2].partition(", and join")[0]
     names = {"keras": keras, "model": model}
     exec(code, names)
     joined = np.concatenate(parts, axis=1)
     predicted = model.predict(x, verbose=0).argmax(axis=1)
+    names["joined"].save(tmp_path / "one.keras")
+    assert inputs_complaint(tmp_path / "one.keras") is None
     margins = tfcert.margins(names["joined"], tfcert.LpBall(joined, 0.0), predicted, options=SMALL)
     outputs = np.sort(model.predict(x, verbose=0), axis=1)
     np.testing.assert_allclose(margins.min(axis=1), outputs[:, -1] - outputs[:, -2], atol=1e-5)
@@ -153,3 +161,25 @@ def test_indexing_of_the_batch_or_by_arrays_is_refused_and_slices_of_features_ar
     np.testing.assert_allclose(found.lower, model.predict(x, verbose=0), atol=1e-5)
     with pytest.raises(tfcert.UnsupportedLayerError, match="indexes the batch"):
         tfcert.bounds(keras.Model(z, keras.layers.Flatten()(z[:1, :])), tfcert.LpBall(x, 0.0))
+
+
+@pytest.mark.parametrize("name", ["certify", "attack"])
+def test_samples_that_the_model_does_not_know_are_warned_of_where_the_user_asks(model, name):
+    x = np.random.default_rng(0).random((60, 3)).astype(np.float32)
+    asked = {"eps": 0.001} | ({"options": SMALL} if name == "certify" else {"steps": 1, "restarts": 1})
+    with pytest.warns(MisfitWarning, match="of 50 samples are classified right, no more than guessing") as caught:
+        getattr(tfcert, name)(model, x, x.argmin(axis=1), **asked)
+    assert caught[0].filename == __file__
+    callback = tfcert.callbacks.CertifiedEvaluation((x, x.argmin(axis=1)), eps=0.001, method="ibp", attack="fgsm")
+    callback.set_model(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        callback.evaluate()  # of a model that may not be trained yet
+        getattr(tfcert, name)(model, x, x.argmax(axis=1), **asked)
+
+
+@pytest.mark.parametrize("name", ["crown_ibp", "alpha_crown", "forward_backward"])
+def test_methods_are_known_by_the_names_that_specifications_give_them(model, name):
+    found = tfcert.certify(model, X, Y, eps=0.1, method=name, options=SMALL)
+    assert found.method == name.replace("forward_", "forward+").replace("_", "-")
+    np.testing.assert_allclose(found.margin, tfcert.certify(model, X, Y, eps=0.1, options=SMALL).margin, rtol=1e-5)

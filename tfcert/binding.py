@@ -30,6 +30,7 @@ from tfcert.language import (
 )
 from tfcert.language import Model as ModelTemplate
 from tfcert.language.formula import SingleOutputError
+from tfcert.misfit import misfit
 from tfcert.query import strictly_right
 from tfcert.regions import build_regions, fits, to_net
 
@@ -226,7 +227,9 @@ def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | 
         with placed(spec, t.name, t.span):
             if t.dataset is not None:
                 doubted |= dict.fromkeys(doubts(t, spec.datasets[t.dataset], data[t.dataset].x))
-            tasks.append(_task(t, models[classifier_name(t)], data.get(t.dataset or "")))
+            task = _task(t, models[classifier_name(t)], data.get(t.dataset or ""))
+            tasks.append(task)
+            doubted |= dict.fromkeys(_misfit(task))
     bound = Bound(spec, models, data, tuple(tasks), tuple(doubted))
     for name, asked_of in sorted(_accuracies(spec)):
         # An accuracy that could be that of several, or of no classifier, is refused before anything runs.
@@ -236,6 +239,15 @@ def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | 
                 "ask for the share of samples that keep to a threshold, `nominal_accuracy` of a property"
             )
     return bound
+
+
+def _misfit(task: Task) -> list[str]:
+    """What speaks against samples being what the model expects, where a question is about their labels' classes."""
+    if not task.template.is_robustness or task.outputs is None or task.centers is None:
+        return []
+    right = task.outputs.argmax(axis=1) == np.array([-1 if label is None else label for label in task.labels])
+    said = misfit(right, task.model.num_outputs, task.centers)
+    return [] if said is None else [f"{task.template.dataset} as {task.model.name} receives it: {said}"]
 
 
 @contextlib.contextmanager

@@ -145,8 +145,10 @@ def _verify(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from tfcert.abstracted import classifier
     from tfcert.binding import load_spec
+    from tfcert.starting import require_models
 
     spec = load_spec(Path(options.spec), dict(options.set), dict(options.bind))
+    require_models(spec, dict(options.bind), if_there=True)
     for warning in spec.warnings:
         print(warning.render(), file=sys.stderr)
     counts = [

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from tfcert.datasets import Samples, load_dataset
 from tfcert.errors import UsageError
 from tfcert.fingerprint import data_hash, weights_hash
 from tfcert.journal import Journal
+from tfcert.misfit import misfit, unsaid
 from tfcert.progress import Narrator
 from tfcert.query import Guarantee, Outcome, Verdict, strictly_right
 from tfcert.report import Asked, ExitCode, Measured, Record
@@ -49,7 +51,7 @@ class Direct:
         if self.clip is not None and not self.clip[0] <= self.clip[1]:
             raise UsageError(f"--clip {self.clip[0]:g} {self.clip[1]:g}: the lower end comes first")
         require_model(Path(self.model))
-        samples = load_dataset("npz", self.data)
+        samples = self._stored
         if samples.y is None:
             raise UsageError(f"{self.data} has no labels: it needs arrays x and y")
         found = Samples(samples.x[: self.limit], samples.y[: self.limit])
@@ -57,6 +59,16 @@ class Direct:
         if self.out is not None:
             require_writable(Path(self.out))
         return found
+
+    @cached_property
+    def _stored(self) -> Samples:
+        """All of the file."""
+        return load_dataset("npz", self.data)
+
+    @property
+    def total(self) -> int:
+        """How many samples the file has."""
+        return len(self._stored.x)
 
     @property
     def width(self) -> float:
@@ -188,6 +200,25 @@ class Question:
         return relative.as_posix()
 
 
+def remarks(data: Direct, loaded: Loaded, records: Sequence[Record]) -> list[str]:
+    """What the reader should know of the samples: how many there are, and what makes them look out of place."""
+    said = []
+    if len(loaded.x) < data.total:
+        said.append(f"the first {len(loaded.x)} of {data.total} samples of {data.data}; --limit takes more")
+    right = np.array([record.prediction == record.label for record in records], bool)
+    doubt = misfit(right, loaded.model.num_outputs, loaded.x)
+    found = [record.verdict.witness for record in records if record.verdict.witness is not None]
+    if data.clip is None and found:
+        low, high = float(loaded.x.min()), float(loaded.x.max())
+        outside = sum(bool(w.min() < low or w.max() > high) for w in found)
+        if outside:
+            said.append(
+                f"{outside} of {len(found)} witnesses leave the range of the samples, {low:g} to {high:g}: give the "
+                f"valid range of an input to keep to it, --clip {low:g} {high:g}, say"
+            )
+    return said if doubt is None else [f"warning: {doubt}", *said]
+
+
 def exit_code(records: Sequence[Record], complete: bool) -> ExitCode:
     """Neither radii nor attacks judge: they are done, were interrupted, or had nothing to do."""
     if not complete:
@@ -214,9 +245,9 @@ def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> At
     def decide(part: Loaded, right: np.ndarray) -> Found:
         model, x, y = part.model, part.x, part.y
         network = model.network if model.peeled else None
-        found = attack(
-            model.model, x, y, eps=eps, norm=data.norm, clip=data.clip, network=network, steps=steps, restarts=restarts
-        )
+        how: dict[str, Any] = {"norm": data.norm, "clip": data.clip, "steps": steps, "restarts": restarts}
+        with unsaid():  # the whole run has a note
+            found = attack(model.model, x, y, eps=eps, network=network, **how)
         reached = model.outputs(np.where(found.success.reshape(-1, *[1] * (x.ndim - 1)), found.witness, x))
         margins = keeps_label(y, model.num_outputs).margin(model.scores(reached))
         verdicts = [_attack_verdict(*v) for v in zip(found.success, ~right, margins, strict=True)]
@@ -233,7 +264,7 @@ def attack_samples(data: Direct, eps: float, *, steps: int, restarts: int) -> At
         records=records,
         exit_code=exit_code(records, complete),
         properties=("attack",) if records else (),
-        notes=loaded.model.network.notes,
+        notes=(*loaded.model.network.notes, *remarks(data, loaded, records)),
         folder=out,
         asked={"attack": len(loaded.x)},
         conclusion=_attack_conclusion(records, f"{data.norm} {eps:.4g}"),

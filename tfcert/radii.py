@@ -11,7 +11,7 @@ from tfcert import artifacts
 from tfcert.binding import require_names
 from tfcert.bounding import Bounding, begin_radii
 from tfcert.certification import certified_radius
-from tfcert.direct import Direct, Found, Loaded, Question, exit_code
+from tfcert.direct import Direct, Found, Loaded, Question, exit_code, remarks
 from tfcert.journal import Journal, set_aside
 from tfcert.progress import Narrator
 from tfcert.query import Guarantee, Outcome, Verdict
@@ -63,7 +63,8 @@ def measure_radii(
         if complete:
             journal.finish()
     summary = summarize_radii(records)
-    notes = (*loaded.model.network.notes, *_draw(folder, f"{loaded.model.name}, {bounding.method}", records))
+    drawn = _draw(folder, f"{loaded.model.name}, {bounding.method}", records)
+    notes = (*loaded.model.network.notes, *remarks(data, loaded, records), *drawn)
     header |= {"complete": complete, "notes": list(notes), "summary": summary.as_json()}
     code = exit_code(records, complete)
     found = f"{summary.certified} of {len(records)} samples have a certified radius"

@@ -23,7 +23,7 @@ from tfcert.errors import JournalError, UsageError
 from tfcert.fingerprint import SCHEME, data_hash
 from tfcert.journal import FILE_NAME, read_header, require_same
 from tfcert.language import Spec
-from tfcert.model_files import complaint
+from tfcert.model_files import complaint, inputs_complaint
 from tfcert.report.records import Json
 from tfcert.trainable import about, find_objective
 
@@ -209,8 +209,12 @@ def package_version(name: str) -> str | None:
         return None
 
 
-def require_models(spec: Spec, bindings: Mapping[str, Any]) -> None:
+def require_models(spec: Spec, bindings: Mapping[str, Any], *, if_there: bool = False) -> None:
     """That the files of the models that a specification needs are there and may be Keras's.
+
+    Args:
+        spec, bindings: the specification, and what its names are bound to.
+        if_there: look at files that exist, and let others be missing.
 
     Raises:
         UsageError: one is not, or lies outside the specification's folder.
@@ -218,6 +222,8 @@ def require_models(spec: Spec, bindings: Mapping[str, Any]) -> None:
     for name in needed_models(spec):
         model = spec.models[name]
         with placed(spec, name, model.span):
+            if if_there and not model.bound and not Path(model.folder, model.path).exists():
+                continue
             given = bindings[name] if model.bound else confine(model.path, model.folder or None)
             if isinstance(given, str | Path):
                 require_model(Path(given))
@@ -231,7 +237,7 @@ def require_model(path: Path) -> None:
     """
     if not path.exists():
         raise UsageError(f"there is no model {path}")
-    wrong = complaint(path)
+    wrong = complaint(path) or inputs_complaint(path)
     if wrong is not None:
         raise UsageError(wrong)
 

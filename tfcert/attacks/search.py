@@ -16,6 +16,7 @@ from tfcert.attacks.gradient import AttackOptions, candidates
 from tfcert.attacks.points import best_points, default_count
 from tfcert.attacks.witness import Holds, inference, input_dtype, replay, rounded, run
 from tfcert.given import class_labels, samples
+from tfcert.misfit import warn_of_misfit
 from tfcert.network import require_one_input
 from tfcert.network.errors import require_classes
 from tfcert.perturbations import ORDER, Clip, LpBall, Perturbation
@@ -86,6 +87,7 @@ def attack(
     outputs = run(model, perturbation.center[:1]).size
     require_classes(outputs)
     labels = class_labels(y, len(perturbation), classes=outputs)
+    warn_of_misfit(lambda some: _predicted(model, some), perturbation.x, labels, outputs, stack=2)
     if targets is None:
         clauses = keeps_label(labels, outputs)
         return falsify(model, perturbation, clauses, network=network, method=method, **options)
@@ -99,6 +101,10 @@ def attack(
         return ~(clauses.take(samples).margin(found) < 0)
 
     return falsify(model, perturbation, clauses, network=network, holds=missed, method=method, **options)
+
+
+def _predicted(model: Any, x: np.ndarray) -> np.ndarray:
+    return run(model, x).reshape(len(x), -1).argmax(axis=1)
 
 
 def falsify(

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfcert.certification.engine import guarantee_of, lower_bounds
 from tfcert.certification.search import first_guess, largest_radius
 from tfcert.given import class_labels, radius, samples
+from tfcert.misfit import warn_of_misfit
 from tfcert.network import Network, from_keras, require_one_input
 from tfcert.network.errors import require_classes
 from tfcert.options import BoundOptions, method_name
@@ -96,13 +97,24 @@ def network_of(model: Model, x: Any = None) -> Network:
 def asked(model: Model, x: Any, y: Any) -> tuple[Network, np.ndarray, Any]:
     """The network of a model, the samples as an array ``[batch, *input]``, and their labels in whatever form.
 
+    Warns where the samples are not what the model seems to expect, see :mod:`tfcert.misfit`.
+
     Raises:
-        ValueError: a model with several inputs, or samples that are no array of numbers.
+        ValueError: a model with several inputs, samples that are no array of numbers, or labels that are no classes.
     """
     if isinstance(model, keras.Model):
         require_one_input(model)
     x, y = samples(x, y, model=model)
-    return network_of(model, x), x, y
+    network = network_of(model, x)
+    classes = network.output_shape[-1]
+    if model is not network and y is not None and classes > 1 and x.shape[1:] == network.input_shape:
+        y = class_labels(y, len(x), classes=classes)
+        warn_of_misfit(lambda some: _predicted(network, some), x, y, classes)
+    return network, x, y
+
+
+def _predicted(network: Network, x: np.ndarray) -> np.ndarray:
+    return np.asarray(network(tf.constant(x, network.dtype))).argmax(axis=1)
 
 
 @dataclass(frozen=True)

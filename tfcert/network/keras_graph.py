@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.models.functional import Functional
 
+from tfcert.model_files import several_inputs
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.copies import without_copies
 from tfcert.network.errors import UnsupportedLayerError
@@ -169,30 +170,14 @@ def require_one_input(model: keras.Model) -> None:
     Raises:
         UnsupportedLayerError: it has several inputs; says how to make them one.
     """
-    given = getattr(model, "inputs", None) or []
-    if len(given) > 1:
-        shapes = ", ".join(f"{tensor.name!r} {tuple(tensor.shape[1:])}" for tensor in given)
-        raise UnsupportedLayerError(
-            f"model {model.name!r} has {len(given)} inputs ({shapes}), but one is supported: join them to one input "
-            f"that the model takes apart{_joined(model, given)}"
-        )
-
-
-def _joined(model: keras.Model, given: Sequence[Any]) -> str:
-    """The code that does it for rows of numbers."""
-    if not all(len(tensor.shape) == 2 and tensor.shape[1] for tensor in given):
-        return ""
-    ends = np.cumsum([tensor.shape[1] for tensor in given])
-    parts = [f"z[:, {end - tensor.shape[1]}:{end}]" for end, tensor in zip(ends, given, strict=True)]
     named = getattr(model, "_inputs_struct", None)
-    if isinstance(named, dict):
-        taken = "{" + ", ".join(f"{name!r}: {part}" for name, part in zip(named, parts, strict=True)) + "}"
-    else:
-        taken = f"[{', '.join(parts)}]"
-    return (
-        f": z = keras.Input(({ends[-1]},)); joined = keras.Model(z, model.call({taken})), and join samples by "
-        "np.concatenate([...], axis=1)"
-    )
+    given = getattr(model, "inputs", None) or []
+    by_name = isinstance(named, dict)
+    names = list(named) if by_name and named else [tensor.name for tensor in given]
+    shapes = [tuple(tensor.shape[1:]) for tensor in given]
+    said = several_inputs(model.name, list(zip(names, shapes, strict=True)), by_name)
+    if said is not None:
+        raise UnsupportedLayerError(said)
 
 
 def _input_shape(model: keras.Model, declared: Sequence[int | None], x: Any) -> Shape:
