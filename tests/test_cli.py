@@ -98,6 +98,44 @@ def test_resume_goes_on_with_the_folder_of_an_earlier_run(folder, capsys):
     assert "3 of 3 taken from the journal" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def two(folder) -> Path:
+    """A specification of a model of two inputs."""
+    import keras
+
+    a, b = keras.Input((1,), name="age"), keras.Input((1,), name="income")
+    keras.Model([a, b], keras.layers.Dense(2)(keras.layers.Concatenate()([a, b]))).save(folder / "two.keras")
+    (folder / "two.prop").write_text(SPEC.replace("clf.keras", "two.keras"))
+    return folder / "two.prop"
+
+
+@pytest.mark.parametrize("verb", ["check", "verify"])
+def test_check_refuses_a_model_of_two_inputs_as_verify_does(two, capsys, verb):
+    assert main([verb, str(two)]) == 4
+    assert "has 2 inputs ('age' (1,), 'income' (1,)), but one is supported" in capsys.readouterr().err
+
+
+def test_radii_and_attacks_say_how_many_samples_there_are_and_what_is_odd_about_them(folder, capsys):
+    x = np.random.default_rng(0).random((150, 2)).astype(np.float32)
+    np.savez(folder / "many.npz", x=x, y=np.eye(2)[x.argmin(axis=1)])  # one-hot, and the other way round
+    arguments = ["attack", str(folder / "clf.keras"), str(folder / "many.npz"), "--eps", "0.5", "--steps", "1"]
+    assert main([*arguments, "--limit", "120"]) == 0
+    shown = capsys.readouterr().out
+    assert "the first 120 of 150 samples of" in shown and "--limit takes more" in shown
+    assert "warning: 0 of 120 samples are classified right, no more than guessing among 2 classes" in shown
+    np.savez(folder / "many.npz", x=x, y=x.argmax(axis=1)[:, None])
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "witnesses leave the range of the samples" in shown and "--clip 0.00" in shown
+    assert "warning:" not in shown
+    assert main([*arguments, "--clip", "0", "1", "--limit", "200"]) == 0
+    shown = capsys.readouterr().out
+    assert "the first" not in shown and "leave the range" not in shown
+    bounds = ["radius", str(folder / "clf.keras"), str(folder / "many.npz"), "--method", "crown_ibp", "--limit", "2"]
+    assert main(bounds) == 0
+    assert "the first 2 of 150 samples" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
