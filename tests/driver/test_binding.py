@@ -21,6 +21,16 @@ def test_a_data_set_can_be_bound_by_its_path(run, folder, samples, margins):
     assert len(run("crown", bindings={"test": str(folder / "other.npz")}).records) == 2
 
 
+def test_samples_that_the_model_does_not_know_are_a_note_of_the_run(run, classifier, margins):
+    margins(0.5)
+    x = np.random.default_rng(0).random((60, 4)).astype(np.float32)
+    y = np.asarray(classifier(x)).argmin(axis=1)
+    (note,) = [note for note in run("crown", bindings={"test": (x, np.eye(3)[y])}).notes if "right" in note]
+    assert note.startswith("test as clf receives it: 0 of 60 samples are classified right, no more than guessing")
+    known = run("crown", bindings={"test": (x, np.asarray(classifier(x)).argmax(axis=1))})
+    assert not [note for note in known.notes if "right" in note]
+
+
 def test_a_binding_that_nothing_is_named_after_is_refused(run, samples):
     with pytest.raises(SpecError, match="did you mean `test`"):
         run("crown", bindings={"tset": samples})
