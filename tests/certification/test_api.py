@@ -146,6 +146,65 @@ def test_a_softmax_head_changes_no_margin():
     )
 
 
+def with_head(model: keras.Model, head: str) -> keras.Model:
+    last = keras.layers.Activation(head, dtype=model.inputs[0].dtype)
+    return keras.Model(model.inputs[0], last(model.outputs[0]))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bounds_of_two_probabilities_are_attained(norm, dtype):
+    model = linear_model(dtype, classes=2)
+    x, _ = inputs(model)
+    found = tfcert.bounds(with_head(model, "softmax"), LpBall(x, 0.3, norm))
+    weights = model.layers[-1].kernel.numpy().astype(np.float64)
+    gap = np.asarray(model(x)).astype(np.float64) @ [1, -1]
+    reach = 0.3 * np.linalg.norm(weights @ [1, -1], {"linf": 1, "l2": 2, "l1": np.inf}[norm])
+    low, high = 1 / (1 + np.exp(reach - gap)), 1 / (1 + np.exp(-reach - gap))
+    np.testing.assert_allclose(found.lower, np.stack([low, 1 - high], axis=1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.upper, np.stack([high, 1 - low], axis=1), rtol=1e-5, atol=1e-6)
+    assert found.lower.dtype == dtype and np.all(found.lower >= 0) and np.all(found.upper <= 1)
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown"])
+@pytest.mark.parametrize("classes", [3, 40])
+def test_probabilities_of_sampled_inputs_lie_in_their_bounds(method, classes):
+    layers = [keras.layers.Dense(5, activation="relu"), keras.layers.Dense(classes)]
+    model = with_head(keras.Sequential([keras.Input((2,)), *layers]), "softmax")
+    networks.randomize(model, np.random.default_rng(3))
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(2, 2)).astype(np.float32)
+    found = tfcert.bounds(model, LpBall(x, 0.2), method=method)
+    points = x[:, None] + rng.choice([1, 1, 0.5], (2, 500, 2)) * rng.uniform(-0.2, 0.2, (2, 500, 2)).astype(np.float32)
+    outputs = np.asarray(model(points.reshape(-1, 2).astype(np.float32))).reshape(2, 500, classes)
+    assert np.all(outputs >= found.lower[:, None] - 1e-6) and np.all(outputs <= found.upper[:, None] + 1e-6)
+    middle = np.asarray(model(x))
+    assert np.all(found.lower < middle) and np.all(found.upper > middle) and np.median(found.upper - found.lower) < 0.9
+
+
+def test_probabilities_that_nothing_is_known_of_lie_between_0_and_1():
+    model = with_head(small_model(), "softmax")
+    model.layers[-2].set_weights([1e30 * w for w in model.layers[-2].get_weights()])
+    found = tfcert.bounds(model, LpBall(inputs(model)[0], 10.0))
+    assert np.all(found.lower == 0) and np.all(found.upper == 1)
+
+
+def test_logits_are_bounded_where_they_are_asked_for():
+    model = small_model()
+    ball = LpBall(inputs(model)[0], 0.1)
+    plain, soft = tfcert.bounds(model, ball), with_head(model, "softmax")
+    for found in (
+        tfcert.bounds(model, ball, outputs="logits"),
+        tfcert.bounds(soft, ball, outputs="logits"),
+        tfcert.bounds(from_keras(soft), ball),
+    ):
+        np.testing.assert_array_equal([found.lower, found.upper], [plain.lower, plain.upper])
+    with pytest.raises(ValueError, match="ends in sigmoid, which belongs to its outputs"):
+        tfcert.bounds(with_head(model, "sigmoid"), ball, outputs="logits")
+    with pytest.raises(ValueError, match="outputs must be 'model' or 'logits'"):
+        tfcert.bounds(model, ball, outputs="probabilities")
+
+
 @pytest.mark.parametrize("jit", [False, True])
 def test_weights_changed_after_a_certificate_are_seen_by_the_next(jit):
     model = small_model()

@@ -32,7 +32,8 @@ class Attacks:
             where none was found.
         success: bool ``[batch]``.
         distance: ``[batch]``, from the centre to the witness in the region's norm; NaN where there is no witness.
-        margin: ``[batch]``, the property's margin that the original model reaches on the witness; NaN where none.
+        margin: ``[batch]``, the property's margin that the original model reaches on the witness, in the unit of the
+            model's own outputs (probabilities, where it ends in a softmax); NaN where none.
     """
 
     witness: np.ndarray

@@ -15,9 +15,10 @@ import tensorflow as tf
 
 from tfcert.certification.engine import guarantee_of, lower_bounds
 from tfcert.certification.search import first_guess, largest_radius
+from tfcert.certification.softmax import softmax_bounds
 from tfcert.given import class_labels, radius, samples
 from tfcert.misfit import warn_of_misfit
-from tfcert.network import Network, from_keras, require_one_input
+from tfcert.network import Elementwise, Network, from_keras, require_one_input
 from tfcert.network.errors import require_classes
 from tfcert.options import BoundOptions, method_name
 from tfcert.perturbations import DUAL_ORDER, ORDER, LpBall, Perturbation
@@ -29,7 +30,7 @@ _NETWORKS: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bounds of the outputs over each perturbation set: ``lower``, ``upper`` ``[batch, outputs]``."""
+    """Bounds of the outputs (of which, see :func:`bounds`) over each set: ``lower``, ``upper`` ``[batch, outputs]``."""
 
     lower: np.ndarray
     upper: np.ndarray
@@ -42,7 +43,8 @@ class Certification:
 
     Attributes:
         verified: bool ``[batch]``: the margin is finite and positive.
-        margin: ``[batch]``, the certified lower bound of ``f_y - f_j`` over the targets j and the whole set.
+        margin: ``[batch]``, the certified lower bound of ``f_y - f_j`` over the targets j and the whole set; of
+            logits, where the model ends in a softmax.
         guarantee: what the margin promises.
         method, relaxation: how it was obtained.
     """
@@ -151,15 +153,37 @@ def bounds(
     *,
     method: str = "crown",
     relaxation: str | None = None,
+    outputs: str = "model",
     options: BoundOptions | None = None,
 ) -> Bounds:
-    """Lower and upper bounds of every output (the logits; a softmax head is peeled off) over each set.
+    """Lower and upper bounds of every output over each set.
+
+    Args:
+        outputs: ``"model"``: what the model returns. Of a model that ends in a softmax these are probabilities,
+            bounded through the differences of all pairs of logits: with hundreds of classes that takes long.
+            ``"logits"``: what goes into that softmax (of a model that ends in a linear layer, its outputs).
 
     Raises:
         UnsupportedLayerError: the model has a layer that tfcert does not know.
-        ValueError: shapes that do not fit, an unknown method or relaxation, NaN or infinite weights.
+        ValueError: shapes that do not fit, an unknown method or relaxation, NaN or infinite weights, or logits of a
+            model that ends in another activation than softmax.
     """
     network, method = network_of(model, perturbation.lower), method_name(method)
+    if outputs not in ("model", "logits"):
+        raise ValueError(f"outputs must be 'model' or 'logits', not {outputs!r}")
+    last = network.nodes[-1]
+    if outputs == "logits" and isinstance(last, Elementwise):
+        raise ValueError(
+            f"the model ends in {last.activation.name}, which belongs to its outputs; outputs='logits' is for models "
+            "that end in a softmax or a linear layer"
+        )
+    if network.peeled and outputs == "model" and not isinstance(model, Network):
+
+        def differences(some: np.ndarray) -> np.ndarray:
+            rows = np.broadcast_to(some, (len(perturbation), *some.shape))
+            return _rows(network, perturbation, rows, method, relaxation, options)
+
+        return Bounds(*softmax_bounds(network.output_shape[-1], differences), guarantee_of(method))
     eye = np.eye(network.output_shape[-1])
     rows = np.broadcast_to(np.concatenate([eye, -eye]), (len(perturbation), 2 * len(eye), len(eye)))
     found = _rows(network, perturbation, rows, method, relaxation, options)
@@ -176,6 +200,9 @@ def margins(
     options: BoundOptions | None = None,
 ) -> np.ndarray:
     """Lower bounds of ``f_y - f_j`` over each set, for every class j: ``[batch, classes]``; column y is +inf.
+
+    Of a model that ends in a softmax these are differences of logits (of logarithms of probabilities, which is the
+    same); their sign says which probability is larger.
 
     Args:
         y: labels: classes ``[batch]`` or ``[batch, 1]``, or one-hot rows ``[batch, classes]``.
@@ -207,6 +234,8 @@ def certify(
     options: BoundOptions | None = None,
 ) -> Certification:
     """Certifies that no input within ``eps`` of ``x`` (and within ``clip``) reaches a target class.
+
+    Only the order of the outputs counts, so that a model that ends in a softmax is decided by its logits.
 
     Args:
         x: samples ``[batch, *input]`` in the model's input space: an array, lists, a tensor, a DataFrame, or a
@@ -246,7 +275,7 @@ def certified_radius(
 ) -> Radii:
     """The largest radius around each sample that the method certifies, to a relative ``tolerance``.
 
-    Args as for :func:`certify`; ``upper`` is the largest radius of interest.
+    Args as for :func:`certify`, also of models that end in a softmax; ``upper`` is the largest radius of interest.
 
     Every radius returned was itself certified. Larger ones may be certifiable too: the margin need not fall
     monotonically with eps, so a few slightly larger radii are tried at the end.
