@@ -114,7 +114,9 @@ def _search(template: MeasureTemplate) -> str:
         text += f", about {SEARCH_EVALUATIONS} bounds a sample with the last bounding stage"
     if any(stage.solves for stage in template.strategy.stages):
         text += ", then one minimisation a sample with the last solving stage"
-    return text
+    assert isinstance(template.region, Ball)
+    share = _share(template.region.radius(template.upper), template)
+    return f"{text}; radii up to{share}" if share else text
 
 
 def _queries(template: AnyTemplate, spec: Spec) -> tuple[str, int | None]:
@@ -138,16 +140,18 @@ def _region(template: AnyTemplate) -> str:
     if not isinstance(region, Ball):
         return f"a box of {len(region.bounds)} interval{'s' * (len(region.bounds) != 1)} in {region.space} space"
     radius = f"{region.eps}" if not region.slope else "r"
-    share = (
-        ""
-        if template.width is None or region.slope
-        else f" ({100 * float(region.eps / template.width):.3g}% of the range)"
-    )
+    told = "" if region.slope else _share(region.eps, template)
+    share = f" ({told.lstrip()})" if told else ""
     text = f"{region.norm} ball of radius {radius}{share} in {region.space} space, {_valid(region)}"
     if region.slope or region.space == "net":
         return text
     sizes = sorted({float(e) for e in region.net_eps(template.transform)})
     return f"{text} ({', '.join(f'{s:.6g}' for s in sizes)} as the network sees it)"
+
+
+def _share(radius: Fraction, template: AnyTemplate) -> str:
+    """A radius as a share of the declared range; "" where none is declared."""
+    return "" if template.width is None else f" {100 * float(radius / template.width):.3g}% of the range"
 
 
 def _valid(region: Ball) -> str:

@@ -85,3 +85,28 @@ def test_an_objective_says_what_would_be_trained_in_how_many_steps() -> None:
         "a step takes about two and a half steps of plain training, and a backward pass of bounds for the outputs",
     ):
         assert line in shown
+
+
+@pytest.mark.parametrize(
+    ("region", "said"),
+    [
+        (
+            "ball(x, linf, 51)",
+            "radius 51 (20% of the range) in raw space, within [0, 255] of the stored values, the decl",
+        ),
+        ("ball(x, linf, 51) within [0, 254] in raw", "(20% of the range) in raw space, within [0, 254]"),
+        ("ball(x, l2, 51) within anything", "linf, within anything"),
+    ],
+)
+def test_a_region_says_its_share_of_the_range_and_what_it_stays_within(region, said):
+    text = TEXT.format("ibp").replace("ball(x, linf, 0.1) in net", region)
+    assert said.replace("linf, ", "l2 ball of radius 51 (20% of the range) in raw space, ") in explain(load(text))
+
+
+def test_questions_of_an_import_are_explained_where_they_are_asked(tmp_path):
+    (tmp_path / "clf.keras").write_text("")
+    (tmp_path / "common.prop").write_text(TEXT.format("ibp"))
+    text = 'prop 1\nimport "common.prop" as common\n'
+    assert "robust" not in explain(load(text, root=tmp_path))
+    shown = explain(load(text + "check common", root=tmp_path))
+    assert "property common.robust" in shown and "one for each sample of common.test" in shown

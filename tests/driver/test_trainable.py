@@ -106,3 +106,12 @@ def test_nothing_can_be_held_out_of_no_sample_and_one_output_has_no_classes(boun
 def test_an_objective_that_does_not_exist_is_refused_with_those_that_do(bound):
     with pytest.raises(UsageError, match="has no objective robust_training; it has o"):
         bound(objective="robust_training")
+
+
+def test_training_stays_in_the_declared_range_of_each_channel(folder, samples):
+    np.savez(folder / "test.npz", x=10 * samples[0], y=samples[1])
+    np.savez(folder / "more.npz", x=np.full((5, 4), 10.0), y=np.zeros(5, int))
+    text = HEAD.format(space=CHANNELS, eps="0.1", name="net", low=0, high=0).replace(" within [0, 0]", "")
+    (folder / "s.prop").write_text(text)
+    found = bind_objective(load_spec(folder / "s.prop", None, None), "o", {})
+    np.testing.assert_allclose(found.clip, [[-1, -1.6, -1.5, -2], [1, 2.4, 3.5, 8]], rtol=1e-6)
