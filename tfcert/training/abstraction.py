@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfcert.given import radius
 from tfcert.network.abstraction import IntervalAbstraction, abstraction_of, simplest
 from tfcert.query import Guarantee, strictly_right
 from tfcert.training.samples import arrays
@@ -71,6 +72,7 @@ def abstraction_error(
     """
     layer = abstraction_of(model)
     if eps is not None:
+        eps = float(radius(eps))
         check_eps(simplest(layer.granularity), eps)
     x, labels = arrays((x, y))
     outputs = model.predict(x, batch_size=batch_size, verbose=0)

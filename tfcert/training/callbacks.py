@@ -15,6 +15,7 @@ from tfcert.attacks import attack
 from tfcert.certification import certify
 from tfcert.given import radius
 from tfcert.misfit import unsaid
+from tfcert.options import check_method, method_name
 from tfcert.propagation.centered import sweep
 from tfcert.query import strictly_right
 from tfcert.training.batch import boxes
@@ -124,7 +125,8 @@ class CertifiedEvaluation(keras.callbacks.Callback):
         clip: the valid range ``(low, high)``; by default that of the model's objective.
 
     Raises:
-        ValueError: ``every`` or ``limit`` below 1, no samples, or no eps for a model without an objective.
+        ValueError: ``every`` or ``limit`` below 1, no samples, an unknown method, or no eps for a model without an
+            objective.
     """
 
     writes_logs = True
@@ -142,6 +144,7 @@ class CertifiedEvaluation(keras.callbacks.Callback):
         super().__init__()
         if every < 1 or (limit is not None and limit < 1):
             raise ValueError(f"every and limit must be at least 1, not {every} and {limit}")
+        check_method(method_name(method), None)
         self.x, self.y = arrays(data, limit)
         self.eps, self.method, self.every, self.clip = radius(eps), method, every, clip
         self.attack = _attack_options(attack)
@@ -201,7 +204,7 @@ class IntervalWidths(keras.callbacks.Callback):
         super().__init__()
         self.log_dir = str(log_dir)
         self.x = arrays(data if not hasattr(data, "shape") else (data, np.zeros(len(data), int)), limit)[0]
-        self.eps, self.clip = eps, clip
+        self.eps, self.clip = radius(eps), clip
         self._writer: Any = None
 
     def on_train_begin(self, logs: Any = None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfcert.certification import certify
+from tfcert.given import radius
 from tfcert.network.abstraction import abstraction_of, simplest
 from tfcert.training.abstraction import EndGradients, abstraction_error, end_gradients
 
@@ -102,7 +103,7 @@ def tune_granularity(
     x: Any,
     y: Any,
     *,
-    eps: float,
+    eps: float | str,
     start: float,
     step: float,
     floor: float | None = None,
@@ -146,10 +147,11 @@ def tune_granularity(
         ValueError: granularities that never get to the floor, or a floor below ``2 * eps``; a selection without its
             samples; a model that does not begin with the granularity asked for.
     """
+    eps = float(radius(eps))
     widths = list(granularities(eps=eps, start=start, step=step, floor=floor))
     parts = _parts(np.asarray(x), np.asarray(y), validation_split, selection, test)
     options = {"method": "ibp"} | (dict(certified) if isinstance(certified, Mapping) else {})
-    work = _Work(build, parts, fit or {}, float(eps), options if certified is not False else None)
+    work = _Work(build, parts, fit or {}, eps, options if certified is not False else None)
     curve: list[Trial] = []
     best, model, stopped = 0, None, "floor"
     if verbose:
@@ -169,7 +171,7 @@ def tune_granularity(
         if model is None:
             raise
         stopped = "interrupted"
-    return GranularityTuning(model, best, tuple(curve), stopped, float(eps), selection)
+    return GranularityTuning(model, best, tuple(curve), stopped, eps, selection)
 
 
 def granularities(*, eps: float, start: float, step: float, floor: float | None = None) -> Iterator[Fraction]:

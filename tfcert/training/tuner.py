@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfcert.given import radius
 from tfcert.network.abstraction import abstraction_of, simplest
 from tfcert.training.abstraction import abstraction_error, end_gradients
 from tfcert.training.granularity import lowest
@@ -64,7 +65,7 @@ class GranularityTuner(keras.callbacks.Callback):
     def __init__(
         self,
         data: Any,
-        eps: float,
+        eps: float | str,
         step: float,
         floor: float | None = None,
         every: int = 1,
@@ -75,6 +76,7 @@ class GranularityTuner(keras.callbacks.Callback):
         mode: str = "auto",
     ):
         super().__init__()
+        eps = float(radius(eps))
         for name, number in (("eps", eps), ("step", step)):
             if not (math.isfinite(number) and number > 0):
                 raise ValueError(f"{name} must be a finite number above 0, not {number}")
@@ -82,7 +84,7 @@ class GranularityTuner(keras.callbacks.Callback):
             raise ValueError(f"every and limit must be at least 1, not {every} and {limit}")
         self.x, self.y = arrays(data, limit)
         self.train = (self.x, self.y) if train is None else train
-        self.eps, self.step, self.every = float(eps), simplest(float(step)), every
+        self.eps, self.step, self.every = eps, simplest(float(step)), every
         self.stop_on_gradient = stop_on_gradient
         self.floor = lowest(eps, floor)
         self.monitor = monitor
