@@ -26,33 +26,52 @@ from tfcert.propagation.plan import Plan, make_plan
 from tfcert.query import Guarantee
 
 _LARGEST_BATCH = 1024
-_FILL, _FILL_LARGE = 0.25, 0.6
-"""A batch is padded up to a size that was run before if it fills at least this much of it: kernels are compiled for
-each size, which takes about a second, so small passes are padded more readily than large ones."""
-_LARGE = 5e7
-"""Coefficients of a large pass: about a quarter of a second on two cores."""
+_COMPILATION = 4e8
+"""What it takes to compile the kernels for one more number of samples, in the unit of :attr:`Plan.floats`: as long as a
+pass over so many coefficients (about two seconds on two cores)."""
+_PASS = 4e6
+"""The same for the start of one pass."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Compiled:
-    """A function traced once for all batch sizes, and the sizes that its kernels have been compiled for."""
+    """A function traced once for all batch sizes, and the sizes that its kernels have been compiled for.
+
+    Kernels are compiled for each size. So a batch is padded, or cut, to a size that was run before, until what that has
+    wasted in all would have paid for a compilation.
+    """
 
     run: Callable[..., tuple[tf.Tensor, tf.Tensor]]
     floats: float
     sizes: set[int] = field(default_factory=set)
+    wasted: float = 0.0
 
     def __call__(self, tensors: list[tf.Tensor], limit: int) -> np.ndarray:
-        """Runs on a batch, padded up to at most ``limit`` samples."""
+        """Runs on a batch, in passes of at most ``limit`` samples, padding included."""
         count = int(tensors[0].shape[0])
-        fits = (s for s in self.sizes if count <= s <= limit)
-        size = min(
-            (s for s in fits if count >= s * (_FILL_LARGE if s * self.floats > _LARGE else _FILL)), default=count
-        )
+        size = self._size(count, limit)
+        parts = []
+        for first in range(0, count, size):
+            some = tensors if count <= size else [t[first : first + size] for t in tensors]
+            bounds, finite = self.run(*[_padded(t, size - int(t.shape[0])) for t in some])
+            if not finite:
+                raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
+            parts.append(bounds.numpy())
+        return (parts[0] if len(parts) == 1 else np.concatenate(parts))[:count]
+
+    def _size(self, count: int, limit: int) -> int:
+        """The number of samples that each pass takes."""
+
+        def waste(size: int) -> float:
+            passes = -(-count // size)
+            return (passes * size - count) * self.floats + (passes - 1) * _PASS
+
+        size = min((s for s in self.sizes if s <= limit), key=waste, default=count)
+        self.wasted += waste(size)
+        if self.wasted > _COMPILATION:
+            size, self.wasted = count, 0.0
         self.sizes.add(size)
-        bounds, finite = self.run(*[_padded(t, size - count) for t in tensors])
-        if not finite:
-            raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
-        return bounds.numpy()[:count]
+        return size
 
 
 _COMPILED: weakref.WeakKeyDictionary[Network, dict[Any, _Compiled]] = weakref.WeakKeyDictionary()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +13,11 @@ from tfcert.propagation import kernels
 from tfcert.propagation.coefficients import Coefficients
 
 _DUAL_STEPS = 24
+"""Most steps towards the best multiplier of a dual; any multiplier gives a bound."""
+_USUAL_STEPS = 4
+_GAP = 1e-6
+"""How far a dual's bound may be from the minimum, relative to it."""
+_LEAST_T = 1e-18
 
 
 def least_over_box(rows: Coefficients, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
@@ -65,63 +70,99 @@ def _length(values: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.reduce_max(tf.abs(values), axis=3) == 0, tf.zeros_like(length), length)
 
 
-def _bisect(short: Callable[[tf.Tensor], tf.Tensor], highest: tf.Tensor) -> tf.Tensor:
-    """The least multiplier in ``[0, highest]`` for which ``short`` holds, as a constant for differentiation."""
-
-    def step(count: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        middle = 0.5 * (low + high)
-        enough = short(middle)
-        return count + 1, tf.where(enough, low, middle), tf.where(enough, middle, high)
-
-    highest = tf.stop_gradient(highest)
-    start = (tf.constant(0), tf.zeros_like(highest), highest)
-    _, _, high = tf.while_loop(lambda count, *_: count < _DUAL_STEPS, step, start, maximum_iterations=_DUAL_STEPS)
-    return tf.stop_gradient(high)
-
-
-@kernels.kernel(passes=_DUAL_STEPS)
+@kernels.kernel(passes=_USUAL_STEPS)
 def _clipped_l2(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:
     """``min a.z`` over ``|z|_2 <= eps, down <= z <= up`` by its dual.
 
     For a multiplier m > 0 the minimiser of ``a.z + m/2 (|z|^2 - eps^2)`` over the box is ``z = clip(-a/m)``, and its
-    value bounds the minimum from below; the best m has ``|z| = eps`` (or m -> 0 if the whole box is in the ball) and is
-    at most ``|a|/eps``.
+    value bounds the minimum from below; the best m has ``|z| = eps`` (or m -> 0 if the whole box is in the ball). In
+    ``u = 1/m^2``, ``|z|^2 = sum min(u a^2, end^2)`` is concave with straight pieces: Newton's steps from u = 0 rise to
+    the root, never beyond it, and end on it. So each z lies in the ball, and ``a.z``, at least ``m |z|^2`` in size, is
+    ``m/2 (eps^2 - |z|^2)`` above the bound: this is how near it is known to be.
     """
-    tiny = tf.constant(1e-30, a.dtype)
+    tiny = tf.constant(np.finfo(a.dtype.as_numpy_dtype).tiny, a.dtype)
+    # A square that underflows is charged as if it did not.
+    budget = tf.where(eps > 0, tf.square(eps) + tiny, tf.zeros_like(eps))
 
-    def minimiser(m: tf.Tensor) -> tf.Tensor:
-        # Built so that a huge quotient (m -> 0) is the box's end and 0/0 is 0.
-        quotient = -a / m[..., None]
-        return tf.clip_by_value(tf.where(a == 0, tf.zeros_like(a), quotient), down, up)
+    def step(count: tf.Tensor, u: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        square, end = tf.square(a), tf.square(tf.where(a > 0, down, up))
+        free = u[..., None] * square < end
+        slope = tf.reduce_sum(tf.where(free, square, tf.zeros_like(square)), axis=3)
+        spent = tf.reduce_sum(tf.where(free | (a == 0), tf.zeros_like(end), end), axis=3)
+        root = tf.where(slope > 0, tf.maximum(u, (budget - spent) / tf.maximum(slope, tiny)), u)
+        return count + 1, root, tf.reduce_any((root - u) * slope > _GAP * budget)
 
-    def short(m: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(tf.square(minimiser(m)), axis=3) <= tf.square(eps)
-
-    length = _length(a)
-    # Adding zeros of the result's shape: rows may be shared by samples that their boxes tell apart.
+    # Rows may be shared by samples that their boxes tell apart: this has the result's shape.
     box = tf.reduce_sum(tf.minimum(a * down, a * up), axis=3)
-    m = tf.maximum(_bisect(short, length / tf.maximum(eps, tiny) + tf.zeros_like(box)), tiny)
-    z = tf.stop_gradient(minimiser(m))
-    dual = tf.reduce_sum((a + 0.5 * m[..., None] * z) * z, axis=3) - 0.5 * m * tf.square(eps)
-    # m = |a|/eps is the unclipped ball, m = 0 the box alone.
-    return tf.maximum(tf.maximum(dual, -eps * length), box)
+    start = (tf.constant(0), tf.stop_gradient(tf.zeros_like(box)), tf.constant(True))
+    _, u, _ = tf.while_loop(lambda count, _, far: far & (count < _DUAL_STEPS), step, start)
+    # Between these ends no quotient overflows; the box's own bound, m = 0, takes over from where they matter.
+    t = tf.stop_gradient(tf.clip_by_value(tf.sqrt(u), _LEAST_T, 1 / _LEAST_T))
+    z = tf.stop_gradient(tf.clip_by_value(-a * t[..., None], down, up))
+    m = 1 / t
+    dual = tf.reduce_sum((a + 0.5 * m[..., None] * z) * z, axis=3) - 0.5 * m * budget
+    return tf.maximum(dual, box)
 
 
-@kernels.kernel(passes=_DUAL_STEPS)
+class _Tangents(NamedTuple):
+    """What is known of a convex function's minimum: a point on either side of it with value and slope, and the best."""
+
+    low: tf.Tensor
+    low_value: tf.Tensor
+    low_slope: tf.Tensor
+    high: tf.Tensor
+    high_value: tf.Tensor
+    high_slope: tf.Tensor
+    best: tf.Tensor
+    best_value: tf.Tensor
+
+    def with_point(self, m: tf.Tensor, value: tf.Tensor, slope: tf.Tensor) -> _Tangents:
+        right, better = slope >= 0, value < self.best_value
+        old_low, old_high, new = self[:3], self[3:6], (m, value, slope)
+        low = (tf.where(right, old, fresh) for old, fresh in zip(old_low, new, strict=True))
+        high = (tf.where(right, fresh, old) for old, fresh in zip(old_high, new, strict=True))
+        return _Tangents(*low, *high, tf.where(better, m, self.best), tf.where(better, value, self.best_value))
+
+    def crossing(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Where the two tangents cross, and their value there, which bounds the minimum; 0 without a left tangent."""
+        known = self.low_slope < 0
+        rise = self.high_value - self.high_slope * self.high - self.low_value + self.low_slope * self.low
+        bend = tf.where(known, self.low_slope - self.high_slope, -tf.ones_like(rise))
+        m = tf.where(known, tf.clip_by_value(rise / bend, self.low, self.high), tf.zeros_like(rise))
+        return m, tf.where(known, self.low_value + self.low_slope * (m - self.low), tf.zeros_like(rise))
+
+
+@kernels.kernel(passes=_USUAL_STEPS)
 def _clipped_l1(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:
     """``min a.z`` over ``|z|_1 <= eps, down <= z <= up`` by its dual.
 
-    For a multiplier m >= 0, ``min a.z + m (|z|_1 - eps)`` over the box is ``-sum (|a| - m)+ reach - m eps``, where
-    reach is how far z may move against the sign of a. The best m is where the entries with ``|a| > m`` use up eps.
+    For a multiplier m >= 0, ``min a.z + m (|z|_1 - eps)`` over the box is ``-cost(m)``, ``cost(m) = sum (|a| - m)+
+    reach + m eps``, where reach is how far z may move against the sign of a. The cost is convex with straight pieces:
+    the crossing of two tangents is tried next, bounds the least cost from below, and in the end is its minimum.
     """
-    size = tf.abs(a)
-    reach = tf.where(a > 0, -down, up)
 
-    def short(m: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(tf.where(size > m[..., None], reach, tf.zeros_like(reach)), axis=3) <= eps
+    def reach() -> tf.Tensor:
+        return tf.where(a > 0, -down, up)
 
-    highest = tf.reduce_max(size, axis=3)
-    box = tf.reduce_sum(size * reach, axis=3)
-    m = _bisect(short, highest + tf.zeros_like(box))
-    cost = tf.reduce_sum(tf.nn.relu(size - m[..., None]) * reach, axis=3) + m * eps
-    return -tf.minimum(tf.minimum(cost, eps * highest), box)
+    def step(
+        count: tf.Tensor, m: tf.Tensor, known: _Tangents, _: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, _Tangents, tf.Tensor]:
+        over = tf.abs(a) - m[..., None]
+        moved = tf.where(over > 0, reach(), tf.zeros_like(over))
+        known = known.with_point(m, tf.reduce_sum(over * moved, axis=3) + m * eps, eps - tf.reduce_sum(moved, axis=3))
+        m, bound = known.crossing()
+        far = (known.high > 0) & (known.best_value - bound > _GAP * known.best_value)
+        return count + 1, m, known, tf.reduce_any(far)
+
+    highest = tf.stop_gradient(
+        tf.reduce_max(tf.where(reach() > 0, tf.abs(a) + tf.zeros_like(down), tf.zeros_like(a * down)), axis=3)
+    )
+    zero = tf.zeros_like(highest)
+    right = (highest, highest * eps, eps + zero)
+    start = (tf.constant(0), 0.5 * highest, _Tangents(zero, zero, zero, *right, *right[:2]), tf.constant(True))
+    found = tf.while_loop(lambda count, m, known, far: far & (count < _DUAL_STEPS), step, start)[2]
+    m = tf.stop_gradient(found.best)
+    # The minimum is at one of the |a|, and its derivative by that one is what z has left to move there.
+    at_entry = tf.reduce_max(tf.where(tf.abs(a) <= m[..., None] * (1 + _GAP), tf.abs(a), tf.zeros_like(a)), axis=3)
+    costs = [tf.reduce_sum(tf.nn.relu(tf.abs(a) - v[..., None]) * reach(), axis=3) + v * eps for v in (at_entry, m)]
+    return -tf.minimum(*costs)
