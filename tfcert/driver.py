@@ -26,7 +26,7 @@ from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, fig
 from tfcert.report.records import Json
 from tfcert.starting import Start, begin
 
-BATCH = 50
+BATCH = 100
 """Samples at a time where the strategy says ``batch: auto``."""
 ABSTRACTION_ERROR = (
     "AbsCert's own figure (tfcert.abstraction_error) judges the cell of each unperturbed input alone: it is not what "

@@ -134,9 +134,10 @@ class Search:
             return certified_margins(self._batch(places[indices], eps), stage, self._options)
 
         at_zero = self._batch(places, np.zeros(len(places)))
-        # Around a point the cheapest bounds are as good as any.
-        start = certified_margins(at_zero, stage if self._region.eps else Stage("ibp"), self._options)
-        slope = slopes(at_zero, self._region.norm) * self._net_size()
+        start, slope = slopes(at_zero, self._region.norm)
+        if self._region.eps:  # not a point, so its margin takes a proof
+            start = certified_margins(at_zero, stage, self._options)
+        slope = slope * self._net_size()
         guesses = first_guess(start, slope, self._region.norm)
         tolerance = float(self._template.tolerance)
         found = largest_radius(

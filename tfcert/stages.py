@@ -96,8 +96,8 @@ def bound_options(stage: Stage, options: BoundOptions) -> BoundOptions:
     )
 
 
-def slopes(batch: Batch, norm: str) -> np.ndarray:
-    """How fast the linear approximations of the margins at the centres fall with the radius in network space."""
+def slopes(batch: Batch, norm: str) -> tuple[np.ndarray, np.ndarray]:
+    """The margins at the centres, and how fast their linear approximations fall with the radius in network space."""
     network, centers = batch.task.model.network, batch.task.centers
     assert centers is not None
     coefficients, offsets = (tf.constant(part, network.dtype) for part in (batch.coefficients, batch.offsets))
@@ -106,7 +106,8 @@ def slopes(batch: Batch, norm: str) -> np.ndarray:
         rows = tf.einsum("bcro,bo->bcr", coefficients, outputs) + offsets
         return tf.reduce_min(tf.reduce_max(rows, axis=2), axis=1)
 
-    return first_order(network, centers, margin, norm)[1].astype(np.float64)
+    at_center, slope = first_order(network, centers, margin, norm)
+    return at_center.astype(np.float64), slope.astype(np.float64)
 
 
 def proves(margins: np.ndarray) -> np.ndarray:

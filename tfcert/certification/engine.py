@@ -31,6 +31,9 @@ _COMPILATION = 4e8
 pass over so many coefficients (about two seconds on two cores)."""
 _PASS = 4e6
 """The same for the start of one pass."""
+_SAMPLES, _LONG = 25, 5e6
+"""On a CPU a pass is for at most so many samples, or as many as have so many coefficients: that is long enough to be
+worth its start, and the last few samples of a search are not padded to hundreds."""
 
 
 @dataclass
@@ -43,6 +46,7 @@ class _Compiled:
 
     run: Callable[..., tuple[tf.Tensor, tf.Tensor]]
     floats: float
+    usual: int
     sizes: set[int] = field(default_factory=set)
     wasted: float = 0.0
 
@@ -66,10 +70,11 @@ class _Compiled:
             passes = -(-count // size)
             return (passes * size - count) * self.floats + (passes - 1) * _PASS
 
-        size = min((s for s in self.sizes if s <= limit), key=waste, default=count)
+        fresh = -(-count // -(-count // min(limit, self.usual)))  # the fewest passes, alike in size
+        size = min((s for s in self.sizes if s <= limit), key=waste, default=fresh)
         self.wasted += waste(size)
         if self.wasted > _COMPILATION:
-            size, self.wasted = count, 0.0
+            size, self.wasted = fresh, 0.0
         self.sizes.add(size)
         return size
 
@@ -210,7 +215,8 @@ def _compiled(
         shapes = [inputs, inputs, inputs, (), (rows, *outputs), (rows,)]
         signature = [tf.TensorSpec([None, *shape], network.dtype) for shape in shapes]
         function = tf.function(run, input_signature=signature, jit_compile=jit, autograph=False)
-        known[key] = _Compiled(function, plan.floats)
+        usual = plan.samples if jit else max(_SAMPLES, int(_LONG / plan.floats))
+        known[key] = _Compiled(function, plan.floats, usual)
     return known[key]
 
 

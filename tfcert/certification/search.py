@@ -90,6 +90,10 @@ def _probe(state: _State, margin_at: MarginAt) -> None:
         return
     index = np.repeat(found, len(_PROBES))
     eps = np.minimum(state.low[index] * np.tile(_PROBES, len(found)), state.upper)
+    beyond = eps > state.high[index]  # what is nearer was narrowed down as far as was asked
+    index, eps = index[beyond], eps[beyond]
+    if not len(index):
+        return
     margins = margin_at(index, eps)
     state.evaluations += len(index)
     for i, e, m in zip(index, eps, margins, strict=True):

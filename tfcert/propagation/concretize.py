@@ -15,9 +15,11 @@ from tfcert.propagation.coefficients import Coefficients
 _DUAL_STEPS = 24
 """Most steps towards the best multiplier of a dual; any multiplier gives a bound."""
 _USUAL_STEPS = 4
+"""How many of them are usual, for whether a kernel is worth its compilation."""
 _GAP = 1e-6
 """How far a dual's bound may be from the minimum, relative to it."""
 _LEAST_T = 1e-18
+"""Multipliers of L2 are kept between this and its inverse."""
 
 
 def least_over_box(rows: Coefficients, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
