@@ -46,3 +46,18 @@ def test_bounds_are_computed_without_tf32_and_leave_the_setting_as_it_was(monkey
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(before)
     assert seen == [False]
+
+
+def test_batches_are_padded_or_cut_to_sizes_that_ran_until_that_has_cost_a_compilation():
+    sizes = []
+
+    def run(values):
+        sizes.append(int(values.shape[0]))
+        return values, True
+
+    compiled = engine._Compiled(run, floats=engine._COMPILATION / 20, usual=25)
+    answers = {count: compiled([tf.range(float(count))[:, None]], 100) for count in (50, 45, 3)}
+    # 50 as two passes, 45 padded by 5; 3 padded by 22 would cost more than compiling for 3 does.
+    assert sizes == [25, 25, 25, 25, 3]
+    for count, answer in answers.items():
+        np.testing.assert_array_equal(answer[:, 0], np.arange(count))

@@ -123,7 +123,8 @@ class _Tangents(NamedTuple):
         old_low, old_high, new = self[:3], self[3:6], (m, value, slope)
         low = (tf.where(right, old, fresh) for old, fresh in zip(old_low, new, strict=True))
         high = (tf.where(right, fresh, old) for old, fresh in zip(old_high, new, strict=True))
-        return _Tangents(*low, *high, tf.where(better, m, self.best), tf.where(better, value, self.best_value))
+        best = tf.where(better, m, self.best), tf.where(better, value, self.best_value)
+        return _Tangents._make([*low, *high, *best])
 
     def crossing(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Where the two tangents cross, and their value there, which bounds the minimum; 0 without a left tangent."""
