@@ -156,7 +156,7 @@ def load_spec(spec: str | Path, params: Mapping[str, Any] | None, bindings: Mapp
     """
     bound = tuple(bindings or ())
     for name, value in (bindings or {}).items():
-        if isinstance(value, str | Path) and not Path(value).exists():
+        if isinstance(value, str | Path) and not Path(value).is_file():
             raise UsageError(f"there is no file {value} to bind {name} to")
     if isinstance(spec, str) and ("\n" in spec or spec.lstrip().startswith("prop ")):
         return load(spec, params=params, bound=bound)

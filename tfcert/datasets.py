@@ -70,7 +70,7 @@ def confine(path: str | Path, root: str | Path | None) -> Path:
     """The real path of ``path``, which must lie inside ``root`` (unless that is None) once links are resolved.
 
     Raises:
-        DatasetError: the path leads outside ``root``, or there is no such file.
+        DatasetError: the path leads outside ``root``, or there is no such regular file.
     """
     base = Path(root) if root is not None else Path()
     real = (base / path).resolve()
@@ -78,6 +78,8 @@ def confine(path: str | Path, root: str | Path | None) -> Path:
         raise DatasetError(f"{path} leads outside the folder {base}; move the file there or name it with --bind")
     if not real.exists():
         raise DatasetError(f"there is no file {path}" + (f" in {base}" if root is not None else ""))
+    if not real.is_file():
+        raise DatasetError(f"{path} is no regular file: give the path of a file, not of a folder, a pipe or a device")
     return real
 
 

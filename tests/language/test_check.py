@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -242,3 +243,22 @@ def test_results_are_compared_with_any_number() -> None:
         OBJECTIVE.split("\n")[0] + "\nassert verified_accuracy(p) <= 1e400 and 1e300 * verified_accuracy(p) >= 1e-300"
     )
     assert [w.code for w in spec(text).warnings] == ["W003"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+@pytest.mark.parametrize(
+    "statement", ['import "it" as common', 'model m = keras("it")', 'dataset d = npz("it")', 'dataset d = csv("it")']
+)
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path, statement: str, kind: str) -> None:
+    (os.mkfifo if kind == "pipe" else os.mkdir)(tmp_path / "it")
+    (tmp_path / "s.prop").write_text(f"prop 1\n{statement}\n")
+    with pytest.raises(SpecError) as caught:
+        load_file(tmp_path / "s.prop")
+    assert [d.code for d in caught.value.diagnostics] == ["E248"]
+
+
+def test_errors_are_shown_however_many_warnings_come_before() -> None:
+    ball = "forall z in ball(x, linf, 2) within [0, 1] in unit: argmax(clf(z)) == y"
+    warned = "".join(f"property p{i}(x, y in test) {{ {ball} }}\n" for i in range(150))
+    assert [w.code for w in spec(warned).warnings] == ["W002"] * 100
+    assert codes(HEAD + warned + "property q { forall z in box([0, 1]) in unit: unknown(z)[0] > 0 }").count("E201") == 1

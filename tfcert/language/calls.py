@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tfcert.language import syntax as s
 from tfcert.language.formula import Extreme, Term, variable_term
+from tfcert.language.lowering import MAX_PIECES
 from tfcert.language.values import Items, Meaning, Numeric, Outputs, Winner, describe, sum_unit
 
 if TYPE_CHECKING:
@@ -47,8 +48,7 @@ def _absolute(e: Elaborator, call: s.Call) -> Meaning:
     value = e.numeric(argument, "the argument of `abs`")
     if value.term.is_constant:
         return Numeric(Term((), abs(value.term.constant)), value.unit)
-    pair = (value.term, value.term.times(Fraction(-1)))
-    return Numeric(variable_term(Extreme("max", pair)), value.unit)
+    return Numeric(_largest(e, "max", [value.term, value.term.times(Fraction(-1))], call), value.unit)
 
 
 def _extreme(e: Elaborator, call: s.Call) -> Meaning:
@@ -69,4 +69,16 @@ def _extreme(e: Elaborator, call: s.Call) -> Meaning:
     if all(n.term.is_constant for n in numbers):
         pick = max if kind == "max" else min
         return Numeric(Term((), pick(n.term.constant for n in numbers)), unit)
-    return Numeric(variable_term(Extreme(kind, tuple(dict.fromkeys(n.term for n in numbers)))), unit)
+    return Numeric(_largest(e, kind, [n.term for n in numbers], call), unit)
+
+
+def _largest(e: Elaborator, kind: str, terms: list[Term], call: s.Call) -> Term:
+    """The largest or smallest of some terms."""
+    distinct = tuple(dict.fromkeys(terms))
+    if len(distinct) == 1:
+        return distinct[0]
+    extreme = Extreme(kind, distinct)
+    if extreme.size > MAX_PIECES:
+        message = f"these maxima, nested in each other, are more than {MAX_PIECES} when written out"
+        raise e.scope.problem("E214", message, call, "nest them less deeply")
+    return variable_term(extreme)

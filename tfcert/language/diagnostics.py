@@ -53,6 +53,7 @@ CODES: dict[str, str] = {
     "E237": "values are not in [0, 1] in the unit space",
     "E246": "a word of the language, or a text that is no name, is used as a name",
     "E247": "a number is beyond those that can be computed with",
+    "E248": "a path leads to something else than a regular file",
     "E901": "models of this source are not supported yet",
     "E902": "data sets of this source are not supported yet",
     "E903": "this stage is not supported yet",
@@ -183,25 +184,45 @@ class AbortError(Exception):
     """Raised after a diagnostic was recorded, to leave the construct that cannot be understood further."""
 
 
+class TooManyProblemsError(Exception):
+    """Raised when so many errors were recorded that looking for more is of no use."""
+
+
 class Diagnostics:
-    """Collects what is found wrong in one run; identical findings are kept once."""
+    """Collects what is found wrong in one run; identical findings are kept once.
+
+    Warnings beyond ``LIMIT`` are left out. Errors end the search at ``LIMIT``, and at ``MOST`` with repeated ones: to
+    find a name like a misspelt one takes time, and a hostile text may hold very many.
+    """
 
     LIMIT = 100
+    MOST = 1000
 
     def __init__(self) -> None:
         self._found: dict[Diagnostic, None] = {}
+        self._errors = self._warnings = self._reported = 0
 
     def add(self, code: str, message: str, span: Span, source: SourceText, fix: str = "") -> None:
-        """Record one problem."""
+        """Record one problem.
+
+        Raises:
+            TooManyProblemsError: after the last error that is worth showing.
+        """
         if code not in CODES:
             raise KeyError(code)
-        if len(self._found) < self.LIMIT:
-            self._found.setdefault(Diagnostic(code, message, span, source, fix))
+        found = Diagnostic(code, message, span, source, fix)
+        if found not in self._found and (found.is_error or self._warnings < self.LIMIT):
+            self._found[found] = None
+            self._errors += found.is_error
+            self._warnings += not found.is_error
+        self._reported += found.is_error
+        if self._errors >= self.LIMIT or self._reported >= self.MOST:
+            raise TooManyProblemsError
 
     @property
     def failed(self) -> bool:
         """Whether any error (not only warnings) was found."""
-        return any(d.is_error for d in self._found)
+        return self._errors > 0
 
     def sorted(self) -> tuple[Diagnostic, ...]:
         """Everything found, in the order of the text, file by file in the order they were first reported."""

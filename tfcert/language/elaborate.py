@@ -246,7 +246,7 @@ class Elaborator:
                 )
 
     def _output(self, model: Definition, index: s.Expr) -> Output:
-        names = output_names(model)
+        names = listed_places(model, "outputs")
         place = self._named_output(model, index)
         if place is not None:
             return Output(place)
@@ -386,17 +386,17 @@ class Elaborator:
 
     def _named_output(self, model: Definition, node: s.Expr) -> int | None:
         """The index of an output that is given by its name, perhaps in quotes; None if it is given otherwise."""
-        names = output_names(model)
+        places = listed_places(model, "outputs")
         if isinstance(node, s.Text):
-            if node.value not in names:
+            if node.value not in places:
                 raise self._no_output(model, node, node.value)
-            return names.index(node.value)
-        if isinstance(node, s.Ref) and node.name in names and node.name not in self.local:
+            return places[node.value]
+        if isinstance(node, s.Ref) and node.name in places and node.name not in self.local:
             other = self.scope.look_up(node)
             if other is not None and other.kind in ("param", "let") and other.scope is not model.scope:
                 message = f"`{node.name}` is an output of `{model.full_name}` and {KINDS[other.kind]}"
                 raise self.scope.problem("E202", message, node, "rename one of them, or write the output in quotes")
-            return names.index(node.name)
+            return places[node.name]
         return None
 
     def _no_output(self, model: Definition, node: s.Expr, name: str) -> AbortError:
@@ -447,7 +447,7 @@ class Elaborator:
             )
         if any(not isinstance(v, Label) for v, _ in other.term.coefficients):
             raise self.scope.problem("E206", f"an {winner.kind} is compared with a class, not with outputs", node)
-        names = output_names(winner.model)
+        names = listed_places(winner.model, "outputs")
         target = other.term.constant
         beyond = target >= len(names) if names else target > MOST
         if other.term.is_constant and (target.denominator != 1 or target < 0 or beyond):
@@ -475,12 +475,7 @@ def compare_terms(difference: Term, operator: str) -> Formula:
 
 def output_names(model: Definition) -> tuple[str, ...]:
     """The names a model's declaration gives its outputs; unresolved models have none."""
-    return _listed_names(model, "outputs")
-
-
-def input_names(model: Definition) -> tuple[str, ...]:
-    """The names a model's declaration gives its inputs."""
-    return _listed_names(model, "inputs")
+    return tuple(listed_places(model, "outputs"))
 
 
 def listed_name(item: s.Expr) -> str | None:
@@ -490,13 +485,17 @@ def listed_name(item: s.Expr) -> str | None:
     return item.name if isinstance(item, s.Ref) and len(item.parts) == 1 else None
 
 
-def _listed_names(model: Definition, option: str) -> tuple[str, ...]:
-    block = model.node.block if model.node is not None else None
-    for entry in block.entries if block else ():
-        if entry.name.text == option:
-            items = described_names(entry.value)[1]
-            return tuple(name for i in items if (name := listed_name(i)) is not None)
-    return ()
+def listed_places(model: Definition, option: str) -> dict[str, int]:
+    """The places of the names that a model's declaration lists as ``outputs`` or ``inputs``."""
+    if option not in model.listed:
+        names: list[str] = []
+        block = model.node.block if model.node is not None else None
+        for entry in block.entries if block else ():
+            if entry.name.text == option:
+                items = described_names(entry.value)[1]
+                names = [name for i in items if (name := listed_name(i)) is not None]
+        model.listed[option] = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return model.listed[option]
 
 
 def described_names(value: s.BlockValue) -> tuple[s.Expr | None, tuple[s.Expr, ...]]:

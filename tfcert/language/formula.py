@@ -9,7 +9,7 @@ turns formulas into clauses and is tested against it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 
@@ -27,10 +27,25 @@ class Label:
 
 @dataclass(frozen=True)
 class Extreme:
-    """The largest (``max``) or smallest (``min``) of some terms, or of all outputs (``arguments is None``)."""
+    """The largest (``max``) or smallest (``min``) of some terms, or of all outputs (``arguments is None``).
+
+    Attributes:
+        size: how many maxima and arguments it has when written out, at all depths. What is nested may be shared, so the
+            size may be exponential in the number of objects.
+    """
 
     kind: str
     arguments: tuple[Term, ...] | None
+    size: int = field(init=False, compare=False, repr=False)
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        inner = [v.size for a in self.arguments or () for v, _ in a.coefficients if isinstance(v, Extreme)]
+        object.__setattr__(self, "size", 1 + len(self.arguments or ()) + sum(inner))
+        object.__setattr__(self, "_hash", hash((self.kind, self.arguments)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @dataclass(frozen=True)

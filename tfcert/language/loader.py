@@ -16,7 +16,14 @@ from tfcert.language.asking import what_is_asked
 from tfcert.language.asserting import Asserter
 from tfcert.language.assertions import Assertion, ReportItem
 from tfcert.language.calls import BUILTINS
-from tfcert.language.diagnostics import AbortError, Diagnostics, SourceText, Span, SpecError
+from tfcert.language.diagnostics import (
+    AbortError,
+    Diagnostics,
+    SourceText,
+    Span,
+    SpecError,
+    TooManyProblemsError,
+)
 from tfcert.language.elaborate import Elaborator, output_names
 from tfcert.language.formula import Constant
 from tfcert.language.objectives import check_objective
@@ -58,11 +65,11 @@ def load(
     scope = Scope(SourceText(filename, source), session, root=None if root is None else Path(root))
     if scope.root is not None:
         session.importing.append(os.path.realpath(scope.root / filename))
-    module = _read(scope)
-    if module is None:
-        raise diagnostics.errors()
-    spec = _check(scope)
-    if diagnostics.failed:
+    spec: Spec | None = None
+    with suppress(TooManyProblemsError):
+        module = _read(scope)
+        spec = None if module is None else _check(scope)
+    if spec is None or diagnostics.failed:
         raise diagnostics.errors()
     return spec
 

@@ -34,6 +34,7 @@ from tfcert.language.formula import (
     Output,
     Radius,
     Term,
+    Variable,
     evaluate_term,
     need_classes,
     need_label,
@@ -45,6 +46,7 @@ from tfcert.query import Clause
 MAX_CLAUSES = 4096
 MAX_ROWS = 1 << 16
 MAX_PIECES = 1 << 14
+MAX_WORK = 1 << 18
 _MAX_COMMON_BITS = 8192
 
 
@@ -77,17 +79,25 @@ def lower(formula: Formula, num_outputs: int, label: LabelValue) -> tuple[Clause
 Literals = tuple[Atom, ...]
 
 
-def check(formula: Formula, num_outputs: int, label: LabelValue) -> None:
-    """Raise what ``lower`` would raise, without building the clauses."""
+def check(formula: Formula, num_outputs: int, label: LabelValue) -> Formula:
+    """Raise what ``lower`` would raise, without building the clauses; the formula in negation normal form."""
     normal = normalise(formula, num_outputs, label)
     _refuse_too_many(normal)
+    for leaf in leaves(normal):
+        if isinstance(leaf, Atom):
+            exact_row(leaf.term)
+    return normal
+
+
+def leaves(normal: Formula) -> Iterator[Formula]:
+    """The atoms and constants of a formula in negation normal form."""
     pending = [normal]
     while pending:
-        match pending.pop():
-            case And(parts) | Or(parts):
-                pending.extend(parts)
-            case Atom(term, _):
-                exact_row(term)
+        part = pending.pop()
+        if isinstance(part, And | Or):
+            pending.extend(part.parts)
+        else:
+            yield part
 
 
 def only_orders(formula: Formula, num_outputs: int, label: LabelValue) -> bool:
@@ -124,10 +134,16 @@ def normalise(formula: Formula, num_outputs: int, label: LabelValue) -> Formula:
 
 
 class _Budget:
-    """Counts atoms made while splitting maxima, so that hostile formulas stop early."""
+    """Counts atoms made while splitting maxima, and coefficients visited, so that hostile formulas stop early."""
 
     def __init__(self) -> None:
         self.left = MAX_PIECES
+        self.work = MAX_WORK
+
+    def visit(self, term: Term) -> None:
+        self.work -= 1 + len(term.coefficients)
+        if self.work < 0:
+            raise TooManyClausesError("the formula takes too long to be split into linear pieces")
 
     def spend(self) -> None:
         self.left -= 1
@@ -150,7 +166,7 @@ def _normalise(f: Formula, positive: bool, num: int, label: LabelValue, budget: 
             return _arg_in(f, positive, num, label, budget)
         case Atom(term, strict):
             # not (t > 0) is -t >= 0, and not (t >= 0) is -t > 0.
-            bound = _bind(term, num, label)
+            bound = _bind(term, num, label, budget)
             return _split(bound if positive else bound.times(Fraction(-1)), strict == positive, budget)
 
 
@@ -195,7 +211,8 @@ def _arg_in(f: ArgIn, positive: bool, num: int, label: LabelValue, budget: _Budg
     Both are as many clauses as there are outputs on the one side, with a row for each on the other.
     """
     inside = f.members(num, label)
-    outside = tuple(j for j in range(num) if j not in set(inside))
+    members = set(inside)
+    outside = tuple(j for j in range(num) if j not in members)
     larger, smaller = (inside, outside) if positive else (outside, inside)
     sign = Fraction(1 if f.kind == "argmax" else -1)
     clauses: list[Formula] = []
@@ -209,30 +226,37 @@ def _arg_in(f: ArgIn, positive: bool, num: int, label: LabelValue, budget: _Budg
     return _join(True, clauses)
 
 
-def _bind(term: Term, num: int, label: LabelValue) -> Term:
+def _bind(term: Term, num: int, label: LabelValue, budget: _Budget) -> Term:
     """The term with the label put in and ``max(f)`` over all outputs written out."""
-    result = Term((), term.constant)
+    budget.visit(term)
+    sums: dict[Variable, Fraction] = {}
+    constant = term.constant
     for variable, coefficient in term.coefficients:
         match variable:
             case Output(index):
-                bound = variable_term(Output(output_index(index, label, num)))
+                bound: Variable = Output(output_index(index, label, num))
             case Label():
-                bound = Term((), Fraction(need_label(label)))
+                constant += coefficient * Fraction(need_label(label))
+                continue
             case Extreme(kind, arguments):
                 written = (
                     tuple(variable_term(Output(j)) for j in range(num))
                     if arguments is None
-                    else tuple(_bind(a, num, label) for a in arguments)
+                    else tuple(_bind(a, num, label, budget) for a in arguments)
                 )
-                bound = variable_term(Extreme(kind, written))
+                bound = Extreme(kind, written)
             case Radius():
                 raise ValueError("the radius of a measure has no value in a formula")
-        result = result.plus(bound, coefficient)
-    return result
+        sums[bound] = sums.get(bound, Fraction(0)) + coefficient
+    return Term(tuple((v, c) for v, c in sums.items() if c), constant)
 
 
 def _split(term: Term, strict: bool, budget: _Budget) -> Formula:
     """An atom without maxima, or the exact combination of such atoms."""
+    budget.visit(term)
+    branching = sum(isinstance(v, Extreme) and len(v.arguments or ()) > 1 for v, _ in term.coefficients)
+    if 1 << branching > MAX_PIECES:
+        raise TooManyClausesError(f"the formula splits into more than {MAX_PIECES} linear pieces")
     for variable, coefficient in term.coefficients:
         if isinstance(variable, Extreme):
             rest = term.plus(variable_term(variable), -coefficient)

@@ -22,7 +22,7 @@ from tfcert.language.words import STATEMENT_TERMINALS, expected_words, found_wor
 
 VERSION = 1
 MAX_BYTES = 1 << 20
-MAX_TOKENS = 100_000
+MAX_TOKENS = 50_000
 MAX_NESTING = 64
 MAX_TREE_DEPTH = 128
 MAX_SYNTAX_ERRORS = 10

@@ -30,7 +30,15 @@ from tfcert.language.formula import (
     uses_label,
     variable_term,
 )
-from tfcert.language.lowering import MAX_PIECES, InexactRowError, TooManyClausesError, check, normalise, only_orders
+from tfcert.language.lowering import (
+    MAX_PIECES,
+    InexactRowError,
+    TooManyClausesError,
+    check,
+    leaves,
+    normalise,
+    only_orders,
+)
 from tfcert.language.options import STAGES
 from tfcert.language.printer import print_statement
 from tfcert.language.regions import is_tiny, read_interval, read_length, read_region, report_tiny, share_of_range
@@ -49,6 +57,9 @@ from tfcert.language.templates import (
     Strategy,
 )
 from tfcert.language.values import Inputs, Meaning, Numeric
+
+MAX_LEAVES = 30_000
+"""Once so many atoms of formulas were looked at, those of further formulas are left to when the network is loaded."""
 
 Question = s.PropertyStatement | s.MeasureStatement
 
@@ -253,13 +264,17 @@ def _body(scope: Scope, node: s.Quantified, local: Mapping[str, Meaning]) -> tup
 
 def _lowers(scope: Scope, quantified: s.Quantified, formula: Formula, model: Model) -> None:
     """Report formulas that cannot become clauses, as far as that is known before the network is loaded."""
-    node = quantified.body
+    node, session = quantified.body, scope.session
     num_outputs = len(model.output_names) or max(2, *(i + 1 for i in output_indices(formula)), 0)
     try:
         # With fewer outputs than the network has, the count is a lower bound; the rest is found when it is loaded.
-        check(formula, min(num_outputs, MAX_PIECES), 0)
-        _decided(scope, quantified, formula, model)
-        _threshold_on_probabilities(scope, node, formula, model)
+        if session.leaves <= MAX_LEAVES:
+            session.leaves += num_outputs
+            normal = check(formula, min(num_outputs, MAX_PIECES), 0)
+            session.leaves += sum(1 for _ in leaves(normal))
+            if isinstance(normal, Constant):
+                _decided(scope, quantified, formula, model)
+            _threshold_on_probabilities(scope, node, formula, model)
     except TooManyClausesError as error:
         scope.report("E214", str(error), node, "use fewer alternatives")
     except InexactRowError as error:

@@ -13,7 +13,7 @@ from tfcert.language.formula import Radius, Term
 from tfcert.language.lowering import round_down
 from tfcert.language.scope import did_you_mean
 from tfcert.language.setting import Ends, Setting, is_unit
-from tfcert.language.templates import Ball, Box, Region, net_within
+from tfcert.language.templates import Ball, Box, Region
 from tfcert.language.values import MIXED, Inputs, Norm, Numeric, describe
 
 Reader = Callable[[Elaborator, s.Expr, str, Setting, str], Term]
@@ -43,13 +43,17 @@ def read_region(e: Elaborator, node: s.Region, setting: Setting) -> Region:
 
 def _reachable(e: Elaborator, region: Region, node: s.Region, setting: Setting) -> Region:
     """The region, if float64 holds its numbers also as the network receives them."""
-    transform = setting.transform
-    if isinstance(region, Box):
-        numbers = sum(region.net_bounds(transform), ())
-    else:
-        numbers = region.net_eps(transform) + sum(net_within(region, transform) or (), ())
-    for number in numbers:
-        e.usable(number, "a number of this region, as the network receives it,", node)
+    if region.space == "net":
+        return region
+    transform, seen = setting.transform, e.scope.session.normalisations
+    key = id(transform.mean), id(transform.std)
+    if key not in seen:
+        # Kept with the tuples themselves: while they live, nothing else has their identity.
+        seen[key] = max(map(abs, transform.mean)), min(transform.std), (transform.mean, transform.std)
+    mean, std, _ = seen[key]
+    written = region.bounds if isinstance(region, Box) else ((region.eps, region.eps), *filter(None, [region.within]))
+    largest = max(abs(end) for ends in written for end in ends) * (transform.scale if region.space == "raw" else 1)
+    e.usable((largest + mean) / std, "a number of this region, as the network receives it,", node)
     return region
 
 
@@ -225,8 +229,8 @@ def _box(e: Elaborator, call: s.Call, node: s.Region, setting: Setting, space: s
     bounds = [_bounds(e, a, setting, space) for a in call.arguments]
     if slots:
         names = _slot_order(e, call, slots, setting)
-        given = [a.name for a in slots]
-        bounds = [bounds[given.index(name)] for name in names]
+        places = {a.name: place for place, a in enumerate(slots)}
+        bounds = [bounds[places[name]] for name in names]
     else:
         names = ()
         _count_fits(e, call, len(bounds), model_names)
@@ -254,18 +258,21 @@ def _bounds(e: Elaborator, argument: s.Argument, setting: Setting, space: str) -
 
 def _slot_order(e: Elaborator, call: s.Call, slots: list[s.Argument], setting: Setting) -> tuple[str, ...]:
     """The names in the order of the model's inputs."""
-    given = [str(a.name) for a in slots]
-    for i, argument in enumerate(slots):
-        if given[i] in given[:i]:
-            raise e.scope.problem("E202", f"`{given[i]}` is bounded twice", argument)
+    given: dict[str, s.Argument] = {}
+    for argument in slots:
+        name = str(argument.name)
+        if name in given:
+            raise e.scope.problem("E202", f"`{name}` is bounded twice", argument)
+        given[name] = argument
     if setting.model is None:
         raise AbortError("the model is not known, so neither are its inputs")
     names = setting.model.input_names
     if not names:
         message = f"the inputs of `{setting.model.name}` have no names"
         raise e.scope.problem("E201", message, call, "give the model `inputs: [...]`")
-    for name, argument in zip(given, slots, strict=True):
-        if name not in names:
+    known = set(names)
+    for name, argument in given.items():
+        if name not in known:
             hint = did_you_mean(name, names) or f"the inputs are {', '.join(names[:8])}"
             raise e.scope.problem("E201", f"`{setting.model.name}` has no input `{name}`", argument, hint)
     missing = [n for n in names if n not in given]

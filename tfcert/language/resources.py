@@ -76,6 +76,10 @@ def check_path(scope: Scope, node: s.Expr) -> str:
         if not os.path.exists(real):
             fix = "create it, or bind the name on the command line"
             raise scope.problem("E222", f'there is no file "{path}" beside the specification', node, fix)
+        if not os.path.isfile(real):
+            # To read a pipe or a device may never end.
+            message = f'"{path}" is no regular file'
+            raise scope.problem("E248", message, node, "write the path of a file, not of a folder, a pipe or a device")
     return path
 
 
@@ -160,7 +164,7 @@ def _inputs(e: Elaborator, entry: s.Entry) -> tuple[str, ...]:
 def _names(e: Elaborator, items: tuple[s.Expr, ...], value: s.Node, what: str) -> tuple[str, ...]:
     if not items:
         raise e.scope.problem("E206", f"`{what}` must be a list of names", value)
-    names: list[str] = []
+    names: dict[str, None] = {}
     for item in items:
         name = listed_name(item)
         if name is None:
@@ -169,7 +173,7 @@ def _names(e: Elaborator, items: tuple[s.Expr, ...], value: s.Node, what: str) -
             e.scope.refuse_word(s.Name(name, span=item.span), quotable=True)
         if name in names:
             e.scope.report("E202", f"`{name}` is listed twice", item)
-        names.append(name)
+        names[name] = None
     return tuple(names)
 
 

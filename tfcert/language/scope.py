@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from tfcert.language import syntax as s
 from tfcert.language.diagnostics import AbortError, Diagnostics, SourceText, Span
 from tfcert.language.names import RESERVED, can_be_quoted
 
-MAX_STEPS = 300_000
+_MOST_ALIKE = 500
+"""Names that are compared letter by letter with one that is not known."""
+MAX_STEPS = 150_000
 MAX_DEPTH = 150
 MAX_IMPORTS = 64
 
@@ -35,7 +38,7 @@ KINDS = {
 
 @dataclass
 class Definition:
-    """A named statement; ``result`` caches what it was found to mean."""
+    """A named statement; ``result`` and ``listed`` cache what it was found to mean."""
 
     kind: str
     name: str
@@ -43,6 +46,7 @@ class Definition:
     node: Any
     result: Any = None
     state: str = "new"
+    listed: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def full_name(self) -> str:
@@ -62,6 +66,8 @@ class Session:
     depth: int = 0
     outermost: tuple[Scope, s.Node] | None = None
     imports: int = 0
+    leaves: int = 0
+    normalisations: dict[tuple[int, int], Any] = field(default_factory=dict)
     importing: list[str] = field(default_factory=list)
     used_overrides: set[str] = field(default_factory=set)
     used_bindings: set[str] = field(default_factory=set)
@@ -204,5 +210,7 @@ class Scope:
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """ "did you mean `...`?", or "" if nothing is close."""
-    close = difflib.get_close_matches(name[:100], list(candidates)[:2000], n=1)
+    name = name[:100]
+    alike = (c for c in candidates if abs(len(c) - len(name)) <= 2 + len(name) // 3)
+    close = difflib.get_close_matches(name, list(islice(alike, _MOST_ALIKE)), n=1)
     return f"did you mean `{close[0]}`?" if close else ""
