@@ -161,7 +161,8 @@ def bounds(
     Args:
         outputs: ``"model"``: what the model returns. Of a model that ends in a softmax these are probabilities,
             bounded through the differences of all pairs of logits: with hundreds of classes that takes long.
-            ``"logits"``: what goes into that softmax (of a model that ends in a linear layer, its outputs).
+            ``"logits"``: what goes into that softmax (of a model that ends in a linear layer, its outputs). A network
+            that :func:`tfcert.from_keras` made is bounded as it is: it ends in the logits.
 
     Raises:
         UnsupportedLayerError: the model has a layer that tfcert does not know.

@@ -80,7 +80,8 @@ def export_hlo(
     Args:
         model: a Keras model or a network.
         perturbation: one set a sample, ``[batch, *input]``; the pass is compiled for this batch size.
-        y: labels, ``[batch]`` integers; or the rows C themselves, ``[batch, rows, outputs]`` floats.
+        y: labels, ``[batch]`` integers; or the rows C themselves, ``[batch, rows, outputs]`` floats; of a
+            model that ends in a softmax they are about its logits.
         targets: with labels, the classes j as for :func:`tfcert.certify`.
         options: memory, iterations, learning rate; ``jit`` is True whatever it says.
 

@@ -88,6 +88,10 @@ def from_keras(model: keras.Model, x: Any = None) -> Network:
             whose ``plain_model`` is one (a ``CertifiedModel``).
         x: an array ``[batch, *input]``; it fixes the input dimensions that the model leaves open.
 
+    Returns:
+        The network. A softmax that the model ends in is not part of it: its outputs are the logits, ``peeled`` is True
+        and ``notes`` say so.
+
     Raises:
         UnsupportedLayerError: a layer or an option of it has no exact translation.
         NonFiniteWeightError: a weight is NaN or infinite.
