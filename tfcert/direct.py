@@ -19,7 +19,7 @@ from tfcert.fingerprint import data_hash, weights_hash
 from tfcert.journal import Journal
 from tfcert.misfit import misfit, unsaid
 from tfcert.progress import Narrator
-from tfcert.query import Guarantee, Outcome, Verdict, strictly_right
+from tfcert.query import SINGLE_OUTPUT, Guarantee, Outcome, Verdict, strictly_right
 from tfcert.report import Asked, ExitCode, Measured, Record
 from tfcert.report.attacks import AttackReport
 from tfcert.report.records import Json
@@ -83,7 +83,6 @@ class Direct:
         """
         from tfcert.certification.api import network_of
         from tfcert.network import load_model
-        from tfcert.network.errors import SINGLE_OUTPUT
 
         x, labels = self.samples
         assert labels is not None

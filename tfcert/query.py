@@ -77,12 +77,27 @@ Number = int | Fraction
 """Numbers of a spec stay exact until they meet a tensor."""
 
 
+SINGLE_OUTPUT = (
+    "the model has a single output, so there is no other class to tell a label from; give a binary classifier two: "
+    "p = model.output; keras.Model(model.input, keras.ops.concatenate([1 - p, p], axis=-1)), with -p for 1 - p where p "
+    "is a logit; or ask for a threshold, `f(z)[0] < 50%` in a specification, or tfcert.bounds"
+)
+
+
+def require_classes(outputs: int) -> None:
+    """Raises a ValueError where there are no two outputs, of which one could be larger."""
+    if outputs < 2:
+        raise ValueError(SINGLE_OUTPUT)
+
+
 def strictly_right(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Where the label's output ``[samples, classes]`` is above every other: a tie is no right answer, nor is NaN.
 
     Raises:
-        ValueError: outputs that are no row of classes a sample, or a label that is none of them.
+        ValueError: outputs that are no row of at least two classes a sample, or a label that is none of them.
     """
+    if outputs.ndim == 2:
+        require_classes(outputs.shape[1])
     if outputs.ndim != 2 or not (labels.min() >= 0 and labels.max() < outputs.shape[1]):
         raise ValueError(
             f"expected one row of outputs a sample and labels among them, got outputs of shape {outputs.shape} and "

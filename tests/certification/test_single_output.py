@@ -60,6 +60,13 @@ def test_a_single_output_is_refused_in_training():
         model.fit(X, ZEROS, epochs=1, verbose=0, callbacks=[evaluation])
 
 
+def test_the_abstraction_error_of_a_single_output_is_refused():
+    start = keras.Input((2,))
+    model = keras.Model(start, keras.layers.Dense(1)(tfcert.layers.IntervalAbstraction(0.5, (-1, 1))(start)))
+    with pytest.raises(ValueError, match="the model has a single output"):
+        tfcert.abstraction_error(model, X, ZEROS)
+
+
 @pytest.mark.parametrize("head", ["sigmoid", "linear"])
 def test_two_outputs_made_of_one_answer_what_was_meant(head):
     model = binary(head)

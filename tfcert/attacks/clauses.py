@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfcert.network.errors import require_classes
-from tfcert.query import Clause
+from tfcert.query import Clause, require_classes
 
 
 class Clauses(NamedTuple):

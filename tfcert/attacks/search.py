@@ -18,9 +18,8 @@ from tfcert.attacks.witness import Holds, inference, input_dtype, replay, rounde
 from tfcert.given import class_labels, samples
 from tfcert.misfit import warn_of_misfit
 from tfcert.network import require_one_input
-from tfcert.network.errors import require_classes
 from tfcert.perturbations import ORDER, Clip, LpBall, Perturbation
-from tfcert.query import Clause, Guarantee
+from tfcert.query import Clause, Guarantee, require_classes
 
 
 @dataclass(frozen=True)

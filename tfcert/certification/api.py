@@ -19,10 +19,9 @@ from tfcert.certification.softmax import softmax_bounds
 from tfcert.given import class_labels, radius, samples
 from tfcert.misfit import warn_of_misfit
 from tfcert.network import Elementwise, Network, from_keras, require_one_input
-from tfcert.network.errors import require_classes
 from tfcert.options import BoundOptions, method_name
 from tfcert.perturbations import DUAL_ORDER, ORDER, LpBall, Perturbation
-from tfcert.query import Guarantee
+from tfcert.query import Guarantee, require_classes
 
 Model: TypeAlias = "keras.Model | Network"
 _NETWORKS: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()

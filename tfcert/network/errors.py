@@ -17,16 +17,3 @@ class NonFiniteWeightError(ValueError):
 
 class ModelLoadError(ValueError):
     """A file that cannot be loaded, or that it would be unsafe to load."""
-
-
-SINGLE_OUTPUT = (
-    "the model has a single output, so there is no other class to tell a label from; give a binary classifier two: "
-    "p = model.output; keras.Model(model.input, keras.ops.concatenate([1 - p, p], axis=-1)), with -p for 1 - p where p "
-    "is a logit; or ask for a threshold, `f(z)[0] < 50%` in a specification, or tfcert.bounds"
-)
-
-
-def require_classes(outputs: int) -> None:
-    """Raises a ValueError where there are no two outputs, of which one could be larger."""
-    if outputs < 2:
-        raise ValueError(SINGLE_OUTPUT)
