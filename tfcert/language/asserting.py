@@ -160,7 +160,7 @@ class Asserter:
 
     def _fraction_is_meant(self, difference: _Linear, place: Span) -> None:
         """Warns where one accuracy is compared with a number outside [0, 1], which decides nothing."""
-        accuracies = {"accuracy", "verified_accuracy", "attack_accuracy", "nominal_accuracy"}
+        accuracies = {"accuracy", *PROPERTY_QUANTITIES}
         if len(difference.terms) != 1 or difference.terms[0][0].kind not in accuracies or not difference.terms[0][1]:
             return
         threshold = -difference.constant / difference.terms[0][1]
@@ -259,7 +259,7 @@ class Asserter:
             return self._accuracy(names), frozenset()
         template = self._question(names[0], "property" if kind in PROPERTY_QUANTITIES else "measure")
         measured = isinstance(template, MeasureTemplate)
-        if proves and (measured or (kind == "verified_accuracy" and not template.existential)):
+        if proves and (measured or (kind in ("verified_accuracy", "verified_share") and not template.existential)):
             self._can_prove(template, names[0])
         if kind == "attack_accuracy" and template.existential:
             message = f"`{template.name}` asks for some input: no attack refutes that"

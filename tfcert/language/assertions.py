@@ -77,8 +77,8 @@ class Results:
 
 Interval = tuple[Fraction, Fraction]
 
-PROPERTY_QUANTITIES = ("verified_accuracy", "attack_accuracy", "nominal_accuracy")
-JUDGING_QUANTITIES = ("verified_accuracy", "attack_accuracy")
+PROPERTY_QUANTITIES = ("verified_accuracy", "verified_share", "attack_accuracy", "nominal_accuracy")
+JUDGING_QUANTITIES = ("verified_accuracy", "verified_share", "attack_accuracy")
 """An assertion about one of these takes over the judgement of its property; any other leaves it as it is."""
 MEASURE_QUANTITIES = ("mean", "median", "min", "max", "percentile")
 
@@ -121,6 +121,7 @@ class Quantity:
             unrefuted = counts.total - counts.falsified
             lower, upper = {
                 "verified_accuracy": (counts.verified, unrefuted),
+                "verified_share": (counts.verified, unrefuted),
                 "attack_accuracy": (unrefuted, unrefuted),
                 "nominal_accuracy": (counts.correct, counts.correct),
             }[self.kind]
