@@ -13,7 +13,7 @@ import numpy as np
 
 from tfcert.abstracted import deployed, granularity_of, require_behind
 from tfcert.datasets import Samples, confine, csv_columns, load_dataset
-from tfcert.doubts import doubts, require_unit
+from tfcert.doubts import doubts, one_class, require_unit
 from tfcert.errors import UsageError
 from tfcert.fingerprint import weights_hash
 from tfcert.heads import asks_for_class, check_declared, check_order, label_is_class
@@ -225,10 +225,11 @@ def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | 
     doubted: dict[str, None] = {}
     for t in templates:
         with placed(spec, t.name, t.span):
-            if t.dataset is not None:
-                doubted |= dict.fromkeys(doubts(t, spec.datasets[t.dataset], data[t.dataset].x))
             task = _task(t, models[classifier_name(t)], data.get(t.dataset or ""))
             tasks.append(task)
+            if t.dataset is not None:
+                asked = spec.datasets[t.dataset]
+                doubted |= dict.fromkeys(doubts(t, asked, data[t.dataset].x) + one_class(t, asked, task.labels))
             doubted |= dict.fromkeys(_misfit(task))
     bound = Bound(spec, models, data, tuple(tasks), tuple(doubted))
     for name, asked_of in sorted(_accuracies(spec)):

@@ -1,7 +1,8 @@
-"""What the samples themselves say against the units of a question: only known once they are loaded."""
+"""What the samples themselves say against a question, its units above all: only known once they are loaded."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -13,6 +14,8 @@ from tfcert.language.setting import SLACK
 
 SPAN = 100
 """A declared range this many times as wide as what the samples fill is likelier a mistake than not."""
+FEW = 10
+"""So many samples of several classes are hardly ever of one."""
 
 
 AnyTemplate = PropertyTemplate | MeasureTemplate
@@ -56,3 +59,14 @@ def doubts(template: AnyTemplate, data: Dataset, x: np.ndarray) -> tuple[str, ..
             f"{template.name}: {what} is {share} of what the values of {data.name} span, {ends}: is its unit meant?",
         )
     return ()
+
+
+def one_class(template: AnyTemplate, data: Dataset, labels: Sequence[int | None]) -> tuple[str, ...]:
+    """A sentence where `take` left samples of a single class, as it does of a file that is sorted by class."""
+    taken = template.take is not None or data.take is not None
+    if not taken or template.where is not None or len(labels) < FEW or len(set(labels)) > 1 or labels[0] is None:
+        return ()
+    return (
+        f"{template.name}: all {len(labels)} samples that `take` leaves of {data.name} have the label {labels[0]}: "
+        "it takes the first ones, and the file may be sorted by class",
+    )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from tfcert.doubts import one_class
 from tfcert.driver import verify
 from tfcert.errors import UsageError
+from tfcert.language import Dataset, load
 
 TEXT = """prop 1
 model clf = keras("clf.keras")
@@ -21,6 +24,14 @@ MORE
 
 def spec(options: str, ball: str, more: str = "") -> str:
     return TEXT.replace("OPTIONS", options).replace("BALL", ball).replace("MORE", more)
+
+
+def test_taking_the_first_of_a_sorted_file_is_doubted():
+    template = load(spec("", "ball(x, linf, 0.1)").replace("x, y in test", "x, y in test take 10")).properties["p"]
+    (doubt,) = one_class(template, Dataset("test", "npz", "", False), [3] * 10)
+    assert doubt.startswith("p: all 10 samples that `take` leaves of test have the label 3")
+    assert not one_class(template, Dataset("test", "npz", "", False), [3] * 9 + [4])
+    assert not one_class(replace(template, take=None), Dataset("test", "npz", "", False), [3] * 10)
 
 
 @pytest.fixture
