@@ -40,6 +40,7 @@ ENCODING = "tests/complete/test_encoding.py"
 SPLITTING = "tests/propagation/test_splitting.py"
 CELLS = "tests/network/test_abstraction.py"
 STEPS = "tests/complete/test_steps.py"
+UNITS = "tests/language/test_units.py"
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,16 @@ MUTANTS = (
            "near = np.abs(value - at) < 0", (STEPS,), "its_side"),
     Mutant("a tie counts as right", "query.py", "(own > others)", "(own >= others)",
            ("tests/training/test_abstraction.py",), "tie"),
+    Mutant("the declared range read in the ball's own space", "language/templates.py",
+           "return self.within_space or self.space", "return self.space", (UNITS,), "declared"),
+    Mutant("the declared range goes before what is written", "language/regions.py",
+           "if node.within is None and setting.range is not None", "if setting.range is not None", (UNITS,), "range"),
+    Mutant("any assertion judges a property", "language/asserting.py", "if kind in JUDGING_QUANTITIES else set()", "",
+           ("tests/driver/test_judging.py",), "made_green"),
+    Mutant("nothing decided passes", "language/assertions.py", "(verdict and self.undecided(results))", "False",
+           ("tests/driver/test_judging.py",), "no_sample or finds_nothing"),
+    Mutant("percentages are hundredths", "language/values.py", '(Fraction(1, 100), "%")', '(Fraction(1, 100), "")',
+           (UNITS,), "percentage"),
     Mutant("a row of probabilities is a label", "given.py", "if not one_hot.all():", "if not rows.any():",
            ("tests/test_given.py",), "no_label"),
     Mutant("validation by intervals under the name of evaluations", "training/model.py",
