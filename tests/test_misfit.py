@@ -8,7 +8,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from tfcert.misfit import MisfitWarning, misfit, needed, warn_of_misfit
+from tfcert.misfit import MisfitWarning, misfit, needed, tiny_radius, warn_of_misfit
 
 X = np.linspace(0, 255, 100).reshape(100, 1)
 
@@ -55,3 +55,13 @@ def test_samples_are_drawn_evenly_and_the_warning_is_the_caller_s():
         warnings.simplefilter("error")
         warn_of_misfit(predict, X, np.zeros(100, int), 11)
         warn_of_misfit(predict, X[:19], np.ones(19, int), 11)
+
+
+@pytest.mark.parametrize(
+    ("eps", "suspect"), [(8 / 255, True), (0.254, True), (0.256, False), (8, False), (0.0, False), (np.nan, False)]
+)
+def test_a_radius_below_a_thousandth_of_what_the_inputs_span_is_told_its_share(eps, suspect):
+    said = tiny_radius(eps, X)
+    assert (said is not None) == suspect
+    if eps == 8 / 255:
+        assert said is not None and "eps 0.0313725 is 0.012% of what the inputs span, 0 to 255" in said

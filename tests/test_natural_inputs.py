@@ -178,6 +178,14 @@ def test_samples_that_the_model_does_not_know_are_warned_of_where_the_user_asks(
         getattr(tfcert, name)(model, x, x.argmax(axis=1), **asked)
 
 
+@pytest.mark.parametrize("name", ["certify", "attack"])
+def test_a_radius_for_other_units_than_the_inputs_is_warned_of(model, name):
+    asked = {"options": SMALL} if name == "certify" else {"steps": 1, "restarts": 1}
+    with pytest.warns(MisfitWarning, match="0.014% of what the inputs span, 25.5 to 229.5") as caught:
+        getattr(tfcert, name)(model, 255 * X, Y, eps=[0.0, 0.01, 0.02, 8 / 255 - 0.0029], **asked)
+    assert caught[0].filename == __file__
+
+
 @pytest.mark.parametrize("name", ["crown_ibp", "alpha_crown", "forward_backward"])
 def test_methods_are_known_by_the_names_that_specifications_give_them(model, name):
     found = tfcert.certify(model, X, Y, eps=0.1, method=name, options=SMALL)

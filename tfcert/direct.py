@@ -17,7 +17,7 @@ from tfcert.datasets import Samples, load_dataset
 from tfcert.errors import UsageError
 from tfcert.fingerprint import data_hash, weights_hash
 from tfcert.journal import Journal
-from tfcert.misfit import misfit, unsaid
+from tfcert.misfit import misfit, tiny_radius, unsaid
 from tfcert.progress import Narrator
 from tfcert.query import SINGLE_OUTPUT, Guarantee, Outcome, Verdict, strictly_right
 from tfcert.report import Asked, ExitCode, Measured, Record
@@ -205,7 +205,8 @@ def remarks(data: Direct, loaded: Loaded, records: Sequence[Record]) -> list[str
     if len(loaded.x) < data.total:
         said.append(f"the first {len(loaded.x)} of {data.total} samples of {data.data}; --limit takes more")
     right = np.array([record.prediction == record.label for record in records], bool)
-    doubt = misfit(right, loaded.model.num_outputs, loaded.x)
+    doubts = [misfit(right, loaded.model.num_outputs, loaded.x)]
+    doubts += [tiny_radius(records[0].asked.eps, loaded.x)] if records else []
     found = [record.verdict.witness for record in records if record.verdict.witness is not None]
     if data.clip is None and found:
         low, high = float(loaded.x.min()), float(loaded.x.max())
@@ -215,7 +216,7 @@ def remarks(data: Direct, loaded: Loaded, records: Sequence[Record]) -> list[str
                 f"{outside} of {len(found)} witnesses leave the range of the samples, {low:g} to {high:g}: give the "
                 f"valid range of an input to keep to it, --clip {low:g} {high:g}, say"
             )
-    return said if doubt is None else [f"warning: {doubt}", *said]
+    return [*(f"warning: {doubt}" for doubt in doubts if doubt is not None), *said]
 
 
 def exit_code(records: Sequence[Record], complete: bool) -> ExitCode:

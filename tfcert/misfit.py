@@ -1,9 +1,12 @@
-"""Whether samples can be what a model expects: a warning where its answers make that unlikely.
+"""Whether samples can be what a model expects: a warning where that is unlikely, by two rules.
 
-One rule: a classifier that is right about no more samples than guessing would be (their share of the number of classes,
-and one standard deviation) was hardly trained on inputs like these, scaled and labelled like these. It takes
+By its answers: a classifier that is right about no more samples than guessing would be (their share of the number of
+classes, and one standard deviation) was hardly trained on inputs like these, scaled and labelled like these. It takes
 :func:`needed` samples to say so. A model that is right about 40% of ten classes is suspected in less than 2% of cases,
 one that is right about 50% or more in about one of a thousand.
+
+By the radius: one of less than a thousandth of what the inputs span is likelier meant for inputs of another scale
+(8/255 for pixels from 0 to 255), where a network may well be as accurate as ever.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 LEAST = 20
+TINY = 1e-3
+"""A radius that is a smaller share of what the inputs span is suspected, here as in a specification."""
 
 
 class MisfitWarning(UserWarning):
@@ -45,6 +50,26 @@ def misfit(right: np.ndarray, classes: int, x: np.ndarray) -> str | None:
         f"the inputs scaled as the model was trained (they go from {float(np.min(x)):g} to {float(np.max(x)):g}), and "
         "labels in its order? Radii and valid ranges are in the units of the inputs"
     )
+
+
+def tiny_radius(eps: float, x: np.ndarray) -> str | None:
+    """A sentence for a radius that is next to nothing beside what the inputs ``[n, *input]`` span; None for others."""
+    if not x.size:
+        return None
+    low, high = float(np.min(x)), float(np.max(x))
+    if not 0 < eps < TINY * (high - low):
+        return None
+    return (
+        f"eps {eps:g} is {100 * eps / (high - low):.2g}% of what the inputs span, {low:g} to {high:g}: it is in their "
+        "units; are they scaled as the model was trained?"
+    )
+
+
+def warn_of_tiny_radius(eps: np.ndarray, x: np.ndarray) -> None:
+    """Warns where even the largest of the radii ``[n]`` is next to nothing."""
+    said = tiny_radius(float(np.max(eps, initial=0.0)), x)
+    if said is not None:
+        warnings.warn(said, MisfitWarning, stacklevel=3)
 
 
 def warn_of_misfit(

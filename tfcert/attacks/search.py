@@ -16,7 +16,7 @@ from tfcert.attacks.gradient import AttackOptions, candidates
 from tfcert.attacks.points import best_points, default_count
 from tfcert.attacks.witness import Holds, inference, input_dtype, replay, rounded, run
 from tfcert.given import class_labels, samples
-from tfcert.misfit import warn_of_misfit
+from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import require_one_input
 from tfcert.perturbations import ORDER, Clip, LpBall, Perturbation
 from tfcert.query import Clause, Guarantee, require_classes
@@ -84,6 +84,7 @@ def attack(
     x, y = samples(x, y, model=model)
     dtype = input_dtype(model, x.dtype if x.dtype == np.float64 else np.float32)
     perturbation = LpBall(x.astype(dtype), eps, norm, clip)
+    warn_of_tiny_radius(perturbation.eps, perturbation.x)
     outputs = run(model, perturbation.center[:1]).size
     require_classes(outputs)
     labels = class_labels(y, len(perturbation), classes=outputs)

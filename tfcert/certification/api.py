@@ -17,7 +17,7 @@ from tfcert.certification.engine import guarantee_of, lower_bounds
 from tfcert.certification.search import first_guess, largest_radius
 from tfcert.certification.softmax import softmax_bounds
 from tfcert.given import class_labels, radius, samples
-from tfcert.misfit import warn_of_misfit
+from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import Elementwise, Network, from_keras, require_one_input
 from tfcert.options import BoundOptions, method_name
 from tfcert.perturbations import DUAL_ORDER, ORDER, LpBall, Perturbation
@@ -253,6 +253,8 @@ def certify(
     method = method_name(method)
     ball = LpBall(x, eps, norm, clip).astype(network.dtype.as_numpy_dtype)
     _same_shape(network, ball)
+    if model is not network:
+        warn_of_tiny_radius(ball.eps, ball.x)
     rows = target_rows(network, ball, y, targets)
     margin = _least_rows(_rows(network, ball, rows, method, relaxation, options))
     verified = np.isfinite(margin) & (margin > 0)
