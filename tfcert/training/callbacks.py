@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfcert.attacks import attack
 from tfcert.certification import certify
-from tfcert.given import radius
+from tfcert.given import class_labels, radius
 from tfcert.misfit import unsaid
 from tfcert.options import check_method, method_name
 from tfcert.propagation.centered import sweep
@@ -174,7 +174,8 @@ class CertifiedEvaluation(keras.callbacks.Callback):
         if eps is None:
             raise ValueError("give CertifiedEvaluation an eps: the model has no objective to take it from")
         clip = self.clip if self.clip is not None else getattr(objective, "clip", None)
-        right = strictly_right(model.predict(self.x, verbose=0), self.y)
+        outputs = model.predict(self.x, verbose=0)
+        right = strictly_right(outputs, class_labels(self.y, len(self.x), classes=outputs.shape[-1]))
         found = {KEYS[0]: float(right.mean())}
         if self.attack is not None:
             # A sample that is misclassified is its own witness.
