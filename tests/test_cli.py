@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -256,6 +257,17 @@ def test_the_terminal_stays_clean_of_tensorflows_greetings(folder):
     arguments = [sys.executable, "-m", "tfcert.cli", "verify", str(folder / "s.prop"), "-q"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_python_says_nothing_of_tensorflow_s_either(folder):
+    code = (
+        "import tfcert, numpy as np; "
+        f"model = tfcert.load_model({str(folder / 'clf.keras')!r}); "
+        "x = np.array([[0.9, 0.1]], np.float32); tfcert.certify(model, x, [0], eps=0.01)"
+    )
+    quiet = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=quiet)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_an_attack_writes_its_witnesses_and_takes_fractions(folder):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tfcert import quiet
+
 if TYPE_CHECKING:
     from tfcert import callbacks, layers, metrics, objectives, schedules
     from tfcert.activations import register_activation
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
         tune_granularity,
     )
 
+quiet.settle()
 _HOMES = {
     "AbstractionErrors": "training",
     "Attacks": "attacks",
@@ -86,6 +89,8 @@ _HOMES = {
     "with_preprocessing": "network",
 }
 """Each public name's module inside tfcert."""
+_LIGHT = ("language", "options", "query", "report")
+"""Those of them that take no TensorFlow."""
 _MODULES = ("callbacks", "layers", "metrics", "objectives", "schedules")
 """Public modules, which are attributes of tfcert without being imported."""
 
@@ -135,6 +140,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES or _HOMES.get(name) not in (None, *_LIGHT):
+        quiet.import_tensorflow()
     if name in _MODULES:
         return import_module(f"tfcert.{name}")
     if name not in _HOMES:

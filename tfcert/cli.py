@@ -7,14 +7,13 @@ sentences on standard error (exit code 4); anything unforeseen is a traceback (e
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfcert import quiet
 from tfcert.arguments import (
     USAGE_ERROR,
     Parser,
@@ -35,7 +34,6 @@ PASS, INTERRUPTED, INTERNAL_ERROR = 0, 2, 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     options = build_parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -52,26 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _import_tensorflow() -> None:
-    """Imports TensorFlow without its greetings.
+    """Imports TensorFlow for a command, which says nothing of TensorFlow's but errors."""
+    quiet.import_tensorflow()
+    import tensorflow
 
-    Its C++ code logs while it is being loaded whatever TF_CPP_MIN_LOG_LEVEL says, so standard error is held back
-    until the import is done; if it fails, what was held back is shown.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            import tensorflow
-
-            tensorflow.get_logger().setLevel("ERROR")
-        except BaseException:
-            held.seek(0)
-            os.write(kept, held.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    tensorflow.get_logger().setLevel("ERROR")
 
 
 def _user_errors() -> tuple[type[Exception], ...]:

@@ -352,3 +352,17 @@ def scaled_up(network, factor: float):
             node = replace(node, map=ConvMap(lambda o=old: o.kernel() * factor, shape, old.in_shape, **options))
         nodes.append(node)
     return replace(network, nodes=tuple(nodes))
+
+
+def test_certifying_many_models_and_questions_is_not_taken_for_retracing(caplog):
+    """Each is traced once; TensorFlow counts functions of the same lines together and used to warn."""
+    import logging
+
+    with caplog.at_level(logging.WARNING, logger="tensorflow"):
+        logging.getLogger("tensorflow").addHandler(caplog.handler)
+        for width in range(2, 9):
+            model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(width)])
+            for norm in ("linf", "l2"):
+                tfcert.certify(model, np.zeros((width, 2)), np.zeros(width, int), eps=0.1, norm=norm, method="ibp")
+        logging.getLogger("tensorflow").removeHandler(caplog.handler)
+    assert "retracing" not in caplog.text

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfcert.attacks import geometry
 from tfcert.attacks.clauses import Clauses
 from tfcert.perturbations import Region
+from tfcert.propagation.kernels import traced
 
 Model = Callable[[tf.Tensor], tf.Tensor]
 METHODS = ("pgd", "fgsm")
@@ -120,7 +121,7 @@ def _compiled(
         tf.TensorSpec([None] * 3, dtype), tf.TensorSpec([2], tf.int32), number, number, number,
         tf.TensorSpec([None, 1], dtype),
     ]  # fmt: skip
-    return tf.function(run, input_signature=signature, jit_compile=jit, autograph=False)
+    return traced(run, input_signature=signature, jit_compile=jit)
 
 
 def _clause_in_rank(margins: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:

@@ -20,7 +20,7 @@ from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.perturbations import Perturbation, Region, round_down
 from tfcert.propagation.bounds import SOLVED, Passes, check_names, output_bounds
-from tfcert.propagation.kernels import fused_kernels
+from tfcert.propagation.kernels import fused_kernels, traced
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import Plan, make_plan
 from tfcert.query import Guarantee
@@ -214,7 +214,7 @@ def _compiled(
         inputs, outputs = network.input_shape, network.output_shape
         shapes = [inputs, inputs, inputs, (), (rows, *outputs), (rows,)]
         signature = [tf.TensorSpec([None, *shape], network.dtype) for shape in shapes]
-        function = tf.function(run, input_signature=signature, jit_compile=jit, autograph=False)
+        function = traced(run, input_signature=signature, jit_compile=jit)
         usual = plan.samples if jit else max(_SAMPLES, int(_LONG / plan.floats))
         known[key] = _Compiled(function, plan.floats, usual)
     return known[key]

@@ -23,6 +23,7 @@ from tfcert.complete.queries import CLOSE, Query, Solvers, margin_program
 from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
 from tfcert.perturbations import Region
+from tfcert.propagation.kernels import traced
 from tfcert.propagation.splitting import Climb, Climbed, Pieces, climb, first_pieces, hinges, split_nodes
 
 _SIZES = (2, 16, 64, 256)
@@ -307,5 +308,5 @@ def _compiled(network: Network, region: Region, refresh: bool) -> Any:
             return climb(net, sets, (coefficients, offsets), pieces, Climb(steps, _RATE, refresh))
 
         jit = use_jit(BoundOptions())
-        known[key] = tf.function(run, autograph=False, reduce_retracing=True, jit_compile=jit)
+        known[key] = traced(run, reduce_retracing=True, jit_compile=jit)
     return known[key]

@@ -26,6 +26,7 @@ from tfcert.options import BoundOptions
 from tfcert.perturbations import Perturbation, Region
 from tfcert.propagation.bounds import pre_activation_bounds
 from tfcert.propagation.interval import both_sides
+from tfcert.propagation.kernels import traced
 from tfcert.propagation.plan import make_plan
 from tfcert.propagation.preactivation import Passes, by_name, nonlinear, relax_before
 
@@ -104,7 +105,7 @@ def _compiled(network: Network, method: str, sets: Region, parts: Any) -> Any:
 
     shape = [None, *network.input_shape]
     signature = [tf.TensorSpec(shape, tf.float64)] * 3 + [tf.TensorSpec([None], tf.float64)]
-    known[key] = tf.function(run, input_signature=signature, autograph=False)
+    known[key] = traced(run, input_signature=signature)
     return known[key]
 
 

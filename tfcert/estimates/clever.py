@@ -16,6 +16,7 @@ from tfcert.estimates.samples import read_samples
 from tfcert.estimates.weibull import fit_reverse_weibull
 from tfcert.network import Network
 from tfcert.perturbations import DUAL_ORDER
+from tfcert.propagation.kernels import traced
 
 _COMPILED: weakref.WeakKeyDictionary[Network, dict[tuple[str, int, int], Callable[..., tf.Tensor]]] = (
     weakref.WeakKeyDictionary()
@@ -125,15 +126,14 @@ def _compiled(network: Network, norm: str, count: int, targets: int) -> Callable
         lengths = [tf.norm(tf.reshape(g, [-1, size]), DUAL_ORDER[norm], axis=1) for g in gradients]
         return tf.stack([tf.reduce_max(length) for length in lengths])
 
-    @tf.function(autograph=False, reduce_retracing=True)
     def run(x: tf.Tensor, rows: tf.Tensor, radius: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         found = tf.TensorSpec([targets], dtype)
         return tf.map_fn(
             lambda seed: one_batch(x, rows, radius, seed), seeds, fn_output_signature=found, parallel_iterations=1
         )
 
-    known[key] = run
-    return run
+    known[key] = traced(run, reduce_retracing=True)
+    return known[key]
 
 
 def uniform_in_ball(norm: str, count: int, size: int, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

@@ -16,6 +16,7 @@ from tfcert.estimates.results import AttackDistances
 from tfcert.estimates.samples import read_samples
 from tfcert.network import Network
 from tfcert.perturbations import ORDER, Clip, LpBall
+from tfcert.propagation.kernels import traced
 
 DEFAULT_ATTACKS = {"linf": ("fmn",), "l2": ("cw",), "l1": ("ead",)}
 _STRETCHES = (1.0, 1.0001, 1.001, 1.01, 1.1)
@@ -144,7 +145,7 @@ class _Scaled:
             self.width = float(np.max(clip[1])) - self.low
         self.dtype = network.dtype
         low, width = tf.constant(self.low, self.dtype), tf.constant(self.width, self.dtype)
-        self.logits = tf.function(lambda z: network(low + width * z), autograph=False, reduce_retracing=True)
+        self.logits = traced(lambda z: network(low + width * z), reduce_retracing=True)
 
     def run(self, attack: Any, x: np.ndarray, y: np.ndarray, target: np.ndarray | None) -> np.ndarray:
         """What an attack of the library proposes, ``[batch, *input]``: adversarial or not."""

@@ -22,6 +22,20 @@ _WORTH_COMPILING = 1 << 15
 Kernel = Callable[..., Any]
 
 
+def traced(function: Callable[..., Any], **options: Any) -> Any:
+    """``tf.function`` of a function that is made anew for each network or question.
+
+    TensorFlow counts the traces of all functions made of the same lines together, and warns of retracing where each was
+    traced once. A partial has no lines, so each is counted by itself.
+    """
+    return tf.function(functools.partial(function), autograph=False, **options)
+
+
+def kind_of(value: Any) -> Any:
+    """Shape and type of a tensor, or the value itself: what a trace depends on."""
+    return (tuple(value.shape), value.dtype) if isinstance(value, tf.Tensor) else value
+
+
 @contextlib.contextmanager
 def fused_kernels(fuse: bool) -> Iterator[None]:
     """Within this context (while a graph is traced) each kernel is compiled on its own."""
@@ -36,7 +50,9 @@ def kernel(passes: int = 1) -> Callable[[Kernel], Kernel]:
     """Marks a function of tensors that reads its first argument ``passes`` times as one that is worth fusing."""
 
     def mark(function: Kernel) -> Kernel:
-        compiled = tf.function(function, jit_compile=True, autograph=False)
+        @functools.cache
+        def compiled(*kinds: Any) -> Kernel:
+            return traced(function, jit_compile=True)
 
         @functools.wraps(function)
         def run(values: tf.Tensor, *others: Any) -> Any:
@@ -45,7 +61,9 @@ def kernel(passes: int = 1) -> Callable[[Kernel], Kernel]:
                 shape = tf.broadcast_static_shape(shape[:-1], others[0].shape[:-1]).concatenate(shape[-1:])
             size = math.prod(n or 1 for n in shape[1:])
             fuse = _FUSING.get() and size * passes > _WORTH_COMPILING
-            return compiled(values, *others) if fuse else function(values, *others)
+            if not fuse:
+                return function(values, *others)
+            return compiled(*(kind_of(v) for v in (values, *others)))(values, *others)
 
         return run
 
