@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tfcert"
 
 LEVELS = [
-    {"query", "options", "errors", "model_files", "counting", "given", "misfit", "quiet"},
+    {"query", "options", "errors", "model_files", "counting", "given", "misfit", "quiet", "showing"},
     {"activations", "language"},
     {"network", "perturbations"},
     {"propagation"},

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfcert.counting import counted
 from tfcert.given import inputs, radii, valid_range
+from tfcert.showing import spread
 
 NORMS = ("linf", "l2", "l1")
 ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
@@ -58,6 +60,9 @@ class Perturbation(ABC):
     @property
     def input_shape(self) -> tuple[int, ...]:
         return self.lower.shape[1:]
+
+    def _shape_text(self) -> str:
+        return f"{counted(len(self), 'sample')} of shape {self.input_shape} ({self.lower.dtype})"
 
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
         """The smallest box (in the input's dtype, rounded outward) that encloses the set."""
@@ -122,6 +127,10 @@ class Box(Perturbation):
         if (self.lower > self.upper).any():
             sample = int(np.argwhere(self.lower > self.upper)[0][0])
             raise ValueError(f"the box of sample {sample} is empty: a lower bound exceeds its upper bound")
+
+    def __repr__(self) -> str:
+        wide = spread(self.upper.astype(np.float64) - self.lower)
+        return f"Box of {self._shape_text()}: lower {spread(self.lower)}; upper {spread(self.upper)}; width {wide}"
 
     @property
     def center(self) -> np.ndarray:
@@ -190,6 +199,10 @@ class LpBall(Perturbation):
                     f"an end of the clip range has shape {end.shape}, which does not broadcast against samples of "
                     f"shape {self.x.shape}"
                 )
+
+    def __repr__(self) -> str:
+        clip = "" if self.clip is None else f", within [{spread(self.clip[0])}, {spread(self.clip[1])}]"
+        return f"LpBall of {self._shape_text()}: {self.norm}, eps {spread(self.eps)}{clip}, x {spread(self.x)}"
 
     def _hull(self) -> tuple[np.ndarray, np.ndarray]:
         eps = self.eps.reshape(-1, *[1] * (self.x.ndim - 1))

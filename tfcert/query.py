@@ -70,7 +70,7 @@ class Verdict:
     guarantee: Guarantee | None = None
     margin: float = float("nan")
     seconds: float = 0.0
-    witness: np.ndarray | None = field(default=None, compare=False)
+    witness: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 Number = int | Fraction

@@ -15,11 +15,13 @@ from tfcert.attacks.clauses import Clauses, keeps_label, misses_target, stack_cl
 from tfcert.attacks.gradient import AttackOptions, candidates
 from tfcert.attacks.points import best_points, default_count
 from tfcert.attacks.witness import Holds, inference, input_dtype, replay, rounded, run
+from tfcert.counting import counted
 from tfcert.given import class_labels, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import require_one_input
 from tfcert.perturbations import ORDER, Clip, LpBall, Perturbation
 from tfcert.query import Clause, Guarantee, require_classes
+from tfcert.showing import spread, table
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,18 @@ class Attacks:
     def guarantee(self) -> list[Guarantee]:
         """``replayed`` for a success; ``estimate``, which is no guarantee at all, for a failure."""
         return [Guarantee.REPLAYED if found else Guarantee.ESTIMATE for found in self.success]
+
+    def __repr__(self) -> str:
+        found = int(self.success.sum())
+        return (
+            f"Attacks: witnesses for {found} of {counted(len(self.success), 'sample')}, distance "
+            f"{spread(self.distance)} (replayed); finding none proves nothing"
+        )
+
+    def __str__(self) -> str:
+        outcome = ["witness" if found else "none found" for found in self.success]
+        columns: dict[str, Any] = {"outcome": outcome, "distance": self.distance, "margin": self.margin}
+        return f"{self!r}\n{table(columns | {'guarantee': [str(level) for level in self.guarantee]})}"
 
 
 def attack(

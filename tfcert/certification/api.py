@@ -16,12 +16,14 @@ import tensorflow as tf
 from tfcert.certification.engine import guarantee_of, lower_bounds
 from tfcert.certification.search import first_guess, largest_radius
 from tfcert.certification.softmax import softmax_bounds
+from tfcert.counting import counted
 from tfcert.given import class_labels, radius, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import Elementwise, Network, from_keras, require_one_input
 from tfcert.options import BoundOptions, method_name
 from tfcert.perturbations import DUAL_ORDER, ORDER, LpBall, Perturbation
 from tfcert.query import Guarantee, require_classes
+from tfcert.showing import spread, table
 
 Model: TypeAlias = "keras.Model | Network"
 _NETWORKS: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
@@ -34,6 +36,14 @@ class Bounds:
     lower: np.ndarray
     upper: np.ndarray
     guarantee: Guarantee = Guarantee.NUMERIC
+
+    def __repr__(self) -> str:
+        samples, outputs = (*self.lower.shape, 1)[:2]
+        wide = spread(np.asarray(self.upper, np.float64) - self.lower)
+        return (
+            f"Bounds of {counted(outputs, 'output')} for {counted(samples, 'sample')}: lower {spread(self.lower)}; "
+            f"upper {spread(self.upper)}; width {wide} ({self.guarantee})"
+        )
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,15 @@ class Certification:
     method: str
     relaxation: str
 
+    def __repr__(self) -> str:
+        return (
+            f"Certification: {int(self.verified.sum())} of {counted(len(self.verified), 'sample')} verified by "
+            f"{self.method}, margin {spread(self.margin)} ({self.guarantee})"
+        )
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{table({'verified': self.verified, 'margin': self.margin})}"
+
 
 @dataclass(frozen=True)
 class Radii:
@@ -72,6 +91,16 @@ class Radii:
     guarantee: Guarantee
     method: str
     relaxation: str
+
+    def __repr__(self) -> str:
+        found = np.asarray(self.radius) > 0
+        return (
+            f"Radii: {int(found.sum())} of {counted(len(found), 'sample')} certified by {self.method}, radius "
+            f"{spread(self.radius)} ({self.guarantee})"
+        )
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{table({'radius': self.radius, 'margin': self.margin})}"
 
 
 def network_of(model: Model, x: Any = None) -> Network:

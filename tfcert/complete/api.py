@@ -20,11 +20,13 @@ from tfcert.complete.plain import plain
 from tfcert.complete.processes import SolverProcess, SolverSettings
 from tfcert.complete.queries import Solvers
 from tfcert.complete.witnesses import Judge
+from tfcert.counting import counted
 from tfcert.given import radius
 from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.perturbations import ORDER, LpBall
 from tfcert.query import Guarantee
+from tfcert.showing import spread, table
 
 _CERTIFIED = 0.05
 """Relative tolerance of the certified radii that a search begins with."""
@@ -60,6 +62,22 @@ class MinimumPerturbations:
     guarantee: list[Guarantee]
     reason: list[str]
     target: str = "all"
+
+    def __repr__(self) -> str:
+        return (
+            f"MinimumPerturbations: {int(self.optimal.sum())} of {counted(len(self.optimal), 'sample')} optimal; lower "
+            f"{spread(self.lower)}; upper {spread(self.upper)} ({', '.join(sorted(set(map(str, self.guarantee))))})"
+        )
+
+    def __str__(self) -> str:
+        columns: dict[str, Any] = {
+            "lower": self.lower,
+            "upper": self.upper,
+            "optimal": self.optimal,
+            "seconds": self.seconds,
+        }
+        words = {"guarantee": [str(level) for level in self.guarantee], "reason": self.reason}
+        return f"{self!r}\n{table(columns | words)}"
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class LipschitzRadii:
     method: str = "global-lipschitz"
     guarantee: Guarantee = Guarantee.NUMERIC
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return describe(self.method, self.norm, self.guarantee, self.radius)
 
 
@@ -64,7 +64,7 @@ class CleverScores:
     method: str = "clever"
     guarantee: Guarantee = Guarantee.ESTIMATE
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return describe(self.method, self.norm, self.guarantee, self.score)
 
 
@@ -89,5 +89,5 @@ class AttackDistances:
         """``replayed`` where a witness was found; ``estimate``, which is no guarantee at all, elsewhere."""
         return [Guarantee.REPLAYED if np.isfinite(d) else Guarantee.ESTIMATE for d in self.distance]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return describe(self.method, self.norm, Guarantee.REPLAYED, self.distance)

@@ -12,7 +12,7 @@ from tfcert.report.summary import summarize_property
 from tfcert.report.table import PLAIN_WIDTH, attack_table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AttackReport(Report):
     """A report of one attack on each sample; its only property is ``attack``."""
 

@@ -62,7 +62,7 @@ class RadiusSummary:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RadiusReport(Report):
     """A report of one set of radii."""
 

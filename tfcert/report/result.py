@@ -110,5 +110,10 @@ class Report:
         found = self.conclusion or counted(len(self.records), "verdict")
         return f"{word} (exit code {int(self.exit_code)}), {found}{where}"
 
+    def __repr__(self) -> str:
+        """One line; ``print`` shows the tables."""
+        asked = ", ".join([*self.properties, *self.measures])
+        return f"{type(self).__name__} of {asked or 'nothing'}: {self.last_line()}"
+
     def __str__(self) -> str:
         return "\n".join(filter(None, [render(self.parts()), self.last_line()]))

@@ -37,7 +37,7 @@ class AbstractionErrors:
         """The share of samples that are misclassified."""
         return float(self.wrong.mean())
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return (
             f"abstraction error {self.error:.2%} ({self.wrong.sum()} of {len(self.wrong)} samples, granularity "
             f"{self.granularity:g}; {self.guarantee.value}): AbsCert's figure of clean samples, NOT a guarantee for "
