@@ -51,14 +51,21 @@ def doubts(template: AnyTemplate, data: Dataset, x: np.ndarray) -> tuple[str, ..
         told = f"[{float(data.range[0]):g}, {float(data.range[1]):g}]"
         return (f"{data.name}: its values go from {ends} only, and its range is {told}",) if sparse else ()
     eps = region.radius(template.upper if isinstance(template, MeasureTemplate) else 0)
-    width = template.transform.width(region.space, (low, high))
+    spread = _typical_spread(x)
+    width = template.transform.width(region.space, (Fraction(0), spread))
     if 0 < eps < TINY * width:
         share = f"{100 * float(eps / width):.2g}%"
         what = "the largest radius" if isinstance(template, MeasureTemplate) else "the radius"
-        return (
-            f"{template.name}: {what} is {share} of what the values of {data.name} span, {ends}: is its unit meant?",
-        )
+        span = f"what one input of {data.name} spans ({float(spread):g} as it is stored)"
+        return (f"{template.name}: {what} is {share} of {span}: is its unit meant?",)
     return ()
+
+
+def _typical_spread(x: np.ndarray) -> Fraction:
+    """The median over the inputs of how far their values lie apart; columns of a table have ranges of their own."""
+    apart = np.ptp(np.asarray(x, np.float64), axis=0)
+    moving = apart[apart > 0]
+    return Fraction(float(np.median(moving) if moving.size else np.ptp(np.asarray(x, np.float64))))
 
 
 def one_class(template: AnyTemplate, data: Dataset, labels: Sequence[int | None]) -> tuple[str, ...]:

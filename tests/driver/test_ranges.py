@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tfcert.doubts import one_class
+from tfcert.doubts import doubts, one_class
 from tfcert.driver import verify
 from tfcert.errors import UsageError
 from tfcert.language import Dataset, load
@@ -94,3 +94,11 @@ def test_a_mean_radius_is_told_as_a_share_of_the_range(ask):
     (note,) = (note for note in report.notes if note.startswith("median(m)"))
     low = float(np.median(np.nan_to_num(report.summary("m").proven)))
     assert f"({100 * low / 255:.1f}%" in note and note.endswith("of the range)")
+
+
+def test_columns_of_a_table_have_spreads_of_their_own():
+    template = load(spec("", "ball(x, linf, 1)")).properties["p"]
+    rng, data = np.random.default_rng(0), Dataset("test", "csv", "", False)
+    ages, incomes = rng.uniform(20, 90, (50, 2)), rng.uniform(0, 1e6, (50, 1))
+    assert not doubts(template, data, np.concatenate([ages, incomes], axis=1)), "one year is no tiny share"
+    assert doubts(template, data, incomes) and not doubts(template, data, ages[:1])
