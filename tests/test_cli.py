@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from tfcert.cli import main
+from tfcert.options import METHODS, RELAXATIONS, SOLVED, check_method
 
 SPEC = """\
 prop 1
@@ -97,6 +99,18 @@ def test_resume_goes_on_with_the_folder_of_an_earlier_run(folder, capsys):
     main(["verify", str(folder / "s.prop"), "-q", "--out", "run"])
     assert main(["verify", str(folder / "s.prop"), "--resume", "run"]) == 0
     assert "3 of 3 taken from the journal" in capsys.readouterr().err
+
+
+def test_help_names_the_methods_and_relaxations_that_errors_name(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")  # lines break at hyphens
+    with pytest.raises(SystemExit):
+        main(["radius", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"how to bound: {', '.join(METHODS)}, or by a solver {' or '.join(SOLVED)}" in shown
+    assert ", ".join(RELAXATIONS) in shown
+    for method, names in ((("none", None), METHODS), (("crown", "none"), RELAXATIONS)):
+        with pytest.raises(ValueError, match=re.escape(f"one of {', '.join(names)}")):
+            check_method(*method)
 
 
 @pytest.fixture(scope="module")
