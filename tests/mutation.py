@@ -34,6 +34,7 @@ OPTIMISED = "tests/propagation/test_optimised.py"
 BALLS = "tests/propagation/test_concretize.py"
 LAYERS = "tests/network/test_keras_layers.py"
 SEARCH = "tests/certification/test_search.py"
+ROUNDING = "tests/certification/test_rounding.py"
 SETS = "tests/test_perturbations.py"
 LOWERING = "tests/language/test_lowering.py"
 ENCODING = "tests/complete/test_encoding.py"
@@ -137,13 +138,18 @@ MUTANTS = (
            "return tf.where(a > 0, up, -down)", (BALLS,), "least"),
     Mutant("clipped L2 forgets its multiplier", "propagation/concretize.py", "- 0.5 * m * budget", "",
            (BALLS,), "least"),
-    Mutant(">= for > in the verdict", "certification/api.py", "verified = np.isfinite(margin) & (margin > 0)",
-           "verified = np.isfinite(margin) & (margin >= 0)",
-           (f"{EXACT}::test_a_margin_of_exactly_zero_is_not_verified",)),
-    Mutant(">= for > in the search", "certification/search.py", "good = np.isfinite(margins) & (margins > 0)",
-           "good = np.isfinite(margins) & (margins >= 0)", (SEARCH,)),
-    Mutant("an infinite margin certifies", "certification/search.py", "good = np.isfinite(margins) & (margins > 0)",
-           "good = margins > 0", (SEARCH,)),
+    Mutant(">= for > in the verdict", "certification/rounding.py", "(margins > rounding)", "(margins >= rounding)",
+           (ROUNDING,), "proves"),
+    Mutant("an infinite margin certifies", "certification/rounding.py", "(abs(margins) < math.inf) & ", "",
+           (ROUNDING, SEARCH), "proves or search"),
+    Mutant("the search forgets rounding", "certification/search.py", "good, margins = proves(found, rounding)",
+           "good, margins = proves(found, 0.0)", (ROUNDING,), "radius"),
+    Mutant("certify forgets rounding", "certification/api.py", "verified = proves(margin, lost)",
+           "verified = proves(margin, 0.0)", (ROUNDING,), "deployed"),
+    Mutant("solvers forget rounding", "complete/asking.py", "clauses.offsets - less)", "clauses.offsets)",
+           ("tests/complete/test_deciding.py",), "within_the_rounding"),
+    Mutant("a witness on the boundary dropped", "complete/witnesses.py", "< 0 if self.broken is None else",
+           "< 0 if True else", ("tests/driver/test_boundary.py",)),
     Mutant("the search returns its upper end", "certification/search.py",
            "return Search(state.low,", "return Search(np.where(np.isfinite(state.high), state.high, state.low),",
            (SEARCH,)),

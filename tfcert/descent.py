@@ -1,7 +1,7 @@
 """One batch of a property on its way down the stages of its strategy.
 
 Each stage sees what earlier ones left open. A sample that is proven is still attacked by stages listed later: a
-witness against the proof means that whoever gave it was wrong, and the run stops.
+witness against the proof means that whoever gave it was wrong, and is what counts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fractions import Fraction
 import numpy as np
 
 from tfcert.binding import Task
+from tfcert.certification import proves
 from tfcert.language import Stage, StageKind
 from tfcert.options import BoundOptions
 from tfcert.progress import Standing, Watch
@@ -28,11 +29,10 @@ from tfcert.stages import (
     certified_margins,
     make_batch,
     margin_at,
-    proves,
     relaxation_name,
     replay_claims,
 )
-from tfcert.verdicts import as_asked, clean_verdict, contradiction
+from tfcert.verdicts import as_asked, clean_verdict, refuted
 
 PROOFS = (Guarantee.NUMERIC, Guarantee.SOLVER)
 """What a solver's proof may promise."""
@@ -81,7 +81,8 @@ class Descent:
         count = len(task.samples)
         self._open = np.arange(count)
         self._seconds = np.zeros(count)
-        self._best = np.full(count, np.nan)
+        self._best = np.full(count, np.nan)  # the best margin known, and what rounding may take from it
+        self._rounding = np.zeros(count)
         self._doubts: dict[int, Verdict] = {}  # why a stage left a sample open, should it stay so
         self._held: dict[int, Verdict] = {}
 
@@ -146,7 +147,9 @@ class Descent:
             if witness is not None:
                 verdict = self._refuted(place, stage, witness, float(found.margins[i]))
                 if place in self._held:
-                    raise contradiction(self._task, place, self._held[place], verdict)
+                    proof = self._held.pop(place)
+                    claim = f"{proof.method} proved with margin {proof.margin:.6g} that there is no witness"
+                    verdict = refuted(self._task, place, claim, proof.guarantee, verdict)
                 self._close(place)
                 yield place, verdict
             elif found.spurious[i]:
@@ -156,10 +159,13 @@ class Descent:
         if not len(self._open):
             return
         began = time.monotonic()
-        margins = certified_margins(batch.take(self._open), stage, self._options)
+        margins, rounding = certified_margins(batch.take(self._open), stage, self._options)
         self._charge(self._open, began)
-        self._best[self._open] = np.fmax(self._best[self._open], margins)
-        proven = proves(margins)
+        before = self._best[self._open]
+        best = np.fmax(before, margins)
+        self._best[self._open] = best
+        self._rounding[self._open] = np.where(best == before, self._rounding[self._open], rounding)
+        proven = proves(margins, rounding)
         for place, margin in zip(self._open[proven].tolist(), margins[proven].tolist(), strict=True):
             self._held[place] = self._proven(place, stage, margin, Guarantee.NUMERIC)
         self._open = self._open[~proven]
@@ -207,7 +213,9 @@ class Descent:
                 return self._refuted(place, stage, replayed.witnesses[0], float(replayed.margins[0]))
             reason = SPURIOUS
         elif (
-            decision.outcome is Outcome.VERIFIED and proves(np.array(decision.margin)) and decision.guarantee in PROOFS
+            decision.outcome is Outcome.VERIFIED
+            and proves(decision.margin, decision.rounding)
+            and decision.guarantee in PROOFS
         ):
             self._close(place)
             return self._proven(place, stage, decision.margin, decision.guarantee)
@@ -257,10 +265,12 @@ class Descent:
             reason = "the attack found no witness, and no stage of the strategy can prove that there is none"
         elif math.isnan(best):
             reason = "the bounds are not finite"
-        elif self._task.template.existential:
-            reason = f"the margin is only known to be at most {-best:.4g}"
         else:
-            reason = f"the margin is only known to be at least {best:.4g}"
+            known = f"at most {-best:.4g}" if self._task.template.existential else f"at least {best:.4g}"
+            reason = f"the margin is only known to be {known}"
+            if best > 0:
+                taken = f"of which the rounding of the model's own arithmetic may take {self._rounding[place]:.4g}"
+                reason = f"within rounding: the margin is {known}, {taken}"
         return self._completed(Verdict(Outcome.UNKNOWN, reason, guarantee=Guarantee.ESTIMATE), place)
 
     def _completed(self, verdict: Verdict, place: int) -> Verdict:

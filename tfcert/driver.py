@@ -25,6 +25,7 @@ from tfcert.query import Verdict
 from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
 from tfcert.report.records import Json
 from tfcert.starting import Start, begin
+from tfcert.verdicts import reconciled
 
 BATCH = 100
 """Samples at a time where the strategy says ``batch: auto``."""
@@ -61,7 +62,8 @@ def verify(
     Raises:
         SpecError: the specification cannot be used; says everything that is wrong with it.
         ValueError: what it names does not fit together, or cannot be loaded.
-        ContradictionError: a proof and a witness contradict each other: a bug in tfcert, or in the solver it names.
+        ContradictionError: a witness refutes a proof that claimed to hold whatever is rounded: a bug in tfcert. Against
+            any other proof a witness is the sample's verdict, and the report counts it.
     """
     return run(begin(spec, params=params, bindings=bindings, resume=resume, out=out), verbose)
 
@@ -182,9 +184,9 @@ class _Run:
 
     def finish(self, complete: bool) -> Report:
         """Judges, draws and writes."""
-        spec, records = self.bound.spec, self._ordered()
+        spec, (records, contradictions) = self.bound.spec, reconciled(self._ordered())
         notes = [f"{name}: {note}" for name, model in self.bound.models.items() for note in model.network.notes]
-        notes += [*_claims(self.bound.tasks), *self.bound.doubts]
+        notes += [*contradictions, *_claims(self.bound.tasks), *self.bound.doubts]
         judged: tuple[Judged, ...] = ()
         code = ExitCode.INTERRUPTED
         if complete:
@@ -197,6 +199,7 @@ class _Run:
             "exit_code": int(code),
             "judged": [{"text": j.text, "judgement": j.judgement} for j in judged],
             "notes": notes,
+            "contradictions": sum(r.verdict.contradicted is not None for r in records),
             "seconds": round(time.monotonic() - self.began, 3),
         }
         report = Report(

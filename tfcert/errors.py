@@ -12,8 +12,7 @@ class JournalError(UsageError):
 
 
 class ContradictionError(RuntimeError):
-    """A query that was verified has a witness that replays: a bug in tfcert, or a solver it believed.
+    """A query that was verified beyond rounding has a witness that replays: a bug in tfcert.
 
-    The message says which. If it is tfcert itself, no verdict of the run can stand; if it is a solver, none that rests
-    on its word.
+    A witness against a proof that does not claim so much (guarantee ``numeric``, or a solver's word) is a verdict.
     """

@@ -18,7 +18,6 @@ import numpy as np
 from tfcert.binding import Task
 from tfcert.certification import first_guess, largest_radius
 from tfcert.descent import PROOFS, Clock
-from tfcert.errors import ContradictionError
 from tfcert.language import Ball, MeasureTemplate, Stage, StageKind, round_down
 from tfcert.options import BoundOptions
 from tfcert.perturbations import ORDER, LpBall
@@ -33,12 +32,11 @@ from tfcert.stages import (
     certified_margins,
     make_batch,
     margin_at,
-    proves,
     relaxation_name,
     replay_claims,
     slopes,
 )
-from tfcert.verdicts import blame, clean_verdict
+from tfcert.verdicts import clean_verdict, refuted
 
 BISECTIONS = 4
 """How often the gap between what is proven and what is refuted is halved by another attack."""
@@ -66,6 +64,7 @@ class _Known:
     stage: Stage | None
     guarantee: Guarantee = Guarantee.NUMERIC
     reason: str = ""
+    contradicted: Guarantee | None = None
 
 
 @dataclass
@@ -102,12 +101,13 @@ class Search:
         if not len(places):
             return
         radius, margin = self._prove(places)
-        refuted = self._refute(places, radius)
+        found = self._refute(places, radius)
         shared = (time.monotonic() - self._began) / len(places)
         with self._opened() as solver:
             for i, place in enumerate(places.tolist()):
-                values = float(radius[i]), float(margin[i]), float(refuted.value[i])
-                known, began = _Known(*values, refuted.witness[i], self._bound), time.monotonic()
+                values = float(radius[i]), float(margin[i]), float(found.value[i])
+                known, began = _Known(*values, found.witness[i], self._bound), time.monotonic()
+                known = self._consistent(known, place)
                 if solver is not None and self._solver is not None:
                     known = self._narrowed(known, place, (solver, self._solver), shared)
                 verdict = self._verdict(known, shared + time.monotonic() - began)
@@ -128,28 +128,30 @@ class Search:
         if stage is None or self._clock.out_of_total():
             return nothing, nothing.copy()
 
-        def margins(indices: np.ndarray, eps: np.ndarray) -> np.ndarray:
+        def margins(indices: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             if self._expired():
-                return np.full(len(indices), -np.inf)
+                return np.full(len(indices), -np.inf), np.zeros(len(indices))
             return certified_margins(self._batch(places[indices], eps), stage, self._options)
 
         at_zero = self._batch(places, np.zeros(len(places)))
         start, slope = slopes(at_zero, self._region.norm)
+        rounding: np.ndarray | float = 0.0
         if self._region.eps:  # not a point, so its margin takes a proof
-            start = certified_margins(at_zero, stage, self._options)
+            start, rounding = certified_margins(at_zero, stage, self._options)
         slope = slope * self._net_size()
         guesses = first_guess(start, slope, self._region.norm)
         tolerance = float(self._template.tolerance)
         found = largest_radius(
             margins,
             start,
+            start_rounding=rounding,
             guesses=guesses,
             slope=slope,
             upper=self._high,
             tolerance=tolerance if self._template.relative else 0.0,
             absolute=0.0 if self._template.relative else tolerance,
         )
-        proven = proves(found.margin) & (found.radius > 0) & (found.radius >= self._low)
+        proven = (found.radius > 0) & (found.radius >= self._low)
         return np.where(proven, found.radius, np.nan), np.where(proven, found.margin, np.nan)
 
     def _net_size(self) -> float:
@@ -172,8 +174,6 @@ class Search:
         for _ in range(BISECTIONS):
             some = np.flatnonzero(np.isfinite(found.value) & (found.value > below * (1 + 1e-3)))
             self._try(places, some, (below[some] + found.value[some]) / 2, found, below)
-        for place, above, below in zip(places, proven, found.value, strict=True):
-            self._require_consistent(place, above, below)
         return found
 
     def _try(
@@ -205,12 +205,15 @@ class Search:
         region = self._batch(np.array([place]), np.array([value])).regions.witness
         return value if region is not None and bool(region.contains(witness[None])[0]) else eps
 
-    def _require_consistent(self, place: int, proven: float, refuted: float) -> None:
-        if refuted < proven:
-            raise ContradictionError(
-                f"{self._task.name}, sample {self._task.samples[place]}: certified up to {proven:.6g}, yet a witness "
-                f"that replays on the original model lies at {refuted:.6g}. {blame(Guarantee.NUMERIC)}"
-            )
+    def _consistent(self, known: _Known, place: int) -> _Known:
+        """What is known, less a proof that a nearer witness refutes."""
+        if not known.refuted < known.proven or known.stage is None:
+            return known
+        claim = f"{known.stage.name} certified up to {known.proven:.6g}"
+        said = refuted(self._task, place, claim, known.guarantee, Verdict(Outcome.UNKNOWN))
+        return replace(
+            known, proven=math.nan, margin=math.nan, stage=None, reason=said.reason, contradicted=said.contradicted
+        )
 
     # Solvers
 
@@ -233,16 +236,15 @@ class Search:
         self._tell(place, known.proven, known.refuted, spent)
         start = Start(known.witness, self._distance(known.proven), self._teller(place, spent))
         found = solver.nearest(sample, start, limit)
-        known = replace(known, reason=found.reason)
+        known = known if known.contradicted else replace(known, reason=found.reason)
         if found.witness is not None:
             known = self._with_witness(known, place, sample, found.witness[None].astype(ball.x.dtype))
         lower = float(found.lower) if math.isfinite(found.lower) and found.guarantee in PROOFS else 0.0
         value = self._high if lower >= ball.eps[0] and high == self._high else self._below(lower)
         if value <= 0 or value < self._low or value <= known.proven:
             return known
-        if value > known.refuted:
-            return replace(known, reason="the solver's bound lies above a witness")
-        return replace(known, proven=value, margin=math.nan, stage=stage, guarantee=found.guarantee)
+        known = replace(known, proven=value, margin=math.nan, stage=stage, guarantee=found.guarantee)
+        return self._consistent(known, place)
 
     def _closed(self, known: _Known) -> bool:
         """Whether what is proven and what is refuted are as near each other as the measure asks."""
@@ -270,8 +272,9 @@ class Search:
         if witness is None:
             return known
         value = self._smallest(place, witness, self._high if math.isnan(known.refuted) else known.refuted)
-        self._require_consistent(place, known.proven, value)
-        return known if value >= known.refuted else replace(known, refuted=value, witness=witness)
+        if value >= known.refuted:
+            return known
+        return self._consistent(replace(known, refuted=value, witness=witness), place)
 
     def _distance(self, proven: float) -> float:
         """The radius in network space of a value that is proven, rounded down; 0 without one."""
@@ -300,14 +303,16 @@ class Search:
         guarantee = Guarantee.ESTIMATE if math.isnan(known.proven) else known.guarantee
         if not math.isnan(known.proven):
             early = f"{late}: the search stopped early" if late else known.reason
-            outcome, reason = Outcome.VERIFIED, "" if self._closed(known) else early
+            closed = self._closed(known) and not known.contradicted
+            outcome, reason = Outcome.VERIFIED, "" if closed else early
         elif late:
             outcome, reason = Outcome.TIMEOUT, late
         else:
             outcome, reason = Outcome.UNKNOWN, known.reason or self._why_nothing()
         return Verdict(
-            outcome, reason, name, method, relaxation, guarantee, known.margin, seconds, witness=known.witness
-        )
+            outcome, reason, name, method, relaxation, guarantee, known.margin, seconds, known.witness,
+            contradicted=known.contradicted,
+        )  # fmt: skip
 
     def _why_nothing(self) -> str:
         if all(stage.attacks for stage in self._template.strategy.stages):

@@ -21,7 +21,7 @@ class Guarantee(StrEnum):
     REAL = "real"
     """Holds for the exact-arithmetic network; bounds computed with rigorous rounding."""
     NUMERIC = "numeric"
-    """Bounds computed in floating point; rounding not accounted for."""
+    """Bounds computed in floating point; rounding is estimated (a margin within it proves nothing), not bounded."""
     SOLVER = "solver"
     """Rests on a MILP solver's word."""
     REPLAYED = "replayed"
@@ -59,7 +59,8 @@ class Verdict:
     """The answer for one property on one sample, and how it was obtained.
 
     ``margin`` is the certified lower bound of the property's margin when verified, the margin reached by the
-    witness when falsified, and the best lower bound known otherwise; NaN where there is none.
+    witness when falsified, and the best lower bound known otherwise; NaN where there is none. ``contradicted`` is the
+    level of a proof that a replayed witness refuted.
     """
 
     outcome: Outcome
@@ -71,6 +72,7 @@ class Verdict:
     margin: float = float("nan")
     seconds: float = 0.0
     witness: np.ndarray | None = field(default=None, compare=False, repr=False)
+    contradicted: Guarantee | None = None
 
 
 Number = int | Fraction

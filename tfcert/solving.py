@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,9 +29,9 @@ from tfcert.complete.queries import Solvers
 from tfcert.complete.witnesses import Judge
 from tfcert.language import Stage
 from tfcert.options import BoundOptions
-from tfcert.perturbations import LpBall
+from tfcert.perturbations import LpBall, Perturbation
 from tfcert.query import Guarantee, Outcome
-from tfcert.stages import Batch
+from tfcert.stages import Batch, broken
 
 
 class Decision(Protocol):
@@ -39,6 +40,7 @@ class Decision(Protocol):
     Attributes:
         outcome, reason: verified: no witness exists; falsified: ``witness`` is one; else why it is open.
         margin: the proven lower bound of the margin; NaN where there is none.
+        rounding: what the rounding of the model's own arithmetic may take from it.
         witness: ``[*input]`` in the model's dtype, or None.
         guarantee: of a proof: ``numeric`` or ``solver``.
     """
@@ -49,6 +51,8 @@ class Decision(Protocol):
     def reason(self) -> str: ...
     @property
     def margin(self) -> float: ...
+    @property
+    def rounding(self) -> float: ...
     @property
     def witness(self) -> np.ndarray | None: ...
     @property
@@ -112,7 +116,7 @@ class Complete:
         """Whether there is a witness in the sample's region."""
         solvers = self._solvers(seconds)
         regions = sample.regions
-        judge = Judge(self._asker.model, regions.witness or regions.proof, _clauses(sample))
+        judge = _judge(self._asker.model, regions.witness or regions.proof, sample)
         query = self._asker.query(regions.proof.astype(np.float64), judge, solvers)
         return decide(query, solvers, ways=self._ways or ("milp",), tell=tell)
 
@@ -120,7 +124,7 @@ class Complete:
         """The nearest witness in the sample's ball."""
         solvers, ball = self._solvers(seconds), sample.regions.proof
         assert isinstance(ball, LpBall)
-        judge = Judge(self._asker.model, ball, _clauses(sample))
+        judge = _judge(self._asker.model, ball, sample)
         search = Nearer(
             lambda some: self._asker.query(some, judge, solvers),
             judge,
@@ -136,8 +140,10 @@ class Complete:
         return Solvers(*self._processes, time.monotonic() + (math.inf if seconds is None else seconds))
 
 
-def _clauses(sample: Batch) -> Clauses:
-    return Clauses(sample.coefficients, sample.offsets)
+def _judge(model: Any, region: Perturbation, sample: Batch) -> Judge:
+    """Judges by the formula itself: on its boundary, too, whether it is strict there."""
+    clauses = Clauses(sample.coefficients, sample.offsets)
+    return Judge(model, region, clauses, functools.partial(broken, sample))
 
 
 @contextlib.contextmanager

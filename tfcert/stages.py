@@ -1,6 +1,6 @@
 """What a stage does to a batch: bounds prove, attacks and solvers refute.
 
-Only ``isfinite(margin) & (margin > 0)`` proves, and only a witness that lies in the region (exactly) and breaks the
+Only a margin that ``certification.proves`` proves, and only a witness that lies in the region (exactly) and breaks the
 formula on the original model refutes.
 """
 
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfcert.attacks import Clauses, falsify
 from tfcert.binding import Task
-from tfcert.certification import first_order, lower_bounds
+from tfcert.certification import first_order, lower_bounds, rounding, taken
 from tfcert.language import Stage
 from tfcert.language.templates import Value
 from tfcert.options import BoundOptions
@@ -63,25 +63,31 @@ def _stack(queries: list[tuple[Clause, ...]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(coefficients), np.array(offsets)
 
 
-def certified_margins(batch: Batch, stage: Stage, options: BoundOptions) -> np.ndarray:
+def certified_margins(batch: Batch, stage: Stage, options: BoundOptions) -> tuple[np.ndarray, np.ndarray]:
     """Lower bounds of the margins ``[batch]``: the least over the clauses of the best of their rows; NaN if unknown.
+
+    And what rounding may take from each: a margin that is not above it proves nothing.
 
     Raises:
         ValueError: a method or relaxation that this network does not allow.
     """
     count, clauses, rows, outputs = batch.coefficients.shape
+    flat = batch.coefficients.reshape(count, clauses * rows, outputs)
+    network, proof = batch.task.model.network, batch.regions.proof
     bounds = lower_bounds(
-        batch.task.model.network,
-        batch.regions.proof,
-        batch.coefficients.reshape(count, clauses * rows, outputs),
+        network,
+        proof,
+        flat,
         batch.offsets.reshape(count, clauses * rows),
         method=stage.method,
         relaxation=stage.option("relaxation"),
         options=bound_options(stage, options),
     )
-    found = np.asarray(bounds, np.float64).reshape(count, clauses, rows)
-    best = np.where(np.isfinite(found), found, -np.inf).max(axis=2).min(axis=1)
-    return np.where(np.isfinite(best), best, np.nan)
+    found = np.asarray(bounds, np.float64)
+    each = [part.reshape(count, clauses, rows) for part in (found, found - rounding(network, proof, flat))]
+    margins, surplus = (np.where(np.isfinite(part), part, -np.inf).max(axis=2).min(axis=1) for part in each)
+    margins = np.where(np.isfinite(margins), margins, np.nan)
+    return margins, taken(margins, surplus)
 
 
 def bound_options(stage: Stage, options: BoundOptions) -> BoundOptions:
@@ -108,11 +114,6 @@ def slopes(batch: Batch, norm: str) -> tuple[np.ndarray, np.ndarray]:
 
     at_center, slope = first_order(network, centers, margin, norm)
     return at_center.astype(np.float64), slope.astype(np.float64)
-
-
-def proves(margins: np.ndarray) -> np.ndarray:
-    """Which certified margins are proofs."""
-    return np.isfinite(margins) & (margins > 0)
 
 
 def margin_at(batch: Batch, outputs: np.ndarray) -> np.ndarray:

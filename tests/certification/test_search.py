@@ -16,13 +16,13 @@ class Recorder:
         self.seen: dict[int, dict[float, float]] = {}
         self.evaluations = 0
 
-    def __call__(self, index: np.ndarray, eps: np.ndarray) -> np.ndarray:
+    def __call__(self, index: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert np.all(np.isfinite(eps)) and np.all(eps >= 0)
         found = np.asarray(self.margin(index, eps), np.float64)
         self.evaluations += len(index)
         for i, e, m in zip(index, eps, found, strict=True):
             self.seen.setdefault(int(i), {})[float(e)] = float(m)
-        return found
+        return found, np.zeros(len(found))
 
 
 def search(margin, start, **options) -> tuple[Search, Recorder]:

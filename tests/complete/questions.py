@@ -36,11 +36,17 @@ def around(kind: str, x: np.ndarray, eps: float, clip: Any = None) -> Perturbati
 
 
 def question(
-    model: Any, region: Perturbation, clauses: Clauses, *, bounds: str = "crown", solver: SolverProcess | None = None
+    model: Any,
+    region: Perturbation,
+    clauses: Clauses,
+    *,
+    bounds: str = "crown",
+    solver: SolverProcess | None = None,
+    rounded: bool = True,
 ) -> Query:
-    """The query about one sample's set."""
+    """The query about one sample's set; without ``rounded`` about the rows as they are."""
     network = model if isinstance(model, Network) else network_of(model, region.lower)
-    asker, solvers = Asker(plain(network), model, bounds), Solvers(solver or SolverProcess())
+    asker, solvers = Asker(plain(network), model, bounds, rounded=rounded), Solvers(solver or SolverProcess())
     return asker.query(region.astype(np.float64), Judge(model, region, clauses), solvers)
 
 

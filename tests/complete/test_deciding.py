@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from complete.brute_force import least_margin
 from complete.questions import around, keeps_class, mlp, points, question
-from tfcert.attacks import Clauses, misses_target, stack_clauses
+from tfcert.attacks import Clauses, keeps_label, misses_target, stack_clauses
+from tfcert.certification.api import network_of
 from tfcert.complete.deciding import decide
 from tfcert.complete.queries import Solvers
 from tfcert.perturbations import Box, LpBall
@@ -59,7 +61,24 @@ def test_a_margin_of_zero_is_neither_proven_nor_refuted(how, cbc):
     model.layers[-1].set_weights([np.repeat(kernel[:, :1], 2, axis=1), np.repeat(bias[:1], 2)])
     x = np.zeros((1, 2), np.float32)
     decision = decide(question(model, LpBall(x, 0.5), keeps_class(model, x)), Solvers(cbc), **HOW[how])
-    assert decision.outcome is Outcome.UNKNOWN and "zero" in decision.reason
+    assert decision.outcome is Outcome.UNKNOWN and "within rounding" in decision.reason
+
+
+@pytest.mark.parametrize("how", ["milp", "split"])
+def test_a_margin_within_the_rounding_of_the_deployed_model_is_not_proven(how, cbc):
+    """Margins that float64 is sure of, of models with outputs of about 1: in float32, a unit is 6e-8."""
+    region, clauses, decisions = LpBall(np.zeros((1, 2), np.float32), 0.5), keeps_label(np.array([0]), 2), {}
+    for wide, above in ((False, 2.0**-23), (True, 2.0**-17), (False, 2.0**-10)):
+        model = mlp(2, 3, 2, seed=1)
+        kernel = np.repeat(model.layers[-1].get_weights()[0][:, :1], 2, axis=1)
+        model.layers[-1].set_weights([kernel, np.array([1.0 + above, 1.0])])
+        network = network_of(model).astype(tf.float64 if wide else tf.float32)
+        decisions[above] = decide(question(network, region, clauses), Solvers(cbc), **HOW[how])
+    small, exact, large = decisions.values()
+    assert small.outcome is Outcome.UNKNOWN and "within rounding" in small.reason
+    assert exact.outcome is large.outcome is Outcome.VERIFIED
+    assert exact.margin == pytest.approx(2.0**-17, rel=1e-4 if how == "split" else 1)
+    assert 0 < exact.rounding < 1e-13 < 1e-8 < large.rounding < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["linf", "l1", "l2", "box"])

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from tfcert.descent import Clock
-from tfcert.errors import ContradictionError
 from tfcert.language import options
 from tfcert.query import Guarantee, Outcome
 from tfcert.solving import SOLVERS
@@ -39,6 +38,7 @@ class Said:
     outcome: Outcome = Outcome.UNKNOWN
     reason: str = "undecided"
     margin: float = math.nan
+    rounding: float = 0.0
     witness: np.ndarray | None = None
     guarantee: Guarantee = Guarantee.SOLVER
     lower: float = 0.0
@@ -190,10 +190,17 @@ def test_a_solver_is_asked_about_survivors_only_nearest_to_a_proof_first(run, mo
 def test_a_witness_against_a_solver_s_proof_blames_the_solver(run, margins, solver):
     margins(-0.25)
     solver(PROOF)
-    with pytest.raises(ContradictionError, match="solver's word was wrong") as caught:
-        run("milp -> pgd", params={"eps": "1/2"})
-    assert "milp proved that there is no witness" in str(caught.value)
-    assert "bug in tfcert" not in str(caught.value)
+    report = run("milp -> pgd", measure("crown"), params={"eps": "1/2"})
+    records = found(report)
+    against = [r for r in records.values() if r.verdict.contradicted is Guarantee.SOLVER]
+    assert against and all(r.outcome is Outcome.FALSIFIED and r.verdict.stage == "pgd" for r in against)
+    assert all(r.verdict.reason.startswith("milp proved with margin 0.5") for r in against)
+    assert all(r.verdict.reason.endswith("the solver's word was wrong") for r in against)
+    # Whatever else rests on its word is open again, and the rest of the run stands.
+    others = [r for r in records.values() if r not in against]
+    assert others and {r.outcome for r in others} == {Outcome.UNKNOWN}
+    assert all(r.verdict.reason.startswith("rests on a solver's word, which was wrong about robust[") for r in others)
+    assert any("confirm" in note and f"witness: {len(against)} (" in note for note in report.notes)
 
 
 def test_a_solver_s_proof_falsifies_what_some_input_should_do(run, margins, solver):
@@ -328,7 +335,12 @@ def test_a_solver_s_distance_beyond_a_witness_is_not_believed(run, margins, solv
     assert refuted
     for record in refuted:
         assert math.isnan(record.measured.lower) and record.outcome is Outcome.UNKNOWN
-        assert record.verdict.reason == "the solver's bound lies above a witness"
+        assert record.verdict.contradicted is Guarantee.SOLVER and record.witness is not None
+        assert (
+            record.verdict.reason.startswith("milp certified up to 0.9") and "word was wrong" in record.verdict.reason
+        )
+    # Nor is it believed of the others.
+    assert all(math.isnan(r.measured.lower) for r in records.values())
 
 
 @pytest.mark.parametrize(
@@ -350,11 +362,13 @@ def test_a_distance_that_makes_no_sense_changes_nothing(run, margins, solver, sa
         assert math.isnan(record.measured.lower) and math.isnan(record.measured.upper)
 
 
-def test_a_solver_s_witness_below_a_certified_value_stops_the_run(run, solver, monkeypatch, misclassified):
+def test_a_solver_s_witness_below_a_certified_value_is_what_counts(run, solver, monkeypatch, misclassified):
     monkeypatch.setattr("tfcert.stages.lower_bounds", lambda n, p, c, d, **_: np.full(d.shape, 0.95 - p.eps[0]))
     solver(lambda sample, witness, proven: Said(witness=misclassified(sample)))
-    with pytest.raises(ContradictionError, match=r"certified up to 0\.9.*bug in tfcert"):
-        run("pgd", measure("crown -> milp"))
+    for record in found(run("pgd", measure("crown -> milp")), "radius").values():
+        assert math.isnan(record.measured.lower) and record.measured.upper < 0.9
+        assert record.verdict.contradicted is Guarantee.NUMERIC
+        assert record.verdict.reason.startswith("crown certified up to 0.9") and record.outcome is Outcome.UNKNOWN
 
 
 def test_a_bracket_that_is_closed_is_not_put_to_the_solver(run, solver):

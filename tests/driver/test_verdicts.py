@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
 from tfcert.attacks import Attacks
+from tfcert.descent import Descent
 from tfcert.errors import ContradictionError
 from tfcert.query import Guarantee, Outcome
+
+MEASURED = """\
+measure radius(x, y in test) = largest r in [0, 1] tol 1% such that
+  forall z in ball(x, linf, r) within [0, 1] in net: argmax(clf(z)) == y
+  using plan
+"""
 
 
 def outcomes(report, name="robust"):
@@ -77,10 +85,42 @@ def test_survivors_only_reach_the_next_stage(run, monkeypatch):
     assert sum(r.verdict.method == "ibp" for r in report.records) == 3
 
 
-def test_a_witness_against_a_proof_stops_the_run(run, margins):
+def test_a_witness_against_a_numeric_proof_is_that_sample_s_verdict(run, margins, folder, wrong):
+    """The run goes on, and the report counts and names what happened."""
     margins(1.0)
-    with pytest.raises(ContradictionError, match="bug in tfcert"):
+    report = run("ibp -> pgd", params={"eps": "1/2"}, blocks="batch: 1")
+    assert len(report.records) == 8
+    against = [r for r in report.records if r.verdict.contradicted is Guarantee.NUMERIC]
+    assert against and all(r.outcome is Outcome.FALSIFIED and r.witness is not None for r in against)
+    assert all(r.verdict.reason.startswith("ibp proved with margin 1 that") and r.verdict.margin < 0 for r in against)
+    (note,) = [note for note in report.notes if "refuted by a witness" in note]
+    assert f"{len(against)} (robust[" in note and "report" in note and note in str(report).replace("\n", " ")
+    header = json.loads((folder / "out" / "result.json").read_text())["header"]
+    assert header["contradictions"] == len(against) and note in header["notes"]
+    journal = [json.loads(line).get("record") for line in (folder / "out" / "journal.jsonl").read_text().splitlines()]
+    assert sum(r["contradicted"] == "numeric" for r in journal if r) == len(against)
+
+
+def test_a_witness_against_a_proof_that_allows_for_rounding_stops_the_run(run, margins, monkeypatch):
+    margins(1.0)
+    proven = Descent._proven
+    monkeypatch.setattr(Descent, "_proven", lambda self, *how: proven(self, *how[:-1], Guarantee.REAL))
+    with pytest.raises(ContradictionError, match=r"by guarantee `real`.*bug in tfcert"):
         run("ibp -> pgd", params={"eps": "1/2"})
+
+
+def test_a_margin_within_the_model_s_own_rounding_proves_nothing_and_says_so(run, margins, wrong):
+    """About 1e-7 of outputs of size 1, sums of nine terms: as much as two evaluations of the model may differ."""
+    margins(1e-8)
+    report = run("crown", MEASURED)
+    for record in report.records:
+        if record.sample == wrong:
+            continue
+        assert record.outcome is Outcome.UNKNOWN
+        if record.property == "robust":
+            assert record.verdict.reason.startswith("within rounding: the margin is at least 1e-08, of which")
+        else:
+            assert math.isnan(record.measured.lower)
 
 
 def test_proofs_that_survive_a_later_attack_are_recorded_once(run):

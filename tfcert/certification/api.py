@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.certification.engine import guarantee_of, lower_bounds
+from tfcert.certification.rounding import proves, rounding, taken
 from tfcert.certification.search import first_guess, largest_radius
 from tfcert.certification.softmax import softmax_bounds
 from tfcert.counting import counted
@@ -51,11 +52,13 @@ class Certification:
     """Whether each sample is proven robust.
 
     Attributes:
-        verified: bool ``[batch]``: the margin is finite and positive.
+        verified: bool ``[batch]``: the margin is finite and above ``rounding``.
         margin: ``[batch]``, the certified lower bound of ``f_y - f_j`` over the targets j and the whole set; of
             logits, where the model ends in a softmax.
         guarantee: what the margin promises.
         method, relaxation: how it was obtained.
+        rounding: ``[batch]``, what the rounding of the model's own arithmetic may take from the margin: twice its
+            estimated standard deviation. A positive margin that is not above it proves nothing.
     """
 
     verified: np.ndarray
@@ -63,6 +66,7 @@ class Certification:
     guarantee: Guarantee
     method: str
     relaxation: str
+    rounding: np.ndarray
 
     def __repr__(self) -> str:
         return (
@@ -285,9 +289,9 @@ def certify(
     if model is not network:
         warn_of_tiny_radius(ball.eps, ball.x)
     rows = target_rows(network, ball, y, targets)
-    margin = _least_rows(_rows(network, ball, rows, method, relaxation, options))
-    verified = np.isfinite(margin) & (margin > 0)
-    return Certification(verified, margin, guarantee_of(method), method, relaxation or "adaptive")
+    margin, lost = _margins(network, ball, rows, (method, relaxation, options))
+    verified = proves(margin, lost)
+    return Certification(verified, margin, guarantee_of(method), method, relaxation or "adaptive", lost)
 
 
 def certified_radius(
@@ -308,8 +312,9 @@ def certified_radius(
 
     Args as for :func:`certify`, also of models that end in a softmax; ``upper`` is the largest radius of interest.
 
-    Every radius returned was itself certified. Larger ones may be certifiable too: the margin need not fall
-    monotonically with eps, so a few slightly larger radii are tried at the end.
+    Every radius returned was itself certified, with a margin above what the model's own rounding may take from it (see
+    :class:`Certification`). Larger ones may be certifiable too: the margin need not fall monotonically with eps, so a
+    few slightly larger radii are tried at the end.
     """
     network, x, y = asked(model, x, y)
     method = method_name(method)
@@ -335,13 +340,20 @@ def certified_radius(
         order = ORDER[norm]
         limit = min(limit, float(np.max(np.linalg.norm(reach, order, axis=1), initial=0.0)))
 
-    def margin_at(index: np.ndarray, eps: np.ndarray) -> np.ndarray:
+    def margin_at(index: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         some = center.take(index)  # a clip may differ by sample
         ball = LpBall(some.x, list(map(float, eps)), norm, some.clip)
-        return _least_rows(_rows(network, ball, rows[index], method, relaxation, options))
+        return _margins(network, ball, rows[index], (method, relaxation, options))
 
-    guesses = first_guess(start, slope, norm)
-    found = largest_radius(margin_at, start, guesses=guesses, slope=slope, upper=limit, tolerance=tolerance)
+    found = largest_radius(
+        margin_at,
+        start,
+        start_rounding=rounding(network, center, rows).min(axis=1),
+        guesses=first_guess(start, slope, norm),
+        slope=slope,
+        upper=limit,
+        tolerance=tolerance,
+    )
     return Radii(found.radius, found.margin, found.evaluations, guarantee_of(method), method, relaxation or "adaptive")
 
 
@@ -357,9 +369,13 @@ def _rows(
     return lower_bounds(network, perturbation, rows, offsets, method=method, relaxation=relaxation, options=options)
 
 
-def _least_rows(found: np.ndarray) -> np.ndarray:
-    """The least of each sample's rows; NaN where any is NaN."""
-    return np.min(found, axis=1)
+def _margins(
+    network: Network, sets: Perturbation, rows: np.ndarray, how: tuple[str, str | None, BoundOptions | None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The least of each sample's rows (NaN where any is NaN), and what rounding may take from it."""
+    found = _rows(network, sets, rows, *how)
+    margin = np.min(found, axis=1)
+    return margin, taken(margin, np.min(found - rounding(network, sets, rows), axis=1))
 
 
 def first_order(

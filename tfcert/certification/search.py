@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MarginAt = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""``(sample numbers, eps) -> margins``: certified when finite and positive."""
+from tfcert.certification.rounding import proves
+
+MarginAt = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""``(sample numbers, eps) -> margins, and what rounding may take from them``: certified where the margin ``proves``."""
 
 _MOST_STEPS = 60
 _PROBES = (1.003, 1.02)
@@ -49,6 +51,7 @@ def largest_radius(
     margin_at: MarginAt,
     start_margin: np.ndarray,
     *,
+    start_rounding: np.ndarray | float = 0.0,
     guesses: np.ndarray | None = None,
     slope: np.ndarray | None = None,
     upper: float = np.inf,
@@ -63,25 +66,27 @@ def largest_radius(
 
     Args:
         margin_at: certified margins of some samples, each at its own eps.
-        start_margin: ``[count]`` margins at eps = 0; samples where it is not positive get radius 0 unevaluated.
+        start_margin: ``[count]`` margins at eps = 0.
+        start_rounding: what rounding may take from them; samples where nothing is left get radius 0 unevaluated.
         guesses: ``[count]`` where to look first.
         slope: ``[count]`` how fast the margin falls at eps = 0, if known; improves the second guess.
         upper: no larger eps is of interest.
         tolerance: the bracket's final width, relative to the radius.
         absolute: a final width that is narrow enough whatever the radius.
     """
-    state = _State(np.asarray(start_margin, np.float64), slope, upper, (tolerance, absolute))
+    start = np.asarray(start_margin, np.float64)
+    state = _State((start, start_rounding), slope, upper, (tolerance, absolute))
     guess = np.full(len(start_margin), min(upper, 0.01)) if guesses is None else np.asarray(guesses, float)
     guess = np.where(np.isfinite(guess) & (guess > 0), np.minimum(guess, upper), min(upper, 0.01))
     for _ in range(_MOST_STEPS):
         active = np.flatnonzero(state.open())
         if not len(active):
             break
-        state.record(active, guess[active], margin_at(active, guess[active]))
+        state.record(active, guess[active], *margin_at(active, guess[active]))
         guess = state.propose()
     _probe(state, margin_at)
     count = max(1, int((state.start > 0).sum()))
-    return Search(state.low, state.low_margin, state.high, int(np.ceil(state.evaluations / count)))
+    return Search(state.low, state.certified, state.high, int(np.ceil(state.evaluations / count)))
 
 
 def _probe(state: _State, margin_at: MarginAt) -> None:
@@ -94,22 +99,32 @@ def _probe(state: _State, margin_at: MarginAt) -> None:
     index, eps = index[beyond], eps[beyond]
     if not len(index):
         return
-    margins = margin_at(index, eps)
+    margins, rounding = margin_at(index, eps)
     state.evaluations += len(index)
-    for i, e, m in zip(index, eps, margins, strict=True):
-        if np.isfinite(m) and m > 0 and e > state.low[i]:
-            state.low[i], state.low_margin[i] = e, m
+    for i, e, m, proven in zip(index, eps, margins, proves(margins, rounding), strict=True):
+        if proven and e > state.low[i]:
+            state.low[i], state.certified[i] = e, m
             state.high[i] = np.inf if state.high[i] <= e else state.high[i]
 
 
 class _State:
-    """Brackets ``low`` (certified) < ``high`` (not certified), with the margins seen at both and one point more."""
+    """Brackets ``low`` (certified) < ``high`` (not certified), with the margins seen at both and one point more.
 
-    def __init__(self, start: np.ndarray, slope: np.ndarray | None, upper: float, widths: tuple[float, float]):
-        count = len(start)
-        self.start, self.upper, self.widths = start, upper, widths
+    Those are less what rounding may take, so that they are zero where certification ends; ``certified`` are the margins
+    at ``low`` as they were.
+    """
+
+    def __init__(
+        self,
+        start: tuple[np.ndarray, np.ndarray | float],
+        slope: np.ndarray | None,
+        upper: float,
+        widths: tuple[float, float],
+    ):
+        self.certified, self.start, count = start[0].copy(), start[0] - start[1], len(start[0])
+        self.upper, self.widths = upper, widths
         self.slope = np.full(count, np.nan) if slope is None else np.asarray(slope, np.float64)
-        self.low, self.low_margin = np.zeros(count), start.copy()
+        self.low, self.low_margin = np.zeros(count), self.start.copy()
         self.high, self.high_margin = np.full(count, np.inf), np.full(count, np.nan)
         self.past, self.past_margin = np.full(count, np.nan), np.full(count, np.nan)
         self.evaluations = 0
@@ -125,12 +140,13 @@ class _State:
         """The width at which a bracket is narrow enough."""
         return np.maximum(self.widths[0] * self.low, self.widths[1])
 
-    def record(self, active: np.ndarray, eps: np.ndarray, margins: np.ndarray) -> None:
+    def record(self, active: np.ndarray, eps: np.ndarray, found: np.ndarray, rounding: np.ndarray) -> None:
         """Narrows the brackets by what was seen at ``eps``."""
         self.evaluations += len(active)
-        margins = np.asarray(margins, np.float64)
-        good = np.isfinite(margins) & (margins > 0)
+        found = np.asarray(found, np.float64)
+        good, margins = proves(found, rounding), found - rounding
         up, down = active[good], active[~good]
+        self.certified[up] = found[good]
         self.streak[up] = np.maximum(self.streak[up], 0) + 1
         self.streak[down] = np.minimum(self.streak[down], 0) - 1
         self.past[up], self.past_margin[up] = self.low[up], self.low_margin[up]

@@ -39,7 +39,8 @@ class MinimumPerturbations:
     """The least distances at which each sample is misclassified.
 
     Attributes:
-        lower: ``[batch]``: no nearer input is misclassified (an infimum: at that distance classes may tie).
+        lower: ``[batch]``: no nearer input is misclassified (an infimum: at that distance the margin is within what the
+            rounding of the model's own arithmetic may take; see :class:`tfcert.Certification`).
         upper: ``[batch]``: the distance of ``witness``, rounded up; infinite where there is none.
         optimal: bool ``[batch]``: the two differ by at most a relative 1e-5.
         witness: ``[batch, *input]``, strictly misclassified by the original model; NaN where none was found.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfcert.attacks import Clauses, falsify
-from tfcert.certification import lower_bounds
+from tfcert.certification import lower_bounds, rounding
 from tfcert.complete.plain import Plain
 from tfcert.complete.processes import SolverError
 from tfcert.complete.queries import Query, Solvers
@@ -31,12 +31,14 @@ class Asker:
         model: the original, which judges witnesses.
         bounds: ``interval``, ``crown``, ``lp`` or ``progressive`` (see ``tightening``).
         options: of bound computations.
+        rounded: whether proofs must leave room for the rounding of the model's own arithmetic; bounds need not.
     """
 
     net: Plain
     model: Any
     bounds: str = "crown"
     options: BoundOptions | None = None
+    rounded: bool = True
 
     def __post_init__(self) -> None:
         if self.bounds not in BOUNDS:
@@ -48,8 +50,20 @@ class Asker:
         (bounds,) = propagated(self.net, region, method, self.options)
         if self.bounds in ("lp", "progressive"):
             bounds = self._tightened(region, bounds, solvers)
-        lower, upper = self._rows(region, judge.clauses, "crown" if method == "crown" else "ibp")
-        return Query(self.net, region, judge.clauses, bounds, lower, upper, judge)
+        clauses = judge.clauses
+        lower, upper = self._rows(region, clauses, "crown" if method == "crown" else "ibp")
+        lost = self._lost(region, clauses)
+        less = np.where(np.isfinite(lost), lost, 0.0)  # nothing is decided where it is not: see ``decide``
+        clauses = Clauses(clauses.coefficients, clauses.offsets - less)
+        return Query(self.net, region, clauses, lost, bounds, lower - less, upper - less, judge)
+
+    def _lost(self, region: Perturbation, clauses: Clauses) -> np.ndarray:
+        """What the rounding of the deployed network may take from the clauses' rows, ``[clauses, rows]``."""
+        if not self.rounded:
+            return np.zeros(clauses.offsets.shape[1:])
+        count, rows, outputs = clauses.coefficients.shape[1:]
+        flat = clauses.coefficients.reshape(1, count * rows, outputs)
+        return rounding(self.net.deployed, region, flat).reshape(count, rows)
 
     def _tightened(self, region: Perturbation, bounds: LayerBounds, solvers: Solvers) -> LayerBounds:
         try:

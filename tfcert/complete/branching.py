@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfcert.certification.engine import full_precision, use_jit
 from tfcert.complete.processes import SolverError
-from tfcert.complete.queries import CLOSE, Query, Solvers, margin_program
+from tfcert.complete.queries import CLOSE, Query, Solvers, margin_program, within_rounding
 from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
 from tfcert.perturbations import Region
@@ -50,7 +50,8 @@ class Branched:
     """What became of a clause.
 
     Attributes:
-        bound: no input of the set has a lower margin (``numeric``); -inf where nothing is known.
+        bound: no input of the set has a lower margin, less what rounding may take (``numeric``); -inf where nothing
+            is known.
         witness: an input of the original model that breaks the clause, or None.
         pieces: how many pieces were bounded.
         reason: why the clause is neither proven nor broken; "" where it is.
@@ -135,7 +136,7 @@ def branch(
         left = [p for p in found if not p.bound > enough]
         if any(p.split is None for p in left):
             least = min(p.bound for p in (*left, *stack))
-            return Branched(least, None, work.count, _stuck(least, query.scale))
+            return Branched(least, None, work.count, _stuck(query, clause, least))
         # The worst is cut next: a set that holds a witness is left soon, and few pieces are open at a time.
         stack += sorted(left, key=lambda p: -p.bound)
         if work.count > 2 * done:
@@ -281,10 +282,10 @@ class _Work:
         return best
 
 
-def _stuck(bound: float, scale: float) -> str:
+def _stuck(query: Query, clause: int, bound: float) -> str:
     """Why a piece without a neuron to split stays open."""
-    if abs(bound) <= CLOSE * scale:
-        return "the margin of a piece is zero to within rounding"
+    if abs(bound) <= max(CLOSE * query.scale, query.taken(clause)):
+        return within_rounding(query, [clause])
     return "a piece is open that has no neuron left to split"
 
 

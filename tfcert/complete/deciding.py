@@ -1,7 +1,8 @@
 """Whether a property holds on one sample's set, clause by clause: by branch and bound, by integer programs, or by both.
 
 A clause is decided by its worst margin, which every point of the set bounds from above: so "infeasible" is never an
-answer, only a solver's failure. Proven: a positive lower bound of the margin. Refuted: a point that the original model
+answer, only a solver's failure. Proven: a positive lower bound of the margin less what rounding may take (see
+``queries``). Refuted: a point that the original model
 gets wrong. Anything else stays unknown.
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from tfcert.complete.branching import branch, can_branch
 from tfcert.complete.processes import Answer, SolverError, SolverProcess
-from tfcert.complete.queries import CLOSE, Margin, Query, Solvers, checked, margin_program
+from tfcert.complete.queries import CLOSE, Margin, Query, Solvers, checked, margin_program, within_rounding
 from tfcert.complete.witnesses import solve_cell
 from tfcert.query import Guarantee, Outcome
 
@@ -36,6 +37,7 @@ class Decision:
     Attributes:
         outcome, reason: as in a verdict.
         margin: proven lower bound of the worst margin; the margin a witness reaches; NaN where unknown.
+        rounding: what the rounding of the model's own arithmetic may take from that bound.
         witness: an input of the original model, or None.
         guarantee: ``numeric`` where linear relaxations sufficed, ``solver`` where an integer program was believed (the
             one of a bound, too).
@@ -48,6 +50,7 @@ class Decision:
     outcome: Outcome
     reason: str = ""
     margin: float = math.nan
+    rounding: float = 0.0
     witness: np.ndarray | None = None
     guarantee: Guarantee = Guarantee.ESTIMATE
     binaries: int = 0
@@ -56,6 +59,7 @@ class Decision:
     believed: bool = False
 
 
+OVERFLOW = "the network's values overflow on the set, or come close to it"
 WAYS = ("split", "milp")
 """How clauses are decided: by branch and bound, by integer programs; both means in this order."""
 Tell = Callable[[float], None]
@@ -86,6 +90,8 @@ def decide(
     """
     if not ways or not set(ways) <= set(WAYS):
         raise ValueError(f"ways to decide are {' and '.join(WAYS)}, not {', '.join(ways) or 'none'}")
+    if query.overflows:
+        return Decision(Outcome.UNKNOWN, OVERFLOW)
     so_far = _SoFar(query, tell)
     for clause in _by_distance(query, query.open):
         if "split" in ways and can_branch(query):
@@ -105,16 +111,18 @@ def decide(
             return so_far.completed(claim)
         so_far.believed = True
         so_far.prove(group, claim)
-    worst = min((m for m in so_far.margins.values() if math.isfinite(m)), default=math.inf)
+    finite = {k: m for k, m in so_far.margins.items() if math.isfinite(m)}
+    worst = min((m + query.taken(k) for k, m in finite.items()), default=math.inf)
+    rounding = max(0.0, worst - min(finite.values(), default=math.inf)) if finite else 0.0
     guarantee = Guarantee.SOLVER if so_far.believed else Guarantee.NUMERIC
-    return so_far.completed(Decision(Outcome.VERIFIED, "", worst, None, guarantee))
+    return so_far.completed(Decision(Outcome.VERIFIED, "", worst, rounding, None, guarantee))
 
 
 class _SoFar:
     """What is known of a query's clauses while they are decided.
 
     Attributes:
-        margins: lower bounds of those that are proven.
+        margins: lower bounds of those that are proven, less what rounding may take (see ``queries``).
         left: those that are open and have been looked at.
         outcome, reason: of the first of them that branch and bound left open.
         binaries, pieces, believed: as in :class:`Decision`.
@@ -126,7 +134,7 @@ class _SoFar:
         self.outcome, self.reason = Outcome.UNKNOWN, ""
         self.binaries, self.pieces, self.believed = 0, 0, query.bounds.believed
         self._open = {k: query.known(k) for k in query.open}
-        self._tell = tell
+        self._query, self._tell = query, tell
 
     def prove(self, clauses: Sequence[int], margin: float) -> None:
         """These clauses hold with a margin."""
@@ -137,7 +145,7 @@ class _SoFar:
     def say(self, clause: int, bound: float) -> None:
         """A clause's margin is at least this."""
         self._open[clause] = max(bound, self._open.get(clause, -math.inf))
-        self._tell(min(self._open.values(), default=math.inf))
+        self._tell(min((m + self._query.taken(k) for k, m in self._open.items()), default=math.inf))
 
     def completed(self, decision: Decision) -> Decision:
         """A decision with what was proven and spent before it."""
@@ -156,13 +164,14 @@ def _branched(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> De
     so_far.pieces += found.pieces
     if found.witness is not None:
         margin = query.judge.margin(found.witness)
-        return Decision(Outcome.FALSIFIED, "", margin, found.witness, Guarantee.REPLAYED)
+        return Decision(Outcome.FALSIFIED, "", margin, witness=found.witness, guarantee=Guarantee.REPLAYED)
     if found.reason:
         so_far.left.append(clause)
         late = solvers.left() <= 0
         if not so_far.reason or late:
             so_far.outcome = Outcome.TIMEOUT if late else Outcome.UNKNOWN
-            so_far.reason = f"{found.reason} (pieces bounded: {found.pieces}; the margin is at least {found.bound:.3g})"
+            least = found.bound + query.taken(clause)
+            so_far.reason = f"{found.reason} (pieces bounded: {found.pieces}; the margin is at least {least:.3g})"
         return None
     so_far.prove([clause], found.bound)
     return None
@@ -199,7 +208,7 @@ def _refuted(query: Query, x: np.ndarray) -> Decision | None:
     point = query.judge.confirm(inside)
     if point is None:
         return None
-    return Decision(Outcome.FALSIFIED, "", query.judge.margin(point), point, Guarantee.REPLAYED)
+    return Decision(Outcome.FALSIFIED, "", query.judge.margin(point), witness=point, guarantee=Guarantee.REPLAYED)
 
 
 def _integer(query: Query, clauses: Sequence[int], solvers: Solvers) -> tuple[int, float | Decision]:
@@ -214,7 +223,7 @@ def _integer(query: Query, clauses: Sequence[int], solvers: Solvers) -> tuple[in
             asked = margin_program(query, clauses)
             margin = _least(query, asked, solvers.first, solvers, exact=True)
         if margin is None:
-            reason = "the worst margin is zero to within rounding: neither a proof nor a witness"
+            reason = f"{within_rounding(query, clauses)}: neither a proof nor a witness"
             return count, Decision(Outcome.UNKNOWN, reason)
         if isinstance(margin, Decision):
             return count, margin

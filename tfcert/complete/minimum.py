@@ -18,7 +18,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from tfcert.complete.deciding import Decision, decide
+from tfcert.complete.deciding import OVERFLOW, Decision, decide
 from tfcert.complete.processes import Answer, SolverError, SolverProcess
 from tfcert.complete.queries import CLOSE, Distance, Query, Solvers, checked, distance_program, strict_distance
 from tfcert.complete.witnesses import Judge, solve_cell
@@ -207,6 +207,8 @@ def plain_minimum(search: Search, solvers: Solvers) -> Minimum:
     et al. 2019, section 3): what the guided search is compared with. A witness, if any, is the solver's start."""
     query = search.ask(search.ball)
     best = _first(search)
+    if query.overflows:
+        return Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC, OVERFLOW)
     if not query.open:
         return Minimum(float(search.ball.eps[0]), best.distance, best.witness, Guarantee.NUMERIC)
     asked = distance_program(query, way_out=best.witness is None)

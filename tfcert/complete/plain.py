@@ -114,11 +114,13 @@ class Plain:
 
     Attributes:
         network: the same network in float64.
+        deployed: the network as it is, whose rounding counts.
         layers: its nonlinear nodes, in order.
         output: the output.
     """
 
     network: Network = field(repr=False)
+    deployed: Network = field(repr=False)
     layers: tuple[Layer, ...]
     output: Affine
 
@@ -149,7 +151,7 @@ def plain(network: Network) -> Plain:
             (source,) = node.inputs
             layers.append(Layer(node.name, source, _affine(wide, source, number), _kind(wide, index)))
             number[index] = len(layers)
-    return Plain(wide, tuple(layers), _affine(wide, wide.output, number))
+    return Plain(wide, network, tuple(layers), _affine(wide, wide.output, number))
 
 
 def _affine(network: Network, target: int, number: Mapping[int, int]) -> Affine:

@@ -1,4 +1,8 @@
-"""One sample's question to a solver: the network, the set, what must hold, and what bounds already say about it."""
+"""One sample's question to a solver: the network, the set, what must hold, and what bounds already say about it.
+
+What must hold is put to solvers with every threshold moved by what the rounding of the model's own arithmetic may take
+(``certification.rounding``), so whatever they prove about these rows is a proof.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +46,8 @@ class Query:
     Attributes:
         net: the network.
         region: the set, float64, rounded outward.
-        clauses: one sample's clauses ``[1, clauses, rows, outputs]``.
+        clauses: one sample's clauses ``[1, clauses, rows, outputs]``, less what rounding may take from each row.
+        rounding: that, ``[clauses, rows]``.
         bounds: of what enters the layers over the set.
         lower, upper: bounds of the clauses' rows over the set, ``[clauses, rows]``.
         judge: who decides whether a point is a witness.
@@ -52,6 +57,7 @@ class Query:
     net: Plain
     region: Perturbation
     clauses: Clauses
+    rounding: np.ndarray
     bounds: LayerBounds
     lower: np.ndarray
     upper: np.ndarray
@@ -92,6 +98,15 @@ class Query:
             self.upper[clause][real],
         )
 
+    @property
+    def overflows(self) -> bool:
+        """Whether the network leaves the range of its numbers on the set, so that no proof of it means anything."""
+        return not np.isfinite(self.rounding).all()
+
+    def taken(self, clause: int) -> float:
+        """What was taken from each of a clause's rows at least: by so much the margin asked about is larger."""
+        return float(self.rounding[clause].min())
+
     def known(self, clause: int) -> float:
         """A lower bound of a clause's margin over the set."""
         best = float(np.where(np.isfinite(self.lower[clause]), self.lower[clause], -np.inf).max())
@@ -123,6 +138,12 @@ class Margin:
     program: Program
     encoding: Encoding
     clauses: tuple[int, ...]
+
+
+def within_rounding(query: Query, clauses: Sequence[int]) -> str:
+    """Why a question about some clauses stays open where their margin is about what rounding may take."""
+    taken = max(CLOSE * query.scale, *(query.taken(k) for k in clauses))
+    return f"within rounding: the worst margin is {taken:.3g} or less, which the model's rounding or our own may take"
 
 
 def margin_program(query: Query, clauses: Sequence[int], *, relax: bool = False, least: float = -np.inf) -> Margin:
@@ -229,11 +250,11 @@ def _chosen(query: Query, encoding: Encoding, way_out: bool) -> Callable[[np.nda
 
 
 def strict_distance(query: Query, clause: int, demand: float) -> Distance:
-    """The least distance at which one clause is broken by at least ``demand``."""
+    """The least distance at which one clause, as it was asked, is broken by at least ``demand``."""
     encoding = query.encoding(distance=True)
     assert encoding.distance is not None
     coefficients, offsets, _ = query.rows(clause)
-    _row_terms(encoding.builder, encoding, coefficients, -offsets - demand, [])
+    _row_terms(encoding.builder, encoding, coefficients, -offsets - query.taken(clause) - demand, [])
     return Distance(encoding.builder.program(encoding.distance), encoding, None)
 
 

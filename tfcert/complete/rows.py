@@ -40,7 +40,7 @@ def solver_bounds(
         ``[batch, rows]`` float64, never below CROWN's. Guarantee: ``numeric`` (``lp``), ``solver`` (``milp``).
     """
     options = options or BoundOptions()
-    asker = Asker(plain(network), network, "crown", options)
+    asker = Asker(plain(network), network, "crown", options, rounded=False)
     limit = math.inf if options.solver_seconds is None else options.solver_seconds
     count, rows = np.shape(offsets)
     found = np.zeros((count, rows))

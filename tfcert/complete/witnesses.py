@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,21 +27,24 @@ class Judge:
         model: the model as the user gave it.
         region: where a witness must lie: one sample's set, exact.
         clauses: one sample's clauses, ``[1, clauses, rows, outputs]``.
+        broken: which outputs ``[points, outputs]`` break what is asked; by default those with a margin below zero.
     """
 
     model: Any
     region: Perturbation
     clauses: Clauses
+    broken: Callable[[np.ndarray], np.ndarray] | None = None
 
     def confirm(self, x: np.ndarray) -> np.ndarray | None:
-        """The point rounded to the model's dtype and moved into the set, if the model gets it strictly wrong there."""
+        """The point rounded to the model's dtype and moved into the set, if the model gets it wrong there."""
         dtype = input_dtype(self.model, self.region.lower.dtype)
         if not np.isfinite(x).all():
             return None
         point = self.region.project(x.reshape(1, *self.region.input_shape).astype(dtype))
 
         def holds(outputs: np.ndarray, _: np.ndarray) -> np.ndarray:
-            return ~(self.clauses.margin(outputs) < 0)
+            flat = outputs.reshape(len(outputs), -1)
+            return ~(self.clauses.margin(flat) < 0 if self.broken is None else self.broken(flat))
 
         return point[0] if replay(self.model, self.region, point, holds)[0] else None
 

@@ -1,8 +1,8 @@
 """Linear maps: what a ``Linear`` node of the network does, without its bias.
 
-A map works on tensors ``[batch, *shape]`` and answers three questions: ``apply`` (W x), ``transpose`` (W^T a) and
-``abs_apply`` (|W| r, for radii). Weights are read when asked (``Source``), so the same map serves a network that is
-being trained, and gradients flow through it.
+A map works on tensors ``[batch, *shape]`` and answers four questions: ``apply`` (W x), ``transpose`` (W^T a),
+``abs_apply`` (|W| r, for radii) and ``square_apply`` (W^2 v, entry by entry, for variances). Weights are read when
+asked (``Source``), so the same map serves a network that is being trained, and gradients flow through it.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ class LinearMap(ABC):
         """|W| r. The default is right for maps with entries 0 and 1."""
         return self.apply(r)
 
+    def square_apply(self, v: tf.Tensor) -> tf.Tensor:
+        """The map with its entries squared, for variances. The default is right for maps with entries 0 and 1."""
+        return self.apply(v)
+
     def terms(self) -> int:
         """The largest number of products that are added up for one output (for rounding-error terms)."""
         return 1
@@ -74,6 +78,9 @@ class DenseMap(LinearMap):
 
     def abs_apply(self, r: tf.Tensor) -> tf.Tensor:
         return self._product(r, tf.abs(self.kernel()), self.out_shape)
+
+    def square_apply(self, v: tf.Tensor) -> tf.Tensor:
+        return self._product(v, tf.square(self.kernel()), self.out_shape)
 
     def transpose(self, a: tf.Tensor) -> tf.Tensor:
         return self._product(a, tf.transpose(self.kernel()), self.in_shape)
@@ -156,6 +163,9 @@ class ConvMap(LinearMap):
     def abs_apply(self, r: tf.Tensor) -> tf.Tensor:
         return self._convolve(r, tf.abs(self._spread_kernel()))
 
+    def square_apply(self, v: tf.Tensor) -> tf.Tensor:
+        return self._convolve(v, tf.square(self._spread_kernel()))
+
     def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         padded = pad_or_crop(x, self.padding)
         return tf.nn.conv2d(padded, kernel, self.strides, "VALID")
@@ -192,6 +202,9 @@ class ScaleMap(LinearMap):
 
     def abs_apply(self, r: tf.Tensor) -> tf.Tensor:
         return r * tf.abs(self.scale())
+
+    def square_apply(self, v: tf.Tensor) -> tf.Tensor:
+        return v * tf.square(self.scale())
 
     def transpose(self, a: tf.Tensor) -> tf.Tensor:
         return a * self.scale()

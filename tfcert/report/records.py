@@ -99,6 +99,7 @@ class Record:
             "labelled": asked.labelled,
             "range_width": number(asked.width),
             "eps_share": number(asked.eps / asked.width),
+            "contradicted": None if verdict.contradicted is None else str(verdict.contradicted),
         }
         if self.measured is not None:
             flat |= {"lower": number(self.measured.lower), "upper": number(self.measured.upper)}
@@ -113,7 +114,7 @@ class Record:
         Raises:
             KeyError, ValueError, TypeError: the object is no record.
         """
-        guarantee = flat["guarantee"]
+        guarantee, contradicted = flat["guarantee"], flat.get("contradicted")
         verdict = Verdict(
             outcome=Outcome(flat["outcome"]),
             reason=flat["reason"],
@@ -123,6 +124,7 @@ class Record:
             guarantee=None if guarantee is None else Guarantee(guarantee),
             margin=_nan(flat["margin"]),
             seconds=float(flat["seconds"]),
+            contradicted=None if contradicted is None else Guarantee(contradicted),
         )
         measured = None
         if "lower" in flat:

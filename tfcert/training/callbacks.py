@@ -106,7 +106,7 @@ class CertifiedEvaluation(keras.callbacks.Callback):
     """Nominal, attack and verified accuracy on held-out data, in the logs of every ``every``-th epoch and the last.
 
     Writes ``val_nominal_accuracy``, ``val_attack_accuracy`` (with ``attack``) and ``val_verified_accuracy``, fractions
-    of the samples. A sample is verified where the method's margin is finite and above zero, strictly; it counts for the
+    of the samples. A sample is verified where :func:`tfcert.certify` verifies it; it counts for the
     attack accuracy where it is classified correctly and no attack succeeded. The first epoch is always evaluated;
     epochs in between write NaN, so that the columns of a CSV file and the places in a history stay the same and nothing
     looks measured that was not. EarlyStopping and ModelCheckpoint see no improvement in a NaN; patience counts every

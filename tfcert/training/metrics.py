@@ -8,6 +8,8 @@ import keras
 from keras import ops
 from keras.src.trainers.compile_utils import MetricsList
 
+from tfcert.certification import proves
+
 _NOT_PREDICTIONS = (
     "{name} is fed with {what}, not with labels and predictions, so compile() cannot use it; a CertifiedModel has a "
     "verified_accuracy of its own, and tfcert.callbacks.CertifiedEvaluation computes others"
@@ -30,11 +32,12 @@ class _Fed(keras.metrics.Mean):
 
 @keras.saving.register_keras_serializable("tfcert")
 class VerifiedAccuracy(_Fed):
-    """The fraction of samples whose margin is proven: a lower bound that is finite and above zero, strictly.
+    """The fraction of samples whose margin is proven: a lower bound that is finite and above ``rounding``, strictly.
 
-    ``update_state(margins, sample_weight=None)`` takes the least certified margin of each sample, ``[batch]`` or
-    ``[batch, 1]`` (the ``margin`` of :func:`tfcert.certify`). NaN never verifies. A row of margins a sample, as
-    :func:`tfcert.margins` returns it, is refused: its least is what counts.
+    ``update_state(margins, rounding=0.0, sample_weight=None)`` takes the least certified margin of each sample,
+    ``[batch]`` or ``[batch, 1]``, and what the rounding of the model's arithmetic may take from it (``margin`` and
+    ``rounding`` of :func:`tfcert.certify`). NaN never verifies. A row of margins a sample, as :func:`tfcert.margins`
+    returns it, is refused: its least is what counts.
 
     Example:
         >>> metric = VerifiedAccuracy()
@@ -48,7 +51,7 @@ class VerifiedAccuracy(_Fed):
     def __init__(self, name: str = "verified_accuracy", dtype: Any = None):
         super().__init__(name, dtype)
 
-    def update_state(self, margins: Any, *others: Any, sample_weight: Any = None) -> None:
+    def update_state(self, margins: Any, *others: Any, rounding: Any = 0.0, sample_weight: Any = None) -> None:
         self._refuse(others)
         margins = ops.convert_to_tensor(margins)
         if len(margins.shape) > 2 or (len(margins.shape) == 2 and margins.shape[1] != 1):
@@ -56,7 +59,8 @@ class VerifiedAccuracy(_Fed):
                 f"VerifiedAccuracy takes one margin a sample, [batch], not shape {tuple(margins.shape)}: of margins by "
                 "class, as tfcert.margins returns them, pass the least, margins.min(axis=1)"
             )
-        verified = ops.logical_and(ops.isfinite(margins), margins > 0)
+        margins = ops.reshape(margins, [-1])
+        verified = proves(margins, ops.cast(rounding, margins.dtype))
         super().update_state(ops.cast(verified, self.dtype), sample_weight=sample_weight)
 
 

@@ -32,11 +32,12 @@ class CertifiedModel(keras.Model):
 
     Training follows ``objective``; the bounds come from the engine that certifies. Logs have the loss, the metrics
     given to ``compile`` (of the nominal logits), ``verified_accuracy`` by interval bounds (what ``tfcert.certify`` with
-    ``method="ibp"`` finds; a finite margin above zero, strictly) and, in training, ``eps`` and ``kappa``. In training
-    bounds are over ``eps_factor * eps`` as scheduled; ``evaluate`` and validation use the final values of the schedules
-    and no ``eps_factor``, so that validation figures compare from epoch to epoch. What ``fit(validation_data=...)``
-    finds by intervals is logged as ``val_ibp_verified_accuracy``: ``val_verified_accuracy`` is the figure of a
-    :class:`~tfcert.callbacks.CertifiedEvaluation`, by the method and at the radius that it is given.
+    ``method="ibp"`` finds: a finite margin above zero and, outside of training, above rounding) and, in training,
+    ``eps`` and ``kappa``. In training bounds are over ``eps_factor * eps`` as scheduled; ``evaluate`` and validation
+    use the final values of the schedules and no ``eps_factor``, so that validation figures compare from epoch to epoch.
+    What ``fit(validation_data=...)`` finds by intervals is logged as ``val_ibp_verified_accuracy``:
+    ``val_verified_accuracy`` is the figure of a :class:`~tfcert.callbacks.CertifiedEvaluation`, by the method and at
+    the radius that it is given.
 
     Schedules go by the steps that the optimizer has taken, and by those of optimizers before it: ``compile`` once more
     (for another learning rate, say) does not send eps back to its start. To begin anew, make a new CertifiedModel.
@@ -277,7 +278,7 @@ class CertifiedModel(keras.Model):
     def _logs(self, labelled: Labelled, outcome: Outcome) -> dict[str, Any]:
         count = tf.shape(keras.tree.flatten(labelled.x)[0])[0]
         self._loss_tracker.update_state(unscale_loss_for_distribution(outcome.loss), sample_weight=count)
-        self._verified.update_state(outcome.margin)
+        self._verified.update_state(outcome.margin, rounding=outcome.rounding)
         self._takes_rows = is_one_hot(labelled.y, self.network.output_shape[0])
         if self.objective.clip is not None:
             x = tf.cast(keras.tree.flatten(labelled.x)[0], self.network.dtype)

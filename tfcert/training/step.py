@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tfcert.certification.rounding import label_rounding
 from tfcert.network.keras_layers import batch_statistics
 from tfcert.propagation.centered import sweep
 from tfcert.training.batch import Batch, boxes
@@ -23,12 +24,16 @@ class Labelled(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a step finds: the loss, the nominal logits, the certified margins ``[batch]`` and the gradients."""
+    """What a step finds: the loss, the nominal logits, the certified margins ``[batch]`` and the gradients.
+
+    And what rounding may take from the margins, which is left out of account while training.
+    """
 
     loss: tf.Tensor
     logits: tf.Tensor
     margin: tf.Tensor
     gradients: tuple[Any, ...] = ()
+    rounding: tf.Tensor | float = 0.0
 
 
 class Stepper:
@@ -87,7 +92,8 @@ class Stepper:
         step = model._steps()
         logits = model(labelled.x, training=False)
         batch = self._batch(labelled, eps, step)
-        return Outcome(self._loss(batch, labelled, logits, kappa), logits, batch.least_margin())
+        rounding = label_rounding(model.network, batch.region, batch.labels)
+        return Outcome(self._loss(batch, labelled, logits, kappa), logits, batch.least_margin(), rounding=rounding)
 
     def _nominal(self, x: Any) -> tuple[tf.Tensor, dict[int, tuple[Any, Any]]]:
         """The logits in training mode, and the statistics that bounds are to use."""
