@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfcert import activations
-from tfcert.activations import registry
+from tfcert.activations import registration
 from tfcert.activations.general import Bends, general
 
 
@@ -17,7 +17,7 @@ def test_the_example_of_register_activation():
         "register_activation": activations.register_activation, "activation": activations.activation,
         "lines": activations.lines,
     }  # fmt: skip
-    example = doctest.DocTestFinder().find(registry.register_activation, "example", globs=given)
+    example = doctest.DocTestFinder().find(registration.register_activation, "example", globs=given)
     results = doctest.DocTestRunner().run(example[0])
     assert results.attempted > 6 and results.failed == 0
     assert activations.spelled(example[0].globs.get("wave")) in ("wave", None)

@@ -82,9 +82,11 @@ def test_a_function_of_the_users_own_is_refused_until_it_is_registered():
         return x + 0.5 * (ops.sqrt(ops.square(x) + 1.0) - 1.0)
 
     def build():
-        return general(
-            "bent", Bends(lambda x: x + 0.5 * (tf.sqrt(x * x + 1) - 1), lambda x: 1 + 0.5 * x / tf.sqrt(x * x + 1))
-        )
+        def function(x):
+            return x + 0.5 * (tf.sqrt(x * x + 1) - 1)
+
+        bends = Bends(function, lambda x: 1 + 0.5 * x / tf.sqrt(x * x + 1), domain=(-np.inf, np.inf))
+        return general("bent", bends)
 
     model = keras.Sequential([keras.Input((5,)), L.Activation(bent)])
     with pytest.raises(UnsupportedLayerError, match="register_activation"):

@@ -10,6 +10,7 @@ from tfcert.activations import relu as _relu  # noqa: F401
 from tfcert.activations import s_shaped as _s_shaped  # noqa: F401
 from tfcert.activations.cells import cell_ends, cells
 from tfcert.activations.general import Bends, general
+from tfcert.activations.registration import register_activation
 from tfcert.activations.registry import (
     Activation,
     Lines,
@@ -17,7 +18,6 @@ from tfcert.activations.registry import (
     image,
     lines,
     names,
-    register_activation,
     spelled,
 )
 

@@ -7,11 +7,17 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfcert.activations.curves import Function, midpoint, secant, smallest
-from tfcert.activations.registry import Activation, Ranges, Slopes, register_activation
+from tfcert.activations.registry import WHOLE, Activation, Declaration, Domain, Ranges, Slopes, enter
 
 
-def convex(name: str, function: Function, derivative: Function, solve: Callable[[tf.Tensor], tf.Tensor]) -> Activation:
-    """The activation ``function``, convex everywhere; ``solve`` gives the point where its derivative is a slope.
+def convex(
+    name: str,
+    function: Function,
+    derivative: Function,
+    solve: Callable[[tf.Tensor], tf.Tensor],
+    domain: Domain = WHOLE,
+) -> Activation:
+    """The activation ``function``, convex on its domain; ``solve`` gives the point where its derivative is a slope.
 
     ``crown`` is the tangent at the middle below and the chord above (Zhang et al. 2018, section 3.2: the rule for
     neurons on whose interval the function is convex). It leaves the least area, so ``adaptive`` is the same.
@@ -33,6 +39,8 @@ def convex(name: str, function: Function, derivative: Function, solve: Callable[
         critical_points=lambda slope, lower, upper: (solve(slope),),
         relaxations={"crown": crown, "adaptive": crown},
         ranges=ranges,
+        domain=domain,
+        declaration=Declaration(derivative, (), (True,)),
     )
 
 
@@ -72,6 +80,7 @@ def log_sigmoid() -> Activation:
         ),
         relaxations={"crown": crown, "adaptive": crown},
         ranges=ranges,
+        declaration=Declaration(lambda x: tf.sigmoid(-x), (), (False,)),
     )
 
 
@@ -113,9 +122,9 @@ def sparse_plus() -> Activation:
     return convex("sparse_plus", function, derivative, lambda slope: 2.0 * slope - 1.0)
 
 
-register_activation("exp", exponential)
-register_activation("exponential", exponential)
-register_activation("softplus", softplus)
-register_activation("log_sigmoid", log_sigmoid)
-register_activation("squareplus", squareplus)
-register_activation("sparse_plus", sparse_plus)
+enter("exp", exponential)
+enter("exponential", exponential)
+enter("softplus", softplus)
+enter("log_sigmoid", log_sigmoid)
+enter("squareplus", squareplus)
+enter("sparse_plus", sparse_plus)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfcert.activations.convex import convex
 from tfcert.activations.curves import smallest
 from tfcert.activations.general import Bends, general
-from tfcert.activations.registry import Activation, register_activation
+from tfcert.activations.registry import WHOLE, Activation, enter
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 """The constants of Klambauer et al. 2017, which Keras and TensorFlow use."""
@@ -28,7 +28,7 @@ class _Unit:
 
     def derivative(self, x: tf.Tensor) -> tf.Tensor:
         left = (self.height / self.width) * tf.exp(tf.minimum(x, 0.0) / self.width)
-        return tf.where(x > 0, tf.fill(tf.shape(x), tf.cast(self.right, x.dtype)), left)
+        return tf.where(x > 0, tf.fill(tf.shape(x), tf.constant(self.right, x.dtype)), left)
 
     def solve(self, slope: tf.Tensor) -> tf.Tensor:
         """Where the left piece has this slope; zero, the kink, for steeper ones."""
@@ -38,7 +38,8 @@ class _Unit:
     def activation(self, name: str) -> Activation:
         if 0 < self.height / self.width <= self.right:
             return convex(name, self.value, self.derivative, self.solve)
-        return general(name, Bends(self.value, self.derivative, (0.0,), solve=lambda slope: (self.solve(slope),)))
+        bends = Bends(self.value, self.derivative, (0.0,), solve=lambda slope: (self.solve(slope),), domain=WHOLE)
+        return general(name, bends)
 
 
 def elu(alpha: float = 1.0) -> Activation:
@@ -68,6 +69,6 @@ def selu() -> Activation:
     return _Unit(SELU_SCALE, SELU_SCALE * SELU_ALPHA).activation("selu")
 
 
-register_activation("elu", elu)
-register_activation("celu", celu)
-register_activation("selu", selu)
+enter("elu", elu)
+enter("celu", celu)
+enter("selu", selu)

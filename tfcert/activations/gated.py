@@ -7,7 +7,7 @@ import math
 import tensorflow as tf
 
 from tfcert.activations.general import Bends, general
-from tfcert.activations.registry import Activation, register_activation
+from tfcert.activations.registry import WHOLE, Activation, enter
 
 
 def silu() -> Activation:
@@ -17,7 +17,7 @@ def silu() -> Activation:
         gate = tf.sigmoid(x)
         return gate * (1.0 + x * tf.sigmoid(-x))
 
-    return general("silu", Bends(tf.nn.silu, derivative, (-2.3993572805154677, 2.3993572805154677)))
+    return general("silu", Bends(tf.nn.silu, derivative, (-2.3993572805154677, 2.3993572805154677), domain=WHOLE))
 
 
 def gelu(approximate: bool = False) -> Activation:
@@ -39,12 +39,10 @@ def gelu(approximate: bool = False) -> Activation:
 
     # Both written without the cancellation of 1 + tanh(..) and 1 + erf(..) far left.
     if approximate:
-        bends = Bends(lambda x: x * tf.sigmoid(2.0 * inner(x)), with_tanh, (-1.4185040087908284, 1.4185040087908284))
+        function, slope, end = lambda x: x * tf.sigmoid(2.0 * inner(x)), with_tanh, 1.4185040087908284
     else:
-        bends = Bends(
-            lambda x: 0.5 * x * tf.math.erfc(-x / math.sqrt(2.0)), derivative, (-math.sqrt(2.0), math.sqrt(2.0))
-        )
-    return general("gelu", bends)
+        function, slope, end = lambda x: 0.5 * x * tf.math.erfc(-x / math.sqrt(2.0)), derivative, math.sqrt(2.0)
+    return general("gelu", Bends(function, slope, (-end, end), domain=WHOLE))
 
 
 def mish() -> Activation:
@@ -62,9 +60,9 @@ def mish() -> Activation:
         power, n = parts(x)
         return n / (n + 2.0) + x * (4.0 * power / (n + 2.0)) * ((power + 1.0) / (n + 2.0))
 
-    return general("mish", Bends(function, derivative, (-2.2563763963607931, 1.4905711794854284)))
+    return general("mish", Bends(function, derivative, (-2.2563763963607931, 1.4905711794854284), domain=WHOLE))
 
 
-register_activation("silu", silu)
-register_activation("gelu", gelu)
-register_activation("mish", mish)
+enter("silu", silu)
+enter("gelu", gelu)
+enter("mish", mish)

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations.curves import Function, midpoint, roundoff, secant
-from tfcert.activations.registry import Activation, Ranges, Slopes
+from tfcert.activations.registry import Activation, Declaration, Domain, Ranges, Slopes
 
 _FINE = {tf.float32: 32, tf.float64: 60}
 """Halvings until a touching point is exact: its error counts squared, and both ends of the numbers are reached."""
@@ -35,6 +35,11 @@ class Bends:
         ends: where one piece ends and the next begins, in order: inflection points and kinks.
         jumps: those of the ends right of which the function jumps (at the end it has the value from the left).
         solve: ``slope -> points`` with ``f'(x) = slope`` in closed form, or None to have them searched for.
+        domain: between which numbers the ends are all that there are; None for from the first of them to the last.
+            ``(-inf, inf)`` says that there are none beyond. On intervals that leave the domain bounds are infinite.
+
+    Raises:
+        ValueError: ends out of order or beyond the domain, or no domain and fewer than two ends to take one from.
     """
 
     function: Function
@@ -42,11 +47,29 @@ class Bends:
     ends: tuple[float, ...] = ()
     jumps: tuple[float, ...] = ()
     solve: Callable[[tf.Tensor], tuple[tf.Tensor, ...]] | None = None
+    domain: Domain | None = None
+
+    def __post_init__(self) -> None:
+        if self.domain is None and len(self.ends) < 2:
+            raise ValueError(
+                "say with domain=(least, greatest) between which numbers the ends of the pieces are all that there "
+                "are; (-math.inf, math.inf) where that is so everywhere"
+            )
+        ordered = all(left < right for left, right in itertools.pairwise(self.ends))
+        if not ordered or any(not self.reach[0] <= end <= self.reach[1] for end in self.ends):
+            raise ValueError(f"ends {self.ends} must rise and lie in the domain {self.reach}")
+
+    @property
+    def reach(self) -> Domain:
+        """The domain, worked out."""
+        return self.domain or (self.ends[0], self.ends[-1])
 
     @functools.cached_property
     def rising(self) -> tuple[bool | None, ...]:
-        """Of each piece, whether the derivative rises in it; None where it does not change."""
-        outer = (self.ends[0] - 1.0, *self.ends, self.ends[-1] + 1.0) if self.ends else (-1.0, 1.0)
+        """Of each piece, whether the derivative rises in it; None where it does not change, or beyond the domain."""
+        low, high = self.reach
+        first, last = (self.ends[0], self.ends[-1]) if self.ends else (min(max(0.0, low), high),) * 2
+        outer = (max(low, first - 1.0), *self.ends, min(high, last + 1.0))
         found: list[bool | None] = []
         with tf.init_scope():
             for left, right in itertools.pairwise(outer):
@@ -178,4 +201,12 @@ def general(name: str, bends: Bends) -> Activation:
     def ranges(lower: tf.Tensor, upper: tf.Tensor) -> Ranges:
         return bends.end_slopes(lower, upper, -1.0), bends.end_slopes(lower, upper, 1.0)
 
-    return Activation(name, bends.function, bends.critical_points, {"adaptive": adaptive}, ranges)
+    return Activation(
+        name,
+        bends.function,
+        bends.critical_points,
+        {"adaptive": adaptive},
+        ranges,
+        domain=bends.reach,
+        declaration=Declaration(bends.derivative, bends.ends, bends.rising, bends.jumps),
+    )

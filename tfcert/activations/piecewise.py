@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfcert.activations.curves import Function
 from tfcert.activations.general import Bends, general
-from tfcert.activations.registry import Activation, register_activation
+from tfcert.activations.registry import WHOLE, Activation, enter
 
 
 def piecewise(
@@ -19,12 +19,12 @@ def piecewise(
 
     def derivative(x: tf.Tensor) -> tf.Tensor:
         steps = zip(kinks, itertools.pairwise(slopes), strict=True)
-        first = tf.fill(tf.shape(x), tf.cast(slopes[0], x.dtype))
+        first = tf.fill(tf.shape(x), tf.constant(slopes[0], x.dtype))
         return first + tf.add_n(
-            [tf.where(x > kink, tf.cast(right - left, x.dtype), tf.zeros_like(x)) for kink, (left, right) in steps]
+            [tf.where(x > kink, tf.constant(right - left, x.dtype), tf.zeros_like(x)) for kink, (left, right) in steps]
         )
 
-    straight = general(name, Bends(function, derivative, kinks, jumps, solve=lambda slope: ()))
+    straight = general(name, Bends(function, derivative, kinks, jumps, lambda slope: (), WHOLE))
     return straight if jumps else replace(straight, kinks=kinks)
 
 
@@ -97,11 +97,12 @@ def hard_silu() -> Activation:
     def derivative(x: tf.Tensor) -> tf.Tensor:
         return tf.where(tf.abs(x) < 3.0, x / 3.0 + 0.5, tf.where(x > 0, tf.ones_like(x), tf.zeros_like(x)))
 
-    bends = Bends(
-        lambda x: x * (tf.nn.relu6(x + 3.0) / 6.0), derivative, (-3.0, 3.0), solve=lambda slope: (3.0 * slope - 1.5,)
-    )
+    def solve(slope: tf.Tensor) -> tuple[tf.Tensor]:
+        return (3.0 * slope - 1.5,)
+
+    bends = Bends(lambda x: x * (tf.nn.relu6(x + 3.0) / 6.0), derivative, (-3.0, 3.0), solve=solve, domain=WHOLE)
     return general("hard_silu", bends)
 
 
 for _build in (hard_tanh, hard_sigmoid, sparse_sigmoid, relu6, bounded_relu, soft_shrink, hard_silu):
-    register_activation(_build.__name__, _build)
+    enter(_build.__name__, _build)

@@ -18,6 +18,8 @@ import tensorflow as tf
 Slopes = tuple[tf.Tensor, tf.Tensor]
 SlopeRule = Callable[[tf.Tensor, tf.Tensor], Slopes]
 """``(lower, upper) -> (lower_slope, upper_slope)``, elementwise."""
+Domain = tuple[float, float]
+WHOLE: Domain = (-np.inf, np.inf)
 Ranges = tuple[Slopes | None, Slopes | None]
 """For the lower and the upper line: the least and greatest slope worth taking, None where one is always best."""
 
@@ -29,6 +31,23 @@ class Lines(NamedTuple):
     lower_intercept: tf.Tensor
     upper_slope: tf.Tensor
     upper_intercept: tf.Tensor
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a family was told of a function, for :mod:`tfcert.activations.registration` to hold against the function.
+
+    Attributes:
+        derivative: the derivative; at the ends of a piece it may have the value of either side.
+        ends: where one piece ends and the next begins, in order.
+        rising: of each piece, whether the derivative rises in it; None where it does not change.
+        jumps: those of the ends right of which the function jumps.
+    """
+
+    derivative: Callable[[tf.Tensor], tf.Tensor]
+    ends: tuple[float, ...]
+    rising: tuple[bool | None, ...]
+    jumps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +67,12 @@ class Activation:
             any other function.
         increasing: whether the function as computed never falls; False where that was not established.
         edges: of a staircase: reads where its steps are (see :mod:`tfcert.activations.cells`). Its lines are constants.
+        domain: between which numbers the rest of this holds. On an interval that leaves the domain nothing is known of
+            the function: its bounds are infinite.
+        declaration: what the family that made it was told.
+
+    Raises:
+        ValueError: a domain that is empty, or one beside ``kinks``, ``increasing`` or ``edges``, which hold everywhere.
     """
 
     name: str
@@ -59,6 +84,14 @@ class Activation:
     kinks: tuple[float, ...] | None = None
     increasing: bool = False
     edges: Callable[[], tf.Tensor] | None = None
+    domain: Domain = WHOLE
+    declaration: Declaration | None = None
+
+    def __post_init__(self) -> None:
+        if not self.domain[0] < self.domain[1]:
+            raise ValueError(f"the domain of {self.name!r} is {self.domain}: its first number must be below its second")
+        if self.domain != WHOLE and (self.kinks is not None or self.increasing or self.edges is not None):
+            raise ValueError(f"{self.name!r} has kinks, edges or increasing, which hold on all numbers, and a domain")
 
     @property
     def piecewise_linear(self) -> bool:
@@ -75,8 +108,8 @@ class Activation:
         if rule is None:
             known = ", ".join(sorted(self.relaxations))
             raise ValueError(f"{self.name} defines no relaxation {relaxation!r}; it has {known}")
-        finite, ends = _finite(lower, upper)
-        return _flat_unless(finite, rule(*ends))
+        known, ends = self._known(lower, upper)
+        return _flat_unless(known, rule(*ends))
 
     def slope_ranges(self, lower: tf.Tensor, upper: tf.Tensor) -> Ranges:
         """Between which slopes lies the line of each side that is best for some point of ``[lower, upper]``.
@@ -89,23 +122,29 @@ class Activation:
         Returns:
             ``((lower_min, lower_max) or None, (upper_min, upper_max) or None)``, shaped like ``lower``.
         """
-        finite, ends = _finite(lower, upper)
+        known, ends = self._known(lower, upper)
         below, above = self.ranges(*ends)
         return (
-            None if below is None else _flat_unless(finite, below),
-            None if above is None else _flat_unless(finite, above),
+            None if below is None else _flat_unless(known, below),
+            None if above is None else _flat_unless(known, above),
         )
 
+    def declared(self, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+        """Which intervals lie in the domain (compared in float64: its ends are not rounded)."""
+        return (tf.cast(lower, tf.float64) >= self.domain[0]) & (tf.cast(upper, tf.float64) <= self.domain[1])
 
-def _finite(lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Tensor, Slopes]:
-    """Where both ends are finite, and the interval with [0, 0] in place of the others."""
-    finite = tf.math.is_finite(lower) & tf.math.is_finite(upper)
-    return finite, (tf.where(finite, lower, tf.zeros_like(lower)), tf.where(finite, upper, tf.zeros_like(upper)))
+    def _known(self, lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Tensor, Slopes]:
+        """Where both ends are finite and in the domain, and the interval with one point in place of the others."""
+        known = tf.math.is_finite(lower) & tf.math.is_finite(upper)
+        if self.domain != WHOLE:
+            known &= self.declared(lower, upper)
+        point = tf.fill(tf.shape(lower), tf.constant(min(max(0.0, self.domain[0]), self.domain[1]), lower.dtype))
+        return known, (tf.where(known, lower, point), tf.where(known, upper, point))
 
 
-def _flat_unless(finite: tf.Tensor, slopes: Slopes) -> Slopes:
+def _flat_unless(known: tf.Tensor, slopes: Slopes) -> Slopes:
     """Where bounds blew up, or a slope overflowed, constants are left: other lines are unbounded there."""
-    lower, upper = (tf.where(finite & tf.math.is_finite(slope), slope, tf.zeros_like(slope)) for slope in slopes)
+    lower, upper = (tf.where(known & tf.math.is_finite(slope), slope, tf.zeros_like(slope)) for slope in slopes)
     return lower, upper
 
 
@@ -113,33 +152,11 @@ _ACTIVATIONS: dict[str, Callable[..., Activation]] = {}
 _SPELLINGS: list[tuple[Callable, str]] = []
 
 
-def register_activation(
-    name: str, build: Callable[..., Activation], spellings: Iterable[Callable[..., Any]] = ()
-) -> None:
-    """Makes ``build(**parameters) -> Activation`` available under ``name``.
-
-    Args:
-        name: the name.
-        build: makes the activation; its parameters are numbers, or functions that read a tensor.
-        spellings: functions of Keras or your own which are this activation (with default parameters) where a model
-            applies them. Functions of Keras's own that have the same name are found without.
+def enter(name: str, build: Callable[..., Activation], spellings: Iterable[Callable[..., Any]] = ()) -> None:
+    """Makes ``build(**parameters) -> Activation`` available under ``name``: of tfcert's own, which its tests check.
 
     Raises:
         ValueError: the name is taken.
-
-    Example:
-        >>> @keras.saving.register_keras_serializable("mine")
-        ... def wave(x):
-        ...     return x + keras.ops.sin(x) / 2
-        >>> def build_wave():
-        ...     turns = tuple(math.pi * n for n in range(-8, 9))  # where it inflects
-        ...     return general("wave", Bends(lambda x: x + tf.sin(x) / 2, lambda x: 1 + tf.cos(x) / 2, turns))
-        >>> register_activation("wave", build_wave, spellings=[wave])
-        >>> act = activation("wave")
-        >>> low, high = tf.constant([0.0]), tf.constant([math.pi])
-        >>> found = lines(act, act.slopes("adaptive", low, high), low, high)
-        >>> [round(float(part[0]), 4) for part in found]
-        [1.0, 0.0, 1.0, 0.5]
     """
     if name in _ACTIVATIONS:
         raise ValueError(f"an activation named {name!r} is already registered")
@@ -199,6 +216,10 @@ def _extremum(
     upper: tf.Tensor,
     choose: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
+    inside = True if act.domain == WHOLE else act.declared(lower, upper)
+    if inside is not True:  # outside, the function may not even have values
+        ends = [tf.constant(end, lower.dtype) for end in act.domain]
+        lower, upper = (tf.clip_by_value(end, *ends) for end in (lower, upper))
     # At an extremum the gap does not change with the point: its gradient needs none of the point's.
     critical = map(tf.stop_gradient, act.critical_points(slope, lower, upper))
     # Critical points first: where they tie with an end (a ReLU's slope of 0 or 1), the gradient is that of the first,
@@ -207,4 +228,5 @@ def _extremum(
     # XLA's min and max may drop a NaN, which stands for "nothing is known": say so with an infinity.
     unknown = tf.constant(-np.inf if choose is tf.minimum else np.inf, lower.dtype)
     gaps = [act.function(point) - tf.math.multiply_no_nan(point, slope) for point in points]
-    return functools.reduce(choose, [tf.where(tf.math.is_nan(gap), unknown, gap) for gap in gaps])
+    found = functools.reduce(choose, [tf.where(tf.math.is_nan(gap), unknown, gap) for gap in gaps])
+    return found if inside is True else tf.where(inside, found, unknown)

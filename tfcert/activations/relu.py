@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfcert.activations.registry import Activation, Ranges, Slopes, register_activation
+from tfcert.activations.registry import Activation, Ranges, Slopes, enter
 
 LeftSlope = Callable[[], tf.Tensor] | float
 """``a``: a number, or what reads a live tensor that broadcasts against the values."""
@@ -117,7 +117,7 @@ def absolute() -> Activation:
     return hinge("abs", tf.abs, -1.0)
 
 
-register_activation("relu", relu)
-register_activation("leaky_relu", leaky_relu)
-register_activation("prelu", prelu)
-register_activation("abs", absolute)
+enter("relu", relu)
+enter("leaky_relu", leaky_relu)
+enter("prelu", prelu)
+enter("abs", absolute)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from tfcert.activations.curves import Function, midpoint, roundoff, secant, smallest
-from tfcert.activations.registry import Activation, Ranges, Slopes, register_activation
+from tfcert.activations.registry import Activation, Declaration, Ranges, Slopes, enter
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,7 @@ def s_shaped(name: str, function: Function, curve: Curve) -> Activation:
             "adaptive": rule(_adaptive),
         },
         ranges=ranges,
+        declaration=Declaration(curve.derivative, (0.0,), (True, False)),
     )
 
 
@@ -208,4 +209,4 @@ def softsign() -> Activation:
 
 
 for _build in (arctan, sigmoid, softsign, tanh):
-    register_activation(_build.__name__, _build)
+    enter(_build.__name__, _build)

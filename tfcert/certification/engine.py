@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import math
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfcert.activations.registry import WHOLE
 from tfcert.network import Network
+from tfcert.network.graph import Elementwise
 from tfcert.options import BoundOptions
 from tfcert.perturbations import Perturbation, Region, round_down
 from tfcert.propagation.bounds import SOLVED, Passes, check_names, output_bounds
@@ -124,7 +127,28 @@ def lower_bounds(
     with full_precision():
         starts = range(0, len(perturbation), size)
         parts = [run(arrays if chunks == 1 else [a[i : i + size] for a in arrays], question.limit) for i in starts]
-    return np.concatenate(parts) if parts else np.zeros(np.shape(offsets), network.dtype.as_numpy_dtype)
+    found = np.concatenate(parts) if parts else np.zeros(np.shape(offsets), network.dtype.as_numpy_dtype)
+    _warn_of_domains(network, found)
+    return found
+
+
+def _warn_of_domains(network: Network, bounds: np.ndarray) -> None:
+    """Says where activations are declared if nothing is known of some rows, which may be why."""
+    if np.isfinite(bounds).all():
+        return
+    bent = [(node.activation, node.name) for node in network.nodes if isinstance(node, Elementwise)]
+    limits = [
+        f"{act.name!r} from {act.domain[0]:.6g} to {act.domain[1]:.6g} (layer {layer!r})"
+        for act, layer in bent
+        if act.domain != WHOLE
+    ]
+    if limits:
+        warnings.warn(
+            f"nothing is known of {int((~np.isfinite(bounds)).sum())} of {bounds.size} bounds: activations are known "
+            f"only where they are declared, {', '.join(limits)}, and an input of theirs may leave that; a smaller "
+            "region, or a wider domain with every point where the function inflects, may help",
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)

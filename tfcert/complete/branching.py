@@ -106,7 +106,7 @@ class _Piece:
 
 def can_branch(query: Query) -> bool:
     """Whether the network has neurons that can be split by sign."""
-    return bool(hinges(query.net.network)) and all(np.isfinite(end).all() for p in query.bounds.layers for end in p)
+    return bool(hinges(query.net.network)) and query.finite
 
 
 def branch(

@@ -93,6 +93,9 @@ def decide(
     if query.overflows:
         return Decision(Outcome.UNKNOWN, OVERFLOW)
     so_far = _SoFar(query, tell)
+    if query.open and not query.finite:
+        reason = "the bounds of the network over the set are not finite, so nothing can be encoded"
+        return so_far.completed(Decision(Outcome.UNKNOWN, reason))
     for clause in _by_distance(query, query.open):
         if "split" in ways and can_branch(query):
             found = _branched(query, clause, _first_share(solvers) if "milp" in ways else solvers, so_far)

@@ -211,6 +211,9 @@ def plain_minimum(search: Search, solvers: Solvers) -> Minimum:
         return Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC, OVERFLOW)
     if not query.open:
         return Minimum(float(search.ball.eps[0]), best.distance, best.witness, Guarantee.NUMERIC)
+    if not query.finite:
+        reason = "the bounds of the network over the ball are not finite, so nothing can be encoded"
+        return Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC, reason)
     asked = distance_program(query, way_out=best.witness is None)
     found = Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC, "", asked.program.binaries)
     try:
@@ -276,7 +279,7 @@ def _descend(ask: Ask, ball: LpBall, best: _Best, solvers: Solvers) -> _Best:
 def _descended(query: Query, best: _Best, x: np.ndarray, solvers: Solvers) -> _Best:
     """The nearest witness of the piece of the network that ``x`` lies in, if it is nearer than the best."""
     broken = [k for k in query.open if query.true_margin(x, k) <= CLOSE * query.scale]
-    if not broken:
+    if not broken or not query.finite:
         return best
     clause = min(broken, key=lambda k: query.true_margin(x, k))
     for demand in _DEMANDS:

@@ -78,6 +78,11 @@ class Query:
         return np.isfinite(offsets) & ~np.isposinf(offsets).any(axis=1, keepdims=True)
 
     @functools.cached_property
+    def finite(self) -> bool:
+        """Whether all bounds are finite; without them nothing can be encoded."""
+        return all(np.isfinite(end).all() for pair in (*self.bounds.layers, self.bounds.output) for end in pair)
+
+    @functools.cached_property
     def scale(self) -> float:
         """The size of the margins, at least 1e-3: what closeness is relative to."""
         some = self.upper[self._real & np.isfinite(self.upper)]

@@ -55,6 +55,8 @@ def solver_bounds(
 
 
 def _row(query: Query, row: int, process: SolverProcess, method: str, limit: float) -> float:
+    if not query.finite:
+        return -np.inf  # nothing can be encoded
     began = time.monotonic()
     relaxed = margin_program(query, [row], relax=True)
     try:
