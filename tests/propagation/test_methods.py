@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from soundness import networks
 
-from tfcert.network import Network, from_keras
+from tfcert.activations import activation
+from tfcert.network import Elementwise, Network, from_keras
 from tfcert.perturbations import LpBall
 from tfcert.propagation.bounds import METHODS, output_bounds
 from tfcert.propagation.interval import tidy
@@ -59,6 +60,32 @@ def test_crown_bounds_enclose_less_than_interval_bounds_on_deep_networks():
         region = LpBall(s.rng.uniform(0, 1, (2, *s.shapes[0])), 0.02).region()
         network = s.network()
         assert np.sum(lower(network, region, "crown")) >= np.sum(lower(network, region, "ibp")) - 1e-9
+
+
+HEADS = {"sigmoid": (0, 1), "tanh": (-1, 1), "clip": (-1, 1), None: (-np.inf, np.inf)}
+
+
+def bend(s: networks.Sketch, source: int, name: str) -> None:
+    act, shape = activation(name), s.shapes[source]
+    s.add(name, shape, lambda _: Elementwise(name=name, inputs=(source,), shape=shape, activation=act))
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_nothing_is_looser_than_intervals_or_leaves_the_range_of_the_last_function(head, norm):
+    s = networks.Sketch(np.random.default_rng(3))
+    last = s.dense(s.activate(s.dense(s.activate(s.dense(s.input((5,)), 8)), 8)), 3)
+    if head:
+        bend(s, last, head)
+    network, x = s.network(), s.rng.normal(size=(3, 5))
+    eye = np.eye(3)
+    rows = tf.constant(np.concatenate([eye, -eye, eye - np.roll(eye, 1, axis=1)])[None])
+    low, high = HEADS[head]
+    region, asked = LpBall(x, [0.3, 1.0, 3.0], norm).region(), (rows, tf.zeros([1, 9], rows.dtype))
+    found = {method: output_bounds(network, region, asked, method, ascent=Ascent(2)).numpy() for method in METHODS}
+    for method, bounds in found.items():
+        assert np.all(bounds >= found["ibp"] - 1e-12), method
+        assert np.all(bounds[:, :3] >= low - 1e-12) and np.all(-bounds[:, 3:6] <= high + 1e-12), method
 
 
 @pytest.mark.parametrize("method", ["ibp", "crown", "forward"])

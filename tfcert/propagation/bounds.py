@@ -15,7 +15,8 @@ method              pre-activation bounds                  rows of the output
 
 "Or the interval": where the interval lies inside, see :func:`tighter`.
 
-In every method the rows are multiplied into the last linear layers before anything is bounded (elision).
+In every method the rows are multiplied into the last linear layers before anything is bounded (elision), and the bound
+found is met with that of the intervals (:func:`floor`), so that no method is looser than ``ibp``.
 Everything here is a function of (network, region): no state, differentiable in the network's weights.
 """
 
@@ -33,9 +34,8 @@ from tfcert.options import RELAXATIONS as RELAXATIONS
 from tfcert.options import SOLVED as SOLVED
 from tfcert.options import check_method
 from tfcert.perturbations import Region
-from tfcert.propagation.backward import Interval, Relaxed, Stop, lower_bounds
+from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.concretize import least_over_box
 from tfcert.propagation.forward import Planes, planes, substitute
 from tfcert.propagation.interval import intervals, moved_inputs
 from tfcert.propagation.optimised import Ascent, optimised_bounds
@@ -45,6 +45,8 @@ from tfcert.propagation.preactivation import (
     Passes,
     backward_bounds,
     by_name,
+    floor,
+    greater,
     nonlinear,
     relax,
     relax_before,
@@ -90,19 +92,15 @@ def output_bounds(
         how = replace(ascent, shared=shared)
         return optimised_bounds(network, region, first, None if shared else relaxation, passes, how) + offsets
     if method == "ibp":
-        relaxed = relaxed_by_intervals(network, intervals(network, region, {}))
-    elif method == "forward":
-        between, _ = _forward(network, region, relaxation)
+        return floor(network, region, first, {}) + offsets
+    if method == "forward":
+        between, bounds = _forward(network, region, relaxation)
         relaxed = Relaxed({}, {i: substitute(between[i], network.input_shape) for i in nonlinear(network)})
     else:
         bounds = pre_activation_bounds(network, region, method, relaxation, passes)
         relaxed = relax_before(network, network.output, by_name(network, relaxation), bounds)
-    return lower_bounds(network, network.output, first, relaxed, region) + offsets
-
-
-def relaxed_by_intervals(network: Network, ranges: Sequence[Interval]) -> Relaxed:
-    """What ``ibp`` does with the ranges of the nodes: rows end at the last nonlinear nodes and are bounded there."""
-    return Relaxed({}, {i: _box(*ranges[i]) for i in nonlinear(network)})
+    found = lower_bounds(network, network.output, first, relaxed, region)
+    return greater(found, floor(network, region, first, bounds)) + offsets
 
 
 def relaxed_by_lines(network: Network, ranges: Sequence[Interval], relaxation: str | None = None) -> Relaxed:
@@ -151,7 +149,3 @@ def _forward(network: Network, region: Region, relaxation: str | None) -> tuple[
         return relax(network, index, bounds[source], relaxation)
 
     return planes(network, region, bend)[0], bounds
-
-
-def _box(lower: tf.Tensor, upper: tf.Tensor) -> Stop:
-    return lambda rows: (None, least_over_box(rows, lower, upper))

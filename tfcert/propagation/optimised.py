@@ -24,7 +24,17 @@ from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import exact_intervals
 from tfcert.propagation.pooling import PoolLines, default_height, pool_lines
-from tfcert.propagation.preactivation import Passes, Relaxer, backward_bounds, by_name, nonlinear, relax, relax_before
+from tfcert.propagation.preactivation import (
+    Passes,
+    Relaxer,
+    backward_bounds,
+    by_name,
+    floor,
+    greater,
+    nonlinear,
+    relax,
+    relax_before,
+)
 
 _EVERY = -1
 """Stands for every target."""
@@ -73,6 +83,7 @@ def optimised_bounds(
     start = by_name(network, relaxation)
     bounds = backward_bounds(network, region, start, passes)
     best = _last_pass(network, region, rows, relax_before(network, network.output, start, bounds))
+    best = greater(best, floor(network, region, rows, bounds))
     first = _first_choices(network, region, relaxation, bounds, _lanes(network, rows, passes, ascent))
     if not first:
         return best

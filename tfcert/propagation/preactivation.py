@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +13,10 @@ import tensorflow as tf
 from tfcert.activations import Lines, image, lines
 from tfcert.network.graph import Elementwise, MaxPool, Network
 from tfcert.perturbations import Region
-from tfcert.propagation.backward import Interval, Relaxed, lower_bounds, selected
-from tfcert.propagation.interval import both_sides, exact_intervals, step, tidy
+from tfcert.propagation.backward import Interval, Relaxed, Stop, lower_bounds, selected
+from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.concretize import least_over_box
+from tfcert.propagation.interval import both_sides, exact_intervals, intervals, needs_ball, step, tidy
 from tfcert.propagation.pooling import PoolLines, pool_lines
 
 Relaxer = Callable[[int, int, Mapping[int, Interval]], Lines | PoolLines]
@@ -134,6 +136,38 @@ def _matters(network: Network, index: int, here: Interval) -> tf.Tensor:
 def relax_before(network: Network, target: int, relaxer: Relaxer, bounds: Mapping[int, Interval]) -> Relaxed:
     """The relaxations that a pass to ``target`` goes through (its own too, if it is nonlinear)."""
     return Relaxed({i: relaxer(i, target, bounds) for i in nonlinear(network) if i in network.ancestors(target)})
+
+
+def relaxed_by_intervals(network: Network, ranges: Sequence[Interval]) -> Relaxed:
+    """What ``ibp`` does with the ranges of the nodes: rows end at the last nonlinear nodes and are bounded there."""
+
+    def box(lower: tf.Tensor, upper: tf.Tensor) -> Stop:
+        return lambda rows: (None, least_over_box(rows, lower, upper))
+
+    return Relaxed({}, {i: box(*ranges[i]) for i in nonlinear(network)})
+
+
+def floor(network: Network, region: Region, rows: Coefficients, bounds: Mapping[int, Interval]) -> tf.Tensor:
+    """What intervals say of rows over the output, ``[samples, rows]``: at least as much as ``ibp`` does.
+
+    Lines can leave the range of a bounded function (a sigmoid's lie below 0), and be looser than intervals where a
+    network is wide and bounds are loose. Each nonlinear node's range is met with what its pre-activation ``bounds``
+    leave of it, where they are given.
+    """
+    # Over a ball that is no box, bounds of affine nodes were found from the ball, as intervals find them.
+    ranges = intervals(network, region, {i: bounds[i] for i in needs_ball(network, region) if i in bounds})
+    for index in nonlinear(network):
+        source = network.nodes[index].inputs[0]
+        if source in bounds:
+            low, high = tidy(*step(network.nodes[index], [bounds[source]]))
+            least, most = tf.maximum(ranges[index][0], low), tf.minimum(ranges[index][1], high)
+            ranges[index] = tidy(least, most)
+    return lower_bounds(network, network.output, rows, relaxed_by_intervals(network, ranges), region)
+
+
+def greater(bound: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """The greater of two lower bounds; of one that is NaN, which says nothing, the other."""
+    return tf.where(tf.math.is_nan(bound), other, tf.where(tf.math.is_nan(other), bound, tf.maximum(bound, other)))
 
 
 def nonlinear(network: Network) -> list[int]:
