@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers as L
 
+from tfcert.activations import Bends, general
 from tfcert.network import FrontendMismatchError, from_keras, keras_graph, preprocessing, register_layer
 from tfcert.network.validation import Checkpoint, probes, tolerances, validate
 
@@ -70,6 +71,56 @@ def test_a_fault_is_found_and_named_even_behind_a_layer_of_zeros(seed):
     head = L.Dense(2, kernel_initializer="zeros")
     with pytest.raises(FrontendMismatchError, match="layer 'culprit'"):
         from_keras(keras.Sequential([keras.Input((3,)), L.Dense(4), Wrong(name="culprit"), head]))
+
+
+@pytest.mark.parametrize("kind", ["elu", "selu", "celu", "gelu", "mish", "softplus", "sigmoid", "hard_sigmoid"])
+@pytest.mark.parametrize("factor", [1e-2, 1e-5])
+def test_functions_that_are_computed_through_one_are_accepted_of_small_numbers(check, kind, factor):
+    """Keras computes elu as exp(x) - 1: a rounding of one, whatever the size of the result."""
+    check(keras.Sequential([keras.Input((9,)), L.Rescaling(factor), L.Dense(16, activation=kind), L.Dense(3)]))
+
+
+OVERFLOWING = {
+    "two exponentials": [L.Dense(8, activation="exponential"), L.Dense(8, activation="exponential")],
+    "large weights": [
+        L.Dense(8, activation="relu", kernel_initializer=keras.initializers.RandomNormal(stddev=size, seed=1))
+        for size in (1e20, 1e17)
+    ],
+}
+
+
+@pytest.mark.parametrize("layers", OVERFLOWING.values(), ids=OVERFLOWING)
+@pytest.mark.parametrize("error", [0.0, 1e-4])
+def test_networks_that_overflow_on_large_probes_are_compared_on_smaller_ones(seed, monkeypatch, layers, error):
+    monkeypatch.setitem(
+        keras_graph.CONVERTERS,
+        L.LeakyReLU,
+        lambda layer, builder, inputs: builder.activation(inputs[0], "leaky_relu", negative_slope=0.2 + error),
+    )
+    model = keras.Sequential(
+        [keras.Input((4,)), *[type(y).from_config(y.get_config()) for y in layers], L.Dense(6), L.LeakyReLU(0.2)]
+    )
+    if not error:
+        from_keras(model)
+    else:
+        with pytest.raises(FrontendMismatchError, match="rounding explains"):
+            from_keras(model)
+
+
+def test_what_is_finite_nowhere_is_refused_with_what_to_pass(seed):
+    class Root(L.Layer):
+        def call(self, x):
+            return keras.ops.sqrt(x - 300.0)
+
+    def convert(layer, builder, inputs):
+        bends = Bends(lambda x: tf.sqrt(x - 300.0), lambda x: 0.5 * tf.math.rsqrt(x - 300.0), domain=(300.1, np.inf))
+        return builder.elementwise(inputs[0], general("root", bends))
+
+    register_layer(Root, convert)
+    model = keras.Sequential([keras.Input((2,)), Root(name="root")])
+    with pytest.raises(FrontendMismatchError, match=r"'root'.*pass x"):
+        from_keras(model)
+    from_keras(model, np.full((1, 2), 400.0, "float32"))
 
 
 def test_probes_hold_corners_noise_and_inputs_of_the_users(check):

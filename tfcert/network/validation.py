@@ -6,8 +6,13 @@ grow with every layer until they would excuse anything, so rounding is imitated 
 square of its deviations. With unit roundoff ``u``, the standard deviation of the error is
 
 * linear: ``sqrt(n + 8) u (|W| |x| + |b|)`` for dot products of length ``n`` (what a plain loop over summands of one
-  sign makes; the 8 covers weights that are themselves computed, as batch normalisation's scale);
-* activation: ``4 u (|f(x)| + |x|)``; sum: ``u`` times the sum of magnitudes; maximum and concatenation: none.
+  sign makes; the 8 covers weights that are themselves computed, as batch normalisation's scale); of a convolution,
+  which libraries compute tile by tile (Winograd's algorithm), the largest nearby;
+* activation: ``4 u (|f(x)| + |x| + t)``, where ``t`` is the size of the numbers that it may be computed through: 1 for
+  a curve (``exp(x) - 1``), the farthest kink for straight pieces;
+* sum: ``u`` times the sum of magnitudes; maximum and concatenation: none.
+
+Where a probe overflows, it is scaled down until it does not. What is not finite in both is not judged.
 """
 
 from __future__ import annotations
@@ -20,14 +25,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfcert.activations import Activation
 from tfcert.network.errors import FrontendMismatchError
 from tfcert.network.graph import Add, Elementwise, Linear, Network, Node, evaluate
+from tfcert.network.linear import ConvMap
 
 PROBE_SCALE = 255.0
 """The largest magnitude of a corner probe: pixels that were never rescaled."""
 
 RUNS = 8
 SAFETY = 8.0
+_SHRINK, _SHRINKS = 1 / 16, 40
+"""What a probe that overflows is multiplied by, and how often at most."""
+_TILE = 9
+"""How far tiles of a convolution reach, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +63,11 @@ def validate(network: Network, model: keras.Model, checkpoints: Sequence[Checkpo
         x: inputs of the user's; a few of them join the probes.
 
     Raises:
-        FrontendMismatchError: a value differs by more than :func:`tolerances`, or is NaN.
+        FrontendMismatchError: a value differs by more than :func:`tolerances`, is finite in one only, or no probe but
+            zero has a value that could be judged.
     """
     with tf.device("/CPU:0"):  # The error model does not cover the 10-bit products of some accelerators.
-        inputs = tf.constant(probes(network, x))
-        computed = network.values(inputs)
+        inputs, computed = _within_range(network, tf.constant(probes(network, x)))
         allowed = tolerances(network, computed, inputs)
         expected = [*_inner_values(model, checkpoints, inputs), _output(model, inputs)]
         for checkpoint, wanted in zip([*checkpoints, checkpoints[-1]], expected, strict=True):
@@ -66,18 +77,40 @@ def validate(network: Network, model: keras.Model, checkpoints: Sequence[Checkpo
             _compare(f"layer {checkpoint.layer!r} of model {model.name!r}", value, wanted, slack)
 
 
+def _within_range(network: Network, inputs: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """The probes, those scaled down that make a value overflow (if that helps), and the values of all nodes."""
+    first = found = inputs
+    for _ in range(_SHRINKS):
+        computed = network.values(found)
+        parts = [tf.reduce_all(tf.reshape(tf.math.is_finite(value), [len(found), -1]), axis=1) for value in computed]
+        finite = tf.reshape(tf.reduce_all(parts, axis=0), [-1, *[1] * len(network.input_shape)])
+        if bool(tf.reduce_all(finite)):
+            return found, computed
+        found = tf.where(finite, found, found * _SHRINK)
+    found = tf.where(finite, found, first)
+    return found, network.values(found)
+
+
 def _compare(what: str, value: tf.Tensor, wanted: tf.Tensor, slack: tf.Tensor) -> None:
-    same = wanted.numpy() == value.numpy()  # infinities included: an exponential overflows on large probes
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(wanted.numpy() - value.numpy())
-    agrees = same | (difference <= slack.numpy())  # False where anything is NaN
+    ours, theirs, allowed = value.numpy(), wanted.numpy(), slack.numpy()
+    finite = np.isfinite(ours) & np.isfinite(theirs)
+    # A node that is not finite in both has overflowed (or is no number there); which of the two, rounding decides.
+    judged = np.isfinite(allowed) & (np.isfinite(ours) | np.isfinite(theirs))
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(theirs - ours)
+    agrees = ~judged | (finite & ((theirs == ours) | (difference <= allowed)))
+    if not judged[1:].any():
+        raise FrontendMismatchError(
+            f"the network cannot be compared with {what}: its values are not finite on any probe; pass x, inputs on "
+            "which the model is finite"
+        )
     if agrees.all():
         return
     worst = np.unravel_index(np.argmax(np.where(agrees, 0.0, np.nan_to_num(difference, nan=np.inf))), agrees.shape)
     raise FrontendMismatchError(
         f"the network disagrees with {what} on {int((~agrees).sum())} of {agrees.size} probe values: "
-        f"{float(value.numpy()[worst])} instead of {float(wanted.numpy()[worst])}, where rounding explains "
-        f"{float(slack.numpy()[worst]):.3g}; the layer computes something else than its class says, or tfcert (or a "
+        f"{float(ours[worst])} instead of {float(theirs[worst])}, where rounding explains "
+        f"{float(allowed[worst]):.3g}; the layer computes something else than its class says, or tfcert (or a "
         "converter of yours) misreads one of its options"
     )
 
@@ -133,7 +166,9 @@ def tolerances(network: Network, clean: Sequence[tf.Tensor], x: tf.Tensor) -> li
         spread = unit_roundoff(network) * _error_scale(node, inputs, value)
         found.append(value + spread * generator.normal(tf.shape(value), dtype=network.dtype))
         deviation = tf.reshape(found[-1], [-1, RUNS, *node.shape]) - exact[:, None]
-        allowed.append(SAFETY * tf.sqrt(tf.reduce_mean(tf.square(deviation), axis=1)))
+        largest = tf.reduce_max(tf.abs(deviation), axis=1)  # squares of it may overflow, or vanish
+        share = tf.math.divide_no_nan(deviation, largest[:, None])
+        allowed.append(SAFETY * largest * tf.sqrt(tf.reduce_mean(tf.square(share), axis=1)))
     return allowed
 
 
@@ -144,9 +179,18 @@ def _error_scale(node: Node, inputs: list[tf.Tensor], value: tf.Tensor) -> tf.Te
             size = node.map.abs_apply(tf.abs(inputs[0]))
             if node.bias is not None:
                 size = size + tf.abs(node.bias())
+            if isinstance(node.map, ConvMap) and node.map.size != (1, 1):
+                size = tf.nn.max_pool2d(size, _TILE, 1, "SAME")
             return float(np.sqrt(node.map.terms() + 8)) * size
         case Elementwise():
-            return 4.0 * (tf.abs(value) + tf.abs(inputs[0]))
+            return 4.0 * (tf.abs(value) + tf.abs(inputs[0]) + _through(node.activation))
         case Add():
             return tf.add_n([tf.abs(term) for term in inputs])
     return tf.zeros([], value.dtype)
+
+
+def _through(activation: Activation) -> float:
+    """The size of the numbers that a function may be computed through, however small its argument and its value."""
+    if activation.edges is not None:
+        return 0.0
+    return 1.0 if activation.kinks is None else max(map(abs, activation.kinks))
