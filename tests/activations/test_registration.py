@@ -105,7 +105,7 @@ def test_a_declaration_with_parameters_is_checked_when_a_model_asks_for_them():
 
     register_activation("test_reach", build)
     assert activation("test_reach", reach=3 * math.pi).domain[1] == pytest.approx(0)
-    with pytest.raises(ValueError, match="both ways between -3.14159 and 3.14159"):
+    with pytest.raises(ValueError, match=r"both ways between -3\.14159 and 3\.14159"):
         activation("test_reach", reach=4 * math.pi)
 
 

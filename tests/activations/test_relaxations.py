@@ -1,5 +1,7 @@
 """Every registered activation: lines on the right side of the function, touching it, sloped as their rule says."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +15,7 @@ PARAMETERS = {
     "celu": [{}, {"alpha": 0.3}],
     "gelu": [{}, {"approximate": True}],
     "squareplus": [{}, {"b": 0.5}],
+    "clip": [{}, {"lower": 0.5, "upper": math.inf}, {"lower": -math.inf, "upper": 2.0}],
     "bounded_relu": [
         {"max_value": 2.0},
         {"threshold": 0.5},

@@ -1,11 +1,13 @@
 """Every supported layer computes what Keras computes, over its options."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
 from keras import layers as L
 
-from tfcert.network import ConvMap, DenseMap, Elementwise, Linear, MaxPool, from_keras
+from tfcert.network import ConvMap, DenseMap, Elementwise, Linear, MaxPool, from_keras, keras_images
 
 
 def sequential(shape, *layers):
@@ -130,6 +132,37 @@ def test_pooling_of_sequences(check, layer, padding):
 def test_global_average_pooling(check, keepdims):
     check(sequential((5, 4, 3), L.GlobalAveragePooling2D(keepdims=keepdims)))
     check(sequential((5, 3), L.GlobalAveragePooling1D(keepdims=keepdims)))
+
+
+@pytest.mark.parametrize("keepdims", [True, False])
+def test_global_max_pooling(check, keepdims):
+    assert "MaxPool" in kinds(check(sequential((5, 4, 3), L.GlobalMaxPooling2D(keepdims=keepdims))))
+    check(sequential((5, 3), L.GlobalMaxPooling1D(keepdims=keepdims)))
+
+
+@pytest.mark.parametrize("layer", keras_images.AUGMENTATION, ids=lambda layer: layer.__name__)
+def test_augmentation_is_the_identity_at_inference(check, layer):
+    given = inspect.signature(layer).parameters
+    options = {name: 0.2 for name in ("factor", "height_factor", "width_factor") if name in given}
+    options |= {"factor": 4} if layer is L.RandomPosterization else {}
+    options |= {"max_number": 3} if "max_number" in given else {}
+    assert kinds(check(sequential((5, 4, 3), layer(**options), L.Dense(2)))) == ["Linear"]
+
+
+@pytest.mark.parametrize("size", [(3, 4), (4, 2), (5, 4)])
+def test_center_crop(check, size):
+    check(sequential((5, 4, 2), L.CenterCrop(*size)))
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(3, 7), (10, 4), (5, 2)])
+def test_resizing_is_linear_in_rows_and_in_columns(check, interpolation, size):
+    check(sequential((5, 4, 2), L.Resizing(*size, interpolation=interpolation)))
+    check(sequential((5, 4, 2), L.UpSampling2D((2, 3), interpolation=interpolation)))
+
+
+def test_resizing_with_antialiasing(check):
+    check(sequential((9, 8, 2), L.Resizing(4, 3, antialias=True)))
 
 
 @pytest.mark.parametrize("shape", [(4,), (3, 4), (3, 2, 4)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import tensorflow as tf
@@ -31,6 +32,20 @@ def piecewise(
 def hard_tanh() -> Activation:
     """``x`` clipped to [-1, 1]."""
     return piecewise("hard_tanh", lambda x: tf.clip_by_value(x, -1.0, 1.0), (-1.0, 1.0), (0.0, 1.0, 0.0))
+
+
+def clip(lower: float = -1.0, upper: float = 1.0) -> Activation:
+    """``x`` clipped to [lower, upper], of which one may be infinite.
+
+    Raises:
+        ValueError: limits that are no interval, or none at all.
+    """
+    ends = (float(lower), float(upper))
+    kinks = tuple(end for end in ends if math.isfinite(end))
+    if not ends[0] < ends[1] or not kinks:
+        raise ValueError(f"limits that rise, one of them finite, are needed, not {lower} and {upper}")
+    slopes = (*(() if ends[0] == -math.inf else (0.0,)), 1.0, *(() if ends[1] == math.inf else (0.0,)))
+    return piecewise("clip", lambda x: tf.clip_by_value(x, *ends), kinks, slopes)
 
 
 def hard_sigmoid() -> Activation:
@@ -104,5 +119,5 @@ def hard_silu() -> Activation:
     return general("hard_silu", bends)
 
 
-for _build in (hard_tanh, hard_sigmoid, sparse_sigmoid, relu6, bounded_relu, soft_shrink, hard_silu):
+for _build in (clip, hard_tanh, hard_sigmoid, sparse_sigmoid, relu6, bounded_relu, soft_shrink, hard_silu):
     enter(_build.__name__, _build)

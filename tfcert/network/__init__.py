@@ -1,6 +1,7 @@
 """The network IR and its frontends."""
 
-from tfcert.network import keras_layers as _keras_layers  # noqa: F401  (these fill the table of converters)
+from tfcert.network import keras_images as _keras_images  # noqa: F401  (these fill the table of converters)
+from tfcert.network import keras_layers as _keras_layers  # noqa: F401
 from tfcert.network import keras_ops as _keras_ops  # noqa: F401
 from tfcert.network import keras_windows as _keras_windows  # noqa: F401
 from tfcert.network.abstraction import IntervalAbstraction, abstraction_of, abstractions

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Activation, activation, names
+from tfcert.network.advice import nearest
 from tfcert.network.errors import NonFiniteWeightError, UnsupportedLayerError
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
 from tfcert.network.linear import IndexMap, LinearMap, Pads, ReshapeMap, ScaleMap, Shape, Source
@@ -109,17 +110,17 @@ class Builder:
         """``x * scale + bias``; both broadcast against the shape of ``x``."""
         return self.linear(x, ScaleMap(scale, x.shape), bias, part=part)
 
-    def activation(self, x: Tensor, name: str, *, part: str = "", **parameters: float) -> Tensor:
+    def activation(self, x: Tensor, name: str, *, part: str = "", **parameters: float | None) -> Tensor:
         """The registered activation ``name``, elementwise.
 
         Raises:
             UnsupportedLayerError: there is no such activation, or it refuses the parameters.
         """
         if name not in names():
+            near = nearest(name, names())
             raise self.refuse(
-                f"applies {name!r}, which tfcert cannot bound yet; "
-                f"the activations it knows are {', '.join(names())} "
-                "(tfcert.register_activation adds one)"
+                f"applies {name!r}, which tfcert cannot bound yet{'; ' if near else ''}{near}; "
+                "tfcert.register_activation adds an activation"
             )
         try:
             function = activation(name, **parameters)
@@ -192,6 +193,10 @@ class Builder:
             return lambda: tf.cast(tf.convert_to_tensor(value), self.dtype)
         array = np.asarray(value, self.dtype.as_numpy_dtype)
         return lambda: tf.constant(array)
+
+    def number(self, value: float) -> float:
+        """A number as a model of this type keeps it."""
+        return float(self.dtype.as_numpy_dtype(value))
 
     def network(self, output: Tensor) -> tuple[Network, dict[int, int]]:
         """The finished network, without nodes that the output does not depend on, and where each node went.

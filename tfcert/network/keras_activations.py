@@ -106,9 +106,9 @@ def relu(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
         return builder.activation(
             inputs[0],
             "bounded_relu",
-            negative_slope=layer.negative_slope,
-            max_value=layer.max_value,
-            threshold=layer.threshold,
+            negative_slope=builder.number(layer.negative_slope),
+            max_value=None if layer.max_value is None else builder.number(layer.max_value),
+            threshold=builder.number(layer.threshold),
         )
     if layer.negative_slope == 0:
         return builder.activation(inputs[0], "relu")

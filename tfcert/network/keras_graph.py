@@ -6,6 +6,7 @@ anything. ``register_layer`` adds to the table.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ import tensorflow as tf
 from keras.src.models.functional import Functional
 
 from tfcert.model_files import several_inputs
+from tfcert.network.advice import unsupported
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.copies import without_copies
 from tfcert.network.errors import UnsupportedLayerError
@@ -219,7 +221,9 @@ def _convert_graph(graph: Functional, builder: Builder, start: Tensor) -> dict[i
 def _operands(node: Any, values: dict[int, Tensor], builder: Builder) -> list[Any]:
     """The operands of a call, tensors replaced by ours; refuses arguments that change what a layer does."""
     keywords = dict(node.arguments.kwargs)
-    if keywords.pop("training", None) not in (None, False):
+    # Layers that only augment default to training; a model run at inference calls them without all the same.
+    default = inspect.signature(type(node.operation).call).parameters.get("training")
+    if keywords.pop("training", None) not in (None, False, default and default.default):
         raise builder.refuse(
             "is called with training=True, so it is random or updates itself at inference; call it without"
         )
@@ -260,14 +264,7 @@ def find_converter(operation: Any, builder: Builder) -> Convert:
     """
     kind = type(operation)
     if kind not in CONVERTERS:
-        known = sorted(layer.__name__ for layer in CONVERTERS if issubclass(layer, keras.layers.Layer))
-        advice = "tfcert.register_layer teaches it a layer of yours"
-        if kind is keras.layers.Lambda:
-            advice = "write the function with keras.ops in a functional model, or as a layer for tfcert.register_layer"
-        raise builder.refuse(
-            f"is not supported; tfcert translates {', '.join(known)}, and sums, products with constants, reshapes and "
-            f"activations made with keras.ops; {advice}"
-        )
+        raise builder.refuse(unsupported(kind, CONVERTERS))
     return CONVERTERS[kind]
 
 

@@ -15,7 +15,7 @@ from keras.src.ops import numpy as ops
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras_graph import converter
 from tfcert.network.keras_layers import constant_for, resolve_shape, transpose
-from tfcert.network.linear import Shape, Source
+from tfcert.network.linear import DenseMap, Shape, Source
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,82 @@ def divide(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
     given = operands(operation, builder, inputs)
     (constant,) = given.constants
     return builder.scale(given.tensors[0], lambda: 1.0 / constant())
+
+
+@converter(layers.Maximum, ops.Maximum, constants=True)
+def maximum(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    return extreme(operation, builder, inputs, 1.0)
+
+
+@converter(layers.Minimum, ops.Minimum, constants=True)
+def minimum(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    return extreme(operation, builder, inputs, -1.0)
+
+
+def extreme(operation: Any, builder: Builder, inputs: list[Any], sign: float) -> Tensor:
+    """The largest (sign 1) or smallest (sign -1) of tensors and constants: ``max(a, b) = b + relu(a - b)``."""
+    given = operands(operation, builder, inputs)
+    values = [value for value in inputs if not isinstance(value, Tensor)]
+    minus, turned = builder.constant(-1.0), builder.constant(sign)
+    found, *others = given.tensors
+    for other in others:
+        apart = builder.add([found, builder.scale(other, minus, part="negative")], part="difference")
+        found = builder.add([other, hinge(builder, apart, turned)])
+    for value, constant in zip(values, given.constants, strict=True):
+        if np.ndim(value) == 0 and not hasattr(value, "assign"):
+            limit = builder.number(value)
+            low, high = (limit, math.inf) if sign > 0 else (-math.inf, limit)
+            found = builder.activation(found, "clip", lower=low, upper=high)
+        else:
+            apart = builder.scale(found, one(builder), negated(constant), part="difference")
+            found = builder.scale(hinge(builder, apart, turned), one(builder), constant)
+    return found
+
+
+def negated(read: Source) -> Source:
+    return lambda: -read()
+
+
+def hinge(builder: Builder, x: Tensor, turned: Source) -> Tensor:
+    """``relu(x)``, or ``-relu(-x)`` where ``turned`` is -1."""
+    return builder.scale(builder.activation(builder.scale(x, turned, part="turned"), "relu", part="relu"), turned)
+
+
+@converter(ops.Clip)
+def clip(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    lower, upper = operation.x_min, operation.x_max
+    if np.ndim(lower) or np.ndim(upper) or hasattr(lower, "assign") or hasattr(upper, "assign"):
+        raise builder.refuse("clips to limits that are no plain numbers; write maximum and minimum with the arrays")
+    return builder.activation(inputs[0], "clip", lower=builder.number(lower), upper=builder.number(upper))
+
+
+@converter(ops.Matmul, constants=True)
+def matmul(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    left, right = inputs
+    if isinstance(left, Tensor) and isinstance(right, Tensor):
+        raise builder.refuse("multiplies tensors with each other, which is not affine; one of them must be a constant")
+    matrix, x = (right, left) if isinstance(left, Tensor) else (left, right)
+    if np.ndim(matrix) != 2 or (x is right and len(x.shape) != 2):
+        raise builder.refuse(
+            f"multiplies shapes {np.shape(matrix)} and [batch, {x.shape}]; a constant matrix times the last axis, or "
+            "the last but one of two, is supported"
+        )
+    read = builder.constant(matrix)
+    if x is left:
+        return builder.linear(x, DenseMap(read, x.shape, int(np.shape(matrix)[1])))
+    x = transpose(builder, x, (1, 0), part="turned")
+    product = DenseMap(lambda: tf.transpose(read()), x.shape, int(np.shape(matrix)[0]))
+    return transpose(builder, builder.linear(x, product, part="product"), (1, 0))
+
+
+@converter(ops.Repeat)
+def repeat(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    x = inputs[0]
+    axis = None if operation.axis is None else operation.axis % (len(x.shape) + 1)
+    if not axis:
+        raise builder.refuse("repeats along the batch, which mixes samples; give another axis")
+    index = np.arange(int(np.prod(x.shape))).reshape(x.shape)
+    return builder.index(x, index.repeat(operation.repeats, axis=axis - 1))
 
 
 @converter(ops.Negative)

@@ -1,4 +1,4 @@
-"""Converters of Keras layers with windows: convolutions, pooling, padding and upsampling.
+"""Converters of Keras layers with windows: convolutions, pooling and padding.
 
 Sequences ``[length, channels]`` are lifted to images ``[1, length, channels]``, so that one kind of convolution
 serves both.
@@ -165,14 +165,27 @@ def _valid_cells(size: int, grid: int, window: int, stride: int, before: int) ->
     return np.minimum(start + window, size) - np.maximum(start, 0)
 
 
+@converter(layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D)
+def global_max_pooling(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    refuse_channels_first(layer, builder)
+    image = lift(builder, inputs[0])
+    window = (image.shape[0], image.shape[1])
+    return flat(layer, builder, builder.max_pool(image, window, window, ((0, 0), (0, 0))), inputs[0])
+
+
+def flat(layer: Any, builder: Builder, pooled: Tensor, like: Tensor) -> Tensor:
+    """What a global pooling of ``like`` leaves: its channels, behind axes of length one with ``keepdims``."""
+    ones = (1,) * (len(like.shape) - 1) if layer.keepdims else ()
+    return builder.reshape(pooled, (*ones, pooled.shape[-1]), part="flat")
+
+
 @converter(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D)
 def global_average_pooling(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     refuse_channels_first(layer, builder)
     image = lift(builder, inputs[0])
-    height, width, channels = image.shape
+    height, width, _ = image.shape
     mean = builder.linear(image, box_filter(builder, image.shape, (height, width), 1 / (height * width)))
-    ones = (1,) * (len(inputs[0].shape) - 1) if layer.keepdims else ()
-    return builder.reshape(mean, (*ones, channels), part="flat")
+    return flat(layer, builder, mean, inputs[0])
 
 
 @converter(layers.ZeroPadding2D)
@@ -193,13 +206,3 @@ def pad(builder: Builder, x: Tensor, amounts: Any, sign: int) -> Tensor:
     if not any((top, bottom, left, right)):
         return x
     return builder.linear(x, PadMap(x.shape, ((top, bottom), (left, right))))
-
-
-@converter(layers.UpSampling2D)
-def up_sampling(layer: layers.UpSampling2D, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    refuse_channels_first(layer, builder)
-    if layer.interpolation != "nearest":
-        raise builder.refuse(f'has interpolation={layer.interpolation!r}; only "nearest" is supported')
-    x = inputs[0]
-    index = np.arange(int(np.prod(x.shape))).reshape(x.shape)
-    return builder.index(x, index.repeat(layer.size[0], axis=0).repeat(layer.size[1], axis=1))

@@ -1,0 +1,61 @@
+"""What to do about a layer or a function that is not supported: the nearest that is, and the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import keras
+
+_NORMALISES = (
+    "it divides by a statistic of its own input, which is not linear; BatchNormalization, which divides by a trained "
+    "one, is supported"
+)
+_MULTIPLIES = "it multiplies tensors with each other, which is not affine"
+_RECURS = "it is recurrent; write its steps out with layers that are supported, or export the model with them unrolled"
+_REASONS = {
+    "LayerNormalization": _NORMALISES,
+    "RMSNormalization": _NORMALISES,
+    "GroupNormalization": _NORMALISES,
+    "UnitNormalization": _NORMALISES,
+    "Attention": _MULTIPLIES,
+    "AdditiveAttention": _MULTIPLIES,
+    "MultiHeadAttention": _MULTIPLIES,
+    "GroupedQueryAttention": _MULTIPLIES,
+    "Dot": _MULTIPLIES,
+    "LSTM": _RECURS,
+    "GRU": _RECURS,
+    "SimpleRNN": _RECURS,
+    "RNN": _RECURS,
+    "Bidirectional": _RECURS,
+    "TimeDistributed": "leave it out around Dense and activations, which act on every step by themselves",
+    "Embedding": "it reads whole numbers, of which there is no ball; put its output in place of the input",
+    "Lambda": "write the function with keras.ops in a functional model, or as a layer for tfcert.register_layer",
+}
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """``"the nearest that are supported: X, Y"``, or "" where nothing is near."""
+    close = difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=cutoff)
+    return f"the nearest that {'is' if len(close) == 1 else 'are'} supported: {', '.join(close)}" if close else ""
+
+
+def unsupported(kind: type, known: Iterable[type]) -> str:
+    """Why a class of layers or operations is refused, given those that are not: the rest of the sentence."""
+    known = list(known)
+    is_layer = issubclass(kind, keras.layers.Layer)
+    bases = [base.__name__ for base in kind.__mro__[1:] if base in known]
+    parts = [_REASONS.get(kind.__name__, "")]
+    if bases:
+        parts = [f"it derives from {bases[0]}, but a subclass may compute anything"]
+    elif not parts[0]:
+        parts = [nearest(kind.__name__, (k.__name__ for k in known if issubclass(k, keras.layers.Layer) == is_layer))]
+    if is_layer and kind is not keras.layers.Lambda:
+        parts.append("tfcert.register_layer teaches it a layer of yours")
+    elif not is_layer:
+        parts.append(
+            "of keras.ops sums, products with constants, reshapes, maxima and activations are; a function of single "
+            "numbers can be registered with tfcert.register_activation, anything else as a layer with "
+            "tfcert.register_layer"
+        )
+    return "is not supported; " + "; ".join(part for part in parts if part)
