@@ -262,3 +262,9 @@ def test_errors_are_shown_however_many_warnings_come_before() -> None:
     warned = "".join(f"property p{i}(x, y in test) {{ {ball} }}\n" for i in range(150))
     assert [w.code for w in spec(warned).warnings] == ["W002"] * 100
     assert codes(HEAD + warned + "property q { forall z in box([0, 1]) in unit: unknown(z)[0] > 0 }").count("E201") == 1
+
+
+def test_what_could_not_be_understood_is_not_said_to_be_unused() -> None:
+    text = "property p(x in mine) { forall z in ball(x, linf, 0.1): other(z)[0] > 0 and z[0] > 1 }"
+    assert codes(f"prop 1\n{text}", bound=["mine", "other"]) == ["E906"]
+    assert codes(f"prop 1\n{text}", bound=["mine", "other", "third"]) == ["E906", "E201"]

@@ -106,3 +106,18 @@ def test_every_relaxation_of_the_bounds_can_be_asked_for(relaxation: str) -> Non
 
     stage = spec(f"strategy s = crown(relaxation={relaxation})").strategies["s"].stages[0]
     assert dict(stage.options) == {"relaxation": relaxation} and relaxation in RELAXATIONS
+
+
+def test_names_of_python_and_the_command_line_are_the_language_s() -> None:
+    text = (
+        "strategy {s} = pgd -> {c}(relaxation=crown) -> {a} -> {f}\n"
+        "property p(x, y in test) using {s} {{ forall z in ball(x, linf, 0.1) in unit: argmax(clf(z)) == y }}\n"
+        "objective o for p {{ bound: {c} verify: {f} }}\nobjective q for p {{ bound: {m}(attack_steps=3) verify: {a} }}"
+    )
+    under = {"s": "s", "c": "crown_ibp", "a": "alpha_crown", "f": "forward_backward", "m": "mtl_ibp"}
+    hyphens = {"s": "s", "c": "crown-ibp", "a": "alpha-crown", "f": "forward+backward", "m": "mtl-ibp"}
+    first, second = spec(text.format(**under)), spec(text.format(**hyphens))
+    assert first.strategies == second.strategies
+    for name, objective in first.objectives.items():
+        other = second.objectives[name]
+        assert (objective.bound, objective.verify) == (other.bound, other.verify)

@@ -103,7 +103,8 @@ class Asserter:
             if isinstance(node, s.Call) and node.function.name == "histogram":
                 return self._histogram(node)
             if not isinstance(node, s.Call):
-                raise self.scope.problem("E206", "a report lists `histogram(...)` and quantities", node)
+                fix = "e.g. `verified_accuracy(p)`, `median(m)` or `histogram(m)`"
+                raise self.scope.problem("E206", "a report lists `histogram(...)` and quantities", node, fix)
             quantity, _ = self._quantity(node, proves=False)
             return ReportItem(quantity.kind, quantity.names, (), quantity, print_expression(node))
         except AbortError:
@@ -246,7 +247,11 @@ class Asserter:
         """The quantity, and for a measure the size of a pixel in its space."""
         kind = call.function.name
         if kind not in QUANTITIES:
-            hint = did_you_mean(kind, QUANTITIES) or "there are " + ", ".join(QUANTITIES)
+            known = (*QUANTITIES, *([] if proves else ["histogram"]))
+            hint = did_you_mean(kind, known) or "there are " + ", ".join(known)
+            found = self.scope.look_up(call.function)
+            if found is not None and found.kind in ("property", "measure"):
+                hint = f"write `{'verified_accuracy' if found.kind == 'property' else 'median'}({kind})`"
             raise self.scope.problem("E201", f"there is no quantity `{kind}`", call.function, hint)
         given = Elaborator(self.scope).positional(call, 2 if kind in ("accuracy", "percentile") else 1)
         arguments = [as_ref(a) for a in given]

@@ -95,7 +95,9 @@ class Builder:
         return self._all(t.children)
 
     def _stage(self, t: Tree[Token], span: Span) -> s.StageCall:
-        return s.StageCall(self._name(t.children[0]), self.build(t.children[1]) or (), span=span)
+        *words, arguments = t.children
+        name = s.Name("_".join(map(str, words[::2])), span=span_of(words[0]).to(span_of(words[-1])))
+        return s.StageCall(name, self.build(arguments) or (), span=span)
 
     def _domain(self, t: Tree[Token], span: Span) -> s.Domain:
         return s.Domain(self._name(t.children[0]), self.build(t.children[1]), span=span)

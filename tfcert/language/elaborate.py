@@ -27,6 +27,7 @@ from tfcert.language.formula import (
 from tfcert.language.names import written
 from tfcert.language.params import resolve_param
 from tfcert.language.scope import KINDS, Definition, Scope, did_you_mean
+from tfcert.language.slips import function_slip, value_slip
 from tfcert.language.values import (
     MIXED,
     NORMS,
@@ -62,11 +63,13 @@ class Elaborator:
         scope: where names are looked up and problems reported.
         local: variables of the construct: samples, quantified variables, parameters of a ``let``.
         models: models applied so far, with the first place; shared with the expansions of definitions.
+        hints: what to do about names that are not known here, but may be expected to be.
     """
 
     scope: Scope
     local: Mapping[str, Meaning] = field(default_factory=dict)
     models: dict[str, tuple[Definition, s.Node]] = field(default_factory=dict)
+    hints: Mapping[str, str] = field(default_factory=dict)
 
     def elsewhere(self, scope: Scope) -> Elaborator:
         """An elaborator of another text, without local variables."""
@@ -163,13 +166,15 @@ class Elaborator:
         found = self.scope.look_up(ref)
         if found is None:
             self.scope.leave_if_import_failed(ref)
-            hint = did_you_mean(ref.name, [*self.local, *NORMS]) or self.scope.suggest(ref, ("param", "let"))
+            hint = self.hints.get(ref.name) or value_slip(ref.name) or did_you_mean(ref.name, [*self.local, *NORMS])
+            hint = hint or self.scope.suggest(ref, ("param", "let"))
             raise self.scope.problem("E201", f"the name `{ref.name}` is not known", ref, hint)
         if found.kind == "param":
             return resolve_param(self, found)
         if found.kind == "let":
             if found.node.parameters:
-                raise self.scope.problem("E205", f"`{ref.name}` needs {len(found.node.parameters)} arguments", ref)
+                names = ", ".join(p.text for p in found.node.parameters)
+                raise self.scope.problem("E205", f"`{ref.name}` needs arguments", ref, f"write `{ref.name}({names})`")
             return Elaborator(found.scope, {}, self.models).value(found.node.value)
         raise self.scope.problem("E204", f"`{ref.name}` is {KINDS[found.kind]}, not a value", ref)
 
@@ -188,7 +193,9 @@ class Elaborator:
         found = self.scope.look_up(call.function)
         if found is None and name not in self.scope.session.bound:
             self.scope.leave_if_import_failed(call.function)
-            hint = did_you_mean(name, BUILTINS) or self.scope.suggest(call.function, ("model", "let"))
+            hint = function_slip(name) or self.scope.suggest(
+                call.function, ("model", "let"), BUILTINS, f"declare a network by `model {name} = keras(...)`"
+            )
             raise self.scope.problem("E201", f"the name `{name}` is not known", call.function, hint)
         found = self.scope.find(call.function, ("model", "let"))
         return self._apply_let(call, found) if found.kind == "let" else self._apply_model(call, found)
@@ -211,6 +218,9 @@ class Elaborator:
 
     def _apply_model(self, call: s.Call, found: Definition) -> Meaning:
         (argument,) = self.positional(call, 1)
+        if isinstance(argument, s.Ref) and self._is_unknown(argument):
+            fix = "apply the network to the variable of `forall` or `exists`"
+            raise self.scope.problem("E201", f"the name `{argument.name}` is not known", argument, fix)
         value = self.value(argument)
         if not isinstance(value, Inputs):
             raise self.scope.problem("E206", f"a network is applied to an input; this is {describe(value)}", argument)
@@ -250,8 +260,7 @@ class Elaborator:
         place = self._named_output(model, index)
         if place is not None:
             return Output(place)
-        single = isinstance(index, s.Ref) and len(index.parts) == 1 and index.name not in self.local
-        if single and isinstance(index, s.Ref) and self.scope.look_up(index) is None:
+        if isinstance(index, s.Ref) and self._is_unknown(index):
             raise self._no_output(model, index, index.name)
         value = self.numeric(index, "the index of an output")
         if value.term == LABEL_TERM:
@@ -382,7 +391,16 @@ class Elaborator:
     def value_or_class(self, operand: s.Expr, model: Definition) -> Meaning:
         """What an operand stands for where it may also be the name of a class of a model."""
         place = self._named_output(model, operand)
-        return self.value(operand) if place is None else Numeric(Term((), Fraction(place)))
+        if place is not None:
+            return Numeric(Term((), Fraction(place)))
+        if isinstance(operand, s.Ref) and self._is_unknown(operand):
+            raise self._no_output(model, operand, operand.name)
+        return self.value(operand)
+
+    def _is_unknown(self, node: s.Ref) -> bool:
+        """Whether a lone name stands for nothing here."""
+        known = len(node.parts) > 1 or node.name in self.local or node.name in NORMS
+        return not known and self.scope.look_up(node) is None
 
     def _named_output(self, model: Definition, node: s.Expr) -> int | None:
         """The index of an output that is given by its name, perhaps in quotes; None if it is given otherwise."""
@@ -401,9 +419,10 @@ class Elaborator:
 
     def _no_output(self, model: Definition, node: s.Expr, name: str) -> AbortError:
         names = output_names(model)
-        hint = did_you_mean(name, names) or (
-            f"the outputs are {', '.join(map(written, names[:8]))}" if names else "give the model `outputs: [...]`"
-        )
+        hint = self.hints.get(name) or did_you_mean(name, names)
+        if not hint and names:
+            hint = f"the outputs are {', '.join(map(written, names[:8]))}"
+        hint = hint or f"its outputs have no names: use numbers, or give the model `outputs: [{written(name)}, ...]`"
         return self.scope.problem("E201", f"`{model.full_name}` has no output `{name}`", node, hint)
 
     def _winner_model(self, operand: s.Expr) -> Definition | None:
@@ -451,7 +470,8 @@ class Elaborator:
         target = other.term.constant
         beyond = target >= len(names) if names else target > MOST
         if other.term.is_constant and (target.denominator != 1 or target < 0 or beyond):
-            raise self.scope.problem("E224", "this is no index of an output", node)
+            many = f"`{winner.model.full_name}` has {len(names)}" if names else "they are whole numbers"
+            raise self.scope.problem("E224", "this is no index of an output", node, f"{many}, counted from 0")
         return other.term
 
 

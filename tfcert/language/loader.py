@@ -33,6 +33,7 @@ from tfcert.language.questions import check_question
 from tfcert.language.regions import check_domain
 from tfcert.language.resources import check_path, resolve_resource
 from tfcert.language.scope import MAX_IMPORTS, Definition, Scope, Session, did_you_mean
+from tfcert.language.slips import value_slip
 from tfcert.language.templates import MeasureTemplate, Param, PropertyTemplate, Spec, Value
 from tfcert.language.values import NORMS, Condition, Meaning, Norm, Numeric
 
@@ -255,7 +256,7 @@ def _check_let(scope: Scope, node: s.Let) -> None:
     known = {*names, *BUILTINS, *NORMS, *outputs, *scope.session.bound}
     for ref in _refs(node.value):
         if ref.name not in known and ref.name not in scope.misnamed and scope.look_up(ref) is None:
-            hint = did_you_mean(ref.name, sorted({*known, *scope.definitions}))
+            hint = value_slip(ref.name) or did_you_mean(ref.name, sorted({*known, *scope.definitions}))
             scope.report("E201", f"the name `{ref.name}` is not known", ref, hint)
 
 
@@ -275,7 +276,8 @@ def _check_bindings(scope: Scope) -> None:
     session = scope.session
     known = [d.full_name for d in scope.definitions.values() if d.kind in ("model", "dataset")]
     for name in session.bound:
-        if name not in session.used_bindings:
+        # What could not be understood may use it, if it is named anywhere.
+        if name not in session.used_bindings and not (session.diagnostics.failed and name in scope.source.text):
             outside = Scope(SourceText("--bind", name), session)
             hint = did_you_mean(name, known) or "nothing in the specification uses it"
             span = Span(1, 1, 1, 1 + max(1, len(name)))

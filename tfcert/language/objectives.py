@@ -14,7 +14,7 @@ from tfcert.language.diagnostics import AbortError
 from tfcert.language.elaborate import Elaborator
 from tfcert.language.options import DATASETS, Option
 from tfcert.language.printer import print_statement
-from tfcert.language.reading import as_ref, read_arguments, read_entries, read_option
+from tfcert.language.reading import as_ref, hyphenated, read_arguments, read_entries, read_option
 from tfcert.language.regions import is_tiny, read_length, report_tiny, share_of_range
 from tfcert.language.resources import resolve_resource
 from tfcert.language.scope import Definition, Scope, did_you_mean
@@ -172,6 +172,7 @@ class _Objective:
 
     def _named(self, value: s.BlockValue, known: Mapping[str, t.Options], what: str) -> t.Named:
         """A name of ``known``, with options in brackets if there are any."""
+        value = hyphenated(value)
         ref = value.function if isinstance(value, s.Call) else value
         if not isinstance(ref, s.Ref) or ref.name not in known:
             hint = did_you_mean(ref.name, known) if isinstance(ref, s.Ref) else ""

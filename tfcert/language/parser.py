@@ -18,6 +18,7 @@ from tfcert.language import syntax as s
 from tfcert.language.builder import Builder
 from tfcert.language.diagnostics import AbortError, Diagnostics, SourceText, Span
 from tfcert.language.names import STATEMENTS
+from tfcert.language.slips import sign_slip, statement_slip, word_slip
 from tfcert.language.words import STATEMENT_TERMINALS, expected_words, found_words, likely_slip
 
 VERSION = 1
@@ -28,6 +29,8 @@ MAX_TREE_DEPTH = 128
 MAX_SYNTAX_ERRORS = 10
 
 _STATEMENT_START = re.compile(rf"^[ \t]*({'|'.join(STATEMENTS)})(?![A-Za-z0-9_])", re.MULTILINE)
+_LINE_START = re.compile(r"^[ \t]*([A-Za-z_]+)(?=[ \t])", re.MULTILINE)
+_HEADER = re.compile(r"(?:\s|#[^\n]*\n)*prop\s+\d+(?![A-Za-z0-9_.])")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
@@ -94,6 +97,7 @@ def _parse(source: SourceText, start: str, diagnostics: Diagnostics) -> Tree[Tok
     if not _text_is_acceptable(source, diagnostics):
         return None
     text, failed = source.text, False
+    header = _HEADER.match(text)
     for _ in range(MAX_SYNTAX_ERRORS):
         try:
             tree = _parse_once(text, start, source, diagnostics)
@@ -102,7 +106,7 @@ def _parse(source: SourceText, start: str, diagnostics: Diagnostics) -> Tree[Tok
         except _SyntaxProblemError as problem:
             failed = True
             span = _report(problem, source, diagnostics)
-            rest = _without_statement(text, span) if start == "start" else None
+            rest = _rest(text, span, header.end()) if start == "start" and header else None
             if rest is None:
                 return None
             text = rest
@@ -186,9 +190,23 @@ def _report(problem: _SyntaxProblemError, source: SourceText, diagnostics: Diagn
         line, column = max(getattr(error, "line", 1), 1), max(getattr(error, "column", 1), 1)
         span = Span(line, column, line, column + 1)
         found = _bad_character(source, span)
-    fix = likely_slip(found, problem.accepted) or expected_words(problem.accepted)
+    place = _place(source.text, span)
+    fix = sign_slip(source.text, place) or likely_slip(found, problem.accepted) or _foreign(problem, source.text, place)
+    fix = fix or expected_words(problem.accepted)
     diagnostics.add("E101", f"{found} cannot stand here", span, source, fix)
     return span
+
+
+def _foreign(problem: _SyntaxProblemError, text: str, place: int) -> str:
+    """What to write instead of a word of another language or in a wrong place; "" if it is none."""
+    token = getattr(problem.error, "token", None)
+    word = str(token) if isinstance(token, Token) and token.type != "$END" else ""
+    if word and problem.accepted.issuperset(STATEMENT_TERMINALS) and (fix := statement_slip(word)):
+        return fix
+    alone = not text[text.rfind("\n", 0, place) + 1 : place].strip()
+    if word in STATEMENTS and not alone and problem.accepted & {"NAME", "STRING"}:
+        return f'this is a word of the language: write "{word}" in quotes, or choose another name'
+    return word_slip(word, text, place)
 
 
 def _bad_character(source: SourceText, span: Span) -> str:
@@ -206,19 +224,33 @@ def _end_of(text: str) -> Span:
     return Span(line, column, line, column + 1)
 
 
-def _without_statement(text: str, span: Span) -> str | None:
-    """The text with the statement that failed blanked out, or None if there is no other statement.
-
-    Where a statement's own keyword cannot stand, the statement before it did not end.
-    """
+def _place(text: str, span: Span) -> int:
+    """Where a span begins, counted from the start of the text."""
     offset = 0
     for _ in range(span.line - 1):
         offset = text.find("\n", offset) + 1
-    starts = [m.start(1) for m in _STATEMENT_START.finditer(text)]
-    place = offset + span.column - 1
-    begins = [p for p in starts if p < place] or [p for p in starts if p == place]
-    if not begins:
+    return offset + span.column - 1
+
+
+def _rest(text: str, span: Span, header: int) -> str | None:
+    """The text with all up to the end of the statement that failed blanked out, or None if nothing is left.
+
+    Where a statement's own keyword cannot stand, the statement before it did not end. What begins a line with a word
+    like that of a statement is one, too.
+    """
+    place = _place(text, span)
+    first = next((p for p in _starts(text) if p >= max(place, header)), None)
+    # A statement that begins where the problem lies is read again if the one before did not end, not if it is misspelt.
+    if first == place and _STATEMENT_START.match(text, text.rfind("\n", 0, place) + 1) is None:
+        first = next((p for p in _starts(text) if p > place), None)
+    if first is None:
         return None
-    first = begins[-1]
-    last = next((p for p in starts if p > first and p >= place), len(text))
-    return text[:first] + re.sub(r"[^\n]", " ", text[first:last]) + text[last:]
+    return text[:header] + re.sub(r"[^\n]", " ", text[header:first]) + text[first:]
+
+
+def _starts(text: str) -> Iterator[int]:
+    """Where statements begin, or seem to."""
+    for found in _LINE_START.finditer(text):
+        word = found.group(1)
+        if word in STATEMENTS or (found.start() == found.start(1) and statement_slip(word)):
+            yield found.start(1)

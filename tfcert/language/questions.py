@@ -94,7 +94,7 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
         scope.report("E202", f"`{variable.text}` is already the sample", variable, "choose another name")
     around = dict(samples.local)
     local[variable.text] = Inputs(variable.text, True)
-    formula, model = _body(scope, quantified, local)
+    formula, model = _body(scope, quantified, local, _hints(node, samples))
     if isinstance(node, s.MeasureStatement):
         scope.refuse_word(node.radius)
         scope.refuse_clash(node.radius.text, node.radius)
@@ -105,7 +105,8 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
     setting = Setting(samples.dataset, model, isinstance(node, s.MeasureStatement))
     _one_normalisation(scope, node, setting)
     _clashes(scope, (*(node.samples.names if node.samples else ()), variable), model)
-    region = _region(Elaborator(scope, around), quantified, setting, samples)
+    centre = f"a ball is around the sample: write `ball({samples.sample or 'x'}, ...)`"
+    region = _region(Elaborator(scope, around, hints={variable.text: centre}), quantified, setting, samples)
     abstraction, complete = _abstraction(scope, node.abstraction, region, setting)
     if samples.dataset is not None and isinstance(region, Box):
         message = (
@@ -164,7 +165,7 @@ def _samples(scope: Scope, node: s.Samples) -> _Samples:
     local: dict[str, Meaning] = {names[0]: Inputs(names[0], False)}
     if len(names) > 1 and names[1] != names[0]:
         local[names[1]] = Numeric(LABEL_TERM)
-    e = Elaborator(scope, local)
+    e = Elaborator(scope, local, hints={} if len(names) > 1 else _label_hints(node))
     where, take = None, None
     try:
         where = e.formula(node.where, "what follows `where`") if node.where is not None else None
@@ -243,9 +244,24 @@ def _nodes(root: Any) -> Iterator[s.Node]:
 # The formula
 
 
-def _body(scope: Scope, node: s.Quantified, local: Mapping[str, Meaning]) -> tuple[Formula | None, Model | None]:
+def _hints(node: Question, samples: _Samples) -> dict[str, str]:
+    """What to do about names that may be expected in the formula of a question."""
+    hints = {} if samples.label is not None or node.samples is None else _label_hints(node.samples)
+    if isinstance(node, s.MeasureStatement):
+        hints[node.radius.text] = "the measure's variable is the radius of its ball, not a part of the condition"
+    return hints
+
+
+def _label_hints(node: s.Samples) -> dict[str, str]:
+    fix = f"name the label: `({node.names[0].text}, y in {node.dataset.name})`"
+    return dict.fromkeys(("y", "label", "target", "cls", "t", "l", "c"), fix)
+
+
+def _body(
+    scope: Scope, node: s.Quantified, local: Mapping[str, Meaning], hints: Mapping[str, str]
+) -> tuple[Formula | None, Model | None]:
     """What must hold, and the one model it is about."""
-    e = Elaborator(scope, local)
+    e = Elaborator(scope, local, hints=hints)
     formula, model = None, None
     with suppress(AbortError):
         formula = merge_classes(e.formula(node.body, "what follows `:`"))

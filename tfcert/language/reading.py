@@ -25,6 +25,19 @@ def as_ref(node: Given) -> Given | s.Ref:
     return s.Ref((node.value,), quoted=not is_plain(node.value), span=node.span) if isinstance(node, s.Text) else node
 
 
+def hyphenated(node: s.BlockValue) -> s.BlockValue:
+    """``crown-ibp`` or ``mtl-ibp(...)``, as Python and the command line write them, with underscores; others as is."""
+    if not isinstance(node, s.Chain) or not set(node.operators) <= {"+", "-"}:
+        return node
+    *first, last = node.operands
+    call = last if isinstance(last, s.Call) else None
+    words = [o.name for o in (*first, call.function if call else last) if isinstance(o, s.Ref)]
+    if len(words) < len(node.operands):
+        return node
+    name = s.Ref(("_".join(words),), span=node.span)
+    return s.Call(name, call.arguments, span=node.span) if call else name
+
+
 def read_option(e: Elaborator, expression: s.Expr, option: Option, what: str) -> Value:
     """The value of an option; reports and leaves if it is of another type."""
     match option.kind:

@@ -13,6 +13,7 @@ from tfcert.language.formula import Radius, Term
 from tfcert.language.lowering import round_down
 from tfcert.language.scope import did_you_mean
 from tfcert.language.setting import Ends, Setting, is_unit
+from tfcert.language.spaces import Transform
 from tfcert.language.templates import Ball, Box, Region
 from tfcert.language.values import MIXED, Inputs, Norm, Numeric, describe
 
@@ -76,10 +77,14 @@ def _space(e: Elaborator, node: s.Region, setting: Setting) -> str:
             "E203",
             f"this {kind} has no space, but `{owner}` is {how}",
             node.base,
-            "add `in unit` (pixels/255), `in raw` or `in net`",
+            f"add {_unit_space(transform)}`in raw` (as stored) or `in net` (as the network receives it)",
         )
     # Where all spaces are one, it is called after what its values are.
     return "unit" if unit is not None and is_unit(unit) else "raw"
+
+
+def _unit_space(transform: Transform) -> str:
+    return f"`in unit` (after `scale: {transform.scale}`), " if transform.scales else ""
 
 
 def read_length(e: Elaborator, node: s.Expr, what: str, setting: Setting, space: str) -> Term:

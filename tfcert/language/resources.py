@@ -60,7 +60,9 @@ def check_path(scope: Scope, node: s.Expr) -> str:
         raise scope.problem("E206", "a path is a text in quotes", node)
     path = node.value
     parts = PurePosixPath(path).parts
-    absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive or "\\" in path
+    if "\\" in path:
+        raise scope.problem("E221", f'the path "{path}" has a backslash', node, "write `/` between folders")
+    absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive
     if not parts or absolute or ".." in parts or path.startswith("~"):
         raise scope.problem(
             "E221",

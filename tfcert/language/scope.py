@@ -198,14 +198,15 @@ class Scope:
         self.definitions[ref.name] = definition
         return definition
 
-    def suggest(self, ref: s.Ref, kinds: Iterable[str], extra: Iterable[str] = ()) -> str:
-        """A name that may have been meant, or what to do."""
+    def suggest(self, ref: s.Ref, kinds: Iterable[str], extra: Iterable[str] = (), otherwise: str = "") -> str:
+        """A name that may have been meant, or what to do: ``otherwise``, or define it."""
         known = {name: d.kind for name, d in self.definitions.items()}
         for prefix, scope in self.imports.items():
             known.update({f"{prefix}.{name}": d.kind for name, d in scope.definitions.items()})
         kinds = tuple(kinds)
         fitting = [name for name, kind in known.items() if kind in kinds]
-        return did_you_mean(ref.name, [*fitting, *extra]) or f"define it first: `{kinds[0]} {ref.parts[-1]} ...`"
+        meant = did_you_mean(ref.name, [*fitting, *extra])
+        return meant or otherwise or f"define it first: `{kinds[0]} {ref.parts[-1]} ...`"
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from lark import Token
 from tfcert.language.names import STATEMENTS
 
 _EXPRESSION = {"NAME", "NUMBER", "QUANTITY", "LPAR", "LSQB", "BOOLEAN", "STRING", "NOT", "MINUS"}
-_OPERATORS = {"ADD", "MUL", "COMPARISON", "AND", "OR", "IMPLIES"}
+_OPERATORS = {"ADD", "MUL", "COMPARISON", "IN_SET", "AND", "OR", "IMPLIES"}
 STATEMENT_TERMINALS = tuple(word.upper() for word in STATEMENTS)
 _WORDS = {
     "NAME": "a name",
@@ -40,6 +40,7 @@ _WORDS = {
     "MUL": "`*` or `/`",
     "COMPARISON": "a comparison",
     "IMPLIES": "`=>`",
+    "IN_SET": "`in {...}`",
     "__ANON_0": "`ramp`",
     "$END": "the end",
 }
@@ -55,6 +56,8 @@ def expected_words(terminals: Iterable[str]) -> str:
         left -= {*_EXPRESSION, "QUANTIFIER", "__ANON_0"}
     if "NAME" in left:
         left.discard("STRING")
+    if "IN_SET" in left and "NUMBER" not in left:
+        left.discard("NOT")  # of `not in`
     if left.issuperset(STATEMENT_TERMINALS):
         words.append("a statement")
         left.difference_update(STATEMENT_TERMINALS)
@@ -76,8 +79,16 @@ def likely_slip(found: str, terminals: Iterable[str]) -> str:
     left = set(terminals)
     if found == "`,`" and {"NAME", "RBRACE"} <= left:
         return "leave it out: between the options of a block there is no comma"
+    if found == "`,`" and "ARROW" in left:
+        return "write `->` between stages"
     if found == "`=`" and "COMPARISON" in left:
         return "write `==` to compare"
+    if found == "`->`" and left.isdisjoint(("ARROW", "LBRACE", "LPAR")):
+        return "write `=>`"
+    if found in ("`in`", "the name `in`") and left & {"IN_SET", "RPAR", "RBRACE"}:
+        return "a set stands in braces: write `in {3, 5}`"
+    if left == {"PROP"}:
+        return "a specification begins with `prop 1`"
     return ""
 
 
