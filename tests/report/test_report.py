@@ -203,6 +203,19 @@ def test_pictures_are_written(tmp_path, channels):
 
 
 @pytest.mark.skipif(not figures.available(), reason="matplotlib is not installed")
+def test_a_single_witness_stands_in_the_middle(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    image = np.zeros((6, 6, 1))
+    picture = figures.Picture(image, image, image + 0.1, "sample 3", "predicted 9", "linf 0.1")
+    figures.draw_witnesses(tmp_path / "w.png", "p: witnesses", "unit", [picture])
+    drawn[0].draw_without_rendering()
+    places = [axes.get_position() for axes in drawn[0].axes]
+    middle = (min(p.x0 for p in places) + max(p.x1 for p in places)) / 2
+    assert middle == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.skipif(not figures.available(), reason="matplotlib is not installed")
 @pytest.mark.parametrize("channels", [(), (1,), (3,)])
 def test_a_difference_is_magnified_until_its_largest_change_fills_the_scale_and_says_so(
     tmp_path, monkeypatch, channels
@@ -233,8 +246,16 @@ def test_a_histogram_of_nothing_proven_is_still_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("name", "title", "labels"),
     [
-        ("least", "least: smallest radii of 4 samples", ["proven lower bound (median 0.05)", "witness at (of 3 of 4)"]),
-        ("radius", "radius: certified radii of 4 samples", ["proven (median 0.05)", "smallest refuted (of 3 of 4)"]),
+        (
+            "least",
+            "least: smallest radii of 4 samples",
+            ["proven lower bound (median 0.05)", "witness at (3 of 4 samples)"],
+        ),
+        (
+            "radius",
+            "radius: certified radii of 4 samples",
+            ["proven (median 0.05)", "smallest refuted (3 of 4 samples)"],
+        ),
     ],
 )
 def test_a_histogram_names_what_its_ends_are(tmp_path, monkeypatch, name, title, labels):

@@ -59,7 +59,7 @@ def draw_histogram(path: Path, summary: MeasureSummary, bins: int = 20, what: st
     lower, upper = ("proven lower bound", "witness at") if summary.existential else ("proven", "smallest refuted")
     axes.hist(proven, edges, color=_BLUE, alpha=0.85, label=f"{lower} (median {np.median(proven):.4g})")
     if refuted.size:
-        label = f"{upper} (of {refuted.size} of {summary.total})"
+        label = f"{upper} ({refuted.size} of {summary.total} {what})"
         axes.hist(refuted, edges, histtype="step", linewidth=1.8, color=_ORANGE, label=label)
     kind = "smallest" if summary.existential else "certified"
     axes.set_title(f"{summary.name}: {kind} radii of {summary.total} {what}")
@@ -139,7 +139,7 @@ def draw_witnesses(path: Path, title: str, space: str, pictures: Sequence[Pictur
     where it has the smaller one; those of colours are shown around grey.
     """
     width = max(3.6, 1.5 * len(pictures) + 1.2)
-    figure = _figure(width, 6.2)
+    figure = _figure(width, 6.2, layout="compressed")  # keeps columns of a fixed shape in the middle, be there only one
     grid = figure.subplots(3, len(pictures), squeeze=False)
     for column, picture in zip(grid.T, pictures, strict=True):
         _draw_column(column, picture)
@@ -170,10 +170,10 @@ def _squeezed(image: np.ndarray) -> np.ndarray:
     return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
 
 
-def _figure(width: float, height: float) -> Any:
+def _figure(width: float, height: float, layout: str = "constrained") -> Any:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def _save(figure: Any, path: Path) -> None:
