@@ -163,12 +163,13 @@ def record_line(record: Record) -> str:
 
 
 def render(parts: Iterable[RenderableType], width: int = PLAIN_WIDTH) -> str:
-    """The parts as plain text."""
+    """The parts as plain text, without blanks at the ends of lines and with one empty line between tables."""
     stream = io.StringIO()
     console = Console(file=stream, width=width, color_system=None)
     for part in parts:
         console.print(part)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+    return "\n".join(line for i, line in enumerate(lines) if line or (i and lines[i - 1]))
 
 
 def percent(rate: float) -> str:
