@@ -1,12 +1,13 @@
 # On a fresh machine `make demo` and `make test` do all the set-up. PYTHON names the interpreter to build .venv from.
 PYTHON ?= python3
 BIN := .venv/bin
+DEMO := .venv/installed-demo
 STAMP := .venv/installed
 OUT ?= out
 
 .PHONY: demo test lint mutation bench clean
 
-demo: $(STAMP)
+demo: $(DEMO)
 	$(BIN)/tfcert verify examples/mnist_robust.prop --out $(OUT) --json $(OUT)/result.json
 
 test: lint
@@ -26,12 +27,19 @@ bench: $(STAMP)
 	@for name in models peers densify growth comparators radius; do \
 	    echo "$$name"; $(BIN)/python "benchmarks/$$name.py" || exit 1; done
 
-$(STAMP): setup.cfg pyproject.toml
+# What everything else needs holds what the demo needs, so that neither is installed twice.
+$(STAMP): setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,report,examples]'
+	@touch $(DEMO) $@
+
+$(DEMO): setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[report,examples]'
+	@touch $@
+
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "tfcert needs Python 3.11 or newer; name one with: make PYTHON=python3.11"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,report,examples]'
-	@touch $@
+	$(PYTHON) -m venv .venv
 
 clean:
 	rm -rf .venv .venv-peers build dist out *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
