@@ -77,8 +77,13 @@ def asks_for_class(formula: Any) -> bool:
 
 def _has(formula: Any, wanted: Callable[[Any], bool]) -> bool:
     """Whether some part of a formula, itself included, is as wanted."""
-    if wanted(formula):
-        return True
-    if is_dataclass(formula):
-        formula = tuple(getattr(formula, f.name) for f in fields(formula))
-    return isinstance(formula, tuple) and any(_has(part, wanted) for part in formula)
+    pending = [formula]
+    while pending:
+        part = pending.pop()
+        if wanted(part):
+            return True
+        if is_dataclass(part):
+            pending.extend(getattr(part, f.name) for f in fields(part))
+        elif isinstance(part, tuple):
+            pending.extend(part)
+    return False

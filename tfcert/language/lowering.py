@@ -107,14 +107,11 @@ def only_orders(formula: Formula, num_outputs: int, label: LabelValue) -> bool:
     probabilities may be replaced by logits. Differences of logits are no differences of probabilities, so each row
     must compare two outputs, weighed alike, with nothing added. Raises what ``lower`` would raise.
     """
-    pending = [normalise(formula, num_outputs, label)]
-    while pending:
-        match pending.pop():
-            case And(parts) | Or(parts):
-                pending.extend(parts)
-            case Atom(Term(coefficients, constant), _):
-                if constant != 0 or len(coefficients) != 2 or sum(c for _, c in coefficients) != 0:
-                    return False
+    for leaf in leaves(normalise(formula, num_outputs, label)):
+        if isinstance(leaf, Atom):
+            numbers = [c for _, c in leaf.term.coefficients]
+            if leaf.term.constant != 0 or len(numbers) != 2 or sum(numbers) != 0:
+                return False
     return True
 
 
