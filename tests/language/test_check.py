@@ -268,3 +268,9 @@ def test_what_could_not_be_understood_is_not_said_to_be_unused() -> None:
     text = "property p(x in mine) { forall z in ball(x, linf, 0.1): other(z)[0] > 0 and z[0] > 1 }"
     assert codes(f"prop 1\n{text}", bound=["mine", "other"]) == ["E906"]
     assert codes(f"prop 1\n{text}", bound=["mine", "other", "third"]) == ["E906", "E201"]
+
+
+def test_a_chain_of_implications_is_as_long_as_the_text_allows() -> None:
+    chain = " => ".join(["clf(z)[0] > clf(z)[1]"] * 2000)
+    p = spec(f"property p {{ forall z in box([0, 1]) in net: {chain} => clf(z)[2] > 0 }}").properties["p"]
+    assert p.holds([0, 1, 0]) and p.holds([1, 0, 1]) and not p.holds([1, 0, 0])

@@ -150,7 +150,7 @@ ordering = st.recursive(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(ordering, points, st.integers(0, OUTPUTS - 1))
 def test_what_only_orders_outputs_holds_of_every_increasing_function_of_them(
     formula: Formula, outputs: list[Fraction], label: int

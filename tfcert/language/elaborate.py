@@ -284,9 +284,8 @@ class Elaborator:
                 return Condition(Or(self._conditions(chain)))
             case "=>":
                 *premises, conclusion = self._conditions(chain)
-                for premise in reversed(premises):
-                    conclusion = Or((Not(premise), conclusion))
-                return Condition(conclusion)
+                # `a => (b => c)`, flat: a chain may be longer than Python's stack.
+                return Condition(Or((*map(Not, premises), conclusion)))
             case _:
                 return self._comparison(chain)
 
