@@ -58,10 +58,13 @@ def test_schedules_survive_configurations():
     assert Ramp(0, 1, 1, 2) != Ramp(0, 1, 1, 3)
 
 
-def test_numbers_are_constants_and_other_things_are_refused():
-    assert schedule(0.5) == Constant(0.5)
-    with pytest.raises(TypeError, match="a number or a schedule"):
-        schedule("0.5")
+def test_numbers_and_their_texts_are_constants_and_other_things_are_refused():
+    assert schedule(0.5) == schedule("1/2") == Constant(0.5)
+    with pytest.raises(ValueError, match="'half' is no number"):
+        schedule("half")
+    for other in (True, [0.5], None):
+        with pytest.raises(TypeError, match="a number or a schedule"):
+            schedule(other)
 
 
 @pytest.mark.parametrize(
