@@ -81,11 +81,15 @@ def _template(template: AnyTemplate, spec: Spec) -> list[str]:
         *([] if template.abstraction is None else [f"  about: {classifier(template.abstraction)}"]),
         f"  region: {_region(template)}",
         f"  asked: {_asked(template)}",
-        f"  strategy {template.strategy.name}, survivors only to the next stage:",
     ]
-    lines += [f"    {i}. {_stage(stage)}" for i, stage in enumerate(template.strategy.stages, start=1)]
+    stages = list(enumerate(template.strategy.stages, start=1))
     if isinstance(template, MeasureTemplate):
+        lines.append(f"  strategy {template.strategy.name}, of which a search takes one stage of each kind:")
+        lines += [f"    {i}. {_searching(stage, i, template.strategy)}" for i, stage in stages]
         lines.append(f"  search: {_search(template)}")
+    else:
+        lines.append(f"  strategy {template.strategy.name}, survivors only to the next stage:")
+        lines += [f"    {i}. {_stage(stage)}" for i, stage in stages]
     return [*lines, f"  budget: {_budget(template.strategy, most)}"]
 
 
@@ -186,6 +190,13 @@ def _stage(stage: Stage) -> str:
     elif stage.name == "split":
         cost = _pieces(stage)
     return f"{label}: {_ROLES[stage.kind]}; {cost}"
+
+
+def _searching(stage: Stage, number: int, strategy: Strategy) -> str:
+    """What a stage does in the search of a measure: the first attack, the last bounding and the last solving stage."""
+    alike = [i for i, other in enumerate(strategy.stages, start=1) if other.kind is stage.kind]
+    chosen = alike[0] if stage.kind is StageKind.ATTACK else alike[-1]
+    return _stage(stage) if number == chosen else f"{_stage_text(stage)}: not used, stage {chosen} is the one"
 
 
 def _pieces(stage: Stage) -> str:

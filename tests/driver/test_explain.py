@@ -66,6 +66,16 @@ def test_every_question_says_what_settles_it(question, asked):
     assert ("search: in [0, 1] to 1/10000 relative, about 15 bounds" in shown) == question.startswith("measure")
 
 
+def test_a_measure_says_which_stage_of_each_kind_its_search_takes():
+    head = TEXT.format("ibp -> pgd -> crown -> split -> pgd(steps=3)").split("property")[0]
+    measure = "measure m(x, y in test) = largest r in [0, 1] such that forall z in ball(x, linf, r) in net: "
+    (name,) = [word.split()[1] for word in head.splitlines() if word.startswith("strategy")]
+    lines = [line.strip() for line in explain(load(f"{head}{measure}argmax(clf(z)) == y using {name}")).splitlines()]
+    assert "1. ibp: not used, stage 3 is the one" in lines and "5. pgd(steps=3): not used, stage 2 is the one" in lines
+    assert [line[0] for line in lines if line[:1].isdigit() and "not used" not in line] == ["2", "3", "4"]
+    assert not any("survivors" in line for line in lines)
+
+
 def test_an_objective_says_what_would_be_trained_in_how_many_steps() -> None:
     text = TEXT.format("ibp").replace("take 7", "take 7 { scale: 1/255 }") + (
         "objective o for robust { bound: crown_ibp epochs: 6 batch: 64 eps_factor: 1.5 initialize: ibp "
