@@ -123,7 +123,7 @@ def test_a_training_that_is_interrupted_and_then_killed_ends_as_one_that_is_not(
     stop_at(9, RuntimeError)
     capsys.readouterr()
     assert train(home, "--resume", str(run)) == 0
-    assert "trained the last 1 epochs in" in capsys.readouterr().out
+    assert "trained the last 1 epoch in" in capsys.readouterr().out
     last, whole = (keras.models.load_model(folder / "m.keras").get_weights() for folder in (Path(), trained))
     for resumed, uninterrupted in zip(last, whole, strict=True):
         np.testing.assert_array_equal(resumed, uninterrupted)
