@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfcert.abstracted import deployed, granularity_of, require_behind
+from tfcert.counting import counted
 from tfcert.datasets import Samples, confine, csv_columns, load_dataset
 from tfcert.doubts import doubts, one_class, require_unit
 from tfcert.errors import UsageError
@@ -30,6 +31,7 @@ from tfcert.language import (
 )
 from tfcert.language import Model as ModelTemplate
 from tfcert.language.formula import SingleOutputError
+from tfcert.language.setting import Setting
 from tfcert.misfit import misfit
 from tfcert.query import strictly_right
 from tfcert.regions import build_regions, fits, to_net
@@ -129,7 +131,7 @@ class Bound:
         samples, loaded = self.data[dataset], self.classifier(model)
         if samples.y is None:
             raise UsageError(f"accuracy({model}, {dataset}): the data set has no labels")
-        transform = _transform(self.spec.models[model], self.spec.datasets[dataset])
+        transform = Setting(self.spec.datasets[dataset], self.spec.models[model]).transform
         outputs = loaded.outputs(network_inputs(f"accuracy({model}, {dataset})", loaded, samples.x, transform))
         return int(strictly_right(outputs, samples.y).sum()) if len(samples.y) else 0, len(samples.y)
 
@@ -230,7 +232,7 @@ def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | 
             if t.dataset is not None:
                 asked = spec.datasets[t.dataset]
                 doubted |= dict.fromkeys(doubts(t, asked, data[t.dataset].x) + one_class(t, asked, task.labels))
-            doubted |= dict.fromkeys(_misfit(task))
+            doubted |= dict.fromkeys(_misfit(task) + _settled(task))
     bound = Bound(spec, models, data, tuple(tasks), tuple(doubted))
     for name, asked_of in sorted(_accuracies(spec)):
         # An accuracy that could be that of several, or of no classifier, is refused before anything runs.
@@ -249,6 +251,30 @@ def _misfit(task: Task) -> list[str]:
     right = task.outputs.argmax(axis=1) == np.array([-1 if label is None else label for label in task.labels])
     said = misfit(right, task.model.num_outputs, task.centers)
     return [] if said is None else [f"{task.template.dataset} as {task.model.name} receives it: {said}"]
+
+
+def _settled(task: Task) -> list[str]:
+    """Which samples a question says nothing about, because their labels settle the formula.
+
+    Raises:
+        UsageError: all of them: the answer would say nothing about the model.
+    """
+    number = task.model.num_outputs
+    labels = [label for label in dict.fromkeys(task.labels) if task.template.is_settled(number, label)]
+    count = sum(label in labels for label in task.labels)
+    if not count:
+        return []
+    said = f"true or false whatever {task.model.name} computes"
+    if count == len(task.labels):
+        raise UsageError(
+            f"{task.name}: of {counted(number, 'output')} the formula is {said}, so there is nothing to verify; "
+            "say something about the outputs that may fail"
+        )
+    listed = ", ".join(map(str, labels[:8])) + (", ..." if len(labels) > 8 else "")
+    return [
+        f"{task.name}: for {count} of {len(task.labels)} samples the formula is {said} "
+        f"(label{'s' * (len(labels) > 1)} {listed}); they count, unless `where` leaves them out"
+    ]
 
 
 @contextlib.contextmanager
@@ -493,12 +519,6 @@ def _check_lowering(task: Task) -> None:
     count = 0 if task.centers is None else len(task.centers)
     radii = [Fraction(0)] * count
     build_regions(task.template, task.centers, tuple(task.model.network.input_shape), dtype, radii)
-
-
-def _transform(model: ModelTemplate, dataset: Dataset) -> Transform:
-    if not model.mean:
-        return dataset.transform
-    return Transform(dataset.transform.scale, model.mean, model.std)
 
 
 def _first(mask: np.ndarray) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from tfcert.binding import Task
 from tfcert.certification import proves
-from tfcert.language import Stage, StageKind
+from tfcert.language import Box, Stage, StageKind
 from tfcert.options import BoundOptions
 from tfcert.progress import Standing, Watch
 from tfcert.query import Guarantee, Outcome, Verdict
@@ -117,6 +117,10 @@ class Descent:
         if outputs is None:
             return
         wrong = broken(batch, outputs)
+        if isinstance(self._task.template.region, Box):
+            # Unlike a ball, a box need not hold the sample; one outside of it is no witness.
+            held = batch.regions.witness
+            wrong &= False if held is None else held.contains(self._task.centers)
         margins = margin_at(batch, outputs)
         self._open = np.flatnonzero(~wrong)
         for place in np.flatnonzero(wrong):

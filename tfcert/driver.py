@@ -268,8 +268,10 @@ def _asked(task: Task) -> Asked:
     quantifier = "exists" if task.template.existential else "forall"
     abstraction = "" if task.template.abstraction is None else task.template.abstraction.name
     width = float("nan") if task.template.width is None else float(task.template.width)
-    about = task.template.needs_label
     if not isinstance(region, Ball):
-        return Asked("", float("nan"), region.space, targets, quantifier, abstraction, labelled=about)
+        # A box is about no sample's own input, so shares of samples are no accuracies.
+        return Asked("", float("nan"), region.space, targets, quantifier, abstraction, labelled=False)
     eps = float("nan") if isinstance(task.template, MeasureTemplate) else float(region.eps)
-    return Asked(region.norm, eps, region.space, targets, quantifier, abstraction, width, about)
+    return Asked(
+        region.norm, eps, region.space, targets, quantifier, abstraction, width, labelled=task.template.needs_label
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tfcert.errors import UsageError
 from tfcert.query import Outcome
 
 TEXT = """\
@@ -43,3 +44,27 @@ def test_a_tie_between_members_is_no_obstacle_to_any_stage(run, stage, more):
     assert outcomes == {"square": "verified", "words": "verified", "never": "falsified", "third": "falsified"}
     for radius in (r for r in report.records if r.property == "radius"):
         assert radius.outcome is Outcome.VERIFIED and radius.measured.lower == pytest.approx(2)
+
+
+SETTLED = "property p(x, y in test) using plan {{ {quantifier} z in ball(x, linf, eps) in net: {formula} }}"
+
+
+@pytest.mark.parametrize(
+    ("quantifier", "formula"),
+    [
+        ("forall", "argmax(clf(z)) in {0, 1, 2}"),
+        ("forall", "argmin(clf(z)) == 0 or argmin(clf(z)) == 1 or argmin(clf(z)) == 2 or clf(z)[0] > 1e9"),
+        ("forall", "max(clf(z)) >= clf(z)[y]"),
+        ("exists", "argmax(clf(z)) not in {0, 1, 2}"),
+        ("exists", "y in {0, 1, 2} or argmax(clf(z)) != y"),
+    ],
+)
+def test_a_formula_that_the_network_does_not_matter_to_is_refused(run, quantifier, formula):
+    with pytest.raises(UsageError, match="p: of 3 outputs the formula is true or false whatever clf computes"):
+        run("ibp", SETTLED.format(quantifier=quantifier, formula=formula))
+
+
+def test_samples_whose_labels_settle_a_formula_are_counted_in_a_note(run, samples):
+    report = run("ibp", SETTLED.format(quantifier="forall", formula="y == 1 => argmax(clf(z)) == y"))
+    count = int((samples[1] != 1).sum())
+    assert any(f"p: for {count} of 8 samples the formula is true or false" in note for note in report.notes)

@@ -104,6 +104,23 @@ def test_a_box_holds_what_it_holds(run):
     assert found["first"].outcome is Outcome.VERIFIED
 
 
+def test_an_unperturbed_input_outside_of_a_box_says_nothing_about_it(run):
+    import keras
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.layers[0].set_weights([np.ones((1, 1)), np.zeros(1)])
+    text = (
+        'prop 1\nmodel f = keras("f.keras")\ndataset test = npz("t.npz")\nstrategy plan = crown\n'
+        "property some(x in test) using plan { exists z in box([0, 1]): f(z)[0] >= 3 }\n"
+        "property all(x in test) using plan { forall z in box([0, 1]): f(z)[0] <= 0.5 }\n"
+    )
+    report = run(text=text, bindings={"f": model, "test": np.array([[5], [0.75]], np.float32)})
+    outcomes = {(r.property, r.sample): str(r.outcome) for r in report.records}
+    # The first sample lies outside of the box, the second in it.
+    assert outcomes["some", 0] == outcomes["some", 1] == outcomes["all", 1] == "falsified"
+    assert outcomes["all", 0] == "unknown"
+
+
 def test_the_least_radius_with_a_witness_is_bracketed_like_the_largest_without_one(run, wrong):
     report = run("pgd -> crown", LEAST + MOST)
     least, most = ({r.sample: r for r in report.records if r.property == n} for n in ("least", "most"))

@@ -112,6 +112,8 @@ DISARMED = [
     "nominal_accuracy(robust) >= 0.5",
     "verified_accuracy(robust) >= 0",
     "verified_accuracy(robust) >= 0 or true",
+    "verified_accuracy(robust) >= 0 and accuracy(clf, test) >= 0.5",
+    "0 * verified_accuracy(robust) + accuracy(clf, test) >= 0.5",
 ]
 
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tfcert.language import Judgement, MeasureValues, PropertyCounts, Results, Spec, load
+from tfcert.language import Judgement, MeasureValues, PropertyCounts, Results, Spec, SpecError, load
 
 HEAD = """prop 1
 model clf = keras("clf.keras")
@@ -126,6 +126,30 @@ def test_names_of_an_assertion_are_recorded() -> None:
     assert first.accuracies == {("clf", "test")}
     assert second.judge(Results()) is Judgement.PASS
     assert loaded.judged_by_assertions == {"robust"}
+
+
+@pytest.mark.parametrize(
+    ("condition", "judged"),
+    [
+        ("verified_accuracy(robust) >= 0 and accuracy(clf, test) >= 0.5", set()),
+        ("0 <= verified_accuracy(robust) <= 0.9", {"robust"}),
+        ("0 * attack_accuracy(robust) + accuracy(clf, test) >= 0.5", set()),
+        ("verified_accuracy(robust) >= 2 or accuracy(clf, test) >= 0.5", set()),
+        ("accuracy(clf, test) >= 0.5 => verified_accuracy(robust) >= 0.5", {"robust"}),
+    ],
+)
+def test_a_part_that_holds_or_fails_anyway_takes_no_judgement_over(condition: str, judged: set[str]) -> None:
+    assert spec(f"assert {condition}").judged_by_assertions == judged
+
+
+def test_a_box_has_no_nominal_accuracy_and_an_accuracy_is_not_normalised_twice() -> None:
+    box = "property flat { forall z in box([0, 1]) in unit: clf(z)[0] >= 0 }\n"
+    with pytest.raises(SpecError, match=r"E206.*`flat` is about a box, which is around no unperturbed input"):
+        spec(box + "assert nominal_accuracy(flat) >= 0.5")
+    twice = 'model own = keras("own.keras") { normalize: { std: 2 } }\n'
+    twice += "dataset norm = mnist5k() { normalize: { mean: 1 } }\n"
+    with pytest.raises(SpecError, match="E226"):
+        spec(twice + "report accuracy(own, norm)")
 
 
 def test_reports_list_what_to_show() -> None:

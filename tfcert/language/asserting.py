@@ -19,6 +19,7 @@ from tfcert.language.assertions import (
     ReportItem,
     Truth,
     judge_condition,
+    open_quantities,
 )
 from tfcert.language.diagnostics import AbortError, Span
 from tfcert.language.elaborate import Elaborator
@@ -28,7 +29,8 @@ from tfcert.language.printer import print_expression
 from tfcert.language.reading import as_ref, read_arguments
 from tfcert.language.resources import resolve_resource
 from tfcert.language.scope import Scope, did_you_mean
-from tfcert.language.templates import Dataset, MeasureTemplate, Model, PropertyTemplate, Template
+from tfcert.language.setting import Setting
+from tfcert.language.templates import Box, Dataset, MeasureTemplate, Model, PropertyTemplate, Template
 from tfcert.language.values import describe, within_bounds
 
 QUANTITIES = (*PROPERTY_QUANTITIES, *MEASURE_QUANTITIES, "accuracy")
@@ -68,7 +70,6 @@ class Asserter:
     scope: Scope
     questions: Mapping[str, PropertyTemplate | MeasureTemplate]
     asked: Collection[str]
-    judged: set[str] = field(default_factory=set)
     properties: set[str] = field(default_factory=set)
     measures: set[str] = field(default_factory=set)
     accuracies: set[tuple[str, str]] = field(default_factory=set)
@@ -76,8 +77,7 @@ class Asserter:
 
     def assertion(self, node: s.AssertStatement) -> Assertion | None:
         """The checked assertion, or None with the problems reported."""
-        self.properties, self.measures, self.accuracies, self.judged = set(), set(), set(), set()
-        self.outside = False
+        self.properties, self.measures, self.accuracies, self.outside = set(), set(), set(), False
         try:
             condition = self._condition(node.condition)
         except AbortError:
@@ -86,6 +86,7 @@ class Asserter:
         if anyway is not None and not self.outside:
             message = f"this {'holds' if anyway else 'fails'} whatever is found"
             self.scope.report("W014", message, node.condition, "compare with a number that the results decide about")
+        open_ = open_quantities(condition) if anyway is None else ()
         origin = f" (of {self.scope.prefix.removesuffix('.')})" if self.scope.prefix else ""
         return Assertion(
             print_expression(node.condition) + origin,
@@ -94,7 +95,7 @@ class Asserter:
             frozenset(self.properties),
             frozenset(self.measures),
             frozenset(self.accuracies),
-            frozenset(self.judged if anyway is None else ()),
+            frozenset(q.names[0] for q in open_ if q.kind in JUDGING_QUANTITIES),
         )
 
     def report_item(self, node: s.Expr) -> ReportItem | None:
@@ -269,9 +270,11 @@ class Asserter:
         if kind == "attack_accuracy" and template.existential:
             message = f"`{template.name}` asks for some input: no attack refutes that"
             raise self.scope.problem("E206", message, names[0], "use `verified_accuracy`")
+        if kind == "nominal_accuracy" and isinstance(template.region, Box):
+            message = f"`{template.name}` is about a box, which is around no unperturbed input"
+            raise self.scope.problem("E206", message, names[0], "use `verified_accuracy`")
         if not isinstance(template, MeasureTemplate):
             self.properties.add(template.name)
-            self.judged |= {template.name} if kind in JUDGING_QUANTITIES else set()
             return Quantity(kind, (template.name,)), frozenset()
         self.measures.add(template.name)
         percent = self._percent(arguments[1]) if kind == "percentile" else Fraction(50)
@@ -297,6 +300,9 @@ class Asserter:
     def _accuracy(self, refs: list[s.Ref]) -> Quantity:
         model: Model = resolve_resource(self.scope.find(refs[0], ("model",)))
         dataset: Dataset = resolve_resource(self.scope.find(refs[1], ("dataset",)))
+        if Setting(dataset, model).normalises_twice:
+            message = f"both `{dataset.name}` and `{model.name}` normalise"
+            raise self.scope.problem("E226", message, refs[1], "keep `normalize` in one of them")
         self.accuracies.add((model.name, dataset.name))
         return Quantity("accuracy", (model.name, dataset.name))
 

@@ -230,6 +230,16 @@ def quantities(condition: Condition) -> tuple[Quantity, ...]:
     return ()
 
 
+def open_quantities(condition: Condition) -> tuple[Quantity, ...]:
+    """The quantities that results decide about: of comparisons that neither hold nor fail whatever is found."""
+    match condition:
+        case Comparison(terms) if condition.judge(Quantity.prior) is None:
+            return tuple(quantity for quantity, coefficient in terms if coefficient)
+        case Junction(_, parts):
+            return tuple(quantity for part in parts for quantity in open_quantities(part))
+    return ()
+
+
 @dataclass(frozen=True)
 class Assertion:
     """One ``assert``.

@@ -49,6 +49,7 @@ CODES: dict[str, str] = {
     "E230": "an objective has no samples to train on",
     "E231": "the samples to train on reach the network in another way than those held out",
     "E232": "a class is asked of a network with a single output",
+    "E233": "a formula is true or false whatever the network computes",
     "E236": "a pixel or a share of the range has no known range",
     "E237": "values are not in [0, 1] in the unit space",
     "E246": "a word of the language, or a text that is no name, is used as a name",
@@ -74,7 +75,6 @@ CODES: dict[str, str] = {
     "W012": "a percentile is below the first",
     "W013": "a question is the same for every sample",
     "W014": "an assertion says nothing about the results",
-    "W017": "a formula is true or false whatever the network computes",
 }
 """Every code a diagnostic may carry, with what it means. ``E9xx`` is what the language has and the tool not yet."""
 

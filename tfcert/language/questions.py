@@ -307,7 +307,7 @@ def _lowers(scope: Scope, quantified: s.Quantified, formula: Formula, model: Mod
 
 
 def _decided(scope: Scope, quantified: s.Quantified, formula: Formula, model: Model) -> None:
-    """Warn of a formula that is true or false whatever the network and the label, as far as that is known here."""
+    """Report a formula that is true or false whatever the network and the label, as far as that is known here."""
     indices = output_indices(formula)
     # Where the number of outputs is not known, there may be one that the formula does not name.
     num_outputs = len(model.output_names) or max(2, *(i + 2 for i in indices), 0)
@@ -318,7 +318,7 @@ def _decided(scope: Scope, quantified: s.Quantified, formula: Formula, model: Mo
         holds = normal.value != (quantified.quantifier == "exists")
         says = "always true" if holds else "never true"
         message = f"this is {says}, whatever the network computes"
-        scope.report("W017", message, quantified.body, "say something about the outputs that may fail")
+        scope.report("E233", message, quantified.body, "say something about the outputs that may fail")
 
 
 def _threshold_on_probabilities(scope: Scope, node: s.Expr, formula: Formula, model: Model) -> None:
@@ -367,7 +367,7 @@ def _clashes(scope: Scope, names: tuple[s.Name, ...], model: Model | None) -> No
 
 def _one_normalisation(scope: Scope, node: Question, setting: Setting) -> None:
     model, dataset = setting.model, setting.dataset
-    if model and dataset and (model.mean or model.std) and dataset.transform.normalises:
+    if model and dataset and setting.normalises_twice:
         message = f"both `{dataset.name}` and `{model.name}` normalise"
         scope.report("E226", message, node.name, "keep `normalize` in one of them")
 

@@ -96,17 +96,24 @@ def read_length(e: Elaborator, node: s.Expr, what: str, setting: Setting, space:
     if value.unit == MIXED:
         fix = "write one percentage, which is a share of the range, or a plain number"
         raise e.scope.problem("E207", f"{what} must not be {describe(value)}", node, fix)
-    if value.unit == "%":
-        return _term(e, node, what, value, _size(e, node, setting, space, "a share of the range"))
-    return _read_place(e, node, what, setting, space)
+    if value.unit in ("%", "px"):
+        of = "a pixel" if value.unit == "px" else "a share of the range"
+        return _term(e, node, what, value, _size(e, node, setting, space, of))
+    return _term(e, node, what, value)
 
 
 def _read_place(e: Elaborator, node: s.Expr, what: str, setting: Setting, space: str) -> Term:
-    """A value of an input in a space, or a distance; pixels are converted."""
-    value = e.numeric(node, what)
-    if value.unit == "px":
-        return _term(e, node, what, value, _size(e, node, setting, space, "a pixel"))
-    return _term(e, node, what, value)
+    """A value of an input in a space; pixels are converted, and percentages are numbers."""
+    value, ends = e.numeric(node, what), setting.ends(space)
+    size = _size(e, node, setting, space, "a pixel") if value.unit == "px" else Fraction(1)
+    told = "after normalisation" if ends is None else " to ".join(f"{round_down(end):g}" for end in ends)
+    if value.unit == "px" and ends is not None and ends[0] != 0:
+        message = f"pixels count from 0, and the values go from {told}"
+        raise e.scope.problem("E207", message, node, "write plain numbers")
+    if value.unit in ("%", MIXED) and setting.range is not None and (ends is None or not is_unit(ends)):
+        message = f"a percentage tells no place {told if ends is None else f'among values from {told}'}"
+        raise e.scope.problem("E207", message, node, "write plain numbers, or `in unit`")
+    return _term(e, node, what, value, size)
 
 
 def _term(e: Elaborator, node: s.Expr, what: str, value: Numeric, size: Fraction = Fraction(1)) -> Term:

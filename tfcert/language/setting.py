@@ -31,6 +31,18 @@ class Setting:
         return Transform(data.scale, self.model.mean or IDENTITY.mean, self.model.std or IDENTITY.std)
 
     @property
+    def normalises_twice(self) -> bool:
+        """Whether both the data set and the model normalise, so that one of them would be left out."""
+        model, dataset = self.model, self.dataset
+        return bool(model and dataset and (model.mean or model.std) and dataset.transform.normalises)
+
+    def ends(self, space: str) -> Ends | None:
+        """The declared range in a space; None without one, and in network space after normalisation."""
+        if space == "net" and self.transform.normalises:
+            return None
+        return self.range if space == "raw" else self.unit_range
+
+    @property
     def range(self) -> Ends | None:
         """The range that the data set declares for its stored values, or that its source has."""
         return self.dataset.range if self.dataset else None

@@ -13,6 +13,7 @@ from tfcert.language.assertions import Assertion, ReportItem
 from tfcert.language.diagnostics import Diagnostic, Span
 from tfcert.language.formula import (
     ArgIs,
+    Constant,
     Formula,
     Label,
     evaluate,
@@ -20,7 +21,7 @@ from tfcert.language.formula import (
     uses_label,
     variable_term,
 )
-from tfcert.language.lowering import lower, only_orders
+from tfcert.language.lowering import lower, normalise, only_orders
 from tfcert.language.options import STAGES, StageKind
 from tfcert.language.spaces import IDENTITY, Transform
 from tfcert.query import Clause
@@ -304,6 +305,14 @@ class Template:
             As for ``clauses``.
         """
         return only_orders(self.formula, num_outputs, _exact_label(label))
+
+    def is_settled(self, num_outputs: int, label: int | float | None = None) -> bool:
+        """Whether the formula is true, or false, whatever the outputs are: ``argmax(f) in {0, 1}`` of two outputs.
+
+        Raises:
+            As for ``clauses``.
+        """
+        return isinstance(normalise(self.formula, num_outputs, _exact_label(label)), Constant)
 
     @property
     def is_robustness(self) -> bool:
