@@ -16,6 +16,7 @@ dataset test = mnist5k() { scale: 1/255 }
 property robust(x, y in test) { forall z in ball(x, linf, 0.1) in unit: argmax(clf(z)) == y }
 measure radius(x, y in test) = largest r in [0, 0.5] such that
   forall z in ball(x, linf, r) in unit: argmax(clf(z)) == y
+measure stored(x, y in test) = largest r in [0, 128] such that forall z in ball(x, linf, r) in raw: argmax(clf(z)) == y
 """
 
 
@@ -32,7 +33,12 @@ COUNTS = Results(
     properties={"robust": PropertyCounts(total=100, correct=97, verified=90, falsified=6)},
     accuracies={("clf", "test"): (97, 100)},
 )
-RADII = Results(measures={"radius": MeasureValues(np.array([0.1, 0.2, np.nan]), np.array([0.2, np.nan, 0.05]))})
+RADII = Results(
+    measures={
+        "radius": MeasureValues(np.array([0.1, 0.2, np.nan]), np.array([0.2, np.nan, 0.05])),
+        "stored": MeasureValues([5, 10, 15], [20, 30, 15]),
+    }
+)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +76,11 @@ def test_counts_are_judged(condition: str, verdict: str) -> None:
     [
         ("mean(radius) >= 0.11", "inconclusive"),  # between (0.1 + 0.2 + 0)/3 and (0.2 + 0.5 + 0.05)/3
         ("mean(radius) >= 25px", "pass"),
+        ("mean(stored) >= 0.05", "pass"),  # between 10 and 21.7 of 255
+        ("mean(stored) >= 5%", "inconclusive"),
+        ("mean(stored) >= 3%", "pass"),
+        ("mean(stored) >= 2 * 1.5% and mean(stored) > 5px + 1%", "pass"),
+        ("50% * mean(stored) >= 3%", "inconclusive"),
         ("mean(radius) > 0.2500001", "fail"),
         ("min(radius) > 0.05000001", "fail"),
         ("max(radius) >= 0.2", "pass"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from tfcert.language import syntax as s
@@ -31,19 +31,23 @@ from tfcert.language.resources import resolve_resource
 from tfcert.language.scope import Scope, did_you_mean
 from tfcert.language.setting import Setting
 from tfcert.language.templates import Box, Dataset, MeasureTemplate, Model, PropertyTemplate, Template
-from tfcert.language.values import describe, within_bounds
+from tfcert.language.values import MIXED, describe, within_bounds
 
 QUANTITIES = (*PROPERTY_QUANTITIES, *MEASURE_QUANTITIES, "accuracy")
 
 
 @dataclass(frozen=True)
 class _Linear:
-    """A linear combination of quantities; ``pixels`` wait for a measure to say how large a pixel is."""
+    """A linear combination of quantities; ``pixels`` and ``shares`` wait for a measure to say how wide its range is.
+
+    Shares are plain numbers where no measure is compared. ``widths`` are those of the measures' ranges.
+    """
 
     terms: tuple[tuple[Quantity, Fraction], ...] = ()
     constant: Fraction = Fraction(0)
     pixels: Fraction = Fraction(0)
-    pixel_sizes: frozenset[Fraction | None] = frozenset()
+    shares: Fraction = Fraction(0)
+    widths: frozenset[Fraction | None] = frozenset()
 
     def plus(self, other: _Linear, factor: Fraction) -> _Linear:
         sums = dict(self.terms)
@@ -53,7 +57,8 @@ class _Linear:
             tuple(sums.items()),
             self.constant + factor * other.constant,
             self.pixels + factor * other.pixels,
-            self.pixel_sizes | other.pixel_sizes,
+            self.shares + factor * other.shares,
+            self.widths | other.widths,
         )
 
 
@@ -173,17 +178,15 @@ class Asserter:
             self.outside = True
 
     def _resolved(self, linear: _Linear, node: s.Expr) -> _Linear:
-        """Pixels converted with the size they have in the measure's space."""
-        if not linear.pixels:
-            return linear
-        sizes = linear.pixel_sizes
-        size = next(iter(sizes)) if len(sizes) == 1 else None
-        if size is None:
-            fix = "write a plain number in the measure's space"
-            raise self.scope.problem(
-                "E207", "pixels can only be compared with measures `in unit` or `in raw`", node, fix
-            )
-        return _Linear(linear.terms, linear.constant + linear.pixels * size)
+        """Pixels and shares of the range converted with the size they have in the measure's space."""
+        if not linear.pixels and not (linear.shares and linear.widths):
+            return _Linear(linear.terms, linear.constant + linear.shares)
+        width = next(iter(linear.widths)) if len(linear.widths) == 1 else None
+        if width is None:
+            what = "pixels can" if linear.pixels else "a percentage, which is a share of the range, can"
+            message = f"{what} only be compared with measures `in unit` or `in raw`, of data with a range"
+            raise self.scope.problem("E207", message, node, "write a plain number in the measure's space")
+        return _Linear(linear.terms, linear.constant + (linear.pixels / 255 + linear.shares) * width)
 
     # Numbers
 
@@ -191,8 +194,8 @@ class Asserter:
         with self.scope.step(node):
             match node:
                 case s.Call():
-                    quantity, sizes = self._quantity(node, proves=True)
-                    return _Linear(((quantity, Fraction(1)),), pixel_sizes=sizes)
+                    quantity, widths = self._quantity(node, proves=True)
+                    return _Linear(((quantity, Fraction(1)),), widths=widths)
                 case s.Unary("-", operand):
                     return _Linear().plus(self._linear(operand), Fraction(-1))
                 case s.Chain(operands, operators) if operators[0] in ("+", "-"):
@@ -208,11 +211,19 @@ class Asserter:
         value = Elaborator(self.scope).numeric(node, "a side of a comparison")
         if value.unit == "s":
             raise self.scope.problem("E207", "a time cannot be compared with results", node)
+        if value.unit == MIXED:
+            message = f"a side of a comparison must not be {describe(value)}"
+            raise self.scope.problem("E207", message, node, "write one percentage, or a plain number")
         number = value.term.constant
-        return _Linear(pixels=number) if value.unit == "px" else _Linear(constant=number)
+        match value.unit:
+            case "px":
+                return _Linear(pixels=number)
+            case "%":
+                return _Linear(shares=number)
+        return _Linear(constant=number)
 
     def _product(self, node: s.Chain) -> _Linear:
-        scale, varying = Fraction(1), None
+        scale, varying, share = Fraction(1), None, False
         for operator, operand in zip(("*", *node.operators), node.operands, strict=True):
             factor = self._linear(operand)
             if factor.terms or factor.pixels:
@@ -220,32 +231,33 @@ class Asserter:
                     raise self.scope.problem("E210", "quantities can only be scaled by plain numbers", operand)
                 varying = factor
                 continue
-            if operator == "/" and factor.constant == 0:
+            number, share = factor.constant + factor.shares, share or bool(factor.shares)
+            if operator == "/" and number == 0:
                 raise self.scope.problem("E225", "this divides by zero", operand)
-            scale = scale * factor.constant if operator == "*" else scale / factor.constant
+            scale = scale * number if operator == "*" else scale / number
             self._bounded(_Linear(constant=scale), node)
-        return self._sum([(varying or _Linear(constant=Fraction(1)), scale)], node)
+        one = _Linear(shares=Fraction(1)) if share else _Linear(constant=Fraction(1))
+        return self._sum([(varying or one, scale)], node)
 
     def _sum(self, parts: list[tuple[_Linear, Fraction]], node: s.Expr) -> _Linear:
         sums: dict[Quantity, Fraction] = {}
-        constant, pixels, sizes = Fraction(0), Fraction(0), set[Fraction | None]()
+        rest = _Linear()
         for part, factor in parts:
             for quantity, coefficient in part.terms:
                 sums[quantity] = sums.get(quantity, Fraction(0)) + factor * coefficient
-            constant, pixels = constant + factor * part.constant, pixels + factor * part.pixels
-            sizes |= part.pixel_sizes
-            self._bounded(_Linear(constant=constant, pixels=pixels), node)
-        return self._bounded(_Linear(tuple(sums.items()), constant, pixels, frozenset(sizes)), node)
+            # The quantities are added up apart from this: a long sum costs no more than its length.
+            rest = self._bounded(rest.plus(replace(part, terms=()), factor), node)
+        return self._bounded(replace(rest, terms=tuple(sums.items())), node)
 
     def _bounded(self, linear: _Linear, node: s.Expr) -> _Linear:
-        if not all(map(within_bounds, (linear.constant, linear.pixels, *(c for _, c in linear.terms)))):
+        if not all(map(within_bounds, (linear.constant, linear.pixels, linear.shares, *(c for _, c in linear.terms)))):
             raise self.scope.problem("E004", "this number is too large or too long to be kept exact", node)
         return linear
 
     # Quantities
 
     def _quantity(self, call: s.Call, proves: bool) -> tuple[Quantity, frozenset[Fraction | None]]:
-        """The quantity, and for a measure the size of a pixel in its space."""
+        """The quantity, and for a measure the width of its range in its space."""
         kind = call.function.name
         if kind not in QUANTITIES:
             known = (*QUANTITIES, *([] if proves else ["histogram"]))
@@ -278,9 +290,8 @@ class Asserter:
             return Quantity(kind, (template.name,)), frozenset()
         self.measures.add(template.name)
         percent = self._percent(arguments[1]) if kind == "percentile" else Fraction(50)
-        size = self._pixel(template)
         floor = template.lower if template.existential else Fraction(0)
-        return Quantity(kind, (template.name,), percent, floor, template.upper), frozenset([size])
+        return Quantity(kind, (template.name,), percent, floor, template.upper), frozenset([_width(template)])
 
     def _percent(self, node: s.Expr) -> Fraction:
         """Which percentile: 5 and 5% are the 5th."""
@@ -316,11 +327,6 @@ class Asserter:
             raise AbortError("E201")
         return template
 
-    def _pixel(self, template: Template) -> Fraction | None:
-        if template.width is None or (template.region.space == "net" and template.transform.normalises):
-            return None
-        return template.width / 255
-
     def _can_prove(self, template: Template, node: s.Node) -> None:
         if all(stage.attacks for stage in template.strategy.stages):
             self.scope.report(
@@ -329,3 +335,8 @@ class Asserter:
                 node,
                 "add a stage that proves, e.g. `-> crown`",
             )
+
+
+def _width(template: Template) -> Fraction | None:
+    """The width of the declared range where pixels and shares of it mean something: not after normalisation."""
+    return None if template.region.space == "net" and template.transform.normalises else template.width

@@ -46,6 +46,10 @@ _FUNCTIONS = {
     "sum": "write `f(z)[0] + f(z)[1] + ...`", "mean": "write `1/2*f(z)[0] + 1/2*f(z)[1]`",
     "len": "write the number of outputs", "range": "write the numbers, as in `{0, 1, 2}`",
     "softmax": "declare `outputs: probabilities`, if the model has them", "top": "write `argmax(f(z)) in {...}`",
+    **dict.fromkeys(
+        ("verified_accuracy", "verified_share", "attack_accuracy", "nominal_accuracy", "accuracy", "median"),
+        "results of a run stand in `assert` and `report` alone",
+    ),
     **dict.fromkeys(("exp", "log", "sqrt", "pow", "norm", "sigmoid", "tanh", "round", "dist"), _LINEAR),
 }  # fmt: skip
 
