@@ -119,8 +119,8 @@ class Descent:
         wrong = broken(batch, outputs)
         if isinstance(self._task.template.region, Box):
             # Unlike a ball, a box need not hold the sample; one outside of it is no witness.
-            held = batch.regions.witness
-            wrong &= False if held is None else held.contains(self._task.centers)
+            held, centers = batch.regions.witness, self._task.centers
+            wrong &= False if held is None or centers is None else held.contains(centers)
         margins = margin_at(batch, outputs)
         self._open = np.flatnonzero(~wrong)
         for place in np.flatnonzero(wrong):
