@@ -117,6 +117,7 @@ def test_data_frames_are_samples_and_their_columns_labels(model):
         ({"x": X, "y": Y, "eps": "a tenth"}, "is no number"),
         ({"x": [X, X[:, :2]], "y": Y}, "different shapes"),
         ({"x": {"a": X}, "y": Y}, r"a dictionary \(a\)"),
+        ({"x": X[0], "y": Y[:1]}, r"pass a single one as x\[None\]"),
     ],
 )
 @pytest.mark.parametrize("name", ["certify", "attack"])

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from tfcert import Attacks, Bounds, Box, Certification, LpBall, MinimumPerturbations, Radii
+from tfcert.datasets import Samples
 from tfcert.estimates.results import AttackDistances
+from tfcert.objectives import IBP, ReluBalance
 from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report import Asked, ExitCode, Record, Report
 from tfcert.report.attacks import AttackReport
+from tfcert.schedules import Ramp
 
 N = 300
 NUMBERS = np.linspace(0.1, 0.9, N)
@@ -31,6 +34,9 @@ RESULTS = [
         ["150 of 300 samples optimal", "0.1 to 0.9", "solver"],
     ),
     (AttackDistances(NUMBERS, IMAGES, ("pgd",) * N, "l2", "nearest"), ["300 of 300 samples", "replayed"]),
+    (Samples(IMAGES, np.arange(N) % 10), ["(300, 28, 28, 1)", "float32", "0.25", "labels median 4.5, 0 to 9"]),
+    (Samples(IMAGES, None), ["no labels"]),
+    (IBP(Ramp(0, 0.1, 2, 20), clip=(0, 1), regularizers=[ReluBalance()]), ["IBP(", "stop=0.1", "0..1", "ReluBalance"]),
     (Report({}, RECORDS, ExitCode.PASS, ("attack",)), ["attack", "300 verdicts"]),
     (AttackReport({}, RECORDS, ExitCode.PASS, ("attack",)), ["attack", "300 verdicts"]),
 ]

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfcert.given import class_labels, from_data_set, inputs
+from tfcert.showing import spread
 
 TRAIN_SHARE = 0.8
 """Of the data sets that come without a split, the first four fifths (after the interleave) are for training."""
@@ -35,6 +36,10 @@ class Samples(NamedTuple):
 
     x: np.ndarray
     y: np.ndarray | None
+
+    def __repr__(self) -> str:
+        labels = "no labels" if self.y is None else f"labels {spread(self.y)}"
+        return f"Samples: x of shape {self.x.shape} ({self.x.dtype}), {spread(self.x)}; {labels}"
 
 
 def load_dataset(source: Any, *arguments: Any, root: str | Path | None = None, **options: Any) -> Samples:

@@ -355,7 +355,7 @@ def _floats(x: Any) -> np.ndarray:
         small = array.dtype.kind in "iub" and array.dtype.itemsize <= 2
         array = array.astype(np.float32 if small else np.float64)
     if array.ndim < 2:
-        raise ValueError(f"expected [batch, *input], got shape {array.shape}")
+        raise ValueError(f"samples come as [samples, *input], not in shape {array.shape}; pass a single one as x[None]")
     return array
 
 

@@ -5,6 +5,7 @@ import builtins
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfcert
 from tfcert.errors import UsageError
@@ -52,6 +53,16 @@ def test_witnesses_replay_at_their_distance_above_every_certified_radius(norm, c
     assert (certified < found.distance).all() and (loose < found.distance).all()
     assert found.guarantee == [Guarantee.REPLAYED if h else Guarantee.ESTIMATE for h in hit]
     assert "upper bound" in str(found)
+
+
+@pytest.mark.usefixtures("library")
+def test_nothing_is_called_that_tensorflow_warns_of(monkeypatch):
+    def warned(*_, **__):
+        raise AssertionError("tf.test.is_gpu_available is deprecated, and says so on standard error")
+
+    monkeypatch.setattr(tf.test, "is_gpu_available", warned)
+    model = small_model()
+    assert np.isfinite(tfcert.attack_distance(model, *samples(model), norm="l2", **CHEAP).distance).any()
 
 
 @pytest.mark.usefixtures("library")

@@ -152,7 +152,9 @@ class _Scaled:
     def run(self, attack: Any, x: np.ndarray, y: np.ndarray, target: np.ndarray | None) -> np.ndarray:
         """What an attack of the library proposes, ``[batch, *input]``: adversarial or not."""
         library = _foolbox()
-        model = library.TensorFlowModel(self.logits, bounds=(0, 1))
+        # Named here, since the library would look for it by a function that TensorFlow warns of.
+        device = "/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0"
+        model = library.TensorFlowModel(self.logits, bounds=(0, 1), device=device)
         unit = tf.clip_by_value(tf.constant((x - self.low) / self.width, self.dtype), 0, 1)
         criterion = (
             library.criteria.Misclassification(tf.constant(y))

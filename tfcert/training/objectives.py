@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.given import valid_range
+from tfcert.showing import spread
 from tfcert.training.batch import Batch
 from tfcert.training.regularizers import IntervalWidth, Regularizer
 from tfcert.training.schedules import Constant, Schedule, loaded, saved, schedule
@@ -91,6 +92,11 @@ class Objective(ABC):
         self.eps_factor, self.batch_norm = float(eps_factor), batch_norm
         self.steps_per_epoch: float | None = None
         """Optimizer steps in an epoch, taken from the data at ``fit`` and saved with the objective."""
+
+    def __repr__(self) -> str:
+        clip = "" if self.clip is None else ", clip=" + "..".join(spread(end) for end in self.clip)
+        terms = f", regularizers={list(self.regularizers)}" if self.regularizers else ""
+        return f"{type(self).__name__}(eps={self.eps!r}, kappa={self.kappa!r}{clip}{terms})"
 
     @abstractmethod
     def robust(self, batch: Batch) -> tf.Tensor:
