@@ -24,7 +24,7 @@ RESULTS = [
     (LpBall(IMAGES, NUMBERS, "l2", (0, 1)), ["300 samples", "(28, 28, 1)", "l2", "0.1 to 0.9", "[0, 1]", "x 0.25"]),
     (Box(IMAGES, IMAGES + 0.5), ["300 samples", "lower 0.25", "width 0.5"]),
     (Bounds(-np.ones((N, 10)), np.ones((N, 10))), ["10 outputs", "300 samples", "width 2", "numeric"]),
-    (Certification(HALF, NUMBERS, *HOW), ["150 of 300 samples verified by crown", "numeric"]),
+    (Certification(HALF, NUMBERS, *HOW, np.zeros(N)), ["150 of 300 samples verified by crown", "numeric"]),
     (Radii(NUMBERS * HALF, NUMBERS, 7, *HOW), ["150 of 300 samples certified", "numeric"]),
     (Attacks(IMAGES, HALF, NUMBERS, NUMBERS), ["150 of 300 samples", "median 0.5", "replayed", "proves nothing"]),
     (
