@@ -303,6 +303,8 @@ REFUSED = [
     (["verify", "{folder}/s.prop", "--resume", "other"], "the specification changed since"),
     (["verify", "{folder}/s.prop", "--resume", "same", "--set", "eps=1/3"], "eps was 1/4 and is now 1/3"),
     (["verify", "{folder}/s.prop", "--resume", "same", "--bind", "test={folder}/more.npz"], "the samples of test"),
+    (["verify", "{folder}/s.prop", "--resume", "radii"], "is of a run without a specification"),
+    (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--resume", "same"], "the parameter norm was not given"),
     (["verify", "{folder}/s.prop", "--bind", "clf=none.keras"], "there is no file none.keras"),
     (["verify", "{folder}/s.prop", "--bind", "clf={folder}/test.npz"], "is not a .keras file"),
     (["verify", "{folder}/s.prop", "--bind", "test={folder}/bad.npz"], "is not an npz archive"),
@@ -340,6 +342,12 @@ def test_refusals_come_before_tensorflow_is_loaded(folder, tmp_path):
     for name, spec in (("same", "s.prop"), ("other", "gone.prop")):
         arguments = ["verify", str(folder / spec), "--set", "eps=1/4", "--bind", f"clf={folder / 'clf.keras'}"]
         assert main([*arguments, "--bind", f"test={folder / 'test.npz'}", "--out", name, "-q"]) == 6
+    # As `tfcert radius` writes it: its parameters are no specification's.
+    lines = (Path("same") / "journal.jsonl").read_text().splitlines()
+    header = json.loads(lines[0])["header"]
+    header.pop("given")
+    Path("radii").mkdir()
+    (Path("radii") / "journal.jsonl").write_text(json.dumps({"header": header}) + "\n")
     script = (
         "import contextlib, io, json, sys\n"
         "from tfcert.cli import main\n"

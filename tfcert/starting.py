@@ -162,9 +162,12 @@ def restored(
     """Parameters and bindings of a run that is resumed: those of its header ``then`` in ``path``, unless given again.
 
     Raises:
-        JournalError: another version of tfcert wrote it, or a binding was an object of Python.
+        JournalError: another version of tfcert wrote it, it is no run of a specification, or a binding was an object
+            of Python.
     """
     require_same(path, then, run_header(), ("tfcert",))
+    if "given" not in then:
+        raise JournalError(f"{path} is of a run without a specification, such as `tfcert radius` makes: resume it so")
     given = then["given"]
     lost = [name for name, file in given["bindings"].items() if file is None and name not in bindings]
     if lost:
