@@ -61,7 +61,7 @@ _SIZES |= {("keras", name): 60_000 for name in ("mnist", "fashion_mnist")}
 def explain(spec: Spec) -> str:
     """The queries, stages and costs of every property and measure, and what objectives would train, as text."""
     lines = [f"specification {spec.filename} (sha256 {spec.source_hash[:12]})"]
-    lines += [f"  param {p.name} = {p.value}{' (set by you)' if p.overridden else ''}" for p in spec.params.values()]
+    lines += [f"  param {p.name} = {p.shown}{' (set by you)' if p.overridden else ''}" for p in spec.params.values()]
     templates: list[AnyTemplate] = [*spec.properties.values(), *spec.measures.values()]
     for template in templates:
         lines += ["", *_template(template, spec)]

@@ -183,7 +183,7 @@ def spec_header(spec: Spec, params: Mapping[str, Any], bindings: Mapping[str, An
     return {
         "spec": spec.filename,
         "spec_sha256": spec.source_hash,
-        "params": {name: str(param.value) for name, param in spec.params.items()},
+        "params": {name: param.shown for name, param in spec.params.items()},
         "given": {
             "params": {n: v if isinstance(v, bool | int | float | str) else str(v) for n, v in params.items()},
             "bindings": {

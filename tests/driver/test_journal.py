@@ -217,6 +217,13 @@ def test_a_run_with_other_parameters_is_not_resumed(run, folder, margins):
         run("crown", resume=folder / "out", params={"eps": "1/3"})
 
 
+def test_a_share_of_the_range_is_not_resumed_as_a_number(run, folder, margins):
+    margins(0.5)
+    run("crown", params={"eps": "1%"})
+    with pytest.raises(JournalError, match="the parameter eps was 1% and is now 1/100"):
+        run("crown", resume=folder / "out", params={"eps": "1/100"})
+
+
 def test_a_resumed_run_has_no_other_place_to_write(run, folder):
     with pytest.raises(UsageError, match="either resume or out"):
         run("crown", resume=folder / "out", out=folder / "other")

@@ -44,6 +44,14 @@ class Param:
     unit: str = ""
     overridden: bool = False
 
+    @property
+    def shown(self) -> str:
+        """The value with its unit, which is a part of what it means: 8% of a range are not 8/100."""
+        if self.unit == "%":
+            return f"{100 * Fraction(self.value)}%"
+        units = {"": "", "px": "px", "deg": " radians"}
+        return f"{self.value}{units.get(self.unit, ' of a percentage')}"
+
 
 @dataclass(frozen=True)
 class Model:
