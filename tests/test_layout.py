@@ -23,7 +23,7 @@ LEVELS = [
     {"objectives", "schedules", "metrics", "callbacks", "layers"},
     {
         "driver", "direct", "binding", "regions", "stages", "solving", "descent", "verdicts", "measuring", "judging",
-        "journal", "artifacts", "progress", "explain", "radii", "arguments", "doubts",
+        "journal", "artifacts", "progress", "explain", "radii", "arguments", "doubts", "sources",
         "heads", "trainable", "training_setup", "fitting", "abstracted", "fingerprint", "starting", "bounding",
     },
     {"cli"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,13 +13,12 @@ import numpy as np
 
 from tfcert.abstracted import deployed, granularity_of, require_behind
 from tfcert.counting import counted
-from tfcert.datasets import Samples, confine, csv_columns, load_dataset
+from tfcert.datasets import Samples, confine
 from tfcert.doubts import doubts, one_class, require_unit
 from tfcert.errors import UsageError
 from tfcert.fingerprint import weights_hash
 from tfcert.heads import asks_for_class, check_declared, check_order, label_is_class
 from tfcert.language import (
-    Dataset,
     MeasureTemplate,
     PropertyTemplate,
     Span,
@@ -35,6 +34,7 @@ from tfcert.language.setting import Setting
 from tfcert.misfit import misfit
 from tfcert.query import strictly_right
 from tfcert.regions import build_regions, fits, to_net
+from tfcert.sources import load_samples
 
 if TYPE_CHECKING:
     from tfcert.network import Network
@@ -192,7 +192,7 @@ def load_data(spec: Spec, bindings: Mapping[str, Any]) -> dict[str, Samples]:
     """Loads the data sets that the properties, measures, assertions and reports name.
 
     Raises:
-        UsageError, DatasetError: as for :func:`load_samples`.
+        UsageError, DatasetError: as for :func:`tfcert.sources.load_samples`.
     """
     names = {t.dataset for t in _templates(spec)} | {dataset for _, dataset in _accuracies(spec)}
     data: dict[str, Samples] = {}
@@ -289,79 +289,6 @@ def placed(spec: Spec, name: str, span: Span) -> Iterator[None]:
         if "." not in name and span != Span():
             error.add_note(f"  --> {spec.filename}:{span.line}:{span.column}")
         raise
-
-
-def load_samples(template: Dataset, bindings: Mapping[str, Any], models: Sequence[ModelTemplate] = ()) -> Samples:
-    """Samples as they are stored, checked: finite, and within the range that the specification gives.
-
-    Args:
-        models: those that receive them; named columns of a csv are put in the order of a model's named inputs.
-
-    Raises:
-        UsageError: they are not.
-        DatasetError: they cannot be read.
-    """
-    options: dict[str, Any] = dict(template.options)
-    if template.bound:
-        samples = _bound_data(template, bindings, options, models)
-    else:
-        arguments = [template.path] if template.path else []
-        if template.source == "csv":
-            options |= _by_name(template, confine(template.path, template.folder or None), options, models)
-        samples = load_dataset(template.source, *arguments, root=template.folder or None, **options)
-    if template.take is not None:
-        samples = Samples(samples.x[: template.take], None if samples.y is None else samples.y[: template.take])
-    if samples.x.size and not np.isfinite(samples.x).all():
-        raise UsageError(
-            f"data set {template.name}: sample {_first(~np.isfinite(samples.x))} holds a NaN or an infinity"
-        )
-    if template.range is not None:
-        low, high = (float(end) for end in template.range)
-        outside = (samples.x < low) | (samples.x > high)
-        if outside.any():
-            raise UsageError(
-                f"data set {template.name}: sample {_first(outside)} leaves the range [{low:g}, {high:g}] that the "
-                f"specification gives; its values go from {samples.x.min():g} to {samples.x.max():g}"
-            )
-    return samples
-
-
-def _by_name(
-    template: Dataset, path: str | Path, options: Mapping[str, Any], models: Sequence[ModelTemplate]
-) -> dict[str, Any]:
-    """The option that takes a csv's columns by the names of a model's inputs, where both have names.
-
-    Raises:
-        UsageError: the names contradict each other.
-    """
-    columns = csv_columns(path, options.get("label"))
-    named = [model for model in models if model.input_names]
-    if not columns or not named:
-        return {}
-    for model in named:
-        if sorted(columns) != sorted(model.input_names):
-            raise UsageError(
-                f"data set {template.name}: its columns are {', '.join(columns)}, but the inputs of {model.name} are "
-                f"{', '.join(model.input_names)}; name the inputs as the columns are"
-            )
-    if len({model.input_names for model in named}) > 1:
-        raise UsageError(
-            f"data set {template.name}: {named[0].name} and {named[1].name} want its columns in different orders; "
-            "define it twice, once for each"
-        )
-    return {"x": named[0].input_names}
-
-
-def _bound_data(
-    template: Dataset, bindings: Mapping[str, Any], options: dict[str, Any], models: Sequence[ModelTemplate]
-) -> Samples:
-    value = bindings[template.name]
-    if not isinstance(value, str | Path):
-        return load_dataset(value)
-    source = "csv" if str(value).endswith(".csv") else "npz"
-    given = options if template.source == source else {}
-    given |= _by_name(template, str(value), given, models) if source == "csv" else {}
-    return load_dataset(source, str(value), **given)
 
 
 def classifier_name(template: AnyTemplate) -> str:
@@ -519,7 +446,3 @@ def _check_lowering(task: Task) -> None:
     count = 0 if task.centers is None else len(task.centers)
     radii = [Fraction(0)] * count
     build_regions(task.template, task.centers, tuple(task.model.network.input_shape), dtype, radii)
-
-
-def _first(mask: np.ndarray) -> int:
-    return int(np.argwhere(mask)[0][0])

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tfcert.binding import load_data, load_samples, load_spec, needed_models, placed, spec_name
+from tfcert.binding import load_data, load_spec, needed_models, placed, spec_name
 from tfcert.datasets import Samples, confine
 from tfcert.errors import JournalError, UsageError
 from tfcert.fingerprint import SCHEME, data_hash
@@ -25,6 +25,7 @@ from tfcert.journal import FILE_NAME, read_header, require_same
 from tfcert.language import Spec
 from tfcert.model_files import complaint, inputs_complaint
 from tfcert.report.records import Json
+from tfcert.sources import load_samples
 from tfcert.trainable import about, find_objective
 
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-probability")

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from tfcert.binding import LoadedModel, bind, load_samples, network_inputs, placed
+from tfcert.binding import LoadedModel, bind, network_inputs, placed
 from tfcert.datasets import Samples
 from tfcert.doubts import require_unit
 from tfcert.errors import UsageError
 from tfcert.language import Ball, Model, ObjectiveTemplate, PropertyTemplate, Spec, Transform
 from tfcert.regions import clip_of, normalization, require_inside
+from tfcert.sources import load_samples
 
 
 @dataclass(frozen=True, eq=False)

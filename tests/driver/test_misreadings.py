@@ -48,6 +48,17 @@ def test_columns_that_are_no_inputs_are_refused(table):
         table("a,b,c,e,class", [0, 1, 2, 3])
 
 
+def test_columns_of_a_data_frame_reach_the_inputs_of_their_names(table, folder, samples):
+    pandas = pytest.importorskip("pandas")
+    table("a,b,c,d,class", [0, 1, 2, 3])
+    frame = pandas.DataFrame(samples[0], columns=list("abcd"))[list("dbac")]
+    for given in ((frame, samples[1]), {"x": frame, "y": samples[1]}):
+        report = verify(folder / "s.prop", bindings={"test": given}, out=folder / "out", verbose=0)
+        assert "accuracy(clf, test) = 0.875" in report.notes
+    with pytest.raises(UsageError, match="its columns are d, b, a, e, but the inputs of clf are a, b, c, d"):
+        verify(folder / "s.prop", bindings={"test": (frame.rename(columns={"c": "e"}), samples[1])}, verbose=0)
+
+
 def normalised(numbers: int, region: str = "ball(x, linf, 0.125) in unit"):
     values = ", ".join(str(1 + i) for i in range(numbers))
     return load(

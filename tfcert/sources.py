@@ -1,0 +1,112 @@
+"""Samples of a specification's data sets: read or taken from Python, put in a model's order, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcert.datasets import Samples, confine, csv_columns, load_dataset
+from tfcert.errors import UsageError
+from tfcert.language import Dataset
+from tfcert.language import Model as ModelTemplate
+
+
+def load_samples(template: Dataset, bindings: Mapping[str, Any], models: Sequence[ModelTemplate] = ()) -> Samples:
+    """Samples as they are stored, checked: finite, and within the range that the specification gives.
+
+    Args:
+        models: those that receive them; named columns of a csv are put in the order of a model's named inputs.
+
+    Raises:
+        UsageError: they are not.
+        DatasetError: they cannot be read.
+    """
+    options: dict[str, Any] = dict(template.options)
+    if template.bound:
+        samples = _bound_data(template, bindings, options, models)
+    else:
+        arguments = [template.path] if template.path else []
+        if template.source == "csv":
+            options |= _by_name(template, confine(template.path, template.folder or None), options, models)
+        samples = load_dataset(template.source, *arguments, root=template.folder or None, **options)
+    if template.take is not None:
+        samples = Samples(samples.x[: template.take], None if samples.y is None else samples.y[: template.take])
+    if samples.x.size and not np.isfinite(samples.x).all():
+        raise UsageError(
+            f"data set {template.name}: sample {_first(~np.isfinite(samples.x))} holds a NaN or an infinity"
+        )
+    if template.range is not None:
+        low, high = (float(end) for end in template.range)
+        outside = (samples.x < low) | (samples.x > high)
+        if outside.any():
+            raise UsageError(
+                f"data set {template.name}: sample {_first(outside)} leaves the range [{low:g}, {high:g}] that the "
+                f"specification gives; its values go from {samples.x.min():g} to {samples.x.max():g}"
+            )
+    return samples
+
+
+def _by_name(
+    template: Dataset, path: str | Path, options: Mapping[str, Any], models: Sequence[ModelTemplate]
+) -> dict[str, Any]:
+    """The option that takes a csv's columns by the names of a model's inputs, where both have names.
+
+    Raises:
+        UsageError: the names contradict each other.
+    """
+    names = _order(template, csv_columns(path, options.get("label")), models)
+    return {"x": names} if names else {}
+
+
+def _order(template: Dataset, columns: Sequence[str], models: Sequence[ModelTemplate]) -> tuple[str, ...]:
+    """The columns of a table in the order of a model's inputs, where both have names.
+
+    Raises:
+        UsageError: the names contradict each other.
+    """
+    named = [model for model in models if model.input_names]
+    if not columns or not named:
+        return ()
+    for model in named:
+        if sorted(columns) != sorted(model.input_names):
+            raise UsageError(
+                f"data set {template.name}: its columns are {', '.join(columns)}, but the inputs of {model.name} are "
+                f"{', '.join(model.input_names)}; name the inputs as the columns are"
+            )
+    if len({model.input_names for model in named}) > 1:
+        raise UsageError(
+            f"data set {template.name}: {named[0].name} and {named[1].name} want its columns in different orders; "
+            "define it twice, once for each"
+        )
+    return named[0].input_names
+
+
+def _bound_data(
+    template: Dataset, bindings: Mapping[str, Any], options: dict[str, Any], models: Sequence[ModelTemplate]
+) -> Samples:
+    value = bindings[template.name]
+    if not isinstance(value, str | Path):
+        return load_dataset(_in_order(template, value, models))
+    source = "csv" if str(value).endswith(".csv") else "npz"
+    given = options if template.source == source else {}
+    given |= _by_name(template, str(value), given, models) if source == "csv" else {}
+    return load_dataset(source, str(value), **given)
+
+
+def _in_order(template: Dataset, value: Any, models: Sequence[ModelTemplate]) -> Any:
+    """Samples that Python gave, the columns of a DataFrame in the order of a model's named inputs."""
+    pair = isinstance(value, tuple | list) and len(value) == 2
+    x: Any = value.get("x") if isinstance(value, dict) else value[0] if pair else value
+    columns = list(getattr(x, "columns", ()))
+    names = _order(template, columns, models) if all(isinstance(c, str) for c in columns) else ()
+    if not names:
+        return value
+    x = x[list(names)]
+    return {**value, "x": x} if isinstance(value, dict) else (x, value[1]) if pair else x
+
+
+def _first(mask: np.ndarray) -> int:
+    return int(np.argwhere(mask)[0][0])
