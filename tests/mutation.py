@@ -42,6 +42,8 @@ SPLITTING = "tests/propagation/test_splitting.py"
 CELLS = "tests/network/test_abstraction.py"
 STEPS = "tests/complete/test_steps.py"
 UNITS = "tests/language/test_units.py"
+REGISTRATION = "tests/activations/test_registration.py"
+VALIDATION = "tests/network/test_keras_validation.py"
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,24 @@ MUTANTS = (
            ("tests/driver/test_heads.py",), "only_the_order"),
     Mutant("ends of probabilities swapped", "certification/softmax.py", ".sum(axis=2), 1 / np.exp(least).sum(axis=1)",
            ".sum(axis=1), 1 / np.exp(least).sum(axis=2)", ("tests/certification/test_api.py",), "two_probabilities"),
+    Mutant("an overflow makes a probability certain", "certification/softmax.py",
+           "np.where(np.isfinite(found), found, -np.inf)", "found", ("tests/certification/test_api.py",), "overflowed"),
+    Mutant("lines beyond the domain", "activations/registry.py",
+           "return found if inside is True else tf.where(inside, found, unknown)", "return found",
+           (REGISTRATION,), "nothing_is_known"),
+    Mutant("slopes beyond the domain", "activations/registry.py", "known &= self.declared(lower, upper)", "pass",
+           (REGISTRATION,), "nothing_is_known"),
+    Mutant("no function is taken to be computed through one", "network/validation.py",
+           "return 1.0 if activation.kinks is None", "return 0.0 if activation.kinks is None", (VALIDATION,),
+           "computed_through_one"),
+    Mutant("a clip far out excuses what follows", "network/validation.py", "min(_FARTHEST, max(map(abs, ",
+           "max(0.0, max(map(abs, ", (VALIDATION,), "overflow"),
+    Mutant("a value that only the model has is let pass", "network/validation.py",
+           "if unseen.all() or (unseen & np.isfinite(theirs[1:]).any(axis=0)).any():", "if unseen.all():",
+           (VALIDATION,), "only_the_model"),
+    Mutant("intervals left out of account", "propagation/preactivation.py",
+           "tf.where(tf.math.is_nan(other), bound, tf.maximum(bound, other))", "bound",
+           ("tests/propagation/test_methods.py",), "looser"),
     Mutant("a hinge's height cut in half", "complete/layers.py",
            "builder.rows([(w, 1.0), (a, -high)]", "builder.rows([(w, 1.0), (a, -high / 2)]",
            (ENCODING,), "every_layer"),

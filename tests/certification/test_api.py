@@ -1,5 +1,6 @@
 """What users call: closed forms on linear models, targets, errors, and nothing verified that should not be."""
 
+import math
 from fractions import Fraction
 
 import keras
@@ -10,6 +11,7 @@ from soundness import networks
 
 import tfcert
 from tfcert import BoundOptions, Box, LpBall
+from tfcert.certification.softmax import softmax_bounds
 from tfcert.network import from_keras
 from tfcert.propagation.bounds import METHODS, output_bounds
 from tfcert.propagation.optimised import Ascent
@@ -187,6 +189,19 @@ def test_probabilities_that_nothing_is_known_of_lie_between_0_and_1():
     model.layers[-2].set_weights([1e30 * w for w in model.layers[-2].get_weights()])
     found = tfcert.bounds(model, LpBall(inputs(model)[0], 10.0))
     assert np.all(found.lower == 0) and np.all(found.upper == 1)
+
+
+@pytest.mark.parametrize("unknown", [math.nan, math.inf, -math.inf])
+def test_a_difference_that_overflowed_says_nothing_of_probabilities(unknown):
+    """An infinite lower bound, too: taken at its word, it would make a probability of one."""
+    low, high = softmax_bounds(2, lambda rows: np.where(rows[None, :, 0] > 0, unknown, -1.0))
+    assert low[0, 0] == 0 and high[0, 1] == 1
+
+
+def test_the_only_class_is_certain():
+    low, high = softmax_bounds(1, lambda rows: np.zeros((3, len(rows))))
+    assert low.shape == high.shape == (3, 1)
+    assert np.all(low > 1 - 1e-12) and np.all(high == 1)
 
 
 def test_logits_are_bounded_where_they_are_asked_for():

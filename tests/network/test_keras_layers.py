@@ -154,8 +154,8 @@ def test_center_crop(check, size):
     check(sequential((5, 4, 2), L.CenterCrop(*size)))
 
 
-@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
-@pytest.mark.parametrize("size", [(3, 7), (10, 4), (5, 2)])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos3"])
+@pytest.mark.parametrize("size", [(3, 7), (10, 4), (5, 3)])
 def test_resizing_is_linear_in_rows_and_in_columns(check, interpolation, size):
     check(sequential((5, 4, 2), L.Resizing(*size, interpolation=interpolation)))
     check(sequential((5, 4, 2), L.UpSampling2D((2, 3), interpolation=interpolation)))

@@ -82,6 +82,7 @@ def test_functions_that_are_computed_through_one_are_accepted_of_small_numbers(c
 
 OVERFLOWING = {
     "two exponentials": [L.Dense(8, activation="exponential"), L.Dense(8, activation="exponential")],
+    "a clip far out, which excuses nothing behind it": [L.ReLU(max_value=1e9)],
     "large weights": [
         L.Dense(8, activation="relu", kernel_initializer=keras.initializers.RandomNormal(stddev=size, seed=1))
         for size in (1e20, 1e17)
@@ -121,6 +122,22 @@ def test_what_is_finite_nowhere_is_refused_with_what_to_pass(seed):
     with pytest.raises(FrontendMismatchError, match=r"'root'.*pass x"):
         from_keras(model)
     from_keras(model, np.full((1, 2), 400.0, "float32"))
+
+
+def test_one_value_that_only_the_model_has_is_refused(seed):
+    """The others agree on every probe."""
+
+    class Same(L.Layer):
+        def call(self, x):
+            return 1.0 * x
+
+    def convert(layer, builder, inputs):
+        far = builder.scale(inputs[0], builder.constant(1.0), builder.constant(np.array([3e38, 0.0, 0.0])))
+        return builder.scale(far, builder.constant(np.array([10.0, 1.0, 1.0])))
+
+    register_layer(Same, convert)
+    with pytest.raises(FrontendMismatchError, match="1 of its 3 values"):
+        from_keras(keras.Sequential([keras.Input((3,)), Same()]))
 
 
 def test_probes_hold_corners_noise_and_inputs_of_the_users(check):

@@ -37,7 +37,7 @@ def softmax_bounds(classes: int, lower_bounds: LowerBounds) -> tuple[np.ndarray,
 
 def _differences(classes: int, lower_bounds: LowerBounds) -> np.ndarray:
     """Lower bounds of ``z_i - z_j``, ``[batch, i, j]``, 0 where the two are one."""
-    first, second = np.nonzero(~np.eye(classes, dtype=bool))
+    first, second = np.nonzero(~np.eye(classes, dtype=bool)) if classes > 1 else np.zeros((2, 1), int)
     pairs = len(first)
     size = min(pairs, _ROWS)
     eye, parts = np.eye(classes), []
@@ -46,5 +46,6 @@ def _differences(classes: int, lower_bounds: LowerBounds) -> np.ndarray:
         parts.append(lower_bounds(eye[first[some]] - eye[second[some]]))
     found = np.concatenate(parts, axis=1)[:, :pairs]
     least = np.zeros((len(found), classes, classes), found.dtype)
-    least[:, first, second] = found
+    # An infinity of either sign, and NaN, come of an overflow: nothing is known there.
+    least[:, first, second] = np.where(np.isfinite(found), found, -np.inf)
     return least

@@ -114,8 +114,9 @@ def resized(builder: Builder, x: Tensor, size: tuple[int, int], interpolation: s
 
 def _weights(before: int, after: int, interpolation: str, antialias: bool) -> np.ndarray:
     """``[before, after]``: how much of each old row or column is in each new one, read off Keras's own resizing."""
-    image = np.eye(before, dtype=np.float32)[None, :, :, None]
+    # Columns one pixel wide: others would be resampled too, which is no identity to the last bit of lanczos kernels.
+    images = np.eye(before, dtype=np.float32)[:, :, None, None]
     found = keras.ops.image.resize(
-        image, (after, before), interpolation=interpolation, antialias=antialias, data_format="channels_last"
+        images, (after, 1), interpolation=interpolation, antialias=antialias, data_format="channels_last"
     )
-    return np.asarray(found)[0, :, :, 0].T
+    return np.asarray(found)[:, :, 0, 0]

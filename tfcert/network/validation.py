@@ -9,7 +9,7 @@ square of its deviations. With unit roundoff ``u``, the standard deviation of th
   sign makes; the 8 covers weights that are themselves computed, as batch normalisation's scale); of a convolution,
   which libraries compute tile by tile (Winograd's algorithm), the largest nearby;
 * activation: ``4 u (|f(x)| + |x| + t)``, where ``t`` is the size of the numbers that it may be computed through: 1 for
-  a curve (``exp(x) - 1``), the farthest kink for straight pieces;
+  a curve (``exp(x) - 1``), the farthest kink, up to ``8``, for straight pieces;
 * sum: ``u`` times the sum of magnitudes; maximum and concatenation: none.
 
 Where a probe overflows, it is scaled down until it does not. What is not finite in both is not judged.
@@ -37,6 +37,8 @@ RUNS = 8
 SAFETY = 8.0
 _SHRINK, _SHRINKS = 1 / 16, 40
 """What a probe that overflows is multiplied by, and how often at most."""
+_FARTHEST = 8.0
+"""Kinks farther out leave the pieces between them as they are (a clip to 1e9), and must not excuse what follows."""
 _TILE = 9
 """How far tiles of a convolution reach, in pixels."""
 
@@ -63,8 +65,8 @@ def validate(network: Network, model: keras.Model, checkpoints: Sequence[Checkpo
         x: inputs of the user's; a few of them join the probes.
 
     Raises:
-        FrontendMismatchError: a value differs by more than :func:`tolerances`, is finite in one only, or no probe but
-            zero has a value that could be judged.
+        FrontendMismatchError: a value differs by more than :func:`tolerances`, or is finite in the network alone; or a
+            value that the model has could be judged on no probe but zero.
     """
     with tf.device("/CPU:0"):  # The error model does not cover the 10-bit products of some accelerators.
         inputs, computed = _within_range(network, tf.constant(probes(network, x)))
@@ -99,10 +101,11 @@ def _compare(what: str, value: tf.Tensor, wanted: tf.Tensor, slack: tf.Tensor) -
     with np.errstate(invalid="ignore", over="ignore"):
         difference = np.abs(theirs - ours)
     agrees = ~judged | (finite & ((theirs == ours) | (difference <= allowed)))
-    if not judged[1:].any():
+    unseen = ~judged[1:].any(axis=0)
+    if unseen.all() or (unseen & np.isfinite(theirs[1:]).any(axis=0)).any():
         raise FrontendMismatchError(
-            f"the network cannot be compared with {what}: its values are not finite on any probe; pass x, inputs on "
-            "which the model is finite"
+            f"the network cannot be compared with {what}: {int(unseen.sum())} of its {unseen.size} values are not "
+            "finite on any probe; pass x, inputs on which the model is finite"
         )
     if agrees.all():
         return
@@ -193,4 +196,4 @@ def _through(activation: Activation) -> float:
     """The size of the numbers that a function may be computed through, however small its argument and its value."""
     if activation.edges is not None:
         return 0.0
-    return 1.0 if activation.kinks is None else max(map(abs, activation.kinks))
+    return 1.0 if activation.kinks is None else min(_FARTHEST, max(map(abs, activation.kinks)))

@@ -26,15 +26,20 @@ _ULPS = 4.0
 def output_deviations(network: Network, region: Region) -> tf.Tensor:
     """Standard deviations of the outputs' rounding errors somewhere in each region, ``[batch, outputs]``.
 
-    The largest of three points: the middle, and the two ends of the region's box, drawn to the ball. Infinite or NaN
-    where the square of a value there is beyond the numbers that the network computes in.
+    The largest of three points: the middle, and the two ends of the region's box, drawn to the ball. Infinite where the
+    square of a value there is beyond the numbers that the network computes in.
 
     Args:
         network: the network in the type that it is deployed in.
         region: its sets, ``[batch, *input]``, of that type.
     """
     deviations = _deviations(network, tf.concat(_points(region), axis=0))
-    return tf.reduce_max(tf.stack(tf.split(deviations, 3, axis=0)), axis=0)
+    return tf.reduce_max(tf.stack(tf.split(_known(deviations), 3, axis=0)), axis=0)
+
+
+def _known(deviations: tf.Tensor) -> tf.Tensor:
+    """With an infinity for NaN, which a maximum may drop."""
+    return tf.where(tf.math.is_nan(deviations), tf.constant(np.inf, deviations.dtype), deviations)
 
 
 def _points(region: Region) -> list[tf.Tensor]:
@@ -76,7 +81,7 @@ def _variance(node: Node, inputs: Sequence[tf.Tensor], variances: Sequence[tf.Te
             slope = tape.gradient(total, inputs[0], unconnected_gradients="zero")
             return tf.square(slope) * variances[0] + tf.square(_ULPS * value)
         case MaxPool():
-            return tf.reduce_max(gather_windows(variances[0], node, fill=0.0), axis=3)
+            return tf.reduce_max(gather_windows(_known(variances[0]), node, fill=0.0), axis=3)
         case Add():
             own = tf.add_n([tf.square(v) for v in (value, *inputs)])
             return tf.add_n(list(variances)) + len(inputs) * own
