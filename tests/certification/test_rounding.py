@@ -13,7 +13,7 @@ import tfcert
 from tfcert.activations import activation, names
 from tfcert.certification import network_of, proves, rounding
 from tfcert.certification.api import target_rows
-from tfcert.certification.rounding import MULTIPLE
+from tfcert.certification.rounding import MULTIPLE, label_rounding
 from tfcert.network.graph import Elementwise, Input, Network
 from tfcert.propagation.rounding import output_deviations
 
@@ -167,3 +167,21 @@ def test_a_model_near_overflow_is_not_verified_and_has_no_nan_verdict(factor):
     found = tfcert.certify(model, x, [0], eps=0.1)
     assert found.verified.dtype == bool and found.verified.tolist() == [factor < 1e18]
     assert (tfcert.certified_radius(model, x, [0]).radius > 0).tolist() == [factor < 1e18]
+
+
+def narrow_model():
+    """Margins of about 1e-7, which the float32 sums of numbers near one may lose."""
+    model = keras.Sequential([keras.Input((1,)), L.Dense(2)])
+    model.layers[-1].set_weights([np.array([[1.0, 1.0]], "float32"), np.array([1.0 + 2.0**-23, 1.0], "float32")])
+    return model
+
+
+def test_a_lipschitz_radius_and_the_figure_of_training_leave_room_for_rounding():
+    """At x = 0 the margin is 1.2e-7, above zero for every input, and within rounding; a bias of 1e-3 is not."""
+    model, x, y = narrow_model(), np.zeros((1, 1), "float32"), np.zeros(1, int)
+    region, labels = tfcert.LpBall(x, 1e-6).region(), tf.one_hot(y, 2)
+    assert tfcert.global_lipschitz_radius(model, x, y).radius[0] == 0
+    assert label_rounding(network_of(model), region, labels).numpy()[0] > 2.0**-23
+    model.layers[-1].bias.assign([1.001, 1.0])
+    assert tfcert.global_lipschitz_radius(model, x, y).radius[0] > 0
+    assert label_rounding(network_of(model), region, labels).numpy()[0] < 1e-3
