@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +39,24 @@ from tfcert.training_setup import certified_model, held_out_callbacks, starting_
 LOG, BACKUP = "log.csv", "backup"
 IDENTITY = ("tfcert", "spec_sha256", "objective", "params", "weights_sha256", "data_sha256")
 """Keys of the header that must agree before a run may go on from another one's backup."""
+
+
+class Backup(keras.callbacks.BackupAndRestore):
+    """Keras's backup, which Ctrl-C waits for: cut short it would be a readable file without the optimizer's steps."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        before = signal.getsignal(signal.SIGINT)
+        if before is None or threading.current_thread() is not threading.main_thread():
+            super().on_epoch_end(epoch, logs)
+            return
+        waiting: list[int] = []
+        signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+        try:
+            super().on_epoch_end(epoch, logs)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if waiting:
+            signal.raise_signal(signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -169,9 +189,7 @@ class _Run:
             order,
             *held_out,
             keras.callbacks.CSVLogger(str(self.folder / LOG), append=True),
-            keras.callbacks.BackupAndRestore(
-                str(self.folder / BACKUP), double_checkpoint=True, delete_checkpoint=False
-            ),
+            Backup(str(self.folder / BACKUP), double_checkpoint=True, delete_checkpoint=False),
         ]
         began = time.monotonic()
         try:

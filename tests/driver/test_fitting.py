@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 import tfcert
 from tfcert.binding import load_spec
 from tfcert.cli import main
-from tfcert.fitting import Order
+from tfcert.fitting import Backup, Order
 from tfcert.query import Outcome
 from tfcert.trainable import bind_objective
 from tfcert.training.schedules import Constant, Ramp, loaded
@@ -256,3 +257,26 @@ def test_batches_depend_on_seed_and_epoch_alone():
     assert [len(batch) for batch in first] == [4, 4] and len({*first[0], *first[1]}) == 8
     assert first != second and epoch(0) == first
     assert Order(x, x, 64, seed=3).steps == 1
+
+
+def test_an_interrupt_waits_until_the_backup_is_whole(tmp_path, monkeypatch):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    save = model.save_weights
+
+    def interrupted(*args, **options):
+        signal.raise_signal(signal.SIGINT)
+        save(*args, **options)
+
+    monkeypatch.setattr(model, "save_weights", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(np.ones((4, 2)), np.ones(4), epochs=3, verbose=0, callbacks=[Backup(str(tmp_path / "backup"))])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    fresh = keras.models.clone_model(model)
+    fresh.compile("adam", "mse")
+    fresh.fit(np.ones((4, 2)), np.ones(4), epochs=1, verbose=0, callbacks=[Backup(str(tmp_path / "backup"))])
+    assert int(fresh.optimizer.iterations) == 1
