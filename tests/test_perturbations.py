@@ -124,7 +124,7 @@ def test_eps_may_be_any_kind_of_number(eps):
         ({"eps": [0.1]}, "eps"),
         ({"norm": "l0"}, "norm"),
         ({"x": np.full((2, 3), np.nan)}, "centre"),
-        ({"x": np.zeros(3)}, "batch"),
+        ({"x": np.zeros(3)}, r"x\[None\]"),
         ({"clip": (0.1, 1)}, "clip"),
         ({"clip": (np.nan, 1)}, "clip"),
         ({"clip": (0, np.nan)}, "clip"),
