@@ -7,6 +7,7 @@ told, so answers go out on a copy of it and the original leads to standard error
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -233,12 +234,17 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    # A model that is collected while another one calls CBC waits for ever for the lock of that call (python-mip's
+    # finaliser and cffi): what is left of models is collected between answers alone.
+    gc.disable()
+    gc.freeze()
     while (message := read_message(sys.stdin.buffer)) is not None:
         try:
             header, body = answer(*message)
         except Exception as error:  # said to the parent, which makes no verdict of it
             header, body = {"error": f"{type(error).__name__}: {error}"}, b""
         write_message(replies, header, body)
+        gc.collect()
 
 
 if __name__ == "__main__":
