@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tfcert"
 
 LEVELS = [
-    {"query", "options", "errors", "model_files", "counting", "given", "misfit", "quiet", "showing"},
-    {"activations", "language"},
+    {"query", "options", "errors", "model_files", "counting", "given", "quiet", "showing"},
+    {"activations", "language", "misfit"},
     {"network", "perturbations"},
     {"propagation"},
     {"certification", "attacks", "proof"},

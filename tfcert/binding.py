@@ -133,7 +133,7 @@ class Bound:
             raise UsageError(f"accuracy({model}, {dataset}): the data set has no labels")
         transform = Setting(self.spec.datasets[dataset], self.spec.models[model]).transform
         outputs = loaded.outputs(network_inputs(f"accuracy({model}, {dataset})", loaded, samples.x, transform))
-        return int(strictly_right(outputs, samples.y).sum()) if len(samples.y) else 0, len(samples.y)
+        return int(strictly_right(outputs, samples.y).sum()), len(samples.y)
 
     def classifier(self, model: str) -> LoadedModel:
         """The model by itself, or behind the abstraction that the questions about it name.

@@ -71,10 +71,19 @@ def radius_params(given: Mapping[str, Any], resume: str | None) -> Json:
     return kept
 
 
-def begin_radii(
-    data: Direct, bounding: Bounding, *, out: str | None = None, resume: str | None = None
-) -> tuple[Json, Path]:
-    """The header and the folder of a run, checked without TensorFlow. Arguments and errors as for ``measure_radii``."""
+@dataclass(frozen=True)
+class RadiiStart:
+    """A run that is checked: samples, how to bound, its header as far as it is known without the model, its folder."""
+
+    data: Direct
+    bounding: Bounding
+    header: Json
+    folder: Path
+    resumed: bool
+
+
+def begin_radii(data: Direct, bounding: Bounding, *, out: str | None = None, resume: str | None = None) -> RadiiStart:
+    """What a run starts with, checked without TensorFlow. Arguments and errors as for ``measure_radii``."""
     bounding.options()
     then = None if resume is None else read_header(Path(resume))
     header = data.header(bounding.params()) | {"batch": bounding.batch}
@@ -82,4 +91,4 @@ def begin_radii(
     if then is not None:
         require_same(folder / FILE_NAME, then, header, ("tfcert", "params", "data_sha256"))
     require_writable(folder)
-    return header, folder
+    return RadiiStart(data, bounding, header, folder, resume is not None)

@@ -185,11 +185,11 @@ def _radius(options: argparse.Namespace) -> int:
     data = Direct(options.model, options.data, asked["norm"], _clip(asked["clip"]), asked["limit"])
     how: dict[str, Any] = {name: asked.get(name) for name in names[3:]}
     bounding = Bounding(**how, batch=options.batch)
-    begin_radii(data, bounding, out=options.out, resume=options.resume)
+    start = begin_radii(data, bounding, out=options.out, resume=options.resume)
     _import_tensorflow()
-    from tfcert.radii import measure_radii
+    from tfcert.radii import run
 
-    return _finish(measure_radii(data, bounding, out=options.out, resume=options.resume), options.json)
+    return _finish(run(start), options.json)
 
 
 def _attack(options: argparse.Namespace) -> int:

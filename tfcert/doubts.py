@@ -9,8 +9,8 @@ import numpy as np
 
 from tfcert.errors import UsageError
 from tfcert.language import Ball, Dataset, MeasureTemplate, PropertyTemplate
-from tfcert.language.regions import TINY
 from tfcert.language.setting import SLACK
+from tfcert.query import TINY
 
 SPAN = 100
 """A declared range this many times as wide as what the samples fill is likelier a mistake than not."""

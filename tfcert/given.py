@@ -5,6 +5,7 @@ No TensorFlow: tensors are read through NumPy's protocols, and a ``tf.data.Datas
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 
 LABELS = "one class a sample, counted from 0: integers [n] or [n, 1], or one-hot rows [n, classes]"
+_REAL = "iufb"
+"""The kinds of NumPy's types that hold real numbers."""
 _DATA_SET = "a tf.data.Dataset must have elements (x, y)"
 
 
@@ -29,13 +32,8 @@ def class_labels(y: Any, count: int, *, classes: int | None = None, what: str = 
     """
     if y is None:
         raise ValueError(f"there are no {what}s: pass y, {LABELS}")
-    try:
-        array = np.asarray(y)
-    except ValueError as error:
-        raise ValueError(f"{what}s are {LABELS}; these have rows of different lengths") from error
-    if array.dtype == object:
-        array = _numbers(array)
-    if array.dtype.kind not in "iufb":
+    array = _array(y, f"{what}s are {LABELS}; these have rows of different lengths")
+    if array.dtype.kind not in _REAL:
         raise ValueError(
             f"{what}s are {LABELS}, not values of type {array.dtype}; names of classes become numbers by "
             "np.unique(names, return_inverse=True)[1]"
@@ -112,13 +110,8 @@ def inputs(x: Any) -> np.ndarray:
         raise ValueError("a tf.data.Dataset was given where an array of inputs [n, *input] is needed")
     if isinstance(x, dict):
         raise ValueError(f"x is a dictionary ({', '.join(map(str, x))}): {_ONE_INPUT}")
-    try:
-        array = np.asarray(x)
-    except ValueError as error:
-        raise ValueError(f"x is a list whose entries have different shapes: {_ONE_INPUT}") from error
-    if array.dtype == object:
-        array = _numbers(array)
-    if array.dtype.kind not in "iufb":
+    array = _array(x, f"x is a list whose entries have different shapes: {_ONE_INPUT}")
+    if array.dtype.kind not in _REAL:
         raise ValueError(f"x must hold real numbers, one array [n, *input], not values of type {array.dtype}")
     return array
 
@@ -126,12 +119,20 @@ def inputs(x: Any) -> np.ndarray:
 _ONE_INPUT = "inputs are one array [n, *input], for a model with one input"
 
 
-def _numbers(array: np.ndarray) -> np.ndarray:
-    """An array of objects (a DataFrame of mixed columns, say) as floats, if they are numbers; else as it is."""
+def _array(value: Any, ragged: str) -> np.ndarray:
+    """A value as an array; objects (of a DataFrame of mixed columns, say) as floats, if they are numbers.
+
+    Raises:
+        ValueError: ``ragged``, for lists of different lengths.
+    """
     try:
-        return array.astype(np.float64)
-    except (TypeError, ValueError):
-        return array
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(ragged) from error
+    if array.dtype == object:
+        with contextlib.suppress(TypeError, ValueError):
+            return array.astype(np.float64)
+    return array
 
 
 def _first(y: Any, count: int, limit: int) -> Any:

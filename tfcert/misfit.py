@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from tfcert.query import TINY
+
 LEAST = 20
-TINY = 1e-3
-"""A radius that is a smaller share of what the inputs span is suspected, here as in a specification."""
 
 
 class MisfitWarning(UserWarning):

@@ -75,6 +75,8 @@ class Verdict:
     contradicted: Guarantee | None = None
 
 
+TINY = Fraction(1, 1000)
+"""A radius that is a smaller share of what values span is hardly meant in their unit."""
 Number = int | Fraction
 """Numbers of a spec stay exact until they meet a tensor."""
 
@@ -100,7 +102,7 @@ def strictly_right(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     if outputs.ndim == 2:
         require_classes(outputs.shape[1])
-    if outputs.ndim != 2 or not (labels.min() >= 0 and labels.max() < outputs.shape[1]):
+    if outputs.ndim != 2 or not ((labels >= 0) & (labels < outputs.shape[1])).all():
         raise ValueError(
             f"expected one row of outputs a sample and labels among them, got outputs of shape {outputs.shape} and "
             f"labels from {labels.min()} to {labels.max()}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfcert import artifacts
 from tfcert.binding import require_names
-from tfcert.bounding import Bounding, begin_radii
+from tfcert.bounding import Bounding, RadiiStart, begin_radii
 from tfcert.certification import certified_radius
 from tfcert.direct import Direct, Found, Loaded, Question, exit_code, remarks
 from tfcert.journal import Journal, set_aside
@@ -32,7 +32,12 @@ def measure_radii(
     Raises:
         UsageError: files, samples, a method or a relaxation that do not fit the model; nothing to resume.
     """
-    header, folder = begin_radii(data, bounding, out=out, resume=resume)
+    return run(begin_radii(data, bounding, out=out, resume=resume))
+
+
+def run(start: RadiiStart) -> RadiusReport:
+    """Goes on from what ``begin_radii`` checked; returns and raises as :func:`measure_radii` does."""
+    data, bounding, folder = start.data, start.bounding, start.folder
     options, loaded = bounding.options(), data.load()
     require_names(loaded.model, bounding.method, bounding.relaxation)
 
@@ -48,16 +53,16 @@ def measure_radii(
             for ok, radius, margin in zip(right.tolist(), radii.radius, radii.margin, strict=True)
         ]
 
-    header |= loaded.header()
+    header = start.header | loaded.header()
     asked = Asked(data.norm, math.nan, "net", bounding.targets, width=data.width)
     question = Question("radius", asked, bounding.batch, decide)
     folder.mkdir(parents=True, exist_ok=True)
-    aside = set_aside(folder) if resume is None else None
+    aside = None if start.resumed else set_aside(folder)
     if aside is not None:
         Narrator().say(aside)
-    journal, known = Journal.start(folder, header) if resume is None else Journal.resume(folder, header)
+    journal, known = (Journal.resume if start.resumed else Journal.start)(folder, header)
     with journal:
-        if resume is None:
+        if not start.resumed:
             artifacts.clear(folder)
         records, complete = question.run(loaded, journal, known)
         if complete:

@@ -61,19 +61,16 @@ def begin(
     """Checks what :func:`tfcert.driver.verify` was given, and reads its samples. Arguments and errors as there."""
     if resume is not None and out is not None:
         raise UsageError("a resumed run writes where it was begun: give either resume or out")
+    path = Path(resume or "") / FILE_NAME
     then = None if resume is None else read_header(Path(resume))
-    params, bindings = dict(params or {}), dict(bindings or {})
+    checked, bindings, header = _checked(spec, params, bindings, path, then)
     if then is not None:
-        params, bindings = restored(Path(resume or "") / FILE_NAME, then, params, bindings)
-    checked = load_spec(spec, params, bindings)
-    header = run_header() | spec_header(checked, params, bindings)
-    if then is not None:
-        require_same(Path(resume or "") / FILE_NAME, then, header, ("tfcert", "spec_sha256", "params"))
+        require_same(path, then, header, ("tfcert", "spec_sha256", "params"))
     require_models(checked, bindings)
     data = load_data(checked, bindings)
     header["data_sha256"] = {name: data_hash(samples) for name, samples in data.items()}
     if then is not None:
-        require_same(Path(resume or "") / FILE_NAME, then, header, ("data_sha256",))
+        require_same(path, then, header, ("data_sha256",))
     folder = Path(resume or out or Path("out") / spec_name(checked))
     require_writable(folder)
     return Start(checked, bindings, data, folder, resume is not None, header)
@@ -107,12 +104,9 @@ def begin_training(
         raise UsageError("TensorBoard's logs need it installed: pip install 'tfcert[tensorboard]'")
     path = Path(resume or "") / HEADER
     then = None if resume is None else _training_header(path)
-    params, bindings = dict(params or {}), dict(bindings or {})
-    if then is not None:
-        params, bindings = restored(path, then, params, bindings)
-    checked = load_spec(spec, params, bindings)
+    checked, bindings, header = _checked(spec, params, bindings, path, then)
     asked = find_objective(checked, objective)
-    header = run_header() | spec_header(checked, params, bindings) | {"objective": asked.text}
+    header["objective"] = asked.text
     if then is not None:
         require_same(path, then, header, ("tfcert", "spec_sha256", "objective", "params"))
     alone = about(checked, asked)
@@ -126,6 +120,21 @@ def begin_training(
             data[asked.train.name] = load_samples(asked.train, bindings, [checked.models[asked.model]])
     logs = None if tensorboard is None else Path(tensorboard)
     return TrainingStart(checked, bindings, data, folder, resume is not None, header, objective, destination, logs)
+
+
+def _checked(
+    spec: str | Path,
+    params: Mapping[str, Any] | None,
+    bindings: Mapping[str, Any] | None,
+    path: Path,
+    then: Json | None,
+) -> tuple[Spec, Mapping[str, Any], Json]:
+    """A specification with its bindings and header; ``then`` is the header, in ``path``, of a run that is resumed."""
+    params, bindings = dict(params or {}), dict(bindings or {})
+    if then is not None:
+        params, bindings = restored(path, then, params, bindings)
+    checked = load_spec(spec, params, bindings)
+    return checked, bindings, run_header() | spec_header(checked, params, bindings)
 
 
 def _training_header(path: Path) -> Json:

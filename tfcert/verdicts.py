@@ -62,7 +62,7 @@ def refuted(task: Task, place: int, proof: str, guarantee: Guarantee | None, ref
 
 
 _MAY_ERR = {
-    Guarantee.NUMERIC: "the proof's guarantee is `numeric`, which leaves rounding out of account",
+    Guarantee.NUMERIC: "the proof's guarantee is `numeric`, which estimates rounding and does not bound it",
     Guarantee.SOLVER: "the solver's word was wrong",
 }
 

@@ -13,7 +13,8 @@ import tfcert
 from tfcert import BoundOptions, Box, LpBall
 from tfcert.certification.softmax import softmax_bounds
 from tfcert.network import from_keras
-from tfcert.propagation.bounds import METHODS, output_bounds
+from tfcert.options import METHODS
+from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.optimised import Ascent
 
 NORMS = {"linf": 1, "l2": 2, "l1": np.inf}

@@ -9,11 +9,12 @@ from soundness.networks import Sketch
 from tfcert.network import densify
 from tfcert.network.graph import Elementwise, Network
 from tfcert.network.linear import ConvMap
+from tfcert.options import METHODS
 from tfcert.perturbations import Box, LpBall, Perturbation
 from tfcert.propagation import backward
 from tfcert.propagation import bounds as propagation
 from tfcert.propagation.backward import Relaxed, identity, lower_bounds, selected
-from tfcert.propagation.bounds import METHODS, output_bounds
+from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.coefficients import Patches, toeplitz
 from tfcert.propagation.interval import both_sides, exact_over_boxes
 from tfcert.propagation.optimised import Ascent

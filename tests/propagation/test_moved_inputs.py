@@ -7,7 +7,8 @@ import tensorflow as tf
 
 import tfcert
 from tfcert.layers import IntervalAbstraction
-from tfcert.propagation.bounds import METHODS, pre_activation_bounds
+from tfcert.options import METHODS
+from tfcert.propagation.bounds import pre_activation_bounds
 
 LAYERS = keras.layers
 MOVES = {

@@ -12,8 +12,9 @@ from soundness.exact import Affine, Largest, Layer, Leaky, Skip, evaluate, least
 from tfcert.activations import activation
 from tfcert.network import DenseMap, Network, ReshapeMap
 from tfcert.network.graph import Add, Elementwise, Input, Linear, MaxPool, Node
+from tfcert.options import METHODS
 from tfcert.perturbations import Box, LpBall
-from tfcert.propagation.bounds import METHODS, output_bounds
+from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.optimised import Ascent
 
 

@@ -14,8 +14,9 @@ from tfcert import BoundOptions
 from tfcert.certification import lower_bounds
 from tfcert.network import from_keras
 from tfcert.network.graph import Network
+from tfcert.options import METHODS
 from tfcert.perturbations import LpBall, Perturbation
-from tfcert.propagation.bounds import METHODS, output_bounds
+from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.optimised import Ascent
 
 DEPTH = int(os.environ.get("TFCERT_EXAMPLES", "1"))

@@ -20,9 +20,9 @@ import tensorflow as tf
 from tfcert.activations.registry import WHOLE
 from tfcert.network import Network
 from tfcert.network.graph import Elementwise
-from tfcert.options import BoundOptions
+from tfcert.options import SOLVED, BoundOptions
 from tfcert.perturbations import Perturbation, Region, round_down
-from tfcert.propagation.bounds import SOLVED, Passes, check_names, output_bounds
+from tfcert.propagation.bounds import Passes, check_names, output_bounds
 from tfcert.propagation.kernels import fused_kernels, traced
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import Plan, make_plan

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tfcert.network import Network
 from tfcert.perturbations import Perturbation, Region
+from tfcert.propagation.kernels import traced
 from tfcert.propagation.rounding import output_deviations
 
 MULTIPLE = 2.0
@@ -100,7 +101,7 @@ def _traced(network: Network) -> Callable[[Region], tf.Tensor]:
 
             shapes = [network.input_shape] * 3 + [()]
             signature = [tf.TensorSpec([None, *shape], network.dtype) for shape in shapes]
-            known[kind] = tf.function(deviations, input_signature=signature, autograph=False)
+            known[kind] = traced(deviations, input_signature=signature)
         found: tf.Tensor = known[kind](*region[2:])
         return found
 

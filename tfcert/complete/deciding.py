@@ -2,8 +2,7 @@
 
 A clause is decided by its worst margin, which every point of the set bounds from above: so "infeasible" is never an
 answer, only a solver's failure. Proven: a positive lower bound of the margin less what rounding may take (see
-``queries``). Refuted: a point that the original model
-gets wrong. Anything else stays unknown.
+``queries``). Refuted: a point that the original model gets wrong. Anything else stays unknown.
 """
 
 from __future__ import annotations
@@ -60,6 +59,7 @@ class Decision:
 
 
 OVERFLOW = "the network's values overflow on the set, or come close to it"
+NOT_FINITE = "the bounds of the network over the set are not finite, so nothing can be encoded"
 WAYS = ("split", "milp")
 """How clauses are decided: by branch and bound, by integer programs; both means in this order."""
 Tell = Callable[[float], None]
@@ -94,8 +94,7 @@ def decide(
         return Decision(Outcome.UNKNOWN, OVERFLOW)
     so_far = _SoFar(query, tell)
     if query.open and not query.finite:
-        reason = "the bounds of the network over the set are not finite, so nothing can be encoded"
-        return so_far.completed(Decision(Outcome.UNKNOWN, reason))
+        return so_far.completed(Decision(Outcome.UNKNOWN, NOT_FINITE))
     for clause in _by_distance(query, query.open):
         if "split" in ways and can_branch(query):
             found = _branched(query, clause, _first_share(solvers) if "milp" in ways else solvers, so_far)

@@ -18,7 +18,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from tfcert.complete.deciding import OVERFLOW, Decision, decide
+from tfcert.complete.deciding import NOT_FINITE, OVERFLOW, Decision, decide
 from tfcert.complete.processes import Answer, SolverError, SolverProcess
 from tfcert.complete.queries import CLOSE, Distance, Query, Solvers, checked, distance_program, strict_distance
 from tfcert.complete.witnesses import Judge, solve_cell
@@ -212,8 +212,7 @@ def plain_minimum(search: Search, solvers: Solvers) -> Minimum:
     if not query.open:
         return Minimum(float(search.ball.eps[0]), best.distance, best.witness, Guarantee.NUMERIC)
     if not query.finite:
-        reason = "the bounds of the network over the ball are not finite, so nothing can be encoded"
-        return Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC, reason)
+        return Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC, NOT_FINITE)
     asked = distance_program(query, way_out=best.witness is None)
     found = Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC, "", asked.program.binaries)
     try:

@@ -16,11 +16,9 @@ from tfcert.language.setting import Ends, Setting, is_unit
 from tfcert.language.spaces import Transform
 from tfcert.language.templates import Ball, Box, Region
 from tfcert.language.values import MIXED, Inputs, Norm, Numeric, describe
+from tfcert.query import TINY
 
 Reader = Callable[[Elaborator, s.Expr, str, Setting, str], Term]
-
-TINY = Fraction(1, 1000)
-"""A radius below this share of the range is likelier to be a mistaken unit than to be meant."""
 
 
 def read_region(e: Elaborator, node: s.Region, setting: Setting) -> Region:

@@ -29,9 +29,6 @@ import tensorflow as tf
 
 from tfcert.activations import Lines
 from tfcert.network.graph import Elementwise, Network
-from tfcert.options import METHODS as METHODS
-from tfcert.options import RELAXATIONS as RELAXATIONS
-from tfcert.options import SOLVED as SOLVED
 from tfcert.options import check_method
 from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
