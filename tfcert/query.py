@@ -55,12 +55,44 @@ class Clause:
 
 
 @dataclass(frozen=True)
+class Work:
+    """The effort that a verdict took, as counts that do not depend on the machine, and a solver's seconds.
+
+    Attributes:
+        pieces: sub-domains that branch and bound bounded.
+        binaries: integer variables of the largest program that a solver was given.
+        evaluations: bounds that were computed; one for each pass that the sample took part in.
+        gradients: gradient steps of attacks.
+        solver_seconds: wall time that a solver's process took.
+    """
+
+    pieces: int = 0
+    binaries: int = 0
+    evaluations: int = 0
+    gradients: int = 0
+    solver_seconds: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        """The work of both; of the two programs' binaries the larger number."""
+        return Work(
+            self.pieces + other.pieces,
+            max(self.binaries, other.binaries),
+            self.evaluations + other.evaluations,
+            self.gradients + other.gradients,
+            self.solver_seconds + other.solver_seconds,
+        )
+
+
+NO_WORK = Work()
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The answer for one property on one sample, and how it was obtained.
 
     ``margin`` is the certified lower bound of the property's margin when verified, the margin reached by the
     witness when falsified, and the best lower bound known otherwise; NaN where there is none. ``contradicted`` is the
-    level of a proof that a replayed witness refuted.
+    level of a proof that a replayed witness refuted. ``work`` is that of all stages that looked at the sample.
     """
 
     outcome: Outcome
@@ -73,6 +105,7 @@ class Verdict:
     seconds: float = 0.0
     witness: np.ndarray | None = field(default=None, compare=False, repr=False)
     contradicted: Guarantee | None = None
+    work: Work = NO_WORK
 
 
 TINY = Fraction(1, 1000)

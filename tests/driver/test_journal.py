@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 from tfcert.errors import JournalError, UsageError
 from tfcert.fingerprint import SCHEME
 from tfcert.journal import FILE_NAME, IDENTITY, Journal, set_aside
-from tfcert.query import Guarantee, Outcome, Verdict
+from tfcert.query import Guarantee, Outcome, Verdict, Work
 from tfcert.report import Asked, Measured, Record
 
 HEADER = {key: f"{key} as it was" for key in IDENTITY} | {"hashes": SCHEME}
@@ -54,6 +55,18 @@ def test_records_come_back_as_they_were_written(tmp_path):
     journal, found = Journal.resume(tmp_path, HEADER)
     journal.close()
     assert [r.as_json() for r in found] == [record(0).as_json(), measured.as_json()]
+
+
+def test_work_is_kept_and_a_journal_from_before_it_was_counted_still_resumes(tmp_path):
+    worked = replace(record(1), verdict=replace(record(1).verdict, work=Work(pieces=31, solver_seconds=0.25)))
+    path = write(tmp_path, record(0), worked)
+    header, old, new = path.read_text().splitlines()
+    without = json.loads(old)
+    assert without["record"].pop("work") == {}
+    path.write_text("\n".join([header, json.dumps(without), new, ""]))
+    journal, found = Journal.resume(tmp_path, HEADER)
+    journal.close()
+    assert [r.verdict.work for r in found] == [Work(), Work(31, 0, 0, 0, 0.25)]
 
 
 def test_nan_is_written_as_null(tmp_path):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tfcert.query import Guarantee, Outcome, Verdict
+from tfcert.query import Guarantee, Outcome, Verdict, Work
 
 Json = dict[str, Any]
 
@@ -100,6 +100,7 @@ class Record:
             "range_width": number(asked.width),
             "eps_share": number(asked.eps / asked.width),
             "contradicted": None if verdict.contradicted is None else str(verdict.contradicted),
+            "work": {name: round(done, 6) for name, done in asdict(verdict.work).items() if done},
         }
         if self.measured is not None:
             flat |= {"lower": number(self.measured.lower), "upper": number(self.measured.upper)}
@@ -125,6 +126,7 @@ class Record:
             margin=_nan(flat["margin"]),
             seconds=float(flat["seconds"]),
             contradicted=None if contradicted is None else Guarantee(contradicted),
+            work=Work(**flat.get("work", {})),
         )
         measured = None
         if "lower" in flat:
