@@ -1,33 +1,24 @@
 """The network as layers of plain arrays: what a mixed-integer encoding reads.
 
 Every run of affine nodes (dense, convolution, average pooling, batch norm, residual adds, joins, reshapes) becomes one
-sparse affine map from the outputs of the nonlinear nodes before it, found by feeding unit vectors: exact to float64.
+sparse affine map from the outputs of the nonlinear nodes before it: the product of the nodes' own matrices in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import math
+import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Activation
-from tfcert.network.graph import Elementwise, Linear, MaxPool, Network, evaluate
+from tfcert.network.graph import Add, Concatenate, Elementwise, Linear, MaxPool, Network, Node
+from tfcert.network.sparse import Entries, identity, numbered, product, total
 from tfcert.network.windows import gather_windows
-
-_CHUNK = 512
-"""Unit vectors that are fed at a time."""
-
-
-@dataclass(frozen=True)
-class Entries:
-    """A sparse matrix: ``value`` at ``(row, column)``; rows are outputs, columns the flattened values of a layer."""
-
-    row: np.ndarray
-    column: np.ndarray
-    value: np.ndarray
-
 
 @dataclass(frozen=True)
 class Affine:
@@ -138,44 +129,90 @@ class Plain:
 def plain(network: Network) -> Plain:
     """Reads a network, weights and all, as it stands now.
 
+    Its matrices are kept with the network, and read anew where a weight has changed since.
+
     Raises:
         ValueError: a weight is NaN or infinite.
     """
     if not bool(network.finite()):
         raise ValueError("a weight of the model is NaN or infinite: nothing can be encoded")
-    wide = network.astype(tf.float64)
+    wide, digest = network.astype(tf.float64), _digest(network)
+    known = _MATRICES.get(network)
+    if known is None or known[0] != digest:
+        known = _MATRICES[network] = digest, _matrices(wide)
+    maps, output = known[1]
+    layers = tuple(
+        Layer(node.name, node.inputs[0], before, _kind(wide, index))
+        for (index, node), before in zip(_bent(wide), maps, strict=True)
+    )
+    return Plain(wide, network, layers, output)
+
+
+_MATRICES: weakref.WeakKeyDictionary[Network, tuple[bytes, tuple[list[Affine], Affine]]] = weakref.WeakKeyDictionary()
+"""Of each network a digest of its weights, and what :func:`_matrices` made of them."""
+
+
+def _digest(network: Network) -> bytes:
+    """Equal as long as no weight changes."""
+    found = hashlib.blake2b()
+    for read in network.weights:
+        found.update(np.ascontiguousarray(read().numpy()))
+    return found.digest()
+
+
+def _bent(network: Network) -> list[tuple[int, Elementwise | MaxPool]]:
+    """The nonlinear nodes with their numbers, in order."""
+    return [(index, node) for index, node in enumerate(network.nodes) if isinstance(node, Elementwise | MaxPool)]
+
+
+def _matrices(network: Network) -> tuple[list[Affine], Affine]:
+    """What enters each nonlinear node, and the output, as affine functions of the nonlinear nodes before."""
     number = {0: 0}
-    layers: list[Layer] = []
-    for index, node in enumerate(wide.nodes):
-        if isinstance(node, Elementwise | MaxPool):
-            (source,) = node.inputs
-            layers.append(Layer(node.name, source, _affine(wide, source, number), _kind(wide, index)))
-            number[index] = len(layers)
-    return Plain(wide, network, tuple(layers), _affine(wide, wide.output, number))
+    found: list[Affine] = []
+    for index, node in _bent(network):
+        found.append(_affine(network, node.inputs[0], number))
+        number[index] = len(found)
+    return found, _affine(network, network.output, number)
 
 
 def _affine(network: Network, target: int, number: Mapping[int, int]) -> Affine:
-    """The value of a node as an affine function of those in ``number``."""
-    needed = _between(network, target, number)
-    sources = [i for i in needed if i in number]
-    zeros = {i: tf.zeros([1, *network.nodes[i].shape], tf.float64) for i in sources}
-    offset = _run(network, needed, target, zeros, bias=True).numpy().reshape(-1)
-    matrices: dict[int, Entries] = {}
-    for source in sources:
-        size = int(np.prod(network.nodes[source].shape))
-        rows, columns, values = [], [], []
-        for first in range(0, size, _CHUNK):
-            count = min(_CHUNK, size - first)
-            units = np.zeros((count, size))
-            units[np.arange(count), np.arange(first, first + count)] = 1.0
-            given = {i: tf.repeat(z, count, axis=0) for i, z in zeros.items()}
-            given[source] = tf.constant(units.reshape(count, *network.nodes[source].shape))
-            images = _run(network, needed, target, given, bias=False).numpy().reshape(count, -1)
-            unit, output = np.nonzero(images)
-            rows.append(output)
-            columns.append(unit + first)
-            values.append(images[unit, output])
-        matrices[number[source]] = Entries(np.concatenate(rows), np.concatenate(columns), np.concatenate(values))
+    """The value of a node as an affine function of those in ``number``: matrices multiplied node by node."""
+    values: dict[int, Affine] = {}
+    widths = {place: math.prod(network.nodes[index].shape) for index, place in number.items()}
+    for index in _between(network, target, number):
+        node = network.nodes[index]
+        if index in number:
+            values[index] = Affine({number[index]: identity(widths[number[index]])}, np.zeros(widths[number[index]]))
+        else:
+            values[index] = _node(node, [values[i] for i in node.inputs], widths)
+    return values[target]
+
+
+def _node(node: Node, inputs: Sequence[Affine], widths: Mapping[int, int]) -> Affine:
+    """The value of an affine node, given those of its inputs; ``widths`` are the sizes of the layers."""
+    size = math.prod(node.shape)
+    match node:
+        case Linear():
+            (source,), outer = inputs, node.map.entries()
+            matrices = {k: product(outer, m, source.size, widths[k]) for k, m in source.matrices.items()}
+            bias = 0.0 if node.bias is None else np.broadcast_to(node.bias().numpy(), node.shape).ravel()
+            return Affine(matrices, outer.apply(source.offset, size) + bias)
+        case Add():
+            places = [np.arange(size)] * len(inputs)
+        case Concatenate():
+            lengths = [i.size * node.shape[node.axis] // size for i in inputs]
+            parts = np.split(np.arange(size).reshape(node.shape), np.cumsum(lengths)[:-1], axis=node.axis)
+            places = [part.ravel() for part in parts]
+        case _:
+            raise TypeError(f"no rule to flatten a {type(node).__name__} node")
+    layers = sorted({k for source in inputs for k in source.matrices})
+    matrices = {
+        k: total([s.matrices[k].moved(p) for s, p in zip(inputs, places, strict=True) if k in s.matrices], widths[k])
+        for k in layers
+    }
+    offset = np.zeros(size)
+    for source, place in zip(inputs, places, strict=True):
+        offset[place] += source.offset
     return Affine(matrices, offset)
 
 
@@ -191,28 +228,11 @@ def _between(network: Network, target: int, stops: Mapping[int, int]) -> list[in
     return sorted(found)
 
 
-def _run(network: Network, needed: list[int], target: int, given: Mapping[int, tf.Tensor], bias: bool) -> tf.Tensor:
-    """The value of an affine node where those it depends on have the ``given`` values."""
-    values = dict(given)
-    for index in needed:
-        if index in values:
-            continue
-        node = network.nodes[index]
-        inputs = [values[i] for i in node.inputs]
-        if isinstance(node, Linear) and not bias:
-            values[index] = node.map.apply(inputs[0])
-        else:
-            value = evaluate(node, inputs, inputs[0])
-            values[index] = tf.broadcast_to(value, [value.shape[0], *node.shape])
-    return values[target]
-
-
 def _kind(network: Network, index: int) -> Pieces | Steps | Curve | Windows:
     node = network.nodes[index]
     if isinstance(node, MaxPool):
         source = network.nodes[node.inputs[0]]
-        numbers = np.arange(1, int(np.prod(source.shape)) + 1, dtype=np.float64).reshape(1, *source.shape)
-        windows = gather_windows(tf.constant(numbers), node, fill=0.0).numpy()[0]
+        windows = gather_windows(tf.constant(numbered(source.shape)), node, fill=0.0).numpy()[0]
         table = np.moveaxis(windows, 2, 3).reshape(int(np.prod(node.shape)), -1)
         return Windows(table.astype(np.int64) - 1)
     assert isinstance(node, Elementwise)

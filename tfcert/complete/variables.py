@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tfcert.complete.plain import Affine, Entries
+from tfcert.complete.plain import Affine
 from tfcert.complete.program import Builder, Program
+from tfcert.network.sparse import Entries
 
 Interval = tuple[np.ndarray, np.ndarray]
 PAD = 1e-9

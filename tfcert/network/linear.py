@@ -16,6 +16,8 @@ from typing import Self
 import numpy as np
 import tensorflow as tf
 
+from tfcert.network.sparse import Entries, convolution_entries, dense_entries, identity, numbered, selection
+
 Source = Callable[[], tf.Tensor]
 """Reads a weight, live."""
 Shape = tuple[int, ...]
@@ -26,6 +28,10 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 def cast_source(source: Source, dtype: tf.DType) -> Source:
     """Reads the same weight in another type."""
     return lambda: tf.cast(source(), dtype)
+
+
+_UNITS = 512
+"""Unit vectors that are fed to a map at a time."""
 
 
 class LinearMap(ABC):
@@ -56,6 +62,23 @@ class LinearMap(ABC):
         """The largest number of products that are added up for one output (for rounding-error terms)."""
         return 1
 
+    def entries(self) -> Entries:
+        """The matrix of a map of float64 as it stands, outputs by inputs, both flattened.
+
+        The default moves numbers where the map does nothing else, and feeds unit vectors where it computes.
+        """
+        if self.moves:
+            moved = self.apply(tf.constant(numbered(self.in_shape))).numpy()
+            return selection(moved.ravel().astype(np.int64) - 1)
+        size = int(np.prod(self.in_shape))
+        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for first in range(0, size, _UNITS):
+            units = np.eye(min(_UNITS, size - first), size, first)
+            images = self.apply(tf.constant(units.reshape(-1, *self.in_shape))).numpy().reshape(len(units), -1)
+            unit, output = np.nonzero(images)
+            parts.append((output, unit + first, images[unit, output]))
+        return Entries(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
     def sources(self) -> tuple[Source, ...]:
         """The weights that the map reads."""
         return ()
@@ -84,6 +107,9 @@ class DenseMap(LinearMap):
 
     def transpose(self, a: tf.Tensor) -> tf.Tensor:
         return self._product(a, tf.transpose(self.kernel()), self.in_shape)
+
+    def entries(self) -> Entries:
+        return dense_entries(self.kernel().numpy(), int(np.prod(self.in_shape[:-1])))
 
     def terms(self) -> int:
         return self.in_shape[-1]
@@ -178,6 +204,11 @@ class ConvMap(LinearMap):
         (top, bottom), (left, right) = self.padding
         return pad_or_crop(full, ((-top, -bottom), (-left, -right)))
 
+    def entries(self) -> Entries:
+        before = (self.padding[0][0], self.padding[1][0])
+        shapes = (self.in_shape, self.out_shape)
+        return convolution_entries(self.kernel().numpy(), shapes, self.strides, before, self.dilation)
+
     def terms(self) -> int:
         return self.size[0] * self.size[1] * self.in_shape[2] // self.groups
 
@@ -208,6 +239,10 @@ class ScaleMap(LinearMap):
 
     def transpose(self, a: tf.Tensor) -> tf.Tensor:
         return a * self.scale()
+
+    def entries(self) -> Entries:
+        scale = np.broadcast_to(self.scale().numpy(), self.in_shape).ravel()
+        return identity(scale.size).scaled(scale)
 
     def sources(self) -> tuple[Source, ...]:
         return (self.scale,)
