@@ -20,6 +20,7 @@ from tfcert.network.graph import Add, Concatenate, Elementwise, Linear, MaxPool,
 from tfcert.network.sparse import Entries, identity, numbered, product, total
 from tfcert.network.windows import gather_windows
 
+
 @dataclass(frozen=True)
 class Affine:
     """``sum of matrices @ values of earlier layers + offset``; layers by number, 0 is the input."""
@@ -156,7 +157,7 @@ def _digest(network: Network) -> bytes:
     """Equal as long as no weight changes."""
     found = hashlib.blake2b()
     for read in network.weights:
-        found.update(np.ascontiguousarray(read().numpy()))
+        found.update(read().numpy().tobytes())
     return found.digest()
 
 

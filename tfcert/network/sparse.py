@@ -57,7 +57,9 @@ def dense_entries(kernel: np.ndarray, positions: int) -> Entries:
     place = np.arange(positions)[:, None]
     value = np.broadcast_to(kernel[column, row], (positions, len(row)))
     return Entries(
-        (place * kernel.shape[1] + row).ravel(), (place * kernel.shape[0] + column).ravel(), value.astype(np.float64).ravel()
+        (place * kernel.shape[1] + row).ravel(),
+        (place * kernel.shape[0] + column).ravel(),
+        value.astype(np.float64).ravel(),
     )
 
 
@@ -112,8 +114,7 @@ def total(parts: Sequence[Entries], width: int) -> Entries:
 
 def product(outer: Entries, inner: Entries, middle: int, width: int) -> Entries:
     """The matrix product of a matrix of ``middle`` columns with one of so many rows and ``width`` columns."""
-    order = np.argsort(inner.row, kind="stable")
-    inner = Entries(inner.row[order], inner.column[order], inner.value[order])
+    inner = total([inner], width)
     counts = np.bincount(inner.row, minlength=middle)
     if (counts == 1).all() and len(np.unique(inner.column)) == middle:  # nothing is added up
         return Entries(outer.row, inner.column[outer.column], outer.value * inner.value[outer.column])
