@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -165,6 +166,7 @@ def attack_batch(batch: Batch, stage: Stage) -> Replayed:
     if region is None or not count:
         return nothing
     loaded = batch.task.model
+    options: dict[str, Any] = {name: _plain(value) for name, value in stage.options}
     attacks = falsify(
         loaded.model,
         region,
@@ -172,7 +174,7 @@ def attack_batch(batch: Batch, stage: Stage) -> Replayed:
         network=loaded.network if loaded.peeled else None,
         holds=lambda outputs, places: ~broken(batch.take(places), outputs.reshape(len(outputs), -1)),
         method=stage.method,
-        **{name: _plain(value) for name, value in stage.options},
+        **options,
     )
     claimed, center = np.asarray(attacks.success, bool), region.center
     points = np.where(claimed.reshape(-1, *[1] * (center.ndim - 1)), attacks.witness, center).astype(center.dtype)

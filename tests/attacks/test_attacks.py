@@ -1,5 +1,7 @@
 """Attacks: what they find is real, and on a linear model they find the closed-form optimum."""
 
+import itertools
+import math
 from fractions import Fraction
 
 import keras
@@ -374,6 +376,33 @@ def test_points_go_to_corners_and_axes_and_spheres(norm, place):
 
 def test_points_are_taken_in_parts_that_do_not_matter(monkeypatch):
     box, clauses = Box(np.zeros((3, 2)), np.ones((3, 2))), keeps_label(np.zeros(3, int), 2)
-    whole = best_points(bump(np.array([0.83, 0.27]), 0.12), box, clauses, 64, seed=1)
+    whole = best_points(bump(np.array([0.83, 0.27]), 0.12), box, clauses, (64, 1))
     monkeypatch.setattr("tfcert.attacks.points._AT_ONCE", 1)
-    np.testing.assert_array_equal(best_points(bump(np.array([0.83, 0.27]), 0.12), box, clauses, 64, seed=1), whole)
+    np.testing.assert_array_equal(best_points(bump(np.array([0.83, 0.27]), 0.12), box, clauses, (64, 1)), whole)
+
+
+def ticking(seconds: float):
+    """A clock that falls by one second whenever it is looked at."""
+    looks = itertools.count()
+    return lambda: seconds - next(looks)
+
+
+def test_steps_taken_in_runs_come_to_the_same_as_all_at_once():
+    """A clock that is looked at decides when steps stop, and nothing about them."""
+    model = small_network()
+    x, y = samples(model, 8)
+    ball, clauses = LpBall(x, 0.15), keeps_label(y, 3)
+    whole, parts = (falsify(model, ball, clauses, left=left, steps=7) for left in (lambda: math.inf, ticking(500)))
+    assert whole.success.any() and not whole.success.all() and not whole.late and not parts.late
+    np.testing.assert_array_equal(whole.witness, parts.witness)
+    np.testing.assert_array_equal(whole.gradients, parts.gradients)
+    assert set(whole.gradients) > {3 * (2 + 7)}
+
+
+def test_an_attack_stops_between_steps_when_its_time_is_up():
+    model = small_network()
+    x, y = samples(model, 8)
+    for seconds, some in ((0, False), (9, True)):
+        attacks = falsify(model, LpBall(x, 1e-3), keeps_label(y, 3), left=ticking(seconds), steps=50)
+        assert attacks.late and not attacks.success.any()
+        assert ((attacks.gradients > 0) == some).all() and attacks.gradients.max() < 2 + 50

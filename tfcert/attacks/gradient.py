@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +17,8 @@ from tfcert.perturbations import Region
 from tfcert.propagation.kernels import traced
 
 Model = Callable[[tf.Tensor], tf.Tensor]
+Margins = Callable[[tf.Tensor], tf.Tensor]
+"""Points ``[batch, size]`` to the margins of their clauses ``[batch, clauses]``."""
 METHODS = ("pgd", "fgsm")
 
 
@@ -61,25 +65,59 @@ class AttackOptions:
 
 
 _FIRST_STEP = 0.6
+_LOOKS = 2
+"""Gradients that a start takes before its first step."""
+Left = Callable[[], float]
+"""The seconds that are left by a clock of the caller's; infinite for no limit."""
 
 
-def candidates(model: Model, region: Region, clauses: Clauses, restart: int, options: AttackOptions) -> np.ndarray:
-    """The best point that one start of the attack finds for each sample, ``[batch, *input]``.
+def endless() -> float:
+    """No limit."""
+    return math.inf
+
+
+def candidates(
+    model: Model, region: Region, clauses: Clauses, restart: int, options: AttackOptions, left: Left = endless
+) -> tuple[np.ndarray, int]:
+    """The best point that one start of the attack finds for each sample, and the gradients that this took of each.
 
     "Best" is the lowest margin. The point lies in the region up to rounding; whether it is a witness, a replay decides.
+
+    Args:
+        left: is asked between runs of steps, whose number is what half of the time that is left is expected to do.
+
+    Returns:
+        ``[batch, *input]`` and the number of gradients.
     """
     shape = region.center.shape
     flat = region._replace(**{k: tf.reshape(getattr(region, k), [shape[0], -1]) for k in ("center", "lower", "upper")})
     dtype = region.center.dtype
-    rows = [tf.constant(a, dtype) for a in clauses]
+    given = (*flat[2:], *(tf.constant(a, dtype) for a in clauses))
     chased = (restart + 1) // 2 if restart % 2 else -1
-    run = _compiled(model, (*shape[1:],), dtype, (region.norm, region.clipped), options.jit)
-    found = run(
-        flat.center, flat.lower, flat.upper, flat.eps, *rows,
-        tf.constant([options.seed, restart]), tf.constant(chased), tf.constant(0 if restart else 1),
-        tf.constant(0 if options.method == "fgsm" else options.steps), _step_size(flat, options),
-    )  # fmt: skip
-    return found.numpy().reshape(shape)
+    begin, descend = _compiled(model, (*shape[1:],), dtype, (region.norm, region.clipped), options.jit)
+    steps, size = 0 if options.method == "fgsm" else options.steps, _step_size(flat, options)
+    before, done = left(), 0
+    target, path = begin(
+        *given, tf.constant([options.seed, restart]), tf.constant(chased), tf.constant(0 if restart else 1)
+    )
+    pace = (before - left()) / _LOOKS
+    while done < steps and not (path.lowest.numpy() < 0).all():
+        more = _affordable(before := left(), pace, steps - done)
+        if not more:
+            break
+        ends = tf.constant([done, done + more, steps])
+        path = descend(*given, target, path, ends, size)
+        pace, done = (before - left()) / more, done + more
+    return path.best.numpy().reshape(shape), _LOOKS + done
+
+
+def _affordable(left: float, pace: float, wanted: int) -> int:
+    """How many of the ``wanted`` steps, which take ``pace`` seconds each, are taken before the clock is looked at."""
+    if math.isinf(left):
+        return wanted
+    if left <= max(0.0, pace):
+        return 0
+    return wanted if wanted * pace <= left / 2 else max(1, int(left / 2 / pace))
 
 
 def _step_size(region: Region, options: AttackOptions) -> tf.Tensor:
@@ -90,38 +128,64 @@ def _step_size(region: Region, options: AttackOptions) -> tf.Tensor:
     return -tf.math.divide_no_nan(tf.constant(options.step_size, radius.dtype), radius)[:, None]
 
 
+class Path(NamedTuple):
+    """Where one start of the attack is, of each sample.
+
+    Attributes:
+        point, uphill: ``[batch, size]``: the last point, and where the margin falls from there.
+        best, lowest: ``[batch, size]`` and ``[batch]``: the point with the lowest margin so far, and that margin.
+    """
+
+    point: tf.Tensor
+    uphill: tf.Tensor
+    best: tf.Tensor
+    lowest: tf.Tensor
+
+
 @functools.lru_cache(maxsize=8)
 def _compiled(
     model: Model, shape: tuple[int, ...], dtype: tf.DType, kind: tuple[str, bool], jit: bool
-) -> Callable[..., tf.Tensor]:
-    """One start of the attack as a compiled function of tensors alone; any batch size, any number of steps.
+) -> tuple[Callable[..., tuple[tf.Tensor, Path]], Callable[..., Path]]:
+    """The beginning of a start and some of its steps, as compiled functions of tensors; for any batch size.
 
     ``kind`` is the region's norm and whether it is clipped. The last few functions are kept, with their models.
     """
 
-    def run(
-        center: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor, eps: tf.Tensor, coefficients: tf.Tensor,
-        offsets: tf.Tensor, seed: tf.Tensor, chased: tf.Tensor, jump: tf.Tensor, steps: tf.Tensor,
-        size: tf.Tensor,
-    ) -> tf.Tensor:  # fmt: skip
-        region = Region(*kind, center, lower, upper, eps)
+    def asked(given: Sequence[tf.Tensor]) -> tuple[Region, Margins]:
+        *sets, coefficients, offsets = given
 
         def margins(z: tf.Tensor) -> tf.Tensor:
             outputs = model(tf.reshape(z, [-1, *shape]))
             outputs = tf.cast(tf.reshape(outputs, [tf.shape(z)[0], -1]), z.dtype)
             return tf.reduce_max(tf.einsum("bcro,bo->bcr", coefficients, outputs) + offsets, axis=2)
 
-        target = _clause_in_rank(margins(center), chased)
-        start = tf.cond(jump > 0, lambda: center, lambda: geometry.random_point(region, seed))
-        return _descend(region, margins, target, (start, jump), (steps, size))
+        return Region(*kind, *sets), margins
+
+    def begin(*arguments: tf.Tensor) -> tuple[tf.Tensor, Path]:
+        *given, seed, chased, jump = arguments
+        region, margins = asked(given)
+        target = _clause_in_rank(margins(region.center), chased)
+        start = tf.cond(jump > 0, lambda: region.center, lambda: geometry.random_point(region, seed))
+        return target, _first(region, margins, target, (start, jump))
+
+    def descend(*arguments: Any) -> Path:
+        *given, target, path, ends, size = arguments
+        return _descend(*asked(given), target, path, (ends, size))
 
     point, number = tf.TensorSpec([None, int(np.prod(shape))], dtype), tf.TensorSpec([], tf.int32)
-    signature = [
-        point, point, point, tf.TensorSpec([None], dtype), tf.TensorSpec([None] * 4, dtype),
-        tf.TensorSpec([None] * 3, dtype), tf.TensorSpec([2], tf.int32), number, number, number,
+    each = tf.TensorSpec([None], dtype)
+    given = [point, point, point, each, tf.TensorSpec([None] * 4, dtype), tf.TensorSpec([None] * 3, dtype)]
+    path = Path(point, point, point, each)
+    first = [*given, tf.TensorSpec([2], tf.int32), number, number]
+    target, ends, size = (
+        tf.TensorSpec([None], tf.int32),
+        tf.TensorSpec([3], tf.int32),
         tf.TensorSpec([None, 1], dtype),
-    ]  # fmt: skip
-    return traced(run, input_signature=signature, jit_compile=jit)
+    )
+    return (
+        traced(begin, input_signature=first, jit_compile=jit),
+        traced(descend, input_signature=[*given, target, path, ends, size], jit_compile=jit),
+    )
 
 
 def _clause_in_rank(margins: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
@@ -131,43 +195,50 @@ def _clause_in_rank(margins: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
     return tf.where(rank < 0, -tf.ones_like(clause), clause)
 
 
-def _descend(
-    region: Region,
-    margins: Callable[[tf.Tensor], tf.Tensor],
-    target: tf.Tensor,
-    first: tuple[tf.Tensor, tf.Tensor],
-    path: tuple[tf.Tensor, tf.Tensor],
-) -> tf.Tensor:
-    """Descends on the margin; the best point seen of each sample. It ends early once every margin is below zero."""
-
-    def look(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            tape.watch(z)
-            every = margins(z)
-            least = tf.reduce_min(every, axis=1)
-            chased = tf.gather(every, tf.maximum(target, 0), axis=1, batch_dims=1)
-            aim = tf.where(target < 0, least, chased)
-        gradient = tape.gradient(aim, z, unconnected_gradients="zero")
-        least = tf.where(tf.math.is_finite(least), least, tf.fill(tf.shape(least), least.dtype.max))
-        return least, tf.where(tf.math.is_finite(gradient), -gradient, tf.zeros_like(gradient))
-
-    def keep(z: tf.Tensor, margin: tf.Tensor, best: tf.Tensor, lowest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.where((margin < lowest)[:, None], z, best), tf.minimum(margin, lowest)
-
-    def open_(i: tf.Tensor, z: tf.Tensor, uphill: tf.Tensor, best: tf.Tensor, lowest: tf.Tensor) -> tf.Tensor:
-        return (i < steps) & tf.reduce_any(lowest >= 0)
-
-    def body(i: tf.Tensor, z: tf.Tensor, uphill: tf.Tensor, best: tf.Tensor, lowest: tf.Tensor) -> tuple:
-        progress = tf.cast(i, z.dtype) / tf.cast(steps, z.dtype)
-        length = tf.where(size < 0, -size, size * (1 - progress))
-        z = geometry.ascend(region, z, uphill, length, progress)
-        margin, uphill = look(z)
-        return i + 1, z, uphill, *keep(z, margin, best, lowest)
-
-    (start, jump), (steps, size) = first, path
-    lowest, uphill = look(start)
+def _first(region: Region, margins: Margins, target: tf.Tensor, first: tuple[tf.Tensor, tf.Tensor]) -> Path:
+    """The path once its first two points have been looked at: ``first`` is where it starts, and whether it jumps."""
+    start, jump = first
+    lowest, uphill = _look(margins, target, start)
     # From the centre, the first step goes all the way (FGSM, exact on a linear model); the others start from there.
     z = tf.cond(jump > 0, lambda: geometry.furthest(region, uphill), lambda: start)
-    margin, uphill = look(z)
-    best, lowest = keep(z, margin, start, lowest)
-    return tf.while_loop(open_, body, (tf.constant(0), z, uphill, best, lowest))[3]
+    margin, uphill = _look(margins, target, z)
+    return _kept(Path(z, uphill, start, lowest), margin)
+
+
+def _look(margins: Margins, target: tf.Tensor, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The least margin of each point, the largest number where it is not finite, and where the chased one falls."""
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        every = margins(z)
+        least = tf.reduce_min(every, axis=1)
+        chased = tf.gather(every, tf.maximum(target, 0), axis=1, batch_dims=1)
+        aim = tf.where(target < 0, least, chased)
+    gradient = tape.gradient(aim, z, unconnected_gradients="zero")
+    least = tf.where(tf.math.is_finite(least), least, tf.fill(tf.shape(least), least.dtype.max))
+    return least, tf.where(tf.math.is_finite(gradient), -gradient, tf.zeros_like(gradient))
+
+
+def _kept(path: Path, margin: tf.Tensor) -> Path:
+    """The path with its last point, which has this margin, as the best if it is."""
+    best = tf.where((margin < path.lowest)[:, None], path.point, path.best)
+    return path._replace(best=best, lowest=tf.minimum(margin, path.lowest))
+
+
+def _descend(region: Region, margins: Margins, target: tf.Tensor, path: Path, how: tuple[tf.Tensor, tf.Tensor]) -> Path:
+    """Descends on the margin; it ends early once every margin is below zero.
+
+    ``how`` are the first step, the one to stop before and the number of all steps; and the first step's length.
+    """
+    ends, size = how
+
+    def open_(i: tf.Tensor, path: Path) -> tf.Tensor:
+        return (i < ends[1]) & tf.reduce_any(path.lowest >= 0)
+
+    def body(i: tf.Tensor, path: Path) -> tuple[tf.Tensor, Path]:
+        progress = tf.cast(i, path.point.dtype) / tf.cast(ends[2], path.point.dtype)
+        length = tf.where(size < 0, -size, size * (1 - progress))
+        z = geometry.ascend(region, path.point, path.uphill, length, progress)
+        margin, uphill = _look(margins, target, z)
+        return i + 1, _kept(path._replace(point=z, uphill=uphill), margin)
+
+    return tf.while_loop(open_, body, (ends[0], path))[1]

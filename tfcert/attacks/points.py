@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from tfcert.attacks.clauses import Clauses
+from tfcert.attacks.gradient import Left, endless
 from tfcert.attacks.witness import run
 from tfcert.perturbations import LpBall, Perturbation
 
@@ -20,6 +21,8 @@ _BUDGET = 8192
 _LEAST, _MOST = 16, 512
 _AT_ONCE = 2**22
 """Most input numbers that are given to the model in one pass."""
+_AT_ONCE_TIMED = 2**18
+"""The same where the time is limited, which is looked at between passes."""
 
 
 def default_count(size: int) -> int:
@@ -27,19 +30,29 @@ def default_count(size: int) -> int:
     return min(_MOST, max(_LEAST, _BUDGET // max(1, size)))
 
 
-def best_points(model: object, region: Perturbation, clauses: Clauses, count: int, seed: int) -> np.ndarray:
-    """Of ``count`` points of each region the one with the lowest margin, ``[batch, *input]``.
+def best_points(
+    model: object, region: Perturbation, clauses: Clauses, draw: tuple[int, int], left: Left = endless
+) -> np.ndarray:
+    """Of some points of each region the one with the lowest margin, ``[batch, *input]``.
 
     The points are the same for the same seed. They lie in the region up to rounding; a replay decides whether one is a
     witness.
+
+    Args:
+        draw: how many points, and the seed.
+        left: seconds that are left; asked between passes, which are small where there is a limit.
     """
+    count, seed = draw
     shape, size = region.lower.shape, math.prod(region.input_shape)
     pattern = (
         _box_pattern(count, size, seed) if region.norm == "linf" else _ball_pattern(count, size, seed, region.norm)
     )
     best, lowest = region.center.copy(), np.full(len(region), np.inf)
-    part = max(1, _AT_ONCE // max(1, len(region) * size))
+    numbers = _AT_ONCE if math.isinf(left()) else _AT_ONCE_TIMED
+    part = max(1, numbers // max(1, len(region) * size))
     for first in range(0, count, part):
+        if left() <= 0:
+            break
         points = _placed(region, pattern[first : first + part]).reshape(-1, *shape)
         margins = _margins(clauses, run(model, points.reshape(-1, *shape[1:])).reshape(len(points), shape[0], -1))
         chosen = margins.argmin(axis=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.attacks.clauses import Clauses, keeps_label, misses_target, stack_clauses
-from tfcert.attacks.gradient import AttackOptions, candidates
+from tfcert.attacks.gradient import AttackOptions, Left, candidates, endless
 from tfcert.attacks.points import best_points, default_count
 from tfcert.attacks.witness import Holds, inference, input_dtype, replay, rounded, run
 from tfcert.counting import counted
@@ -35,12 +35,16 @@ class Attacks:
         distance: ``[batch]``, from the centre to the witness in the region's norm; NaN where there is no witness.
         margin: ``[batch]``, the property's margin that the original model reaches on the witness, in the unit of the
             model's own outputs (probabilities, where it ends in a softmax); NaN where none.
+        gradients: ``[batch]``, how many were taken of each sample.
+        late: whether the time was up before every start was made.
     """
 
     witness: np.ndarray
     success: np.ndarray
     distance: np.ndarray
     margin: np.ndarray
+    gradients: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    late: bool = False
 
     @property
     def guarantee(self) -> list[Guarantee]:
@@ -129,6 +133,7 @@ def falsify(
     *,
     network: Any = None,
     holds: Holds | None = None,
+    left: Left = endless,
     **options: Any,
 ) -> Attacks:
     """Looks for an input of each region on which the clauses do not all hold.
@@ -145,6 +150,8 @@ def falsify(
             clauses are then read on both.
         holds: the property on the original model's outputs; by default the clauses' margin is positive (with
             ``network``: not negative, as probabilities may tie where logits do not).
+        left: seconds that are left, by a clock of the caller's; it is asked between starts, and every few steps. What
+            was found by then is the result.
         options: the fields of :class:`AttackOptions`.
     """
     settings = AttackOptions(**options)
@@ -153,13 +160,15 @@ def falsify(
     if len(stacked.offsets) != len(perturbation):
         raise ValueError(f"{len(stacked.offsets)} lists of clauses for {len(perturbation)} samples")
     judge = holds or _judge(stacked, ties_count=network is None)
-    task = _Task(model, network, perturbation, stacked, judge, settings)
+    task = _Task(model, network, perturbation, stacked, judge, settings, left)
     parts = [
         task.run(np.arange(first, min(first + settings.batch_size, len(perturbation))))
         for first in range(0, len(perturbation), settings.batch_size)
     ]
-    witness = np.concatenate(parts) if parts else np.zeros(perturbation.lower.shape)
-    return _result(model, perturbation, stacked, witness)
+    witness = np.concatenate([p.witness for p in parts]) if parts else np.zeros(perturbation.lower.shape)
+    attacks = _result(model, perturbation, stacked, witness)
+    gradients = np.concatenate([p.gradients for p in parts]) if parts else np.zeros(0, int)
+    return replace(attacks, gradients=gradients, late=any(p.late for p in parts))
 
 
 def _judge(clauses: Clauses, ties_count: bool) -> Holds:
@@ -173,8 +182,18 @@ def _judge(clauses: Clauses, ties_count: bool) -> Holds:
     return holds
 
 
-Way = Callable[[Perturbation, Clauses, np.dtype], np.ndarray]
-"""``(regions, clauses, dtype) -> a point of each region``, ``[batch, *input]``, worth replaying."""
+Way = Callable[[Perturbation, Clauses, np.dtype], tuple[np.ndarray, int]]
+"""``(regions, clauses, dtype) -> a point of each region``, ``[batch, *input]``, worth replaying, and how many gradients
+it took of each."""
+
+
+@dataclass
+class _Part:
+    """What is known of some samples: witnesses ``[batch, *input]`` (NaN: none), and the gradients that they took."""
+
+    witness: np.ndarray
+    gradients: np.ndarray
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,38 +206,44 @@ class _Task:
     clauses: Clauses
     holds: Holds
     options: AttackOptions
+    left: Left
 
-    def run(self, samples: np.ndarray) -> np.ndarray:
-        """Witnesses for some samples, NaN where none; a sample with a witness takes no part in later restarts."""
+    def run(self, samples: np.ndarray) -> _Part:
+        """Attacks some samples; one with a witness takes no part in later starts."""
         dtype = input_dtype(self.model, self.perturbation.lower.dtype)
         ball, fgsm = isinstance(self.perturbation, LpBall), self.options.method == "fgsm"
         witness = np.full((len(samples), *self.perturbation.input_shape), np.nan, dtype)
+        part = _Part(witness, np.zeros(len(samples), int))
         if ball:  # the clean input, before anything is computed
             self._settle(witness, samples, np.arange(len(samples)), self.perturbation.take(samples).center)
         ways = [self._by_gradient(restart) for restart in range(1 if fgsm else self.options.restarts)]
         # The first start goes first, since its witnesses are the nearest; points cost less than the other starts.
         for way in (ways[0], self._by_points, *ways[1:]):
-            (left,) = np.nonzero(np.isnan(witness.reshape(len(samples), -1)).any(axis=1))
-            if not left.size:
+            (open_,) = np.nonzero(np.isnan(witness.reshape(len(samples), -1)).any(axis=1))
+            if not open_.size:
                 break
-            some = self.perturbation.take(samples[left])
-            found = way(some, self.clauses.take(samples[left]), dtype)
-            self._settle(witness, samples, left, some.project(found.astype(dtype)))
-        return witness
+            if self.left() <= 0:
+                part.late = True
+                break
+            some = self.perturbation.take(samples[open_])
+            found, gradients = way(some, self.clauses.take(samples[open_]), dtype)
+            part.gradients[open_] += gradients
+            self._settle(witness, samples, open_, some.project(found.astype(dtype)))
+        return part
 
     def _by_gradient(self, restart: int) -> Way:
-        def find(some: Perturbation, clauses: Clauses, dtype: np.dtype) -> np.ndarray:
+        def find(some: Perturbation, clauses: Clauses, dtype: np.dtype) -> tuple[np.ndarray, int]:
             region = some.astype(dtype).region()
             region = region._replace(center=tf.constant(some.center.astype(dtype)))
             attacked = inference(self.model if self.network is None else self.network)
-            return candidates(attacked, region, clauses, restart, self.options)
+            return candidates(attacked, region, clauses, restart, self.options, self.left)
 
         return find
 
-    def _by_points(self, some: Perturbation, clauses: Clauses, dtype: np.dtype) -> np.ndarray:
+    def _by_points(self, some: Perturbation, clauses: Clauses, dtype: np.dtype) -> tuple[np.ndarray, int]:
         size = math.prod(some.input_shape)
         count = default_count(size) if self.options.points is None else self.options.points
-        return best_points(self.model, some, clauses, count, self.options.seed)
+        return best_points(self.model, some, clauses, (count, self.options.seed), self.left), 0
 
     def _settle(self, witness: np.ndarray, samples: np.ndarray, which: np.ndarray, points: np.ndarray) -> None:
         """Writes down those of the points that a replay confirms."""
