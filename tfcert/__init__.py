@@ -24,22 +24,15 @@ if TYPE_CHECKING:
         margins,
     )
     from tfcert.complete.api import MinimumPerturbations, minimum_perturbation
-    from tfcert.complete.processes import SolverSettings
-    from tfcert.driver import verify
+    from tfcert.complete.solver.process import SolverSettings
+    from tfcert.driver.verify import verify
     from tfcert.estimates import attack_distance, clever_score, global_lipschitz_radius
     from tfcert.language import SpecError
-    from tfcert.network import (
-        UnsupportedLayerError,
-        densify,
-        from_keras,
-        load_model,
-        register_layer,
-        with_preprocessing,
-    )
+    from tfcert.loading import load_model
+    from tfcert.network import UnsupportedLayerError, densify, from_keras, register_layer, with_preprocessing
     from tfcert.options import BoundOptions
-    from tfcert.perturbations import Box, LpBall
-    from tfcert.query import Guarantee, Outcome
     from tfcert.report import Report
+    from tfcert.sets.balls import Box, LpBall
     from tfcert.training import (
         AbstractionErrors,
         CertifiedModel,
@@ -48,6 +41,7 @@ if TYPE_CHECKING:
         ibp_initialize,
         tune_granularity,
     )
+    from tfcert.verdict import Guarantee, Outcome
 
 quiet.settle()
 _HOMES = {
@@ -55,17 +49,17 @@ _HOMES = {
     "Attacks": "attacks",
     "BoundOptions": "options",
     "Bounds": "certification",
-    "Box": "perturbations",
+    "Box": "sets.balls",
     "Certification": "certification",
     "CertifiedModel": "training",
     "GranularityTuning": "training",
-    "Guarantee": "query",
-    "LpBall": "perturbations",
+    "Guarantee": "verdict",
+    "LpBall": "sets.balls",
     "MinimumPerturbations": "complete.api",
-    "Outcome": "query",
+    "Outcome": "verdict",
     "Radii": "certification",
     "Report": "report",
-    "SolverSettings": "complete.processes",
+    "SolverSettings": "complete.solver.process",
     "SpecError": "language",
     "UnsupportedLayerError": "network",
     "abstraction_error": "training",
@@ -79,17 +73,17 @@ _HOMES = {
     "from_keras": "network",
     "global_lipschitz_radius": "estimates",
     "ibp_initialize": "training",
-    "load_model": "network",
+    "load_model": "loading",
     "margins": "certification",
     "minimum_perturbation": "complete.api",
     "register_activation": "activations",
     "register_layer": "network",
     "tune_granularity": "training",
-    "verify": "driver",
+    "verify": "driver.verify",
     "with_preprocessing": "network",
 }
 """Each public name's module inside tfcert."""
-_LIGHT = ("language", "options", "query", "report")
+_LIGHT = ("language", "options", "report", "verdict")
 """Those of them that take no TensorFlow."""
 _MODULES = ("callbacks", "layers", "metrics", "objectives", "schedules")
 """Public modules, which are attributes of tfcert without being imported."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from tfcert.query import TINY
+from tfcert.verdict import TINY
 
 LEAST = 20
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 METHODS = ("ibp", "forward", "forward+backward", "crown-ibp", "crown", "alpha-crown")
 SOLVED = ("lp", "milp")
-"""Methods that ask a solver, which is not propagation: see ``tfcert.complete.rows``."""
+"""Methods that ask a solver, which is not propagation: see ``tfcert.complete.bounds``."""
 RELAXATIONS = ("fastlin", "crown", "cnncert", "deepcert", "frown", "adaptive")
 _UNDERSCORED = {name.replace("-", "_").replace("+", "_"): name for name in METHODS}
 

@@ -50,3 +50,8 @@ def cell(value: Any) -> str:
     if isinstance(value, float | np.floating):
         return "-" if math.isnan(value) else f"{value:.4g}"
     return str(value)
+
+
+def counted(number: int, thing: str, things: str = "") -> str:
+    """``1 sample``, ``2 samples``, and ``2 properties`` where the plural is given."""
+    return f"{number} {thing if number == 1 else things or thing + 's'}"

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfcert.network import Add, ConvMap, DenseMap, Elementwise, Linear, MaxPool, Network
-from tfcert.perturbations import Region
 from tfcert.propagation.backward import patches_pay
 from tfcert.propagation.bounds import pre_activation_bounds
 from tfcert.propagation.coefficients import Patches
 from tfcert.propagation.interval import exact_over_boxes, step
+from tfcert.sets.balls import Region
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfcert.attacks import AttackOptions, attack, falsify, geometry, keeps_label, replay, stack_clauses
+from tfcert.attacks import AttackOptions, attack, falsify, geometry, replay
 from tfcert.attacks.points import best_points
-from tfcert.perturbations import Box, LpBall
-from tfcert.query import Clause, Guarantee
+from tfcert.clauses import keeps_label, stack_clauses
+from tfcert.sets.balls import Box, LpBall
+from tfcert.verdict import Clause, Guarantee
 
 NORMS = ("linf", "l2", "l1")
 RNG = np.random.default_rng(5)

@@ -8,7 +8,7 @@ import pytest
 from soundness import networks
 
 import tfcert
-from tfcert.direct import Direct
+from tfcert.driver.direct import Direct
 from tfcert.errors import UsageError
 
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 import tfcert
 from tfcert import BoundOptions, Box, LpBall
-from tfcert.certification import lower_bounds
 from tfcert.network import from_keras
+from tfcert.propagation.engine import lower_bounds
 
 METHODS = ("ibp", "crown-ibp", "crown")
 

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from scipy.optimize import linprog
 
-from tfcert.attacks import Clauses
-from tfcert.perturbations import LpBall, Perturbation
+from tfcert.clauses import Clauses
+from tfcert.sets.balls import LpBall, Perturbation
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tfcert.complete import branching
-from tfcert.complete.processes import SolverProcess, SolverSettings
+from tfcert.complete.search import branch as branching
+from tfcert.complete.solver.process import SolverProcess, SolverSettings
 
 
 @pytest.fixture(scope="session")

@@ -7,16 +7,16 @@ import keras
 import numpy as np
 from soundness.networks import randomize
 
-from tfcert.attacks import Clauses, keeps_label
 from tfcert.certification.api import network_of
-from tfcert.complete.asking import Asker
-from tfcert.complete.minimum import Search
-from tfcert.complete.plain import plain
-from tfcert.complete.processes import SolverProcess
-from tfcert.complete.queries import Query, Solvers
-from tfcert.complete.witnesses import Judge
+from tfcert.clauses import Clauses, keeps_label
+from tfcert.complete.encoding.piecewise import plain
+from tfcert.complete.search.builder import Asker
+from tfcert.complete.search.minimum import Search
+from tfcert.complete.search.query import Query, Solvers
+from tfcert.complete.search.witness import Judge
+from tfcert.complete.solver.process import SolverProcess
 from tfcert.network import Network
-from tfcert.perturbations import Box, LpBall, Perturbation
+from tfcert.sets.balls import Box, LpBall, Perturbation
 
 REGIONS = ("linf", "l1", "l2", "box")
 

@@ -4,7 +4,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from tfcert.complete.processes import SolverProcess, SolverSettings
+from tfcert.complete.solver.process import SolverProcess, SolverSettings
 
 HEAD = """
 import json, os, sys, time

@@ -7,12 +7,13 @@ import tensorflow as tf
 
 from complete.questions import question
 from tfcert import minimum_perturbation
-from tfcert.attacks import Clauses, attack, keeps_label
-from tfcert.certification import lower_bounds
+from tfcert.attacks import attack
 from tfcert.certification.api import network_of
-from tfcert.complete.processes import SolverProcess, SolverSettings
-from tfcert.complete.queries import distance_program, margin_program
-from tfcert.perturbations import LpBall
+from tfcert.clauses import Clauses, keeps_label
+from tfcert.complete.search.query import distance_program, margin_program
+from tfcert.complete.solver.process import SolverProcess, SolverSettings
+from tfcert.propagation.engine import lower_bounds
+from tfcert.sets.balls import LpBall
 
 MINIMA = {0: 0.0344555, 1: 0.0315379, 4: 0.0165002}
 """L-infinity, clipped to [0, 1]; to five digits."""

@@ -12,15 +12,15 @@ from soundness.networks import Sketch, block_sketch, randomize, seeded
 from complete.brute_force import least_margin
 from complete.questions import REGIONS, around, keeps_class, mlp, points
 from complete.questions import question as deployed
-from tfcert.attacks import Clauses
 from tfcert.certification.api import network_of
-from tfcert.complete.encoding import Options, encode
-from tfcert.complete.plain import Plain, plain
-from tfcert.complete.program import Program
-from tfcert.complete.queries import Query, distance_program, margin_program
-from tfcert.complete.tightening import LayerBounds, propagated
+from tfcert.clauses import Clauses
+from tfcert.complete.encoding.encode import Options, encode
+from tfcert.complete.encoding.piecewise import Plain, plain
+from tfcert.complete.encoding.program import Program
+from tfcert.complete.search.query import Query, distance_program, margin_program
+from tfcert.complete.search.tighten import LayerBounds, propagated
 from tfcert.network import Network, from_keras
-from tfcert.perturbations import ORDER, Box, LpBall, Perturbation
+from tfcert.sets.balls import ORDER, Box, LpBall, Perturbation
 
 layers = keras.layers
 question = functools.partial(deployed, rounded=False)  # programs of the rows as they are have the exact optima

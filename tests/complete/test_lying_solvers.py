@@ -11,13 +11,13 @@ from complete.brute_force import least_distance, least_margin
 from complete.questions import keeps_class, mlp, question, search_around
 from complete.stubs import liar
 from tfcert import minimum_perturbation
-from tfcert.attacks import Clauses
-from tfcert.complete.deciding import Decision, decide
-from tfcert.complete.minimum import Minimum, Search, minimum, plain_minimum
-from tfcert.complete.processes import SolverProcess
-from tfcert.complete.queries import Query, Solvers
-from tfcert.perturbations import LpBall
-from tfcert.query import Guarantee, Outcome
+from tfcert.clauses import Clauses
+from tfcert.complete.search.decide import Decision, decide
+from tfcert.complete.search.minimum import Minimum, Search, minimum, plain_minimum
+from tfcert.complete.search.query import Query, Solvers
+from tfcert.complete.solver.process import SolverProcess
+from tfcert.sets.balls import LpBall
+from tfcert.verdict import Guarantee, Outcome
 
 pytestmark = pytest.mark.usefixtures("eager")
 
@@ -195,7 +195,7 @@ def test_the_whole_search_for_minima_survives_a_liar(search, tmp_path, monkeypat
     net = model()
     y = np.asarray(net(X)).argmax(axis=-1)
     with liar(tmp_path, LIES["calls what is feasible infeasible"]) as process:
-        monkeypatch.setattr("tfcert.complete.processes.COMMAND", process._command)
+        monkeypatch.setattr("tfcert.complete.solver.process.COMMAND", process._command)
         # Branch and bound goes on without the solver until its time is up.
         limit = 8 if search == "split" else None
         found = minimum_perturbation(net, X, y, upper=BROKEN, search=search, time_limit=limit)

@@ -9,12 +9,12 @@ import pytest
 from complete.brute_force import least_distance
 from complete.questions import keeps_class, mlp, points, search_around
 from tfcert import minimum_perturbation
-from tfcert.attacks import Clauses, keeps_label
-from tfcert.complete.deciding import Decision
-from tfcert.complete.minimum import _INSIDE, _Best, _Bracket, minimum, plain_minimum
-from tfcert.complete.queries import Solvers
-from tfcert.perturbations import ORDER, LpBall
-from tfcert.query import Guarantee, Outcome
+from tfcert.clauses import Clauses, keeps_label
+from tfcert.complete.search.decide import Decision
+from tfcert.complete.search.minimum import _INSIDE, _Best, _Bracket, minimum, plain_minimum
+from tfcert.complete.search.query import Solvers
+from tfcert.sets.balls import ORDER, LpBall
+from tfcert.verdict import Guarantee, Outcome
 
 pytestmark = pytest.mark.usefixtures("eager")
 

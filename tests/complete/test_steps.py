@@ -10,15 +10,15 @@ import pytest
 import tfcert
 from complete.questions import keeps_class, question, search_around
 from complete.test_encoding import assert_holds_everything, wide_bounds
-from tfcert.complete.deciding import decide
-from tfcert.complete.encoding import Options, encode
-from tfcert.complete.minimum import minimum, plain_minimum
-from tfcert.complete.plain import Steps, plain
-from tfcert.complete.queries import Solvers, distance_program, margin_program
+from tfcert.complete.encoding.encode import Options, encode
+from tfcert.complete.encoding.piecewise import Steps, plain
+from tfcert.complete.search.decide import decide
+from tfcert.complete.search.minimum import minimum, plain_minimum
+from tfcert.complete.search.query import Solvers, distance_program, margin_program
 from tfcert.layers import IntervalAbstraction
 from tfcert.network import from_keras
-from tfcert.perturbations import LpBall
-from tfcert.query import Outcome
+from tfcert.sets.balls import LpBall
+from tfcert.verdict import Outcome
 
 pytestmark = pytest.mark.usefixtures("eager")
 

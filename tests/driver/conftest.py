@@ -73,7 +73,7 @@ def write_spec(folder):
 @pytest.fixture
 def run(write_spec, folder):
     """Writes a specification, runs it silently into ``folder/out``, and returns the report."""
-    from tfcert.driver import verify
+    from tfcert.driver.verify import verify
 
     def run_spec(stages: str = "ibp -> crown", more: str = "", blocks: str = "batch: 4", **options):
         text = options.pop("text", None)
@@ -93,6 +93,6 @@ def margins(monkeypatch):
         def bounds(network, perturbation, coefficients, offsets, **_):
             return np.full(offsets.shape, value)
 
-        monkeypatch.setattr("tfcert.stages.lower_bounds", bounds)
+        monkeypatch.setattr("tfcert.driver.batch.lower_bounds", bounds)
 
     return replace

@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import pytest
 
-from tfcert.cli import main
-from tfcert.driver import verify
+from tfcert.cli.main import main
+from tfcert.driver.explain import explain
+from tfcert.driver.verify import verify
 from tfcert.errors import UsageError
-from tfcert.explain import explain
 from tfcert.language import Abstraction, load_file
 from tfcert.layers import IntervalAbstraction
-from tfcert.query import Outcome
+from tfcert.verdict import Outcome
 
 pytestmark = pytest.mark.usefixtures("eager")
 SPEC = """\

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 import tfcert
-from tfcert.binding import load_spec
-from tfcert.driver import verify
-from tfcert.explain import explain
-from tfcert.fitting import train
+from tfcert.driver.bind import load_spec
+from tfcert.driver.explain import explain
+from tfcert.driver.train.bind import bind_objective
+from tfcert.driver.train.build import starting_model
+from tfcert.driver.train.run import train
+from tfcert.driver.verify import verify
 from tfcert.language import load_file
 from tfcert.network import abstraction_of
-from tfcert.query import Outcome
-from tfcert.trainable import bind_objective
-from tfcert.training_setup import starting_model
+from tfcert.verdict import Outcome
 
 pytestmark = pytest.mark.usefixtures("eager")
 SPEC = """\

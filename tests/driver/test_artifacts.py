@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfcert.driver import verify
+from tfcert.driver.verify import verify
 from tfcert.report import figures
 
 SPEC = """\

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfcert.driver import verify
-from tfcert.query import Guarantee, Outcome
+from tfcert.driver.verify import verify
+from tfcert.verdict import Guarantee, Outcome
 
 SPEC = """\
 prop 1

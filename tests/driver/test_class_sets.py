@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfcert.errors import UsageError
-from tfcert.query import Outcome
+from tfcert.verdict import Outcome
 
 TEXT = """\
 prop 1

@@ -7,15 +7,15 @@ import json
 import numpy as np
 import pytest
 
-from tfcert import radii
-from tfcert.bounding import Bounding
 from tfcert.certification import Radii
-from tfcert.cli import main
-from tfcert.direct import Direct, attack_samples
+from tfcert.cli.main import main
+from tfcert.driver import radius as radii
+from tfcert.driver.direct import Direct, attack_samples
+from tfcert.driver.radius import measure_radii
+from tfcert.driver.radius_setup import Bounding
 from tfcert.errors import JournalError
-from tfcert.query import Guarantee
-from tfcert.radii import measure_radii
 from tfcert.report import ExitCode
+from tfcert.verdict import Guarantee
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfcert.query import Guarantee, Outcome
 from tfcert.report import ExitCode
 from tfcert.report.table import record_line
+from tfcert.verdict import Guarantee, Outcome
 
 OPPOSITE = {
     Outcome.VERIFIED: Outcome.FALSIFIED,

@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
-from tfcert.explain import explain
-from tfcert.language import load, options
+from tfcert.driver.explain import explain
+from tfcert.language import load
+from tfcert.language.check import options
 
 TEXT = """prop 1
 model clf = keras("clf.keras")

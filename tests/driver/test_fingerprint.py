@@ -9,7 +9,7 @@ from keras import layers as L
 
 import tfcert
 from tfcert.datasets import Samples
-from tfcert.fingerprint import data_hash, weights_hash
+from tfcert.driver.fingerprint import data_hash, weights_hash
 
 WEIGHTS = [np.random.default_rng(0).normal(size=(3, 3)), np.zeros(3)]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfcert.binding import bind
-from tfcert.driver import verify
+from tfcert.driver.bind import bind
+from tfcert.driver.verify import verify
 from tfcert.errors import UsageError
 from tfcert.language import load
 

@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfcert.driver.fingerprint import SCHEME
+from tfcert.driver.journal import FILE_NAME, IDENTITY, Journal, set_aside
 from tfcert.errors import JournalError, UsageError
-from tfcert.fingerprint import SCHEME
-from tfcert.journal import FILE_NAME, IDENTITY, Journal, set_aside
-from tfcert.query import Guarantee, Outcome, Verdict, Work
 from tfcert.report import Asked, Measured, Record
+from tfcert.verdict import Guarantee, Outcome, Verdict, Work
 
 HEADER = {key: f"{key} as it was" for key in IDENTITY} | {"hashes": SCHEME}
 SLOW = """\
 import sys, time
 import numpy as np
-import tfcert.stages as stages
+import tfcert.driver.batch as stages
 from tfcert.cli import main
 
 def bounds(network, perturbation, coefficients, offsets, **_):
@@ -249,7 +249,7 @@ def test_resuming_a_finished_run_computes_nothing_again(run, folder, margins, mo
     def bounds(*_, **__):
         raise AssertionError("nothing was left to do")
 
-    monkeypatch.setattr("tfcert.stages.lower_bounds", bounds)
+    monkeypatch.setattr("tfcert.driver.batch.lower_bounds", bounds)
     assert plain(run("crown", resume=folder / "out").records) == plain(first.records)
 
 

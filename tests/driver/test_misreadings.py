@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfcert.direct import Direct, attack_samples
-from tfcert.driver import verify
+from tfcert.driver.direct import Direct, attack_samples
+from tfcert.driver.radius import Bounding, measure_radii
+from tfcert.driver.regions import build_regions, to_net, to_unit
+from tfcert.driver.verify import verify
 from tfcert.errors import UsageError
 from tfcert.language import load
-from tfcert.query import Outcome
-from tfcert.radii import Bounding, measure_radii
-from tfcert.regions import build_regions, to_net, to_unit
+from tfcert.verdict import Outcome
 
 TABLE = """prop 1
 model clf = keras("clf.keras") {{ inputs: [{inputs}] }}

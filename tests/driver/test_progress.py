@@ -9,10 +9,10 @@ import time
 import pytest
 from rich.console import Console
 
-from tfcert import progress
-from tfcert.progress import Narrator, Standing
-from tfcert.query import Guarantee, Outcome, Verdict
+from tfcert.driver import progress
+from tfcert.driver.progress import Narrator, Standing
 from tfcert.report.records import Asked, Measured, Record
+from tfcert.verdict import Guarantee, Outcome, Verdict
 
 MEASURE = """\
 strategy search = pgd -> crown -> milp

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tfcert.doubts import doubts, one_class
-from tfcert.driver import verify
+from tfcert.driver.doubts import doubts, one_class
+from tfcert.driver.verify import verify
 from tfcert.errors import UsageError
 from tfcert.language import Dataset, load
 

@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from tfcert.driver.regions import build_regions, to_net, to_unit
 from tfcert.errors import UsageError
 from tfcert.language import load
-from tfcert.regions import build_regions, to_net, to_unit
 
 HEAD = """\
 prop 1

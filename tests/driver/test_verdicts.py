@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tfcert.attacks import Attacks
-from tfcert.descent import Descent
+from tfcert.driver.property import Descent
 from tfcert.errors import ContradictionError
-from tfcert.query import Guarantee, Outcome
+from tfcert.verdict import Guarantee, Outcome
 
 MEASURED = """\
 measure radius(x, y in test) = largest r in [0, 1] tol 1% such that
@@ -79,7 +79,7 @@ def test_survivors_only_reach_the_next_stage(run, monkeypatch):
         proven = np.arange(len(offsets)) % 2 if method == "ibp" else np.ones(len(offsets))
         return np.broadcast_to(proven[:, None] - 0.5, offsets.shape)
 
-    monkeypatch.setattr("tfcert.stages.lower_bounds", bounds)
+    monkeypatch.setattr("tfcert.driver.batch.lower_bounds", bounds)
     report = run("ibp -> crown", blocks="batch: 8")
     assert asked == [("ibp", 7), ("crown", 4)]
     assert sum(r.verdict.method == "ibp" for r in report.records) == 3
@@ -136,7 +136,7 @@ def test_a_witness_that_does_not_hold_up_becomes_an_unknown(run, monkeypatch, wh
         count = len(perturbation)
         return Attacks(perturbation.center + np.float32(shift), np.ones(count, bool), np.zeros(count), np.zeros(count))
 
-    monkeypatch.setattr("tfcert.stages.falsify", falsify)
+    monkeypatch.setattr("tfcert.driver.batch.falsify", falsify)
     report = run("pgd")
     found = [r for r in report.records if r.sample != wrong]
     assert all(r.outcome is Outcome.UNKNOWN and "spurious witness" in r.verdict.reason for r in found)
@@ -149,7 +149,7 @@ def test_a_sample_whose_budget_is_used_up_times_out_with_its_best_margin(run, mo
         time.sleep(0.05)
         return np.full(offsets.shape, -0.25)
 
-    monkeypatch.setattr("tfcert.stages.lower_bounds", bounds)
+    monkeypatch.setattr("tfcert.driver.batch.lower_bounds", bounds)
     report = run("ibp -> crown", blocks="budget: 0.01s per sample batch: 1")
     late = [r for r in report.records if r.sample != wrong]
     assert all(r.outcome is Outcome.TIMEOUT for r in late)
@@ -164,7 +164,7 @@ def test_the_total_budget_leaves_the_rest_timed_out(run, monkeypatch, wrong):
         time.sleep(0.2)
         return np.full(offsets.shape, 1.0)
 
-    monkeypatch.setattr("tfcert.stages.lower_bounds", bounds)
+    monkeypatch.setattr("tfcert.driver.batch.lower_bounds", bounds)
     report = run("crown", blocks="budget: 0.3s total batch: 1")
     found = [r.outcome for r in report.records if r.sample != wrong]
     assert found[0] is Outcome.VERIFIED
@@ -208,7 +208,7 @@ def test_options_of_a_stage_reach_the_bounds(run, monkeypatch):
         seen.append((method, relaxation, options.iterations, options.learning_rate))
         return np.full(offsets.shape, -1.0)
 
-    monkeypatch.setattr("tfcert.stages.lower_bounds", bounds)
+    monkeypatch.setattr("tfcert.driver.batch.lower_bounds", bounds)
     run("alpha_crown(iterations=7, learning_rate=1/8, relaxation=fastlin) -> alpha_crown", blocks="batch: 8")
     assert seen == [("alpha-crown", "fastlin", 7, 0.125), ("alpha-crown", None, 20, 0.5)]
 
@@ -218,7 +218,7 @@ def test_pictures_show_the_difference_in_the_space_that_was_asked_about(tmp_path
     """A ball in raw space has differences of stored values, not of what they are scaled to."""
     import keras
 
-    from tfcert.driver import verify
+    from tfcert.driver.verify import verify
     from tfcert.report import figures
 
     model = keras.Sequential([keras.Input((3, 3, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])

@@ -10,7 +10,7 @@ import tfcert
 from tfcert.estimates.clever import CleverOptions, gradient_maxima, uniform_in_ball
 from tfcert.estimates.weibull import LARGEST_SHAPE, fit_reverse_weibull
 from tfcert.network import from_keras
-from tfcert.query import Guarantee
+from tfcert.verdict import Guarantee
 
 DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}

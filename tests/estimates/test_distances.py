@@ -10,7 +10,7 @@ import tensorflow as tf
 import tfcert
 from tfcert.errors import UsageError
 from tfcert.estimates import DistanceOptions
-from tfcert.query import Guarantee
+from tfcert.verdict import Guarantee
 
 DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}

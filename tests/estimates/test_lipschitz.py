@@ -10,7 +10,7 @@ from tfcert.activations import Activation, activation, names
 from tfcert.estimates.activations import activation_constant
 from tfcert.estimates.lipschitz import Constants
 from tfcert.network import from_keras
-from tfcert.query import Guarantee
+from tfcert.verdict import Guarantee
 
 DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}

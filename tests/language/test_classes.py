@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from language_specs import HEAD, codes, spec
 
 from tfcert.language import load
-from tfcert.language.classes import merge_classes
-from tfcert.language.formula import And, ArgIn, ArgIs, Formula, Not, Or, Term, evaluate, negation
+from tfcert.language.check.classes import merge_classes
+from tfcert.language.spec.formula import And, ArgIn, ArgIs, Formula, Not, Or, Term, evaluate, negation
 
 OUTPUTS = 4
 CAT = 'prop 1\nmodel clf = keras("c.keras") { outputs: [cat, dog, cow, hen] }\n'

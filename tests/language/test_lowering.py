@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfcert.language.formula import (
+from tfcert.language.spec.formula import (
     And,
     ArgIn,
     ArgIs,
@@ -30,7 +30,7 @@ from tfcert.language.formula import (
     output_indices,
     variable_term,
 )
-from tfcert.language.lowering import (
+from tfcert.language.spec.lowering import (
     MAX_CLAUSES,
     InexactRowError,
     TooManyClausesError,
@@ -40,7 +40,7 @@ from tfcert.language.lowering import (
     round_down,
     round_up,
 )
-from tfcert.query import Clause
+from tfcert.verdict import Clause
 
 OUTPUTS = 4
 

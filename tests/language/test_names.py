@@ -8,10 +8,10 @@ import pytest
 from language_specs import codes
 
 from tfcert.language import load, load_file
-from tfcert.language.diagnostics import Diagnostics, SourceText
-from tfcert.language.names import RESERVED
-from tfcert.language.parser import parse_module
-from tfcert.language.printer import print_module
+from tfcert.language.text.diagnostics import Diagnostics, SourceText
+from tfcert.language.text.names import RESERVED
+from tfcert.language.text.parser import parse_module
+from tfcert.language.text.printer import print_module
 
 EVERYWHERE = """prop 1
 model "net" = keras("clf.keras") { inputs: [age, "hours per week", "NAME"] outputs: [no, "more than 50 %", "NAME"] }

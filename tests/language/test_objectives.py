@@ -9,9 +9,9 @@ import pytest
 from language_specs import codes
 
 from tfcert.language import LearningRate, Named, ObjectiveTemplate, Ramp, Stage, load, load_file
-from tfcert.language.diagnostics import Diagnostics, SourceText
-from tfcert.language.parser import parse_module
-from tfcert.language.printer import print_module
+from tfcert.language.text.diagnostics import Diagnostics, SourceText
+from tfcert.language.text.parser import parse_module
+from tfcert.language.text.printer import print_module
 
 HEAD = """prop 1
 param eps: real = 8/255

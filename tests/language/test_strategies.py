@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 from language_specs import HEAD, codes, spec
 
-from tfcert.language import options
+from tfcert.language.check import options
 
 
 def test_strategy_is_read_with_exact_budgets() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tfcert.language import SpecError, load
-from tfcert.language import syntax as s
-from tfcert.language.diagnostics import Diagnostics, SourceText
-from tfcert.language.parser import MAX_NESTING, parse_expression, parse_module
-from tfcert.language.printer import print_expression, print_module
+from tfcert.language.text import syntax as s
+from tfcert.language.text.diagnostics import Diagnostics, SourceText
+from tfcert.language.text.parser import MAX_NESTING, parse_expression, parse_module
+from tfcert.language.text.printer import print_expression, print_module
 
 EVERYTHING = (Path(__file__).parent / "everything.prop").read_text("utf-8")
 

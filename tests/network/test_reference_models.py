@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tfcert.activations import names
-from tfcert.network import UnsupportedLayerError, from_keras, load_model
+from tfcert.loading import load_model
+from tfcert.network import UnsupportedLayerError, from_keras
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "reference" / "models"
 MODELS = sorted(path.stem for path in FOLDER.glob("*.keras")) or ["absent"]

@@ -13,8 +13,8 @@ import tfcert
 from tfcert.certification.api import network_of
 from tfcert.layers import IntervalAbstraction
 from tfcert.options import BoundOptions
-from tfcert.perturbations import ORDER, Box, LpBall
 from tfcert.propagation.centered import sweep
+from tfcert.sets.balls import ORDER, Box, LpBall
 
 pytestmark = pytest.mark.usefixtures("eager")
 METHODS = ("ibp", "forward", "forward+backward", "crown-ibp", "crown", "alpha-crown")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfcert.perturbations import LpBall
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least
+from tfcert.sets.balls import LpBall
 
 
 def exact_l1(a: np.ndarray, down: np.ndarray, up: np.ndarray, eps: float) -> float:

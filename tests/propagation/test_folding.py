@@ -11,13 +11,13 @@ from soundness.networks import Sketch
 from tfcert.activations import image
 from tfcert.network.graph import Elementwise, Network
 from tfcert.network.linear import ConvMap
-from tfcert.perturbations import LpBall, Region
 from tfcert.propagation import backward, coefficients, preactivation
 from tfcert.propagation.backward import selected
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
 from tfcert.propagation.coefficients import Coefficients, Patches
 from tfcert.propagation.interval import both_sides
 from tfcert.propagation.preactivation import Passes, by_name, relax_before
+from tfcert.sets.balls import LpBall, Region
 
 NONE = ((0, 0), (0, 0))
 

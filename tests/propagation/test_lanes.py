@@ -7,11 +7,11 @@ from soundness.networks import Sketch, flatten
 
 from tfcert.activations import Lines, lines
 from tfcert.network.graph import Elementwise
-from tfcert.perturbations import LpBall
 from tfcert.propagation import backward
 from tfcert.propagation.backward import Relaxed, identity, lower_bounds
 from tfcert.propagation.bounds import pre_activation_bounds
 from tfcert.propagation.coefficients import Coefficients, Patches
+from tfcert.sets.balls import LpBall
 
 
 def convolutional() -> Sketch:

@@ -9,10 +9,10 @@ from soundness import networks
 from tfcert.activations import activation
 from tfcert.network import Elementwise, Network, from_keras
 from tfcert.options import METHODS
-from tfcert.perturbations import LpBall
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.interval import tidy
 from tfcert.propagation.optimised import Ascent
+from tfcert.sets.balls import LpBall
 
 
 def lower(network: Network, region, method: str = "crown", relaxation: str | None = None) -> tf.Tensor:

@@ -7,11 +7,11 @@ from soundness import networks
 from soundness.networks import Sketch, flatten
 
 from tfcert import BoundOptions
-from tfcert.certification import lower_bounds
 from tfcert.network.graph import Network
-from tfcert.perturbations import Box, LpBall, Perturbation
 from tfcert.propagation.bounds import output_bounds
+from tfcert.propagation.engine import lower_bounds
 from tfcert.propagation.optimised import Ascent
+from tfcert.sets.balls import Box, LpBall, Perturbation
 
 
 def bounds(

@@ -9,9 +9,9 @@ import tensorflow as tf
 from soundness.networks import randomize
 
 from tfcert.certification.api import network_of
-from tfcert.perturbations import LpBall, Region
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
 from tfcert.propagation.splitting import Climb, climb, first_pieces, hinges, split_nodes
+from tfcert.sets.balls import LpBall, Region
 
 
 def small(kind: str, seed: int = 0) -> keras.Model:

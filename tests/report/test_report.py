@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tfcert.query import Guarantee, Outcome, Verdict
 from tfcert.report import Asked, ExitCode, Measured, Record, Report, figures, summarize_measure, summarize_property
 from tfcert.report.attacks import AttackReport
 from tfcert.report.records import number
 from tfcert.report.table import record_line, render
+from tfcert.verdict import Guarantee, Outcome, Verdict
 
 
 def verdict(outcome: Outcome, stage: str = "crown", guarantee: Guarantee | None = Guarantee.NUMERIC) -> Verdict:

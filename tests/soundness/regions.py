@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from soundness.networks import Pick
 from tfcert.network import DenseMap, Linear, Network, densify
-from tfcert.perturbations import Box, LpBall, Perturbation
+from tfcert.sets.balls import Box, LpBall, Perturbation
 
 EPS = (0.1, 0.02, 0.5, 0.0, 1e-7, 10.0)
 

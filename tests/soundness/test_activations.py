@@ -8,9 +8,9 @@ from soundness import regions
 from soundness.networks import Sketch, flatten
 from tfcert.activations import activation, names
 from tfcert.network.graph import Elementwise, Network
-from tfcert.perturbations import LpBall
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.optimised import Ascent
+from tfcert.sets.balls import LpBall
 
 PARAMETERS = {"prelu": {"alpha": lambda: tf.constant([0.3, -0.2, 1.4], tf.float64)}}
 """What an activation must be told: slopes of three channels."""

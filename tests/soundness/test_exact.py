@@ -13,9 +13,9 @@ from tfcert.activations import activation
 from tfcert.network import DenseMap, Network, ReshapeMap
 from tfcert.network.graph import Add, Elementwise, Input, Linear, MaxPool, Node
 from tfcert.options import METHODS
-from tfcert.perturbations import Box, LpBall
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.optimised import Ascent
+from tfcert.sets.balls import Box, LpBall
 
 
 def random_layers(seed: int) -> tuple[list[Layer], int]:

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from soundness import networks
-from tfcert.driver import verify
+from tfcert.driver.verify import verify
 from tfcert.errors import UsageError
-from tfcert.language.options import STAGES
+from tfcert.language.check.options import STAGES
 
 HEADS = {
     "softmax2": ("softmax", 2), "softmax3": ("softmax", 3), "sigmoid1": ("sigmoid", 1), "sigmoid2": ("sigmoid", 2),

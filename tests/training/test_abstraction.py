@@ -11,8 +11,8 @@ import tfcert
 from tfcert.layers import IntervalAbstraction
 from tfcert.network.abstraction import simplest
 from tfcert.objectives import IBP
-from tfcert.query import Guarantee
 from tfcert.training.abstraction import EndGradients, check_eps, end_gradients
+from tfcert.verdict import Guarantee
 from training.small import certified, crossentropies, robust_step
 
 

@@ -1,11 +1,7 @@
 """FGSM and PGD against any property, and the replay of a witness on the original model."""
 
-from tfcert.attacks.clauses import Clauses, keeps_label, misses_target, stack_clauses
 from tfcert.attacks.gradient import AttackOptions
 from tfcert.attacks.search import Attacks, attack, falsify
 from tfcert.attacks.witness import replay
 
-__all__ = [
-    "AttackOptions", "Attacks", "Clauses", "attack", "falsify", "keeps_label", "misses_target", "replay",
-    "stack_clauses",
-]  # fmt: skip
+__all__ = ["AttackOptions", "Attacks", "attack", "falsify", "replay"]

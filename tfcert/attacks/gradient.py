@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.attacks import geometry
-from tfcert.attacks.clauses import Clauses
-from tfcert.perturbations import Region
-from tfcert.propagation.kernels import traced
+from tfcert.clauses import Clauses
+from tfcert.sets.balls import Region
+from tfcert.tracing import traced
 
 Model = Callable[[tf.Tensor], tf.Tensor]
 Margins = Callable[[tf.Tensor], tf.Tensor]

@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 
-from tfcert.attacks.clauses import Clauses
 from tfcert.attacks.gradient import Left, endless
 from tfcert.attacks.witness import run
-from tfcert.perturbations import LpBall, Perturbation
+from tfcert.clauses import Clauses
+from tfcert.sets.balls import LpBall, Perturbation
 
 _BUDGET = 8192
 """So many numbers a sample are spent on points, within the next two limits."""

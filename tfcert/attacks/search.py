@@ -11,17 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcert.attacks.clauses import Clauses, keeps_label, misses_target, stack_clauses
 from tfcert.attacks.gradient import AttackOptions, Left, candidates, endless
 from tfcert.attacks.points import best_points, default_count
 from tfcert.attacks.witness import Holds, inference, input_dtype, replay, rounded, run
-from tfcert.counting import counted
+from tfcert.clauses import Clauses, keeps_label, misses_target, stack_clauses
 from tfcert.given import class_labels, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import require_one_input
-from tfcert.perturbations import ORDER, Clip, LpBall, Perturbation
-from tfcert.query import Clause, Guarantee, require_classes
-from tfcert.showing import spread, table
+from tfcert.sets.balls import ORDER, Clip, LpBall, Perturbation
+from tfcert.showing import counted, spread, table
+from tfcert.verdict import Clause, Guarantee, require_classes
 
 
 @dataclass(frozen=True)

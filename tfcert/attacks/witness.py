@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcert.attacks.clauses import keeps_label
-from tfcert.perturbations import LpBall, Perturbation
+from tfcert.clauses import keeps_label
+from tfcert.sets.balls import LpBall, Perturbation
 
 Holds = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """``(outputs [n, ...], samples [n]) -> bool [n]``: whether the property holds on the outputs of these samples."""

@@ -13,18 +13,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcert.certification.engine import guarantee_of, lower_bounds
-from tfcert.certification.rounding import proves, rounding, taken
-from tfcert.certification.search import first_guess, largest_radius
 from tfcert.certification.softmax import softmax_bounds
-from tfcert.counting import counted
 from tfcert.given import class_labels, radius, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import Elementwise, Network, from_keras, require_one_input
 from tfcert.options import BoundOptions, method_name
-from tfcert.perturbations import DUAL_ORDER, ORDER, LpBall, Perturbation
-from tfcert.query import Guarantee, require_classes
-from tfcert.showing import spread, table
+from tfcert.propagation.engine import guarantee_of, lower_bounds
+from tfcert.propagation.radius import first_guess, largest_radius
+from tfcert.rigour.margins import rounding, taken
+from tfcert.sets.balls import DUAL_ORDER, ORDER, LpBall, Perturbation
+from tfcert.showing import counted, spread, table
+from tfcert.verdict import Guarantee, is_proof, require_classes
 
 Model: TypeAlias = "keras.Model | Network"
 _NETWORKS: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
@@ -290,7 +289,7 @@ def certify(
         warn_of_tiny_radius(ball.eps, ball.x)
     rows = target_rows(network, ball, y, targets)
     margin, lost = _margins(network, ball, rows, (method, relaxation, options))
-    verified = proves(margin, lost)
+    verified = is_proof(margin, lost)
     return Certification(verified, margin, guarantee_of(method), method, relaxation or "adaptive", lost)
 
 

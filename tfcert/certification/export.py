@@ -23,10 +23,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.certification.api import Model, network_of, target_rows
-from tfcert.certification.engine import full_precision, prepared
 from tfcert.network import Network
 from tfcert.options import BoundOptions, method_name
-from tfcert.perturbations import Perturbation
+from tfcert.propagation.engine import full_precision, prepared
+from tfcert.sets.balls import Perturbation
 
 FORMAT = 1
 _PACKAGES = ("tfcert", "tensorflow", "numpy")

@@ -11,22 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from tfcert.attacks import Clauses
 from tfcert.attacks.witness import input_dtype, run
 from tfcert.certification.api import asked, certified_radius, target_rows
-from tfcert.complete.asking import Asker, nearest_witnesses
-from tfcert.complete.minimum import OPTIMAL, Minimum, Search, minimum, plain_minimum
-from tfcert.complete.plain import plain
-from tfcert.complete.processes import SolverProcess, SolverSettings
-from tfcert.complete.queries import Solvers
-from tfcert.complete.witnesses import Judge
-from tfcert.counting import counted
+from tfcert.clauses import Clauses
+from tfcert.complete.encoding.piecewise import plain
+from tfcert.complete.search.builder import Asker, nearest_witnesses
+from tfcert.complete.search.minimum import OPTIMAL, Minimum, Search, minimum, plain_minimum
+from tfcert.complete.search.query import Solvers
+from tfcert.complete.search.witness import Judge
+from tfcert.complete.solver.process import SolverProcess, SolverSettings
 from tfcert.given import radius
 from tfcert.network import Network
 from tfcert.options import BoundOptions
-from tfcert.perturbations import ORDER, LpBall
-from tfcert.query import Guarantee
-from tfcert.showing import spread, table
+from tfcert.sets.balls import ORDER, LpBall
+from tfcert.showing import counted, spread, table
+from tfcert.verdict import Guarantee
 
 _CERTIFIED = 0.05
 """Relative tolerance of the certified radii that a search begins with."""

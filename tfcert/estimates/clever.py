@@ -15,8 +15,8 @@ from tfcert.estimates.results import CleverScores
 from tfcert.estimates.samples import read_samples
 from tfcert.estimates.weibull import fit_reverse_weibull
 from tfcert.network import Network
-from tfcert.perturbations import DUAL_ORDER
-from tfcert.propagation.kernels import traced
+from tfcert.sets.balls import DUAL_ORDER
+from tfcert.tracing import traced
 
 _COMPILED: weakref.WeakKeyDictionary[Network, dict[tuple[str, int, int], Callable[..., tf.Tensor]]] = (
     weakref.WeakKeyDictionary()

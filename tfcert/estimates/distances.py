@@ -15,8 +15,8 @@ from tfcert.errors import UsageError
 from tfcert.estimates.results import AttackDistances
 from tfcert.estimates.samples import read_samples
 from tfcert.network import Network
-from tfcert.perturbations import ORDER, Clip, LpBall
-from tfcert.propagation.kernels import traced
+from tfcert.sets.balls import ORDER, Clip, LpBall
+from tfcert.tracing import traced
 
 DEFAULT_ATTACKS = {"linf": ("fmn",), "l2": ("cw",), "l1": ("ead",)}
 _STRETCHES = (1.0, 1.0001, 1.001, 1.01, 1.1)

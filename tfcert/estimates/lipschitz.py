@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfcert.certification import proves, rounding
 from tfcert.estimates.activations import activation_constant
 from tfcert.estimates.operators import Chain, chain_norm, in_float64
 from tfcert.estimates.results import LipschitzRadii
 from tfcert.estimates.samples import Samples, read_samples
 from tfcert.network import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network
 from tfcert.network.windows import window_table
-from tfcert.perturbations import DUAL_ORDER, ORDER, LpBall
+from tfcert.rigour.margins import rounding
+from tfcert.sets.balls import DUAL_ORDER, ORDER, LpBall
+from tfcert.verdict import is_proof
 
 _ROUNDING = 1e-9
 """Relative: float64 sums of the final rows and products of a few hundred norms are off by less."""
@@ -49,7 +50,7 @@ def global_lipschitz_radius(
     constant = margin_constants(network, samples)
     lost = rounding(network, LpBall(samples.x, 0.0), samples.rows)
     with np.errstate(divide="ignore", invalid="ignore"):
-        radius = np.where(proves(margin, lost), (margin - lost) / constant, 0.0)
+        radius = np.where(is_proof(margin, lost), (margin - lost) / constant, 0.0)
     return LipschitzRadii(np.min(radius, axis=1) * (1 - _ROUNDING), margin, constant, norm)
 
 

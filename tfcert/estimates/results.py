@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfcert.query import Guarantee
+from tfcert.verdict import Guarantee
 
 MEANINGS = {
     Guarantee.NUMERIC: "certified",

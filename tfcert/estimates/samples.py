@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfcert.certification.api import Model, asked, target_rows
 from tfcert.network import Network
-from tfcert.perturbations import Clip, LpBall
+from tfcert.sets.balls import Clip, LpBall
 
 _BATCH = 256
 

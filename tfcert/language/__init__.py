@@ -15,7 +15,9 @@ Nothing in a specification is ever executed, and no file but imported specificat
 
 from __future__ import annotations
 
-from tfcert.language.assertions import (
+from tfcert.language.check.options import StageKind
+from tfcert.language.loader import load, load_file
+from tfcert.language.spec.assertions import (
     Assertion,
     Judgement,
     MeasureValues,
@@ -24,13 +26,10 @@ from tfcert.language.assertions import (
     ReportItem,
     Results,
 )
-from tfcert.language.cells import Abstraction, Tuning
-from tfcert.language.diagnostics import CODES, Diagnostic, SourceText, Span, SpecError
-from tfcert.language.loader import load, load_file
-from tfcert.language.lowering import InexactRowError, TooManyClausesError, round_down, round_up
-from tfcert.language.options import StageKind
-from tfcert.language.spaces import Transform
-from tfcert.language.templates import (
+from tfcert.language.spec.cells import Abstraction, Tuning
+from tfcert.language.spec.lowering import InexactRowError, TooManyClausesError, round_down, round_up
+from tfcert.language.spec.objective import LearningRate, Named, ObjectiveTemplate, Ramp, Scheduled
+from tfcert.language.spec.questions import (
     DEFAULT_STRATEGY,
     Ball,
     Box,
@@ -44,7 +43,8 @@ from tfcert.language.templates import (
     Strategy,
     net_within,
 )
-from tfcert.language.training import LearningRate, Named, ObjectiveTemplate, Ramp, Scheduled
+from tfcert.language.spec.spaces import Transform
+from tfcert.language.text.diagnostics import CODES, Diagnostic, SourceText, Span, SpecError
 
 __all__ = [
     "CODES",

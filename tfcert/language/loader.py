@@ -10,32 +10,25 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tfcert.language import syntax as s
-from tfcert.language.abstractions import report_unused
-from tfcert.language.asking import what_is_asked
-from tfcert.language.asserting import Asserter
-from tfcert.language.assertions import Assertion, ReportItem
-from tfcert.language.calls import BUILTINS
-from tfcert.language.diagnostics import (
-    AbortError,
-    Diagnostics,
-    SourceText,
-    Span,
-    SpecError,
-    TooManyProblemsError,
-)
-from tfcert.language.elaborate import Elaborator, output_names
-from tfcert.language.formula import Constant
-from tfcert.language.objectives import check_objective
-from tfcert.language.params import check_overrides, resolve_param
-from tfcert.language.parser import MAX_BYTES, parse_module
-from tfcert.language.questions import check_question
-from tfcert.language.regions import check_domain
-from tfcert.language.resources import check_path, resolve_resource
-from tfcert.language.scope import MAX_IMPORTS, Definition, Scope, Session, did_you_mean
-from tfcert.language.slips import value_slip
-from tfcert.language.templates import MeasureTemplate, Param, PropertyTemplate, Spec, Value
-from tfcert.language.values import NORMS, Condition, Meaning, Norm, Numeric
+from tfcert.language.check.abstractions import report_unused
+from tfcert.language.check.asking import what_is_asked
+from tfcert.language.check.asserting import Asserter
+from tfcert.language.check.calls import BUILTINS
+from tfcert.language.check.elaborate import Elaborator, output_names
+from tfcert.language.check.objectives import check_objective
+from tfcert.language.check.params import check_overrides, resolve_param
+from tfcert.language.check.questions import check_question
+from tfcert.language.check.regions import check_domain
+from tfcert.language.check.resources import check_path, resolve_resource
+from tfcert.language.check.scope import MAX_IMPORTS, Definition, Scope, Session, did_you_mean
+from tfcert.language.check.values import NORMS, Condition, Meaning, Norm, Numeric
+from tfcert.language.spec.assertions import Assertion, ReportItem
+from tfcert.language.spec.formula import Constant
+from tfcert.language.spec.questions import MeasureTemplate, Param, PropertyTemplate, Spec, Value
+from tfcert.language.text import syntax as s
+from tfcert.language.text.diagnostics import AbortError, Diagnostics, SourceText, Span, SpecError, TooManyProblemsError
+from tfcert.language.text.parser import MAX_BYTES, parse_module
+from tfcert.language.text.slips import value_slip
 
 
 def load(

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfcert.activations import cell_ends, cells
 from tfcert.network.builder import Builder, Tensor
-from tfcert.network.keras_graph import converter
+from tfcert.network.keras.graph import converter
 from tfcert.network.linear import CopiesMap
 
 _SIMPLE = 10**6

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Activation, activation, names
-from tfcert.network.advice import nearest
 from tfcert.network.errors import NonFiniteWeightError, UnsupportedLayerError
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
+from tfcert.network.keras.advice import nearest
 from tfcert.network.linear import IndexMap, LinearMap, Pads, ReshapeMap, ScaleMap, Shape, Source
 
 

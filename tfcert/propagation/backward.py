@@ -16,7 +16,6 @@ import tensorflow as tf
 from tfcert.activations import Lines
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
 from tfcert.network.linear import ConvMap, PadMap, ScaleMap, Shape, insert_zeros, pad_or_crop
-from tfcert.perturbations import Region
 from tfcert.propagation import kernels
 from tfcert.propagation.coefficients import Coefficients, Patches, carried
 from tfcert.propagation.concretize import least
@@ -29,6 +28,7 @@ from tfcert.propagation.folding import (
     window_lines,
 )
 from tfcert.propagation.pooling import PoolLines
+from tfcert.sets.balls import Region
 
 Interval = tuple[tf.Tensor, tf.Tensor]
 Stop = Callable[[Coefficients], tuple[Coefficients | None, tf.Tensor]]

@@ -30,7 +30,6 @@ import tensorflow as tf
 from tfcert.activations import Lines
 from tfcert.network.graph import Elementwise, Network
 from tfcert.options import check_method
-from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.forward import Planes, planes, substitute
@@ -50,6 +49,7 @@ from tfcert.propagation.preactivation import (
     stable_is_exact,
     tighter,
 )
+from tfcert.sets.balls import Region
 
 _ASCENT = Ascent()
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfcert.network.graph import Elementwise, Input, Linear, Network, evaluate
-from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval
 from tfcert.propagation.interval import step, through_linear
+from tfcert.sets.balls import Region
 
 
 class Sweep(NamedTuple):

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfcert.perturbations import Region
 from tfcert.propagation import kernels
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.sets.balls import Region
 
 _DUAL_STEPS = 24
 """Most steps towards the best multiplier of a dual; any multiplier gives a bound."""

@@ -12,12 +12,12 @@ import tensorflow as tf
 from tfcert.activations import Lines
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
 from tfcert.network.windows import gather_windows
-from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Stop
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least
 from tfcert.propagation.interval import tidy
 from tfcert.propagation.pooling import PoolLines
+from tfcert.sets.balls import Region
 
 
 @dataclass(frozen=True, eq=False)

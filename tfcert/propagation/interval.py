@@ -11,8 +11,8 @@ from tfcert.activations import image
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
 from tfcert.network.linear import IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
 from tfcert.network.windows import gather_windows
-from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, identity, lower_bounds
+from tfcert.sets.balls import Region
 
 
 def affine_nodes(network: Network) -> frozenset[int]:

@@ -16,19 +16,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfcert.tracing import traced
+
 _FUSING: ContextVar[bool] = ContextVar("fusing", default=False)
 _WORTH_COMPILING = 1 << 15
 """Numbers read for one sample below which a kernel is not worth its compilation (which takes 0.2 seconds)."""
 Kernel = Callable[..., Any]
-
-
-def traced(function: Callable[..., Any], **options: Any) -> Any:
-    """``tf.function`` of a function that is made anew for each network or question.
-
-    TensorFlow counts the traces of all functions made of the same lines together, and warns of retracing where each was
-    traced once. A partial has no lines, so each is counted by itself.
-    """
-    return tf.function(functools.partial(function), autograph=False, **options)
 
 
 def kind_of(value: Any) -> Any:

@@ -19,7 +19,6 @@ import tensorflow as tf
 
 from tfcert.activations import Lines, lines
 from tfcert.network.graph import Elementwise, MaxPool, Network
-from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import exact_intervals
@@ -35,6 +34,7 @@ from tfcert.propagation.preactivation import (
     relax,
     relax_before,
 )
+from tfcert.sets.balls import Region
 
 _EVERY = -1
 """Stands for every target."""

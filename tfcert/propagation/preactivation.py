@@ -12,12 +12,12 @@ import tensorflow as tf
 
 from tfcert.activations import Lines, image, lines
 from tfcert.network.graph import Elementwise, MaxPool, Network
-from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, Stop, lower_bounds, selected
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
 from tfcert.propagation.interval import both_sides, exact_intervals, intervals, needs_ball, step, tidy
 from tfcert.propagation.pooling import PoolLines, pool_lines
+from tfcert.sets.balls import Region
 
 Relaxer = Callable[[int, int, Mapping[int, Interval]], Lines | PoolLines]
 """``(node, target, bounds) -> lines``: relaxes a nonlinear node for a pass to ``target``, given bounds of its input."""

@@ -18,12 +18,12 @@ import tensorflow as tf
 
 from tfcert.activations import Lines
 from tfcert.network.graph import Elementwise, Network
-from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import both_sides
 from tfcert.propagation.optimised import Choices, Place, adam, chosen_lines, named_choices
 from tfcert.propagation.preactivation import by_name, nonlinear, relax_before
+from tfcert.sets.balls import Region
 
 _ADAM = (0.8, 0.99, 1e-12)
 _LAST = 0.05

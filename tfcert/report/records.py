@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tfcert.query import Guarantee, Outcome, Verdict, Work
+from tfcert.verdict import Guarantee, Outcome, Verdict, Work
 
 Json = dict[str, Any]
 

@@ -11,11 +11,11 @@ from typing import TypeVar
 from rich.console import RenderableType
 from rich.text import Text
 
-from tfcert.counting import counted
 from tfcert.report.json import write_result
 from tfcert.report.records import Json, Record
 from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_measure, summarize_property
 from tfcert.report.table import PLAIN_WIDTH, measure_tables, property_tables, render
+from tfcert.showing import counted
 
 Summary = TypeVar("Summary", PropertySummary, MeasureSummary)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfcert.query import Guarantee, Outcome
 from tfcert.report.records import Record
+from tfcert.verdict import Guarantee, Outcome
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tfcert.query import Outcome
 from tfcert.report.records import Record
 from tfcert.report.summary import MeasureSummary, PropertySummary
+from tfcert.verdict import Outcome
 
 PLAIN_WIDTH = 120
 """Columns where the output is no terminal."""

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from tfcert.given import radius
 from tfcert.network.abstraction import IntervalAbstraction, abstraction_of, simplest
-from tfcert.query import Guarantee, strictly_right
 from tfcert.training.samples import arrays
+from tfcert.verdict import Guarantee, strictly_right
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 import tensorflow as tf
 
 from tfcert.network.graph import Network
-from tfcert.perturbations import Region
 from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
 from tfcert.propagation.bounds import relaxed_by_lines
 from tfcert.propagation.centered import Sweep
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.preactivation import relaxed_by_intervals
+from tfcert.sets.balls import Region
 
 _ROUNDING = 1e-4
 """What a value may lie outside the valid range, as a share of that."""

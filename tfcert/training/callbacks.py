@@ -17,10 +17,10 @@ from tfcert.given import class_labels, radius
 from tfcert.misfit import unsaid
 from tfcert.options import check_method, method_name
 from tfcert.propagation.centered import sweep
-from tfcert.query import strictly_right
 from tfcert.training.batch import boxes
 from tfcert.training.regularizers import bounded_layers
 from tfcert.training.samples import arrays
+from tfcert.verdict import strictly_right
 
 KEYS = ("val_nominal_accuracy", "val_attack_accuracy", "val_verified_accuracy")
 

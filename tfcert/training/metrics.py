@@ -8,7 +8,7 @@ import keras
 from keras import ops
 from keras.src.trainers.compile_utils import MetricsList
 
-from tfcert.certification import proves
+from tfcert.verdict import is_proof
 
 _NOT_PREDICTIONS = (
     "{name} is fed with {what}, not with labels and predictions, so compile() cannot use it; a CertifiedModel has a "
@@ -60,7 +60,7 @@ class VerifiedAccuracy(_Fed):
                 "class, as tfcert.margins returns them, pass the least, margins.min(axis=1)"
             )
         margins = ops.reshape(margins, [-1])
-        verified = proves(margins, ops.cast(rounding, margins.dtype))
+        verified = is_proof(margins, ops.cast(rounding, margins.dtype))
         super().update_state(ops.cast(verified, self.dtype), sample_weight=sample_weight)
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras.src.losses.loss import unscale_loss_for_distribution
 
 from tfcert.network.errors import UnsupportedLayerError
-from tfcert.network.keras_graph import from_keras
+from tfcert.network.keras.graph import from_keras
 from tfcert.training.batch import strays
 from tfcert.training.callbacks import arranged
 from tfcert.training.losses import check_loss, crossentropy, is_one_hot

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfcert.certification.rounding import label_rounding
-from tfcert.network.keras_layers import batch_statistics
+from tfcert.network.keras.layers import batch_statistics
 from tfcert.propagation.centered import sweep
+from tfcert.rigour.margins import label_rounding
 from tfcert.training.batch import Batch, boxes
 from tfcert.training.losses import one_hot
 from tfcert.training.normalization import recorded_statistics, same_in_training

@@ -1,0 +1,231 @@
+"""The command line: ``tfcert verify | check | explain | train | radius | attack``.
+
+Nothing here imports TensorFlow before a verb needs it: ``check`` and ``explain`` answer at once. Errors of the user are
+sentences on standard error (exit code 4); anything unforeseen is a traceback (exit code 3).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfcert import quiet
+from tfcert.cli.arguments import (
+    USAGE_ERROR,
+    Parser,
+    attack_arguments,
+    radius_arguments,
+    spec_arguments,
+    train_arguments,
+    verify_arguments,
+)
+from tfcert.errors import UsageError
+from tfcert.showing import counted
+
+if TYPE_CHECKING:
+    from tfcert.report import Report
+
+PASS, INTERRUPTED, INTERNAL_ERROR = 0, 2, 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if isinstance(error, _user_errors()):
+            notes = getattr(error, "__notes__", [])
+            print("\n".join([f"{'' if _is_rendered(error) else 'error: '}{error}", *notes]), file=sys.stderr)
+            return USAGE_ERROR
+        traceback.print_exc()
+        return INTERNAL_ERROR
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow for a command, which says nothing of TensorFlow's but errors."""
+    quiet.import_tensorflow()
+    import tensorflow
+
+    tensorflow.get_logger().setLevel("ERROR")
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    """What the user can put right. TensorFlow's frontend is asked only if it is loaded: else it raised nothing."""
+    from tfcert.datasets import DatasetError
+    from tfcert.language import SpecError
+
+    found: tuple[type[Exception], ...] = (UsageError, DatasetError, SpecError, OSError)
+    if "tfcert.network" in sys.modules:
+        from tfcert.network import NonFiniteWeightError, UnsupportedLayerError
+        from tfcert.network.errors import ModelLoadError
+
+        found += (ModelLoadError, NonFiniteWeightError, UnsupportedLayerError)
+    return found
+
+
+def _is_rendered(error: Exception) -> bool:
+    """Whether the text already begins with ``error[...]`` for each finding."""
+    from tfcert.language import SpecError
+
+    return isinstance(error, SpecError)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The verbs and their options."""
+    parser = Parser(prog="tfcert", description="Know that a Keras network is robust.")
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
+    for name, run, arguments, text in (
+        ("verify", _verify, verify_arguments, "decide every property, measure and assertion of a specification"),
+        ("check", _check, spec_arguments, "look for mistakes without loading anything"),
+        ("explain", _explain, spec_arguments, "show the queries, the stages and what they cost"),
+        ("train", _train, train_arguments, "train a model until as many samples as possible have a property, by proof"),
+        ("radius", _radius, radius_arguments, "certify the largest radius around each sample"),
+        ("attack", _attack, attack_arguments, "look for adversarial inputs near each sample (PGD)"),
+    ):
+        verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        verb.set_defaults(run=run)
+        arguments(verb)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None):
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"tfcert {version('tfcert')}")
+        parser.exit(PASS)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from tfcert.driver.start import begin
+
+    _require_json(options.json)
+    start = begin(
+        options.spec if Path(options.spec).is_file() else Path(options.spec),
+        params=dict(options.set),
+        bindings=dict(options.bind),
+        resume=options.resume,
+        out=options.out,
+    )
+    _import_tensorflow()
+    from tfcert.driver.verify import run
+
+    report = run(start, verbose=0 if options.quiet else 2 if options.verbose else "auto")
+    return _finish(report, options.json, quiet=options.quiet)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from tfcert.driver.abstracted import classifier
+    from tfcert.driver.bind import load_spec
+    from tfcert.driver.start import require_models
+
+    spec = load_spec(Path(options.spec), dict(options.set), dict(options.bind))
+    require_models(spec, dict(options.bind), if_there=True)
+    for warning in spec.warnings:
+        print(warning.render(), file=sys.stderr)
+    counts = [
+        counted(len(spec.properties), "property", "properties"),
+        counted(len(spec.measures), "measure"),
+        counted(len(spec.assertions), "assertion"),
+        *([counted(len(spec.objectives), "objective")] if spec.objectives else []),
+    ]
+    print(f"{options.spec}: no mistakes found in {', '.join(counts)}")
+    for template in [*spec.properties.values(), *spec.measures.values()]:
+        if template.abstraction is not None:
+            print(f"{template.name} is about {classifier(template.abstraction)}")
+    return PASS
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from tfcert.driver.bind import load_spec
+    from tfcert.driver.explain import explain
+
+    print(explain(load_spec(Path(options.spec), dict(options.set), dict(options.bind))))
+    return PASS
+
+
+def _train(options: argparse.Namespace) -> int:
+    from tfcert.driver.start import begin_training
+
+    start = begin_training(
+        Path(options.spec),
+        options.objective,
+        options.out,
+        params=dict(options.set),
+        bindings=dict(options.bind),
+        resume=options.resume,
+        tensorboard=options.tensorboard,
+    )
+    _import_tensorflow()
+    from tfcert.driver.train.run import run
+
+    trained = run(start, verbose=0 if options.quiet else 1 if options.verbose else "auto")
+    print("\n".join(trained.notes))
+    return int(trained.exit_code)
+
+
+def _radius(options: argparse.Namespace) -> int:
+    from tfcert.driver.direct import Direct
+    from tfcert.driver.radius_setup import Bounding, begin_radii, radius_params
+
+    _require_json(options.json)
+    names = ("norm", "clip", "limit", "method", "relaxation", "targets", "iterations", "learning_rate")
+    asked = radius_params({name: getattr(options, name) for name in names}, options.resume)
+    data = Direct(options.model, options.data, asked["norm"], _clip(asked["clip"]), asked["limit"])
+    how: dict[str, Any] = {name: asked.get(name) for name in names[3:]}
+    bounding = Bounding(**how, batch=options.batch)
+    start = begin_radii(data, bounding, out=options.out, resume=options.resume)
+    _import_tensorflow()
+    from tfcert.driver.radius import run
+
+    return _finish(run(start), options.json)
+
+
+def _attack(options: argparse.Namespace) -> int:
+    from tfcert.driver.direct import Direct, attack_samples, require_eps
+
+    _require_json(options.json)
+    norm, limit = options.norm or "linf", options.limit or 100
+    data = Direct(options.model, options.data, norm, _clip(options.clip), limit, options.out)
+    require_eps(options.eps)
+    data.samples  # noqa: B018  (what is wrong with them is said before TensorFlow is loaded)
+    _import_tensorflow()
+    return _finish(attack_samples(data, options.eps, steps=options.steps, restarts=options.restarts), options.json)
+
+
+def _clip(given: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if given is None else (given[0], given[1])
+
+
+def _require_json(path: str | None) -> None:
+    from tfcert.driver.start import require_file_writable
+
+    if path is not None:
+        require_file_writable(Path(path))
+
+
+def _finish(report: Report, json_path: str | None, quiet: bool = False) -> int:
+    from rich.console import Console
+
+    if json_path:
+        report.save_json(json_path)
+    if not sys.stdout.isatty():
+        print(report.last_line() if quiet else report)
+        return int(report.exit_code)
+    console = Console(highlight=False)
+    for part in [] if quiet else report.parts(console.width):
+        console.print(part)
+    console.print(report.last_line(), markup=False, soft_wrap=True)
+    return int(report.exit_code)

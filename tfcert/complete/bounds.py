@@ -1,0 +1,71 @@
+"""Bounds of linear functions of the outputs by a solver: the methods ``lp`` and ``milp``.
+
+``lp``: the triangle relaxation of the whole network at once (Salman et al. 2019 call what it reaches the barrier of
+single-neuron relaxations; the best-LP column of CNN-Cert's Table 8). Its bound is evaluated from the dual prices, so it
+does not rest on the solver's word. ``milp``: the exact minimum, which does.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+
+from tfcert.clauses import Clauses
+from tfcert.complete.encoding.piecewise import plain
+from tfcert.complete.search.builder import Asker
+from tfcert.complete.search.query import Query, Solvers, checked, margin_program
+from tfcert.complete.search.witness import Judge
+from tfcert.complete.solver.process import SolverError, SolverProcess, SolverSettings
+from tfcert.network import Network
+from tfcert.options import BoundOptions
+from tfcert.sets.balls import Perturbation
+
+
+def solver_bounds(
+    network: Network,
+    perturbation: Perturbation,
+    coefficients: np.ndarray,
+    offsets: np.ndarray,
+    *,
+    method: str,
+    options: BoundOptions | None = None,
+) -> np.ndarray:
+    """Lower bounds of linear functions ``C y + d`` of the outputs y over each sample's perturbation set.
+
+    Args as for :func:`tfcert.certification.lower_bounds`; ``method`` is ``lp`` or ``milp``.
+
+    Returns:
+        ``[batch, rows]`` float64, never below CROWN's. Guarantee: ``numeric`` (``lp``), ``solver`` (``milp``).
+    """
+    options = options or BoundOptions()
+    asker = Asker(plain(network), network, "crown", options, rounded=False)
+    limit = math.inf if options.solver_seconds is None else options.solver_seconds
+    count, rows = np.shape(offsets)
+    found = np.zeros((count, rows))
+    with SolverProcess(SolverSettings(solver=options.solver)) as process:
+        for i in range(count):
+            region = perturbation.take([i]).astype(np.float64)
+            clauses = Clauses(coefficients[i][None, :, None, :], offsets[i][None, :, None])
+            query = asker.query(region, Judge(network, region, clauses), Solvers(process))
+            for row in range(rows):
+                found[i, row] = max(float(query.lower[row].max()), _row(query, row, process, method, limit))
+    return found
+
+
+def _row(query: Query, row: int, process: SolverProcess, method: str, limit: float) -> float:
+    if not query.finite:
+        return -np.inf  # nothing can be encoded
+    began = time.monotonic()
+    relaxed = margin_program(query, [row], relax=True)
+    try:
+        bound = process.solve(relaxed.program, limit, relax=True).proven_bound()
+        if method == "milp":
+            asked = margin_program(query, [row])
+            answer = process.solve(asked.program, limit - (time.monotonic() - began))
+            exact = checked(query, answer, asked.program, asked.encoding).bound
+            bound = bound if exact is None else max(bound, exact)
+    except SolverError:
+        return -np.inf  # nothing is known from it
+    return bound

@@ -1,0 +1,1 @@
+"""Networks as mixed-integer programs. Nothing is imported here: a solver's process must not load TensorFlow."""

@@ -1,0 +1,53 @@
+"""A network over a perturbation set as a mixed-integer program: only neurons that bounds leave open get a binary.
+
+ReLU and other functions of straight pieces are exact (Tjeng et al. 2019, "Evaluating robustness of neural networks with
+mixed integer programming", section 4.1, with the bounds of each neuron for its constants), and so are maxima (section
+4.2). Curved activations are enclosed by lines on pieces of their interval. Relaxed, a program has no binaries: hinges
+have the triangle of Ehlers (2017), curves one pair of lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfcert.complete.encoding.layers import layer_values
+from tfcert.complete.encoding.piecewise import Plain
+from tfcert.complete.encoding.sets import encode_set
+from tfcert.complete.encoding.variables import Encoding, Interval, Options, affine_values, own_variables, widened
+from tfcert.sets.balls import Perturbation
+
+__all__ = ["Encoding", "Interval", "Options", "encode"]
+
+
+def encode(
+    net: Plain,
+    region: Perturbation,
+    bounds: Sequence[Interval],
+    output: Interval,
+    options: Options | None = None,
+    *,
+    distance: bool = False,
+) -> Encoding:
+    """Encodes what a network computes on one sample's perturbation set.
+
+    Args:
+        net: the network.
+        region: a set of one sample, in float64.
+        bounds: of what enters each layer over the set, ``[size]`` pairs.
+        output: bounds of the outputs, ``[outputs]``.
+        distance: whether the distance from the ball's centre is to be minimised.
+
+    Raises:
+        ValueError: a bound is not finite.
+    """
+    if not all(np.isfinite(end).all() for pair in (*bounds, output) for end in pair):
+        raise ValueError("the bounds are not finite: nothing can be encoded")
+    encoding = encode_set(region, options or Options(), distance)
+    values = [own_variables(encoding.inputs)]
+    for layer, pair in zip(net.layers, bounds, strict=True):
+        values.append(layer_values(encoding, layer, values, pair))
+    everything = np.ones(net.output.size, bool)
+    encoding.outputs = affine_values(encoding, net.output, values, widened(output), everything)
+    return encoding

@@ -1,0 +1,1 @@
+"""Decisions about one sample: branch and bound, integer programs, least distances."""

@@ -1,0 +1,313 @@
+"""Branch and bound with proofs of our own: a set is cut by the signs of neurons until every piece of it is bounded.
+
+Bounds of the pieces are beta-CROWN's (Wang et al. 2021; ``propagation.splitting``), a batch of pieces at a time. The
+neuron whose relaxation costs most where the bound is attained is split next. Where splitting cannot help any more, a
+piece's linear relaxation is solved and bounded by its dual prices, which rests on no solver's word: everything that is
+proven here is ``numeric``.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.complete.search.query import CLOSE, Query, Solvers, margin_program, within_rounding
+from tfcert.complete.solver.process import SolverError
+from tfcert.network.graph import Network
+from tfcert.options import BoundOptions
+from tfcert.propagation.engine import full_precision, use_jit
+from tfcert.propagation.splitting import Climb, Climbed, Pieces, climb, first_pieces, hinges, split_nodes
+from tfcert.sets.balls import Region
+from tfcert.tracing import traced
+
+_SIZES = (2, 16, 64, 256)
+"""How many pieces are bounded at a time: a batch is filled up to one of these."""
+_NUMBERS = 1 << 22
+"""Neurons of all pieces of a batch at most: some thirty tensors of that size are in use."""
+_FIRST = 200
+"""Steps on the whole set; the pieces go on from what is found there."""
+_STEPS, _RATE = 30, 0.02
+_REFRESHED = 128
+"""Bounds of neurons are computed anew on each piece where at most so many neurons are not in the first layer."""
+_SMALL = 0.5
+"""Splitting helps no more where what relaxations cost is less than this share of the distance to a point's margin."""
+_GIVING_WAY = 1e4
+"""What a broken row of a linear program costs, in units of the margins' size."""
+_KEPT = 1 << 29
+"""Numbers that open pieces may hold together."""
+_POSITIVE = 1e-9
+"""A bound counts as positive above this share of the margins' size: far more than float64 loses."""
+
+
+@dataclass(frozen=True)
+class Branched:
+    """What became of a clause.
+
+    Attributes:
+        bound: no input of the set has a lower margin, less what rounding may take (``numeric``); -inf where nothing
+            is known.
+        witness: an input of the original model that breaks the clause, or None.
+        pieces: how many pieces were bounded.
+        reason: why the clause is neither proven nor broken; "" where it is.
+    """
+
+    bound: float
+    witness: np.ndarray | None
+    pieces: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A piece of the set.
+
+    Attributes:
+        signs, choices, multipliers: as in :class:`~tfcert.propagation.splitting.Pieces`, of one piece.
+        bounds: of what enters the nonlinear nodes on the piece, where they are computed anew on pieces of it; None
+            where they are those of the whole set, cut by the signs.
+        row: the row of the clause that is bounded.
+        bound: its lower bound.
+        split: split node and neuron whose relaxation costs most; None where none costs anything.
+        layers: of what enters the layers on the piece, flattened, if its linear relaxation is to be solved before it is
+            split.
+    """
+
+    signs: list[np.ndarray]
+    choices: list[np.ndarray]
+    multipliers: list[np.ndarray]
+    bounds: list[np.ndarray] | None
+    row: int = 0
+    bound: float = -math.inf
+    split: tuple[int, int] | None = None
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...] | None = None
+
+    def halves(self) -> list[_Piece]:
+        """The two pieces on either side of where its worst neuron is zero."""
+        assert self.split is not None
+        node, neuron = self.split
+        found = []
+        for sign in (1, -1):
+            signs = list(self.signs)
+            signs[node] = signs[node].copy()
+            signs[node].flat[neuron] = sign
+            found.append(replace(self, signs=signs, split=None))
+        return found
+
+    def numbers(self) -> int:
+        """How many numbers it holds."""
+        return sum(part.size for part in (*self.signs, *self.choices, *self.multipliers, *(self.bounds or [])))
+
+
+def can_branch(query: Query) -> bool:
+    """Whether the network has neurons that can be split by sign."""
+    return bool(hinges(query.net.network)) and query.finite
+
+
+def branch(
+    query: Query, clause: int, solvers: Solvers, tell: Callable[[float, int], None] = lambda bound, pieces: None
+) -> Branched:
+    """Proves a clause on a query's set, or finds an input that breaks it.
+
+    Args:
+        query: the set, the network and bounds of its neurons.
+        clause: which.
+        solvers: the first solves linear relaxations; ``until`` ends the search.
+        tell: is told the lower bound so far and how many pieces were bounded.
+    """
+    work, enough = _Work(query, clause, solvers), _POSITIVE * query.scale
+    proven, stack, done = math.inf, [work.whole()], 0
+    while stack:
+        if solvers.left() <= 0:
+            return Branched(min(proven, *(p.bound for p in stack)), None, work.count, "the budget was used up")
+        if len(stack) * stack[-1].numbers() > _KEPT:
+            return Branched(min(proven, *(p.bound for p in stack)), None, work.count, "too many pieces are open")
+        some, stack = stack[-work.batch // 2 :], stack[: -work.batch // 2]
+        found = work.bounded(some)
+        found = [piece if piece.layers is None else work.solved(piece, piece.layers) for piece in found]
+        if work.witness is not None:
+            return Branched(-math.inf, work.witness, work.count)
+        proven = min([proven, *(p.bound for p in found if p.bound > 0)])
+        left = [p for p in found if not p.bound > enough]
+        if any(p.split is None for p in left):
+            least = min(p.bound for p in (*left, *stack))
+            return Branched(least, None, work.count, _stuck(query, clause, least))
+        # The worst is cut next: a set that holds a witness is left soon, and few pieces are open at a time.
+        stack += sorted(left, key=lambda p: -p.bound)
+        if work.count > 2 * done:
+            done = work.count
+            tell(min((p.bound for p in stack), default=proven), work.count)
+    return Branched(proven, None, work.count)
+
+
+class _Work:
+    """Bounds pieces of one clause's set.
+
+    Attributes:
+        count: of pieces bounded so far.
+        witness: an input that breaks the clause, once one is found.
+    """
+
+    def __init__(self, query: Query, clause: int, solvers: Solvers):
+        self._query, self._clause, self._solvers = query, clause, solvers
+        self._network = query.net.network
+        self._region = query.region.region()
+        self._coefficients, self._offsets, _ = query.rows(clause)
+        sizes = [math.prod(self._network.nodes[i].shape) for i in self._network.bounded()]
+        self._refresh = 0 < sum(sizes[1:]) <= _REFRESHED
+        self.batch = max((s for s in _SIZES if s * sum(sizes) <= _NUMBERS), default=_SIZES[0])
+        # Places of the split nodes among the bounded ones.
+        self._open = [self._network.bounded().index(i) for i in split_nodes(self._network)]
+        self.count = 0
+        self.witness: np.ndarray | None = None
+        shapes = {layer.source: (1, *self._network.nodes[layer.source].shape) for layer in query.net.layers}
+        self._bounds = {
+            layer.source: tuple(tf.constant(end.reshape(shapes[layer.source])) for end in pair)
+            for layer, pair in zip(query.net.layers, query.bounds.layers, strict=True)
+        }
+
+    def whole(self) -> _Piece:
+        """The whole set."""
+        first = first_pieces(self._network, self._bounds)
+        signs = [s.numpy()[0].astype(np.int8) for s in first.signs]
+        bounds = [end.numpy()[0] for pair in first.bounds for end in pair] if self._refresh else None
+        return _Piece(signs, _numbers(first.choices), _numbers(first.multipliers), bounds)
+
+    def bounded(self, pieces: Sequence[_Piece]) -> list[_Piece]:
+        """Halves pieces, unless there is only the whole set, and bounds what results; may find a witness."""
+        first = self.count == 0
+        parts = list(pieces) if first else [half for piece in pieces for half in piece.halves()]
+        self.count += len(parts)
+        size = next(s for s in _SIZES if s >= len(parts))
+        fill = [*parts, *[parts[-1]] * (size - len(parts))]
+        run, steps = _compiled(self._network, self._region, self._refresh), tf.constant(_FIRST if first else _STEPS)
+        rows = np.array([p.row for p in fill])
+        row = tf.constant(self._coefficients[rows]), tf.constant(self._offsets[rows])
+        with full_precision():
+            found = run(*(tf.repeat(t, size, axis=0) for t in self._region[2:]), *row, self._batch(fill), steps)
+        return self._read(parts, found)
+
+    def solved(self, piece: _Piece, layers: tuple[tuple[np.ndarray, np.ndarray], ...]) -> _Piece:
+        """The piece with the bound of its linear relaxation, if that is better; its solution may be a witness."""
+        piece = replace(piece, layers=None)
+        if self._solvers.left() <= 0 or self.witness is not None:
+            return piece
+        part = replace(self._query, bounds=replace(self._query.bounds, layers=layers))
+        asked = margin_program(part, [self._clause], relax=True)
+        try:
+            answer = self._solvers.first.solve(asked.program, self._solvers.left(), relax=True)
+            if answer.status == "infeasible":  # no proof that the piece is empty, but with rows that give way there is
+                elastic = asked.program.elastic(_GIVING_WAY * self._query.scale)
+                answer = replace(self._solvers.first.solve(elastic, self._solvers.left(), relax=True), v=None)
+        except SolverError:
+            return piece
+        if answer.v is not None:
+            self._look(asked.encoding.settled(answer.v)[None])
+        return replace(piece, bound=max(piece.bound, answer.proven_bound()))
+
+    def _batch(self, pieces: Sequence[_Piece]) -> Pieces:
+        def stacked(name: str) -> list[tf.Tensor]:
+            parts = zip(*(getattr(p, name) for p in pieces), strict=True)
+            return [tf.constant(np.stack(part), tf.float64) for part in parts]
+
+        if self._refresh:
+            ends = stacked("bounds")
+            bounds = list(zip(ends[::2], ends[1::2], strict=True))
+        else:
+            each = [self._bounds[i] for i in self._network.bounded()]
+            bounds = [(tf.repeat(low, len(pieces), 0), tf.repeat(high, len(pieces), 0)) for low, high in each]
+        return Pieces(bounds, stacked("signs"), stacked("choices"), stacked("multipliers"))
+
+    def _read(self, parts: Sequence[_Piece], found: Climbed) -> list[_Piece]:
+        count = len(parts)
+        bound = found.bound.numpy()
+        gaps = [g.numpy().reshape(len(bound), -1) for g in found.gaps]
+        widest = np.stack([g.max(axis=1) for g in gaps], axis=1)
+        lost = sum(g.sum(axis=1) for g in gaps)
+        margins = self._look(found.point.numpy()[:count])
+        choices, multipliers = (
+            [t.numpy().astype(np.float32) for t in tensors]
+            for tensors in (found.pieces.choices, found.pieces.multipliers)
+        )
+        ends = [end.numpy() for pair in found.pieces.bounds for end in pair]
+        pieces = []
+        for i, part in enumerate(parts):
+            node = int(widest[i].argmax())
+            split = (node, int(gaps[node][i].argmax())) if widest[i, node] > 0 else self._tallest(ends, i)
+            short = not bound[i] > 0 and (split is None or lost[i] <= _SMALL * (margins[i].max() - bound[i]))
+            pieces.append(
+                replace(
+                    part,
+                    choices=[c[i] for c in choices],
+                    multipliers=[m[i] for m in multipliers],
+                    bounds=[end[i] for end in ends] if self._refresh else None,
+                    row=int(margins[i].argmax()),
+                    bound=max(float(bound[i]), part.bound),
+                    split=split,
+                    layers=self._layers(ends, i) if short else None,
+                )
+            )
+        return pieces
+
+    def _look(self, points: np.ndarray) -> np.ndarray:
+        """The rows' margins at points ``[points, rows]``, by the float64 network; the worst may be a witness."""
+        inside = points.reshape(-1, *self._region.center.shape[1:])
+        outputs = self._network(tf.constant(inside)).numpy()
+        margins = outputs @ self._coefficients.T + self._offsets
+        worst = int(margins.max(axis=1).argmin())
+        if self.witness is None and margins[worst].max() <= 0:
+            self.witness = self._query.judge.confirm(self._query.region.project(inside[worst][None]))
+        return margins
+
+    def _layers(self, ends: Sequence[np.ndarray], piece: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Bounds of what enters the layers on a piece of a batch, flattened."""
+        pairs = [(low[piece].ravel(), high[piece].ravel()) for low, high in zip(ends[::2], ends[1::2], strict=True)]
+        known = dict(zip(self._network.bounded(), pairs, strict=True))
+        return tuple(known[layer.source] for layer in self._query.net.layers)
+
+    def _tallest(self, ends: Sequence[np.ndarray], piece: int) -> tuple[int, int] | None:
+        """The neuron of a piece with the tallest triangle, where climbing did not see that any costs something; None
+        where every neuron is straight."""
+        best, height = None, 0.0
+        for number, place in enumerate(self._open):
+            lower, upper = (end[piece].ravel() for end in ends[2 * place : 2 * place + 2])
+            heights = np.where((lower < 0) & (upper > 0), -lower * upper / np.maximum(upper - lower, 1e-300), 0.0)
+            if heights.max(initial=0.0) > height:
+                best, height = (number, int(heights.argmax())), float(heights.max())
+        return best
+
+
+def _stuck(query: Query, clause: int, bound: float) -> str:
+    """Why a piece without a neuron to split stays open."""
+    if abs(bound) <= max(CLOSE * query.scale, query.taken(clause)):
+        return within_rounding(query, [clause])
+    return "a piece is open that has no neuron left to split"
+
+
+def _numbers(tensors: Sequence[tf.Tensor]) -> list[np.ndarray]:
+    return [t.numpy()[0].astype(np.float32) for t in tensors]
+
+
+_RUNS: weakref.WeakKeyDictionary[Network, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def _compiled(network: Network, region: Region, refresh: bool) -> Any:
+    known = _RUNS.setdefault(network, {})
+    key = (refresh, region.norm, region.clipped)
+    if key not in known:
+        norm, clipped, owner = region.norm, region.clipped, weakref.ref(network)
+
+        def run(center, lower, upper, eps, coefficients, offsets, pieces, steps):  # type: ignore[no-untyped-def]
+            net = owner()
+            assert net is not None
+            sets = Region(norm, clipped, center, lower, upper, eps)
+            return climb(net, sets, (coefficients, offsets), pieces, Climb(steps, _RATE, refresh))
+
+        jit = use_jit(BoundOptions())
+        known[key] = traced(run, reduce_retracing=True, jit_compile=jit)
+    return known[key]

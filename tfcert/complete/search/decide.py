@@ -1,0 +1,295 @@
+"""Whether a property holds on one sample's set, clause by clause: by branch and bound, by integer programs, or by both.
+
+A clause is decided by its worst margin, which every point of the set bounds from above: so "infeasible" is never an
+answer, only a solver's failure. Proven: a positive lower bound of the margin less what rounding may take (see
+``queries``). Refuted: a point that the original model gets wrong. Anything else stays unknown.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tfcert.complete.search.branch import branch, can_branch
+from tfcert.complete.search.query import CLOSE, Margin, Query, Solvers, checked, margin_program, within_rounding
+from tfcert.complete.search.witness import solve_cell
+from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
+from tfcert.verdict import Guarantee, Outcome
+
+_POSITIVE = 1e-7
+"""A margin counts as positive above this share of the margins' size: ten times what solvers' tolerances (1e-9) and
+float64 leave uncertain."""
+_SHARE = 0.5
+"""What part of the time branch and bound may take where integer programs can follow."""
+_ROUGH = 0.9
+"""The gap at which a positive margin's bound is positive too: the margin's own value is not needed."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What came out for one sample.
+
+    Attributes:
+        outcome, reason: as in a verdict.
+        margin: proven lower bound of the worst margin; the margin a witness reaches; NaN where unknown.
+        rounding: what the rounding of the model's own arithmetic may take from that bound.
+        witness: an input of the original model, or None.
+        guarantee: ``numeric`` where linear relaxations sufficed, ``solver`` where an integer program was believed (the
+            one of a bound, too).
+        binaries: of the largest program.
+        pieces: that branch and bound cut the set into, for all clauses.
+        proven: the clauses that are proven, whatever became of the others.
+        believed: whether an integer program was believed for one of them, or for a bound.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    margin: float = math.nan
+    rounding: float = 0.0
+    witness: np.ndarray | None = None
+    guarantee: Guarantee = Guarantee.ESTIMATE
+    binaries: int = 0
+    pieces: int = 0
+    proven: tuple[int, ...] = ()
+    believed: bool = False
+
+
+OVERFLOW = "the network's values overflow on the set, or come close to it"
+NOT_FINITE = "the bounds of the network over the set are not finite, so nothing can be encoded"
+WAYS = ("split", "milp")
+"""How clauses are decided: by branch and bound, by integer programs; both means in this order."""
+Tell = Callable[[float], None]
+"""Is told a lower bound of the worst margin whenever it moves."""
+
+
+def _say_nothing(_: float) -> None:
+    pass
+
+
+def decide(
+    query: Query,
+    solvers: Solvers,
+    *,
+    ways: Sequence[str] = ("milp",),
+    together: bool = False,
+    tell: Tell = _say_nothing,
+) -> Decision:
+    """Decides all clauses that bounds leave open; stops at the first witness.
+
+    Args:
+        ways: some of ``WAYS``.
+        together: one integer program for all clauses that are open by then, or one for each.
+        tell: is told how far the proof is.
+
+    Raises:
+        ValueError: unknown ways.
+    """
+    if not ways or not set(ways) <= set(WAYS):
+        raise ValueError(f"ways to decide are {' and '.join(WAYS)}, not {', '.join(ways) or 'none'}")
+    if query.overflows:
+        return Decision(Outcome.UNKNOWN, OVERFLOW)
+    so_far = _SoFar(query, tell)
+    if query.open and not query.finite:
+        return so_far.completed(Decision(Outcome.UNKNOWN, NOT_FINITE))
+    for clause in _by_distance(query, query.open):
+        if "split" in ways and can_branch(query):
+            found = _branched(query, clause, _first_share(solvers) if "milp" in ways else solvers, so_far)
+        else:
+            found = _relaxed(query, clause, solvers, so_far)
+        if found is not None:
+            return so_far.completed(found)
+    groups = [so_far.left] if together and so_far.left else [[k] for k in so_far.left]
+    for group in groups:
+        if "milp" not in ways:
+            reason = so_far.reason or "the linear relaxation does not settle it, and no neuron can be split by sign"
+            return so_far.completed(Decision(so_far.outcome, reason))
+        asked, claim = _integer(query, group, solvers)
+        so_far.binaries = max(so_far.binaries, asked)
+        if isinstance(claim, Decision):
+            return so_far.completed(claim)
+        so_far.believed = True
+        so_far.prove(group, claim)
+    finite = {k: m for k, m in so_far.margins.items() if math.isfinite(m)}
+    worst = min((m + query.taken(k) for k, m in finite.items()), default=math.inf)
+    rounding = max(0.0, worst - min(finite.values(), default=math.inf)) if finite else 0.0
+    guarantee = Guarantee.SOLVER if so_far.believed else Guarantee.NUMERIC
+    return so_far.completed(Decision(Outcome.VERIFIED, "", worst, rounding, None, guarantee))
+
+
+class _SoFar:
+    """What is known of a query's clauses while they are decided.
+
+    Attributes:
+        margins: lower bounds of those that are proven, less what rounding may take (see ``queries``).
+        left: those that are open and have been looked at.
+        outcome, reason: of the first of them that branch and bound left open.
+        binaries, pieces, believed: as in :class:`Decision`.
+    """
+
+    def __init__(self, query: Query, tell: Tell):
+        self.margins = {k: float(query.lower[k].max()) for k in range(len(query.lower)) if k not in query.open}
+        self.left: list[int] = []
+        self.outcome, self.reason = Outcome.UNKNOWN, ""
+        self.binaries, self.pieces, self.believed = 0, 0, query.bounds.believed
+        self._open = {k: query.known(k) for k in query.open}
+        self._query, self._tell = query, tell
+
+    def prove(self, clauses: Sequence[int], margin: float) -> None:
+        """These clauses hold with a margin."""
+        self.margins |= dict.fromkeys(clauses, margin)
+        for clause in clauses:
+            self.say(clause, margin)
+
+    def say(self, clause: int, bound: float) -> None:
+        """A clause's margin is at least this."""
+        self._open[clause] = max(bound, self._open.get(clause, -math.inf))
+        self._tell(min((m + self._query.taken(k) for k, m in self._open.items()), default=math.inf))
+
+    def completed(self, decision: Decision) -> Decision:
+        """A decision with what was proven and spent before it."""
+        binaries, proven = max(self.binaries, decision.binaries), tuple(self.margins)
+        return replace(decision, binaries=binaries, pieces=self.pieces, proven=proven, believed=self.believed)
+
+
+def _first_share(solvers: Solvers) -> Solvers:
+    """The same with a part of the time only."""
+    return replace(solvers, until=min(solvers.until, time.monotonic() + _SHARE * solvers.left()))
+
+
+def _branched(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> Decision | None:
+    """Decides a clause by branch and bound, if it can; returns a refutation."""
+    found = branch(query, clause, solvers, lambda bound, _: so_far.say(clause, bound))
+    so_far.pieces += found.pieces
+    if found.witness is not None:
+        margin = query.judge.margin(found.witness)
+        return Decision(Outcome.FALSIFIED, "", margin, witness=found.witness, guarantee=Guarantee.REPLAYED)
+    if found.reason:
+        so_far.left.append(clause)
+        late = solvers.left() <= 0
+        if not so_far.reason or late:
+            so_far.outcome = Outcome.TIMEOUT if late else Outcome.UNKNOWN
+            least = found.bound + query.taken(clause)
+            so_far.reason = f"{found.reason} (pieces bounded: {found.pieces}; the margin is at least {least:.3g})"
+        return None
+    so_far.prove([clause], found.bound)
+    return None
+
+
+def _by_distance(query: Query, clauses: Sequence[int]) -> list[int]:
+    """The clauses, first those that the centre comes closest to breaking."""
+    center = query.region.center[0].ravel()
+    return sorted(clauses, key=lambda k: query.true_margin(center, k))
+
+
+def _relaxed(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> Decision | None:
+    """Proves a clause by its linear relaxation, if that suffices; returns a refutation by its solution."""
+    so_far.left.append(clause)
+    if solvers.left() <= 0:
+        return None
+    asked = margin_program(query, [clause], relax=True)
+    try:
+        answer = solvers.first.solve(asked.program, solvers.left(), relax=True)
+    except SolverError:
+        return None
+    bound = answer.proven_bound()
+    if bound > 0:
+        so_far.left.pop()
+        so_far.prove([clause], bound)
+        return None
+    so_far.say(clause, bound)
+    return None if answer.v is None else _refuted(query, asked.encoding.settled(answer.v))
+
+
+def _refuted(query: Query, x: np.ndarray) -> Decision | None:
+    """The decision if the point, moved into the set (solvers step out of it by their tolerances), is a witness."""
+    inside = query.region.project(x.reshape(1, *query.region.input_shape))
+    point = query.judge.confirm(inside)
+    if point is None:
+        return None
+    return Decision(Outcome.FALSIFIED, "", query.judge.margin(point), witness=point, guarantee=Guarantee.REPLAYED)
+
+
+def _integer(query: Query, clauses: Sequence[int], solvers: Solvers) -> tuple[int, float | Decision]:
+    """The binaries of the clauses' program, and their worst margin that the solvers prove or why there is none."""
+    if solvers.left() <= 0:
+        return 0, Decision(Outcome.TIMEOUT, "the budget was used up before the solver began")
+    asked = margin_program(query, clauses, least=0.0)
+    count = asked.program.binaries
+    try:
+        margin = _least(query, asked, solvers.first, solvers)
+        if margin is None:  # a margin of zero, but no witness there: is it ever below?
+            asked = margin_program(query, clauses)
+            margin = _least(query, asked, solvers.first, solvers, exact=True)
+        if margin is None:
+            reason = f"{within_rounding(query, clauses)}: neither a proof nor a witness"
+            return count, Decision(Outcome.UNKNOWN, reason)
+        if isinstance(margin, Decision):
+            return count, margin
+        for other in solvers.others:
+            second = _least(query, asked, other, solvers)
+            if not isinstance(second, float):
+                reason = f"the solvers disagree: {other.settings.solver} does not find a positive margin"
+                return count, second or Decision(Outcome.UNKNOWN, reason)
+            margin = min(margin, second)
+    except SolverError as error:
+        return count, Decision(Outcome.UNKNOWN, str(error))
+    except TimeoutError as error:
+        return count, Decision(Outcome.TIMEOUT, str(error))
+    return count, margin
+
+
+def _least(
+    query: Query, asked: Margin, solver: SolverProcess, solvers: Solvers, *, exact: bool = False
+) -> float | Decision | None:
+    """A positive lower bound of the worst margin by one solver's word, or a refutation; None if neither.
+
+    Raises:
+        SolverError: no usable answer.
+        TimeoutError: the time was used up.
+    """
+    left = solvers.left()
+    if left <= 0:
+        raise TimeoutError("the budget was used up before the solver began")
+    gap = None if exact else _ROUGH
+    answer = checked(query, solver.solve(asked.program, left, gap=gap), asked.program, asked.encoding)
+    if answer.v is not None:
+        x = asked.encoding.settled(answer.v)
+        refuted = _refuted(query, x)
+        if refuted is None and answer.objective is not None and answer.objective <= CLOSE * query.scale:
+            refuted = _search_cell(query, asked.clauses, x, solvers)
+        if refuted is not None:
+            return refuted
+    bound = _bound(answer, solver.settings.gap if gap is None else gap)
+    if bound > _POSITIVE * query.scale:
+        _require_possible(query, asked.clauses, bound)
+        return bound
+    if answer.status == "limit":
+        raise TimeoutError(f"the solver's time was used up; the margin is at least {bound:.3g} by its word")
+    return None
+
+
+def _bound(answer: Answer, gap: float) -> float:
+    """The lower bound that an answer claims. At an optimum within a gap some report the solution's value instead."""
+    if answer.bound is None:
+        return -math.inf
+    if answer.status == "optimal" and answer.objective is not None and answer.objective > 0:
+        return min(answer.bound, (1 - gap) * answer.objective)
+    return answer.bound
+
+
+def _require_possible(query: Query, clauses: Sequence[int], bound: float) -> None:
+    """No point of the set has a margin below a lower bound; the centre is one."""
+    center = query.region.center[0].ravel()
+    if min(query.true_margin(center, k) for k in clauses) < bound - CLOSE * query.scale:
+        raise SolverError(f"the solver's bound {bound:.6g} is refuted by the centre itself")
+
+
+def _search_cell(query: Query, clauses: Sequence[int], x: np.ndarray, solvers: Solvers) -> Decision | None:
+    """The decision if the piece of the network that the point lies in holds a witness."""
+    asked = margin_program(query, clauses)
+    moved = solve_cell(solvers.first, asked.program, asked.encoding, x, solvers.left())
+    return None if moved is None else _refuted(query, moved)

@@ -1,0 +1,337 @@
+"""The least perturbation that makes a network fail, guided by attacks (Zhu et al. 2021, "Attack-guided efficient
+robustness verification of ReLU neural networks", Agrify).
+
+A witness that the original model confirms shows that the minimum lies within its distance, so inputs, bounds and
+program are confined to that distance and fewer neurons are open. The witness is moved to the nearest one of its piece
+of the network (a linear program); then the set just inside its distance is decided: either nothing is broken there, and
+the distance is the minimum, or there is a nearer witness, and so on. What is proven for one target class at some
+distance stays proven at smaller ones. Programs without a variable for the distance have as many rows as open neurons,
+not as pixels, and their answers leave a margin to check.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import numpy as np
+
+from tfcert.complete.search.decide import NOT_FINITE, OVERFLOW, Decision, decide
+from tfcert.complete.search.query import CLOSE, Distance, Query, Solvers, checked, distance_program, strict_distance
+from tfcert.complete.search.witness import Judge, solve_cell
+from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
+from tfcert.sets.balls import LpBall
+from tfcert.verdict import Guarantee, Outcome
+
+_INSIDE = (4e-6, 9e-6, 4e-5, 4e-4)
+"""How far inside the nearest witness's distance (relative) a proof is tried: farther where a margin, or a nearer point
+of the model's own dtype, is lost in rounding."""
+OPTIMAL = 1e-5
+"""The relative gap within which lower and upper count as one."""
+_DEMANDS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+"""By how much a margin is broken in a cell, relative to the margins' size, until the original model confirms it."""
+_DESCENTS = 8
+"""How often a witness is moved to the nearest one of its piece of the network."""
+_WORTH = 0.98
+"""A nearer witness is worth new bounds if its distance is at most this much of the old one's."""
+_DECISIONS = 60
+"""Sets that are decided at most."""
+_GAIN = 1e-3
+"""A witness that is nearer by less than this share is hardly nearer."""
+
+Ask = Callable[[LpBall], Query]
+"""Builds the query for a smaller ball: its bounds and all."""
+Tell = Callable[[float, float], None]
+"""Is told lower and upper whenever one of them moves."""
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """The least distance at which the property is broken, as far as it is known.
+
+    Attributes:
+        lower: no input nearer breaks it (ties not counted as kept), by ``guarantee``.
+        upper: the distance of ``witness``, rounded up; infinite without one.
+        witness: an input that the original model gets strictly wrong, or None.
+        guarantee: of ``lower``.
+        reason: why the two differ, if they do by more than was asked.
+        binaries: of the largest program.
+        pieces: that branch and bound cut sets into.
+    """
+
+    lower: float
+    upper: float
+    witness: np.ndarray | None
+    guarantee: Guarantee
+    reason: str = ""
+    binaries: int = 0
+    pieces: int = 0
+
+    def optimal(self, tolerance: float) -> bool:
+        """Whether the two differ by at most a relative ``tolerance``."""
+        return self.witness is not None and self.upper - self.lower <= tolerance * self.upper
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search for one sample's minimum begins with.
+
+    Attributes:
+        ask: builds its queries.
+        judge: decides what is a witness.
+        ball: how far to look, one sample, float64.
+        witness: a confirmed witness in the ball, from an attack, or None.
+        lower: a distance at which bounds prove that nothing is broken.
+        ways, together: see :func:`~tfcert.complete.search.decide.decide`.
+        tell: is told of progress.
+    """
+
+    ask: Ask
+    judge: Judge
+    ball: LpBall
+    witness: np.ndarray | None
+    lower: float = 0.0
+    ways: tuple[str, ...] = ("milp",)
+    together: bool = False
+    tell: Tell = lambda lower, upper: None
+
+
+@dataclass
+class _Bracket:
+    """Where the minimum lies: nothing is broken within ``low``, and ``best`` is the nearest witness.
+
+    Attributes:
+        last: how near the witness was before the last decision.
+        inside: which of ``_INSIDE`` is far enough for a margin to show.
+        stalls: how many decisions in a row brought the witness hardly nearer.
+        proven: clauses, and the largest radius within which each is proven.
+    """
+
+    best: _Best
+    low: float = 0.0
+    last: float = math.inf
+    inside: int = 0
+    stalls: int = 0
+    believed: bool = False
+    proven: dict[int, float] = field(default_factory=dict)
+
+    def radius(self) -> float:
+        """What to decide next: just inside the witness, or further in where that gains little."""
+        nearest, share = self.best.distance, _INSIDE[self.inside]
+        if math.isinf(nearest) or not self.stalls:
+            return nearest * (1 - share)
+        outer = nearest * (1 - share)
+        return (self.low + outer) / 2 if self.low > 0 else nearest * max(0.5, 1 - share * 10.0**self.stalls)
+
+    def closed(self) -> bool:
+        """Whether the two ends are as near as was asked."""
+        share = _INSIDE[self.inside]
+        return self.best.distance - self.low <= max(share, min(1.5 * share, OPTIMAL)) * self.best.distance
+
+    def descend(self, search: Search, solvers: Solvers) -> None:
+        """Moves the last decision's witness, if it is one, as near as its piece of the network allows."""
+        if self.best.distance < self.last:
+            self.best = _descend(search.ask, search.ball, self.best, solvers)
+            self.stalls = self.stalls + 1 if self.best.distance > (1 - _GAIN) * self.last else 0
+            self.last = self.best.distance
+
+    def learn(self, decision: Decision, radius: float) -> bool:
+        """Takes in a decision; returns whether another one can help."""
+        self.believed = self.believed or decision.believed
+        self.proven |= {k: max(radius, self.proven.get(k, 0.0)) for k in decision.proven}
+        if decision.outcome is Outcome.VERIFIED:
+            self.low, self.stalls = max(self.low, radius), 0
+            return math.isfinite(self.best.distance) and not self.closed()
+        if decision.outcome is Outcome.FALSIFIED:
+            assert decision.witness is not None
+            before, self.best = self.best.distance, self.best.with_witness(decision.witness)
+            if self.best.distance < before:
+                return True
+        # A margin was lost in rounding, or a nearer point was rounded to one that is not nearer.
+        lost = decision.outcome in (Outcome.UNKNOWN, Outcome.FALSIFIED)
+        if lost and self.best.witness is not None and self.inside + 1 < len(_INSIDE):
+            self.inside += 1
+            return not self.closed()
+        return False
+
+
+def minimum(search: Search, solvers: Solvers) -> Minimum:
+    """The least distance from the ball's centre at which its property is broken, within the ball, guided by attacks."""
+    reason, binaries, pieces = "", 0, 0
+    bracket = _Bracket(_first(search))
+    for _ in range(_DECISIONS):
+        bracket.descend(search, solvers)
+        if solvers.left() <= 0:
+            reason = "the budget was used up"
+            break
+        search.tell(max(search.lower, bracket.low), bracket.best.distance)
+        ball = _shrunk(search.ball, bracket.radius())
+        radius = float(ball.eps[0])
+        known = [k for k, within in bracket.proven.items() if within >= radius]
+        query = search.ask(ball).without(known)
+        decision = decide(query, solvers, ways=search.ways, together=search.together)
+        reason, binaries = decision.reason, max(binaries, decision.binaries)
+        pieces += decision.pieces
+        more = bracket.learn(decision, radius)
+        search.tell(max(search.lower, bracket.low), bracket.best.distance)
+        if not more:
+            break
+    else:
+        reason = "the search stopped after many nearer witnesses"
+    best, low = bracket.best.distance, bracket.low
+    if not reason and math.isfinite(best) and best - low > OPTIMAL * best:
+        reason = "nearer witnesses are lost in the rounding of the model's inputs"
+    believed = bracket.believed and bracket.low > search.lower
+    return Minimum(
+        max(search.lower, bracket.low),
+        bracket.best.distance,
+        bracket.best.witness,
+        Guarantee.SOLVER if believed else Guarantee.NUMERIC,
+        reason,
+        binaries,
+        pieces,
+    )
+
+
+def _first(search: Search) -> _Best:
+    """The attack's witness, if there is one."""
+    if search.witness is None:
+        return _Best(search.judge, math.inf, None)
+    return _Best(search.judge, search.judge.distance(search.witness), search.witness)
+
+
+def plain_minimum(search: Search, solvers: Solvers) -> Minimum:
+    """The same by one integer program over the whole ball that minimises the distance (MIPVerify's formulation, Tjeng
+    et al. 2019, section 3): what the guided search is compared with. A witness, if any, is the solver's start."""
+    query = search.ask(search.ball)
+    best = _first(search)
+    if query.overflows:
+        return Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC, OVERFLOW)
+    if not query.open:
+        return Minimum(float(search.ball.eps[0]), best.distance, best.witness, Guarantee.NUMERIC)
+    if not query.finite:
+        return Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC, NOT_FINITE)
+    asked = distance_program(query, way_out=best.witness is None)
+    found = Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC, "", asked.program.binaries)
+    try:
+        lower, best, late = _solved(query, asked, best, solvers.first, solvers)
+        for other in solvers.others:
+            second, best, _ = _solved(query, asked, best, other, solvers)
+            if abs(second - lower) > 1e2 * CLOSE * max(second, lower):
+                raise SolverError(f"the solvers disagree: {lower:.7g} and {second:.7g}")
+            lower = min(lower, second)
+    except (SolverError, TimeoutError) as error:
+        return replace(found, upper=best.distance, witness=best.witness, reason=str(error))
+    return Minimum(
+        max(search.lower, min(lower, best.distance)), best.distance, best.witness, Guarantee.SOLVER, late,
+        asked.program.binaries,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The nearest witness so far."""
+
+    judge: Judge
+    distance: float
+    witness: np.ndarray | None
+
+    def with_point(self, x: np.ndarray) -> _Best:
+        """The nearer of this and a point, if it is a witness."""
+        point = self.judge.confirm(x)
+        if point is None:
+            return self
+        return self.with_witness(point)
+
+    def with_witness(self, point: np.ndarray) -> _Best:
+        """The nearer of this and a confirmed witness."""
+        distance = self.judge.distance(point)
+        return replace(self, distance=distance, witness=point) if distance < self.distance else self
+
+
+def _shrunk(ball: LpBall, distance: float) -> LpBall:
+    """The ball of this distance, if it is smaller."""
+    eps = ball.exact_eps[0] if math.isinf(distance) else min(Fraction(distance), ball.exact_eps[0])
+    return LpBall(ball.x, [eps], ball.norm, ball.clip)
+
+
+def _descend(ask: Ask, ball: LpBall, best: _Best, solvers: Solvers) -> _Best:
+    """Moves the witness nearer within its piece of the network, and on through the next, while that helps."""
+    query = None
+    for _ in range(_DESCENTS):
+        assert best.witness is not None
+        if solvers.left() <= 0:
+            break
+        if query is None:
+            query = ask(_shrunk(ball, best.distance * (1 + CLOSE)))
+        before = best.distance
+        best = _descended(query, best, best.witness.astype(np.float64).ravel(), solvers)
+        if best.distance >= before * (1 - CLOSE):
+            break
+        if best.distance < _WORTH * before:
+            query = None
+    return best
+
+
+def _descended(query: Query, best: _Best, x: np.ndarray, solvers: Solvers) -> _Best:
+    """The nearest witness of the piece of the network that ``x`` lies in, if it is nearer than the best."""
+    broken = [k for k in query.open if query.true_margin(x, k) <= CLOSE * query.scale]
+    if not broken or not query.finite:
+        return best
+    clause = min(broken, key=lambda k: query.true_margin(x, k))
+    for demand in _DEMANDS:
+        asked = strict_distance(query, clause, demand * query.scale)
+        nearest = solve_cell(solvers.first, asked.program, asked.encoding, x, solvers.left())
+        if nearest is None:
+            return best
+        moved = best.with_point(nearest)
+        if moved is not best:
+            return moved
+    return best
+
+
+def _solved(
+    query: Query, asked: Distance, best: _Best, solver: SolverProcess, solvers: Solvers
+) -> tuple[float, _Best, str]:
+    """The minimum by one solver's word: a lower bound of the distance; and the best witness.
+
+    Raises:
+        SolverError: no usable answer, or a bound that a witness refutes.
+        TimeoutError: the time was used up before there was a bound.
+    """
+    left = solvers.left()
+    if left <= 0:
+        raise TimeoutError("the budget was used up before the solver began")
+    start = None
+    if best.witness is not None:
+        start = asked.encoding.point(best.witness.astype(np.float64).ravel(), asked.program)
+        start = start if asked.program.violation(start) <= 1e-9 else None
+    answer = checked(query, solver.solve(asked.program, left, start=start), asked.program, asked.encoding)
+    escaped = asked.way_out is not None and answer.v is not None and answer.v[asked.way_out] > 0.5
+    if answer.v is not None and not escaped:
+        x = asked.encoding.settled(answer.v)
+        best = _descended(query, best.with_point(x), x, solvers)
+    if answer.bound is not None and asked.way_out is not None:
+        cost = float(asked.program.objective[asked.way_out])
+        if answer.bound > cost * (1 + CLOSE):
+            raise SolverError(f"the solver's bound {answer.bound:.6g} lies above the way out at {cost:.6g}")
+    lower = _lower(query, answer, escaped)
+    if lower > best.distance * (1 + 10 * CLOSE) + 1e-12:
+        raise SolverError(f"the solver's bound {lower:.9g} is refuted by a witness at {best.distance:.9g}")
+    return min(lower, _reach(query)), best, "the solver's time was used up" if answer.status == "limit" else ""
+
+
+def _lower(query: Query, answer: Answer, escaped: bool) -> float:
+    """The distance below which an answer claims that nothing is broken, even beyond the ball."""
+    if answer.bound is None:
+        raise TimeoutError("the solver's time was used up before it had a bound")
+    bound = max(0.0, answer.bound)
+    bound = math.sqrt(bound) if query.region.norm == "l2" else bound
+    return _reach(query) if escaped and answer.status == "optimal" else bound
+
+
+def _reach(query: Query) -> float:
+    assert isinstance(query.region, LpBall)
+    return float(query.region.eps[0])

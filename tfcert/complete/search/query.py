@@ -1,0 +1,288 @@
+"""One sample's question to a solver: the network, the set, what must hold, and what bounds already say about it.
+
+What must hold is put to solvers with every threshold moved by what the rounding of the model's own arithmetic may take
+(``certification.rounding``), so whatever they prove about these rows is a proof.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tfcert.clauses import Clauses
+from tfcert.complete.encoding.encode import Encoding, Options, encode
+from tfcert.complete.encoding.piecewise import Plain
+from tfcert.complete.encoding.program import Builder, Program, Term
+from tfcert.complete.search.tighten import LayerBounds
+from tfcert.complete.search.witness import Judge
+from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
+from tfcert.sets.balls import Perturbation
+
+CLOSE = 1e-6
+"""Margins and distances that differ by this little (relative to the numbers involved) count as equal: a hundred times
+the solvers' tolerances."""
+
+
+@dataclass(frozen=True)
+class Solvers:
+    """The solver, those that must agree with it, and until when (``time.monotonic()``) they may run."""
+
+    first: SolverProcess
+    others: tuple[SolverProcess, ...] = ()
+    until: float = float("inf")
+
+    def left(self) -> float:
+        return self.until - time.monotonic()
+
+
+@dataclass(frozen=True)
+class Query:
+    """One sample's question.
+
+    Attributes:
+        net: the network.
+        region: the set, float64, rounded outward.
+        clauses: one sample's clauses ``[1, clauses, rows, outputs]``, less what rounding may take from each row.
+        rounding: that, ``[clauses, rows]``.
+        bounds: of what enters the layers over the set.
+        lower, upper: bounds of the clauses' rows over the set, ``[clauses, rows]``.
+        judge: who decides whether a point is a witness.
+        options: how to encode.
+    """
+
+    net: Plain
+    region: Perturbation
+    clauses: Clauses
+    rounding: np.ndarray
+    bounds: LayerBounds
+    lower: np.ndarray
+    upper: np.ndarray
+    judge: Judge
+    options: Options = field(default_factory=Options)
+
+    @functools.cached_property
+    def open(self) -> list[int]:
+        """The clauses that bounds do not prove, the least certain first."""
+        margins = self.lower.max(axis=1)
+        real = np.asarray(self._real.any(axis=1))
+        return [int(k) for k in np.argsort(margins, kind="stable") if real[k] and not margins[k] > 0]
+
+    @functools.cached_property
+    def _real(self) -> np.ndarray:
+        """Rows that are no padding ``[clauses, rows]``: not ``-inf`` (never holds) in a clause that can be broken."""
+        offsets = self.clauses.offsets[0]
+        return np.isfinite(offsets) & ~np.isposinf(offsets).any(axis=1, keepdims=True)
+
+    @functools.cached_property
+    def finite(self) -> bool:
+        """Whether all bounds are finite; without them nothing can be encoded."""
+        return all(np.isfinite(end).all() for pair in (*self.bounds.layers, self.bounds.output) for end in pair)
+
+    @functools.cached_property
+    def scale(self) -> float:
+        """The size of the margins, at least 1e-3: what closeness is relative to."""
+        some = self.upper[self._real & np.isfinite(self.upper)]
+        return max(1e-3, float(np.abs(some).max(initial=0.0)))
+
+    def encoding(self, relax: bool = False, distance: bool = False) -> Encoding:
+        """The network over the set, without the question."""
+        options = replace(self.options, relax=relax)
+        bounds = self.bounds
+        return encode(self.net, self.region, bounds.layers, bounds.output, options, distance=distance)
+
+    def rows(self, clause: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A clause's coefficients ``[rows, outputs]``, offsets and the rows' upper bounds."""
+        real = self._real[clause]
+        return (
+            self.clauses.coefficients[0, clause][real],
+            self.clauses.offsets[0, clause][real],
+            self.upper[clause][real],
+        )
+
+    @property
+    def overflows(self) -> bool:
+        """Whether the network leaves the range of its numbers on the set, so that no proof of it means anything."""
+        return not np.isfinite(self.rounding).all()
+
+    def taken(self, clause: int) -> float:
+        """What was taken from each of a clause's rows at least: by so much the margin asked about is larger."""
+        return float(self.rounding[clause].min())
+
+    def known(self, clause: int) -> float:
+        """A lower bound of a clause's margin over the set."""
+        best = float(np.where(np.isfinite(self.lower[clause]), self.lower[clause], -np.inf).max())
+        return best if np.isfinite(best) else -1e6 * self.scale
+
+    def without(self, clauses: Collection[int]) -> Query:
+        """The query about the other clauses only: these are proven."""
+        lower = self.lower.copy()
+        lower[list(clauses)] = np.inf
+        return replace(self, lower=lower)
+
+    def true_margin(self, x: np.ndarray, clause: int) -> float:
+        """The best row of a clause at an input (flattened), by the float64 network."""
+        coefficients, offsets, _ = self.rows(clause)
+        outputs = self.net.network(x.reshape(1, *self.region.input_shape)).numpy()[0]
+        return float((coefficients @ outputs + offsets).max())
+
+
+@dataclass(frozen=True)
+class Margin:
+    """The program of the worst margin of some clauses: of each the best of its rows, of these the least.
+
+    Attributes:
+        program: minimises the margin.
+        encoding: of the network in it.
+        clauses: which.
+    """
+
+    program: Program
+    encoding: Encoding
+    clauses: tuple[int, ...]
+
+
+def within_rounding(query: Query, clauses: Sequence[int]) -> str:
+    """Why a question about some clauses stays open where their margin is about what rounding may take."""
+    taken = max(CLOSE * query.scale, *(query.taken(k) for k in clauses))
+    return f"within rounding: the worst margin is {taken:.3g} or less, which the model's rounding or our own may take"
+
+
+def margin_program(query: Query, clauses: Sequence[int], *, relax: bool = False, least: float = -np.inf) -> Margin:
+    """The worst margin of some clauses, or ``least`` where it is lower than that.
+
+    Several clauses have a binary each, one of which is 1: the one whose rows the margin bounds.
+    """
+    encoding = query.encoding(relax)
+    builder, rows = encoding.builder, [query.rows(k) for k in clauses]
+    floor = max(least, min(query.known(k) for k in clauses))
+    ceiling = max(floor, *(float(upper.max()) for *_, upper in rows)) + query.scale
+    (column,) = builder.variables(np.array([floor]), np.array([ceiling]))
+    choices = builder.binaries(len(clauses)) if len(clauses) > 1 else None
+    if choices is not None:
+        builder.rows([(choices, -np.ones((1, len(choices))))], np.array([-1.0]))
+    for number, (coefficients, offsets, upper) in enumerate(rows):
+        extra: list[Term] = [(np.full(len(offsets), column), -1.0)]
+        right = -offsets
+        if choices is not None:
+            room = np.maximum(0.0, upper - floor)
+            extra.append((np.full(len(offsets), choices[number]), room))
+            right = right + room
+        _row_terms(builder, encoding, coefficients, right, extra)
+
+    def margins(v: np.ndarray) -> np.ndarray:
+        outputs = encoding.outputs.at(v)
+        return np.array([float((c @ outputs + d).max()) for c, d, _ in rows])
+
+    encoding.step(np.array([column]), lambda v: np.array([max(floor, float(margins(v).min()))]))
+    if choices is not None:
+        encoding.step(choices, lambda v: np.eye(len(rows))[int(margins(v).argmin())])
+    return Margin(builder.program((np.array([column]), np.ones(1))), encoding, tuple(clauses))
+
+
+def _row_terms(
+    builder: Builder,
+    encoding: Encoding,
+    coefficients: np.ndarray,
+    right: np.ndarray,
+    extra: Sequence[Term],
+) -> None:
+    """Rows ``C outputs + extra <= right``."""
+    outputs = encoding.outputs
+    live = outputs.column >= 0
+    matrix = (coefficients * outputs.scale)[:, live]
+    builder.rows([(outputs.column[live], matrix), *extra], right - coefficients @ outputs.shift)
+
+
+@dataclass(frozen=True)
+class Distance:
+    """The program of the least distance at which a clause is broken.
+
+    Attributes:
+        program: minimises the distance (its square for L2).
+        encoding: of the network in it.
+        way_out: the variable that is 1 where no clause is broken, at a cost above every distance; None without one.
+    """
+
+    program: Program
+    encoding: Encoding
+    way_out: int | None
+
+
+def distance_program(query: Query, *, way_out: bool) -> Distance:
+    """The least distance from the centre at which any open clause is broken (its rows are all at most 0).
+
+    With a way out the program has a solution whatever the network does, so a solver that finds none has failed.
+    """
+    encoding = query.encoding(distance=True)
+    assert encoding.distance is not None
+    columns, costs = encoding.distance
+    builder = encoding.builder
+    count = len(query.open)
+    choices = builder.binaries(count + way_out)
+    builder.rows([(choices, -np.ones((1, len(choices))))], np.array([-1.0]))
+    for choice, clause in zip(choices, query.open, strict=False):
+        coefficients, offsets, upper = query.rows(clause)
+        room = np.maximum(0.0, np.where(np.isfinite(upper), upper, 1e6 * query.scale)) + query.scale * CLOSE
+        _row_terms(builder, encoding, coefficients, room - offsets, [(np.full(len(offsets), choice), room)])
+    encoding.step(choices, _chosen(query, encoding, way_out))
+    if way_out:
+        reach = builder.program((columns, costs)).upper[columns] @ costs
+        columns, costs = np.append(columns, choices[-1]), np.append(costs, 2.0 * _reach(query, float(reach)))
+    return Distance(builder.program((columns, costs)), encoding, int(choices[-1]) if way_out else None)
+
+
+def _reach(query: Query, reach: float) -> float:
+    """No less than any distance (squared for L2) in the set."""
+    eps = float(getattr(query.region, "eps", np.array([np.inf]))[0])
+    return min(reach, eps * eps if query.region.norm == "l2" else eps)
+
+
+def _chosen(query: Query, encoding: Encoding, way_out: bool) -> Callable[[np.ndarray], np.ndarray]:
+    def choose(v: np.ndarray) -> np.ndarray:
+        outputs = encoding.outputs.at(v)
+        margins = [float((c @ outputs + d).max()) for c, d, _ in map(query.rows, query.open)]
+        # A solver's point may be this far from the tie that it stands for.
+        found = np.array([m <= CLOSE * query.scale for m in margins], np.float64)
+        if not found.any() and not way_out:
+            found[int(np.argmin(margins))] = 1.0
+        return np.append(found, float(not found.any())) if way_out else found
+
+    return choose
+
+
+def strict_distance(query: Query, clause: int, demand: float) -> Distance:
+    """The least distance at which one clause, as it was asked, is broken by at least ``demand``."""
+    encoding = query.encoding(distance=True)
+    assert encoding.distance is not None
+    coefficients, offsets, _ = query.rows(clause)
+    _row_terms(encoding.builder, encoding, coefficients, -offsets - query.taken(clause) - demand, [])
+    return Distance(encoding.builder.program(encoding.distance), encoding, None)
+
+
+def checked(query: Query, answer: Answer, program: Program, encoding: Encoding) -> Answer:
+    """The answer, if its point has the value that it claims and its bound is not above it.
+
+    Raises:
+        SolverError: it does not: a wrong point, or a bound that a point of the program refutes.
+    """
+    if answer.status.startswith("error"):
+        raise SolverError(f"the solver ended with {answer.status}")
+    if answer.status == "infeasible":
+        raise SolverError("the solver says that a program with a known solution has none")
+    if answer.status == "optimal" and (answer.v is None or answer.objective is None or answer.bound is None):
+        raise SolverError("the solver claims an optimum without a solution")
+    if answer.v is None or answer.objective is None:
+        return answer
+    full = encoding.point(encoding.settled(answer.v), program)
+    value, slack = program.value(full), CLOSE * max(abs(answer.objective), abs(program.value(full)), 1e-6)
+    off = abs(value - answer.objective) if query.net.exact else answer.objective - value
+    tolerance = 1e2 * slack + 1e-7
+    if off > tolerance:
+        raise SolverError(f"the solver's point has the value {value:.6g}, not the {answer.objective:.6g} it claims")
+    if answer.bound is not None and answer.bound > answer.objective + tolerance:
+        raise SolverError(f"the solver's bound {answer.bound:.6g} lies above its own solution {answer.objective:.6g}")
+    return answer

@@ -1,0 +1,83 @@
+"""Witnesses: a solver's point is a claim until it lies in the set exactly and the original model gets it wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tfcert.attacks import replay
+from tfcert.attacks.witness import input_dtype, run
+from tfcert.clauses import Clauses
+from tfcert.complete.encoding.encode import Encoding
+from tfcert.complete.encoding.program import Program
+from tfcert.complete.solver.process import SolverError, SolverProcess
+from tfcert.sets.balls import ORDER, Perturbation
+
+_AT_KINK = 1e-5
+"""How near its kink a neuron is that rounding to the model's dtype may take to the other side."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The original model and what must hold of its outputs, for one sample.
+
+    Attributes:
+        model: the model as the user gave it.
+        region: where a witness must lie: one sample's set, exact.
+        clauses: one sample's clauses, ``[1, clauses, rows, outputs]``.
+        broken: which outputs ``[points, outputs]`` break what is asked; by default those with a margin below zero.
+    """
+
+    model: Any
+    region: Perturbation
+    clauses: Clauses
+    broken: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def confirm(self, x: np.ndarray) -> np.ndarray | None:
+        """The point rounded to the model's dtype and moved into the set, if the model gets it wrong there."""
+        dtype = input_dtype(self.model, self.region.lower.dtype)
+        if not np.isfinite(x).all():
+            return None
+        point = self.region.project(x.reshape(1, *self.region.input_shape).astype(dtype))
+
+        def holds(outputs: np.ndarray, _: np.ndarray) -> np.ndarray:
+            flat = outputs.reshape(len(outputs), -1)
+            return ~(self.clauses.margin(flat) < 0 if self.broken is None else self.broken(flat))
+
+        return point[0] if replay(self.model, self.region, point, holds)[0] else None
+
+    def margin(self, point: np.ndarray) -> float:
+        """The margin that the model reaches on one point."""
+        return float(self.clauses.margin(run(self.model, point[None]))[0])
+
+    def distance(self, point: np.ndarray) -> float:
+        """How far a point is from the set's centre in its norm, rounded up."""
+        step = point.astype(np.float64).ravel() - self.region.center[0].astype(np.float64).ravel()
+        size = float(np.linalg.norm(step, ORDER[self.region.norm])) if step.size else 0.0
+        return size if self.region.norm == "linf" else size * (1 + 1e-12)
+
+
+def solve_cell(
+    solver: SolverProcess, program: Program, encoding: Encoding, x: np.ndarray, seconds: float
+) -> np.ndarray | None:
+    """The best inputs within the cell of ``x`` (flattened): every integer variable keeps its value there, but for the
+    few neurons that are at their kink to within rounding. None if there are none, or the solver failed."""
+    v = encoding.point(x, program)
+    free = np.zeros(len(v), bool)
+    free[encoding.undecided(v, _AT_KINK)] = True
+    held = program.integer & ~free
+    whole = np.clip(np.round(v), program.lower, program.upper)
+    cell = replace(
+        program,
+        lower=np.where(held, whole, program.lower),
+        upper=np.where(held, whole, program.upper),
+        integer=program.integer & free,
+    )
+    try:
+        answer = solver.solve(cell, seconds, relax=not cell.integer.any())
+    except SolverError:
+        return None
+    return encoding.settled(answer.v) if answer.status == "optimal" and answer.v is not None else None

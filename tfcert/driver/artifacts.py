@@ -1,0 +1,112 @@
+"""The files of a run beside its journal: one npz a witness, and pictures of some of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfcert.driver.bind import Task
+from tfcert.driver.regions import to_unit
+from tfcert.report import figures
+from tfcert.report.records import Record
+from tfcert.report.summary import own_witness, summarize_measure
+from tfcert.sets.balls import ORDER
+
+MOST_PICTURES = 10
+"""Classes that one figure shows."""
+
+
+def clear(folder: Path) -> None:
+    """Removes the witnesses and pictures of an earlier run, which would pass for this one's."""
+    for old in [*folder.glob("witnesses/*.npz"), *folder.glob("figures/*.png")]:
+        old.unlink()
+
+
+def save_witness(folder: Path, task: Task, place: int, witness: np.ndarray) -> str:
+    """Writes a witness beside the sample that it refutes; returns the path relative to ``folder``.
+
+    Arrays: ``witness`` in network space and, where there is a sample, ``original`` and ``label``.
+    """
+    arrays = {"witness": witness}
+    if task.centers is not None:
+        arrays["original"] = task.centers[place]
+    if task.labels[place] is not None:
+        arrays["label"] = np.array(task.labels[place])
+    relative = Path("witnesses") / f"{_file_name(task.name)}-{task.samples[place]}.npz"
+    (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / relative, allow_pickle=False, **arrays)
+    return relative.as_posix()
+
+
+def draw_pictures(
+    folder: Path, tasks: Sequence[Task], records: Sequence[Record], histograms: Sequence[tuple[str, int]]
+) -> list[Path]:
+    """Draws the histograms that the specification asks for (measure, bins), and witnesses of each property and measure.
+
+    Of witnesses that had to be looked for, those of one sample a class are drawn, if the inputs are images.
+    """
+    drawn = []
+    for name, bins in histograms:
+        summary = summarize_measure(name, records)
+        if summary.total:
+            drawn.append(folder / "figures" / f"{_file_name(name)}-histogram.png")
+            figures.draw_histogram(drawn[-1], summary, bins)
+    for task in tasks:
+        if task.centers is None or not figures.is_image(task.model.network.input_shape):
+            continue
+        chosen = _one_a_class(folder, [r for r in records if r.property == task.name])
+        if chosen:
+            drawn.append(folder / "figures" / f"{_file_name(task.name)}-witnesses.png")
+            pictures = [_picture(folder, task, record) for record in chosen]
+            figures.draw_witnesses(drawn[-1], _title(chosen[0]), chosen[0].asked.space, pictures)
+    return drawn
+
+
+def _one_a_class(folder: Path, records: Sequence[Record]) -> list[Record]:
+    """The first record of each class that has a witness other than the sample itself, in the order of the classes."""
+    first: dict[float, Record] = {}
+    for record in records:
+        label = record.prediction if record.label is None else record.label
+        if record.witness and not own_witness(record) and (folder / record.witness).is_file():
+            first.setdefault(-1.0 if label is None else label, record)
+    return [first[label] for label in sorted(first)][:MOST_PICTURES]
+
+
+def _title(record: Record) -> str:
+    asked = record.asked
+    if record.measured is not None:
+        return f"{record.property}: the nearest witnesses found ({asked.norm}, {asked.space} space)"
+    within = f"{asked.norm} {asked.eps:.4g} of the sample" if asked.norm else "the box"
+    return f"{record.property}: witnesses within {within} ({asked.space} space)"
+
+
+def _picture(folder: Path, task: Task, record: Record) -> figures.Picture:
+    with np.load(folder / str(record.witness), allow_pickle=False) as saved:
+        pair = np.stack([saved["original"], saved["witness"]])
+    transform, asked = task.template.transform, record.asked
+    images = to_unit(transform, pair)
+    # One at a time, since rounding depends on the batch and a nearest witness is wrong by hardly more than that.
+    before, after = (task.model.outputs(one[None])[0] for one in pair)
+    shown = {"net": pair.astype(np.float64), "unit": images, "raw": images / float(transform.scale)}[asked.space]
+    difference = shown[1] - shown[0]
+    norm = asked.norm or "linf"
+    label = "" if record.label is None else f"label {record.label:g}, "
+    return figures.Picture(
+        original=images[0],
+        witness=images[1],
+        difference=difference,
+        original_caption=f"sample {record.sample}\n{label}{_answer(before)}",
+        witness_caption=_answer(after),
+        difference_caption=f"{norm} {np.linalg.norm(difference.ravel(), ORDER[norm]):.4g}",
+    )
+
+
+def _answer(outputs: np.ndarray) -> str:
+    return f"predicted {outputs.argmax()}" if outputs.size > 1 else f"output {outputs.item():.4g}"
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)

@@ -1,0 +1,448 @@
+"""Binding a checked specification to its networks and data, with every check that needs them loaded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfcert.datasets import Samples, confine
+from tfcert.driver.abstracted import deployed, granularity_of, require_behind
+from tfcert.driver.doubts import doubts, one_class, require_unit
+from tfcert.driver.fingerprint import weights_hash
+from tfcert.driver.heads import asks_for_class, check_declared, check_order, label_is_class
+from tfcert.driver.regions import build_regions, fits, to_net
+from tfcert.driver.sources import load_samples
+from tfcert.errors import UsageError
+from tfcert.language import (
+    MeasureTemplate,
+    PropertyTemplate,
+    Span,
+    Spec,
+    StageKind,
+    Transform,
+    load,
+    load_file,
+)
+from tfcert.language import Model as ModelTemplate
+from tfcert.language.check.setting import Setting
+from tfcert.language.spec.formula import SingleOutputError
+from tfcert.misfit import misfit
+from tfcert.showing import counted
+from tfcert.verdict import strictly_right
+
+if TYPE_CHECKING:
+    from tfcert.network import Network
+
+AnyTemplate = PropertyTemplate | MeasureTemplate
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A Keras model, the network built from it, and the hash of what it computes.
+
+    ``granularity`` is the width of its cells where it stands behind an abstraction of the specification.
+    """
+
+    name: str
+    model: Any
+    network: Network
+    sha256: str
+    granularity: float | None = None
+
+    def outputs(self, z: np.ndarray) -> np.ndarray:
+        """What the original model answers to ``z`` ``[batch, *input]``: ``[batch, outputs]``."""
+        parts = [np.asarray(self.model(z[i : i + CHUNK], training=False)) for i in range(0, len(z), CHUNK)]
+        return np.concatenate([p.reshape(len(p), -1) for p in parts]) if parts else np.zeros((0, self.num_outputs))
+
+    @property
+    def peeled(self) -> bool:
+        """Whether the network leaves out a softmax that the model ends in."""
+        return self.network.peeled
+
+    def scores(self, outputs: np.ndarray) -> np.ndarray:
+        """The model's answers ``[batch, outputs]`` in float64, and in the unit that the network's bounds have.
+
+        Where a softmax was peeled off these are logarithms, which differ from the logits by one number a sample. They
+        are ordered as the outputs are, and those that are 0 count as the smallest number above.
+        """
+        if not self.peeled:
+            return outputs.astype(np.float64)
+        least = np.finfo(outputs.dtype).smallest_subnormal
+        return np.log(np.maximum(outputs, least).astype(np.float64))
+
+    @property
+    def num_outputs(self) -> int:
+        return int(np.prod(self.network.output_shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A property or measure with the samples it asks about.
+
+    Attributes:
+        samples: ``[n]``, their indices in the data set (0 for a property without one).
+        centers: ``[n, *input]`` in network space; None for a property without samples.
+        labels: ``[n]``, None where there is none.
+        outputs: ``[n, outputs]``, the model's answer to the centres; None without them.
+    """
+
+    template: AnyTemplate
+    model: LoadedModel
+    samples: np.ndarray
+    centers: np.ndarray | None = field(repr=False)
+    labels: tuple[int | None, ...] = field(repr=False)
+    outputs: np.ndarray | None = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.template.name
+
+    def take(self, places: np.ndarray) -> Task:
+        """The same task on some of its samples."""
+        part = None if self.centers is None or self.outputs is None else (self.centers[places], self.outputs[places])
+        labels = tuple(self.labels[i] for i in places)
+        centers, outputs = part if part is not None else (None, None)
+        return Task(self.template, self.model, self.samples[places], centers, labels, outputs)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A specification with everything it names loaded.
+
+    ``models`` has a model behind an abstraction under the name of :func:`classifier_name`. ``doubts`` are sentences
+    about units that the samples make unlikely.
+    """
+
+    spec: Spec
+    models: Mapping[str, LoadedModel]
+    data: Mapping[str, Samples]
+    tasks: tuple[Task, ...]
+    doubts: tuple[str, ...] = ()
+
+    def accuracy(self, model: str, dataset: str) -> tuple[int, int]:
+        """How many samples of a data set a model classifies right, and how many there are; a tie is not right."""
+        samples, loaded = self.data[dataset], self.classifier(model)
+        if samples.y is None:
+            raise UsageError(f"accuracy({model}, {dataset}): the data set has no labels")
+        transform = Setting(self.spec.datasets[dataset], self.spec.models[model]).transform
+        outputs = loaded.outputs(network_inputs(f"accuracy({model}, {dataset})", loaded, samples.x, transform))
+        return int(strictly_right(outputs, samples.y).sum()), len(samples.y)
+
+    def classifier(self, model: str) -> LoadedModel:
+        """The model by itself, or behind the abstraction that the questions about it name.
+
+        Raises:
+            UsageError: they name several.
+        """
+        if model in self.models:
+            return self.models[model]
+        behind = {task.model.name: task.model for task in self.tasks if task.template.model == model}
+        if len(behind) > 1:
+            raise UsageError(f"accuracy({model}, ...) could be that of {' or '.join(behind)}: ask about one of them")
+        return next(iter(behind.values()))
+
+
+def load_spec(spec: str | Path, params: Mapping[str, Any] | None, bindings: Mapping[str, Any] | None) -> Spec:
+    """A specification from a path or from its text (which has a line break or begins with ``prop``).
+
+    Raises:
+        SpecError: it cannot be used.
+        UsageError: there is no such file, or none to bind a name to.
+    """
+    bound = tuple(bindings or ())
+    for name, value in (bindings or {}).items():
+        if isinstance(value, str | Path) and not Path(value).is_file():
+            raise UsageError(f"there is no file {value} to bind {name} to")
+    if isinstance(spec, str) and ("\n" in spec or spec.lstrip().startswith("prop ")):
+        return load(spec, params=params, bound=bound)
+    if not Path(spec).is_file():
+        raise UsageError(f"there is no specification {spec}")
+    return load_file(spec, params=params, bound=bound)
+
+
+def spec_name(spec: Spec) -> str:
+    """What the folder of a run is called."""
+    return Path(spec.filename).stem if spec.root else "spec"
+
+
+def _templates(spec: Spec) -> list[AnyTemplate]:
+    return [*spec.properties.values(), *spec.measures.values()]
+
+
+def _accuracies(spec: Spec) -> set[tuple[str, str]]:
+    """The models and data sets whose clean accuracy is asked for."""
+    pairs = {pair for a in spec.assertions for pair in a.accuracies}
+    return pairs | {(item.names[0], item.names[1]) for item in spec.reports if item.kind == "accuracy"}
+
+
+def needed_models(spec: Spec) -> list[str]:
+    """The models that the properties, measures, assertions and reports name."""
+    names = {t.model for t in _templates(spec)} | {model for model, _ in _accuracies(spec)}
+    return [name for name in spec.models if name in names]
+
+
+def load_data(spec: Spec, bindings: Mapping[str, Any]) -> dict[str, Samples]:
+    """Loads the data sets that the properties, measures, assertions and reports name.
+
+    Raises:
+        UsageError, DatasetError: as for :func:`tfcert.driver.sources.load_samples`.
+    """
+    names = {t.dataset for t in _templates(spec)} | {dataset for _, dataset in _accuracies(spec)}
+    data: dict[str, Samples] = {}
+    for name, dataset in spec.datasets.items():
+        if name in names:
+            asking = {t.model for t in _templates(spec) if t.dataset == name}
+            asking |= {model for model, asked in _accuracies(spec) if asked == name}
+            with placed(spec, name, dataset.span):
+                data[name] = load_samples(dataset, bindings, [m for n, m in spec.models.items() if n in asking])
+    for t in _templates(spec):
+        if t.dataset is not None:
+            with placed(spec, t.name, t.span):
+                require_unit(t, spec.datasets[t.dataset], data[t.dataset].x)
+    return data
+
+
+def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | None = None) -> Bound:
+    """Loads the models that are named, and the data sets unless they are given.
+
+    Raises:
+        UsageError: something does not fit, said in a sentence.
+        ValueError: the frontend or a data source refused what was given (their messages are sentences too).
+    """
+    templates = _templates(spec)
+    data = load_data(spec, bindings) if data is None else data
+    models: dict[str, LoadedModel] = {}
+    for name in needed_models(spec):
+        model = spec.models[name]
+        with placed(spec, name, model.span):
+            models |= _classifiers(model, [t for t in templates if t.model == name], bindings, data)
+    tasks: list[Task] = []
+    doubted: dict[str, None] = {}
+    for t in templates:
+        with placed(spec, t.name, t.span):
+            task = _task(t, models[classifier_name(t)], data.get(t.dataset or ""))
+            tasks.append(task)
+            if t.dataset is not None:
+                asked = spec.datasets[t.dataset]
+                doubted |= dict.fromkeys(doubts(t, asked, data[t.dataset].x) + one_class(t, asked, task.labels))
+            doubted |= dict.fromkeys(_misfit(task) + _settled(task))
+    bound = Bound(spec, models, data, tuple(tasks), tuple(doubted))
+    for name, asked_of in sorted(_accuracies(spec)):
+        # An accuracy that could be that of several, or of no classifier, is refused before anything runs.
+        if bound.classifier(name).num_outputs < 2:
+            raise UsageError(
+                f"accuracy({name}, {asked_of}): {name} has a single output, so there are no classes to be right about; "
+                "ask for the share of samples that keep to a threshold, `nominal_accuracy` of a property"
+            )
+    return bound
+
+
+def _misfit(task: Task) -> list[str]:
+    """What speaks against samples being what the model expects, where a question is about their labels' classes."""
+    if not task.template.is_robustness or task.outputs is None or task.centers is None:
+        return []
+    right = task.outputs.argmax(axis=1) == np.array([-1 if label is None else label for label in task.labels])
+    said = misfit(right, task.model.num_outputs, task.centers)
+    return [] if said is None else [f"{task.template.dataset} as {task.model.name} receives it: {said}"]
+
+
+def _settled(task: Task) -> list[str]:
+    """Which samples a question says nothing about, because their labels settle the formula.
+
+    Raises:
+        UsageError: all of them: the answer would say nothing about the model.
+    """
+    number = task.model.num_outputs
+    labels = [label for label in dict.fromkeys(task.labels) if task.template.is_settled(number, label)]
+    count = sum(label in labels for label in task.labels)
+    if not count:
+        return []
+    said = f"true or false whatever {task.model.name} computes"
+    if count == len(task.labels):
+        raise UsageError(
+            f"{task.name}: of {counted(number, 'output')} the formula is {said}, so there is nothing to verify; "
+            "say something about the outputs that may fail"
+        )
+    listed = ", ".join(map(str, labels[:8])) + (", ..." if len(labels) > 8 else "")
+    return [
+        f"{task.name}: for {count} of {len(task.labels)} samples the formula is {said} "
+        f"(label{'s' * (len(labels) > 1)} {listed}); they count, unless `where` leaves them out"
+    ]
+
+
+@contextlib.contextmanager
+def placed(spec: Spec, name: str, span: Span) -> Iterator[None]:
+    """Notes on an error where in the text the name is defined that it is about.
+
+    A name with a dot is defined in an imported text, and one that the caller alone knows nowhere.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if "." not in name and span != Span():
+            error.add_note(f"  --> {spec.filename}:{span.line}:{span.column}")
+        raise
+
+
+def classifier_name(template: AnyTemplate) -> str:
+    """What the classifier of a question is called: ``clf``, or ``clf behind grid``."""
+    return template.model if template.abstraction is None else f"{template.model} behind {template.abstraction.name}"
+
+
+def _classifiers(
+    template: ModelTemplate, asked: list[AnyTemplate], bindings: Mapping[str, Any], data: Mapping[str, Samples]
+) -> dict[str, LoadedModel]:
+    """A model by itself and behind each abstraction, as far as questions need it so; checked, by name."""
+    from tfcert.certification.api import network_of
+
+    model = _load_model(template, bindings)
+    found: dict[str, LoadedModel] = {}
+    for question in asked:
+        name, abstraction, samples = classifier_name(question), question.abstraction, data.get(question.dataset or "")
+        if abstraction is None or name in found:
+            continue
+        shape = None if samples is None else tuple(samples.x.shape[1:])
+        whole = deployed(abstraction, template.name, model, shape)
+        network = network_of(whole)
+        require_behind(template.name, network)
+        found[name] = LoadedModel(name, whole, network, weights_hash(whole), granularity_of(whole))
+    if not found or any(question.abstraction is None for question in asked):
+        found[template.name] = LoadedModel(template.name, model, network_of(model), weights_hash(model))
+    for loaded in found.values():
+        _check_model(template, loaded)
+    return found
+
+
+def _load_model(template: ModelTemplate, bindings: Mapping[str, Any]) -> Any:
+    from tfcert.loading import load_model
+
+    if not template.bound:
+        return load_model(confine(template.path, template.folder or None))
+    value = bindings[template.name]
+    return load_model(value) if isinstance(value, str | Path) else value
+
+
+def _check_model(template: ModelTemplate, loaded: LoadedModel) -> None:
+    name, network = f"model {loaded.name}", loaded.network
+    check_declared(name, template.outputs, network)
+    for what, names, shape in (
+        ("outputs", template.output_names, network.output_shape),
+        ("inputs", template.input_names, network.input_shape),
+    ):
+        if names and len(names) != int(np.prod(shape)):
+            raise UsageError(f"{name} has {int(np.prod(shape))} {what}, but {len(names)} are named")
+    if len(network.output_shape) != 1:
+        raise UsageError(f"{name} answers with shape {network.output_shape}; properties need one axis of outputs")
+    if not bool(network.finite()):
+        raise UsageError(f"{name} has a NaN or an infinity among its weights")
+
+
+def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> Task:
+    if loaded.num_outputs < 2 and asks_for_class(template.formula):
+        raise UsageError(f"{template.name}: {SingleOutputError()}")
+    unknown = [i for i in template.named_outputs if not 0 <= i < loaded.num_outputs]
+    if unknown:
+        raise UsageError(
+            f"{template.name}: there is no output {min(unknown)}: {template.model} has {loaded.num_outputs}, from 0"
+        )
+    dtype = loaded.network.dtype.as_numpy_dtype
+    if template.strategy.dtype == "float64" and np.dtype(dtype) != np.float64:
+        raise UsageError(
+            f"{template.name}: the strategy asks for float64, but {template.model} computes in {np.dtype(dtype)}; "
+            "bounds are computed in the model's own type, so save the model as float64"
+        )
+    if template.dataset is None or data is None:
+        task = Task(template, loaded, np.zeros(1, int), None, (None,), None)
+    else:
+        task = _sampled(template, loaded, data)
+    for stage in template.strategy.stages:
+        if stage.kind is StageKind.SOLVER:
+            require_encodable(loaded)
+        elif not stage.attacks:
+            relaxation = dict(stage.options).get("relaxation")
+            require_names(loaded, stage.method, None if relaxation is None else str(relaxation))
+    _check_lowering(task)
+    return task
+
+
+def require_names(loaded: LoadedModel, method: str, relaxation: str | None) -> None:
+    """That the method and the relaxation exist and suit the model's activations.
+
+    Raises:
+        UsageError: they do not.
+    """
+    from tfcert.propagation.bounds import check_names
+
+    try:
+        check_names(loaded.network, method, relaxation)
+    except ValueError as error:
+        raise UsageError(f"model {loaded.name}: {error}") from error
+
+
+def require_encodable(loaded: LoadedModel) -> None:
+    """That the model can be written as an integer program.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    from tfcert.complete.encoding.piecewise import plain
+
+    try:
+        plain(loaded.network)
+    except ValueError as error:
+        raise UsageError(f"model {loaded.name}: {error}") from error
+
+
+def _sampled(template: AnyTemplate, loaded: LoadedModel, data: Samples) -> Task:
+    if template.needs_label and data.y is None:
+        raise UsageError(f"{template.name} asks for labels, but data set {template.dataset} has none")
+    labels = [None] * len(data.x) if data.y is None else [int(v) for v in data.y]
+    chosen = [i for i, label in enumerate(labels) if template.sample_selected(label)][: template.take]
+    samples = np.array(chosen, int)
+    if label_is_class(template.formula):
+        wrong = [i for i in chosen if not 0 <= (labels[i] or 0) < loaded.num_outputs]
+        if wrong:
+            raise UsageError(
+                f"{template.name}: sample {wrong[0]} of {template.dataset} has label {labels[wrong[0]]}, but "
+                f"{template.model} has {loaded.num_outputs} outputs, counted from 0"
+            )
+    centers = network_inputs(template.name, loaded, data.x[samples], template.transform)
+    return Task(template, loaded, samples, centers, tuple(labels[i] for i in chosen), loaded.outputs(centers))
+
+
+def network_inputs(name: str, loaded: LoadedModel, x: np.ndarray, transform: Transform) -> np.ndarray:
+    """Stored samples as the network's inputs ``[n, *input]``; ``name`` is what an error is about.
+
+    Raises:
+        UsageError: their shape is another one than the network's, or one that ``normalize`` does not fit.
+    """
+    shape = tuple(loaded.network.input_shape)
+    given = tuple(x.shape[1:])
+    if not fits(given, shape):
+        raise UsageError(f"{name}: the samples have shape {given}, but {loaded.name} takes {shape}")
+    try:
+        return to_net(transform, x.reshape(-1, *shape), loaded.network.dtype.as_numpy_dtype)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
+def _check_lowering(task: Task) -> None:
+    """Everything that can be refused is refused before anything runs: clauses for each label, regions for all."""
+    template = task.template
+    for label in dict.fromkeys(task.labels):
+        try:
+            template.clauses(task.model.num_outputs, label)
+            check_order(template, task.model.network, label)
+        except (ValueError, IndexError) as error:
+            raise UsageError(f"{task.name}: {error}") from error
+    dtype = task.model.network.dtype.as_numpy_dtype
+    count = 0 if task.centers is None else len(task.centers)
+    radii = [Fraction(0)] * count
+    build_regions(task.template, task.centers, tuple(task.model.network.input_shape), dtype, radii)

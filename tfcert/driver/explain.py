@@ -1,0 +1,319 @@
+"""What a specification will ask, of what, in which stages and at what cost; from its text alone."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from tfcert.driver.abstracted import best_figure, classifier
+from tfcert.language import (
+    Ball,
+    Dataset,
+    MeasureTemplate,
+    Named,
+    ObjectiveTemplate,
+    PropertyTemplate,
+    Ramp,
+    Scheduled,
+    Spec,
+    Stage,
+    StageKind,
+    Strategy,
+)
+from tfcert.options import BoundOptions
+from tfcert.showing import counted
+
+AnyTemplate = PropertyTemplate | MeasureTemplate
+
+_COSTS = {
+    "ibp": "about two runs of the network",
+    "crown_ibp": "two runs, and one backward pass for the outputs",
+    "crown": "one backward pass for every neuron that may switch, and for the outputs",
+    "forward": "one run that carries a plane over the inputs for every neuron",
+    "forward_backward": "one forward run with planes, and one backward pass for the outputs",
+    "fgsm": "one gradient",
+}
+_ROLES = {
+    StageKind.ATTACK: "finds witnesses",
+    StageKind.BOUND: "proves",
+    StageKind.SOLVER: "finds witnesses and proves",
+}
+SEARCH_EVALUATIONS = 15
+"""About so many bounds a sample does the search of a measure take."""
+ITERATION_PASSES = 3
+"""A gradient step takes about so many times as long as the backward passes that it differentiates."""
+_STEPS = {
+    "ibp": "about two and a half steps of plain training",
+    "constrained_ibp": "about two and a half steps of plain training",
+    "crown_ibp": "about two and a half steps of plain training, and a backward pass of bounds for the outputs",
+    "mtl_ibp": "about two and a half steps of plain training, and an attack",
+    "adv_ibp": "about two and a half steps of plain training, and an attack",
+}
+_STARTS = {
+    "keep": "from the weights that it has",
+    "fresh": "from weights drawn afresh by its layers' initialisers",
+    "ibp": "from weights drawn afresh as suits interval bounds",
+}
+_SIZES = {("mnist5k", ""): 4000, ("digits", ""): 1438, ("keras", "cifar10"): 50_000}
+_SIZES |= {("keras", name): 60_000 for name in ("mnist", "fashion_mnist")}
+"""Samples in the training part of data sets that come with one."""
+
+
+def explain(spec: Spec) -> str:
+    """The queries, stages and costs of every property and measure, and what objectives would train, as text."""
+    lines = [f"specification {spec.filename} (sha256 {spec.source_hash[:12]})"]
+    lines += [f"  param {p.name} = {p.shown}{' (set by you)' if p.overridden else ''}" for p in spec.params.values()]
+    templates: list[AnyTemplate] = [*spec.properties.values(), *spec.measures.values()]
+    for template in templates:
+        lines += ["", *_template(template, spec)]
+    for objective in spec.objectives.values():
+        lines += ["", *_objective(objective, spec)]
+    if spec.assertions:
+        lines += ["", *(f"assert {a.text}" for a in spec.assertions)]
+    return "\n".join(lines)
+
+
+def _template(template: AnyTemplate, spec: Spec) -> list[str]:
+    kind = "measure" if isinstance(template, MeasureTemplate) else "property"
+    queries, most = _queries(template, spec)
+    lines = [
+        f"{kind} {template.name}",
+        f"  queries: {queries} of model {template.model} ({_source(template, spec)})",
+        *([] if template.abstraction is None else [f"  about: {classifier(template.abstraction)}"]),
+        f"  region: {_region(template)}",
+        f"  asked: {_asked(template)}",
+    ]
+    stages = list(enumerate(template.strategy.stages, start=1))
+    if isinstance(template, MeasureTemplate):
+        lines.append(f"  strategy {template.strategy.name}, of which a search takes one stage of each kind:")
+        lines += [f"    {i}. {_searching(stage, i, template.strategy)}" for i, stage in stages]
+        lines.append(f"  search: {_search(template)}")
+    else:
+        lines.append(f"  strategy {template.strategy.name}, survivors only to the next stage:")
+        lines += [f"    {i}. {_stage(stage)}" for i, stage in stages]
+    return [*lines, f"  budget: {_budget(template.strategy, most)}"]
+
+
+def _asked(template: AnyTemplate) -> str:
+    """What settles the question: proofs and witnesses change places where it is about some input."""
+    match isinstance(template, MeasureTemplate), template.existential:
+        case True, False:
+            return (
+                "the largest radius with the formula for all inputs: proofs bound it from below, witnesses from above"
+            )
+        case True, True:
+            return (
+                "the smallest radius with the formula for some input: proofs bound it from below, witnesses from above"
+            )
+        case False, False:
+            return "the formula for all inputs: a proof verifies, a witness against it falsifies"
+        case _:
+            return "the formula for some input: a witness verifies, a proof that there is none falsifies"
+
+
+def _search(template: MeasureTemplate) -> str:
+    """How a measure's value is looked for."""
+    tolerance = f"{template.tolerance}{' relative' if template.relative else ''}"
+    text = f"in [{template.lower}, {template.upper}] to {tolerance}"
+    if any(stage.kind is StageKind.BOUND for stage in template.strategy.stages):
+        text += f", about {SEARCH_EVALUATIONS} bounds a sample with the last bounding stage"
+    if any(stage.solves for stage in template.strategy.stages):
+        text += ", then one minimisation a sample with the last solving stage"
+    assert isinstance(template.region, Ball)
+    share = _share(template.region.radius(template.upper), template)
+    return f"{text}; radii up to{share}" if share else text
+
+
+def _queries(template: AnyTemplate, spec: Spec) -> tuple[str, int | None]:
+    """The number of queries in words, and the most there can be (None: the data set decides)."""
+    if template.dataset is None:
+        return "1", 1
+    limits = [n for n in (template.take, spec.datasets[template.dataset].take) if n is not None]
+    chosen = " whose label is selected" if template.where is not None else ""
+    if not limits:
+        return f"one for each sample of {template.dataset}{chosen}", None
+    return f"at most {min(limits)}, one for each sample of {template.dataset}{chosen}", min(limits)
+
+
+def _source(template: AnyTemplate, spec: Spec) -> str:
+    model = spec.models[template.model]
+    return "bound by the caller" if model.bound else model.path
+
+
+def _region(template: AnyTemplate) -> str:
+    region = template.region
+    if not isinstance(region, Ball):
+        return f"a box of {len(region.bounds)} interval{'s' * (len(region.bounds) != 1)} in {region.space} space"
+    radius = f"{region.eps}" if not region.slope else "r"
+    told = "" if region.slope else _share(region.eps, template)
+    share = f" ({told.lstrip()})" if told else ""
+    text = f"{region.norm} ball of radius {radius}{share} in {region.space} space, {_valid(region)}"
+    if region.slope or region.space == "net":
+        return text
+    sizes = sorted({float(e) for e in region.net_eps(template.transform)})
+    return f"{text} ({', '.join(f'{s:.6g}' for s in sizes)} as the network sees it)"
+
+
+def _share(radius: Fraction, template: AnyTemplate) -> str:
+    """A radius as a share of the declared range; "" where none is declared."""
+    return "" if template.width is None else f" {100 * float(radius / template.width):.3g}% of the range"
+
+
+def _valid(region: Ball) -> str:
+    """Which values inputs may take."""
+    if region.within is None:
+        return "within anything"
+    ends = f"within [{region.within[0]}, {region.within[1]}]"
+    return ends if region.within_space is None else f"{ends} of the stored values, the declared range"
+
+
+def strategy_text(strategy: Strategy) -> str:
+    """The stages with their options, as a specification writes them."""
+    return " -> ".join(_stage_text(stage) for stage in strategy.stages)
+
+
+def _stage_text(stage: Stage) -> str:
+    options = ", ".join(f"{name}={value}" for name, value in stage.options)
+    return f"{stage.name}({options})" if options else stage.name
+
+
+def _stage(stage: Stage) -> str:
+    label, given = _stage_text(stage), dict(stage.options)
+    if stage.name == "pgd":
+        steps, restarts = given.get("steps", 40), given.get("restarts", 3)
+        return f"{label}: {_ROLES[stage.kind]}; at most {restarts} x {steps} gradients a sample"
+    cost = _COSTS.get(stage.name, "not estimated")
+    if stage.name == "alpha_crown" or given.get("relaxation") == "frown":
+        iterations = given.get("iterations", BoundOptions().iterations)
+        cost = f"{iterations} gradient steps, each about {ITERATION_PASSES} times a pass of crown"
+    elif stage.name in ("lp", "milp"):
+        cost = _programs(stage)
+    elif stage.name == "split":
+        cost = _pieces(stage)
+    return f"{label}: {_ROLES[stage.kind]}; {cost}"
+
+
+def _searching(stage: Stage, number: int, strategy: Strategy) -> str:
+    """What a stage does in the search of a measure: the first attack, the last bounding and the last solving stage."""
+    alike = [i for i, other in enumerate(strategy.stages, start=1) if other.kind is stage.kind]
+    chosen = alike[0] if stage.kind is StageKind.ATTACK else alike[-1]
+    return _stage(stage) if number == chosen else f"{_stage_text(stage)}: not used, stage {chosen} is the one"
+
+
+def _pieces(stage: Stage) -> str:
+    return (
+        f"branch and bound by the signs of neurons, {_most(stage)}, with a linear program by "
+        f"{stage.option('solver', 'cbc')} where a piece needs it; its time may double with every neuron that may switch"
+    )
+
+
+def _most(stage: Stage) -> str:
+    limit = stage.option("time_limit")
+    return "as long as the budget lasts" if limit is None else f"at most {float(limit):g} s a sample"
+
+
+def _programs(stage: Stage) -> str:
+    """The cost of a stage that asks a solver; what it will be nobody knows, what it may be is said."""
+    solver, most = stage.option("solver", "cbc"), _most(stage)
+    if not stage.solves:
+        return f"a linear program over all neurons for each open clause, by {solver}, {most}"
+    second = stage.option("confirm")
+    twice = f", and again by {second}" if second else ""
+    before = {"lp": "a linear", "progressive": "a linear and an integer"}.get(stage.option("tighten", "none"))
+    first = f"; before that {before} program for each neuron that may switch" if before else ""
+    return (
+        f"an integer program for each open clause, on the word of {solver}{twice}, {most}; its time may double with "
+        f"every neuron that may switch{first}"
+    )
+
+
+def _budget(strategy: Strategy, most: int | None) -> str:
+    parts = []
+    if strategy.seconds_per_sample is not None:
+        each = float(strategy.seconds_per_sample)
+        parts.append(f"{each:g} s a sample" + (f" (at most {each * most:g} s)" if most else ""))
+    if strategy.seconds_total is not None:
+        parts.append(f"{float(strategy.seconds_total):g} s in all, for every question with this strategy together")
+    return ", ".join(parts) or "no limit"
+
+
+def _objective(objective: ObjectiveTemplate, spec: Spec) -> list[str]:
+    asked = spec.properties[objective.property]
+    assert isinstance(asked.region, Ball)
+    size = None if objective.train is None else _training_size(objective.train)
+    rate, at = objective.learning_rate, objective.learning_rate.at
+    falls = f", times {float(rate.factor):g} after {_listed(at)} {rate.unit}" if at else ""
+    factor = "" if objective.eps_factor == 1 else f"{float(objective.eps_factor):g} times "
+    return [
+        f"objective {objective.name} for {objective.property}",
+        f"  trains: model {objective.model} ({_source(asked, spec)}), {_STARTS[objective.initialize]}",
+        *_behind(objective, asked),
+        f"  on: {_training(objective, size)}",
+        f"  loss: bounds by {_call(objective.bound)}",
+        f"  eps: {factor}{_scheduled(objective.eps)}, linf, in {asked.region.space} space",
+        f"  natural weight: {_scheduled(objective.natural_weight)}",
+        *([] if objective.mixture is None else [f"  mixture: {_scheduled(objective.mixture)}"]),
+        *(f"  regulariser: {_call(regularizer)}" for regularizer in objective.regularizers),
+        f"  optimizer: {_call(objective.optimizer)}, learning rate {float(rate.initial):g}{falls}, "
+        f"seed {objective.seed}",
+        f"  held out: {_held_out(objective, asked, spec)}",
+        f"  cost: a step takes {_STEPS[objective.bound.name]}",
+    ]
+
+
+def _behind(objective: ObjectiveTemplate, asked: PropertyTemplate) -> list[str]:
+    """What the model is trained behind, and how its granularity falls."""
+    if asked.abstraction is None:
+        return []
+    lines, tuning = [f"  as: {classifier(asked.abstraction)}"], asked.abstraction.tuning
+    if tuning is not None:
+        often = "epoch" if objective.verify_every == 1 else f"{objective.verify_every} epochs"
+        lines.append(
+            f"  granularity: {float(tuning.step):g} less after every {often}, down to {float(tuning.floor):g} or until "
+            f"gradients ask for wider cells; that with {best_figure(objective)} on the held-out samples is kept"
+        )
+    return lines
+
+
+def _training(objective: ObjectiveTemplate, size: int | None) -> str:
+    name = "samples that the caller binds" if objective.train is None else objective.train.name
+    rounds = f"batches of {objective.batch}, {counted(objective.epochs, 'epoch')}"
+    if size is None:
+        return f"{name}, {rounds}"
+    steps = max(1, size // objective.batch)
+    total = counted(steps * objective.epochs, "step")
+    return f"{name} ({counted(size, 'sample')}), {rounds} of {counted(steps, 'step')}: {total}"
+
+
+def _training_size(data: Dataset) -> int | None:
+    """How many samples there are to train on, where that is known without reading them."""
+    whole = dict(data.options).get("split", "test") == "train" and not data.bound
+    size = _SIZES.get((data.source, data.path)) if whole else None
+    return size if data.take is None or size is None else min(size, data.take)
+
+
+def _held_out(objective: ObjectiveTemplate, asked: PropertyTemplate, spec: Spec) -> str:
+    how = f"verified by {_stage_text(objective.verify)}"
+    if objective.attack is not None:
+        how = f"attacked by {_stage_text(objective.attack)}, {how}"
+    often = "epoch" if objective.verify_every == 1 else f"{objective.verify_every} epochs"
+    return f"the samples of {asked.name} ({_queries(asked, spec)[0]}), {how} after every {often}"
+
+
+def _scheduled(value: Scheduled) -> str:
+    if not isinstance(value, Ramp):
+        return str(value)
+    shape = "" if value.shape == "linear" else f", {value.shape}"
+    return f"{value.start} -> {value.stop} from {value.unit} {float(value.begin):g} to {float(value.end):g}{shape}"
+
+
+def _call(named: Named) -> str:
+    options = ", ".join(f"{name}={_short(value)}" for name, value in named.options)
+    return f"{named.name}({options})" if options else named.name
+
+
+def _short(value: object) -> str:
+    return f"{float(value):g}" if isinstance(value, Fraction) else str(value)
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,320 @@
+"""One batch of a measure: the largest value with a proof, and the smallest value with a replayed witness.
+
+Both kinds of measures are this search: the largest radius at which a formula holds for all inputs, and the smallest at
+which some input breaks it, lie between the two. Bounds and attacks narrow a batch's values, a solver one sample's.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from tfcert.driver.batch import (
+    Batch,
+    attack_batch,
+    broken,
+    certified_margins,
+    make_batch,
+    margin_at,
+    relaxation_name,
+    replay_claims,
+    slopes,
+)
+from tfcert.driver.bind import Task
+from tfcert.driver.progress import Standing, Watch
+from tfcert.driver.property import PROOFS, Clock
+from tfcert.driver.stages.complete import SOLVERS, Solver, Start, most_seconds
+from tfcert.driver.verdicts import clean_verdict, refuted
+from tfcert.language import Ball, MeasureTemplate, Stage, StageKind, round_down
+from tfcert.options import BoundOptions
+from tfcert.propagation.radius import first_guess, largest_radius
+from tfcert.report.records import Measured
+from tfcert.sets.balls import ORDER, LpBall
+from tfcert.verdict import Guarantee, Outcome, Verdict
+
+BISECTIONS = 4
+"""How often the gap between what is proven and what is refuted is halved by another attack."""
+FIRST_STEP = 4
+"""The first attack looks this many times beyond what is proven."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a measure came to on one sample."""
+
+    place: int
+    verdict: Verdict
+    measured: Measured
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of one sample: the values that are proven and refuted (NaN: none), and what that rests on."""
+
+    proven: float
+    margin: float
+    refuted: float
+    witness: np.ndarray | None
+    stage: Stage | None
+    guarantee: Guarantee = Guarantee.NUMERIC
+    reason: str = ""
+    contradicted: Guarantee | None = None
+
+
+@dataclass
+class _Refutation:
+    """The smallest refuted values so far (NaN: none) and their witnesses."""
+
+    value: np.ndarray
+    witness: list[np.ndarray | None]
+
+
+class Search:
+    """Measures one batch; ``run`` yields one finding a sample. ``watch`` is told how far a solver is with one."""
+
+    def __init__(self, task: Task, clock: Clock, options: BoundOptions, watch: Watch = lambda standing: None):
+        assert isinstance(task.template, MeasureTemplate) and isinstance(task.template.region, Ball)
+        self._task, self._clock, self._options, self._watch = task, clock, options, watch
+        self._template, self._region = task.template, task.template.region
+        self._low, self._high = float(task.template.lower), float(task.template.upper)
+        stages = task.template.strategy.stages
+        self._bound = next((stage for stage in reversed(stages) if stage.kind is StageKind.BOUND), None)
+        self._attack = next((stage for stage in stages if stage.attacks), None)
+        self._solver = next((stage for stage in reversed(stages) if stage.solves), None)
+        self._began = time.monotonic()
+
+    def run(self) -> Iterator[Finding]:
+        """The findings; samples that are wrong unperturbed come first."""
+        task, count = self._task, len(self._task.samples)
+        assert task.outputs is not None
+        batch = self._batch(np.arange(count), np.full(count, self._low))
+        wrong, margins = broken(batch, task.outputs), margin_at(batch, task.outputs)
+        for place in np.flatnonzero(wrong).tolist():
+            yield self._clean(place, float(margins[place]))
+        places = np.flatnonzero(~wrong)
+        if not len(places):
+            return
+        radius, margin = self._prove(places)
+        found = self._refute(places, radius)
+        shared = (time.monotonic() - self._began) / len(places)
+        with self._opened() as solver:
+            for i, place in enumerate(places.tolist()):
+                values = float(radius[i]), float(margin[i]), float(found.value[i])
+                known, began = _Known(*values, found.witness[i], self._bound), time.monotonic()
+                known = self._consistent(known, place)
+                if solver is not None and self._solver is not None:
+                    known = self._narrowed(known, place, (solver, self._solver), shared)
+                verdict = self._verdict(known, shared + time.monotonic() - began)
+                yield Finding(place, verdict, Measured(known.proven, known.refuted))
+
+    def _clean(self, place: int, margin: float) -> Finding:
+        """An unperturbed sample that breaks the formula: no radius is proven, and the smallest one is the first."""
+        verdict = clean_verdict(self._task, place, margin)
+        if self._template.existential:
+            settled = replace(verdict, outcome=Outcome.VERIFIED, margin=math.nan)
+            return Finding(place, settled, Measured(self._low, self._low))
+        return Finding(place, verdict, Measured(0.0, self._low))
+
+    def _prove(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The largest certified values (NaN: none) and their margins."""
+        nothing = np.full(len(places), np.nan)
+        stage = self._bound
+        if stage is None or self._clock.out_of_total():
+            return nothing, nothing.copy()
+
+        def margins(indices: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            if self._expired():
+                return np.full(len(indices), -np.inf), np.zeros(len(indices))
+            return certified_margins(self._batch(places[indices], eps), stage, self._options)
+
+        at_zero = self._batch(places, np.zeros(len(places)))
+        start, slope = slopes(at_zero, self._region.norm)
+        rounding: np.ndarray | float = 0.0
+        if self._region.eps:  # not a point, so its margin takes a proof
+            start, rounding = certified_margins(at_zero, stage, self._options)
+        slope = slope * self._net_size()
+        guesses = first_guess(start, slope, self._region.norm)
+        tolerance = float(self._template.tolerance)
+        found = largest_radius(
+            margins,
+            start,
+            start_rounding=rounding,
+            guesses=guesses,
+            slope=slope,
+            upper=self._high,
+            tolerance=tolerance if self._template.relative else 0.0,
+            absolute=0.0 if self._template.relative else tolerance,
+        )
+        proven = (found.radius > 0) & (found.radius >= self._low)
+        return np.where(proven, found.radius, np.nan), np.where(proven, found.margin, np.nan)
+
+    def _net_size(self) -> float:
+        """What one unit of the measure's value is in network space, on average over the channels."""
+        sizes = self._task.template.transform.net_eps(self._region.space, self._region.slope)
+        return float(sum(sizes)) / len(sizes)
+
+    def _refute(self, places: np.ndarray, proven: np.ndarray) -> _Refutation:
+        """Attacks a little beyond what is proven, then at the upper end, then bisects."""
+        found = _Refutation(np.full(len(places), np.nan), [None] * len(places))
+        if self._attack is None:
+            return found
+        known = np.where(np.isfinite(proven), proven, self._low)
+        below = known.copy()
+        first = np.where(known > 0, FIRST_STEP * known, self._low + (self._high - self._low) / FIRST_STEP**2)
+        first = np.minimum(first, self._high)
+        self._try(places, np.arange(len(places)), first, found, below)
+        open_ = np.flatnonzero(np.isnan(found.value) & (first < self._high))
+        self._try(places, open_, np.full(len(open_), self._high), found, below)
+        for _ in range(BISECTIONS):
+            some = np.flatnonzero(np.isfinite(found.value) & (found.value > below * (1 + 1e-3)))
+            self._try(places, some, (below[some] + found.value[some]) / 2, found, below)
+        return found
+
+    def _try(
+        self, places: np.ndarray, some: np.ndarray, eps: np.ndarray, found: _Refutation, below: np.ndarray
+    ) -> None:
+        """Attacks ``places[some]`` at ``eps``: lowers what is refuted, or raises from where to look."""
+        if not len(some) or self._attack is None or self._expired():
+            return
+        replayed = attack_batch(self._batch(places[some], eps), self._attack)
+        for i, witness in enumerate(replayed.witnesses):
+            if witness is None:
+                below[some[i]] = max(below[some[i]], eps[i])
+            else:
+                found.value[some[i]] = self._smallest(int(places[some[i]]), witness, float(eps[i]))
+                found.witness[some[i]] = witness
+        below[some] = np.fmin(below[some], np.where(np.isnan(found.value[some]), np.inf, found.value[some]))
+
+    def _smallest(self, place: int, witness: np.ndarray, eps: float) -> float:
+        """A value at most ``eps`` whose region still holds the witness: its distance, rounded up."""
+        assert self._task.centers is not None
+        step = witness.astype(np.float64) - self._task.centers[place].astype(np.float64)
+        unit = self._task.template.transform.net_eps(self._region.space, Fraction(1))
+        scaled = (np.abs(step) / np.array([float(u) for u in unit])).ravel()
+        order = ORDER[self._region.norm]
+        distance = float(np.linalg.norm(scaled, order)) * (1 + 1e-9)
+        value = (distance - float(self._region.eps)) / float(self._region.slope)
+        if not self._low <= value < eps:
+            return eps
+        region = self._batch(np.array([place]), np.array([value])).regions.witness
+        return value if region is not None and bool(region.contains(witness[None])[0]) else eps
+
+    def _consistent(self, known: _Known, place: int) -> _Known:
+        """What is known, less a proof that a nearer witness refutes."""
+        if not known.refuted < known.proven or known.stage is None:
+            return known
+        claim = f"{known.stage.name} certified up to {known.proven:.6g}"
+        said = refuted(self._task, place, claim, known.guarantee, Verdict(Outcome.UNKNOWN))
+        return replace(
+            known, proven=math.nan, margin=math.nan, stage=None, reason=said.reason, contradicted=said.contradicted
+        )
+
+    # Solvers
+
+    def _opened(self) -> AbstractContextManager[Solver | None]:
+        if self._solver is None:
+            return nullcontext()
+        return SOLVERS[self._solver.name](self._task, self._solver, self._options)
+
+    def _narrowed(self, known: _Known, place: int, how: tuple[Solver, Stage], spent: float) -> _Known:
+        """What is known after a solver looked between what is proven and what is refuted."""
+        solver, stage = how
+        if self._clock.reason(spent) or self._closed(known):
+            return known
+        high = self._high if math.isnan(known.refuted) else known.refuted
+        sample = self._batch(np.array([place]), np.array([high]))
+        ball = sample.regions.proof
+        if not isinstance(ball, LpBall):
+            return replace(known, reason=f"{stage.name} measures balls that are alike in all channels")
+        limit = most_seconds(stage, self._clock.remaining(spent))
+        self._tell(place, known.proven, known.refuted, spent)
+        start = Start(known.witness, self._distance(known.proven), self._teller(place, spent))
+        found = solver.nearest(sample, start, limit)
+        known = known if known.contradicted else replace(known, reason=found.reason)
+        if found.witness is not None:
+            known = self._with_witness(known, place, sample, found.witness[None].astype(ball.x.dtype))
+        lower = float(found.lower) if math.isfinite(found.lower) and found.guarantee in PROOFS else 0.0
+        value = self._high if lower >= ball.eps[0] and high == self._high else self._below(lower)
+        if value <= 0 or value < self._low or value <= known.proven:
+            return known
+        known = replace(known, proven=value, margin=math.nan, stage=stage, guarantee=found.guarantee)
+        return self._consistent(known, place)
+
+    def _closed(self, known: _Known) -> bool:
+        """Whether what is proven and what is refuted are as near each other as the measure asks."""
+        low = self._low if math.isnan(known.proven) else known.proven
+        high = self._high if math.isnan(known.refuted) else known.refuted
+        return high - low <= float(self._template.tolerance) * (low if self._template.relative else 1.0)
+
+    def _tell(self, place: int, proven: float, refuted: float, seconds: float) -> None:
+        self._watch(Standing(int(self._task.samples[place]), proven, refuted, seconds))
+
+    def _teller(self, place: int, spent: float) -> Callable[[float, float], None]:
+        """Tells of distances in network space as values of the measure, for the eye only: rounded as they come."""
+        (unit,), began = self._task.template.transform.net_eps(self._region.space, Fraction(1)), time.monotonic()
+        shift, slope = float(self._region.eps), float(self._region.slope)
+
+        def tell(lower: float, upper: float) -> None:
+            proven, refuted = ((distance / float(unit) - shift) / slope for distance in (lower, upper))
+            self._tell(place, proven, refuted, spent + time.monotonic() - began)
+
+        return tell
+
+    def _with_witness(self, known: _Known, place: int, sample: Batch, point: np.ndarray) -> _Known:
+        """What is known with a point that a solver claims to be a witness, if it is one and nearer than the last."""
+        (witness,) = replay_claims(sample, point, np.ones(1, bool)).witnesses
+        if witness is None:
+            return known
+        value = self._smallest(place, witness, self._high if math.isnan(known.refuted) else known.refuted)
+        if value >= known.refuted:
+            return known
+        return self._consistent(replace(known, refuted=value, witness=witness), place)
+
+    def _distance(self, proven: float) -> float:
+        """The radius in network space of a value that is proven, rounded down; 0 without one."""
+        if math.isnan(proven):
+            return 0.0
+        return round_down(min(self._region.net_eps(self._task.template.transform, Fraction(proven))))
+
+    def _below(self, distance: float) -> float:
+        """The largest value whose ball lies within ``distance`` (in network space) of its centre, short of the end."""
+        (unit,) = self._task.template.transform.net_eps(self._region.space, Fraction(1))
+        value = round_down((Fraction(distance) / unit - self._region.eps) / self._region.slope)
+        return math.nextafter(value, -math.inf)
+
+    def _batch(self, places: np.ndarray, values: np.ndarray) -> Batch:
+        return make_batch(self._task.take(places), [Fraction(float(v)) for v in values])
+
+    def _expired(self) -> bool:
+        spent = (time.monotonic() - self._began) / max(1, len(self._task.samples))
+        return bool(self._clock.reason(spent))
+
+    def _verdict(self, known: _Known, seconds: float) -> Verdict:
+        stage = known.stage or self._solver or self._attack
+        name, method = (stage.name, stage.method) if stage is not None else ("", "")
+        relaxation = relaxation_name(known.stage) if known.stage is not None else ""
+        late = self._clock.reason(seconds)
+        guarantee = Guarantee.ESTIMATE if math.isnan(known.proven) else known.guarantee
+        if not math.isnan(known.proven):
+            early = f"{late}: the search stopped early" if late else known.reason
+            closed = self._closed(known) and not known.contradicted
+            outcome, reason = Outcome.VERIFIED, "" if closed else early
+        elif late:
+            outcome, reason = Outcome.TIMEOUT, late
+        else:
+            outcome, reason = Outcome.UNKNOWN, known.reason or self._why_nothing()
+        return Verdict(
+            outcome, reason, name, method, relaxation, guarantee, known.margin, seconds, known.witness,
+            contradicted=known.contradicted,
+        )  # fmt: skip
+
+    def _why_nothing(self) -> str:
+        if all(stage.attacks for stage in self._template.strategy.stages):
+            return "no stage of the strategy can prove"
+        return f"no value of the interval could be proven{' a lower bound' if self._template.existential else ''}"

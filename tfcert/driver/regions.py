@@ -1,0 +1,219 @@
+"""From the regions of a specification to perturbations in network space.
+
+Radii and bounds are exact fractions until here. The proof's set is rounded outward, a witness's set inward; centres
+are the network's own floats. Where normalisation treats channels differently an L-inf ball becomes a box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfcert.errors import UsageError
+from tfcert.language import Ball, Transform, net_within, round_down, round_up
+
+if TYPE_CHECKING:
+    from tfcert.language import MeasureTemplate, PropertyTemplate
+    from tfcert.sets.balls import Perturbation
+
+    AnyTemplate = PropertyTemplate | MeasureTemplate
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Regions:
+    """One set a sample, twice: ``proof`` contains the set that was asked about, ``witness`` is contained in it.
+
+    ``witness`` is None where no input of the network's type lies in the set.
+    """
+
+    proof: Perturbation
+    witness: Perturbation | None
+
+    def take(self, index: Any) -> Regions:
+        return Regions(self.proof.take(index), None if self.witness is None else self.witness.take(index))
+
+
+def fits(given: Shape, shape: Shape) -> bool:
+    """Whether samples of one shape can be given to a network of another: axes of length 1 apart, or laid out flat."""
+    same_but_ones = [d for d in given if d != 1] == [d for d in shape if d != 1]
+    return same_but_ones or (len(shape) == 1 and int(np.prod(given)) == shape[0])
+
+
+def to_net(transform: Transform, x: np.ndarray, dtype: Any) -> np.ndarray:
+    """Stored values ``[samples, ..., channels]`` as the network receives them, computed in float64 and rounded once.
+
+    Each step is monotone, so a value inside a range stays inside the range taken through the same steps.
+
+    Raises:
+        UsageError: ``normalize`` has neither one number, nor one a channel, nor one an input.
+    """
+    return _moved(transform, np.asarray(x, np.float64), normalization(transform, tuple(np.shape(x)[1:]))).astype(dtype)
+
+
+def _moved(transform: Transform, raw: np.ndarray, moves: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    unit = raw * float(transform.scale) if transform.scales else raw
+    return (unit - moves[0]) / moves[1] if transform.normalises else unit
+
+
+def to_unit(transform: Transform, z: np.ndarray) -> np.ndarray:
+    """Network inputs ``[..., *input]`` in unit space, for pictures (rounded)."""
+    size = max(len(transform.mean), len(transform.std))
+    shape = z.shape if size == z.size else z.shape[1:]
+    mean, std = normalization(transform, shape)
+    return np.asarray(z, np.float64) * std + mean
+
+
+def normalization(transform: Transform, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and std, in float64, ready to broadcast against inputs of ``shape``.
+
+    Raises:
+        UsageError: there is neither one number, nor one a channel (the last axis), nor one an input.
+    """
+    whole = int(np.prod(shape))
+    for values in (transform.mean, transform.std):
+        if len(values) not in (1, whole, *shape[-1:]):
+            channels = f"one a channel ({shape[-1]}) or " if len(shape) > 1 else ""
+            raise UsageError(
+                f"`normalize` has {len(values)} numbers, and inputs have shape {shape}: it takes one number, {channels}"
+                f"one an input ({whole})"
+            )
+    mean, std = (_placed([float(v) for v in values], shape) for values in (transform.mean, transform.std))
+    return mean, std
+
+
+def build_regions(
+    template: AnyTemplate, centers: np.ndarray | None, shape: Shape, dtype: Any, radii: Sequence[Fraction] | None = None
+) -> Regions:
+    """The sets around ``centers`` ``[batch, *shape]`` in network space, or the one box of a property without samples.
+
+    Args:
+        radii: for a measure, the value of its variable for each sample (in the ball's own space).
+
+    Raises:
+        UsageError: a centre outside ``within``, or bounds that fit neither shape nor type of the inputs.
+    """
+    region, transform = template.region, template.transform
+    normalization(transform, shape)
+    if not isinstance(region, Ball):
+        bounds = region.net_bounds(transform)
+        if max(abs(v) for side in bounds for v in side) > Fraction(float(np.finfo(dtype).max)):
+            raise UsageError(f"{template.name}: the box reaches beyond the largest number of {np.dtype(dtype).name}")
+        return _box(bounds, shape, dtype, 1 if centers is None else len(centers))
+    if centers is None:
+        raise UsageError(f"{template.name}: a ball needs a sample in its centre")
+    from tfcert.sets.balls import LpBall
+
+    clip = clip_of(template, shape, dtype)
+    require_inside(template.name, centers, clip)
+    eps = [region.net_eps(transform, r) for r in (radii if radii is not None else [Fraction(0)] * len(centers))]
+    if all(len(e) == 1 for e in eps):
+        ball = LpBall(centers, [e[0] for e in eps], region.norm, clip)
+        return Regions(ball, ball)
+    if region.norm != "linf":
+        raise UsageError(f"{template.name}: an {region.norm} ball is no ball after normalisation by unequal std")
+    above, below = (np.stack([_placed(list(map(side, e)), shape) for e in eps]) for side in (round_up, round_down))
+    return _boxes(centers, (above, below), clip)
+
+
+def _boxes(
+    centers: np.ndarray, eps: tuple[np.ndarray, np.ndarray], clip: tuple[np.ndarray, np.ndarray] | None
+) -> Regions:
+    """L-inf balls whose radii differ by channel or input, as boxes rounded outward and inward.
+
+    ``eps`` are the radii of each ball, rounded up and rounded down: ``[batch, channels]`` or ``[batch, *input]``.
+    """
+    from tfcert.sets import balls as sets
+
+    wide = centers.astype(np.float64)
+    ones = [1] * (centers.ndim - eps[0].ndim)
+    above, below = (side.reshape(len(side), *ones, *side.shape[1:]) for side in eps)
+    low, high = np.nextafter(wide - above, -np.inf), np.nextafter(wide + above, np.inf)
+    # Rounding inward must not lose the centre itself, which lies in every ball.
+    inner_low = np.minimum(np.nextafter(wide - below, np.inf), wide)
+    inner_high = np.maximum(np.nextafter(wide + below, -np.inf), wide)
+    if clip is not None:
+        low, inner_low = np.maximum(low, clip[0]), np.maximum(inner_low, clip[0])
+        high, inner_high = np.minimum(high, clip[1]), np.minimum(inner_high, clip[1])
+    dtype = centers.dtype
+    return Regions(
+        sets.Box(sets.round_down(low, dtype), sets.round_up(high, dtype)),
+        sets.Box(sets.round_up(inner_low, dtype), sets.round_down(inner_high, dtype)),
+    )
+
+
+def _box(bounds: tuple[Sequence[Fraction], Sequence[Fraction]], shape: Shape, dtype: Any, count: int) -> Regions:
+    from tfcert.sets import balls as sets
+
+    def ends(rounding: Any) -> list[np.ndarray]:
+        exact = [np.broadcast_to(_placed([rounding(v) for v in side], shape), shape) for side in bounds]
+        return [np.broadcast_to(side, (count, *shape)) for side in exact]
+
+    (low, inner_high), (inner_low, high) = ends(round_down), ends(round_up)
+    inside = sets.round_up(inner_low, dtype), sets.round_down(inner_high, dtype)
+    empty = bool((inside[0] > inside[1]).any())
+    proof = sets.Box(sets.round_down(low, dtype), sets.round_up(high, dtype))
+    return Regions(proof, None if empty else sets.Box(*inside))
+
+
+def clip_of(template: AnyTemplate, shape: Shape, dtype: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """``within`` in network space: each end where a stored value at that end arrives, or further out; or None.
+
+    One number, one for each channel, or one for each input of ``shape``, in float64.
+    """
+    ends = net_within(template.region, template.transform)
+    if ends is None:
+        return None
+    assert isinstance(template.region, Ball) and template.region.within is not None
+    space = template.region.valid_space
+    arrived = [_arrival(template.transform, space, v, dtype) for v in template.region.within]
+    low = np.minimum(_placed([round_down(v) for v in ends[0]], shape), _placed(arrived[0], shape))
+    high = np.maximum(_placed([round_up(v) for v in ends[1]], shape), _placed(arrived[1], shape))
+    return low, high
+
+
+def _arrival(transform: Transform, space: str, value: Fraction, dtype: Any) -> np.ndarray:
+    """Where ``to_net`` takes a stored value: one number, or one for each channel or input."""
+    if space == "net":
+        return np.array([float(value)]).astype(dtype).astype(np.float64)
+    raw = value / transform.scale if space == "unit" else value
+    mean, std = (np.array([float(v) for v in values]) for values in (transform.mean, transform.std))
+    return _moved(transform, np.array([float(raw)]), (mean, std)).astype(dtype).astype(np.float64)
+
+
+def _placed(values: Sequence[float] | np.ndarray, shape: Shape) -> np.ndarray:
+    """One value for all inputs, one for each input, or one for each channel (the last axis), ready to broadcast."""
+    array = np.array(values, np.float64)
+    if array.size == 1:
+        return array
+    if array.size == int(np.prod(shape)):
+        return array.reshape(shape)
+    if array.size == shape[-1]:
+        return array
+    raise UsageError(f"{array.size} bounds were given for an input of shape {shape}")
+
+
+def require_inside(name: str, centers: np.ndarray, clip: tuple[np.ndarray, np.ndarray] | None) -> None:
+    """That every centre is finite and within ``clip``.
+
+    Raises:
+        UsageError: one is not; begins with ``name``.
+    """
+    if not np.isfinite(centers).all():
+        raise UsageError(f"{name}: sample {_first(~np.isfinite(centers))} holds a NaN or an infinity")
+    if clip is not None and ((centers < clip[0]) | (centers > clip[1])).any():
+        outside = (centers < clip[0]) | (centers > clip[1])
+        raise UsageError(
+            f"{name}: {int(outside.reshape(len(centers), -1).any(axis=1).sum())} of {len(centers)} samples lie outside "
+            f"`within`, the first at place {_first(outside)} of those selected; a region without its centre would "
+            "prove nothing"
+        )
+
+
+def _first(mask: np.ndarray) -> int:
+    return int(np.argwhere(mask)[0][0])

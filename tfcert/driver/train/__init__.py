@@ -1,0 +1,1 @@
+"""Certified training from a specification: ``tfcert train``."""

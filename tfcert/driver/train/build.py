@@ -1,0 +1,171 @@
+"""From an objective's template to what Keras trains: model, objective, optimizer and callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfcert.driver.train.bind import Trainable
+from tfcert.language import Ball, LearningRate, Named, Ramp, Scheduled
+from tfcert.network import with_preprocessing
+from tfcert.training import (
+    IBP,
+    MTLIBP,
+    AdvIBP,
+    CertifiedModel,
+    ConstrainedIBP,
+    CrownIBP,
+    IntervalWidth,
+    Objective,
+    Regularizer,
+    ReluBalance,
+    Tightness,
+    ibp_initialize,
+    schedules,
+)
+from tfcert.training.callbacks import CertifiedEvaluation, IntervalWidths
+from tfcert.training.tuner import GranularityTuner
+
+_OBJECTIVES: dict[str, type[Objective]] = {
+    "ibp": IBP, "constrained_ibp": ConstrainedIBP, "crown_ibp": CrownIBP, "mtl_ibp": MTLIBP, "adv_ibp": AdvIBP,
+}  # fmt: skip
+_REGULARIZERS: dict[str, type[Regularizer]] = {
+    "interval_width": IntervalWidth, "tightness": Tightness, "relu_balance": ReluBalance,
+}  # fmt: skip
+_OPTIMIZERS: dict[str, type[keras.Optimizer]] = {
+    "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD,
+}  # fmt: skip
+
+
+def starting_model(bound: Trainable) -> keras.Model:
+    """The model with the weights that training starts from; it is the one that was loaded."""
+    model, how = bound.model.model, bound.objective.initialize
+    if how != "keep":
+        draw_afresh(model)
+    if how == "ibp":
+        ibp_initialize(model, bound.objective.seed)
+    return model
+
+
+def draw_afresh(model: keras.Model) -> None:
+    """New weights by each layer's own initialisers; what a Normalization layer was adapted to stays."""
+    adapted = {
+        id(variable)
+        for layer in model._flatten_layers(include_self=False)
+        if isinstance(layer, keras.layers.Normalization)
+        for variable in layer.variables
+    }
+    for variable, fresh in zip(model.variables, keras.models.clone_model(model).variables, strict=True):
+        if id(variable) not in adapted:
+            variable.assign(fresh)
+
+
+def certified_model(bound: Trainable, model: keras.Model, steps_per_epoch: int) -> CertifiedModel:
+    """The model as it is trained, compiled: behind its normalisation where training takes place before that."""
+    trained = model
+    if bound.normalization is not None:
+        mean, std = bound.normalization
+        trained = with_preprocessing(model, mean=mean, std=std)
+    certified = CertifiedModel(trained, _objective(bound))
+    rate = learning_rate(bound.objective.learning_rate, steps_per_epoch)
+    certified.compile(optimizer(bound.objective.optimizer, rate), metrics=["accuracy"])
+    return certified
+
+
+def _objective(bound: Trainable) -> Objective:
+    template = bound.objective
+    options = _plain(template.bound)
+    if template.mixture is not None:
+        options["beta" if template.bound.name == "crown_ibp" else "alpha"] = _schedule(template.mixture)
+    if template.bound.name in ("mtl_ibp", "adv_ibp"):
+        options["seed"] = template.seed
+    return _OBJECTIVES[template.bound.name](
+        _schedule(template.eps, bound.eps),
+        kappa=_schedule(template.natural_weight),
+        clip=bound.clip,
+        regularizers=[_REGULARIZERS[r.name](**_plain(r)) for r in template.regularizers],
+        eps_factor=float(template.eps_factor),
+        batch_norm=template.batch_norm,
+        **options,
+    )
+
+
+def _plain(named: Named) -> dict[str, Any]:
+    """Options as Python's numbers, texts and truth values."""
+    return {name: float(value) if isinstance(value, Fraction) else value for name, value in named.options}
+
+
+def _schedule(value: Scheduled, convert: Callable[[Fraction], float] = float) -> schedules.Schedule:
+    if not isinstance(value, Ramp):
+        return schedules.Constant(convert(value))
+    ends = convert(value.start), convert(value.stop)
+    return schedules.Ramp(*ends, float(value.begin), float(value.end), unit=value.unit, shape=value.shape)
+
+
+def learning_rate(rate: LearningRate, steps_per_epoch: int) -> Any:
+    """A number, or steps down at the moments that are given."""
+    if not rate.at:
+        return float(rate.initial)
+    size = steps_per_epoch if rate.unit == "epochs" else 1
+    values = [float(rate.initial * rate.factor**i) for i in range(len(rate.at) + 1)]
+    # Keras changes the rate after the boundary's step, counted from 0.
+    boundaries = [moment * size - 1 for moment in rate.at]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+
+
+def optimizer(named: Named, rate: Any) -> keras.Optimizer:
+    options = _plain(named)
+    clip = options.pop("clip_norm", None)
+    return _OPTIMIZERS[named.name](rate, global_clipnorm=clip, **options)
+
+
+def held_out_callbacks(bound: Trainable, tensorboard: Path | None) -> list[keras.callbacks.Callback]:
+    """What looks at the held-out samples while training goes on, and TensorBoard where it is asked for."""
+    objective, asked = bound.objective, bound.asked
+    assert isinstance(asked.region, Ball)
+    attack = None
+    if objective.attack is not None:
+        attack = {"method": objective.attack.method} | _plain(Named("attack", objective.attack.options))
+    held_out = bound.held_out.x, bound.held_out.y
+    eps = bound.eps(asked.region.eps)
+    evaluation = CertifiedEvaluation(
+        held_out,
+        eps=eps,
+        method=objective.verify.method,
+        every=objective.verify_every,
+        attack=attack,
+        clip=bound.clip,
+    )
+    looking = [evaluation, *_tuner(bound)]
+    if tensorboard is None:
+        return looking
+    widths = IntervalWidths(tensorboard / "widths", held_out, eps=eps)
+    return [*looking, widths, keras.callbacks.TensorBoard(str(tensorboard))]
+
+
+def _tuner(bound: Trainable) -> list[keras.callbacks.Callback]:
+    """What lowers the granularity of the abstraction while training goes on, where the specification tunes it."""
+    asked = bound.asked
+    if asked.abstraction is None or asked.abstraction.tuning is None:
+        return []
+    assert isinstance(asked.region, Ball)
+    tuning = asked.abstraction.tuning
+    # That the floor is not below two eps was checked exactly; rounded, the two must not seem to break that.
+    eps = float(np.nextafter(bound.eps(asked.region.eps), 0.0))
+    held_out = bound.held_out.x, bound.held_out.y
+    tuner = GranularityTuner(
+        held_out,
+        eps=eps,
+        step=float(tuning.step),
+        floor=float(tuning.floor),
+        every=bound.objective.verify_every,
+        train=(bound.train.x, bound.labels),
+        # Training with bounds has no aim in the abstraction error, which is least where bounds count little.
+        monitor="val_verified_accuracy" if bound.objective.trains_bounds else "val_abstraction_error",
+    )
+    return [tuner]

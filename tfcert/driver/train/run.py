@@ -1,0 +1,327 @@
+"""``tfcert train``: from an objective to a trained model, with a log, curves, and a backup to go on from.
+
+A run keeps its folder: ``training.json`` (what it was started with), ``log.csv`` (Keras's ``CSVLogger``), ``backup/``
+(Keras's ``BackupAndRestore``, after every epoch; gone once the model is saved) and ``figures/training.png``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfcert.driver.abstracted import best_figure, classifier, granularity_of
+from tfcert.driver.fingerprint import data_hash
+from tfcert.driver.journal import move_aside, require_same
+from tfcert.driver.start import FINISHED, HEADER, TrainingStart, begin_training
+from tfcert.driver.train.bind import Trainable, bind_objective
+from tfcert.driver.train.build import certified_model, held_out_callbacks, starting_model
+from tfcert.language import Ramp, Spec
+from tfcert.report import ExitCode, figures
+from tfcert.report.curves import Curves, read_curves
+from tfcert.report.records import Json
+from tfcert.showing import counted
+from tfcert.training.tuner import GranularityTuner
+
+LOG, BACKUP = "log.csv", "backup"
+IDENTITY = ("tfcert", "spec_sha256", "objective", "params", "weights_sha256", "data_sha256")
+"""Keys of the header that must agree before a run may go on from another one's backup."""
+
+
+class Backup(keras.callbacks.BackupAndRestore):
+    """Keras's backup, which Ctrl-C waits for: cut short it would be a readable file without the optimizer's steps."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        before = signal.getsignal(signal.SIGINT)
+        if before is None or threading.current_thread() is not threading.main_thread():
+            super().on_epoch_end(epoch, logs)
+            return
+        waiting: list[int] = []
+        signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+        try:
+            super().on_epoch_end(epoch, logs)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if waiting:
+            signal.raise_signal(signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a training ended.
+
+    Attributes:
+        out: the trained model's file, which is there only if the training came to its end.
+        folder: where log, curves and, after an interruption, the backup are.
+        curves: what the log says, or None if no epoch was finished.
+        notes: sentences for the user: a summary, or how to go on.
+    """
+
+    out: Path
+    folder: Path
+    curves: Curves | None
+    exit_code: ExitCode
+    notes: tuple[str, ...]
+
+
+def train(
+    spec: str | Path,
+    objective: str,
+    out: str | Path,
+    *,
+    params: Mapping[str, Any] | None = None,
+    bindings: Mapping[str, Any] | None = None,
+    resume: str | Path | None = None,
+    tensorboard: str | Path | None = None,
+    verbose: int | str = "auto",
+) -> Trained:
+    """Trains the model of a property as an objective of the specification says, and saves it alone.
+
+    Args:
+        spec, params, bindings: as for :func:`tfcert.verify`. A model that is bound from Python is trained in
+            place.
+        objective: the name of the objective.
+        out: where the plain Keras model goes, a ``.keras`` file.
+        resume: the folder of an interrupted run to go on with. Parameters and bindings are taken from there unless
+            they are given again; everything it depends on must be the same as then.
+        tensorboard: a folder for TensorBoard's logs.
+        verbose: as for Keras's ``fit``; "auto" is a progress bar on a terminal and a line an epoch elsewhere.
+
+    Returns:
+        What became of it. After Ctrl-C its exit code is 2, and the backup of the last epoch is in its folder.
+
+    Raises:
+        SpecError: the specification cannot be used.
+        UsageError, ValueError: what it names does not fit together, or cannot be loaded or trained.
+    """
+    places = {"resume": resume, "tensorboard": tensorboard}
+    return run(begin_training(spec, objective, out, params=params, bindings=bindings, **places), verbose)
+
+
+def run(start: TrainingStart, verbose: int | str = "auto") -> Trained:
+    """Goes on from what ``driver.start.begin_training`` checked; returns and raises as :func:`train` does."""
+    bound = bind_objective(start.spec, start.objective, start.bindings, start.data)
+    start.out.parent.mkdir(parents=True, exist_ok=True)
+    doing = _Run(start.spec, bound, start.out, start.folder, _header(start, bound))
+    said: list[str | None] = [warning.render() for warning in start.spec.warnings]
+    said += [f"warning: {doubt}" for doubt in bound.doubts]
+    said += [doing.go_on() if start.resumed else doing.begin(), *doing.never_reached()]
+    for sentence in filter(None, said if verbose != 0 else ()):
+        print(sentence, file=sys.stderr)
+    return doing.fit(verbose, start.tensorboard)
+
+
+@dataclass(frozen=True)
+class _Run:
+    spec: Spec
+    bound: Trainable
+    out: Path
+    folder: Path
+    header: Json
+
+    def begin(self) -> str | None:
+        """An empty folder to train in; what an interrupted run left there is moved, and that is said."""
+        said = None
+        left = [name for name in (HEADER, LOG, BACKUP) if (self.folder / name).exists()]
+        if BACKUP in left:
+            place = move_aside(self.folder, left)
+            said = f"an interrupted training was moved to {place}; --resume {place} goes on with it"
+        else:
+            for name in left:
+                (self.folder / name).unlink()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write({})
+        return said
+
+    def _write(self, more: Json) -> None:
+        """What the run was started with, and what is known since."""
+        (self.folder / HEADER).write_text(json.dumps(self.header | more, indent=1), encoding="utf-8")
+
+    def go_on(self) -> str:
+        """Checks that the folder holds an interrupted run of the same training, and says where it goes on."""
+        path = self.folder / HEADER
+        require_same(path, json.loads(path.read_text(encoding="utf-8")), self.header, IDENTITY)
+        if not (self.folder / BACKUP).is_dir():
+            (self.folder / LOG).unlink(missing_ok=True)
+            return f"no epoch of {self.folder} was finished: the training begins again"
+        return f"going on with the backup in {self.folder / BACKUP}"
+
+    def _order(self) -> Order:
+        objective = self.bound.objective
+        return Order(self.bound.train.x, self.bound.labels, objective.batch, objective.seed)
+
+    def never_reached(self) -> list[str]:
+        """What schedules in steps do after the last one, in sentences; those in epochs are checked with the text."""
+        objective = self.bound.objective
+        total = objective.epochs * self._order().steps
+        named = {"eps": objective.eps, "natural_weight": objective.natural_weight, "mixture": objective.mixture}
+        ends = {name: value.end for name, value in named.items() if isinstance(value, Ramp) and value.unit == "steps"}
+        if objective.learning_rate.unit == "steps":
+            ends["learning_rate"] = Fraction(max(objective.learning_rate.at, default=0))
+        return [
+            f"warning: {name} goes on to step {float(end):g}, but training ends after {total}"
+            for name, end in ends.items()
+            if end > total
+        ]
+
+    def fit(self, verbose: int | str, tensorboard: Path | None) -> Trained:
+        """Trains, and saves the model or says how to go on."""
+        objective = self.bound.objective
+        keras.utils.set_random_seed(objective.seed)
+        model = starting_model(self.bound)
+        order = self._order()
+        certified = certified_model(self.bound, model, order.steps)
+        held_out = held_out_callbacks(self.bound, tensorboard)
+        callbacks = [
+            order,
+            *held_out,
+            keras.callbacks.CSVLogger(str(self.folder / LOG), append=True),
+            Backup(str(self.folder / BACKUP), double_checkpoint=True, delete_checkpoint=False),
+        ]
+        began = time.monotonic()
+        try:
+            history = certified.fit(
+                order.batches(), epochs=objective.epochs, callbacks=callbacks, verbose=_loudness(verbose), shuffle=False
+            )
+        except KeyboardInterrupt:
+            return self._interrupted()
+        self._save(model)
+        self._write({FINISHED: True})
+        shutil.rmtree(self.folder / BACKUP, ignore_errors=True)
+        kept = self._kept(held_out, len(history.epoch))
+        return self._finished(len(history.epoch), time.monotonic() - began, kept)
+
+    def _save(self, model: Any) -> None:
+        """The plain model, whole or not at all."""
+        partial = self.out.with_name(f".{self.out.stem}-{os.getpid()}.keras")
+        model.save(partial)
+        partial.replace(self.out)
+
+    def _interrupted(self) -> Trained:
+        how = f"go on with the same command and --resume {self.folder}"
+        if (self.folder / BACKUP).is_dir():
+            note = f"interrupted: the last finished epoch is kept; {how}"
+        else:
+            note = (
+                f"interrupted before an epoch was finished: there is nothing to go on from, {self.out} is not written"
+            )
+        return Trained(self.out, self.folder, self._curves(), ExitCode.INTERRUPTED, (note,))
+
+    def _curves(self) -> Curves | None:
+        path = self.folder / LOG
+        if not path.is_file():
+            return None
+        curves = read_curves(path)
+        return curves if curves.epochs else None
+
+    def _finished(self, epochs: int, seconds: float, kept: list[str]) -> Trained:
+        curves, objective = self._curves(), self.bound.objective
+        last = "" if epochs == objective.epochs else "the last "
+        notes = [f"trained {last}{counted(epochs, 'epoch')} in {seconds:.0f} s: {self.out}", *kept]
+        if curves is not None:
+            notes.append(self._summary(curves))
+            if figures.available():
+                path = self.folder / "figures" / "training.png"
+                title = (
+                    f"{objective.name}: {self.bound.model.name}, eps {float(self._eps()):.4g} in {self._space()} space"
+                )
+                figures.draw_training(path, title, curves)
+                notes.append(f"drawn: {path}")
+            else:
+                notes.append(figures.MISSING)
+        given = [f"--set {p.name}={p.value}" for p in self.spec.params.values() if p.overridden]
+        command = ["tfcert verify", self.spec.filename, *given, f"--bind {objective.model}={self.out}"]
+        notes.append(f"to verify it: {' '.join(command)}")
+        return Trained(self.out, self.folder, curves, ExitCode.PASS, tuple(notes))
+
+    def _kept(self, held_out: list[Any], epochs: int) -> list[str]:
+        """What is saved where a model was trained behind an abstraction, and which epoch's where that was tuned."""
+        abstraction, model, objective = self.bound.asked.abstraction, self.bound.model.model, self.bound.objective
+        if abstraction is None:
+            return []
+        saved = f"saved is {classifier(abstraction, granularity_of(model))}"
+        tuner = next((callback for callback in held_out if isinstance(callback, GranularityTuner)), None)
+        if tuner is None:
+            return [saved]
+        if not epochs:
+            return [f"{saved}, of the last epoch"]
+        by = f"by {objective.verify.method}, numeric" if objective.trains_bounds else "AbsCert's figure, no guarantee"
+        of = "" if epochs == objective.epochs else f" among the last {epochs}"
+        return [
+            f"{saved}, of the epoch with {best_figure(objective)} on the held-out samples{of}, {tuner.best[1]:.1%} "
+            f"({by}); what follows was measured after the last epoch"
+        ]
+
+    def _summary(self, curves: Curves) -> str:
+        objective = self.bound.objective
+        rates = [f"nominal {curves.last('nominal'):.1%}"]
+        if objective.attack is not None:
+            rates.append(f"attack {curves.last('attack'):.1%}")
+        rates.append(f"verified {curves.last('verified'):.1%} by {objective.verify.method}")
+        count = len(self.bound.held_out.x)
+        return (
+            f"of {count} held-out samples at eps {float(self._eps()):.4g} in {self._space()} space: "
+            f"{', '.join(rates)} (numeric)"
+        )
+
+    def _eps(self) -> Any:
+        return self.bound.asked.region.eps  # type: ignore[union-attr]
+
+    def _space(self) -> str:
+        return self.bound.asked.region.space
+
+
+class Order(keras.callbacks.Callback):
+    """Batches whose order depends on the seed and the epoch alone, so that a resumed run sees what it would have seen.
+
+    What is left of the samples after whole batches is left out of the epoch, other samples each time.
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, batch: int, seed: int):
+        super().__init__()
+        self.x, self.y, self.seed = x, y, seed
+        self.batch = min(batch, len(x))
+        self.steps = len(x) // self.batch
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.epoch = epoch
+
+    def batches(self) -> tf.data.Dataset:
+        """The samples, shuffled anew whenever an epoch begins."""
+
+        def order() -> Any:
+            yield np.random.default_rng([self.seed, self.epoch]).permutation(len(self.x))
+
+        with tf.device("CPU"):
+            x, y = tf.constant(self.x), tf.constant(self.y)
+            indices = tf.data.Dataset.from_generator(order, output_signature=tf.TensorSpec([None], tf.int64))
+            batches = indices.unbatch().batch(self.batch, drop_remainder=True)
+            taken = batches.map(lambda index: (tf.gather(x, index), tf.gather(y, index)))
+            return taken.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(2)
+
+
+def _loudness(verbose: int | str) -> int:
+    """Keras's ``verbose``: a progress bar (1) where there is a terminal, and a line an epoch (2) elsewhere."""
+    return (1 if sys.stdout.isatty() else 2) if verbose == "auto" else int(verbose)
+
+
+def _header(start: TrainingStart, bound: Trainable) -> Json:
+    """Everything a training depends on."""
+    return start.header | {
+        "weights_sha256": bound.model.sha256,
+        "data_sha256": {"train": data_hash(bound.train), "held_out": data_hash(bound.held_out)},
+    }

@@ -1,0 +1,99 @@
+"""What verdicts say: on the question as it was asked, of unperturbed samples, and where a proof meets a witness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tfcert.driver.bind import AnyTemplate, Task
+from tfcert.errors import ContradictionError
+from tfcert.report import Record
+from tfcert.verdict import Guarantee, Outcome, Verdict
+
+CLEAN = "clean"
+"""The stage that runs the model on the unperturbed samples."""
+_OPPOSITE = {Outcome.VERIFIED: Outcome.FALSIFIED, Outcome.FALSIFIED: Outcome.VERIFIED}
+
+
+def as_asked(template: AnyTemplate, verdict: Verdict) -> Verdict:
+    """The verdict on what was written, from that on the formula that was to be proven for all inputs.
+
+    Where the question is about some input, a witness verifies it, a proof that there is none falsifies it, and the
+    margin is that of the formula as written.
+    """
+    if not template.existential:
+        return verdict
+    margin = 0.0 - verdict.margin  # never a negative zero
+    return replace(verdict, outcome=_OPPOSITE.get(verdict.outcome, verdict.outcome), margin=margin)
+
+
+def clean_verdict(task: Task, place: int, margin: float) -> Verdict:
+    """An unperturbed sample that already breaks the formula is its own witness."""
+    assert task.centers is not None
+    does = "satisfies the formula" if task.template.existential else "breaks the property"
+    return Verdict(
+        Outcome.FALSIFIED,
+        f"the unperturbed input already {does}",
+        stage=CLEAN,
+        guarantee=Guarantee.REPLAYED,
+        margin=margin,
+        witness=task.centers[place],
+    )
+
+
+def refuted(task: Task, place: int, proof: str, guarantee: Guarantee | None, refutation: Verdict) -> Verdict:
+    """The verdict where a proof meets a witness that replays: the witness's, and whose word was wrong.
+
+    Args:
+        proof: what was proven and by whom, as the beginning of a sentence.
+        guarantee: of the proof.
+
+    Raises:
+        ContradictionError: the proof claimed that rounding cannot undo it.
+    """
+    if guarantee not in _MAY_ERR:
+        raise ContradictionError(
+            f"{task.name}, sample {task.samples[place]}: {proof}, by guarantee `{guarantee}`, yet a witness replays on "
+            f"the original model. This is a bug in tfcert: no verdict of this run can be relied on. Please report it."
+        )
+    reason = f"{proof}, yet a witness replays on the original model: {_MAY_ERR[guarantee]}"
+    return replace(refutation, reason=reason, contradicted=guarantee)
+
+
+_MAY_ERR = {
+    Guarantee.NUMERIC: "the proof's guarantee is `numeric`, which estimates rounding and does not bound it",
+    Guarantee.SOLVER: "the solver's word was wrong",
+}
+
+
+def reconciled(records: Sequence[Record]) -> tuple[tuple[Record, ...], list[str]]:
+    """The records of a run without what a solver proved whose word was wrong about another sample; and what to say of
+    proofs that witnesses refuted."""
+    against = [r for r in records if r.verdict.contradicted is not None]
+    lied = [r for r in against if r.verdict.contradicted is Guarantee.SOLVER]
+    notes = [
+        f"{'proof' if len(some) == 1 else 'proofs'} refuted by a witness: {len(some)} ({_places(some)}); {meaning}"
+        for some, meaning in (
+            ([r for r in against if r not in lied], f"{_MAY_ERR[Guarantee.NUMERIC]}. Margins larger than rounding can "
+             "explain would be a bug in tfcert: please report them"),
+            (lied, "the solver's word was wrong, so whatever else rests on it is unknown. Have another solver confirm "
+             "it: `milp(confirm=...)`"),
+        )
+        if some
+    ]  # fmt: skip
+    if not lied:
+        return tuple(records), notes
+    reason = f"rests on a solver's word, which was wrong about {_places(lied)}"
+    return tuple(_open(r, reason) if r.verdict.guarantee is Guarantee.SOLVER else r for r in records), notes
+
+
+def _places(records: Sequence[Record]) -> str:
+    return ", ".join(f"{r.property}[{r.sample}]" for r in records)
+
+
+def _open(record: Record, reason: str) -> Record:
+    """A record that proves nothing any more."""
+    verdict = replace(record.verdict, outcome=Outcome.UNKNOWN, reason=reason, guarantee=Guarantee.ESTIMATE)
+    measured = None if record.measured is None else replace(record.measured, lower=math.nan)
+    return replace(record, verdict=replace(verdict, margin=math.nan), measured=measured)

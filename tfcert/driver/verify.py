@@ -1,0 +1,277 @@
+"""From a specification to a report: parse, check, load, run each property down its stages, judge, write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcert.driver import artifacts
+from tfcert.driver.abstracted import classifier
+from tfcert.driver.bind import Bound, Task, bind
+from tfcert.driver.explain import strategy_text
+from tfcert.driver.journal import Journal, set_aside
+from tfcert.driver.judge import exit_code, gather_results, judge, reported
+from tfcert.driver.measure import Search
+from tfcert.driver.progress import Narrator, Verbosity, Watch
+from tfcert.driver.property import Clock, Descent
+from tfcert.driver.start import Start, begin
+from tfcert.driver.verdicts import reconciled
+from tfcert.language import Ball, MeasureTemplate, Transform
+from tfcert.options import BoundOptions
+from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
+from tfcert.report.records import Json
+from tfcert.verdict import Verdict
+
+BATCH = 100
+"""Samples at a time where the strategy says ``batch: auto``."""
+ABSTRACTION_ERROR = (
+    "AbsCert's own figure (tfcert.abstraction_error) judges the cell of each unperturbed input alone: it is not what "
+    "is verified here, and no guarantee"
+)
+
+
+def verify(
+    spec: str | Path,
+    *,
+    params: Mapping[str, Any] | None = None,
+    bindings: Mapping[str, Any] | None = None,
+    resume: str | Path | None = None,
+    out: str | Path | None = None,
+    verbose: Verbosity = "auto",
+) -> Report:
+    """Checks every property, measure and assertion of a specification.
+
+    Args:
+        spec: the path of a ``.prop`` file, or its text.
+        params: values for its parameters, ``{"eps": "2/255"}``; texts are exact.
+        bindings: models, arrays or paths for names of the specification: ``{"clf": model, "test": (x, y)}``.
+        resume: the folder of an interrupted run to go on with. Parameters and bindings are taken from there unless
+            they are given again; specification, parameters, models and data must be the same as then.
+        out: where journal, JSON, witnesses and pictures go; ``out/<name of the specification>`` by default.
+        verbose: "auto" shows progress on standard error; 0 is silent, 2 adds a line a sample and for whatever a solver
+            finds on the way.
+
+    Returns:
+        The report. After Ctrl-C it holds what was found until then, with exit code 2.
+
+    Raises:
+        SpecError: the specification cannot be used; says everything that is wrong with it.
+        ValueError: what it names does not fit together, or cannot be loaded.
+        ContradictionError: a witness refutes a proof that claimed to hold whatever is rounded: a bug in tfcert. Against
+            any other proof a witness is the sample's verdict, and the report counts it.
+    """
+    return run(begin(spec, params=params, bindings=bindings, resume=resume, out=out), verbose)
+
+
+def run(start: Start, verbose: Verbosity = "auto") -> Report:
+    """Goes on from what :func:`tfcert.driver.start.begin` checked; returns and raises as :func:`verify` does."""
+    folder = start.folder
+    with Narrator(verbose) as narrator:
+        for warning in start.spec.warnings:
+            narrator.say(warning.render())
+        bound = bind(start.spec, start.bindings, start.data)
+        for doubt in bound.doubts:
+            narrator.say(f"warning: {doubt}")
+        folder.mkdir(parents=True, exist_ok=True)
+        doing = _Run(bound, folder, narrator, start.header | header(bound))
+        aside = None if start.resumed else set_aside(folder)
+        if aside is not None:
+            narrator.say(aside)
+        journal, known = (Journal.resume if start.resumed else Journal.start)(folder, doing.header)
+        with journal:
+            if not start.resumed:
+                artifacts.clear(folder)
+            complete = doing.all(journal, known)
+            if complete:
+                journal.finish()
+            return doing.finish(complete)
+
+
+def header(bound: Bound) -> Json:
+    """What a result depends on beside what ``driver.start.begin`` knows: models, strategies, preprocessing."""
+    spec = bound.spec
+    templates = [*spec.properties.values(), *spec.measures.values()]
+    return {
+        "weights_sha256": {name: model.sha256 for name, model in bound.models.items()},
+        "strategies": {t.name: strategy_text(t.strategy) for t in templates},
+        "properties": {t.name: t.text for t in templates},
+        "preprocessing": {t.name: _preprocessing(t.transform) for t in templates},
+        "abstractions": {task.name: _abstraction(task) for task in bound.tasks if task.template.abstraction},
+    }
+
+
+def _preprocessing(transform: Transform) -> Json:
+    mean, std = ([str(value) for value in values] for values in (transform.mean, transform.std))
+    return {"scale": str(transform.scale), "mean": mean, "std": std}
+
+
+def _abstraction(task: Task) -> Json:
+    """What a claim's classifier stands behind, with the granularity that it has."""
+    abstraction = task.template.abstraction
+    assert abstraction is not None
+    return {
+        "model": task.template.model,
+        "abstraction": abstraction.name,
+        "granularity": task.model.granularity,
+        "range": [float(abstraction.low), float(abstraction.high)],
+    }
+
+
+@dataclass
+class _Run:
+    """One run in progress: what is bound, the records so far, and the seconds spent by each strategy's name."""
+
+    bound: Bound
+    folder: Path
+    narrator: Narrator
+    header: Json
+    records: dict[tuple[str, int], Record] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+    spent: dict[str, float] = field(default_factory=dict)
+
+    def all(self, journal: Journal, known: list[Record]) -> bool:
+        """Runs every task; False if it was interrupted."""
+        self.records = {(r.property, r.sample): r for r in known}
+        strategies = {task.name: task.template.strategy.name for task in self.bound.tasks}
+        for record in known:
+            name = strategies.get(record.property, "")
+            self.spent[name] = self.spent.get(name, 0.0) + record.verdict.seconds
+        try:
+            for task in self.bound.tasks:
+                self._task(task, journal)
+        except KeyboardInterrupt:
+            self.narrator.say("interrupted: what was found is kept")
+            return False
+        return True
+
+    def _task(self, task: Task, journal: Journal) -> None:
+        todo = [i for i, sample in enumerate(task.samples) if (task.name, int(sample)) not in self.records]
+        self.narrator.begin(task.name, len(task.samples), len(task.samples) - len(todo), _narrowed(task))
+        strategy = task.template.strategy
+        began = time.monotonic()
+        # The total is that of all questions with this strategy, a resumed run's included.
+        clock = Clock(strategy.seconds_per_sample, strategy.seconds_total, began - self.spent.get(strategy.name, 0.0))
+        size = strategy.batch or BATCH
+        for first in range(0, len(todo), size):
+            part = task.take(np.array(todo[first : first + size], int))
+            for place, verdict, measured in _decide(part, clock, self.narrator.watch):
+                record = self._record(part, place, verdict, measured)
+                self.records[record.property, record.sample] = record
+                journal.append(record)
+                self.narrator.advance(record)
+        self.spent[strategy.name] = time.monotonic() - clock.started
+
+    def _record(self, task: Task, place: int, verdict: Verdict, measured: Measured | None) -> Record:
+        witness = verdict.witness
+        path = None if witness is None else artifacts.save_witness(self.folder, task, place, witness)
+        outputs = None if task.outputs is None else task.outputs[place]
+        predicted = outputs is not None and outputs.size > 1 and bool(np.isfinite(outputs).all())
+        return Record(
+            property=task.name,
+            sample=int(task.samples[place]),
+            verdict=verdict,
+            asked=_asked(task),
+            measured=measured,
+            label=task.labels[place],
+            prediction=int(outputs.argmax()) if predicted and outputs is not None else None,
+            witness=path,
+        )
+
+    def finish(self, complete: bool) -> Report:
+        """Judges, draws and writes."""
+        spec, (records, contradictions) = self.bound.spec, reconciled(self._ordered())
+        notes = [f"{name}: {note}" for name, model in self.bound.models.items() for note in model.network.notes]
+        notes += [*contradictions, *_claims(self.bound.tasks), *self.bound.doubts]
+        judged: tuple[Judged, ...] = ()
+        code = ExitCode.INTERRUPTED
+        if complete:
+            results = gather_results(spec, records, self.bound.accuracy)
+            judged, code = judge(spec, results), exit_code(spec, records, results)
+            notes += reported(spec, results)
+        notes += self._draw(records)
+        self.header |= {
+            "complete": complete,
+            "exit_code": int(code),
+            "judged": [{"text": j.text, "judgement": j.judgement} for j in judged],
+            "notes": notes,
+            "contradictions": sum(r.verdict.contradicted is not None for r in records),
+            "seconds": round(time.monotonic() - self.began, 3),
+        }
+        report = Report(
+            header=self.header,
+            records=records,
+            exit_code=code,
+            properties=tuple(spec.properties),
+            measures=tuple(spec.measures),
+            judged=judged,
+            notes=tuple(notes),
+            folder=self.folder,
+            asked={task.name: len(task.samples) for task in self.bound.tasks},
+        )
+        report.save_json(self.folder / "result.json")
+        return report
+
+    def _ordered(self) -> tuple[Record, ...]:
+        keys = [(task.name, int(sample)) for task in self.bound.tasks for sample in task.samples]
+        return tuple(self.records[key] for key in keys if key in self.records)
+
+    def _draw(self, records: tuple[Record, ...]) -> list[str]:
+        if not figures.available():
+            return [figures.MISSING]
+        wanted = [
+            (item.names[0], int(dict(item.options).get("bins", 20)))
+            for item in self.bound.spec.reports
+            if item.kind == "histogram" and item.names[0] in self.bound.spec.measures
+        ]
+        drawn = artifacts.draw_pictures(self.folder, self.bound.tasks, records, wanted)
+        return [f"drawn: {path}" for path in drawn]
+
+
+def _claims(tasks: Sequence[Task]) -> list[str]:
+    """Which classifier is meant where questions are about one behind an abstraction, in sentences."""
+    said: dict[str, list[str]] = {}
+    for task in tasks:
+        if task.template.abstraction is not None:
+            said.setdefault(classifier(task.template.abstraction, task.model.granularity), []).append(task.name)
+    notes = [
+        f"of {which}: {', '.join(names)}; bounds are over all cells that a region reaches"
+        for which, names in said.items()
+    ]
+    return [*notes, ABSTRACTION_ERROR] if notes else []
+
+
+def _decide(task: Task, clock: Clock, watch: Watch) -> Iterator[tuple[int, Verdict, Measured | None]]:
+    options = BoundOptions()
+    if isinstance(task.template, MeasureTemplate):
+        for finding in Search(task, clock, options, watch).run():
+            yield finding.place, finding.verdict, finding.measured
+    else:
+        for place, verdict in Descent(task, clock, options, watch).run():
+            yield place, verdict, None
+
+
+def _narrowed(task: Task) -> str:
+    """What a solver narrows, and in which space, for the reader."""
+    asked = _asked(task)
+    if not isinstance(task.template, MeasureTemplate):
+        return "the margin"
+    return f"the {'smallest' if asked.existential else 'largest'} radius ({asked.norm}, {asked.space} space)"
+
+
+def _asked(task: Task) -> Asked:
+    region, targets = task.template.region, "all" if task.template.is_robustness else ""
+    quantifier = "exists" if task.template.existential else "forall"
+    abstraction = "" if task.template.abstraction is None else task.template.abstraction.name
+    width = float("nan") if task.template.width is None else float(task.template.width)
+    if not isinstance(region, Ball):
+        # A box is about no sample's own input, so shares of samples are no accuracies.
+        return Asked("", float("nan"), region.space, targets, quantifier, abstraction, labelled=False)
+    eps = float("nan") if isinstance(task.template, MeasureTemplate) else float(region.eps)
+    return Asked(
+        region.norm, eps, region.space, targets, quantifier, abstraction, width, labelled=task.template.needs_label
+    )

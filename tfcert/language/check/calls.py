@@ -1,0 +1,84 @@
+"""The functions of the language."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from tfcert.language.check.values import Items, Meaning, Numeric, Outputs, Winner, describe, sum_unit
+from tfcert.language.spec.formula import Extreme, Term, variable_term
+from tfcert.language.spec.lowering import MAX_PIECES
+from tfcert.language.text import syntax as s
+
+if TYPE_CHECKING:
+    from tfcert.language.check.elaborate import Elaborator
+
+BUILTINS = ("argmax", "argmin", "abs", "min", "max", "clip", "agree")
+_MANY = 1000
+
+
+def call_builtin(e: Elaborator, call: s.Call) -> Meaning:
+    """What a call of one of ``BUILTINS`` stands for."""
+    match call.function.name:
+        case "argmax" | "argmin":
+            return _winner(e, call)
+        case "abs":
+            return _absolute(e, call)
+        case "min" | "max":
+            return _extreme(e, call)
+        case "clip":
+            raise e.scope.problem(
+                "E907", "perturbations with `clip` are not supported yet", call, "use `ball ... within [0, 1]`"
+            )
+        case _:
+            raise e.scope.problem("E906", "relations between two inputs (`agree`) are not supported yet", call)
+
+
+def _winner(e: Elaborator, call: s.Call) -> Meaning:
+    (argument,) = e.positional(call, 1)
+    value = e.value(argument)
+    if not isinstance(value, Outputs):
+        name = call.function.name
+        raise e.scope.problem("E206", f"`{name}` takes all outputs of a network; this is {describe(value)}", argument)
+    return Winner(call.function.name, value.model)
+
+
+def _absolute(e: Elaborator, call: s.Call) -> Meaning:
+    (argument,) = e.positional(call, 1)
+    value = e.numeric(argument, "the argument of `abs`")
+    if value.term.is_constant:
+        return Numeric(Term((), abs(value.term.constant)), value.unit)
+    return Numeric(_largest(e, "max", [value.term, value.term.times(Fraction(-1))], call), value.unit)
+
+
+def _extreme(e: Elaborator, call: s.Call) -> Meaning:
+    kind = call.function.name
+    values = [e.value(a) for a in e.positional(call, 1, _MANY)]
+    if len(values) == 1 and isinstance(values[0], Outputs):
+        return Numeric(variable_term(Extreme(kind, None)))
+    if len(values) == 1 and isinstance(values[0], Items):
+        values = list(values[0].values)
+    numbers = [v for v in values if isinstance(v, Numeric)]
+    if len(numbers) != len(values) or not numbers:
+        raise e.scope.problem("E206", f"`{kind}` takes numbers, or all outputs of a network", call)
+    unit: str | None = numbers[0].unit
+    for other in numbers[1:]:
+        unit = None if unit is None else sum_unit(unit, other.unit)
+    if unit is None:
+        raise e.scope.problem("E207", f"`{kind}` cannot compare numbers of different units", call)
+    if all(n.term.is_constant for n in numbers):
+        pick = max if kind == "max" else min
+        return Numeric(Term((), pick(n.term.constant for n in numbers)), unit)
+    return Numeric(_largest(e, kind, [n.term for n in numbers], call), unit)
+
+
+def _largest(e: Elaborator, kind: str, terms: list[Term], call: s.Call) -> Term:
+    """The largest or smallest of some terms."""
+    distinct = tuple(dict.fromkeys(terms))
+    if len(distinct) == 1:
+        return distinct[0]
+    extreme = Extreme(kind, distinct)
+    if extreme.size > MAX_PIECES:
+        message = f"these maxima, nested in each other, are more than {MAX_PIECES} when written out"
+        raise e.scope.problem("E214", message, call, "nest them less deeply")
+    return variable_term(extreme)

@@ -1,0 +1,88 @@
+"""Sets of classes: what ``argmax(f) in {a, b}`` stands for, and which formulas are read as such.
+
+``argmax(f) == a or argmax(f) == b`` taken literally is false where a and b tie above all other outputs, although the
+network answers one of the two there. On a region that such a tie crosses it could be neither proven nor refuted in
+earnest, so it is read as the set ``{a, b}``; ``argmax(f) != a and argmax(f) != b``, its exact negation, is likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tfcert.language.check.values import Condition, Winner
+from tfcert.language.spec.formula import And, ArgIn, ArgIs, Formula, Not, Or, Term, negation
+from tfcert.language.text import syntax as s
+
+if TYPE_CHECKING:
+    from tfcert.language.check.elaborate import Elaborator
+
+
+def membership(e: Elaborator, node: s.Member) -> Condition:
+    """What ``... in {...}`` stands for: a set of classes of an argmax, or equality with one of some numbers."""
+    value = e.value(node.operand)
+    if isinstance(value, Winner):
+        targets = [e.class_term(value, e.value_or_class(m, value.model), m) for m in node.members]
+        formula = _arg_in(value.kind, targets)
+    else:
+        formula = Or(tuple(e.compare(value, "==", e.value(m), m) for m in node.members))
+    return Condition(Not(formula) if node.negated else formula)
+
+
+def _arg_in(kind: str, targets: list[Term]) -> Formula:
+    distinct = tuple(dict.fromkeys(targets))
+    return ArgIs(kind, distinct[0]) if len(distinct) == 1 else ArgIn(kind, distinct)
+
+
+def merge_classes(formula: Formula) -> Formula:
+    """The formula with alternatives of classes joined to sets, also within negations.
+
+    Among the parts of a disjunction, those that say in which class the network is become one set; among the parts of a
+    conjunction, those that say in which class it is not. Where no two outputs tie, nothing changes.
+    """
+    match formula:
+        case Not(part):
+            return negation(merge_classes(part))
+        case And() | Or():
+            return _merged(formula)
+        case _:
+            return formula
+
+
+def _merged(formula: And | Or) -> Formula:
+    conjunction = isinstance(formula, And)
+    targets: dict[str, list[Term]] = {}
+    parts: list[Formula | str] = []
+    for part in _parts(formula, conjunction):
+        said = negation(part) if conjunction else part
+        if not isinstance(said, ArgIs | ArgIn):
+            parts.append(part)
+            continue
+        if said.kind not in targets:
+            parts.append(said.kind)
+        targets.setdefault(said.kind, []).extend(said.targets if isinstance(said, ArgIn) else [said.target])
+    sets = {kind: _arg_in(kind, found) for kind, found in targets.items()}
+    joined = {kind: negation(found) if conjunction else found for kind, found in sets.items()}
+    kept = tuple(joined[part] if isinstance(part, str) else part for part in parts)
+    if len(kept) == 1:
+        return kept[0]
+    return And(kept) if conjunction else Or(kept)
+
+
+def _parts(formula: And | Or, conjunction: bool) -> Iterator[Formula]:
+    """The parts, merged; in place of a nested formula of the same kind that speaks of classes, its parts.
+
+    By De Morgan's laws, a negated formula of the other kind is one of the same kind.
+    """
+    for part in formula.parts:
+        merged = merge_classes(part)
+        inner: tuple[Formula, ...] = ()
+        if isinstance(merged, And if conjunction else Or):
+            inner = merged.parts
+        elif isinstance(merged, Not) and isinstance(merged.part, Or if conjunction else And):
+            inner = tuple(map(negation, merged.part.parts))
+        classes = (negation(p) if conjunction else p for p in inner)
+        if any(isinstance(p, ArgIs | ArgIn) for p in classes):
+            yield from inner
+        else:
+            yield merged

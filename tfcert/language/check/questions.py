@@ -1,0 +1,436 @@
+"""Properties and measures: from statements to templates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import Any
+
+from tfcert.language.check.abstractions import check_abstracted
+from tfcert.language.check.classes import merge_classes
+from tfcert.language.check.elaborate import LABEL_TERM, Elaborator
+from tfcert.language.check.options import STAGES
+from tfcert.language.check.regions import is_tiny, read_interval, read_length, read_region, report_tiny, share_of_range
+from tfcert.language.check.resources import resolve_resource
+from tfcert.language.check.scope import Definition, Scope
+from tfcert.language.check.setting import Setting
+from tfcert.language.check.values import Inputs, Meaning, Numeric
+from tfcert.language.spec.cells import Abstraction
+from tfcert.language.spec.formula import (
+    And,
+    Atom,
+    Constant,
+    Formula,
+    Not,
+    Or,
+    Output,
+    Radius,
+    SingleOutputError,
+    Term,
+    negation,
+    output_indices,
+    uses_label,
+    variable_term,
+)
+from tfcert.language.spec.lowering import (
+    MAX_PIECES,
+    InexactRowError,
+    TooManyClausesError,
+    check,
+    leaves,
+    normalise,
+    only_orders,
+)
+from tfcert.language.spec.questions import (
+    DEFAULT_STRATEGY,
+    Ball,
+    Box,
+    Dataset,
+    MeasureTemplate,
+    Model,
+    PropertyTemplate,
+    Region,
+    Strategy,
+)
+from tfcert.language.text import syntax as s
+from tfcert.language.text.diagnostics import AbortError
+from tfcert.language.text.printer import print_statement
+
+MAX_LEAVES = 30_000
+"""Once so many atoms of formulas were looked at, those of further formulas are left to when the network is loaded."""
+
+Question = s.PropertyStatement | s.MeasureStatement
+
+
+@dataclass(frozen=True)
+class _Samples:
+    dataset: Dataset | None
+    sample: str | None
+    label: str | None
+    where: Formula | None
+    take: int | None
+    local: Mapping[str, Meaning]
+    complete: bool
+
+
+_NO_SAMPLES = _Samples(None, None, None, None, None, {}, True)
+
+
+def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate | None:
+    """The template of a property or a measure; None if there are problems, which are then reported."""
+    scope, node = definition.scope, definition.node
+    samples = _samples(scope, node.samples) if node.samples else _NO_SAMPLES
+    strategy = _strategy(scope, node.strategy)
+    quantified = _quantified(scope, node)
+    if quantified is None:
+        return None
+    local = dict(samples.local)
+    variable = quantified.binders[0].names[0]
+    scope.refuse_word(variable)
+    scope.refuse_clash(variable.text, variable)
+    if variable.text in local:
+        scope.report("E202", f"`{variable.text}` is already the sample", variable, "choose another name")
+    around = dict(samples.local)
+    local[variable.text] = Inputs(variable.text, True)
+    formula, model = _body(scope, quantified, local, _hints(node, samples))
+    if isinstance(node, s.MeasureStatement):
+        scope.refuse_word(node.radius)
+        scope.refuse_clash(node.radius.text, node.radius)
+        if node.radius.text in local:
+            message = f"`{node.radius.text}` is already the sample or the variable"
+            scope.report("E202", message, node.radius, "choose another name")
+        around[node.radius.text] = Numeric(variable_term(Radius()))
+    setting = Setting(samples.dataset, model, isinstance(node, s.MeasureStatement))
+    _one_normalisation(scope, node, setting)
+    _clashes(scope, (*(node.samples.names if node.samples else ()), variable), model)
+    centre = f"a ball is around the sample: write `ball({samples.sample or 'x'}, ...)`"
+    region = _region(Elaborator(scope, around, hints={variable.text: centre}), quantified, setting, samples)
+    abstraction, complete = _abstraction(scope, node.abstraction, region, setting)
+    if samples.dataset is not None and isinstance(region, Box):
+        message = (
+            f"this region is the same for every sample of `{samples.dataset.name}`, and is asked about once for each"
+        )
+        place = quantified.binders[0].region
+        scope.report("W013", message, place, "leave out the samples, and it is asked about once")
+    if strategy is not None and isinstance(region, Ball):
+        _norms(scope, node, strategy, region)
+    complete &= samples.complete
+    if formula is None or model is None or region is None or strategy is None or not complete:
+        return None
+    existential = quantified.quantifier == "exists"
+    formula = negation(formula) if existential else formula
+    _lowers(scope, quantified, formula, model)
+    common: dict[str, Any] = {
+        "name": definition.full_name,
+        "model": model.name,
+        "dataset": samples.dataset.name if samples.dataset else None,
+        "sample": samples.sample,
+        "label": samples.label,
+        "where": samples.where,
+        "take": samples.take,
+        "region": region,
+        "transform": setting.transform,
+        "strategy": strategy,
+        "formula": formula,
+        "existential": existential,
+        "width": setting.width(region.space),
+        "abstraction": abstraction,
+        "text": print_statement(node),
+        "span": node.name.span,
+    }
+    if isinstance(node, s.PropertyStatement):
+        return PropertyTemplate(**common)
+    return _measure(scope, node, setting, region, common)
+
+
+# Samples and strategy
+
+
+def _samples(scope: Scope, node: s.Samples) -> _Samples:
+    dataset: Dataset | None = None
+    with suppress(AbortError):
+        dataset = resolve_resource(scope.find(node.dataset, ("dataset",)))
+    complete = dataset is not None
+    for name in node.names:
+        scope.refuse_word(name)
+    names = [n.text for n in node.names]
+    if len(names) > 2:
+        scope.report("E205", "a sample has an input and at most a label", node, "write `(x, y in data)`")
+    for name in node.names:
+        scope.refuse_clash(name.text, name)
+    if len(set(names)) < len(names):
+        scope.report("E202", f"`{names[0]}` is named twice", node.names[1])
+    local: dict[str, Meaning] = {names[0]: Inputs(names[0], False)}
+    if len(names) > 1 and names[1] != names[0]:
+        local[names[1]] = Numeric(LABEL_TERM)
+    e = Elaborator(scope, local, hints={} if len(names) > 1 else _label_hints(node))
+    where, take = None, None
+    try:
+        where = e.formula(node.where, "what follows `where`") if node.where is not None else None
+        take = Elaborator(scope).whole(node.take, "`take`", 1) if node.take is not None else None
+    except AbortError:
+        complete = False
+    return _Samples(dataset, names[0], names[1] if len(names) > 1 else None, where, take, local, complete)
+
+
+def _strategy(scope: Scope, ref: s.Ref | None) -> Strategy | None:
+    if ref is None:
+        return DEFAULT_STRATEGY
+    with suppress(AbortError):
+        found: Strategy = resolve_resource(scope.find(ref, ("strategy",)))
+        return found
+    return None
+
+
+# The quantifier
+
+
+def _quantified(scope: Scope, node: Question) -> s.Quantified | None:
+    """The one quantifier over one variable, or None with the reason reported."""
+    formula = node.formula
+    if not isinstance(formula, s.Quantified):
+        scope.report("E206", "a formula begins with `forall ... in ...:` or `exists ... in ...:`", formula)
+        return None
+    if isinstance(node, s.MeasureStatement):
+        _extremum(scope, node, formula)
+    variables = [n.text for b in formula.binders for n in b.names]
+    scalar = [b for b in formula.binders if isinstance(b.region.base, s.Interval)]
+    if scalar:
+        scope.report("E907", "perturbing single numbers is not supported yet", scalar[0], "use `ball` or `box`")
+    elif len(variables) > 1:
+        scope.report("E906", "quantifying over several inputs is not supported yet", formula.binders[0])
+    elif formula.where is not None:
+        scope.report("E906", "conditions on the quantified input are not supported yet", formula.where)
+    else:
+        return formula
+    _products(scope, formula, set(variables))
+    return None
+
+
+def _extremum(scope: Scope, node: s.MeasureStatement, formula: s.Quantified) -> None:
+    """Report measures whose answer is an end of the interval, because larger balls hold what smaller ones do."""
+    name = node.radius.text
+    if (node.extremum, formula.quantifier) == ("largest", "exists"):
+        message = f"the larger `{name}`, the more inputs there are: the largest is the interval's high end"
+        scope.report("E228", message, node.radius, "write `smallest`, or `forall`")
+    if (node.extremum, formula.quantifier) == ("smallest", "forall"):
+        message = f"the smaller `{name}`, the fewer inputs there are: the smallest is the interval's low end"
+        scope.report("E228", message, node.radius, "write `largest`, or `exists`")
+
+
+def _products(scope: Scope, formula: s.Quantified, variables: set[str]) -> None:
+    """Report products of quantified variables in a formula that cannot be understood further."""
+    for node in _nodes(formula.body):
+        if isinstance(node, s.Chain) and node.operators[0] in "*/":
+            varying = [o for o in node.operands if any(isinstance(n, s.Ref) and n.name in variables for n in _nodes(o))]
+            if len(varying) > 1:
+                scope.report("E210", "this multiplies two quantified variables", node, "a factor must be a constant")
+
+
+def _nodes(root: Any) -> Iterator[s.Node]:
+    """A node and everything in it, without recursion."""
+    pending: list[Any] = [root]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, tuple):
+            pending.extend(item)
+        elif isinstance(item, s.Node):
+            yield item
+            pending.extend(getattr(item, f.name) for f in fields(item) if f.name != "span")
+
+
+# The formula
+
+
+def _hints(node: Question, samples: _Samples) -> dict[str, str]:
+    """What to do about names that may be expected in the formula of a question."""
+    hints = {} if samples.label is not None or node.samples is None else _label_hints(node.samples)
+    if isinstance(node, s.MeasureStatement):
+        hints[node.radius.text] = "the measure's variable is the radius of its ball, not a part of the condition"
+    return hints
+
+
+def _label_hints(node: s.Samples) -> dict[str, str]:
+    fix = f"name the label: `({node.names[0].text}, y in {node.dataset.name})`"
+    return dict.fromkeys(("y", "label", "target", "cls", "t", "l", "c"), fix)
+
+
+def _body(
+    scope: Scope, node: s.Quantified, local: Mapping[str, Meaning], hints: Mapping[str, str]
+) -> tuple[Formula | None, Model | None]:
+    """What must hold, and the one model it is about."""
+    e = Elaborator(scope, local, hints=hints)
+    formula, model = None, None
+    with suppress(AbortError):
+        formula = merge_classes(e.formula(node.body, "what follows `:`"))
+    if len(e.models) > 1:
+        _, place = list(e.models.values())[1]
+        scope.report("E911", "formulas over several networks are not supported yet", place)
+        return None, None
+    if not e.models:
+        if formula is not None:
+            scope.report("E206", "this formula names no network's outputs", node.body, "apply a model to the input")
+        return None, None
+    with suppress(AbortError):
+        model = resolve_resource(next(iter(e.models.values()))[0])
+    return formula, model
+
+
+def _lowers(scope: Scope, quantified: s.Quantified, formula: Formula, model: Model) -> None:
+    """Report formulas that cannot become clauses, as far as that is known before the network is loaded."""
+    node, session = quantified.body, scope.session
+    num_outputs = len(model.output_names) or max(2, *(i + 1 for i in output_indices(formula)), 0)
+    try:
+        # With fewer outputs than the network has, the count is a lower bound; the rest is found when it is loaded.
+        if session.leaves <= MAX_LEAVES:
+            session.leaves += num_outputs
+            normal = check(formula, min(num_outputs, MAX_PIECES), 0)
+            session.leaves += sum(1 for _ in leaves(normal))
+            if isinstance(normal, Constant):
+                _decided(scope, quantified, formula, model)
+            _threshold_on_probabilities(scope, node, formula, model)
+    except TooManyClausesError as error:
+        scope.report("E214", str(error), node, "use fewer alternatives")
+    except InexactRowError as error:
+        scope.report("E227", str(error), node)
+    except SingleOutputError as error:
+        scope.report("E232", error.problem, node, error.fix)
+    except (IndexError, ValueError) as error:
+        scope.report("E224", str(error), node)
+    if _demands_equality(formula) and quantified.quantifier == "forall":
+        scope.report("W001", "an equality between outputs can be refuted but never proven", node, "use `<=` or `>=`")
+    elif _demands_equality(formula):
+        message = "that outputs differ somewhere can be verified but never refuted: an equality is never proven"
+        scope.report("W001", message, node, "use `<` or `>`")
+
+
+def _decided(scope: Scope, quantified: s.Quantified, formula: Formula, model: Model) -> None:
+    """Report a formula that is true or false whatever the network and the label, as far as that is known here."""
+    indices = output_indices(formula)
+    # Where the number of outputs is not known, there may be one that the formula does not name.
+    num_outputs = len(model.output_names) or max(2, *(i + 2 for i in indices), 0)
+    if uses_label(formula) or num_outputs > MAX_PIECES:
+        return
+    normal = normalise(formula, num_outputs, None)
+    if isinstance(normal, Constant):
+        holds = normal.value != (quantified.quantifier == "exists")
+        says = "always true" if holds else "never true"
+        message = f"this is {says}, whatever the network computes"
+        scope.report("E233", message, quantified.body, "say something about the outputs that may fail")
+
+
+def _threshold_on_probabilities(scope: Scope, node: s.Expr, formula: Formula, model: Model) -> None:
+    """Warn of what a softmax will refuse; whether the model ends in one is known when it is loaded."""
+    if model.outputs != "probabilities" or len(model.output_names) == 1:
+        return
+    # A label that no output named by its number has: an output at the label is one of its own.
+    label = max(output_indices(formula), default=0) + 1
+    if not only_orders(formula, max(label + 1, len(model.output_names)), label):
+        message = "a threshold on probabilities is decided for a sigmoid, and refused when a model with a softmax loads"
+        scope.report("W008", message, node, "of a softmax, compare outputs with each other")
+
+
+def _demands_equality(formula: Formula) -> bool:
+    """Whether proving the formula takes proving that outputs are equal."""
+    pending = [(formula, True)]
+    while pending:
+        part, positive = pending.pop()
+        match part:
+            case Not(inner):
+                pending.append((inner, not positive))
+            case And((Atom(a, False), Atom(b, False))) if positive and _opposite(a, b):
+                return True
+            case Or((Atom(a, True), Atom(b, True))) if not positive and _opposite(a, b):
+                return True
+            case And(parts) | Or(parts):
+                pending.extend((p, positive) for p in parts)
+    return False
+
+
+def _opposite(a: Term, b: Term) -> bool:
+    """Whether the two are one combination of outputs and its negative."""
+    return a == b.times(Fraction(-1)) and any(isinstance(v, Output) for v, _ in a.coefficients)
+
+
+# The region
+
+
+def _clashes(scope: Scope, names: tuple[s.Name, ...], model: Model | None) -> None:
+    """Report names of samples and variables that are outputs too: where both could stand, one would hide the other."""
+    for name in names:
+        if model is not None and name.text in model.output_names:
+            message = f"`{name.text}` is already an output of `{model.name}`"
+            scope.report("E202", message, name, "choose another name")
+
+
+def _one_normalisation(scope: Scope, node: Question, setting: Setting) -> None:
+    model, dataset = setting.model, setting.dataset
+    if model and dataset and setting.normalises_twice:
+        message = f"both `{dataset.name}` and `{model.name}` normalise"
+        scope.report("E226", message, node.name, "keep `normalize` in one of them")
+
+
+def _region(e: Elaborator, node: s.Quantified, setting: Setting, samples: _Samples) -> Region | None:
+    if samples.dataset is None and not samples.complete:
+        return None
+    with suppress(AbortError):
+        return read_region(e, node.binders[0].region, setting)
+    return None
+
+
+def _norms(scope: Scope, node: Question, strategy: Strategy, ball: Ball) -> None:
+    for stage in strategy.stages:
+        norms = STAGES[stage.name].norms
+        if ball.norm not in norms:
+            fix = f"it handles {', '.join(norms)}"
+            place = node.strategy or node.name
+            scope.report("E213", f"the stage `{stage.name}` cannot handle {ball.norm} balls", place, fix)
+
+
+def _abstraction(
+    scope: Scope, ref: s.Ref | None, region: Region | None, setting: Setting
+) -> tuple[Abstraction | None, bool]:
+    """What the model stands behind, if anything, and whether that could be understood."""
+    if ref is None:
+        return None, True
+    with suppress(AbortError):
+        found: Abstraction = resolve_resource(scope.find(ref, ("abstraction",)))
+        check_abstracted(scope, ref, found, region, setting)
+        return found, True
+    return None, False
+
+
+# Measures
+
+
+def _measure(
+    scope: Scope, node: s.MeasureStatement, setting: Setting, region: Region, common: dict[str, Any]
+) -> MeasureTemplate | None:
+    e = Elaborator(scope)
+    with suppress(AbortError):
+        low, high = read_interval(e, node.interval.low, node.interval.high, setting, region.space, read_length)
+        if low < 0 or low == high:
+            raise scope.problem("E209", "a measure needs an interval `[a, b]` with 0 <= a < b", node.interval)
+        tolerance, relative = Fraction(1, 10_000), True
+        if node.tolerance is not None:
+            tolerance, relative = _tolerance(e, node.tolerance, setting, region.space)
+        if isinstance(region, Ball) and is_tiny(region.radius(high), setting, region.space):
+            share = share_of_range(region.radius(high), setting, region.space)
+            report_tiny(e, node.interval, share, "the largest radius of this interval")
+        return MeasureTemplate(**common, lower=low, upper=high, tolerance=tolerance, relative=relative)
+    return None
+
+
+def _tolerance(e: Elaborator, node: s.Expr, setting: Setting, space: str) -> tuple[Fraction, bool]:
+    """The tolerance, and whether it is relative: a percentage is one of the answer, anything else a distance."""
+    relative = e.numeric(node, "a tolerance").unit == "%"
+    if relative:
+        tolerance = e.number(node, "a tolerance")
+    else:
+        # An interval from the tolerance to itself: the same units as the ends of the measure's interval.
+        tolerance, _ = read_interval(e, node, node, setting, space, read_length)
+    if tolerance <= 0:
+        raise e.scope.problem("E220", "a tolerance must be positive", node)
+    return tolerance, relative

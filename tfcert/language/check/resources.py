@@ -1,0 +1,289 @@
+"""Models, data sets, strategies and abstractions: from statements to plain declarations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from tfcert.language.check.abstractions import read_abstraction
+from tfcert.language.check.elaborate import Elaborator, described_names, listed_name
+from tfcert.language.check.options import DATASETS, MODELS, STAGES, Option, SourceSchema
+from tfcert.language.check.reading import read_arguments, read_entries, read_numbers, read_option
+from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean
+from tfcert.language.spec.questions import Dataset, Model, Stage, Strategy, Value
+from tfcert.language.spec.spaces import IDENTITY, Transform
+from tfcert.language.text import syntax as s
+from tfcert.language.text.diagnostics import AbortError
+
+Numbers = tuple[Fraction, ...]
+
+
+def resolve_resource(definition: Definition) -> Any:
+    """The declaration that a definition of these kinds stands for; found once, AbortError if it cannot be used."""
+    finders: dict[str, Callable[[Definition], Any]] = {
+        "model": _model, "dataset": _dataset, "strategy": _strategy, "abstraction": read_abstraction,
+    }  # fmt: skip
+    if definition.state == "new":
+        definition.state = "failed"
+        definition.result = finders[definition.kind](definition)
+        definition.state = "done"
+    if definition.state != "done":
+        raise AbortError(definition.kind)
+    return definition.result
+
+
+def _is_bound(definition: Definition) -> bool:
+    session = definition.scope.session
+    if definition.full_name not in session.bound:
+        return False
+    session.used_bindings.add(definition.full_name)
+    return True
+
+
+def _folder(scope: Scope) -> str:
+    return str(scope.root) if scope.root is not None else ""
+
+
+def check_path(scope: Scope, node: s.Expr) -> str:
+    """A path inside the folder of the specification that names a file (as far as that can be known)."""
+    if not isinstance(node, s.Text):
+        raise scope.problem("E206", "a path is a text in quotes", node)
+    path = node.value
+    parts = PurePosixPath(path).parts
+    if "\\" in path:
+        raise scope.problem("E221", f'the path "{path}" has a backslash', node, "write `/` between folders")
+    absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive
+    if not parts or absolute or ".." in parts or path.startswith("~"):
+        raise scope.problem(
+            "E221",
+            f'the path "{path}" leads outside the folder of the specification',
+            node,
+            "copy the file there, or bind the name on the command line",
+        )
+    if scope.root is not None:
+        root = os.path.realpath(scope.root)
+        real = os.path.realpath(os.path.join(root, path))
+        if os.path.commonpath([root, real]) != root:
+            raise scope.problem("E221", f'the link "{path}" leads outside the folder of the specification', node)
+        if not os.path.exists(real):
+            fix = "create it, or bind the name on the command line"
+            raise scope.problem("E222", f'there is no file "{path}" beside the specification', node, fix)
+        if not os.path.isfile(real):
+            # To read a pipe or a device may never end.
+            message = f'"{path}" is no regular file'
+            raise scope.problem("E248", message, node, "write the path of a file, not of a folder, a pipe or a device")
+    return path
+
+
+def _source(
+    e: Elaborator, call: s.Call, sources: dict[str, SourceSchema], kind: str, bound: bool
+) -> tuple[str, str, tuple[tuple[str, Value], ...]]:
+    """The source's name, its first argument and its options."""
+    name = call.function.name
+    schema = sources.get(name)
+    if schema is None:
+        hint = did_you_mean(name, sources) or "it can be " + ", ".join(f"`{n}`" for n in sources)
+        raise e.scope.problem("E201", f"{KINDS[kind]} cannot come from `{name}`", call.function, hint)
+    if not schema.supported:
+        code = "E901" if kind == "model" else "E902"
+        raise e.scope.problem(code, f"{KINDS[kind]} from `{name}` is not supported yet", call)
+    arguments = list(call.arguments)
+    first = ""
+    if schema.positional:
+        if not arguments or arguments[0].name is not None or isinstance(arguments[0].value, s.Interval):
+            what = "a path" if schema.positional == "path" else "a name"
+            raise e.scope.problem("E205", f"`{name}` needs {what} in quotes first", call)
+        node = arguments.pop(0).value
+        assert not isinstance(node, s.Interval)
+        if schema.positional == "choice":
+            first = str(read_option(e, node, Option("choice", schema.choices), f"the first argument of `{name}`"))
+        elif bound:
+            first = node.value if isinstance(node, s.Text) else ""
+        else:
+            first = check_path(e.scope, node)
+    return name, first, read_arguments(e, arguments, schema.options or {}, name)
+
+
+# Models
+
+
+def _model(definition: Definition) -> Model:
+    node: s.Resource | None = definition.node
+    bound = _is_bound(definition)
+    if node is None:
+        return Model(definition.full_name, "bound", "", True)
+    e = Elaborator(definition.scope)
+    entries = read_entries(e, node.block, ("outputs", "inputs", "normalize"), "a model")
+    outputs, names = _outputs(e, entries["outputs"]) if "outputs" in entries else ("", ())
+    inputs = _inputs(e, entries["inputs"]) if "inputs" in entries else ()
+    mean, std = _normalise(e, entries.get("normalize"))
+    source, path, _ = _source(e, node.source, MODELS, "model", bound)
+    return Model(
+        definition.full_name,
+        source,
+        path,
+        bound,
+        outputs,
+        names,
+        inputs,
+        mean,
+        std,
+        _folder(definition.scope),
+        node.name.span,
+    )
+
+
+def _outputs(e: Elaborator, entry: s.Entry) -> tuple[str, tuple[str, ...]]:
+    """What the outputs are, "" where that is not said, and their names."""
+    kinds = ("logits", "probabilities")
+    said, items = described_names(entry.value)
+    for item in items if items else ():
+        e.scope.refuse_clash(listed_name(item) or "", item, ("param", "let"))
+    if said is None and isinstance(entry.value, s.ListExpr):
+        return "", _names(e, items, entry.value, "outputs")
+    if isinstance(said, s.Ref) and said.name in kinds:
+        return said.name, () if said is entry.value else _names(e, items, entry.value, "outputs")
+    hint = did_you_mean(said.name, kinds) if isinstance(said, s.Ref) else ""
+    message = "`outputs` must be `logits`, `probabilities`, a list of names, or a word and a list"
+    raise e.scope.problem("E220", message, entry.value, hint)
+
+
+def _inputs(e: Elaborator, entry: s.Entry) -> tuple[str, ...]:
+    said, items = described_names(entry.value)
+    return _names(e, () if said is not None else items, entry.value, "inputs")
+
+
+def _names(e: Elaborator, items: tuple[s.Expr, ...], value: s.Node, what: str) -> tuple[str, ...]:
+    if not items:
+        raise e.scope.problem("E206", f"`{what}` must be a list of names", value)
+    names: dict[str, None] = {}
+    for item in items:
+        name = listed_name(item)
+        if name is None:
+            raise e.scope.problem("E206", f"`{what}` must be a list of names", item)
+        if isinstance(item, s.Ref):
+            e.scope.refuse_word(s.Name(name, span=item.span), quotable=True)
+        if name in names:
+            e.scope.report("E202", f"`{name}` is listed twice", item)
+        names[name] = None
+    return tuple(names)
+
+
+def _normalise(e: Elaborator, entry: s.Entry | None) -> tuple[Numbers, Numbers]:
+    """Mean and std of a ``normalize`` block; empty tuples if there is none."""
+    if entry is None:
+        return (), ()
+    if not isinstance(entry.value, s.Block):
+        raise e.scope.problem("E206", "write `normalize: { mean: [...] std: [...] }`", entry)
+    parts = read_entries(e, entry.value, ("mean", "std"), "`normalize`")
+    mean = read_numbers(e, parts["mean"].value, "`mean`") if "mean" in parts else (Fraction(0),)
+    std = read_numbers(e, parts["std"].value, "`std`") if "std" in parts else (Fraction(1),)
+    if any(v <= 0 for v in std):
+        raise e.scope.problem("E220", "every `std` must be positive", parts["std"].value)
+    if len(mean) != len(std) and 1 not in (len(mean), len(std)):
+        raise e.scope.problem("E205", f"`mean` has {len(mean)} numbers and `std` has {len(std)}", entry.value)
+    return mean, std
+
+
+# Data sets
+
+
+def _dataset(definition: Definition) -> Dataset:
+    node: s.Resource | None = definition.node
+    bound = _is_bound(definition)
+    if node is None:
+        return Dataset(definition.full_name, "bound", "", True)
+    e = Elaborator(definition.scope)
+    take = e.whole(node.take, "`take`", 1) if node.take is not None else None
+    entries = read_entries(e, node.block, ("range", "scale", "normalize"), "a data set")
+    schema = DATASETS.get(node.source.function.name)
+    limits = schema.range if schema else None
+    if "range" in entries:
+        ends = read_numbers(e, entries["range"].value, "`range`")
+        if len(ends) != 2 or ends[0] >= ends[1]:
+            raise e.scope.problem("E209", "`range` must be `[low, high]` with low < high", entries["range"].value)
+        limits = ends[0], ends[1]
+    scale = Fraction(1)
+    if "scale" in entries:
+        (scale, *more) = read_numbers(e, entries["scale"].value, "`scale`")
+        if more or scale <= 0:
+            raise e.scope.problem("E220", "`scale` must be one positive number", entries["scale"].value)
+    mean, std = _normalise(e, entries.get("normalize"))
+    transform = Transform(scale, mean or IDENTITY.mean, std or IDENTITY.std)
+    source, path, options = _source(e, node.source, DATASETS, "dataset", bound)
+    return Dataset(
+        definition.full_name,
+        source,
+        path,
+        bound,
+        options,
+        take,
+        limits,
+        transform,
+        _folder(definition.scope),
+        node.name.span,
+    )
+
+
+# Strategies
+
+
+def _strategy(definition: Definition) -> Strategy:
+    node: s.StrategyStatement = definition.node
+    e = Elaborator(definition.scope)
+    stages: list[Stage] = []
+    for call in node.stages:
+        with suppress(AbortError):
+            stages.append(_stage(e, call))
+    if len(stages) < len(node.stages):
+        raise AbortError("strategy")
+    entries = read_entries(e, node.block, ("budget", "batch", "dtype"), "a strategy")
+    each, total = _budget(e, entries["budget"]) if "budget" in entries else (None, None)
+    batch, dtype = None, "float32"
+    if "batch" in entries:
+        value = _plain(e, entries["batch"])
+        automatic = isinstance(value, s.Ref) and value.name == "auto"
+        batch = None if automatic else e.whole(value, "`batch`", 1)
+    if "dtype" in entries:
+        choice = Option("choice", ("float32", "float64"))
+        dtype = str(read_option(e, _plain(e, entries["dtype"]), choice, "`dtype`"))
+    return Strategy(definition.full_name, tuple(stages), each, total, batch, dtype)
+
+
+def _plain(e: Elaborator, entry: s.Entry) -> s.Expr:
+    if isinstance(entry.value, s.Block | s.Schedule | s.Budget):
+        raise e.scope.problem("E206", f"`{entry.name.text}` must be a plain value", entry.value)
+    return entry.value
+
+
+def _stage(e: Elaborator, call: s.StageCall) -> Stage:
+    name = call.name.text
+    schema = STAGES.get(name)
+    if schema is None:
+        hint = did_you_mean(name, STAGES) or "the stages are " + ", ".join(STAGES)
+        raise e.scope.problem("E218", f"there is no stage `{name}`", call.name, hint)
+    options = read_arguments(e, call.arguments, schema.options, name)
+    if not schema.supported:
+        e.scope.report("E903", f"the stage `{name}` is not supported yet", call, "leave it out")
+    stage = Stage(name, options)
+    if stage.option("confirm") == stage.option("solver", "cbc"):
+        (place,) = (a for a in call.arguments if a.name == "confirm")
+        fix = "choose a second solver"
+        raise e.scope.problem("E220", f"`{stage.option('confirm')}` cannot confirm its own word", place, fix)
+    return stage
+
+
+def _budget(e: Elaborator, entry: s.Entry) -> tuple[Fraction | None, Fraction | None]:
+    value = entry.value
+    if not isinstance(value, s.Budget):
+        raise e.scope.problem("E206", "a budget is written `60s per sample, 2h total`", value)
+    if value.unit not in (None, "sample"):
+        raise e.scope.problem("E220", "a budget is `per sample`", value)
+    time = Option("time")
+    each = read_option(e, value.each, time, "the budget per sample") if value.each else None
+    total = read_option(e, value.total, time, "the total budget") if value.total else None
+    return (None if each is None else Fraction(each)), (None if total is None else Fraction(total))

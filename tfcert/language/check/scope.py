@@ -1,0 +1,217 @@
+"""What names mean: the definitions of one text and of those it imports, and where problems are reported."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tfcert.language.text import syntax as s
+from tfcert.language.text.diagnostics import AbortError, Diagnostics, SourceText, Span
+from tfcert.language.text.names import RESERVED, can_be_quoted
+
+_MOST_ALIKE = 500
+"""Names that are compared letter by letter with one that is not known."""
+MAX_STEPS = 150_000
+MAX_DEPTH = 150
+MAX_IMPORTS = 64
+
+KINDS = {
+    "model": "a model",
+    "dataset": "a data set",
+    "strategy": "a strategy",
+    "abstraction": "an abstraction",
+    "domain": "a domain",
+    "param": "a parameter",
+    "let": "a definition",
+    "property": "a property",
+    "measure": "a measure",
+    "objective": "an objective",
+    "import": "an import",
+}
+
+
+@dataclass
+class Definition:
+    """A named statement; ``result`` and ``listed`` cache what it was found to mean."""
+
+    kind: str
+    name: str
+    scope: Scope
+    node: Any
+    result: Any = None
+    state: str = "new"
+    listed: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def full_name(self) -> str:
+        """The name as seen from the specification that is checked: with the import's prefix."""
+        return self.scope.prefix + self.name
+
+
+@dataclass
+class Session:
+    """What one load shares over all its texts."""
+
+    diagnostics: Diagnostics
+    bound: Collection[str]
+    overrides: Mapping[str, object]
+    digest: Any = field(default_factory=hashlib.sha256)
+    steps: int = 0
+    depth: int = 0
+    outermost: tuple[Scope, s.Node] | None = None
+    imports: int = 0
+    leaves: int = 0
+    normalisations: dict[tuple[int, int], Any] = field(default_factory=dict)
+    importing: list[str] = field(default_factory=list)
+    used_overrides: set[str] = field(default_factory=set)
+    used_bindings: set[str] = field(default_factory=set)
+
+
+class Scope:
+    """The names of one text.
+
+    Attributes:
+        prefix: put before this text's names where they are seen from the main text ("" for the main text).
+        root: the folder of the text, or None if it came from no file.
+        misnamed: words of the language that were defined as names, which is reported.
+    """
+
+    def __init__(self, source: SourceText, session: Session, prefix: str = "", root: Path | None = None):
+        self.source = source
+        self.session = session
+        self.prefix = prefix
+        self.root = root
+        self.definitions: dict[str, Definition] = {}
+        self.imports: dict[str, Scope] = {}
+        self.statements: tuple[s.Statement, ...] = ()
+        self.misnamed: set[str] = set()
+
+    # Reporting
+
+    def report(self, code: str, message: str, node: s.Node | Span, fix: str = "") -> None:
+        """Record a problem of this text."""
+        span = node if isinstance(node, Span) else node.span
+        self.session.diagnostics.add(code, message, span, self.source, fix)
+
+    def problem(self, code: str, message: str, node: s.Node | Span, fix: str = "") -> AbortError:
+        """Record a problem; raising the result leaves the construct."""
+        self.report(code, message, node, fix)
+        return AbortError(code)
+
+    @contextmanager
+    def step(self, node: s.Node) -> Any:
+        """Counts work and depth, so that definitions cannot be expanded without end."""
+        session = self.session
+        if session.depth == 0:
+            session.outermost = (self, node)
+        session.steps += 1
+        session.depth += 1
+        try:
+            if session.steps > MAX_STEPS + 1:
+                raise AbortError("E006")
+            if session.steps > MAX_STEPS or session.depth > MAX_DEPTH:
+                scope, place = session.outermost or (self, node)
+                message = "this expands too often or too deeply"
+                raise scope.problem("E006", message, place, "use fewer nested definitions")
+            yield
+        finally:
+            session.depth -= 1
+
+    # Names
+
+    def define(self, kind: str, name: s.Name, node: Any) -> None:
+        """Add a definition; a second one of the same name is reported and ignored."""
+        first = self.definitions.get(name.text)
+        # A name that cannot be used is defined all the same, so that its uses are no mistakes of their own.
+        self.refuse_word(name, quotable=kind not in ("param", "let", "import"))
+        if first is not None:
+            line = first.node.name.span.line
+            self.report(
+                "E202",
+                f"`{name.text}` is already defined in line {line}",
+                name,
+                "choose another name",
+            )
+        else:
+            self.definitions[name.text] = Definition(kind, name.text, self, node)
+
+    def refuse_word(self, name: s.Name, quotable: bool = False) -> None:
+        """Report a word of the language, or a text in quotes that is no name, where a name is defined."""
+        text = name.text
+        if name.quoted and not can_be_quoted(text):
+            message = f'"{text}" is no name: in quotes, a name has letters a to z, digits, `_` and `-`'
+            self.report("E246", message, name, "choose another name")
+        elif text in RESERVED and not name.quoted:
+            self.misnamed.add(text)
+            fix = f'write "{text}" in quotes, here and where it is used, or choose another name'
+            self.report("E246", f"`{text}` is a word of the language", name, fix if quotable else "choose another name")
+
+    def refuse_clash(
+        self, name: str, node: s.Node, kinds: Collection[str] = ("param", "let", "model", "domain")
+    ) -> None:
+        """Report a name of one construct that also stands for something in the whole text: one would hide the other."""
+        first = self.definitions.get(name)
+        if first is not None and first.kind in kinds:
+            place = "" if first.node is None else f", defined in line {first.node.name.span.line}"
+            self.report("E202", f"`{name}` is already {KINDS[first.kind]}{place}", node, "choose another name")
+
+    def find(self, ref: s.Ref, kinds: Iterable[str]) -> Definition:
+        """The definition a name stands for; reports and leaves if there is none or of another kind."""
+        kinds = tuple(kinds)
+        wanted = " or ".join(KINDS[k] for k in kinds)
+        found = self.look_up(ref)
+        self.leave_if_import_failed(ref)
+        if found is None:
+            found = self._bound_from_outside(ref, kinds)
+        if found is None:
+            raise self.problem("E201", f"the name `{ref.name}` is not known", ref, self.suggest(ref, kinds))
+        if found.kind not in kinds:
+            raise self.problem("E204", f"`{ref.name}` is {KINDS[found.kind]}, not {wanted}", ref)
+        return found
+
+    def look_up(self, ref: s.Ref) -> Definition | None:
+        """The definition a name stands for, of any kind, or None."""
+        scope: Scope | None = self
+        for part in ref.parts[:-1]:
+            scope = scope.imports.get(part) if scope else None
+        return scope.definitions.get(ref.parts[-1]) if scope else None
+
+    def leave_if_import_failed(self, ref: s.Ref) -> None:
+        """Names of an import that was already reported need no second report."""
+        first = self.definitions.get(ref.parts[0])
+        if len(ref.parts) > 1 and first and first.kind == "import" and ref.parts[0] not in self.imports:
+            raise AbortError("E007")
+
+    def _bound_from_outside(self, ref: s.Ref, kinds: tuple[str, ...]) -> Definition | None:
+        """A model or data set that only the caller knows."""
+        kind = next((k for k in kinds if k in ("model", "dataset")), None)
+        if kind is None or ref.name not in self.session.bound or len(ref.parts) > 1 or self.prefix:
+            return None
+        self.session.used_bindings.add(ref.name)
+        definition = Definition(kind, ref.name, self, None)
+        self.definitions[ref.name] = definition
+        return definition
+
+    def suggest(self, ref: s.Ref, kinds: Iterable[str], extra: Iterable[str] = (), otherwise: str = "") -> str:
+        """A name that may have been meant, or what to do: ``otherwise``, or define it."""
+        known = {name: d.kind for name, d in self.definitions.items()}
+        for prefix, scope in self.imports.items():
+            known.update({f"{prefix}.{name}": d.kind for name, d in scope.definitions.items()})
+        kinds = tuple(kinds)
+        fitting = [name for name, kind in known.items() if kind in kinds]
+        meant = did_you_mean(ref.name, [*fitting, *extra])
+        return meant or otherwise or f"define it first: `{kinds[0]} {ref.parts[-1]} ...`"
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """ "did you mean `...`?", or "" if nothing is close."""
+    name = name[:100]
+    alike = (c for c in candidates if abs(len(c) - len(name)) <= 2 + len(name) // 3)
+    close = difflib.get_close_matches(name, list(islice(alike, _MOST_ALIKE)), n=1)
+    return f"did you mean `{close[0]}`?" if close else ""

@@ -1,0 +1,153 @@
+"""What expressions stand for, and exact arithmetic within bounds."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tfcert.language.check.scope import Definition
+from tfcert.language.spec.formula import Formula, Term
+
+MAX_BITS = 4096
+"""Numerators and denominators beyond this are refused: no text may cost unbounded arithmetic."""
+
+LARGEST = Fraction(sys.float_info.max)
+LEAST_NORMAL = Fraction(sys.float_info.min)
+_PI = Fraction(314159265358979323846264338327950288419716939937510582097494459, 10**62)
+UNITS: dict[str, tuple[Fraction, str]] = {
+    "": (Fraction(1), ""),
+    "%": (Fraction(1, 100), "%"),
+    "deg": (_PI / 180, "deg"),
+    "px": (Fraction(1), "px"),
+    "ms": (Fraction(1, 1000), "s"),
+    "s": (Fraction(1), "s"),
+    "min": (Fraction(60), "s"),
+    "h": (Fraction(3600), "s"),
+}
+"""Factor and dimension of each unit. Degrees are radians to 60 digits."""
+
+MIXED = "*%"
+"""The dimension of a percentage times or plus a plain number: nobody can say what it would be a share of."""
+DIMENSIONS = {
+    "": "a plain number",
+    "%": "a percentage",
+    MIXED: "a percentage that is scaled or added to a number",
+    "deg": "an angle",
+    "px": "a number of pixels",
+    "s": "a time",
+}
+NUMBERS = ("", "%", MIXED, "deg")
+"""Dimensions that stand for plain numbers where a share or an angle means nothing of its own."""
+
+
+def sum_unit(a: str, b: str) -> str | None:
+    """The dimension of a sum; None where the two cannot be added."""
+    if a == b:
+        return a
+    if {a, b} == {"", "deg"}:
+        return "deg"
+    return MIXED if {a, b} <= {"", "%", MIXED} else None
+
+
+def product_unit(a: str, b: str) -> str | None:
+    """The dimension of a product; None where the two cannot be multiplied."""
+    shares, others = ("%", MIXED), [u for u in (a, b) if u not in ("", "%", MIXED)]
+    if len(others) > 1:
+        return None
+    return others[0] if others else MIXED if a in shares or b in shares else ""
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """A number, constant or linear in outputs and label, with its dimension."""
+
+    term: Term
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Something true or false."""
+
+    formula: Formula
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """All outputs of a model at the quantified input."""
+
+    model: Definition
+
+
+@dataclass(frozen=True)
+class Winner:
+    """``argmax`` or ``argmin`` of a model's outputs."""
+
+    kind: str
+    model: Definition
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """An input of a network: the sample (``quantified`` is False) or the quantified variable."""
+
+    name: str
+    quantified: bool
+
+
+@dataclass(frozen=True)
+class Words:
+    """A text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Norm:
+    """``linf``, ``l2`` or ``l1``."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list."""
+
+    values: tuple[Meaning, ...]
+
+
+Meaning = Numeric | Condition | Outputs | Winner | Inputs | Words | Norm | Items
+
+NORMS = ("linf", "l2", "l1")
+
+
+def describe(value: Meaning) -> str:
+    """What kind of thing a value is, for error messages."""
+    match value:
+        case Numeric(_, unit):
+            return DIMENSIONS[unit]
+        case Condition():
+            return "a condition"
+        case Outputs():
+            return "all outputs of a network"
+        case Winner(kind, _):
+            return f"an {kind}"
+        case Inputs():
+            return "an input of the network"
+        case Words():
+            return "a text"
+        case Norm():
+            return "a norm"
+        case Items():
+            return "a list"
+
+
+def is_normal(number: Fraction) -> bool:
+    """Whether float64 holds a number up to rounding, neither as infinity nor as a number of fewer digits."""
+    return number == 0 or LEAST_NORMAL <= abs(number) <= LARGEST
+
+
+def within_bounds(number: Fraction) -> bool:
+    """Whether a number is small enough to go on calculating exactly."""
+    return number.numerator.bit_length() <= MAX_BITS and number.denominator.bit_length() <= MAX_BITS

@@ -1,0 +1,1 @@
+"""Checked specifications as plain data."""

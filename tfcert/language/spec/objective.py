@@ -1,0 +1,156 @@
+"""What an objective says: what to train on what, towards which property, and how. Plain frozen data, exact numbers."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from tfcert.language.check.options import STAGES, Option, StageKind
+from tfcert.language.spec.spaces import IDENTITY, Transform
+from tfcert.language.text.diagnostics import Span
+
+if TYPE_CHECKING:
+    from tfcert.language.spec.questions import Dataset, Stage, Value
+
+Options = Mapping[str, Option]
+
+_WIDTH = {
+    "weight": Option("amount"),
+    "layers": Option("choice", ("all", "hidden")),
+    "reduction": Option("choice", ("mean", "sum")),
+}
+_BALANCED = {"weight": Option("amount"), "tolerance": Option("share"), "fade": Option("flag")}
+_ATTACKED = {"attack_steps": Option("whole", least=1), "attack_factor": Option("share")}
+
+OBJECTIVES: dict[str, Options] = {
+    "ibp": {"elide": Option("flag")},
+    "constrained_ibp": {**_WIDTH, "elide": Option("flag")},
+    "crown_ibp": {},
+    "mtl_ibp": _ATTACKED,
+    "adv_ibp": _ATTACKED,
+}
+"""How bounds enter the loss, with the options of each."""
+NATURAL_WEIGHTS = {"ibp": Fraction(1, 2), "constrained_ibp": Fraction(1, 2)}
+"""Where the natural weight ends if nothing is said; 0 for the others."""
+MIXTURES = ("crown_ibp", "mtl_ibp", "adv_ibp")
+"""Those that mix two robust losses: intervals with CROWN-IBP, an attack with intervals."""
+REGULARIZERS: dict[str, Options] = {"interval_width": _WIDTH, "tightness": _BALANCED, "relu_balance": _BALANCED}
+OPTIMIZERS: dict[str, Options] = {
+    "adam": {"clip_norm": Option("positive")},
+    "adamw": {"clip_norm": Option("positive"), "weight_decay": Option("amount")},
+    "sgd": {"clip_norm": Option("positive"), "momentum": Option("share"), "nesterov": Option("flag")},
+}
+RATES = {"adam": Fraction(1, 1000), "adamw": Fraction(1, 1000), "sgd": Fraction(1, 100)}
+"""The learning rate where none is given."""
+INITIALIZATIONS = ("keep", "fresh", "ibp")
+STATISTICS = ("batch", "moving")
+VERIFIERS: dict[str, Options] = {
+    name: {} for name, schema in STAGES.items() if schema.kind is StageKind.BOUND and schema.supported and name != "lp"
+}
+"""What may verify the held-out samples while training goes on."""
+ATTACKS: dict[str, Options] = {"pgd": STAGES["pgd"].options, "none": {}}
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A number that goes from ``start`` to ``stop`` between two moments, and is constant before and after.
+
+    Attributes:
+        begin, end: in ``unit``.
+        unit: ``epochs`` or ``steps``.
+        shape: ``linear`` or ``smooth``.
+    """
+
+    start: Fraction
+    stop: Fraction
+    begin: Fraction
+    end: Fraction
+    unit: str = "epochs"
+    shape: str = "linear"
+
+
+Scheduled = Fraction | Ramp
+
+
+def final(value: Scheduled) -> Fraction:
+    """Where a schedule ends."""
+    return value.stop if isinstance(value, Ramp) else value
+
+
+@dataclass(frozen=True)
+class Named:
+    """Something chosen by name, with its options: ``interval_width(weight=1e-3)``."""
+
+    name: str
+    options: tuple[tuple[str, Value], ...] = ()
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """An option as it was given, or ``default``."""
+        return dict(self.options).get(name, default)
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """A rate that is multiplied by ``factor`` at each of the moments ``at``, in ``unit`` (``epochs`` or ``steps``)."""
+
+    initial: Fraction
+    factor: Fraction = Fraction(1)
+    at: tuple[int, ...] = ()
+    unit: str = "epochs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveTemplate:
+    """An ``objective``: a network is trained until as many samples as possible have the property, by proof.
+
+    Attributes:
+        property: the property's name; its model is what is trained, its samples are held out.
+        model: the name of that model.
+        train: the samples to train on; None where the caller binds the property's data set and none is named.
+        train_transform: takes their stored values to network inputs.
+        bound: how bounds enter the loss; one of ``OBJECTIVES``.
+        eps: radius, in the space of the property's region, perhaps as a schedule.
+        natural_weight: kappa, the weight of the loss at the unperturbed input.
+        mixture: of a bound among ``MIXTURES``, in [0, 1]: the weight of CROWN-IBP's bound beside that of intervals, or
+            of the loss by intervals beside an attack's. None for the default.
+        eps_factor: in training, eps is multiplied by it.
+        regularizers: added to the loss; of ``REGULARIZERS``.
+        batch_norm: which statistics of batch normalisation bounds use, ``batch`` or ``moving``.
+        initialize: ``keep`` the weights of the model, draw them afresh by its layers' own initialisers (``fresh``)
+            or as suits interval bounds (``ibp``).
+        verify: how the held-out samples are verified, every ``verify_every`` epochs.
+        attack: how they are attacked then, or None.
+        text: the statement, pretty-printed.
+    """
+
+    name: str
+    property: str
+    model: str
+    train: Dataset | None
+    train_transform: Transform = IDENTITY
+    bound: Named
+    eps: Scheduled
+    natural_weight: Scheduled
+    mixture: Scheduled | None
+    eps_factor: Fraction
+    regularizers: tuple[Named, ...]
+    batch_norm: str
+    initialize: str
+    epochs: int
+    batch: int
+    seed: int
+    optimizer: Named
+    learning_rate: LearningRate
+    verify: Stage
+    verify_every: int
+    attack: Stage | None
+    text: str
+    span: Span = field(default=Span(), compare=False)
+
+    @builtins.property
+    def trains_bounds(self) -> bool:
+        """Whether bounds enter the loss: a natural weight of 1 throughout leaves them out."""
+        return self.natural_weight != 1

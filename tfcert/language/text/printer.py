@@ -1,0 +1,188 @@
+"""The syntax tree as text again: parsing the text gives the same tree."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from tfcert.language.text import syntax as s
+from tfcert.language.text.names import written
+
+# How tightly an expression holds together; an operand that holds less tightly goes into brackets.
+_QUANTIFIED, _IMPLIES, _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _UNARY, _POSTFIX = range(10)
+_LEVELS = {"=>": _IMPLIES, "or": _OR, "and": _AND, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT}
+
+
+def print_module(module: s.Module) -> str:
+    """A whole specification, one statement a line."""
+    return "\n".join([f"prop {module.version}", *map(print_statement, module.statements)]) + "\n"
+
+
+def print_statement(statement: s.Statement) -> str:
+    """One statement on one line."""
+    match statement:
+        case s.Import(path, name):
+            return f'import "{path.value}" as {_name(name)}'
+        case s.ParamStatement(name, kind, interval, value):
+            within = f" in {_interval(interval)}" if interval else ""
+            return f"param {_name(name)}: {kind}{within}" + (f" = {_plain(value)}" if value else "")
+        case s.Resource(kind, name, source, take, block):
+            taken = f" take {_plain(take)}" if take else ""
+            return f"{kind} {_name(name)} = {_plain(source)}{taken}{_block(block)}"
+        case s.StrategyStatement(name, stages, block):
+            return f"strategy {_name(name)} = {' -> '.join(map(_stage, stages))}{_block(block)}"
+        case s.Domain(name, region):
+            return f"domain {_name(name)} = {_plain(region)}"
+        case s.Let(name, parameters, value):
+            inner = f"({_names(parameters)})" if parameters else ""
+            return f"let {_name(name)}{inner} = {_plain(value)}"
+        case s.Check(targets):
+            return f"check {', '.join(map(_ref, targets))}"
+        case s.AssertStatement(condition):
+            return f"assert {print_expression(condition)}"
+        case s.Report(items):
+            return f"report {', '.join(map(_plain, items))}"
+        case s.Objective(name, target, block):
+            return f"objective {_name(name)} for {_ref(target)}{_block(block)}"
+        case s.PropertyStatement() | s.MeasureStatement():
+            return _question(statement)
+        case _:
+            assert_never(statement)
+
+
+def _question(statement: s.PropertyStatement | s.MeasureStatement) -> str:
+    samples = _samples(statement.samples) if statement.samples else ""
+    using = f" using {_ref(statement.strategy)}" if statement.strategy else ""
+    by = f" abstracted by {_ref(statement.abstraction)}" if statement.abstraction else ""
+    formula = print_expression(statement.formula)
+    if isinstance(statement, s.PropertyStatement):
+        return f"property {_name(statement.name)}{samples}{using}{by} {{ {formula} }}"
+    tolerance = f" tol {_plain(statement.tolerance)}" if statement.tolerance else ""
+    return (
+        f"measure {_name(statement.name)}{samples} = {statement.extremum} {_name(statement.radius)} in "
+        f"{_interval(statement.interval)}{tolerance} such that {formula}{using}{by}"
+    )
+
+
+def _samples(samples: s.Samples) -> str:
+    where = f" where {_plain(samples.where)}" if samples.where else ""
+    take = f" take {_plain(samples.take)}" if samples.take else ""
+    return f"({_names(samples.names)} in {_ref(samples.dataset)}{where}{take})"
+
+
+def _name(name: s.Name) -> str:
+    return written(name.text) if name.quoted else name.text
+
+
+def _ref(ref: s.Ref) -> str:
+    return ".".join(map(written, ref.parts)) if ref.quoted else ref.name
+
+
+def _names(names: tuple[s.Name, ...]) -> str:
+    return ", ".join(map(_name, names))
+
+
+def _stage(stage: s.StageCall) -> str:
+    return stage.name.text + (f"({', '.join(map(_argument, stage.arguments))})" if stage.arguments else "")
+
+
+def _block(block: s.Block | None) -> str:
+    if block is None:
+        return ""
+    return " {" + "".join(f" {e.name.text}: {_value(e.value)}" for e in block.entries) + " }"
+
+
+def _value(value: s.BlockValue) -> str:
+    match value:
+        case s.Block():
+            return _block(value).lstrip()
+        case s.Schedule(start, end, unit, first, last, shape):
+            ramp = f"{_plain(start)} -> {_plain(end)}"
+            shaped = f", {shape.text}" if shape else ""
+            return f"ramp({ramp}, {unit} {_plain(first)} .. {_plain(last)}{shaped})"
+        case s.Budget(each, unit, total):
+            parts = [f"{_plain(each)} per {unit}"] if each else []
+            parts += [f"{_plain(total)} total"] if total else []
+            return ", ".join(parts)
+        case s.Index(base, s.ListExpr() as names) if len(names.items) > 1:
+            return f"{_within(base, _POSTFIX)} {_plain(names)}"
+        case _:
+            return _plain(value)
+
+
+def _interval(interval: s.Interval) -> str:
+    return f"[{_plain(interval.low)}, {_plain(interval.high)}]"
+
+
+def _argument(argument: s.Argument) -> str:
+    if isinstance(argument.value, s.Interval):
+        return f"{written(str(argument.name))} in {_interval(argument.value)}"
+    value = _plain(argument.value)
+    return value if argument.name is None else f"{argument.name}={value}"
+
+
+def _region(region: s.Region) -> str:
+    base = _interval(region.base) if isinstance(region.base, s.Interval) else _plain(region.base)
+    valid = region.within and ("anything" if isinstance(region.within, s.Anything) else _interval(region.within))
+    within = f" within {valid}" if valid else ""
+    return base + within + (f" in {region.space}" if region.space else "")
+
+
+def print_expression(expression: s.Expr) -> str:
+    """An expression or a formula on one line."""
+    match expression:
+        case s.Number(text=text):
+            return text
+        case s.Text(value):
+            return f'"{value}"'
+        case s.Boolean(value):
+            return "true" if value else "false"
+        case s.Ref():
+            return _ref(expression)
+        case s.Call(function, arguments):
+            return f"{_ref(function)}({', '.join(map(_argument, arguments))})"
+        case s.Index(base, index):
+            return f"{_within(base, _POSTFIX)}[{_plain(index)}]"
+        case s.Unary("-", operand):
+            return f"-{_within(operand, _UNARY)}"
+        case s.Unary(operator, operand):
+            return f"{operator} {_within(operand, _NOT)}"
+        case s.Chain(operands, operators):
+            level = _level(expression) + 1
+            parts = [_within(operands[0], level)]
+            parts += [f"{op} {_within(o, level)}" for op, o in zip(operators, operands[1:], strict=True)]
+            return " ".join(parts)
+        case s.Member(operand, negated, members):
+            how = "not in" if negated else "in"
+            return f"{_within(operand, _SUM)} {how} {{{', '.join(map(_plain, members))}}}"
+        case s.ListExpr(items):
+            return f"[{', '.join(map(_plain, items))}]"
+        case s.Quantified(quantifier, binders, where, body):
+            bound = ", ".join(f"{_names(b.names)} in {_region(b.region)}" for b in binders)
+            condition = f" where {_plain(where)}" if where else ""
+            return f"{quantifier} {bound}{condition}: {print_expression(body)}"
+        case _:
+            assert_never(expression)
+
+
+def _level(expression: s.Expr) -> int:
+    match expression:
+        case s.Quantified():
+            return _QUANTIFIED
+        case s.Unary(operator, _):
+            return _NOT if operator == "not" else _UNARY
+        case s.Member():
+            return _COMPARE
+        case s.Chain(_, operators):
+            return _LEVELS.get(operators[0], _COMPARE)
+        case _:
+            return _POSTFIX
+
+
+def _within(expression: s.Expr, least: int) -> str:
+    text = print_expression(expression)
+    return f"({text})" if _level(expression) < least else text
+
+
+def _plain(expression: s.Expr) -> str:
+    """For where the grammar takes an expression but no bare quantifier."""
+    return _within(expression, _IMPLIES)

@@ -1,0 +1,364 @@
+"""The syntax tree: what was written, with its place in the text. Equality ignores places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from tfcert.language.text.diagnostics import Span
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """Anything that stands somewhere in the text."""
+
+    span: Span = field(default=Span(), compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Name(Node):
+    """A name where it is defined; ``quoted`` if it is a name only in quotes."""
+
+    text: str
+    quoted: bool = False
+
+
+# Expressions
+
+
+@dataclass(frozen=True)
+class Number(Node):
+    """A literal as written, its exact value, and its unit ("" for none)."""
+
+    text: str
+    value: Fraction
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Text(Node):
+    """A text in quotes."""
+
+    value: str
+
+
+@dataclass(frozen=True)
+class Boolean(Node):
+    """``true`` or ``false``."""
+
+    value: bool
+
+
+@dataclass(frozen=True)
+class Ref(Node):
+    """A name where it is used, with the import it comes from: ``common.eps``.
+
+    ``quoted`` if it is a name only in quotes.
+    """
+
+    parts: tuple[str, ...]
+    quoted: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name as written."""
+        return ".".join(self.parts)
+
+
+@dataclass(frozen=True)
+class Interval(Node):
+    """``[low, high]`` where the grammar asks for an interval."""
+
+    low: Expr
+    high: Expr
+
+
+@dataclass(frozen=True)
+class Argument(Node):
+    """One argument of a call: ``value``, ``name=value`` or ``name in [low, high]``."""
+
+    name: str | None
+    value: Expr | Interval
+
+
+@dataclass(frozen=True)
+class Call(Node):
+    """``function(arguments)``."""
+
+    function: Ref
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True)
+class Index(Node):
+    """``base[index]``."""
+
+    base: Expr
+    index: Expr
+
+
+@dataclass(frozen=True)
+class Unary(Node):
+    """``-operand`` or ``not operand``."""
+
+    operator: str
+    operand: Expr
+
+
+@dataclass(frozen=True)
+class Chain(Node):
+    """Operands joined by operators of one level: ``+ -``, ``* /``, comparisons, ``and``, ``or``, ``=>``."""
+
+    operands: tuple[Expr, ...]
+    operators: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Member(Node):
+    """``operand in {members}``, or ``operand not in {members}`` if ``negated``."""
+
+    operand: Expr
+    negated: bool
+    members: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class ListExpr(Node):
+    """``[items]``."""
+
+    items: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class Anything(Node):
+    """``anything`` after ``within``."""
+
+
+@dataclass(frozen=True)
+class Region(Node):
+    """``base within [low, high] in space``, or ``within anything``."""
+
+    base: Interval | Call | Ref
+    within: Interval | Anything | None
+    space: str | None
+
+
+@dataclass(frozen=True)
+class Binder(Node):
+    """``names in region``."""
+
+    names: tuple[Name, ...]
+    region: Region
+
+
+@dataclass(frozen=True)
+class Quantified(Node):
+    """``forall`` or ``exists`` binders ``where`` condition ``:`` body."""
+
+    quantifier: str
+    binders: tuple[Binder, ...]
+    where: Expr | None
+    body: Expr
+
+
+Expr = Number | Text | Boolean | Ref | Call | Index | Unary | Chain | Member | ListExpr | Quantified
+
+# Values in blocks
+
+
+@dataclass(frozen=True)
+class Schedule(Node):
+    """``ramp(start -> end, unit first..last, shape)``; the shape may be missing."""
+
+    start: Expr
+    end: Expr
+    unit: str
+    first: Expr
+    last: Expr
+    shape: Name | None = None
+
+
+@dataclass(frozen=True)
+class Budget(Node):
+    """``each per unit, total total``; either part may be missing."""
+
+    each: Expr | None
+    unit: str | None
+    total: Expr | None
+
+
+@dataclass(frozen=True)
+class Entry(Node):
+    """``name: value``."""
+
+    name: Name
+    value: BlockValue
+
+
+@dataclass(frozen=True)
+class Block(Node):
+    """``{ entries }``."""
+
+    entries: tuple[Entry, ...]
+
+
+BlockValue = Schedule | Budget | Block | Expr
+
+# Statements
+
+
+@dataclass(frozen=True)
+class Import(Node):
+    """``import "path" as name``."""
+
+    path: Text
+    name: Name
+
+
+@dataclass(frozen=True)
+class ParamStatement(Node):
+    """``param name: type in interval = value``."""
+
+    name: Name
+    type: str
+    interval: Interval | None
+    value: Expr | None
+
+
+@dataclass(frozen=True)
+class Resource(Node):
+    """``model``, ``dataset`` or ``abstraction``: name, source, ``take`` (of data sets) and options."""
+
+    kind: str
+    name: Name
+    source: Call
+    take: Expr | None
+    block: Block | None
+
+
+@dataclass(frozen=True)
+class StageCall(Node):
+    """One stage of a strategy."""
+
+    name: Name
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True)
+class StrategyStatement(Node):
+    """``strategy name = stages { options }``."""
+
+    name: Name
+    stages: tuple[StageCall, ...]
+    block: Block | None
+
+
+@dataclass(frozen=True)
+class Domain(Node):
+    """``domain name = box(...)``."""
+
+    name: Name
+    region: Call
+
+
+@dataclass(frozen=True)
+class Let(Node):
+    """``let name(parameters) = expression``."""
+
+    name: Name
+    parameters: tuple[Name, ...]
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Samples(Node):
+    """``(x, y in data where condition take number)``."""
+
+    names: tuple[Name, ...]
+    dataset: Ref
+    where: Expr | None
+    take: Expr | None
+
+
+@dataclass(frozen=True)
+class PropertyStatement(Node):
+    """``property name(samples) using strategy abstracted by abstraction { formula }``."""
+
+    name: Name
+    samples: Samples | None
+    strategy: Ref | None
+    abstraction: Ref | None
+    formula: Expr
+
+
+@dataclass(frozen=True)
+class MeasureStatement(Node):
+    """``measure name(samples) = largest radius in interval tol tolerance such that formula using strategy``.
+
+    An ``abstracted by abstraction`` may follow.
+    """
+
+    name: Name
+    samples: Samples | None
+    extremum: str
+    radius: Name
+    interval: Interval
+    tolerance: Expr | None
+    formula: Expr
+    strategy: Ref | None
+    abstraction: Ref | None
+
+
+@dataclass(frozen=True)
+class Objective(Node):
+    """``objective name for property { options }``."""
+
+    name: Name
+    target: Ref
+    block: Block
+
+
+@dataclass(frozen=True)
+class Check(Node):
+    """``check names``: imported questions, or whole imports, to be asked."""
+
+    targets: tuple[Ref, ...]
+
+
+@dataclass(frozen=True)
+class AssertStatement(Node):
+    """``assert condition``."""
+
+    condition: Expr
+
+
+@dataclass(frozen=True)
+class Report(Node):
+    """``report items``."""
+
+    items: tuple[Expr, ...]
+
+
+Statement = (
+    Import
+    | ParamStatement
+    | Resource
+    | StrategyStatement
+    | Domain
+    | Let
+    | PropertyStatement
+    | MeasureStatement
+    | Objective
+    | Check
+    | AssertStatement
+    | Report
+)
+
+
+@dataclass(frozen=True)
+class Module(Node):
+    """A whole text: the language's version and the statements."""
+
+    version: int
+    statements: tuple[Statement, ...]
+    version_span: Span = field(default=Span(), compare=False, repr=False)

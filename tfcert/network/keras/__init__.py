@@ -1,0 +1,1 @@
+"""The Keras frontend: from models to networks."""

@@ -1,0 +1,147 @@
+"""Activations in Keras's many spellings: layers, functions, ``activation=`` arguments and ``keras.ops`` calls.
+
+A Keras function is recognised by identity and looked up in tfcert's registry under its own name, so an activation
+added to ``tfcert.activations`` under Keras's name needs no line here. That the two mean the same is checked against
+the model like everything else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+from keras.src.activations import activations as keras_activations
+from keras.src.ops import nn as ops_nn
+from keras.src.ops import numpy as ops_numpy
+
+from tfcert.activations import spelled
+from tfcert.network.builder import Builder, Tensor
+from tfcert.network.keras.graph import converter, find_converter
+
+OPERATIONS: dict[type, tuple[str, tuple[str, ...]]] = {
+    keras_activations.Mish: ("mish", ()),
+    layers.ELU: ("elu", ("alpha",)),
+    ops_nn.Celu: ("celu", ("alpha",)),
+    ops_nn.Elu: ("elu", ("alpha",)),
+    ops_nn.Gelu: ("gelu", ("approximate",)),
+    ops_nn.HardSigmoid: ("hard_sigmoid", ()),
+    ops_nn.HardSilu: ("hard_silu", ()),
+    ops_nn.HardTanh: ("hard_tanh", ()),
+    ops_nn.LogSigmoid: ("log_sigmoid", ()),
+    ops_nn.Relu: ("relu", ()),
+    ops_nn.Relu6: ("relu6", ()),
+    ops_nn.Selu: ("selu", ()),
+    ops_nn.Sigmoid: ("sigmoid", ()),
+    ops_nn.Silu: ("silu", ()),
+    ops_nn.SoftShrink: ("soft_shrink", ("threshold",)),
+    ops_nn.Softplus: ("softplus", ()),
+    ops_nn.Softsign: ("softsign", ()),
+    ops_nn.SparsePlus: ("sparse_plus", ()),
+    ops_nn.SparseSigmoid: ("sparse_sigmoid", ()),
+    ops_nn.Squareplus: ("squareplus", ("b",)),
+    ops_numpy.Abs: ("abs", ()),
+    ops_numpy.Absolute: ("abs", ()),
+    ops_numpy.Arctan: ("arctan", ()),
+    ops_numpy.Exp: ("exp", ()),
+    ops_numpy.Tanh: ("tanh", ()),
+}
+"""Layers and operations that are one activation: its name in the registry, and the attributes that it takes."""
+
+RENAMED = {"absolute": "abs"}
+"""Keras's second names."""
+
+
+def default_parameters(function: Any, name: str) -> dict[str, Any]:
+    """What a function of Keras's or TensorFlow's defaults to, where that differs from the registry's defaults."""
+    if name == "leaky_relu":
+        return {"negative_slope": single(0.2)}
+    return {"approximate": True} if function is keras.ops.gelu else {}
+
+
+def apply_activation(function: Any, builder: Builder, x: Tensor) -> Tensor:
+    """The ``activation=`` of a layer, applied to its output."""
+    if isinstance(function, layers.Layer):
+        with builder.scope(function.name, type(function).__name__):
+            return find_converter(function, builder)(function, builder, [x])
+    name = spelled(function)
+    if name is not None:
+        return builder.activation(x, name, part=name)
+    name = function_name(function)
+    if name is None:
+        shown = getattr(function, "__name__", repr(function))
+        raise builder.refuse(
+            f"applies {shown!r}, which is not one of Keras's own functions, so what it computes cannot be read; use "
+            "keras.activations or keras.ops, name it as a spelling in tfcert.register_activation, or write a layer for "
+            "tfcert.register_layer"
+        )
+    if name == "linear":
+        return x
+    if name == "softmax":
+        return builder.softmax(x, -1)
+    return builder.activation(x, RENAMED.get(name, name), part=name, **default_parameters(function, name))
+
+
+def function_name(function: Any) -> str | None:
+    """Keras's name of one of its own elementwise functions (or softmax), found by identity."""
+    name = getattr(function, "__name__", None)
+    if name is None:
+        return None
+    for module in (keras.activations, keras.ops, tf.nn):
+        if getattr(module, name, None) is function:
+            return str(name)
+    return None
+
+
+@converter(layers.Activation)
+def activation(layer: layers.Activation, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    return apply_activation(layer.activation, builder, inputs[0])
+
+
+@converter(layers.ReLU, keras_activations.ReLU)
+def relu(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    if layer.max_value is not None or layer.threshold != 0:
+        return builder.activation(
+            inputs[0],
+            "bounded_relu",
+            negative_slope=builder.number(layer.negative_slope),
+            max_value=None if layer.max_value is None else builder.number(layer.max_value),
+            threshold=builder.number(layer.threshold),
+        )
+    if layer.negative_slope == 0:
+        return builder.activation(inputs[0], "relu")
+    return leaky_relu(layer, builder, inputs)
+
+
+@converter(layers.PReLU)
+def prelu(layer: layers.PReLU, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    alpha: Any = builder.constant(layer.alpha)
+    return builder.activation(inputs[0], "prelu", alpha=alpha)
+
+
+@converter(layers.LeakyReLU, ops_nn.LeakyRelu)
+def leaky_relu(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    return builder.activation(inputs[0], "leaky_relu", negative_slope=single(layer.negative_slope))
+
+
+def single(slope: float) -> float:
+    """A slope as TensorFlow keeps it: in single precision, whatever the type of the tensors."""
+    return float(np.float32(slope))
+
+
+@converter(layers.Softmax, ops_nn.Softmax)
+def softmax(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    axis = layer.axis
+    if isinstance(axis, list | tuple) and len(axis) == 1:
+        axis = axis[0]
+    if not isinstance(axis, int):
+        raise builder.refuse(f"is a softmax over the axes {axis!r}; one over the last axis can be peeled off")
+    return builder.softmax(inputs[0], axis)
+
+
+@converter(*OPERATIONS)
+def elementwise_operation(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    name, attributes = OPERATIONS[type(operation)]
+    return builder.activation(inputs[0], name, **{key: getattr(operation, key) for key in attributes})

@@ -1,0 +1,282 @@
+"""From a Keras model to a network: walks Sequential and functional models, and refuses what it does not know.
+
+Layers are found by exact type in one table (:data:`CONVERTERS`); a subclass is another layer, since it may compute
+anything. ``register_layer`` adds to the table.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.models.functional import Functional
+
+from tfcert.model_files import several_inputs
+from tfcert.network.builder import Builder, Tensor
+from tfcert.network.copies import without_copies
+from tfcert.network.errors import UnsupportedLayerError
+from tfcert.network.graph import Network
+from tfcert.network.keras.advice import unsupported
+from tfcert.network.keras.validation import Checkpoint, validate
+from tfcert.network.linear import Shape
+
+Convert = Callable[[Any, Builder, list[Any]], Tensor]
+"""``(layer, builder, inputs) -> output``: one small function per layer."""
+
+CONVERTERS: dict[type, Convert] = {}
+TAKES_CONSTANTS: set[type] = set()
+"""The operations whose operands may be constants as well as tensors."""
+
+
+def converter(*types: type, constants: bool = False) -> Callable[[Convert], Convert]:
+    """Puts a converter of tfcert's own into the table."""
+
+    def enter(convert: Convert) -> Convert:
+        for kind in types:
+            CONVERTERS[kind] = convert
+            if constants:
+                TAKES_CONSTANTS.add(kind)
+        return convert
+
+    return enter
+
+
+def register_layer(layer_class: type[keras.layers.Layer], convert: Convert) -> None:
+    """Teaches tfcert a layer of your own.
+
+    ``convert(layer, builder, inputs) -> output`` writes the layer with the builder's methods (``linear``, ``scale``,
+    ``reshape``, ``activation``, ``max_pool``, ``add``, ``concatenate``); ``inputs`` are its input tensors, and
+    ``builder.constant(variable)`` reads a weight live. The result is checked against the model like everything else.
+
+    Args:
+        layer_class: the class, matched exactly: its subclasses are not covered.
+        convert: the converter.
+
+    Raises:
+        ValueError: the class has a converter already.
+
+    Example:
+        >>> class Shift(keras.layers.Layer):
+        ...     def build(self, input_shape):
+        ...         self.offset = self.add_weight(shape=(input_shape[-1],), initializer="ones")
+        ...     def call(self, x):
+        ...         return keras.ops.relu(x + self.offset)
+        >>> def convert_shift(layer, builder, inputs):
+        ...     one = lambda: tf.ones([], builder.dtype)
+        ...     shifted = builder.scale(inputs[0], one, builder.constant(layer.offset))
+        ...     return builder.activation(shifted, "relu", part="relu")
+        >>> register_layer(Shift, convert_shift)
+        >>> network = from_keras(keras.Sequential([keras.Input((3,)), Shift()]))
+        >>> network(tf.constant([[-2.0, 0.0, 1.0]])).numpy()
+        array([[0., 1., 2.]], dtype=float32)
+    """
+    if not isinstance(layer_class, type):
+        raise TypeError(f"register_layer takes a layer class, not {layer_class!r}")
+    if layer_class in CONVERTERS:
+        raise ValueError(f"{layer_class.__name__} has a converter already")
+    CONVERTERS[layer_class] = convert
+
+
+def from_keras(model: keras.Model, x: Any = None) -> Network:
+    """The network that a Keras model computes at inference (``training=False``), reading its weights live.
+
+    Args:
+        model: a Sequential or functional model with one input and one output, nested models included; or a wrapper
+            whose ``plain_model`` is one (a ``CertifiedModel``).
+        x: an array ``[batch, *input]``; it fixes the input dimensions that the model leaves open.
+
+    Returns:
+        The network. A softmax that the model ends in is not part of it: its outputs are the logits, ``peeled`` is True
+        and ``notes`` say so.
+
+    Raises:
+        UnsupportedLayerError: a layer or an option of it has no exact translation.
+        NonFiniteWeightError: a weight is NaN or infinite.
+        FrontendMismatchError: the network disagrees with the model on the inputs of ``validation.probes``.
+        ValueError: an input dimension is unknown and ``x`` is not given, or ``x`` does not fit the model.
+    """
+    model = getattr(model, "plain_model", model)
+    with tf.init_scope():
+        graph = _graph(model, x)
+        source = graph.inputs[0]
+        dtype = tf.as_dtype(source.dtype)
+        if dtype not in (tf.float32, tf.float64):
+            raise UnsupportedLayerError(
+                f"model {model.name!r} takes {dtype.name} inputs; bounds are computed in float32 or float64, so "
+                f'declare the input as such, e.g. keras.Input({source.shape[1:]}, dtype="float32")'
+            )
+        builder = Builder(dtype)
+        with builder.scope(model.name, type(model).__name__):
+            _check_dtype(model, builder)
+        start = builder.input(_input_shape(model, source.shape[1:], x), source._keras_history.operation.name)
+        values = _convert_graph(graph, builder, start)
+        output = values[id(graph.outputs[0])]
+        network, place = builder.network(output)
+        checkpoints = _checkpoints(graph, values, place)
+        validate(network, model, checkpoints, x)
+        folded = without_copies(network)
+        if folded is not network:
+            validate(folded, model, [replace(checkpoints[-1], node=folded.output)], x)
+        return folded
+
+
+def _checkpoints(graph: Functional, values: dict[int, Tensor], place: dict[int, int]) -> list[Checkpoint]:
+    """The layers of a graph that the network holds, the output last."""
+    tensors = [node.outputs[0] for node in _calls(graph)]
+    tensors = [t for t in tensors if t is not graph.outputs[0]] + [graph.outputs[0]]
+    return [
+        Checkpoint(t._keras_history.operation.name, place[value.index], t, value.softmax is not None)
+        for t, value in ((t, values[id(t)]) for t in tensors)
+        if value.index in place
+    ]
+
+
+def _calls(graph: Functional) -> list[Any]:
+    """The calls of layers and operations, each after those that it depends on."""
+    depths = sorted(graph._nodes_by_depth, reverse=True)
+    return [node for depth in depths for node in graph._nodes_by_depth[depth] if not node.is_input]
+
+
+def _graph(model: Any, x: Any) -> Functional:
+    """The functional graph behind a model."""
+    if type(model) is keras.Sequential:
+        if not model.built and x is not None:
+            model.build((None, *np.shape(x)[1:]))
+        if model._functional is None:
+            raise ValueError(
+                f"model {model.name!r} has no input shape yet: begin it with keras.Input(shape), or pass x"
+            )
+        graph = model._functional
+    elif type(model) is Functional:
+        graph = model
+    else:
+        raise UnsupportedLayerError(
+            f"{type(model).__name__} {getattr(model, 'name', '')!r} is neither a keras.Sequential nor a functional "
+            "model, and the code of a subclass cannot be read; build the same layers functionally "
+            "(inputs = keras.Input(shape); model = keras.Model(inputs, subclassed.call(inputs))), "
+            "or teach tfcert the class with tfcert.register_layer if it is used as a layer"
+        )
+    require_one_input(graph)
+    if len(graph.outputs) != 1:
+        raise UnsupportedLayerError(
+            f"model {model.name!r} has {len(graph.outputs)} outputs; one is supported: make a keras.Model of the input "
+            "and the output that matters"
+        )
+    return graph
+
+
+def require_one_input(model: keras.Model) -> None:
+    """That a model takes one array a sample.
+
+    Raises:
+        UnsupportedLayerError: it has several inputs; says how to make them one.
+    """
+    named = getattr(model, "_inputs_struct", None)
+    given = getattr(model, "inputs", None) or []
+    by_name = isinstance(named, dict)
+    names = list(named) if by_name and named else [tensor.name for tensor in given]
+    shapes = [tuple(tensor.shape[1:]) for tensor in given]
+    said = several_inputs(model.name, list(zip(names, shapes, strict=True)), by_name)
+    if said is not None:
+        raise UnsupportedLayerError(said)
+
+
+def _input_shape(model: keras.Model, declared: Sequence[int | None], x: Any) -> Shape:
+    if x is None:
+        if None in declared:
+            raise ValueError(
+                f"model {model.name!r} takes inputs of shape {tuple(declared)}, with unknown dimensions (None): "
+                "pass x, a batch of inputs, to fix them"
+            )
+        return tuple(int(size) for size in declared if size is not None)
+    shape = tuple(int(size) for size in np.shape(x)[1:])
+    if len(shape) != len(declared) or any(d not in (None, size) for d, size in zip(declared, shape, strict=True)):
+        raise ValueError(f"x holds inputs of shape {shape}; model {model.name!r} takes {tuple(declared)}")
+    return shape
+
+
+def _convert_graph(graph: Functional, builder: Builder, start: Tensor) -> dict[int, Tensor]:
+    """Our tensors for Keras's, by the identity of the latter."""
+    declared = graph.inputs[0].shape[1:]
+    if len(declared) != len(start.shape) or any(
+        d not in (None, size) for d, size in zip(declared, start.shape, strict=True)
+    ):
+        raise builder.refuse(f"takes inputs of shape {tuple(declared)} and is given {start.shape}")
+    values = {id(graph.inputs[0]): start}
+    for node in _calls(graph):
+        operation = node.operation
+        with builder.scope(operation.name, type(operation).__name__):
+            if len(node.outputs) != 1:
+                raise builder.refuse("has several outputs; layers with one output are supported")
+            inputs = _operands(node, values, builder)
+            values[id(node.outputs[0])] = _convert(operation, builder, inputs, node.outputs[0])
+    return values
+
+
+def _operands(node: Any, values: dict[int, Tensor], builder: Builder) -> list[Any]:
+    """The operands of a call, tensors replaced by ours; refuses arguments that change what a layer does."""
+    keywords = dict(node.arguments.kwargs)
+    # Layers that only augment default to training; a model run at inference calls them without all the same.
+    default = inspect.signature(type(node.operation).call).parameters.get("training")
+    if keywords.pop("training", None) not in (None, False, default and default.default):
+        raise builder.refuse(
+            "is called with training=True, so it is random or updates itself at inference; call it without"
+        )
+    if keywords.pop("mask", None) is not None:
+        raise builder.refuse("is called with a mask; masks are not supported")
+    leaves = keras.tree.flatten((node.arguments.args, keywords))
+    known = [values.get(id(leaf), leaf) if isinstance(leaf, keras.KerasTensor) else leaf for leaf in leaves]
+    constant = [leaf for leaf in known if not isinstance(leaf, Tensor)]
+    if constant and type(node.operation) not in TAKES_CONSTANTS:
+        raise builder.refuse(f"is called with {constant[0]!r} besides tensors, which is not supported")
+    return known
+
+
+def _convert(operation: Any, builder: Builder, inputs: list[Any], expected: Any) -> Tensor:
+    if expected.dtype != builder.dtype.name:
+        raise builder.refuse(
+            f"computes in {expected.dtype} but the model's input is {builder.dtype.name}; "
+            "use float32, or float64, throughout"
+        )
+    if type(operation) in (keras.Sequential, Functional):
+        _check_dtype(operation, builder)
+        graph = _graph(operation, None)
+        output = _convert_graph(graph, builder, inputs[0])[id(graph.outputs[0])]
+    else:
+        if isinstance(operation, keras.layers.Layer):
+            _check_dtype(operation, builder)
+        output = find_converter(operation, builder)(operation, builder, inputs)
+    if any(d not in (None, size) for d, size in zip(expected.shape[1:], output.shape, strict=True)):
+        raise builder.refuse(f"has outputs of shape {output.shape} here but {tuple(expected.shape[1:])} in Keras")
+    return output
+
+
+def find_converter(operation: Any, builder: Builder) -> Convert:
+    """The converter of a layer or operation.
+
+    Raises:
+        UnsupportedLayerError: there is none.
+    """
+    kind = type(operation)
+    if kind not in CONVERTERS:
+        raise builder.refuse(unsupported(kind, CONVERTERS))
+    return CONVERTERS[kind]
+
+
+def _check_dtype(layer: Any, builder: Builder) -> None:
+    """Refuses layers that compute, or keep their weights, in another type than the network."""
+    policy = layer.dtype_policy
+    if policy.quantization_mode is not None or getattr(layer, "quantization_mode", None) is not None:
+        raise builder.refuse(f"is quantized ({policy.name}); bounds need the weights in float32 or float64")
+    if type(layer) is Functional:
+        return  # A functional model does not cast: its layers speak for themselves.
+    if {policy.compute_dtype, policy.variable_dtype} != {builder.dtype.name}:
+        raise builder.refuse(
+            f"has the dtype policy {policy.name!r} but the model's input is {builder.dtype.name}; mixed precision and "
+            "half precision are not supported: use float32, or float64, throughout"
+        )

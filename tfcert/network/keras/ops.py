@@ -1,0 +1,261 @@
+"""Converters of merging layers and of ``keras.ops`` calls in functional graphs (``a + b``, ``2 * x``, reshapes)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import layers
+from keras.src.ops import core
+from keras.src.ops import numpy as ops
+
+from tfcert.network.builder import Builder, Tensor
+from tfcert.network.keras.graph import converter
+from tfcert.network.keras.layers import constant_for, resolve_shape, transpose
+from tfcert.network.linear import DenseMap, Shape, Source
+
+
+@dataclass(frozen=True)
+class Operands:
+    """What is combined elementwise: tensors brought to one shape, and constants."""
+
+    tensors: list[Tensor]
+    constants: list[Source]
+
+
+def operands(operation: Any, builder: Builder, inputs: list[Any]) -> Operands:
+    """Sorts the inputs and broadcasts the tensors; batches may not line up with anything but batches."""
+    tensors = [x for x in inputs if isinstance(x, Tensor)]
+    values = [x for x in inputs if not isinstance(x, Tensor)]
+    rank = max(len(x.shape) for x in tensors)
+    if not isinstance(operation, layers.Layer) and any(len(x.shape) != rank for x in tensors):
+        raise builder.refuse(
+            f"combines tensors of shapes {[x.shape for x in tensors]} (batch left out), "
+            "which lines up a batch with another axis; reshape them to one rank"
+        )
+    if isinstance(operation, layers.Layer) and any(np.ndim(value) != rank + 1 for value in values):
+        raise builder.refuse(f"merges a constant of another rank than its tensors; give it the shape [1, {rank} axes]")
+    shapes = [np.shape(value)[-rank:] if rank else () for value in values]
+    shape = np.broadcast_shapes(*(x.shape for x in tensors), *shapes)
+    constants = [constant_for(builder, value, shape) for value in values]
+    spread = [builder.broadcast(x, shape, part="broadcast") for x in tensors]
+    return Operands(spread, constants)
+
+
+def one(builder: Builder) -> Source:
+    return builder.constant(1.0)
+
+
+@converter(layers.Add, ops.Add, constants=True)
+def add(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    refuse_mistaken_bias(builder, inputs)
+    given = operands(operation, builder, inputs)
+    constants = given.constants
+    if not constants:
+        return builder.add(given.tensors)
+    total = builder.add(given.tensors, part="sum")
+    return builder.scale(total, one(builder), lambda: sum_of(constants))
+
+
+def refuse_mistaken_bias(builder: Builder, inputs: list[Any]) -> None:
+    """Refuses sums that Keras computes wrongly for some batch sizes.
+
+    ``keras.ops.add`` on TensorFlow takes a second operand with one long axis for a bias along the last axis, or the
+    first after the batch. Run eagerly with that many samples, a column ``[batch, 1]`` is taken for one, and added
+    across samples.
+    """
+    total: Shape = ()
+    for position, x in enumerate(inputs):
+        if not isinstance(x, Tensor):
+            continue
+        long = [axis for axis, size in enumerate(x.shape) if size > 1]
+        if position > 0 and x.shape != total and len(x.shape) == len(total):
+            column = not long and max(total[0], total[-1]) > 1
+            taken_for = -1 if long and total[-1] == x.shape[long[0]] else 0
+            astray = len(long) == 1 and total[taken_for] == x.shape[long[0]] and taken_for % len(total) != long[0]
+            if column or astray:
+                raise builder.refuse(
+                    f"adds {x.shape} to {total} (batch left out), which Keras takes for a bias at some batch sizes "
+                    "and then adds across the wrong axis; put the smaller operand first, or repeat it to the full shape"
+                )
+        total = tuple(np.broadcast_shapes(total, x.shape))
+
+
+def sum_of(constants: list[Source]) -> tf.Tensor:
+    total = constants[0]()
+    for read in constants[1:]:
+        total = total + read()
+    return total
+
+
+@converter(layers.Subtract, ops.Subtract, constants=True)
+def subtract(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    given = operands(operation, builder, inputs)
+    minus = builder.constant(-1.0)
+    if not given.constants:
+        first, second = given.tensors
+        return builder.add([first, builder.scale(second, minus, part="negative")])
+    (constant,) = given.constants
+    if isinstance(inputs[0], Tensor):
+        return builder.scale(given.tensors[0], one(builder), lambda: -constant())
+    return builder.scale(given.tensors[0], minus, constant)
+
+
+@converter(layers.Average)
+def average(layer: layers.Average, builder: Builder, inputs: list[Any]) -> Tensor:
+    refuse_mistaken_bias(builder, inputs)
+    total = builder.add(operands(layer, builder, inputs).tensors, part="sum")
+    return builder.scale(total, builder.constant(1.0 / len(inputs)))
+
+
+@converter(layers.Multiply, ops.Multiply, constants=True)
+def multiply(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    given = operands(operation, builder, inputs)
+    constants = given.constants
+    if len(given.tensors) != 1:
+        raise builder.refuse(
+            "multiplies tensors with each other, which is not affine; only constant factors are supported"
+        )
+
+    def scale() -> tf.Tensor:
+        return math.prod((read() for read in constants), start=tf.ones([], builder.dtype))
+
+    return builder.scale(given.tensors[0], scale)
+
+
+@converter(ops.Divide, ops.TrueDivide, constants=True)
+def divide(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    if isinstance(inputs[1], Tensor):
+        raise builder.refuse("divides by a tensor, which is not affine; only constant divisors are supported")
+    given = operands(operation, builder, inputs)
+    (constant,) = given.constants
+    return builder.scale(given.tensors[0], lambda: 1.0 / constant())
+
+
+@converter(layers.Maximum, ops.Maximum, constants=True)
+def maximum(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    return extreme(operation, builder, inputs, 1.0)
+
+
+@converter(layers.Minimum, ops.Minimum, constants=True)
+def minimum(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    return extreme(operation, builder, inputs, -1.0)
+
+
+def extreme(operation: Any, builder: Builder, inputs: list[Any], sign: float) -> Tensor:
+    """The largest (sign 1) or smallest (sign -1) of tensors and constants: ``max(a, b) = b + relu(a - b)``."""
+    given = operands(operation, builder, inputs)
+    values = [value for value in inputs if not isinstance(value, Tensor)]
+    minus, turned = builder.constant(-1.0), builder.constant(sign)
+    found, *others = given.tensors
+    for other in others:
+        apart = builder.add([found, builder.scale(other, minus, part="negative")], part="difference")
+        found = builder.add([other, hinge(builder, apart, turned)])
+    for value, constant in zip(values, given.constants, strict=True):
+        if np.ndim(value) == 0 and not hasattr(value, "assign"):
+            limit = builder.number(value)
+            low, high = (limit, math.inf) if sign > 0 else (-math.inf, limit)
+            found = builder.activation(found, "clip", lower=low, upper=high)
+        else:
+            apart = builder.scale(found, one(builder), negated(constant), part="difference")
+            found = builder.scale(hinge(builder, apart, turned), one(builder), constant)
+    return found
+
+
+def negated(read: Source) -> Source:
+    return lambda: -read()
+
+
+def hinge(builder: Builder, x: Tensor, turned: Source) -> Tensor:
+    """``relu(x)``, or ``-relu(-x)`` where ``turned`` is -1."""
+    return builder.scale(builder.activation(builder.scale(x, turned, part="turned"), "relu", part="relu"), turned)
+
+
+@converter(ops.Clip)
+def clip(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    lower, upper = operation.x_min, operation.x_max
+    if np.ndim(lower) or np.ndim(upper) or hasattr(lower, "assign") or hasattr(upper, "assign"):
+        raise builder.refuse("clips to limits that are no plain numbers; write maximum and minimum with the arrays")
+    return builder.activation(inputs[0], "clip", lower=builder.number(lower), upper=builder.number(upper))
+
+
+@converter(ops.Matmul, constants=True)
+def matmul(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    left, right = inputs
+    if isinstance(left, Tensor) and isinstance(right, Tensor):
+        raise builder.refuse("multiplies tensors with each other, which is not affine; one of them must be a constant")
+    matrix, x = (right, left) if isinstance(left, Tensor) else (left, right)
+    if np.ndim(matrix) != 2 or (x is right and len(x.shape) != 2):
+        raise builder.refuse(
+            f"multiplies shapes {np.shape(matrix)} and [batch, {x.shape}]; a constant matrix times the last axis, or "
+            "the last but one of two, is supported"
+        )
+    read = builder.constant(matrix)
+    if x is left:
+        return builder.linear(x, DenseMap(read, x.shape, int(np.shape(matrix)[1])))
+    x = transpose(builder, x, (1, 0), part="turned")
+    product = DenseMap(lambda: tf.transpose(read()), x.shape, int(np.shape(matrix)[0]))
+    return transpose(builder, builder.linear(x, product, part="product"), (1, 0))
+
+
+@converter(ops.Repeat)
+def repeat(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    x = inputs[0]
+    axis = None if operation.axis is None else operation.axis % (len(x.shape) + 1)
+    if not axis:
+        raise builder.refuse("repeats along the batch, which mixes samples; give another axis")
+    index = np.arange(int(np.prod(x.shape))).reshape(x.shape)
+    return builder.index(x, index.repeat(operation.repeats, axis=axis - 1))
+
+
+@converter(ops.Negative)
+def negative(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    return builder.scale(inputs[0], builder.constant(-1.0))
+
+
+@converter(layers.Concatenate, ops.Concatenate)
+def concatenate(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    axis = operation.axis % (len(inputs[0].shape) + 1)
+    if axis == 0:
+        raise builder.refuse("concatenates along the batch, which mixes samples")
+    return builder.concatenate(inputs, axis - 1)
+
+
+@converter(ops.Reshape)
+def reshape(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    batch, *target = operation.newshape if isinstance(operation.newshape, list | tuple) else (operation.newshape,)
+    if batch not in (-1, None) or not all(isinstance(n, int | np.integer) and n > 0 for n in target):
+        raise builder.refuse(
+            f"reshapes to {operation.newshape}; write the batch as -1 and every other dimension as a number"
+        )
+    return builder.reshape(inputs[0], resolve_shape(tuple(target), inputs[0].shape, builder))
+
+
+@converter(ops.Transpose)
+def transpose_axes(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    rank = len(inputs[0].shape) + 1
+    axes = operation.axes or tuple(reversed(range(rank)))
+    batch, *rest = (axis % rank for axis in axes)
+    if batch != 0:
+        raise builder.refuse("moves the batch to another axis")
+    return transpose(builder, inputs[0], tuple(axis - 1 for axis in rest))
+
+
+@converter(core.ConvertToTensor)
+def converted(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    return inputs[0]
+
+
+@converter(ops.GetItem, constants=True)
+def slices(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    """``x[:, 2:5]``: indexing by numbers and slices, which leaves the batch alone."""
+    x, *key = inputs
+    known = all(part is None or isinstance(part, int | slice | type(Ellipsis)) for part in key)
+    if known and key[:1] == [slice(None)]:
+        key = key[1:]
+    elif not known or key[:1] != [Ellipsis] or len(key) - key.count(None) > len(x.shape) + 1:
+        raise builder.refuse("indexes the batch, or by something else than numbers and slices: write x[:, 2:5]")
+    return builder.index(x, np.arange(int(np.prod(x.shape))).reshape(x.shape)[tuple(key)])

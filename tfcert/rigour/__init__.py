@@ -1,0 +1,1 @@
+"""What rounding may take from a bound."""

@@ -1,0 +1,100 @@
+"""Which margins prove: the one place that decides it.
+
+Bounds are computed in floating point, and so is the network that they are about. Until rounding is bounded rigorously,
+a margin that the network's own rounding could undo proves nothing: it has to be above ``MULTIPLE`` times the standard
+deviation of the rounding error that the network's float32 (or float64) execution is estimated to make. This is no
+guarantee about rounding: what is proven so is ``numeric``.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.network import Network
+from tfcert.rigour.estimate import output_deviations
+from tfcert.sets.balls import Perturbation, Region
+from tfcert.tracing import traced
+
+MULTIPLE = 2.0
+"""How many standard deviations of the network's rounding error a margin must exceed."""
+_NUMBERS = 1 << 22
+"""Values of the largest node that are held at a time."""
+
+
+def rounding(network: Network, perturbation: Perturbation, coefficients: np.ndarray) -> np.ndarray:
+    """What the network's own rounding may take from each row ``C y + d``, as an estimate.
+
+    ``MULTIPLE`` times its standard deviation, by :func:`~tfcert.rigour.estimate.output_deviations`. The row itself
+    is taken to be evaluated exactly, as specifications and comparisons of outputs are.
+
+    Args:
+        network: the network in the type that it is deployed in.
+        perturbation: one set a sample, ``[batch, *input]``.
+        coefficients: C, ``[batch, rows, outputs]``.
+
+    Returns:
+        ``[batch, rows]`` float64, at least 0; infinite or NaN where the network overflows.
+    """
+    largest = max(math.prod(node.shape) for node in network.nodes)
+    size, found, run = max(1, _NUMBERS // (3 * largest)), [], _traced(network)
+    for first in range(0, len(perturbation), size):
+        part = slice(first, first + size)
+        some = perturbation.take(part) if size < len(perturbation) else perturbation
+        found.append(run(some.astype(network.dtype.as_numpy_dtype).region()).numpy())
+    deviations = np.concatenate(found) if found else np.zeros((0, *network.output_shape))
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("bro,bo->br", np.square(coefficients), np.square(deviations.astype(np.float64)))
+        return MULTIPLE * np.sqrt(squares)
+
+
+def label_rounding(network: Network, region: Region, labels: tf.Tensor) -> tf.Tensor:
+    """The same of the margins ``f_y - f_j``, the largest of each sample, as a tensor ``[batch]``.
+
+    Args:
+        region: sets of the network's type.
+        labels: y, one-hot ``[batch, outputs]``.
+    """
+    variances = tf.square(output_deviations(network, region))
+    own = tf.reduce_sum(tf.where(labels > 0, variances, tf.zeros_like(variances)), axis=1)
+    others = tf.reduce_max(tf.where(labels > 0, tf.zeros_like(variances), variances), axis=1)
+    return MULTIPLE * tf.sqrt(own + others)
+
+
+def taken(margin: np.ndarray, surplus: np.ndarray) -> np.ndarray:
+    """What rounding takes from margins of several rows, where ``surplus`` is what is left to them.
+
+    The margins are proofs exactly where the surplus is positive.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.maximum(margin - surplus, 0.0)
+
+
+_TRACED: weakref.WeakKeyDictionary[Network, dict[tuple[str, bool], Any]] = weakref.WeakKeyDictionary()
+
+
+def _traced(network: Network) -> Callable[[Region], tf.Tensor]:
+    """The outputs' deviations as a function of regions, traced once for a network and kind of region."""
+    known, owner = _TRACED.setdefault(network, {}), weakref.ref(network)
+
+    def run(region: Region) -> tf.Tensor:
+        kind = (region.norm, region.clipped)
+        if kind not in known:
+
+            def deviations(*parts: tf.Tensor) -> tf.Tensor:
+                net = owner()
+                assert net is not None
+                return output_deviations(net, Region(*kind, *parts))
+
+            shapes = [network.input_shape] * 3 + [()]
+            signature = [tf.TensorSpec([None, *shape], network.dtype) for shape in shapes]
+            known[kind] = traced(deviations, input_signature=signature)
+        found: tf.Tensor = known[kind](*region[2:])
+        return found
+
+    return run

@@ -1,0 +1,365 @@
+"""Perturbations: the set of inputs that a claim quantifies over, one set a sample.
+
+Two views of the same set. ``LpBall`` and ``Box`` are what users write: NumPy data, validated, with exact membership.
+``Region`` is what bound propagation reads: tensors, rounded outward, with the least value of a linear function.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.given import inputs, radii, valid_range
+from tfcert.showing import counted, spread
+
+NORMS = ("linf", "l2", "l1")
+ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
+"""NumPy's order of each norm."""
+DUAL_ORDER = {"linf": 1, "l2": 2, "l1": np.inf}
+"""NumPy's order of the norm that measures gradients where inputs are measured in the given norm."""
+Clip = tuple[Any, Any]
+
+
+class Region(NamedTuple):
+    """A perturbation set as tensors, for bound propagation.
+
+    Attributes:
+        norm: ``linf`` (the box ``[lower, upper]``), ``l2`` or ``l1`` (the ball of radius ``eps`` around ``center``).
+        clipped: whether the ball is cut by the box ``[lower, upper]``; a ball that is not has its hull there.
+        center, lower, upper: ``[batch, *input]``.
+        eps: ``[batch]``.
+    """
+
+    norm: str
+    clipped: bool
+    center: tf.Tensor
+    lower: tf.Tensor
+    upper: tf.Tensor
+    eps: tf.Tensor
+
+    @property
+    def is_box(self) -> bool:
+        return self.norm == "linf"
+
+
+class Perturbation(ABC):
+    """A set of inputs around each sample of a batch. Arrays are ``[batch, *input]`` NumPy."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+    norm: str
+
+    def __len__(self) -> int:
+        return len(self.lower)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.lower.shape[1:]
+
+    def _shape_text(self) -> str:
+        return f"{counted(len(self), 'sample')} of shape {self.input_shape} ({self.lower.dtype})"
+
+    def interval(self) -> tuple[np.ndarray, np.ndarray]:
+        """The smallest box (in the input's dtype, rounded outward) that encloses the set."""
+        return self.lower, self.upper
+
+    @property
+    @abstractmethod
+    def center(self) -> np.ndarray:
+        """A point of the set: where attacks start."""
+
+    @abstractmethod
+    def astype(self, dtype: Any) -> Perturbation:
+        """The same set with its data in another floating-point type (a ball's centre is rounded to it)."""
+
+    @abstractmethod
+    def take(self, index: Any) -> Perturbation:
+        """The sets of some samples."""
+
+    @abstractmethod
+    def region(self) -> Region:
+        """The set as tensors for bound propagation, rounded outward."""
+
+    @abstractmethod
+    def contains(self, z: np.ndarray) -> np.ndarray:
+        """Whether each ``z[i]`` lies in the set, exactly (no tolerance): bool ``[batch]``."""
+
+    @abstractmethod
+    def project(self, z: np.ndarray) -> np.ndarray:
+        """A point of the set near each ``z[i]``, for which :meth:`contains` holds."""
+
+    def _one_each(self, z: Any) -> np.ndarray:
+        z = np.asarray(z)
+        if z.shape != self.lower.shape:
+            raise ValueError(f"expected one point for each set, of shape {self.lower.shape}, got {z.shape}")
+        return z
+
+    def sample(self, count: int, seed: int = 0) -> np.ndarray:
+        """``count`` random members of each set: ``[count, batch, *input]``."""
+        rng = np.random.default_rng(seed)
+        low, high = self.lower.astype(np.float64), self.upper.astype(np.float64)
+        points = low + (high - low) * rng.random((count, *low.shape))
+        return np.stack([self.project(p.astype(self.lower.dtype)) for p in points])
+
+
+class Box(Perturbation):
+    """All inputs between ``lower`` and ``upper``, elementwise.
+
+    Args:
+        lower, upper: ``[batch, *input]``.
+
+    Raises:
+        ValueError: shapes differ, a bound is NaN or infinite, or the box is empty.
+    """
+
+    norm = "linf"
+
+    def __init__(self, lower: Any, upper: Any):
+        self.lower, self.upper = _floats(lower), _floats(upper)
+        if self.lower.shape != self.upper.shape:
+            raise ValueError(f"lower has shape {self.lower.shape}, upper {self.upper.shape}")
+        _require_finite("box", self.lower, self.upper)
+        if (self.lower > self.upper).any():
+            sample = int(np.argwhere(self.lower > self.upper)[0][0])
+            raise ValueError(f"the box of sample {sample} is empty: a lower bound exceeds its upper bound")
+
+    def __repr__(self) -> str:
+        wide = spread(self.upper.astype(np.float64) - self.lower)
+        return f"Box of {self._shape_text()}: lower {spread(self.lower)}; upper {spread(self.upper)}; width {wide}"
+
+    @property
+    def center(self) -> np.ndarray:
+        return self.project((self.lower + (self.upper - self.lower) / 2).astype(self.lower.dtype))
+
+    def astype(self, dtype: Any) -> Box:
+        return Box(round_down(self.lower, dtype), round_up(self.upper, dtype))
+
+    def take(self, index: Any) -> Box:
+        return Box(self.lower[index], self.upper[index])
+
+    def region(self) -> Region:
+        low, high = tf.constant(self.lower), tf.constant(self.upper)
+        return Region("linf", True, low, low, high, tf.zeros([len(self)], low.dtype))
+
+    def contains(self, z: np.ndarray) -> np.ndarray:
+        z = self._one_each(z)
+        inside = (z >= self.lower) & (z <= self.upper)
+        return np.asarray(inside.reshape(len(z), -1).all(axis=1))
+
+    def project(self, z: np.ndarray) -> np.ndarray:
+        z = self._one_each(z)
+        return np.clip(z, round_up(self.lower, z.dtype), round_down(self.upper, z.dtype))
+
+
+class LpBall(Perturbation):
+    """All inputs within ``eps`` of ``x`` in the L-inf, L2 or L1 norm, and within ``clip`` if given.
+
+    Args:
+        x: centres ``[batch, *input]``.
+        eps: radius, in the units of ``x``; one number or one a sample. A ``Fraction``, and a text such as
+            ``"8/255"``, is taken exactly.
+        norm: ``linf``, ``l2`` or ``l1``.
+        clip: ``(low, high)``, the valid range of an input; numbers, or arrays that broadcast against ``x``.
+
+    Raises:
+        ValueError: an unknown norm, a negative, NaN or infinite eps or centre, a number of radii that is not the number
+            of samples, an empty ``clip``, or a centre outside it.
+    """
+
+    def __init__(self, x: Any, eps: Any, norm: str = "linf", clip: Clip | None = None):
+        if norm not in NORMS:
+            raise ValueError(f"unknown norm {norm!r}: one of {', '.join(NORMS)}")
+        self.x, self.norm = _floats(x), norm
+        # float64, so that comparisons with float32 points are made in float64, where they are exact.
+        self.clip = None if clip is None else valid_range(clip)
+        self._require_fitting_clip()
+        self.exact_eps = _exact(eps, self.x.shape)
+        self.eps = np.array([_float_up(e) for e in self.exact_eps], np.float64)
+        _require_finite("centre", self.x)
+        outside = np.zeros(0) if self.clip is None else np.argwhere((self.x < self.clip[0]) | (self.x > self.clip[1]))
+        if outside.size:
+            value, place = float(self.x[tuple(outside[0])]), tuple(int(i) for i in outside[0][1:])
+            raise ValueError(
+                f"the centre of sample {outside[0][0]} lies outside the clip range: {value!r} at {place} (np.clip the "
+                "samples first if that is rounding)"
+            )
+        self.lower, self.upper = self._hull()
+
+    def _require_fitting_clip(self) -> None:
+        for end in self.clip or ():
+            if end.ndim > self.x.ndim or any(
+                e not in (1, n) for e, n in zip(end.shape[::-1], self.x.shape[::-1], strict=False)
+            ):
+                raise ValueError(
+                    f"an end of the clip range has shape {end.shape}, which does not broadcast against samples of "
+                    f"shape {self.x.shape}"
+                )
+
+    def __repr__(self) -> str:
+        clip = "" if self.clip is None else f", within [{spread(self.clip[0])}, {spread(self.clip[1])}]"
+        return f"LpBall of {self._shape_text()}: {self.norm}, eps {spread(self.eps)}{clip}, x {spread(self.x)}"
+
+    def _hull(self) -> tuple[np.ndarray, np.ndarray]:
+        eps = self.eps.reshape(-1, *[1] * (self.x.ndim - 1))
+        wide = self.x.astype(np.float64)
+        # x - eps is rounded once in float64; one more step outward covers it. eps = 0 is the point itself.
+        low = np.where(eps > 0, np.nextafter(wide - eps, -np.inf), wide)
+        high = np.where(eps > 0, np.nextafter(wide + eps, np.inf), wide)
+        if self.clip is not None:
+            low, high = np.maximum(low, self.clip[0]), np.minimum(high, self.clip[1])
+        return round_down(low, self.x.dtype), round_up(high, self.x.dtype)
+
+    @property
+    def center(self) -> np.ndarray:
+        return self.x
+
+    def astype(self, dtype: Any) -> LpBall:
+        if self.x.dtype == np.dtype(dtype):
+            return self
+        x = self.x.astype(dtype)
+        if self.clip is not None:
+            x = np.clip(x, round_up(self.clip[0], dtype), round_down(self.clip[1], dtype))
+        return LpBall(x, self.exact_eps, self.norm, self.clip)
+
+    def take(self, index: Any) -> LpBall:
+        index = np.arange(len(self))[index]
+        clip = None
+        if self.clip is not None:
+            clip = tuple(np.broadcast_to(np.asarray(end), self.x.shape)[index] for end in self.clip)
+        return LpBall(self.x[index], [self.exact_eps[i] for i in index], self.norm, clip)
+
+    def region(self) -> Region:
+        eps = round_up(self.eps, self.x.dtype)
+        tensors = [tf.constant(a) for a in (self.x, self.lower, self.upper, eps)]
+        return Region(self.norm, self.clip is not None, *tensors)
+
+    def contains(self, z: np.ndarray) -> np.ndarray:
+        z = self._one_each(z)
+        inside = np.isfinite(z)
+        if self.clip is not None:
+            inside &= (z >= self.clip[0]) & (z <= self.clip[1])
+        inside = inside.reshape(len(z), -1).all(axis=1)
+        return np.array([ok and self._within(i, z[i]) for i, ok in enumerate(inside)], bool)
+
+    def _within(self, sample: int, z: np.ndarray) -> bool:
+        """Whether the distance is at most eps, by floats where that is clear and by fractions where it is not."""
+        eps, difference = self.exact_eps[sample], (z.astype(np.float64) - self.x[sample].astype(np.float64)).ravel()
+        distance = _norm(difference, self.norm)
+        doubt = 4 * (difference.size + 4) * np.finfo(np.float64).eps * distance
+        if distance + doubt < self.eps[sample] * (1 - 1e-15):
+            return True
+        if distance - doubt > self.eps[sample]:
+            return False
+        exact = [abs(Fraction(float(a)) - Fraction(float(b))) for a, b in zip(z.flat, self.x[sample].flat, strict=True)]
+        match self.norm:
+            case "linf":
+                return max(exact) <= eps
+            case "l1":
+                return sum(exact) <= eps
+            case _:
+                return sum(e * e for e in exact) <= eps * eps
+
+    def project(self, z: np.ndarray) -> np.ndarray:
+        z = self._one_each(z).astype(self.x.dtype)
+        if self.norm == "linf":
+            return self._project_linf(z)
+        wide, eps = self.x.astype(np.float64).reshape(len(z), -1), self.eps
+        step = z.astype(np.float64).reshape(len(z), -1) - wide
+        if self.clip is not None:  # the clipped point of a convex range that holds the centre stays on its side
+            step = self._clipped(wide + step) - wide
+        step = _onto_ball(step, eps, self.norm)
+        shrink = np.ones(len(z))
+        while True:
+            point = (wide + step * shrink[:, None]).astype(self.x.dtype)
+            if self.clip is not None:
+                point = self._clipped(point)
+            point = np.where(shrink[:, None] > 0, point, self.x.reshape(len(z), -1)).reshape(z.shape)
+            outside = ~self.contains(point)
+            if not outside.any():
+                return point
+            # Rounding to the dtype may leave the ball: shrink a little, more each time, down to the centre itself.
+            gap = np.maximum(1 - shrink, 1e-7) * 4
+            shrink = np.where(outside, np.where(gap < 1, 1 - gap, 0.0), shrink)
+
+    def _clipped(self, points: np.ndarray) -> np.ndarray:
+        assert self.clip is not None
+        ends = [np.broadcast_to(np.asarray(end), self.x.shape).reshape(len(points), -1) for end in self.clip]
+        return np.clip(points, round_up(ends[0], points.dtype), round_down(ends[1], points.dtype))
+
+    def _project_linf(self, z: np.ndarray) -> np.ndarray:
+        dtype, eps = self.x.dtype, self.eps.reshape(-1, *[1] * (self.x.ndim - 1))
+        wide = self.x.astype(np.float64)
+        # Inward: the float64 sum may be off by one rounding and eps itself was rounded up, so step twice.
+        low = np.where(eps > 0, round_up(_inward(wide - eps, +np.inf), dtype), self.x)
+        high = np.where(eps > 0, round_down(_inward(wide + eps, -np.inf), dtype), self.x)
+        low, high = np.minimum(low, self.x), np.maximum(high, self.x)
+        if self.clip is not None:
+            low = np.maximum(low, round_up(self.clip[0], dtype))
+            high = np.minimum(high, round_down(self.clip[1], dtype))
+        return np.clip(z, low, high).astype(dtype)
+
+
+def _inward(x: np.ndarray, toward: float) -> np.ndarray:
+    return np.nextafter(np.nextafter(x, toward), toward)
+
+
+def _onto_ball(step: np.ndarray, eps: np.ndarray, norm: str) -> np.ndarray:
+    """The Euclidean projection of each row onto the L2 or L1 ball of radius eps."""
+    if norm == "l2":
+        length = np.linalg.norm(step, axis=1)
+        return step * np.minimum(1.0, eps / np.maximum(length, np.finfo(np.float64).tiny))[:, None]
+    size = np.abs(step)
+    ordered = -np.sort(-size, axis=1)
+    excess = (np.cumsum(ordered, axis=1) - eps[:, None]) / np.arange(1, size.shape[1] + 1)
+    last = np.maximum((ordered > excess).sum(axis=1) - 1, 0)
+    threshold = np.where(size.sum(axis=1) > eps, np.take_along_axis(excess, last[:, None], axis=1)[:, 0], 0.0)
+    return np.sign(step) * np.maximum(size - np.maximum(threshold, 0.0)[:, None], 0.0)
+
+
+def _norm(difference: np.ndarray, norm: str) -> float:
+    return float(np.linalg.norm(difference, ORDER[norm])) if difference.size else 0.0
+
+
+def round_down(x: np.ndarray, dtype: Any) -> np.ndarray:
+    """The largest numbers of ``dtype`` that are not above ``x``."""
+    near = np.asarray(x).astype(dtype)
+    return np.where(near > x, np.nextafter(near, np.array(-np.inf, dtype)), near)
+
+
+def round_up(x: np.ndarray, dtype: Any) -> np.ndarray:
+    """The smallest numbers of ``dtype`` that are not below ``x``."""
+    near = np.asarray(x).astype(dtype)
+    return np.where(near < x, np.nextafter(near, np.array(np.inf, dtype)), near)
+
+
+def _float_up(value: Fraction) -> float:
+    near = float(value)
+    return near if Fraction(near) >= value else float(np.nextafter(near, np.inf))
+
+
+def _exact(eps: Any, shape: tuple[int, ...]) -> list[Fraction]:
+    values = radii(eps, shape)
+    if not all(isinstance(v, Fraction) or np.isfinite(v) for v in values) or any(v < 0 for v in values):
+        raise ValueError("eps must be finite and not negative")
+    return [Fraction(v) for v in values]
+
+
+def _floats(x: Any) -> np.ndarray:
+    array = np.array(inputs(x))  # a copy: the caller may use its buffer again
+    if array.dtype not in (np.float32, np.float64):
+        small = array.dtype.kind in "iub" and array.dtype.itemsize <= 2
+        array = array.astype(np.float32 if small else np.float64)
+    if array.ndim < 2:
+        raise ValueError(f"samples come as [samples, *input], not in shape {array.shape}; pass a single one as x[None]")
+    return array
+
+
+def _require_finite(what: str, *arrays: np.ndarray) -> None:
+    for array in arrays:
+        if not np.isfinite(array).all():
+            sample = int(np.argwhere(~np.isfinite(array))[0][0])
+            raise ValueError(f"the {what} of sample {sample} has a NaN or infinite entry")
