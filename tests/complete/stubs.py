@@ -9,8 +9,8 @@ from tfcert.complete.solver.process import SolverProcess, SolverSettings
 HEAD = """
 import json, os, sys, time
 import numpy as np
-from tfcert.complete.program import Program, pack, unpack
-from tfcert.complete.worker import answer, read_message, write_message
+from tfcert.complete.encoding.program import Program, pack, unpack
+from tfcert.complete.solver.worker import answer, read_message, write_message
 
 replies = os.fdopen(os.dup(1), "wb")
 os.dup2(2, 1)

@@ -26,7 +26,7 @@ SLOW = """\
 import sys, time
 import numpy as np
 import tfcert.driver.batch as stages
-from tfcert.cli import main
+from tfcert.cli.main import main
 
 def bounds(network, perturbation, coefficients, offsets, **_):
     time.sleep(0.8)
