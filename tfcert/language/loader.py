@@ -14,7 +14,8 @@ from tfcert.language.check.abstractions import report_unused
 from tfcert.language.check.asking import what_is_asked
 from tfcert.language.check.asserting import Asserter
 from tfcert.language.check.calls import BUILTINS
-from tfcert.language.check.elaborate import Elaborator, output_names
+from tfcert.language.check.declared import output_names
+from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.objectives import check_objective
 from tfcert.language.check.params import check_overrides, resolve_param
 from tfcert.language.check.questions import check_question

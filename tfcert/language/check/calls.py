@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
+from tfcert.language.check.evaluator import Evaluator
 from tfcert.language.check.values import Items, Meaning, Numeric, Outputs, Winner, describe, sum_unit
 from tfcert.language.spec.formula import Extreme, Term, variable_term
 from tfcert.language.spec.lowering import MAX_PIECES
 from tfcert.language.text import syntax as s
 
-if TYPE_CHECKING:
-    from tfcert.language.check.elaborate import Elaborator
-
 BUILTINS = ("argmax", "argmin", "abs", "min", "max", "clip", "agree")
 _MANY = 1000
 
 
-def call_builtin(e: Elaborator, call: s.Call) -> Meaning:
+def call_builtin(e: Evaluator, call: s.Call) -> Meaning:
     """What a call of one of ``BUILTINS`` stands for."""
     match call.function.name:
         case "argmax" | "argmin":
@@ -34,7 +31,7 @@ def call_builtin(e: Elaborator, call: s.Call) -> Meaning:
             raise e.scope.problem("E906", "relations between two inputs (`agree`) are not supported yet", call)
 
 
-def _winner(e: Elaborator, call: s.Call) -> Meaning:
+def _winner(e: Evaluator, call: s.Call) -> Meaning:
     (argument,) = e.positional(call, 1)
     value = e.value(argument)
     if not isinstance(value, Outputs):
@@ -43,7 +40,7 @@ def _winner(e: Elaborator, call: s.Call) -> Meaning:
     return Winner(call.function.name, value.model)
 
 
-def _absolute(e: Elaborator, call: s.Call) -> Meaning:
+def _absolute(e: Evaluator, call: s.Call) -> Meaning:
     (argument,) = e.positional(call, 1)
     value = e.numeric(argument, "the argument of `abs`")
     if value.term.is_constant:
@@ -51,7 +48,7 @@ def _absolute(e: Elaborator, call: s.Call) -> Meaning:
     return Numeric(_largest(e, "max", [value.term, value.term.times(Fraction(-1))], call), value.unit)
 
 
-def _extreme(e: Elaborator, call: s.Call) -> Meaning:
+def _extreme(e: Evaluator, call: s.Call) -> Meaning:
     kind = call.function.name
     values = [e.value(a) for a in e.positional(call, 1, _MANY)]
     if len(values) == 1 and isinstance(values[0], Outputs):
@@ -72,7 +69,7 @@ def _extreme(e: Elaborator, call: s.Call) -> Meaning:
     return Numeric(_largest(e, kind, [n.term for n in numbers], call), unit)
 
 
-def _largest(e: Elaborator, kind: str, terms: list[Term], call: s.Call) -> Term:
+def _largest(e: Evaluator, kind: str, terms: list[Term], call: s.Call) -> Term:
     """The largest or smallest of some terms."""
     distinct = tuple(dict.fromkeys(terms))
     if len(distinct) == 1:

@@ -8,24 +8,22 @@ earnest, so it is read as the set ``{a, b}``; ``argmax(f) != a and argmax(f) != 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from tfcert.language.check.evaluator import Evaluator
+from tfcert.language.check.operators import class_term, compare, value_or_class
 from tfcert.language.check.values import Condition, Winner
 from tfcert.language.spec.formula import And, ArgIn, ArgIs, Formula, Not, Or, Term, negation
 from tfcert.language.text import syntax as s
 
-if TYPE_CHECKING:
-    from tfcert.language.check.elaborate import Elaborator
 
-
-def membership(e: Elaborator, node: s.Member) -> Condition:
+def membership(e: Evaluator, node: s.Member) -> Condition:
     """What ``... in {...}`` stands for: a set of classes of an argmax, or equality with one of some numbers."""
     value = e.value(node.operand)
     if isinstance(value, Winner):
-        targets = [e.class_term(value, e.value_or_class(m, value.model), m) for m in node.members]
+        targets = [class_term(e, value, value_or_class(e, m, value.model), m) for m in node.members]
         formula = _arg_in(value.kind, targets)
     else:
-        formula = Or(tuple(e.compare(value, "==", e.value(m), m) for m in node.members))
+        formula = Or(tuple(compare(e, value, "==", e.value(m), m) for m in node.members))
     return Condition(Not(formula) if node.negated else formula)
 
 

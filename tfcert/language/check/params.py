@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
+from tfcert.language.check.evaluator import Evaluator
 from tfcert.language.check.scope import Definition, Scope
 from tfcert.language.check.values import NUMBERS, Condition, Meaning, Norm, Numeric, describe
 from tfcert.language.spec.formula import Constant, Term, evaluate
@@ -12,13 +12,10 @@ from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, SourceText, Span
 from tfcert.language.text.parser import parse_expression
 
-if TYPE_CHECKING:
-    from tfcert.language.check.elaborate import Elaborator
-
 _TYPES = {"real": "a number", "int": "a whole number", "bool": "`true` or `false`", "norm": "`linf`, `l2` or `l1`"}
 
 
-def resolve_param(e: Elaborator, definition: Definition) -> Meaning:
+def resolve_param(e: Evaluator, definition: Definition) -> Meaning:
     """The value of a parameter; found once. Problems are reported, and then AbortError is raised each time."""
     if definition.state == "busy":
         raise definition.scope.problem(
@@ -38,7 +35,7 @@ def resolve_param(e: Elaborator, definition: Definition) -> Meaning:
     return result
 
 
-def _find_value(e: Elaborator, definition: Definition) -> Meaning:
+def _find_value(e: Evaluator, definition: Definition) -> Meaning:
     node: s.ParamStatement = definition.node
     session = definition.scope.session
     if definition.full_name in session.overrides:
@@ -84,7 +81,7 @@ def _of_type(value: Meaning, kind: str, scope: Scope, node: s.Expr) -> Meaning:
     raise scope.problem("E206", f"a parameter of type `{kind}` must be {_TYPES[kind]}; this is {describe(value)}", node)
 
 
-def _inside(e: Elaborator, value: Meaning, interval: s.Interval, place: tuple[Scope, s.Expr]) -> None:
+def _inside(e: Evaluator, value: Meaning, interval: s.Interval, place: tuple[Scope, s.Expr]) -> None:
     scope, node = place
     if not isinstance(value, Numeric):
         raise e.scope.problem("E206", "only numbers have an interval", interval, "remove it")

@@ -10,7 +10,8 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from tfcert.language.check.abstractions import read_abstraction
-from tfcert.language.check.elaborate import Elaborator, described_names, listed_name
+from tfcert.language.check.declared import described_names, listed_name
+from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.options import DATASETS, MODELS, STAGES, Option, SourceSchema
 from tfcert.language.check.reading import read_arguments, read_entries, read_numbers, read_option
 from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean

@@ -1,0 +1,36 @@
+"""The protocol by which the parts of elaboration ask for the meaning of an expression, in whatever file they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from tfcert.language.check.scope import Scope
+from tfcert.language.check.values import Meaning, Numeric
+from tfcert.language.text import syntax as s
+
+
+class Evaluator(Protocol):
+    """Finds what expressions of one scope stand for; a problem is reported in the scope and raised.
+
+    Attributes:
+        scope: where names are looked up and problems reported.
+        local: variables of the construct: samples, quantified variables, parameters of a ``let``.
+        hints: what to do about names that are not known here, but may be expected to be.
+    """
+
+    scope: Scope
+    local: Mapping[str, Meaning]
+    hints: Mapping[str, str]
+
+    def elsewhere(self, scope: Scope) -> Evaluator:
+        """An evaluator of another text, without local variables."""
+
+    def value(self, expression: s.Expr) -> Meaning:
+        """The meaning of an expression."""
+
+    def numeric(self, expression: s.Expr, what: str) -> Numeric:
+        """The number, constant or not, that an expression stands for; errors call it ``what``."""
+
+    def positional(self, call: s.Call, least: int, most: int | None = None) -> list[s.Expr]:
+        """The arguments of a call that takes no named ones, as many as there may be."""

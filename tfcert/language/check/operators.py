@@ -1,0 +1,243 @@
+"""The operators of the language: sums, products and comparisons of what their operands stand for, exactly."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from tfcert.language.check.declared import listed_places, output_names
+from tfcert.language.check.evaluator import Evaluator
+from tfcert.language.check.scope import KINDS, Definition, did_you_mean
+from tfcert.language.check.values import (
+    MIXED,
+    NORMS,
+    NUMBERS,
+    Condition,
+    Inputs,
+    Meaning,
+    Numeric,
+    Winner,
+    describe,
+    product_unit,
+    sum_unit,
+    within_bounds,
+)
+from tfcert.language.spec.formula import And, ArgIs, Atom, Formula, Label, Not, Or, Term, Variable
+from tfcert.language.text import syntax as s
+from tfcert.language.text.diagnostics import AbortError
+from tfcert.language.text.names import written
+
+ONE = Term((), Fraction(1))
+MOST = 2**31 - 1
+"""The largest whole number that anything is counted with."""
+
+
+def _bounded(e: Evaluator, number: Fraction, node: s.Node) -> Fraction:
+    """The number, if it is small enough to go on exactly."""
+    if not within_bounds(number):
+        raise e.scope.problem("E004", "this number is too large or too long to be kept exact", node)
+    return number
+
+
+def sum_of(e: Evaluator, chain: s.Chain) -> Numeric:
+    """The exact sum of a chain of ``+`` and ``-``, with its unit."""
+    sums: dict[Variable, Fraction] = {}
+    constant, unit = Fraction(0), None
+    for operator, operand in zip(("+", *chain.operators), chain.operands, strict=True):
+        part = _operand(e, operand, "a part of a sum")
+        joined = part.unit if unit is None else sum_unit(unit, part.unit)
+        if joined is None:
+            raise e.scope.problem(
+                "E207", f"{describe(Numeric(Term(), unit or ''))} and {describe(part)} cannot be added", operand
+            )
+        unit = joined
+        sign = 1 if operator == "+" else -1
+        constant = _bounded(e, constant + sign * part.term.constant, chain)
+        for variable, coefficient in part.term.coefficients:
+            sums[variable] = _bounded(e, sums.get(variable, Fraction(0)) + sign * coefficient, chain)
+    return Numeric(Term(tuple((v, c) for v, c in sums.items() if c), constant), unit or "")
+
+
+def product_of(e: Evaluator, chain: s.Chain) -> Numeric:
+    """The exact product of a chain of ``*`` and ``/`` in which one factor may vary, with its unit."""
+    # Constants first, the one factor that varies last: a long chain costs no more than its length.
+    scale: Numeric | None = None
+    varying = ONE
+    for operator, operand in zip(("*", *chain.operators), chain.operands, strict=True):
+        factor = _operand(e, operand, "a factor")
+        if not factor.term.is_constant:
+            _may_vary(e, operator, varying, operand)
+            varying, factor = factor.term, Numeric(ONE, factor.unit)
+        if scale is not None:
+            factor = (_times if operator == "*" else _over)(e, scale, factor, operand)
+        scale = factor
+        _bounded(e, scale.term.constant, chain)
+    assert scale is not None
+    product = varying.times(scale.term.constant)
+    for _, number in (*product.coefficients, (None, product.constant)):
+        _bounded(e, number, chain)
+    # A share of something that varies is a share of that.
+    share_of_it = varying is not ONE and scale.unit in ("%", MIXED)
+    return Numeric(product, "" if share_of_it else scale.unit)
+
+
+def _may_vary(e: Evaluator, operator: str, varying: Term, node: s.Expr) -> None:
+    """Only one factor of a product may vary, and no divisor."""
+    if operator == "/":
+        raise e.scope.problem("E210", "this divides by a quantity that varies", node, "divide by a constant")
+    if varying is not ONE:
+        message = "this multiplies two quantities that both vary"
+        raise e.scope.problem("E210", message, node, "a factor must be a constant")
+
+
+def _operand(e: Evaluator, operand: s.Expr, what: str) -> Numeric:
+    value = e.value(operand)
+    if isinstance(value, Inputs):
+        raise e.scope.problem("E907", "arithmetic on inputs is not supported yet", operand, "use `ball` or `box`")
+    if not isinstance(value, Numeric):
+        raise e.scope.problem("E206", f"{what} must be a number; this is {describe(value)}", operand)
+    return value
+
+
+def _times(e: Evaluator, a: Numeric, b: Numeric, node: s.Expr) -> Numeric:
+    unit = product_unit(a.unit, b.unit)
+    if unit is None:
+        raise e.scope.problem("E207", f"{describe(a)} and {describe(b)} cannot be multiplied", node)
+    _divides_pixels(e, a if a.unit == "px" else b, b if a.unit == "px" else a, node)
+    return Numeric(a.term.times(b.term.constant), unit)
+
+
+def _over(e: Evaluator, a: Numeric, b: Numeric, node: s.Expr) -> Numeric:
+    if b.term.constant == 0:
+        raise e.scope.problem("E225", "this divides by zero", node)
+    unit = "" if a.unit == b.unit else product_unit(a.unit, b.unit) if b.unit in ("", "%", MIXED) else None
+    if unit is None:
+        raise e.scope.problem("E207", f"{describe(a)} cannot be divided by {describe(b)}", node)
+    _divides_pixels(e, a, Numeric(Term((), 1 / b.term.constant), b.unit), node)
+    return Numeric(a.term.times(1 / b.term.constant), unit)
+
+
+def _divides_pixels(e: Evaluator, pixels: Numeric, factor: Numeric, node: s.Expr) -> None:
+    """Refuses pixels over 255: a pixel is that step already."""
+    if pixels.unit == "px" and factor.unit == "" and factor.term.constant in (Fraction(1, 255), Fraction(1, 256)):
+        message = "a pixel is a 255th of the range already: this would be a 255th of a pixel"
+        raise e.scope.problem("E207", message, node, "write `8px` or `8/255`, not `8px/255`")
+
+
+def comparison(e: Evaluator, chain: s.Chain) -> Condition:
+    """The condition of a chain of comparisons: all of them."""
+    model = next((m for o in chain.operands if (m := _winner_model(e, o)) is not None), None)
+    values = [e.value(o) if model is None else value_or_class(e, o, model) for o in chain.operands]
+    parts = [
+        compare(e, values[i], operator, values[i + 1], chain.operands[i + 1])
+        for i, operator in enumerate(chain.operators)
+    ]
+    return Condition(parts[0] if len(parts) == 1 else And(tuple(parts)))
+
+
+def value_or_class(e: Evaluator, operand: s.Expr, model: Definition) -> Meaning:
+    """The meaning of an operand that may also be the name of a class of a model."""
+    place = named_output(e, model, operand)
+    if place is not None:
+        return Numeric(Term((), Fraction(place)))
+    if isinstance(operand, s.Ref) and is_unknown(e, operand):
+        raise no_output(e, model, operand, operand.name)
+    return e.value(operand)
+
+
+def is_unknown(e: Evaluator, node: s.Ref) -> bool:
+    """True for a lone name that stands for nothing here."""
+    known = len(node.parts) > 1 or node.name in e.local or node.name in NORMS
+    return not known and e.scope.look_up(node) is None
+
+
+def named_output(e: Evaluator, model: Definition, node: s.Expr) -> int | None:
+    """The index of an output that is given by its name, perhaps in quotes; None if it is given otherwise."""
+    places = listed_places(model, "outputs")
+    if isinstance(node, s.Text):
+        if node.value not in places:
+            raise no_output(e, model, node, node.value)
+        return places[node.value]
+    if isinstance(node, s.Ref) and node.name in places and node.name not in e.local:
+        other = e.scope.look_up(node)
+        if other is not None and other.kind in ("param", "let") and other.scope is not model.scope:
+            message = f"`{node.name}` is an output of `{model.full_name}` and {KINDS[other.kind]}"
+            raise e.scope.problem("E202", message, node, "rename one of them, or write the output in quotes")
+        return places[node.name]
+    return None
+
+
+def no_output(e: Evaluator, model: Definition, node: s.Expr, name: str) -> AbortError:
+    """Reports that a model has no output of that name; to be raised."""
+    names = output_names(model)
+    hint = e.hints.get(name) or did_you_mean(name, names)
+    if not hint and names:
+        hint = f"the outputs are {', '.join(map(written, names[:8]))}"
+    hint = hint or f"its outputs have no names: use numbers, or give the model `outputs: [{written(name)}, ...]`"
+    return e.scope.problem("E201", f"`{model.full_name}` has no output `{name}`", node, hint)
+
+
+def _winner_model(e: Evaluator, operand: s.Expr) -> Definition | None:
+    """The model whose argmax or argmin an operand is, to know the names its class may be compared with."""
+    function = operand.function if isinstance(operand, s.Call) else None
+    if function is None or function.quoted or function.name not in ("argmax", "argmin"):
+        return None
+    value = e.value(operand)
+    return value.model if isinstance(value, Winner) else None
+
+
+def compare(e: Evaluator, a: Meaning, operator: str, b: Meaning, node: s.Expr) -> Formula:
+    """``a operator b``; ``node`` is what problems are reported of."""
+    if isinstance(a, Winner) or isinstance(b, Winner):
+        winner, other = (a, b) if isinstance(a, Winner) else (b, a)
+        assert isinstance(winner, Winner)
+        return _compare_winner(e, winner, operator, other, node)
+    if not isinstance(a, Numeric) or not isinstance(b, Numeric):
+        raise e.scope.problem("E206", f"{describe(a)} and {describe(b)} cannot be compared", node)
+    if a.unit != b.unit and not (a.unit in NUMBERS and b.unit in NUMBERS):
+        raise e.scope.problem("E207", f"{describe(a)} and {describe(b)} cannot be compared", node)
+    difference = a.term.plus(b.term, Fraction(-1))
+    for _, number in (*difference.coefficients, (None, difference.constant)):
+        _bounded(e, number, node)
+    return _compare_terms(difference, operator)
+
+
+def _compare_winner(e: Evaluator, winner: Winner, operator: str, other: Meaning, node: s.Expr) -> Formula:
+    if operator not in ("==", "!="):
+        raise e.scope.problem("E206", f"classes have no order: `{operator}` says nothing", node, "use `==` or `!=`")
+    formula = ArgIs(winner.kind, class_term(e, winner, other, node))
+    return formula if operator == "==" else Not(formula)
+
+
+def class_term(e: Evaluator, winner: Winner, other: Meaning, node: s.Expr) -> Term:
+    """The class, a constant or the label, that an argmax is compared with."""
+    if isinstance(other, Winner):
+        raise e.scope.problem("E911", "comparing two networks' classes is not supported yet", node)
+    if not isinstance(other, Numeric) or other.unit:
+        raise e.scope.problem("E206", f"an {winner.kind} is compared with a class; this is {describe(other)}", node)
+    if any(not isinstance(v, Label) for v, _ in other.term.coefficients):
+        raise e.scope.problem("E206", f"an {winner.kind} is compared with a class, not with outputs", node)
+    names = listed_places(winner.model, "outputs")
+    target = other.term.constant
+    beyond = target >= len(names) if names else target > MOST
+    if other.term.is_constant and (target.denominator != 1 or target < 0 or beyond):
+        many = f"`{winner.model.full_name}` has {len(names)}" if names else "they are whole numbers"
+        raise e.scope.problem("E224", "this is no index of an output", node, f"{many}, counted from 0")
+    return other.term
+
+
+def _compare_terms(difference: Term, operator: str) -> Formula:
+    """``difference operator 0``."""
+    negative = difference.times(Fraction(-1))
+    match operator:
+        case ">":
+            return Atom(difference, True)
+        case ">=":
+            return Atom(difference, False)
+        case "<":
+            return Atom(negative, True)
+        case "<=":
+            return Atom(negative, False)
+        case "==":
+            return And((Atom(difference, False), Atom(negative, False)))
+        case _:
+            return Or((Atom(difference, True), Atom(negative, True)))
