@@ -2,9 +2,9 @@
 
     python tests/trips.py [--revision REV]
 
-Each trip is made twice on models of its own: the first loads what is loaded lazily, the second is counted. A crossing is
-a call of a function in another file of the package than that of the nearest caller within it. With ``--revision`` the
-package of that commit is counted instead, by this script.
+Each trip is made twice on models of its own: the first loads what is loaded lazily, the second is counted. A crossing
+is a call of a function in another file of the package than that of the nearest caller within it. With ``--revision``
+the package of that commit is counted instead, by this script.
 """
 
 from __future__ import annotations

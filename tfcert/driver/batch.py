@@ -19,7 +19,7 @@ from tfcert.clauses import Clauses
 from tfcert.driver.bind import Task
 from tfcert.driver.regions import Regions, build_regions
 from tfcert.language import Stage
-from tfcert.language.spec.questions import Value
+from tfcert.language.spec.declarations import Value
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import lower_bounds
 from tfcert.rigour.margins import rounding, taken

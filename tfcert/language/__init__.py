@@ -27,23 +27,12 @@ from tfcert.language.spec.assertions import (
     Results,
 )
 from tfcert.language.spec.cells import Abstraction, Tuning
+from tfcert.language.spec.declarations import DEFAULT_STRATEGY, Dataset, Model, Param, Stage, Strategy
 from tfcert.language.spec.lowering import InexactRowError, TooManyClausesError, round_down, round_up
 from tfcert.language.spec.objective import LearningRate, Named, ObjectiveTemplate, Ramp, Scheduled
-from tfcert.language.spec.questions import (
-    DEFAULT_STRATEGY,
-    Ball,
-    Box,
-    Dataset,
-    MeasureTemplate,
-    Model,
-    Param,
-    PropertyTemplate,
-    Spec,
-    Stage,
-    Strategy,
-    net_within,
-)
+from tfcert.language.spec.questions import Ball, Box, MeasureTemplate, PropertyTemplate, net_within
 from tfcert.language.spec.spaces import Transform
+from tfcert.language.spec.specification import Spec
 from tfcert.language.text.diagnostics import CODES, Diagnostic, SourceText, Span, SpecError
 
 __all__ = [

@@ -24,8 +24,10 @@ from tfcert.language.check.resources import check_path, resolve_resource
 from tfcert.language.check.scope import MAX_IMPORTS, Definition, Scope, Session, did_you_mean
 from tfcert.language.check.values import NORMS, Condition, Meaning, Norm, Numeric
 from tfcert.language.spec.assertions import Assertion, ReportItem
+from tfcert.language.spec.declarations import Param, Value
 from tfcert.language.spec.formula import Constant
-from tfcert.language.spec.questions import MeasureTemplate, Param, PropertyTemplate, Spec, Value
+from tfcert.language.spec.questions import MeasureTemplate, PropertyTemplate
+from tfcert.language.spec.specification import Spec
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, Diagnostics, SourceText, Span, SpecError, TooManyProblemsError
 from tfcert.language.text.parser import MAX_BYTES, parse_module

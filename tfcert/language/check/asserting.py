@@ -27,8 +27,9 @@ from tfcert.language.spec.assertions import (
     judge_condition,
     open_quantities,
 )
+from tfcert.language.spec.declarations import Dataset, Model
 from tfcert.language.spec.lowering import round_down
-from tfcert.language.spec.questions import Box, Dataset, MeasureTemplate, Model, PropertyTemplate, Template
+from tfcert.language.spec.questions import Box, MeasureTemplate, PropertyTemplate, Template
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, Span
 from tfcert.language.text.printer import print_expression

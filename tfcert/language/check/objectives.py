@@ -17,7 +17,8 @@ from tfcert.language.check.scope import Definition, Scope, did_you_mean
 from tfcert.language.check.setting import Setting
 from tfcert.language.check.values import Items, Numeric, describe
 from tfcert.language.spec import objective as t
-from tfcert.language.spec.questions import Ball, Dataset, MeasureTemplate, Model, PropertyTemplate, Stage
+from tfcert.language.spec.declarations import Dataset, Model, Stage
+from tfcert.language.spec.questions import Ball, MeasureTemplate, PropertyTemplate
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.printer import print_statement

@@ -18,6 +18,7 @@ from tfcert.language.check.scope import Definition, Scope
 from tfcert.language.check.setting import Setting
 from tfcert.language.check.values import Inputs, Meaning, Numeric
 from tfcert.language.spec.cells import Abstraction
+from tfcert.language.spec.declarations import DEFAULT_STRATEGY, Dataset, Model, Strategy
 from tfcert.language.spec.formula import (
     And,
     Atom,
@@ -43,17 +44,7 @@ from tfcert.language.spec.lowering import (
     normalise,
     only_orders,
 )
-from tfcert.language.spec.questions import (
-    DEFAULT_STRATEGY,
-    Ball,
-    Box,
-    Dataset,
-    MeasureTemplate,
-    Model,
-    PropertyTemplate,
-    Region,
-    Strategy,
-)
+from tfcert.language.spec.questions import Ball, Box, MeasureTemplate, PropertyTemplate, Region
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.printer import print_statement

@@ -11,8 +11,8 @@ from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.options import Option
 from tfcert.language.check.scope import did_you_mean
 from tfcert.language.check.values import NUMBERS, Condition, Items, Numeric, Words, describe
+from tfcert.language.spec.declarations import Value
 from tfcert.language.spec.formula import Constant
-from tfcert.language.spec.questions import Value
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.names import is_plain

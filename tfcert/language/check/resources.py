@@ -15,7 +15,7 @@ from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.options import DATASETS, MODELS, STAGES, Option, SourceSchema
 from tfcert.language.check.reading import read_arguments, read_entries, read_numbers, read_option
 from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean
-from tfcert.language.spec.questions import Dataset, Model, Stage, Strategy, Value
+from tfcert.language.spec.declarations import Dataset, Model, Stage, Strategy, Value
 from tfcert.language.spec.spaces import IDENTITY, Transform
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError

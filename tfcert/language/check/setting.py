@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tfcert.language.spec.questions import Dataset, Model
+from tfcert.language.spec.declarations import Dataset, Model
 from tfcert.language.spec.spaces import IDENTITY, Transform
 
 Ends = tuple[Fraction, Fraction]

@@ -6,14 +6,12 @@ import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfcert.language.check.options import STAGES, Option, StageKind
+from tfcert.language.spec.declarations import Dataset, Stage, Value
 from tfcert.language.spec.spaces import IDENTITY, Transform
 from tfcert.language.text.diagnostics import Span
-
-if TYPE_CHECKING:
-    from tfcert.language.spec.questions import Dataset, Stage, Value
 
 Options = Mapping[str, Option]
 

@@ -1,16 +1,15 @@
-"""What a checked specification says: plain frozen data with exact numbers, ready to be bound to networks and data."""
+"""Questions of a specification: regions, and formulas to be proven on them; frozen data with exact numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfcert.language.check.options import STAGES, StageKind
-from tfcert.language.spec.assertions import Assertion, ReportItem
+from tfcert.language.spec.cells import Abstraction
+from tfcert.language.spec.declarations import Strategy
 from tfcert.language.spec.formula import (
     ArgIs,
     Constant,
@@ -22,145 +21,9 @@ from tfcert.language.spec.formula import (
     variable_term,
 )
 from tfcert.language.spec.lowering import lower, normalise, only_orders
-from tfcert.language.spec.spaces import IDENTITY, Transform
-from tfcert.language.text.diagnostics import Diagnostic, Span
+from tfcert.language.spec.spaces import Transform
+from tfcert.language.text.diagnostics import Span
 from tfcert.verdict import Clause
-
-if TYPE_CHECKING:
-    from tfcert.language.spec.cells import Abstraction
-    from tfcert.language.spec.objective import ObjectiveTemplate
-
-Value = bool | int | Fraction | str
-"""The value of a parameter or an option."""
-
-
-@dataclass(frozen=True)
-class Param:
-    """A parameter with the value it ended up with (``--set`` wins over the text); its unit is "", px, % or deg."""
-
-    name: str
-    type: str
-    value: Value
-    unit: str = ""
-    overridden: bool = False
-
-    @property
-    def shown(self) -> str:
-        """The value with its unit, which is a part of what it means: 8% of a range are not 8/100."""
-        if self.unit == "%":
-            return f"{100 * Fraction(self.value)}%"
-        units = {"": "", "px": "px", "deg": " radians"}
-        return f"{self.value}{units.get(self.unit, ' of a percentage')}"
-
-
-@dataclass(frozen=True)
-class Model:
-    """Where a network comes from and how its ends are named.
-
-    Attributes:
-        source: ``keras``, or ``bound`` for a name that only the caller knows.
-        path: as written, relative to the folder of the specification; "" if only bound.
-        bound: the caller binds this name; the path is not to be used.
-        outputs: ``logits`` or ``probabilities``, or "" where the text does not say.
-        output_names, input_names: in order; empty if not given.
-        folder: the folder to which the path is relative ("" if the text came from no file).
-    """
-
-    name: str
-    source: str
-    path: str
-    bound: bool
-    outputs: str = ""
-    output_names: tuple[str, ...] = ()
-    input_names: tuple[str, ...] = ()
-    mean: tuple[Fraction, ...] = ()
-    std: tuple[Fraction, ...] = ()
-    folder: str = ""
-    span: Span = field(default=Span(), compare=False)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Where samples come from and in which spaces they are written.
-
-    Attributes:
-        source: ``npz``, ``csv``, ``digits``, ``mnist5k``, ``keras``, or ``bound``.
-        path: the file of ``npz`` and ``csv``, the name of ``keras``; "" otherwise.
-        bound: the caller binds this name; source and path are not to be used.
-        options: the other arguments of the source, e.g. ``x``, ``y``, ``split``.
-        take: at most so many samples, from the start; None for all.
-        range: the valid interval of stored values, or None.
-        transform: from stored values to network inputs, without the model's own normalisation.
-    """
-
-    name: str
-    source: str
-    path: str
-    bound: bool
-    options: tuple[tuple[str, Value], ...] = ()
-    take: int | None = None
-    range: tuple[Fraction, Fraction] | None = None
-    transform: Transform = IDENTITY
-    folder: str = ""
-    span: Span = field(default=Span(), compare=False)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage of a strategy: its name in the language (``crown_ibp``) and its options."""
-
-    name: str
-    options: tuple[tuple[str, Value], ...] = ()
-
-    @property
-    def method(self) -> str:
-        """The name in Python: ``crown-ibp``, ``forward+backward``."""
-        return "forward+backward" if self.name == "forward_backward" else self.name.replace("_", "-")
-
-    @property
-    def kind(self) -> StageKind:
-        """What the stage can do."""
-        return STAGES[self.name].kind
-
-    @property
-    def attacks(self) -> bool:
-        """Whether the stage only looks for witnesses."""
-        return self.kind is StageKind.ATTACK
-
-    @property
-    def solves(self) -> bool:
-        """Whether the stage asks a solver, one sample at a time."""
-        return self.kind is StageKind.SOLVER
-
-    @property
-    def relaxes(self) -> bool:
-        """Whether the stage can be told a relaxation."""
-        return "relaxation" in STAGES[self.name].options
-
-    def option(self, name: str, default: Any = None) -> Any:
-        """An option as it was given, or ``default``."""
-        return dict(self.options).get(name, default)
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """Stages in order, and how much time and memory they may take.
-
-    Attributes:
-        seconds_per_sample, seconds_total: exact, or None for no limit.
-        batch: samples at a time, or None to choose.
-        dtype: ``float32`` or ``float64``.
-    """
-
-    name: str
-    stages: tuple[Stage, ...]
-    seconds_per_sample: Fraction | None = None
-    seconds_total: Fraction | None = None
-    batch: int | None = None
-    dtype: str = "float32"
-
-
-DEFAULT_STRATEGY = Strategy("default", (Stage("pgd"), Stage("ibp"), Stage("crown_ibp"), Stage("crown")))
 
 
 @dataclass(frozen=True)
@@ -370,41 +233,3 @@ def _exact_outputs(outputs: np.ndarray | Iterable[float]) -> list[Fraction]:
     if not np.isfinite(values).all():
         raise ValueError("an output is NaN or infinite: no formula can be evaluated on it")
     return [Fraction(float(v)) for v in values]
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A checked specification.
-
-    Names of an imported specification carry its prefix: ``common.test``.
-
-    Attributes:
-        filename: under which it is reported.
-        source_hash: SHA-256 of the text and of all imported texts.
-        params, models, datasets, strategies, abstractions: by name, with those imported.
-        properties, measures: by name, in the order of the text, with those imported that `check` names.
-        objectives: likewise.
-        assertions, reports: in the order of the text.
-        warnings: findings that do not prevent use; ``.render()`` each.
-        root: the folder to which paths are confined ("" if the text came from no file).
-    """
-
-    filename: str
-    source_hash: str
-    params: Mapping[str, Param]
-    models: Mapping[str, Model]
-    datasets: Mapping[str, Dataset]
-    strategies: Mapping[str, Strategy]
-    abstractions: Mapping[str, Abstraction]
-    properties: Mapping[str, PropertyTemplate]
-    measures: Mapping[str, MeasureTemplate]
-    objectives: Mapping[str, ObjectiveTemplate]
-    assertions: tuple[Assertion, ...]
-    reports: tuple[ReportItem, ...]
-    warnings: tuple[Diagnostic, ...]
-    root: str = ""
-
-    @property
-    def judged_by_assertions(self) -> frozenset[str]:
-        """Properties of whose verified or attack accuracy an assertion speaks: these are judged by it alone."""
-        return frozenset(name for a in self.assertions for name in a.judged)
