@@ -7,10 +7,10 @@ import zipfile
 from pathlib import Path
 
 import keras
-from keras.src.saving.serialization_lib import SafeModeScope
 
 from tfcert.model_files import complaint
 from tfcert.network.errors import ModelLoadError
+from tfcert.network.keras.private import SafeModeScope
 
 
 def load_model(path: str | Path, *, compile: bool = False) -> keras.Model:

@@ -17,6 +17,7 @@ from tfcert.certification.softmax import softmax_bounds
 from tfcert.given import class_labels, radius, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import Elementwise, Network, from_keras, require_one_input
+from tfcert.network.keras.private import layers_within
 from tfcert.options import BoundOptions, method_name
 from tfcert.propagation.engine import guarantee_of, lower_bounds
 from tfcert.propagation.radius import first_guess, largest_radius
@@ -166,7 +167,7 @@ def _held(model: keras.Model) -> list[Any]:
     """Variables, and the statistics that a Normalization layer replaces when it is adapted again."""
     statistics = [
         tensor
-        for layer in model._flatten_layers(include_self=False)
+        for layer in layers_within(model)
         if isinstance(layer, keras.layers.Normalization)
         for tensor in (layer.mean, layer.variance)
     ]

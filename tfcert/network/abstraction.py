@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfcert.activations import cell_ends, cells
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.graph import converter
+from tfcert.network.keras.private import layers_within
 from tfcert.network.linear import CopiesMap
 
 _SIMPLE = 10**6
@@ -137,7 +138,7 @@ def abstractions(model: Any) -> list[IntervalAbstraction]:
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a Keras model that begins with an IntervalAbstraction, got {type(model).__name__}")
-    return [layer for layer in model._flatten_layers() if isinstance(layer, IntervalAbstraction)]
+    return [layer for layer in layers_within(model, itself=True) if isinstance(layer, IntervalAbstraction)]
 
 
 def abstraction_of(model: Any) -> IntervalAbstraction:

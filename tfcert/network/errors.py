@@ -15,5 +15,9 @@ class NonFiniteWeightError(ValueError):
     """A layer holds a NaN or an infinity, or one arises from its weights (a negative variance, say)."""
 
 
+class KerasVersionError(RuntimeError):
+    """The installed Keras lacks something that tfcert reads of its inside."""
+
+
 class ModelLoadError(ValueError):
     """A file that cannot be loaded, or that it would be unsafe to load."""

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tfcert.network import UnsupportedLayerError
+from tfcert.network.keras.private import kernel_of, layers_within
 
 _KERNELS = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
@@ -30,10 +31,8 @@ def ibp_initialize(model: Any, seed: int = 0) -> None:
         UnsupportedLayerError: a layer other than dense and convolutional ones has a kernel.
     """
     rng = np.random.default_rng(seed)
-    for layer in model._flatten_layers():
-        kernel = layer.__dict__.get("kernel", None)
-        if kernel is None:
-            kernel = layer.__dict__.get("_kernel", None)
+    for layer in layers_within(model, itself=True):
+        kernel = kernel_of(layer)
         if kernel is None or isinstance(layer, keras.Model):
             continue
         if not isinstance(layer, _KERNELS):

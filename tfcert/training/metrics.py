@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 from keras import ops
-from keras.src.trainers.compile_utils import MetricsList
 
+from tfcert.network.keras.private import MetricsList, larger_is_better
 from tfcert.verdict import is_proof
 
 _NOT_PREDICTIONS = (
@@ -23,7 +23,7 @@ class _Fed(keras.metrics.Mean):
 
     def __init__(self, name: str, dtype: Any = None):
         super().__init__(name=name, dtype=dtype)
-        self._direction = "up"
+        larger_is_better(self)
 
     def _refuse(self, others: tuple[Any, ...]) -> None:
         if others:

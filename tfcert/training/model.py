@@ -10,10 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.losses.loss import unscale_loss_for_distribution
 
 from tfcert.network.errors import UnsupportedLayerError
 from tfcert.network.keras.graph import from_keras
+from tfcert.network.keras.private import loss_tracker, step_function, unscale_loss, validates
 from tfcert.training.batch import strays
 from tfcert.training.callbacks import arranged
 from tfcert.training.losses import check_loss, crossentropy, is_one_hot
@@ -170,10 +170,10 @@ class CertifiedModel(keras.Model):
         Raises:
             ValueError: samples leave the ``clip`` range of the objective.
         """
-        validates = kwargs.get("_use_cached_eval_dataset", False)  # how fit calls it
+        in_fit = validates(kwargs)
         found = super().evaluate(*args, **kwargs)
         self.require_inside()
-        if validates:
+        if in_fit:
             found[HELD_OUT] = found.pop(self._verified.name)
         return found
 
@@ -233,9 +233,9 @@ class CertifiedModel(keras.Model):
     def make_train_function(self, force: bool = False) -> Any:
         """As in Keras. There is a second function for steps of plain training, see :meth:`choose_train_function`."""
         if self.train_function is None or force:
-            self._functions = {False: self._make_function(self.train_step)}
+            self._functions = {False: step_function(self, self.train_step)}
             if not self.objective.is_always_robust():
-                self._functions[True] = self._make_function(self.plain_step)
+                self._functions[True] = step_function(self, self.plain_step)
             self.train_function = self._functions[False]
         return self.train_function
 
@@ -277,7 +277,7 @@ class CertifiedModel(keras.Model):
 
     def _logs(self, labelled: Labelled, outcome: Outcome) -> dict[str, Any]:
         count = tf.shape(keras.tree.flatten(labelled.x)[0])[0]
-        self._loss_tracker.update_state(unscale_loss_for_distribution(outcome.loss), sample_weight=count)
+        loss_tracker(self).update_state(unscale_loss(outcome.loss), sample_weight=count)
         self._verified.update_state(outcome.margin, rounding=outcome.rounding)
         self._takes_rows = is_one_hot(labelled.y, self.network.output_shape[0])
         if self.objective.clip is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from tfcert.network import IntervalAbstraction
+from tfcert.network.keras.private import layers_within, takes_training, wrapped_moments
 
 
 def same_in_training(model: keras.Model) -> bool:
@@ -18,10 +19,10 @@ def same_in_training(model: keras.Model) -> bool:
     """
     return all(
         (type(layer).__module__.split(".")[0] == "keras" or type(layer) is IntervalAbstraction)
-        and (isinstance(layer, keras.Model) or not layer._call_has_training_arg)
+        and (isinstance(layer, keras.Model) or not takes_training(layer))
         and getattr(layer, "activity_regularizer", None) is None
         and not isinstance(layer, keras.layers.ActivityRegularization)
-        for layer in model._flatten_layers()
+        for layer in layers_within(model, itself=True)
     )
 
 
@@ -29,7 +30,7 @@ def normalising_layers(model: keras.Model) -> list[Any]:
     """The batch-normalisation layers that use the batch's statistics in training (frozen ones do not)."""
     return [
         layer
-        for layer in model._flatten_layers(include_self=False)
+        for layer in layers_within(model)
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
     ]
 
@@ -45,11 +46,8 @@ def recorded_statistics(model: keras.Model) -> Iterator[dict[int, tuple[Any, Any
         ValueError: a layer is called twice, so that it has two pairs of statistics, or renormalises.
     """
     found: dict[int, tuple[Any, Any]] = {}
-    layers = normalising_layers(model)
 
-    def recorder(layer: Any) -> Any:
-        moments = layer._moments
-
+    def recorder(layer: Any, moments: Any) -> Any:
         def record(inputs: Any, mask: Any) -> tuple[Any, Any]:
             if layer.renorm or id(layer) in found:
                 reason = "renormalises" if layer.renorm else "is called twice"
@@ -62,10 +60,5 @@ def recorded_statistics(model: keras.Model) -> Iterator[dict[int, tuple[Any, Any
 
         return record
 
-    try:
-        for layer in layers:
-            object.__setattr__(layer, "_moments", recorder(layer))
+    with wrapped_moments(normalising_layers(model), recorder):
         yield found
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("_moments", None)

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfcert.network.keras.layers import batch_statistics
+from tfcert.network.keras.private import aggregated, compiled_loss
 from tfcert.propagation.centered import sweep
 from tfcert.rigour.margins import label_rounding
 from tfcert.training.batch import Batch, boxes
@@ -124,7 +125,7 @@ class Stepper:
     def _classification(self, labelled: Labelled, logits: tf.Tensor) -> tf.Tensor:
         # Bounds of a batch whose size is not known may have lost the number of classes, by which losses tell labels.
         logits = tf.ensure_shape(logits, [None, *self.model.network.output_shape])
-        return self.model._compile_loss(labelled.y, logits, labelled.sample_weight)
+        return compiled_loss(self.model, labelled.y, logits, labelled.sample_weight)
 
     def _loss(self, batch: Batch, labelled: Labelled, logits: tf.Tensor, kappa: tf.Tensor) -> tf.Tensor:
         """``kappa * nominal + (1 - kappa) * robust``, the regularizers, and what the model's layers add."""
@@ -139,4 +140,4 @@ class Stepper:
         else:
             total = kappa * self._classification(labelled, logits) + (1.0 - kappa) * objective.robust(batch)
         added = [term(batch) for term in objective.terms] + list(model.losses)
-        return tf.add_n([total, *(model._aggregate_additional_loss(loss) for loss in added)])
+        return tf.add_n([total, *(aggregated(model, loss) for loss in added)])

@@ -13,6 +13,7 @@ import numpy as np
 from tfcert.driver.train.bind import Trainable
 from tfcert.language import Ball, LearningRate, Named, Ramp, Scheduled
 from tfcert.network import with_preprocessing
+from tfcert.network.keras.private import layers_within
 from tfcert.training import (
     IBP,
     MTLIBP,
@@ -56,7 +57,7 @@ def draw_afresh(model: keras.Model) -> None:
     """New weights by each layer's own initialisers; what a Normalization layer was adapted to stays."""
     adapted = {
         id(variable)
-        for layer in model._flatten_layers(include_self=False)
+        for layer in layers_within(model)
         if isinstance(layer, keras.layers.Normalization)
         for variable in layer.variables
     }

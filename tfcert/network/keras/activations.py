@@ -13,40 +13,38 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
-from keras.src.activations import activations as keras_activations
-from keras.src.ops import nn as ops_nn
-from keras.src.ops import numpy as ops_numpy
 
 from tfcert.activations import spelled
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.graph import converter, find_converter
+from tfcert.network.keras.private import activation_operations, nn_operations, numpy_operations
 
 OPERATIONS: dict[type, tuple[str, tuple[str, ...]]] = {
-    keras_activations.Mish: ("mish", ()),
+    activation_operations.Mish: ("mish", ()),
     layers.ELU: ("elu", ("alpha",)),
-    ops_nn.Celu: ("celu", ("alpha",)),
-    ops_nn.Elu: ("elu", ("alpha",)),
-    ops_nn.Gelu: ("gelu", ("approximate",)),
-    ops_nn.HardSigmoid: ("hard_sigmoid", ()),
-    ops_nn.HardSilu: ("hard_silu", ()),
-    ops_nn.HardTanh: ("hard_tanh", ()),
-    ops_nn.LogSigmoid: ("log_sigmoid", ()),
-    ops_nn.Relu: ("relu", ()),
-    ops_nn.Relu6: ("relu6", ()),
-    ops_nn.Selu: ("selu", ()),
-    ops_nn.Sigmoid: ("sigmoid", ()),
-    ops_nn.Silu: ("silu", ()),
-    ops_nn.SoftShrink: ("soft_shrink", ("threshold",)),
-    ops_nn.Softplus: ("softplus", ()),
-    ops_nn.Softsign: ("softsign", ()),
-    ops_nn.SparsePlus: ("sparse_plus", ()),
-    ops_nn.SparseSigmoid: ("sparse_sigmoid", ()),
-    ops_nn.Squareplus: ("squareplus", ("b",)),
-    ops_numpy.Abs: ("abs", ()),
-    ops_numpy.Absolute: ("abs", ()),
-    ops_numpy.Arctan: ("arctan", ()),
-    ops_numpy.Exp: ("exp", ()),
-    ops_numpy.Tanh: ("tanh", ()),
+    nn_operations.Celu: ("celu", ("alpha",)),
+    nn_operations.Elu: ("elu", ("alpha",)),
+    nn_operations.Gelu: ("gelu", ("approximate",)),
+    nn_operations.HardSigmoid: ("hard_sigmoid", ()),
+    nn_operations.HardSilu: ("hard_silu", ()),
+    nn_operations.HardTanh: ("hard_tanh", ()),
+    nn_operations.LogSigmoid: ("log_sigmoid", ()),
+    nn_operations.Relu: ("relu", ()),
+    nn_operations.Relu6: ("relu6", ()),
+    nn_operations.Selu: ("selu", ()),
+    nn_operations.Sigmoid: ("sigmoid", ()),
+    nn_operations.Silu: ("silu", ()),
+    nn_operations.SoftShrink: ("soft_shrink", ("threshold",)),
+    nn_operations.Softplus: ("softplus", ()),
+    nn_operations.Softsign: ("softsign", ()),
+    nn_operations.SparsePlus: ("sparse_plus", ()),
+    nn_operations.SparseSigmoid: ("sparse_sigmoid", ()),
+    nn_operations.Squareplus: ("squareplus", ("b",)),
+    numpy_operations.Abs: ("abs", ()),
+    numpy_operations.Absolute: ("abs", ()),
+    numpy_operations.Arctan: ("arctan", ()),
+    numpy_operations.Exp: ("exp", ()),
+    numpy_operations.Tanh: ("tanh", ()),
 }
 """Layers and operations that are one activation: its name in the registry, and the attributes that it takes."""
 
@@ -100,7 +98,7 @@ def activation(layer: layers.Activation, builder: Builder, inputs: list[Tensor])
     return apply_activation(layer.activation, builder, inputs[0])
 
 
-@converter(layers.ReLU, keras_activations.ReLU)
+@converter(layers.ReLU, activation_operations.ReLU)
 def relu(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     if layer.max_value is not None or layer.threshold != 0:
         return builder.activation(
@@ -121,7 +119,7 @@ def prelu(layer: layers.PReLU, builder: Builder, inputs: list[Tensor]) -> Tensor
     return builder.activation(inputs[0], "prelu", alpha=alpha)
 
 
-@converter(layers.LeakyReLU, ops_nn.LeakyRelu)
+@converter(layers.LeakyReLU, nn_operations.LeakyRelu)
 def leaky_relu(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     return builder.activation(inputs[0], "leaky_relu", negative_slope=single(layer.negative_slope))
 
@@ -131,7 +129,7 @@ def single(slope: float) -> float:
     return float(np.float32(slope))
 
 
-@converter(layers.Softmax, ops_nn.Softmax)
+@converter(layers.Softmax, nn_operations.Softmax)
 def softmax(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     axis = layer.axis
     if isinstance(axis, list | tuple) and len(axis) == 1:

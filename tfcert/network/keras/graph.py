@@ -14,7 +14,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.models.functional import Functional
 
 from tfcert.model_files import several_inputs
 from tfcert.network.builder import Builder, Tensor
@@ -22,6 +21,7 @@ from tfcert.network.copies import without_copies
 from tfcert.network.errors import UnsupportedLayerError
 from tfcert.network.graph import Network
 from tfcert.network.keras.advice import unsupported
+from tfcert.network.keras.private import Functional, calls, functional_graph, input_structure, operation_of
 from tfcert.network.keras.validation import Checkpoint, validate
 from tfcert.network.linear import Shape
 
@@ -113,7 +113,7 @@ def from_keras(model: keras.Model, x: Any = None) -> Network:
         builder = Builder(dtype)
         with builder.scope(model.name, type(model).__name__):
             _check_dtype(model, builder)
-        start = builder.input(_input_shape(model, source.shape[1:], x), source._keras_history.operation.name)
+        start = builder.input(_input_shape(model, source.shape[1:], x), operation_of(source).name)
         values = _convert_graph(graph, builder, start)
         output = values[id(graph.outputs[0])]
         network, place = builder.network(output)
@@ -125,33 +125,27 @@ def from_keras(model: keras.Model, x: Any = None) -> Network:
         return folded
 
 
-def _checkpoints(graph: Functional, values: dict[int, Tensor], place: dict[int, int]) -> list[Checkpoint]:
+def _checkpoints(graph: keras.Model, values: dict[int, Tensor], place: dict[int, int]) -> list[Checkpoint]:
     """The layers of a graph that the network holds, the output last."""
-    tensors = [node.outputs[0] for node in _calls(graph)]
+    tensors = [node.outputs[0] for node in calls(graph)]
     tensors = [t for t in tensors if t is not graph.outputs[0]] + [graph.outputs[0]]
     return [
-        Checkpoint(t._keras_history.operation.name, place[value.index], t, value.softmax is not None)
+        Checkpoint(operation_of(t).name, place[value.index], t, value.softmax is not None)
         for t, value in ((t, values[id(t)]) for t in tensors)
         if value.index in place
     ]
 
 
-def _calls(graph: Functional) -> list[Any]:
-    """The calls of layers and operations, each after those that it depends on."""
-    depths = sorted(graph._nodes_by_depth, reverse=True)
-    return [node for depth in depths for node in graph._nodes_by_depth[depth] if not node.is_input]
-
-
-def _graph(model: Any, x: Any) -> Functional:
+def _graph(model: Any, x: Any) -> keras.Model:
     """The functional graph behind a model."""
     if type(model) is keras.Sequential:
         if not model.built and x is not None:
             model.build((None, *np.shape(x)[1:]))
-        if model._functional is None:
+        graph = functional_graph(model)
+        if graph is None:
             raise ValueError(
                 f"model {model.name!r} has no input shape yet: begin it with keras.Input(shape), or pass x"
             )
-        graph = model._functional
     elif type(model) is Functional:
         graph = model
     else:
@@ -176,7 +170,7 @@ def require_one_input(model: keras.Model) -> None:
     Raises:
         UnsupportedLayerError: it has several inputs; says how to make them one.
     """
-    named = getattr(model, "_inputs_struct", None)
+    named = input_structure(model)
     given = getattr(model, "inputs", None) or []
     by_name = isinstance(named, dict)
     names = list(named) if by_name and named else [tensor.name for tensor in given]
@@ -200,7 +194,7 @@ def _input_shape(model: keras.Model, declared: Sequence[int | None], x: Any) -> 
     return shape
 
 
-def _convert_graph(graph: Functional, builder: Builder, start: Tensor) -> dict[int, Tensor]:
+def _convert_graph(graph: keras.Model, builder: Builder, start: Tensor) -> dict[int, Tensor]:
     """Our tensors for Keras's, by the identity of the latter."""
     declared = graph.inputs[0].shape[1:]
     if len(declared) != len(start.shape) or any(
@@ -208,7 +202,7 @@ def _convert_graph(graph: Functional, builder: Builder, start: Tensor) -> dict[i
     ):
         raise builder.refuse(f"takes inputs of shape {tuple(declared)} and is given {start.shape}")
     values = {id(graph.inputs[0]): start}
-    for node in _calls(graph):
+    for node in calls(graph):
         operation = node.operation
         with builder.scope(operation.name, type(operation).__name__):
             if len(node.outputs) != 1:

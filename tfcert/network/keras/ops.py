@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from keras import layers
-from keras.src.ops import core
-from keras.src.ops import numpy as ops
 
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.graph import converter
 from tfcert.network.keras.layers import constant_for, resolve_shape, transpose
+from tfcert.network.keras.private import core_operations
+from tfcert.network.keras.private import numpy_operations as ops
 from tfcert.network.linear import DenseMap, Shape, Source
 
 
@@ -244,7 +244,7 @@ def transpose_axes(operation: Any, builder: Builder, inputs: list[Tensor]) -> Te
     return transpose(builder, inputs[0], tuple(axis - 1 for axis in rest))
 
 
-@converter(core.ConvertToTensor)
+@converter(core_operations.ConvertToTensor)
 def converted(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     return inputs[0]
 

@@ -28,6 +28,7 @@ import tensorflow as tf
 from tfcert.activations import Activation
 from tfcert.network.errors import FrontendMismatchError
 from tfcert.network.graph import Add, Elementwise, Linear, Network, Node, evaluate
+from tfcert.network.keras.private import functional_graph, input_structure
 from tfcert.network.linear import ConvMap
 
 PROBE_SCALE = 255.0
@@ -127,14 +128,14 @@ def _softmax(logits: tf.Tensor, slack: tf.Tensor, roundoff: float) -> tuple[tf.T
 
 def _inner_values(model: keras.Model, checkpoints: Sequence[Checkpoint], inputs: tf.Tensor) -> list[tf.Tensor]:
     """What Keras computes at the checkpoints."""
-    graph = getattr(model, "_functional", None) or model
+    graph = functional_graph(model)
     inner = keras.Model(graph.inputs, [checkpoint.tensor for checkpoint in checkpoints], name="probe")
     return list(keras.tree.flatten(inner([inputs], training=False)))
 
 
 def _output(model: keras.Model, inputs: tf.Tensor) -> tf.Tensor:
     """The model's only output, whatever structure (a list, a dictionary) its input and output are wrapped in."""
-    structure = getattr(model, "_inputs_struct", None)
+    structure = input_structure(model)
     if structure is not None:
         inputs = keras.tree.pack_sequence_as(structure, [inputs])
     return keras.tree.flatten(model(inputs, training=False))[0]
