@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import zipfile
 from pathlib import Path
 
 import keras
 
+import tfcert.training  # noqa: F401  (importing it registers its classes, which a file may hold)
 from tfcert.model_files import complaint
 from tfcert.network.errors import ModelLoadError
 from tfcert.network.keras.private import SafeModeScope
@@ -33,7 +33,6 @@ def load_model(path: str | Path, *, compile: bool = False) -> keras.Model:
     wrong = complaint(path)
     if wrong is not None:
         raise ModelLoadError(wrong)
-    importlib.import_module("tfcert.training")  # lives above this package; importing it registers its classes
     try:
         with SafeModeScope(True):  # Keras's global switch would overrule the argument.
             return keras.saving.load_model(path, compile=compile, safe_mode=True)

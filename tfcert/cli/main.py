@@ -63,11 +63,10 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from tfcert.language import SpecError
 
     found: tuple[type[Exception], ...] = (UsageError, DatasetError, SpecError, OSError)
-    if "tfcert.network" in sys.modules:
-        from tfcert.network import NonFiniteWeightError, UnsupportedLayerError
-        from tfcert.network.errors import ModelLoadError
+    if "tfcert.network.errors" in sys.modules:
+        from tfcert.network.errors import KerasVersionError, ModelLoadError, NonFiniteWeightError, UnsupportedLayerError
 
-        found += (ModelLoadError, NonFiniteWeightError, UnsupportedLayerError)
+        found += (KerasVersionError, ModelLoadError, NonFiniteWeightError, UnsupportedLayerError)
     return found
 
 
