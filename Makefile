@@ -22,10 +22,10 @@ lint: $(STAMP)
 mutation: $(STAMP)
 	$(BIN)/python tests/mutation.py
 
-# Hours: trains the papers' networks, then measures; what has a result is not done again by models, radius, comparators.
+# Hours: trains the papers' networks, then measures; what has a result is not done again by those of radius.
 bench: $(STAMP)
-	@for name in models peers densify growth comparators radius; do \
-	    echo "$$name"; $(BIN)/python "benchmarks/$$name.py" || exit 1; done
+	@for name in radius.models peers.run peers.densify peers.growth radius.comparators radius.run; do \
+	    echo "$$name"; $(BIN)/python -m "benchmarks.$$name" || exit 1; done
 
 # What everything else needs holds what the demo needs, so that neither is installed twice.
 $(STAMP): setup.cfg pyproject.toml | $(BIN)/python

@@ -1,27 +1,38 @@
 """What the tests share: a quiet TensorFlow, the reference data where it is mounted, and fixed seeds."""
 
 import os
+import sys
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core: threads of their own would only get in each other's way
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
+sys.path.append(str(Path(__file__).parents[1]))  # for benchmarks; last, where it hides no other copy of tfcert
+
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+from benchmarks.common import data
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder ``shared`` beside the repository, with reference models and data."""
-    if not SHARED.is_dir():
-        pytest.skip("the reference data (../shared) is not here")
-    return SHARED
+    """The folder with reference networks and records: the one that ``TFCERT_DATA`` names, else ``../shared``."""
+    if not data.has("reference"):
+        pytest.skip("the reference networks are not here (benchmarks/README.md says where they are looked for)")
+    return data.root()
+
+
+@pytest.fixture(scope="session")
+def mnist() -> tuple[np.ndarray, np.ndarray]:
+    """MNIST's 10,000 test images, uint8 ``[images, 28, 28]``, and their labels."""
+    if not data.has("mnist.npz"):
+        pytest.skip("mnist.npz is not here (benchmarks/README.md says where it is looked for)")
+    return data.pixels("mnist", "test")
 
 
 @pytest.fixture

@@ -2,20 +2,19 @@
 
 import json
 import math
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-import agrify
-from parts import agrify_networks, agrify_tables
-from parts.agrify_networks import EPS, NETWORKS, Digits
-from parts.agrify_tasks import How, decided, judged
-from parts.agrify_witness import check, forward
+from benchmarks.common import data
+from benchmarks.common.store import Store
+from benchmarks.complete import networks as agrify_networks
+from benchmarks.complete import run as agrify
+from benchmarks.complete import tables as agrify_tables
+from benchmarks.complete.networks import EPS, NETWORKS, Digits
+from benchmarks.complete.tasks import How, decided, judged
+from benchmarks.complete.witness import check, forward
 
 PRINTED = {"FNN1": 48, "FNN2": 60, "FNN3": 1024, "FNN4": 500, "FNN5": 48, "FNN6": 60}
 """ReLUs in Agrify's Table II."""
@@ -146,7 +145,7 @@ def test_fashion_networks_are_trained_once_the_data_set_is_there(tmp_path, monke
     arrays = {f"{name}_{split}": a for split in ("train", "test") for name, a in (("x", pixels), ("y", labels))}
     np.savez(tmp_path / "fashion_mnist.npz", **arrays)
     monkeypatch.setenv("TFCERT_DATA", str(tmp_path))
-    monkeypatch.setattr(agrify_networks, "HERE", tmp_path)
+    monkeypatch.setattr(data, "TRAINED", tmp_path)
     (fnn,) = (f for f in NETWORKS if f.name == "FNN5")
     digits = agrify_networks.images(fnn.data, "test")
     np.testing.assert_array_equal(digits.x[..., 0] * np.float32(255), pixels)
@@ -167,11 +166,12 @@ def test_fashion_rows_say_that_the_data_set_is_missing(tmp_path, monkeypatch) ->
 @pytest.fixture
 def runner(tmp_path, monkeypatch):
     """A runner with results of its own: of image 0 a minimum, of image 1 none within 60 s."""
-    stored = tmp_path / "agrify.json"
+    monkeypatch.setattr(agrify, "STORE", Store(str(tmp_path / "run.py")))
+    stored = agrify.STORE.path("agrify.json")
+    stored.parent.mkdir()
     key = "FNN1 minimum guided crown cbc"
     rows = {key: {"0": row("adversarial", optimal=True), "1": row("adversarial", optimal=False)}}
     stored.write_text(json.dumps({"runs": [{}], "networks": {}, "rows": rows, "peers": {}}))
-    monkeypatch.setattr(agrify, "RESULTS", stored)
     (asked,) = (r for r in agrify.table_rows(None) if r.key == key)
 
     def wanted(seconds: float, again: bool = False) -> list[int]:
@@ -194,7 +194,8 @@ def test_everything_is_asked_again_on_demand(runner) -> None:
 
 
 def test_stored_answers_are_read_back(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(agrify, "RESULTS", tmp_path / "agrify.json")
+    monkeypatch.setattr(agrify, "STORE", Store(str(tmp_path / "run.py")))
+    (tmp_path / "results").mkdir()
     results = {
         "runs": [{}],
         "networks": {"FNN1": {"accuracy": 0.9}},

@@ -1,15 +1,11 @@
 """The benchmarks' networks are those of the papers and of the reference, by their hidden nodes and weights."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
 import tfcert
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-from parts import architectures
+from benchmarks.common import architectures
 
 PRINTED = {
     "mnist_cnn_4layer_5_3": 8680,

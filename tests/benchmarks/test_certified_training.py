@@ -1,18 +1,14 @@
 """Benchmarks of certified training: the papers' networks, schedules in proportion, and runs that repeat exactly."""
 
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-import train_constrained
-import train_mnist
-from parts import certified
+from benchmarks.training import certified
+from benchmarks.training import mnist as train_mnist
+from benchmarks.training import run as train_constrained
 
 HIDDEN = {"small": 8.3e3, "medium": 47e3, "large": 230e3}
 """Hidden units that Gowal et al. print for CIFAR-10."""

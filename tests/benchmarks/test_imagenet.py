@@ -1,18 +1,13 @@
 """AbsCert's ImageNet networks have the published sizes, and tfcert bounds them over the cells that a ball reaches."""
 
 import functools
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
 import tfcert
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-from parts import imagenet
+from benchmarks.cells import imagenet
 
 FIRST = {
     "alexnet": 11 * 11 * 3 * 96,

@@ -1,16 +1,11 @@
 """Loss landscapes: directions are as long as the filters, and the surface is the model's loss around its weights."""
 
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-import loss_landscape
-from parts import landscape
+from benchmarks.cells import directions as landscape
+from benchmarks.cells import landscape as loss_landscape
 
 
 @pytest.fixture(scope="module")

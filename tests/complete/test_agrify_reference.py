@@ -20,9 +20,9 @@ MINIMA = {0: 0.0344555, 1: 0.0315379, 4: 0.0165002}
 
 
 @pytest.fixture(scope="module")
-def mnist(shared) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(shared / "data" / "mnist.npz") as data:
-        return data["x_test"][:10].astype(np.float32) / np.float32(255), data["y_test"][:10].astype(int)
+def digits(mnist) -> tuple[np.ndarray, np.ndarray]:
+    x, y = mnist
+    return x[:10].astype(np.float32) / np.float32(255), y[:10].astype(int)
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,14 @@ def fnn1(shared) -> keras.Model:
     return keras.models.load_model(shared / "reference" / "agrify" / "mnist_784_24_24_10.keras")
 
 
-def samples(mnist, model: keras.Model, which: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    x, y = mnist
+def samples(digits, model: keras.Model, which: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    x, y = digits
     return x[which].reshape(-1, *model.input_shape[1:]), y[which]
 
 
-def test_the_minima_of_fnn1_are_the_known_ones(mnist, fnn1):
+def test_the_minima_of_fnn1_are_the_known_ones(digits, fnn1):
     which = [*MINIMA, 3]
-    x, y = samples(mnist, fnn1, which)
+    x, y = samples(digits, fnn1, which)
     found = minimum_perturbation(fnn1, x, y, clip=(0.0, 1.0), upper=0.1)
     for i, image in enumerate(MINIMA):
         assert found.optimal[i], found.reason[i]
@@ -59,8 +59,8 @@ def known(shared) -> tuple[np.ndarray, np.ndarray]:
         return data["x"], data["xadv"]
 
 
-def test_no_solver_claims_more_than_the_known_witness_of_image_0(mnist, fnn1, known):
-    x, y = samples(mnist, fnn1, [0])
+def test_no_solver_claims_more_than_the_known_witness_of_image_0(digits, fnn1, known):
+    x, y = samples(digits, fnn1, [0])
     distance = np.abs(known[1] - known[0]).max()
     network = network_of(fnn1, x).astype(tf.float64)
     outputs = network(known[1].reshape(x.shape)).numpy()
@@ -71,10 +71,10 @@ def test_no_solver_claims_more_than_the_known_witness_of_image_0(mnist, fnn1, kn
         assert np.isfinite(found.upper[0])
 
 
-def test_the_known_witness_lies_in_the_program_of_five_targets(mnist, fnn1, known):
+def test_the_known_witness_lies_in_the_program_of_five_targets(digits, fnn1, known):
     """CBC was seen to call 0.0344949 optimal, above this point's value: with its cuts and preprocessing, and also
     without them while the objective was the bare distance."""
-    _, y = samples(mnist, fnn1, [0])
+    _, y = samples(digits, fnn1, [0])
     x = known[0].reshape(1, *fnn1.input_shape[1:])
     outputs = np.asarray(fnn1(x.astype(np.float32)))[0]
     order = [k for k in np.argsort(-outputs) if k != y[0]][:5]
@@ -98,13 +98,13 @@ EPS = {"linf": 0.015, "l2": 0.25, "l1": 1.5}
 
 @pytest.mark.parametrize(("norm", "count"), [("linf", 3), ("l1", 3), ("l2", 1)])
 @pytest.mark.parametrize("layers", [2, 3])
-def test_methods_are_ordered_at_equal_bounds(shared, mnist, norm, count, layers, cbc):
+def test_methods_are_ordered_at_equal_bounds(shared, digits, norm, count, layers, cbc):
     """Fast-Lin <= CROWN <= the linear relaxation <= the exact margin <= what an attack reaches.
 
     In L2 without the exact margin: 784 squares take a linear solver's integer program minutes.
     """
     model = keras.models.load_model(shared / "reference" / "models" / f"mnist_{layers}layer_fc_20_relu_s0.keras")
-    x, y = samples(mnist, model, list(range(count)))
+    x, y = samples(digits, model, list(range(count)))
     x = x - np.float32(0.5)
     assert (np.asarray(model(x)).argmax(axis=-1) == y).all()
     ball, clauses = LpBall(x, EPS[norm], norm), keeps_label(y, 10)

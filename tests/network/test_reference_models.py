@@ -6,11 +6,12 @@ import keras
 import numpy as np
 import pytest
 
+from benchmarks.common import data
 from tfcert.activations import names
 from tfcert.loading import load_model
 from tfcert.network import UnsupportedLayerError, from_keras
 
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "reference" / "models"
+FOLDER = data.root() / "reference" / "models"
 MODELS = sorted(path.stem for path in FOLDER.glob("*.keras")) or ["absent"]
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "arctan")
 
@@ -20,13 +21,12 @@ def activation_of(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def images(shared: Path) -> dict[str, np.ndarray]:
+def images(shared: Path, mnist: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
     """The first test images, as the models take them."""
-    with np.load(shared / "data" / "mnist.npz") as data:
-        mnist = data["x_test"][:50, :, :, None]
-    with np.load(shared / "reference" / "cifar10_test200.npz") as data:
-        cifar = data["x"][:50]
-    return {"mnist": mnist / np.float32(255) - 0.5, "cifar": cifar / np.float32(255) - 0.5}
+    digits = mnist[0][:50, :, :, None]
+    with np.load(shared / "reference" / "cifar10_test200.npz") as stored:
+        cifar = stored["x"][:50]
+    return {"mnist": digits / np.float32(255) - 0.5, "cifar": cifar / np.float32(255) - 0.5}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -22,13 +22,13 @@ def model(shared: Path) -> Callable[[str], keras.Model]:
 
 
 @pytest.fixture(scope="session")
-def images(shared: Path) -> Callable[[str, Iterable[int]], np.ndarray]:
+def images(shared: Path, mnist: tuple[np.ndarray, np.ndarray]) -> Callable[[str, Iterable[int]], np.ndarray]:
     """The numbered test images for a network, as it takes them: ``x / 255 - 0.5``."""
-    pixels = cache(lambda path, key: np.load(shared / path)[key])
+    cifar = cache(lambda: np.load(shared / "reference" / "cifar10_test200.npz")["x"])
 
     def take(name: str, numbers: Iterable[int]) -> np.ndarray:
-        place = ("reference/cifar10_test200.npz", "x") if name.startswith("cifar") else ("data/mnist.npz", "x_test")
-        chosen = pixels(*place)[list(numbers)].astype(np.float32) / 255 - 0.5
+        pixels = cifar() if name.startswith("cifar") else mnist[0]
+        chosen = pixels[list(numbers)].astype(np.float32) / 255 - 0.5
         return chosen if chosen.ndim == 4 else chosen[..., None]
 
     return take

@@ -1,0 +1,1 @@
+"""Networks behind an interval abstraction: the experiments of AbsCert."""

@@ -1,0 +1,1 @@
+"""Complete verification: the experiments of Agrify."""

@@ -1,0 +1,138 @@
+"""The six networks of Agrify's Table II and the images they are asked about."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import tfcert
+from benchmarks.common import data as files
+from tfcert.datasets import DatasetError, load_dataset
+
+EPS = 15 / 255
+"""The paper's radius, where pixels are x / 255."""
+CLIP = (0.0, 1.0)
+_BATCH, _RATE = 64, 1e-3
+
+
+@dataclass(frozen=True)
+class Fnn:
+    """One fully connected ReLU network of the paper.
+
+    Attributes:
+        name: as the paper calls it, without the underscore.
+        layers: neurons, inputs and logits included.
+        data: ``mnist`` or ``fashion_mnist``.
+        stem: the file's name, without its suffix.
+        reference: whether the reference data has it; the others are trained here.
+        epochs: of the training here.
+        solver: that the rows of this network take.
+    """
+
+    name: str
+    layers: tuple[int, ...]
+    data: str
+    stem: str
+    reference: bool = False
+    epochs: int = 8
+    solver: str = "cbc"
+
+    @property
+    def path(self) -> Path:
+        """Where the network's file is, or would be once trained."""
+        name = f"{self.stem}.keras"
+        return files.find(f"reference/agrify/{name}") if self.reference else files.TRAINED / name
+
+
+NETWORKS = (
+    Fnn("FNN1", (784, 24, 24, 10), "mnist", "mnist_784_24_24_10", reference=True),
+    Fnn("FNN2", (784, 40, 20, 10), "mnist", "mnist_784_40_20_10"),
+    Fnn("FNN3", (784, 512, 512, 10), "mnist", "mnist_784_512_512_10", epochs=4),
+    Fnn("FNN4", (784, 500, 10), "mnist", "mnist_784_500_10_sdp", reference=True, solver="highs"),
+    Fnn("FNN5", (784, 24, 24, 10), "fashion_mnist", "fashion_784_24_24_10"),
+    Fnn("FNN6", (784, 40, 20, 10), "fashion_mnist", "fashion_784_40_20_10"),
+)
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Images ``[batch, 28, 28, 1]`` float32 in [0, 1] and their labels."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    def take(self, samples: Any) -> Digits:
+        """Some of them."""
+        return Digits(self.x[samples], self.y[samples])
+
+
+def images(data: str, split: str) -> Digits | None:
+    """All images of a data set; None where the data set is not on this machine.
+
+    Fashion-MNIST is read from the folder that ``TFCERT_DATA`` names, or Keras's cache.
+    """
+    if data == "mnist":
+        pixels, labels = files.pixels(data, split)
+    else:
+        try:
+            pixels, labels = load_dataset("keras", data, split=split)
+        except DatasetError:
+            return None
+        assert labels is not None
+    x = pixels.astype(np.float32) / np.float32(255)
+    return Digits(x.reshape(-1, 28, 28, 1), labels.astype(np.int64))
+
+
+def missing(data: str) -> str:
+    """Why a data set's row is empty, in words."""
+    place = "set TFCERT_DATA" if not os.environ.get("TFCERT_DATA") else "not in TFCERT_DATA"
+    return f"{data} is not here ({place})"
+
+
+def build(fnn: Fnn) -> keras.Model:
+    """The network, untrained."""
+    layers: list[Any] = [keras.Input((28, 28, 1)), keras.layers.Flatten()]
+    layers += [keras.layers.Dense(width, activation="relu") for width in fnn.layers[1:-1]]
+    return keras.Sequential([*layers, keras.layers.Dense(fnn.layers[-1])], name=fnn.name.lower())
+
+
+def ready(fnn: Fnn) -> tuple[keras.Model, dict[str, Any] | None]:
+    """The network; trained first where it is not there yet, and then what the results say of the training.
+
+    Raises:
+        SystemExit: a reference network that is not among the data.
+    """
+    if fnn.path.exists():
+        return tfcert.load_model(fnn.path), None
+    return _trained(fnn)
+
+
+def _trained(fnn: Fnn) -> tuple[keras.Model, dict[str, Any]]:
+    learned = images(fnn.data, "train")
+    assert learned is not None, missing(fnn.data)
+    keras.utils.set_random_seed(0)
+    model, start = build(fnn), time.perf_counter()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(_RATE), loss)
+    model.fit(learned.x, learned.y, batch_size=_BATCH, epochs=fnn.epochs, verbose=2)
+    fnn.path.parent.mkdir(exist_ok=True)
+    model.save(fnn.path)
+    return model, {"epochs": fnn.epochs, "seconds": round(time.perf_counter() - start)}
+
+
+def accuracy(model: keras.Model, digits: Digits) -> float:
+    """The share of images whose largest logit is their label's."""
+    logits = model.predict(digits.x, batch_size=500, verbose=0)
+    return round(float(np.mean(logits.argmax(axis=1) == digits.y)), 4)
+
+
+def weights(model: keras.Model) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Kernels and biases of the dense layers, float64, first to last: the whole network but its ReLUs."""
+    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    return [tuple(np.asarray(w, np.float64) for w in layer.get_weights()) for layer in dense]  # type: ignore[misc]

@@ -1,0 +1,97 @@
+"""Drives auto_LiRPA in an environment and a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from benchmarks.common.data import REPOSITORY
+from benchmarks.peers.export import export
+
+ENVIRONMENT = REPOSITORY / ".venv-peers"
+REQUIREMENTS = (
+    ["torch==2.13.0", "numpy==1.26.4", "gurobipy", "pyyaml", "packaging", "appdirs", "ninja", "beartype"],
+    ["termcolor", "psutil", "tqdm"],
+    ["--no-deps", "neuralsat==0.2.17"],  # auto_LiRPA comes inside it
+)
+"""What each ``pip install`` takes."""
+
+
+class OutOfMemoryError(RuntimeError):
+    """The peer asked for more memory than it was allowed."""
+
+
+class Peer:
+    """auto_LiRPA with one network; use it as a context manager.
+
+    Args:
+        model: the network.
+        x: the images that are asked about.
+        folder: where the exported network and the peer's log go.
+        threads: threads of the peer.
+        memory_gib: heap and anonymous mappings that the peer's process may take, in GiB.
+    """
+
+    def __init__(self, model: keras.Model, x: np.ndarray, folder: Path, threads: int, memory_gib: float):
+        path = folder / "network.npz"
+        export(model, x, path)
+        worker = Path(__file__).with_name("worker.py")
+        self._log = folder / "peer.log"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [_python(), "-P", "-W", "ignore", str(worker)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        loaded = self.ask("load", path=str(path), threads=threads, memory_gib=memory_gib)
+        self.versions: dict[str, str] = loaded["versions"]
+        self.logits = np.array(loaded["logits"])
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+    def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
+        """Sends one request and waits for its answer.
+
+        Raises:
+            OutOfMemoryError: the answer would take more memory than the peer has.
+            RuntimeError: the peer's process ended.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            print(json.dumps({"do": request, **arguments}), file=self._process.stdin, flush=True)
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            raise RuntimeError(f"the peer's process ended during {request!r}:\n{self._log.read_text()[-2000:]}")
+        found = json.loads(answer)
+        if "out_of_memory" in found:
+            raise OutOfMemoryError(found["out_of_memory"])
+        return found
+
+
+def _python() -> str:
+    """The interpreter of the peers' environment, which is built on first use."""
+    python = ENVIRONMENT / "bin" / "python"
+    done = ENVIRONMENT / "installed"
+    if not done.exists():
+        print("building the peers' environment (PyTorch and auto_LiRPA; a few minutes)", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
+        for packages in REQUIREMENTS:
+            subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
+        done.touch()
+    return str(python)

@@ -1,0 +1,1 @@
+"""Certified training by interval bounds: speed, accuracy, and constrained IBP."""
