@@ -23,49 +23,57 @@ from tfcert.options import BoundOptions
 from tfcert.sets.balls import Perturbation
 
 
-def solver_bounds(
-    network: Network,
-    perturbation: Perturbation,
-    coefficients: np.ndarray,
-    offsets: np.ndarray,
-    *,
-    method: str,
-    options: BoundOptions | None = None,
-) -> np.ndarray:
-    """Lower bounds of linear functions ``C y + d`` of the outputs y over each sample's perturbation set.
+class _Solved:
+    """A method that asks a solver about each row: a :class:`~tfcert.propagation.methods.base.SolvedMethod`."""
 
-    Args as for :func:`tfcert.certification.lower_bounds`; ``method`` is ``lp`` or ``milp``.
+    def __init__(self, exact: bool):
+        self._exact = exact
 
-    Returns:
-        ``[batch, rows]`` float64, never below CROWN's. Guarantee: ``numeric`` (``lp``), ``solver`` (``milp``).
-    """
-    options = options or BoundOptions()
-    asker = Asker(plain(network), network, "crown", options, rounded=False)
-    limit = math.inf if options.solver_seconds is None else options.solver_seconds
-    count, rows = np.shape(offsets)
-    found = np.zeros((count, rows))
-    with SolverProcess(SolverSettings(solver=options.solver)) as process:
-        for i in range(count):
-            region = perturbation.take([i]).astype(np.float64)
-            clauses = Clauses(coefficients[i][None, :, None, :], offsets[i][None, :, None])
-            query = asker.query(region, Judge(network, region, clauses), Solvers(process))
-            for row in range(rows):
-                found[i, row] = max(float(query.lower[row].max()), _row(query, row, process, method, limit))
-    return found
+    def bounds(
+        self,
+        network: Network,
+        perturbation: Perturbation,
+        coefficients: np.ndarray,
+        offsets: np.ndarray,
+        options: BoundOptions,
+    ) -> np.ndarray:
+        """Lower bounds of linear functions ``C y + d`` of the outputs y over each sample's perturbation set.
+
+        Args as for :func:`tfcert.propagation.engine.lower_bounds`.
+
+        Returns:
+            ``[batch, rows]`` float64, never below CROWN's.
+        """
+        asker = Asker(plain(network), network, "crown", options, rounded=False)
+        limit = math.inf if options.solver_seconds is None else options.solver_seconds
+        count, rows = np.shape(offsets)
+        lower = np.zeros((count, rows))
+        with SolverProcess(SolverSettings(solver=options.solver)) as process:
+            for i in range(count):
+                region = perturbation.take([i]).astype(np.float64)
+                clauses = Clauses(coefficients[i][None, :, None, :], offsets[i][None, :, None])
+                query = asker.query(region, Judge(network, region, clauses), Solvers(process))
+                for row in range(rows):
+                    bound = _row(query, row, process, limit, exact=self._exact)
+                    lower[i, row] = max(float(query.lower[row].max()), bound)
+        return lower
 
 
-def _row(query: Query, row: int, process: SolverProcess, method: str, limit: float) -> float:
+LP, MILP = _Solved(exact=False), _Solved(exact=True)
+
+
+def _row(query: Query, row: int, process: SolverProcess, limit: float, *, exact: bool) -> float:
     if not query.finite:
         return -np.inf  # nothing can be encoded
     began = time.monotonic()
     relaxed = margin_program(query, [row], relax=True)
     try:
         bound = process.solve(relaxed.program, limit, relax=True).proven_bound()
-        if method == "milp":
+        if exact:
             asked = margin_program(query, [row])
             answer = process.solve(asked.program, limit - (time.monotonic() - began))
-            exact = checked(query, answer, asked.program, asked.encoding).bound
-            bound = bound if exact is None else max(bound, exact)
+            claimed = checked(query, answer, asked.program, asked.encoding).bound
+            bound = bound if claimed is None else max(bound, claimed)
     except SolverError:
         return -np.inf  # nothing is known from it
     return bound

@@ -92,8 +92,7 @@ def _matrix(old: LinearMap, kernel: Callable[[], tf.Tensor], read: Shape) -> Lin
     if isinstance(old, DenseMap):
         return DenseMap(kernel, read, old.out_shape[-1])
     assert isinstance(old, ConvMap)
-    shape = (*old.size, read[-1], old.out_shape[-1])
-    return ConvMap(kernel, shape, read, strides=old.strides, padding=old.padding, dilation=old.dilation)
+    return old.with_kernel(kernel, read[-1])
 
 
 def _kernel(network: Network, chain: list[int], copies: CopiesMap) -> Callable[[], tf.Tensor]:

@@ -9,14 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.network.graph import Linear, Network, Node
-from tfcert.network.linear import ConvMap, DenseMap, IndexMap, LinearMap, PadMap, ReshapeMap, Shape
+from tfcert.network.linear import CopiesMap, DenseMap, LinearMap, ReshapeMap, ScaleMap, Shape
 
 CHUNK = 1024
 """Rows of the identity that a map is applied to at a time."""
 
 
 def densify(network: Network) -> Network:
-    """The same function with every convolution, padding, cropping and permutation as one dense matrix.
+    """The same function with every convolution, padding, cropping, permutation and map of a user as one dense matrix.
 
     Each such node becomes a flattening, a ``DenseMap`` and a reshaping back (where the shapes are not flat already).
     Matrices are computed from the kernels whenever they are read, so gradients and training still reach them.
@@ -25,7 +25,7 @@ def densify(network: Network) -> Network:
     place: list[int] = []
     for node in network.nodes:
         moved = replace(node, inputs=tuple(place[i] for i in node.inputs))
-        if isinstance(moved, Linear) and isinstance(moved.map, ConvMap | PadMap | IndexMap):
+        if isinstance(moved, Linear) and not isinstance(moved.map, DenseMap | ScaleMap | ReshapeMap | CopiesMap):
             nodes += _dense_nodes(moved, len(nodes), network.dtype)
         else:
             nodes.append(moved)

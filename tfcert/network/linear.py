@@ -1,8 +1,10 @@
 """Linear maps: what a ``Linear`` node of the network does, without its bias.
 
-A map works on tensors ``[batch, *shape]`` and answers four questions: ``apply`` (W x), ``transpose`` (W^T a),
-``abs_apply`` (|W| r, for radii) and ``square_apply`` (W^2 v, entry by entry, for variances). Weights are read when
-asked (``Source``), so the same map serves a network that is being trained, and gradients flow through it.
+A map works on tensors ``[batch, *shape]`` and has four products: ``apply`` (W x), ``transpose`` (W^T a), ``abs_apply``
+(|W| r, for radii) and ``square_apply`` (W^2 v, entry by entry, for variances). Weights are read when asked
+(``Source``), so the same map serves a network that is being trained, and gradients flow through it. What else there is
+to know of a map it says itself (``moves``, ``mixes``, ``window``, ``diagonal``, ``convolution``), so that a new one is
+a class and nothing more; the answers of the base class are right for any map.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +25,14 @@ Source = Callable[[], tf.Tensor]
 Shape = tuple[int, ...]
 Pads = tuple[tuple[int, int], tuple[int, int]]
 """Rows or columns added (negative: cut off) before and after, for height and width."""
+
+
+class Window(NamedTuple):
+    """What pixel (i, j) of an output reads: ``reach`` pixels of the input from ``(i, j) * strides - pads`` on."""
+
+    strides: tuple[int, int]
+    reach: tuple[int, int]
+    pads: tuple[int, int]
 
 
 def cast_source(source: Source, dtype: tf.DType) -> Source:
@@ -41,6 +51,25 @@ class LinearMap(ABC):
     out_shape: Shape
     moves = False
     """Whether it only moves or copies numbers, with zeros between them: nothing is computed, so nothing is rounded."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether an output may read several inputs, or several outputs one input."""
+        return True
+
+    @property
+    def window(self) -> Window | None:
+        """The pixels that each pixel of an image reads, where they are known; None of a map between other tensors."""
+        return None
+
+    @property
+    def convolution(self) -> ConvMap | None:
+        """The map as a convolution; None where it is none."""
+        return None
+
+    def diagonal(self) -> tf.Tensor | None:
+        """What each value is multiplied by, broadcasting against the shape; None of a map that does anything else."""
+        return None
 
     @abstractmethod
     def apply(self, x: tf.Tensor) -> tf.Tensor:
@@ -154,6 +183,23 @@ class ConvMap(LinearMap):
             raise ValueError(f"{groups} groups of {kernel_shape[2]} channels do not make {in_shape[2]} channels")
         self.out_shape = (*self._out_size(), int(kernel_shape[3]))
 
+    @property
+    def convolution(self) -> ConvMap:
+        return self
+
+    @property
+    def window(self) -> Window:
+        down, right = ((self.size[a] - 1) * self.dilation[a] + 1 for a in (0, 1))
+        return Window(self.strides, (down, right), (self.padding[0][0], self.padding[1][0]))
+
+    def with_kernel(self, kernel: Source, channels: int) -> ConvMap:
+        """The same convolution with another kernel ``[kh, kw, channels, out_channels]`` over images of so many."""
+        shape = (*self.size, channels, self.out_shape[2])
+        return ConvMap(
+            kernel, shape, (*self.in_shape[:2], channels),
+            strides=self.strides, padding=self.padding, dilation=self.dilation,
+        )  # fmt: skip
+
     def _out_size(self) -> tuple[int, int]:
         height, width = (
             (self.in_shape[axis] + sum(self.padding[axis]) - (self.size[axis] - 1) * self.dilation[axis] - 1)
@@ -228,6 +274,13 @@ class ScaleMap(LinearMap):
         self.scale = scale
         self.in_shape = self.out_shape = tuple(shape)
 
+    @property
+    def mixes(self) -> bool:
+        return False
+
+    def diagonal(self) -> tf.Tensor:
+        return self.scale()
+
     def apply(self, x: tf.Tensor) -> tf.Tensor:
         return x * self.scale()
 
@@ -261,6 +314,10 @@ class ReshapeMap(LinearMap):
     def __init__(self, in_shape: Shape, out_shape: Shape):
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
 
+    @property
+    def mixes(self) -> bool:
+        return False
+
     def apply(self, x: tf.Tensor) -> tf.Tensor:
         return tf.reshape(x, [-1, *self.out_shape])
 
@@ -276,6 +333,14 @@ class PadMap(LinearMap):
     def __init__(self, in_shape: Shape, padding: Pads):
         self.in_shape, self.padding = tuple(in_shape), padding
         self.out_shape = (in_shape[0] + sum(padding[0]), in_shape[1] + sum(padding[1]), in_shape[2])
+
+    @property
+    def mixes(self) -> bool:
+        return False
+
+    @property
+    def window(self) -> Window:
+        return Window((1, 1), (1, 1), (self.padding[0][0], self.padding[1][0]))
 
     def apply(self, x: tf.Tensor) -> tf.Tensor:
         return pad_or_crop(x, self.padding)
@@ -293,6 +358,11 @@ class IndexMap(LinearMap):
     def __init__(self, in_shape: Shape, index: np.ndarray):
         self.in_shape, self.out_shape = tuple(in_shape), tuple(index.shape)
         self.index = np.asarray(index, np.int64)
+
+    @property
+    def mixes(self) -> bool:
+        read = self.index[self.index >= 0]
+        return len(np.unique(read)) < read.size
 
     @cached_property
     def _readers(self) -> np.ndarray:

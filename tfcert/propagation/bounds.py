@@ -1,57 +1,38 @@
-"""The methods: how pre-activation bounds are found, and how the output's rows are bounded with them.
-
-==================  =====================================  ==============================================
-method              pre-activation bounds                  rows of the output
-==================  =====================================  ==============================================
-``ibp``             intervals                              interval of the last nonlinear nodes
-``crown-ibp``       intervals                              backward to the input
-``forward``         forward planes, or the interval        planes of the last nonlinear nodes
-``forward+backward``  forward planes, or the interval      backward to the input
-``crown``           backward to the input, or the          backward to the input
-                    interval
-``alpha-crown``     as ``crown``, with relaxations found   backward to the input
-                    by gradient
-==================  =====================================  ==============================================
-
-"Or the interval": where the interval lies inside, see :func:`tighter`.
-
-In every method the rows are multiplied into the last linear layers before anything is bounded (elision), and the bound
-found is met with that of the intervals (:func:`floor`), so that no method is looser than ``ibp``.
-Everything here is a function of (network, region): no state, differentiable in the network's weights.
-"""
+"""The door to the methods: by their names, each found through the catalog."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import tensorflow as tf
 
-from tfcert.activations import Lines
+from tfcert.catalog import METHODS, RELAXATIONS, check_method
 from tfcert.network.graph import Elementwise, Network
-from tfcert.options import check_method
-from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
-from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.forward import Planes, planes, substitute
-from tfcert.propagation.interval import intervals, moved_inputs
-from tfcert.propagation.optimised import Ascent, optimised_bounds
-from tfcert.propagation.pooling import PoolLines
-from tfcert.propagation.preactivation import (
-    WHOLE,
-    Passes,
-    backward_bounds,
-    by_name,
-    floor,
-    greater,
-    nonlinear,
-    relax,
-    relax_before,
-    stable_is_exact,
-    tighter,
-)
 from tfcert.sets.balls import Region
+from tfcert.propagation.backward import Interval, Relaxed
+from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.methods.base import How, Method
+from tfcert.propagation.optimised import Ascent
+from tfcert.propagation.preactivation import WHOLE, Passes, by_name, relax_before
 
 _ASCENT = Ascent()
+
+
+def method_of(name: str, relaxation: str | None = None) -> tuple[Method, str | None]:
+    """The method of a name that propagates, and the relaxation by which activations choose their lines in it.
+
+    A relaxation that is no rule of activations is a method of its own, and stands in for the one of that name.
+
+    Raises:
+        ValueError: there is no such method or relaxation, or the two do not go together.
+    """
+    check_method(name, relaxation)
+    info = METHODS.find(name)
+    if info.asks_solver:
+        raise ValueError(f"the method {name} asks a solver: it does not propagate bounds")
+    if relaxation is not None and RELAXATIONS.find(relaxation).where:
+        return RELAXATIONS.load(relaxation), None
+    return info.load(), relaxation
 
 
 def output_bounds(
@@ -69,8 +50,8 @@ def output_bounds(
         network: the network; its output has one axis.
         region: the inputs, ``[samples, *input]``.
         rows: coefficients ``[samples or 1, rows, outputs]`` and offsets ``[samples or 1, rows]``.
-        method: one of ``METHODS``.
-        relaxation: one of ``RELAXATIONS``, None for each activation's default. ``alpha-crown`` starts from it.
+        method: one of ``catalog.propagated()``.
+        relaxation: one of ``catalog.RELAXATIONS``, None for each activation's default. ``alpha-crown`` starts from it.
             ``frown`` is what ``alpha-crown`` does with one pair of lines a neuron, and goes with ``crown`` too.
         passes: how to cut the backward passes, and whether they may leave out stable neurons.
         ascent: how ``alpha-crown`` and ``frown`` look for relaxations.
@@ -83,21 +64,17 @@ def output_bounds(
     """
     coefficients, offsets = (tf.convert_to_tensor(part, network.dtype) for part in rows)
     check_names(network, method, relaxation)
+    chosen, slopes = method_of(method, relaxation)
     first = Coefficients(coefficients[:, None], network.output_shape)
-    if method == "alpha-crown" or relaxation == "frown":
-        shared = relaxation == "frown"
-        how = replace(ascent, shared=shared)
-        return optimised_bounds(network, region, first, None if shared else relaxation, passes, how) + offsets
-    if method == "ibp":
-        return floor(network, region, first, {}) + offsets
-    if method == "forward":
-        between, bounds = _forward(network, region, relaxation)
-        relaxed = Relaxed({}, {i: substitute(between[i], network.input_shape) for i in nonlinear(network)})
-    else:
-        bounds = pre_activation_bounds(network, region, method, relaxation, passes)
-        relaxed = relax_before(network, network.output, by_name(network, relaxation), bounds)
-    found = lower_bounds(network, network.output, first, relaxed, region)
-    return greater(found, floor(network, region, first, bounds)) + offsets
+    return chosen.lower(network, region, first, How(slopes, passes, ascent)).lower + offsets
+
+
+def pre_activation_bounds(
+    network: Network, region: Region, method: str, relaxation: str | None = None, passes: Passes = WHOLE
+) -> dict[int, Interval]:
+    """Bounds of every node that enters a nonlinearity, ``[samples, *shape]`` pairs, by node number; errors as above."""
+    chosen, slopes = method_of(method, relaxation)
+    return chosen.pre_activation(network, region, How(slopes, passes))
 
 
 def relaxed_by_lines(network: Network, ranges: Sequence[Interval], relaxation: str | None = None) -> Relaxed:
@@ -107,9 +84,13 @@ def relaxed_by_lines(network: Network, ranges: Sequence[Interval], relaxation: s
 
 
 def check_names(network: Network, method: str, relaxation: str | None) -> None:
-    """Raises a ValueError for a method or relaxation that does not exist here."""
+    """Checks that a method and a relaxation exist and suit the network.
+
+    Raises:
+        ValueError: one does not exist, they do not go together, or an activation does not define the relaxation.
+    """
     check_method(method, relaxation)
-    if relaxation is None or relaxation == "frown":
+    if relaxation is None or RELAXATIONS.find(relaxation).where:
         return
     for node in network.nodes:
         if isinstance(node, Elementwise) and relaxation not in node.activation.relaxations:
@@ -117,32 +98,3 @@ def check_names(network: Network, method: str, relaxation: str | None) -> None:
             raise ValueError(
                 f"{node.activation.name} ({node.name}) defines no relaxation {relaxation!r}; it has {known}"
             )
-
-
-def pre_activation_bounds(
-    network: Network, region: Region, method: str, relaxation: str | None = None, passes: Passes = WHOLE
-) -> dict[int, Interval]:
-    """Bounds of every node that enters a nonlinearity, ``[samples, *shape]`` pairs, by node number."""
-    if method in ("ibp", "crown-ibp"):
-        found = intervals(network, region, {})
-        return {i: found[i] for i in network.bounded()}
-    if method in ("forward", "forward+backward"):
-        return _forward(network, region, relaxation)[1]
-    return backward_bounds(network, region, by_name(network, relaxation), passes)
-
-
-def _forward(network: Network, region: Region, relaxation: str | None) -> tuple[list[Planes], dict[int, Interval]]:
-    """The planes of every node and its pre-activation bounds, each no looser than its interval."""
-    ranges = intervals(network, region, {})
-    bounds: dict[int, Interval] = {}
-    moved = moved_inputs(network)
-
-    def bend(index: int, pair: Interval) -> Lines | PoolLines:
-        source = network.nodes[index].inputs[0]
-        if source in moved:
-            bounds[source] = ranges[source]
-        else:
-            bounds[source] = tighter(pair, ranges[source], stable_is_exact(network, source))
-        return relax(network, index, bounds[source], relaxation)
-
-    return planes(network, region, bend)[0], bounds

@@ -6,7 +6,6 @@ Weights are captured as variables, so a compiled function sees a model that has 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import math
 import warnings
 import weakref
@@ -18,13 +17,16 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations.registry import WHOLE
+from tfcert.catalog import METHODS
 from tfcert.network import Network
 from tfcert.network.graph import Elementwise
-from tfcert.options import SOLVED, BoundOptions
-from tfcert.propagation.bounds import Passes, check_names, output_bounds
+from tfcert.options import BoundOptions
+from tfcert.propagation.bounds import check_names, method_of, output_bounds
 from tfcert.propagation.kernels import fused_kernels
+from tfcert.propagation.methods.base import SolvedMethod
 from tfcert.propagation.optimised import Ascent
-from tfcert.propagation.plan import Plan, make_plan
+from tfcert.propagation.plan import Plan
+from tfcert.propagation.preactivation import Passes
 from tfcert.sets.balls import Perturbation, Region, round_down
 from tfcert.tracing import traced
 from tfcert.verdict import Guarantee
@@ -103,7 +105,7 @@ def lower_bounds(
         perturbation: one set a sample, ``[batch, *input]``.
         coefficients: C, ``[batch, rows, outputs]``.
         offsets: d, ``[batch, rows]``.
-        method: ``ibp``, ``forward``, ``forward+backward``, ``crown-ibp``, ``crown``, ``alpha-crown``, ``lp``, ``milp``.
+        method: one of ``catalog.METHODS``.
         relaxation: a named relaxation; None for each activation's default.
         options: memory, batch size, compilation.
 
@@ -113,12 +115,11 @@ def lower_bounds(
     Raises:
         ValueError: shapes that do not fit, an unknown name, or a weight that is NaN or infinite.
     """
-    if method in SOLVED:
+    info = METHODS.find(method)
+    if info.asks_solver:
         _check(network, perturbation, coefficients, offsets, (method, relaxation))
-        # The solvers live above this package: what they encode begins with its bounds.
-        solver_bounds = importlib.import_module("tfcert.complete.bounds").solver_bounds
-        found: np.ndarray = solver_bounds(network, perturbation, coefficients, offsets, method=method, options=options)
-        return found
+        solved: SolvedMethod = info.load()
+        return solved.bounds(network, perturbation, coefficients, offsets, options or BoundOptions())
     question = prepared(
         network, perturbation, coefficients, offsets, method=method, relaxation=relaxation, options=options
     )
@@ -177,8 +178,7 @@ def prepared(
     perturbation = perturbation.astype(network.dtype.as_numpy_dtype)
     rows = np.shape(coefficients)[1]
     region = perturbation.region()
-    planned = "alpha-crown" if relaxation == "frown" else method
-    plan = make_plan(network, planned, rows, options.memory_mb, region.is_box)
+    plan = method_of(method, relaxation)[0].plan(network, rows, options.memory_mb, region.is_box)
     limit = min(plan.samples, options.batch_size or _LARGEST_BATCH)
     run = _compiled(network, (method, relaxation, rows), region, plan, options)
     arrays = [region.center, region.lower, region.upper, region.eps]
@@ -209,7 +209,7 @@ def _check(
 
 def guarantee_of(method: str) -> Guarantee:
     """What the bounds of a method promise."""
-    return Guarantee.SOLVER if method == "milp" else Guarantee.NUMERIC
+    return METHODS.find(method).guarantee
 
 
 def _compiled(

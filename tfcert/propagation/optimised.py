@@ -72,13 +72,13 @@ def optimised_bounds(
     relaxation: str | None,
     passes: Passes,
     ascent: Ascent,
-) -> tf.Tensor:
+) -> tuple[tf.Tensor, dict[int, Interval]]:
     """Lower bounds of rows over the output, never below those of the named relaxation that the search starts from.
 
     Args as for :func:`~tfcert.propagation.bounds.output_bounds`.
 
     Returns:
-        ``[samples, rows]``. Guarantee: ``numeric``.
+        ``[samples, rows]``, guarantee ``numeric``; and the pre-activation bounds that the search starts from.
     """
     start = by_name(network, relaxation)
     bounds = backward_bounds(network, region, start, passes)
@@ -86,7 +86,7 @@ def optimised_bounds(
     best = greater(best, floor(network, region, rows, bounds))
     first = _first_choices(network, region, relaxation, bounds, _lanes(network, rows, passes, ascent))
     if not first:
-        return best
+        return best, bounds
     every = Passes(passes.parts)  # a pass over selected rows has no lanes
 
     def evaluate(choices: Choices) -> tf.Tensor:
@@ -94,7 +94,7 @@ def optimised_bounds(
         bounds = backward_bounds(network, region, relaxer, every)
         return _last_pass(network, region, rows, relax_before(network, network.output, relaxer, bounds))
 
-    return _ascend(evaluate, first, best, ascent, _paces(network, first))
+    return _ascend(evaluate, first, best, ascent, _paces(network, first)), bounds
 
 
 def _last_pass(network: Network, region: Region, rows: Coefficients, relaxed: Relaxed) -> tf.Tensor:

@@ -14,10 +14,10 @@ from tfcert.propagation.backward import patches_pay
 from tfcert.propagation.coefficients import Patches
 from tfcert.propagation.interval import exact_intervals
 
-_COPIES = 8
+COPIES = 8
 """Arrays of the size of the coefficients that one pass is taken to keep at once: before and after a step, data of its
 relaxation, and what the allocator holds back (measured: at 5 the peak was 1.4 times the limit)."""
-_COPIES_OF_ASCENT = 16
+COPIES_OF_ASCENT = 16
 """The same for a pass that is differentiated: what its gradient needs is kept too, and the gradient itself."""
 
 
@@ -66,26 +66,46 @@ def entries_per_row(network: Network, target: int) -> int:
     return most
 
 
-def make_plan(network: Network, method: str, rows: int, memory_mb: int, is_box: bool) -> Plan:
-    """Cuts the passes of a method so that their coefficients take at most ``memory_mb`` MiB, one sample at least."""
-    copies = _COPIES_OF_ASCENT if method == "alpha-crown" else _COPIES
-    budget = memory_mb * 2**20 / (network.dtype.size * copies)
-    inputs, values = int(np.prod(network.input_shape)), sum(int(np.prod(n.shape)) for n in network.nodes)
-    parts: dict[int, tuple[slice | None, ...]] = {}
-    needs = [float(values), float(rows * entries_per_row(network, network.output))]
-    if method in ("forward", "forward+backward"):
-        needs.append(2.0 * inputs * max(int(np.prod(n.shape)) for n in network.nodes))
-    if method in ("crown", "alpha-crown"):
-        free = exact_intervals(network, is_box)
-        for index in set(network.bounded()) - free:
-            if isinstance(network.nodes[index], Elementwise):  # its bounds are the image of those before it
-                continue
-            shape = network.nodes[index].shape
-            need = 2.0 * float(np.prod(shape)) * entries_per_row(network, index)
-            length = shape[0] if len(shape) == 3 else int(np.prod(shape))
-            pieces = min(length, math.ceil(need / budget))
-            parts[index] = _slices(length, pieces)
-            needs.append(need / pieces)
+def rows_plan(network: Network, rows: int, memory_mb: int) -> Plan:
+    """The plan of a method with one pass for the rows and nothing that grows faster than the network's values."""
+    return _plan(_needs(network, rows), {}, _budget(network, memory_mb, COPIES))
+
+
+def planes_plan(network: Network, rows: int, memory_mb: int) -> Plan:
+    """The plan of a method that carries two planes over the inputs for every value of the largest node."""
+    planes = 2.0 * int(np.prod(network.input_shape)) * max(int(np.prod(n.shape)) for n in network.nodes)
+    return _plan([*_needs(network, rows), planes], {}, _budget(network, memory_mb, COPIES))
+
+
+def passes_plan(network: Network, rows: int, memory_mb: int, is_box: bool, copies: int = COPIES) -> Plan:
+    """The plan of a method with a backward pass for every node that needs one, each cut to fit, and for the rows."""
+    budget = _budget(network, memory_mb, copies)
+    needs, parts = _needs(network, rows), dict[int, tuple[slice | None, ...]]()
+    for index in set(network.bounded()) - exact_intervals(network, is_box):
+        if isinstance(network.nodes[index], Elementwise):  # its bounds are the image of those before it
+            continue
+        shape = network.nodes[index].shape
+        need = 2.0 * float(np.prod(shape)) * entries_per_row(network, index)
+        length = shape[0] if len(shape) == 3 else int(np.prod(shape))
+        pieces = min(length, math.ceil(need / budget))
+        parts[index] = _slices(length, pieces)
+        needs.append(need / pieces)
+    return _plan(needs, parts, budget)
+
+
+def _needs(network: Network, rows: int) -> list[float]:
+    """What any method keeps for one sample: all values, and the coefficients of the rows."""
+    values = sum(int(np.prod(n.shape)) for n in network.nodes)
+    return [float(values), float(rows * entries_per_row(network, network.output))]
+
+
+def _budget(network: Network, memory_mb: int, copies: int) -> float:
+    """The coefficients that fit in ``memory_mb`` MiB."""
+    return memory_mb * 2**20 / (network.dtype.size * copies)
+
+
+def _plan(needs: list[float], parts: dict[int, tuple[slice | None, ...]], budget: float) -> Plan:
+    """One sample a pass at least, whatever it needs."""
     return Plan(max(1, int(budget // max(needs))), max(needs), parts)
 
 

@@ -25,7 +25,7 @@ from tfcert.options import BoundOptions
 from tfcert.propagation.bounds import pre_activation_bounds
 from tfcert.propagation.engine import full_precision
 from tfcert.propagation.interval import both_sides
-from tfcert.propagation.plan import make_plan
+from tfcert.propagation.plan import passes_plan
 from tfcert.propagation.preactivation import Passes, by_name, nonlinear, relax_before
 from tfcert.sets.balls import Perturbation, Region
 from tfcert.tracing import traced
@@ -72,7 +72,7 @@ def propagated(net: Plain, region: Perturbation, method: str, options: BoundOpti
         raise ValueError(f"bounds are propagated by interval or crown, not by {method!r}")
     wide = region.astype(np.float64)
     sets = wide.region()
-    plan = make_plan(net.network, "crown", 1, (options or BoundOptions()).memory_mb, sets.is_box)
+    plan = passes_plan(net.network, 1, (options or BoundOptions()).memory_mb, sets.is_box)
     run = _compiled(net.network, method, sets, plan.parts)
     found: list[LayerBounds] = []
     for first in range(0, len(wide), plan.samples):

@@ -1,0 +1,27 @@
+"""Alpha-CROWN (Xu et al. 2021): CROWN whose relaxations are found by gradient."""
+
+from __future__ import annotations
+
+from tfcert.network.graph import Network
+from tfcert.sets.balls import Region
+from tfcert.propagation.backward import Interval
+from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.methods.base import Bounded, How
+from tfcert.propagation.optimised import optimised_bounds
+from tfcert.propagation.plan import COPIES_OF_ASCENT, Plan, passes_plan
+from tfcert.propagation.preactivation import backward_bounds, by_name
+
+
+class _AlphaCrown:
+    def plan(self, network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
+        return passes_plan(network, rows, memory_mb, is_box, COPIES_OF_ASCENT)
+
+    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, Interval]:
+        """Those that the search starts from: bounds of neurons are only improved for the rows' sake."""
+        return backward_bounds(network, region, by_name(network, how.relaxation), how.passes)
+
+    def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
+        return Bounded(*optimised_bounds(network, region, rows, how.relaxation, how.passes, how.ascent))
+
+
+ALPHA_CROWN = _AlphaCrown()

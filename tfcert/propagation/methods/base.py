@@ -1,0 +1,93 @@
+"""The protocol of a method, and what several of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.network.graph import Network
+from tfcert.options import BoundOptions
+from tfcert.sets.balls import Perturbation, Region
+from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
+from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.interval import intervals
+from tfcert.propagation.optimised import Ascent
+from tfcert.propagation.plan import Plan
+from tfcert.propagation.preactivation import WHOLE, Passes, by_name, floor, greater, relax_before
+
+
+@dataclass(frozen=True)
+class How:
+    """How a method goes about it; no choice here changes what is proven.
+
+    Attributes:
+        relaxation: a rule by which activations choose their lines; None for the default of each.
+        passes: how backward passes are cut, and whether they may leave out stable neurons.
+        ascent: how better relaxations are looked for.
+    """
+
+    relaxation: str | None = None
+    passes: Passes = WHOLE
+    ascent: Ascent = Ascent()
+
+
+class Bounded(NamedTuple):
+    """Lower bounds of rows ``[samples, rows]``, and the bounds of every node that enters a nonlinearity."""
+
+    lower: tf.Tensor
+    pre_activation: dict[int, Interval]
+
+
+class Method(Protocol):
+    """A way to bound by propagation: functions of (network, region) without state.
+
+    Rows are :class:`Coefficients` over the network's output, ``[samples or 1, 1, rows, outputs]``.
+    """
+
+    def plan(self, network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
+        """How many samples go in one pass, and how passes are cut, so that coefficients take ``memory_mb`` MiB."""
+
+    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, Interval]:
+        """Bounds of every node that enters a nonlinearity, ``[samples, *shape]`` pairs, by node number."""
+
+    def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
+        """Lower bounds of rows over the output."""
+
+
+class SolvedMethod(Protocol):
+    """A way to bound by a solver, outside of TensorFlow."""
+
+    def bounds(
+        self,
+        network: Network,
+        perturbation: Perturbation,
+        coefficients: np.ndarray,
+        offsets: np.ndarray,
+        options: BoundOptions,
+    ) -> np.ndarray:
+        """Lower bounds ``[batch, rows]`` float64 of ``C y + d``, C ``[batch, rows, outputs]``, d ``[batch, rows]``."""
+
+
+def interval_bounds(network: Network, region: Region) -> dict[int, Interval]:
+    """The intervals of every node that enters a nonlinearity."""
+    ranges = intervals(network, region, {})
+    return {i: ranges[i] for i in network.bounded()}
+
+
+def by_rows(
+    network: Network, region: Region, rows: Coefficients, relaxed: Relaxed, bounds: dict[int, Interval]
+) -> Bounded:
+    """Rows bounded through relaxed nodes, met with what intervals say."""
+    lower = lower_bounds(network, network.output, rows, relaxed, region)
+    return Bounded(greater(lower, floor(network, region, rows, bounds)), bounds)
+
+
+def backward_rows(
+    network: Network, region: Region, rows: Coefficients, relaxation: str | None, bounds: dict[int, Interval]
+) -> Bounded:
+    """Rows bounded by a backward pass to the input, every nonlinear node relaxed on its bounds."""
+    relaxed = relax_before(network, network.output, by_name(network, relaxation), bounds)
+    return by_rows(network, region, rows, relaxed, bounds)

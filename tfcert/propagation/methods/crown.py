@@ -1,0 +1,25 @@
+"""CROWN (Zhang et al. 2018): a backward pass for every neuron that needs one, and for the rows."""
+
+from __future__ import annotations
+
+from tfcert.network.graph import Network
+from tfcert.sets.balls import Region
+from tfcert.propagation.backward import Interval
+from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.methods.base import Bounded, How, backward_rows
+from tfcert.propagation.plan import Plan, passes_plan
+from tfcert.propagation.preactivation import backward_bounds, by_name
+
+
+class _Crown:
+    def plan(self, network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
+        return passes_plan(network, rows, memory_mb, is_box)
+
+    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, Interval]:
+        return backward_bounds(network, region, by_name(network, how.relaxation), how.passes)
+
+    def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
+        return backward_rows(network, region, rows, how.relaxation, self.pre_activation(network, region, how))
+
+
+CROWN = _Crown()

@@ -1,0 +1,24 @@
+"""CROWN-IBP (Zhang et al. 2020): one backward pass for the rows, over intervals of all that comes before."""
+
+from __future__ import annotations
+
+from tfcert.network.graph import Network
+from tfcert.sets.balls import Region
+from tfcert.propagation.backward import Interval
+from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.methods.base import Bounded, How, backward_rows, interval_bounds
+from tfcert.propagation.plan import Plan, rows_plan
+
+
+class _CrownIbp:
+    def plan(self, network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
+        return rows_plan(network, rows, memory_mb)
+
+    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, Interval]:
+        return interval_bounds(network, region)
+
+    def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
+        return backward_rows(network, region, rows, how.relaxation, interval_bounds(network, region))
+
+
+CROWN_IBP = _CrownIbp()
