@@ -15,8 +15,6 @@ from tfcert.propagation.methods.base import How, Method
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.preactivation import WHOLE, Passes, by_name, relax_before
 
-_ASCENT = Ascent()
-
 
 def method_of(name: str, relaxation: str | None = None) -> tuple[Method, str | None]:
     """The method of a name that propagates, and the relaxation by which activations choose their lines in it.
@@ -42,7 +40,7 @@ def output_bounds(
     method: str = "crown",
     relaxation: str | None = None,
     passes: Passes = WHOLE,
-    ascent: Ascent = _ASCENT,
+    ascent: Ascent = How.ascent,
 ) -> tf.Tensor:
     """Lower bounds of linear functions of the network's output over a region.
 

@@ -18,6 +18,8 @@ from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import Plan
 from tfcert.propagation.preactivation import WHOLE, Passes, by_name, floor, greater, relax_before
 
+_ASCENT = Ascent()
+
 
 @dataclass(frozen=True)
 class How:
@@ -31,7 +33,7 @@ class How:
 
     relaxation: str | None = None
     passes: Passes = WHOLE
-    ascent: Ascent = Ascent()
+    ascent: Ascent = _ASCENT
 
 
 class Bounded(NamedTuple):
