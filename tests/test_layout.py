@@ -15,7 +15,7 @@ PACKAGE = ROOT / "tfcert"
 
 LEVELS = [
     {"verdict", "options", "errors", "model_files", "given", "quiet", "showing", "tracing"},
-    {"clauses", "misfit"},
+    {"catalog", "clauses", "misfit"},
     {"activations", "language"},
     {"network", "sets"},
     {"propagation", "attacks"},
@@ -30,9 +30,10 @@ LEVELS = [
 """Lowest first. A part imports from lower levels only."""
 ONLY = {
     "verdict": set(),
+    "catalog": {"verdict"},
     "clauses": {"verdict"},
     "activations": {"verdict"},
-    "language": {"verdict", "clauses"},
+    "language": {"verdict", "clauses", "catalog"},
     "network": {"verdict", "activations", "model_files"},
     "proof": {"verdict", "network"},
 }

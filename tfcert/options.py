@@ -4,35 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-METHODS = ("ibp", "forward", "forward+backward", "crown-ibp", "crown", "alpha-crown")
-SOLVED = ("lp", "milp")
-"""Methods that ask a solver, which is not propagation: see ``tfcert.complete.bounds``."""
-RELAXATIONS = ("fastlin", "crown", "cnncert", "deepcert", "frown", "adaptive")
-_UNDERSCORED = {name.replace("-", "_").replace("+", "_"): name for name in METHODS}
-
-
-def method_name(name: str) -> str:
-    """A method's name as it is written here: ``crown_ibp``, as specifications write it, is ``crown-ibp``."""
-    return _UNDERSCORED.get(name, name)
-
-
-def check_method(method: str, relaxation: str | None) -> None:
-    """That there is such a method, and that it takes the relaxation; whether activations define it is another matter.
-
-    Raises:
-        ValueError: not so.
-    """
-    if method not in (*METHODS, *SOLVED):
-        raise ValueError(f"unknown method {method!r}: one of {', '.join((*METHODS, *SOLVED))}")
-    if relaxation is None:
-        return
-    if method in SOLVED:
-        raise ValueError(f"the method {method} takes no relaxation: it has the tightest of single neurons")
-    if relaxation not in RELAXATIONS:
-        raise ValueError(f"unknown relaxation {relaxation!r}: one of {', '.join(RELAXATIONS)}")
-    if relaxation == "frown" and method not in ("crown", "alpha-crown"):
-        raise ValueError(f"the relaxation frown is found by backward passes (method crown), not by {method}")
-
 
 @dataclass(frozen=True)
 class BoundOptions:

@@ -11,11 +11,13 @@ from soundness import networks
 
 import tfcert
 from tfcert import BoundOptions, Box, LpBall
+from tfcert.catalog import propagated
 from tfcert.certification.softmax import softmax_bounds
 from tfcert.network import from_keras
-from tfcert.options import METHODS
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.optimised import Ascent
+
+METHODS = propagated()
 
 NORMS = {"linf": 1, "l2": 2, "l1": np.inf}
 

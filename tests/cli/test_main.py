@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfcert.catalog import METHODS, RELAXATIONS, check_method
 from tfcert.cli.main import main
-from tfcert.options import METHODS, RELAXATIONS, SOLVED, check_method
 
 SPEC = """\
 prop 1
@@ -106,7 +106,7 @@ def test_help_names_the_methods_and_relaxations_that_errors_name(capsys, monkeyp
     with pytest.raises(SystemExit):
         main(["radius", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert f"how to bound: {', '.join(METHODS)}, or by a solver {' or '.join(SOLVED)}" in shown
+    assert f"how to bound: {', '.join(METHODS)}; lp and milp ask a solver" in shown
     assert ", ".join(RELAXATIONS) in shown
     for method, names in ((("none", None), METHODS), (("crown", "none"), RELAXATIONS)):
         with pytest.raises(ValueError, match=re.escape(f"one of {', '.join(names)}")):

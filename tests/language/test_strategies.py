@@ -102,7 +102,7 @@ def test_frown_is_for_backward_passes_alone(stage: str) -> None:
 
 @pytest.mark.parametrize("relaxation", ["fastlin", "crown", "cnncert", "deepcert", "adaptive", "frown"])
 def test_every_relaxation_of_the_bounds_can_be_asked_for(relaxation: str) -> None:
-    from tfcert.options import RELAXATIONS
+    from tfcert.catalog import RELAXATIONS
 
     stage = spec(f"strategy s = crown(relaxation={relaxation})").strategies["s"].stages[0]
     assert dict(stage.options) == {"relaxation": relaxation} and relaxation in RELAXATIONS

@@ -6,10 +6,10 @@ import tensorflow as tf
 from soundness import networks
 from soundness.networks import Sketch
 
+from tfcert.catalog import propagated
 from tfcert.network import densify
 from tfcert.network.graph import Elementwise, Network
 from tfcert.network.linear import ConvMap
-from tfcert.options import METHODS
 from tfcert.propagation import backward
 from tfcert.propagation import bounds as propagation
 from tfcert.propagation.backward import Relaxed, identity, lower_bounds, selected
@@ -18,6 +18,8 @@ from tfcert.propagation.coefficients import Patches, toeplitz
 from tfcert.propagation.interval import both_sides, exact_over_boxes
 from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import Box, LpBall, Perturbation
+
+METHODS = propagated()
 
 NONE = ((0, 0), (0, 0))
 

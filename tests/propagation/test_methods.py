@@ -7,12 +7,14 @@ import tensorflow as tf
 from soundness import networks
 
 from tfcert.activations import activation
+from tfcert.catalog import propagated
 from tfcert.network import Elementwise, Network, from_keras
-from tfcert.options import METHODS
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.interval import tidy
 from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import LpBall
+
+METHODS = propagated()
 
 
 def lower(network: Network, region, method: str = "crown", relaxation: str | None = None) -> tf.Tensor:

@@ -6,9 +6,11 @@ import pytest
 import tensorflow as tf
 
 import tfcert
+from tfcert.catalog import propagated
 from tfcert.layers import IntervalAbstraction
-from tfcert.options import METHODS
 from tfcert.propagation.bounds import pre_activation_bounds
+
+METHODS = propagated()
 
 LAYERS = keras.layers
 MOVES = {

@@ -10,12 +10,14 @@ import tfcert
 from soundness.allowance import allowance
 from soundness.exact import Affine, Largest, Layer, Leaky, Skip, evaluate, least
 from tfcert.activations import activation
+from tfcert.catalog import propagated
 from tfcert.network import DenseMap, Network, ReshapeMap
 from tfcert.network.graph import Add, Elementwise, Input, Linear, MaxPool, Node
-from tfcert.options import METHODS
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import Box, LpBall
+
+METHODS = propagated()
 
 
 def random_layers(seed: int) -> tuple[list[Layer], int]:

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from soundness import networks, regions
 from soundness.allowance import allowance
 from tfcert import BoundOptions
+from tfcert.catalog import propagated
 from tfcert.network import from_keras
 from tfcert.network.graph import Network
-from tfcert.options import METHODS
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.engine import lower_bounds
 from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import LpBall, Perturbation
+
+METHODS = propagated()
 
 DEPTH = int(os.environ.get("TFCERT_EXAMPLES", "1"))
 """How many times the usual number of examples is tried; above 1 the examples are not always the same."""

@@ -13,12 +13,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfcert.catalog import method_name
 from tfcert.certification.softmax import softmax_bounds
 from tfcert.given import class_labels, radius, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import Elementwise, Network, from_keras, require_one_input
 from tfcert.network.keras.private import layers_within
-from tfcert.options import BoundOptions, method_name
+from tfcert.options import BoundOptions
 from tfcert.propagation.engine import guarantee_of, lower_bounds
 from tfcert.propagation.radius import first_guess, largest_radius
 from tfcert.rigour.margins import rounding, taken

@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfcert.catalog import method_name
 from tfcert.certification.api import Model, network_of, target_rows
 from tfcert.network import Network
-from tfcert.options import BoundOptions, method_name
+from tfcert.options import BoundOptions
 from tfcert.propagation.engine import full_precision, prepared
 from tfcert.sets.balls import Perturbation
 

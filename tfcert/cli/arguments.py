@@ -7,10 +7,9 @@ import sys
 from fractions import Fraction
 from typing import NoReturn
 
-from tfcert.options import METHODS, RELAXATIONS, SOLVED, method_name
+from tfcert.catalog import METHODS, NORMS, RELAXATIONS, method_name
 
 USAGE_ERROR = 4
-_NORMS = ("linf", "l2", "l1")
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,10 +62,11 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def radius_arguments(parser: argparse.ArgumentParser) -> None:
     """A model and samples, how to bound, and where results go."""
+    solved = " and ".join(name for name, method in METHODS.items() if method.asks_solver)
     _data_arguments(parser)
     parser.add_argument(
         "--method", type=method_name, metavar="NAME",
-        help=f"how to bound: {', '.join(METHODS)}, or by a solver {' or '.join(SOLVED)} (default: crown)",
+        help=f"how to bound: {', '.join(METHODS)}; {solved} ask a solver (default: crown)",
     )  # fmt: skip
     parser.add_argument(
         "--relaxation", metavar="NAME",
@@ -107,7 +107,7 @@ def _places(parser: argparse.ArgumentParser, default: str) -> None:
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .keras file")
     parser.add_argument("data", metavar="DATA", help="an npz file with x and y; x as the network receives it")
-    parser.add_argument("--norm", choices=_NORMS, help="norm of the perturbation (default: linf)")
+    parser.add_argument("--norm", choices=tuple(NORMS), help="norm of the perturbation (default: linf)")
     parser.add_argument("--clip", nargs=2, type=float, metavar=("LOW", "HIGH"), help="the valid range of an input")
     parser.add_argument("--limit", type=positive, metavar="N", help="samples, from the first (default: 100)")
     parser.add_argument("--json", metavar="FILE", help="write the result here")

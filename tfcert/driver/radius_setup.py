@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tfcert.catalog import METHODS, RELAXATIONS, check_method
 from tfcert.driver.direct import Direct
 from tfcert.driver.journal import FILE_NAME, read_header, require_same
 from tfcert.driver.start import require_writable, run_header
 from tfcert.errors import UsageError
-from tfcert.options import BoundOptions, check_method
+from tfcert.options import BoundOptions
 from tfcert.report.records import Json
 
 DEFAULTS: Json = {"norm": "linf", "clip": None, "limit": 100, "method": "crown", "relaxation": None, "targets": "all"}
@@ -37,15 +38,18 @@ class Bounding:
             raise UsageError(str(error)) from error
         given = {k: v for k in ("iterations", "learning_rate") if (v := getattr(self, k)) is not None}
         if given and not self._optimises:
+            methods = " or ".join(name for name, method in METHODS.items() if method.optimises)
+            relaxations = " or ".join(name for name, relaxation in RELAXATIONS.items() if relaxation.where)
             raise UsageError(
-                f"--iterations and --learning-rate are for the method alpha-crown and the relaxation frown, which "
-                f"optimise their bounds; {self.method} does not"
+                f"--iterations and --learning-rate are for the method {methods} and the relaxation {relaxations}, "
+                f"which optimise their bounds; {self.method} does not"
             )
         return BoundOptions(**given)
 
     @property
     def _optimises(self) -> bool:
-        return self.method == "alpha-crown" or self.relaxation == "frown"
+        searched = self.relaxation is not None and bool(RELAXATIONS.find(self.relaxation).where)
+        return METHODS.find(self.method).optimises or searched
 
     def params(self) -> dict[str, object]:
         """What the radii depend on: everything but the size of a batch."""

@@ -8,12 +8,12 @@ import tensorflow as tf
 
 from tfcert.catalog import METHODS, RELAXATIONS, check_method
 from tfcert.network.graph import Elementwise, Network
-from tfcert.sets.balls import Region
 from tfcert.propagation.backward import Interval, Relaxed
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import How, Method
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.preactivation import WHOLE, Passes, by_name, relax_before
+from tfcert.sets.balls import Region
 
 
 def method_of(name: str, relaxation: str | None = None) -> tuple[Method, str | None]:

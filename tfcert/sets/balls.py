@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfcert.catalog import NORMS
 from tfcert.given import inputs, radii, valid_range
 from tfcert.showing import counted, spread
 
-NORMS = ("linf", "l2", "l1")
 ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
 """NumPy's order of each norm."""
 DUAL_ORDER = {"linf": 1, "l2": 2, "l1": np.inf}
@@ -171,8 +171,7 @@ class LpBall(Perturbation):
     """
 
     def __init__(self, x: Any, eps: Any, norm: str = "linf", clip: Clip | None = None):
-        if norm not in NORMS:
-            raise ValueError(f"unknown norm {norm!r}: one of {', '.join(NORMS)}")
+        NORMS.find(norm)
         self.x, self.norm = _floats(x), norm
         # float64, so that comparisons with float32 points are made in float64, where they are exact.
         self.clip = None if clip is None else valid_range(clip)

@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.attacks import attack
+from tfcert.catalog import check_method, method_name
 from tfcert.certification import certify
 from tfcert.given import class_labels, radius
 from tfcert.misfit import unsaid
-from tfcert.options import check_method, method_name
 from tfcert.propagation.centered import sweep
 from tfcert.training.batch import boxes
 from tfcert.training.regularizers import bounded_layers

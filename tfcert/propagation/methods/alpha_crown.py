@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from tfcert.network.graph import Network
-from tfcert.sets.balls import Region
 from tfcert.propagation.backward import Interval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import Bounded, How
 from tfcert.propagation.optimised import optimised_bounds
 from tfcert.propagation.plan import COPIES_OF_ASCENT, Plan, passes_plan
 from tfcert.propagation.preactivation import backward_bounds, by_name
+from tfcert.sets.balls import Region
 
 
 class _AlphaCrown:

@@ -10,13 +10,13 @@ import tensorflow as tf
 
 from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
-from tfcert.sets.balls import Perturbation, Region
 from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import intervals
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import Plan
 from tfcert.propagation.preactivation import WHOLE, Passes, by_name, floor, greater, relax_before
+from tfcert.sets.balls import Perturbation, Region
 
 _ASCENT = Ascent()
 

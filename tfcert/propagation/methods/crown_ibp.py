@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tfcert.network.graph import Network
-from tfcert.sets.balls import Region
 from tfcert.propagation.backward import Interval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import Bounded, How, backward_rows, interval_bounds
 from tfcert.propagation.plan import Plan, rows_plan
+from tfcert.sets.balls import Region
 
 
 class _CrownIbp:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tfcert.activations import Lines
 from tfcert.network.graph import Network
-from tfcert.sets.balls import Region
 from tfcert.propagation.backward import Interval, Relaxed
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.forward import Planes, planes, substitute
@@ -13,6 +12,7 @@ from tfcert.propagation.methods.base import Bounded, How, by_rows
 from tfcert.propagation.plan import Plan, planes_plan
 from tfcert.propagation.pooling import PoolLines
 from tfcert.propagation.preactivation import nonlinear, relax, stable_is_exact, tighter
+from tfcert.sets.balls import Region
 
 
 class _Forward:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from tfcert.network.graph import Network
-from tfcert.sets.balls import Region
 from tfcert.propagation.backward import Interval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import Bounded, How, backward_rows
 from tfcert.propagation.methods.forward import FORWARD
 from tfcert.propagation.plan import Plan
+from tfcert.sets.balls import Region
 
 
 class _ForwardBackward:

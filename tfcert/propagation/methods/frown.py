@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tfcert.network.graph import Network
-from tfcert.sets.balls import Region
 from tfcert.propagation.backward import Interval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.alpha_crown import ALPHA_CROWN
 from tfcert.propagation.methods.base import Bounded, How
 from tfcert.propagation.plan import Plan
+from tfcert.sets.balls import Region
 
 
 class _Frown:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from tfcert.network.graph import Network
-from tfcert.sets.balls import Region
 from tfcert.propagation.backward import Interval, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import intervals
 from tfcert.propagation.methods.base import Bounded, How, interval_bounds
 from tfcert.propagation.plan import Plan, rows_plan
 from tfcert.propagation.preactivation import relaxed_by_intervals
+from tfcert.sets.balls import Region
 
 
 class _Ibp:
