@@ -8,7 +8,7 @@ import pytest
 from soundness import networks
 
 import tfcert
-from tfcert.driver.direct import Direct
+from tfcert.driver.direct.request import Request
 from tfcert.errors import UsageError
 
 
@@ -45,7 +45,7 @@ def test_a_single_output_is_refused(question, head):
 def test_a_single_output_is_refused_by_the_command_line(tmp_path: Path):
     binary("sigmoid").save(tmp_path / "m.keras")
     np.savez(tmp_path / "d.npz", x=X, y=ZEROS)
-    data = Direct(str(tmp_path / "m.keras"), str(tmp_path / "d.npz"), "linf", None, 5)
+    data = Request(str(tmp_path / "m.keras"), str(tmp_path / "d.npz"), "linf", None, 5)
     with pytest.raises(UsageError, match=r"m.keras: the model has a single output"):
         data.load()
 

@@ -9,18 +9,18 @@ import pytest
 
 from tfcert.certification import Radii
 from tfcert.cli.main import main
-from tfcert.driver import radius as radii
-from tfcert.driver.direct import Direct, attack_samples
-from tfcert.driver.radius import measure_radii
-from tfcert.driver.radius_setup import Bounding
+from tfcert.driver.direct import radius
+from tfcert.driver.direct.attack import attack_samples
+from tfcert.driver.direct.radius import Bounding, measure_radii
+from tfcert.driver.direct.request import Request
 from tfcert.errors import JournalError
 from tfcert.report import ExitCode
 from tfcert.verdict import Guarantee
 
 
 @pytest.fixture
-def data(folder) -> Direct:
-    return Direct(str(folder / "clf.keras"), str(folder / "test.npz"), "linf", None, 100)
+def data(folder) -> Request:
+    return Request(str(folder / "clf.keras"), str(folder / "test.npz"), "linf", None, 100)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def counted(monkeypatch):
         seen.append(len(x))
         return Radii(np.full(len(x), 0.01), np.ones(len(x)), 7, Guarantee.NUMERIC, "crown", "adaptive")
 
-    monkeypatch.setattr(radii, "certified_radius", certified_radius)
+    monkeypatch.setattr("tfcert.certification.certified_radius", certified_radius)
     return seen
 
 
@@ -79,8 +79,8 @@ def test_options_of_the_optimising_methods_reach_the_search(data, folder, monkey
         seen.append(options)
         return Radii(np.full(len(x), 0.01), np.ones(len(x)), 7, Guarantee.NUMERIC, "crown", "frown")
 
-    monkeypatch.setattr(radii, "certified_radius", certified_radius)
-    monkeypatch.setattr(radii, "require_names", lambda *_: None)
+    monkeypatch.setattr("tfcert.certification.certified_radius", certified_radius)
+    monkeypatch.setattr(radius, "require_names", lambda *_: None)
     bounding = Bounding(relaxation="frown", iterations=3, learning_rate=0.25)
     report = measure_radii(data, bounding, out=str(folder / "run"))
     assert (seen[0].iterations, seen[0].learning_rate) == (3, 0.25)

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from tfcert.driver.fingerprint import SCHEME
-from tfcert.driver.journal import FILE_NAME, IDENTITY, Journal, set_aside
+from tfcert.driver.header import IDENTITY
+from tfcert.driver.journal import FILE_NAME, JournalFolder
 from tfcert.errors import JournalError, UsageError
 from tfcert.report import Asked, Measured, Record
 from tfcert.verdict import Guarantee, Outcome, Verdict, Work
@@ -42,18 +43,22 @@ def record(sample: int, margin: float = 0.5) -> Record:
     return Record("p", sample, verdict, Asked("linf", 0.1, "unit", "all"), None, 3, 3)
 
 
-def write(folder: Path, *records: Record) -> Path:
-    with Journal.start(folder, HEADER)[0] as journal:
+def write(folder: Path, *records: Record, header=HEADER, say=print) -> Path:
+    with JournalFolder(out=folder).open(header, say) as journal:
         for r in records:
             journal.append(r)
     return folder / FILE_NAME
 
 
+def resume(folder: Path, header=HEADER) -> list[Record]:
+    with JournalFolder(resume=folder).open(header, print) as journal:
+        return list(journal.known)
+
+
 def test_records_come_back_as_they_were_written(tmp_path):
     measured = Record("m", 2, record(2).verdict, measured=Measured(0.25, math.nan), witness="witnesses/m-2.npz")
     write(tmp_path, record(0), measured)
-    journal, found = Journal.resume(tmp_path, HEADER)
-    journal.close()
+    found = resume(tmp_path)
     assert [r.as_json() for r in found] == [record(0).as_json(), measured.as_json()]
 
 
@@ -64,8 +69,7 @@ def test_work_is_kept_and_a_journal_from_before_it_was_counted_still_resumes(tmp
     without = json.loads(old)
     assert without["record"].pop("work") == {}
     path.write_text("\n".join([header, json.dumps(without), new, ""]))
-    journal, found = Journal.resume(tmp_path, HEADER)
-    journal.close()
+    found = resume(tmp_path)
     assert [r.verdict.work for r in found] == [Work(), Work(31, 0, 0, 0, 0.25)]
 
 
@@ -79,9 +83,8 @@ def test_a_truncated_last_line_is_dropped_and_the_next_record_begins_a_line_of_i
     path = write(tmp_path, record(0), record(1))
     data = path.read_bytes()
     path.write_bytes(data[:-20])
-    journal, found = Journal.resume(tmp_path, HEADER)
-    assert [r.sample for r in found] == [0]
-    with journal:
+    with JournalFolder(resume=tmp_path).open(HEADER, print) as journal:
+        assert [r.sample for r in journal.known] == [0]
         journal.append(record(1))
     assert path.read_bytes() == data
 
@@ -90,7 +93,7 @@ def test_a_truncated_last_line_is_dropped_and_the_next_record_begins_a_line_of_i
 def test_a_journal_of_another_run_is_refused(tmp_path, key):
     write(tmp_path, record(0))
     with pytest.raises(JournalError, match=r"changed since|was .* and is now something else"):
-        Journal.resume(tmp_path, HEADER | {key: "something else"})
+        resume(tmp_path, HEADER | {key: "something else"})
 
 
 def test_damage_in_the_middle_is_an_error_not_a_gap(tmp_path):
@@ -98,19 +101,21 @@ def test_damage_in_the_middle_is_an_error_not_a_gap(tmp_path):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text(lines[0] + "{ not json\n" + lines[2])
     with pytest.raises(JournalError, match="line 2"):
-        Journal.resume(tmp_path, HEADER)
+        resume(tmp_path)
 
 
 def test_a_folder_without_a_journal_cannot_be_resumed(tmp_path):
     with pytest.raises(JournalError, match="nothing to resume"):
-        Journal.resume(tmp_path, HEADER)
+        resume(tmp_path)
 
 
 def test_two_runs_do_not_write_to_one_journal(tmp_path):
-    first, _ = Journal.start(tmp_path, HEADER)
-    with first, pytest.raises(JournalError, match="another run"):
-        Journal.start(tmp_path, HEADER)
-    Journal.resume(tmp_path, HEADER)[0].close()
+    with JournalFolder(out=tmp_path).open(HEADER, print):
+        with pytest.raises(JournalError, match="another run"):
+            write(tmp_path)
+        with pytest.raises(JournalError, match="another run"):
+            resume(tmp_path)
+    assert resume(tmp_path) == []
 
 
 def start_slowly(spec: Path, out: Path) -> subprocess.Popen[str]:
@@ -193,10 +198,10 @@ def test_a_run_on_other_labels_or_in_another_order_is_not_resumed(run, folder, s
 def test_what_is_not_in_the_text_s_hash_is_compared_too(tmp_path):
     """Preprocessing and abstraction count by themselves, whatever text they come from."""
     then = HEADER | {"preprocessing": {"p": {"scale": "1/255"}}, "abstractions": {"p": {"granularity": 0.4}}}
-    Journal.start(tmp_path, then)[0].close()
+    write(tmp_path, header=then)
     now = then | {"preprocessing": {"p": {"scale": "1"}}, "abstractions": {}}
     with pytest.raises(JournalError, match=r"preprocessing of p .* changed since; the abstraction of p changed"):
-        Journal.resume(tmp_path, now)
+        resume(tmp_path, now)
 
 
 def test_a_resumed_run_takes_parameters_and_bindings_from_its_folder(run, folder, samples, margins, monkeypatch):
@@ -257,26 +262,29 @@ def test_what_an_interrupted_run_left_is_moved_aside_and_can_still_be_resumed(tm
     data = write(tmp_path, record(0), record(1)).read_bytes()
     (tmp_path / "witnesses").mkdir()
     (tmp_path / "witnesses" / "p-0.npz").write_bytes(b"a witness")
-    assert f"--resume {tmp_path / 'interrupted-1'}" in (set_aside(tmp_path) or "")
+    said: list[str] = []
+    write(tmp_path, record(0), say=said.append)
+    assert f"2 verdicts of an interrupted run moved to {tmp_path / 'interrupted-1'}; --resume" in said[0]
     assert (tmp_path / "interrupted-1" / FILE_NAME).read_bytes() == data
     assert (tmp_path / "interrupted-1" / "witnesses" / "p-0.npz").exists()
-    assert not (tmp_path / FILE_NAME).exists()
-    journal, found = Journal.resume(tmp_path / "interrupted-1", HEADER)
-    journal.close()
-    assert [r.sample for r in found] == [0, 1]
-    write(tmp_path, record(0))
-    assert "interrupted-2" in (set_aside(tmp_path) or "")
+    assert not (tmp_path / "witnesses").exists()
+    assert [r.sample for r in resume(tmp_path / "interrupted-1")] == [0, 1]
+    write(tmp_path, say=said.append)
+    assert "1 verdict of an interrupted run" in said[1] and "interrupted-2" in said[1]
 
 
 def test_a_finished_run_or_one_without_verdicts_is_not_kept(tmp_path):
-    assert set_aside(tmp_path) is None
-    write(tmp_path)
-    assert set_aside(tmp_path) is None
-    with Journal.start(tmp_path, HEADER)[0] as journal:
+    said: list[str] = []
+    write(tmp_path, say=said.append)
+    with JournalFolder(out=tmp_path).open(HEADER, said.append) as journal:
         journal.append(record(0))
         journal.finish()
-    assert set_aside(tmp_path) is None
-    assert (tmp_path / FILE_NAME).exists()
+    (tmp_path / "witnesses").mkdir()
+    (tmp_path / "witnesses" / "p-0.npz").write_bytes(b"a witness of the run before")
+    write(tmp_path, say=said.append)
+    assert not said and not (tmp_path / "interrupted-1").exists()
+    assert not list((tmp_path / "witnesses").iterdir())
+    assert resume(tmp_path) == []
 
 
 def test_a_rerun_keeps_the_verdicts_of_an_interrupted_one_and_says_where(run, folder, margins, capsys):

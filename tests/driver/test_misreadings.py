@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfcert.driver.direct import Direct, attack_samples
-from tfcert.driver.radius import Bounding, measure_radii
+from tfcert.driver.direct.attack import attack_samples
+from tfcert.driver.direct.radius import Bounding, measure_radii
+from tfcert.driver.direct.request import Request
 from tfcert.driver.regions import build_regions, to_net, to_unit
 from tfcert.driver.verify import verify
 from tfcert.errors import UsageError
@@ -107,7 +108,7 @@ def test_a_tie_counts_as_wrong_wherever_an_accuracy_is_printed(tmp_path):
     assert {note.split(" = ")[1] for note in notes if "accuracy" in note} == {"0.3333"}
     model.save(tmp_path / "m.keras")
     np.savez(tmp_path / "d.npz", x=x, y=y)
-    data = Direct(str(tmp_path / "m.keras"), str(tmp_path / "d.npz"), "linf", None, 10)
+    data = Request(str(tmp_path / "m.keras"), str(tmp_path / "d.npz"), "linf", None, 10)
     radii = measure_radii(data, Bounding(), out=str(tmp_path / "radius"))
     assert [r.outcome for r in radii.records] == [Outcome.FALSIFIED, Outcome.VERIFIED, Outcome.FALSIFIED]
     assert [r.verdict.stage for r in attack_samples(data, 0.0, steps=1, restarts=1).records].count("clean") == 2

@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfcert import quiet
 from tfcert.cli.arguments import (
@@ -128,7 +128,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from tfcert.driver.abstracted import classifier
     from tfcert.driver.bind import load_spec
-    from tfcert.driver.start import require_models
+    from tfcert.driver.files import require_models
 
     spec = load_spec(Path(options.spec), dict(options.set), dict(options.bind))
     require_models(spec, dict(options.bind), if_there=True)
@@ -156,7 +156,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from tfcert.driver.start import begin_training
+    from tfcert.driver.train.start import begin_training
 
     start = begin_training(
         Path(options.spec),
@@ -176,40 +176,34 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _radius(options: argparse.Namespace) -> int:
-    from tfcert.driver.direct import Direct
-    from tfcert.driver.radius_setup import Bounding, begin_radii, radius_params
+    from tfcert.driver.direct.radius import begin_radii, radius_request, run
+    from tfcert.driver.journal import JournalFolder
 
     _require_json(options.json)
     names = ("norm", "clip", "limit", "method", "relaxation", "targets", "iterations", "learning_rate")
-    asked = radius_params({name: getattr(options, name) for name in names}, options.resume)
-    data = Direct(options.model, options.data, asked["norm"], _clip(asked["clip"]), asked["limit"])
-    how: dict[str, Any] = {name: asked.get(name) for name in names[3:]}
-    bounding = Bounding(**how, batch=options.batch)
-    start = begin_radii(data, bounding, out=options.out, resume=options.resume)
+    given = {name: getattr(options, name) for name in names}
+    folder = JournalFolder(out=options.out, resume=options.resume)
+    start = begin_radii(*radius_request(options.model, options.data, given, options.batch, folder), folder)
     _import_tensorflow()
-    from tfcert.driver.radius import run
-
     return _finish(run(start), options.json)
 
 
 def _attack(options: argparse.Namespace) -> int:
-    from tfcert.driver.direct import Direct, attack_samples, require_eps
+    from tfcert.driver.direct.attack import attack_samples, require_eps
+    from tfcert.driver.direct.request import Request
 
     _require_json(options.json)
     norm, limit = options.norm or "linf", options.limit or 100
-    data = Direct(options.model, options.data, norm, _clip(options.clip), limit, options.out)
+    clip = None if options.clip is None else (options.clip[0], options.clip[1])
+    request = Request(options.model, options.data, norm, clip, limit, options.out)
     require_eps(options.eps)
-    data.samples  # noqa: B018  (what is wrong with them is said before TensorFlow is loaded)
+    request.samples  # noqa: B018  (what is wrong with them is said before TensorFlow is loaded)
     _import_tensorflow()
-    return _finish(attack_samples(data, options.eps, steps=options.steps, restarts=options.restarts), options.json)
-
-
-def _clip(given: Sequence[float] | None) -> tuple[float, float] | None:
-    return None if given is None else (given[0], given[1])
+    return _finish(attack_samples(request, options.eps, steps=options.steps, restarts=options.restarts), options.json)
 
 
 def _require_json(path: str | None) -> None:
-    from tfcert.driver.start import require_file_writable
+    from tfcert.driver.files import require_file_writable
 
     if path is not None:
         require_file_writable(Path(path))

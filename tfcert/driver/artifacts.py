@@ -19,12 +19,6 @@ MOST_PICTURES = 10
 """Classes that one figure shows."""
 
 
-def clear(folder: Path) -> None:
-    """Removes the witnesses and pictures of an earlier run, which would pass for this one's."""
-    for old in [*folder.glob("witnesses/*.npz"), *folder.glob("figures/*.png")]:
-        old.unlink()
-
-
 def save_witness(folder: Path, task: Task, place: int, witness: np.ndarray) -> str:
     """Writes a witness beside the sample that it refutes; returns the path relative to ``folder``.
 

@@ -14,7 +14,7 @@ from tfcert.driver import artifacts
 from tfcert.driver.abstracted import classifier
 from tfcert.driver.bind import Bound, Task, bind
 from tfcert.driver.explain import strategy_text
-from tfcert.driver.journal import Journal, set_aside
+from tfcert.driver.journal import Journal
 from tfcert.driver.judge import exit_code, gather_results, judge, reported
 from tfcert.driver.measure import Search
 from tfcert.driver.progress import Narrator, Verbosity, Watch
@@ -70,23 +70,15 @@ def verify(
 
 def run(start: Start, verbose: Verbosity = "auto") -> Report:
     """Goes on from what :func:`tfcert.driver.start.begin` checked; returns and raises as :func:`verify` does."""
-    folder = start.folder
     with Narrator(verbose) as narrator:
         for warning in start.spec.warnings:
             narrator.say(warning.render())
         bound = bind(start.spec, start.bindings, start.data)
         for doubt in bound.doubts:
             narrator.say(f"warning: {doubt}")
-        folder.mkdir(parents=True, exist_ok=True)
-        doing = _Run(bound, folder, narrator, start.header | header(bound))
-        aside = None if start.resumed else set_aside(folder)
-        if aside is not None:
-            narrator.say(aside)
-        journal, known = (Journal.resume if start.resumed else Journal.start)(folder, doing.header)
-        with journal:
-            if not start.resumed:
-                artifacts.clear(folder)
-            complete = doing.all(journal, known)
+        doing = _Run(bound, start.folder.path, narrator, start.header | header(bound))
+        with start.folder.open(doing.header, narrator.say) as journal:
+            complete = doing.all(journal)
             if complete:
                 journal.finish()
             return doing.finish(complete)
@@ -134,11 +126,11 @@ class _Run:
     began: float = field(default_factory=time.monotonic)
     spent: dict[str, float] = field(default_factory=dict)
 
-    def all(self, journal: Journal, known: list[Record]) -> bool:
+    def all(self, journal: Journal) -> bool:
         """Runs every task; False if it was interrupted."""
-        self.records = {(r.property, r.sample): r for r in known}
+        self.records = {(r.property, r.sample): r for r in journal.known}
         strategies = {task.name: task.template.strategy.name for task in self.bound.tasks}
-        for record in known:
+        for record in journal.known:
             name = strategies.get(record.property, "")
             self.spent[name] = self.spent.get(name, 0.0) + record.verdict.seconds
         try:

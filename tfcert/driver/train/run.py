@@ -25,20 +25,15 @@ import tensorflow as tf
 
 from tfcert.driver.abstracted import best_figure, classifier, granularity_of
 from tfcert.driver.fingerprint import data_hash
-from tfcert.driver.journal import move_aside, require_same
-from tfcert.driver.start import FINISHED, HEADER, TrainingStart, begin_training
 from tfcert.driver.train.bind import Trainable, bind_objective
 from tfcert.driver.train.build import certified_model, held_out_callbacks, starting_model
+from tfcert.driver.train.start import BACKUP, FINISHED, HEADER, LOG, TrainingStart, begin_training
 from tfcert.language import Ramp, Spec
 from tfcert.report import ExitCode, figures
 from tfcert.report.curves import Curves, read_curves
 from tfcert.report.records import Json
 from tfcert.showing import counted
 from tfcert.training.tuner import GranularityTuner
-
-LOG, BACKUP = "log.csv", "backup"
-IDENTITY = ("tfcert", "spec_sha256", "objective", "params", "weights_sha256", "data_sha256")
-"""Keys of the header that must agree before a run may go on from another one's backup."""
 
 
 class Backup(keras.callbacks.BackupAndRestore):
@@ -112,16 +107,25 @@ def train(
 
 
 def run(start: TrainingStart, verbose: int | str = "auto") -> Trained:
-    """Goes on from what ``driver.start.begin_training`` checked; returns and raises as :func:`train` does."""
+    """Goes on from what :func:`begin_training` checked; returns and raises as :func:`train` does."""
     bound = bind_objective(start.spec, start.objective, start.bindings, start.data)
     start.out.parent.mkdir(parents=True, exist_ok=True)
-    doing = _Run(start.spec, bound, start.out, start.folder, _header(start, bound))
-    said: list[str | None] = [warning.render() for warning in start.spec.warnings]
-    said += [f"warning: {doubt}" for doubt in bound.doubts]
-    said += [doing.go_on() if start.resumed else doing.begin(), *doing.never_reached()]
-    for sentence in filter(None, said if verbose != 0 else ()):
-        print(sentence, file=sys.stderr)
-    return doing.fit(verbose, start.tensorboard)
+
+    def say(sentence: str) -> None:
+        if verbose != 0:
+            print(sentence, file=sys.stderr)
+
+    doing = _Run(start.spec, bound, start.out, start.folder.path, _header(start, bound))
+    for sentence in [*(w.render() for w in start.spec.warnings), *(f"warning: {doubt}" for doubt in bound.doubts)]:
+        say(sentence)
+    with start.folder.held(doing.header, say):
+        if start.folder.resumed:
+            say(doing.goes_on())
+        else:
+            doing.write({})
+        for sentence in doing.never_reached():
+            say(sentence)
+        return doing.fit(verbose, start.tensorboard)
 
 
 @dataclass(frozen=True)
@@ -132,32 +136,16 @@ class _Run:
     folder: Path
     header: Json
 
-    def begin(self) -> str | None:
-        """An empty folder to train in; what an interrupted run left there is moved, and that is said."""
-        said = None
-        left = [name for name in (HEADER, LOG, BACKUP) if (self.folder / name).exists()]
-        if BACKUP in left:
-            place = move_aside(self.folder, left)
-            said = f"an interrupted training was moved to {place}; --resume {place} goes on with it"
-        else:
-            for name in left:
-                (self.folder / name).unlink()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._write({})
-        return said
-
-    def _write(self, more: Json) -> None:
-        """What the run was started with, and what is known since."""
-        (self.folder / HEADER).write_text(json.dumps(self.header | more, indent=1), encoding="utf-8")
-
-    def go_on(self) -> str:
-        """Checks that the folder holds an interrupted run of the same training, and says where it goes on."""
-        path = self.folder / HEADER
-        require_same(path, json.loads(path.read_text(encoding="utf-8")), self.header, IDENTITY)
+    def goes_on(self) -> str:
+        """Where a resumed training goes on, in a sentence."""
         if not (self.folder / BACKUP).is_dir():
             (self.folder / LOG).unlink(missing_ok=True)
             return f"no epoch of {self.folder} was finished: the training begins again"
         return f"going on with the backup in {self.folder / BACKUP}"
+
+    def write(self, more: Json) -> None:
+        """What the run was started with, and what is known since."""
+        (self.folder / HEADER).write_text(json.dumps(self.header | more, indent=1), encoding="utf-8")
 
     def _order(self) -> Order:
         objective = self.bound.objective
@@ -199,7 +187,7 @@ class _Run:
         except KeyboardInterrupt:
             return self._interrupted()
         self._save(model)
-        self._write({FINISHED: True})
+        self.write({FINISHED: True})
         shutil.rmtree(self.folder / BACKUP, ignore_errors=True)
         kept = self._kept(held_out, len(history.epoch))
         return self._finished(len(history.epoch), time.monotonic() - began, kept)

@@ -1,0 +1,1 @@
+"""Questions about a model and an npz file, without a specification: the commands ``radius`` and ``attack``."""

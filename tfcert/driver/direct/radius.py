@@ -1,0 +1,209 @@
+"""``tfcert radius``: the largest certified radius around each sample of an npz file, journalled as it falls.
+
+What a run begins with is checked without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcert.catalog import METHODS, RELAXATIONS, check_method
+from tfcert.driver.bind import require_names
+from tfcert.driver.direct.ask import Found, Question, exit_code, remarks
+from tfcert.driver.direct.request import Loaded, Request
+from tfcert.driver.header import run_header
+from tfcert.driver.journal import JournalFolder
+from tfcert.driver.progress import Narrator
+from tfcert.errors import UsageError
+from tfcert.options import BoundOptions
+from tfcert.report import Asked, Measured, Record, figures
+from tfcert.report.radii import RadiusReport, summarize_radii
+from tfcert.report.records import Json
+from tfcert.report.summary import MeasureSummary
+from tfcert.verdict import Guarantee, Outcome, Verdict
+
+DEFAULTS: Json = {"norm": "linf", "clip": None, "limit": 100, "method": "crown", "relaxation": None, "targets": "all"}
+"""What radii are measured by where nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Bounding:
+    """How to bound, as ``certified_radius`` takes it; None stands for the defaults."""
+
+    method: str = "crown"
+    relaxation: str | None = None
+    targets: str = "all"
+    iterations: int | None = None
+    learning_rate: float | None = None
+    batch: int = 50
+
+    def options(self) -> BoundOptions:
+        """Raises a UsageError for names that do not exist, or options of the optimising methods given to another."""
+        try:
+            check_method(self.method, self.relaxation)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        given = {k: v for k in ("iterations", "learning_rate") if (v := getattr(self, k)) is not None}
+        if given and not self._optimises:
+            methods = " or ".join(name for name, method in METHODS.items() if method.optimises)
+            relaxations = " or ".join(name for name, relaxation in RELAXATIONS.items() if relaxation.where)
+            raise UsageError(
+                f"--iterations and --learning-rate are for the method {methods} and the relaxation {relaxations}, "
+                f"which optimise their bounds; {self.method} does not"
+            )
+        return BoundOptions(**given)
+
+    @property
+    def _optimises(self) -> bool:
+        searched = self.relaxation is not None and bool(RELAXATIONS.find(self.relaxation).where)
+        return METHODS.find(self.method).optimises or searched
+
+    def params(self) -> dict[str, object]:
+        """What the radii depend on: everything but the size of a batch."""
+        options = self.options()
+        used = {"iterations": options.iterations, "learning_rate": options.learning_rate} if self._optimises else {}
+        return {k: v for k, v in asdict(self).items() if k in ("method", "relaxation", "targets")} | used
+
+
+@dataclass(frozen=True)
+class RadiiStart:
+    """A run that is checked: samples, how to bound, its header as far as it is known without the model, its folder."""
+
+    request: Request
+    bounding: Bounding
+    header: Json
+    folder: JournalFolder
+
+
+def radius_request(
+    model: str, data: str, given: Mapping[str, Any], batch: int, folder: JournalFolder
+) -> tuple[Request, Bounding]:
+    """What radii are asked about and how they are bounded, as the command line says it.
+
+    Args:
+        model, data: files.
+        given: the options by name, None for those that are not given: they are those of the run that is resumed, or
+            ``DEFAULTS``.
+        batch: samples at a time.
+        folder: of the run.
+
+    Raises:
+        JournalError: something given is not what the resumed run had; old and new are told.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    then = {} if folder.then is None else folder.then["params"]
+    folder.require_same(run_header() | {"params": then | given}, "tfcert", "params")
+    asked = DEFAULTS | then | given
+    clip = asked["clip"]
+    request = Request(model, data, asked["norm"], None if clip is None else (clip[0], clip[1]), asked["limit"])
+    how: dict[str, Any] = {
+        name: asked.get(name) for name in ("method", "relaxation", "targets", "iterations", "learning_rate")
+    }
+    return request, Bounding(**how, batch=batch)
+
+
+def begin_radii(request: Request, bounding: Bounding, folder: JournalFolder) -> RadiiStart:
+    """What a run starts with, checked without TensorFlow. Errors as for :func:`measure_radii`."""
+    bounding.options()
+    header = request.header(bounding.params()) | {"batch": bounding.batch}
+    folder.require_same(header, "tfcert", "params", "data_sha256")
+    folder.settle(Path("out") / f"radius-{Path(request.model).stem}-{request.norm}")
+    return RadiiStart(request, bounding, header, folder)
+
+
+def measure_radii(
+    request: Request, bounding: Bounding, *, out: str | None = None, resume: str | None = None
+) -> RadiusReport:
+    """The largest certified radius around each sample, in network space; after Ctrl-C, of the samples until then.
+
+    Args:
+        out: where journal, JSON and histogram go; ``out/radius-<model>-<norm>`` by default.
+        resume: the folder of an interrupted run with the same model, data and parameters.
+
+    Raises:
+        UsageError: files, samples, a method or a relaxation that do not fit the model; nothing to resume.
+    """
+    return run(begin_radii(request, bounding, JournalFolder(out=out, resume=resume)))
+
+
+def run(start: RadiiStart) -> RadiusReport:
+    """Goes on from what :func:`begin_radii` checked; returns and raises as :func:`measure_radii` does."""
+    request, bounding, folder = start.request, start.bounding, start.folder
+    loaded = request.load()
+    require_names(loaded.model, bounding.method, bounding.relaxation)
+    header = start.header | loaded.header()
+    asked = Asked(request.norm, math.nan, "net", bounding.targets, width=request.width)
+    question = Question("radius", asked, bounding.batch, lambda part, right: _radii(request, bounding, part, right))
+    with folder.open(header, Narrator().say) as journal:
+        records, complete = question.run(loaded, journal)
+        if complete:
+            journal.finish()
+    summary = summarize_radii(records)
+    drawn = _draw(folder.path, f"{loaded.model.name}, {bounding.method}", records)
+    notes = (*loaded.model.network.notes, *remarks(request, loaded, records), *drawn)
+    header |= {"complete": complete, "notes": list(notes), "summary": summary.as_json()}
+    code = exit_code(records, complete)
+    report = RadiusReport(
+        header=header | {"exit_code": int(code)},
+        records=records,
+        exit_code=code,
+        measures=("radius",),
+        notes=notes,
+        folder=folder.path,
+        asked={"radius": len(loaded.x)},
+        conclusion=f"{summary.certified} of {len(records)} samples have a certified radius",
+    )
+    report.save_json(folder.path / "result.json")
+    return report
+
+
+def _radii(request: Request, bounding: Bounding, part: Loaded, right: np.ndarray) -> Found:
+    """A verdict and the radius of each sample of one batch."""
+    from tfcert.certification import certified_radius
+
+    radii = certified_radius(
+        part.model.network, part.x, part.y,
+        norm=request.norm, clip=request.clip, method=bounding.method, relaxation=bounding.relaxation,
+        targets=bounding.targets, options=bounding.options(),
+    )  # fmt: skip
+    how = "" if bounding.method == "ibp" else radii.relaxation
+    return [
+        (_verdict(ok, radius, margin, (bounding.method, how)), _measured(ok, radius, radii.evaluations))
+        for ok, radius, margin in zip(right.tolist(), radii.radius, radii.margin, strict=True)
+    ]
+
+
+def _verdict(right: bool, radius: float, margin: float, how: tuple[str, str]) -> Verdict:
+    method, relaxation = how
+    if not right:
+        reason = "the unperturbed input is misclassified"
+        return Verdict(Outcome.FALSIFIED, reason, "clean", guarantee=Guarantee.REPLAYED)
+    if not (math.isfinite(radius) and radius > 0):
+        reason = "no radius could be proven"
+        return Verdict(Outcome.UNKNOWN, reason, method, method, relaxation, Guarantee.ESTIMATE)
+    return Verdict(Outcome.VERIFIED, "", method, method, relaxation, Guarantee.NUMERIC, float(margin))
+
+
+def _measured(right: bool, radius: float, evaluations: int) -> Measured:
+    return Measured(float(radius), math.nan, evaluations) if right else Measured(0.0, 0.0)
+
+
+def _draw(folder: Path, title: str, records: tuple[Record, ...]) -> list[str]:
+    """Draws the radii of the correctly classified samples; says what was drawn, or what is missing."""
+    summary = summarize_radii(records)
+    radii = summary.radii[summary.correct]
+    if not len(radii):
+        return []
+    if not figures.available():
+        return [figures.MISSING]
+    unit = f"{records[0].asked.norm}, {records[0].asked.space} space"
+    shown = MeasureSummary(title, radii, np.full(len(radii), np.nan), (), 0.0, unit)
+    path = folder / "figures" / "radius-histogram.png"
+    figures.draw_histogram(path, shown, what="samples" if summary.correct.all() else "correctly classified samples")
+    return [f"drawn: {path}"]

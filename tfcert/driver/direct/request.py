@@ -1,0 +1,128 @@
+"""The model and the npz file that ``tfcert radius`` and ``tfcert attack`` are asked about, loaded and checked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from tfcert.datasets import Samples, load_dataset
+from tfcert.driver.bind import LoadedModel
+from tfcert.driver.files import require_model, require_writable
+from tfcert.driver.fingerprint import data_hash, weights_hash
+from tfcert.driver.header import run_header
+from tfcert.errors import UsageError
+from tfcert.report.records import Json
+from tfcert.verdict import SINGLE_OUTPUT
+
+
+@dataclass(frozen=True)
+class Request:
+    """A question of the command line: files, the norm, the valid range, how many samples, a folder for witnesses."""
+
+    model: str
+    data: str
+    norm: str
+    clip: tuple[float, float] | None
+    limit: int
+    out: str | None = None
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The inputs and their labels, checked as far as that takes no TensorFlow; the model's file is looked at, too.
+
+        Raises:
+            UsageError, DatasetError: files that are missing or hold something else, values that are not finite or
+                leave the valid range.
+        """
+        if self.clip is not None and not self.clip[0] <= self.clip[1]:
+            raise UsageError(f"--clip {self.clip[0]:g} {self.clip[1]:g}: the lower end comes first")
+        require_model(Path(self.model))
+        samples = self._stored
+        if samples.y is None:
+            raise UsageError(f"{self.data} has no labels: it needs arrays x and y")
+        found = Samples(samples.x[: self.limit], samples.y[: self.limit])
+        self._check_values(found.x)
+        if self.out is not None:
+            require_writable(Path(self.out))
+        return found
+
+    @cached_property
+    def _stored(self) -> Samples:
+        """All of the file."""
+        return load_dataset("npz", self.data)
+
+    @property
+    def total(self) -> int:
+        """How many samples the file has."""
+        return len(self._stored.x)
+
+    @property
+    def width(self) -> float:
+        """The width of the valid range; NaN where none is given."""
+        return math.nan if self.clip is None else self.clip[1] - self.clip[0]
+
+    def load(self) -> Loaded:
+        """The model, its inputs and their labels, checked against each other.
+
+        Raises:
+            UsageError: files that are missing, or samples that do not fit the model.
+        """
+        from tfcert.certification.api import network_of
+        from tfcert.loading import load_model
+
+        x, labels = self.samples
+        assert labels is not None
+        keras_model = load_model(Path(self.model))
+        network = network_of(keras_model)
+        x = x.astype(network.dtype.as_numpy_dtype)
+        if tuple(x.shape[1:]) != tuple(network.input_shape):
+            raise UsageError(f"{self.data}: samples have shape {x.shape[1:]}, the model takes {network.input_shape}")
+        loaded = LoadedModel(Path(self.model).stem, keras_model, network, weights_hash(keras_model))
+        if loaded.num_outputs < 2:
+            raise UsageError(f"{self.model}: {SINGLE_OUTPUT}")
+        wrong = np.flatnonzero((labels < 0) | (labels >= loaded.num_outputs))
+        if len(wrong):
+            raise UsageError(
+                f"{self.data}: sample {wrong[0]} has label {labels[wrong[0]]}, but the model has "
+                f"{loaded.num_outputs} outputs, counted from 0"
+            )
+        self._check_values(x)
+        return Loaded(loaded, x, labels)
+
+    def _check_values(self, x: np.ndarray) -> None:
+        low, high = self.clip or (-math.inf, math.inf)
+        bad = ~np.isfinite(x) | (x < low) | (x > high)
+        if bad.any():
+            where = "is not finite" if self.clip is None else f"leaves the valid range [{low:g}, {high:g}]"
+            raise UsageError(f"{self.data}: sample {int(np.argwhere(bad)[0][0])} {where}")
+
+    def header(self, params: Json) -> Json:
+        """As the header of a specification's run, as far as it is known without the model."""
+        return run_header() | {
+            "model": self.model,
+            "data": self.data,
+            "data_sha256": {"data": data_hash(self.samples)},
+            # As JSON reads them back, so that a journal's header can be compared.
+            "params": {"norm": self.norm, "clip": self.clip and list(self.clip), "limit": self.limit} | params,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model with samples ``[n, *input]``, as it receives them, and their labels ``[n]``."""
+
+    model: LoadedModel
+    x: np.ndarray
+    y: np.ndarray
+
+    def take(self, places: np.ndarray) -> Loaded:
+        """Some of the samples."""
+        return Loaded(self.model, self.x[places], self.y[places])
+
+    def header(self) -> Json:
+        """What the header says of the model."""
+        return {"weights_sha256": {self.model.name: self.model.sha256}}
