@@ -19,6 +19,8 @@ from tfcert.driver.bind import load_spec
 from tfcert.driver.train.bind import bind_objective
 from tfcert.driver.train.build import certified_model, starting_model
 from tfcert.driver.train.run import Backup, Order
+from tfcert.driver.train.start import TrainingFolder
+from tfcert.errors import JournalError
 from tfcert.training.schedules import Constant, Ramp, loaded
 from tfcert.verdict import Outcome
 
@@ -280,3 +282,12 @@ def test_an_interrupt_waits_until_the_backup_is_whole(tmp_path, monkeypatch):
     fresh.compile("adam", "mse")
     fresh.fit(np.ones((4, 2)), np.ones(4), epochs=1, verbose=0, callbacks=[Backup(str(tmp_path / "backup"))])
     assert int(fresh.optimizer.iterations) == 1
+
+
+def test_two_trainings_do_not_write_to_one_folder(tmp_path):
+    with (
+        TrainingFolder(out=tmp_path).held({}, print),
+        pytest.raises(JournalError, match="another run is writing"),
+        TrainingFolder(out=tmp_path).held({}, print),
+    ):
+        pass
