@@ -63,12 +63,15 @@ class Entry:
     Attributes:
         name: as Python and the command line write it: ``crown-ibp``.
         where: ``"module:object"``, the object that does the work; "" where nothing is loaded.
-        supported: whether it works yet: a name that does not is kept for what will be called so.
     """
 
     name: str
     where: str = ""
-    supported: bool = True
+
+    @property
+    def supported(self) -> bool:
+        """Whether it works yet: a name that does not is kept for what will be called so."""
+        return True
 
     @property
     def word(self) -> str:
@@ -163,7 +166,7 @@ class SolverInfo(Entry):
 class SourceInfo(Entry):
     """Where samples or a model come from.
 
-    ``where`` names a function of the first argument, if there is one, and the options.
+    ``where`` names a function of the first argument, if there is one, and the options; "" where it does not work yet.
 
     Attributes:
         positional: what the first argument is: ``path``, ``choice`` or "" for none.
@@ -180,6 +183,11 @@ class SourceInfo(Entry):
     range: tuple[Fraction, Fraction] | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     suffix: str = ""
+
+    @property
+    def supported(self) -> bool:
+        """Whether it works yet."""
+        return bool(self.where)
 
 
 E = TypeVar("E", bound=Entry)
@@ -395,6 +403,13 @@ STAGES = _Stages(
         cost="at most {restarts} x {steps} gradients a sample",
     ),
     StageSchema(
+        "fgsm",
+        "tfcert.driver.stages.attack:AttackStage",
+        kind=StageKind.ATTACK,
+        norms=("linf",),
+        cost="one gradient",
+    ),
+    StageSchema(
         "milp",
         "tfcert.driver.stages.complete:CompleteStage",
         kind=StageKind.SOLVER,
@@ -447,12 +462,12 @@ SOURCES = Table(
         range=_BYTES,
         sizes={"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000},
     ),
-    SourceInfo("idx", supported=False),
-    SourceInfo("images", supported=False),
-    SourceInfo("tfds", supported=False),
+    SourceInfo("idx"),
+    SourceInfo("images"),
+    SourceInfo("tfds"),
 )
 FORMATS = Table(
     "model format",
     SourceInfo("keras", "tfcert.loading:load_model", positional="path", suffix=".keras"),
-    SourceInfo("onnx", positional="path", suffix=".onnx", supported=False),
+    SourceInfo("onnx", positional="path", suffix=".onnx"),
 )

@@ -120,9 +120,6 @@ def is_proof(margin: Any, rounding: Any = 0.0) -> Any:
 
 TINY = Fraction(1, 1000)
 """A radius that is a smaller share of what values span is hardly meant in their unit."""
-Number = int | Fraction
-"""Numbers of a spec stay exact until they meet a tensor."""
-
 
 SINGLE_OUTPUT = (
     "the model has a single output, so there is no other class to tell a label from; give a binary classifier two: "

@@ -13,7 +13,6 @@ import pytest
 
 from tfcert.driver.property import Clock
 from tfcert.driver.stages.complete import SOLVERS
-from tfcert.language.check import options
 from tfcert.verdict import Guarantee, Outcome
 
 MEASURE = """\
@@ -77,7 +76,6 @@ def solver(monkeypatch):
 
     def install(say) -> Stub:
         stub = Stub(say)
-        monkeypatch.setitem(options.STAGES, "milp", dataclasses.replace(options.STAGES["milp"], supported=True))
         monkeypatch.setattr("tfcert.driver.bind.require_names", lambda *_: None)
         monkeypatch.setitem(SOLVERS, "milp", stub.opened)
         return stub

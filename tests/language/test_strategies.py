@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from fractions import Fraction
 
 import pytest
 from language_specs import HEAD, codes, spec
-
-from tfcert.language.check import options
 
 
 def test_strategy_is_read_with_exact_budgets() -> None:
@@ -35,14 +32,6 @@ def test_alpha_crown_takes_iterations_and_a_learning_rate() -> None:
         assert codes(HEAD + f"strategy s = alpha_crown({wrong})") in (["E220"], ["E206"])
 
 
-@pytest.fixture
-def solver_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stages that ask a solver count as supported."""
-    for name in ("lp", "milp"):
-        monkeypatch.setitem(options.STAGES, name, dataclasses.replace(options.STAGES[name], supported=True))
-
-
-@pytest.mark.usefixtures("solver_stages")
 @pytest.mark.parametrize("norm", ["linf", "l1", "l2"])
 def test_solver_stages_take_every_norm_and_their_options(norm: str) -> None:
     loaded = spec(
@@ -61,7 +50,6 @@ def test_solver_stages_take_every_norm_and_their_options(norm: str) -> None:
     assert not lp.relaxes and milp.option("guided", True) is False and lp.option("gap") is None
 
 
-@pytest.mark.usefixtures("solver_stages")
 @pytest.mark.parametrize(
     ("stage", "code"),
     [
@@ -84,7 +72,6 @@ def test_a_solver_stage_refuses_what_has_no_meaning(stage: str, code: str) -> No
     assert codes(HEAD + f"strategy s = {stage}") == [code]
 
 
-@pytest.mark.usefixtures("solver_stages")
 def test_a_solver_can_prove_and_its_witnesses_verify_what_some_input_does() -> None:
     text = (
         "strategy s = {}\nproperty p(x, y in test) using s {{\n"

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from soundness import networks
+from tfcert.catalog import STAGES
 from tfcert.driver.verify import verify
 from tfcert.errors import UsageError
-from tfcert.language.check.options import STAGES
 
 HEADS = {
     "softmax2": ("softmax", 2), "softmax3": ("softmax", 3), "sigmoid1": ("sigmoid", 1), "sigmoid2": ("sigmoid", 2),
@@ -181,7 +181,7 @@ def check(s: Setting, forms: list[Form], stages: list[str], measured: bool, fold
 @pytest.mark.parametrize("head", HEADS)
 def test_no_answer_contradicts_the_samples(head: str, eager: None, tmp_path: Path) -> None:
     s = setting(*HEADS[head])
-    stages = [name for name, schema in STAGES.items() if schema.supported and name != "split"]
+    stages = [word for word in STAGES.words() if word != "split"]
     check(s, s.forms(head.startswith("softmax")), stages, True, tmp_path)
 
 
@@ -189,7 +189,7 @@ def test_no_answer_contradicts_the_samples(head: str, eager: None, tmp_path: Pat
 def test_every_other_form_is_refused_of_a_softmax_at_every_stage(head: str, tmp_path: Path) -> None:
     s = setting(*HEADS[head])
     for form in [f for f in FORMS if s.outputs.shape[2] in f.outputs and not f.orders]:
-        for stage in [name for name, schema in STAGES.items() if schema.supported]:
+        for stage in STAGES.words():
             with pytest.raises(UsageError, match="ends in a softmax, and of its probabilities tfcert decides only"):
                 verify(specification(s, [form], [stage], False), bindings={"clf": s.model, "d": (s.x, s.y)}, verbose=0)
 

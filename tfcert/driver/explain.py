@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from tfcert.catalog import RELAXATIONS, SOURCES
 from tfcert.driver.abstracted import best_figure, classifier
 from tfcert.language import (
     Ball,
@@ -24,14 +25,6 @@ from tfcert.showing import counted
 
 AnyTemplate = PropertyTemplate | MeasureTemplate
 
-_COSTS = {
-    "ibp": "about two runs of the network",
-    "crown_ibp": "two runs, and one backward pass for the outputs",
-    "crown": "one backward pass for every neuron that may switch, and for the outputs",
-    "forward": "one run that carries a plane over the inputs for every neuron",
-    "forward_backward": "one forward run with planes, and one backward pass for the outputs",
-    "fgsm": "one gradient",
-}
 _ROLES = {
     StageKind.ATTACK: "finds witnesses",
     StageKind.BOUND: "proves",
@@ -39,8 +32,6 @@ _ROLES = {
 }
 SEARCH_EVALUATIONS = 15
 """About so many bounds a sample does the search of a measure take."""
-ITERATION_PASSES = 3
-"""A gradient step takes about so many times as long as the backward passes that it differentiates."""
 _STEPS = {
     "ibp": "about two and a half steps of plain training",
     "constrained_ibp": "about two and a half steps of plain training",
@@ -53,9 +44,6 @@ _STARTS = {
     "fresh": "from weights drawn afresh by its layers' initialisers",
     "ibp": "from weights drawn afresh as suits interval bounds",
 }
-_SIZES = {("mnist5k", ""): 4000, ("digits", ""): 1438, ("keras", "cifar10"): 50_000}
-_SIZES |= {("keras", name): 60_000 for name in ("mnist", "fashion_mnist")}
-"""Samples in the training part of data sets that come with one."""
 
 
 def explain(spec: Spec) -> str:
@@ -177,19 +165,23 @@ def _stage_text(stage: Stage) -> str:
 
 
 def _stage(stage: Stage) -> str:
-    label, given = _stage_text(stage), dict(stage.options)
-    if stage.name == "pgd":
-        steps, restarts = given.get("steps", 40), given.get("restarts", 3)
-        return f"{label}: {_ROLES[stage.kind]}; at most {restarts} x {steps} gradients a sample"
-    cost = _COSTS.get(stage.name, "not estimated")
-    if stage.name == "alpha_crown" or given.get("relaxation") == "frown":
-        iterations = given.get("iterations", BoundOptions().iterations)
-        cost = f"{iterations} gradient steps, each about {ITERATION_PASSES} times a pass of crown"
-    elif stage.name in ("lp", "milp"):
-        cost = _programs(stage)
-    elif stage.name == "split":
-        cost = _pieces(stage)
-    return f"{label}: {_ROLES[stage.kind]}; {cost}"
+    """A stage, what it does and what it costs."""
+    relaxation = RELAXATIONS.get(str(stage.option("relaxation", "")))
+    cost = relaxation.cost if relaxation is not None and relaxation.cost else stage.schema.cost
+    usual = {name: option.default for name, option in stage.schema.options.items() if option.default is not None}
+    values = {"iterations": BoundOptions().iterations, **usual, **dict(stage.options), **_beside(stage)}
+    return f"{_stage_text(stage)}: {_ROLES[stage.kind]}; {cost.format(**values)}"
+
+
+def _beside(stage: Stage) -> dict[str, str]:
+    """What a stage's time limit, second solver and tightening add to its cost."""
+    limit, second = stage.option("time_limit"), stage.option("confirm")
+    before = {"lp": "a linear", "progressive": "a linear and an integer"}.get(stage.option("tighten", "none"))
+    return {
+        "most": "as long as the budget lasts" if limit is None else f"at most {float(limit):g} s a sample",
+        "second": f", and again by {second}" if second else "",
+        "before": f"; before that {before} program for each neuron that may switch" if before else "",
+    }
 
 
 def _searching(stage: Stage, number: int, strategy: Strategy) -> str:
@@ -197,33 +189,6 @@ def _searching(stage: Stage, number: int, strategy: Strategy) -> str:
     alike = [i for i, other in enumerate(strategy.stages, start=1) if other.kind is stage.kind]
     chosen = alike[0] if stage.kind is StageKind.ATTACK else alike[-1]
     return _stage(stage) if number == chosen else f"{_stage_text(stage)}: not used, stage {chosen} is the one"
-
-
-def _pieces(stage: Stage) -> str:
-    return (
-        f"branch and bound by the signs of neurons, {_most(stage)}, with a linear program by "
-        f"{stage.option('solver', 'cbc')} where a piece needs it; its time may double with every neuron that may switch"
-    )
-
-
-def _most(stage: Stage) -> str:
-    limit = stage.option("time_limit")
-    return "as long as the budget lasts" if limit is None else f"at most {float(limit):g} s a sample"
-
-
-def _programs(stage: Stage) -> str:
-    """The cost of a stage that asks a solver; what it will be nobody knows, what it may be is said."""
-    solver, most = stage.option("solver", "cbc"), _most(stage)
-    if not stage.solves:
-        return f"a linear program over all neurons for each open clause, by {solver}, {most}"
-    second = stage.option("confirm")
-    twice = f", and again by {second}" if second else ""
-    before = {"lp": "a linear", "progressive": "a linear and an integer"}.get(stage.option("tighten", "none"))
-    first = f"; before that {before} program for each neuron that may switch" if before else ""
-    return (
-        f"an integer program for each open clause, on the word of {solver}{twice}, {most}; its time may double with "
-        f"every neuron that may switch{first}"
-    )
 
 
 def _budget(strategy: Strategy, most: int | None) -> str:
@@ -287,7 +252,8 @@ def _training(objective: ObjectiveTemplate, size: int | None) -> str:
 def _training_size(data: Dataset) -> int | None:
     """How many samples there are to train on, where that is known without reading them."""
     whole = dict(data.options).get("split", "test") == "train" and not data.bound
-    size = _SIZES.get((data.source, data.path)) if whole else None
+    source = SOURCES.get(data.source)
+    size = source.sizes.get(data.path) if whole and source is not None else None
     return size if data.take is None or size is None else min(size, data.take)
 
 

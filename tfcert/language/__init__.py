@@ -15,7 +15,7 @@ Nothing in a specification is ever executed, and no file but imported specificat
 
 from __future__ import annotations
 
-from tfcert.language.check.options import StageKind
+from tfcert.catalog import StageKind
 from tfcert.language.loader import load, load_file
 from tfcert.language.spec.assertions import (
     Assertion,

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from tfcert.catalog import NORMS
 from tfcert.language.check.abstractions import report_unused
 from tfcert.language.check.asking import what_is_asked
 from tfcert.language.check.asserting import Asserter
@@ -22,7 +23,7 @@ from tfcert.language.check.questions import check_question
 from tfcert.language.check.regions import check_domain
 from tfcert.language.check.resources import check_path, resolve_resource
 from tfcert.language.check.scope import MAX_IMPORTS, Definition, Scope, Session, did_you_mean
-from tfcert.language.check.values import NORMS, Condition, Meaning, Norm, Numeric
+from tfcert.language.check.values import Condition, Meaning, Norm, Numeric
 from tfcert.language.spec.assertions import Assertion, ReportItem
 from tfcert.language.spec.declarations import Param, Value
 from tfcert.language.spec.formula import Constant

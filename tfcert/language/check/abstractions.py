@@ -5,8 +5,8 @@ from __future__ import annotations
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 
+from tfcert.catalog import Option
 from tfcert.language.check.elaborate import Elaborator
-from tfcert.language.check.options import Option
 from tfcert.language.check.reading import named_arguments, read_entries, read_numbers, read_option
 from tfcert.language.check.scope import Definition, Scope, did_you_mean
 from tfcert.language.check.setting import Setting

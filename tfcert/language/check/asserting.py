@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from tfcert.catalog import Option
 from tfcert.language.check.elaborate import Elaborator
-from tfcert.language.check.options import Option
 from tfcert.language.check.reading import as_ref, read_arguments
 from tfcert.language.check.resources import resolve_resource
 from tfcert.language.check.scope import Scope, did_you_mean

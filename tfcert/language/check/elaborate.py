@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from tfcert.catalog import NORMS
 from tfcert.language.check.calls import BUILTINS, call_builtin
 from tfcert.language.check.classes import membership
 from tfcert.language.check.declared import listed_places
@@ -13,7 +14,6 @@ from tfcert.language.check.operators import MOST, comparison, is_unknown, named_
 from tfcert.language.check.params import resolve_param
 from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean
 from tfcert.language.check.values import (
-    NORMS,
     NUMBERS,
     UNITS,
     Condition,

@@ -8,8 +8,8 @@ from fractions import Fraction
 from math import ceil
 from typing import TypeVar
 
+from tfcert.catalog import SOURCES, Option
 from tfcert.language.check.elaborate import Elaborator
-from tfcert.language.check.options import DATASETS, Option
 from tfcert.language.check.reading import as_ref, hyphenated, read_arguments, read_entries, read_option
 from tfcert.language.check.regions import is_tiny, read_length, report_tiny, share_of_range
 from tfcert.language.check.resources import resolve_resource
@@ -111,8 +111,8 @@ class _Objective:
         epochs = self._option("epochs", Option("whole", least=1), self._usual_epochs())
         self._within(epochs)
         bound = self._get("bound", lambda v: self._named(v, t.OBJECTIVES, "`bound`"), t.Named("ibp"))
-        attack = self._get("attack", lambda v: self._named(v, t.ATTACKS, "`attack`"), t.Named("pgd"))
-        verify = self._get("verify", lambda v: self._named(v, t.VERIFIERS, "`verify`"), t.Named("ibp"))
+        attack = self._get("attack", lambda v: self._named(v, t.attacks(), "`attack`"), t.Named("pgd"))
+        verify = self._get("verify", lambda v: self._named(v, t.verifiers(), "`verify`"), t.Named("ibp"))
         assert isinstance(self.asked.region, Ball)
         if eps is not None:
             self._not_tiny(eps, setting)
@@ -337,7 +337,7 @@ class _Objective:
     def _other_split(self, held_out: Dataset) -> Dataset | None:
         """The training part of a data set that comes with one: of an npz the arrays named ``train`` for ``test``."""
         given = dict(held_out.options)
-        if "split" in (DATASETS[held_out.source].options or {}):
+        if "split" in SOURCES[held_out.source].options:
             found = given | {"split": "train"}
             fits = given.get("split", "test") == "test"
         else:

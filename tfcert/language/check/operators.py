@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from tfcert.catalog import NORMS
 from tfcert.language.check.declared import listed_places, output_names
 from tfcert.language.check.evaluator import Evaluator
 from tfcert.language.check.scope import KINDS, Definition, did_you_mean
 from tfcert.language.check.values import (
     MIXED,
-    NORMS,
     NUMBERS,
     Condition,
     Inputs,

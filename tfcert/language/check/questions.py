@@ -11,7 +11,6 @@ from typing import Any
 from tfcert.language.check.abstractions import check_abstracted
 from tfcert.language.check.classes import merge_classes
 from tfcert.language.check.elaborate import LABEL_TERM, Elaborator
-from tfcert.language.check.options import STAGES
 from tfcert.language.check.regions import is_tiny, read_interval, read_length, read_region, report_tiny, share_of_range
 from tfcert.language.check.resources import resolve_resource
 from tfcert.language.check.scope import Definition, Scope
@@ -373,7 +372,7 @@ def _region(e: Elaborator, node: s.Quantified, setting: Setting, samples: _Sampl
 
 def _norms(scope: Scope, node: Question, strategy: Strategy, ball: Ball) -> None:
     for stage in strategy.stages:
-        norms = STAGES[stage.name].norms
+        norms = stage.schema.allows
         if ball.norm not in norms:
             fix = f"it handles {', '.join(norms)}"
             place = node.strategy or node.name

@@ -1,4 +1,4 @@
-"""Reading the options of blocks and calls, checked against what ``options`` says there is."""
+"""Reading the options of blocks and calls, checked against the types that they have."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import suppress
 from fractions import Fraction
 from typing import TypeVar
 
+from tfcert.catalog import Option
 from tfcert.language.check.elaborate import Elaborator
-from tfcert.language.check.options import Option
 from tfcert.language.check.scope import did_you_mean
 from tfcert.language.check.values import NUMBERS, Condition, Items, Numeric, Words, describe
 from tfcert.language.spec.declarations import Value
@@ -64,7 +64,7 @@ def read_option(e: Elaborator, expression: s.Expr, option: Option, what: str) ->
                 raise e.scope.problem("E220", f"{what} must be a positive time", expression)
             return number
         case "choice":
-            return _choice(e, expression, option.choices, what)
+            return _choice(e, expression, option.allowed, what)
         case "flag":
             value = e.value(expression)
             if not isinstance(value, Condition) or not isinstance(value.formula, Constant):

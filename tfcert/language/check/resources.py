@@ -9,10 +9,10 @@ from fractions import Fraction
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from tfcert.catalog import FORMATS, SOURCES, STAGES, Option, SourceInfo, Table
 from tfcert.language.check.abstractions import read_abstraction
 from tfcert.language.check.declared import described_names, listed_name
 from tfcert.language.check.elaborate import Elaborator
-from tfcert.language.check.options import DATASETS, MODELS, STAGES, Option, SourceSchema
 from tfcert.language.check.reading import read_arguments, read_entries, read_numbers, read_option
 from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean
 from tfcert.language.spec.declarations import Dataset, Model, Stage, Strategy, Value
@@ -81,13 +81,13 @@ def check_path(scope: Scope, node: s.Expr) -> str:
 
 
 def _source(
-    e: Elaborator, call: s.Call, sources: dict[str, SourceSchema], kind: str, bound: bool
+    e: Elaborator, call: s.Call, sources: Table[SourceInfo], kind: str, bound: bool
 ) -> tuple[str, str, tuple[tuple[str, Value], ...]]:
     """The source's name, its first argument and its options."""
     name = call.function.name
-    schema = sources.get(name)
+    schema = sources.words().get(name)
     if schema is None:
-        hint = did_you_mean(name, sources) or "it can be " + ", ".join(f"`{n}`" for n in sources)
+        hint = did_you_mean(name, sources.words()) or "it can be " + ", ".join(f"`{n}`" for n in sources.words())
         raise e.scope.problem("E201", f"{KINDS[kind]} cannot come from `{name}`", call.function, hint)
     if not schema.supported:
         code = "E901" if kind == "model" else "E902"
@@ -106,7 +106,7 @@ def _source(
             first = node.value if isinstance(node, s.Text) else ""
         else:
             first = check_path(e.scope, node)
-    return name, first, read_arguments(e, arguments, schema.options or {}, name)
+    return name, first, read_arguments(e, arguments, schema.options, name)
 
 
 # Models
@@ -122,7 +122,7 @@ def _model(definition: Definition) -> Model:
     outputs, names = _outputs(e, entries["outputs"]) if "outputs" in entries else ("", ())
     inputs = _inputs(e, entries["inputs"]) if "inputs" in entries else ()
     mean, std = _normalise(e, entries.get("normalize"))
-    source, path, _ = _source(e, node.source, MODELS, "model", bound)
+    source, path, _ = _source(e, node.source, FORMATS, "model", bound)
     return Model(
         definition.full_name,
         source,
@@ -201,7 +201,7 @@ def _dataset(definition: Definition) -> Dataset:
     e = Elaborator(definition.scope)
     take = e.whole(node.take, "`take`", 1) if node.take is not None else None
     entries = read_entries(e, node.block, ("range", "scale", "normalize"), "a data set")
-    schema = DATASETS.get(node.source.function.name)
+    schema = SOURCES.words().get(node.source.function.name)
     limits = schema.range if schema else None
     if "range" in entries:
         ends = read_numbers(e, entries["range"].value, "`range`")
@@ -215,7 +215,7 @@ def _dataset(definition: Definition) -> Dataset:
             raise e.scope.problem("E220", "`scale` must be one positive number", entries["scale"].value)
     mean, std = _normalise(e, entries.get("normalize"))
     transform = Transform(scale, mean or IDENTITY.mean, std or IDENTITY.std)
-    source, path, options = _source(e, node.source, DATASETS, "dataset", bound)
+    source, path, options = _source(e, node.source, SOURCES, "dataset", bound)
     return Dataset(
         definition.full_name,
         source,
@@ -263,13 +263,12 @@ def _plain(e: Elaborator, entry: s.Entry) -> s.Expr:
 
 def _stage(e: Elaborator, call: s.StageCall) -> Stage:
     name = call.name.text
-    schema = STAGES.get(name)
+    stages = STAGES.words()
+    schema = stages.get(name)
     if schema is None:
-        hint = did_you_mean(name, STAGES) or "the stages are " + ", ".join(STAGES)
+        hint = did_you_mean(name, stages) or "the stages are " + ", ".join(stages)
         raise e.scope.problem("E218", f"there is no stage `{name}`", call.name, hint)
     options = read_arguments(e, call.arguments, schema.options, name)
-    if not schema.supported:
-        e.scope.report("E903", f"the stage `{name}` is not supported yet", call, "leave it out")
     stage = Stage(name, options)
     if stage.option("confirm") == stage.option("solver", "cbc"):
         (place,) = (a for a in call.arguments if a.name == "confirm")

@@ -119,8 +119,6 @@ class Items:
 
 Meaning = Numeric | Condition | Outputs | Winner | Inputs | Words | Norm | Items
 
-NORMS = ("linf", "l2", "l1")
-
 
 def describe(value: Meaning) -> str:
     """What kind of thing a value is, for error messages."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from tfcert.language.check.options import STAGES, StageKind
+from tfcert.catalog import STAGES, StageKind, StageSchema
 from tfcert.language.spec.spaces import IDENTITY, Transform
 from tfcert.language.text.diagnostics import Span
 
@@ -95,12 +95,17 @@ class Stage:
     @property
     def method(self) -> str:
         """The name in Python: ``crown-ibp``, ``forward+backward``."""
-        return "forward+backward" if self.name == "forward_backward" else self.name.replace("_", "-")
+        return self.schema.name
+
+    @property
+    def schema(self) -> StageSchema:
+        """What the catalog says of the stage."""
+        return STAGES.words()[self.name]
 
     @property
     def kind(self) -> StageKind:
         """What the stage can do."""
-        return STAGES[self.name].kind
+        return self.schema.kind
 
     @property
     def attacks(self) -> bool:
@@ -115,7 +120,7 @@ class Stage:
     @property
     def relaxes(self) -> bool:
         """Whether the stage can be told a relaxation."""
-        return "relaxation" in STAGES[self.name].options
+        return "relaxation" in self.schema.options
 
     def option(self, name: str, default: Any = None) -> Any:
         """An option as it was given, or ``default``."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from tfcert.language.check.options import STAGES, Option, StageKind
+from tfcert.catalog import METHODS, STAGES, Option, Options, StageKind, propagated
 from tfcert.language.spec.declarations import Dataset, Stage, Value
 from tfcert.language.spec.spaces import IDENTITY, Transform
 from tfcert.language.text.diagnostics import Span
-
-Options = Mapping[str, Option]
 
 _WIDTH = {
     "weight": Option("amount"),
@@ -45,11 +42,17 @@ RATES = {"adam": Fraction(1, 1000), "adamw": Fraction(1, 1000), "sgd": Fraction(
 """The learning rate where none is given."""
 INITIALIZATIONS = ("keep", "fresh", "ibp")
 STATISTICS = ("batch", "moving")
-VERIFIERS: dict[str, Options] = {
-    name: {} for name, schema in STAGES.items() if schema.kind is StageKind.BOUND and schema.supported and name != "lp"
-}
-"""What may verify the held-out samples while training goes on."""
-ATTACKS: dict[str, Options] = {"pgd": STAGES["pgd"].options, "none": {}}
+
+
+def verifiers() -> dict[str, Options]:
+    """What may verify the held-out samples while training goes on."""
+    return {METHODS[name].word: {} for name in propagated()}
+
+
+def attacks() -> dict[str, Options]:
+    """What may attack them."""
+    found = {word: schema.options for word, schema in STAGES.words().items() if schema.kind is StageKind.ATTACK}
+    return {**found, "none": {}}
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,6 @@ class Ramp:
 
 
 Scheduled = Fraction | Ramp
-
-
-def final(value: Scheduled) -> Fraction:
-    """Where a schedule ends."""
-    return value.stop if isinstance(value, Ramp) else value
 
 
 @dataclass(frozen=True)

@@ -46,11 +46,6 @@ class Transform:
         """Whether a ball stays a ball (of any norm) in network space."""
         return len(set(self.std)) == 1
 
-    def differ(self, first: str, second: str) -> bool:
-        """Whether two of the spaces differ."""
-        low, high = sorted((SPACES.index(first), SPACES.index(second)))
-        return (low == 0 < high and self.scales) or (low < 2 == high and self.normalises)
-
     def net_values(self, space: str, values: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
         """Values (one for all, or one for each channel or input) of a space in network space."""
         if space == "net":

@@ -57,7 +57,6 @@ CODES: dict[str, str] = {
     "E248": "a path leads to something else than a regular file",
     "E901": "models of this source are not supported yet",
     "E902": "data sets of this source are not supported yet",
-    "E903": "this stage is not supported yet",
     "E906": "properties over several inputs or conditions on inputs are not supported yet",
     "E907": "perturbations other than balls and boxes are not supported yet",
     "E910": "balls that normalisation turns into ellipsoids are not supported yet",

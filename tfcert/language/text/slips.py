@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 
+from tfcert.catalog import NORMS
 from tfcert.language.text.names import STATEMENTS
 
 _POWERS = "there are no powers: write `1/256` or `1e-3`"
@@ -34,7 +35,8 @@ _BEGINNINGS = {
     "function": "let", "data": "dataset", "network": "model", "require": "assert", "goal": "assert", "show": "report",
     "print": "report", "plot": "report", "include": "import", "from": "import", "theorem": "property",
 }  # fmt: skip
-_NORMS = "the norms are `linf`, `l2` and `l1`"
+*_FIRST, _LAST = (f"`{norm}`" for norm in NORMS)
+_NORMS = f"the norms are {', '.join(_FIRST)} and {_LAST}"
 _VALUES = {
     "inf": _NORMS, "l0": _NORMS, "linfinity": _NORMS, "l_inf": _NORMS, "true": "write `true`", "false": "write `false`",
     "none": "leave it out", "null": "leave it out", "pi": "write it out: 3.14159265", "nan": "there is no such number",
