@@ -1,83 +1,233 @@
-"""What an attack tries to break: clauses over the outputs, stacked so that a batch is one tensor."""
+"""What must hold of a network's outputs: for each sample a conjunction of clauses, each a disjunction of rows.
+
+A row ``C y + d`` holds where it is positive, a clause where its best row does, and the margin is the least of the
+clauses. Everything that asks about outputs (bounds, attacks, solvers, estimates) asks in this form. What is no number
+is settled here, once:
+
+- Padding: a row that is only padding is ``(0, -inf)``, which never holds, and a clause that is only padding is made of
+  rows ``(0, +inf)``, which always do. Neither moves the margin.
+- Outputs with a NaN or an infinity settle nothing: their margin is NaN, which is neither positive nor negative.
+- A bound of a row that is not finite says nothing of that row; the clause's other rows still count. Where nothing is
+  known of the margin, it is NaN.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from tfcert.verdict import Clause, require_classes
+SINGLE_OUTPUT = (
+    "the model has a single output, so there is no other class to tell a label from; give a binary classifier two: "
+    "p = model.output; keras.Model(model.input, keras.ops.concatenate([1 - p, p], axis=-1)), with -p for 1 - p where p "
+    "is a logit; or ask for a threshold, `f(z)[0] < 50%` in a specification, or tfcert.bounds"
+)
 
 
-class Clauses(NamedTuple):
-    """A conjunction of clauses for each sample; a clause is a disjunction of rows ``C y + d > 0``.
+@dataclass(frozen=True)
+class Clause:
+    """A disjunction of rows ``C y + d > 0`` over the outputs ``y`` of one network.
 
     Attributes:
-        coefficients: C, ``[batch, clauses, rows, outputs]`` float64.
-        offsets: d, ``[batch, clauses, rows]`` float64; ``-inf`` marks a row that is only padding, ``+inf`` one that
-            always holds.
+        coefficients: C, ``[rows, outputs]`` float64.
+        offsets: d, ``[rows]`` float64.
+
+    One row proven everywhere proves the clause; a query is proven when all its clauses are.
     """
 
     coefficients: np.ndarray
     offsets: np.ndarray
 
+    def values(self, outputs: np.ndarray) -> np.ndarray:
+        """The rows' values ``[..., rows]`` at outputs ``[..., outputs]``."""
+        values: np.ndarray = outputs @ self.coefficients.T + self.offsets
+        return values
+
+    def margin(self, outputs: np.ndarray) -> np.ndarray:
+        """The best row's value ``[...]`` at outputs ``[..., outputs]``."""
+        return np.asarray(self.values(outputs).max(axis=-1))
+
+
+@dataclass(frozen=True, eq=False)
+class Clauses:
+    """The clauses of a batch of samples, stacked; see the module for padding.
+
+    Attributes:
+        coefficients: C, ``[batch, clauses, rows, outputs]`` float64.
+        offsets: d, ``[batch, clauses, rows]`` float64.
+    """
+
+    coefficients: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def stack(cls, samples: Sequence[Sequence[Clause]]) -> Clauses:
+        """Stacks one list of clauses a sample, padded to the longest.
+
+        Raises:
+            ValueError: a sample has no clause, a clause no row, or the outputs differ in number.
+        """
+        if not all(samples) or not all(len(clause.offsets) for sample in samples for clause in sample):
+            raise ValueError("every sample needs at least one clause, and every clause at least one row")
+        every = [clause for sample in samples for clause in sample]
+        outputs = {np.shape(clause.coefficients)[1] for clause in every}
+        if len(outputs) != 1:
+            raise ValueError(f"clauses over {sorted(outputs)} outputs cannot be asked about together")
+        shape = (len(samples), max(map(len, samples)), max(len(clause.offsets) for clause in every))
+        coefficients = np.zeros((*shape, outputs.pop()))
+        offsets = np.full(shape, -np.inf)
+        for i, sample in enumerate(samples):
+            for j, clause in enumerate(sample):
+                coefficients[i, j, : len(clause.offsets)] = clause.coefficients
+                offsets[i, j, : len(clause.offsets)] = clause.offsets
+            offsets[i, len(sample) :] = np.inf
+        return cls(coefficients, offsets)
+
+    @classmethod
+    def all_of(cls, coefficients: np.ndarray, offsets: np.ndarray | None = None) -> Clauses:
+        """The conjunction of rows ``[batch, rows, outputs]``, each a clause of its own; no ``offsets``: zeros."""
+        offsets = np.zeros(np.shape(coefficients)[:2]) if offsets is None else offsets
+        return cls(coefficients[:, :, None, :], offsets[:, :, None])
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
     def take(self, index: Any) -> Clauses:
         """The clauses of some samples."""
         return Clauses(self.coefficients[index], self.offsets[index])
 
-    def margin(self, outputs: np.ndarray) -> np.ndarray:
-        """The property's margin on outputs ``[batch, ...]``: least clause, best row, in float64; ``[batch]``.
+    def less(self, lost: np.ndarray) -> Clauses:
+        """The clauses with something taken from each row, ``[batch, clauses, rows]``."""
+        return Clauses(self.coefficients, self.offsets - lost)
 
-        The property holds where it is positive. NaN where an output is not finite: such an output settles nothing.
+    @property
+    def counts(self) -> np.ndarray:
+        """Which rows are no padding, in clauses that can be broken: bool ``[batch, clauses, rows]``."""
+        always = np.isposinf(self.offsets).any(axis=2, keepdims=True)
+        return np.asarray(np.isfinite(self.offsets) & ~always)
+
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """C and d of all rows side by side, ``[batch, clauses * rows, outputs]`` and ``[batch, clauses * rows]``.
+
+        For computing bounds: d is finite, so a padding row is ``(0, 0)`` here. :meth:`certified` and :meth:`settled`
+        take its bounds for what it is.
         """
-        flat = np.asarray(outputs, np.float64).reshape(len(outputs), -1)
-        settled = np.asarray(np.isfinite(flat).all(axis=1))
-        rows = np.einsum("bcro,bo->bcr", self.coefficients, np.where(settled[:, None], flat, 0.0)) + self.offsets
-        return np.where(settled, rows.max(axis=2).min(axis=1), np.nan)
+        count, clauses, rows, outputs = self.coefficients.shape
+        offsets = np.where(np.isfinite(self.offsets), self.offsets, 0.0)
+        return self.coefficients.reshape(count, clauses * rows, outputs), offsets.reshape(count, clauses * rows)
+
+    def values(self, outputs: np.ndarray) -> np.ndarray:
+        """The rows' values ``[batch, clauses, rows]`` at outputs ``[batch, ...]``, in float64.
+
+        NaN where an output of the sample is not finite.
+        """
+        return self._values(np.asarray(outputs).reshape(1, len(self), self.coefficients.shape[-1]))[0]
+
+    def margin(self, outputs: np.ndarray) -> np.ndarray:
+        """The margin ``[batch]`` at outputs ``[batch, ...]``, in float64: the formula holds where it is positive.
+
+        NaN where an output of the sample is not finite: it settles nothing.
+        """
+        return _worst(self.values(outputs))
+
+    def margins(self, outputs: np.ndarray) -> np.ndarray:
+        """The margins ``[points, batch]`` at several outputs ``[points, batch, outputs]`` a sample; NaN as above."""
+        return _worst(self._values(outputs))
+
+    def _values(self, outputs: np.ndarray) -> np.ndarray:
+        """``[points, batch, clauses, rows]`` at outputs ``[points, batch, outputs]``."""
+        wide = np.asarray(outputs, np.float64)
+        finite = np.isfinite(wide).all(axis=2)
+        points = np.where(finite[..., None], wide, 0.0).transpose(1, 2, 0)
+        count, clauses, rows, size = self.coefficients.shape
+        products = self.coefficients.reshape(count, clauses * rows, size) @ points
+        values = products.transpose(2, 0, 1).reshape(-1, count, clauses, rows) + self.offsets
+        return np.where(finite[..., None, None], values, np.nan)
+
+    def settled(self, bounds: np.ndarray, unknown: float = -np.inf) -> np.ndarray:
+        """Bounds of :meth:`rows` in float64, ``[batch, clauses, rows]``: padding has its own value, and a bound that is
+        not finite is ``unknown`` (``-inf`` for a lower one, ``+inf`` for an upper one)."""
+        each = np.asarray(bounds, np.float64).reshape(self.offsets.shape)
+        return np.where(self.counts, np.where(np.isfinite(each), each, unknown), self.offsets)
+
+    def certified(self, lower: np.ndarray, rounding: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """The certified margins ``[batch]``, NaN where nothing is known, and what rounding may take from them.
+
+        Args:
+            lower: lower bounds of :meth:`rows`.
+            rounding: what rounding may take from each of these rows, in the same shape or a number.
+
+        Returns:
+            Margin and rounding. :func:`tfcert.verdict.is_proof` of the two is true exactly where every clause has a row
+            whose bound is above what rounding may take from it.
+        """
+        each = np.asarray(lower, np.float64).reshape(self.offsets.shape)
+        lost = np.asarray(rounding, np.float64)
+        lost = lost.reshape(each.shape) if lost.ndim else lost
+        with np.errstate(invalid="ignore"):
+            margin, surplus = (_worst(self.settled(part)) for part in (each, each - lost))
+            margin = np.where(np.isfinite(margin), margin, np.nan)
+            return margin, np.maximum(margin - surplus, 0.0)
 
 
-def stack_clauses(clauses: Sequence[Sequence[Clause]]) -> Clauses:
-    """Stacks one list of clauses a sample; short clauses are padded with rows ``(0, -inf)``, which never hold, and
-    short lists with clauses ``(0, +inf)``, which always do.
-
-    Raises:
-        ValueError: a sample has no clause, a clause no row, or the outputs differ in number.
-    """
-    if not all(clauses) or not all(len(clause.offsets) for sample in clauses for clause in sample):
-        raise ValueError("every sample needs at least one clause, and every clause at least one row")
-    every = [clause for sample in clauses for clause in sample]
-    outputs = {np.shape(clause.coefficients)[1] for clause in every}
-    if len(outputs) != 1:
-        raise ValueError(f"clauses over {sorted(outputs)} outputs cannot be attacked together")
-    shape = (len(clauses), max(map(len, clauses)), max(len(clause.offsets) for clause in every))
-    coefficients = np.zeros((*shape, outputs.pop()))
-    offsets = np.full(shape, -np.inf)
-    for i, sample in enumerate(clauses):
-        for j, clause in enumerate(sample):
-            coefficients[i, j, : len(clause.offsets)] = clause.coefficients
-            offsets[i, j, : len(clause.offsets)] = clause.offsets
-        offsets[i, len(sample) :] = np.inf
-    return Clauses(coefficients, offsets)
+def _worst(rows: np.ndarray) -> np.ndarray:
+    """The margin ``[...]`` of rows ``[..., clauses, rows]``: of each clause the best row, of these the least."""
+    return np.asarray(rows.max(axis=-1).min(axis=-1))
 
 
 def keeps_label(y: np.ndarray, outputs: int) -> Clauses:
     """``argmax == y``: for every other class j a clause ``f_y - f_j > 0``."""
-    others = _others(y, outputs)
-    coefficients = np.eye(outputs)[y][:, None] - np.eye(outputs)[others]
-    return Clauses(coefficients[:, :, None, :], np.zeros((*others.shape, 1)))
+    return Clauses.all_of(differences(y, other_classes(y, outputs), outputs))
 
 
 def misses_target(targets: np.ndarray, outputs: int) -> Clauses:
     """``argmax != target``: one clause, whose rows are ``f_j - f_target > 0`` for every other class j."""
-    others = _others(targets, outputs)
-    coefficients = np.eye(outputs)[others] - np.eye(outputs)[targets][:, None]
-    return Clauses(coefficients[:, None], np.zeros((len(others), 1, others.shape[1])))
+    coefficients = -differences(targets, other_classes(targets, outputs), outputs)
+    return Clauses(coefficients[:, None], np.zeros((len(coefficients), 1, coefficients.shape[1])))
 
 
-def _others(y: np.ndarray, outputs: int) -> np.ndarray:
-    """``[batch, outputs - 1]``: the classes other than ``y``."""
+def other_classes(y: np.ndarray, outputs: int) -> np.ndarray:
+    """The classes other than each sample's, in order: ``[batch, outputs - 1]``.
+
+    Raises:
+        ValueError: a single output, or a label that is no class.
+    """
     require_classes(outputs)
     if (y < 0).any() or (y >= outputs).any():
         raise ValueError(f"labels must be class indices from 0 to {outputs - 1}; found {y.min()} to {y.max()}")
-    return np.array([[j for j in range(outputs) if j != label] for label in y], np.int64).reshape(len(y), outputs - 1)
+    shifted = np.arange(outputs - 1)[None, :]
+    return np.asarray(shifted + (shifted >= y[:, None]))
+
+
+def differences(y: np.ndarray, others: np.ndarray, outputs: int) -> np.ndarray:
+    """The rows ``f_y - f_j`` for some classes j of each sample, ``[batch, j]``: ``[batch, j, outputs]``."""
+    unit = np.eye(outputs)
+    return np.asarray(unit[y][:, None] - unit[others])
+
+
+def require_classes(outputs: int) -> None:
+    """Raises a ValueError where there are no two outputs, of which one could be larger."""
+    if outputs < 2:
+        raise ValueError(SINGLE_OUTPUT)
+
+
+def strictly_right(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Where the label's output ``[samples, classes]`` is above every other: a tie is no right answer, nor is NaN.
+
+    Raises:
+        ValueError: outputs that are no row of at least two classes a sample, or a label that is none of them.
+    """
+    if outputs.ndim == 2:
+        require_classes(outputs.shape[1])
+    if outputs.ndim != 2 or not ((labels >= 0) & (labels < outputs.shape[1])).all():
+        raise ValueError(
+            f"expected one row of outputs a sample and labels among them, got outputs of shape {outputs.shape} and "
+            f"labels from {labels.min()} to {labels.max()}"
+        )
+    others = outputs.copy()
+    np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
+    own = np.take_along_axis(outputs, labels[:, None], axis=1)
+    # Each comparison on its own: a maximum may drop a NaN.
+    return np.asarray((own > others).all(axis=1))

@@ -42,21 +42,6 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Clause:
-    """A disjunction of rows ``C y + d > 0`` over the outputs ``y`` of one network.
-
-    Attributes:
-        coefficients: ``[rows, outputs]`` float64, the matrix C.
-        offsets: ``[rows]`` float64, the vector d.
-
-    One row proven everywhere proves the clause; a query is proven when all its clauses are.
-    """
-
-    coefficients: np.ndarray
-    offsets: np.ndarray
-
-
-@dataclass(frozen=True)
 class Work:
     """The effort that a verdict took, as counts that do not depend on the machine, and a solver's seconds.
 
@@ -120,35 +105,3 @@ def is_proof(margin: Any, rounding: Any = 0.0) -> Any:
 
 TINY = Fraction(1, 1000)
 """A radius that is a smaller share of what values span is hardly meant in their unit."""
-
-SINGLE_OUTPUT = (
-    "the model has a single output, so there is no other class to tell a label from; give a binary classifier two: "
-    "p = model.output; keras.Model(model.input, keras.ops.concatenate([1 - p, p], axis=-1)), with -p for 1 - p where p "
-    "is a logit; or ask for a threshold, `f(z)[0] < 50%` in a specification, or tfcert.bounds"
-)
-
-
-def require_classes(outputs: int) -> None:
-    """Raises a ValueError where there are no two outputs, of which one could be larger."""
-    if outputs < 2:
-        raise ValueError(SINGLE_OUTPUT)
-
-
-def strictly_right(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Where the label's output ``[samples, classes]`` is above every other: a tie is no right answer, nor is NaN.
-
-    Raises:
-        ValueError: outputs that are no row of at least two classes a sample, or a label that is none of them.
-    """
-    if outputs.ndim == 2:
-        require_classes(outputs.shape[1])
-    if outputs.ndim != 2 or not ((labels >= 0) & (labels < outputs.shape[1])).all():
-        raise ValueError(
-            f"expected one row of outputs a sample and labels among them, got outputs of shape {outputs.shape} and "
-            f"labels from {labels.min()} to {labels.max()}"
-        )
-    others = outputs.copy()
-    np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
-    own = np.take_along_axis(outputs, labels[:, None], axis=1)
-    # Each comparison on its own: a maximum may drop a NaN.
-    return np.asarray((own > others).all(axis=1))

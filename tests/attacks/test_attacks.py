@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from tfcert.attacks import AttackOptions, attack, falsify, geometry, replay
 from tfcert.attacks.points import best_points
-from tfcert.clauses import keeps_label, stack_clauses
+from tfcert.clauses import Clause, Clauses, keeps_label
 from tfcert.sets.balls import Box, LpBall
-from tfcert.verdict import Clause, Guarantee
+from tfcert.verdict import Guarantee
 
 NORMS = ("linf", "l2", "l1")
 RNG = np.random.default_rng(5)
@@ -274,23 +274,11 @@ def test_a_property_with_disjunctions_is_falsified_only_where_every_row_fails():
     identity = linear(np.eye(2), np.zeros(2))
     clause = Clause(np.eye(2), np.zeros(2))
     single = Clause(np.array([[1.0, 0.0]]), np.array([5.0]))
-    clauses = stack_clauses([[clause, single], [clause]])
+    clauses = Clauses.stack([[clause, single], [clause]])
     found = falsify(identity, Box(np.array([[-1.0, -1.0], [0.5, -1.0]]), np.array([[2.0, 2.0], [1.0, 1.0]])), clauses)
     np.testing.assert_array_equal(found.success, [True, False])
     assert (found.witness[0] <= 0).all()
     assert found.margin[0] <= 0
-
-
-def test_padding_decides_nothing():
-    rows = stack_clauses([[Clause(np.eye(2), np.ones(2))], [Clause(np.eye(2)[:1], np.ones(1))] * 2])
-    np.testing.assert_array_equal(rows.margin(np.array([[-3.0, 4.0], [-3.0, 4.0]])), [5.0, -2.0])
-
-
-def test_the_margin_of_a_label_is_the_gap_to_the_runner_up():
-    outputs = RNG.normal(size=(20, 5))
-    y = RNG.integers(0, 5, 20)
-    others = np.where(np.eye(5, dtype=bool)[y], -np.inf, outputs).max(axis=1)
-    np.testing.assert_allclose(keeps_label(y, 5).margin(outputs), outputs[np.arange(20), y] - others)
 
 
 def test_eps_may_differ_per_sample_and_batches_do_not_matter():

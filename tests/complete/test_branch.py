@@ -22,7 +22,7 @@ def asked(seed: int, above: float):
     ticks = np.linspace(-2, 2, 201)
     grid = X + np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)
     margins = base.take([0] * len(grid)).margin(np.asarray(model(grid.astype(np.float32))))
-    clauses = base._replace(offsets=base.offsets - margins.min() + above)
+    clauses = base.less(margins.min() - above)
     return question(model, region, clauses, bounds="interval"), clauses
 
 

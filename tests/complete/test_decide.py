@@ -7,11 +7,11 @@ import tensorflow as tf
 from complete.brute_force import least_margin
 from complete.questions import around, keeps_class, mlp, points, question
 from tfcert.certification.api import network_of
-from tfcert.clauses import Clauses, keeps_label, misses_target, stack_clauses
+from tfcert.clauses import Clause, Clauses, keeps_label, misses_target
 from tfcert.complete.search.decide import decide
 from tfcert.complete.search.query import Solvers
 from tfcert.sets.balls import Box, LpBall
-from tfcert.verdict import Clause, Guarantee, Outcome
+from tfcert.verdict import Guarantee, Outcome
 
 pytestmark = pytest.mark.usefixtures("eager")
 
@@ -36,7 +36,7 @@ def test_decisions_are_those_of_all_activation_patterns(kind, shape, cbc, rng):
     base = random_clauses(rng, shape, 0.0)
     worst = least_margin(model, region, base)
     for above in (0.05, 0.5, -0.05, -0.5):  # clauses moved so that the worst margin is known
-        clauses = base._replace(offsets=base.offsets - worst + above)
+        clauses = base.less(worst - above)
         for how in (HOW["milp"], HOW["milp, together"], HOW["split"]):
             query = question(model, region, clauses, bounds="interval")
             decision = decide(query, Solvers(cbc), **how)
@@ -132,10 +132,10 @@ def test_padded_clauses_are_decided_as_if_there_were_no_padding(how, cbc, rng):
     model, x = mlp(2, 3, 3, seed=3), rng.normal(size=(1, 2)).astype(np.float32)
     one = Clause(rng.normal(size=(1, 3)), np.array([3.0]))
     two = Clause(rng.normal(size=(2, 3)), np.array([2.0, 1.0]))
-    padded = stack_clauses([[one, two], [two]])
+    padded = Clauses.stack([[one, two], [two]])
     region = LpBall(x, 0.5)
     for sample, kept in ((0, [one, two]), (1, [two])):
-        alone = [stack_clauses([[clause]]) for clause in kept]
+        alone = [Clauses.stack([[clause]]) for clause in kept]
         expected = min(least_margin(model, region, clauses) for clauses in alone)
         decision = decide(question(model, region, padded.take([sample]), bounds="interval"), Solvers(cbc), **HOW[how])
         assert (decision.outcome is Outcome.VERIFIED) == (expected > 0)

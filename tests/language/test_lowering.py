@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfcert.clauses import Clause
 from tfcert.language.spec.formula import (
     And,
     ArgIn,
@@ -40,7 +41,6 @@ from tfcert.language.spec.lowering import (
     round_down,
     round_up,
 )
-from tfcert.verdict import Clause
 
 OUTPUTS = 4
 

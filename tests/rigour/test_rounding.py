@@ -12,7 +12,7 @@ import tensorflow as tf
 import tfcert
 from tfcert.activations import activation, names
 from tfcert.certification import network_of
-from tfcert.certification.api import target_rows
+from tfcert.certification.api import target_clauses
 from tfcert.network.graph import Elementwise, Input, Network
 from tfcert.rigour.estimate import output_deviations
 from tfcert.rigour.margins import MULTIPLE, label_rounding, rounding
@@ -74,7 +74,7 @@ def test_what_float32_loses_is_below_the_estimate_and_not_far_below(build, shift
     lost = {}
     for norm, eps in (("linf", 0.1), ("l2", 0.5), ("l1", 2.0)):
         ball = tfcert.LpBall(x, eps, norm)
-        rows = target_rows(network, ball, np.zeros(6, int), "all")
+        rows = target_clauses(network, ball, np.zeros(6, int), "all").rows()[0]
         allowed = rounding(network, ball, rows)
         points = ball.sample(20)
         exact, rounded = (

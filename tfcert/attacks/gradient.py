@@ -92,7 +92,7 @@ def candidates(
     shape = region.center.shape
     flat = region._replace(**{k: tf.reshape(getattr(region, k), [shape[0], -1]) for k in ("center", "lower", "upper")})
     dtype = region.center.dtype
-    given = (*flat[2:], *(tf.constant(a, dtype) for a in clauses))
+    given = (*flat[2:], tf.constant(clauses.coefficients, dtype), tf.constant(clauses.offsets, dtype))
     chased = (restart + 1) // 2 if restart % 2 else -1
     begin, descend = _compiled(model, (*shape[1:],), dtype, (region.norm, region.clipped), options.jit)
     steps, size = 0 if options.method == "fgsm" else options.steps, _step_size(flat, options)
@@ -157,7 +157,7 @@ def _compiled(
         def margins(z: tf.Tensor) -> tf.Tensor:
             outputs = model(tf.reshape(z, [-1, *shape]))
             outputs = tf.cast(tf.reshape(outputs, [tf.shape(z)[0], -1]), z.dtype)
-            return tf.reduce_max(tf.einsum("bcro,bo->bcr", coefficients, outputs) + offsets, axis=2)
+            return clause_margins(outputs, coefficients, offsets)
 
         return Region(*kind, *sets), margins
 
@@ -188,10 +188,22 @@ def _compiled(
     )
 
 
+def clause_margins(outputs: tf.Tensor, coefficients: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
+    """The clauses' margins ``[batch, clauses]`` at outputs ``[batch, outputs]``, where gradients are wanted.
+
+    Args:
+        coefficients, offsets: of :class:`~tfcert.clauses.Clauses`, padded as there: a clause that is only
+            padding has the margin ``+inf``.
+    """
+    return tf.reduce_max(tf.einsum("bcro,bo->bcr", coefficients, outputs) + offsets, axis=2)
+
+
 def _clause_in_rank(margins: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
-    """``[batch]``: the clause whose margin is ``rank``-th lowest (from 0); -1 for a rank below 0."""
+    """``[batch]``: the clause whose margin is ``rank``-th lowest (from 0, and again), padding apart; -1 for a rank
+    below 0."""
     order = tf.argsort(margins, axis=1)
-    clause = order[:, tf.maximum(rank, 0) % tf.shape(margins)[1]]
+    real = tf.reduce_sum(tf.cast(margins < margins.dtype.max, tf.int32), axis=1)
+    clause = tf.gather(order, tf.maximum(rank, 0) % tf.maximum(real, 1), axis=1, batch_dims=1)
     return tf.where(rank < 0, -tf.ones_like(clause), clause)
 
 

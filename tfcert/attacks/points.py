@@ -54,20 +54,14 @@ def best_points(
         if left() <= 0:
             break
         points = _placed(region, pattern[first : first + part]).reshape(-1, *shape)
-        margins = _margins(clauses, run(model, points.reshape(-1, *shape[1:])).reshape(len(points), shape[0], -1))
-        chosen = margins.argmin(axis=0)
-        found, places = margins[chosen, np.arange(shape[0])], np.arange(shape[0])
-        better = found < lowest
-        best[better], lowest[better] = points[chosen, places][better], found[better]
+        outputs = run(model, points.reshape(-1, *shape[1:])).reshape(len(points), shape[0], -1)
+        margins = clauses.margins(outputs)
+        margins = np.where(np.isnan(margins), np.inf, margins)
+        chosen, places = margins.argmin(axis=0), np.arange(shape[0])
+        least = margins[chosen, places]
+        better = least < lowest
+        best[better], lowest[better] = points[chosen, places][better], least[better]
     return best
-
-
-def _margins(clauses: Clauses, outputs: np.ndarray) -> np.ndarray:
-    """Margins ``[points, batch]`` of outputs ``[points, batch, outputs]``; infinite where an output is not finite."""
-    settled = np.isfinite(outputs).all(axis=2)
-    values = np.where(settled[..., None], outputs, 0.0).astype(np.float64)
-    rows = np.einsum("bcro,nbo->nbcr", clauses.coefficients, values, optimize=True) + clauses.offsets
-    return np.where(settled, rows.max(axis=3).min(axis=2), np.inf)
 
 
 def _placed(region: Perturbation, pattern: np.ndarray) -> np.ndarray:

@@ -14,13 +14,13 @@ import tensorflow as tf
 from tfcert.attacks.gradient import AttackOptions, Left, candidates, endless
 from tfcert.attacks.points import best_points, default_count
 from tfcert.attacks.witness import Holds, inference, input_dtype, replay, rounded, run
-from tfcert.clauses import Clauses, keeps_label, misses_target, stack_clauses
+from tfcert.clauses import Clause, Clauses, keeps_label, misses_target, require_classes
 from tfcert.given import class_labels, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import require_one_input
 from tfcert.sets.balls import ORDER, Clip, LpBall, Perturbation
 from tfcert.showing import counted, spread, table
-from tfcert.verdict import Clause, Guarantee, require_classes
+from tfcert.verdict import Guarantee
 
 
 @dataclass(frozen=True)
@@ -154,10 +154,10 @@ def falsify(
         options: the fields of :class:`AttackOptions`.
     """
     settings = AttackOptions(**options)
-    stacked = clauses if isinstance(clauses, Clauses) else stack_clauses(clauses)
+    stacked = clauses if isinstance(clauses, Clauses) else Clauses.stack(clauses)
     perturbation = rounded(perturbation, input_dtype(model, perturbation.lower.dtype))
-    if len(stacked.offsets) != len(perturbation):
-        raise ValueError(f"{len(stacked.offsets)} lists of clauses for {len(perturbation)} samples")
+    if len(stacked) != len(perturbation):
+        raise ValueError(f"{len(stacked)} lists of clauses for {len(perturbation)} samples")
     judge = holds or _judge(stacked, ties_count=network is None)
     task = _Task(model, network, perturbation, stacked, judge, settings, left)
     parts = [

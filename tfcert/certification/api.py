@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,8 +12,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfcert.attacks.gradient import clause_margins
 from tfcert.catalog import method_name
 from tfcert.certification.softmax import softmax_bounds
+from tfcert.clauses import Clauses, differences, keeps_label, other_classes, require_classes
 from tfcert.given import class_labels, radius, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import Elementwise, Network, from_keras, require_one_input
@@ -22,10 +23,10 @@ from tfcert.network.keras.private import layers_within
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import guarantee_of, lower_bounds
 from tfcert.propagation.radius import first_guess, largest_radius
-from tfcert.rigour.margins import rounding, taken
+from tfcert.rigour.margins import rounding
 from tfcert.sets.balls import DUAL_ORDER, ORDER, LpBall, Perturbation
 from tfcert.showing import counted, spread, table
-from tfcert.verdict import Guarantee, is_proof, require_classes
+from tfcert.verdict import Guarantee, is_proof
 
 Model: TypeAlias = "keras.Model | Network"
 _NETWORKS: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
@@ -247,10 +248,10 @@ def margins(
     network, method = network_of(model, perturbation.lower), method_name(method)
     labels = _labels(y, len(perturbation), network)
     classes = network.output_shape[-1]
-    others = _others(labels, classes)
-    found = _rows(network, perturbation, _differences(labels, others, classes), method, relaxation, options)
-    full = np.full((len(labels), classes), np.inf, found.dtype)
-    np.put_along_axis(full, others, found, axis=1)
+    others = other_classes(labels, classes)
+    lower = _rows(network, perturbation, differences(labels, others, classes), method, relaxation, options)
+    full = np.full((len(labels), classes), np.inf, lower.dtype)
+    np.put_along_axis(full, others, lower, axis=1)
     return full
 
 
@@ -289,8 +290,8 @@ def certify(
     _same_shape(network, ball)
     if model is not network:
         warn_of_tiny_radius(ball.eps, ball.x)
-    rows = target_rows(network, ball, y, targets)
-    margin, lost = _margins(network, ball, rows, (method, relaxation, options))
+    clauses = target_clauses(network, ball, y, targets)
+    margin, lost = _margins(network, ball, clauses, (method, relaxation, options))
     verified = is_proof(margin, lost)
     return Certification(verified, margin, guarantee_of(method), method, relaxation or "adaptive", lost)
 
@@ -327,11 +328,8 @@ def certified_radius(
     _same_shape(network, center)
     if not bool(network.finite()):
         raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
-    rows = target_rows(network, center, y, targets)
-    weights = tf.constant(rows, network.dtype)
-    start, slope = first_order(
-        network, center.x, lambda outputs: tf.reduce_min(tf.linalg.matvec(weights, outputs), axis=1), norm
-    )
+    clauses = target_clauses(network, center, y, targets)
+    start, slope = first_order(network, center.x, clauses, norm)
     points = center.x.astype(np.float64)
     limit = np.inf if upper is None else float(upper)
     if clip is not None:  # no point of the clip range is farther away
@@ -344,12 +342,12 @@ def certified_radius(
     def margin_at(index: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         some = center.take(index)  # a clip may differ by sample
         ball = LpBall(some.x, list(map(float, eps)), norm, some.clip)
-        return _margins(network, ball, rows[index], (method, relaxation, options))
+        return _margins(network, ball, clauses.take(index), (method, relaxation, options))
 
     found = largest_radius(
         margin_at,
         start,
-        start_rounding=rounding(network, center, rows).min(axis=1),
+        start_rounding=rounding(network, center, clauses.rows()[0]).min(axis=1),
         guesses=first_guess(start, slope, norm),
         slope=slope,
         upper=limit,
@@ -371,43 +369,41 @@ def _rows(
 
 
 def _margins(
-    network: Network, sets: Perturbation, rows: np.ndarray, how: tuple[str, str | None, BoundOptions | None]
+    network: Network, sets: Perturbation, clauses: Clauses, how: tuple[str, str | None, BoundOptions | None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The least of each sample's rows (NaN where any is NaN), and what rounding may take from it."""
-    found = _rows(network, sets, rows, *how)
-    margin = np.min(found, axis=1)
-    return margin, taken(margin, np.min(found - rounding(network, sets, rows), axis=1))
+    """The certified margins, NaN where nothing is known, and what rounding may take from them."""
+    rows, _ = clauses.rows()
+    return clauses.certified(_rows(network, sets, rows, *how), rounding(network, sets, rows))
 
 
-def first_order(
-    network: Network, x: np.ndarray, margin: Callable[[tf.Tensor], tf.Tensor], norm: str
-) -> tuple[np.ndarray, np.ndarray]:
+def first_order(network: Network, x: np.ndarray, clauses: Clauses, norm: str) -> tuple[np.ndarray, np.ndarray]:
     """The margins at x, and how fast their linear approximations fall with eps (the gradient's dual norm).
 
     Where a search for a radius begins; it proves nothing.
 
     Args:
         x: points ``[batch, *input]``.
-        margin: outputs ``[batch, outputs]`` to margins ``[batch]``.
+        clauses: of the outputs.
 
     Returns:
         ``[batch]`` each; the second is 0 where the outputs do not depend on the input.
     """
     point = tf.constant(x)
+    rows = tf.constant(clauses.coefficients, network.dtype), tf.constant(clauses.offsets, network.dtype)
     with tf.GradientTape() as tape:
         tape.watch(point)
-        margins = margin(network(point))
+        margins = tf.reduce_min(clause_margins(network(point), *rows), axis=1)
     gradient = (
         tape.gradient(margins, point, unconnected_gradients="zero").numpy().reshape(len(x), math.prod(x.shape[1:]))
     )
     return margins.numpy(), np.linalg.norm(gradient, DUAL_ORDER[norm], axis=1)
 
 
-def target_rows(network: Network, sets: Perturbation, y: Any, targets: Any) -> np.ndarray:
-    """The rows ``f_y - f_j`` of each sample's targets j, chosen at the set's centre: ``[batch, targets, classes]``."""
+def target_clauses(network: Network, sets: Perturbation, y: Any, targets: Any) -> Clauses:
+    """``f_y - f_j > 0`` for each sample's targets j, chosen at the set's centre: a clause of one row each."""
     labels, classes = _labels(y, len(sets), network), network.output_shape[-1]
     if isinstance(targets, str) and targets == "all":
-        return _differences(labels, _others(labels, classes), classes)
+        return keeps_label(labels, classes)
     if isinstance(targets, str):
         if targets not in ("runner-up", "least"):
             raise ValueError(f"targets must be 'all', 'runner-up', 'least' or integers, not {targets!r}")
@@ -418,21 +414,10 @@ def target_rows(network: Network, sets: Perturbation, y: Any, targets: Any) -> n
         chosen = _labels(targets, len(sets), network, "target")
         if (chosen == labels).any():
             raise ValueError("a target equals the sample's label")
-    return _differences(labels, chosen[:, None], classes)
+    return Clauses.all_of(differences(labels, chosen[:, None], classes))
 
 
 def _labels(y: Any, count: int, network: Network, what: str = "label") -> np.ndarray:
     classes = network.output_shape[-1]
     require_classes(classes)
     return class_labels(y, count, classes=classes, what=what)
-
-
-def _others(labels: np.ndarray, classes: int) -> np.ndarray:
-    """The classes other than each sample's label, ``[batch, classes - 1]``."""
-    shifted = np.arange(classes - 1)[None, :]
-    return shifted + (shifted >= labels[:, None])
-
-
-def _differences(labels: np.ndarray, others: np.ndarray, classes: int) -> np.ndarray:
-    eye = np.eye(classes)
-    return eye[labels][:, None, :] - eye[others]

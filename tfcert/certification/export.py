@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.catalog import method_name
-from tfcert.certification.api import Model, network_of, target_rows
+from tfcert.certification.api import Model, network_of, target_clauses
 from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import full_precision, prepared
@@ -95,7 +95,7 @@ def export_hlo(
     """
     network, method = network_of(model, perturbation.lower), method_name(method)
     given = np.asarray(y)
-    rows = given if given.ndim == 3 else target_rows(network, perturbation, given, targets)
+    rows = given if given.ndim == 3 else target_clauses(network, perturbation, given, targets).rows()[0]
     options = replace(options or BoundOptions(), jit=True)
     question = prepared(
         network, perturbation, rows, np.zeros(rows.shape[:2]), method=method, relaxation=relaxation, options=options

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfcert.attacks.witness import input_dtype, run
-from tfcert.certification.api import asked, certified_radius, target_rows
+from tfcert.certification.api import asked, certified_radius, target_clauses
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.piecewise import plain
 from tfcert.complete.search.builder import Asker, nearest_witnesses
@@ -142,8 +142,7 @@ def minimum_perturbation(
         raise ValueError(f"search is {', '.join(SEARCHES)}, not {search!r}")
     network, x, y = asked(model, x, y)
     center = LpBall(x, 0.0, norm, clip).astype(input_dtype(model, network.dtype.as_numpy_dtype))
-    rows = target_rows(network, center, y, targets)
-    clauses = Clauses(rows[:, :, None, :], np.zeros((*rows.shape[:2], 1)))
+    clauses = target_clauses(network, center, y, targets)
     settings = solver if isinstance(solver, SolverSettings) else SolverSettings(solver=solver)
     reach = _reach(center, radius(upper, "upper"))
     ball = LpBall(center.x, list(reach), norm, center.clip)

@@ -51,7 +51,7 @@ class _Solved:
         with SolverProcess(SolverSettings(solver=options.solver)) as process:
             for i in range(count):
                 region = perturbation.take([i]).astype(np.float64)
-                clauses = Clauses(coefficients[i][None, :, None, :], offsets[i][None, :, None])
+                clauses = Clauses.all_of(coefficients[i][None], offsets[i][None])
                 query = asker.query(region, Judge(network, region, clauses), Solvers(process))
                 for row in range(rows):
                     bound = _row(query, row, process, limit, exact=self._exact)

@@ -11,7 +11,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfcert.attacks import falsify
 from tfcert.certification import first_order
@@ -22,8 +21,7 @@ from tfcert.language import Stage
 from tfcert.language.spec.declarations import Value
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import lower_bounds
-from tfcert.rigour.margins import rounding, taken
-from tfcert.verdict import Clause
+from tfcert.rigour.margins import rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,20 +29,18 @@ class Batch:
     """Samples of one task with their regions and what must hold of the outputs.
 
     Attributes:
-        coefficients: ``[batch, clauses, rows, outputs]``; short clauses and lists repeat their first entry.
-        offsets: ``[batch, clauses, rows]``.
+        clauses: of the outputs.
     """
 
     task: Task
     regions: Regions
-    coefficients: np.ndarray
-    offsets: np.ndarray
+    clauses: Clauses
 
     def __len__(self) -> int:
         return len(self.task.samples)
 
     def take(self, places: np.ndarray) -> Batch:
-        return Batch(self.task.take(places), self.regions.take(places), self.coefficients[places], self.offsets[places])
+        return Batch(self.task.take(places), self.regions.take(places), self.clauses.take(places))
 
 
 def make_batch(task: Task, radii: list[Fraction] | None = None) -> Batch:
@@ -53,45 +49,28 @@ def make_batch(task: Task, radii: list[Fraction] | None = None) -> Batch:
     dtype = network.dtype.as_numpy_dtype
     regions = build_regions(task.template, task.centers, tuple(network.input_shape), dtype, radii)
     known = {v: task.template.clauses(task.model.num_outputs, v) for v in dict.fromkeys(task.labels)}
-    coefficients, offsets = _stack([known[v] for v in task.labels])
-    return Batch(task, regions, coefficients, offsets)
-
-
-def _stack(queries: list[tuple[Clause, ...]]) -> tuple[np.ndarray, np.ndarray]:
-    clauses = max(len(q) for q in queries)
-    rows = max(len(c.offsets) for q in queries for c in q)
-    places = [[q[i] if i < len(q) else q[0] for i in range(clauses)] for q in queries]
-    index = [[np.where(np.arange(rows) < len(c.offsets), np.arange(rows), 0) for c in q] for q in places]
-    coefficients = [[c.coefficients[i] for c, i in zip(q, p, strict=True)] for q, p in zip(places, index, strict=True)]
-    offsets = [[c.offsets[i] for c, i in zip(q, p, strict=True)] for q, p in zip(places, index, strict=True)]
-    return np.array(coefficients), np.array(offsets)
+    return Batch(task, regions, Clauses.stack([known[v] for v in task.labels]))
 
 
 def certified_margins(batch: Batch, stage: Stage, options: BoundOptions) -> tuple[np.ndarray, np.ndarray]:
-    """Lower bounds of the margins ``[batch]``: the least over the clauses of the best of their rows; NaN if unknown.
-
-    And what rounding may take from each: a margin that is not above it proves nothing.
+    """Lower bounds of the margins ``[batch]``, NaN where nothing is known, and what rounding may take from each: a
+    margin that is not above it proves nothing.
 
     Raises:
         ValueError: a method or relaxation that this network does not allow.
     """
-    count, clauses, rows, outputs = batch.coefficients.shape
-    flat = batch.coefficients.reshape(count, clauses * rows, outputs)
+    coefficients, offsets = batch.clauses.rows()
     network, proof = batch.task.model.network, batch.regions.proof
     bounds = lower_bounds(
         network,
         proof,
-        flat,
-        batch.offsets.reshape(count, clauses * rows),
+        coefficients,
+        offsets,
         method=stage.method,
         relaxation=stage.option("relaxation"),
         options=bound_options(stage, options),
     )
-    found = np.asarray(bounds, np.float64)
-    each = [part.reshape(count, clauses, rows) for part in (found, found - rounding(network, proof, flat))]
-    margins, surplus = (np.where(np.isfinite(part), part, -np.inf).max(axis=2).min(axis=1) for part in each)
-    margins = np.where(np.isfinite(margins), margins, np.nan)
-    return margins, taken(margins, surplus)
+    return batch.clauses.certified(bounds, rounding(network, proof, coefficients))
 
 
 def bound_options(stage: Stage, options: BoundOptions) -> BoundOptions:
@@ -108,23 +87,14 @@ def bound_options(stage: Stage, options: BoundOptions) -> BoundOptions:
 
 def slopes(batch: Batch, norm: str) -> tuple[np.ndarray, np.ndarray]:
     """The margins at the centres, and how fast their linear approximations fall with the radius in network space."""
-    network, centers = batch.task.model.network, batch.task.centers
-    assert centers is not None
-    coefficients, offsets = (tf.constant(part, network.dtype) for part in (batch.coefficients, batch.offsets))
-
-    def margin(outputs: tf.Tensor) -> tf.Tensor:
-        rows = tf.einsum("bcro,bo->bcr", coefficients, outputs) + offsets
-        return tf.reduce_min(tf.reduce_max(rows, axis=2), axis=1)
-
-    at_center, slope = first_order(network, centers, margin, norm)
+    assert batch.task.centers is not None
+    at_center, slope = first_order(batch.task.model.network, batch.task.centers, batch.clauses, norm)
     return at_center.astype(np.float64), slope.astype(np.float64)
 
 
 def margin_at(batch: Batch, outputs: np.ndarray) -> np.ndarray:
     """The margins ``[batch]`` at the model's answers ``[batch, outputs]``, in float64 and the unit of the bounds."""
-    scores = batch.task.model.scores(outputs)
-    values = np.einsum("bcro,bo->bcr", batch.coefficients, scores) + batch.offsets
-    return values.max(axis=2).min(axis=1)
+    return batch.clauses.margin(batch.task.model.scores(outputs))
 
 
 def broken(batch: Batch, outputs: np.ndarray) -> np.ndarray:
@@ -173,7 +143,7 @@ def attack_batch(batch: Batch, stage: Stage) -> Replayed:
     attacks = falsify(
         loaded.model,
         region,
-        Clauses(batch.coefficients, batch.offsets),
+        batch.clauses,
         network=loaded.network if loaded.peeled else None,
         holds=lambda outputs, places: ~broken(batch.take(places), outputs.reshape(len(outputs), -1)),
         method=stage.method,

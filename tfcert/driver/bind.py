@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfcert.clauses import strictly_right
 from tfcert.datasets import Samples, confine
 from tfcert.driver.abstracted import deployed, granularity_of, require_behind
 from tfcert.driver.doubts import doubts, one_class, require_unit
@@ -34,7 +35,6 @@ from tfcert.language.check.setting import Setting
 from tfcert.language.spec.formula import SingleOutputError
 from tfcert.misfit import misfit
 from tfcert.showing import counted
-from tfcert.verdict import strictly_right
 
 if TYPE_CHECKING:
     from tfcert.network import Network

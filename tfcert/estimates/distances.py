@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfcert.attacks import replay
 from tfcert.attacks.witness import input_dtype
+from tfcert.clauses import Clauses
 from tfcert.errors import UsageError
 from tfcert.estimates.results import AttackDistances
 from tfcert.estimates.samples import read_samples
@@ -91,7 +92,7 @@ def attack_distance(
     settings = DistanceOptions(**options)
     network, samples = read_samples(model, x, y, norm, targets, clip)
     points = samples.x.astype(input_dtype(model, samples.x.dtype))
-    search = _Search(model, points, samples.rows, norm, clip)
+    search = _Search(model, points, samples.clauses, norm, clip)
     search.settle("", points)
     label = samples.rows[:, 0].argmax(axis=1)
     target = None if isinstance(targets, str) and targets == "all" else samples.rows[:, 0].argmin(axis=1)
@@ -168,8 +169,8 @@ class _Scaled:
 class _Search:
     """The nearest examples so far."""
 
-    def __init__(self, model: Any, x: np.ndarray, rows: np.ndarray, norm: str, clip: Clip | None):
-        self.model, self.x, self.rows, self.norm, self.clip = model, x, rows, norm, clip
+    def __init__(self, model: Any, x: np.ndarray, clauses: Clauses, norm: str, clip: Clip | None):
+        self.model, self.x, self.clauses, self.norm, self.clip = model, x, clauses, norm, clip
         self.distance = np.full(len(x), np.inf)
         self.witness = np.full(x.shape, np.nan, x.dtype)
         self.found_by = [""] * len(x)
@@ -214,8 +215,7 @@ class _Search:
 
         def holds(outputs: np.ndarray, chosen: np.ndarray) -> np.ndarray:
             # A tie is not yet another class: saturated probabilities tie far from the boundary of the logits.
-            margins = np.einsum("bto,bo->bt", self.rows[index[chosen]], outputs.astype(np.float64))
-            return ~(margins < 0).any(axis=1)
+            return ~(self.clauses.take(index[chosen]).margin(outputs) < 0)
 
         return replay(self.model, ball, inside, holds), (inside, distance)
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfcert.certification.api import Model, asked, target_rows
+from tfcert.certification.api import Model, asked, target_clauses
+from tfcert.clauses import Clauses
 from tfcert.network import Network
 from tfcert.sets.balls import Clip, LpBall
 
@@ -21,12 +22,12 @@ class Samples:
 
     Attributes:
         x: ``[batch, *input]`` in the network's type.
-        rows: ``[batch, targets, outputs]`` float64: ``rows @ outputs`` are the margins ``f_y - f_j``.
+        clauses: ``f_y - f_j > 0``, one for each target j.
         norm: in which distances are measured.
     """
 
     x: np.ndarray
-    rows: np.ndarray
+    clauses: Clauses
     norm: str
 
     def __len__(self) -> int:
@@ -35,12 +36,16 @@ class Samples:
     def margins(self, network: Network) -> np.ndarray:
         """``[batch, targets]`` float64: the margins at the samples; a sample is misclassified where one is not
         positive."""
-        found = np.zeros(self.rows.shape[:2])
+        margins = np.zeros(self.clauses.offsets.shape[:2])
         for first in range(0, len(self), _BATCH):
             part = slice(first, first + _BATCH)
-            outputs = network(tf.constant(self.x[part])).numpy().astype(np.float64)
-            found[part] = np.einsum("bto,bo->bt", self.rows[part], outputs)
-        return found
+            margins[part] = self.clauses.take(part).values(network(tf.constant(self.x[part])).numpy())[:, :, 0]
+        return margins
+
+    @property
+    def rows(self) -> np.ndarray:
+        """``[batch, targets, outputs]`` float64: ``rows @ outputs`` are the margins ``f_y - f_j``."""
+        return self.clauses.rows()[0]
 
 
 def read_samples(
@@ -58,4 +63,4 @@ def read_samples(
         raise ValueError(f"samples of shape {points.input_shape} for a model of {network.input_shape} inputs")
     if not bool(network.finite()):
         raise ValueError("a weight of the model is NaN or infinite: nothing can be said about it")
-    return network, Samples(points.x, target_rows(network, points, y, targets), norm)
+    return network, Samples(points.x, target_clauses(network, points, y, targets), norm)

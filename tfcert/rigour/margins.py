@@ -66,15 +66,6 @@ def label_rounding(network: Network, region: Region, labels: tf.Tensor) -> tf.Te
     return MULTIPLE * tf.sqrt(own + others)
 
 
-def taken(margin: np.ndarray, surplus: np.ndarray) -> np.ndarray:
-    """What rounding takes from margins of several rows, where ``surplus`` is what is left to them.
-
-    The margins are proofs exactly where the surplus is positive.
-    """
-    with np.errstate(invalid="ignore"):
-        return np.maximum(margin - surplus, 0.0)
-
-
 _TRACED: weakref.WeakKeyDictionary[Network, dict[tuple[str, bool], Any]] = weakref.WeakKeyDictionary()
 
 

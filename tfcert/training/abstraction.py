@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfcert.clauses import strictly_right
 from tfcert.given import radius
 from tfcert.network.abstraction import IntervalAbstraction, abstraction_of, simplest
 from tfcert.training.samples import arrays
-from tfcert.verdict import Guarantee, strictly_right
+from tfcert.verdict import Guarantee
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ import tensorflow as tf
 from tfcert.attacks import attack
 from tfcert.catalog import check_method, method_name
 from tfcert.certification import certify
+from tfcert.clauses import strictly_right
 from tfcert.given import class_labels, radius
 from tfcert.misfit import unsaid
 from tfcert.propagation.centered import sweep
 from tfcert.training.batch import boxes
 from tfcert.training.regularizers import bounded_layers
 from tfcert.training.samples import arrays
-from tfcert.verdict import strictly_right
 
 KEYS = ("val_nominal_accuracy", "val_attack_accuracy", "val_verified_accuracy")
 

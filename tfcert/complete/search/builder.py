@@ -56,16 +56,13 @@ class Asker:
         lower, upper = self._rows(region, clauses, "crown" if method == "crown" else "ibp")
         lost = self._lost(region, clauses)
         less = np.where(np.isfinite(lost), lost, 0.0)  # nothing is decided where it is not: see ``decide``
-        clauses = Clauses(clauses.coefficients, clauses.offsets - less)
-        return Query(self.net, region, clauses, lost, bounds, lower - less, upper - less, judge)
+        return Query(self.net, region, clauses.less(less), lost, bounds, lower - less, upper - less, judge)
 
     def _lost(self, region: Perturbation, clauses: Clauses) -> np.ndarray:
         """What the rounding of the deployed network may take from the clauses' rows, ``[clauses, rows]``."""
         if not self.rounded:
             return np.zeros(clauses.offsets.shape[1:])
-        count, rows, outputs = clauses.coefficients.shape[1:]
-        flat = clauses.coefficients.reshape(1, count * rows, outputs)
-        return rounding(self.net.deployed, region, flat).reshape(count, rows)
+        return rounding(self.net.deployed, region, clauses.rows()[0]).reshape(clauses.offsets.shape[1:])
 
     def _tightened(self, region: Perturbation, bounds: LayerBounds, solvers: Solvers) -> LayerBounds:
         try:
@@ -77,18 +74,10 @@ class Asker:
 
     def _rows(self, region: Perturbation, clauses: Clauses, method: str) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds of the clauses' rows, ``[clauses, rows]``; infinite for padding."""
-        count, rows, outputs = clauses.coefficients.shape[1:]
-        flat = clauses.coefficients.reshape(1, count * rows, outputs)
-        offsets = clauses.offsets.reshape(1, count * rows)
-        known = np.where(np.isfinite(offsets), offsets, 0.0)
-        found = lower_bounds(
-            self.net.network, region, np.concatenate([flat, -flat], axis=1), np.concatenate([known, -known], axis=1),
-            method=method, options=self.options,
-        )[0]  # fmt: skip
-        lower, upper = found[: count * rows], -found[count * rows :]
-        lower = np.where(np.isfinite(offsets[0]), np.where(np.isfinite(lower), lower, -np.inf), offsets[0])
-        upper = np.where(np.isfinite(offsets[0]), np.where(np.isfinite(upper), upper, np.inf), offsets[0])
-        return lower.reshape(count, rows), upper.reshape(count, rows)
+        both = [np.concatenate([part, -part], axis=1) for part in clauses.rows()]
+        ends = lower_bounds(self.net.network, region, *both, method=method, options=self.options)
+        lower, upper = np.split(ends, 2, axis=1)
+        return clauses.settled(lower)[0], clauses.settled(-upper, np.inf)[0]
 
 
 def nearest_witnesses(

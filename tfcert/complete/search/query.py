@@ -73,9 +73,9 @@ class Query:
 
     @functools.cached_property
     def _real(self) -> np.ndarray:
-        """Rows that are no padding ``[clauses, rows]``: not ``-inf`` (never holds) in a clause that can be broken."""
-        offsets = self.clauses.offsets[0]
-        return np.isfinite(offsets) & ~np.isposinf(offsets).any(axis=1, keepdims=True)
+        """Rows that are no padding ``[clauses, rows]``."""
+        real: np.ndarray = self.clauses.counts[0]
+        return real
 
     @functools.cached_property
     def finite(self) -> bool:

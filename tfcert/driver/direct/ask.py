@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tfcert.clauses import strictly_right
 from tfcert.driver.direct.request import Loaded, Request
 from tfcert.driver.journal import Journal
 from tfcert.driver.progress import Narrator
 from tfcert.misfit import misfit, tiny_radius
 from tfcert.report import Asked, ExitCode, Measured, Record
-from tfcert.verdict import Verdict, strictly_right
+from tfcert.verdict import Verdict
 
 Found = list[tuple[Verdict, Measured | None]]
 Decide = Callable[[Loaded, np.ndarray], Found]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfcert.clauses import SINGLE_OUTPUT
 from tfcert.datasets import Samples, load_dataset
 from tfcert.driver.bind import LoadedModel
 from tfcert.driver.files import require_model, require_writable
@@ -16,7 +17,6 @@ from tfcert.driver.fingerprint import data_hash, weights_hash
 from tfcert.driver.header import run_header
 from tfcert.errors import UsageError
 from tfcert.report.records import Json
-from tfcert.verdict import SINGLE_OUTPUT
 
 
 @dataclass(frozen=True)

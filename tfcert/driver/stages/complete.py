@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tfcert.clauses import Clauses
 from tfcert.complete.api import solver_processes
 from tfcert.complete.encoding.piecewise import plain
 from tfcert.complete.search.builder import Asker
@@ -142,8 +141,7 @@ class Complete:
 
 def _judge(model: Any, region: Perturbation, sample: Batch) -> Judge:
     """Judges by the formula itself: on its boundary, too, whether it is strict there."""
-    clauses = Clauses(sample.coefficients, sample.offsets)
-    return Judge(model, region, clauses, functools.partial(broken, sample))
+    return Judge(model, region, sample.clauses, functools.partial(broken, sample))
 
 
 @contextlib.contextmanager

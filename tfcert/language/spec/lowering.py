@@ -19,6 +19,7 @@ from itertools import product
 
 import numpy as np
 
+from tfcert.clauses import Clause
 from tfcert.language.spec.formula import (
     And,
     ArgIn,
@@ -41,7 +42,6 @@ from tfcert.language.spec.formula import (
     output_index,
     variable_term,
 )
-from tfcert.verdict import Clause
 
 MAX_CLAUSES = 4096
 MAX_ROWS = 1 << 16

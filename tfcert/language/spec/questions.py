@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from tfcert.clauses import Clause
 from tfcert.language.spec.cells import Abstraction
 from tfcert.language.spec.declarations import Strategy
 from tfcert.language.spec.formula import (
@@ -23,7 +24,6 @@ from tfcert.language.spec.formula import (
 from tfcert.language.spec.lowering import lower, normalise, only_orders
 from tfcert.language.spec.spaces import Transform
 from tfcert.language.text.diagnostics import Span
-from tfcert.verdict import Clause
 
 
 @dataclass(frozen=True)
