@@ -139,7 +139,7 @@ class Clauses:
     def _values(self, outputs: np.ndarray) -> np.ndarray:
         """``[points, batch, clauses, rows]`` at outputs ``[points, batch, outputs]``."""
         wide = np.asarray(outputs, np.float64)
-        finite = np.isfinite(wide).all(axis=2)
+        finite = np.asarray(np.isfinite(wide).all(axis=2))
         points = np.where(finite[..., None], wide, 0.0).transpose(1, 2, 0)
         count, clauses, rows, size = self.coefficients.shape
         products = self.coefficients.reshape(count, clauses * rows, size) @ points
