@@ -1,6 +1,20 @@
-"""What can go wrong in a run, told apart by whose mistake it is."""
+"""What a run says to the shell, and what can go wrong in it, told apart by whose mistake it is."""
 
 from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a run says to the shell."""
+
+    PASS = 0
+    FAIL = 1
+    INTERRUPTED = 2
+    INTERNAL_ERROR = 3
+    USAGE_ERROR = 4
+    NOTHING_TO_CHECK = 5
+    INCONCLUSIVE = 6
 
 
 class UsageError(ValueError):
@@ -8,7 +22,7 @@ class UsageError(ValueError):
 
 
 class JournalError(UsageError):
-    """A journal that cannot be resumed."""
+    """A run on disk that cannot be begun or resumed."""
 
 
 class ContradictionError(RuntimeError):

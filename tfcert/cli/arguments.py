@@ -8,8 +8,7 @@ from fractions import Fraction
 from typing import NoReturn
 
 from tfcert.catalog import METHODS, NORMS, RELAXATIONS, method_name
-
-USAGE_ERROR = 4
+from tfcert.errors import ExitCode
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,7 +16,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(USAGE_ERROR, f"error: {message}\n")
+        self.exit(ExitCode.USAGE_ERROR, f"error: {message}\n")
 
 
 def spec_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from tfcert import quiet
 from tfcert.cli.arguments import (
-    USAGE_ERROR,
     Parser,
     attack_arguments,
     radius_arguments,
@@ -23,13 +22,11 @@ from tfcert.cli.arguments import (
     train_arguments,
     verify_arguments,
 )
-from tfcert.errors import UsageError
+from tfcert.errors import ExitCode, UsageError
 from tfcert.showing import counted
 
 if TYPE_CHECKING:
     from tfcert.report import Report
-
-PASS, INTERRUPTED, INTERNAL_ERROR = 0, 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,14 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     except Exception as error:
         if isinstance(error, _user_errors()):
             notes = getattr(error, "__notes__", [])
             print("\n".join([f"{'' if _is_rendered(error) else 'error: '}{error}", *notes]), file=sys.stderr)
-            return USAGE_ERROR
+            return ExitCode.USAGE_ERROR
         traceback.print_exc()
-        return INTERNAL_ERROR
+        return ExitCode.INTERNAL_ERROR
 
 
 def _import_tensorflow() -> None:
@@ -104,7 +101,7 @@ class _Version(argparse.Action):
         from importlib.metadata import version
 
         print(f"tfcert {version('tfcert')}")
-        parser.exit(PASS)
+        parser.exit(ExitCode.PASS)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -112,7 +109,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     _require_json(options.json)
     start = begin(
-        options.spec if Path(options.spec).is_file() else Path(options.spec),
+        Path(options.spec),
         params=dict(options.set),
         bindings=dict(options.bind),
         resume=options.resume,
@@ -144,7 +141,7 @@ def _check(options: argparse.Namespace) -> int:
     for template in [*spec.properties.values(), *spec.measures.values()]:
         if template.abstraction is not None:
             print(f"{template.name} is about {classifier(template.abstraction)}")
-    return PASS
+    return ExitCode.PASS
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -152,7 +149,7 @@ def _explain(options: argparse.Namespace) -> int:
     from tfcert.driver.explain import explain
 
     print(explain(load_spec(Path(options.spec), dict(options.set), dict(options.bind))))
-    return PASS
+    return ExitCode.PASS
 
 
 def _train(options: argparse.Namespace) -> int:

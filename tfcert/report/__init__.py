@@ -1,7 +1,8 @@
 """What a run shows and writes: records, tables, JSON and pictures."""
 
+from tfcert.errors import ExitCode
 from tfcert.report.records import Asked, Measured, Record
-from tfcert.report.result import ExitCode, Judged, Report
+from tfcert.report.result import Judged, Report
 from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_measure, summarize_property
 
 __all__ = [

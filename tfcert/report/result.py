@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from pathlib import Path
 from typing import TypeVar
 
 from rich.console import RenderableType
 from rich.text import Text
 
+from tfcert.errors import ExitCode
 from tfcert.report.json import write_result
 from tfcert.report.records import Json, Record
 from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_measure, summarize_property
@@ -18,18 +18,6 @@ from tfcert.report.table import PLAIN_WIDTH, measure_tables, property_tables, re
 from tfcert.showing import counted
 
 Summary = TypeVar("Summary", PropertySummary, MeasureSummary)
-
-
-class ExitCode(IntEnum):
-    """What a run says to the shell."""
-
-    PASS = 0
-    FAIL = 1
-    INTERRUPTED = 2
-    INTERNAL_ERROR = 3
-    USAGE_ERROR = 4
-    NOTHING_TO_CHECK = 5
-    INCONCLUSIVE = 6
 
 
 @dataclass(frozen=True)
