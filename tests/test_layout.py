@@ -14,73 +14,147 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tfcert"
 
 LEVELS = [
-    {"verdict", "options", "errors", "model_files", "given", "quiet", "showing", "tracing"},
-    {"catalog", "clauses", "misfit"},
-    {"activations", "language"},
-    {"network", "sets"},
-    {"propagation", "attacks"},
+    {"errors", "options", "quiet", "showing", "given", "model_files", "tracing", "verdict"},
+    {"clauses", "catalog", "misfit"},
+    {"datasets"},
+    {"language.text"},
+    {"language.spec"},
+    {"language.check"},
+    {"language.loader"},
+    {"language"},
+    {"activations", "report"},
+    {"network", "sets", "proof"},
+    {"attacks"},
+    {"propagation"},
     {"rigour"},
-    {"certification", "proof"},
-    {"complete", "estimates", "training", "report", "datasets"},
+    {"complete"},
+    {"certification"},
+    {"complete.api"},
+    {"estimates", "training"},
     {"loading", "objectives", "schedules", "metrics", "callbacks", "layers"},
-    {"driver"},
+    {"driver.regions", "driver.fingerprint", "driver.progress", "driver.sources", "driver.doubts", "driver.judge",
+     "driver.heads"},
+    {"driver.abstracted", "driver.header"},
+    {"driver.explain", "driver.bind"},
+    {"driver.verdicts", "driver.artifacts", "driver.batch", "driver.files", "driver.train.bind"},
+    {"driver.folder", "driver.direct.request", "driver.train.build", "driver.stages"},
+    {"driver.journal", "driver.property"},
+    {"driver.measure", "driver.start", "driver.direct.ask"},
+    {"driver.verify", "driver.direct", "driver.train.start"},
+    {"driver.train.run"},
+    {"driver", "driver.train"},
+    {"cli.arguments"},
     {"cli"},
     {"__main__"},
-]
-"""Lowest first. A part imports from lower levels only."""
+]  # fmt: skip
+"""The order of the files, lowest first: a name stands for a module, or for the modules of a folder that are not named
+themselves. A file imports from lower levels, and from its own name; the others of its level it does not see."""
 ONLY = {
     "verdict": set(),
-    "catalog": {"verdict"},
     "clauses": {"verdict"},
-    "activations": {"verdict"},
+    "catalog": {"verdict"},
+    "proof": set(),
+    "activations": {"verdict", "clauses", "catalog"},
     "language": {"verdict", "clauses", "catalog"},
-    "network": {"verdict", "activations", "model_files"},
-    "proof": {"verdict", "network"},
+    "report": {"verdict", "clauses", "catalog", "showing", "errors"},
 }
 """Parts that see less than their level allows."""
+POINTS_ANYWHERE = {"tfcert", "tfcert.catalog"}
+"""Public names and the catalog's entries name modules by strings, which may point upward from there alone."""
+IMPORTS_BY_NAME = {
+    "tfcert": "public names, when they are first used",
+    "tfcert.catalog": "its entries' objects, when they are first asked for",
+    "tfcert.datasets.base": "packages that a source needs",
+    "tfcert.network.keras.private": "modules inside Keras",
+}
+"""Who imports a module whose name is not written there, and what."""
 
 
-def imports() -> dict[str, set[str]]:
-    """For each part of the package (a module or a folder of it) the other parts that it imports, anywhere."""
-    found: dict[str, set[str]] = {}
-    for path in PACKAGE.rglob("*.py"):
-        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if part == "__init__":
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names: list[str] = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{path}: line {node.lineno} is a relative import"
-                module = node.module or ""
-                names = [f"tfcert.{a.name}" for a in node.names] if module == "tfcert" else [module]
-            seen = {name.split(".")[1] for name in names if name.startswith("tfcert.")}
-            found.setdefault(part, set()).update(seen - {part})
-    return found
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-IMPORTS = imports()
+MODULES = {module_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def level(part: str) -> int:
-    return next(i for i, parts in enumerate(LEVELS) if part in parts)
+def imported(module: str, node: ast.AST) -> list[str]:
+    """The modules of the package that a piece of code names: in an import, wherever it stands, or as a string."""
+    match node:
+        case ast.Import(names):
+            return [alias.name for alias in names if alias.name in MODULES]
+        case ast.ImportFrom(source, names, level):
+            assert level == 0, f"{module}: line {node.lineno} is a relative import"
+            return [full if (full := f"{source}.{a.name}") in MODULES else str(source) for a in names if source]
+        case ast.Constant(str(text)) if module not in POINTS_ANYWHERE and "." in text:
+            return [text.partition(":")[0]]
+    return []
 
 
-def test_every_part_has_its_level():
-    unknown = set(IMPORTS) - set.union(*LEVELS)
-    assert not unknown, f"say in LEVELS where {', '.join(sorted(unknown))} belong"
+IMPORTS = {
+    module: {name for node in ast.walk(tree) for name in imported(module, node) if name in MODULES} - {module}
+    for module, tree in MODULES.items()
+}
+"""For each file the others that it imports, in functions and for type checkers alone too."""
 
 
-@pytest.mark.parametrize("part", sorted(set(IMPORTS) & set.union(*LEVELS)))
-def test_imports_go_one_way(part):
-    for other in sorted(IMPORTS[part]):
-        assert level(other) < level(part), f"{part} must not import {other}"
-        assert part not in ONLY or other in ONLY[part], f"{part} must not import {other}"
+def place(module: str) -> tuple[int, str]:
+    """The level of a module, and the name in it that the module goes by: the longest that there is."""
+    names = [module.removeprefix("tfcert.").rsplit(".", cut)[0] for cut in range(module.count("."))]
+    return next((i, name) for name in names for i, level in enumerate(LEVELS) if name in level)
 
 
-def test_no_parts_import_each_other_in_a_circle():
+def inside() -> list[str]:
+    return sorted(set(MODULES) - {"tfcert"})
+
+
+def test_every_file_has_its_level():
+    named = set.union(*LEVELS)
+    unknown = [m for m in inside() if not any(f"{m}.".startswith(f"tfcert.{name}.") for name in named)]
+    assert not unknown, f"say in LEVELS where {', '.join(unknown)} belong"
+
+
+@pytest.mark.parametrize("module", inside())
+def test_imports_go_one_way(module):
+    level, name = place(module)
+    only = next((ONLY[part] for part in ONLY if f"{module}.".startswith(f"tfcert.{part}.")), None)
+    for other in sorted(IMPORTS[module]):
+        assert other != "tfcert", f"{module} must import from where a name is defined, not from tfcert"
+        its_level, its_name = place(other)
+        assert its_level < level or its_name == name, f"{module} must not import {other}"
+        part = other.split(".")[1]
+        assert only is None or part in only or part == module.split(".")[1], f"{module} must not import {other}"
+
+
+def test_no_files_import_each_other_in_a_circle():
     assert list(TopologicalSorter(IMPORTS).static_order())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from tfcert.sets import balls",
+        "import tfcert.sets.balls",
+        "def f():\n    from tfcert.sets.balls import LpBall",
+        "if TYPE_CHECKING:\n    from tfcert.sets.balls import LpBall",
+        "import_module('tfcert.sets.balls')",
+        "where = 'tfcert.sets.balls:LpBall'",
+    ],
+)
+def test_an_import_is_seen_however_it_is_written(code):
+    assert {n for node in ast.walk(ast.parse(code)) for n in imported("tfcert.x", node)} == {"tfcert.sets.balls"}
+
+
+def test_modules_are_imported_by_names_that_can_be_read():
+    """``import_module(name)`` would hide what it imports from the tests above."""
+    for module, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in (
+                "import_module",
+                "__import__",
+            ):
+                written = isinstance(node.args[0], ast.Constant)
+                assert written or module in IMPORTS_BY_NAME, f"{module}, line {node.lineno}"
 
 
 @pytest.mark.parametrize(
