@@ -45,6 +45,12 @@ class Option:
 Options = Mapping[str, Option]
 
 
+def _object(where: str) -> Any:
+    """What ``"module:object"`` names."""
+    module, _, name = where.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 class StageKind(StrEnum):
     """What a stage of a strategy can do with the samples that are still open."""
 
@@ -80,8 +86,7 @@ class Entry:
 
     def load(self) -> Any:
         """The object that does the work."""
-        module, _, name = self.where.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return _object(self.where)
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,25 @@ class MethodInfo(Entry):
     relaxes: bool = True
     optimises: bool = False
     asks_solver: bool = False
+    options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AttackInfo(Entry):
+    """A way to look for witnesses.
+
+    ``where`` names a function with the arguments and results of ``attacks.gradient.pgd``: it proposes points.
+
+    Attributes:
+        cost: of a stage that uses it; see :class:`StageSchema`.
+        restarts: whether more than one start may find more.
+        norms: the balls that a stage may use it for; empty for all.
+        options: of a stage that uses it.
+    """
+
+    cost: str = "not estimated"
+    restarts: bool = True
+    norms: tuple[str, ...] = ()
     options: Options = field(default_factory=dict)
 
 
@@ -175,6 +199,8 @@ class SourceInfo(Entry):
         range: of the stored values, if known.
         sizes: how many samples the training part has, by the first argument; none where that is not known.
         suffix: of the files that are read by it where only a path is given.
+        columns: ``"module:object"``, a function of the path and the option ``label`` that names the columns of a table;
+            the source then takes ``x``, the columns in the order in which a model's inputs are named.
     """
 
     positional: str = ""
@@ -183,6 +209,12 @@ class SourceInfo(Entry):
     range: tuple[Fraction, Fraction] | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     suffix: str = ""
+    columns: str = ""
+
+    def names_of(self, path: Any, label: Any) -> tuple[str, ...]:
+        """The names of a table's columns but its label; none of a source without columns."""
+        names: tuple[str, ...] = _object(self.columns)(path, label) if self.columns else ()
+        return names
 
     @property
     def supported(self) -> bool:
@@ -250,11 +282,12 @@ class Table(Mapping[str, E], Generic[E]):
 
 
 class _Stages(Table[StageSchema]):
-    """The stages: those that are entered, and between attacks and solvers one for each method that is none of them."""
+    """The stages: one for each attack and each method, and those that are entered, which may be a method's name."""
 
     def _all(self) -> dict[str, StageSchema]:
+        attacks = {name: _attack_stage(attack) for name, attack in ATTACKS.items()}
         bounds = {name: _bound_stage(method) for name, method in METHODS.items()}
-        entries = sorted((bounds | self._entries).values(), key=lambda schema: list(StageKind).index(schema.kind))
+        entries = sorted((attacks | bounds | self._entries).values(), key=lambda schema: _ORDER.index(schema.kind))
         return {schema.name: schema for schema in entries}
 
     def __getitem__(self, name: str) -> StageSchema:
@@ -265,6 +298,17 @@ class _Stages(Table[StageSchema]):
 
     def __len__(self) -> int:
         return len(self._all())
+
+
+_ORDER = list(StageKind)
+
+
+def _attack_stage(attack: AttackInfo) -> StageSchema:
+    """The stage that attacks in a way."""
+    where = "tfcert.driver.stages.attack:AttackStage"
+    return StageSchema(
+        attack.name, where, kind=StageKind.ATTACK, options=attack.options, norms=attack.norms, cost=attack.cost
+    )
 
 
 def _bound_stage(method: MethodInfo) -> StageSchema:
@@ -279,6 +323,16 @@ def relaxations_of(method: MethodInfo) -> tuple[str, ...]:
     """The relaxations that a method can be told."""
     found = (r.name for r in RELAXATIONS.values() if not r.methods or method.name in r.methods)
     return tuple(found) if method.relaxes else ()
+
+
+def suffixes(table: Table[SourceInfo]) -> dict[str, SourceInfo]:
+    """What reads a file, by its suffix."""
+    return {source.suffix: source for source in table.values() if source.suffix and source.supported}
+
+
+def of_file(table: Table[SourceInfo], path: str) -> SourceInfo | None:
+    """What reads a file, by its suffix; None where nothing is known of that."""
+    return next((source for suffix, source in suffixes(table).items() if path.endswith(suffix)), None)
 
 
 def propagated() -> tuple[str, ...]:
@@ -388,12 +442,11 @@ METHODS = Table(
     ),
 )
 
-STAGES = _Stages(
-    "stage",
-    StageSchema(
+ATTACKS = Table(
+    "attack",
+    AttackInfo(
         "pgd",
-        "tfcert.driver.stages.attack:AttackStage",
-        kind=StageKind.ATTACK,
+        "tfcert.attacks.gradient:pgd",
         options={
             "steps": Option("whole", least=1, default=40),
             "restarts": Option("whole", least=1, default=3),
@@ -402,13 +455,11 @@ STAGES = _Stages(
         },
         cost="at most {restarts} x {steps} gradients a sample",
     ),
-    StageSchema(
-        "fgsm",
-        "tfcert.driver.stages.attack:AttackStage",
-        kind=StageKind.ATTACK,
-        norms=("linf",),
-        cost="one gradient",
-    ),
+    AttackInfo("fgsm", "tfcert.attacks.gradient:fgsm", restarts=False, norms=("linf",), cost="one gradient"),
+)
+
+STAGES = _Stages(
+    "stage",
     StageSchema(
         "milp",
         "tfcert.driver.stages.complete:CompleteStage",
@@ -444,7 +495,14 @@ SOURCES = Table(
         options={"x": Option("text"), "y": Option("text")},
         suffix=".npz",
     ),
-    SourceInfo("csv", "tfcert.datasets.csv:csv", positional="path", options={"label": Option("column")}, suffix=".csv"),
+    SourceInfo(
+        "csv",
+        "tfcert.datasets.csv:csv",
+        positional="path",
+        options={"label": Option("column")},
+        suffix=".csv",
+        columns="tfcert.datasets.csv:csv_columns",
+    ),
     SourceInfo(
         "digits",
         "tfcert.datasets.digits:digits",

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.attacks import geometry
+from tfcert.catalog import ATTACKS
 from tfcert.clauses import Clauses
 from tfcert.sets.balls import Region
 from tfcert.tracing import traced
@@ -19,7 +20,6 @@ from tfcert.tracing import traced
 Model = Callable[[tf.Tensor], tf.Tensor]
 Margins = Callable[[tf.Tensor], tf.Tensor]
 """Points ``[batch, size]`` to the margins of their clauses ``[batch, clauses]``."""
-METHODS = ("pgd", "fgsm")
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ class AttackOptions:
     batch_size: int = 512
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"unknown attack {self.method!r}: one of {', '.join(METHODS)}")
+        ATTACKS.find(self.method)
         for name in ("steps", "restarts", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -76,7 +75,7 @@ def endless() -> float:
     return math.inf
 
 
-def candidates(
+def pgd(
     model: Model, region: Region, clauses: Clauses, restart: int, options: AttackOptions, left: Left = endless
 ) -> tuple[np.ndarray, int]:
     """The best point that one start of the attack finds for each sample, and the gradients that this took of each.
@@ -95,20 +94,27 @@ def candidates(
     given = (*flat[2:], tf.constant(clauses.coefficients, dtype), tf.constant(clauses.offsets, dtype))
     chased = (restart + 1) // 2 if restart % 2 else -1
     begin, descend = _compiled(model, (*shape[1:],), dtype, (region.norm, region.clipped), options.jit)
-    steps, size = 0 if options.method == "fgsm" else options.steps, _step_size(flat, options)
+    size = _step_size(flat, options)
     before, done = left(), 0
     target, path = begin(
         *given, tf.constant([options.seed, restart]), tf.constant(chased), tf.constant(0 if restart else 1)
     )
     pace = (before - left()) / _LOOKS
-    while done < steps and not (path.lowest.numpy() < 0).all():
-        more = _affordable(before := left(), pace, steps - done)
+    while done < options.steps and not (path.lowest.numpy() < 0).all():
+        more = _affordable(before := left(), pace, options.steps - done)
         if not more:
             break
-        ends = tf.constant([done, done + more, steps])
+        ends = tf.constant([done, done + more, options.steps])
         path = descend(*given, target, path, ends, size)
         pace, done = (before - left()) / more, done + more
     return path.best.numpy().reshape(shape), _LOOKS + done
+
+
+def fgsm(
+    model: Model, region: Region, clauses: Clauses, restart: int, options: AttackOptions, left: Left = endless
+) -> tuple[np.ndarray, int]:
+    """The same of the first step alone: there is never time for another. Arguments and results as for :func:`pgd`."""
+    return pgd(model, region, clauses, restart, options, lambda: 0.0)
 
 
 def _affordable(left: float, pace: float, wanted: int) -> int:

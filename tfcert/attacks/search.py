@@ -11,9 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcert.attacks.gradient import AttackOptions, Left, candidates, endless
+from tfcert.attacks.gradient import AttackOptions, Left, endless
 from tfcert.attacks.points import best_points, default_count
 from tfcert.attacks.witness import Holds, inference, input_dtype, replay, rounded, run
+from tfcert.catalog import ATTACKS
 from tfcert.clauses import Clause, Clauses, keeps_label, misses_target, require_classes
 from tfcert.given import class_labels, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
@@ -210,12 +211,12 @@ class _Task:
     def run(self, samples: np.ndarray) -> _Part:
         """Attacks some samples; one with a witness takes no part in later starts."""
         dtype = input_dtype(self.model, self.perturbation.lower.dtype)
-        ball, fgsm = isinstance(self.perturbation, LpBall), self.options.method == "fgsm"
+        ball, several = isinstance(self.perturbation, LpBall), ATTACKS.find(self.options.method).restarts
         witness = np.full((len(samples), *self.perturbation.input_shape), np.nan, dtype)
         part = _Part(witness, np.zeros(len(samples), int))
         if ball:  # the clean input, before anything is computed
             self._settle(witness, samples, np.arange(len(samples)), self.perturbation.take(samples).center)
-        ways = [self._by_gradient(restart) for restart in range(1 if fgsm else self.options.restarts)]
+        ways = [self._by_gradient(restart) for restart in range(self.options.restarts if several else 1)]
         # The first start goes first, since its witnesses are the nearest; points cost less than the other starts.
         for way in (ways[0], self._by_points, *ways[1:]):
             (open_,) = np.nonzero(np.isnan(witness.reshape(len(samples), -1)).any(axis=1))
@@ -231,11 +232,13 @@ class _Task:
         return part
 
     def _by_gradient(self, restart: int) -> Way:
+        propose = ATTACKS.load(self.options.method)
+
         def find(some: Perturbation, clauses: Clauses, dtype: np.dtype) -> tuple[np.ndarray, int]:
             region = some.astype(dtype).region()
             region = region._replace(center=tf.constant(some.center.astype(dtype)))
             attacked = inference(self.model if self.network is None else self.network)
-            return candidates(attacked, region, clauses, restart, self.options, self.left)
+            return propose(attacked, region, clauses, restart, self.options, self.left)
 
         return find
 

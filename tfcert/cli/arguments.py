@@ -7,7 +7,7 @@ import sys
 from fractions import Fraction
 from typing import NoReturn
 
-from tfcert.catalog import METHODS, NORMS, RELAXATIONS, method_name
+from tfcert.catalog import FORMATS, METHODS, NORMS, RELAXATIONS, SOURCES, method_name, suffixes
 from tfcert.errors import ExitCode
 
 
@@ -25,9 +25,10 @@ def spec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], type=assignment, metavar="NAME=VALUE", help="give a parameter a value"
     )
+    models, data = (", ".join(suffixes(table)) for table in (FORMATS, SOURCES))
     parser.add_argument(
         "--bind", action="append", default=[], type=assignment, metavar="NAME=PATH",
-        help="take a model (.keras) or a data set (.npz, .csv) from this file",
+        help=f"take a model ({models}) or a data set ({data}) from this file",
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfcert.catalog import FORMATS, of_file
 from tfcert.clauses import strictly_right
 from tfcert.datasets import Samples, confine
 from tfcert.driver.abstracted import deployed, granularity_of, require_behind
@@ -321,12 +322,12 @@ def _classifiers(
 
 
 def _load_model(template: ModelTemplate, bindings: Mapping[str, Any]) -> Any:
-    from tfcert.loading import load_model
-
     if not template.bound:
-        return load_model(confine(template.path, template.folder or None))
+        return FORMATS.load(template.source)(confine(template.path, template.folder or None))
     value = bindings[template.name]
-    return load_model(value) if isinstance(value, str | Path) else value
+    if not isinstance(value, str | Path):
+        return value
+    return (of_file(FORMATS, str(value)) or FORMATS.find("keras")).load()(value)
 
 
 def _check_model(template: ModelTemplate, loaded: LoadedModel) -> None:

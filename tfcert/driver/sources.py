@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tfcert.datasets import Samples, confine, csv_columns, load_dataset
+from tfcert.catalog import SOURCES, SourceInfo, of_file
+from tfcert.datasets import Samples, confine, load_dataset
 from tfcert.errors import UsageError
 from tfcert.language import Dataset
 from tfcert.language import Model as ModelTemplate
@@ -29,8 +30,10 @@ def load_samples(template: Dataset, bindings: Mapping[str, Any], models: Sequenc
         samples = _bound_data(template, bindings, options, models)
     else:
         arguments = [template.path] if template.path else []
-        if template.source == "csv":
-            options |= _by_name(template, confine(template.path, template.folder or None), options, models)
+        source = SOURCES.find(template.source)
+        if source.columns:
+            path = confine(template.path, template.folder or None)
+            options |= _by_name(template, source, path, options, models)
         samples = load_dataset(template.source, *arguments, root=template.folder or None, **options)
     if template.take is not None:
         samples = Samples(samples.x[: template.take], None if samples.y is None else samples.y[: template.take])
@@ -50,14 +53,18 @@ def load_samples(template: Dataset, bindings: Mapping[str, Any], models: Sequenc
 
 
 def _by_name(
-    template: Dataset, path: str | Path, options: Mapping[str, Any], models: Sequence[ModelTemplate]
+    template: Dataset,
+    source: SourceInfo,
+    path: str | Path,
+    options: Mapping[str, Any],
+    models: Sequence[ModelTemplate],
 ) -> dict[str, Any]:
-    """The option that takes a csv's columns by the names of a model's inputs, where both have names.
+    """The option that takes a table's columns by the names of a model's inputs, where both have names.
 
     Raises:
         UsageError: the names contradict each other.
     """
-    names = _order(template, csv_columns(path, options.get("label")), models)
+    names = _order(template, source.names_of(path, options.get("label")), models)
     return {"x": names} if names else {}
 
 
@@ -90,10 +97,10 @@ def _bound_data(
     value = bindings[template.name]
     if not isinstance(value, str | Path):
         return load_dataset(_in_order(template, value, models))
-    source = "csv" if str(value).endswith(".csv") else "npz"
-    given = options if template.source == source else {}
-    given |= _by_name(template, str(value), given, models) if source == "csv" else {}
-    return load_dataset(source, str(value), **given)
+    source = of_file(SOURCES, str(value)) or SOURCES.find("npz")
+    given = options if template.source == source.name else {}
+    given |= _by_name(template, source, str(value), given, models) if source.columns else {}
+    return load_dataset(source.name, str(value), **given)
 
 
 def _in_order(template: Dataset, value: Any, models: Sequence[ModelTemplate]) -> Any:
