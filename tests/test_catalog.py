@@ -1,0 +1,78 @@
+"""The catalog is the one list of what there is: entries work, the docs repeat them, nothing unknown falls through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tfcert import catalog
+from tfcert.catalog import ATTACKS, FORMATS, METHODS, NORMS, RELAXATIONS, SOLVERS, SOURCES, STAGES, Entry, MethodInfo
+
+DOCS = (Path(__file__).parents[1] / "docs" / "language.md").read_text(encoding="utf-8")
+TABLES = {table.kind: table for table in (ATTACKS, FORMATS, METHODS, NORMS, RELAXATIONS, SOLVERS, SOURCES, STAGES)}
+PLACED = [
+    (kind, name)
+    for kind, table in TABLES.items()
+    for name, entry in table.items()
+    if entry.where and kind not in ("stage", "solver")
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), PLACED)
+def test_what_an_entry_names_is_there(kind, name):
+    assert callable(getattr(found := TABLES[kind].load(name), "lower", getattr(found, "bounds", found)))
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_an_unknown_name_is_refused_with_what_there_is(kind):
+    first = next(iter(TABLES[kind]))
+    with pytest.raises(ValueError, match=f"unknown {kind} 'nope': one of {first}"):
+        TABLES[kind].find("nope")
+
+
+def test_what_does_not_work_yet_is_neither_found_nor_offered():
+    with pytest.raises(ValueError, match=r"unknown data source 'tfds': one of npz, csv, digits, mnist5k, keras$"):
+        SOURCES.find("tfds")
+
+
+def test_a_part_is_there_for_as_long_as_it_is_added_and_no_name_is_taken_twice():
+    with METHODS.added(MethodInfo("a-b", cost="dear")):
+        assert STAGES["a-b"].word == "a_b" and STAGES["a-b"].cost == "dear" and catalog.method_name("a_b") == "a-b"
+        for taken in ("a-b", "a+b"):
+            with pytest.raises(ValueError, match="already"):
+                METHODS.add(MethodInfo(taken))
+    assert "a-b" not in METHODS and "a-b" not in STAGES
+
+
+def listed(names) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"
+
+
+def stage_row(stage) -> str:
+    return f"| `{stage.word}` | {stage.kind} | {listed(stage.options)} | {', '.join(stage.allows)} |"
+
+
+def source_row(source) -> str:
+    first = {"path": "a path", "choice": listed(source.choices), "": "none"}[source.positional]
+    ends = "" if source.range is None else f"{source.range[0]} to {source.range[1]}"
+    return f"| `{source.word}` | {first} | {listed(source.options)} | {ends} |"
+
+
+@pytest.mark.parametrize(
+    "row", [*map(stage_row, STAGES.values()), *(source_row(s) for s in SOURCES.values() if s.supported)]
+)
+def test_the_docs_have_a_row_for_each_stage_and_source(row):
+    assert f"{row}\n" in DOCS
+
+
+def test_the_docs_have_no_row_more_and_name_every_relaxation():
+    head = DOCS.split("| Stage |")[0].split("| Source |")[1], DOCS.split("| Stage |")[1].split("\n\n")[0]
+    rows = [line for part in head for line in part.splitlines() if line.startswith("| `")]
+    assert len(rows) == len(STAGES) + sum(source.supported for source in SOURCES.values())
+    *names, last = RELAXATIONS
+    assert f"Relaxations are {listed(n for n in names if n != 'adaptive')} and `{last}` (the default)" in DOCS
+
+
+def test_an_entry_s_word_is_what_a_specification_can_write():
+    assert Entry("forward+backward").word == "forward_backward" and Entry("cbc-default").word == "cbc_default"
