@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -184,4 +185,5 @@ def _run(repository: Path, revisions: dict[str, str], cases: list[str], setting:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is checked out is removed, as after Ctrl-C
     sys.exit(main())

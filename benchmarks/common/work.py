@@ -65,10 +65,10 @@ def _split() -> Work:
 
     model = tfcert.load_model(EXAMPLES / "mnist_mlp.keras")
     samples = mnist5k(split="test")
-    x = (samples.x[:4] / 255).astype(np.float32).reshape(4, *model.input_shape[1:])
+    x = (samples.x[:2] / 255).astype(np.float32).reshape(2, *model.input_shape[1:])
 
     def work() -> float:
-        nearest = tfcert.minimum_perturbation(model, x, samples.y[:4], clip=(0, 1), upper=15 / 255)
+        nearest = tfcert.minimum_perturbation(model, x, samples.y[:2], clip=(0, 1), upper=15 / 255)
         return float(np.sum(nearest.lower))
 
     return work
