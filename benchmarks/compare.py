@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None, repository: Path = data.REPOSITORY)
         return 0
     if options.revision is None:
         parser.error("say which commit to compare with")
-    cases = [name for name in known if not options.words or any(word in name for word in options.words)]
+    cases = [case for case in known if not options.words or any(_means(word, case, known) for word in options.words)]
     if not cases:
         parser.error(f"no case has {' or '.join(options.words)} in its name; --list shows them")
     if min(options.rounds, options.pairs, options.threads) < 1:
@@ -162,6 +162,11 @@ def main(arguments: list[str] | None = None, repository: Path = data.REPOSITORY)
         print(error, file=sys.stderr)
         return 4
     return 0
+
+
+def _means(word: str, case: str, known: list[str]) -> bool:
+    """Whether a word of the command line is a case's name, or a part of it and no other case's name."""
+    return word == case if word in known else word in case
 
 
 def _run(repository: Path, revisions: dict[str, str], cases: list[str], setting: Setting, file: Path | None) -> None:
