@@ -5,7 +5,7 @@ DEMO := .venv/installed-demo
 STAMP := .venv/installed
 OUT ?= out
 
-.PHONY: demo test lint mutation bench clean
+.PHONY: demo test lint mutation bench docs clean
 
 demo: $(DEMO)
 	$(BIN)/tfcert verify examples/mnist_robust.prop --out $(OUT) --json $(OUT)/result.json
@@ -26,6 +26,10 @@ mutation: $(STAMP)
 bench: $(STAMP)
 	@for name in radius.models peers.run peers.densify peers.growth radius.comparators radius.run; do \
 	    echo "$$name"; $(BIN)/python -m "benchmarks.$$name" || exit 1; done
+
+# Pages of the Python interface, from the docstrings: open out/docs/index.html.
+docs: $(STAMP)
+	$(BIN)/python docs/pages.py $(OUT)/docs
 
 # What everything else needs holds what the demo needs, so that neither is installed twice.
 $(STAMP): setup.cfg pyproject.toml | $(BIN)/python

@@ -140,9 +140,11 @@ def __getattr__(name: str) -> Any:
         return import_module(f"tfcert.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'tfcert' has no attribute {name!r}")
-    value = getattr(import_module(f"tfcert.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    home = import_module(f"tfcert.{_HOMES[name]}")
+    for public in (other for other, place in _HOMES.items() if place == _HOMES[name]):
+        value = globals()[public] = getattr(home, public)
+        value.__module__ = "tfcert"  # where users find it, in messages, pickles and the pages of make docs
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
