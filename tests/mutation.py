@@ -159,7 +159,7 @@ MUTANTS = (
     Mutant("a witness on the boundary dropped", "complete/search/witness.py", "< 0 if self.broken is None else",
            "< 0 if True else", ("tests/driver/test_boundary.py",)),
     Mutant("the search returns its upper end", "propagation/radius.py",
-           "return Search(state.low,", "return Search(np.where(np.isfinite(state.high), state.high, state.low),",
+           "RadiusSearch(state.low,", "RadiusSearch(np.where(np.isfinite(state.high), state.high, state.low),",
            (SEARCH,)),
     Mutant("hull rounded to nearest", "sets/balls.py",
            "return round_down(low, self.x.dtype), round_up(high, self.x.dtype)",

@@ -24,11 +24,11 @@ def complaint(path: Path) -> str | None:
     return None
 
 
-Input = tuple[str, tuple[int | None, ...]]
+NamedInput = tuple[str, tuple[int | None, ...]]
 """The name and the shape (batch left out) of an input."""
 
 
-def several_inputs(model: str, given: Sequence[Input], by_name: bool) -> str | None:
+def several_inputs(model: str, given: Sequence[NamedInput], by_name: bool) -> str | None:
     """That a model takes several arrays a sample, and how to make them one; None where it takes one."""
     if len(given) < 2:
         return None

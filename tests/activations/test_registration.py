@@ -24,7 +24,7 @@ from tfcert.activations import (
 from tfcert.activations.convex import convex
 from tfcert.activations.piecewise import piecewise
 from tfcert.activations.registry import WHOLE
-from tfcert.activations.s_shaped import Curve, s_shaped
+from tfcert.activations.s_shaped import SCurve, s_shaped
 
 TURNS = tuple(math.pi * n for n in range(-3, 4))
 
@@ -67,7 +67,7 @@ WRONG = {
         lambda: s_shaped(
             "lopsided",
             lopsided,
-            Curve(
+            SCurve(
                 lopsided,
                 lambda x: tf.where(x > 0, tanh_slope(x), tanh_slope(2 * x)),
                 lambda s: tf.acosh(tf.math.rsqrt(tf.clip_by_value(s, 1e-300, 1.0))),

@@ -14,7 +14,7 @@ from complete.questions import REGIONS, around, keeps_class, mlp, points
 from complete.questions import question as deployed
 from tfcert.certification.api import network_of
 from tfcert.clauses import Clauses
-from tfcert.complete.encoding.encode import Options, encode
+from tfcert.complete.encoding.encode import EncodingOptions, encode
 from tfcert.complete.encoding.piecewise import Plain, plain
 from tfcert.complete.encoding.program import Program
 from tfcert.complete.search.query import Query, distance_program, margin_program
@@ -67,7 +67,7 @@ def wide_bounds(net: Plain, region: Perturbation) -> LayerBounds:
 
 
 def encoded(net: Plain, region: Perturbation, bounds: LayerBounds, relax: bool):
-    encoding = encode(net, region.astype(np.float64), bounds.layers, bounds.output, Options(relax=relax))
+    encoding = encode(net, region.astype(np.float64), bounds.layers, bounds.output, EncodingOptions(relax=relax))
     return encoding, encoding.builder.program((encoding.inputs[:0], np.zeros(0)))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from complete.stubs import stub
-from tfcert.complete.encoding.program import Builder, Program
+from tfcert.complete.encoding.program import Program, ProgramBuilder
 from tfcert.complete.solver.process import COMMAND, GRACE, SolverError, SolverProcess, SolverSettings
 from tfcert.complete.solver.worker import PARENT_CHECK, read_message, write_message
 
@@ -19,7 +19,7 @@ TIME = 0.5
 
 
 def knapsack(count: int = 3) -> Program:
-    builder = Builder()
+    builder = ProgramBuilder()
     take = builder.binaries(count)
     builder.rows([(take, np.arange(1.0, count + 1)[None])], np.array([count]))
     return builder.program((take, -np.ones(count)))

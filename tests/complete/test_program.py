@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from tfcert.complete.encoding.program import Builder, Program, pack, unpack
+from tfcert.complete.encoding.program import Program, ProgramBuilder, pack, unpack
 
 
 def random_program(rng: np.random.Generator, variables: int = 5, rows: int = 4) -> tuple[Program, np.ndarray]:
     """A program of small integers, so that float64 is exact, and a point that satisfies it."""
-    builder = Builder()
+    builder = ProgramBuilder()
     lower = rng.integers(-4, 3, variables)
     upper = lower + rng.integers(0, 6, variables)
     v = rng.integers(lower, upper + 1)
@@ -46,7 +46,7 @@ def optimum(program: Program) -> float:
 
 
 def test_terms_that_name_a_variable_twice_in_a_row_are_added():
-    builder = Builder()
+    builder = ProgramBuilder()
     x = builder.variables(np.zeros(3), np.ones(3))
     builder.rows([(x[:2], 1.0), (x[:2], np.array([2.0, 5.0])), (x[1:], 4.0)], np.array([7.0, 8.0]))
     program = builder.program((np.array([0, 0, 2]), np.array([1.0, 2.0, 3.0])))
@@ -56,7 +56,7 @@ def test_terms_that_name_a_variable_twice_in_a_row_are_added():
 
 
 def test_entries_belong_to_the_rows_that_are_added_next():
-    builder = Builder()
+    builder = ProgramBuilder()
     x = builder.variables(np.zeros(2), np.ones(2))
     builder.rows([(x, np.array([[1.0, 1.0]]))], np.array([5.0]))
     builder.entries(np.array([1, 0, 1]), x[[0, 1, 0]], np.array([2.0, 3.0, 4.0]))
@@ -68,7 +68,7 @@ def test_entries_belong_to_the_rows_that_are_added_next():
 
 
 def test_a_copy_of_a_builder_goes_its_own_way():
-    builder = Builder()
+    builder = ProgramBuilder()
     x = builder.variables(np.zeros(2), np.ones(2))
     other = builder.copy()
     other.rows([(x[:1], 1.0)], np.array([0.5]))
@@ -86,7 +86,7 @@ def test_products_are_those_of_the_dense_matrix_empty_rows_included(rng):
 
 
 def test_products_of_short_rows_keep_their_digits_after_long_ones():
-    builder = Builder()
+    builder = ProgramBuilder()
     x = builder.variables(np.zeros(1000), np.ones(1000))
     builder.rows([(x, np.full((1, 1000), 1e12))], np.array([0.0]))
     builder.rows([(x[:1], 1e-3)], np.array([0.0]))
@@ -94,7 +94,7 @@ def test_products_of_short_rows_keep_their_digits_after_long_ones():
 
 
 def test_violation_is_the_largest_of_bounds_rows_and_squares():
-    builder = Builder()
+    builder = ProgramBuilder()
     x = builder.variables(np.array([-1.0, 0.0]), np.array([1.0, 4.0]))
     builder.rows([(x, np.array([[1.0, 1.0]]))], np.array([3.0]))
     builder.rows([(x[:1], 1.0)], np.array([0.5]), equal=True)
@@ -105,7 +105,7 @@ def test_violation_is_the_largest_of_bounds_rows_and_squares():
     assert program.violation(np.array([0.0, 0.0])) == 0.5  # the equation
     assert program.violation(np.array([0.5, 5.0])) == 2.5  # the row, more than the bound
     assert program.violation(np.array([-2.0, 4.0])) == 2.5  # the equation, more than the bound
-    assert Builder().program((np.zeros(0, int), np.zeros(0))).violation(np.zeros(0)) == 0.0
+    assert ProgramBuilder().program((np.zeros(0, int), np.zeros(0))).violation(np.zeros(0)) == 0.0
 
 
 PRICES = st.one_of(st.floats(-10, 10), st.floats(), st.sampled_from([1e17, -1e17, 1e17 / 3, -1e17 / 3, 1e308, -1e308]))
@@ -124,7 +124,7 @@ def test_no_prices_lift_the_dual_bound_above_a_feasible_point(seed, prices):
 def test_rounding_in_huge_prices_proves_nothing(rng):
     for _ in range(300):
         matrix, v = rng.normal(size=(3, 6)), rng.uniform(-1, 1, 6)
-        builder = Builder()
+        builder = ProgramBuilder()
         x = builder.variables(-np.ones(6), np.ones(6))
         builder.rows([(x, matrix)], matrix @ v + 1e-9)
         program = builder.program((x, rng.normal(size=6)))
@@ -155,7 +155,7 @@ def test_many_objectives_have_the_optima_that_they_have_alone(solver, rng):
 
 def test_integer_optima_are_those_of_enumeration(solver):
     weights, profits = np.array([4.0, 3.0, 5.0, 7.0, 2.0]), np.array([5.0, 4.0, 6.0, 9.0, 1.0])
-    builder = Builder()
+    builder = ProgramBuilder()
     take = builder.binaries(5)
     builder.rows([(take, weights[None])], np.array([10.0]))
     program = builder.program((take, -profits))
@@ -168,7 +168,7 @@ def test_integer_optima_are_those_of_enumeration(solver):
 
 def circle(goal: np.ndarray) -> Program:
     """Least ``goal . x`` in the unit disc, by squares."""
-    builder = Builder()
+    builder = ProgramBuilder()
     x = builder.variables(-np.ones(2), np.ones(2))
     square = builder.variables(np.zeros(2), np.ones(2))
     builder.rows([(square, np.ones((1, 2)))], np.array([1.0]))
@@ -187,7 +187,7 @@ def test_tangents_close_in_on_the_disc_from_outside(solver, relax):
 
 def test_tangents_end_where_the_least_sum_of_squares_is_zero(solver):
     """Relative to zero nothing is close enough: the solver's tolerance must do."""
-    builder = Builder()
+    builder = ProgramBuilder()
     x = builder.variables(np.array([-1.0, -0.7]), np.array([2.0, 1.1]))
     square = builder.variables(np.zeros(2), np.full(2, 4.0))
     builder.squares(x, square)
@@ -241,7 +241,7 @@ def test_rows_that_give_way_at_a_high_cost_change_no_minimum(seed):
 
 
 def test_rows_that_give_way_show_how_much_a_program_without_a_solution_lacks():
-    builder = Builder()
+    builder = ProgramBuilder()
     x = builder.variables(np.zeros(2), np.ones(2))
     builder.rows([(x, np.array([[1.0, 1.0]]))], np.array([-0.5]))  # at least 0, so half too much
     builder.rows([(x, np.array([[1.0, -1.0]]))], np.array([3.0]), equal=True)  # at most 1, so two too little

@@ -10,7 +10,7 @@ import pytest
 import tfcert
 from complete.questions import keeps_class, question, search_around
 from complete.test_encoding import assert_holds_everything, wide_bounds
-from tfcert.complete.encoding.encode import Options, encode
+from tfcert.complete.encoding.encode import EncodingOptions, encode
 from tfcert.complete.encoding.piecewise import Steps, plain
 from tfcert.complete.search.decide import decide
 from tfcert.complete.search.minimum import minimum, plain_minimum
@@ -124,7 +124,7 @@ def test_a_number_that_is_at_an_edge_or_just_below_it_has_the_binary_of_its_side
     assert (steps.below[1:].astype(np.float32) == np.nextafter(np.float32([0.25, 0.5, 0.75, 1.0]), np.float32(0))).all()
     region = LpBall(np.float32([[0.5, 0.5, 0.5]]), 0.1).astype(np.float64)
     bounds = wide_bounds(net, region)
-    encoding = encode(net, region, bounds.layers, bounds.output, Options())
+    encoding = encode(net, region, bounds.layers, bounds.output, EncodingOptions())
     program = encoding.builder.program((encoding.inputs[:0], np.zeros(0)))
     v = encoding.point(np.array([0.5, steps.below[2], 0.55]), program)
     assert sorted(v[program.integer]) == [0.0, 1.0, 1.0] and program.violation(v) <= 1e-9

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tfcert.attacks import Attacks
-from tfcert.driver.property import Descent
+from tfcert.driver.property import PropertyRun
 from tfcert.errors import ContradictionError
 from tfcert.verdict import Guarantee, Outcome
 
@@ -103,8 +103,8 @@ def test_a_witness_against_a_numeric_proof_is_that_sample_s_verdict(run, margins
 
 def test_a_witness_against_a_proof_that_allows_for_rounding_stops_the_run(run, margins, monkeypatch):
     margins(1.0)
-    proven = Descent._proven
-    monkeypatch.setattr(Descent, "_proven", lambda self, *how: proven(self, *how[:-1], Guarantee.REAL))
+    proven = PropertyRun._proven
+    monkeypatch.setattr(PropertyRun, "_proven", lambda self, *how: proven(self, *how[:-1], Guarantee.REAL))
     with pytest.raises(ContradictionError, match=r"by guarantee `real`.*bug in tfcert"):
         run("ibp -> pgd", params={"eps": "1/2"})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from language_specs import HEAD, codes, spec
 
-from tfcert.language import Abstraction, Ball, Spec, SpecError, Tuning, load, load_file
+from tfcert.language import Abstraction, BallSpec, Spec, SpecError, Tuning, load, load_file
 
 GRID = "abstraction grid = intervals(range=[-1, 3], granularity=0.3)\n"
 TUNED = "abstraction grid = intervals(range=[-1, 3], granularity=0.3) { tune: descend(step=0.01, floor=2*eps) }\n"
@@ -89,7 +89,7 @@ def test_the_granularity_that_is_advised_is_accepted_and_hardly_more_than_two_ep
         load(text("0.0001"))
     (problem,) = (d for d in caught.value.diagnostics if d.code == "E212")
     found = load(text(problem.fix.removeprefix("choose a granularity of at least "))).properties["p"]
-    assert isinstance(found.region, Ball) and found.abstraction is not None
+    assert isinstance(found.region, BallSpec) and found.abstraction is not None
     assert 2 * found.region.eps <= found.abstraction.granularity <= 2 * found.region.eps * (1 + Fraction(1, 10**5))
 
 

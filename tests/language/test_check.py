@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfcert.language import Ball, Box, Spec, SpecError, load, load_file, net_within
+from tfcert.language import BallSpec, BoxSpec, Spec, SpecError, load, load_file, net_within
 
 HEAD = """prop 1
 model clf = keras("clf.keras")
@@ -34,7 +34,7 @@ def test_robustness_property_has_everything_a_driver_needs() -> None:
     assert (p.model, p.dataset, p.sample, p.label) == ("clf", "test", "x", "y")
     assert p.is_robustness and p.needs_label and p.only_orders(10, 3)
     assert [stage.method for stage in p.strategy.stages] == ["pgd", "ibp", "crown-ibp", "crown"]
-    assert isinstance(p.region, Ball) and p.region.eps == Fraction(8, 255)
+    assert isinstance(p.region, BallSpec) and p.region.eps == Fraction(8, 255)
     assert p.region.net_eps(p.transform) == (Fraction(8, 255) / Fraction(3081, 10_000),)
     low, high = net_within(p.region, p.transform) or ((), ())
     assert low == (Fraction(-1307, 3081),) and high == (Fraction(8693, 3081),)
@@ -50,7 +50,7 @@ def test_robustness_property_has_everything_a_driver_needs() -> None:
 def test_spaces_agree_exactly(eps: str, space: str, unit: str) -> None:
     text = f"property p(x, y in test) {{ forall z in ball(x, l2, {eps}) in {space}: argmax(clf(z)) == y }}"
     p = spec(text).properties["p"]
-    assert isinstance(p.region, Ball)
+    assert isinstance(p.region, BallSpec)
     assert p.region.net_eps(p.transform) == (Fraction(unit) / Fraction(3081, 10_000),)
 
 
@@ -61,7 +61,7 @@ def test_channels_have_their_own_eps() -> None:
         "property p(x, y in c) { forall z in ball(x, linf, 1px) within [0, 255] in raw: argmax(clf(z)) == y }"
     )
     p = loaded.properties["p"]
-    assert isinstance(p.region, Ball)
+    assert isinstance(p.region, BallSpec)
     assert p.region.net_eps(p.transform) == tuple(Fraction(1, 255) / Fraction(s) for s in ("1/5", "1/4", "1/2"))
     assert net_within(p.region, p.transform) == (
         (Fraction(-5, 2), Fraction(-8, 5), Fraction(-3, 5)),
@@ -80,7 +80,7 @@ def test_acas_box_in_raw_space_without_a_sample() -> None:
             v_own in [980, 1200], v_int in [960, 1200]) in raw: argmin(acas(x)) != coc }"""
     )
     p = loaded.properties["phi3"]
-    assert p.dataset is None and isinstance(p.region, Box)
+    assert p.dataset is None and isinstance(p.region, BoxSpec)
     assert p.region.names == ("rho", "theta", "psi", "v_own", "v_int")
     lower, upper = p.region.net_bounds(p.transform)
     assert lower[0] == (1500 - Fraction("19791.091")) / 60261 and upper[4] == Fraction(600, 1200)
@@ -94,7 +94,7 @@ def test_domain_and_within_make_the_box_smaller() -> None:
         "domain d = box([-1, 2])\nproperty p { forall x in d within [0, 1] in net: clf(x)[0] - 2*clf(x)[1] <= 3 }"
     )
     region = loaded.properties["p"].region
-    assert region == Box(((Fraction(0), Fraction(1)),), (), "net")
+    assert region == BoxSpec(((Fraction(0), Fraction(1)),), (), "net")
     (clause,) = loaded.properties["p"].clauses(2)
     np.testing.assert_array_equal(clause.coefficients, [[-1.0, 2.0]])
     np.testing.assert_array_equal(clause.offsets, [3.0])
@@ -127,7 +127,7 @@ def test_measure_keeps_its_interval_and_tolerance_as_written() -> None:
     )
     m = spec(text.format("tol 1%")).measures["m"]
     assert (m.lower, m.upper, m.tolerance, m.relative) == (0, Fraction(64, 255), Fraction(1, 100), True)
-    assert isinstance(m.region, Ball) and m.region.radius(Fraction(1, 4)) == Fraction(1, 2)
+    assert isinstance(m.region, BallSpec) and m.region.radius(Fraction(1, 4)) == Fraction(1, 2)
     m = spec(text.format("tol 1e-4")).measures["m"]
     assert (m.tolerance, m.relative) == (Fraction(1, 10_000), False)
     m = spec(text.format("")).measures["m"]
@@ -181,7 +181,7 @@ def test_imported_names_carry_their_prefix(tmp_path: Path) -> None:
     loaded = load_file(main, params={"common.eps": "1/100"})
     p = loaded.properties["p"]
     assert p.dataset == "common.test" and p.strategy.name == "common.careful"
-    assert isinstance(p.region, Ball) and p.region.eps == Fraction(6, 100)
+    assert isinstance(p.region, BallSpec) and p.region.eps == Fraction(6, 100)
     assert loaded.params["common.eps"].value == Fraction(1, 100)
     common = tmp_path / "common.prop"
     common.write_text(common.read_text() + "# changed")

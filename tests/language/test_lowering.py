@@ -17,7 +17,6 @@ from tfcert.language.spec.formula import (
     ArgIn,
     ArgIs,
     Atom,
-    Constant,
     Extreme,
     Formula,
     Label,
@@ -26,6 +25,7 @@ from tfcert.language.spec.formula import (
     Output,
     SingleOutputError,
     Term,
+    TruthConstant,
     evaluate,
     negation,
     output_indices,
@@ -67,7 +67,7 @@ targets = st.one_of(
     st.just(Term((), Fraction(1, 2))),
 )
 leaves = st.one_of(
-    st.builds(Constant, st.booleans()),
+    st.builds(TruthConstant, st.booleans()),
     st.builds(Atom, terms, st.booleans()),
     st.builds(ArgIs, st.sampled_from(["argmax", "argmin"]), targets),
     st.builds(ArgIn, st.sampled_from(["argmax", "argmin"]), st.lists(targets, min_size=1, max_size=4).map(tuple)),
@@ -191,7 +191,7 @@ def test_only_differences_of_two_outputs_order(term: dict, kept: bool) -> None:
     [ArgIs("argmin", Term()), ArgIn("argmax", (Term(),)), Atom(variable_term(Output(None)), True)],
 )
 def test_a_single_output_has_no_classes(formula: Formula) -> None:
-    for part in (formula, And((Constant(False), Not(formula)))):
+    for part in (formula, And((TruthConstant(False), Not(formula)))):
         with pytest.raises(SingleOutputError, match="no classes"):
             lower(part, 1, 0)
     with pytest.raises(SingleOutputError, match="no classes"):
@@ -222,8 +222,8 @@ def test_ties_are_not_argmax_and_not_proven() -> None:
 
 
 def test_true_and_false_formulas_have_clauses_that_say_so() -> None:
-    assert margin(lower(Constant(True), 3, None), [Fraction(0)] * 3) > 0
-    assert margin(lower(Constant(False), 3, None), [Fraction(0)] * 3) < 0
+    assert margin(lower(TruthConstant(True), 3, None), [Fraction(0)] * 3) > 0
+    assert margin(lower(TruthConstant(False), 3, None), [Fraction(0)] * 3) < 0
 
 
 def test_label_that_names_no_output_is_an_error() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from language_specs import codes
 
-from tfcert.language import LearningRate, Named, ObjectiveTemplate, Ramp, Stage, load, load_file
+from tfcert.language import LearningRate, Named, ObjectiveTemplate, RampSpec, Stage, load, load_file
 from tfcert.language.text.diagnostics import Diagnostics, SourceText
 from tfcert.language.text.parser import parse_module
 from tfcert.language.text.printer import print_module
@@ -38,8 +38,8 @@ def test_every_option_is_in_the_template() -> None:
     assert found.bound == Named(
         "constrained_ibp", (("weight", Fraction(2)), ("layers", "hidden"), ("reduction", "sum"))
     )
-    assert found.eps == Ramp(Fraction(0), Fraction(8, 255), Fraction(10), Fraction(60), "epochs", "smooth")
-    assert found.natural_weight == Ramp(Fraction(1), Fraction(1, 4), Fraction(100), Fraction(900), "steps")
+    assert found.eps == RampSpec(Fraction(0), Fraction(8, 255), Fraction(10), Fraction(60), "epochs", "smooth")
+    assert found.natural_weight == RampSpec(Fraction(1), Fraction(1, 4), Fraction(100), Fraction(900), "steps")
     assert found.regularizers == (Named("tightness", (("weight", Fraction(1, 2)),)), Named("relu_balance"))
     assert (found.eps_factor, found.batch_norm, found.initialize) == (Fraction(11, 10), "moving", "ibp")
     assert (found.epochs, found.batch, found.seed) == (70, 64, 3)
@@ -51,8 +51,8 @@ def test_every_option_is_in_the_template() -> None:
 
 def test_without_options_eps_grows_to_the_property_s_and_the_other_part_of_the_data_is_trained_on() -> None:
     found = objective("")
-    assert found.eps == Ramp(Fraction(0), Fraction(8, 255), Fraction(0), Fraction(10))
-    assert found.natural_weight == Ramp(Fraction(1), Fraction(1, 2), Fraction(0), Fraction(10))
+    assert found.eps == RampSpec(Fraction(0), Fraction(8, 255), Fraction(0), Fraction(10))
+    assert found.natural_weight == RampSpec(Fraction(1), Fraction(1, 2), Fraction(0), Fraction(10))
     assert found.train is not None and found.train.source == "mnist5k"
     assert dict(found.train.options) == {"split": "train"} and found.train.take is None
     assert found.train.range == (0, 255) and found.train_transform.scale == Fraction(1, 255)
@@ -71,15 +71,15 @@ def test_an_npz_with_arrays_to_test_is_trained_on_those_to_train() -> None:
 def test_the_natural_weight_falls_while_eps_grows_unless_something_else_is_said() -> None:
     moments = {"begin": Fraction(10), "end": Fraction(900), "unit": "steps", "shape": "smooth"}
     found = objective("eps: ramp(0 -> eps, steps 10..900, smooth)")
-    assert found.natural_weight == Ramp(Fraction(1), Fraction(1, 2), **moments)
+    assert found.natural_weight == RampSpec(Fraction(1), Fraction(1, 2), **moments)
     found = objective("natural_weight: ramp(1 -> 0, steps 10..900, smooth)")
-    assert found.eps == Ramp(Fraction(0), Fraction(8, 255), **moments)
-    assert objective("eps: eps").natural_weight == Ramp(Fraction(1), Fraction(1, 2), Fraction(0), Fraction(10))
+    assert found.eps == RampSpec(Fraction(0), Fraction(8, 255), **moments)
+    assert objective("eps: eps").natural_weight == RampSpec(Fraction(1), Fraction(1, 2), Fraction(0), Fraction(10))
 
 
 def test_crown_ibp_mixes_until_eps_has_grown_and_ends_without_natural_loss() -> None:
     found = objective("bound: crown_ibp eps: ramp(0 -> eps, epochs 1..5)")
-    assert found.mixture == Ramp(*map(Fraction, (1, 0, 1, 5))) == found.natural_weight
+    assert found.mixture == RampSpec(*map(Fraction, (1, 0, 1, 5))) == found.natural_weight
     assert objective("bound: crown_ibp eps: eps").mixture is None
     assert objective("bound: mtl_ibp mixture: 0.25").mixture == Fraction(1, 4)
     assert objective("bound: mtl_ibp").mixture is None
@@ -88,7 +88,7 @@ def test_crown_ibp_mixes_until_eps_has_grown_and_ends_without_natural_loss() -> 
 def test_eps_is_written_in_the_space_of_the_property_and_in_pixels() -> None:
     assert objective("eps: 8px").eps == Fraction(8, 255)
     raw = HEAD.replace("ball(x, linf, eps) within [0, 1] in unit", "ball(x, linf, 8) within [0, 255] in raw")
-    assert objective("eps: ramp(0px -> 8px, epochs 0..3)", raw).eps == Ramp(*map(Fraction, (0, 8, 0, 3)))
+    assert objective("eps: ramp(0px -> 8px, epochs 0..3)", raw).eps == RampSpec(*map(Fraction, (0, 8, 0, 3)))
 
 
 @pytest.mark.parametrize(("block", "epochs"), [("eps: ramp(0 -> eps, epochs 10..60)", 90), ("eps: eps", 20),

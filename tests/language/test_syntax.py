@@ -34,13 +34,13 @@ def test_whole_language_parses_and_round_trips() -> None:
         s.ParamStatement,
         s.Resource,
         s.StrategyStatement,
-        s.Domain,
+        s.DomainStatement,
         s.Let,
         s.PropertyStatement,
         s.MeasureStatement,
-        s.Objective,
+        s.ObjectiveStatement,
         s.AssertStatement,
-        s.Report,
+        s.ReportStatement,
     }
     assert parsed(print_module(module)) == module
 
@@ -68,13 +68,13 @@ def random_formula(r: random.Random, size: int) -> s.Expr:
     arguments = (
         s.Argument(None, parts[0]),
         s.Argument(name, parts[1]),
-        s.Argument(r.choice([name, "hours per week"]), s.Interval(parts[1], parts[2])),
+        s.Argument(r.choice([name, "hours per week"]), s.IntervalNode(parts[1], parts[2])),
     )
     quoted = r.choice([s.Ref(("8px-net",), True), s.Ref(("max",), True), s.Ref((name, "net"), True)])
     call = s.Call(r.choice([s.Ref((name,)), quoted]), tuple(r.sample(arguments, r.randint(0, 3))))
-    region = s.Region(
-        r.choice([s.Interval(parts[0], parts[1]), call, s.Ref((name, name)), quoted]),
-        r.choice([None, s.Interval(parts[1], parts[0])]),
+    region = s.RegionNode(
+        r.choice([s.IntervalNode(parts[0], parts[1]), call, s.Ref((name, name)), quoted]),
+        r.choice([None, s.IntervalNode(parts[1], parts[0])]),
         r.choice([None, "raw", "unit", "net"]),
     )
     binder = s.Binder(tuple(s.Name(n) for n in r.sample(WORDS, 2)), region)

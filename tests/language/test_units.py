@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from tfcert.language import Ball, load, net_within
+from tfcert.language import BallSpec, load, net_within
 
 HEAD = """prop 1
 model clf = keras("clf.keras")
@@ -16,11 +16,11 @@ BYTES = "range: [0, 255] scale: 1/255"
 CHANNELS = BYTES + " normalize: { mean: [0.5, 0.25] std: [0.5, 0.25] }"
 
 
-def ball(options: str, region: str, more: str = "") -> tuple[Ball, object]:
+def ball(options: str, region: str, more: str = "") -> tuple[BallSpec, object]:
     text = f"{HEAD.format(options=options)}{more}\n"
     text += f"property p(x, y in test) {{ forall z in {region}: argmax(clf(z)) == y }}"
     template = load(text).properties["p"]
-    assert isinstance(template.region, Ball)
+    assert isinstance(template.region, BallSpec)
     return template.region, template
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tfcert.propagation.radius import Search, largest_radius
+from tfcert.propagation.radius import RadiusSearch, largest_radius
 
 
 class Recorder:
@@ -25,7 +25,7 @@ class Recorder:
         return found, np.zeros(len(found))
 
 
-def search(margin, start, **options) -> tuple[Search, Recorder]:
+def search(margin, start, **options) -> tuple[RadiusSearch, Recorder]:
     """Runs a search and checks what must hold of every search."""
     recorder = Recorder(margin)
     start = np.asarray(start, float)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfcert
-from tfcert.training.step import Labelled, Outcome
+from tfcert.training.step import Labelled, StepResult
 
 CLASSES = 3
 
@@ -31,7 +31,7 @@ def certified(model: keras.Model, objective: Any, **compiled: Any) -> tfcert.Cer
     return found
 
 
-def robust_step(model: tfcert.CertifiedModel, x: Any, y: Any, sample_weight: Any = None) -> Outcome:
+def robust_step(model: tfcert.CertifiedModel, x: Any, y: Any, sample_weight: Any = None) -> StepResult:
     """One robust step, executed eagerly, at the first step's eps and kappa; no weight changes."""
     eps, kappa = model.objective.at(0)
     labelled = Labelled(tf.constant(x), tf.constant(y), None if sample_weight is None else tf.constant(sample_weight))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfcert.activations.curves import Function, midpoint, secant, smallest
-from tfcert.activations.registry import WHOLE, Activation, Declaration, Domain, Ranges, Slopes, enter
+from tfcert.activations.registry import WHOLE, Activation, Declaration, DomainEnds, Ranges, Slopes, enter
 
 
 def convex(
@@ -15,7 +15,7 @@ def convex(
     function: Function,
     derivative: Function,
     solve: Callable[[tf.Tensor], tf.Tensor],
-    domain: Domain = WHOLE,
+    domain: DomainEnds = WHOLE,
 ) -> Activation:
     """The activation ``function``, convex on its domain; ``solve`` gives the point where its derivative is a slope.
 

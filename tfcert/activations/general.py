@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations.curves import Function, midpoint, roundoff, secant
-from tfcert.activations.registry import Activation, Declaration, Domain, Ranges, Slopes
+from tfcert.activations.registry import Activation, Declaration, DomainEnds, Ranges, Slopes
 
 _FINE = {tf.float32: 32, tf.float64: 60}
 """Halvings until a touching point is exact: its error counts squared, and both ends of the numbers are reached."""
@@ -47,7 +47,7 @@ class Bends:
     ends: tuple[float, ...] = ()
     jumps: tuple[float, ...] = ()
     solve: Callable[[tf.Tensor], tuple[tf.Tensor, ...]] | None = None
-    domain: Domain | None = None
+    domain: DomainEnds | None = None
 
     def __post_init__(self) -> None:
         if self.domain is None and len(self.ends) < 2:
@@ -60,7 +60,7 @@ class Bends:
             raise ValueError(f"ends {self.ends} must rise and lie in the domain {self.reach}")
 
     @property
-    def reach(self) -> Domain:
+    def reach(self) -> DomainEnds:
         """The domain, worked out."""
         return self.domain or (self.ends[0], self.ends[-1])
 

@@ -18,8 +18,8 @@ import tensorflow as tf
 Slopes = tuple[tf.Tensor, tf.Tensor]
 SlopeRule = Callable[[tf.Tensor, tf.Tensor], Slopes]
 """``(lower, upper) -> (lower_slope, upper_slope)``, elementwise."""
-Domain = tuple[float, float]
-WHOLE: Domain = (-np.inf, np.inf)
+DomainEnds = tuple[float, float]
+WHOLE: DomainEnds = (-np.inf, np.inf)
 Ranges = tuple[Slopes | None, Slopes | None]
 """For the lower and the upper line: the least and greatest slope worth taking, None where one is always best."""
 
@@ -84,7 +84,7 @@ class Activation:
     kinks: tuple[float, ...] | None = None
     increasing: bool = False
     edges: Callable[[], tf.Tensor] | None = None
-    domain: Domain = WHOLE
+    domain: DomainEnds = WHOLE
     declaration: Declaration | None = None
 
     def __post_init__(self) -> None:

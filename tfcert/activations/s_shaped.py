@@ -17,7 +17,7 @@ from tfcert.activations.registry import Activation, Declaration, Ranges, Slopes,
 
 
 @dataclass(frozen=True)
-class Curve:
+class SCurve:
     """An odd function, convex on ``x < 0`` and concave on ``x > 0``.
 
     Attributes:
@@ -68,7 +68,7 @@ class Curve:
 class _Interval:
     """An interval, and what the upper line on it is chosen from."""
 
-    curve: Curve
+    curve: SCurve
     lower: tf.Tensor
     upper: tf.Tensor
     chord: tf.Tensor
@@ -114,7 +114,7 @@ def _adaptive(interval: _Interval) -> tf.Tensor:
     return tf.where(interval.cut, interval.chord, tf.minimum(interval.middle, interval.first))
 
 
-def s_shaped(name: str, function: Function, curve: Curve) -> Activation:
+def s_shaped(name: str, function: Function, curve: SCurve) -> Activation:
     """The S-shaped activation ``function``, which is ``curve`` up to a constant.
 
     Relaxations; ``k`` is the chord's slope, and for lower lines everything is turned about zero:
@@ -175,12 +175,12 @@ def _tanh_inverse(slope: tf.Tensor) -> tf.Tensor:
 
 def tanh() -> Activation:
     """The hyperbolic tangent."""
-    return s_shaped("tanh", tf.tanh, Curve(tf.tanh, _tanh_slope, _tanh_inverse))
+    return s_shaped("tanh", tf.tanh, SCurve(tf.tanh, _tanh_slope, _tanh_inverse))
 
 
 def sigmoid() -> Activation:
     """``1 / (1 + exp(-x)) = 1/2 + tanh(x / 2) / 2``."""
-    curve = Curve(
+    curve = SCurve(
         lambda x: 0.5 * tf.tanh(0.5 * x),
         lambda x: 0.25 * _tanh_slope(0.5 * x),
         lambda slope: 2.0 * _tanh_inverse(4.0 * slope),
@@ -190,7 +190,7 @@ def sigmoid() -> Activation:
 
 def arctan() -> Activation:
     """The inverse tangent."""
-    curve = Curve(
+    curve = SCurve(
         tf.atan,
         lambda x: 1.0 / (1.0 + tf.square(x)),
         lambda slope: tf.sqrt(tf.nn.relu(1.0 / slope - 1.0)),
@@ -200,7 +200,7 @@ def arctan() -> Activation:
 
 def softsign() -> Activation:
     """``x / (1 + |x|)``."""
-    curve = Curve(
+    curve = SCurve(
         tf.nn.softsign,
         lambda x: 1.0 / tf.square(1.0 + tf.abs(x)),
         lambda slope: tf.nn.relu(tf.math.rsqrt(slope) - 1.0),

@@ -17,7 +17,7 @@ from tfcert.clauses import Clauses
 from tfcert.sets.balls import Region
 from tfcert.tracing import traced
 
-Model = Callable[[tf.Tensor], tf.Tensor]
+TensorFunction = Callable[[tf.Tensor], tf.Tensor]
 Margins = Callable[[tf.Tensor], tf.Tensor]
 """Points ``[batch, size]`` to the margins of their clauses ``[batch, clauses]``."""
 
@@ -76,7 +76,7 @@ def endless() -> float:
 
 
 def pgd(
-    model: Model, region: Region, clauses: Clauses, restart: int, options: AttackOptions, left: Left = endless
+    model: TensorFunction, region: Region, clauses: Clauses, restart: int, options: AttackOptions, left: Left = endless
 ) -> tuple[np.ndarray, int]:
     """The best point that one start of the attack finds for each sample, and the gradients that this took of each.
 
@@ -111,7 +111,7 @@ def pgd(
 
 
 def fgsm(
-    model: Model, region: Region, clauses: Clauses, restart: int, options: AttackOptions, left: Left = endless
+    model: TensorFunction, region: Region, clauses: Clauses, restart: int, options: AttackOptions, left: Left = endless
 ) -> tuple[np.ndarray, int]:
     """The same of the first step alone: there is never time for another. Arguments and results as for :func:`pgd`."""
     return pgd(model, region, clauses, restart, options, lambda: 0.0)
@@ -150,7 +150,7 @@ class Path(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def _compiled(
-    model: Model, shape: tuple[int, ...], dtype: tf.DType, kind: tuple[str, bool], jit: bool
+    model: TensorFunction, shape: tuple[int, ...], dtype: tf.DType, kind: tuple[str, bool], jit: bool
 ) -> tuple[Callable[..., tuple[tf.Tensor, Path]], Callable[..., Path]]:
     """The beginning of a start and some of its steps, as compiled functions of tensors; for any batch size.
 

@@ -28,7 +28,7 @@ from tfcert.sets.balls import DUAL_ORDER, ORDER, LpBall, Perturbation
 from tfcert.showing import counted, spread, table
 from tfcert.verdict import Guarantee, is_proof
 
-Model: TypeAlias = "keras.Model | Network"
+ModelOrNetwork: TypeAlias = "keras.Model | Network"
 _NETWORKS: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
 
 
@@ -109,7 +109,7 @@ class Radii:
         return f"{self!r}\n{table({'radius': self.radius, 'margin': self.margin})}"
 
 
-def network_of(model: Model, x: Any = None) -> Network:
+def network_of(model: ModelOrNetwork, x: Any = None) -> Network:
     """The network of a model, built once for a model as it stands (its weights stay live).
 
     ``x`` fixes dimensions that the model leaves open.
@@ -130,7 +130,7 @@ def network_of(model: Model, x: Any = None) -> Network:
     return known.network
 
 
-def asked(model: Model, x: Any, y: Any) -> tuple[Network, np.ndarray, Any]:
+def asked(model: ModelOrNetwork, x: Any, y: Any) -> tuple[Network, np.ndarray, Any]:
     """The network of a model, the samples as an array ``[batch, *input]``, and their labels in whatever form.
 
     Warns where the samples are not what the model seems to expect, see :mod:`tfcert.misfit`.
@@ -182,7 +182,7 @@ def _same_shape(network: Network, perturbation: Perturbation) -> None:
 
 
 def bounds(
-    model: Model,
+    model: ModelOrNetwork,
     perturbation: Perturbation,
     *,
     method: str = "crown",
@@ -226,7 +226,7 @@ def bounds(
 
 
 def margins(
-    model: Model,
+    model: ModelOrNetwork,
     perturbation: Perturbation,
     y: Any,
     *,
@@ -256,7 +256,7 @@ def margins(
 
 
 def certify(
-    model: Model,
+    model: ModelOrNetwork,
     x: Any,
     y: Any = None,
     *,
@@ -297,7 +297,7 @@ def certify(
 
 
 def certified_radius(
-    model: Model,
+    model: ModelOrNetwork,
     x: Any,
     y: Any = None,
     *,

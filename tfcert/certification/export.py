@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.catalog import method_name
-from tfcert.certification.api import Model, network_of, target_clauses
+from tfcert.certification.api import ModelOrNetwork, network_of, target_clauses
 from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import full_precision, prepared
@@ -67,7 +67,7 @@ class ExportedPass:
 
 
 def export_hlo(
-    model: Model,
+    model: ModelOrNetwork,
     perturbation: Perturbation,
     y: Any,
     *,

@@ -31,7 +31,7 @@ from tfcert.language import (
     load,
     load_file,
 )
-from tfcert.language import Model as ModelTemplate
+from tfcert.language import ModelDeclaration as ModelTemplate
 from tfcert.language.check.setting import Setting
 from tfcert.language.spec.formula import SingleOutputError
 from tfcert.misfit import misfit
@@ -114,7 +114,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Bound:
+class BoundSpec:
     """A specification with everything it names loaded.
 
     ``models`` has a model behind an abstraction under the name of :func:`classifier_name`. ``doubts`` are sentences
@@ -210,7 +210,7 @@ def load_data(spec: Spec, bindings: Mapping[str, Any]) -> dict[str, Samples]:
     return data
 
 
-def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | None = None) -> Bound:
+def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | None = None) -> BoundSpec:
     """Loads the models that are named, and the data sets unless they are given.
 
     Raises:
@@ -234,7 +234,7 @@ def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | 
                 asked = spec.datasets[t.dataset]
                 doubted |= dict.fromkeys(doubts(t, asked, data[t.dataset].x) + one_class(t, asked, task.labels))
             doubted |= dict.fromkeys(_misfit(task) + _settled(task))
-    bound = Bound(spec, models, data, tuple(tasks), tuple(doubted))
+    bound = BoundSpec(spec, models, data, tuple(tasks), tuple(doubted))
     for name, asked_of in sorted(_accuracies(spec)):
         # An accuracy that could be that of several, or of no classifier, is refused before anything runs.
         if bound.classifier(name).num_outputs < 2:

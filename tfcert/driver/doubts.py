@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from tfcert.errors import UsageError
-from tfcert.language import Ball, Dataset, MeasureTemplate, PropertyTemplate
+from tfcert.language import BallSpec, Dataset, MeasureTemplate, PropertyTemplate
 from tfcert.language.check.setting import SLACK
 from tfcert.verdict import TINY
 
@@ -42,7 +42,7 @@ def require_unit(template: AnyTemplate, data: Dataset | None, x: np.ndarray) -> 
 def doubts(template: AnyTemplate, data: Dataset, x: np.ndarray) -> tuple[str, ...]:
     """Sentences about units that may be mistaken, by the samples ``[n, ...]`` as they are stored."""
     region = template.region
-    if not x.size or not isinstance(region, Ball):
+    if not x.size or not isinstance(region, BallSpec):
         return ()
     low, high = Fraction(float(x.min())), Fraction(float(x.max()))
     ends = f"{float(low):g} to {float(high):g}"

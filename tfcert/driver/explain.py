@@ -7,13 +7,13 @@ from fractions import Fraction
 from tfcert.catalog import RELAXATIONS, SOURCES
 from tfcert.driver.abstracted import best_figure, classifier
 from tfcert.language import (
-    Ball,
+    BallSpec,
     Dataset,
     MeasureTemplate,
     Named,
     ObjectiveTemplate,
     PropertyTemplate,
-    Ramp,
+    RampSpec,
     Scheduled,
     Spec,
     Stage,
@@ -106,7 +106,7 @@ def _search(template: MeasureTemplate) -> str:
         text += f", about {SEARCH_EVALUATIONS} bounds a sample with the last bounding stage"
     if any(stage.solves for stage in template.strategy.stages):
         text += ", then one minimisation a sample with the last solving stage"
-    assert isinstance(template.region, Ball)
+    assert isinstance(template.region, BallSpec)
     share = _share(template.region.radius(template.upper), template)
     return f"{text}; radii up to{share}" if share else text
 
@@ -129,7 +129,7 @@ def _source(template: AnyTemplate, spec: Spec) -> str:
 
 def _region(template: AnyTemplate) -> str:
     region = template.region
-    if not isinstance(region, Ball):
+    if not isinstance(region, BallSpec):
         return f"a box of {len(region.bounds)} interval{'s' * (len(region.bounds) != 1)} in {region.space} space"
     radius = f"{region.eps}" if not region.slope else "r"
     told = "" if region.slope else _share(region.eps, template)
@@ -146,7 +146,7 @@ def _share(radius: Fraction, template: AnyTemplate) -> str:
     return "" if template.width is None else f" {100 * float(radius / template.width):.3g}% of the range"
 
 
-def _valid(region: Ball) -> str:
+def _valid(region: BallSpec) -> str:
     """Which values inputs may take."""
     if region.within is None:
         return "within anything"
@@ -203,7 +203,7 @@ def _budget(strategy: Strategy, most: int | None) -> str:
 
 def _objective(objective: ObjectiveTemplate, spec: Spec) -> list[str]:
     asked = spec.properties[objective.property]
-    assert isinstance(asked.region, Ball)
+    assert isinstance(asked.region, BallSpec)
     size = None if objective.train is None else _training_size(objective.train)
     rate, at = objective.learning_rate, objective.learning_rate.at
     falls = f", times {float(rate.factor):g} after {_listed(at)} {rate.unit}" if at else ""
@@ -266,7 +266,7 @@ def _held_out(objective: ObjectiveTemplate, asked: PropertyTemplate, spec: Spec)
 
 
 def _scheduled(value: Scheduled) -> str:
-    if not isinstance(value, Ramp):
+    if not isinstance(value, RampSpec):
         return str(value)
     shape = "" if value.shape == "linear" else f", {value.shape}"
     return f"{value.start} -> {value.stop} from {value.unit} {float(value.begin):g} to {float(value.end):g}{shape}"

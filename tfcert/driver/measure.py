@@ -31,7 +31,7 @@ from tfcert.driver.progress import Standing, Watch
 from tfcert.driver.property import PROOFS, Clock
 from tfcert.driver.stages.complete import SOLVERS, Solver, Start, most_seconds
 from tfcert.driver.verdicts import clean_verdict, refuted
-from tfcert.language import Ball, MeasureTemplate, Stage, StageKind, round_down
+from tfcert.language import BallSpec, MeasureTemplate, Stage, StageKind, round_down
 from tfcert.options import BoundOptions
 from tfcert.propagation.radius import first_guess, largest_radius
 from tfcert.report.records import Measured
@@ -75,11 +75,11 @@ class _Refutation:
     witness: list[np.ndarray | None]
 
 
-class Search:
+class MeasureRun:
     """Measures one batch; ``run`` yields one finding a sample. ``watch`` is told how far a solver is with one."""
 
     def __init__(self, task: Task, clock: Clock, options: BoundOptions, watch: Watch = lambda standing: None):
-        assert isinstance(task.template, MeasureTemplate) and isinstance(task.template.region, Ball)
+        assert isinstance(task.template, MeasureTemplate) and isinstance(task.template.region, BallSpec)
         self._task, self._clock, self._options, self._watch = task, clock, options, watch
         self._template, self._region = task.template, task.template.region
         self._low, self._high = float(task.template.lower), float(task.template.upper)

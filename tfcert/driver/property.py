@@ -29,7 +29,7 @@ from tfcert.driver.bind import Task
 from tfcert.driver.progress import Standing, Watch
 from tfcert.driver.stages.complete import SOLVERS, Decision, most_seconds
 from tfcert.driver.verdicts import as_asked, clean_verdict, refuted
-from tfcert.language import Box, Stage, StageKind
+from tfcert.language import BoxSpec, Stage, StageKind
 from tfcert.options import BoundOptions
 from tfcert.verdict import Guarantee, Outcome, Verdict, is_proof
 
@@ -68,7 +68,7 @@ class Clock:
         return max(0.0, min(left)) if left else None
 
 
-class Descent:
+class PropertyRun:
     """The state of one batch while it goes down the stages; ``run`` yields (place, verdict) as samples finish.
 
     ``watch`` is told when a solver begins with a sample.
@@ -116,7 +116,7 @@ class Descent:
         if outputs is None:
             return
         wrong = broken(batch, outputs)
-        if isinstance(self._task.template.region, Box):
+        if isinstance(self._task.template.region, BoxSpec):
             # Unlike a ball, a box need not hold the sample; one outside of it is no witness.
             held, centers = batch.regions.witness, self._task.centers
             wrong &= False if held is None or centers is None else held.contains(centers)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfcert.errors import UsageError
-from tfcert.language import Ball, Transform, net_within, round_down, round_up
+from tfcert.language import BallSpec, Transform, net_within, round_down, round_up
 
 if TYPE_CHECKING:
     from tfcert.language import MeasureTemplate, PropertyTemplate
@@ -100,7 +100,7 @@ def build_regions(
     """
     region, transform = template.region, template.transform
     normalization(transform, shape)
-    if not isinstance(region, Ball):
+    if not isinstance(region, BallSpec):
         bounds = region.net_bounds(transform)
         if max(abs(v) for side in bounds for v in side) > Fraction(float(np.finfo(dtype).max)):
             raise UsageError(f"{template.name}: the box reaches beyond the largest number of {np.dtype(dtype).name}")
@@ -169,7 +169,7 @@ def clip_of(template: AnyTemplate, shape: Shape, dtype: Any) -> tuple[np.ndarray
     ends = net_within(template.region, template.transform)
     if ends is None:
         return None
-    assert isinstance(template.region, Ball) and template.region.within is not None
+    assert isinstance(template.region, BallSpec) and template.region.within is not None
     space = template.region.valid_space
     arrived = [_arrival(template.transform, space, v, dtype) for v in template.region.within]
     low = np.minimum(_placed([round_down(v) for v in ends[0]], shape), _placed(arrived[0], shape))

@@ -12,7 +12,7 @@ from tfcert.catalog import SOURCES, SourceInfo, of_file
 from tfcert.datasets import Samples, confine, load_dataset
 from tfcert.errors import UsageError
 from tfcert.language import Dataset
-from tfcert.language import Model as ModelTemplate
+from tfcert.language import ModelDeclaration as ModelTemplate
 
 
 def load_samples(template: Dataset, bindings: Mapping[str, Any], models: Sequence[ModelTemplate] = ()) -> Samples:

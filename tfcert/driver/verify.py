@@ -12,16 +12,16 @@ import numpy as np
 
 from tfcert.driver import artifacts
 from tfcert.driver.abstracted import classifier
-from tfcert.driver.bind import Bound, Task, bind
+from tfcert.driver.bind import BoundSpec, Task, bind
 from tfcert.driver.explain import strategy_text
 from tfcert.driver.journal import Journal
 from tfcert.driver.judge import exit_code, gather_results, judge, reported
-from tfcert.driver.measure import Search
+from tfcert.driver.measure import MeasureRun
 from tfcert.driver.progress import Narrator, Verbosity, Watch
-from tfcert.driver.property import Clock, Descent
+from tfcert.driver.property import Clock, PropertyRun
 from tfcert.driver.start import Start, begin
 from tfcert.driver.verdicts import reconciled
-from tfcert.language import Ball, MeasureTemplate, Transform
+from tfcert.language import BallSpec, MeasureTemplate, Transform
 from tfcert.options import BoundOptions
 from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
 from tfcert.report.records import Json
@@ -84,7 +84,7 @@ def run(start: Start, verbose: Verbosity = "auto") -> Report:
             return doing.finish(complete)
 
 
-def header(bound: Bound) -> Json:
+def header(bound: BoundSpec) -> Json:
     """What a result depends on beside what ``driver.start.begin`` knows: models, strategies, preprocessing."""
     spec = bound.spec
     templates = [*spec.properties.values(), *spec.measures.values()]
@@ -118,7 +118,7 @@ def _abstraction(task: Task) -> Json:
 class _Run:
     """One run in progress: what is bound, the records so far, and the seconds spent by each strategy's name."""
 
-    bound: Bound
+    bound: BoundSpec
     folder: Path
     narrator: Narrator
     header: Json
@@ -240,10 +240,10 @@ def _claims(tasks: Sequence[Task]) -> list[str]:
 def _decide(task: Task, clock: Clock, watch: Watch) -> Iterator[tuple[int, Verdict, Measured | None]]:
     options = BoundOptions()
     if isinstance(task.template, MeasureTemplate):
-        for finding in Search(task, clock, options, watch).run():
+        for finding in MeasureRun(task, clock, options, watch).run():
             yield finding.place, finding.verdict, finding.measured
     else:
-        for place, verdict in Descent(task, clock, options, watch).run():
+        for place, verdict in PropertyRun(task, clock, options, watch).run():
             yield place, verdict, None
 
 
@@ -260,7 +260,7 @@ def _asked(task: Task) -> Asked:
     quantifier = "exists" if task.template.existential else "forall"
     abstraction = "" if task.template.abstraction is None else task.template.abstraction.name
     width = float("nan") if task.template.width is None else float(task.template.width)
-    if not isinstance(region, Ball):
+    if not isinstance(region, BallSpec):
         # A box is about no sample's own input, so shares of samples are no accuracies.
         return Asked("", float("nan"), region.space, targets, quantifier, abstraction, labelled=False)
     eps = float("nan") if isinstance(task.template, MeasureTemplate) else float(region.eps)

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.estimates.activations import activation_constant
-from tfcert.estimates.operators import Chain, chain_norm, in_float64
+from tfcert.estimates.operators import MapChain, chain_norm, in_float64
 from tfcert.estimates.results import LipschitzRadii
-from tfcert.estimates.samples import Samples, read_samples
+from tfcert.estimates.samples import TargetedSamples, read_samples
 from tfcert.network import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network
 from tfcert.network.windows import window_table
 from tfcert.rigour.margins import rounding
@@ -54,7 +54,7 @@ def global_lipschitz_radius(
     return LipschitzRadii(np.min(radius, axis=1) * (1 - _ROUNDING), margin, constant, norm)
 
 
-def margin_constants(network: Network, samples: Samples) -> np.ndarray:
+def margin_constants(network: Network, samples: TargetedSamples) -> np.ndarray:
     """Upper bounds of the Lipschitz constants of each sample's rows ``f_y - f_j``: ``[batch, targets]``."""
     count, targets, outputs = samples.rows.shape
     rows, place = np.unique(samples.rows.reshape(-1, outputs), axis=0, return_inverse=True)
@@ -66,7 +66,7 @@ class Constants:
 
     def __init__(self, network: Network, norm: str):
         self.network, self.norm = network, norm
-        self._maps: dict[int, Chain] = {}
+        self._maps: dict[int, MapChain] = {}
         self._known: dict[int, float] = {}
 
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
@@ -127,15 +127,15 @@ class Constants:
                 return float(np.linalg.norm([self.of_node(i) for i in inputs], ORDER[self.norm]))
         raise TypeError(f"no Lipschitz constant is known of a {type(node).__name__} node")
 
-    def _chain(self, index: int) -> tuple[Chain, int]:
+    def _chain(self, index: int) -> tuple[MapChain, int]:
         """The linear maps that end in a node, and the node that they begin at."""
-        chain: Chain = ()
+        chain: MapChain = ()
         while isinstance(self.network.nodes[index], Linear):
             chain = (*self._float64(index), *chain)
             index = self.network.nodes[index].inputs[0]
         return chain, index
 
-    def _float64(self, index: int) -> Chain:
+    def _float64(self, index: int) -> MapChain:
         if index not in self._maps:
             node = self.network.nodes[index]
             assert isinstance(node, Linear)

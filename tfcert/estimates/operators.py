@@ -16,7 +16,7 @@ from tfcert.estimates.spectral import convolution_norm, gram_norm
 from tfcert.network import ConvMap, DenseMap, IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
 from tfcert.network.densify import matrix
 
-Chain = tuple[LinearMap, ...]
+MapChain = tuple[LinearMap, ...]
 """Maps in the order in which they are applied."""
 
 _MATRIX_SIDE, _MATRIX_ENTRIES = 1024, 1 << 22
@@ -25,7 +25,7 @@ _GRAM_SIDE = 4096
 _ROUNDOFF = np.finfo(np.float64).eps / 2
 
 
-def in_float64(linear_map: LinearMap, dtype: tf.DType) -> Chain:
+def in_float64(linear_map: LinearMap, dtype: tf.DType) -> MapChain:
     """The same map on float64 tensors, with its weights as they are now; a user's own map is written out as a matrix.
 
     Args:
@@ -45,7 +45,7 @@ def in_float64(linear_map: LinearMap, dtype: tf.DType) -> Chain:
     )
 
 
-def chain_norm(chain: Chain, norm: str) -> float:
+def chain_norm(chain: MapChain, norm: str) -> float:
     """An upper bound of how much a chain stretches a vector: its operator norm from ``norm`` to ``norm``.
 
     L-inf and L1: the largest row and column sum of the chain's absolute values, exact (to rounding, which is added)
@@ -69,7 +69,7 @@ def chain_norm(chain: Chain, norm: str) -> float:
     return best[-1] * (1 + 4 * len(folded) * _ROUNDOFF)
 
 
-def _sums(chain: Chain, norm: str) -> float:
+def _sums(chain: MapChain, norm: str) -> float:
     magnitudes = [_with_weights(linear_map, tf.abs) for linear_map in chain]
     if norm == "linf":
         sums = tf.ones([1, *chain[0].in_shape], tf.float64)
@@ -82,17 +82,17 @@ def _sums(chain: Chain, norm: str) -> float:
     return float(np.max(sums.numpy(), initial=0.0)) * (1 + _roundings(chain))
 
 
-def _roundings(chain: Chain) -> float:
+def _roundings(chain: MapChain) -> float:
     """A bound of the relative rounding error of sums of positive terms through the chain."""
     longest = sum(max(math.prod(m.in_shape), math.prod(m.out_shape)) + 2 for m in chain)
     return 2 * longest * _ROUNDOFF
 
 
-def _schur(chain: Chain) -> float:
+def _schur(chain: MapChain) -> float:
     return math.sqrt(_sums(chain, "l1") * _sums(chain, "linf")) * (1 + 4 * _ROUNDOFF)
 
 
-def _spectral(chain: Chain) -> float:
+def _spectral(chain: MapChain) -> float:
     """The spectral norm of a single map, from above; infinite where nothing but Schur's test is worth its cost."""
     match chain:
         case (ConvMap() as convolution,):
@@ -104,7 +104,7 @@ def _spectral(chain: Chain) -> float:
     return math.inf
 
 
-def _folded(chain: Chain) -> Chain:
+def _folded(chain: MapChain) -> MapChain:
     """The chain with scales of channels multiplied into the convolutions before or after them."""
     found: list[LinearMap] = []
     for linear_map in chain:

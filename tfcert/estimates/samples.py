@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfcert.certification.api import Model, asked, target_clauses
+from tfcert.certification.api import ModelOrNetwork, asked, target_clauses
 from tfcert.clauses import Clauses
 from tfcert.network import Network
 from tfcert.sets.balls import Clip, LpBall
@@ -17,7 +17,7 @@ _BATCH = 256
 
 
 @dataclass(frozen=True)
-class Samples:
+class TargetedSamples:
     """Samples and their targets.
 
     Attributes:
@@ -49,8 +49,8 @@ class Samples:
 
 
 def read_samples(
-    model: Model, x: Any, y: Any, norm: str, targets: Any, clip: Clip | None = None
-) -> tuple[Network, Samples]:
+    model: ModelOrNetwork, x: Any, y: Any, norm: str, targets: Any, clip: Clip | None = None
+) -> tuple[Network, TargetedSamples]:
     """The network of a model, and the samples that a user passed, in the forms that :func:`tfcert.certify` takes.
 
     Raises:
@@ -63,4 +63,4 @@ def read_samples(
         raise ValueError(f"samples of shape {points.input_shape} for a model of {network.input_shape} inputs")
     if not bool(network.finite()):
         raise ValueError("a weight of the model is NaN or infinite: nothing can be said about it")
-    return network, Samples(points.x, target_clauses(network, points, y, targets), norm)
+    return network, TargetedSamples(points.x, target_clauses(network, points, y, targets), norm)

@@ -27,10 +27,10 @@ from tfcert.language.spec.assertions import (
     Results,
 )
 from tfcert.language.spec.cells import Abstraction, Tuning
-from tfcert.language.spec.declarations import DEFAULT_STRATEGY, Dataset, Model, Param, Stage, Strategy
+from tfcert.language.spec.declarations import DEFAULT_STRATEGY, Dataset, ModelDeclaration, Param, Stage, Strategy
 from tfcert.language.spec.lowering import InexactRowError, TooManyClausesError, round_down, round_up
-from tfcert.language.spec.objective import LearningRate, Named, ObjectiveTemplate, Ramp, Scheduled
-from tfcert.language.spec.questions import Ball, Box, MeasureTemplate, PropertyTemplate, net_within
+from tfcert.language.spec.objective import LearningRate, Named, ObjectiveTemplate, RampSpec, Scheduled
+from tfcert.language.spec.questions import BallSpec, BoxSpec, MeasureTemplate, PropertyTemplate, net_within
 from tfcert.language.spec.spaces import Transform
 from tfcert.language.spec.specification import Spec
 from tfcert.language.text.diagnostics import CODES, Diagnostic, SourceText, Span, SpecError
@@ -40,8 +40,8 @@ __all__ = [
     "DEFAULT_STRATEGY",
     "Abstraction",
     "Assertion",
-    "Ball",
-    "Box",
+    "BallSpec",
+    "BoxSpec",
     "Dataset",
     "Diagnostic",
     "InexactRowError",
@@ -49,14 +49,14 @@ __all__ = [
     "LearningRate",
     "MeasureTemplate",
     "MeasureValues",
-    "Model",
+    "ModelDeclaration",
     "Named",
     "ObjectiveTemplate",
     "Param",
     "PropertyCounts",
     "PropertyTemplate",
     "Quantity",
-    "Ramp",
+    "RampSpec",
     "ReportItem",
     "Results",
     "Scheduled",

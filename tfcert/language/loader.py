@@ -26,7 +26,7 @@ from tfcert.language.check.scope import MAX_IMPORTS, Definition, Scope, Session,
 from tfcert.language.check.values import Condition, Meaning, Norm, Numeric
 from tfcert.language.spec.assertions import Assertion, ReportItem
 from tfcert.language.spec.declarations import Param, Value
-from tfcert.language.spec.formula import Constant
+from tfcert.language.spec.formula import TruthConstant
 from tfcert.language.spec.questions import MeasureTemplate, PropertyTemplate
 from tfcert.language.spec.specification import Spec
 from tfcert.language.text import syntax as s
@@ -131,11 +131,11 @@ def _kind(statement: s.Statement) -> str | None:
         s.Import: "import",
         s.ParamStatement: "param",
         s.StrategyStatement: "strategy",
-        s.Domain: "domain",
+        s.DomainStatement: "domain",
         s.Let: "let",
         s.PropertyStatement: "property",
         s.MeasureStatement: "measure",
-        s.Objective: "objective",
+        s.ObjectiveStatement: "objective",
     }
     return kinds.get(type(statement))
 
@@ -187,7 +187,7 @@ def _check(scope: Scope) -> Spec:
         asserter = Asserter(home, questions, asked.questions.keys())
         if isinstance(statement, s.AssertStatement) and (found := asserter.assertion(statement)):
             assertions.append(found)
-        if isinstance(statement, s.Report):
+        if isinstance(statement, s.ReportStatement):
             reports += [item for node in statement.items if (item := asserter.report_item(node))]
     report_unused(scope)
     check_overrides(scope)
@@ -265,7 +265,7 @@ def _refs(root: Any) -> Iterator[s.Ref]:
             yield item
         elif isinstance(item, tuple):
             pending.extend(reversed(item))
-        elif isinstance(item, s.Node):
+        elif isinstance(item, s.SyntaxNode):
             pending.extend(reversed([getattr(item, f.name) for f in fields(item) if f.name != "span"]))
 
 
@@ -290,7 +290,7 @@ def _param(definition: Definition) -> Param:
             whole = definition.node.type == "int"
             result = int(term.constant) if whole else Fraction(term.constant)
             return Param(definition.full_name, definition.node.type, result, unit, overridden)
-        case Condition(Constant(truth)):
+        case Condition(TruthConstant(truth)):
             result = truth
         case Norm(name):
             result = name

@@ -30,7 +30,7 @@ from tfcert.propagation.folding import (
 from tfcert.propagation.pooling import PoolLines
 from tfcert.sets.balls import Region
 
-Interval = tuple[tf.Tensor, tf.Tensor]
+TensorInterval = tuple[tf.Tensor, tf.Tensor]
 Stop = Callable[[Coefficients], tuple[Coefficients | None, tf.Tensor]]
 _CONV_COST = 8.0
 """How much more a multiplication costs in a dense transposed convolution than in a matrix product, memory included

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfcert.catalog import METHODS, RELAXATIONS, check_method
 from tfcert.network.graph import Elementwise, Network
-from tfcert.propagation.backward import Interval, Relaxed
+from tfcert.propagation.backward import Relaxed, TensorInterval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import How, Method
 from tfcert.propagation.optimised import Ascent
@@ -69,13 +69,13 @@ def output_bounds(
 
 def pre_activation_bounds(
     network: Network, region: Region, method: str, relaxation: str | None = None, passes: Passes = WHOLE
-) -> dict[int, Interval]:
+) -> dict[int, TensorInterval]:
     """Bounds of every node that enters a nonlinearity, ``[samples, *shape]`` pairs, by node number; errors as above."""
     chosen, slopes = method_of(method, relaxation)
     return chosen.pre_activation(network, region, How(slopes, passes))
 
 
-def relaxed_by_lines(network: Network, ranges: Sequence[Interval], relaxation: str | None = None) -> Relaxed:
+def relaxed_by_lines(network: Network, ranges: Sequence[TensorInterval], relaxation: str | None = None) -> Relaxed:
     """What ``crown-ibp`` does with the ranges of the nodes: every nonlinear node is relaxed on them."""
     bounds = {i: ranges[i] for i in network.bounded()}
     return relax_before(network, network.output, by_name(network, relaxation), bounds)

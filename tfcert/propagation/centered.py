@@ -12,7 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfcert.network.graph import Elementwise, Input, Linear, Network, evaluate
-from tfcert.propagation.backward import Interval
+from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.interval import step, through_linear
 from tfcert.sets.balls import Region
 
@@ -27,7 +27,7 @@ class Sweep(NamedTuple):
             so what follows from the ranges of another sample proves nothing, however it looks.
     """
 
-    ranges: list[Interval]
+    ranges: list[TensorInterval]
     values: list[tf.Tensor]
     known: tf.Tensor
 
@@ -45,7 +45,7 @@ def sweep(network: Network, region: Region, x: tf.Tensor | None = None) -> Sweep
     """
     if not region.is_box:
         raise ValueError(f"training bounds are over boxes (norm linf), not over {region.norm} balls")
-    ranges: list[Interval] = []
+    ranges: list[TensorInterval] = []
     values: list[tf.Tensor] = []
     known = tf.ones([tf.shape(region.lower)[0]], tf.bool)
     for node in network.nodes:
@@ -67,7 +67,7 @@ def sweep(network: Network, region: Region, x: tf.Tensor | None = None) -> Sweep
     return Sweep(ranges, values, known)
 
 
-def _bend(node: Elementwise, pair: Interval) -> Interval:
+def _bend(node: Elementwise, pair: TensorInterval) -> TensorInterval:
     """An activation's range: the values at both ends where it never falls."""
     if node.activation.increasing:
         return node.activation.function(pair[0]), node.activation.function(pair[1])

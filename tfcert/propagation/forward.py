@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfcert.activations import Lines
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
 from tfcert.network.windows import gather_windows
-from tfcert.propagation.backward import Interval, Stop
+from tfcert.propagation.backward import Stop, TensorInterval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least
 from tfcert.propagation.interval import tidy
@@ -39,16 +39,16 @@ class Planes:
     upper: Plane
 
 
-RelaxNode = Callable[[int, Interval], Lines | PoolLines]
+RelaxNode = Callable[[int, TensorInterval], Lines | PoolLines]
 
 
-def planes(network: Network, region: Region, relax: RelaxNode) -> tuple[list[Planes], Mapping[int, Interval]]:
+def planes(network: Network, region: Region, relax: RelaxNode) -> tuple[list[Planes], Mapping[int, TensorInterval]]:
     """The planes of every node, and the pre-activation bounds that follow.
 
     ``relax(node, bounds)`` gives the relaxation of a nonlinear node whose input lies within ``bounds``.
     """
     found: list[Planes] = []
-    bounds: dict[int, Interval] = {}
+    bounds: dict[int, TensorInterval] = {}
     for index, node in enumerate(network.nodes):
         inputs = [found[i] for i in node.inputs]
         if isinstance(node, Elementwise | MaxPool):
@@ -62,7 +62,7 @@ def planes(network: Network, region: Region, relax: RelaxNode) -> tuple[list[Pla
     return found, bounds
 
 
-def ranges(node: Planes, input_shape: tuple[int, ...], region: Region) -> Interval:
+def ranges(node: Planes, input_shape: tuple[int, ...], region: Region) -> TensorInterval:
     """The range over the region of a node that lies between two planes: a pair ``[samples, *shape]``."""
     lower = _least(node.lower.slopes, input_shape, region) + node.lower.intercept
     upper = node.upper.intercept - _least(-node.upper.slopes, input_shape, region)

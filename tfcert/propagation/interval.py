@@ -11,7 +11,7 @@ from tfcert.activations import image
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
 from tfcert.network.linear import IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
 from tfcert.network.windows import gather_windows
-from tfcert.propagation.backward import Interval, Relaxed, identity, lower_bounds
+from tfcert.propagation.backward import Relaxed, TensorInterval, identity, lower_bounds
 from tfcert.sets.balls import Region
 
 
@@ -78,10 +78,10 @@ def needs_ball(network: Network, region: Region) -> frozenset[int]:
     return frozenset(i for i in affine if i in leaving or i == network.output) - moved_inputs(network)
 
 
-def intervals(network: Network, region: Region, known: Mapping[int, Interval]) -> list[Interval]:
+def intervals(network: Network, region: Region, known: Mapping[int, TensorInterval]) -> list[TensorInterval]:
     """The range of each node, ``[samples, *shape]`` pairs, taking and using the ranges ``known`` where given."""
     ball = needs_ball(network, region)
-    found: list[Interval] = []
+    found: list[TensorInterval] = []
     for index, node in enumerate(network.nodes):
         if index in known:
             found.append(known[index])
@@ -94,7 +94,9 @@ def intervals(network: Network, region: Region, known: Mapping[int, Interval]) -
     return found
 
 
-def both_sides(network: Network, target: int, relaxed: Relaxed, region: Region, part: slice | None = None) -> Interval:
+def both_sides(
+    network: Network, target: int, relaxed: Relaxed, region: Region, part: slice | None = None
+) -> TensorInterval:
     """Bounds of a node (or of a part of it, see ``identity``) by a backward pass: a pair ``[samples, values]``."""
     node = network.nodes[target]
     rows = identity(node.shape, network.dtype, part)
@@ -108,7 +110,7 @@ def both_sides(network: Network, target: int, relaxed: Relaxed, region: Region, 
     return tidy(lower, upper)
 
 
-def tidy(lower: tf.Tensor, upper: tf.Tensor) -> Interval:
+def tidy(lower: tf.Tensor, upper: tf.Tensor) -> TensorInterval:
     """Bounds that later steps can rely on: no NaN (nothing is known there: infinite), and ``lower <= upper``."""
     low = tf.where(tf.math.is_nan(lower), tf.constant(-np.inf, lower.dtype), lower)
     high = tf.where(tf.math.is_nan(upper), tf.constant(np.inf, upper.dtype), upper)
@@ -116,7 +118,7 @@ def tidy(lower: tf.Tensor, upper: tf.Tensor) -> Interval:
     return tf.minimum(low, high), tf.maximum(low, high)
 
 
-def step(node: Node, inputs: Sequence[Interval]) -> Interval:
+def step(node: Node, inputs: Sequence[TensorInterval]) -> TensorInterval:
     """The range of a node, given ranges of its inputs."""
     match node:
         case Linear():
@@ -139,7 +141,9 @@ def moves(node: Linear) -> bool:
     return node.bias is None and node.map.moves
 
 
-def through_linear(node: Linear, pair: Interval, nominal: Sequence[tf.Tensor] = ()) -> tuple[Interval, list[tf.Tensor]]:
+def through_linear(
+    node: Linear, pair: TensorInterval, nominal: Sequence[tf.Tensor] = ()
+) -> tuple[TensorInterval, list[tf.Tensor]]:
     """A linear node's range, and its values at points: at most one tensor ``nominal``, ``[batch, *shape]``.
 
     The range's middle and the points go through the map as one batch; the radii take a second product, with ``|W|``.

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfcert.activations import Lines, lines
 from tfcert.network.graph import Elementwise, MaxPool, Network
-from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
+from tfcert.propagation.backward import Relaxed, TensorInterval, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import exact_intervals
 from tfcert.propagation.pooling import PoolLines, default_height, pool_lines
@@ -72,7 +72,7 @@ def optimised_bounds(
     relaxation: str | None,
     passes: Passes,
     ascent: Ascent,
-) -> tuple[tf.Tensor, dict[int, Interval]]:
+) -> tuple[tf.Tensor, dict[int, TensorInterval]]:
     """Lower bounds of rows over the output, never below those of the named relaxation that the search starts from.
 
     Args as for :func:`~tfcert.propagation.bounds.output_bounds`.
@@ -187,7 +187,7 @@ def _first_choices(
     network: Network,
     region: Region,
     relaxation: str | None,
-    bounds: Mapping[int, Interval],
+    bounds: Mapping[int, TensorInterval],
     lanes: Mapping[int, int],
 ) -> Choices:
     """The choices that give the named relaxation."""
@@ -206,7 +206,7 @@ def _first_choices(
 
 
 def named_choices(
-    network: Network, index: int, relaxation: str | None, bounds: Mapping[int, Interval], lanes: int
+    network: Network, index: int, relaxation: str | None, bounds: Mapping[int, TensorInterval], lanes: int
 ) -> tuple[tf.Tensor, ...]:
     node = network.nodes[index]
     here = bounds[node.inputs[0]]
@@ -226,7 +226,7 @@ def named_choices(
 def chosen_lines(network: Network, relaxation: str | None, choices: Choices) -> Relaxer:
     """Relaxes by the choices made for a node and a target."""
 
-    def relaxer(index: int, target: int, bounds: Mapping[int, Interval]) -> Lines | PoolLines:
+    def relaxer(index: int, target: int, bounds: Mapping[int, TensorInterval]) -> Lines | PoolLines:
         node = network.nodes[index]
         here = bounds[node.inputs[0]]
         chosen = choices.get((index, target), choices.get((index, _EVERY), ()))

@@ -12,14 +12,14 @@ import tensorflow as tf
 
 from tfcert.activations import Lines, image, lines
 from tfcert.network.graph import Elementwise, MaxPool, Network
-from tfcert.propagation.backward import Interval, Relaxed, Stop, lower_bounds, selected
+from tfcert.propagation.backward import Relaxed, Stop, TensorInterval, lower_bounds, selected
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
 from tfcert.propagation.interval import both_sides, exact_intervals, intervals, needs_ball, step, tidy
 from tfcert.propagation.pooling import PoolLines, pool_lines
 from tfcert.sets.balls import Region
 
-Relaxer = Callable[[int, int, Mapping[int, Interval]], Lines | PoolLines]
+Relaxer = Callable[[int, int, Mapping[int, TensorInterval]], Lines | PoolLines]
 """``(node, target, bounds) -> lines``: relaxes a nonlinear node for a pass to ``target``, given bounds of its input."""
 
 
@@ -43,7 +43,9 @@ _FEW = 0.3
 """The fraction of a node's neurons up to which a pass over the unstable ones alone pays (its rows share no slopes)."""
 
 
-def backward_bounds(network: Network, region: Region, relaxer: Relaxer, passes: Passes = WHOLE) -> dict[int, Interval]:
+def backward_bounds(
+    network: Network, region: Region, relaxer: Relaxer, passes: Passes = WHOLE
+) -> dict[int, TensorInterval]:
     """Bounds of every node that enters a nonlinearity, ``[samples, *shape]`` pairs, by node number.
 
     Each is found by a backward pass through the nonlinear nodes before it, relaxed on the bounds found so far, and is
@@ -51,12 +53,12 @@ def backward_bounds(network: Network, region: Region, relaxer: Relaxer, passes: 
     enters a maximum needs no pass: its lines over the interval that it maps would only lie outside its image.
     """
     exact = exact_intervals(network, region.is_box)
-    ranges: list[Interval] = []
-    bounds: dict[int, Interval] = {}
+    ranges: list[TensorInterval] = []
+    bounds: dict[int, TensorInterval] = {}
     wanted = set(network.bounded())
     for index, node in enumerate(network.nodes):
         if index == 0:
-            here: Interval = (region.lower, region.upper)
+            here: TensorInterval = (region.lower, region.upper)
         else:
             here = tidy(*step(node, [ranges[i] for i in node.inputs]))
         if index in wanted:
@@ -68,8 +70,8 @@ def backward_bounds(network: Network, region: Region, relaxer: Relaxer, passes: 
 
 
 def _refined(
-    network: Network, index: int, relaxed: Relaxed, region: Region, here: Interval, passes: Passes
-) -> Interval:
+    network: Network, index: int, relaxed: Relaxed, region: Region, here: TensorInterval, passes: Passes
+) -> TensorInterval:
     """Bounds of a node by backward passes, given its interval."""
     cut = passes.parts.get(index, (None,))
     if cut != (None,):
@@ -78,7 +80,7 @@ def _refined(
         lower, upper = (tf.reshape(tf.concat([piece[end] for piece in pieces], axis=1), shape) for end in (0, 1))
         return tighter((lower, upper), here, stable_is_exact(network, index))
 
-    def all_neurons() -> Interval:
+    def all_neurons() -> TensorInterval:
         return tighter(both_sides(network, index, relaxed, region), here, stable_is_exact(network, index))
 
     if not passes.select or not stable_is_exact(network, index):
@@ -95,10 +97,10 @@ def _some_only(
     index: int,
     relaxed: Relaxed,
     region: Region,
-    here: Interval,
+    here: TensorInterval,
     wanted: tf.Tensor,
     size: tf.Tensor,
-) -> Interval:
+) -> TensorInterval:
     """Bounds of the ``wanted`` neurons of the batch, at most ``size``, by one backward pass; others keep theirs."""
     flat = [tf.reshape(end, [-1]) for end in here]
     number = tf.where(tf.reshape(wanted, [-1]))[:, 0]
@@ -121,7 +123,7 @@ def stable_is_exact(network: Network, index: int) -> bool:
     return all(isinstance(node, Elementwise) and node.activation.piecewise_linear for node in readers)
 
 
-def _matters(network: Network, index: int, here: Interval) -> tf.Tensor:
+def _matters(network: Network, index: int, here: TensorInterval) -> tf.Tensor:
     """Which neurons of the node need more than their interval: unstable ones, and those whose range a maximum reads."""
     found = (here[0] < 0) & (here[1] > 0)
     bounded = network.bounded()
@@ -133,12 +135,12 @@ def _matters(network: Network, index: int, here: Interval) -> tf.Tensor:
     return found
 
 
-def relax_before(network: Network, target: int, relaxer: Relaxer, bounds: Mapping[int, Interval]) -> Relaxed:
+def relax_before(network: Network, target: int, relaxer: Relaxer, bounds: Mapping[int, TensorInterval]) -> Relaxed:
     """The relaxations that a pass to ``target`` goes through (its own too, if it is nonlinear)."""
     return Relaxed({i: relaxer(i, target, bounds) for i in nonlinear(network) if i in network.ancestors(target)})
 
 
-def relaxed_by_intervals(network: Network, ranges: Sequence[Interval]) -> Relaxed:
+def relaxed_by_intervals(network: Network, ranges: Sequence[TensorInterval]) -> Relaxed:
     """What ``ibp`` does with the ranges of the nodes: rows end at the last nonlinear nodes and are bounded there."""
 
     def box(lower: tf.Tensor, upper: tf.Tensor) -> Stop:
@@ -147,7 +149,7 @@ def relaxed_by_intervals(network: Network, ranges: Sequence[Interval]) -> Relaxe
     return Relaxed({}, {i: box(*ranges[i]) for i in nonlinear(network)})
 
 
-def floor(network: Network, region: Region, rows: Coefficients, bounds: Mapping[int, Interval]) -> tf.Tensor:
+def floor(network: Network, region: Region, rows: Coefficients, bounds: Mapping[int, TensorInterval]) -> tf.Tensor:
     """What intervals say of rows over the output, ``[samples, rows]``: at least as much as ``ibp`` does.
 
     Lines can leave the range of a bounded function (a sigmoid's lie below 0), and be looser than intervals where a
@@ -179,7 +181,7 @@ def by_name(network: Network, relaxation: str | None) -> Relaxer:
     """The named relaxation, the same for every target."""
     known: dict[int, Lines | PoolLines] = {}
 
-    def relaxer(node: int, _: int, bounds: Mapping[int, Interval]) -> Lines | PoolLines:
+    def relaxer(node: int, _: int, bounds: Mapping[int, TensorInterval]) -> Lines | PoolLines:
         if node not in known:
             known[node] = relax(network, node, bounds[network.nodes[node].inputs[0]], relaxation)
         return known[node]
@@ -187,7 +189,7 @@ def by_name(network: Network, relaxation: str | None) -> Relaxer:
     return relaxer
 
 
-def relax(network: Network, index: int, bounds: Interval, relaxation: str | None) -> Lines | PoolLines:
+def relax(network: Network, index: int, bounds: TensorInterval, relaxation: str | None) -> Lines | PoolLines:
     """The relaxation of a nonlinear node whose input lies within ``bounds``."""
     node = network.nodes[index]
     if isinstance(node, MaxPool):
@@ -196,7 +198,7 @@ def relax(network: Network, index: int, bounds: Interval, relaxation: str | None
     return lines(node.activation, node.activation.slopes(relaxation, *bounds), *bounds)
 
 
-def tighter(bounds: Interval, other: Interval, by_sign: bool) -> Interval:
+def tighter(bounds: TensorInterval, other: TensorInterval, by_sign: bool) -> TensorInterval:
     """Sound bounds, met with ``other`` sound bounds where these are inside and much narrower, or ``by_sign``.
 
     Not the intersection everywhere: adaptive slopes jump with the bounds, so a one-sided gain of a few neurons moves

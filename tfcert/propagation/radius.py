@@ -31,7 +31,7 @@ def first_guess(margin: np.ndarray, slope: np.ndarray, norm: str) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Search:
+class RadiusSearch:
     """What a search found, per sample.
 
     Attributes:
@@ -57,7 +57,7 @@ def largest_radius(
     upper: float = np.inf,
     tolerance: float = 1e-4,
     absolute: float = 0.0,
-) -> Search:
+) -> RadiusSearch:
     """Searches for the largest certified eps in ``[0, upper]`` of each sample.
 
     The margin falls with eps, but not always: adaptive slopes make it jump. So nothing is concluded from a root: a
@@ -86,7 +86,7 @@ def largest_radius(
         guess = state.propose()
     _probe(state, margin_at)
     count = max(1, int((state.start > 0).sum()))
-    return Search(state.low, state.certified, state.high, int(np.ceil(state.evaluations / count)))
+    return RadiusSearch(state.low, state.certified, state.high, int(np.ceil(state.evaluations / count)))
 
 
 def _probe(state: _State, margin_at: MarginAt) -> None:

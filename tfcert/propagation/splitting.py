@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tfcert.activations import Lines
 from tfcert.network.graph import Elementwise, Network
-from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
+from tfcert.propagation.backward import Relaxed, TensorInterval, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import both_sides
 from tfcert.propagation.optimised import Choices, Place, adam, chosen_lines, named_choices
@@ -46,7 +46,7 @@ class Pieces(NamedTuple):
         multipliers: of the conditions, at least 0, for each of :func:`split_nodes`.
     """
 
-    bounds: list[Interval]
+    bounds: list[TensorInterval]
     signs: list[tf.Tensor]
     choices: list[tf.Tensor]
     multipliers: list[tf.Tensor]
@@ -99,7 +99,7 @@ def split_nodes(network: Network) -> list[int]:
     return sorted({network.nodes[i].inputs[0] for i in hinges(network)})
 
 
-def places(network: Network, bounds: Mapping[int, Interval]) -> tuple[list[Place], list[tf.Tensor], list[int]]:
+def places(network: Network, bounds: Mapping[int, TensorInterval]) -> tuple[list[Place], list[tf.Tensor], list[int]]:
     """The free choices of a pass to the output, where they begin, and how many belong to each place."""
     found: list[Place] = []
     first: list[tf.Tensor] = []
@@ -113,7 +113,7 @@ def places(network: Network, bounds: Mapping[int, Interval]) -> tuple[list[Place
     return found, first, sizes
 
 
-def first_pieces(network: Network, bounds: Mapping[int, Interval]) -> Pieces:
+def first_pieces(network: Network, bounds: Mapping[int, TensorInterval]) -> Pieces:
     """Each sample's whole region as one piece, given bounds of what enters its nonlinear nodes."""
     _, first, _ = places(network, bounds)
     signs = [tf.zeros_like(bounds[i][0]) for i in split_nodes(network)]
@@ -179,7 +179,7 @@ def climb(network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], pi
 
 
 def _function(
-    network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], bounds: Mapping[int, Interval]
+    network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], bounds: Mapping[int, TensorInterval]
 ) -> Callable[..., tf.Tensor]:
     """The row's bound as a function of the choices, of linear terms over the input and the split nodes, and of what is
     added to the intercepts of each hinge's lower and upper line."""
@@ -231,11 +231,11 @@ def _weights(network: Network, split: list[int], nodes: list[int], weights: list
 
 def _restricted(
     network: Network, region: Region, pieces: Pieces, refresh: bool
-) -> tuple[dict[int, Interval], tf.Tensor]:
+) -> tuple[dict[int, TensorInterval], tf.Tensor]:
     """Bounds of the neurons on the pieces, and which pieces are shown to be empty."""
     given = dict(zip(network.bounded(), pieces.bounds, strict=True))
     signs = dict(zip(split_nodes(network), pieces.signs, strict=True))
-    bounds: dict[int, Interval] = {}
+    bounds: dict[int, TensorInterval] = {}
     empty = tf.zeros_like(region.eps, tf.bool)
     bent = nonlinear(network)
     relaxer = by_name(network, None)
@@ -255,7 +255,7 @@ def _restricted(
 
 
 def _gaps(
-    network: Network, bounds: Mapping[int, Interval], values: Mapping[int, tf.Tensor], weights: list[tf.Tensor]
+    network: Network, bounds: Mapping[int, TensorInterval], values: Mapping[int, tf.Tensor], weights: list[tf.Tensor]
 ) -> list[tf.Tensor]:
     """What the relaxation of each neuron costs at the values given, by the weights of its lines."""
     found: dict[int, tf.Tensor] = {}

@@ -8,12 +8,12 @@ import keras
 import tensorflow as tf
 
 from tfcert.sets.balls import Region
-from tfcert.training.batch import Batch
+from tfcert.training.batch import BoundedBatch
 from tfcert.training.objectives import Common, Objective, interval_loss
 from tfcert.training.schedules import Schedule, loaded, saved, schedule
 
 
-def ascent(batch: Batch, factor: float, steps: int, seed: int) -> tf.Tensor:
+def ascent(batch: BoundedBatch, factor: float, steps: int, seed: int) -> tf.Tensor:
     """Points of the boxes at which the classification loss is high, ``[batch, *input]``, without gradient.
 
     A random start and ``steps`` signed gradient steps (PGD, Madry et al. 2018; one step: FGSM with a random start, Wong
@@ -78,7 +78,7 @@ class _Attacking(Objective):
     def schedules(self) -> tuple[Schedule, ...]:
         return (*super().schedules, self.alpha)
 
-    def robust(self, batch: Batch) -> tf.Tensor:
+    def robust(self, batch: BoundedBatch) -> tf.Tensor:
         alpha = tf.cast(self.alpha(batch.step, self.steps_per_epoch), batch.network.dtype)
         points = ascent(batch, self.attack_factor, self.attack_steps, self.seed)
         attacked = batch.classify(batch.network(points))

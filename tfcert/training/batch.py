@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfcert.network.graph import Network
-from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
+from tfcert.propagation.backward import Relaxed, TensorInterval, lower_bounds
 from tfcert.propagation.bounds import relaxed_by_lines
 from tfcert.propagation.centered import Sweep
 from tfcert.propagation.coefficients import Coefficients
@@ -22,7 +22,7 @@ _ROUNDING = 1e-4
 
 
 @dataclass
-class Batch:
+class BoundedBatch:
     """What an objective and its regularizers see of a step.
 
     Attributes:
@@ -47,7 +47,7 @@ class Batch:
     step: tf.Tensor = field(default_factory=lambda: tf.constant(0, tf.int64))
 
     @property
-    def ranges(self) -> list[Interval]:
+    def ranges(self) -> list[TensorInterval]:
         """The range of each node, ``[batch, *shape]`` pairs."""
         return self.sweep.ranges
 

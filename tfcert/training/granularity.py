@@ -211,10 +211,10 @@ def lowest(eps: float, floor: float | None) -> Fraction:
     return least
 
 
-Samples = tuple[np.ndarray, np.ndarray]
+ArrayPair = tuple[np.ndarray, np.ndarray]
 
 
-def _parts(x: np.ndarray, y: np.ndarray, share: float, selection: str, test: Any) -> tuple[Samples, Samples]:
+def _parts(x: np.ndarray, y: np.ndarray, share: float, selection: str, test: Any) -> tuple[ArrayPair, ArrayPair]:
     """The samples of training and those of selection."""
     if selection not in SELECTIONS:
         raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, not {selection!r}")
@@ -237,7 +237,7 @@ class _Work:
     """What is done for each granularity."""
 
     build: Callable[[float], Any]
-    parts: tuple[Samples, Samples]
+    parts: tuple[ArrayPair, ArrayPair]
     fit: Fit
     eps: float
     certified: dict[str, Any] | None
@@ -264,7 +264,7 @@ class _Work:
             seconds=time.monotonic() - began,
         )
 
-    def _certified_error(self, model: Any, held_out: Samples) -> float:
+    def _certified_error(self, model: Any, held_out: ArrayPair) -> float:
         if self.certified is None:
             return math.nan
         plain = getattr(model, "plain_model", model)

@@ -20,7 +20,7 @@ from tfcert.training.losses import check_loss, crossentropy, is_one_hot
 from tfcert.training.metrics import Owned, VerifiedAccuracy
 from tfcert.training.objectives import Objective
 from tfcert.training.schedules import Constant
-from tfcert.training.step import Labelled, Outcome, Stepper
+from tfcert.training.step import Labelled, Stepper, StepResult
 
 HELD_OUT = "ibp_verified_accuracy"
 """What the model's own figure of validation data is called, with Keras's ``val_`` before it."""
@@ -266,7 +266,7 @@ class CertifiedModel(keras.Model):
         eps, kappa = self.objective.at(step)
         return self._trained(labelled, self._stepper.plain(labelled, eps, step), eps, kappa)
 
-    def _trained(self, labelled: Labelled, outcome: Outcome, eps: tf.Tensor, kappa: tf.Tensor) -> dict[str, Any]:
+    def _trained(self, labelled: Labelled, outcome: StepResult, eps: tf.Tensor, kappa: tf.Tensor) -> dict[str, Any]:
         if self.trainable_weights:
             self.optimizer.apply_gradients(zip(outcome.gradients, self.trainable_weights, strict=True))
         return self._logs(labelled, outcome) | {"eps": eps, "kappa": kappa}
@@ -275,7 +275,7 @@ class CertifiedModel(keras.Model):
         labelled = Labelled(*keras.utils.unpack_x_y_sample_weight(data))
         return self._logs(labelled, self._stepper.test(labelled))
 
-    def _logs(self, labelled: Labelled, outcome: Outcome) -> dict[str, Any]:
+    def _logs(self, labelled: Labelled, outcome: StepResult) -> dict[str, Any]:
         count = tf.shape(keras.tree.flatten(labelled.x)[0])[0]
         loss_tracker(self).update_state(unscale_loss(outcome.loss), sample_weight=count)
         self._verified.update_state(outcome.margin, rounding=outcome.rounding)

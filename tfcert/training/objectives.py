@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfcert.given import valid_range
 from tfcert.showing import spread
-from tfcert.training.batch import Batch
+from tfcert.training.batch import BoundedBatch
 from tfcert.training.regularizers import IntervalWidth, Regularizer
 from tfcert.training.schedules import Constant, Schedule, loaded, saved, schedule
 
@@ -99,7 +99,7 @@ class Objective(ABC):
         return f"{type(self).__name__}(eps={self.eps!r}, kappa={self.kappa!r}{clip}{terms})"
 
     @abstractmethod
-    def robust(self, batch: Batch) -> tf.Tensor:
+    def robust(self, batch: BoundedBatch) -> tf.Tensor:
         """The robust part of the loss, a scalar."""
 
     def at(self, step: Any) -> tuple[tf.Tensor, tf.Tensor]:
@@ -170,7 +170,7 @@ class IBP(Objective):
         super().__init__(eps, **common)
         self.elide = bool(elide)
 
-    def robust(self, batch: Batch) -> tf.Tensor:
+    def robust(self, batch: BoundedBatch) -> tf.Tensor:
         return interval_loss(batch, self.elide)
 
     def get_config(self) -> dict[str, Any]:
@@ -236,7 +236,7 @@ class CrownIBP(Objective):
     def schedules(self) -> tuple[Schedule, ...]:
         return (*super().schedules, self.beta)
 
-    def robust(self, batch: Batch) -> tf.Tensor:
+    def robust(self, batch: BoundedBatch) -> tf.Tensor:
         by_intervals = batch.interval_margins
         beta = tf.cast(self.beta(batch.step, self.steps_per_epoch), by_intervals.dtype)
         if self.beta == Constant(0.0):
@@ -253,7 +253,7 @@ class CrownIBP(Objective):
         return super().get_config() | {"beta": saved(self.beta)}
 
 
-def interval_loss(batch: Batch, elide: bool = True) -> tf.Tensor:
+def interval_loss(batch: BoundedBatch, elide: bool = True) -> tf.Tensor:
     """The classification loss of the worst-case logits by intervals."""
     return batch.classify(-batch.interval_margins if elide else batch.worst_logits())
 

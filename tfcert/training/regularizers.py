@@ -10,19 +10,19 @@ import keras
 import tensorflow as tf
 
 from tfcert.network.graph import Add, Elementwise, Linear, MaxPool, Network
-from tfcert.training.batch import Batch
+from tfcert.training.batch import BoundedBatch
 
 LAYERS = ("all", "hidden")
 REDUCTIONS = ("mean", "sum")
 
 
 class Regularizer(ABC):
-    """A term of the loss; call it with a :class:`~tfcert.training.batch.Batch` for a scalar, its weight included."""
+    """A term of the loss; called with a :class:`~tfcert.training.batch.BoundedBatch` for a scalar, weighted."""
 
     weight: float
 
     @abstractmethod
-    def __call__(self, batch: Batch) -> tf.Tensor:
+    def __call__(self, batch: BoundedBatch) -> tf.Tensor:
         """The term, a scalar."""
 
     @abstractmethod
@@ -80,7 +80,7 @@ class IntervalWidth(Regularizer):
             raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, not {reduction!r}")
         self.layers, self.reduction = layers, reduction
 
-    def __call__(self, batch: Batch) -> tf.Tensor:
+    def __call__(self, batch: BoundedBatch) -> tf.Tensor:
         terms = []
         for index in bounded_layers(batch.network, self.layers):
             lower, upper = batch.ranges[index]
@@ -102,7 +102,7 @@ class _Balanced(Regularizer):
             raise ValueError(f"tolerance must be in (0, 1], not {tolerance!r}")
         self.tolerance, self.fade = float(tolerance), bool(fade)
 
-    def __call__(self, batch: Batch) -> tf.Tensor:
+    def __call__(self, batch: BoundedBatch) -> tf.Tensor:
         pairs = [
             batch.ranges[node.inputs[0]]
             for node in batch.network.nodes
@@ -113,7 +113,7 @@ class _Balanced(Regularizer):
         total = tf.add_n([self._layer(batch, *pair) for pair in pairs]) / (self.tolerance * len(pairs))
         return self.weight * self._faded(batch) * total
 
-    def _faded(self, batch: Batch) -> tf.Tensor | float:
+    def _faded(self, batch: BoundedBatch) -> tf.Tensor | float:
         if not self.fade or batch.final_eps == 0:
             return 1.0
         return tf.maximum(0.0, 1.0 - tf.cast(batch.eps, batch.network.dtype) / batch.final_eps)
@@ -126,7 +126,7 @@ class _Balanced(Regularizer):
         return node.activation.edges is None
 
     @abstractmethod
-    def _layer(self, batch: Batch, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+    def _layer(self, batch: BoundedBatch, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
         """A layer's term, given the range of what enters its activation."""
 
     def get_config(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class Tightness(_Balanced):
         ValueError: a weight below zero, or a tolerance outside (0, 1].
     """
 
-    def _layer(self, batch: Batch, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+    def _layer(self, batch: BoundedBatch, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
         first = tf.reduce_mean(batch.region.upper - batch.region.lower)
         return self._short(_ratio(first, tf.reduce_mean(upper - lower)))
 
@@ -170,7 +170,7 @@ class ReluBalance(_Balanced):
     def _covers(self, node: Elementwise) -> bool:
         return node.activation.piecewise_linear
 
-    def _layer(self, batch: Batch, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+    def _layer(self, batch: BoundedBatch, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
         middle = 0.5 * (lower + upper)
         active, inactive = (tf.cast(mask, middle.dtype) for mask in (lower > 0, upper < 0))
         spread = tf.square(middle - tf.reduce_mean(middle))

@@ -11,7 +11,7 @@ from tfcert.network.keras.layers import batch_statistics
 from tfcert.network.keras.private import aggregated, compiled_loss
 from tfcert.propagation.centered import sweep
 from tfcert.rigour.margins import label_rounding
-from tfcert.training.batch import Batch, boxes
+from tfcert.training.batch import BoundedBatch, boxes
 from tfcert.training.losses import one_hot
 from tfcert.training.normalization import recorded_statistics, same_in_training
 
@@ -24,7 +24,7 @@ class Labelled(NamedTuple):
     sample_weight: Any
 
 
-class Outcome(NamedTuple):
+class StepResult(NamedTuple):
     """What a step finds: the loss, the nominal logits, the certified margins ``[batch]`` and the gradients.
 
     And what rounding may take from the margins, which is left out of account while training.
@@ -49,7 +49,7 @@ class Stepper:
     def __init__(self, model: Any):
         self.model = model
 
-    def plain(self, labelled: Labelled, eps: tf.Tensor, step: tf.Tensor) -> Outcome:
+    def plain(self, labelled: Labelled, eps: tf.Tensor, step: tf.Tensor) -> StepResult:
         """A step of plain training; gradients are of the loss as the optimizer scales it."""
         model = self.model
         radius = eps * model.objective.eps_factor
@@ -60,9 +60,9 @@ class Stepper:
         gradients = tape.gradient(scaled, model.trainable_weights)
         with batch_statistics(statistics):
             margin = self._batch(labelled, radius, step).least_margin()
-        return Outcome(loss, logits, margin, tuple(gradients))
+        return StepResult(loss, logits, margin, tuple(gradients))
 
-    def robust(self, labelled: Labelled, eps: tf.Tensor, kappa: tf.Tensor, step: tf.Tensor) -> Outcome:
+    def robust(self, labelled: Labelled, eps: tf.Tensor, kappa: tf.Tensor, step: tf.Tensor) -> StepResult:
         """A step of certified training; gradients are of the loss as the optimizer scales it.
 
         Should ``kappa`` be 1 after all, and nothing be regularized, the boxes shrink to points: what is multiplied by
@@ -84,9 +84,9 @@ class Stepper:
                 margin = batch.least_margin()
             scaled = model.optimizer.scale_loss(loss)
         margin = tf.where(counts, margin, tf.fill(tf.shape(margin), tf.constant(float("nan"), margin.dtype)))
-        return Outcome(loss, logits, margin, tuple(tape.gradient(scaled, model.trainable_weights)))
+        return StepResult(loss, logits, margin, tuple(tape.gradient(scaled, model.trainable_weights)))
 
-    def test(self, labelled: Labelled) -> Outcome:
+    def test(self, labelled: Labelled) -> StepResult:
         """The loss and the margins at the schedules' final values; batch normalisation uses moving statistics."""
         model, objective = self.model, self.model.objective
         eps, kappa = tf.constant(objective.eps.final), tf.constant(objective.kappa.final)
@@ -94,7 +94,7 @@ class Stepper:
         logits = model(labelled.x, training=False)
         batch = self._batch(labelled, eps, step)
         rounding = label_rounding(model.network, batch.region, batch.labels)
-        return Outcome(self._loss(batch, labelled, logits, kappa), logits, batch.least_margin(), rounding=rounding)
+        return StepResult(self._loss(batch, labelled, logits, kappa), logits, batch.least_margin(), rounding=rounding)
 
     def _nominal(self, x: Any) -> tuple[tf.Tensor, dict[int, tuple[Any, Any]]]:
         """The logits in training mode, and the statistics that bounds are to use."""
@@ -104,13 +104,13 @@ class Stepper:
             logits = self.model(x, training=True)
         return logits, statistics
 
-    def _batch(self, labelled: Labelled, radius: tf.Tensor, step: tf.Tensor, with_values: bool = False) -> Batch:
+    def _batch(self, labelled: Labelled, radius: tf.Tensor, step: tf.Tensor, with_values: bool = False) -> BoundedBatch:
         network, objective = self.model.network, self.model.objective
         x = tf.cast(keras.tree.flatten(labelled.x)[0], network.dtype)
         x = tf.ensure_shape(x, [None, *network.input_shape])
         region = boxes(x, tf.cast(radius, network.dtype), objective.clip)
         weights = labelled.sample_weight
-        return Batch(
+        return BoundedBatch(
             network=network,
             region=region,
             sweep=sweep(network, region, x if with_values else None),
@@ -127,7 +127,7 @@ class Stepper:
         logits = tf.ensure_shape(logits, [None, *self.model.network.output_shape])
         return compiled_loss(self.model, labelled.y, logits, labelled.sample_weight)
 
-    def _loss(self, batch: Batch, labelled: Labelled, logits: tf.Tensor, kappa: tf.Tensor) -> tf.Tensor:
+    def _loss(self, batch: BoundedBatch, labelled: Labelled, logits: tf.Tensor, kappa: tf.Tensor) -> tf.Tensor:
         """``kappa * nominal + (1 - kappa) * robust``, the regularizers, and what the model's layers add."""
         model, objective = self.model, self.model.objective
         kappa = tf.cast(kappa, logits.dtype)

@@ -15,18 +15,25 @@ import numpy as np
 from tfcert.complete.encoding.layers import layer_values
 from tfcert.complete.encoding.piecewise import Plain
 from tfcert.complete.encoding.sets import encode_set
-from tfcert.complete.encoding.variables import Encoding, Interval, Options, affine_values, own_variables, widened
+from tfcert.complete.encoding.variables import (
+    ArrayInterval,
+    Encoding,
+    EncodingOptions,
+    affine_values,
+    own_variables,
+    widened,
+)
 from tfcert.sets.balls import Perturbation
 
-__all__ = ["Encoding", "Interval", "Options", "encode"]
+__all__ = ["ArrayInterval", "Encoding", "EncodingOptions", "encode"]
 
 
 def encode(
     net: Plain,
     region: Perturbation,
-    bounds: Sequence[Interval],
-    output: Interval,
-    options: Options | None = None,
+    bounds: Sequence[ArrayInterval],
+    output: ArrayInterval,
+    options: EncodingOptions | None = None,
     *,
     distance: bool = False,
 ) -> Encoding:
@@ -44,7 +51,7 @@ def encode(
     """
     if not all(np.isfinite(end).all() for pair in (*bounds, output) for end in pair):
         raise ValueError("the bounds are not finite: nothing can be encoded")
-    encoding = encode_set(region, options or Options(), distance)
+    encoding = encode_set(region, options or EncodingOptions(), distance)
     values = [own_variables(encoding.inputs)]
     for layer, pair in zip(net.layers, bounds, strict=True):
         values.append(layer_values(encoding, layer, values, pair))

@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import image, lines
-from tfcert.complete.encoding.piecewise import Affine, Curve, Layer, Pieces, Steps, Windows
+from tfcert.complete.encoding.piecewise import Affine, CurvedActivation, Layer, PiecewiseLinear, Steps, Windows
 from tfcert.complete.encoding.variables import (
     PAD,
+    ArrayInterval,
     Encoding,
-    Interval,
     Values,
     affine_values,
     constants,
@@ -25,15 +25,15 @@ _NARROW = 1e-9
 """A curve over an interval no wider than this is a free value between its bounds."""
 
 
-def layer_values(encoding: Encoding, layer: Layer, values: Sequence[Values], pair: Interval) -> Values:
+def layer_values(encoding: Encoding, layer: Layer, values: Sequence[Values], pair: ArrayInterval) -> Values:
     """What a layer makes of the values of earlier layers; ``pair`` bounds what enters it."""
     if isinstance(layer.kind, Steps):
         return _steps(encoding, layer.before, layer.kind, values, pair)
     pair = widened(pair)
     match layer.kind:
-        case Pieces():
+        case PiecewiseLinear():
             return _pieces(encoding, layer.before, layer.kind, values, pair)
-        case Curve():
+        case CurvedActivation():
             return _curve(encoding, layer, values, pair)
         case Windows():
             everything = np.ones(layer.before.size, bool)
@@ -41,7 +41,9 @@ def layer_values(encoding: Encoding, layer: Layer, values: Sequence[Values], pai
             return _maxima(encoding, layer.kind.table, entering, pair)
 
 
-def _pieces(encoding: Encoding, before: Affine, kind: Pieces, values: Sequence[Values], pair: Interval) -> Values:
+def _pieces(
+    encoding: Encoding, before: Affine, kind: PiecewiseLinear, values: Sequence[Values], pair: ArrayInterval
+) -> Values:
     inside, slope, shift = _placed(kind, pair)
     z = affine_values(encoding, before, values, pair, inside.any(axis=0) | (slope != 0))
     # What enters may be a constant, whatever its bounds say.
@@ -71,7 +73,7 @@ def _pieces(encoding: Encoding, before: Affine, kind: Pieces, values: Sequence[V
     return found
 
 
-def _placed(kind: Pieces, pair: Interval) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _placed(kind: PiecewiseLinear, pair: ArrayInterval) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which kinks lie inside each interval ``[kinks, size]``, and slope and intercept of the piece it begins in."""
     lower, upper = pair
     kinks = kind.kinks[:, None]
@@ -87,7 +89,7 @@ Bend = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Where a bend takes part, its columns, and by how much the slope turns there."""
 
 
-def _sum(encoding: Encoding, line: Values, bends: Sequence[Bend], pair: Interval) -> np.ndarray:
+def _sum(encoding: Encoding, line: Values, bends: Sequence[Bend], pair: ArrayInterval) -> np.ndarray:
     """Variables for a line plus its bends."""
     builder, has = encoding.builder, line.column >= 0
     own = builder.variables(*pair)
@@ -100,7 +102,7 @@ def _sum(encoding: Encoding, line: Values, bends: Sequence[Bend], pair: Interval
 
 
 def _hinge(
-    encoding: Encoding, z: Values, kink: float, pair: Interval, some: np.ndarray
+    encoding: Encoding, z: Values, kink: float, pair: ArrayInterval, some: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """``w = max(0, z - kink)`` of some neurons: columns of w and of its binary, -1 elsewhere."""
     columns, switches = np.full(len(some), -1), np.full(len(some), -1)
@@ -135,7 +137,7 @@ def _ordered(encoding: Encoding, bends: list[tuple[np.ndarray, np.ndarray]]) -> 
             encoding.builder.rows([(second[both], 1.0), (first[both], -1.0)], np.zeros(int(both.sum())))
 
 
-def _steps(encoding: Encoding, before: Affine, kind: Steps, values: Sequence[Values], pair: Interval) -> Values:
+def _steps(encoding: Encoding, before: Affine, kind: Steps, values: Sequence[Values], pair: ArrayInterval) -> Values:
     """One binary for each edge that lies within a number's interval: whether the number has reached it.
 
     What enters are inputs, so the interval is exact, and is not widened: that could reach one more cell.
@@ -174,7 +176,7 @@ def _steps(encoding: Encoding, before: Affine, kind: Steps, values: Sequence[Val
     return found
 
 
-def _reaches(encoding: Encoding, z: Values, kind: Steps, edge: int, pair: Interval) -> np.ndarray:
+def _reaches(encoding: Encoding, z: Values, kind: Steps, edge: int, pair: ArrayInterval) -> np.ndarray:
     """Columns of binaries: 1 where ``z``, which are inputs, is at the edge or beyond, 0 where it is below."""
     assert (z.scale == 1).all() and (z.shift == 0).all(), "only numbers that were moved come before cells"
     builder, (lower, upper) = encoding.builder, pair
@@ -187,8 +189,8 @@ def _reaches(encoding: Encoding, z: Values, kind: Steps, edge: int, pair: Interv
     return binary
 
 
-def _curve(encoding: Encoding, layer: Layer, values: Sequence[Values], pair: Interval) -> Values:
-    assert isinstance(layer.kind, Curve)
+def _curve(encoding: Encoding, layer: Layer, values: Sequence[Values], pair: ArrayInterval) -> Values:
+    assert isinstance(layer.kind, CurvedActivation)
     act, (lower, upper) = layer.kind.activation, pair
     floor, ceiling = (end.numpy() for end in image(act, tf.constant(lower), tf.constant(upper)))
     floor, ceiling = widened((floor, ceiling))
@@ -241,7 +243,7 @@ def _segments(encoding: Encoding, z: Values, y: np.ndarray, ends: np.ndarray, pa
     encoding.step(share, lambda v: np.where(piece(v), z.at(v), 0.0))
 
 
-def _maxima(encoding: Encoding, table: np.ndarray, entering: Values, pair: Interval) -> Values:
+def _maxima(encoding: Encoding, table: np.ndarray, entering: Values, pair: ArrayInterval) -> Values:
     lower, upper = (np.concatenate([end, [-np.inf]]) for end in pair)
     least = lower[table].max(axis=1)
     # Only entries that can be the largest; where one dominates the others, the maximum is that entry.

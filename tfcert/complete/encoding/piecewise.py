@@ -34,7 +34,7 @@ class Affine:
 
 
 @dataclass(frozen=True)
-class Pieces:
+class PiecewiseLinear:
     """A continuous function of straight pieces, the same or another for each neuron.
 
     Attributes:
@@ -70,7 +70,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Curve:
+class CurvedActivation:
     """Any other activation: encoded by pieces that enclose it."""
 
     activation: Activation
@@ -97,7 +97,7 @@ class Layer:
     name: str
     source: int
     before: Affine
-    kind: Pieces | Steps | Curve | Windows
+    kind: PiecewiseLinear | Steps | CurvedActivation | Windows
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Plain:
     @property
     def exact(self) -> bool:
         """Whether an encoding says exactly what the network computes: no curved activation."""
-        return not any(isinstance(layer.kind, Curve) for layer in self.layers)
+        return not any(isinstance(layer.kind, CurvedActivation) for layer in self.layers)
 
     def before(self, x: np.ndarray) -> list[np.ndarray]:
         """What enters each layer at inputs ``x`` ``[batch, *input]``: ``[batch, size]`` each."""
@@ -229,7 +229,7 @@ def _between(network: Network, target: int, stops: Mapping[int, int]) -> list[in
     return sorted(found)
 
 
-def _kind(network: Network, index: int) -> Pieces | Steps | Curve | Windows:
+def _kind(network: Network, index: int) -> PiecewiseLinear | Steps | CurvedActivation | Windows:
     node = network.nodes[index]
     if isinstance(node, MaxPool):
         source = network.nodes[node.inputs[0]]
@@ -246,9 +246,9 @@ def _kind(network: Network, index: int) -> Pieces | Steps | Curve | Windows:
         below = np.where(np.abs(below) < least, -least, below)
         return Steps(edges.astype(np.float64), below.astype(np.float64))
     if kinks is None:
-        return Curve(node.activation)
+        return CurvedActivation(node.activation)
     points = np.array([kinks[0] - 1.0, *kinks, kinks[-1] + 1.0])
     grid = np.broadcast_to(points.reshape(-1, *[1] * len(node.shape)), (len(points), *node.shape))
     values = node.activation.function(tf.constant(grid)).numpy().reshape(len(points), -1)
     slopes = np.diff(values, axis=0) / np.diff(points)[:, None]
-    return Pieces(np.array(kinks), slopes, values[1])
+    return PiecewiseLinear(np.array(kinks), slopes, values[1])

@@ -174,12 +174,12 @@ def unpack(data: bytes) -> dict[str, np.ndarray]:
         raise ValueError(f"not a message: {error}") from error
 
 
-Term = tuple[np.ndarray, "np.ndarray | float"]
+RowTerm = tuple[np.ndarray, "np.ndarray | float"]
 """``(columns [rows], coefficients [rows] or one)``: one entry a row; or ``(columns [n], matrix [rows, n])``."""
 
 
 @dataclass
-class Builder:
+class ProgramBuilder:
     """A program under construction."""
 
     _lower: list[np.ndarray] = field(default_factory=list)
@@ -192,9 +192,9 @@ class Builder:
     _variables: int = 0
     _rows: int = 0
 
-    def copy(self) -> Builder:
+    def copy(self) -> ProgramBuilder:
         """The same program, to be continued in another way."""
-        return Builder(**{f.name: copy.copy(getattr(self, f.name)) for f in fields(self)})
+        return ProgramBuilder(**{f.name: copy.copy(getattr(self, f.name)) for f in fields(self)})
 
     def variables(self, lower: np.ndarray, upper: np.ndarray, integer: bool = False) -> np.ndarray:
         """New variables; returns their numbers, shaped like the bounds."""
@@ -210,7 +210,7 @@ class Builder:
         """``count`` new variables that are 0 or 1."""
         return self.variables(np.zeros(count), np.ones(count), integer=True)
 
-    def rows(self, terms: Sequence[Term], right: np.ndarray, equal: bool = False) -> None:
+    def rows(self, terms: Sequence[RowTerm], right: np.ndarray, equal: bool = False) -> None:
         """Rows ``sum of terms <= right`` (or ``==``)."""
         right = np.atleast_1d(np.asarray(right, np.float64))
         count = len(right)
@@ -234,7 +234,7 @@ class Builder:
         """Asks for ``v[square] >= v[root]^2``."""
         self._squares.append(np.stack([root, square], axis=1))
 
-    def program(self, objective: Term, constant: float = 0.0) -> Program:
+    def program(self, objective: RowTerm, constant: float = 0.0) -> Program:
         """The program that minimises ``sum of coefficients * v[columns] + constant``."""
         costs = np.zeros(self._variables)
         np.add.at(costs, np.asarray(objective[0]), np.asarray(objective[1], np.float64))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfcert.complete.encoding.program import Builder
-from tfcert.complete.encoding.variables import Encoding, Options
+from tfcert.complete.encoding.program import ProgramBuilder
+from tfcert.complete.encoding.variables import Encoding, EncodingOptions
 from tfcert.sets.balls import LpBall, Perturbation
 
 
-def encode_set(region: Perturbation, options: Options, distance: bool) -> Encoding:
+def encode_set(region: Perturbation, options: EncodingOptions, distance: bool) -> Encoding:
     """One sample's set, and with ``distance`` what is to be minimised.
 
     Raises:
@@ -17,7 +17,7 @@ def encode_set(region: Perturbation, options: Options, distance: bool) -> Encodi
     """
     if len(region) != 1:
         raise ValueError("one sample is encoded at a time")
-    builder = Builder()
+    builder = ProgramBuilder()
     lower, upper = (end[0].astype(np.float64).ravel() for end in region.interval())
     inputs = builder.variables(lower, upper)
     encoding = Encoding(builder, options, inputs)

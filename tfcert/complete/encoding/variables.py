@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tfcert.complete.encoding.piecewise import Affine
-from tfcert.complete.encoding.program import Builder, Program
+from tfcert.complete.encoding.program import Program, ProgramBuilder
 from tfcert.network.sparse import Entries
 
-Interval = tuple[np.ndarray, np.ndarray]
+ArrayInterval = tuple[np.ndarray, np.ndarray]
 PAD = 1e-9
 """Bounds and lines are computed in float64: they are widened by this much, relative to numbers above 1."""
 SHORT = 1e-7
@@ -35,7 +35,7 @@ class Values:
 
 
 @dataclass(frozen=True)
-class Options:
+class EncodingOptions:
     """How a network is encoded.
 
     Attributes:
@@ -57,8 +57,8 @@ class Encoding:
         distance: the variables and coefficients of the distance from the centre (of its square for L2).
     """
 
-    builder: Builder
-    options: Options
+    builder: ProgramBuilder
+    options: EncodingOptions
     inputs: np.ndarray
     outputs: Values = field(default_factory=lambda: constants(np.zeros(0)))
     distance: tuple[np.ndarray, np.ndarray] | None = None
@@ -108,7 +108,7 @@ class Encoding:
         return np.concatenate([np.zeros(0, np.int64), *found])
 
 
-def widened(pair: Interval) -> Interval:
+def widened(pair: ArrayInterval) -> ArrayInterval:
     """Bounds, flattened, with room for what float64 loses."""
     low, high = (np.asarray(end, np.float64).reshape(-1) for end in pair)
     return low - PAD * np.maximum(1.0, np.abs(low)), high + PAD * np.maximum(1.0, np.abs(high))
@@ -130,7 +130,7 @@ def own_variables(columns: np.ndarray) -> Values:
 
 
 def affine_values(
-    encoding: Encoding, affine: Affine, values: Sequence[Values], pair: Interval, wanted: np.ndarray
+    encoding: Encoding, affine: Affine, values: Sequence[Values], pair: ArrayInterval, wanted: np.ndarray
 ) -> Values:
     """The numbers of an affine function; those that are not ``wanted`` are left zero.
 

@@ -62,7 +62,7 @@ OVERFLOW = "the network's values overflow on the set, or come close to it"
 NOT_FINITE = "the bounds of the network over the set are not finite, so nothing can be encoded"
 WAYS = ("split", "milp")
 """How clauses are decided: by branch and bound, by integer programs; both means in this order."""
-Tell = Callable[[float], None]
+TellMargin = Callable[[float], None]
 """Is told a lower bound of the worst margin whenever it moves."""
 
 
@@ -76,7 +76,7 @@ def decide(
     *,
     ways: Sequence[str] = ("milp",),
     together: bool = False,
-    tell: Tell = _say_nothing,
+    tell: TellMargin = _say_nothing,
 ) -> Decision:
     """Decides all clauses that bounds leave open; stops at the first witness.
 
@@ -130,7 +130,7 @@ class _SoFar:
         binaries, pieces, believed: as in :class:`Decision`.
     """
 
-    def __init__(self, query: Query, tell: Tell):
+    def __init__(self, query: Query, tell: TellMargin):
         self.margins = {k: float(query.lower[k].max()) for k in range(len(query.lower)) if k not in query.open}
         self.left: list[int] = []
         self.outcome, self.reason = Outcome.UNKNOWN, ""

@@ -43,7 +43,7 @@ _GAIN = 1e-3
 
 Ask = Callable[[LpBall], Query]
 """Builds the query for a smaller ball: its bounds and all."""
-Tell = Callable[[float, float], None]
+TellDistances = Callable[[float, float], None]
 """Is told lower and upper whenever one of them moves."""
 
 
@@ -95,7 +95,7 @@ class Search:
     lower: float = 0.0
     ways: tuple[str, ...] = ("milp",)
     together: bool = False
-    tell: Tell = lambda lower, upper: None
+    tell: TellDistances = lambda lower, upper: None
 
 
 @dataclass

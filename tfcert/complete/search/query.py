@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tfcert.clauses import Clauses
-from tfcert.complete.encoding.encode import Encoding, Options, encode
+from tfcert.complete.encoding.encode import Encoding, EncodingOptions, encode
 from tfcert.complete.encoding.piecewise import Plain
-from tfcert.complete.encoding.program import Builder, Program, Term
+from tfcert.complete.encoding.program import Program, ProgramBuilder, RowTerm
 from tfcert.complete.search.tighten import LayerBounds
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
@@ -62,7 +62,7 @@ class Query:
     lower: np.ndarray
     upper: np.ndarray
     judge: Judge
-    options: Options = field(default_factory=Options)
+    options: EncodingOptions = field(default_factory=EncodingOptions)
 
     @functools.cached_property
     def open(self) -> list[int]:
@@ -165,7 +165,7 @@ def margin_program(query: Query, clauses: Sequence[int], *, relax: bool = False,
     if choices is not None:
         builder.rows([(choices, -np.ones((1, len(choices))))], np.array([-1.0]))
     for number, (coefficients, offsets, upper) in enumerate(rows):
-        extra: list[Term] = [(np.full(len(offsets), column), -1.0)]
+        extra: list[RowTerm] = [(np.full(len(offsets), column), -1.0)]
         right = -offsets
         if choices is not None:
             room = np.maximum(0.0, upper - floor)
@@ -184,11 +184,11 @@ def margin_program(query: Query, clauses: Sequence[int], *, relax: bool = False,
 
 
 def _row_terms(
-    builder: Builder,
+    builder: ProgramBuilder,
     encoding: Encoding,
     coefficients: np.ndarray,
     right: np.ndarray,
-    extra: Sequence[Term],
+    extra: Sequence[RowTerm],
 ) -> None:
     """Rows ``C outputs + extra <= right``."""
     outputs = encoding.outputs

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfcert.complete.encoding.encode import Interval, Options, encode
-from tfcert.complete.encoding.piecewise import Pieces, Plain
+from tfcert.complete.encoding.encode import ArrayInterval, EncodingOptions, encode
+from tfcert.complete.encoding.piecewise import PiecewiseLinear, Plain
 from tfcert.complete.encoding.program import Program
 from tfcert.complete.solver.process import SolverProcess
 from tfcert.network.graph import Network
@@ -45,15 +45,15 @@ class LayerBounds:
         believed: whether some rest on a solver's word.
     """
 
-    layers: tuple[Interval, ...]
-    output: Interval
+    layers: tuple[ArrayInterval, ...]
+    output: ArrayInterval
     believed: bool = False
 
     def open(self, net: Plain) -> int:
         """How many neurons of straight pieces have a kink within their bounds."""
         found = 0
         for layer, (lower, upper) in zip(net.layers, self.layers, strict=True):
-            if isinstance(layer.kind, Pieces):
+            if isinstance(layer.kind, PiecewiseLinear):
                 kinks = layer.kind.kinks[:, None]
                 found += int(((lower < kinks) & (kinks < upper)).sum())
         return found
@@ -127,7 +127,7 @@ def tightened(
     known = list(bounds.layers)
     for number, layer in enumerate(net.layers):
         exact = set(layer.before.matrices) == {0} and region.norm == "linf"
-        if isinstance(layer.kind, Pieces) and not exact:
+        if isinstance(layer.kind, PiecewiseLinear) and not exact:
             part = replace(net, layers=net.layers[:number], output=layer.before)
             for relax in (True, False) if integer else (True,):
                 if time.monotonic() < until:
@@ -137,15 +137,15 @@ def tightened(
 
 def _layer(
     part: Plain,
-    kind: Pieces,
+    kind: PiecewiseLinear,
     region: Perturbation,
-    known: Sequence[Interval],
+    known: Sequence[ArrayInterval],
     how: tuple[SolverProcess, float, bool],
-) -> Interval:
+) -> ArrayInterval:
     """Bounds of the output of ``part``, whose layers and output have the bounds ``known``: open neurons only."""
     solver, until, relax = how
     lower, upper = known[-1]
-    encoding = encode(part, region, known[:-1], known[-1], Options(relax=relax))
+    encoding = encode(part, region, known[:-1], known[-1], EncodingOptions(relax=relax))
     open_ = ((lower < kind.kinks[:, None]) & (kind.kinks[:, None] < upper)).any(axis=0)
     which = np.flatnonzero(open_ & (encoding.outputs.column >= 0))
     if not len(which):
@@ -162,7 +162,9 @@ def _layer(
     return np.where(met, new_lower, lower), np.where(met, new_upper, upper)
 
 
-def _ends(solver: SolverProcess, program: Program, columns: np.ndarray, seconds: float, *, relax: bool) -> Interval:
+def _ends(
+    solver: SolverProcess, program: Program, columns: np.ndarray, seconds: float, *, relax: bool
+) -> ArrayInterval:
     """Below and above what each variable stays, as far as the solver gets."""
     count = len(columns)
     objectives = np.zeros((2 * count, len(program.lower)))

@@ -59,7 +59,7 @@ def write_message(stream: IO[bytes], header: dict[str, Any], arrays: bytes) -> N
     stream.flush()
 
 
-class Task:
+class LoadedProgram:
     """A program loaded into a solver, with the tangents that were added to it."""
 
     def __init__(self, program: Program, settings: dict[str, Any]):
@@ -205,7 +205,7 @@ def answer(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
     began, arrays = time.monotonic(), unpack(body)
     until = began + float(header["seconds"])
     start, objectives = arrays.pop("_start", None), arrays.pop("_objectives", None)
-    task = Task(Program(**arrays), header["settings"])
+    task = LoadedProgram(Program(**arrays), header["settings"])
     if start is not None:
         task.start(start)
     answers = []

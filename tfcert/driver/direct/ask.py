@@ -17,13 +17,13 @@ from tfcert.misfit import misfit, tiny_radius
 from tfcert.report import Asked, ExitCode, Measured, Record
 from tfcert.verdict import Verdict
 
-Found = list[tuple[Verdict, Measured | None]]
-Decide = Callable[[Loaded, np.ndarray], Found]
+Answers = list[tuple[Verdict, Measured | None]]
+Decide = Callable[[Loaded, np.ndarray], Answers]
 """``(samples, which are classified right) -> a verdict and a measured value a sample``."""
 
 
 @dataclass(frozen=True)
-class Question:
+class DirectQuestion:
     """What is asked of every sample, ``batch`` of them at a time."""
 
     name: str

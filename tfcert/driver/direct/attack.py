@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcert.driver.direct.ask import Found, Question, exit_code, remarks
+from tfcert.driver.direct.ask import Answers, DirectQuestion, exit_code, remarks
 from tfcert.driver.direct.request import Loaded, Request
 from tfcert.errors import UsageError
 from tfcert.misfit import unsaid
@@ -39,7 +39,7 @@ def attack_samples(data: Request, eps: float, *, steps: int, restarts: int) -> A
     from tfcert.attacks import attack
     from tfcert.clauses import keeps_label
 
-    def decide(part: Loaded, right: np.ndarray) -> Found:
+    def decide(part: Loaded, right: np.ndarray) -> Answers:
         model, x, y = part.model, part.x, part.y
         network = model.network if model.peeled else None
         how: dict[str, Any] = {"norm": data.norm, "clip": data.clip, "steps": steps, "restarts": restarts}
@@ -53,7 +53,7 @@ def attack_samples(data: Request, eps: float, *, steps: int, restarts: int) -> A
 
     out = None if data.out is None else Path(data.out)
     loaded, asked = data.load(), Asked(data.norm, eps, "net", "all", width=data.width)
-    records, complete = Question("attack", asked, BATCH, decide, out).run(loaded)
+    records, complete = DirectQuestion("attack", asked, BATCH, decide, out).run(loaded)
     return AttackReport(
         header=data.header({"eps": eps, "steps": steps, "restarts": restarts})
         | loaded.header()

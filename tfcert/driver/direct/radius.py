@@ -15,7 +15,7 @@ import numpy as np
 
 from tfcert.catalog import METHODS, RELAXATIONS, check_method
 from tfcert.driver.bind import require_names
-from tfcert.driver.direct.ask import Found, Question, exit_code, remarks
+from tfcert.driver.direct.ask import Answers, DirectQuestion, exit_code, remarks
 from tfcert.driver.direct.request import Loaded, Request
 from tfcert.driver.header import run_header
 from tfcert.driver.journal import JournalFolder
@@ -139,7 +139,9 @@ def run(start: RadiiStart) -> RadiusReport:
     require_names(loaded.model, bounding.method, bounding.relaxation)
     header = start.header | loaded.header()
     asked = Asked(request.norm, math.nan, "net", bounding.targets, width=request.width)
-    question = Question("radius", asked, bounding.batch, lambda part, right: _radii(request, bounding, part, right))
+    question = DirectQuestion(
+        "radius", asked, bounding.batch, lambda part, right: _radii(request, bounding, part, right)
+    )
     with folder.open(header, Narrator().say) as journal:
         records, complete = question.run(loaded, journal)
         if complete:
@@ -163,7 +165,7 @@ def run(start: RadiiStart) -> RadiusReport:
     return report
 
 
-def _radii(request: Request, bounding: Bounding, part: Loaded, right: np.ndarray) -> Found:
+def _radii(request: Request, bounding: Bounding, part: Loaded, right: np.ndarray) -> Answers:
     """A verdict and the radius of each sample of one batch."""
     from tfcert.certification import certified_radius
 

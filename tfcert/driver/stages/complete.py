@@ -19,7 +19,7 @@ import numpy as np
 from tfcert.complete.api import solver_processes
 from tfcert.complete.encoding.piecewise import plain
 from tfcert.complete.search.builder import Asker
-from tfcert.complete.search.decide import Tell, decide
+from tfcert.complete.search.decide import TellMargin, decide
 from tfcert.complete.search.minimum import Search as Nearer
 from tfcert.complete.search.minimum import minimum, plain_minimum
 from tfcert.complete.search.query import Solvers
@@ -95,7 +95,7 @@ class Start:
 class Solver(Protocol):
     """Answers about batches of one sample; ``seconds`` is the most that an answer may take, None for no limit."""
 
-    def decide(self, sample: Batch, seconds: float | None, tell: Tell) -> Decision:
+    def decide(self, sample: Batch, seconds: float | None, tell: TellMargin) -> Decision:
         """Whether there is a witness in the sample's region; ``tell`` is told lower bounds of the margin."""
 
     def nearest(self, sample: Batch, start: Start, seconds: float | None) -> Nearest:
@@ -111,7 +111,7 @@ class Complete:
     def __init__(self, asker: Asker, processes: tuple[SolverProcess, tuple[SolverProcess, ...]], ways: tuple[str, ...]):
         self._asker, self._processes, self._ways = asker, processes, ways
 
-    def decide(self, sample: Batch, seconds: float | None, tell: Tell) -> Decision:
+    def decide(self, sample: Batch, seconds: float | None, tell: TellMargin) -> Decision:
         """Whether there is a witness in the sample's region."""
         solvers = self._solvers(seconds)
         regions = sample.regions

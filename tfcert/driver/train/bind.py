@@ -15,7 +15,7 @@ from tfcert.driver.doubts import require_unit
 from tfcert.driver.regions import clip_of, normalization, require_inside
 from tfcert.driver.sources import load_samples
 from tfcert.errors import UsageError
-from tfcert.language import Ball, Model, ObjectiveTemplate, PropertyTemplate, Spec, Transform
+from tfcert.language import BallSpec, ModelDeclaration, ObjectiveTemplate, PropertyTemplate, Spec, Transform
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,14 +133,17 @@ def find_objective(spec: Spec, name: str) -> ObjectiveTemplate:
 
 def _space(asked: PropertyTemplate) -> Transform:
     """How stored values become the inputs of training."""
-    assert isinstance(asked.region, Ball)
+    assert isinstance(asked.region, BallSpec)
     if asked.region.space == "net" or asked.transform.channels == 1:
         return asked.transform
     return Transform(asked.transform.scale)
 
 
 def _samples(
-    objective: ObjectiveTemplate, bindings: Mapping[str, Any], data: Mapping[str, Samples] | None, model: Model
+    objective: ObjectiveTemplate,
+    bindings: Mapping[str, Any],
+    data: Mapping[str, Samples] | None,
+    model: ModelDeclaration,
 ) -> Samples:
     """What is trained on, as it is stored."""
     if objective.train is None:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from tfcert.driver.train.bind import Trainable
-from tfcert.language import Ball, LearningRate, Named, Ramp, Scheduled
+from tfcert.language import BallSpec, LearningRate, Named, RampSpec, Scheduled
 from tfcert.network import with_preprocessing
 from tfcert.network.keras.private import layers_within
 from tfcert.training import (
@@ -102,7 +102,7 @@ def _plain(named: Named) -> dict[str, Any]:
 
 
 def _schedule(value: Scheduled, convert: Callable[[Fraction], float] = float) -> schedules.Schedule:
-    if not isinstance(value, Ramp):
+    if not isinstance(value, RampSpec):
         return schedules.Constant(convert(value))
     ends = convert(value.start), convert(value.stop)
     return schedules.Ramp(*ends, float(value.begin), float(value.end), unit=value.unit, shape=value.shape)
@@ -128,7 +128,7 @@ def optimizer(named: Named, rate: Any) -> keras.Optimizer:
 def held_out_callbacks(bound: Trainable, tensorboard: Path | None) -> list[keras.callbacks.Callback]:
     """What looks at the held-out samples while training goes on, and TensorBoard where it is asked for."""
     objective, asked = bound.objective, bound.asked
-    assert isinstance(asked.region, Ball)
+    assert isinstance(asked.region, BallSpec)
     attack = None
     if objective.attack is not None:
         attack = {"method": objective.attack.method} | _plain(Named("attack", objective.attack.options))
@@ -154,7 +154,7 @@ def _tuner(bound: Trainable) -> list[keras.callbacks.Callback]:
     asked = bound.asked
     if asked.abstraction is None or asked.abstraction.tuning is None:
         return []
-    assert isinstance(asked.region, Ball)
+    assert isinstance(asked.region, BallSpec)
     tuning = asked.abstraction.tuning
     # That the floor is not below two eps was checked exactly; rounded, the two must not seem to break that.
     eps = float(np.nextafter(bound.eps(asked.region.eps), 0.0))

@@ -28,7 +28,7 @@ from tfcert.driver.fingerprint import data_hash
 from tfcert.driver.train.bind import Trainable, bind_objective
 from tfcert.driver.train.build import certified_model, held_out_callbacks, starting_model
 from tfcert.driver.train.start import BACKUP, FINISHED, HEADER, LOG, TrainingStart, begin_training
-from tfcert.language import Ramp, Spec
+from tfcert.language import RampSpec, Spec
 from tfcert.report import ExitCode, figures
 from tfcert.report.curves import Curves, read_curves
 from tfcert.report.records import Json
@@ -156,7 +156,9 @@ class _Run:
         objective = self.bound.objective
         total = objective.epochs * self._order().steps
         named = {"eps": objective.eps, "natural_weight": objective.natural_weight, "mixture": objective.mixture}
-        ends = {name: value.end for name, value in named.items() if isinstance(value, Ramp) and value.unit == "steps"}
+        ends = {
+            name: value.end for name, value in named.items() if isinstance(value, RampSpec) and value.unit == "steps"
+        }
         if objective.learning_rate.unit == "steps":
             ends["learning_rate"] = Fraction(max(objective.learning_rate.at, default=0))
         return [

@@ -12,7 +12,7 @@ from tfcert.language.check.scope import Definition, Scope, did_you_mean
 from tfcert.language.check.setting import Setting
 from tfcert.language.spec.cells import Abstraction, Tuning
 from tfcert.language.spec.lowering import round_down
-from tfcert.language.spec.questions import Ball, Box, Region
+from tfcert.language.spec.questions import BallSpec, BoxSpec, RegionSpec
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 
@@ -51,7 +51,7 @@ def read_abstraction(definition: Definition) -> Abstraction:
     return found
 
 
-def _tuning(e: Elaborator, entry: s.Entry, granularity: Fraction) -> Tuning:
+def _tuning(e: Elaborator, entry: s.EntryNode, granularity: Fraction) -> Tuning:
     given = _call(e, entry.value, "descend", ("step", "floor"), "`tune` must be")
     tuning = Tuning(_positive(e, given, "step"), _positive(e, given, "floor"))
     if tuning.floor > granularity:
@@ -79,14 +79,14 @@ def _positive(e: Elaborator, given: dict[str, s.Expr], name: str) -> Fraction:
     return Fraction(read_option(e, given[name], Option("positive"), f"`{name}`"))
 
 
-def check_abstracted(scope: Scope, ref: s.Ref, found: Abstraction, region: Region | None, setting: Setting) -> None:
+def check_abstracted(scope: Scope, ref: s.Ref, found: Abstraction, region: RegionSpec | None, setting: Setting) -> None:
     """Reports a granularity that is finer than AbsCert's abstraction of the ball, and a range that leaves out values.
 
     The abstraction of a ball is defined for a granularity of at least two eps (Zhang et al. 2023, section 3.2). Both
     are compared where the cells are, in network space; the largest eps of a channel counts. The values are those of the
     data set around whose samples balls are, or of the box.
     """
-    if isinstance(region, Ball):
+    if isinstance(region, BallSpec):
         least = 2 * max(region.net_eps(setting.transform))
         for what, width in (("granularity", found.granularity), ("floor", found.finest)):
             if width < least:
@@ -101,9 +101,9 @@ def check_abstracted(scope: Scope, ref: s.Ref, found: Abstraction, region: Regio
         scope.report("W007", message, ref, fix)
 
 
-def _values(region: Region | None, setting: Setting) -> tuple[str, list[Fraction]]:
+def _values(region: RegionSpec | None, setting: Setting) -> tuple[str, list[Fraction]]:
     """Whose values inputs have, and the ends of these in network space, as far as they are known."""
-    if isinstance(region, Box):
+    if isinstance(region, BoxSpec):
         return "the box", [v for ends in region.net_bounds(setting.transform) for v in ends]
     data = setting.dataset
     if data is None or data.range is None:

@@ -14,7 +14,7 @@ _PLURALS = {"property": "properties", "measure": "measures", "assertion": "asser
 
 
 @dataclass
-class Asked:
+class RunOutline:
     """What a run is about, in the order in which it is written.
 
     Attributes:
@@ -23,17 +23,17 @@ class Asked:
     """
 
     questions: dict[str, Definition] = field(default_factory=dict)
-    judged: list[tuple[Scope, s.AssertStatement | s.Report]] = field(default_factory=list)
+    judged: list[tuple[Scope, s.AssertStatement | s.ReportStatement]] = field(default_factory=list)
 
 
-def what_is_asked(scope: Scope) -> Asked:
+def what_is_asked(scope: Scope) -> RunOutline:
     """What a text asks. Warns of imports that hold questions of which none is asked."""
-    asked = Asked()
+    asked = RunOutline()
     _whole(scope, asked, set())
     return asked
 
 
-def _whole(scope: Scope, asked: Asked, seen: set[str]) -> None:
+def _whole(scope: Scope, asked: RunOutline, seen: set[str]) -> None:
     """Adds all that one text asks."""
     if scope.prefix in seen:
         return
@@ -41,7 +41,7 @@ def _whole(scope: Scope, asked: Asked, seen: set[str]) -> None:
     asked.questions |= {d.full_name: d for d in scope.definitions.values() if d.kind in ("property", "measure")}
     named: set[str] = set()
     for statement in scope.statements:
-        if isinstance(statement, s.AssertStatement | s.Report):
+        if isinstance(statement, s.AssertStatement | s.ReportStatement):
             asked.judged.append((scope, statement))
         for ref in statement.targets if isinstance(statement, s.Check) else ():
             named.add(ref.parts[0])
@@ -52,7 +52,7 @@ def _whole(scope: Scope, asked: Asked, seen: set[str]) -> None:
             _report_silent(scope, statement)
 
 
-def _checked(scope: Scope, ref: s.Ref, asked: Asked, seen: set[str]) -> None:
+def _checked(scope: Scope, ref: s.Ref, asked: RunOutline, seen: set[str]) -> None:
     """Adds what one name after ``check`` stands for."""
     found = scope.find(ref, ("import", "property", "measure"))
     if found.kind != "import":

@@ -17,9 +17,9 @@ from tfcert.language.spec.assertions import (
     JUDGING_QUANTITIES,
     MEASURE_QUANTITIES,
     PROPERTY_QUANTITIES,
+    AssertedCondition,
     Assertion,
     Comparison,
-    Condition,
     Junction,
     Quantity,
     ReportItem,
@@ -27,9 +27,9 @@ from tfcert.language.spec.assertions import (
     judge_condition,
     open_quantities,
 )
-from tfcert.language.spec.declarations import Dataset, Model
+from tfcert.language.spec.declarations import Dataset, ModelDeclaration
 from tfcert.language.spec.lowering import round_down
-from tfcert.language.spec.questions import Box, MeasureTemplate, PropertyTemplate, Template
+from tfcert.language.spec.questions import BoxSpec, MeasureTemplate, PropertyTemplate, Template
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, Span
 from tfcert.language.text.printer import print_expression
@@ -119,7 +119,7 @@ class Asserter:
 
     def _histogram(self, node: s.Call) -> ReportItem:
         first = node.arguments[0] if node.arguments else None
-        ref = None if first is None or isinstance(first.value, s.Interval) or first.name else as_ref(first.value)
+        ref = None if first is None or isinstance(first.value, s.IntervalNode) or first.name else as_ref(first.value)
         if not isinstance(ref, s.Ref):
             raise self.scope.problem("E205", "`histogram` needs a measure first", node)
         template = self._question(ref, "measure")
@@ -129,7 +129,7 @@ class Asserter:
 
     # Conditions
 
-    def _condition(self, node: s.Expr) -> Condition:
+    def _condition(self, node: s.Expr) -> AssertedCondition:
         with self.scope.step(node):
             match node:
                 case s.Boolean(value):
@@ -152,9 +152,9 @@ class Asserter:
                     fix = "compare a quantity, e.g. `verified_accuracy(p) >= 0.9`"
                     raise self.scope.problem("E206", "an assertion must be a condition", node, fix)
 
-    def _comparisons(self, operands: tuple[s.Expr, ...], operators: tuple[str, ...]) -> Condition:
+    def _comparisons(self, operands: tuple[s.Expr, ...], operators: tuple[str, ...]) -> AssertedCondition:
         sides = [self._linear(o) for o in operands]
-        parts: list[Condition] = []
+        parts: list[AssertedCondition] = []
         for i, operator in enumerate(operators):
             difference = self._resolved(sides[i].plus(sides[i + 1], Fraction(-1)), operands[i + 1])
             self._fraction_is_meant(difference, operands[i].span.to(operands[i + 1].span))
@@ -162,7 +162,7 @@ class Asserter:
                 difference = _Linear().plus(difference, Fraction(-1))
             negated = operator == "!="
             operator = {"<": ">", "<=": ">=", "!=": "=="}.get(operator, operator)
-            part: Condition = Comparison(difference.terms, difference.constant, operator)
+            part: AssertedCondition = Comparison(difference.terms, difference.constant, operator)
             parts.append(Junction("not", (part,)) if negated else part)
         return parts[0] if len(parts) == 1 else Junction("and", tuple(parts))
 
@@ -283,7 +283,7 @@ class Asserter:
         if kind == "attack_accuracy" and template.existential:
             message = f"`{template.name}` asks for some input: no attack refutes that"
             raise self.scope.problem("E206", message, names[0], "use `verified_accuracy`")
-        if kind == "nominal_accuracy" and isinstance(template.region, Box):
+        if kind == "nominal_accuracy" and isinstance(template.region, BoxSpec):
             message = f"`{template.name}` is about a box, which is around no unperturbed input"
             raise self.scope.problem("E206", message, names[0], "use `verified_accuracy`")
         if not isinstance(template, MeasureTemplate):
@@ -310,7 +310,7 @@ class Asserter:
         return percent
 
     def _accuracy(self, refs: list[s.Ref]) -> Quantity:
-        model: Model = resolve_resource(self.scope.find(refs[0], ("model",)))
+        model: ModelDeclaration = resolve_resource(self.scope.find(refs[0], ("model",)))
         dataset: Dataset = resolve_resource(self.scope.find(refs[1], ("dataset",)))
         if Setting(dataset, model).normalises_twice:
             message = f"both `{dataset.name}` and `{model.name}` normalise"
@@ -328,7 +328,7 @@ class Asserter:
             raise AbortError("E201")
         return template
 
-    def _can_prove(self, template: Template, node: s.Node) -> None:
+    def _can_prove(self, template: Template, node: s.SyntaxNode) -> None:
         if all(stage.attacks for stage in template.strategy.stages):
             self.scope.report(
                 "E215",

@@ -40,7 +40,7 @@ def described_names(value: s.BlockValue) -> tuple[s.Expr | None, tuple[s.Expr, .
             return word, items
         case s.Index(word, name):
             return word, (name,)
-        case s.Block() | s.Schedule() | s.Budget():
+        case s.Block() | s.ScheduleNode() | s.Budget():
             return None, ()
         case _:
             return value, ()

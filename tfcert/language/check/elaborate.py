@@ -27,7 +27,7 @@ from tfcert.language.check.values import (
     describe,
     is_normal,
 )
-from tfcert.language.spec.formula import And, Constant, Formula, Label, Not, Or, Output, Term, variable_term
+from tfcert.language.spec.formula import And, Formula, Label, Not, Or, Output, Term, TruthConstant, variable_term
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, Span
 from tfcert.language.text.slips import function_slip, value_slip
@@ -48,7 +48,7 @@ class Elaborator:
 
     scope: Scope
     local: Mapping[str, Meaning] = field(default_factory=dict)
-    models: dict[str, tuple[Definition, s.Node]] = field(default_factory=dict)
+    models: dict[str, tuple[Definition, s.SyntaxNode]] = field(default_factory=dict)
     hints: Mapping[str, str] = field(default_factory=dict)
 
     def elsewhere(self, scope: Scope) -> Elaborator:
@@ -66,7 +66,7 @@ class Elaborator:
             self._wrong_unit(what, value, unit, expression)
         return self.usable(value.term.constant, what, expression)
 
-    def usable(self, number: Fraction, what: str, node: s.Node | Span) -> Fraction:
+    def usable(self, number: Fraction, what: str, node: s.SyntaxNode | Span) -> Fraction:
         """The number, if float64 can hold it (rounded): a number that is not only compared must fit into a tensor."""
         if not is_normal(number):
             message = f"{what} is beyond the range of float64"
@@ -96,7 +96,7 @@ class Elaborator:
             raise self.scope.problem("E206", f"{what} must be a condition; this is {describe(value)}", expression)
         return value.formula
 
-    def _wrong_unit(self, what: str, value: Numeric, unit: str, node: s.Node) -> None:
+    def _wrong_unit(self, what: str, value: Numeric, unit: str, node: s.SyntaxNode) -> None:
         expected = {"": "a plain number", "px": "pixels", "s": "a time, e.g. `60s`"}[unit]
         raise self.scope.problem("E207", f"{what} must be {expected}, not {describe(value)}", node)
 
@@ -112,7 +112,7 @@ class Elaborator:
                 case s.Text(text):
                     return Words(text)
                 case s.Boolean(truth):
-                    return Condition(Constant(truth))
+                    return Condition(TruthConstant(truth))
                 case s.Ref():
                     return self._ref(expression)
                 case s.Call():
@@ -184,12 +184,12 @@ class Elaborator:
         """The arguments of a call that takes no named ones."""
         name, most = call.function.name, least if most is None else most
         for argument in call.arguments:
-            if argument.name is not None or isinstance(argument.value, s.Interval):
+            if argument.name is not None or isinstance(argument.value, s.IntervalNode):
                 raise self.scope.problem("E205", f"`{name}` takes no named argument", argument)
         if not least <= len(call.arguments) <= most:
             wanted = f"{least} argument{'s' * (least != 1)}" if least == most else f"at least {least} arguments"
             raise self.scope.problem("E205", f"`{name}` takes {wanted}, not {len(call.arguments)}", call)
-        return [a.value for a in call.arguments if not isinstance(a.value, s.Interval)]
+        return [a.value for a in call.arguments if not isinstance(a.value, s.IntervalNode)]
 
     def _apply_let(self, call: s.Call, found: Definition) -> Meaning:
         names = [p.text for p in found.node.parameters]

@@ -17,8 +17,8 @@ from tfcert.language.check.scope import Definition, Scope, did_you_mean
 from tfcert.language.check.setting import Setting
 from tfcert.language.check.values import Items, Numeric, describe
 from tfcert.language.spec import objective as t
-from tfcert.language.spec.declarations import Dataset, Model, Stage
-from tfcert.language.spec.questions import Ball, MeasureTemplate, PropertyTemplate
+from tfcert.language.spec.declarations import Dataset, ModelDeclaration, Stage
+from tfcert.language.spec.questions import BallSpec, MeasureTemplate, PropertyTemplate
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.printer import print_statement
@@ -29,7 +29,7 @@ NAMES = (
 )  # fmt: skip
 EPOCHS, BATCH = 20, 100
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
 def check_objective(
@@ -59,13 +59,13 @@ def check_objective(
 def _covered(scope: Scope, node: s.Ref, asked: PropertyTemplate | MeasureTemplate) -> bool:
     """Whether certified training can work towards a question; if not, the reason is reported."""
     wanted = "`forall z in ball(x, linf, eps): argmax(f(z)) == y`"
-    model: Model = resolve_resource(_resource(scope, "model", asked.model))
+    model: ModelDeclaration = resolve_resource(_resource(scope, "model", asked.model))
     reason = ""
     if isinstance(asked, MeasureTemplate):
         reason = "is a measure, and training needs one eps"
     elif asked.existential:
         reason = "asks for some input, and training bounds all of them"
-    elif not isinstance(asked.region, Ball):
+    elif not isinstance(asked.region, BallSpec):
         reason = "is about a box, and training takes a ball around each sample"
     elif not asked.is_robustness:
         reason = "does not ask for the label's class, `argmax(f(z)) == y`, alone"
@@ -87,9 +87,9 @@ class _Objective:
 
     definition: Definition
     asked: PropertyTemplate
-    entries: Mapping[str, s.Entry]
+    entries: Mapping[str, s.EntryNode]
     failed: bool = False
-    ramps: list[tuple[t.Ramp | t.LearningRate, s.Node]] = field(default_factory=list)
+    ramps: list[tuple[t.RampSpec | t.LearningRate, s.SyntaxNode]] = field(default_factory=list)
 
     @property
     def scope(self) -> Scope:
@@ -100,7 +100,7 @@ class _Objective:
         return Elaborator(self.scope)
 
     def template(self) -> t.ObjectiveTemplate | None:
-        node: s.Objective = self.definition.node
+        node: s.ObjectiveStatement = self.definition.node
         setting = self._setting()
         train, transform = self._train(setting)
         eps = self._get("eps", lambda v: self._scheduled(v, lambda n: self._eps(n, setting)), None)
@@ -113,7 +113,7 @@ class _Objective:
         bound = self._get("bound", lambda v: self._named(v, t.OBJECTIVES, "`bound`"), t.Named("ibp"))
         attack = self._get("attack", lambda v: self._named(v, t.attacks(), "`attack`"), t.Named("pgd"))
         verify = self._get("verify", lambda v: self._named(v, t.verifiers(), "`verify`"), t.Named("ibp"))
-        assert isinstance(self.asked.region, Ball)
+        assert isinstance(self.asked.region, BallSpec)
         if eps is not None:
             self._not_tiny(eps, setting)
         else:
@@ -149,7 +149,7 @@ class _Objective:
 
     # Options of any kind
 
-    def _get(self, name: str, read: Callable[[s.BlockValue], Found], default: Found) -> Found:
+    def _get(self, name: str, read: Callable[[s.BlockValue], T], default: T) -> T:
         """What an option says, or ``default`` if it is missing or has problems."""
         if name not in self.entries:
             return default
@@ -159,15 +159,15 @@ class _Objective:
             self.failed = True
             return default
 
-    def _option(self, name: str, option: Option, default: Found) -> Found:
+    def _option(self, name: str, option: Option, default: T) -> T:
         """A plain value of the type that ``option`` says, which must be the default's."""
         return self._get(name, lambda v: read_option(self.e, self._plain(v, name), option, f"`{name}`"), default)  # type: ignore[arg-type, return-value]
 
     def _plain(self, value: s.BlockValue, name: str) -> s.Expr:
-        if isinstance(value, s.Schedule) and name == "learning_rate":
+        if isinstance(value, s.ScheduleNode) and name == "learning_rate":
             fix = "write `decay(1e-3, factor=0.1, epochs=[10, 15])`"
             raise self.scope.problem("E206", "the learning rate falls in steps, not in a ramp", value, fix)
-        if isinstance(value, s.Block | s.Schedule | s.Budget):
+        if isinstance(value, s.Block | s.ScheduleNode | s.Budget):
             raise self.scope.problem("E206", f"`{name}` must be a plain value", value)
         return value
 
@@ -186,7 +186,7 @@ class _Objective:
 
     def _scheduled(self, value: s.BlockValue, number: Callable[[s.Expr], Fraction]) -> t.Scheduled:
         """A number, or a ramp between two."""
-        if not isinstance(value, s.Schedule):
+        if not isinstance(value, s.ScheduleNode):
             return number(self._plain(value, "a schedule"))
         first, last = (self._moment(node, value.unit) for node in (value.first, value.last))
         if first >= last:
@@ -196,7 +196,7 @@ class _Objective:
         if value.shape is not None and shape not in ("linear", "smooth"):
             hint = did_you_mean(shape, ("linear", "smooth"))
             raise self.scope.problem("E220", "the shape of a ramp is `linear` or `smooth`", value.shape, hint)
-        ramp = t.Ramp(number(value.start), number(value.end), first, last, value.unit, shape)
+        ramp = t.RampSpec(number(value.start), number(value.end), first, last, value.unit, shape)
         self.ramps.append((ramp, value))
         return ramp
 
@@ -224,12 +224,12 @@ class _Objective:
         if given is not None and bound not in t.MIXTURES:
             place, listed = self.entries["mixture"].name, ", ".join(f"`{name}`" for name in t.MIXTURES)
             self.scope.report("E219", f"`{bound}` mixes no two losses", place, f"only {listed} have a mixture")
-        if given is None and bound == "crown_ibp" and isinstance(eps, t.Ramp):
+        if given is None and bound == "crown_ibp" and isinstance(eps, t.RampSpec):
             return replace(eps, start=Fraction(1), stop=Fraction(0))
         return given
 
     def _eps(self, node: s.Expr, setting: Setting) -> Fraction:
-        assert isinstance(self.asked.region, Ball)
+        assert isinstance(self.asked.region, BallSpec)
         term = read_length(self.e, node, "`eps`", setting, self.asked.region.space)
         if term.constant < 0:
             raise self.scope.problem("E220", "`eps` must not be negative", node)
@@ -237,7 +237,7 @@ class _Objective:
 
     def _not_tiny(self, eps: t.Scheduled, setting: Setting) -> None:
         """Warns where training never perturbs more than a tiny share of the range."""
-        largest, space = max(eps.start, eps.stop) if isinstance(eps, t.Ramp) else eps, self.asked.region.space
+        largest, space = max(eps.start, eps.stop) if isinstance(eps, t.RampSpec) else eps, self.asked.region.space
         if is_tiny(largest, setting, space):
             share = share_of_range(largest, setting, space)
             report_tiny(self.e, self.entries["eps"].value, share, "the largest radius of training")
@@ -247,7 +247,7 @@ class _Objective:
         node, what = self._plain(value, "learning_rate"), "`learning_rate`"
         if not isinstance(node, s.Call) or node.function.name != "decay":
             return t.LearningRate(Fraction(read_option(self.e, node, Option("positive"), what)))
-        given = {a.name: a.value for a in node.arguments if not isinstance(a.value, s.Interval)}
+        given = {a.name: a.value for a in node.arguments if not isinstance(a.value, s.IntervalNode)}
         units = [unit for unit in ("epochs", "steps") if unit in given]
         if len(given) != len(node.arguments) or set(given) - {None, "factor", *units} or len(units) != 1:
             fix = "write `decay(1e-3, factor=0.1, epochs=[10, 15])`, or `steps=[...]`"
@@ -278,7 +278,7 @@ class _Objective:
 
     def _usual_epochs(self) -> int:
         """How many epochs there are if nothing is said: time to settle after the last change."""
-        ends = [ramp.end for ramp, _ in self.ramps if isinstance(ramp, t.Ramp) and ramp.unit == "epochs"]
+        ends = [ramp.end for ramp, _ in self.ramps if isinstance(ramp, t.RampSpec) and ramp.unit == "epochs"]
         ends += [
             Fraction(m) for r, _ in self.ramps if isinstance(r, t.LearningRate) and r.unit == "epochs" for m in r.at
         ]
@@ -287,7 +287,7 @@ class _Objective:
     def _within(self, epochs: int) -> None:
         """Warn of what happens after the last epoch, as far as that is known without the data."""
         for ramp, node in self.ramps:
-            end = ramp.end if isinstance(ramp, t.Ramp) else Fraction(max(ramp.at, default=0))
+            end = ramp.end if isinstance(ramp, t.RampSpec) else Fraction(max(ramp.at, default=0))
             if ramp.unit == "epochs" and end > epochs:
                 message = f"this goes on to epoch {float(end):g}, but training ends after {epochs}"
                 self.scope.report("W005", message, node, f"write `epochs: {ceil(end)}` or more")
@@ -300,7 +300,7 @@ class _Objective:
 
     def _setting(self) -> Setting:
         """What the property's region depends on."""
-        model: Model = resolve_resource(_resource(self.scope, "model", self.asked.model))
+        model: ModelDeclaration = resolve_resource(_resource(self.scope, "model", self.asked.model))
         return Setting(resolve_resource(_resource(self.scope, "dataset", str(self.asked.dataset))), model)
 
     def _train(self, setting: Setting) -> tuple[Dataset | None, t.Transform]:
@@ -358,11 +358,11 @@ def _resource(scope: Scope, kind: str, full_name: str) -> Definition:
     return scope.find(s.Ref(tuple(full_name.split("."))), (kind,))
 
 
-def _alongside(other: t.Scheduled | None, start: Fraction, stop: Fraction, epochs: int) -> t.Ramp:
+def _alongside(other: t.Scheduled | None, start: Fraction, stop: Fraction, epochs: int) -> t.RampSpec:
     """From one number to another while ``other`` changes; if it does not, in the first half of the training."""
-    if isinstance(other, t.Ramp):
+    if isinstance(other, t.RampSpec):
         return replace(other, start=start, stop=stop)
-    return t.Ramp(start, stop, Fraction(0), Fraction(epochs, 2))
+    return t.RampSpec(start, stop, Fraction(0), Fraction(epochs, 2))
 
 
 def _source_of(data: Dataset) -> tuple[object, ...]:

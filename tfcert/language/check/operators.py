@@ -31,7 +31,7 @@ MOST = 2**31 - 1
 """The largest whole number that anything is counted with."""
 
 
-def _bounded(e: Evaluator, number: Fraction, node: s.Node) -> Fraction:
+def _bounded(e: Evaluator, number: Fraction, node: s.SyntaxNode) -> Fraction:
     """The number, if it is small enough to go on exactly."""
     if not within_bounds(number):
         raise e.scope.problem("E004", "this number is too large or too long to be kept exact", node)

@@ -7,7 +7,7 @@ from fractions import Fraction
 from tfcert.language.check.evaluator import Evaluator
 from tfcert.language.check.scope import Definition, Scope
 from tfcert.language.check.values import NUMBERS, Condition, Meaning, Norm, Numeric, describe
-from tfcert.language.spec.formula import Constant, Term, evaluate
+from tfcert.language.spec.formula import Term, TruthConstant, evaluate
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, SourceText, Span
 from tfcert.language.text.parser import parse_expression
@@ -75,13 +75,13 @@ def _of_type(value: Meaning, kind: str, scope: Scope, node: s.Expr) -> Meaning:
                 raise scope.problem("E207", f"a parameter of type `{kind}` cannot be a time", node)
             return value
         case Condition(formula) if kind == "bool":
-            return Condition(Constant(evaluate(formula, (), None)))
+            return Condition(TruthConstant(evaluate(formula, (), None)))
         case Norm() if kind == "norm":
             return value
     raise scope.problem("E206", f"a parameter of type `{kind}` must be {_TYPES[kind]}; this is {describe(value)}", node)
 
 
-def _inside(e: Evaluator, value: Meaning, interval: s.Interval, place: tuple[Scope, s.Expr]) -> None:
+def _inside(e: Evaluator, value: Meaning, interval: s.IntervalNode, place: tuple[Scope, s.Expr]) -> None:
     scope, node = place
     if not isinstance(value, Numeric):
         raise e.scope.problem("E206", "only numbers have an interval", interval, "remove it")

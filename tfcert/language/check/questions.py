@@ -17,11 +17,10 @@ from tfcert.language.check.scope import Definition, Scope
 from tfcert.language.check.setting import Setting
 from tfcert.language.check.values import Inputs, Meaning, Numeric
 from tfcert.language.spec.cells import Abstraction
-from tfcert.language.spec.declarations import DEFAULT_STRATEGY, Dataset, Model, Strategy
+from tfcert.language.spec.declarations import DEFAULT_STRATEGY, Dataset, ModelDeclaration, Strategy
 from tfcert.language.spec.formula import (
     And,
     Atom,
-    Constant,
     Formula,
     Not,
     Or,
@@ -29,6 +28,7 @@ from tfcert.language.spec.formula import (
     Radius,
     SingleOutputError,
     Term,
+    TruthConstant,
     negation,
     output_indices,
     uses_label,
@@ -43,7 +43,7 @@ from tfcert.language.spec.lowering import (
     normalise,
     only_orders,
 )
-from tfcert.language.spec.questions import Ball, Box, MeasureTemplate, PropertyTemplate, Region
+from tfcert.language.spec.questions import BallSpec, BoxSpec, MeasureTemplate, PropertyTemplate, RegionSpec
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.printer import print_statement
@@ -51,7 +51,7 @@ from tfcert.language.text.printer import print_statement
 MAX_LEAVES = 30_000
 """Once so many atoms of formulas were looked at, those of further formulas are left to when the network is loaded."""
 
-Question = s.PropertyStatement | s.MeasureStatement
+QuestionStatement = s.PropertyStatement | s.MeasureStatement
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,13 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
     centre = f"a ball is around the sample: write `ball({samples.sample or 'x'}, ...)`"
     region = _region(Elaborator(scope, around, hints={variable.text: centre}), quantified, setting, samples)
     abstraction, complete = _abstraction(scope, node.abstraction, region, setting)
-    if samples.dataset is not None and isinstance(region, Box):
+    if samples.dataset is not None and isinstance(region, BoxSpec):
         message = (
             f"this region is the same for every sample of `{samples.dataset.name}`, and is asked about once for each"
         )
         place = quantified.binders[0].region
         scope.report("W013", message, place, "leave out the samples, and it is asked about once")
-    if strategy is not None and isinstance(region, Ball):
+    if strategy is not None and isinstance(region, BallSpec):
         _norms(scope, node, strategy, region)
     complete &= samples.complete
     if formula is None or model is None or region is None or strategy is None or not complete:
@@ -138,7 +138,7 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
 # Samples and strategy
 
 
-def _samples(scope: Scope, node: s.Samples) -> _Samples:
+def _samples(scope: Scope, node: s.SamplesNode) -> _Samples:
     dataset: Dataset | None = None
     with suppress(AbortError):
         dataset = resolve_resource(scope.find(node.dataset, ("dataset",)))
@@ -177,7 +177,7 @@ def _strategy(scope: Scope, ref: s.Ref | None) -> Strategy | None:
 # The quantifier
 
 
-def _quantified(scope: Scope, node: Question) -> s.Quantified | None:
+def _quantified(scope: Scope, node: QuestionStatement) -> s.Quantified | None:
     """The one quantifier over one variable, or None with the reason reported."""
     formula = node.formula
     if not isinstance(formula, s.Quantified):
@@ -186,7 +186,7 @@ def _quantified(scope: Scope, node: Question) -> s.Quantified | None:
     if isinstance(node, s.MeasureStatement):
         _extremum(scope, node, formula)
     variables = [n.text for b in formula.binders for n in b.names]
-    scalar = [b for b in formula.binders if isinstance(b.region.base, s.Interval)]
+    scalar = [b for b in formula.binders if isinstance(b.region.base, s.IntervalNode)]
     if scalar:
         scope.report("E907", "perturbing single numbers is not supported yet", scalar[0], "use `ball` or `box`")
     elif len(variables) > 1:
@@ -219,14 +219,14 @@ def _products(scope: Scope, formula: s.Quantified, variables: set[str]) -> None:
                 scope.report("E210", "this multiplies two quantified variables", node, "a factor must be a constant")
 
 
-def _nodes(root: Any) -> Iterator[s.Node]:
+def _nodes(root: Any) -> Iterator[s.SyntaxNode]:
     """A node and everything in it, without recursion."""
     pending: list[Any] = [root]
     while pending:
         item = pending.pop()
         if isinstance(item, tuple):
             pending.extend(item)
-        elif isinstance(item, s.Node):
+        elif isinstance(item, s.SyntaxNode):
             yield item
             pending.extend(getattr(item, f.name) for f in fields(item) if f.name != "span")
 
@@ -234,7 +234,7 @@ def _nodes(root: Any) -> Iterator[s.Node]:
 # The formula
 
 
-def _hints(node: Question, samples: _Samples) -> dict[str, str]:
+def _hints(node: QuestionStatement, samples: _Samples) -> dict[str, str]:
     """What to do about names that may be expected in the formula of a question."""
     hints = {} if samples.label is not None or node.samples is None else _label_hints(node.samples)
     if isinstance(node, s.MeasureStatement):
@@ -242,14 +242,14 @@ def _hints(node: Question, samples: _Samples) -> dict[str, str]:
     return hints
 
 
-def _label_hints(node: s.Samples) -> dict[str, str]:
+def _label_hints(node: s.SamplesNode) -> dict[str, str]:
     fix = f"name the label: `({node.names[0].text}, y in {node.dataset.name})`"
     return dict.fromkeys(("y", "label", "target", "cls", "t", "l", "c"), fix)
 
 
 def _body(
     scope: Scope, node: s.Quantified, local: Mapping[str, Meaning], hints: Mapping[str, str]
-) -> tuple[Formula | None, Model | None]:
+) -> tuple[Formula | None, ModelDeclaration | None]:
     """What must hold, and the one model it is about."""
     e = Elaborator(scope, local, hints=hints)
     formula, model = None, None
@@ -268,7 +268,7 @@ def _body(
     return formula, model
 
 
-def _lowers(scope: Scope, quantified: s.Quantified, formula: Formula, model: Model) -> None:
+def _lowers(scope: Scope, quantified: s.Quantified, formula: Formula, model: ModelDeclaration) -> None:
     """Report formulas that cannot become clauses, as far as that is known before the network is loaded."""
     node, session = quantified.body, scope.session
     num_outputs = len(model.output_names) or max(2, *(i + 1 for i in output_indices(formula)), 0)
@@ -278,7 +278,7 @@ def _lowers(scope: Scope, quantified: s.Quantified, formula: Formula, model: Mod
             session.leaves += num_outputs
             normal = check(formula, min(num_outputs, MAX_PIECES), 0)
             session.leaves += sum(1 for _ in leaves(normal))
-            if isinstance(normal, Constant):
+            if isinstance(normal, TruthConstant):
                 _decided(scope, quantified, formula, model)
             _threshold_on_probabilities(scope, node, formula, model)
     except TooManyClausesError as error:
@@ -296,7 +296,7 @@ def _lowers(scope: Scope, quantified: s.Quantified, formula: Formula, model: Mod
         scope.report("W001", message, node, "use `<` or `>`")
 
 
-def _decided(scope: Scope, quantified: s.Quantified, formula: Formula, model: Model) -> None:
+def _decided(scope: Scope, quantified: s.Quantified, formula: Formula, model: ModelDeclaration) -> None:
     """Report a formula that is true or false whatever the network and the label, as far as that is known here."""
     indices = output_indices(formula)
     # Where the number of outputs is not known, there may be one that the formula does not name.
@@ -304,14 +304,14 @@ def _decided(scope: Scope, quantified: s.Quantified, formula: Formula, model: Mo
     if uses_label(formula) or num_outputs > MAX_PIECES:
         return
     normal = normalise(formula, num_outputs, None)
-    if isinstance(normal, Constant):
+    if isinstance(normal, TruthConstant):
         holds = normal.value != (quantified.quantifier == "exists")
         says = "always true" if holds else "never true"
         message = f"this is {says}, whatever the network computes"
         scope.report("E233", message, quantified.body, "say something about the outputs that may fail")
 
 
-def _threshold_on_probabilities(scope: Scope, node: s.Expr, formula: Formula, model: Model) -> None:
+def _threshold_on_probabilities(scope: Scope, node: s.Expr, formula: Formula, model: ModelDeclaration) -> None:
     """Warn of what a softmax will refuse; whether the model ends in one is known when it is loaded."""
     if model.outputs != "probabilities" or len(model.output_names) == 1:
         return
@@ -347,7 +347,7 @@ def _opposite(a: Term, b: Term) -> bool:
 # The region
 
 
-def _clashes(scope: Scope, names: tuple[s.Name, ...], model: Model | None) -> None:
+def _clashes(scope: Scope, names: tuple[s.Name, ...], model: ModelDeclaration | None) -> None:
     """Report names of samples and variables that are outputs too: where both could stand, one would hide the other."""
     for name in names:
         if model is not None and name.text in model.output_names:
@@ -355,14 +355,14 @@ def _clashes(scope: Scope, names: tuple[s.Name, ...], model: Model | None) -> No
             scope.report("E202", message, name, "choose another name")
 
 
-def _one_normalisation(scope: Scope, node: Question, setting: Setting) -> None:
+def _one_normalisation(scope: Scope, node: QuestionStatement, setting: Setting) -> None:
     model, dataset = setting.model, setting.dataset
     if model and dataset and setting.normalises_twice:
         message = f"both `{dataset.name}` and `{model.name}` normalise"
         scope.report("E226", message, node.name, "keep `normalize` in one of them")
 
 
-def _region(e: Elaborator, node: s.Quantified, setting: Setting, samples: _Samples) -> Region | None:
+def _region(e: Elaborator, node: s.Quantified, setting: Setting, samples: _Samples) -> RegionSpec | None:
     if samples.dataset is None and not samples.complete:
         return None
     with suppress(AbortError):
@@ -370,7 +370,7 @@ def _region(e: Elaborator, node: s.Quantified, setting: Setting, samples: _Sampl
     return None
 
 
-def _norms(scope: Scope, node: Question, strategy: Strategy, ball: Ball) -> None:
+def _norms(scope: Scope, node: QuestionStatement, strategy: Strategy, ball: BallSpec) -> None:
     for stage in strategy.stages:
         norms = stage.schema.allows
         if ball.norm not in norms:
@@ -380,7 +380,7 @@ def _norms(scope: Scope, node: Question, strategy: Strategy, ball: Ball) -> None
 
 
 def _abstraction(
-    scope: Scope, ref: s.Ref | None, region: Region | None, setting: Setting
+    scope: Scope, ref: s.Ref | None, region: RegionSpec | None, setting: Setting
 ) -> tuple[Abstraction | None, bool]:
     """What the model stands behind, if anything, and whether that could be understood."""
     if ref is None:
@@ -396,7 +396,7 @@ def _abstraction(
 
 
 def _measure(
-    scope: Scope, node: s.MeasureStatement, setting: Setting, region: Region, common: dict[str, Any]
+    scope: Scope, node: s.MeasureStatement, setting: Setting, region: RegionSpec, common: dict[str, Any]
 ) -> MeasureTemplate | None:
     e = Elaborator(scope)
     with suppress(AbortError):
@@ -406,7 +406,7 @@ def _measure(
         tolerance, relative = Fraction(1, 10_000), True
         if node.tolerance is not None:
             tolerance, relative = _tolerance(e, node.tolerance, setting, region.space)
-        if isinstance(region, Ball) and is_tiny(region.radius(high), setting, region.space):
+        if isinstance(region, BallSpec) and is_tiny(region.radius(high), setting, region.space):
             share = share_of_range(region.radius(high), setting, region.space)
             report_tiny(e, node.interval, share, "the largest radius of this interval")
         return MeasureTemplate(**common, lower=low, upper=high, tolerance=tolerance, relative=relative)

@@ -12,7 +12,7 @@ from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.scope import did_you_mean
 from tfcert.language.check.values import NUMBERS, Condition, Items, Numeric, Words, describe
 from tfcert.language.spec.declarations import Value
-from tfcert.language.spec.formula import Constant
+from tfcert.language.spec.formula import TruthConstant
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.names import is_plain
@@ -67,7 +67,7 @@ def read_option(e: Elaborator, expression: s.Expr, option: Option, what: str) ->
             return _choice(e, expression, option.allowed, what)
         case "flag":
             value = e.value(expression)
-            if not isinstance(value, Condition) or not isinstance(value.formula, Constant):
+            if not isinstance(value, Condition) or not isinstance(value.formula, TruthConstant):
                 raise e.scope.problem(
                     "E206", f"{what} must be `true` or `false`; this is {describe(value)}", expression
                 )
@@ -98,7 +98,7 @@ def named_arguments(
     known, found = tuple(names), dict[str, s.Expr]()
     for argument in arguments:
         name = argument.name
-        if name is None or isinstance(argument.value, s.Interval):
+        if name is None or isinstance(argument.value, s.IntervalNode):
             e.scope.report("E205", f"`{owner}` takes only options written `name=value`", argument)
         elif name not in known:
             hint = did_you_mean(name, known) or _listing(known)
@@ -123,7 +123,7 @@ def read_arguments(
 
 def read_numbers(e: Elaborator, node: s.BlockValue, what: str) -> tuple[Fraction, ...]:
     """One plain number, or a list of such."""
-    if isinstance(node, s.Block | s.Schedule | s.Budget):
+    if isinstance(node, s.Block | s.ScheduleNode | s.Budget):
         raise e.scope.problem("E206", f"{what} must be a number or a list of numbers", node)
     value = e.value(node)
     found: list[Fraction] = []
@@ -136,9 +136,9 @@ def read_numbers(e: Elaborator, node: s.BlockValue, what: str) -> tuple[Fraction
     return tuple(found)
 
 
-def read_entries(e: Elaborator, block: s.Block | None, names: Iterable[str], owner: str) -> dict[str, s.Entry]:
+def read_entries(e: Elaborator, block: s.Block | None, names: Iterable[str], owner: str) -> dict[str, s.EntryNode]:
     """The entries of a block by name; unknown and repeated ones are reported."""
-    known, found = tuple(names), dict[str, s.Entry]()
+    known, found = tuple(names), dict[str, s.EntryNode]()
     for entry in block.entries if block else ():
         name = entry.name.text
         if name not in known:

@@ -12,7 +12,7 @@ from tfcert.language.check.setting import Ends, Setting, is_unit
 from tfcert.language.check.values import MIXED, Inputs, Norm, Numeric, describe
 from tfcert.language.spec.formula import Radius, Term
 from tfcert.language.spec.lowering import round_down
-from tfcert.language.spec.questions import Ball, Box, Region
+from tfcert.language.spec.questions import BallSpec, BoxSpec, RegionSpec
 from tfcert.language.spec.spaces import Transform
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
@@ -21,10 +21,10 @@ from tfcert.verdict import TINY
 Reader = Callable[[Elaborator, s.Expr, str, Setting, str], Term]
 
 
-def read_region(e: Elaborator, node: s.Region, setting: Setting) -> Region:
+def read_region(e: Elaborator, node: s.RegionNode, setting: Setting) -> RegionSpec:
     """The region a quantifier ranges over; reports and leaves where it has no meaning."""
     base, home = node.base, e
-    if isinstance(base, s.Interval):
+    if isinstance(base, s.IntervalNode):
         raise e.scope.problem("E907", "perturbing a single number is not supported yet", base, "use `ball` or `box`")
     if isinstance(base, s.Ref):
         domain = e.scope.find(base, ("domain",))
@@ -40,7 +40,7 @@ def read_region(e: Elaborator, node: s.Region, setting: Setting) -> Region:
             raise home.scope.problem("E201", f"there is no region `{name}`", base.function, hint)
 
 
-def _reachable(e: Elaborator, region: Region, node: s.Region, setting: Setting) -> Region:
+def _reachable(e: Elaborator, region: RegionSpec, node: s.RegionNode, setting: Setting) -> RegionSpec:
     """The region, if float64 holds its numbers also as the network receives them."""
     if region.space == "net":
         return region
@@ -50,13 +50,15 @@ def _reachable(e: Elaborator, region: Region, node: s.Region, setting: Setting) 
         # Kept with the tuples themselves: while they live, nothing else has their identity.
         seen[key] = max(map(abs, transform.mean)), min(transform.std), (transform.mean, transform.std)
     mean, std, _ = seen[key]
-    written = region.bounds if isinstance(region, Box) else ((region.eps, region.eps), *filter(None, [region.within]))
+    written = (
+        region.bounds if isinstance(region, BoxSpec) else ((region.eps, region.eps), *filter(None, [region.within]))
+    )
     largest = max(abs(end) for ends in written for end in ends) * (transform.scale if region.space == "raw" else 1)
     e.usable((largest + mean) / std, "a number of this region, as the network receives it,", node)
     return region
 
 
-def _space(e: Elaborator, node: s.Region, setting: Setting) -> str:
+def _space(e: Elaborator, node: s.RegionNode, setting: Setting) -> str:
     transform, unit = setting.transform, setting.unit_range
     if node.space == "unit" and unit is not None and setting.dataset is not None and not is_unit(unit):
         scaled = "after `scale` " if transform.scales else ""
@@ -155,21 +157,21 @@ def read_interval(
     return ends[0], ends[1]
 
 
-def _within(e: Elaborator, node: s.Region, setting: Setting, space: str) -> Ends | None:
+def _within(e: Elaborator, node: s.RegionNode, setting: Setting, space: str) -> Ends | None:
     """What was written after ``within``, if that is an interval."""
-    if not isinstance(node.within, s.Interval):
+    if not isinstance(node.within, s.IntervalNode):
         return None
     return read_interval(e, node.within.low, node.within.high, setting, space)
 
 
-def _valid(e: Elaborator, node: s.Region, setting: Setting, space: str) -> dict[str, Any]:
+def _valid(e: Elaborator, node: s.RegionNode, setting: Setting, space: str) -> dict[str, Any]:
     """A ball's valid values: those written, or else the declared range, which is known of stored values."""
     if node.within is None and setting.range is not None:
         return {"within": setting.range, "within_space": "raw"}
     return {"within": _within(e, node, setting, space)}
 
 
-def _ball(e: Elaborator, call: s.Call, node: s.Region, setting: Setting, space: str) -> Ball:
+def _ball(e: Elaborator, call: s.Call, node: s.RegionNode, setting: Setting, space: str) -> BallSpec:
     centre, norm_node, eps_node = e.positional(call, 3)
     where = e.value(centre)
     if not isinstance(where, Inputs) or where.quantified:
@@ -188,7 +190,7 @@ def _ball(e: Elaborator, call: s.Call, node: s.Region, setting: Setting, space: 
     if norm.name != "linf" and space != "net" and not setting.transform.uniform_std:
         message = f"an {norm.name} ball in {space} space is an ellipsoid after normalisation with different `std`"
         raise e.scope.problem("E910", message, call, "write it `in net`")
-    ball = Ball(norm.name, eps.constant, slope, space=space, **_valid(e, node, setting, space))
+    ball = BallSpec(norm.name, eps.constant, slope, space=space, **_valid(e, node, setting, space))
     _covers_everything(e, eps_node, ball, setting)
     if not slope and is_tiny(eps.constant, setting, space):
         report_tiny(e, eps_node, share_of_range(eps.constant, setting, space))
@@ -208,13 +210,13 @@ def share_of_range(eps: Fraction, setting: Setting, space: str) -> str:
     return f"{round_down(100 * eps / width):.2g}%"
 
 
-def report_tiny(e: Elaborator, node: s.Node, share: str, what: str = "this radius") -> None:
+def report_tiny(e: Elaborator, node: s.SyntaxNode, share: str, what: str = "this radius") -> None:
     """Warns of a radius that hardly perturbs anything."""
     message = f"{what} is {share} of the declared range of the values"
     e.scope.report("W010", message, node, "is it meant in another space, in `px`, or as a share, e.g. `3%`?")
 
 
-def _covers_everything(e: Elaborator, node: s.Expr, ball: Ball, setting: Setting) -> None:
+def _covers_everything(e: Elaborator, node: s.Expr, ball: BallSpec, setting: Setting) -> None:
     """Warns of an L-inf ball that holds every value in the range, whatever the sample: its unit may be mistaken."""
     ends = ball.within if ball.within_space is None else None
     if ends is None and (ball.space != "net" or not setting.transform.normalises):
@@ -226,13 +228,13 @@ def _covers_everything(e: Elaborator, node: s.Expr, ball: Ball, setting: Setting
     e.scope.report("W002", message, node, f"is `{eps:g}` meant in another space, or in `px`?")
 
 
-def _box(e: Elaborator, call: s.Call, node: s.Region, setting: Setting, space: str) -> Box:
+def _box(e: Elaborator, call: s.Call, node: s.RegionNode, setting: Setting, space: str) -> BoxSpec:
     if setting.varies:
         message = "the region of a measure is a ball whose radius is the measure's"
         raise e.scope.problem("E206", message, call, "use `ball(x, norm, r)`")
     if not call.arguments:
         raise e.scope.problem("E208", "this box bounds nothing", call, "write `box([low, high])`")
-    slots = [a for a in call.arguments if isinstance(a.value, s.Interval)]
+    slots = [a for a in call.arguments if isinstance(a.value, s.IntervalNode)]
     if slots and len(slots) < len(call.arguments):
         raise e.scope.problem("E205", "a box is given by name or by position, not both", call)
     model_names = setting.model.input_names if setting.model else ()
@@ -252,12 +254,12 @@ def _box(e: Elaborator, call: s.Call, node: s.Region, setting: Setting, space: s
     if len(bounds) > 1 and len(bounds) % setting.transform.channels:
         message = f"the box has {len(bounds)} inputs, the normalisation {setting.transform.channels} channels"
         raise e.scope.problem("E205", message, call)
-    return Box(tuple(bounds), names, space)
+    return BoxSpec(tuple(bounds), names, space)
 
 
 def _bounds(e: Elaborator, argument: s.Argument, setting: Setting, space: str) -> Ends:
     value = argument.value
-    if isinstance(value, s.Interval):
+    if isinstance(value, s.IntervalNode):
         return read_interval(e, value.low, value.high, setting, space)
     if argument.name is not None:
         raise e.scope.problem("E205", "a bound is written `name in [low, high]`", argument)
@@ -300,7 +302,7 @@ def _count_fits(e: Elaborator, call: s.Call, count: int, names: tuple[str, ...])
     raise e.scope.problem("E205", f"this box has {count} intervals for {len(names)} inputs", call)
 
 
-def check_domain(e: Elaborator, node: s.Domain) -> None:
+def check_domain(e: Elaborator, node: s.DomainStatement) -> None:
     """Check a domain where it is defined, as far as that is possible without a model."""
     call = node.region
     if call.function.name != "box":

@@ -15,7 +15,7 @@ from tfcert.language.check.declared import described_names, listed_name
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.reading import read_arguments, read_entries, read_numbers, read_option
 from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean
-from tfcert.language.spec.declarations import Dataset, Model, Stage, Strategy, Value
+from tfcert.language.spec.declarations import Dataset, ModelDeclaration, Stage, Strategy, Value
 from tfcert.language.spec.spaces import IDENTITY, Transform
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
@@ -95,11 +95,11 @@ def _source(
     arguments = list(call.arguments)
     first = ""
     if schema.positional:
-        if not arguments or arguments[0].name is not None or isinstance(arguments[0].value, s.Interval):
+        if not arguments or arguments[0].name is not None or isinstance(arguments[0].value, s.IntervalNode):
             what = "a path" if schema.positional == "path" else "a name"
             raise e.scope.problem("E205", f"`{name}` needs {what} in quotes first", call)
         node = arguments.pop(0).value
-        assert not isinstance(node, s.Interval)
+        assert not isinstance(node, s.IntervalNode)
         if schema.positional == "choice":
             first = str(read_option(e, node, Option("choice", schema.choices), f"the first argument of `{name}`"))
         elif bound:
@@ -112,18 +112,18 @@ def _source(
 # Models
 
 
-def _model(definition: Definition) -> Model:
+def _model(definition: Definition) -> ModelDeclaration:
     node: s.Resource | None = definition.node
     bound = _is_bound(definition)
     if node is None:
-        return Model(definition.full_name, "bound", "", True)
+        return ModelDeclaration(definition.full_name, "bound", "", True)
     e = Elaborator(definition.scope)
     entries = read_entries(e, node.block, ("outputs", "inputs", "normalize"), "a model")
     outputs, names = _outputs(e, entries["outputs"]) if "outputs" in entries else ("", ())
     inputs = _inputs(e, entries["inputs"]) if "inputs" in entries else ()
     mean, std = _normalise(e, entries.get("normalize"))
     source, path, _ = _source(e, node.source, FORMATS, "model", bound)
-    return Model(
+    return ModelDeclaration(
         definition.full_name,
         source,
         path,
@@ -138,7 +138,7 @@ def _model(definition: Definition) -> Model:
     )
 
 
-def _outputs(e: Elaborator, entry: s.Entry) -> tuple[str, tuple[str, ...]]:
+def _outputs(e: Elaborator, entry: s.EntryNode) -> tuple[str, tuple[str, ...]]:
     """What the outputs are, "" where that is not said, and their names."""
     kinds = ("logits", "probabilities")
     said, items = described_names(entry.value)
@@ -153,12 +153,12 @@ def _outputs(e: Elaborator, entry: s.Entry) -> tuple[str, tuple[str, ...]]:
     raise e.scope.problem("E220", message, entry.value, hint)
 
 
-def _inputs(e: Elaborator, entry: s.Entry) -> tuple[str, ...]:
+def _inputs(e: Elaborator, entry: s.EntryNode) -> tuple[str, ...]:
     said, items = described_names(entry.value)
     return _names(e, () if said is not None else items, entry.value, "inputs")
 
 
-def _names(e: Elaborator, items: tuple[s.Expr, ...], value: s.Node, what: str) -> tuple[str, ...]:
+def _names(e: Elaborator, items: tuple[s.Expr, ...], value: s.SyntaxNode, what: str) -> tuple[str, ...]:
     if not items:
         raise e.scope.problem("E206", f"`{what}` must be a list of names", value)
     names: dict[str, None] = {}
@@ -174,7 +174,7 @@ def _names(e: Elaborator, items: tuple[s.Expr, ...], value: s.Node, what: str) -
     return tuple(names)
 
 
-def _normalise(e: Elaborator, entry: s.Entry | None) -> tuple[Numbers, Numbers]:
+def _normalise(e: Elaborator, entry: s.EntryNode | None) -> tuple[Numbers, Numbers]:
     """Mean and std of a ``normalize`` block; empty tuples if there is none."""
     if entry is None:
         return (), ()
@@ -255,8 +255,8 @@ def _strategy(definition: Definition) -> Strategy:
     return Strategy(definition.full_name, tuple(stages), each, total, batch, dtype)
 
 
-def _plain(e: Elaborator, entry: s.Entry) -> s.Expr:
-    if isinstance(entry.value, s.Block | s.Schedule | s.Budget):
+def _plain(e: Elaborator, entry: s.EntryNode) -> s.Expr:
+    if isinstance(entry.value, s.Block | s.ScheduleNode | s.Budget):
         raise e.scope.problem("E206", f"`{entry.name.text}` must be a plain value", entry.value)
     return entry.value
 
@@ -277,7 +277,7 @@ def _stage(e: Elaborator, call: s.StageCall) -> Stage:
     return stage
 
 
-def _budget(e: Elaborator, entry: s.Entry) -> tuple[Fraction | None, Fraction | None]:
+def _budget(e: Elaborator, entry: s.EntryNode) -> tuple[Fraction | None, Fraction | None]:
     value = entry.value
     if not isinstance(value, s.Budget):
         raise e.scope.problem("E206", "a budget is written `60s per sample, 2h total`", value)

@@ -64,7 +64,7 @@ class Session:
     digest: Any = field(default_factory=hashlib.sha256)
     steps: int = 0
     depth: int = 0
-    outermost: tuple[Scope, s.Node] | None = None
+    outermost: tuple[Scope, s.SyntaxNode] | None = None
     imports: int = 0
     leaves: int = 0
     normalisations: dict[tuple[int, int], Any] = field(default_factory=dict)
@@ -94,18 +94,18 @@ class Scope:
 
     # Reporting
 
-    def report(self, code: str, message: str, node: s.Node | Span, fix: str = "") -> None:
+    def report(self, code: str, message: str, node: s.SyntaxNode | Span, fix: str = "") -> None:
         """Record a problem of this text."""
         span = node if isinstance(node, Span) else node.span
         self.session.diagnostics.add(code, message, span, self.source, fix)
 
-    def problem(self, code: str, message: str, node: s.Node | Span, fix: str = "") -> AbortError:
+    def problem(self, code: str, message: str, node: s.SyntaxNode | Span, fix: str = "") -> AbortError:
         """Record a problem; raising the result leaves the construct."""
         self.report(code, message, node, fix)
         return AbortError(code)
 
     @contextmanager
-    def step(self, node: s.Node) -> Any:
+    def step(self, node: s.SyntaxNode) -> Any:
         """Counts work and depth, so that definitions cannot be expanded without end."""
         session = self.session
         if session.depth == 0:
@@ -153,7 +153,7 @@ class Scope:
             self.report("E246", f"`{text}` is a word of the language", name, fix if quotable else "choose another name")
 
     def refuse_clash(
-        self, name: str, node: s.Node, kinds: Collection[str] = ("param", "let", "model", "domain")
+        self, name: str, node: s.SyntaxNode, kinds: Collection[str] = ("param", "let", "model", "domain")
     ) -> None:
         """Report a name of one construct that also stands for something in the whole text: one would hide the other."""
         first = self.definitions.get(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tfcert.language.spec.declarations import Dataset, Model
+from tfcert.language.spec.declarations import Dataset, ModelDeclaration
 from tfcert.language.spec.spaces import IDENTITY, Transform
 
 Ends = tuple[Fraction, Fraction]
@@ -19,7 +19,7 @@ class Setting:
     """What a region depends on: the data set, the model, and whether a radius varies (a measure)."""
 
     dataset: Dataset | None
-    model: Model | None
+    model: ModelDeclaration | None
     varies: bool = False
 
     @property

@@ -75,7 +75,7 @@ class Results:
     accuracies: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
 
-Interval = tuple[Fraction, Fraction]
+ExactInterval = tuple[Fraction, Fraction]
 
 PROPERTY_QUANTITIES = ("verified_accuracy", "verified_share", "attack_accuracy", "nominal_accuracy")
 JUDGING_QUANTITIES = ("verified_accuracy", "verified_share", "attack_accuracy")
@@ -107,11 +107,11 @@ class Quantity:
         percent = f", {float(self.percent):g}" if self.kind == "percentile" else ""
         return f"{self.kind}({', '.join(self.names)}{percent})"
 
-    def prior(self) -> Interval:
+    def prior(self) -> ExactInterval:
         """The interval in which the quantity lies whatever is found."""
         return (self.floor, self.ceiling) if self.kind in MEASURE_QUANTITIES else (Fraction(0), Fraction(1))
 
-    def interval(self, results: Results) -> Interval | None:
+    def interval(self, results: Results) -> ExactInterval | None:
         """The interval in which the quantity lies, exact ends; None without any sample."""
         if self.kind == "accuracy":
             correct, total = results.accuracies[self.names[0], self.names[1]]
@@ -148,7 +148,7 @@ class Quantity:
         return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
-def _ratio(lower: int, upper: int, total: int) -> Interval | None:
+def _ratio(lower: int, upper: int, total: int) -> ExactInterval | None:
     return (Fraction(lower, total), Fraction(upper, total)) if total else None
 
 
@@ -165,7 +165,7 @@ class Comparison:
     constant: Fraction
     operator: str
 
-    def judge(self, found: Found) -> bool | None:
+    def judge(self, found: Lookup) -> bool | None:
         """True or False where the intervals decide, else None."""
         lower = upper = self.constant
         for quantity, coefficient in self.terms:
@@ -195,14 +195,14 @@ class Junction:
     """``and``, ``or`` or ``not`` of conditions, three-valued."""
 
     operator: str
-    parts: tuple[Condition, ...]
+    parts: tuple[AssertedCondition, ...]
 
 
-Condition = Comparison | Truth | Junction
-Found = Callable[[Quantity], Interval | None]
+AssertedCondition = Comparison | Truth | Junction
+Lookup = Callable[[Quantity], ExactInterval | None]
 
 
-def judge_condition(condition: Condition, found: Found) -> bool | None:
+def judge_condition(condition: AssertedCondition, found: Lookup) -> bool | None:
     """Kleene's three-valued logic over comparisons of intervals; ``found`` says where a quantity lies."""
     match condition:
         case Comparison():
@@ -220,7 +220,7 @@ def judge_condition(condition: Condition, found: Found) -> bool | None:
             return None if None in judged else not decisive
 
 
-def quantities(condition: Condition) -> tuple[Quantity, ...]:
+def quantities(condition: AssertedCondition) -> tuple[Quantity, ...]:
     """The quantities that a condition compares, in the order in which they are written."""
     match condition:
         case Comparison(terms):
@@ -230,7 +230,7 @@ def quantities(condition: Condition) -> tuple[Quantity, ...]:
     return ()
 
 
-def open_quantities(condition: Condition) -> tuple[Quantity, ...]:
+def open_quantities(condition: AssertedCondition) -> tuple[Quantity, ...]:
     """The quantities that results decide about: of comparisons that neither hold nor fail whatever is found."""
     match condition:
         case Comparison(terms) if condition.judge(Quantity.prior) is None:
@@ -255,7 +255,7 @@ class Assertion:
     """
 
     text: str
-    condition: Condition
+    condition: AssertedCondition
     span: Span
     properties: frozenset[str] = frozenset()
     measures: frozenset[str] = frozenset()

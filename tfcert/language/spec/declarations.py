@@ -34,7 +34,7 @@ class Param:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelDeclaration:
     """Where a network comes from and how its ends are named.
 
     Attributes:

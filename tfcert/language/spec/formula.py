@@ -87,7 +87,7 @@ def variable_term(variable: Variable) -> Term:
 
 
 @dataclass(frozen=True)
-class Constant:
+class TruthConstant:
     """``true`` or ``false``."""
 
     value: bool
@@ -151,7 +151,7 @@ class Not:
     part: Formula
 
 
-Formula = Constant | Atom | ArgIs | ArgIn | And | Or | Not
+Formula = TruthConstant | Atom | ArgIs | ArgIn | And | Or | Not
 
 
 class SingleOutputError(ValueError):
@@ -185,7 +185,7 @@ def evaluate(formula: Formula, outputs: Sequence[Fraction], label: LabelValue) -
         SingleOutputError: it asks for a class, and there is one output.
     """
     match formula:
-        case Constant(value):
+        case TruthConstant(value):
             return value
         case Atom(term, strict):
             number = evaluate_term(term, outputs, label)

@@ -25,7 +25,6 @@ from tfcert.language.spec.formula import (
     ArgIn,
     ArgIs,
     Atom,
-    Constant,
     Extreme,
     Formula,
     Label,
@@ -35,6 +34,7 @@ from tfcert.language.spec.formula import (
     Output,
     Radius,
     Term,
+    TruthConstant,
     Variable,
     evaluate_term,
     need_classes,
@@ -150,8 +150,8 @@ class _Budget:
 
 def _normalise(f: Formula, positive: bool, num: int, label: LabelValue, budget: _Budget) -> Formula:
     match f:
-        case Constant(value):
-            return Constant(value == positive)
+        case TruthConstant(value):
+            return TruthConstant(value == positive)
         case Not(part):
             return _normalise(part, not positive, num, label, budget)
         case And(parts) | Or(parts):
@@ -171,7 +171,7 @@ def _join(conjunction: bool, parts: list[Formula]) -> Formula:
     """``And`` or ``Or`` of parts, flattened, with constants folded."""
     kept: list[Formula] = []
     for part in parts:
-        if isinstance(part, Constant):
+        if isinstance(part, TruthConstant):
             if part.value != conjunction:
                 return part
         elif isinstance(part, And if conjunction else Or):
@@ -179,7 +179,7 @@ def _join(conjunction: bool, parts: list[Formula]) -> Formula:
         else:
             kept.append(part)
     if not kept:
-        return Constant(conjunction)
+        return TruthConstant(conjunction)
     if len(kept) == 1:
         return kept[0]
     return And(tuple(kept)) if conjunction else Or(tuple(kept))
@@ -190,7 +190,7 @@ def _arg_is(f: ArgIs, positive: bool, num: int, label: LabelValue, budget: _Budg
     need_classes(num)
     index = evaluate_term(f.target, (), label)
     if index.denominator != 1 or not 0 <= index < num:
-        return Constant(not positive)
+        return TruthConstant(not positive)
     sign = Fraction(1 if (f.kind == "argmax") == positive else -1)
     chosen = variable_term(Output(int(index)))
     rows: list[Formula] = []
@@ -262,7 +262,7 @@ def _split(term: Term, strict: bool, budget: _Budget) -> Formula:
             return _join((variable.kind == "max") != (coefficient > 0), choices)
     budget.spend()
     if term.is_constant:
-        return Constant(term.constant > 0 or (term.constant == 0 and not strict))
+        return TruthConstant(term.constant > 0 or (term.constant == 0 and not strict))
     return Atom(term, strict)
 
 
@@ -287,9 +287,9 @@ def count(normal: Formula) -> tuple[int, int]:
 def _conjuncts(normal: Formula) -> Iterator[Literals]:
     """The clauses as lists of linear atoms."""
     match normal:
-        case Constant(True):
+        case TruthConstant(True):
             return
-        case Constant(False):
+        case TruthConstant(False):
             yield ()
         case And(parts):
             for part in parts:

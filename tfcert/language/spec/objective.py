@@ -56,7 +56,7 @@ def attacks() -> dict[str, Options]:
 
 
 @dataclass(frozen=True)
-class Ramp:
+class RampSpec:
     """A number that goes from ``start`` to ``stop`` between two moments, and is constant before and after.
 
     Attributes:
@@ -73,7 +73,7 @@ class Ramp:
     shape: str = "linear"
 
 
-Scheduled = Fraction | Ramp
+Scheduled = Fraction | RampSpec
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from tfcert.language.spec.cells import Abstraction
 from tfcert.language.spec.declarations import Strategy
 from tfcert.language.spec.formula import (
     ArgIs,
-    Constant,
     Formula,
     Label,
+    TruthConstant,
     evaluate,
     output_indices,
     uses_label,
@@ -27,7 +27,7 @@ from tfcert.language.text.diagnostics import Span
 
 
 @dataclass(frozen=True)
-class Ball:
+class BallSpec:
     """All inputs within ``eps`` of the sample in a norm, and ``within`` an interval if one is given.
 
     Attributes:
@@ -62,7 +62,7 @@ class Ball:
 
 
 @dataclass(frozen=True)
-class Box:
+class BoxSpec:
     """All inputs between bounds.
 
     Attributes:
@@ -83,12 +83,12 @@ class Box:
         return lower, upper
 
 
-Region = Ball | Box
+RegionSpec = BallSpec | BoxSpec
 
 
-def net_within(region: Region, transform: Transform) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]] | None:
+def net_within(region: RegionSpec, transform: Transform) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]] | None:
     """The valid interval of a ball in network space: (lows, highs), one number or one for each channel; or None."""
-    if isinstance(region, Box) or region.within is None:
+    if isinstance(region, BoxSpec) or region.within is None:
         return None
     low, high = region.within
     return transform.net_values(region.valid_space, (low,)), transform.net_values(region.valid_space, (high,))
@@ -123,7 +123,7 @@ class Template:
     label: str | None
     where: Formula | None
     take: int | None
-    region: Region
+    region: RegionSpec
     transform: Transform
     strategy: Strategy
     formula: Formula
@@ -183,7 +183,7 @@ class Template:
         Raises:
             As for ``clauses``.
         """
-        return isinstance(normalise(self.formula, num_outputs, _exact_label(label)), Constant)
+        return isinstance(normalise(self.formula, num_outputs, _exact_label(label)), TruthConstant)
 
     @property
     def is_robustness(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tfcert.language.spec.assertions import Assertion, ReportItem
 from tfcert.language.spec.cells import Abstraction
-from tfcert.language.spec.declarations import Dataset, Model, Param, Strategy
+from tfcert.language.spec.declarations import Dataset, ModelDeclaration, Param, Strategy
 from tfcert.language.spec.objective import ObjectiveTemplate
 from tfcert.language.spec.questions import MeasureTemplate, PropertyTemplate
 from tfcert.language.text.diagnostics import Diagnostic
@@ -33,7 +33,7 @@ class Spec:
     filename: str
     source_hash: str
     params: Mapping[str, Param]
-    models: Mapping[str, Model]
+    models: Mapping[str, ModelDeclaration]
     datasets: Mapping[str, Dataset]
     strategies: Mapping[str, Strategy]
     abstractions: Mapping[str, Abstraction]

@@ -18,7 +18,7 @@ from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, Diagnostics, SourceText, Span
 from tfcert.language.text.names import STATEMENTS
 from tfcert.language.text.slips import sign_slip, statement_slip, word_slip
-from tfcert.language.text.tree import Builder
+from tfcert.language.text.tree import TreeBuilder
 from tfcert.language.text.words import STATEMENT_TERMINALS, expected_words, found_words, likely_slip
 
 VERSION = 1
@@ -75,7 +75,7 @@ def parse_module(source: SourceText, diagnostics: Diagnostics) -> s.Module | Non
     tree = _parse(source, "start", diagnostics)
     if tree is None:
         return None
-    module: s.Module = Builder(source, diagnostics).build(tree)
+    module: s.Module = TreeBuilder(source, diagnostics).build(tree)
     if module.version != VERSION:
         diagnostics.add(
             "E102",
@@ -90,7 +90,7 @@ def parse_module(source: SourceText, diagnostics: Diagnostics) -> s.Module | Non
 def parse_expression(source: SourceText, diagnostics: Diagnostics) -> s.Expr | None:
     """The syntax tree of a lone expression or formula (for ``--set``), or None."""
     tree = _parse(source, "formula", diagnostics)
-    return None if tree is None else Builder(source, diagnostics).build(tree)
+    return None if tree is None else TreeBuilder(source, diagnostics).build(tree)
 
 
 def _parse(source: SourceText, start: str, diagnostics: Diagnostics) -> Tree[Token] | None:

@@ -30,7 +30,7 @@ def print_statement(statement: s.Statement) -> str:
             return f"{kind} {_name(name)} = {_plain(source)}{taken}{_block(block)}"
         case s.StrategyStatement(name, stages, block):
             return f"strategy {_name(name)} = {' -> '.join(map(_stage, stages))}{_block(block)}"
-        case s.Domain(name, region):
+        case s.DomainStatement(name, region):
             return f"domain {_name(name)} = {_plain(region)}"
         case s.Let(name, parameters, value):
             inner = f"({_names(parameters)})" if parameters else ""
@@ -39,9 +39,9 @@ def print_statement(statement: s.Statement) -> str:
             return f"check {', '.join(map(_ref, targets))}"
         case s.AssertStatement(condition):
             return f"assert {print_expression(condition)}"
-        case s.Report(items):
+        case s.ReportStatement(items):
             return f"report {', '.join(map(_plain, items))}"
-        case s.Objective(name, target, block):
+        case s.ObjectiveStatement(name, target, block):
             return f"objective {_name(name)} for {_ref(target)}{_block(block)}"
         case s.PropertyStatement() | s.MeasureStatement():
             return _question(statement)
@@ -63,7 +63,7 @@ def _question(statement: s.PropertyStatement | s.MeasureStatement) -> str:
     )
 
 
-def _samples(samples: s.Samples) -> str:
+def _samples(samples: s.SamplesNode) -> str:
     where = f" where {_plain(samples.where)}" if samples.where else ""
     take = f" take {_plain(samples.take)}" if samples.take else ""
     return f"({_names(samples.names)} in {_ref(samples.dataset)}{where}{take})"
@@ -95,7 +95,7 @@ def _value(value: s.BlockValue) -> str:
     match value:
         case s.Block():
             return _block(value).lstrip()
-        case s.Schedule(start, end, unit, first, last, shape):
+        case s.ScheduleNode(start, end, unit, first, last, shape):
             ramp = f"{_plain(start)} -> {_plain(end)}"
             shaped = f", {shape.text}" if shape else ""
             return f"ramp({ramp}, {unit} {_plain(first)} .. {_plain(last)}{shaped})"
@@ -109,19 +109,19 @@ def _value(value: s.BlockValue) -> str:
             return _plain(value)
 
 
-def _interval(interval: s.Interval) -> str:
+def _interval(interval: s.IntervalNode) -> str:
     return f"[{_plain(interval.low)}, {_plain(interval.high)}]"
 
 
 def _argument(argument: s.Argument) -> str:
-    if isinstance(argument.value, s.Interval):
+    if isinstance(argument.value, s.IntervalNode):
         return f"{written(str(argument.name))} in {_interval(argument.value)}"
     value = _plain(argument.value)
     return value if argument.name is None else f"{argument.name}={value}"
 
 
-def _region(region: s.Region) -> str:
-    base = _interval(region.base) if isinstance(region.base, s.Interval) else _plain(region.base)
+def _region(region: s.RegionNode) -> str:
+    base = _interval(region.base) if isinstance(region.base, s.IntervalNode) else _plain(region.base)
     valid = region.within and ("anything" if isinstance(region.within, s.Anything) else _interval(region.within))
     within = f" within {valid}" if valid else ""
     return base + within + (f" in {region.space}" if region.space else "")

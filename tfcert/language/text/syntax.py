@@ -9,14 +9,14 @@ from tfcert.language.text.diagnostics import Span
 
 
 @dataclass(frozen=True, kw_only=True)
-class Node:
+class SyntaxNode:
     """Anything that stands somewhere in the text."""
 
     span: Span = field(default=Span(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
-class Name(Node):
+class Name(SyntaxNode):
     """A name where it is defined; ``quoted`` if it is a name only in quotes."""
 
     text: str
@@ -27,7 +27,7 @@ class Name(Node):
 
 
 @dataclass(frozen=True)
-class Number(Node):
+class Number(SyntaxNode):
     """A literal as written, its exact value, and its unit ("" for none)."""
 
     text: str
@@ -36,21 +36,21 @@ class Number(Node):
 
 
 @dataclass(frozen=True)
-class Text(Node):
+class Text(SyntaxNode):
     """A text in quotes."""
 
     value: str
 
 
 @dataclass(frozen=True)
-class Boolean(Node):
+class Boolean(SyntaxNode):
     """``true`` or ``false``."""
 
     value: bool
 
 
 @dataclass(frozen=True)
-class Ref(Node):
+class Ref(SyntaxNode):
     """A name where it is used, with the import it comes from: ``common.eps``.
 
     ``quoted`` if it is a name only in quotes.
@@ -66,7 +66,7 @@ class Ref(Node):
 
 
 @dataclass(frozen=True)
-class Interval(Node):
+class IntervalNode(SyntaxNode):
     """``[low, high]`` where the grammar asks for an interval."""
 
     low: Expr
@@ -74,15 +74,15 @@ class Interval(Node):
 
 
 @dataclass(frozen=True)
-class Argument(Node):
+class Argument(SyntaxNode):
     """One argument of a call: ``value``, ``name=value`` or ``name in [low, high]``."""
 
     name: str | None
-    value: Expr | Interval
+    value: Expr | IntervalNode
 
 
 @dataclass(frozen=True)
-class Call(Node):
+class Call(SyntaxNode):
     """``function(arguments)``."""
 
     function: Ref
@@ -90,7 +90,7 @@ class Call(Node):
 
 
 @dataclass(frozen=True)
-class Index(Node):
+class Index(SyntaxNode):
     """``base[index]``."""
 
     base: Expr
@@ -98,7 +98,7 @@ class Index(Node):
 
 
 @dataclass(frozen=True)
-class Unary(Node):
+class Unary(SyntaxNode):
     """``-operand`` or ``not operand``."""
 
     operator: str
@@ -106,7 +106,7 @@ class Unary(Node):
 
 
 @dataclass(frozen=True)
-class Chain(Node):
+class Chain(SyntaxNode):
     """Operands joined by operators of one level: ``+ -``, ``* /``, comparisons, ``and``, ``or``, ``=>``."""
 
     operands: tuple[Expr, ...]
@@ -114,7 +114,7 @@ class Chain(Node):
 
 
 @dataclass(frozen=True)
-class Member(Node):
+class Member(SyntaxNode):
     """``operand in {members}``, or ``operand not in {members}`` if ``negated``."""
 
     operand: Expr
@@ -123,36 +123,36 @@ class Member(Node):
 
 
 @dataclass(frozen=True)
-class ListExpr(Node):
+class ListExpr(SyntaxNode):
     """``[items]``."""
 
     items: tuple[Expr, ...]
 
 
 @dataclass(frozen=True)
-class Anything(Node):
+class Anything(SyntaxNode):
     """``anything`` after ``within``."""
 
 
 @dataclass(frozen=True)
-class Region(Node):
+class RegionNode(SyntaxNode):
     """``base within [low, high] in space``, or ``within anything``."""
 
-    base: Interval | Call | Ref
-    within: Interval | Anything | None
+    base: IntervalNode | Call | Ref
+    within: IntervalNode | Anything | None
     space: str | None
 
 
 @dataclass(frozen=True)
-class Binder(Node):
+class Binder(SyntaxNode):
     """``names in region``."""
 
     names: tuple[Name, ...]
-    region: Region
+    region: RegionNode
 
 
 @dataclass(frozen=True)
-class Quantified(Node):
+class Quantified(SyntaxNode):
     """``forall`` or ``exists`` binders ``where`` condition ``:`` body."""
 
     quantifier: str
@@ -167,7 +167,7 @@ Expr = Number | Text | Boolean | Ref | Call | Index | Unary | Chain | Member | L
 
 
 @dataclass(frozen=True)
-class Schedule(Node):
+class ScheduleNode(SyntaxNode):
     """``ramp(start -> end, unit first..last, shape)``; the shape may be missing."""
 
     start: Expr
@@ -179,7 +179,7 @@ class Schedule(Node):
 
 
 @dataclass(frozen=True)
-class Budget(Node):
+class Budget(SyntaxNode):
     """``each per unit, total total``; either part may be missing."""
 
     each: Expr | None
@@ -188,7 +188,7 @@ class Budget(Node):
 
 
 @dataclass(frozen=True)
-class Entry(Node):
+class EntryNode(SyntaxNode):
     """``name: value``."""
 
     name: Name
@@ -196,19 +196,19 @@ class Entry(Node):
 
 
 @dataclass(frozen=True)
-class Block(Node):
+class Block(SyntaxNode):
     """``{ entries }``."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[EntryNode, ...]
 
 
-BlockValue = Schedule | Budget | Block | Expr
+BlockValue = ScheduleNode | Budget | Block | Expr
 
 # Statements
 
 
 @dataclass(frozen=True)
-class Import(Node):
+class Import(SyntaxNode):
     """``import "path" as name``."""
 
     path: Text
@@ -216,17 +216,17 @@ class Import(Node):
 
 
 @dataclass(frozen=True)
-class ParamStatement(Node):
+class ParamStatement(SyntaxNode):
     """``param name: type in interval = value``."""
 
     name: Name
     type: str
-    interval: Interval | None
+    interval: IntervalNode | None
     value: Expr | None
 
 
 @dataclass(frozen=True)
-class Resource(Node):
+class Resource(SyntaxNode):
     """``model``, ``dataset`` or ``abstraction``: name, source, ``take`` (of data sets) and options."""
 
     kind: str
@@ -237,7 +237,7 @@ class Resource(Node):
 
 
 @dataclass(frozen=True)
-class StageCall(Node):
+class StageCall(SyntaxNode):
     """One stage of a strategy."""
 
     name: Name
@@ -245,7 +245,7 @@ class StageCall(Node):
 
 
 @dataclass(frozen=True)
-class StrategyStatement(Node):
+class StrategyStatement(SyntaxNode):
     """``strategy name = stages { options }``."""
 
     name: Name
@@ -254,7 +254,7 @@ class StrategyStatement(Node):
 
 
 @dataclass(frozen=True)
-class Domain(Node):
+class DomainStatement(SyntaxNode):
     """``domain name = box(...)``."""
 
     name: Name
@@ -262,7 +262,7 @@ class Domain(Node):
 
 
 @dataclass(frozen=True)
-class Let(Node):
+class Let(SyntaxNode):
     """``let name(parameters) = expression``."""
 
     name: Name
@@ -271,7 +271,7 @@ class Let(Node):
 
 
 @dataclass(frozen=True)
-class Samples(Node):
+class SamplesNode(SyntaxNode):
     """``(x, y in data where condition take number)``."""
 
     names: tuple[Name, ...]
@@ -281,28 +281,28 @@ class Samples(Node):
 
 
 @dataclass(frozen=True)
-class PropertyStatement(Node):
+class PropertyStatement(SyntaxNode):
     """``property name(samples) using strategy abstracted by abstraction { formula }``."""
 
     name: Name
-    samples: Samples | None
+    samples: SamplesNode | None
     strategy: Ref | None
     abstraction: Ref | None
     formula: Expr
 
 
 @dataclass(frozen=True)
-class MeasureStatement(Node):
+class MeasureStatement(SyntaxNode):
     """``measure name(samples) = largest radius in interval tol tolerance such that formula using strategy``.
 
     An ``abstracted by abstraction`` may follow.
     """
 
     name: Name
-    samples: Samples | None
+    samples: SamplesNode | None
     extremum: str
     radius: Name
-    interval: Interval
+    interval: IntervalNode
     tolerance: Expr | None
     formula: Expr
     strategy: Ref | None
@@ -310,7 +310,7 @@ class MeasureStatement(Node):
 
 
 @dataclass(frozen=True)
-class Objective(Node):
+class ObjectiveStatement(SyntaxNode):
     """``objective name for property { options }``."""
 
     name: Name
@@ -319,21 +319,21 @@ class Objective(Node):
 
 
 @dataclass(frozen=True)
-class Check(Node):
+class Check(SyntaxNode):
     """``check names``: imported questions, or whole imports, to be asked."""
 
     targets: tuple[Ref, ...]
 
 
 @dataclass(frozen=True)
-class AssertStatement(Node):
+class AssertStatement(SyntaxNode):
     """``assert condition``."""
 
     condition: Expr
 
 
 @dataclass(frozen=True)
-class Report(Node):
+class ReportStatement(SyntaxNode):
     """``report items``."""
 
     items: tuple[Expr, ...]
@@ -344,19 +344,19 @@ Statement = (
     | ParamStatement
     | Resource
     | StrategyStatement
-    | Domain
+    | DomainStatement
     | Let
     | PropertyStatement
     | MeasureStatement
-    | Objective
+    | ObjectiveStatement
     | Check
     | AssertStatement
-    | Report
+    | ReportStatement
 )
 
 
 @dataclass(frozen=True)
-class Module(Node):
+class Module(SyntaxNode):
     """A whole text: the language's version and the statements."""
 
     version: int

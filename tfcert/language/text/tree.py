@@ -35,7 +35,7 @@ def _unquoted(token: Any) -> tuple[str, bool]:
     return text[1:-1], not is_plain(text[1:-1])
 
 
-class Builder:
+class TreeBuilder:
     """Builds the syntax tree of one text; numbers beyond the limits are reported and read as 0."""
 
     def __init__(self, source: SourceText, diagnostics: Diagnostics):
@@ -99,8 +99,8 @@ class Builder:
         name = s.Name("_".join(map(str, words[::2])), span=span_of(words[0]).to(span_of(words[-1])))
         return s.StageCall(name, self.build(arguments) or (), span=span)
 
-    def _domain(self, t: Tree[Token], span: Span) -> s.Domain:
-        return s.Domain(self._name(t.children[0]), self.build(t.children[1]), span=span)
+    def _domain(self, t: Tree[Token], span: Span) -> s.DomainStatement:
+        return s.DomainStatement(self._name(t.children[0]), self.build(t.children[1]), span=span)
 
     def _let(self, t: Tree[Token], span: Span) -> s.Let:
         name, parameters, value = t.children
@@ -120,8 +120,8 @@ class Builder:
             span=span,
         )
 
-    def _samples(self, t: Tree[Token], span: Span) -> s.Samples:
-        return s.Samples(*self._all(t.children), span=span)
+    def _samples(self, t: Tree[Token], span: Span) -> s.SamplesNode:
+        return s.SamplesNode(*self._all(t.children), span=span)
 
     def _using(self, t: Tree[Token], _: Span) -> s.Ref:
         return self.build(t.children[0])
@@ -129,9 +129,9 @@ class Builder:
     def _abstracted(self, t: Tree[Token], _: Span) -> s.Ref:
         return self.build(t.children[0])
 
-    def _objective(self, t: Tree[Token], span: Span) -> s.Objective:
+    def _objective(self, t: Tree[Token], span: Span) -> s.ObjectiveStatement:
         name, target, block = t.children
-        return s.Objective(self._name(name), self.build(target), self.build(block), span=span)
+        return s.ObjectiveStatement(self._name(name), self.build(target), self.build(block), span=span)
 
     def _check(self, t: Tree[Token], span: Span) -> s.Check:
         return s.Check(self._all(t.children), span=span)
@@ -139,25 +139,25 @@ class Builder:
     def _assertion(self, t: Tree[Token], span: Span) -> s.AssertStatement:
         return s.AssertStatement(self.build(t.children[0]), span=span)
 
-    def _report(self, t: Tree[Token], span: Span) -> s.Report:
-        return s.Report(self._all(t.children), span=span)
+    def _report(self, t: Tree[Token], span: Span) -> s.ReportStatement:
+        return s.ReportStatement(self._all(t.children), span=span)
 
     # Blocks
 
     def _block(self, t: Tree[Token], span: Span) -> s.Block:
         return s.Block(self._all(t.children), span=span)
 
-    def _entry(self, t: Tree[Token], span: Span) -> s.Entry:
-        return s.Entry(self._name(t.children[0]), self.build(t.children[1]), span=span)
+    def _entry(self, t: Tree[Token], span: Span) -> s.EntryNode:
+        return s.EntryNode(self._name(t.children[0]), self.build(t.children[1]), span=span)
 
     def _described(self, t: Tree[Token], span: Span) -> s.Index:
         word, *items = self._all(t.children)
         return s.Index(word, s.ListExpr(tuple(items), span=span), span=span)
 
-    def _schedule(self, t: Tree[Token], span: Span) -> s.Schedule:
+    def _schedule(self, t: Tree[Token], span: Span) -> s.ScheduleNode:
         start, end, unit, first, last, shape = self._all(t.children)
         named = None if shape is None else self._name(shape)
-        return s.Schedule(start, end, str(unit), first, last, named, span=span)
+        return s.ScheduleNode(start, end, str(unit), first, last, named, span=span)
 
     def _budget(self, t: Tree[Token], span: Span) -> s.Budget:
         first, *rest = self._all(t.children)
@@ -170,12 +170,12 @@ class Builder:
     def _binder(self, t: Tree[Token], span: Span) -> s.Binder:
         return s.Binder(*self._all(t.children), span=span)
 
-    def _region(self, t: Tree[Token], span: Span) -> s.Region:
+    def _region(self, t: Tree[Token], span: Span) -> s.RegionNode:
         base, within, space = self._all(t.children)
-        return s.Region(base, within, None if space is None else str(space), span=span)
+        return s.RegionNode(base, within, None if space is None else str(space), span=span)
 
-    def _interval(self, t: Tree[Token], span: Span) -> s.Interval:
-        return s.Interval(*self._all(t.children), span=span)
+    def _interval(self, t: Tree[Token], span: Span) -> s.IntervalNode:
+        return s.IntervalNode(*self._all(t.children), span=span)
 
     # Expressions
 

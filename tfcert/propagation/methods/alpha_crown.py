@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfcert.network.graph import Network
-from tfcert.propagation.backward import Interval
+from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import Bounded, How
 from tfcert.propagation.optimised import optimised_bounds
@@ -16,7 +16,7 @@ class _AlphaCrown:
     def plan(self, network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
         return passes_plan(network, rows, memory_mb, is_box, COPIES_OF_ASCENT)
 
-    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, Interval]:
+    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, TensorInterval]:
         """Those that the search starts from: bounds of neurons are only improved for the rows' sake."""
         return backward_bounds(network, region, by_name(network, how.relaxation), how.passes)
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
-from tfcert.propagation.backward import Interval, Relaxed, lower_bounds
+from tfcert.propagation.backward import Relaxed, TensorInterval, lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import intervals
 from tfcert.propagation.optimised import Ascent
@@ -40,7 +40,7 @@ class Bounded(NamedTuple):
     """Lower bounds of rows ``[samples, rows]``, and the bounds of every node that enters a nonlinearity."""
 
     lower: tf.Tensor
-    pre_activation: dict[int, Interval]
+    pre_activation: dict[int, TensorInterval]
 
 
 class Method(Protocol):
@@ -52,7 +52,7 @@ class Method(Protocol):
     def plan(self, network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
         """How many samples go in one pass, and how passes are cut, so that coefficients take ``memory_mb`` MiB."""
 
-    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, Interval]:
+    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, TensorInterval]:
         """Bounds of every node that enters a nonlinearity, ``[samples, *shape]`` pairs, by node number."""
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
@@ -73,14 +73,14 @@ class SolvedMethod(Protocol):
         """Lower bounds ``[batch, rows]`` float64 of ``C y + d``, C ``[batch, rows, outputs]``, d ``[batch, rows]``."""
 
 
-def interval_bounds(network: Network, region: Region) -> dict[int, Interval]:
+def interval_bounds(network: Network, region: Region) -> dict[int, TensorInterval]:
     """The intervals of every node that enters a nonlinearity."""
     ranges = intervals(network, region, {})
     return {i: ranges[i] for i in network.bounded()}
 
 
 def by_rows(
-    network: Network, region: Region, rows: Coefficients, relaxed: Relaxed, bounds: dict[int, Interval]
+    network: Network, region: Region, rows: Coefficients, relaxed: Relaxed, bounds: dict[int, TensorInterval]
 ) -> Bounded:
     """Rows bounded through relaxed nodes, met with what intervals say."""
     lower = lower_bounds(network, network.output, rows, relaxed, region)
@@ -88,7 +88,7 @@ def by_rows(
 
 
 def backward_rows(
-    network: Network, region: Region, rows: Coefficients, relaxation: str | None, bounds: dict[int, Interval]
+    network: Network, region: Region, rows: Coefficients, relaxation: str | None, bounds: dict[int, TensorInterval]
 ) -> Bounded:
     """Rows bounded by a backward pass to the input, every nonlinear node relaxed on its bounds."""
     relaxed = relax_before(network, network.output, by_name(network, relaxation), bounds)

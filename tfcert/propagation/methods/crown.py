@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfcert.network.graph import Network
-from tfcert.propagation.backward import Interval
+from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import Bounded, How, backward_rows
 from tfcert.propagation.plan import Plan, passes_plan
@@ -15,7 +15,7 @@ class _Crown:
     def plan(self, network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
         return passes_plan(network, rows, memory_mb, is_box)
 
-    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, Interval]:
+    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, TensorInterval]:
         return backward_bounds(network, region, by_name(network, how.relaxation), how.passes)
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:

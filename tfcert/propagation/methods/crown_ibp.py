@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfcert.network.graph import Network
-from tfcert.propagation.backward import Interval
+from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import Bounded, How, backward_rows, interval_bounds
 from tfcert.propagation.plan import Plan, rows_plan
@@ -14,7 +14,7 @@ class _CrownIbp:
     def plan(self, network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
         return rows_plan(network, rows, memory_mb)
 
-    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, Interval]:
+    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, TensorInterval]:
         return interval_bounds(network, region)
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:

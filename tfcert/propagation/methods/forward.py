@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tfcert.activations import Lines
 from tfcert.network.graph import Network
-from tfcert.propagation.backward import Interval, Relaxed
+from tfcert.propagation.backward import Relaxed, TensorInterval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.forward import Planes, planes, substitute
 from tfcert.propagation.interval import intervals, moved_inputs
@@ -19,7 +19,7 @@ class _Forward:
     def plan(self, network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
         return planes_plan(network, rows, memory_mb)
 
-    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, Interval]:
+    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, TensorInterval]:
         return _run(network, region, how.relaxation)[1]
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
@@ -28,13 +28,13 @@ class _Forward:
         return by_rows(network, region, rows, relaxed, bounds)
 
 
-def _run(network: Network, region: Region, relaxation: str | None) -> tuple[list[Planes], dict[int, Interval]]:
+def _run(network: Network, region: Region, relaxation: str | None) -> tuple[list[Planes], dict[int, TensorInterval]]:
     """The planes of every node and its pre-activation bounds, each no looser than its interval."""
     ranges = intervals(network, region, {})
-    bounds: dict[int, Interval] = {}
+    bounds: dict[int, TensorInterval] = {}
     moved = moved_inputs(network)
 
-    def bend(index: int, pair: Interval) -> Lines | PoolLines:
+    def bend(index: int, pair: TensorInterval) -> Lines | PoolLines:
         source = network.nodes[index].inputs[0]
         if source in moved:
             bounds[source] = ranges[source]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfcert.network.graph import Network
-from tfcert.propagation.backward import Interval
+from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import Bounded, How, backward_rows
 from tfcert.propagation.methods.forward import FORWARD
@@ -15,7 +15,7 @@ class _ForwardBackward:
     def plan(self, network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
         return FORWARD.plan(network, rows, memory_mb, is_box)
 
-    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, Interval]:
+    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, TensorInterval]:
         return FORWARD.pre_activation(network, region, how)
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tfcert.network.graph import Network
-from tfcert.propagation.backward import Interval
+from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.alpha_crown import ALPHA_CROWN
 from tfcert.propagation.methods.base import Bounded, How
@@ -17,7 +17,7 @@ class _Frown:
     def plan(self, network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
         return ALPHA_CROWN.plan(network, rows, memory_mb, is_box)
 
-    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, Interval]:
+    def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, TensorInterval]:
         return ALPHA_CROWN.pre_activation(network, region, how)
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
