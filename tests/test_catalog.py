@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,22 @@ def test_the_docs_have_no_row_more_and_name_every_relaxation():
 
 def test_an_entry_s_word_is_what_a_specification_can_write():
     assert Entry("forward+backward").word == "forward_backward" and Entry("cbc-default").word == "cbc_default"
+
+
+def lists_of_names() -> list[str]:
+    """Where three or more names of one kind stand in one list of the package, outside of the catalog."""
+    found = []
+    for path in sorted(Path(catalog.__file__).parent.rglob("*.py")):
+        if path == Path(catalog.__file__):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Tuple | ast.List | ast.Set):
+                texts = {e.value for e in node.elts if isinstance(e, ast.Constant) and isinstance(e.value, str)}
+                for kind, table in TABLES.items():
+                    if len(texts) > 2 and texts <= {*table, *table.words()}:
+                        found.append(f"{path.name}:{node.lineno} lists {kind}s: {sorted(texts)}")
+    return found
+
+
+def test_no_list_of_names_stands_anywhere_else():
+    assert not lists_of_names()

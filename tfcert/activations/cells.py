@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfcert.activations.registry import Activation, Ranges, Slopes
+from tfcert.catalog import RELAXATIONS
 
 
 def cell_index(x: tf.Tensor, edges: tf.Tensor) -> tf.Tensor:
@@ -61,7 +62,7 @@ def cells(edges: Callable[[], tf.Tensor]) -> Activation:
         name="cells",
         function=function,
         critical_points=lambda slope, lower, upper: (),
-        relaxations=dict.fromkeys(("adaptive", "fastlin", "crown", "cnncert", "deepcert"), flat),
+        relaxations={name: flat for name, rule in RELAXATIONS.items() if not rule.where},
         ranges=nothing,
         increasing=True,
         edges=edges,

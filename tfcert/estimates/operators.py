@@ -143,14 +143,7 @@ def _with_weights(linear_map: LinearMap, change: Callable[[tf.Tensor], tf.Tensor
 
 def _convolution(like: ConvMap, kernel: tf.Tensor) -> ConvMap:
     """A convolution like another, with a kernel whose groups are written out."""
-    return ConvMap(
-        lambda: kernel,
-        tuple(kernel.shape),
-        like.in_shape,
-        strides=like.strides,
-        padding=like.padding,
-        dilation=like.dilation,
-    )
+    return like.with_kernel(lambda: kernel, like.in_shape[2])
 
 
 class _Composition(LinearMap):

@@ -1,0 +1,189 @@
+"""CONTRIBUTING's recipes: a part of each kind is added through its door, in the files that are named there, and used.
+
+What a recipe needs beyond its files would be missing here: nothing is patched.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfcert
+from tfcert.activations.piecewise import piecewise
+from tfcert.catalog import METHODS, SOURCES, MethodInfo, Option, SourceInfo, propagated
+from tfcert.datasets import Samples
+from tfcert.network import from_keras
+from tfcert.network.linear import LinearMap
+from tfcert.options import BoundOptions
+from tfcert.propagation.engine import prepared
+from tfcert.propagation.methods.crown_ibp import CROWN_IBP
+from tfcert.propagation.plan import Plan
+
+CONTRIBUTING = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+FILES = {
+    "An activation": ["tfcert/activations/FAMILY.py"],
+    "A layer": ["tfcert/network/keras/KIND.py"],
+    "A linear map": ["tfcert/network/linear.py"],
+    "A method": ["tfcert/propagation/methods/NAME.py", "tfcert/catalog.py"],
+    "A source of samples": ["tfcert/datasets/NAME.py", "tfcert/catalog.py"],
+}
+"""By the heading of each recipe: the files that change. Each test below adds so many pieces."""
+SPEC = """\
+prop 1
+model clf = keras("clf.keras") {{ outputs: logits }}
+dataset test = {source}
+strategy plan = {stages}
+property robust(x, y in test) using plan {{
+  forall z in ball(x, linf, 0.01) within anything in net: argmax(clf(z)) == y
+}}
+"""
+
+
+@pytest.mark.parametrize("heading", FILES)
+def test_a_recipe_names_the_files_that_change(heading):
+    section = re.search(rf"^## {heading}\n\n(.*?)\n(?=## |\Z)", CONTRIBUTING, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    (line,) = re.findall(r"^Files: (.*)$", section.group(1), re.MULTILINE)
+    assert re.findall(r"`(tfcert/[\w/.]+)`", line) == FILES[heading]
+
+
+@pytest.fixture
+def clf(seed):
+    """Three inputs, five ReLUs, three classes."""
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(5, "relu"), keras.layers.Dense(3)])
+
+
+@pytest.fixture
+def data(clf):
+    x = np.random.default_rng(0).random((7, 3)).astype(np.float32)
+    return x, np.asarray(clf(x)).argmax(axis=1)
+
+
+def verify(tmp_path, clf, stages: str, source: str = 'npz("test.npz")') -> tfcert.Report:
+    clf.save(tmp_path / "clf.keras")
+    (tmp_path / "s.prop").write_text(SPEC.format(stages=stages, source=source))
+    return tfcert.verify(tmp_path / "s.prop", verbose=0)
+
+
+def assert_sound(model: keras.Model, x: np.ndarray, radius: float, method: str) -> None:
+    """That outputs at points of the balls lie within the bounds, which are no constants."""
+    bounds = tfcert.bounds(model, tfcert.LpBall(x, radius), method=method, options=BoundOptions(iterations=2))
+    points = tfcert.LpBall(x, radius).sample(200)
+    outputs = np.asarray(model(points.reshape(-1, *x.shape[1:]))).reshape(200, len(x), -1)
+    assert (outputs >= bounds.lower - 1e-4).all() and (outputs <= bounds.upper + 1e-4).all()
+    assert np.isfinite(bounds.lower).all() and (bounds.lower < bounds.upper).all()
+
+
+@keras.saving.register_keras_serializable("recipes")
+def leaning(x):
+    return keras.ops.where(x > 1, 2 * x - 1, x)
+
+
+@keras.saving.register_keras_serializable("recipes")
+class Mirrored(keras.layers.Layer):
+    """A layer of a user: values turned round, less half of what they were."""
+
+    def call(self, x):
+        return keras.ops.flip(x, -1) - 0.5 * x
+
+
+class Mirror(LinearMap):
+    """Its map, with nothing but the products."""
+
+    def __init__(self, shape):
+        self.in_shape = self.out_shape = shape
+
+    def apply(self, x):
+        return tf.reverse(x, [-1]) - 0.5 * x
+
+    def transpose(self, a):
+        return self.apply(a)
+
+    def abs_apply(self, r):
+        return tf.reverse(r, [-1]) + 0.5 * r
+
+    def square_apply(self, v):
+        return tf.reverse(v, [-1]) + 0.25 * v
+
+
+@pytest.mark.usefixtures("eager")
+def test_an_activation(seed):
+    tfcert.register_activation(
+        "leaning", lambda: piecewise("leaning", lambda x: tf.where(x > 1, 2 * x - 1, x), (1.0,), (1.0, 2.0)), [leaning]
+    )
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(5, leaning), keras.layers.Dense(3)])
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    for method in (*propagated(), "milp"):
+        assert_sound(model, x, 0.4, method)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_layer_and_a_linear_map(seed):
+    """The map in the middle of images, where rows are patches, too."""
+    tfcert.register_layer(Mirrored, lambda layer, builder, inputs: builder.linear(inputs[0], Mirror(inputs[0].shape)))
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)), layers.Conv2D(2, 2, activation="relu"), Mirrored(),
+            layers.Conv2D(2, 2, activation="relu"), layers.Flatten(), Mirrored(), layers.Dense(3),
+        ]
+    )  # fmt: skip
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 1)).astype(np.float32)
+    for method in (*propagated(), "milp"):
+        assert_sound(model, x, 0.2, method)
+    dense_network = tfcert.densify(from_keras(model))
+    np.testing.assert_allclose(dense_network(tf.constant(x)), model(x), atol=1e-5)
+    y = np.asarray(model(x)).argmax(axis=1)
+    assert tfcert.attack(model, x, y, eps=2.0).success.any()
+    assert (tfcert.global_lipschitz_radius(model, x, y).radius > 0).all()
+
+
+class Worse:
+    """CROWN-IBP less one."""
+
+    def plan(self, network, rows, memory_mb, is_box):
+        return Plan(2, 1.0, {})
+
+    def pre_activation(self, network, region, how):
+        return CROWN_IBP.pre_activation(network, region, how)
+
+    def lower(self, network, region, rows, how):
+        bounded = CROWN_IBP.lower(network, region, rows, how)
+        return bounded._replace(lower=bounded.lower - 1)
+
+
+WORSE = Worse()
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_method(clf, data, tmp_path):
+    x, y = data
+    np.savez(tmp_path / "test.npz", x=x, y=y)
+    with METHODS.added(MethodInfo("much-worse", f"{__name__}:WORSE", cost="nothing to speak of")):
+        ours, theirs = (tfcert.certify(clf, x, y, eps=0.01, method=name) for name in ("much-worse", "crown-ibp"))
+        np.testing.assert_allclose(ours.margin, theirs.margin - 1, atol=1e-6)
+        region, rows = tfcert.LpBall(x, 0.01), np.zeros((7, 1, 3))
+        assert prepared(from_keras(clf), region, rows, rows[..., 0], method="much-worse").limit == 2
+        report = verify(tmp_path, clf, "much_worse(relaxation=fastlin) -> crown")
+        assert {r.verdict.method for r in report.records} <= {"much-worse", "crown"}
+        assert [r.outcome for r in report.records] == ["verified" if m > 0 else "unknown" for m in theirs.margin]
+
+
+def handful(*, count=3):
+    x = np.random.default_rng(1).random((count, 3))
+    return Samples(x, np.zeros(count, np.int64))
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_source_of_samples(clf, tmp_path):
+    info = SourceInfo("handful", f"{__name__}:handful", options={"count": Option("whole", least=1)})
+    with SOURCES.added(info):
+        report = verify(tmp_path, clf, "crown", "handful(count=4)")
+        assert [r.sample for r in report.records] == [0, 1, 2, 3]
+    with pytest.raises(tfcert.SpecError, match="cannot come from `handful`"):
+        verify(tmp_path, clf, "crown", "handful(count=4)")
