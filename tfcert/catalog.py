@@ -180,7 +180,8 @@ class SolverInfo(Entry):
     ``where`` names a ``complete.solver.backends.SolverBackend``, loaded in the solver's process, without TensorFlow.
 
     Attributes:
-        confirms_only: whether a specification may have it confirm what another one says, and no more.
+        confirms_only: whether a specification may have it confirm what another one says, and no more: CBC with its own
+            cuts and preprocessing was seen to lose the optimum.
     """
 
     confirms_only: bool = False

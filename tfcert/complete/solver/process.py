@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcert.catalog import SOLVERS
 from tfcert.complete.encoding.program import Program, pack, unpack
 from tfcert.complete.solver.worker import read_message, write_message
 
@@ -28,8 +29,6 @@ START = 60.0
 LONGEST = 1e6
 """Seconds that stand for no limit."""
 COMMAND = (sys.executable, "-m", "tfcert.complete.solver.worker")
-SOLVERS = ("cbc", "highs", "cbc-default")
-"""``cbc-default`` is CBC with its own cuts and preprocessing, which were seen to lose the optimum."""
 
 STATUSES = ("optimal", "infeasible", "limit")
 
@@ -63,8 +62,7 @@ class SolverSettings:
 
     def __post_init__(self) -> None:
         for name in (self.solver, *([] if self.confirm is None else [self.confirm])):
-            if name not in SOLVERS:
-                raise ValueError(f"unknown solver {name!r}: one of {', '.join(SOLVERS)}")
+            SOLVERS.find(name)
         if not (0 <= self.gap < 1 and self.gap_abs >= 0):
             raise ValueError(f"gaps must lie in [0, 1), not {self.gap} and {self.gap_abs}")
         if self.threads < 1 or self.memory_mb < 256:
