@@ -152,3 +152,18 @@ def test_rounding_is_to_the_nearest_number_on_that_side():
     np.testing.assert_array_equal(
         np.nextafter(down, np.float32(np.inf)), np.where(exact, np.nextafter(up, np.float32(9)), up)
     )
+
+
+@pytest.mark.parametrize("clip", [None, (0, 1), (np.zeros(3), np.ones((1, 3))), (np.zeros((4, 3)), np.ones((4, 1)))])
+@pytest.mark.parametrize("index", [slice(1, 3), [2, 0, 0], np.array([False, True, False, True])])
+def test_some_of_the_sets_are_the_sets_of_some(clip, index):
+    x, eps = np.random.default_rng(0).random((4, 3)).astype(np.float32), ["1/10", "1/7", 0, "2"]
+    chosen = np.arange(4)[index].astype(int)
+    ends = clip and tuple(np.broadcast_to(end, x.shape)[chosen] for end in clip)
+    ball, part = LpBall(x, eps, "l2", clip).take(index), LpBall(x[chosen], [eps[i] for i in chosen], "l2", ends)
+    assert ball.exact_eps == part.exact_eps
+    boxes = Box(x, x + 1).take(index), Box(x[chosen], x[chosen] + 1)
+    for one, other in ((ball, part), boxes):
+        for array, expected in zip(one.region()[2:], other.region()[2:], strict=True):
+            np.testing.assert_array_equal(array, expected)
+        np.testing.assert_array_equal(one.contains(one.center + 0.1), other.contains(other.center + 0.1))

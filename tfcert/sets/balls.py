@@ -6,6 +6,7 @@ Two views of the same set. ``LpBall`` and ``Box`` are what users write: NumPy da
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -139,7 +140,9 @@ class Box(Perturbation):
         return Box(round_down(self.lower, dtype), round_up(self.upper, dtype))
 
     def take(self, index: Any) -> Box:
-        return Box(self.lower[index], self.upper[index])
+        part, index = copy.copy(self), np.arange(len(self))[index]
+        part.lower, part.upper = self.lower[index], self.upper[index]
+        return part
 
     def region(self) -> Region:
         low, high = tf.constant(self.lower), tf.constant(self.upper)
@@ -225,11 +228,14 @@ class LpBall(Perturbation):
         return LpBall(x, self.exact_eps, self.norm, self.clip)
 
     def take(self, index: Any) -> LpBall:
-        index = np.arange(len(self))[index]
-        clip = None
+        # What was found right for all samples is right for some: nothing is read or checked again.
+        part, index = copy.copy(self), np.arange(len(self))[index]
         if self.clip is not None:
-            clip = tuple(np.broadcast_to(np.asarray(end), self.x.shape)[index] for end in self.clip)
-        return LpBall(self.x[index], [self.exact_eps[i] for i in index], self.norm, clip)
+            low, high = (np.broadcast_to(end, self.x.shape)[index] for end in self.clip)
+            part.clip = low, high
+        part.x, part.lower, part.upper = self.x[index], self.lower[index], self.upper[index]
+        part.eps, part.exact_eps = self.eps[index], [self.exact_eps[i] for i in index]
+        return part
 
     def region(self) -> Region:
         eps = round_up(self.eps, self.x.dtype)
