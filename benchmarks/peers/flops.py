@@ -18,7 +18,7 @@ from tfcert.propagation.backward import patches_pay
 from tfcert.propagation.bounds import pre_activation_bounds
 from tfcert.propagation.coefficients import Patches
 from tfcert.propagation.interval import exact_over_boxes, step
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import tfcert
 from benchmarks.common import architectures, data, machine, memory, networks, store
 from benchmarks.peers import profile
 from benchmarks.peers.flops import crown_pass
+from tfcert.sets.region import region_of
 
 TRAINED = "mnist_cnn_4layer_5_3_relu"
 STORE = store.Store(__file__)
@@ -71,7 +72,7 @@ def measure(point: Point) -> dict[str, Any]:
     held = memory.peak_mib(lambda: None)[1]
     first, peak = memory.peak_mib(lambda: run(point.batch))
     seconds = [run(point.batch) for _ in range(_RUNS)]
-    region = tfcert.LpBall(images.x[:_COUNTED_IMAGES], point.eps, "linf").region()
+    region = region_of(tfcert.LpBall(images.x[:_COUNTED_IMAGES], point.eps, "linf"))
     return {
         **asdict(point),
         "neurons": network.neurons(),

@@ -29,6 +29,7 @@ from benchmarks.common.question import Question, posed
 from benchmarks.peers.flops import crown_pass
 from benchmarks.peers.peer import OutOfMemoryError, Peer
 from benchmarks.peers.tables import PEER, table
+from tfcert.sets.region import region_of
 
 OURS = {
     "crown": {"tfcert": None, "tfcert, jit=False": False, "tfcert, jit=True": True},
@@ -117,7 +118,7 @@ def measure(case: Case, setting: Setting) -> dict[str, Any]:
         **found,
     }
     if case.method == "crown":
-        region = tfcert.LpBall(question.x, question.eps, case.norm).region()
+        region = region_of(tfcert.LpBall(question.x, question.eps, case.norm))
         flops = crown_pass(tfcert.from_keras(model), region, question.rows.shape[1])
         result |= {"gflop_useful": flops.useful / 1e9, "gflop_with_padding": flops.with_padding / 1e9}
     return result

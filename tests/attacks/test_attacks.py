@@ -13,6 +13,7 @@ from tfcert.attacks import AttackOptions, attack, falsify, geometry, replay
 from tfcert.attacks.points import best_points
 from tfcert.clauses import Clause, Clauses, keeps_label
 from tfcert.sets.balls import Box, LpBall
+from tfcert.sets.region import region_of
 from tfcert.verdict import Guarantee
 
 NORMS = ("linf", "l2", "l1")
@@ -112,7 +113,7 @@ def test_steps_alone_reach_the_clipped_optimum_from_a_random_start(norm):
     """Without the first jump: what ``ascend`` does repeatedly, on a linear function."""
     w = np.array([[3.0, -2.0, 1.0, 0.5, -0.1]])
     ball = LpBall(np.array([[0.1, 0.95, 0.5, 0.9, 0.2]]), 0.6, norm, (0, 1))
-    region = ball.region()
+    region = region_of(ball)
     step = tf.function(lambda z, i: geometry.ascend(region, z, tf.constant(-w), 0.3 * (1 - i), i))
     z = geometry.random_point(region, tf.constant([3, 4]))
     for i in range(300):
@@ -125,7 +126,7 @@ def test_steps_alone_reach_the_clipped_optimum_from_a_random_start(norm):
 def test_projection_is_the_nearest_point_of_the_clipped_ball(norm):
     center, z = RNG.uniform(0, 1, (8, 5)), RNG.normal(0.5, 2, (8, 5))
     ball = LpBall(center, 0.4, norm, (0, 1))
-    nearest = geometry.project(ball.region(), tf.constant(z)).numpy()
+    nearest = geometry.project(region_of(ball), tf.constant(z)).numpy()
     others = ball.sample(2000, seed=2)
     assert (np.linalg.norm(nearest - center, 1 if norm == "l1" else 2, axis=1) <= 0.4 * (1 + 1e-6)).all()
     assert (np.linalg.norm(nearest - z, axis=1) <= np.linalg.norm(others - z, axis=2).min(axis=0) + 1e-9).all()

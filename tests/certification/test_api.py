@@ -16,6 +16,7 @@ from tfcert.certification.softmax import softmax_bounds
 from tfcert.network import from_keras
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.optimised import Ascent
+from tfcert.sets.region import region_of
 
 METHODS = propagated()
 
@@ -114,7 +115,7 @@ def test_margins_are_those_of_each_class_and_infinite_for_the_label():
     for sample, label in enumerate(y):
         for j in set(range(3)) - {label}:
             rows = tf.constant(np.eye(3, dtype=np.float32)[None, [label]] - np.eye(3, dtype=np.float32)[None, [j]])
-            region = ball.take([sample]).region()
+            region = region_of(ball.take([sample]))
             alone = output_bounds(from_keras(model), region, (rows, tf.zeros([1, 1])), "crown").numpy()
             assert alone[0, 0] == pytest.approx(found[sample, j], abs=1e-5)
 
@@ -343,7 +344,7 @@ def test_a_network_that_overflows_is_never_verified(method, norm):
         assert len(makers) == len(scaled.nodes)
         x = sketch.rng.uniform(0, 1, (2, 4, 4, 2)).astype(np.float32)
         rows = np.concatenate([np.eye(3), -np.eye(3)]).astype(np.float32)[None]
-        region = LpBall(x, 1e3, norm).region()
+        region = region_of(LpBall(x, 1e3, norm))
         found = output_bounds(scaled, region, (tf.constant(rows), tf.zeros([1, 6])), method, ascent=Ascent(1)).numpy()
         points = LpBall(x, 1e3, norm).sample(60, seed)
         values = network(tf.constant(points.reshape(-1, 4, 4, 2), tf.float32)).numpy() @ rows[0].T

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from fractions import Fraction
 
 import numpy as np
@@ -38,8 +36,6 @@ from tfcert.language.spec.lowering import (
     exact_row,
     lower,
     only_orders,
-    round_down,
-    round_up,
 )
 
 OUTPUTS = 4
@@ -280,19 +276,6 @@ def test_coefficients_beyond_float64_are_refused() -> None:
         exact_row(Term(((Output(0), digits), (Output(1), Fraction(1)))))
     with pytest.raises(InexactRowError):
         exact_row(Term(((Output(0), Fraction(1)),), -(Fraction(10) ** 400)))
-
-
-@given(st.fractions())
-def test_rounding_is_outward_and_tight(number: Fraction) -> None:
-    low, high = round_down(number), round_up(number)
-    assert Fraction(low) <= number <= Fraction(high)
-    assert high == low or high == math.nextafter(low, math.inf)
-
-
-def test_rounding_beyond_float64_stays_on_its_side() -> None:
-    huge = Fraction(10) ** 400
-    assert round_down(huge) == sys.float_info.max and round_up(huge) == math.inf
-    assert round_down(-huge) == -math.inf and round_up(-huge) == -sys.float_info.max
 
 
 def test_named_outputs_are_found_inside_maxima() -> None:

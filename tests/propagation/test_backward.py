@@ -18,6 +18,7 @@ from tfcert.propagation.coefficients import Patches, toeplitz
 from tfcert.propagation.interval import both_sides, exact_over_boxes
 from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import Box, LpBall, Perturbation
+from tfcert.sets.region import region_of
 
 METHODS = propagated()
 
@@ -33,12 +34,12 @@ def bounds_of(network: Network, region: Perturbation, method: str = "crown", rel
     eye = np.eye(outputs)
     rows = tf.constant(np.concatenate([eye, -eye, eye - eye[::-1]])[None], network.dtype)
     asked = (rows, tf.zeros([1, 3 * outputs], rows.dtype))
-    return output_bounds(network, region.region(), asked, method, relaxation, ascent=Ascent(iterations=2))
+    return output_bounds(network, region_of(region), asked, method, relaxation, ascent=Ascent(iterations=2))
 
 
 def relaxations(network: Network, region: Perturbation) -> Relaxed:
     """What a backward pass to the last pre-activation may use."""
-    known = propagation.pre_activation_bounds(network, region.region(), "crown-ibp")
+    known = propagation.pre_activation_bounds(network, region_of(region), "crown-ibp")
     nodes = [i for i, node in enumerate(network.nodes) if i and node.inputs[0] in known and hasattr(node, "activation")]
     nodes += [i for i, node in enumerate(network.nodes) if hasattr(node, "window")]
     return Relaxed({i: propagation.relax(network, i, known[network.nodes[i].inputs[0]], "crown") for i in nodes})
@@ -87,7 +88,7 @@ def test_patches_give_the_bounds_of_the_dense_network_on_generated_networks(seed
 def test_selected_rows_equal_the_same_rows_of_the_full_pass(seed, always_patches):
     sketch = networks.image_sketch(*networks.seeded(seed))
     network, region = sketch.network(), ball_of(sketch, ("linf", "l2", "l1")[seed % 3])
-    relaxed, tensors = relaxations(network, region), region.region()
+    relaxed, tensors = relaxations(network, region), region_of(region)
     for target in network.bounded():
         if target == 0 or isinstance(network.nodes[target], Elementwise):
             continue
@@ -104,7 +105,7 @@ def test_selected_rows_equal_the_same_rows_of_the_full_pass(seed, always_patches
 def test_rows_bounded_in_parts_equal_rows_bounded_at_once(seed, always_patches):
     sketch = networks.image_sketch(*networks.seeded(seed))
     network, region = sketch.network(), ball_of(sketch)
-    relaxed, tensors = relaxations(network, region), region.region()
+    relaxed, tensors = relaxations(network, region), region_of(region)
     for target in network.bounded():
         length = network.nodes[target].shape[0]
         if length < 2 or target == 0:
@@ -152,7 +153,7 @@ def test_every_method_but_interval_is_exact_on_linear_networks(norm):
 def test_nodes_said_to_have_exact_intervals_have_the_bounds_of_a_backward_pass():
     for seed in range(24):
         sketch = networks.seeded_sketch(seed)
-        network, region = sketch.network(), ball_of(sketch).region()
+        network, region = sketch.network(), region_of(ball_of(sketch))
         ranges = propagation.intervals(network, region, {})
         for index in exact_over_boxes(network) - {0}:
             passed = both_sides(network, index, Relaxed({}), region)

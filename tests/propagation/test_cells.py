@@ -15,6 +15,7 @@ from tfcert.layers import IntervalAbstraction
 from tfcert.options import BoundOptions
 from tfcert.propagation.centered import sweep
 from tfcert.sets.balls import ORDER, Box, LpBall
+from tfcert.sets.region import region_of
 
 pytestmark = pytest.mark.usefixtures("eager")
 METHODS = ("ibp", "forward", "forward+backward", "crown-ibp", "crown", "alpha-crown")
@@ -168,14 +169,14 @@ def test_bounds_over_other_balls_hold_what_is_sampled_from_them(norm, method):
 def test_the_sweep_of_training_has_the_bounds_of_the_engine(kind):
     """Where multiplying rows into the last layer, as certification does, gains nothing."""
     network, region = network_of(model(kind)), ball(samples(kind), 0.15)
-    low, high = sweep(network, region.region()).ranges[-1]
+    low, high = sweep(network, region_of(region)).ranges[-1]
     found = tfcert.bounds(model(kind), region, method="ibp")
     np.testing.assert_allclose(low, found.lower, atol=1e-4)
     np.testing.assert_allclose(high, found.upper, atol=1e-4)
 
 
 def test_gradients_of_bounds_reach_the_weights_behind_the_cells():
-    network, region = network_of(model("conv")), ball(samples("conv"), 0.15).region()
+    network, region = network_of(model("conv")), region_of(ball(samples("conv"), 0.15))
     with tf.GradientTape() as tape:
         low, high = sweep(network, region).ranges[-1]
         width = tf.reduce_sum(high - low)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least
 from tfcert.sets.balls import LpBall
+from tfcert.sets.region import region_of
 
 
 def exact_l1(a: np.ndarray, down: np.ndarray, up: np.ndarray, eps: float) -> float:
@@ -52,7 +53,7 @@ def test_the_least_value_over_ball_and_box_is_exact_to_1e_6_and_never_above(norm
             rows[:, :, 1] *= rng.random(size) < 0.5
             rows[:, :, 2] = np.sign(rows[:, :, 2])  # ties
             rows[:, :, 3] *= 10.0 ** rng.integers(-4, 4, size=size)  # entries of very different size
-            found = least(Coefficients(tf.constant(rows), (size,)), LpBall(x, eps, norm, (0, 1)).region()).numpy()
+            found = least(Coefficients(tf.constant(rows), (size,)), region_of(LpBall(x, eps, norm, (0, 1)))).numpy()
             for sample, row in np.ndindex(5, 4):
                 a, down, up = rows[sample, 0, row], -x[sample], 1 - x[sample]
                 move = exact(a, down, up, eps)
@@ -67,7 +68,7 @@ def test_a_ball_costs_eps_times_the_dual_norm(norm, order):
     rng = np.random.default_rng(4)
     x, rows = rng.normal(size=(3, 5)), rng.normal(size=(3, 1, 2, 5))
     eps = [0.1, 2.0, 0.0]
-    found = least(Coefficients(tf.constant(rows), (5,)), LpBall(x, eps, norm).region()).numpy()[:, 0]
+    found = least(Coefficients(tf.constant(rows), (5,)), region_of(LpBall(x, eps, norm))).numpy()[:, 0]
     expected = np.einsum("srn,sn->sr", rows[:, 0], x) - np.array(eps)[:, None] * np.linalg.norm(
         rows[:, 0], order, axis=2
     )
@@ -81,7 +82,7 @@ def test_a_zero_row_and_a_zero_radius_cost_nothing_and_have_finite_gradients(nor
     rows[:, :, 1].assign(tf.ones([2, 1, 3]))
     for clip in (None, (0, 1)):
         with tf.GradientTape() as tape:
-            value = least(Coefficients(tf.convert_to_tensor(rows), (3,)), LpBall(x, [0.0, 0.1], norm, clip).region())
+            value = least(Coefficients(tf.convert_to_tensor(rows), (3,)), region_of(LpBall(x, [0.0, 0.1], norm, clip)))
         assert np.all(value.numpy()[:, 0, 0] == 0)
         assert value.numpy()[0, 0, 1] == pytest.approx(1.5)
         assert np.isfinite(tape.gradient(value, rows).numpy()).all()
@@ -93,7 +94,7 @@ def test_the_gradient_by_the_row_is_the_point_where_the_least_value_is_taken(nor
     x = np.full((1, 3), 0.5)
     row = tf.Variable([[[[3.0, -2.0, 1.0]]]], dtype=tf.float64)
     with tf.GradientTape() as tape:
-        value = least(Coefficients(tf.convert_to_tensor(row), (3,)), LpBall(x, 0.7, norm, (0, 1)).region())
+        value = least(Coefficients(tf.convert_to_tensor(row), (3,)), region_of(LpBall(x, 0.7, norm, (0, 1))))
     # L1: 0.5 along the first, the other 0.2 along the second. L2: 0.5 along the first, the rest in proportion.
     rest = np.sqrt((0.49 - 0.25) / 5)
     moved = [-0.5, 0.2, 0.0] if norm == "l1" else [-0.5, 2 * rest, -rest]

@@ -17,7 +17,8 @@ from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
 from tfcert.propagation.coefficients import Coefficients, Patches
 from tfcert.propagation.interval import both_sides
 from tfcert.propagation.preactivation import Passes, by_name, relax_before
-from tfcert.sets.balls import LpBall, Region
+from tfcert.sets.balls import LpBall
+from tfcert.sets.region import Region, region_of
 
 NONE = ((0, 0), (0, 0))
 
@@ -33,8 +34,8 @@ def pooled(window: tuple[int, int] = (2, 2), padding=NONE, scale: tuple[int, ...
     return s
 
 
-def region_of(s: Sketch, norm: str = "linf") -> Region:
-    return LpBall(s.rng.uniform(0, 1, (3, *s.shapes[0])), [0.1, 0.02, 0.3], norm).region()
+def small_region(s: Sketch, norm: str = "linf") -> Region:
+    return region_of(LpBall(s.rng.uniform(0, 1, (3, *s.shapes[0])), [0.1, 0.02, 0.3], norm))
 
 
 def margins(network: Network, region: Region, passes: Passes) -> np.ndarray:
@@ -51,7 +52,7 @@ def layout(request, monkeypatch):
 @pytest.mark.parametrize("scale", [(3,), (1, 1, 3), (1,)])
 def test_folded_steps_give_the_bounds_of_single_steps(monkeypatch, layout, scale):
     s = pooled(scale=scale)
-    network, region = s.network(), region_of(s)
+    network, region = s.network(), small_region(s)
     folded = margins(network, region, Passes())
     with monkeypatch.context() as patch:
         patch.setattr(backward, "only_reader", lambda _: {})
@@ -63,7 +64,7 @@ def test_a_scaling_by_pixel_is_not_taken_for_one_by_channel(monkeypatch):
     s = Sketch(np.random.default_rng(5))
     x = s.conv(s.input((3, 4, 2)), 3, (2, 2))
     s.dense(networks.flatten(s, s.activate(s.sum(s.scale(x, s.weights(2, 3, 1), s.weights(3))))), 4)
-    network, region = s.network(), region_of(s)
+    network, region = s.network(), small_region(s)
     folded = margins(network, region, Passes())
     monkeypatch.setattr(backward, "only_reader", lambda _: {})
     np.testing.assert_allclose(folded, margins(network, region, Passes()), rtol=1e-10, atol=1e-10)
@@ -72,7 +73,7 @@ def test_a_scaling_by_pixel_is_not_taken_for_one_by_channel(monkeypatch):
 @pytest.mark.parametrize("window, padding", [((2, 2), NONE), ((2, 3), ((0, 0), (1, 2))), ((4, 1), ((1, 1), (0, 0)))])
 def test_windows_apart_are_passed_as_windows_that_overlap(monkeypatch, layout, window, padding):
     s = pooled(window, padding)
-    network, region = s.network(), region_of(s, "l2")
+    network, region = s.network(), small_region(s, "l2")
     apart = margins(network, region, Passes(select=True))
     monkeypatch.setattr(backward, "_apart", backward._overlapping)
     np.testing.assert_allclose(apart, margins(network, region, Passes(select=True)), rtol=1e-10, atol=1e-10)
@@ -80,7 +81,7 @@ def test_windows_apart_are_passed_as_windows_that_overlap(monkeypatch, layout, w
 
 def test_selected_rows_go_through_windows_apart_as_all_rows_do(layout):
     s = pooled()
-    network, region = s.network(), region_of(s)
+    network, region = s.network(), small_region(s)
     bounds = pre_activation_bounds(network, region, "crown-ibp")
     target = network.bounded()[-1]
     relaxed = relax_before(network, target, by_name(network, "crown"), bounds)
@@ -94,7 +95,7 @@ def test_selected_rows_go_through_windows_apart_as_all_rows_do(layout):
 
 def test_bounds_of_selected_neurons_before_a_maximum_are_those_of_all(monkeypatch):
     s = pooled()
-    network, region = s.network(), region_of(s, "l2")
+    network, region = s.network(), small_region(s, "l2")
     all_of_them = margins(network, region, Passes())
     monkeypatch.setattr(preactivation, "_FEW", 1.0)
     np.testing.assert_allclose(margins(network, region, Passes(select=True)), all_of_them, rtol=1e-10, atol=1e-10)
@@ -102,7 +103,7 @@ def test_bounds_of_selected_neurons_before_a_maximum_are_those_of_all(monkeypatc
 
 def test_a_pass_to_an_activation_finds_no_more_than_the_image_of_what_enters_it():
     s = pooled()
-    network, region = s.network(), region_of(s)
+    network, region = s.network(), small_region(s)
     bounds = pre_activation_bounds(network, region, "crown", "crown")
     (target,) = (i for i in network.bounded() if isinstance(network.nodes[i], Elementwise))
     relaxed = relax_before(network, target, by_name(network, "crown"), bounds)
@@ -134,7 +135,7 @@ def test_coefficients_on_padding_do_not_reach_through_two_convolutions_before_an
     x = s.conv(s.input((4, 4, 2)), 2, (3, 3), padding=((1, 1), (1, 1)))
     x = s.activate(s.conv(x, 2, (3, 2), padding=((1, 1), (1, 0))))
     s.dense(networks.flatten(s, s.activate(s.conv(x, 2, (2, 2)))), 4)
-    network, region = s.network(), region_of(s)
+    network, region = s.network(), small_region(s)
     found = []
     for patched in (True, False):
         monkeypatch.setattr(backward, "patches_pay", lambda *_, patched=patched: patched)

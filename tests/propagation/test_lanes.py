@@ -12,6 +12,7 @@ from tfcert.propagation.backward import Relaxed, identity, lower_bounds
 from tfcert.propagation.bounds import pre_activation_bounds
 from tfcert.propagation.coefficients import Coefficients, Patches
 from tfcert.sets.balls import LpBall
+from tfcert.sets.region import region_of
 
 
 def convolutional() -> Sketch:
@@ -28,7 +29,7 @@ def test_each_lane_of_rows_is_bounded_with_its_own_lines(monkeypatch, place, pat
     monkeypatch.setattr(backward, "patches_pay", lambda *_: patched)
     s = convolutional()
     network = s.network()
-    region = LpBall(s.rng.uniform(0, 1, (3, *s.shapes[0])), 0.1).region()
+    region = region_of(LpBall(s.rng.uniform(0, 1, (3, *s.shapes[0])), 0.1))
     known = pre_activation_bounds(network, region, "crown-ibp")
     bent = [i for i, node in enumerate(network.nodes) if isinstance(node, Elementwise)]
     target = network.output if place == "output" else network.nodes[bent[1]].inputs[0]

@@ -13,6 +13,7 @@ from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.interval import tidy
 from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import LpBall
+from tfcert.sets.region import region_of
 
 METHODS = propagated()
 
@@ -36,7 +37,7 @@ def test_intervals_take_the_ball_itself_and_not_its_hull(norm, order):
     low, high = np.maximum(center - reach, 0), np.maximum(center + reach, 0)
     kernel, bias = network.nodes[4].map.kernel().numpy(), network.nodes[4].bias().numpy()
     exact = np.minimum(kernel * low[:, None], kernel * high[:, None]).sum(axis=0) + bias
-    np.testing.assert_allclose(lower(network, ball.region(), "ibp").numpy()[0, :3], exact, atol=1e-12)
+    np.testing.assert_allclose(lower(network, region_of(ball), "ibp").numpy()[0, :3], exact, atol=1e-12)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -44,7 +45,7 @@ def test_a_clip_that_cuts_the_ball_tightens_every_method(norm):
     s = networks.block_sketch(networks.conv_block, 3)
     network, x = s.network(), s.rng.uniform(0, 0.1, (1, 4, 4, 2))
     for method in METHODS:
-        whole, cut = (lower(network, LpBall(x, 0.5, norm, clip).region(), method) for clip in (None, (0, 1)))
+        whole, cut = (lower(network, region_of(LpBall(x, 0.5, norm, clip)), method) for clip in (None, (0, 1)))
         assert np.sum(cut) > np.sum(whole) + 1e-6
 
 
@@ -52,7 +53,7 @@ def test_a_residual_sum_of_a_value_and_its_negative_is_zero_backward_and_not_by_
     s = networks.Sketch(np.random.default_rng(0))
     x = s.activate(s.dense(s.input((3,)), 4))
     s.dense(s.activate(s.sum(x, s.scale(x, np.full(1, -1, np.float32), None))), 3, bias=False)
-    network, region = s.network(), LpBall(np.zeros((1, 3)), 1.0).region()
+    network, region = s.network(), region_of(LpBall(np.zeros((1, 3)), 1.0))
     np.testing.assert_allclose(lower(network, region, "crown"), 0, atol=1e-12)
     assert np.all(lower(network, region, "ibp").numpy() < -0.01)
 
@@ -60,7 +61,7 @@ def test_a_residual_sum_of_a_value_and_its_negative_is_zero_backward_and_not_by_
 def test_crown_bounds_enclose_less_than_interval_bounds_on_deep_networks():
     for seed in (2, 5, 11):
         s = networks.seeded_sketch(seed)
-        region = LpBall(s.rng.uniform(0, 1, (2, *s.shapes[0])), 0.02).region()
+        region = region_of(LpBall(s.rng.uniform(0, 1, (2, *s.shapes[0])), 0.02))
         network = s.network()
         assert np.sum(lower(network, region, "crown")) >= np.sum(lower(network, region, "ibp")) - 1e-9
 
@@ -84,7 +85,7 @@ def test_nothing_is_looser_than_intervals_or_leaves_the_range_of_the_last_functi
     eye = np.eye(3)
     rows = tf.constant(np.concatenate([eye, -eye, eye - np.roll(eye, 1, axis=1)])[None])
     low, high = HEADS[head]
-    region, asked = LpBall(x, [0.3, 1.0, 3.0], norm).region(), (rows, tf.zeros([1, 9], rows.dtype))
+    region, asked = region_of(LpBall(x, [0.3, 1.0, 3.0], norm)), (rows, tf.zeros([1, 9], rows.dtype))
     found = {method: output_bounds(network, region, asked, method, ascent=Ascent(2)).numpy() for method in METHODS}
     for method, bounds in found.items():
         assert np.all(bounds >= found["ibp"] - 1e-12), method
@@ -104,7 +105,7 @@ def test_gradients_in_the_weights_agree_with_finite_differences(method, norm):
     rng = np.random.default_rng(0)
     networks.randomize(model, rng)
     network = from_keras(model)
-    region = LpBall(rng.uniform(0, 1, (2, 4, 4, 1)), 0.05, norm, (0, 1)).region()
+    region = region_of(LpBall(rng.uniform(0, 1, (2, 4, 4, 1)), 0.05, norm, (0, 1)))
     weights = tf.constant(rng.normal(size=(2, 4)))
 
     def objective() -> tf.Tensor:

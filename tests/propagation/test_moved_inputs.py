@@ -9,6 +9,7 @@ import tfcert
 from tfcert.catalog import propagated
 from tfcert.layers import IntervalAbstraction
 from tfcert.propagation.bounds import pre_activation_bounds
+from tfcert.sets.region import region_of
 
 METHODS = propagated()
 
@@ -45,5 +46,5 @@ def test_no_float_of_a_region_is_beyond_the_bounds_of_a_moved_input(network, nor
     source = network.nodes[cells].inputs[0]
     reached = [network.values(tf.constant(point))[source].numpy() for point in outermost]
     for method in METHODS:
-        lower, upper = (end.numpy() for end in pre_activation_bounds(network, ball.region(), method)[source])
+        lower, upper = (end.numpy() for end in pre_activation_bounds(network, region_of(ball), method)[source])
         assert all((lower <= values).all() and (values <= upper).all() for values in reached), method

@@ -12,6 +12,7 @@ from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.engine import lower_bounds
 from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import Box, LpBall, Perturbation
+from tfcert.sets.region import region_of
 
 
 def bounds(
@@ -126,7 +127,7 @@ def test_whole_pass_xla_gives_the_same_optimised_bounds():
 
 def test_a_method_without_backward_passes_to_optimise_refuses_frown():
     network = networks.seeded_sketch(0).network()
-    region = LpBall(np.zeros((1, *network.input_shape)), 0.1).region()
+    region = region_of(LpBall(np.zeros((1, *network.input_shape)), 0.1))
     with pytest.raises(ValueError, match="frown goes with crown and alpha-crown, not with ibp"):
         output_bounds(
             network, region, (tf.eye(3, dtype=tf.float64)[None], tf.zeros([1, 3], tf.float64)), "ibp", "frown"

@@ -11,7 +11,8 @@ from soundness.networks import randomize
 from tfcert.certification.api import network_of
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
 from tfcert.propagation.splitting import Climb, climb, first_pieces, hinges, split_nodes
-from tfcert.sets.balls import LpBall, Region
+from tfcert.sets.balls import LpBall
+from tfcert.sets.region import Region, region_of
 
 
 def small(kind: str, seed: int = 0) -> keras.Model:
@@ -40,14 +41,14 @@ def setting(kind, norm="linf", eps=0.3, seed=0):
     model = small(kind, seed)
     x = np.random.default_rng(seed).normal(size=(1, *model.input_shape[1:]))
     network, ball = network_of(model, x), LpBall(x, eps, norm)
-    bounds = pre_activation_bounds(network, ball.region(), "crown")
+    bounds = pre_activation_bounds(network, region_of(ball), "crown")
     row = np.random.default_rng(seed + 1).normal(size=(1, 3))
     return network, ball, bounds, (tf.constant(row), tf.constant([0.0], tf.float64))
 
 
 def bounded(network, ball, row, pieces, steps=20, refresh=False):
     count = pieces.signs[0].shape[0]
-    region = ball.region()
+    region = region_of(ball)
     sets = region._replace(**{k: tf.repeat(getattr(region, k), count, 0) for k in ("center", "lower", "upper", "eps")})
     low = tf.constant([-1e3], tf.float64)  # never proven, so that all steps are taken
     found = compiled(network, norm(region), refresh)(sets[2:], row[0], row[1] + low, pieces, tf.constant(steps))
@@ -96,7 +97,7 @@ def open_neurons(network, bounds):
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_on_the_whole_region_climbing_is_never_below_crown(kind, norm):
     network, ball, bounds, row = setting(kind, norm)
-    crown = output_bounds(network, ball.region(), (row[0][:, None], row[1][:, None]), "crown")[0, 0]
+    crown = output_bounds(network, region_of(ball), (row[0][:, None], row[1][:, None]), "crown")[0, 0]
     found = bounded(network, ball, row, first_pieces(network, bounds))
     assert found.bound[0] >= crown - 1e-9
     values = network(tf.constant(ball.sample(500)[:, 0])).numpy() @ row[0].numpy()[0]
@@ -141,7 +142,7 @@ def test_gaps_are_what_the_relaxation_costs_where_the_bound_is_attained():
     randomize(model, np.random.default_rng(0))
     x = np.random.default_rng(0).normal(size=(1, 3))
     network, ball = network_of(model, x), LpBall(x, 1.5)
-    bounds = pre_activation_bounds(network, ball.region(), "crown")
+    bounds = pre_activation_bounds(network, region_of(ball), "crown")
     row = (tf.constant([[1.0, -1.0]], tf.float64), tf.constant([0.0], tf.float64))
     found = bounded(network, ball, row, first_pieces(network, bounds), steps=1500)
     value = network(found.point).numpy()[0] @ row[0].numpy()[0]
@@ -160,7 +161,7 @@ def test_a_piece_that_is_empty_is_proven():
     row = (tf.constant([[1.0]], tf.float64), tf.constant([0.0], tf.float64))
     pieces = halves(network, first_pieces(network, bounds), 1, 0)
     pieces = pieces._replace(signs=[-tf.ones_like(pieces.signs[0]), pieces.signs[1]])
-    found = climb(network, ball.region(), row, tf.nest.map_structure(lambda t: t[1:], pieces), Climb(5, 0.05, True))
+    found = climb(network, region_of(ball), row, tf.nest.map_structure(lambda t: t[1:], pieces), Climb(5, 0.05, True))
     assert np.isposinf(found.bound.numpy()[0])
 
 
@@ -180,7 +181,7 @@ def test_multipliers_reach_the_least_value_on_a_piece():
     randomize(model, np.random.default_rng(10))
     x = np.random.default_rng(10).normal(size=(1, 3))
     network, ball = network_of(model, x), LpBall(x, 1.5)
-    bounds = pre_activation_bounds(network, ball.region(), "crown")
+    bounds = pre_activation_bounds(network, region_of(ball), "crown")
     weights, bias, last, _ = (np.asarray(w) for w in model.get_weights())
     signs = np.where(x[0] @ weights + bias >= 0, 1.0, -1.0)
     row, offset = np.array([[1.0, -1.0]]), model.get_weights()[3] @ [1.0, -1.0]

@@ -16,6 +16,7 @@ from tfcert.certification.api import target_clauses
 from tfcert.network.graph import Elementwise, Input, Network
 from tfcert.rigour.estimate import output_deviations
 from tfcert.rigour.margins import MULTIPLE, label_rounding, rounding
+from tfcert.sets.region import region_of
 from tfcert.verdict import is_proof
 
 L = keras.layers
@@ -98,7 +99,7 @@ def test_every_activation_has_an_estimate_far_out_too():
             continue  # needs parameters of its own
         nodes = (Input(name="input", shape=(8,)), Elementwise(name=name, inputs=(0,), shape=(8,), activation=found))
         network = Network(nodes)
-        values, region = network(tf.constant(points)).numpy(), tfcert.LpBall(points, 0.0).region()
+        values, region = network(tf.constant(points)).numpy(), region_of(tfcert.LpBall(points, 0.0))
         deviations = output_deviations(network, region).numpy()
         failed += [name] if (np.isfinite(values) & (np.abs(values) < 1e18) & ~np.isfinite(deviations)).any() else []
     assert not failed
@@ -180,7 +181,7 @@ def narrow_model():
 def test_a_lipschitz_radius_and_the_figure_of_training_leave_room_for_rounding():
     """At x = 0 the margin is 1.2e-7, above zero for every input, and within rounding; a bias of 1e-3 is not."""
     model, x, y = narrow_model(), np.zeros((1, 1), "float32"), np.zeros(1, int)
-    region, labels = tfcert.LpBall(x, 1e-6).region(), tf.one_hot(y, 2)
+    region, labels = region_of(tfcert.LpBall(x, 1e-6)), tf.one_hot(y, 2)
     assert tfcert.global_lipschitz_radius(model, x, y).radius[0] == 0
     assert label_rounding(network_of(model), region, labels).numpy()[0] > 2.0**-23
     model.layers[-1].bias.assign([1.001, 1.0])

@@ -5,7 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tfcert.sets.balls import Box, LpBall, round_down, round_up
+from tfcert.sets.balls import Box, LpBall
+from tfcert.sets.region import region_of
+from tfcert.sets.rounding import round_down, round_up
 
 NORMS = ("linf", "l2", "l1")
 CLIPS = (None, (0.0, 1.0))
@@ -51,7 +53,7 @@ def test_the_hull_contains_the_exact_ball_and_is_tight_to_two_roundings(norm, dt
         assert Fraction(float(low)) <= centre - eps and Fraction(float(high)) >= centre + eps
         spacing = 3 * Fraction(float(np.spacing(dtype(2))))
         assert Fraction(float(low)) >= centre - eps - spacing and Fraction(float(high)) <= centre + eps + spacing
-    region = ball.region()
+    region = region_of(ball)
     assert Fraction(float(region.eps.numpy()[0])) >= eps
     assert region.eps.dtype == dtype
 

@@ -30,7 +30,7 @@ import tensorflow as tf
 from tfcert.network import ConvMap, DenseMap, IndexMap, Network, PadMap, ReshapeMap
 from tfcert.network.graph import Add, Concatenate, Elementwise, Linear, MaxPool, Node
 from tfcert.network.windows import gather_windows
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 
 def allowance(network: Network, region: Region, coefficients: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from tfcert.network.graph import Elementwise, Network
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import LpBall
+from tfcert.sets.region import region_of
 
 PARAMETERS = {"prelu": {"alpha": lambda: tf.constant([0.3, -0.2, 1.4], tf.float64)}}
 """What an activation must be told: slopes of three channels."""
@@ -47,6 +48,7 @@ def test_no_point_leaves_the_bounds(name, norm):
     asked += [("ibp", None), ("forward", None)] if norm == "linf" else [("alpha-crown", None)]
     for method, relaxation in asked:
         given = (tf.constant(rows), tf.zeros([2, 5], tf.float64))
-        found = output_bounds(network, region.region(), given, method, relaxation, ascent=Ascent(iterations=1)).numpy()
+        sets, ascent = region_of(region), Ascent(iterations=1)
+        found = output_bounds(network, sets, given, method, relaxation, ascent=ascent).numpy()
         assert np.isfinite(found).all(), (method, relaxation)
         assert np.all(found <= values + SLACK * (1 + np.abs(values))), (method, relaxation, (found - values).max())

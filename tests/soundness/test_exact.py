@@ -16,6 +16,7 @@ from tfcert.network.graph import Add, Elementwise, Input, Linear, MaxPool, Node
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import Box, LpBall
+from tfcert.sets.region import region_of
 
 METHODS = propagated()
 
@@ -92,7 +93,7 @@ def test_bounds_lie_below_the_exact_optimum_and_reach_it_where_nothing_changes_s
     exact = np.array([float(least(layers, box.lower[0], box.upper[0], row)) for row in ROWS])
     for dtype in (tf.float32, tf.float64):
         network = as_network(layers, inputs, dtype)
-        region = box.astype(dtype.as_numpy_dtype).region()
+        region = region_of(box.astype(dtype.as_numpy_dtype))
         allowed = allowance(network, region, ROWS[None])[0]
         center = [Fraction(float(v)) for v in box.lower[0]]
         at = np.array([float(v) for v in evaluate(layers, center)])
@@ -119,7 +120,7 @@ def test_every_method_is_exact_on_a_network_whose_neurons_are_stable(seed):
     exact = [float(least(layers, box.lower[0], box.upper[0], row)) for row in ROWS]
     rows = (tf.constant(ROWS[None], tf.float64), tf.zeros([1, 4], tf.float64))
     for method in ("forward", "forward+backward", "crown-ibp", "crown"):
-        assert np.allclose(output_bounds(network, box.region(), rows, method).numpy()[0], exact, rtol=0, atol=1e-12)
+        assert np.allclose(output_bounds(network, region_of(box), rows, method).numpy()[0], exact, rtol=0, atol=1e-12)
 
 
 def test_the_bound_of_one_relu_is_the_exact_one_for_the_side_that_the_chord_bounds():
@@ -130,7 +131,7 @@ def test_the_bound_of_one_relu_is_the_exact_one_for_the_side_that_the_chord_boun
         box = Box(np.array([[low]]), np.array([[high]]))
         exact = float(least(layers, box.lower[0], box.upper[0], np.array([0, 1])))
         assert exact == -high
-        assert output_bounds(network, box.region(), rows, "crown").numpy()[0, 0] == pytest.approx(exact)
+        assert output_bounds(network, region_of(box), rows, "crown").numpy()[0, 0] == pytest.approx(exact)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
@@ -146,7 +147,7 @@ def test_verdicts_agree_with_the_exact_margin(seed):
     signs = np.array([[1, -1], [-1, 1]])[y]
     exact = [least(layers, *ends) for ends in zip(ball.lower, ball.upper, signs, strict=True)]
     verdict = tfcert.certify(network, x, y, eps=eps)
-    allowed = allowance(network, ball.region(), signs[:, None, :])[:, 0]
+    allowed = allowance(network, region_of(ball), signs[:, None, :])[:, 0]
     assert not verdict.verified[-2:].any()
     for sample, margin in enumerate(exact):
         assert not verdict.verified[sample] or margin > -allowed[sample]

@@ -18,6 +18,7 @@ from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.engine import lower_bounds
 from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import LpBall, Perturbation
+from tfcert.sets.region import region_of
 
 METHODS = propagated()
 
@@ -37,7 +38,7 @@ RELAXATIONS = ("fastlin", "crown")
 def bounds_of(network: Network, region: Perturbation, rows: np.ndarray, method: str, relaxation: str) -> np.ndarray:
     coefficients = tf.constant(rows, network.dtype)
     asked = (coefficients, coefficients[:, :, 0])
-    return output_bounds(network, region.region(), asked, method, relaxation, ascent=Ascent(iterations=2)).numpy()
+    return output_bounds(network, region_of(region), asked, method, relaxation, ascent=Ascent(iterations=2)).numpy()
 
 
 def assert_sound(
@@ -52,7 +53,7 @@ def assert_sound(
     points = regions.adversaries(precise, region, rows, rng)
     flat = tf.constant(points.reshape(-1, *points.shape[2:]), tf.float64)
     values = np.einsum("sro,pso->psr", rows, precise(flat).numpy().reshape(len(points), len(region), outputs))
-    allowed = 2 * allowance(network, region.region(), rows) + 1e-7 * np.abs(rows[:, :, 0]) * (
+    allowed = 2 * allowance(network, region_of(region), rows) + 1e-7 * np.abs(rows[:, :, 0]) * (
         network.dtype == tf.float32
     )
     assert np.isfinite(lower).all()
@@ -101,7 +102,7 @@ def test_the_allowance_is_small_beside_what_bounds_leave_open():
             network, cast = sketch.network(dtype), region.astype(dtype.as_numpy_dtype)
             lower = bounds_of(network, cast, rows, "crown-ibp", "crown") - rows[:, :, 0]
             width = -lower[:, :3] - lower[:, 3:]
-            found.append(np.median(allowance(network, cast.region(), rows)[:, :3] / width))
+            found.append(np.median(allowance(network, region_of(cast), rows)[:, :3] / width))
     assert np.median(ratios[tf.float32]) < 0.02
     assert np.max(ratios[tf.float64]) < 1e-7
 
@@ -112,7 +113,7 @@ def test_compiled_bounds_equal_those_of_the_same_operations_run_one_by_one(seed)
     network = sketch.network(tf.float32)
     region = LpBall(sketch.rng.uniform(0, 1, (3, *sketch.shapes[0])).astype(np.float32), [0.1, 0.05, 0.2])
     rows = sketch.rng.normal(size=(3, 4, 3)).astype(np.float32)
-    eager = output_bounds(network, region.region(), (tf.constant(rows), tf.zeros([3, 4])), "crown").numpy()
+    eager = output_bounds(network, region_of(region), (tf.constant(rows), tf.zeros([3, 4])), "crown").numpy()
     for jit in (True, False):
         found = lower_bounds(network, region, rows, np.zeros((3, 4)), options=BoundOptions(jit=jit))
-        assert np.all(np.abs(found - eager) <= 2 * allowance(network, region.region(), rows))
+        assert np.all(np.abs(found - eager) <= 2 * allowance(network, region_of(region), rows))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 _STEPS, _QUICK_STEPS = 36, 12
 """Most steps towards a multiplier, and how many of them are not bisections."""

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfcert.attacks import geometry
 from tfcert.catalog import ATTACKS
 from tfcert.clauses import Clauses
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 from tfcert.tracing import traced
 
 TensorFunction = Callable[[tf.Tensor], tf.Tensor]

@@ -20,6 +20,7 @@ from tfcert.given import class_labels, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import require_one_input
 from tfcert.sets.balls import ORDER, Clip, LpBall, Perturbation
+from tfcert.sets.region import region_of
 from tfcert.showing import counted, spread, table
 from tfcert.verdict import Guarantee
 
@@ -235,7 +236,7 @@ class _Task:
         propose = ATTACKS.load(self.options.method)
 
         def find(some: Perturbation, clauses: Clauses, dtype: np.dtype) -> tuple[np.ndarray, int]:
-            region = some.astype(dtype).region()
+            region = region_of(some.astype(dtype))
             region = region._replace(center=tf.constant(some.center.astype(dtype)))
             attacked = inference(self.model if self.network is None else self.network)
             return propose(attacked, region, clauses, restart, self.options, self.left)

@@ -131,7 +131,7 @@ def _metadata(
         "versions": {name: version(name) for name in _PACKAGES},
         "method": method,
         "relaxation": relaxation,
-        "norm": perturbation.region().norm,
+        "norm": perturbation.norm,
         "dtype": network.dtype.name,
         "batch": len(perturbation),
         "rows": int(rows.shape[1]),

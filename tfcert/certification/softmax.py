@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfcert.sets.balls import round_down, round_up
+from tfcert.sets.rounding import round_down, round_up
 
 LowerBounds = Callable[[np.ndarray], np.ndarray]
 """Lower bounds ``[batch, rows]`` of linear functions ``[rows, classes]`` of the logits, over each set."""

@@ -22,8 +22,7 @@ from tfcert.driver.regions import build_regions, fits, to_net
 from tfcert.driver.sources import load_samples
 from tfcert.errors import UsageError
 from tfcert.language import (
-    MeasureTemplate,
-    PropertyTemplate,
+    AnyTemplate,
     Span,
     Spec,
     StageKind,
@@ -40,7 +39,6 @@ from tfcert.showing import counted
 if TYPE_CHECKING:
     from tfcert.network import Network
 
-AnyTemplate = PropertyTemplate | MeasureTemplate
 CHUNK = 256
 
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from tfcert.errors import UsageError
-from tfcert.language import BallSpec, Dataset, MeasureTemplate, PropertyTemplate
+from tfcert.language import AnyTemplate, BallSpec, Dataset, MeasureTemplate
 from tfcert.language.check.setting import SLACK
 from tfcert.verdict import TINY
 
@@ -16,9 +16,6 @@ SPAN = 100
 """A declared range this many times as wide as what the samples fill is likelier a mistake than not."""
 FEW = 10
 """So many samples of several classes are hardly ever of one."""
-
-
-AnyTemplate = PropertyTemplate | MeasureTemplate
 
 
 def require_unit(template: AnyTemplate, data: Dataset | None, x: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from tfcert.catalog import RELAXATIONS, SOURCES
 from tfcert.driver.abstracted import best_figure, classifier
 from tfcert.language import (
+    AnyTemplate,
     BallSpec,
     Dataset,
     MeasureTemplate,
@@ -22,8 +23,6 @@ from tfcert.language import (
 )
 from tfcert.options import BoundOptions
 from tfcert.showing import counted
-
-AnyTemplate = PropertyTemplate | MeasureTemplate
 
 _ROLES = {
     StageKind.ATTACK: "finds witnesses",

@@ -31,11 +31,12 @@ from tfcert.driver.progress import Standing, Watch
 from tfcert.driver.property import PROOFS, Clock
 from tfcert.driver.stages.complete import SOLVERS, Solver, Start, most_seconds
 from tfcert.driver.verdicts import clean_verdict, refuted
-from tfcert.language import BallSpec, MeasureTemplate, Stage, StageKind, round_down
+from tfcert.language import BallSpec, MeasureTemplate, Stage, StageKind
 from tfcert.options import BoundOptions
 from tfcert.propagation.radius import first_guess, largest_radius
 from tfcert.report.records import Measured
 from tfcert.sets.balls import ORDER, LpBall
+from tfcert.sets.rounding import float_down
 from tfcert.verdict import Guarantee, Outcome, Verdict
 
 BISECTIONS = 4
@@ -280,12 +281,12 @@ class MeasureRun:
         """The radius in network space of a value that is proven, rounded down; 0 without one."""
         if math.isnan(proven):
             return 0.0
-        return round_down(min(self._region.net_eps(self._task.template.transform, Fraction(proven))))
+        return float_down(min(self._region.net_eps(self._task.template.transform, Fraction(proven))))
 
     def _below(self, distance: float) -> float:
         """The largest value whose ball lies within ``distance`` (in network space) of its centre, short of the end."""
         (unit,) = self._task.template.transform.net_eps(self._region.space, Fraction(1))
-        value = round_down((Fraction(distance) / unit - self._region.eps) / self._region.slope)
+        value = float_down((Fraction(distance) / unit - self._region.eps) / self._region.slope)
         return math.nextafter(value, -math.inf)
 
     def _batch(self, places: np.ndarray, values: np.ndarray) -> Batch:

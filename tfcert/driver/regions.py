@@ -9,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tfcert.errors import UsageError
-from tfcert.language import BallSpec, Transform, net_within, round_down, round_up
-
-if TYPE_CHECKING:
-    from tfcert.language import MeasureTemplate, PropertyTemplate
-    from tfcert.sets.balls import Perturbation
-
-    AnyTemplate = PropertyTemplate | MeasureTemplate
+from tfcert.language import AnyTemplate, BallSpec, Transform, net_within
+from tfcert.sets.balls import Box, LpBall, Perturbation
+from tfcert.sets.rounding import enclosed, enclosing, float_down, float_up, inward, outward
 
 Shape = tuple[int, ...]
 
@@ -107,8 +103,6 @@ def build_regions(
         return _box(bounds, shape, dtype, 1 if centers is None else len(centers))
     if centers is None:
         raise UsageError(f"{template.name}: a ball needs a sample in its centre")
-    from tfcert.sets.balls import LpBall
-
     clip = clip_of(template, shape, dtype)
     require_inside(template.name, centers, clip)
     eps = [region.net_eps(transform, r) for r in (radii if radii is not None else [Fraction(0)] * len(centers))]
@@ -117,7 +111,7 @@ def build_regions(
         return Regions(ball, ball)
     if region.norm != "linf":
         raise UsageError(f"{template.name}: an {region.norm} ball is no ball after normalisation by unequal std")
-    above, below = (np.stack([_placed(list(map(side, e)), shape) for e in eps]) for side in (round_up, round_down))
+    above, below = (np.stack([_placed(list(map(side, e)), shape) for e in eps]) for side in (float_up, float_down))
     return _boxes(centers, (above, below), clip)
 
 
@@ -128,37 +122,25 @@ def _boxes(
 
     ``eps`` are the radii of each ball, rounded up and rounded down: ``[batch, channels]`` or ``[batch, *input]``.
     """
-    from tfcert.sets import balls as sets
-
-    wide = centers.astype(np.float64)
     ones = [1] * (centers.ndim - eps[0].ndim)
     above, below = (side.reshape(len(side), *ones, *side.shape[1:]) for side in eps)
-    low, high = np.nextafter(wide - above, -np.inf), np.nextafter(wide + above, np.inf)
-    # Rounding inward must not lose the centre itself, which lies in every ball.
-    inner_low = np.minimum(np.nextafter(wide - below, np.inf), wide)
-    inner_high = np.maximum(np.nextafter(wide + below, -np.inf), wide)
+    (low, high), (inner_low, inner_high) = outward(centers, above), inward(centers, below)
     if clip is not None:
         low, inner_low = np.maximum(low, clip[0]), np.maximum(inner_low, clip[0])
         high, inner_high = np.minimum(high, clip[1]), np.minimum(inner_high, clip[1])
     dtype = centers.dtype
-    return Regions(
-        sets.Box(sets.round_down(low, dtype), sets.round_up(high, dtype)),
-        sets.Box(sets.round_up(inner_low, dtype), sets.round_down(inner_high, dtype)),
-    )
+    return Regions(Box(*enclosing(low, high, dtype)), Box(*enclosed(inner_low, inner_high, dtype)))
 
 
 def _box(bounds: tuple[Sequence[Fraction], Sequence[Fraction]], shape: Shape, dtype: Any, count: int) -> Regions:
-    from tfcert.sets import balls as sets
-
     def ends(rounding: Any) -> list[np.ndarray]:
         exact = [np.broadcast_to(_placed([rounding(v) for v in side], shape), shape) for side in bounds]
         return [np.broadcast_to(side, (count, *shape)) for side in exact]
 
-    (low, inner_high), (inner_low, high) = ends(round_down), ends(round_up)
-    inside = sets.round_up(inner_low, dtype), sets.round_down(inner_high, dtype)
+    (low, inner_high), (inner_low, high) = ends(float_down), ends(float_up)
+    inside = enclosed(inner_low, inner_high, dtype)
     empty = bool((inside[0] > inside[1]).any())
-    proof = sets.Box(sets.round_down(low, dtype), sets.round_up(high, dtype))
-    return Regions(proof, None if empty else sets.Box(*inside))
+    return Regions(Box(*enclosing(low, high, dtype)), None if empty else Box(*inside))
 
 
 def clip_of(template: AnyTemplate, shape: Shape, dtype: Any) -> tuple[np.ndarray, np.ndarray] | None:
@@ -172,8 +154,8 @@ def clip_of(template: AnyTemplate, shape: Shape, dtype: Any) -> tuple[np.ndarray
     assert isinstance(template.region, BallSpec) and template.region.within is not None
     space = template.region.valid_space
     arrived = [_arrival(template.transform, space, v, dtype) for v in template.region.within]
-    low = np.minimum(_placed([round_down(v) for v in ends[0]], shape), _placed(arrived[0], shape))
-    high = np.maximum(_placed([round_up(v) for v in ends[1]], shape), _placed(arrived[1], shape))
+    low = np.minimum(_placed([float_down(v) for v in ends[0]], shape), _placed(arrived[0], shape))
+    high = np.maximum(_placed([float_up(v) for v in ends[1]], shape), _placed(arrived[1], shape))
     return low, high
 
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tfcert.driver.bind import AnyTemplate, Task
+from tfcert.driver.bind import Task
 from tfcert.errors import ContradictionError
+from tfcert.language import AnyTemplate
 from tfcert.report import Record
 from tfcert.verdict import Guarantee, Outcome, Verdict
 

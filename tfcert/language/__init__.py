@@ -9,7 +9,7 @@ for p in spec.properties.values():
 spec.assertions[0].judge(Results(properties={"robust": PropertyCounts(100, 98, 90, 5)}))
 ```
 
-Numbers are ``fractions.Fraction`` until they meet a tensor; ``round_down`` and ``round_up`` take them to float64.
+Numbers are ``fractions.Fraction`` until they meet a tensor; ``tfcert.sets.rounding`` takes them to float64.
 Nothing in a specification is ever executed, and no file but imported specifications is read.
 """
 
@@ -28,9 +28,9 @@ from tfcert.language.spec.assertions import (
 )
 from tfcert.language.spec.cells import Abstraction, Tuning
 from tfcert.language.spec.declarations import DEFAULT_STRATEGY, Dataset, ModelDeclaration, Param, Stage, Strategy
-from tfcert.language.spec.lowering import InexactRowError, TooManyClausesError, round_down, round_up
+from tfcert.language.spec.lowering import InexactRowError, TooManyClausesError
 from tfcert.language.spec.objective import LearningRate, Named, ObjectiveTemplate, RampSpec, Scheduled
-from tfcert.language.spec.questions import BallSpec, BoxSpec, MeasureTemplate, PropertyTemplate, net_within
+from tfcert.language.spec.questions import AnyTemplate, BallSpec, BoxSpec, MeasureTemplate, PropertyTemplate, net_within
 from tfcert.language.spec.spaces import Transform
 from tfcert.language.spec.specification import Spec
 from tfcert.language.text.diagnostics import CODES, Diagnostic, SourceText, Span, SpecError
@@ -39,6 +39,7 @@ __all__ = [
     "CODES",
     "DEFAULT_STRATEGY",
     "Abstraction",
+    "AnyTemplate",
     "Assertion",
     "BallSpec",
     "BoxSpec",
@@ -73,6 +74,4 @@ __all__ = [
     "load",
     "load_file",
     "net_within",
-    "round_down",
-    "round_up",
 ]

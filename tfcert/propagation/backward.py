@@ -28,7 +28,7 @@ from tfcert.propagation.folding import (
     window_lines,
 )
 from tfcert.propagation.pooling import PoolLines
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 TensorInterval = tuple[tf.Tensor, tf.Tensor]
 Stop = Callable[[Coefficients], tuple[Coefficients | None, tf.Tensor]]

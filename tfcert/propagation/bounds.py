@@ -13,7 +13,7 @@ from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import How, Method
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.preactivation import WHOLE, Passes, by_name, relax_before
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 
 def method_of(name: str, relaxation: str | None = None) -> tuple[Method, str | None]:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfcert.network.graph import Elementwise, Input, Linear, Network, evaluate
 from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.interval import step, through_linear
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 
 class Sweep(NamedTuple):

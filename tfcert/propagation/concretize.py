@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfcert.propagation import kernels
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 _DUAL_STEPS = 24
 """Most steps towards the best multiplier of a dual; any multiplier gives a bound."""

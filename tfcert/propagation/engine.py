@@ -27,7 +27,9 @@ from tfcert.propagation.methods.base import SolvedMethod
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import Plan
 from tfcert.propagation.preactivation import Passes
-from tfcert.sets.balls import Perturbation, Region, round_down
+from tfcert.sets.balls import Perturbation
+from tfcert.sets.region import Region, region_of
+from tfcert.sets.rounding import round_down
 from tfcert.tracing import traced
 from tfcert.verdict import Guarantee
 
@@ -177,7 +179,7 @@ def prepared(
     _check(network, perturbation, coefficients, offsets, (method, relaxation))
     perturbation = perturbation.astype(network.dtype.as_numpy_dtype)
     rows = np.shape(coefficients)[1]
-    region = perturbation.region()
+    region = region_of(perturbation)
     plan = method_of(method, relaxation)[0].plan(network, rows, options.memory_mb, region.is_box)
     limit = min(plan.samples, options.batch_size or _LARGEST_BATCH)
     run = _compiled(network, (method, relaxation, rows), region, plan, options)

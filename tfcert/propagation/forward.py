@@ -17,7 +17,7 @@ from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least
 from tfcert.propagation.interval import tidy
 from tfcert.propagation.pooling import PoolLines
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, M
 from tfcert.network.linear import IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
 from tfcert.network.windows import gather_windows
 from tfcert.propagation.backward import Relaxed, TensorInterval, identity, lower_bounds
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 
 def affine_nodes(network: Network) -> frozenset[int]:

@@ -34,7 +34,7 @@ from tfcert.propagation.preactivation import (
     relax,
     relax_before,
 )
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 _EVERY = -1
 """Stands for every target."""

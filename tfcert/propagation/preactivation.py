@@ -17,7 +17,7 @@ from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
 from tfcert.propagation.interval import both_sides, exact_intervals, intervals, needs_ball, step, tidy
 from tfcert.propagation.pooling import PoolLines, pool_lines
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 Relaxer = Callable[[int, int, Mapping[int, TensorInterval]], Lines | PoolLines]
 """``(node, target, bounds) -> lines``: relaxes a nonlinear node for a pass to ``target``, given bounds of its input."""

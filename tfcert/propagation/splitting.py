@@ -23,7 +23,7 @@ from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import both_sides
 from tfcert.propagation.optimised import Choices, Place, adam, chosen_lines, named_choices
 from tfcert.propagation.preactivation import by_name, nonlinear, relax_before
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 _ADAM = (0.8, 0.99, 1e-12)
 _LAST = 0.05

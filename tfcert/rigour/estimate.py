@@ -17,7 +17,7 @@ import tensorflow as tf
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node, evaluate
 from tfcert.network.windows import gather_windows
 from tfcert.propagation.interval import moves
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 _ULPS = 4.0
 """By how many units in the last place an activation's value may be off."""

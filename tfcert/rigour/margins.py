@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from tfcert.network import Network
 from tfcert.rigour.estimate import output_deviations
-from tfcert.sets.balls import Perturbation, Region
+from tfcert.sets.balls import Perturbation
+from tfcert.sets.region import Region, region_of
 from tfcert.tracing import traced
 
 MULTIPLE = 2.0
@@ -46,7 +47,7 @@ def rounding(network: Network, perturbation: Perturbation, coefficients: np.ndar
     for first in range(0, len(perturbation), size):
         part = slice(first, first + size)
         some = perturbation.take(part) if size < len(perturbation) else perturbation
-        found.append(run(some.astype(network.dtype.as_numpy_dtype).region()).numpy())
+        found.append(run(region_of(some.astype(network.dtype.as_numpy_dtype))).numpy())
     deviations = np.concatenate(found) if found else np.zeros((0, *network.output_shape))
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("bro,bo->br", np.square(coefficients), np.square(deviations.astype(np.float64)))

@@ -1,7 +1,7 @@
 """Perturbations: the set of inputs that a claim quantifies over, one set a sample.
 
-Two views of the same set. ``LpBall`` and ``Box`` are what users write: NumPy data, validated, with exact membership.
-``Region`` is what bound propagation reads: tensors, rounded outward, with the least value of a linear function.
+``LpBall`` and ``Box`` are what users write: NumPy data, validated, with exact membership. Bound propagation reads them
+as tensors, see :mod:`tfcert.sets.region`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfcert.catalog import NORMS
 from tfcert.given import inputs, radii, valid_range
+from tfcert.sets.rounding import enclosed, enclosing, float_down, float_up, inward, outward
 from tfcert.showing import counted, spread
 
 ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
@@ -23,28 +23,6 @@ ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
 DUAL_ORDER = {"linf": 1, "l2": 2, "l1": np.inf}
 """NumPy's order of the norm that measures gradients where inputs are measured in the given norm."""
 Clip = tuple[Any, Any]
-
-
-class Region(NamedTuple):
-    """A perturbation set as tensors, for bound propagation.
-
-    Attributes:
-        norm: ``linf`` (the box ``[lower, upper]``), ``l2`` or ``l1`` (the ball of radius ``eps`` around ``center``).
-        clipped: whether the ball is cut by the box ``[lower, upper]``; a ball that is not has its hull there.
-        center, lower, upper: ``[batch, *input]``.
-        eps: ``[batch]``.
-    """
-
-    norm: str
-    clipped: bool
-    center: tf.Tensor
-    lower: tf.Tensor
-    upper: tf.Tensor
-    eps: tf.Tensor
-
-    @property
-    def is_box(self) -> bool:
-        return self.norm == "linf"
 
 
 class Perturbation(ABC):
@@ -80,10 +58,6 @@ class Perturbation(ABC):
     @abstractmethod
     def take(self, index: Any) -> Perturbation:
         """The sets of some samples."""
-
-    @abstractmethod
-    def region(self) -> Region:
-        """The set as tensors for bound propagation, rounded outward."""
 
     @abstractmethod
     def contains(self, z: np.ndarray) -> np.ndarray:
@@ -137,16 +111,12 @@ class Box(Perturbation):
         return self.project((self.lower + (self.upper - self.lower) / 2).astype(self.lower.dtype))
 
     def astype(self, dtype: Any) -> Box:
-        return Box(round_down(self.lower, dtype), round_up(self.upper, dtype))
+        return Box(*enclosing(self.lower, self.upper, dtype))
 
     def take(self, index: Any) -> Box:
         part, index = copy.copy(self), np.arange(len(self))[index]
         part.lower, part.upper = self.lower[index], self.upper[index]
         return part
-
-    def region(self) -> Region:
-        low, high = tf.constant(self.lower), tf.constant(self.upper)
-        return Region("linf", True, low, low, high, tf.zeros([len(self)], low.dtype))
 
     def contains(self, z: np.ndarray) -> np.ndarray:
         z = self._one_each(z)
@@ -155,7 +125,7 @@ class Box(Perturbation):
 
     def project(self, z: np.ndarray) -> np.ndarray:
         z = self._one_each(z)
-        return np.clip(z, round_up(self.lower, z.dtype), round_down(self.upper, z.dtype))
+        return np.clip(z, *enclosed(self.lower, self.upper, z.dtype))
 
 
 class LpBall(Perturbation):
@@ -180,7 +150,9 @@ class LpBall(Perturbation):
         self.clip = None if clip is None else valid_range(clip)
         self._require_fitting_clip()
         self.exact_eps = _exact(eps, self.x.shape)
-        self.eps = np.array([_float_up(e) for e in self.exact_eps], np.float64)
+        self.eps = np.array([float_up(e) for e in self.exact_eps], np.float64)
+        if not np.isfinite(self.eps).all():
+            raise ValueError("eps must be finite and not negative")
         _require_finite("centre", self.x)
         outside = np.zeros(0) if self.clip is None else np.argwhere((self.x < self.clip[0]) | (self.x > self.clip[1]))
         if outside.size:
@@ -206,14 +178,10 @@ class LpBall(Perturbation):
         return f"LpBall of {self._shape_text()}: {self.norm}, eps {spread(self.eps)}{clip}, x {spread(self.x)}"
 
     def _hull(self) -> tuple[np.ndarray, np.ndarray]:
-        eps = self.eps.reshape(-1, *[1] * (self.x.ndim - 1))
-        wide = self.x.astype(np.float64)
-        # x - eps is rounded once in float64; one more step outward covers it. eps = 0 is the point itself.
-        low = np.where(eps > 0, np.nextafter(wide - eps, -np.inf), wide)
-        high = np.where(eps > 0, np.nextafter(wide + eps, np.inf), wide)
+        low, high = outward(self.x, self.eps.reshape(-1, *[1] * (self.x.ndim - 1)))
         if self.clip is not None:
             low, high = np.maximum(low, self.clip[0]), np.minimum(high, self.clip[1])
-        return round_down(low, self.x.dtype), round_up(high, self.x.dtype)
+        return enclosing(low, high, self.x.dtype)
 
     @property
     def center(self) -> np.ndarray:
@@ -224,7 +192,7 @@ class LpBall(Perturbation):
             return self
         x = self.x.astype(dtype)
         if self.clip is not None:
-            x = np.clip(x, round_up(self.clip[0], dtype), round_down(self.clip[1], dtype))
+            x = np.clip(x, *enclosed(*self.clip, dtype))
         return LpBall(x, self.exact_eps, self.norm, self.clip)
 
     def take(self, index: Any) -> LpBall:
@@ -236,11 +204,6 @@ class LpBall(Perturbation):
         part.x, part.lower, part.upper = self.x[index], self.lower[index], self.upper[index]
         part.eps, part.exact_eps = self.eps[index], [self.exact_eps[i] for i in index]
         return part
-
-    def region(self) -> Region:
-        eps = round_up(self.eps, self.x.dtype)
-        tensors = [tf.constant(a) for a in (self.x, self.lower, self.upper, eps)]
-        return Region(self.norm, self.clip is not None, *tensors)
 
     def contains(self, z: np.ndarray) -> np.ndarray:
         z = self._one_each(z)
@@ -292,24 +255,17 @@ class LpBall(Perturbation):
 
     def _clipped(self, points: np.ndarray) -> np.ndarray:
         assert self.clip is not None
-        ends = [np.broadcast_to(np.asarray(end), self.x.shape).reshape(len(points), -1) for end in self.clip]
-        return np.clip(points, round_up(ends[0], points.dtype), round_down(ends[1], points.dtype))
+        low, high = (np.broadcast_to(np.asarray(end), self.x.shape).reshape(len(points), -1) for end in self.clip)
+        return np.clip(points, *enclosed(low, high, points.dtype))
 
     def _project_linf(self, z: np.ndarray) -> np.ndarray:
-        dtype, eps = self.x.dtype, self.eps.reshape(-1, *[1] * (self.x.ndim - 1))
-        wide = self.x.astype(np.float64)
-        # Inward: the float64 sum may be off by one rounding and eps itself was rounded up, so step twice.
-        low = np.where(eps > 0, round_up(_inward(wide - eps, +np.inf), dtype), self.x)
-        high = np.where(eps > 0, round_down(_inward(wide + eps, -np.inf), dtype), self.x)
+        eps = np.array([float_down(e) for e in self.exact_eps]).reshape(-1, *[1] * (self.x.ndim - 1))
+        low, high = enclosed(*inward(self.x, eps), self.x.dtype)
         low, high = np.minimum(low, self.x), np.maximum(high, self.x)
         if self.clip is not None:
-            low = np.maximum(low, round_up(self.clip[0], dtype))
-            high = np.minimum(high, round_down(self.clip[1], dtype))
-        return np.clip(z, low, high).astype(dtype)
-
-
-def _inward(x: np.ndarray, toward: float) -> np.ndarray:
-    return np.nextafter(np.nextafter(x, toward), toward)
+            least, most = enclosed(*self.clip, self.x.dtype)
+            low, high = np.maximum(low, least), np.minimum(high, most)
+        return np.clip(z, low, high).astype(self.x.dtype)
 
 
 def _onto_ball(step: np.ndarray, eps: np.ndarray, norm: str) -> np.ndarray:
@@ -327,23 +283,6 @@ def _onto_ball(step: np.ndarray, eps: np.ndarray, norm: str) -> np.ndarray:
 
 def _norm(difference: np.ndarray, norm: str) -> float:
     return float(np.linalg.norm(difference, ORDER[norm])) if difference.size else 0.0
-
-
-def round_down(x: np.ndarray, dtype: Any) -> np.ndarray:
-    """The largest numbers of ``dtype`` that are not above ``x``."""
-    near = np.asarray(x).astype(dtype)
-    return np.where(near > x, np.nextafter(near, np.array(-np.inf, dtype)), near)
-
-
-def round_up(x: np.ndarray, dtype: Any) -> np.ndarray:
-    """The smallest numbers of ``dtype`` that are not below ``x``."""
-    near = np.asarray(x).astype(dtype)
-    return np.where(near < x, np.nextafter(near, np.array(np.inf, dtype)), near)
-
-
-def _float_up(value: Fraction) -> float:
-    near = float(value)
-    return near if Fraction(near) >= value else float(np.nextafter(near, np.inf))
 
 
 def _exact(eps: Any, shape: tuple[int, ...]) -> list[Fraction]:

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import keras
 import tensorflow as tf
 
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 from tfcert.training.batch import BoundedBatch
 from tfcert.training.objectives import Common, Objective, interval_loss
 from tfcert.training.schedules import Schedule, loaded, saved, schedule

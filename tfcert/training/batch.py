@@ -15,7 +15,7 @@ from tfcert.propagation.bounds import relaxed_by_lines
 from tfcert.propagation.centered import Sweep
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.preactivation import relaxed_by_intervals
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 _ROUNDING = 1e-4
 """What a value may lie outside the valid range, as a share of that."""

@@ -23,7 +23,7 @@ from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import full_precision, use_jit
 from tfcert.propagation.splitting import Climb, Climbed, Pieces, climb, first_pieces, hinges, split_nodes
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region, region_of
 from tfcert.tracing import traced
 
 _SIZES = (2, 16, 64, 256)
@@ -156,7 +156,7 @@ class _Work:
     def __init__(self, query: Query, clause: int, solvers: Solvers):
         self._query, self._clause, self._solvers = query, clause, solvers
         self._network = query.net.network
-        self._region = query.region.region()
+        self._region = region_of(query.region)
         self._coefficients, self._offsets, _ = query.rows(clause)
         sizes = [math.prod(self._network.nodes[i].shape) for i in self._network.bounded()]
         self._refresh = 0 < sum(sizes[1:]) <= _REFRESHED

@@ -27,7 +27,8 @@ from tfcert.propagation.engine import full_precision
 from tfcert.propagation.interval import both_sides
 from tfcert.propagation.plan import passes_plan
 from tfcert.propagation.preactivation import Passes, by_name, nonlinear, relax_before
-from tfcert.sets.balls import Perturbation, Region
+from tfcert.sets.balls import Perturbation
+from tfcert.sets.region import Region, region_of
 from tfcert.tracing import traced
 
 BOUNDS = ("interval", "crown", "lp", "progressive")
@@ -71,7 +72,7 @@ def propagated(net: Plain, region: Perturbation, method: str, options: BoundOpti
     if method not in ("interval", "crown"):
         raise ValueError(f"bounds are propagated by interval or crown, not by {method!r}")
     wide = region.astype(np.float64)
-    sets = wide.region()
+    sets = region_of(wide)
     plan = passes_plan(net.network, 1, (options or BoundOptions()).memory_mb, sets.is_box)
     run = _compiled(net.network, method, sets, plan.parts)
     found: list[LayerBounds] = []

@@ -11,10 +11,10 @@ from tfcert.language.check.reading import named_arguments, read_entries, read_nu
 from tfcert.language.check.scope import Definition, Scope, did_you_mean
 from tfcert.language.check.setting import Setting
 from tfcert.language.spec.cells import Abstraction, Tuning
-from tfcert.language.spec.lowering import round_down
 from tfcert.language.spec.questions import BallSpec, BoxSpec, RegionSpec
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
+from tfcert.sets.rounding import float_down
 
 MAX_CELLS = 1 << 16
 MAX_SIZE = Fraction(10) ** 30
@@ -123,7 +123,7 @@ def report_unused(scope: Scope) -> None:
 
 def _short(number: Fraction) -> str:
     """Six digits, to be read."""
-    return f"{round_down(number):g}"
+    return f"{float_down(number):g}"
 
 
 def _advised(number: Fraction, rounding: str = ROUND_CEILING) -> str:

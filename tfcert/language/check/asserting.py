@@ -28,11 +28,11 @@ from tfcert.language.spec.assertions import (
     open_quantities,
 )
 from tfcert.language.spec.declarations import Dataset, ModelDeclaration
-from tfcert.language.spec.lowering import round_down
 from tfcert.language.spec.questions import BoxSpec, MeasureTemplate, PropertyTemplate, Template
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, Span
 from tfcert.language.text.printer import print_expression
+from tfcert.sets.rounding import float_down
 
 QUANTITIES = (*PROPERTY_QUANTITIES, *MEASURE_QUANTITIES, "accuracy")
 
@@ -173,8 +173,8 @@ class Asserter:
             return
         threshold = -difference.constant / difference.terms[0][1]
         if not 0 <= threshold <= 1:
-            message = f"an accuracy is a fraction between 0 and 1, and is compared with {round_down(threshold):g}"
-            fix = f"write `{round_down(threshold):g}%`" if 1 < threshold <= 100 else ""
+            message = f"an accuracy is a fraction between 0 and 1, and is compared with {float_down(threshold):g}"
+            fix = f"write `{float_down(threshold):g}%`" if 1 < threshold <= 100 else ""
             self.scope.report("W003", message, place, fix)
             self.outside = True
 

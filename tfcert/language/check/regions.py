@@ -11,11 +11,11 @@ from tfcert.language.check.scope import did_you_mean
 from tfcert.language.check.setting import Ends, Setting, is_unit
 from tfcert.language.check.values import MIXED, Inputs, Norm, Numeric, describe
 from tfcert.language.spec.formula import Radius, Term
-from tfcert.language.spec.lowering import round_down
 from tfcert.language.spec.questions import BallSpec, BoxSpec, RegionSpec
 from tfcert.language.spec.spaces import Transform
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
+from tfcert.sets.rounding import float_down
 from tfcert.verdict import TINY
 
 Reader = Callable[[Elaborator, s.Expr, str, Setting, str], Term]
@@ -62,7 +62,7 @@ def _space(e: Elaborator, node: s.RegionNode, setting: Setting) -> str:
     transform, unit = setting.transform, setting.unit_range
     if node.space == "unit" and unit is not None and setting.dataset is not None and not is_unit(unit):
         scaled = "after `scale` " if transform.scales else ""
-        ends = " to ".join(f"{round_down(end):g}" for end in unit)
+        ends = " to ".join(f"{float_down(end):g}" for end in unit)
         message = f"`in unit` is for values in [0, 1], but {scaled}those of `{setting.dataset.name}` go from {ends}"
         fix = "write `in raw`, or give the data set the `scale` that takes its range to [0, 1]"
         e.scope.report("E237", message, node, fix)
@@ -106,7 +106,7 @@ def _read_place(e: Elaborator, node: s.Expr, what: str, setting: Setting, space:
     """A value of an input in a space; pixels are converted, and percentages are numbers."""
     value, ends = e.numeric(node, what), setting.ends(space)
     size = _size(e, node, setting, space, "a pixel") if value.unit == "px" else Fraction(1)
-    told = "after normalisation" if ends is None else " to ".join(f"{round_down(end):g}" for end in ends)
+    told = "after normalisation" if ends is None else " to ".join(f"{float_down(end):g}" for end in ends)
     if value.unit == "px" and ends is not None and ends[0] != 0:
         message = f"pixels count from 0, and the values go from {told}"
         raise e.scope.problem("E207", message, node, "write plain numbers")
@@ -207,7 +207,7 @@ def share_of_range(eps: Fraction, setting: Setting, space: str) -> str:
     """A radius as a share of the declared range."""
     width = setting.width(space)
     assert width is not None
-    return f"{round_down(100 * eps / width):.2g}%"
+    return f"{float_down(100 * eps / width):.2g}%"
 
 
 def report_tiny(e: Elaborator, node: s.SyntaxNode, share: str, what: str = "this radius") -> None:
@@ -223,7 +223,7 @@ def _covers_everything(e: Elaborator, node: s.Expr, ball: BallSpec, setting: Set
         ends = setting.range if ball.space == "raw" else setting.unit_range
     if ends is None or ball.norm != "linf" or ball.slope or ball.eps < ends[1] - ends[0]:
         return
-    first, last, eps = map(round_down, (*ends, ball.eps))
+    first, last, eps = map(float_down, (*ends, ball.eps))
     message = f"this ball covers all values from {first:g} to {last:g}, whatever the sample"
     e.scope.report("W002", message, node, f"is `{eps:g}` meant in another space, or in `px`?")
 

@@ -12,7 +12,6 @@ of two. The offset d is rounded down. So a row proven for the float64 matrix pro
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import product
@@ -42,6 +41,7 @@ from tfcert.language.spec.formula import (
     output_index,
     variable_term,
 )
+from tfcert.sets.rounding import float_down
 
 MAX_CLAUSES = 4096
 MAX_ROWS = 1 << 16
@@ -311,7 +311,7 @@ def _clause(atoms: Literals, num_outputs: int) -> Clause:
         for variable, coefficient in term.coefficients:
             assert isinstance(variable, Output) and variable.index is not None
             coefficients[i, variable.index] = float(coefficient)
-        offsets[i] = round_down(term.constant)
+        offsets[i] = float_down(term.constant)
     return Clause(coefficients, offsets)
 
 
@@ -332,7 +332,7 @@ def exact_row(term: Term) -> Term:
             raise InexactRowError(
                 "the coefficients of a row have no common multiple that float64 holds exactly: use fewer digits"
             )
-    if not math.isfinite(round_down(term.constant)):
+    if not math.isfinite(float_down(term.constant)):
         raise InexactRowError("the constant of a row is beyond the range of float64")
     return term
 
@@ -351,17 +351,3 @@ def _representable(number: Fraction) -> bool:
         return Fraction(float(number)) == number
     except OverflowError:
         return False
-
-
-def round_down(number: Fraction) -> float:
-    """The largest finite float64 that is not above the number; minus infinity where there is none."""
-    try:
-        nearest = float(number)
-    except OverflowError:
-        return sys.float_info.max if number > 0 else -math.inf
-    return nearest if Fraction(nearest) <= number else math.nextafter(nearest, -math.inf)
-
-
-def round_up(number: Fraction) -> float:
-    """The smallest finite float64 that is not below the number; infinity where there is none."""
-    return -round_down(-number)

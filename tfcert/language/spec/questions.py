@@ -219,6 +219,9 @@ class MeasureTemplate(Template):
         return "smallest" if self.existential else "largest"
 
 
+AnyTemplate = PropertyTemplate | MeasureTemplate
+
+
 def _exact_label(label: int | float | None) -> Fraction | None:
     if label is None:
         return None

@@ -2,7 +2,7 @@
 
 ``raw`` is the stored values, ``unit`` is ``raw * scale``, ``net`` is what the network receives,
 ``(unit - mean) / std`` for each channel (the last axis of the input). Everything here is exact; whoever puts the
-numbers into a tensor rounds them (``lowering.round_down`` and ``round_up``).
+numbers into a tensor rounds them (``tfcert.sets.rounding``).
 """
 
 from __future__ import annotations

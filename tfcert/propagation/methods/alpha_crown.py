@@ -9,7 +9,7 @@ from tfcert.propagation.methods.base import Bounded, How
 from tfcert.propagation.optimised import optimised_bounds
 from tfcert.propagation.plan import COPIES_OF_ASCENT, Plan, passes_plan
 from tfcert.propagation.preactivation import backward_bounds, by_name
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 
 class _AlphaCrown:

@@ -16,7 +16,8 @@ from tfcert.propagation.interval import intervals
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import Plan
 from tfcert.propagation.preactivation import WHOLE, Passes, by_name, floor, greater, relax_before
-from tfcert.sets.balls import Perturbation, Region
+from tfcert.sets.balls import Perturbation
+from tfcert.sets.region import Region
 
 _ASCENT = Ascent()
 

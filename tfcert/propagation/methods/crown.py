@@ -8,7 +8,7 @@ from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import Bounded, How, backward_rows
 from tfcert.propagation.plan import Plan, passes_plan
 from tfcert.propagation.preactivation import backward_bounds, by_name
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 
 class _Crown:

@@ -7,7 +7,7 @@ from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import Bounded, How, backward_rows, interval_bounds
 from tfcert.propagation.plan import Plan, rows_plan
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 
 class _CrownIbp:

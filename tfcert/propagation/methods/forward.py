@@ -12,7 +12,7 @@ from tfcert.propagation.methods.base import Bounded, How, by_rows
 from tfcert.propagation.plan import Plan, planes_plan
 from tfcert.propagation.pooling import PoolLines
 from tfcert.propagation.preactivation import nonlinear, relax, stable_is_exact, tighter
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 
 class _Forward:

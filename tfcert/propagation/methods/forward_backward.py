@@ -8,7 +8,7 @@ from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import Bounded, How, backward_rows
 from tfcert.propagation.methods.forward import FORWARD
 from tfcert.propagation.plan import Plan
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 
 class _ForwardBackward:

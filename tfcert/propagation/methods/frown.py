@@ -10,7 +10,7 @@ from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.alpha_crown import ALPHA_CROWN
 from tfcert.propagation.methods.base import Bounded, How
 from tfcert.propagation.plan import Plan
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 
 class _Frown:

@@ -9,7 +9,7 @@ from tfcert.propagation.interval import intervals
 from tfcert.propagation.methods.base import Bounded, How, interval_bounds
 from tfcert.propagation.plan import Plan, rows_plan
 from tfcert.propagation.preactivation import relaxed_by_intervals
-from tfcert.sets.balls import Region
+from tfcert.sets.region import Region
 
 
 class _Ibp:
