@@ -1,4 +1,4 @@
-"""What a run says to the shell, and what can go wrong in it, told apart by whose mistake it is."""
+"""Exit codes of a run, and its errors, told apart by whose mistake they are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a run says to the shell."""
+    """The answer of a run to the shell."""
 
     PASS = 0
     FAIL = 1

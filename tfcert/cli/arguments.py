@@ -1,4 +1,4 @@
-"""What the command line accepts: options shared by several verbs, and the types of their values."""
+"""Arguments of the command line: options shared by several verbs, and the types of their values."""
 
 from __future__ import annotations
 

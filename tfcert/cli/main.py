@@ -55,7 +55,7 @@ def _import_tensorflow() -> None:
 
 
 def _user_errors() -> tuple[type[Exception], ...]:
-    """What the user can put right. TensorFlow's frontend is asked only if it is loaded: else it raised nothing."""
+    """Errors that the user can put right; those of a frontend only if it is loaded: else it raised nothing."""
     from tfcert.datasets import DatasetError
     from tfcert.language import SpecError
 
@@ -68,7 +68,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
 
 
 def _is_rendered(error: Exception) -> bool:
-    """Whether the text already begins with ``error[...]`` for each finding."""
+    """True where the text already begins with ``error[...]`` for each finding."""
     from tfcert.language import SpecError
 
     return isinstance(error, SpecError)

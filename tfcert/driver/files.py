@@ -15,7 +15,7 @@ from tfcert.model_files import complaint, inputs_complaint
 
 
 def require_models(spec: Spec, bindings: Mapping[str, Any], *, if_there: bool = False) -> None:
-    """That the files of the models that a specification needs are there and may be Keras's.
+    """Checks that the files of the models that a specification needs are there and may be Keras's.
 
     Args:
         spec, bindings: the specification, and what its names are bound to.
@@ -35,7 +35,7 @@ def require_models(spec: Spec, bindings: Mapping[str, Any], *, if_there: bool = 
 
 
 def require_model(path: Path) -> None:
-    """That a file is there and may be a Keras model.
+    """Checks that a file is there and may be a Keras model.
 
     Raises:
         UsageError: it is not.
@@ -48,7 +48,7 @@ def require_model(path: Path) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """That files can be written into a folder, which need not exist yet.
+    """Checks that files can be written into a folder, which need not exist yet.
 
     Raises:
         UsageError: they cannot.
@@ -63,7 +63,7 @@ def require_writable(folder: Path) -> None:
 
 
 def require_file_writable(path: Path) -> None:
-    """That a file can be written at ``path``.
+    """Checks that a file can be written at ``path``.
 
     Raises:
         UsageError: it cannot.

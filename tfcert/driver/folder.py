@@ -55,7 +55,7 @@ class RunFolder(ABC):
 
     @abstractmethod
     def _unfinished(self) -> str:
-        """What an interrupted run left in the folder, in words; "" where there is nothing to go on with."""
+        """Names what an interrupted run left in the folder, in words; "" where there is nothing to go on with."""
 
     @property
     def path(self) -> Path:
@@ -81,7 +81,7 @@ class RunFolder(ABC):
         return self._header_in(self.header_path)
 
     def require_same(self, now: Json, *keys: str) -> None:
-        """That a resumed run asks what the earlier one did, by some keys of their headers.
+        """Checks that a resumed run asks what the earlier one did, by some keys of their headers.
 
         Raises:
             JournalError: it does not; says what differs, old and new.

@@ -35,7 +35,7 @@ _WORDS = {
 
 
 def run_header() -> Json:
-    """What every run's header begins with."""
+    """Begins the header of a run, of whatever kind."""
     return {
         "tfcert": package_version("tfcert"),
         "hashes": SCHEME,
@@ -53,7 +53,7 @@ def package_version(name: str) -> str | None:
 
 
 def spec_header(spec: Spec, params: Mapping[str, Any], bindings: Mapping[str, Any]) -> Json:
-    """What a header says of a specification and of what was given for its names; no more than JSON can hold."""
+    """Describes a specification, and what was given for its names, as JSON can hold it."""
     return {
         "spec": spec.filename,
         "spec_sha256": spec.source_hash,
@@ -91,7 +91,7 @@ def restored(
 
 
 def require_same(path: Path, then: Json, now: Json, keys: Sequence[str] = IDENTITY) -> None:
-    """That a run which is resumed asks what the one that wrote ``path`` asked, by the keys of both headers.
+    """Checks that a run which is resumed asks what the one that wrote ``path`` asked, by the keys of both headers.
 
     Raises:
         JournalError: it does not; says what differs, old and new.
@@ -110,7 +110,7 @@ def require_same(path: Path, then: Json, now: Json, keys: Sequence[str] = IDENTI
 
 
 def _differences(key: str, then: Any, now: Any) -> list[str]:
-    """What differs in one key of the headers, a phrase each: by name where there are several."""
+    """Tells what differs in one key of the headers, a phrase each: by name where there are several."""
     if then == now:
         return []
     pairs = {"the model": (then, now)}

@@ -1,4 +1,4 @@
-"""What a run of a specification starts with, checked as far as that takes no TensorFlow.
+"""The start of a run of a specification, checked as far as that takes no TensorFlow.
 
 A mistake on the command line is answered at once: TensorFlow and the model, which take seconds, are loaded only when
 options, parameters, files and folders are found to be right.

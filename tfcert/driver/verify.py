@@ -85,7 +85,7 @@ def run(start: Start, verbose: Verbosity = "auto") -> Report:
 
 
 def header(bound: BoundSpec) -> Json:
-    """What a result depends on beside what ``driver.start.begin`` knows: models, strategies, preprocessing."""
+    """The part of a header that needs the models: their hashes, strategies, preprocessing, abstractions."""
     spec = bound.spec
     templates = [*spec.properties.values(), *spec.measures.values()]
     return {
@@ -103,7 +103,7 @@ def _preprocessing(transform: Transform) -> Json:
 
 
 def _abstraction(task: Task) -> Json:
-    """What a claim's classifier stands behind, with the granularity that it has."""
+    """The abstraction that a claim's classifier stands behind, with the granularity that it has."""
     abstraction = task.template.abstraction
     assert abstraction is not None
     return {
@@ -225,7 +225,7 @@ class _Run:
 
 
 def _claims(tasks: Sequence[Task]) -> list[str]:
-    """Which classifier is meant where questions are about one behind an abstraction, in sentences."""
+    """Says which classifier is meant where questions are about one behind an abstraction, in sentences."""
     said: dict[str, list[str]] = {}
     for task in tasks:
         if task.template.abstraction is not None:
@@ -248,7 +248,7 @@ def _decide(task: Task, clock: Clock, watch: Watch) -> Iterator[tuple[int, Verdi
 
 
 def _narrowed(task: Task) -> str:
-    """What a solver narrows, and in which space, for the reader."""
+    """Names what a solver narrows, and in which space, for the reader."""
     asked = _asked(task)
     if not isinstance(task.template, MeasureTemplate):
         return "the margin"

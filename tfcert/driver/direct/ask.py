@@ -24,7 +24,7 @@ Decide = Callable[[Loaded, np.ndarray], Answers]
 
 @dataclass(frozen=True)
 class DirectQuestion:
-    """What is asked of every sample, ``batch`` of them at a time."""
+    """A question that is asked of every sample, ``batch`` of them at a time."""
 
     name: str
     asked: Asked
@@ -77,7 +77,7 @@ class DirectQuestion:
 
 
 def remarks(data: Request, loaded: Loaded, records: Sequence[Record]) -> list[str]:
-    """What the reader should know of the samples: how many there are, and what makes them look out of place."""
+    """Remarks on the samples for the reader: how many there are, and what makes them look out of place."""
     said = []
     if len(loaded.x) < data.total:
         said.append(f"the first {len(loaded.x)} of {data.total} samples of {data.data}; --limit takes more")

@@ -77,7 +77,7 @@ def _attack_verdict(success: bool, clean: bool, margin: float) -> Verdict:
 
 
 def _attack_conclusion(records: Sequence[Record], distance: str) -> str:
-    """What an attack came to; "" without samples."""
+    """Sums up an attack in a sentence; "" without samples."""
     if not records:
         return ""
     found = [r for r in records if r.outcome is Outcome.FALSIFIED]

@@ -1,6 +1,6 @@
 """``tfcert radius``: the largest certified radius around each sample of an npz file, journalled as it falls.
 
-What a run begins with is checked without TensorFlow.
+The start of a run is checked without TensorFlow.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from tfcert.report.summary import MeasureSummary
 from tfcert.verdict import Guarantee, Outcome, Verdict
 
 DEFAULTS: Json = {"norm": "linf", "clip": None, "limit": 100, "method": "crown", "relaxation": None, "targets": "all"}
-"""What radii are measured by where nothing else is said."""
+"""Radii are measured by these where nothing else is said."""
 
 
 @dataclass(frozen=True)
 class Bounding:
-    """How to bound, as ``certified_radius`` takes it; None stands for the defaults."""
+    """A way to bound, as ``certified_radius`` takes it; None stands for the defaults."""
 
     method: str = "crown"
     relaxation: str | None = None
@@ -65,7 +65,7 @@ class Bounding:
         return METHODS.find(self.method).optimises or searched
 
     def params(self) -> dict[str, object]:
-        """What the radii depend on: everything but the size of a batch."""
+        """Parameters that the radii depend on: everything but the size of a batch."""
         options = self.options()
         used = {"iterations": options.iterations, "learning_rate": options.learning_rate} if self._optimises else {}
         return {k: v for k, v in asdict(self).items() if k in ("method", "relaxation", "targets")} | used
@@ -84,7 +84,7 @@ class RadiiStart:
 def radius_request(
     model: str, data: str, given: Mapping[str, Any], batch: int, folder: JournalFolder
 ) -> tuple[Request, Bounding]:
-    """What radii are asked about and how they are bounded, as the command line says it.
+    """The question about radii, and the way to bound, that the command line asks for.
 
     Args:
         model, data: files.
@@ -109,7 +109,7 @@ def radius_request(
 
 
 def begin_radii(request: Request, bounding: Bounding, folder: JournalFolder) -> RadiiStart:
-    """What a run starts with, checked without TensorFlow. Errors as for :func:`measure_radii`."""
+    """Starts a run, checked without TensorFlow. Errors as for :func:`measure_radii`."""
     bounding.options()
     header = request.header(bounding.params()) | {"batch": bounding.batch}
     folder.require_same(header, "tfcert", "params", "data_sha256")

@@ -57,7 +57,7 @@ class Request:
 
     @property
     def total(self) -> int:
-        """How many samples the file has."""
+        """The number of samples in the file."""
         return len(self._stored.x)
 
     @property
@@ -124,5 +124,5 @@ class Loaded:
         return Loaded(self.model, self.x[places], self.y[places])
 
     def header(self) -> Json:
-        """What the header says of the model."""
+        """The part of a header that is about the model."""
         return {"weights_sha256": {self.model.name: self.model.sha256}}

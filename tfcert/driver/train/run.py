@@ -56,7 +56,7 @@ class Backup(keras.callbacks.BackupAndRestore):
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training ended.
+    """The end of a training.
 
     Attributes:
         out: the trained model's file, which is there only if the training came to its end.
@@ -137,14 +137,14 @@ class _Run:
     header: Json
 
     def goes_on(self) -> str:
-        """Where a resumed training goes on, in a sentence."""
+        """Says where a resumed training goes on."""
         if not (self.folder / BACKUP).is_dir():
             (self.folder / LOG).unlink(missing_ok=True)
             return f"no epoch of {self.folder} was finished: the training begins again"
         return f"going on with the backup in {self.folder / BACKUP}"
 
     def write(self, more: Json) -> None:
-        """What the run was started with, and what is known since."""
+        """Writes what the run was started with, and what is known since."""
         (self.folder / HEADER).write_text(json.dumps(self.header | more, indent=1), encoding="utf-8")
 
     def _order(self) -> Order:
@@ -152,7 +152,7 @@ class _Run:
         return Order(self.bound.train.x, self.bound.labels, objective.batch, objective.seed)
 
     def never_reached(self) -> list[str]:
-        """What schedules in steps do after the last one, in sentences; those in epochs are checked with the text."""
+        """Says which schedules in steps go on after the last one; those in epochs are checked with the text."""
         objective = self.bound.objective
         total = objective.epochs * self._order().steps
         named = {"eps": objective.eps, "natural_weight": objective.natural_weight, "mixture": objective.mixture}
@@ -238,7 +238,7 @@ class _Run:
         return Trained(self.out, self.folder, curves, ExitCode.PASS, tuple(notes))
 
     def _kept(self, held_out: list[Any], epochs: int) -> list[str]:
-        """What is saved where a model was trained behind an abstraction, and which epoch's where that was tuned."""
+        """Says what is saved where a model was trained behind an abstraction, and of which epoch if that was tuned."""
         abstraction, model, objective = self.bound.asked.abstraction, self.bound.model.model, self.bound.objective
         if abstraction is None:
             return []

@@ -1,4 +1,4 @@
-"""What a training starts with, checked as far as that takes no TensorFlow."""
+"""The start of a training, checked as far as that takes no TensorFlow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tfcert.language import Spec
 from tfcert.report.records import Json
 
 HEADER, LOG, BACKUP, FINISHED = "training.json", "log.csv", "backup", "finished"
-"""What a training was started with, its log, its backup, and the key that says that it came to its end."""
+"""The files of a training: its header, its log, its backup, and the key that says that it came to its end."""
 
 
 class TrainingFolder(RunFolder):

@@ -149,7 +149,7 @@ def aggregated(model: keras.Model, loss: Any) -> Any:
 
 
 def step_function(model: keras.Model, step: Callable[..., Any]) -> Callable[..., Any]:
-    """What ``fit`` calls for so many steps of a model as one execution takes."""
+    """The function that ``fit`` calls for so many steps of a model as one execution takes."""
     made: Callable[..., Any] = _read(model, "_make_function")(step)
     return made
 
