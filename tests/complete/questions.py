@@ -7,15 +7,15 @@ import keras
 import numpy as np
 from soundness.networks import randomize
 
-from tfcert.certification.api import network_of
 from tfcert.clauses import Clauses, keeps_label
-from tfcert.complete.encoding.piecewise import plain
-from tfcert.complete.search.builder import Asker
-from tfcert.complete.search.minimum import Search
+from tfcert.complete.encoding.piecewise import flatten
+from tfcert.complete.search.builder import QueryBuilder
+from tfcert.complete.search.minimum import NearestSearch
 from tfcert.complete.search.query import Query, Solvers
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import SolverProcess
 from tfcert.network import Network
+from tfcert.network.cache import network_of
 from tfcert.sets.balls import Box, LpBall, Perturbation
 
 REGIONS = ("linf", "l1", "l2", "box")
@@ -46,8 +46,11 @@ def question(
 ) -> Query:
     """The query about one sample's set; without ``rounded`` about the rows as they are."""
     network = model if isinstance(model, Network) else network_of(model, region.lower)
-    asker, solvers = Asker(plain(network), model, bounds, rounded=rounded), Solvers(solver or SolverProcess())
-    return asker.query(region.astype(np.float64), Judge(model, region, clauses), solvers)
+    builder, solvers = (
+        QueryBuilder(flatten(network), model, bounds, rounded=rounded),
+        Solvers(solver or SolverProcess()),
+    )
+    return builder.query(region.astype(np.float64), Judge(model, region, clauses), solvers)
 
 
 def keeps_class(model: Any, x: np.ndarray) -> Clauses:
@@ -70,7 +73,7 @@ def points(region: Perturbation, count: int = 40, seed: int = 0) -> np.ndarray:
     return np.concatenate([region.project(p.astype(region.lower.dtype)) for p in found])
 
 
-def search_around(model: Any, ball: LpBall, *, known: bool, bounds: str = "crown") -> Search:
+def search_around(model: Any, ball: LpBall, *, known: bool, bounds: str = "crown") -> NearestSearch:
     """A search for the least distance at which the centre's class is lost, with a witness to begin with or without."""
     clauses = keeps_class(model, ball.x)
     judge = Judge(model, ball, clauses)
@@ -81,4 +84,4 @@ def search_around(model: Any, ball: LpBall, *, known: bool, bounds: str = "crown
     def ask(some: LpBall) -> Query:
         return replace(question(model, some, clauses, bounds=bounds), judge=judge)
 
-    return Search(ask, judge, ball.astype(np.float64), witness)
+    return NearestSearch(ask, judge, ball.astype(np.float64), witness)

@@ -8,10 +8,10 @@ import tensorflow as tf
 from complete.questions import question
 from tfcert import minimum_perturbation
 from tfcert.attacks import attack
-from tfcert.certification.api import network_of
 from tfcert.clauses import Clauses, keeps_label
 from tfcert.complete.search.query import distance_program, margin_program
 from tfcert.complete.solver.process import SolverProcess, SolverSettings
+from tfcert.network.cache import network_of
 from tfcert.propagation.engine import lower_bounds
 from tfcert.sets.balls import LpBall
 

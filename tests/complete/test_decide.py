@@ -1,4 +1,4 @@
-"""Decisions about a set: equal to brute force, clause by clause or together, for any clauses and sets."""
+"""Decisions about a set: equal to brute force for any clauses and sets."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from complete.brute_force import least_margin
 from complete.questions import around, keeps_class, mlp, points, question
-from tfcert.certification.api import network_of
 from tfcert.clauses import Clause, Clauses, keeps_label, misses_target
 from tfcert.complete.search.decide import decide
 from tfcert.complete.search.query import Solvers
+from tfcert.network.cache import network_of
 from tfcert.sets.balls import Box, LpBall
 from tfcert.verdict import Guarantee, Outcome
 
@@ -17,7 +17,6 @@ pytestmark = pytest.mark.usefixtures("eager")
 
 HOW = {
     "milp": {"ways": ("milp",)},
-    "milp, together": {"ways": ("milp",), "together": True},
     "split": {"ways": ("split",)},
     "both": {"ways": ("split", "milp")},
 }
@@ -37,7 +36,7 @@ def test_decisions_are_those_of_all_activation_patterns(kind, shape, cbc, rng):
     worst = least_margin(model, region, base)
     for above in (0.05, 0.5, -0.05, -0.5):  # clauses moved so that the worst margin is known
         clauses = base.less(worst - above)
-        for how in (HOW["milp"], HOW["milp, together"], HOW["split"]):
+        for how in (HOW["milp"], HOW["split"]):
             query = question(model, region, clauses, bounds="interval")
             decision = decide(query, Solvers(cbc), **how)
             assert decision.outcome is (Outcome.VERIFIED if above > 0 else Outcome.FALSIFIED)

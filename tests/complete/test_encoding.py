@@ -12,14 +12,14 @@ from soundness.networks import Sketch, block_sketch, randomize, seeded
 from complete.brute_force import least_margin
 from complete.questions import REGIONS, around, keeps_class, mlp, points
 from complete.questions import question as deployed
-from tfcert.certification.api import network_of
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.encode import EncodingOptions, encode
-from tfcert.complete.encoding.piecewise import Plain, plain
+from tfcert.complete.encoding.piecewise import PiecewiseNetwork, flatten
 from tfcert.complete.encoding.program import Program
 from tfcert.complete.search.query import Query, distance_program, margin_program
 from tfcert.complete.search.tighten import LayerBounds, propagated
 from tfcert.network import Network, from_keras
+from tfcert.network.cache import network_of
 from tfcert.sets.balls import ORDER, Box, LpBall, Perturbation
 
 layers = keras.layers
@@ -62,18 +62,18 @@ def activated(make, seed: int = 0, gain: float = 3.0) -> keras.Model:
     return model
 
 
-def wide_bounds(net: Plain, region: Perturbation) -> LayerBounds:
+def wide_bounds(net: PiecewiseNetwork, region: Perturbation) -> LayerBounds:
     return propagated(net, Box(*region.astype(np.float64).interval()), "interval")[0]
 
 
-def encoded(net: Plain, region: Perturbation, bounds: LayerBounds, relax: bool):
+def encoded(net: PiecewiseNetwork, region: Perturbation, bounds: LayerBounds, relax: bool):
     encoding = encode(net, region.astype(np.float64), bounds.layers, bounds.output, EncodingOptions(relax=relax))
     return encoding, encoding.builder.program((encoding.inputs[:0], np.zeros(0)))
 
 
 def assert_holds_everything(network: Network, regions: list[Perturbation]) -> None:
     """Members of the sets satisfy the programs, whole where they have to be, and give the network's outputs."""
-    net = plain(network)
+    net = flatten(network)
     for region in regions:
         bounds = wide_bounds(net, region)
         xs = points(region, 10)
@@ -346,7 +346,7 @@ def test_the_optima_of_agrifys_figure_2_are_those_by_hand(row, exact, relaxed, s
 
 
 def test_bounds_that_are_not_finite_are_refused():
-    net = plain(network_of(figure_2(), np.zeros((1, 3))))
+    net = flatten(network_of(figure_2(), np.zeros((1, 3))))
     bounds = wide_bounds(net, FIGURE_2)
     output = bounds.output[0], np.array([np.inf, 1.0])
     with pytest.raises(ValueError, match="not finite"):
@@ -354,7 +354,7 @@ def test_bounds_that_are_not_finite_are_refused():
 
 
 def test_one_sample_is_encoded_at_a_time_and_boxes_have_no_distance():
-    net = plain(network_of(figure_2(), np.zeros((1, 3))))
+    net = flatten(network_of(figure_2(), np.zeros((1, 3))))
     bounds = wide_bounds(net, FIGURE_2)
     two = LpBall(np.zeros((2, 3)), 1.0)
     with pytest.raises(ValueError, match="one sample"):
@@ -367,7 +367,7 @@ def test_a_model_with_a_weight_that_is_not_finite_is_refused():
     model = figure_2()
     model.layers[0].bias.assign([0.0, np.nan, 0.0])
     with pytest.raises(ValueError, match="NaN or infinite"):
-        plain(network_of(model, np.zeros((1, 3))))
+        flatten(network_of(model, np.zeros((1, 3))))
 
 
 def test_infinite_coefficients_are_no_rows(rng):

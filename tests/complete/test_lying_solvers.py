@@ -13,7 +13,7 @@ from complete.stubs import liar
 from tfcert import minimum_perturbation
 from tfcert.clauses import Clauses
 from tfcert.complete.search.decide import Decision, decide
-from tfcert.complete.search.minimum import Minimum, Search, minimum, plain_minimum
+from tfcert.complete.search.minimum import Minimum, NearestSearch, minimum, plain_minimum
 from tfcert.complete.search.query import Query, Solvers
 from tfcert.complete.solver.process import SolverProcess
 from tfcert.sets.balls import LpBall
@@ -103,7 +103,7 @@ def searched(process: SolverProcess, search: str, known: bool) -> tuple[Minimum,
     return how(the_search(known), Solvers(process)), true_distance()
 
 
-def the_search(known: bool) -> Search:
+def the_search(known: bool) -> NearestSearch:
     return search_around(model(), LpBall(X, BROKEN), known=known, bounds="interval")
 
 

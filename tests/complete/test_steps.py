@@ -11,7 +11,7 @@ import tfcert
 from complete.questions import keeps_class, question, search_around
 from complete.test_encoding import assert_holds_everything, wide_bounds
 from tfcert.complete.encoding.encode import EncodingOptions, encode
-from tfcert.complete.encoding.piecewise import Steps, plain
+from tfcert.complete.encoding.piecewise import Steps, flatten
 from tfcert.complete.search.decide import decide
 from tfcert.complete.search.minimum import minimum, plain_minimum
 from tfcert.complete.search.query import Solvers, distance_program, margin_program
@@ -118,7 +118,7 @@ def test_points_of_the_set_satisfy_the_program(kind):
 
 def test_a_number_that_is_at_an_edge_or_just_below_it_has_the_binary_of_its_side():
     network = from_keras(model("linear"))
-    net = plain(network)
+    net = flatten(network)
     (steps,) = [layer.kind for layer in net.layers if isinstance(layer.kind, Steps)]
     assert steps.edges.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert (steps.below[1:].astype(np.float32) == np.nextafter(np.float32([0.25, 0.5, 0.75, 1.0]), np.float32(0))).all()

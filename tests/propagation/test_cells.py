@@ -10,8 +10,8 @@ import tensorflow as tf
 from keras import layers as L
 
 import tfcert
-from tfcert.certification.api import network_of
 from tfcert.layers import IntervalAbstraction
+from tfcert.network.cache import network_of
 from tfcert.options import BoundOptions
 from tfcert.propagation.centered import sweep
 from tfcert.sets.balls import ORDER, Box, LpBall

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from soundness.networks import randomize
 
-from tfcert.certification.api import network_of
+from tfcert.network.cache import network_of
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
 from tfcert.propagation.splitting import Climb, climb, first_pieces, hinges, split_nodes
 from tfcert.sets.balls import LpBall

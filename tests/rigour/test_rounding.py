@@ -11,9 +11,9 @@ import tensorflow as tf
 
 import tfcert
 from tfcert.activations import activation, names
-from tfcert.certification import network_of
-from tfcert.certification.api import target_clauses
+from tfcert.network.cache import network_of
 from tfcert.network.graph import Elementwise, Input, Network
+from tfcert.propagation.question import target_clauses
 from tfcert.rigour.estimate import output_deviations
 from tfcert.rigour.margins import MULTIPLE, label_rounding, rounding
 from tfcert.sets.region import region_of

@@ -7,11 +7,9 @@ from tfcert.certification.api import (
     bounds,
     certified_radius,
     certify,
-    first_order,
     margins,
-    network_of,
 )
 
 __all__ = [
-    "Bounds", "Certification", "Radii", "bounds", "certified_radius", "certify", "first_order", "margins", "network_of",
+    "Bounds", "Certification", "Radii", "bounds", "certified_radius", "certify", "margins",
 ]  # fmt: skip

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import math
-import weakref
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from tfcert.attacks.gradient import clause_margins
 from tfcert.catalog import method_name
 from tfcert.certification.softmax import softmax_bounds
-from tfcert.clauses import Clauses, differences, keeps_label, other_classes, require_classes
-from tfcert.given import class_labels, radius, samples
-from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
-from tfcert.network import Elementwise, Network, from_keras, require_one_input
-from tfcert.network.keras.private import layers_within
+from tfcert.given import radius
+from tfcert.misfit import warn_of_tiny_radius
+from tfcert.network import Elementwise, Network
+from tfcert.network.cache import ModelOrNetwork, network_of
 from tfcert.options import BoundOptions
-from tfcert.propagation.engine import guarantee_of, lower_bounds
-from tfcert.propagation.radius import first_guess, largest_radius
-from tfcert.rigour.margins import rounding
-from tfcert.sets.balls import DUAL_ORDER, ORDER, LpBall, Perturbation
+from tfcert.propagation.engine import guarantee_of
+from tfcert.propagation.question import asked, differences, labels_of, other_classes, require_same_shape, target_clauses
+from tfcert.rigour.radius import How, Reach, margins_of, proven_radius, rows_below
+from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.showing import counted, spread, table
 from tfcert.verdict import Guarantee, is_proof
-
-ModelOrNetwork: TypeAlias = "keras.Model | Network"
-_NETWORKS: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -109,78 +99,6 @@ class Radii:
         return f"{self!r}\n{table({'radius': self.radius, 'margin': self.margin})}"
 
 
-def network_of(model: ModelOrNetwork, x: Any = None) -> Network:
-    """The network of a model, built once for a model as it stands (its weights stay live).
-
-    ``x`` fixes dimensions that the model leaves open.
-    """
-    if isinstance(model, Network):
-        return model
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"expected a Keras model, got {type(model).__name__}; tfcert.load_model reads one from a file")
-    require_one_input(model)
-    shape = None if x is None else tuple(np.shape(x)[1:])
-    declared = tuple(getattr(model, "input_shape", None) or (None,))  # a Sequential that was never built has none
-    # What a network is built from: the layers' options, and the objects (kept alive here) that hold its numbers.
-    held = _held(model)
-    key = (_options(model), tuple(map(id, held)), shape if None in declared[1:] else None)
-    known = _NETWORKS.get(model)
-    if known is None or known.key != key:
-        known = _NETWORKS[model] = _Known(key, held, from_keras(model, x))
-    return known.network
-
-
-def asked(model: ModelOrNetwork, x: Any, y: Any) -> tuple[Network, np.ndarray, Any]:
-    """The network of a model, the samples as an array ``[batch, *input]``, and their labels in whatever form.
-
-    Warns where the samples are not what the model seems to expect, see :mod:`tfcert.misfit`.
-
-    Raises:
-        ValueError: a model with several inputs, samples that are no array of numbers, or labels that are no classes.
-    """
-    if isinstance(model, keras.Model):
-        require_one_input(model)
-    x, y = samples(x, y, model=model)
-    network = network_of(model, x)
-    classes = network.output_shape[-1]
-    if model is not network and y is not None and classes > 1 and x.shape[1:] == network.input_shape:
-        y = class_labels(y, len(x), classes=classes)
-        warn_of_misfit(lambda some: _predicted(network, some), x, y, classes)
-    return network, x, y
-
-
-def _predicted(network: Network, x: np.ndarray) -> np.ndarray:
-    return np.asarray(network(tf.constant(x, network.dtype))).argmax(axis=1)
-
-
-@dataclass(frozen=True)
-class _Known:
-    key: tuple[Any, ...]
-    held: list[Any]
-    network: Network
-
-
-def _options(model: keras.Model) -> str:
-    """Every option of every layer, nested models included, as text."""
-    return json.dumps(model.get_config(), default=repr, sort_keys=True)
-
-
-def _held(model: keras.Model) -> list[Any]:
-    """Variables, and the statistics that a Normalization layer replaces when it is adapted again."""
-    statistics = [
-        tensor
-        for layer in layers_within(model)
-        if isinstance(layer, keras.layers.Normalization)
-        for tensor in (layer.mean, layer.variance)
-    ]
-    return [*model.variables, *statistics]
-
-
-def _same_shape(network: Network, perturbation: Perturbation) -> None:
-    if perturbation.input_shape != network.input_shape:
-        raise ValueError(f"samples of shape {perturbation.input_shape} for a model of {network.input_shape} inputs")
-
-
 def bounds(
     model: ModelOrNetwork,
     perturbation: Perturbation,
@@ -216,12 +134,12 @@ def bounds(
 
         def differences(some: np.ndarray) -> np.ndarray:
             rows = np.broadcast_to(some, (len(perturbation), *some.shape))
-            return _rows(network, perturbation, rows, method, relaxation, options)
+            return rows_below(network, perturbation, rows, How(method, relaxation, options))
 
         return Bounds(*softmax_bounds(network.output_shape[-1], differences), guarantee_of(method))
     eye = np.eye(network.output_shape[-1])
     rows = np.broadcast_to(np.concatenate([eye, -eye]), (len(perturbation), 2 * len(eye), len(eye)))
-    found = _rows(network, perturbation, rows, method, relaxation, options)
+    found = rows_below(network, perturbation, rows, How(method, relaxation, options))
     return Bounds(found[:, : len(eye)], -found[:, len(eye) :], guarantee_of(method))
 
 
@@ -246,12 +164,12 @@ def margins(
         ValueError: as for :func:`bounds`, or a label that is not a class.
     """
     network, method = network_of(model, perturbation.lower), method_name(method)
-    labels = _labels(y, len(perturbation), network)
+    labels = labels_of(y, len(perturbation), network)
     classes = network.output_shape[-1]
     others = other_classes(labels, classes)
-    lower = _rows(network, perturbation, differences(labels, others, classes), method, relaxation, options)
-    full = np.full((len(labels), classes), np.inf, lower.dtype)
-    np.put_along_axis(full, others, lower, axis=1)
+    found = rows_below(network, perturbation, differences(labels, others, classes), How(method, relaxation, options))
+    full = np.full((len(labels), classes), np.inf, found.dtype)
+    np.put_along_axis(full, others, found, axis=1)
     return full
 
 
@@ -287,11 +205,11 @@ def certify(
     network, x, y = asked(model, x, y)
     method = method_name(method)
     ball = LpBall(x, eps, norm, clip).astype(network.dtype.as_numpy_dtype)
-    _same_shape(network, ball)
+    require_same_shape(network, ball)
     if model is not network:
         warn_of_tiny_radius(ball.eps, ball.x)
     clauses = target_clauses(network, ball, y, targets)
-    margin, lost = _margins(network, ball, clauses, (method, relaxation, options))
+    margin, lost = margins_of(network, ball, clauses, How(method, relaxation, options))
     verified = is_proof(margin, lost)
     return Certification(verified, margin, guarantee_of(method), method, relaxation or "adaptive", lost)
 
@@ -325,99 +243,10 @@ def certified_radius(
     if not tolerance > 0 or not (upper is None or (np.ndim(upper) == 0 and upper > 0)):
         raise ValueError(f"tolerance and upper must be positive numbers, not {tolerance!r} and {upper!r}")
     center = LpBall(x, 0.0, norm, clip).astype(dtype)
-    _same_shape(network, center)
+    require_same_shape(network, center)
     if not bool(network.finite()):
         raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
     clauses = target_clauses(network, center, y, targets)
-    start, slope = first_order(network, center.x, clauses, norm)
-    points = center.x.astype(np.float64)
-    limit = np.inf if upper is None else float(upper)
-    if clip is not None:  # no point of the clip range is farther away
-        reach = np.maximum(np.asarray(clip[1]) - points, points - np.asarray(clip[0])).reshape(
-            len(points), math.prod(points.shape[1:])
-        )
-        order = ORDER[norm]
-        limit = min(limit, float(np.max(np.linalg.norm(reach, order, axis=1), initial=0.0)))
-
-    def margin_at(index: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        some = center.take(index)  # a clip may differ by sample
-        ball = LpBall(some.x, list(map(float, eps)), norm, some.clip)
-        return _margins(network, ball, clauses.take(index), (method, relaxation, options))
-
-    found = largest_radius(
-        margin_at,
-        start,
-        start_rounding=rounding(network, center, clauses.rows()[0]).min(axis=1),
-        guesses=first_guess(start, slope, norm),
-        slope=slope,
-        upper=limit,
-        tolerance=tolerance,
-    )
+    reach = Reach(np.inf if upper is None else float(upper), tolerance)
+    found = proven_radius(network, center, clauses, How(method, relaxation, options), reach)
     return Radii(found.radius, found.margin, found.evaluations, guarantee_of(method), method, relaxation or "adaptive")
-
-
-def _rows(
-    network: Network,
-    perturbation: Perturbation,
-    rows: np.ndarray,
-    method: str,
-    relaxation: str | None,
-    options: BoundOptions | None,
-) -> np.ndarray:
-    offsets = np.zeros(rows.shape[:2])
-    return lower_bounds(network, perturbation, rows, offsets, method=method, relaxation=relaxation, options=options)
-
-
-def _margins(
-    network: Network, sets: Perturbation, clauses: Clauses, how: tuple[str, str | None, BoundOptions | None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The certified margins, NaN where nothing is known, and what rounding may take from them."""
-    rows, _ = clauses.rows()
-    return clauses.certified(_rows(network, sets, rows, *how), rounding(network, sets, rows))
-
-
-def first_order(network: Network, x: np.ndarray, clauses: Clauses, norm: str) -> tuple[np.ndarray, np.ndarray]:
-    """The margins at x, and how fast their linear approximations fall with eps (the gradient's dual norm).
-
-    Where a search for a radius begins; it proves nothing.
-
-    Args:
-        x: points ``[batch, *input]``.
-        clauses: of the outputs.
-
-    Returns:
-        ``[batch]`` each; the second is 0 where the outputs do not depend on the input.
-    """
-    point = tf.constant(x)
-    rows = tf.constant(clauses.coefficients, network.dtype), tf.constant(clauses.offsets, network.dtype)
-    with tf.GradientTape() as tape:
-        tape.watch(point)
-        margins = tf.reduce_min(clause_margins(network(point), *rows), axis=1)
-    gradient = (
-        tape.gradient(margins, point, unconnected_gradients="zero").numpy().reshape(len(x), math.prod(x.shape[1:]))
-    )
-    return margins.numpy(), np.linalg.norm(gradient, DUAL_ORDER[norm], axis=1)
-
-
-def target_clauses(network: Network, sets: Perturbation, y: Any, targets: Any) -> Clauses:
-    """``f_y - f_j > 0`` for each sample's targets j, chosen at the set's centre: a clause of one row each."""
-    labels, classes = _labels(y, len(sets), network), network.output_shape[-1]
-    if isinstance(targets, str) and targets == "all":
-        return keeps_label(labels, classes)
-    if isinstance(targets, str):
-        if targets not in ("runner-up", "least"):
-            raise ValueError(f"targets must be 'all', 'runner-up', 'least' or integers, not {targets!r}")
-        logits = network(tf.constant(sets.center, network.dtype)).numpy().astype(np.float64)
-        logits[np.arange(len(labels)), labels] = -np.inf if targets == "runner-up" else np.inf
-        chosen = logits.argmax(axis=1) if targets == "runner-up" else logits.argmin(axis=1)
-    else:
-        chosen = _labels(targets, len(sets), network, "target")
-        if (chosen == labels).any():
-            raise ValueError("a target equals the sample's label")
-    return Clauses.all_of(differences(labels, chosen[:, None], classes))
-
-
-def _labels(y: Any, count: int, network: Network, what: str = "label") -> np.ndarray:
-    classes = network.output_shape[-1]
-    require_classes(classes)
-    return class_labels(y, count, classes=classes, what=what)

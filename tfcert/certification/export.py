@@ -23,10 +23,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.catalog import method_name
-from tfcert.certification.api import ModelOrNetwork, network_of, target_clauses
 from tfcert.network import Network
+from tfcert.network.cache import ModelOrNetwork, network_of
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import full_precision, prepared
+from tfcert.propagation.question import target_clauses
 from tfcert.sets.balls import Perturbation
 
 FORMAT = 1

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from tfcert.attacks.witness import input_dtype, run
-from tfcert.certification.api import asked, certified_radius, target_clauses
+from tfcert.attacks.witness import input_dtype
 from tfcert.clauses import Clauses
-from tfcert.complete.encoding.piecewise import plain
-from tfcert.complete.search.builder import Asker, nearest_witnesses
-from tfcert.complete.search.minimum import OPTIMAL, Minimum, Search, minimum, plain_minimum
-from tfcert.complete.search.query import Solvers
+from tfcert.complete.prepare import Prepared, Setup, prepared
+from tfcert.complete.search.minimum import OPTIMAL, Minimum
 from tfcert.complete.search.witness import Judge
-from tfcert.complete.solver.process import SolverProcess, SolverSettings
+from tfcert.complete.solver.process import SolverSettings
+from tfcert.complete.starts import Start, given_starts, rehearse, starts
 from tfcert.given import radius
-from tfcert.network import Network
 from tfcert.options import BoundOptions
-from tfcert.sets.balls import ORDER, LpBall
+from tfcert.propagation.question import asked, target_clauses
+from tfcert.rigour.radius import clip_distance
+from tfcert.sets.balls import LpBall
 from tfcert.showing import counted, spread, table
-from tfcert.verdict import Guarantee
+from tfcert.verdict import Guarantee, Work
 
-_CERTIFIED = 0.05
-"""Relative tolerance of the certified radii that a search begins with."""
+_ALIKE = 0.4
+"""The share of all samples' time that goes into what is done for all of them at once."""
 SEARCHES: dict[str, tuple[str, ...]] = {"split": ("split", "milp"), "milp": ("milp",), "plain": ()}
 """How a search decides whether there is a nearer witness, by name; a plain one does not ask."""
 
@@ -50,6 +48,8 @@ class MinimumPerturbations:
         reason: ``[batch]``: why lower and upper differ; "" where they do not, or where there is no witness up to
             ``upper`` of the call and that is proven.
         target: ``all``, or that only one class was asked about.
+        work: for each sample what it took, ``binaries`` and ``pieces`` among it.
+        setup_seconds: what came before, on no sample's time: tracing, flattening the network, starting solvers.
     """
 
     lower: np.ndarray
@@ -62,6 +62,8 @@ class MinimumPerturbations:
     guarantee: list[Guarantee]
     reason: list[str]
     target: str = "all"
+    work: tuple[Work, ...] = ()
+    setup_seconds: float = 0.0
 
     def __repr__(self) -> str:
         return (
@@ -121,7 +123,8 @@ def minimum_perturbation(
         norm: ``linf``, ``l1`` or ``l2``.
         targets: as for :func:`tfcert.certify`. With one class a sample the answer is for that class alone.
         upper: how far to look; by default as far as ``clip`` goes.
-        time_limit: seconds a sample; ``total_limit``: for all together.
+        time_limit: seconds a sample; ``total_limit``: for all together. Either holds to within a tenth and half a
+            second. What is prepared before (see ``setup_seconds``) is no sample's time.
         solver: ``cbc``, ``highs``, or settings, which may name a second solver to confirm.
         clip: the valid range ``(low, high)`` of an input; None: every input counts, and a witness may be none that is
             valid.
@@ -146,30 +149,54 @@ def minimum_perturbation(
     settings = solver if isinstance(solver, SolverSettings) else SolverSettings(solver=solver)
     reach = _reach(center, radius(upper, "upper"))
     ball = LpBall(center.x, list(reach), norm, center.clip)
-    asker = Asker(plain(network), model, bounds, options)
-    started = time.monotonic()
-    known = _known(model, network, ball, clauses, attacked=search != "plain")
-    certified = np.zeros(len(ball))
-    if search != "plain":  # cheap, and something to show while the solver works
-        certified = certified_radius(
-            network, ball.x, y, norm=norm, clip=clip, targets=targets, tolerance=_CERTIFIED, options=options
-        ).radius.astype(np.float64)
-        certified = np.minimum(certified, reach)
-    shared = (time.monotonic() - started) / max(1, len(ball))
-    limits = (math.inf if time_limit is None else time_limit, math.inf if total_limit is None else total_limit)
-    found: list[Minimum] = []
-    seconds = np.zeros(len(ball))
-    with solver_processes(settings) as (first, others):
-        for i in range(len(ball)):
-            began = time.monotonic()
-            solvers = Solvers(first, others, min(began + limits[0] - shared, started + limits[1]))
-            told = _teller(progress, Progress(i, len(ball), certified[i], math.inf, shared, False), began)
-            some = ball.take([i])
-            start = (known[i], float(certified[i]))
-            found.append(_one(asker, some, clauses.take([i]), start, (solvers, search, told)))
-            seconds[i] = time.monotonic() - began + shared
-            told(found[i].lower, found[i].upper, done=True)
-    return _gathered(ball, found, seconds, targets)
+    with prepared(network, model, ball, clauses, Setup(SEARCHES[search], bounds, options, settings)) as ready:
+        if search != "plain":
+            rehearse(ready, ball, clauses)
+        clock = _Clock(len(ball), time_limit, total_limit)
+        known = given_starts(model, ball, clauses) if search == "plain" else starts(ready, ball, clauses, clock.alike)
+        clock.share()
+        minima, seconds = [], np.zeros(len(ball))
+        for i, start in enumerate(known):
+            clock.begin(ready)
+            told = _teller(progress, Progress(i, len(ball), start.proven, math.inf, 0.0, False), clock)
+            minima.append(_one(ready, ball.take([i]), clauses.take([i]), start, (clock.left(), told)))
+            seconds[i] = clock.seconds()
+            told(minima[i].lower, minima[i].upper, done=True)
+        return _gathered(ball, minima, seconds, targets, ready.seconds)
+
+
+class _Clock:
+    """The time of some samples: each has its own, with a part of what was done for all of them at once."""
+
+    def __init__(self, count: int, each: float | None, total: float | None):
+        self._count, self._each = max(1, count), math.inf if each is None else each
+        self._total = math.inf if total is None else total
+        self._began = self._sample = time.monotonic()
+        self._shared = self._paused = 0.0
+
+    def alike(self) -> float:
+        """The seconds that are left for what is done for all samples at once."""
+        return _ALIKE * min(self._total, self._count * self._each) - (time.monotonic() - self._began)
+
+    def share(self) -> None:
+        """Ends what is done for all samples at once: each is charged an even part."""
+        self._shared = (time.monotonic() - self._began) / self._count
+
+    def begin(self, ready: Prepared) -> None:
+        """Starts the next sample's time, once the solvers are ready."""
+        began = time.monotonic()
+        ready.ready()
+        self._sample = time.monotonic()
+        self._paused += self._sample - began
+
+    def left(self) -> float:
+        """The seconds that are left for this sample."""
+        spent = time.monotonic() - self._began - self._paused
+        return min(self._each - self.seconds(), self._total - spent)
+
+    def seconds(self) -> float:
+        """What this sample took so far."""
+        return self._shared + time.monotonic() - self._sample
 
 
 def _reach(center: LpBall, upper: float | None) -> np.ndarray:
@@ -180,87 +207,50 @@ def _reach(center: LpBall, upper: float | None) -> np.ndarray:
             raise ValueError(f"upper must be a positive number, not {upper!r}")
         limit[:] = upper
     if center.clip is not None:
-        x = center.x.astype(np.float64)
-        room = np.maximum(center.clip[1] - x, x - center.clip[0]).reshape(len(x), -1)
-        limit = np.minimum(limit, np.linalg.norm(room, ORDER[center.norm], axis=1))
+        limit = np.minimum(limit, clip_distance(center))
     if not np.isfinite(limit).all():
         raise ValueError("how far to look is not bounded: give upper, or clip")
     return limit
 
 
-def _known(model: Any, network: Network, ball: LpBall, clauses: Clauses, *, attacked: bool) -> list[np.ndarray | None]:
-    """For each sample itself where it is misclassified, else the nearest witness that attacks find, if they are run."""
-    at_center = clauses.margin(run(model, ball.x)) if len(ball) else np.zeros(0)
-    wrong = at_center < 0
-    right = np.flatnonzero(~wrong)
-    peeled = network if network.peeled else None
-    witness = ball.x.copy()
-    witness[right] = np.nan
-    if len(right) and attacked:
-        witness[right], _ = nearest_witnesses(model, ball.take(right), clauses.take(right), network=peeled)
-    return [None if np.isnan(w).any() else w for w in witness]
-
-
-@contextlib.contextmanager
-def solver_processes(settings: SolverSettings) -> Iterator[tuple[SolverProcess, tuple[SolverProcess, ...]]]:
-    """The solver's process and that of the one that confirms, started when they are first asked."""
-    with contextlib.ExitStack() as stack:
-        first = stack.enter_context(SolverProcess(settings))
-        names = () if settings.confirm is None else (settings.confirm,)
-        others = tuple(stack.enter_context(SolverProcess(replace(settings, solver=n, confirm=None))) for n in names)
-        yield first, others
-
-
 Told = Callable[..., None]
 
 
-def _teller(progress: Callable[[Progress], None] | None, first: Progress, began: float) -> Told:
+def _teller(progress: Callable[[Progress], None] | None, first: Progress, clock: _Clock) -> Told:
     def tell(lower: float, upper: float, done: bool = False) -> None:
         if progress is not None:
-            seconds = first.seconds + time.monotonic() - began
-            progress(replace(first, lower=lower, upper=upper, seconds=seconds, done=done))
+            progress(replace(first, lower=lower, upper=upper, seconds=clock.seconds(), done=done))
 
     return tell
 
 
-def _one(
-    asker: Asker,
-    ball: LpBall,
-    clauses: Clauses,
-    known: tuple[np.ndarray | None, float],
-    how: tuple[Solvers, str, Told],
-) -> Minimum:
-    """One sample: ``known`` are a witness and a certified distance."""
-    (witness, certified), (solvers, way, tell) = known, how
-    judge = Judge(asker.model, ball, clauses)
-    if witness is not None and judge.distance(witness) == 0.0:
-        return Minimum(0.0, 0.0, witness, Guarantee.REPLAYED)
-    search = Search(
-        lambda some: asker.query(some, judge, solvers),
-        judge,
-        ball.astype(np.float64),
-        witness,
-        certified,
-        SEARCHES[way],
-        tell=tell,
-    )
-    return (minimum if search.ways else plain_minimum)(search, solvers)
+def _one(ready: Prepared, ball: LpBall, clauses: Clauses, start: Start, how: tuple[float, Told]) -> Minimum:
+    """One sample, within so many seconds."""
+    judge, (seconds, tell) = Judge(ready.builder.model, ball, clauses), how
+    if start.witness is not None and judge.distance(start.witness) == 0.0:
+        return Minimum(0.0, 0.0, start.witness, Guarantee.REPLAYED, work=start.work)
+    found = ready.nearest(ball, judge, (start.witness, start.proven), seconds, tell=tell)
+    return replace(found, work=start.work + found.work)
 
 
-def _gathered(ball: LpBall, found: list[Minimum], seconds: np.ndarray, targets: Any) -> MinimumPerturbations:
+def _gathered(
+    ball: LpBall, minima: list[Minimum], seconds: np.ndarray, targets: Any, setup_seconds: float
+) -> MinimumPerturbations:
     witness = np.full(ball.x.shape, np.nan, ball.x.dtype)
-    for i, one in enumerate(found):
-        if one.witness is not None:
-            witness[i] = one.witness
+    for i, least in enumerate(minima):
+        if least.witness is not None:
+            witness[i] = least.witness
     return MinimumPerturbations(
-        lower=np.array([f.lower for f in found]),
-        upper=np.array([f.upper for f in found]),
-        optimal=np.array([f.optimal(OPTIMAL) for f in found], bool),
+        lower=np.array([m.lower for m in minima]),
+        upper=np.array([m.upper for m in minima]),
+        optimal=np.array([m.optimal(OPTIMAL) for m in minima], bool),
         witness=witness,
         seconds=seconds,
-        binaries=np.array([f.binaries for f in found], int),
-        pieces=np.array([f.pieces for f in found], int),
-        guarantee=[f.guarantee for f in found],
-        reason=[f.reason for f in found],
+        binaries=np.array([m.work.binaries for m in minima], int),
+        pieces=np.array([m.work.pieces for m in minima], int),
+        guarantee=[m.guarantee for m in minima],
+        reason=[m.reason for m in minima],
         target=targets if isinstance(targets, str) else "one class",
+        work=tuple(m.work for m in minima),
+        setup_seconds=setup_seconds,
     )

@@ -13,8 +13,8 @@ import time
 import numpy as np
 
 from tfcert.clauses import Clauses
-from tfcert.complete.encoding.piecewise import plain
-from tfcert.complete.search.builder import Asker
+from tfcert.complete.encoding.piecewise import flatten
+from tfcert.complete.search.builder import QueryBuilder
 from tfcert.complete.search.query import Query, Solvers, checked, margin_program
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import SolverError, SolverProcess, SolverSettings
@@ -44,7 +44,7 @@ class _Solved:
         Returns:
             ``[batch, rows]`` float64, never below CROWN's.
         """
-        asker = Asker(plain(network), network, "crown", options, rounded=False)
+        builder = QueryBuilder(flatten(network), network, "crown", options, rounded=False)
         limit = math.inf if options.solver_seconds is None else options.solver_seconds
         count, rows = np.shape(offsets)
         lower = np.zeros((count, rows))
@@ -52,7 +52,7 @@ class _Solved:
             for i in range(count):
                 region = perturbation.take([i]).astype(np.float64)
                 clauses = Clauses.all_of(coefficients[i][None], offsets[i][None])
-                query = asker.query(region, Judge(network, region, clauses), Solvers(process))
+                query = builder.query(region, Judge(network, region, clauses), Solvers(process))
                 for row in range(rows):
                     bound = _row(query, row, process, limit, exact=self._exact)
                     lower[i, row] = max(float(query.lower[row].max()), bound)
@@ -65,15 +65,17 @@ LP, MILP = _Solved(exact=False), _Solved(exact=True)
 def _row(query: Query, row: int, process: SolverProcess, limit: float, *, exact: bool) -> float:
     if not query.finite:
         return -np.inf  # nothing can be encoded
-    began = time.monotonic()
-    relaxed = margin_program(query, [row], relax=True)
+    until, bound = time.monotonic() + limit, -np.inf
     try:
-        bound = process.solve(relaxed.program, limit, relax=True).proven_bound()
+        relaxed = margin_program(query, [row], relax=True, until=until)
+        bound = process.solve(relaxed.program, until - time.monotonic(), relax=True).proven_bound()
         if exact:
-            asked = margin_program(query, [row])
-            answer = process.solve(asked.program, limit - (time.monotonic() - began))
+            asked = margin_program(query, [row], until=until)
+            answer = process.solve(asked.program, until - time.monotonic())
             claimed = checked(query, answer, asked.program, asked.encoding).bound
             bound = bound if claimed is None else max(bound, claimed)
     except SolverError:
         return -np.inf  # nothing is known from it
+    except TimeoutError:  # what is known by then counts
+        pass
     return bound

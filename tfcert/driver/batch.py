@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from tfcert.attacks import falsify
-from tfcert.certification import first_order
 from tfcert.clauses import Clauses
 from tfcert.driver.bind import Task
 from tfcert.driver.regions import Regions, build_regions
@@ -21,6 +20,7 @@ from tfcert.language import Stage
 from tfcert.language.spec.declarations import Value
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import lower_bounds
+from tfcert.propagation.question import first_order
 from tfcert.rigour.margins import rounding
 
 

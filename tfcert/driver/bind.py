@@ -299,7 +299,7 @@ def _classifiers(
     template: ModelTemplate, asked: list[AnyTemplate], bindings: Mapping[str, Any], data: Mapping[str, Samples]
 ) -> dict[str, LoadedModel]:
     """A model by itself and behind each abstraction, as far as questions need it so; checked, by name."""
-    from tfcert.certification.api import network_of
+    from tfcert.network.cache import network_of
 
     model = _load_model(template, bindings)
     found: dict[str, LoadedModel] = {}
@@ -362,9 +362,7 @@ def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> T
     else:
         task = _sampled(template, loaded, data)
     for stage in template.strategy.stages:
-        if stage.kind is StageKind.SOLVER:
-            require_encodable(loaded)
-        elif not stage.attacks:
+        if stage.kind is not StageKind.SOLVER and not stage.attacks:
             relaxation = dict(stage.options).get("relaxation")
             require_names(loaded, stage.method, None if relaxation is None else str(relaxation))
     _check_lowering(task)
@@ -381,20 +379,6 @@ def require_names(loaded: LoadedModel, method: str, relaxation: str | None) -> N
 
     try:
         check_names(loaded.network, method, relaxation)
-    except ValueError as error:
-        raise UsageError(f"model {loaded.name}: {error}") from error
-
-
-def require_encodable(loaded: LoadedModel) -> None:
-    """That the model can be written as an integer program.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    from tfcert.complete.encoding.piecewise import plain
-
-    try:
-        plain(loaded.network)
     except ValueError as error:
         raise UsageError(f"model {loaded.name}: {error}") from error
 

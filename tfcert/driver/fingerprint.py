@@ -33,7 +33,7 @@ def weights_hash(model: Any) -> str:
     The network that tfcert reads from the model is part of it, so that a registered layer counts with what its
     converter makes of it, and a shared layer or a nested model wherever it stands.
     """
-    from tfcert.certification.api import network_of
+    from tfcert.network.cache import network_of
 
     digest = hashlib.sha256(json.dumps(_wiring(model.get_config(), {}), default=_shown, sort_keys=True).encode())
     for weight in model.get_weights():

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfcert.certification.api import ModelOrNetwork, asked, target_clauses
 from tfcert.clauses import Clauses
 from tfcert.network import Network
+from tfcert.network.cache import ModelOrNetwork
+from tfcert.propagation.question import asked, target_clauses
 from tfcert.sets.balls import Clip, LpBall
 
 _BATCH = 256

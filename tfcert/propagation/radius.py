@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -65,7 +66,8 @@ def largest_radius(
     radius that was certified.
 
     Args:
-        margin_at: certified margins of some samples, each at its own eps.
+        margin_at: certified margins of some samples, each at its own eps. It raises a TimeoutError where no time is
+            left for that: what is known by then is the answer.
         start_margin: ``[count]`` margins at eps = 0.
         start_rounding: what rounding may take from them; samples where nothing is left get radius 0 unevaluated.
         guesses: ``[count]`` where to look first.
@@ -78,15 +80,21 @@ def largest_radius(
     state = _State((start, start_rounding), slope, upper, (tolerance, absolute))
     guess = np.full(len(start_margin), min(upper, 0.01)) if guesses is None else np.asarray(guesses, float)
     guess = np.where(np.isfinite(guess) & (guess > 0), np.minimum(guess, upper), min(upper, 0.01))
+    with contextlib.suppress(TimeoutError):
+        _narrow(state, margin_at, guess)
+        _probe(state, margin_at)
+    count = max(1, int((state.start > 0).sum()))
+    return RadiusSearch(state.low, state.certified, state.high, int(np.ceil(state.evaluations / count)))
+
+
+def _narrow(state: _State, margin_at: MarginAt, guess: np.ndarray) -> None:
+    """Narrows the brackets until all of them are narrow enough."""
     for _ in range(_MOST_STEPS):
         active = np.flatnonzero(state.open())
         if not len(active):
             break
         state.record(active, guess[active], *margin_at(active, guess[active]))
         guess = state.propose()
-    _probe(state, margin_at)
-    count = max(1, int((state.start > 0).sum()))
-    return RadiusSearch(state.low, state.certified, state.high, int(np.ceil(state.evaluations / count)))
 
 
 def _probe(state: _State, margin_at: MarginAt) -> None:

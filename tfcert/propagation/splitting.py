@@ -61,12 +61,14 @@ class Climbed(NamedTuple):
         gaps: for each of :func:`split_nodes`: what the relaxation of a neuron costs where the bound is attained; 0 for
             those that are straight.
         point: ``[pieces, *input]``: an input of the region where it is about attained.
+        steps: how many steps were taken.
     """
 
     bound: tf.Tensor
     pieces: Pieces
     gaps: list[tf.Tensor]
     point: tf.Tensor
+    steps: tf.Tensor
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def climb(network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], pi
     middle = [t / tf.maximum(0.5 * steps * (steps + 1), 1) for t in totals]
     values = dict(zip(split, middle[1:], strict=True))
     found = Pieces([bounds[i] for i in network.bounded()], pieces.signs, kept[:count], kept[count:])
-    return Climbed(best, found, _gaps(network, bounds, values, weights), middle[0])
+    return Climbed(best, found, _gaps(network, bounds, values, weights), middle[0], done)
 
 
 def _function(

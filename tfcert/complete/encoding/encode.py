@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfcert.complete.encoding.layers import layer_values
-from tfcert.complete.encoding.piecewise import Plain
+from tfcert.complete.encoding.piecewise import PiecewiseNetwork
 from tfcert.complete.encoding.sets import encode_set
 from tfcert.complete.encoding.variables import (
     ArrayInterval,
@@ -29,7 +29,7 @@ __all__ = ["ArrayInterval", "Encoding", "EncodingOptions", "encode"]
 
 
 def encode(
-    net: Plain,
+    net: PiecewiseNetwork,
     region: Perturbation,
     bounds: Sequence[ArrayInterval],
     output: ArrayInterval,
@@ -48,6 +48,7 @@ def encode(
 
     Raises:
         ValueError: a bound is not finite.
+        TimeoutError: the time of the options was used up.
     """
     if not all(np.isfinite(end).all() for pair in (*bounds, output) for end in pair):
         raise ValueError("the bounds are not finite: nothing can be encoded")
@@ -55,6 +56,7 @@ def encode(
     values = [own_variables(encoding.inputs)]
     for layer, pair in zip(net.layers, bounds, strict=True):
         values.append(layer_values(encoding, layer, values, pair))
+        encoding.check_time()
     everything = np.ones(net.output.size, bool)
     encoding.outputs = affine_values(encoding, net.output, values, widened(output), everything)
     return encoding

@@ -101,7 +101,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Plain:
+class PiecewiseNetwork:
     """A network as layers: layer 0 is the input, layer i is ``layers[i - 1]``.
 
     Attributes:
@@ -127,7 +127,7 @@ class Plain:
         return [values[layer.source].numpy().reshape(len(x), -1) for layer in self.layers]
 
 
-def plain(network: Network) -> Plain:
+def flatten(network: Network) -> PiecewiseNetwork:
     """Reads a network, weights and all, as it stands now.
 
     Its matrices are kept with the network, and read anew where a weight has changed since.
@@ -146,7 +146,7 @@ def plain(network: Network) -> Plain:
         Layer(node.name, node.inputs[0], before, _kind(wide, index))
         for (index, node), before in zip(_bent(wide), maps, strict=True)
     )
-    return Plain(wide, network, layers, output)
+    return PiecewiseNetwork(wide, network, layers, output)
 
 
 _MATRICES: weakref.WeakKeyDictionary[Network, tuple[bytes, tuple[list[Affine], Affine]]] = weakref.WeakKeyDictionary()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -41,10 +43,12 @@ class EncodingOptions:
     Attributes:
         relax: without binaries.
         pieces: into how many pieces the interval of a curved activation is cut.
+        until: ``time.monotonic()`` at which writing is given up, with a TimeoutError.
     """
 
     relax: bool = False
     pieces: int = 6
+    until: float = math.inf
 
 
 @dataclass
@@ -65,6 +69,21 @@ class Encoding:
     _steps: list[Callable[[np.ndarray], None]] = field(default_factory=list)
     _switches: list[tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]] = field(default_factory=list)
     _jumps: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    def copy(self) -> Encoding:
+        """The same encoding, to be continued in another way."""
+        return replace(
+            self,
+            builder=self.builder.copy(),
+            _steps=list(self._steps),
+            _switches=list(self._switches),
+            _jumps=list(self._jumps),
+        )
+
+    def check_time(self) -> None:
+        """Raises a TimeoutError where the time to write is over."""
+        if time.monotonic() > self.options.until:
+            raise TimeoutError("the budget was used up while the program was written")
 
     def step(self, columns: np.ndarray, rule: Callable[[np.ndarray], np.ndarray]) -> None:
         """Notes how a variable follows from earlier ones."""
@@ -138,6 +157,7 @@ def affine_values(
     """
     offset, parts = affine.offset.copy(), []
     for layer, entries in affine.matrices.items():
+        encoding.check_time()
         known = values[layer].take(entries.column)
         np.add.at(offset, entries.row, entries.value * known.shift)
         some = (known.column >= 0) & (known.scale != 0) & wanted[entries.row]

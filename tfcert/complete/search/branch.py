@@ -9,6 +9,7 @@ proven here is ``numeric``.
 from __future__ import annotations
 
 import math
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.complete.search.query import CLOSE, Query, Solvers, margin_program, within_rounding
-from tfcert.complete.solver.process import SolverError
+from tfcert.complete.solver.process import GRACE, SolverError
 from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import full_precision, use_jit
@@ -33,6 +34,10 @@ _NUMBERS = 1 << 22
 _FIRST = 200
 """Steps on the whole set; the pieces go on from what is found there."""
 _STEPS, _RATE = 30, 0.02
+_TELLING = 5
+"""Steps of a pass that tell how long one takes; fewer tell nothing beside the start of the pass."""
+_PASS = 0.1
+"""The share of the time that is left that a pass may take, where fewer pieces would make it shorter."""
 _REFRESHED = 128
 """Bounds of neurons are computed anew on each piece where at most so many neurons are not in the first layer."""
 _SMALL = 0.5
@@ -41,6 +46,8 @@ _GIVING_WAY = 1e4
 """What a broken row of a linear program costs, in units of the margins' size."""
 _KEPT = 1 << 29
 """Numbers that open pieces may hold together."""
+_UNPROVEN = 1e6
+"""A row that is moved down by this many times the margins' size is not proven."""
 _POSITIVE = 1e-9
 """A bound counts as positive above this share of the margins' size: far more than float64 loses."""
 
@@ -54,12 +61,14 @@ class Branched:
             is known.
         witness: an input of the original model that breaks the clause, or None.
         pieces: how many pieces were bounded.
+        passes: in how many passes.
         reason: why the clause is neither proven nor broken; "" where it is.
     """
 
     bound: float
     witness: np.ndarray | None
     pieces: int
+    passes: int
     reason: str = ""
 
 
@@ -120,36 +129,48 @@ def branch(
         solvers: the first solves linear relaxations; ``until`` ends the search.
         tell: is told the lower bound so far and how many pieces were bounded.
     """
-    work, enough = _Work(query, clause, solvers), _POSITIVE * query.scale
-    proven, stack, done = math.inf, [work.whole()], 0
+    tree, enough = _Tree(query, clause, solvers), _POSITIVE * query.scale
+    proven, stack, told = math.inf, [tree.whole()], 0
+
+    def ended(bound: float, reason: str) -> Branched:
+        return Branched(bound, None, tree.count, tree.passes, reason)
+
     while stack:
-        if solvers.left() <= 0:
-            return Branched(min(proven, *(p.bound for p in stack)), None, work.count, "the budget was used up")
+        least = min(proven, *(p.bound for p in stack))
+        if tree.late():
+            return ended(least, "the budget was used up")
         if len(stack) * stack[-1].numbers() > _KEPT:
-            return Branched(min(proven, *(p.bound for p in stack)), None, work.count, "too many pieces are open")
-        some, stack = stack[-work.batch // 2 :], stack[: -work.batch // 2]
-        found = work.bounded(some)
-        found = [piece if piece.layers is None else work.solved(piece, piece.layers) for piece in found]
-        if work.witness is not None:
-            return Branched(-math.inf, work.witness, work.count)
-        proven = min([proven, *(p.bound for p in found if p.bound > 0)])
-        left = [p for p in found if not p.bound > enough]
+            return ended(least, "too many pieces are open")
+        count = max(1, tree.size() // 2)
+        chosen, stack = stack[-count:], stack[:-count]
+        bounded = tree.bounded(chosen)
+        bounded = [piece if piece.layers is None else tree.solved(piece, piece.layers) for piece in bounded]
+        if tree.witness is not None:
+            return Branched(-math.inf, tree.witness, tree.count, tree.passes)
+        proven = min([proven, *(p.bound for p in bounded if p.bound > 0)])
+        left = [p for p in bounded if not p.bound > enough]
         if any(p.split is None for p in left):
             least = min(p.bound for p in (*left, *stack))
-            return Branched(least, None, work.count, _stuck(query, clause, least))
+            return ended(least, _stuck(query, clause, least))
         # The worst is cut next: a set that holds a witness is left soon, and few pieces are open at a time.
         stack += sorted(left, key=lambda p: -p.bound)
-        if work.count > 2 * done:
-            done = work.count
-            tell(min((p.bound for p in stack), default=proven), work.count)
-    return Branched(proven, None, work.count)
+        if tree.count > 2 * told:
+            told = tree.count
+            tell(min((p.bound for p in stack), default=proven), tree.count)
+    return ended(proven, "")
 
 
-class _Work:
+def prepare(query: Query, solvers: Solvers) -> None:
+    """Traces what :func:`branch` runs on queries like this one, and measures how long a step takes."""
+    if can_branch(query) and query.asked:
+        _Tree(query, query.asked[0], solvers).measure()
+
+
+class _Tree:
     """Bounds pieces of one clause's set.
 
     Attributes:
-        count: of pieces bounded so far.
+        count, passes: of pieces bounded so far, and of passes that bounded them.
         witness: an input that breaks the clause, once one is found.
     """
 
@@ -160,16 +181,33 @@ class _Work:
         self._coefficients, self._offsets, _ = query.rows(clause)
         sizes = [math.prod(self._network.nodes[i].shape) for i in self._network.bounded()]
         self._refresh = 0 < sum(sizes[1:]) <= _REFRESHED
-        self.batch = max((s for s in _SIZES if s * sum(sizes) <= _NUMBERS), default=_SIZES[0])
+        self._most = max((s for s in _SIZES if s * sum(sizes) <= _NUMBERS), default=_SIZES[0])
+        self._climber = _climber(self._network, self._region, self._refresh)
         # Places of the split nodes among the bounded ones.
         self._open = [self._network.bounded().index(i) for i in split_nodes(self._network)]
-        self.count = 0
+        self.count = self.passes = 0
         self.witness: np.ndarray | None = None
         shapes = {layer.source: (1, *self._network.nodes[layer.source].shape) for layer in query.net.layers}
         self._bounds = {
             layer.source: tuple(tf.constant(end.reshape(shapes[layer.source])) for end in pair)
             for layer, pair in zip(query.net.layers, query.bounds.layers, strict=True)
         }
+
+    def size(self) -> int:
+        """How many pieces the next pass may be for."""
+        return self._climber.size(self._most, self._solvers.left())
+
+    def late(self) -> bool:
+        """Whether no step ends in time any more."""
+        left = self._solvers.left()
+        return left <= 0 or self._climber.pace(_SIZES[0]) > left + GRACE
+
+    def measure(self) -> None:
+        """Takes a few steps on the smallest batch, with a row that none of them proves."""
+        coefficients, offsets = self._row([0] * _SIZES[0])
+        row = coefficients, offsets - _UNPROVEN * self._query.scale
+        for steps in (1, _TELLING):
+            self._climber(self._sets(_SIZES[0]), row, self._batch([self.whole()] * _SIZES[0]), steps)
 
     def whole(self) -> _Piece:
         """The whole set."""
@@ -185,12 +223,19 @@ class _Work:
         self.count += len(parts)
         size = next(s for s in _SIZES if s >= len(parts))
         fill = [*parts, *[parts[-1]] * (size - len(parts))]
-        run, steps = _compiled(self._network, self._region, self._refresh), tf.constant(_FIRST if first else _STEPS)
-        rows = np.array([p.row for p in fill])
-        row = tf.constant(self._coefficients[rows]), tf.constant(self._offsets[rows])
-        with full_precision():
-            found = run(*(tf.repeat(t, size, axis=0) for t in self._region[2:]), *row, self._batch(fill), steps)
-        return self._read(parts, found)
+        steps = self._climber.steps(size, _FIRST if first else _STEPS, self._solvers.left())
+        climbed = self._climber(self._sets(size), self._row([p.row for p in fill]), self._batch(fill), steps)
+        self.passes += 1
+        return self._read(parts, climbed)
+
+    def _sets(self, size: int) -> list[tf.Tensor]:
+        """The region, once for each piece."""
+        return [tf.repeat(t, size, axis=0) for t in self._region[2:]]
+
+    def _row(self, numbers: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Coefficients and offsets of the row of each piece."""
+        rows = np.array(numbers)
+        return tf.constant(self._coefficients[rows]), tf.constant(self._offsets[rows])
 
     def solved(self, piece: _Piece, layers: tuple[tuple[np.ndarray, np.ndarray], ...]) -> _Piece:
         """The piece with the bound of its linear relaxation, if that is better; its solution may be a witness."""
@@ -198,13 +243,13 @@ class _Work:
         if self._solvers.left() <= 0 or self.witness is not None:
             return piece
         part = replace(self._query, bounds=replace(self._query.bounds, layers=layers))
-        asked = margin_program(part, [self._clause], relax=True)
         try:
+            asked = margin_program(part, [self._clause], relax=True, until=self._solvers.until)
             answer = self._solvers.first.solve(asked.program, self._solvers.left(), relax=True)
             if answer.status == "infeasible":  # no proof that the piece is empty, but with rows that give way there is
                 elastic = asked.program.elastic(_GIVING_WAY * self._query.scale)
                 answer = replace(self._solvers.first.solve(elastic, self._solvers.left(), relax=True), v=None)
-        except SolverError:
+        except (SolverError, TimeoutError):
             return piece
         if answer.v is not None:
             self._look(asked.encoding.settled(answer.v)[None])
@@ -293,13 +338,13 @@ def _numbers(tensors: Sequence[tf.Tensor]) -> list[np.ndarray]:
     return [t.numpy()[0].astype(np.float32) for t in tensors]
 
 
-_RUNS: weakref.WeakKeyDictionary[Network, dict[Any, Any]] = weakref.WeakKeyDictionary()
+class _Climber:
+    """Climbs on batches of pieces by one traced function for a network and kind of region.
 
+    It keeps what a step takes in seconds, by the number of pieces, so that a pass fits into the time that is left.
+    """
 
-def _compiled(network: Network, region: Region, refresh: bool) -> Any:
-    known = _RUNS.setdefault(network, {})
-    key = (refresh, region.norm, region.clipped)
-    if key not in known:
+    def __init__(self, network: Network, region: Region, refresh: bool):
         norm, clipped, owner = region.norm, region.clipped, weakref.ref(network)
 
         def run(center, lower, upper, eps, coefficients, offsets, pieces, steps):  # type: ignore[no-untyped-def]
@@ -308,6 +353,53 @@ def _compiled(network: Network, region: Region, refresh: bool) -> Any:
             sets = Region(norm, clipped, center, lower, upper, eps)
             return climb(net, sets, (coefficients, offsets), pieces, Climb(steps, _RATE, refresh))
 
-        jit = use_jit(BoundOptions())
-        known[key] = traced(run, reduce_retracing=True, jit_compile=jit)
+        self._function = run
+        self._run: Callable[..., Climbed] | None = None
+        self._pace: dict[int, float] = {}
+
+    def __call__(self, sets: Sequence[tf.Tensor], row: Sequence[tf.Tensor], pieces: Pieces, steps: int) -> Climbed:
+        """Climbs for at most so many steps; the arguments as :func:`climb` takes them, one set and row for each."""
+        arguments = [*sets, *row, pieces, tf.constant(steps)]
+        fresh = self._run is None
+        if self._run is None:
+            signature = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), arguments[:-1])
+            signature.append(tf.TensorSpec([], tf.int32))
+            self._run = traced(self._function, input_signature=signature, jit_compile=use_jit(BoundOptions()))
+        began = time.monotonic()
+        with full_precision():
+            climbed = self._run(*arguments)
+        taken, size = int(climbed.steps), int(sets[0].shape[0])
+        if not fresh and (taken >= _TELLING or size not in self._pace):  # what is fresh was traced in that time
+            self._pace[size] = (time.monotonic() - began) / max(1, taken)
+        return climbed
+
+    def pace(self, size: int) -> float:
+        """About how many seconds a step with so many pieces takes; 0 where nothing is known.
+
+        A number of pieces that was never tried is taken to cost twice as much as the next smaller one: too little, so
+        that it is tried.
+        """
+        smaller = [s for s in self._pace if s <= size]
+        if not smaller:
+            return min(self._pace.values(), default=0.0)
+        return self._pace[max(smaller)] * (1.0 if size in self._pace else 2.0)
+
+    def size(self, most: int, left: float) -> int:
+        """Into a batch of how many pieces a share of the time that is left goes, at most ``most``."""
+        fits = (s for s in _SIZES if s <= most and self.pace(s) * _STEPS <= _PASS * left)
+        return max(fits, default=_SIZES[0])
+
+    def steps(self, size: int, wanted: int, left: float) -> int:
+        """How many of the ``wanted`` steps go into half of the time that is left, one at least."""
+        pace = self.pace(size)
+        return wanted if wanted * pace <= 0.5 * left else max(1, int(0.5 * left / pace))
+
+
+_CLIMBERS: weakref.WeakKeyDictionary[Network, dict[Any, _Climber]] = weakref.WeakKeyDictionary()
+
+
+def _climber(network: Network, region: Region, refresh: bool) -> _Climber:
+    known, key = _CLIMBERS.setdefault(network, {}), (refresh, region.norm, region.clipped)
+    if key not in known:
+        known[key] = _Climber(network, region, refresh)
     return known[key]

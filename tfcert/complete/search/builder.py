@@ -1,31 +1,34 @@
-"""From a model and samples to queries: attacks first, then bounds in the set that is encoded."""
+"""Queries about samples: bounds of the set that is encoded, and of the rows that must hold on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from tfcert.attacks import falsify
 from tfcert.clauses import Clauses
-from tfcert.complete.encoding.piecewise import Plain
+from tfcert.complete.encoding.piecewise import PiecewiseNetwork
 from tfcert.complete.search.query import Query, Solvers
 from tfcert.complete.search.tighten import BOUNDS, LayerBounds, propagated, tightened
 from tfcert.complete.search.witness import Judge
-from tfcert.complete.solver.process import SolverError
+from tfcert.complete.solver.process import GRACE, SolverError
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import lower_bounds
 from tfcert.rigour.margins import rounding
-from tfcert.sets.balls import LpBall, Perturbation
+from tfcert.sets.balls import Perturbation
 
-_ROUNDS = 7
-"""How often the nearest witness is looked for in a smaller ball."""
+
+@dataclass
+class _Pace:
+    """The seconds that bounds of one set took last."""
+
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
-class Asker:
+class QueryBuilder:
     """Builds queries about one network.
 
     Attributes:
@@ -36,27 +39,47 @@ class Asker:
         rounded: whether proofs must leave room for the rounding of the model's own arithmetic; bounds need not.
     """
 
-    net: Plain
+    net: PiecewiseNetwork
     model: Any
     bounds: str = "crown"
     options: BoundOptions | None = None
     rounded: bool = True
+    _pace: _Pace = field(default_factory=_Pace, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.bounds not in BOUNDS:
             raise ValueError(f"unknown bounds {self.bounds!r}: one of {', '.join(BOUNDS)}")
 
     def query(self, region: Perturbation, judge: Judge, solvers: Solvers) -> Query:
-        """The query about one sample's set; the judge has its clauses."""
-        method = "interval" if self.bounds in ("interval", "progressive") else "crown"
+        """The query about one sample's set; the judge has its clauses.
+
+        Raises:
+            TimeoutError: what it takes is more than what is left of the solvers' time.
+        """
+        left = solvers.left()
+        if left <= 0 or self._pace.seconds > left + GRACE:
+            raise TimeoutError(
+                "the budget was used up before bounds were computed"
+                if left <= 0
+                else f"the budget was used up: bounds take about {self._pace.seconds:.3g} s, and {left:.3g} s are left"
+            )
+        query = self.untightened(region, judge)
+        if self.bounds not in ("lp", "progressive"):
+            return query
+        return replace(query, bounds=self._tightened(region, query.bounds, solvers))
+
+    def untightened(self, region: Perturbation, judge: Judge) -> Query:
+        """The query as far as it takes no solver."""
+        began, method = time.monotonic(), "interval" if self.bounds in ("interval", "progressive") else "crown"
         (bounds,) = propagated(self.net, region, method, self.options)
-        if self.bounds in ("lp", "progressive"):
-            bounds = self._tightened(region, bounds, solvers)
         clauses = judge.clauses
         lower, upper = self._rows(region, clauses, "crown" if method == "crown" else "ibp")
         lost = self._lost(region, clauses)
         less = np.where(np.isfinite(lost), lost, 0.0)  # nothing is decided where it is not: see ``decide``
-        return Query(self.net, region, clauses.less(less), lost, bounds, lower - less, upper - less, judge)
+        asked = clauses.less(less)
+        query = Query(self.net, region, asked, lost, bounds, lower - less, upper - less, judge, tighten=self.bounds)
+        self._pace.seconds = time.monotonic() - began
+        return query
 
     def _lost(self, region: Perturbation, clauses: Clauses) -> np.ndarray:
         """What the rounding of the deployed network may take from the clauses' rows, ``[clauses, rows]``."""
@@ -78,52 +101,3 @@ class Asker:
         ends = lower_bounds(self.net.network, region, *both, method=method, options=self.options)
         lower, upper = np.split(ends, 2, axis=1)
         return clauses.settled(lower)[0], clauses.settled(-upper, np.inf)[0]
-
-
-def nearest_witnesses(
-    model: Any,
-    ball: LpBall,
-    clauses: Clauses,
-    *,
-    network: Any = None,
-    tell: Callable[[np.ndarray], None] | None = None,
-    **options: Any,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest strict witnesses that PGD finds by bisecting on the radius.
-
-    Args:
-        ball: how far to look, one ball a sample.
-        network: what gradients are taken of where the model's own outputs saturate.
-        tell: is called with the distances so far.
-        options: of the attack.
-
-    Returns:
-        Witnesses ``[batch, *input]`` in the model's dtype (NaN where none) and their distances ``[batch]``, rounded up
-        (infinite where none).
-    """
-    count = len(ball)
-    witness = np.full(ball.x.shape, np.nan, ball.x.dtype)
-    distance, failed = np.full(count, np.inf), np.zeros(count)
-    radius, todo = ball.eps.copy(), np.arange(count)
-    for _ in range(_ROUNDS):
-        if not len(todo):
-            break
-        some = ball.take(todo)
-        some = LpBall(some.x, list(radius[todo]), some.norm, some.clip)
-        part = clauses.take(todo)
-
-        def holds(outputs: np.ndarray, samples: np.ndarray, part: Clauses = part) -> np.ndarray:
-            return ~(part.take(samples).margin(outputs) < 0)
-
-        found = falsify(model, some, part, network=network, holds=holds, **options)
-        for i, sample in enumerate(todo):
-            if found.success[i] and found.distance[i] * (1 + 1e-12) < distance[sample]:
-                judge = Judge(model, ball.take([sample]), clauses.take([sample]))
-                witness[sample], distance[sample] = found.witness[i], judge.distance(found.witness[i])
-            elif not found.success[i]:
-                failed[sample] = radius[sample]
-        if tell is not None:
-            tell(distance)
-        todo = np.flatnonzero(np.isfinite(distance) & (distance > 1.02 * failed))
-        radius[todo] = np.where(failed[todo] > 0, 0.5 * (failed[todo] + distance[todo]), 0.5 * distance[todo])
-    return witness, distance

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from tfcert.complete.search.branch import branch, can_branch
 from tfcert.complete.search.query import CLOSE, Margin, Query, Solvers, checked, margin_program, within_rounding
 from tfcert.complete.search.witness import solve_cell
 from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
-from tfcert.verdict import Guarantee, Outcome
+from tfcert.verdict import NO_WORK, Guarantee, Outcome, Work
 
 _POSITIVE = 1e-7
 """A margin counts as positive above this share of the margins' size: ten times what solvers' tolerances (1e-9) and
@@ -40,10 +40,10 @@ class Decision:
         witness: an input of the original model, or None.
         guarantee: ``numeric`` where linear relaxations sufficed, ``solver`` where an integer program was believed (the
             one of a bound, too).
-        binaries: of the largest program.
-        pieces: that branch and bound cut the set into, for all clauses.
+        work: what it took, for all clauses.
         proven: the clauses that are proven, whatever became of the others.
         believed: whether an integer program was believed for one of them, or for a bound.
+        left: where it is still open, the query with all that is known now; None where it is not.
     """
 
     outcome: Outcome
@@ -52,10 +52,10 @@ class Decision:
     rounding: float = 0.0
     witness: np.ndarray | None = None
     guarantee: Guarantee = Guarantee.ESTIMATE
-    binaries: int = 0
-    pieces: int = 0
+    work: Work = NO_WORK
     proven: tuple[int, ...] = ()
     believed: bool = False
+    left: Query | None = field(default=None, repr=False, compare=False)
 
 
 OVERFLOW = "the network's values overflow on the set, or come close to it"
@@ -66,8 +66,8 @@ TellMargin = Callable[[float], None]
 """Is told a lower bound of the worst margin whenever it moves."""
 
 
-def _say_nothing(_: float) -> None:
-    pass
+def say_nothing(_: float) -> None:
+    """Is told, and tells nobody."""
 
 
 def decide(
@@ -75,14 +75,12 @@ def decide(
     solvers: Solvers,
     *,
     ways: Sequence[str] = ("milp",),
-    together: bool = False,
-    tell: TellMargin = _say_nothing,
+    tell: TellMargin = say_nothing,
 ) -> Decision:
     """Decides all clauses that bounds leave open; stops at the first witness.
 
     Args:
         ways: some of ``WAYS``.
-        together: one integer program for all clauses that are open by then, or one for each.
         tell: is told how far the proof is.
 
     Raises:
@@ -92,27 +90,26 @@ def decide(
         raise ValueError(f"ways to decide are {' and '.join(WAYS)}, not {', '.join(ways) or 'none'}")
     if query.overflows:
         return Decision(Outcome.UNKNOWN, OVERFLOW)
-    so_far = _SoFar(query, tell)
+    so_far = _SoFar(query, solvers, tell)
     if query.open and not query.finite:
         return so_far.completed(Decision(Outcome.UNKNOWN, NOT_FINITE))
     for clause in _by_distance(query, query.open):
         if "split" in ways and can_branch(query):
-            found = _branched(query, clause, _first_share(solvers) if "milp" in ways else solvers, so_far)
+            decided = _branched(query, clause, _first_share(solvers) if "milp" in ways else solvers, so_far)
         else:
-            found = _relaxed(query, clause, solvers, so_far)
-        if found is not None:
-            return so_far.completed(found)
-    groups = [so_far.left] if together and so_far.left else [[k] for k in so_far.left]
-    for group in groups:
+            decided = _relaxed(query, clause, solvers, so_far)
+        if decided is not None:
+            return so_far.completed(decided)
+    for clause in so_far.left:
         if "milp" not in ways:
             reason = so_far.reason or "the linear relaxation does not settle it, and no neuron can be split by sign"
             return so_far.completed(Decision(so_far.outcome, reason))
-        asked, claim = _integer(query, group, solvers)
-        so_far.binaries = max(so_far.binaries, asked)
+        binaries, claim = _integer(query, clause, solvers)
+        so_far.work += Work(binaries=binaries)
         if isinstance(claim, Decision):
             return so_far.completed(claim)
         so_far.believed = True
-        so_far.prove(group, claim)
+        so_far.prove(clause, claim)
     finite = {k: m for k, m in so_far.margins.items() if math.isfinite(m)}
     worst = min((m + query.taken(k) for k, m in finite.items()), default=math.inf)
     rounding = max(0.0, worst - min(finite.values(), default=math.inf)) if finite else 0.0
@@ -127,22 +124,22 @@ class _SoFar:
         margins: lower bounds of those that are proven, less what rounding may take (see ``queries``).
         left: those that are open and have been looked at.
         outcome, reason: of the first of them that branch and bound left open.
-        binaries, pieces, believed: as in :class:`Decision`.
+        work, believed: as in :class:`Decision`; the solvers' seconds are added in the end.
     """
 
-    def __init__(self, query: Query, tell: TellMargin):
+    def __init__(self, query: Query, solvers: Solvers, tell: TellMargin):
         self.margins = {k: float(query.lower[k].max()) for k in range(len(query.lower)) if k not in query.open}
         self.left: list[int] = []
         self.outcome, self.reason = Outcome.UNKNOWN, ""
-        self.binaries, self.pieces, self.believed = 0, 0, query.bounds.believed
+        self.work, self.believed = NO_WORK, query.bounds.believed
+        self._solvers, self._began = solvers, solvers.spent()
         self._open = {k: query.known(k) for k in query.open}
         self._query, self._tell = query, tell
 
-    def prove(self, clauses: Sequence[int], margin: float) -> None:
-        """These clauses hold with a margin."""
-        self.margins |= dict.fromkeys(clauses, margin)
-        for clause in clauses:
-            self.say(clause, margin)
+    def prove(self, clause: int, margin: float) -> None:
+        """The clause holds with a margin."""
+        self.margins[clause] = margin
+        self.say(clause, margin)
 
     def say(self, clause: int, bound: float) -> None:
         """A clause's margin is at least this."""
@@ -151,8 +148,10 @@ class _SoFar:
 
     def completed(self, decision: Decision) -> Decision:
         """A decision with what was proven and spent before it."""
-        binaries, proven = max(self.binaries, decision.binaries), tuple(self.margins)
-        return replace(decision, binaries=binaries, pieces=self.pieces, proven=proven, believed=self.believed)
+        work = self.work + Work(solver_seconds=self._solvers.spent() - self._began)
+        closed = decision.outcome in (Outcome.VERIFIED, Outcome.FALSIFIED)
+        left = None if closed else self._query.holding(self.margins, self.believed)
+        return replace(decision, work=work, proven=tuple(self.margins), believed=self.believed, left=left)
 
 
 def _first_share(solvers: Solvers) -> Solvers:
@@ -163,7 +162,7 @@ def _first_share(solvers: Solvers) -> Solvers:
 def _branched(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> Decision | None:
     """Decides a clause by branch and bound, if it can; returns a refutation."""
     found = branch(query, clause, solvers, lambda bound, _: so_far.say(clause, bound))
-    so_far.pieces += found.pieces
+    so_far.work += Work(pieces=found.pieces, evaluations=found.passes)
     if found.witness is not None:
         margin = query.judge.margin(found.witness)
         return Decision(Outcome.FALSIFIED, "", margin, witness=found.witness, guarantee=Guarantee.REPLAYED)
@@ -175,7 +174,7 @@ def _branched(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> De
             least = found.bound + query.taken(clause)
             so_far.reason = f"{found.reason} (pieces bounded: {found.pieces}; the margin is at least {least:.3g})"
         return None
-    so_far.prove([clause], found.bound)
+    so_far.prove(clause, found.bound)
     return None
 
 
@@ -190,15 +189,15 @@ def _relaxed(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> Dec
     so_far.left.append(clause)
     if solvers.left() <= 0:
         return None
-    asked = margin_program(query, [clause], relax=True)
     try:
+        asked = margin_program(query, [clause], relax=True, until=solvers.until)
         answer = solvers.first.solve(asked.program, solvers.left(), relax=True)
-    except SolverError:
+    except (SolverError, TimeoutError):
         return None
     bound = answer.proven_bound()
     if bound > 0:
         so_far.left.pop()
-        so_far.prove([clause], bound)
+        so_far.prove(clause, bound)
         return None
     so_far.say(clause, bound)
     return None if answer.v is None else _refuted(query, asked.encoding.settled(answer.v))
@@ -213,19 +212,20 @@ def _refuted(query: Query, x: np.ndarray) -> Decision | None:
     return Decision(Outcome.FALSIFIED, "", query.judge.margin(point), witness=point, guarantee=Guarantee.REPLAYED)
 
 
-def _integer(query: Query, clauses: Sequence[int], solvers: Solvers) -> tuple[int, float | Decision]:
-    """The binaries of the clauses' program, and their worst margin that the solvers prove or why there is none."""
+def _integer(query: Query, clause: int, solvers: Solvers) -> tuple[int, float | Decision]:
+    """The binaries of the clause's program, and its worst margin that the solvers prove or why there is none."""
     if solvers.left() <= 0:
         return 0, Decision(Outcome.TIMEOUT, "the budget was used up before the solver began")
-    asked = margin_program(query, clauses, least=0.0)
-    count = asked.program.binaries
+    count = 0
     try:
+        asked = margin_program(query, [clause], least=0.0, until=solvers.until)
+        count = asked.program.binaries
         margin = _least(query, asked, solvers.first, solvers)
         if margin is None:  # a margin of zero, but no witness there: is it ever below?
-            asked = margin_program(query, clauses)
+            asked = margin_program(query, [clause], until=solvers.until)
             margin = _least(query, asked, solvers.first, solvers, exact=True)
         if margin is None:
-            reason = f"{within_rounding(query, clauses)}: neither a proof nor a witness"
+            reason = f"{within_rounding(query, [clause])}: neither a proof nor a witness"
             return count, Decision(Outcome.UNKNOWN, reason)
         if isinstance(margin, Decision):
             return count, margin
@@ -290,6 +290,6 @@ def _require_possible(query: Query, clauses: Sequence[int], bound: float) -> Non
 
 def _search_cell(query: Query, clauses: Sequence[int], x: np.ndarray, solvers: Solvers) -> Decision | None:
     """The decision if the piece of the network that the point lies in holds a witness."""
-    asked = margin_program(query, clauses)
+    asked = margin_program(query, clauses, until=solvers.until)
     moved = solve_cell(solvers.first, asked.program, asked.encoding, x, solvers.left())
     return None if moved is None else _refuted(query, moved)

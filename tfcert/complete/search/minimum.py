@@ -11,6 +11,7 @@ not as pixels, and their answers leave a margin to check.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from tfcert.complete.search.query import CLOSE, Distance, Query, Solvers, checke
 from tfcert.complete.search.witness import Judge, solve_cell
 from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
 from tfcert.sets.balls import LpBall
-from tfcert.verdict import Guarantee, Outcome
+from tfcert.verdict import NO_WORK, Guarantee, Outcome, Work
 
 _INSIDE = (4e-6, 9e-6, 4e-5, 4e-4)
 """How far inside the nearest witness's distance (relative) a proof is tried: farther where a margin, or a nearer point
@@ -42,7 +43,7 @@ _GAIN = 1e-3
 """A witness that is nearer by less than this share is hardly nearer."""
 
 Ask = Callable[[LpBall], Query]
-"""Builds the query for a smaller ball: its bounds and all."""
+"""Builds the query for a smaller ball: its bounds and all; raises a TimeoutError where no time is left for that."""
 TellDistances = Callable[[float, float], None]
 """Is told lower and upper whenever one of them moves."""
 
@@ -57,8 +58,7 @@ class Minimum:
         witness: an input that the original model gets strictly wrong, or None.
         guarantee: of ``lower``.
         reason: why the two differ, if they do by more than was asked.
-        binaries: of the largest program.
-        pieces: that branch and bound cut sets into.
+        work: what it took.
     """
 
     lower: float
@@ -66,8 +66,7 @@ class Minimum:
     witness: np.ndarray | None
     guarantee: Guarantee
     reason: str = ""
-    binaries: int = 0
-    pieces: int = 0
+    work: Work = NO_WORK
 
     def optimal(self, tolerance: float) -> bool:
         """Whether the two differ by at most a relative ``tolerance``."""
@@ -75,7 +74,7 @@ class Minimum:
 
 
 @dataclass(frozen=True)
-class Search:
+class NearestSearch:
     """What a search for one sample's minimum begins with.
 
     Attributes:
@@ -84,7 +83,7 @@ class Search:
         ball: how far to look, one sample, float64.
         witness: a confirmed witness in the ball, from an attack, or None.
         lower: a distance at which bounds prove that nothing is broken.
-        ways, together: see :func:`~tfcert.complete.search.decide.decide`.
+        ways: see :func:`~tfcert.complete.search.decide.decide`.
         tell: is told of progress.
     """
 
@@ -94,7 +93,6 @@ class Search:
     witness: np.ndarray | None
     lower: float = 0.0
     ways: tuple[str, ...] = ("milp",)
-    together: bool = False
     tell: TellDistances = lambda lower, upper: None
 
 
@@ -107,6 +105,7 @@ class _Bracket:
         inside: which of ``_INSIDE`` is far enough for a margin to show.
         stalls: how many decisions in a row brought the witness hardly nearer.
         proven: clauses, and the largest radius within which each is proven.
+        work: what it took so far.
     """
 
     best: _Best
@@ -116,6 +115,12 @@ class _Bracket:
     stalls: int = 0
     believed: bool = False
     proven: dict[int, float] = field(default_factory=dict)
+    work: Work = NO_WORK
+
+    def ask(self, search: NearestSearch, ball: LpBall) -> Query:
+        """The query for a ball, counted."""
+        self.work += Work(evaluations=1)
+        return search.ask(ball)
 
     def radius(self) -> float:
         """What to decide next: just inside the witness, or further in where that gains little."""
@@ -130,16 +135,17 @@ class _Bracket:
         share = _INSIDE[self.inside]
         return self.best.distance - self.low <= max(share, min(1.5 * share, OPTIMAL)) * self.best.distance
 
-    def descend(self, search: Search, solvers: Solvers) -> None:
+    def descend(self, search: NearestSearch, solvers: Solvers) -> None:
         """Moves the last decision's witness, if it is one, as near as its piece of the network allows."""
         if self.best.distance < self.last:
-            self.best = _descend(search.ask, search.ball, self.best, solvers)
+            self.best = _descend(functools.partial(self.ask, search), search.ball, self.best, solvers)
             self.stalls = self.stalls + 1 if self.best.distance > (1 - _GAIN) * self.last else 0
             self.last = self.best.distance
 
     def learn(self, decision: Decision, radius: float) -> bool:
         """Takes in a decision; returns whether another one can help."""
         self.believed = self.believed or decision.believed
+        self.work += decision.work
         self.proven |= {k: max(radius, self.proven.get(k, 0.0)) for k in decision.proven}
         if decision.outcome is Outcome.VERIFIED:
             self.low, self.stalls = max(self.low, radius), 0
@@ -157,29 +163,13 @@ class _Bracket:
         return False
 
 
-def minimum(search: Search, solvers: Solvers) -> Minimum:
+def minimum(search: NearestSearch, solvers: Solvers) -> Minimum:
     """The least distance from the ball's centre at which its property is broken, within the ball, guided by attacks."""
-    reason, binaries, pieces = "", 0, 0
-    bracket = _Bracket(_first(search))
-    for _ in range(_DECISIONS):
-        bracket.descend(search, solvers)
-        if solvers.left() <= 0:
-            reason = "the budget was used up"
-            break
-        search.tell(max(search.lower, bracket.low), bracket.best.distance)
-        ball = _shrunk(search.ball, bracket.radius())
-        radius = float(ball.eps[0])
-        known = [k for k, within in bracket.proven.items() if within >= radius]
-        query = search.ask(ball).without(known)
-        decision = decide(query, solvers, ways=search.ways, together=search.together)
-        reason, binaries = decision.reason, max(binaries, decision.binaries)
-        pieces += decision.pieces
-        more = bracket.learn(decision, radius)
-        search.tell(max(search.lower, bracket.low), bracket.best.distance)
-        if not more:
-            break
-    else:
-        reason = "the search stopped after many nearer witnesses"
+    reason, bracket, began = "", _Bracket(_first(search)), solvers.spent()
+    try:
+        reason = _narrowed(search, bracket, solvers)
+    except TimeoutError as error:
+        reason = str(error)
     best, low = bracket.best.distance, bracket.low
     if not reason and math.isfinite(best) and best - low > OPTIMAL * best:
         reason = "nearer witnesses are lost in the rounding of the model's inputs"
@@ -190,31 +180,54 @@ def minimum(search: Search, solvers: Solvers) -> Minimum:
         bracket.best.witness,
         Guarantee.SOLVER if believed else Guarantee.NUMERIC,
         reason,
-        binaries,
-        pieces,
+        replace(bracket.work, solver_seconds=solvers.spent() - began),
     )
 
 
-def _first(search: Search) -> _Best:
+def _narrowed(search: NearestSearch, bracket: _Bracket, solvers: Solvers) -> str:
+    """Narrows a bracket by one decision after the other; returns why it is still open, "" where it is closed.
+
+    Raises:
+        TimeoutError: no time is left for the next one.
+    """
+    for _ in range(_DECISIONS):
+        bracket.descend(search, solvers)
+        if solvers.left() <= 0:
+            return "the budget was used up"
+        search.tell(max(search.lower, bracket.low), bracket.best.distance)
+        ball = _shrunk(search.ball, bracket.radius())
+        radius = float(ball.eps[0])
+        known = [k for k, within in bracket.proven.items() if within >= radius]
+        decision = decide(bracket.ask(search, ball).without(known), solvers, ways=search.ways)
+        more = bracket.learn(decision, radius)
+        search.tell(max(search.lower, bracket.low), bracket.best.distance)
+        if not more:
+            return decision.reason
+    return "the search stopped after many nearer witnesses"
+
+
+def _first(search: NearestSearch) -> _Best:
     """The attack's witness, if there is one."""
     if search.witness is None:
         return _Best(search.judge, math.inf, None)
     return _Best(search.judge, search.judge.distance(search.witness), search.witness)
 
 
-def plain_minimum(search: Search, solvers: Solvers) -> Minimum:
+def plain_minimum(search: NearestSearch, solvers: Solvers) -> Minimum:
     """The same by one integer program over the whole ball that minimises the distance (MIPVerify's formulation, Tjeng
     et al. 2019, section 3): what the guided search is compared with. A witness, if any, is the solver's start."""
-    query = search.ask(search.ball)
-    best = _first(search)
-    if query.overflows:
-        return Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC, OVERFLOW)
-    if not query.open:
-        return Minimum(float(search.ball.eps[0]), best.distance, best.witness, Guarantee.NUMERIC)
-    if not query.finite:
-        return Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC, NOT_FINITE)
-    asked = distance_program(query, way_out=best.witness is None)
-    found = Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC, "", asked.program.binaries)
+    best, began = _first(search), solvers.spent()
+    known = Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC)
+    try:
+        query = search.ask(search.ball)
+        if query.overflows or (query.open and not query.finite):
+            return replace(known, reason=OVERFLOW if query.overflows else NOT_FINITE)
+        if not query.open:
+            return replace(known, lower=float(search.ball.eps[0]))
+        asked = distance_program(query, way_out=best.witness is None, until=solvers.until)
+    except TimeoutError as error:
+        return replace(known, reason=str(error))
+    work = Work(binaries=asked.program.binaries, evaluations=1)
     try:
         lower, best, late = _solved(query, asked, best, solvers.first, solvers)
         for other in solvers.others:
@@ -223,11 +236,11 @@ def plain_minimum(search: Search, solvers: Solvers) -> Minimum:
                 raise SolverError(f"the solvers disagree: {lower:.7g} and {second:.7g}")
             lower = min(lower, second)
     except (SolverError, TimeoutError) as error:
-        return replace(found, upper=best.distance, witness=best.witness, reason=str(error))
-    return Minimum(
-        max(search.lower, min(lower, best.distance)), best.distance, best.witness, Guarantee.SOLVER, late,
-        asked.program.binaries,
-    )  # fmt: skip
+        work += Work(solver_seconds=solvers.spent() - began)
+        return replace(known, upper=best.distance, witness=best.witness, reason=str(error), work=work)
+    work += Work(solver_seconds=solvers.spent() - began)
+    lower = max(search.lower, min(lower, best.distance))
+    return Minimum(lower, best.distance, best.witness, Guarantee.SOLVER, late, work)
 
 
 @dataclass(frozen=True)
@@ -262,13 +275,13 @@ def _descend(ask: Ask, ball: LpBall, best: _Best, solvers: Solvers) -> _Best:
     query = None
     for _ in range(_DESCENTS):
         assert best.witness is not None
-        if solvers.left() <= 0:
-            break
-        if query is None:
-            query = ask(_shrunk(ball, best.distance * (1 + CLOSE)))
         before = best.distance
-        best = _descended(query, best, best.witness.astype(np.float64).ravel(), solvers)
-        if best.distance >= before * (1 - CLOSE):
+        try:
+            query = query or ask(_shrunk(ball, before * (1 + CLOSE)))
+            best = _descended(query, best, best.witness.astype(np.float64).ravel(), solvers)
+        except TimeoutError:
+            break
+        if best.distance >= before * (1 - CLOSE) or solvers.left() <= 0:
             break
         if best.distance < _WORTH * before:
             query = None
@@ -282,7 +295,7 @@ def _descended(query: Query, best: _Best, x: np.ndarray, solvers: Solvers) -> _B
         return best
     clause = min(broken, key=lambda k: query.true_margin(x, k))
     for demand in _DEMANDS:
-        asked = strict_distance(query, clause, demand * query.scale)
+        asked = strict_distance(query, clause, demand * query.scale, until=solvers.until)
         nearest = solve_cell(solvers.first, asked.program, asked.encoding, x, solvers.left())
         if nearest is None:
             return best

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.encode import Encoding, EncodingOptions, encode
-from tfcert.complete.encoding.piecewise import Plain
-from tfcert.complete.encoding.program import Program, ProgramBuilder, RowTerm
+from tfcert.complete.encoding.piecewise import PiecewiseNetwork
+from tfcert.complete.encoding.program import ProgramBuilder, Program, RowTerm
 from tfcert.complete.search.tighten import LayerBounds
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
@@ -36,7 +36,12 @@ class Solvers:
     until: float = float("inf")
 
     def left(self) -> float:
+        """The seconds that are left."""
         return self.until - time.monotonic()
+
+    def spent(self) -> float:
+        """The seconds that the solvers' processes took so far."""
+        return sum(process.seconds for process in (self.first, *self.others))
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,10 @@ class Query:
         lower, upper: bounds of the clauses' rows over the set, ``[clauses, rows]``.
         judge: who decides whether a point is a witness.
         options: how to encode.
+        tighten: how the bounds of neurons were found, see :class:`~tfcert.complete.search.builder.QueryBuilder`.
     """
 
-    net: Plain
+    net: PiecewiseNetwork
     region: Perturbation
     clauses: Clauses
     rounding: np.ndarray
@@ -63,13 +69,19 @@ class Query:
     upper: np.ndarray
     judge: Judge
     options: EncodingOptions = field(default_factory=EncodingOptions)
+    tighten: str = "crown"
+    _encodings: dict[tuple[bool, bool], Encoding] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @functools.cached_property
     def open(self) -> list[int]:
         """The clauses that bounds do not prove, the least certain first."""
         margins = self.lower.max(axis=1)
-        real = np.asarray(self._real.any(axis=1))
-        return [int(k) for k in np.argsort(margins, kind="stable") if real[k] and not margins[k] > 0]
+        return [int(k) for k in np.argsort(margins, kind="stable") if k in self.asked and not margins[k] > 0]
+
+    @functools.cached_property
+    def asked(self) -> list[int]:
+        """The clauses that have a row to prove."""
+        return np.flatnonzero(self._real.any(axis=1)).tolist()
 
     @functools.cached_property
     def _real(self) -> np.ndarray:
@@ -88,11 +100,22 @@ class Query:
         some = self.upper[self._real & np.isfinite(self.upper)]
         return max(1e-3, float(np.abs(some).max(initial=0.0)))
 
-    def encoding(self, relax: bool = False, distance: bool = False) -> Encoding:
-        """The network over the set, without the question."""
-        options = replace(self.options, relax=relax)
-        bounds = self.bounds
-        return encode(self.net, self.region, bounds.layers, bounds.output, options, distance=distance)
+    def encoding(self, until: float, *, relax: bool = False, distance: bool = False) -> Encoding:
+        """The network over the set, without the question; written once.
+
+        Raises:
+            TimeoutError: it was not written ``until`` then.
+        """
+        options = replace(self.options, relax=relax, until=until)
+        known = self._encodings.get((relax, distance))
+        if known is None:
+            bounds = self.bounds
+            known = encode(self.net, self.region, bounds.layers, bounds.output, options, distance=distance)
+            self._encodings[relax, distance] = known
+        found = known.copy()
+        found.options = options
+        found.check_time()
+        return found
 
     def rows(self, clause: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A clause's coefficients ``[rows, outputs]``, offsets and the rows' upper bounds."""
@@ -123,6 +146,22 @@ class Query:
         lower[list(clauses)] = np.inf
         return replace(self, lower=lower)
 
+    def holding(self, margins: Mapping[int, float], believed: bool) -> Query:
+        """The query with what is known of some clauses' margins, less what rounding may take; programs are dropped.
+
+        Args:
+            margins: lower bounds.
+            believed: whether some rest on a solver's word.
+        """
+        lower = self.lower.copy()
+        for clause, margin in margins.items():
+            lower[clause] = np.maximum(lower[clause], margin)
+        return replace(self, lower=lower, bounds=replace(self.bounds, believed=believed or self.bounds.believed))
+
+    def met(self, other: Query) -> Query:
+        """The query with what another one about the same set and clauses knows of their margins."""
+        return self.holding(dict(enumerate(other.lower.max(axis=1).tolist())), other.bounds.believed)
+
     def true_margin(self, x: np.ndarray, clause: int) -> float:
         """The best row of a clause at an input (flattened), by the float64 network."""
         coefficients, offsets, _ = self.rows(clause)
@@ -151,12 +190,17 @@ def within_rounding(query: Query, clauses: Sequence[int]) -> str:
     return f"within rounding: the worst margin is {taken:.3g} or less, which the model's rounding or our own may take"
 
 
-def margin_program(query: Query, clauses: Sequence[int], *, relax: bool = False, least: float = -np.inf) -> Margin:
+def margin_program(
+    query: Query, clauses: Sequence[int], *, relax: bool = False, least: float = -np.inf, until: float = np.inf
+) -> Margin:
     """The worst margin of some clauses, or ``least`` where it is lower than that.
 
     Several clauses have a binary each, one of which is 1: the one whose rows the margin bounds.
+
+    Raises:
+        TimeoutError: it was not written ``until`` then.
     """
-    encoding = query.encoding(relax)
+    encoding = query.encoding(until, relax=relax)
     builder, rows = encoding.builder, [query.rows(k) for k in clauses]
     floor = max(least, min(query.known(k) for k in clauses))
     ceiling = max(floor, *(float(upper.max()) for *_, upper in rows)) + query.scale
@@ -212,12 +256,15 @@ class Distance:
     way_out: int | None
 
 
-def distance_program(query: Query, *, way_out: bool) -> Distance:
+def distance_program(query: Query, *, way_out: bool, until: float = np.inf) -> Distance:
     """The least distance from the centre at which any open clause is broken (its rows are all at most 0).
 
     With a way out the program has a solution whatever the network does, so a solver that finds none has failed.
+
+    Raises:
+        TimeoutError: it was not written ``until`` then.
     """
-    encoding = query.encoding(distance=True)
+    encoding = query.encoding(until, distance=True)
     assert encoding.distance is not None
     columns, costs = encoding.distance
     builder = encoding.builder
@@ -254,9 +301,13 @@ def _chosen(query: Query, encoding: Encoding, way_out: bool) -> Callable[[np.nda
     return choose
 
 
-def strict_distance(query: Query, clause: int, demand: float) -> Distance:
-    """The least distance at which one clause, as it was asked, is broken by at least ``demand``."""
-    encoding = query.encoding(distance=True)
+def strict_distance(query: Query, clause: int, demand: float, *, until: float = np.inf) -> Distance:
+    """The least distance at which one clause, as it was asked, is broken by at least ``demand``.
+
+    Raises:
+        TimeoutError: it was not written ``until`` then.
+    """
+    encoding = query.encoding(until, distance=True)
     assert encoding.distance is not None
     coefficients, offsets, _ = query.rows(clause)
     _row_terms(encoding.builder, encoding, coefficients, -offsets - query.taken(clause) - demand, [])

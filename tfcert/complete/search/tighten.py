@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.complete.encoding.encode import ArrayInterval, EncodingOptions, encode
-from tfcert.complete.encoding.piecewise import PiecewiseLinear, Plain
+from tfcert.complete.encoding.piecewise import PiecewiseLinear, PiecewiseNetwork
 from tfcert.complete.encoding.program import Program
 from tfcert.complete.solver.process import SolverProcess
 from tfcert.network.graph import Network
@@ -50,7 +50,7 @@ class LayerBounds:
     output: ArrayInterval
     believed: bool = False
 
-    def open(self, net: Plain) -> int:
+    def open(self, net: PiecewiseNetwork) -> int:
         """How many neurons of straight pieces have a kink within their bounds."""
         found = 0
         for layer, (lower, upper) in zip(net.layers, self.layers, strict=True):
@@ -63,7 +63,9 @@ class LayerBounds:
 _RUNS: weakref.WeakKeyDictionary[Network, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
-def propagated(net: Plain, region: Perturbation, method: str, options: BoundOptions | None = None) -> list[LayerBounds]:
+def propagated(
+    net: PiecewiseNetwork, region: Perturbation, method: str, options: BoundOptions | None = None
+) -> list[LayerBounds]:
     """Bounds by propagation (``interval`` or ``crown``), one for each sample.
 
     Raises:
@@ -111,7 +113,13 @@ def _compiled(network: Network, method: str, sets: Region, parts: Any) -> Any:
 
 
 def tightened(
-    net: Plain, region: Perturbation, bounds: LayerBounds, solver: SolverProcess, until: float, *, integer: bool
+    net: PiecewiseNetwork,
+    region: Perturbation,
+    bounds: LayerBounds,
+    solver: SolverProcess,
+    until: float,
+    *,
+    integer: bool,
 ) -> LayerBounds:
     """Bounds of the open neurons met with those that a solver finds, layer by layer, as far as time allows.
 
@@ -137,7 +145,7 @@ def tightened(
 
 
 def _layer(
-    part: Plain,
+    part: PiecewiseNetwork,
     kind: PiecewiseLinear,
     region: Perturbation,
     known: Sequence[ArrayInterval],

@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from tfcert.attacks import replay
+from tfcert.attacks import falsify, replay
+from tfcert.attacks.gradient import Left, endless
 from tfcert.attacks.witness import input_dtype, run
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.encode import Encoding
 from tfcert.complete.encoding.program import Program
 from tfcert.complete.solver.process import SolverError, SolverProcess
-from tfcert.sets.balls import ORDER, Perturbation
+from tfcert.sets.balls import ORDER, LpBall, Perturbation
 
+_ROUNDS = 7
+"""How often the nearest witness is looked for in a smaller ball."""
 _AT_KINK = 1e-5
 """How near its kink a neuron is that rounding to the model's dtype may take to the other side."""
 
@@ -81,3 +84,49 @@ def solve_cell(
     except SolverError:
         return None
     return encoding.settled(answer.v) if answer.status == "optimal" and answer.v is not None else None
+
+
+def nearest_witnesses(
+    model: Any,
+    ball: LpBall,
+    clauses: Clauses,
+    *,
+    network: Any = None,
+    left: Left = endless,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest strict witnesses that PGD finds by bisecting on the radius.
+
+    Args:
+        ball: how far to look, one ball a sample.
+        network: what gradients are taken of where the model's own outputs saturate.
+        left: seconds that are left, by a clock of the caller's.
+
+    Returns:
+        Witnesses ``[batch, *input]`` in the model's dtype (NaN where none), and how many gradients were taken of each
+        sample.
+    """
+    count = len(ball)
+    witness = np.full(ball.x.shape, np.nan, ball.x.dtype)
+    distance, failed, gradients = np.full(count, np.inf), np.zeros(count), np.zeros(count, int)
+    radius, todo = ball.eps.copy(), np.arange(count)
+    for _ in range(_ROUNDS):
+        if not len(todo) or left() <= 0:
+            break
+        some = ball.take(todo)
+        some = LpBall(some.x, list(radius[todo]), some.norm, some.clip)
+        part = clauses.take(todo)
+
+        def holds(outputs: np.ndarray, samples: np.ndarray, part: Clauses = part) -> np.ndarray:
+            return ~(part.take(samples).margin(outputs) < 0)
+
+        attacks = falsify(model, some, part, network=network, holds=holds, left=left)
+        gradients[todo] += attacks.gradients
+        for i, sample in enumerate(todo):
+            if attacks.success[i] and attacks.distance[i] * (1 + 1e-12) < distance[sample]:
+                judge = Judge(model, ball.take([sample]), clauses.take([sample]))
+                witness[sample], distance[sample] = attacks.witness[i], judge.distance(attacks.witness[i])
+            elif not attacks.success[i] and not attacks.late:
+                failed[sample] = radius[sample]
+        todo = np.flatnonzero(np.isfinite(distance) & (distance > 1.02 * failed))
+        radius[todo] = np.where(failed[todo] > 0, 0.5 * (failed[todo] + distance[todo]), 0.5 * distance[todo])
+    return witness, gradients

@@ -12,6 +12,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from tfcert.catalog import SOLVERS
-from tfcert.complete.encoding.program import Program, pack, unpack
+from tfcert.complete.encoding.program import Program, ProgramBuilder, pack, unpack
 from tfcert.complete.solver.worker import read_message, write_message
 
-GRACE = 2.0
-"""Seconds that a process may overrun its time before it is killed."""
+GRACE, GRACE_SHARE = 0.25, 0.05
+"""Seconds, and share of its time, that a process may overrun before it is killed."""
 START = 60.0
-"""Seconds that a process may take to start."""
+"""Seconds that a process may take to start where nobody started it before its first question."""
 LONGEST = 1e6
 """Seconds that stand for no limit."""
 COMMAND = (sys.executable, "-m", "tfcert.complete.solver.worker")
@@ -105,19 +106,37 @@ class Answer:
 
 
 class SolverProcess:
-    """One process that solves programs one after the other; a context manager."""
+    """One process that solves programs one after the other; a context manager.
+
+    A process that had to be stopped is replaced at once, so that the next question finds one that is loading already.
+
+    Attributes:
+        seconds: that questions took so far.
+    """
 
     def __init__(self, settings: SolverSettings | None = None, command: Sequence[str] | None = None):
         self.settings = settings or SolverSettings()
         self._command = tuple(command or COMMAND)
         self._process: subprocess.Popen[bytes] | None = None
         self._replies: queue.Queue[Any] = queue.Queue()
+        self.seconds = 0.0
 
     def __enter__(self) -> SolverProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def ready(self) -> None:
+        """Starts the process, unless it runs, and waits until it answers: the time of questions is theirs alone then.
+
+        A solver that cannot answer is none to wait for; what is wrong with it says the next question.
+        """
+        spent = self.seconds
+        with contextlib.suppress(SolverError):
+            builder = Builder()
+            self.solve(builder.program((builder.variables(np.zeros(1), np.ones(1)), np.ones(1))), START)
+        self.seconds = spent
 
     def solve(
         self,
@@ -170,25 +189,28 @@ class SolverProcess:
         try:
             return _answers(program, reply, body, count)
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            self.close()
+            self._replace()
             raise SolverError(f"the solver's answer makes no sense ({type(error).__name__}: {error})") from error
 
     def _exchange(self, header: dict[str, Any], body: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
-        started = self._start()
+        started = self.start()
         process = self._process
         assert process is not None and process.stdin is not None
-        patience = seconds + GRACE + (START if started else 0.0)
+        patience = seconds + GRACE + GRACE_SHARE * seconds + (START if started else 0.0)
+        began = time.monotonic()
         try:
             # A process that hangs may not even read: sending must not wait for it.
             arguments = (process.stdin, header, body, self._replies)
             threading.Thread(target=_send, args=arguments, daemon=True).start()
             message = self._replies.get(timeout=patience)
         except queue.Empty:
-            self.close()
+            self._replace()
             raise SolverError(f"the solver did not answer within {seconds:.3g} s and was stopped") from None
         except BaseException:  # Ctrl-C: a process in the middle of an answer cannot be asked again
             self.close()
             raise
+        finally:
+            self.seconds += time.monotonic() - began
         if not isinstance(message, tuple):
             code = self._end()
             reason = f": {message}" if isinstance(message, Exception) else ""
@@ -197,7 +219,7 @@ class SolverProcess:
             raise SolverError(f"the solver failed: {message[0]['error']}")
         return message
 
-    def _start(self) -> bool:
+    def start(self) -> bool:
         """Starts the process if there is none; returns whether it did."""
         if self._process is not None and self._process.poll() is None:
             return False
@@ -223,8 +245,13 @@ class SolverProcess:
             return None
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.2)
-        self.close()
+        self._replace()
         return process.returncode
+
+    def _replace(self) -> None:
+        """Ends the process and starts another."""
+        self.close()
+        self.start()
 
     def close(self) -> None:
         """Ends the process, at once."""

@@ -7,6 +7,7 @@ told, so answers go out on a copy of it and the original leads to standard error
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
@@ -236,6 +237,8 @@ def main() -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     # A model that is collected while another one calls CBC waits for ever for the lock of that call (python-mip's
     # finaliser and cffi): what is left of models is collected between answers alone.
+    with contextlib.suppress(ImportError, OSError, MemoryError):  # said to whoever asks for it
+        import mip.cbc  # noqa: F401
     gc.disable()
     gc.freeze()
     while (message := read_message(sys.stdin.buffer)) is not None:

@@ -71,8 +71,8 @@ class Request:
         Raises:
             UsageError: files that are missing, or samples that do not fit the model.
         """
-        from tfcert.certification.api import network_of
         from tfcert.loading import load_model
+        from tfcert.network.cache import network_of
 
         x, labels = self.samples
         assert labels is not None

@@ -16,12 +16,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tfcert.complete.api import solver_processes
-from tfcert.complete.encoding.piecewise import plain
-from tfcert.complete.search.builder import Asker
+from tfcert.complete.encoding.piecewise import flatten
+from tfcert.complete.prepare import solver_processes
+from tfcert.complete.search.builder import QueryBuilder
 from tfcert.complete.search.decide import TellMargin, decide
-from tfcert.complete.search.minimum import Search as Nearer
-from tfcert.complete.search.minimum import minimum, plain_minimum
+from tfcert.complete.search.minimum import NearestSearch, minimum, plain_minimum
 from tfcert.complete.search.query import Solvers
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import SolverProcess, SolverSettings
@@ -108,24 +107,26 @@ class Complete:
     ``ways`` are those of :func:`~tfcert.complete.search.decide.decide`; none stands for one plain program.
     """
 
-    def __init__(self, asker: Asker, processes: tuple[SolverProcess, tuple[SolverProcess, ...]], ways: tuple[str, ...]):
-        self._asker, self._processes, self._ways = asker, processes, ways
+    def __init__(
+        self, builder: QueryBuilder, processes: tuple[SolverProcess, tuple[SolverProcess, ...]], ways: tuple[str, ...]
+    ):
+        self._builder, self._processes, self._ways = builder, processes, ways
 
     def decide(self, sample: Batch, seconds: float | None, tell: TellMargin) -> Decision:
         """Whether there is a witness in the sample's region."""
         solvers = self._solvers(seconds)
         regions = sample.regions
-        judge = _judge(self._asker.model, regions.witness or regions.proof, sample)
-        query = self._asker.query(regions.proof.astype(np.float64), judge, solvers)
+        judge = _judge(self._builder.model, regions.witness or regions.proof, sample)
+        query = self._builder.query(regions.proof.astype(np.float64), judge, solvers)
         return decide(query, solvers, ways=self._ways or ("milp",), tell=tell)
 
     def nearest(self, sample: Batch, start: Start, seconds: float | None) -> Nearest:
         """The nearest witness in the sample's ball."""
         solvers, ball = self._solvers(seconds), sample.regions.proof
         assert isinstance(ball, LpBall)
-        judge = _judge(self._asker.model, ball, sample)
-        search = Nearer(
-            lambda some: self._asker.query(some, judge, solvers),
+        judge = _judge(self._builder.model, ball, sample)
+        search = NearestSearch(
+            lambda some: self._builder.query(some, judge, solvers),
             judge,
             ball.astype(np.float64),
             start.witness,
@@ -155,9 +156,9 @@ def open_complete(task: Task, stage: Stage, options: BoundOptions) -> Iterator[C
     )
     tighten = str(stage.option("tighten", "none"))
     bounds = "crown" if tighten == "none" else tighten
-    asker = Asker(plain(task.model.network), task.model.model, bounds, options)
+    builder = QueryBuilder(flatten(task.model.network), task.model.model, bounds, options)
     with solver_processes(settings) as processes:
-        yield Complete(asker, processes, (stage.name,) if stage.option("guided", True) else ())
+        yield Complete(builder, processes, (stage.name,) if stage.option("guided", True) else ())
 
 
 SOLVERS: dict[str, Callable[[Task, Stage, BoundOptions], AbstractContextManager[Solver]]] = {

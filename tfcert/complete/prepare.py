@@ -1,0 +1,191 @@
+"""What deciding samples takes and does not depend on them, made ready before their clocks start.
+
+Functions are traced (on a set of the kind to come), the network is flattened, solvers' processes are started. What
+follows is bounds, programs and solvers alone, and holds its limits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from tfcert.attacks.witness import run
+from tfcert.clauses import Clauses
+from tfcert.complete.encoding.piecewise import flatten
+from tfcert.complete.search import branch
+from tfcert.complete.search.builder import QueryBuilder
+from tfcert.complete.search.decide import Decision, TellMargin, decide, say_nothing
+from tfcert.complete.search.minimum import Minimum, NearestSearch, minimum, plain_minimum
+from tfcert.complete.search.query import Query, Solvers
+from tfcert.complete.search.witness import Judge
+from tfcert.complete.solver.process import SolverProcess, SolverSettings
+from tfcert.network import Network
+from tfcert.options import BoundOptions
+from tfcert.sets.balls import LpBall, Perturbation
+from tfcert.verdict import Outcome, Work
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How samples will be decided.
+
+    Attributes:
+        ways: see :func:`~tfcert.complete.search.decide.decide`; none: a minimum is one integer program.
+        bounds: of neurons, see :class:`~tfcert.complete.search.builder.QueryBuilder`.
+        options: of bound computations.
+        settings: of the solver.
+    """
+
+    ways: tuple[str, ...] = ("split", "milp")
+    bounds: str = "crown"
+    options: BoundOptions | None = None
+    settings: SolverSettings = field(default_factory=SolverSettings)
+
+
+@dataclass
+class Prepared:
+    """Decides samples of one task; made by :func:`prepared`.
+
+    Attributes:
+        builder: builds their queries.
+        first, others: the solvers' processes.
+        ways: as in :class:`Setup`.
+        seconds: that preparing took so far.
+    """
+
+    builder: QueryBuilder
+    first: SolverProcess
+    others: tuple[SolverProcess, ...]
+    ways: tuple[str, ...]
+    seconds: float = 0.0
+
+    def ready(self) -> None:
+        """Waits for solvers' processes that had to be replaced: to be called before a sample's clock starts."""
+        with self.preparing():
+            for process in (self.first, *self.others):
+                process.ready()
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Counts what is done within as preparation."""
+        began = time.monotonic()
+        yield
+        self.seconds += time.monotonic() - began
+
+    def solvers(self, seconds: float | None = None) -> Solvers:
+        """The solvers, for so many seconds from now; None for no limit."""
+        return Solvers(self.first, self.others, time.monotonic() + (math.inf if seconds is None else seconds))
+
+    def decide(
+        self,
+        region: Perturbation,
+        judge: Judge,
+        seconds: float | None = None,
+        *,
+        tell: TellMargin = say_nothing,
+        known: Query | None = None,
+    ) -> Decision:
+        """Decides whether what the judge asks holds on one sample's set.
+
+        Args:
+            region: the set, of the kind that was prepared.
+            judge: the model, and the clauses; as many as were prepared.
+            seconds: the most that the answer may take; None for no limit.
+            tell: is told lower bounds of the worst margin.
+            known: ``left`` of an earlier decision about the same sample: what it found out is not computed again.
+        """
+        solvers, work = self.solvers(seconds), Work()
+        try:
+            if known is None or known.tighten != self.builder.bounds:
+                query, work = self.builder.query(region.astype(np.float64), judge, solvers), Work(evaluations=1)
+                known = query if known is None else query.met(known)
+        except TimeoutError as error:
+            return Decision(Outcome.TIMEOUT, str(error), left=known)
+        decision = decide(known, solvers, ways=self.ways or ("milp",), tell=tell)
+        return replace(decision, work=decision.work + work)
+
+    def nearest(
+        self,
+        ball: LpBall,
+        judge: Judge,
+        start: tuple[np.ndarray | None, float],
+        seconds: float | None = None,
+        *,
+        tell: Callable[[float, float], None] = lambda lower, upper: None,
+    ) -> Minimum:
+        """The least distance from one ball's centre at which what the judge asks is broken, within the ball.
+
+        Args:
+            ball: how far to look.
+            judge: the model, and the clauses.
+            start: a witness or None, and a distance up to which nothing is broken.
+            seconds: the most that the answer may take; None for no limit.
+            tell: is told lower and upper whenever one of them moves.
+        """
+        solvers = self.solvers(seconds)
+        search = NearestSearch(
+            lambda some: self.builder.query(some, judge, solvers),
+            judge,
+            ball.astype(np.float64),
+            *start,
+            self.ways,
+            tell=tell,
+        )
+        return (minimum if self.ways else plain_minimum)(search, solvers)
+
+
+@contextlib.contextmanager
+def prepared(
+    network: Network, model: Any, region: Perturbation, clauses: Clauses, setup: Setup | None = None
+) -> Iterator[Prepared]:
+    """Makes ready what deciding samples takes; the solvers' processes end with the context.
+
+    Args:
+        network: the network.
+        model: the original, which judges witnesses.
+        region: a set of the kind to come: its norm and clip count, and its size as an example.
+        clauses: an example of what will be asked: their number and that of their rows count.
+        setup: how.
+
+    Raises:
+        ValueError: a weight is NaN or infinite, or unknown bounds.
+    """
+    setup, began = setup or Setup(), time.monotonic()
+    with solver_processes(setup.settings) as (first, others):
+        builder = QueryBuilder(flatten(network), model, setup.bounds, setup.options)
+        ready = Prepared(builder, first, others, setup.ways)
+        for process in (first, *others):
+            process.start()  # loads while the rest is traced
+        if len(region):
+            _rehearse(ready, region.take([0]), clauses.take([0]))
+        ready.seconds = time.monotonic() - began
+        ready.ready()
+        yield ready
+
+
+def _rehearse(ready: Prepared, region: Perturbation, clauses: Clauses) -> None:
+    """Runs what a sample runs, once to trace it and once to see how long it takes."""
+    builder = ready.builder
+    for points in (region.center, np.repeat(region.center, 2, axis=0)):
+        run(builder.model, points)
+    judge = Judge(builder.model, region, clauses)
+    for _ in range(2):
+        query = builder.untightened(region.astype(np.float64), judge)
+    if "split" in ready.ways:
+        branch.prepare(query, ready.solvers())
+
+
+@contextlib.contextmanager
+def solver_processes(settings: SolverSettings) -> Iterator[tuple[SolverProcess, tuple[SolverProcess, ...]]]:
+    """The solver's process and that of the one that confirms, started when they are first asked."""
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(SolverProcess(settings))
+        names = () if settings.confirm is None else (settings.confirm,)
+        others = tuple(stack.enter_context(SolverProcess(replace(settings, solver=n, confirm=None))) for n in names)
+        yield first, others

@@ -1,0 +1,106 @@
+"""Margins, and the radii up to which they are proofs: what the network's own rounding may take is left to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfcert.clauses import Clauses
+from tfcert.network import Network
+from tfcert.options import BoundOptions
+from tfcert.propagation.engine import lower_bounds
+from tfcert.propagation.question import first_order
+from tfcert.propagation.radius import RadiusSearch, first_guess, largest_radius
+from tfcert.rigour.margins import rounding
+from tfcert.sets.balls import ORDER, LpBall, Perturbation
+
+
+@dataclass(frozen=True)
+class How:
+    """The method, relaxation and options of bounds; see :func:`~tfcert.propagation.engine.lower_bounds`."""
+
+    method: str = "crown"
+    relaxation: str | None = None
+    options: BoundOptions | None = None
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far and how closely a radius is looked for.
+
+    Attributes:
+        upper: the largest radius of interest.
+        tolerance: relative, of the radius.
+        left: seconds that are left, by a clock of the caller's; asked before each pass, which is not begun where it
+            would take more than that.
+    """
+
+    upper: float = math.inf
+    tolerance: float = 1e-4
+    left: Callable[[], float] = lambda: math.inf
+
+
+def rows_below(network: Network, sets: Perturbation, rows: np.ndarray, how: How) -> np.ndarray:
+    """Lower bounds of rows ``C y`` over each set, ``[batch, rows]``."""
+    offsets = np.zeros(rows.shape[:2])
+    return lower_bounds(network, sets, rows, offsets, method=how.method, relaxation=how.relaxation, options=how.options)
+
+
+def margins_of(network: Network, sets: Perturbation, clauses: Clauses, how: How) -> tuple[np.ndarray, np.ndarray]:
+    """The certified margins, NaN where nothing is known, and what rounding may take from them."""
+    rows, _ = clauses.rows()
+    return clauses.certified(rows_below(network, sets, rows, how), rounding(network, sets, rows))
+
+
+def proven_radius(network: Network, center: LpBall, clauses: Clauses, how: How, reach: Reach) -> RadiusSearch:
+    """The largest radius around each centre at which every clause is proven.
+
+    Args:
+        center: balls of radius 0, in the network's type.
+        clauses: of its outputs, without offsets.
+
+    Returns:
+        What was proven by the time that there was: a radius that was itself certified, 0 where none was.
+    """
+    start, slope = first_order(network, center.x, clauses, center.norm)
+    pace = 0.0
+
+    def margin_at(index: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal pace
+        before = reach.left()
+        if before <= pace * len(index):
+            raise TimeoutError("no time is left for another pass")
+        some = center.take(index)  # a clip may differ by sample
+        ball = LpBall(some.x, list(map(float, eps)), center.norm, some.clip)
+        margins = margins_of(network, ball, clauses.take(index), how)
+        pace = (before - reach.left()) / max(1, len(index)) if math.isfinite(before) else 0.0
+        return margins
+
+    return largest_radius(
+        margin_at,
+        start,
+        start_rounding=rounding(network, center, clauses.rows()[0]).min(axis=1),
+        guesses=first_guess(start, slope, center.norm),
+        slope=slope,
+        upper=min(reach.upper, farthest(center)),
+        tolerance=reach.tolerance,
+    )
+
+
+def farthest(center: LpBall) -> float:
+    """The distance beyond which no point of any ball's clip range lies; infinite without one."""
+    if center.clip is None:
+        return math.inf
+    return float(np.max(clip_distance(center), initial=0.0))
+
+
+def clip_distance(center: LpBall) -> np.ndarray:
+    """How far the farthest point of the clip range is from each centre, ``[batch]``."""
+    assert center.clip is not None
+    points = center.x.astype(np.float64)
+    room = np.maximum(center.clip[1] - points, points - center.clip[0])
+    flat = room.reshape(len(points), math.prod(points.shape[1:]))
+    return np.asarray(np.linalg.norm(flat, ORDER[center.norm], axis=1))
