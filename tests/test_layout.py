@@ -29,7 +29,6 @@ LEVELS = [
     {"rigour"},
     {"complete"},
     {"certification"},
-    {"complete.api"},
     {"estimates", "training"},
     {"loading", "objectives", "schedules", "metrics", "callbacks", "layers"},
     {"driver.regions", "driver.fingerprint", "driver.progress", "driver.sources", "driver.doubts", "driver.judge",

@@ -9,13 +9,14 @@ import numpy as np
 
 from tfcert.catalog import method_name
 from tfcert.certification.softmax import softmax_bounds
+from tfcert.clauses import differences, other_classes
 from tfcert.given import radius
 from tfcert.misfit import warn_of_tiny_radius
 from tfcert.network import Elementwise, Network
 from tfcert.network.cache import ModelOrNetwork, network_of
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import guarantee_of
-from tfcert.propagation.question import asked, differences, labels_of, other_classes, require_same_shape, target_clauses
+from tfcert.propagation.question import asked, labels_of, require_same_shape, target_clauses
 from tfcert.rigour.radius import How, Reach, margins_of, proven_radius, rows_below
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.showing import counted, spread, table
