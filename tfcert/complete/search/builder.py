@@ -70,14 +70,15 @@ class QueryBuilder:
 
     def untightened(self, region: Perturbation, judge: Judge) -> Query:
         """The query as far as it takes no solver."""
-        began, method = time.monotonic(), "interval" if self.bounds in ("interval", "progressive") else "crown"
+        began = time.monotonic()
+        method = "interval" if self.bounds in ("interval", "progressive") else "crown"
         (bounds,) = propagated(self.net, region, method, self.options)
         clauses = judge.clauses
         lower, upper = self._rows(region, clauses, "crown" if method == "crown" else "ibp")
         lost = self._lost(region, clauses)
         less = np.where(np.isfinite(lost), lost, 0.0)  # nothing is decided where it is not: see ``decide``
-        asked = clauses.less(less)
-        query = Query(self.net, region, asked, lost, bounds, lower - less, upper - less, judge, tighten=self.bounds)
+        ends = lower - less, upper - less
+        query = Query(self.net, region, clauses.less(less), lost, bounds, *ends, judge, tighten=self.bounds)
         self._pace.seconds = time.monotonic() - began
         return query
 
