@@ -16,7 +16,7 @@ import numpy as np
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.encode import Encoding, EncodingOptions, encode
 from tfcert.complete.encoding.piecewise import PiecewiseNetwork
-from tfcert.complete.encoding.program import ProgramBuilder, Program, RowTerm
+from tfcert.complete.encoding.program import Program, ProgramBuilder, RowTerm
 from tfcert.complete.search.tighten import LayerBounds
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import Answer, SolverError, SolverProcess

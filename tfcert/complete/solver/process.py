@@ -134,7 +134,7 @@ class SolverProcess:
         """
         spent = self.seconds
         with contextlib.suppress(SolverError):
-            builder = Builder()
+            builder = ProgramBuilder()
             self.solve(builder.program((builder.variables(np.zeros(1), np.ones(1)), np.ones(1))), START)
         self.seconds = spent
 
