@@ -83,7 +83,7 @@ _HOMES = {
     "with_preprocessing": "network",
 }
 """Each public name's module inside tfcert."""
-_LIGHT = ("language", "options", "report", "verdict")
+_LIGHT = ("language", "options", "report", "sets.balls", "verdict")
 """Those of them that take no TensorFlow."""
 _MODULES = ("callbacks", "layers", "metrics", "objectives", "schedules")
 """Public modules, which are attributes of tfcert without being imported."""
