@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfcert.network import Add, ConvMap, DenseMap, Elementwise, Linear, MaxPool, Network
+from tfcert.network.linear import Window
 from tfcert.propagation.backward import patches_pay
 from tfcert.propagation.bounds import pre_activation_bounds
 from tfcert.propagation.coefficients import Patches
@@ -49,7 +50,7 @@ class _Rows:
         if self.patches is None:
             return self
         pads = (pool.padding[0][0], pool.padding[1][0])
-        return replace(self, patches=self.patches.spread(pool.strides, list(pool.window), pads))
+        return replace(self, patches=self.patches.before(Window(pool.strides, pool.window, pads)))
 
     def plus(self, other: _Rows) -> _Rows:
         """Where branches meet: patches become the larger, which in a residual block holds the smaller."""
@@ -131,7 +132,7 @@ def _linear(node: Linear, rows: _Rows) -> tuple[Flops, _Rows]:
     if isinstance(linear, ConvMap):
         taps = linear.terms()
         if patches is not None and patches_pay(linear, patches):
-            larger = patches.before(linear)
+            larger = patches.before(linear.window)
             entries = patches.area * linear.out_shape[2]
             matrix = entries * larger.area * linear.in_shape[2]
             return Flops(2 * rows.count * entries * taps, 2 * rows.count * matrix), replace(rows, patches=larger)

@@ -171,7 +171,7 @@ def test_a_toeplitz_matrix_carries_patches_as_the_transposed_convolution_carries
     conv = s.network().nodes[1].map
     window = (2, 2)
     rows = rng.normal(size=(5, *window, 4))
-    read = Patches((1, 1), window).before(conv).window
+    read = Patches((1, 1), window).before(conv.window).window
     alone = ConvMap(conv.kernel, conv.kernel().shape, (*read, 2), strides=conv.strides, dilation=conv.dilation)
     assert alone.out_shape == (*window, 4)
     expected = alone.transpose(tf.constant(rows)).numpy()

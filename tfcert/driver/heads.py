@@ -36,12 +36,11 @@ def check_declared(name: str, outputs: str, network: Network) -> None:
 def _ends_in_sigmoid(network: Network) -> bool:
     """Whether every output is a sigmoid's, moved or scaled at most (as ``1 - p`` is)."""
     from tfcert.network.graph import Concatenate, Elementwise, Linear
-    from tfcert.network.linear import ScaleMap
 
     pending = [network.output]
     while pending:
         node = network.nodes[pending.pop()]
-        passes = isinstance(node, Linear) and (node.map.moves or isinstance(node.map, ScaleMap))
+        passes = isinstance(node, Linear) and (node.map.moves or node.map.diagonal() is not None)
         if passes or isinstance(node, Concatenate):
             pending.extend(node.inputs)
         elif not isinstance(node, Elementwise) or node.activation.name not in ("sigmoid", "hard_sigmoid"):

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfcert.activations import Lines
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
-from tfcert.network.linear import ConvMap, PadMap, ScaleMap, Shape, insert_zeros, pad_or_crop
+from tfcert.network.linear import ConvMap, LinearMap, Shape, Window, insert_zeros, pad_or_crop
 from tfcert.propagation import kernels
 from tfcert.propagation.coefficients import Coefficients, Patches, carried
 from tfcert.propagation.concretize import least
@@ -241,25 +241,29 @@ def _back_linear(
     if node.bias is not None and with_bias:
         constant = rows.dot(tf.broadcast_to(node.bias(), node.shape)[None])
     linear = node.map
-    if isinstance(linear, ScaleMap):
-        return [rows.scaled(tf.broadcast_to(linear.scale(), shape)[None])], constant
-    if rows.patches is not None:
-        if isinstance(linear, PadMap):
-            (top, _), (left, _) = linear.padding
-            offset = (rows.patches.offset[0] + top, rows.patches.offset[1] + left)
-            patches = replace(rows.patches, offset=offset)
-            return [replace(rows, shape=shape, patches=patches, zero_outside=False)], constant
-        if isinstance(linear, ConvMap) and patches_pay(linear, rows.patches):
-            return [carried(rows, linear)], constant
+    scale = linear.diagonal()
+    if scale is not None:
+        return [rows.scaled(tf.broadcast_to(scale, shape)[None])], constant
+    if rows.patches is not None and patches_before(linear, rows.patches) is not None:
+        return [carried(rows, linear)], constant
     rows = rows.dense()
     lead = [-1 if n is None else n for n in rows.values.shape[:3]]
     values = linear.transpose(tf.reshape(rows.values, [-1, *node.shape]))
     return [replace(rows, values=tf.reshape(values, [*lead, int(np.prod(shape))]), shape=shape)], constant
 
 
+def patches_before(linear: LinearMap, patches: Patches) -> Patches | None:
+    """Where rows over these patches of a map's output lie in its input; None where they are better dense."""
+    if linear.window is None:
+        return None
+    if linear.moves or (linear.convolution is not None and patches_pay(linear.convolution, patches)):
+        return patches.before(linear.window)
+    return None
+
+
 def patches_pay(conv: ConvMap, patches: Patches) -> bool:
     """Whether a product of patches with a Toeplitz matrix costs less than a dense transposed convolution."""
-    larger = patches.before(conv)
+    larger = patches.before(conv.window)
     matrix = patches.area * conv.out_shape[2] * larger.area * conv.in_shape[2]
     taps = conv.size[0] * conv.size[1]
     image = int(np.prod(conv.out_shape)) * taps * conv.in_shape[2] * conv.strides[0] * conv.strides[1]
@@ -274,7 +278,7 @@ def _back_pool(
     total = (_apart if node.window == node.strides else _overlapping)(node, rows, lines)
     if rows.patches is not None:
         pads = (node.padding[0][0], node.padding[1][0])
-        patches: Patches | None = rows.patches.spread(node.strides, list(node.window), pads)
+        patches: Patches | None = rows.patches.before(Window(node.strides, node.window, pads))
     else:
         patches = None
         (top, _), (left, _) = node.padding
@@ -295,7 +299,7 @@ def _apart(node: MaxPool, rows: Coefficients, lines: WindowLines) -> tf.Tensor:
     (height, width), channels = node.window, node.shape[2]
     size = node.shape[:2] if rows.patches is None else rows.patches.window
     read = (node.shape[0] * height, node.shape[1] * width, channels)
-    larger = None if rows.patches is None else rows.patches.spread(node.strides, [height, width], (0, 0))
+    larger = None if rows.patches is None else rows.patches.before(Window(node.strides, node.window, (0, 0)))
     entries = replace(rows, shape=read, patches=larger)
 
     def arranged(weights: tf.Tensor) -> tf.Tensor:

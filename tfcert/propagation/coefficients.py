@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
-from tfcert.network.linear import ConvMap, Shape, pad_or_crop
+from tfcert.network.linear import ConvMap, LinearMap, Shape, Window, pad_or_crop
 from tfcert.network.windows import gather_pixels, window_table
 from tfcert.propagation import kernels
 
@@ -49,14 +49,9 @@ class Patches:
         last = [(self.grid[a] - 1) * self.strides[a] - self.offset[a] + self.window[a] for a in (0, 1)]
         return max(self.offset) > 0 or last[0] > shape[0] or last[1] > shape[1]
 
-    def before(self, conv: ConvMap) -> Patches:
-        """The patches of the convolution's input that these patches of its output read."""
-        pads = (conv.padding[0][0], conv.padding[1][0])
-        return self.spread(conv.strides, [(conv.size[a] - 1) * conv.dilation[a] + 1 for a in (0, 1)], pads)
-
-    def spread(self, strides: tuple[int, int], reach: list[int], pads: tuple[int, int]) -> Patches:
-        """The patches read through windows of ``reach`` pixels, every ``strides`` pixels, after padding ``pads``."""
-        (h, w), (sh, sw) = self.window, strides
+    def before(self, read: Window) -> Patches:
+        """The patches of a map's input that these patches of its output read."""
+        (h, w), ((sh, sw), reach, pads) = self.window, read
         return Patches(
             grid=self.grid,
             window=((h - 1) * sh + reach[0], (w - 1) * sw + reach[1]),
@@ -211,10 +206,12 @@ def _union(a: Patches, b: Patches) -> Patches:
     return replace(a, window=(ends[0] + offset[0], ends[1] + offset[1]), offset=offset)
 
 
-def carried(rows: Coefficients, conv: ConvMap) -> Coefficients:
-    """Patches of a convolution's output as patches of its input, by products with Toeplitz matrices."""
-    assert rows.patches is not None
-    window, larger = rows.patches.window, rows.patches.before(conv)
+def carried(rows: Coefficients, linear: LinearMap) -> Coefficients:
+    """Patches of a map's output as patches of its input: of a convolution by products with Toeplitz matrices."""
+    assert rows.patches is not None and linear.window is not None
+    window, larger, conv = rows.patches.window, rows.patches.before(linear.window), linear.convolution
+    if linear.moves or conv is None:
+        return replace(rows, shape=linear.in_shape, patches=larger, zero_outside=False)
     lead = [-1 if n is None else n for n in rows.values.shape[:3]]
     if conv.dilation[0] == 1 and larger.window[0] >= _BANDED * _taps_per_block(conv) * conv.strides[0]:
         lines = tf.reshape(rows.values, [-1, window[0], 1, window[1] * conv.out_shape[2]])
@@ -271,7 +268,7 @@ def _taps_per_block(conv: ConvMap) -> int:
 def _taps(conv: ConvMap, axis: int, length: int) -> np.ndarray:
     """``[length, larger length]``: the tap by which an output reads an input along an axis, -1 where it does not."""
     window = (length, 1) if axis == 0 else (1, length)
-    before = Patches((1, 1), window).before(conv).window[axis]
+    before = Patches((1, 1), window).before(conv.window).window[axis]
     step = np.arange(before)[None, :] - np.arange(length)[:, None] * conv.strides[axis]
     hit = (step >= 0) & (step % conv.dilation[axis] == 0) & (step // conv.dilation[axis] < conv.size[axis])
     return np.where(hit, step // conv.dilation[axis], -1)

@@ -19,7 +19,6 @@ import tensorflow as tf
 
 from tfcert.activations import Lines
 from tfcert.network.graph import Linear, MaxPool, Network
-from tfcert.network.linear import ConvMap, ScaleMap
 from tfcert.network.windows import gather_windows
 from tfcert.propagation.pooling import PoolLines
 
@@ -73,9 +72,9 @@ def absorbed(
             break
         if node.bias is not None:
             lines = _before_bias(lines, node.bias())
-        if not isinstance(node.map, ScaleMap):
+        scale = node.map.diagonal()
+        if scale is None:
             return lines, source, source
-        scale = node.map.scale()
         lines = lines._replace(lower_slope=lines.lower_slope * scale, upper_slope=lines.upper_slope * scale)
         source = node.inputs[0]
     return lines, source, None
@@ -111,23 +110,15 @@ def scaled_convolution(network: Network, index: int, fixed: Collection[int], rea
     assert isinstance(node, Linear)
     source = node.inputs[0]
     before = network.nodes[source]
-    if not (isinstance(node.map, ScaleMap) and source in readers and source not in fixed):
+    if not isinstance(before, Linear) or source not in readers or source in fixed:
         return node
-    if not (isinstance(before, Linear) and isinstance(before.map, ConvMap)):
+    scale, conv = node.map.diagonal(), before.map.convolution
+    if scale is None or conv is None:
         return node
-    scale, conv = node.map.scale(), before.map
     if math.prod(scale.shape) != (scale.shape[-1] if scale.shape.rank else 1):
         return node
-    factor = tf.reshape(scale, [-1])
-    kernel = conv.kernel() * factor
-    found = ConvMap(
-        lambda: kernel,
-        kernel.shape,
-        conv.in_shape,
-        strides=conv.strides,
-        padding=conv.padding,
-        dilation=conv.dilation,
-    )
+    kernel = conv.kernel() * tf.reshape(scale, [-1])
+    scaled = conv.with_kernel(lambda: kernel, conv.in_shape[2])
     parts = [] if before.bias is None else [before.bias() * scale]
     parts += [] if node.bias is None else [node.bias()]
     bias = sum(parts) if parts else None
@@ -135,6 +126,6 @@ def scaled_convolution(network: Network, index: int, fixed: Collection[int], rea
         name=node.name,
         inputs=before.inputs,
         shape=node.shape,
-        map=found,
+        map=scaled,
         bias=None if bias is None else lambda: bias,
     )

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from tfcert.activations import image
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
-from tfcert.network.linear import IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
 from tfcert.network.windows import gather_windows
 from tfcert.propagation.backward import Relaxed, TensorInterval, identity, lower_bounds
 from tfcert.sets.region import Region
@@ -47,22 +46,13 @@ def exact_over_boxes(network: Network) -> frozenset[int]:
         if isinstance(node, Elementwise) and node.activation.edges is not None and mixes.get(node.inputs[0]) == 0:
             mixes[index] = 0
         elif isinstance(node, Linear) and node.inputs[0] in mixes:
-            diagonal = isinstance(node.map, PadMap | ReshapeMap | ScaleMap) or _moves_only(node.map)
-            mixes[index] = mixes[node.inputs[0]] + (not diagonal)
+            mixes[index] = mixes[node.inputs[0]] + node.map.mixes
     return frozenset(i for i, count in mixes.items() if count <= 1) | moved_inputs(network)
 
 
 def exact_intervals(network: Network, is_box: bool) -> frozenset[int]:
     """The nodes whose interval, over a box or another ball, needs no other bound beside it."""
     return exact_over_boxes(network) if is_box else moved_inputs(network)
-
-
-def _moves_only(linear: LinearMap) -> bool:
-    """Whether a map copies no value twice: copies that a later map mixes would count as independent."""
-    if not isinstance(linear, IndexMap):
-        return False
-    read = linear.index[linear.index >= 0]
-    return len(np.unique(read)) == read.size
 
 
 def needs_ball(network: Network, region: Region) -> frozenset[int]:

@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from tfcert.network.graph import Concatenate, Elementwise, Input, Linear, MaxPool, Network
-from tfcert.network.linear import ConvMap, PadMap, ScaleMap
-from tfcert.propagation.backward import patches_pay
+from tfcert.network.linear import Window
+from tfcert.propagation.backward import patches_before
 from tfcert.propagation.coefficients import Patches
 from tfcert.propagation.interval import exact_intervals
 
@@ -51,13 +51,9 @@ def entries_per_row(network: Network, target: int) -> int:
         if isinstance(node, Input):
             continue
         if layout is not None and isinstance(node, Linear):
-            keeps = isinstance(node.map, ScaleMap | PadMap)
-            if isinstance(node.map, ConvMap) and patches_pay(node.map, layout):
-                layout = layout.before(node.map)
-            elif not keeps:
-                layout = None
+            layout = layout if node.map.diagonal() is not None else patches_before(node.map, layout)
         elif layout is not None and isinstance(node, MaxPool):
-            layout = layout.spread(node.strides, list(node.window), (0, 0))
+            layout = layout.before(Window(node.strides, node.window, (0, 0)))
         elif isinstance(node, Concatenate) and node.axis != len(node.shape) - 1:
             layout = None
         for source in node.inputs:

@@ -29,7 +29,6 @@ from tfcert.activations import Activation
 from tfcert.network.errors import FrontendMismatchError
 from tfcert.network.graph import Add, Elementwise, Linear, Network, Node, evaluate
 from tfcert.network.keras.private import functional_graph, input_structure
-from tfcert.network.linear import ConvMap
 
 PROBE_SCALE = 255.0
 """The largest magnitude of a corner probe: pixels that were never rescaled."""
@@ -183,7 +182,7 @@ def _error_scale(node: Node, inputs: list[tf.Tensor], value: tf.Tensor) -> tf.Te
             size = node.map.abs_apply(tf.abs(inputs[0]))
             if node.bias is not None:
                 size = size + tf.abs(node.bias())
-            if isinstance(node.map, ConvMap) and node.map.size != (1, 1):
+            if node.map.window is not None and node.map.window.reach != (1, 1):
                 size = tf.nn.max_pool2d(size, _TILE, 1, "SAME")
             return float(np.sqrt(node.map.terms() + 8)) * size
         case Elementwise():
