@@ -10,12 +10,11 @@ from tfcert.catalog import propagated
 from tfcert.network import densify
 from tfcert.network.graph import Elementwise, Network
 from tfcert.network.linear import ConvMap
-from tfcert.propagation import backward
-from tfcert.propagation import bounds as propagation
+from tfcert.propagation import backward, preactivation
 from tfcert.propagation.backward import Relaxed, identity, lower_bounds, selected
-from tfcert.propagation.bounds import output_bounds
+from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
 from tfcert.propagation.coefficients import Patches, toeplitz
-from tfcert.propagation.interval import both_sides, exact_over_boxes
+from tfcert.propagation.interval import both_sides, exact_over_boxes, intervals
 from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import Box, LpBall, Perturbation
 from tfcert.sets.region import region_of
@@ -39,10 +38,10 @@ def bounds_of(network: Network, region: Perturbation, method: str = "crown", rel
 
 def relaxations(network: Network, region: Perturbation) -> Relaxed:
     """What a backward pass to the last pre-activation may use."""
-    known = propagation.pre_activation_bounds(network, region_of(region), "crown-ibp")
+    known = pre_activation_bounds(network, region_of(region), "crown-ibp")
     nodes = [i for i, node in enumerate(network.nodes) if i and node.inputs[0] in known and hasattr(node, "activation")]
     nodes += [i for i, node in enumerate(network.nodes) if hasattr(node, "window")]
-    return Relaxed({i: propagation.relax(network, i, known[network.nodes[i].inputs[0]], "crown") for i in nodes})
+    return Relaxed({i: preactivation.relax(network, i, known[network.nodes[i].inputs[0]], "crown") for i in nodes})
 
 
 @pytest.fixture
@@ -154,7 +153,7 @@ def test_nodes_said_to_have_exact_intervals_have_the_bounds_of_a_backward_pass()
     for seed in range(24):
         sketch = networks.seeded_sketch(seed)
         network, region = sketch.network(), region_of(ball_of(sketch))
-        ranges = propagation.intervals(network, region, {})
+        ranges = intervals(network, region, {})
         for index in exact_over_boxes(network) - {0}:
             passed = both_sides(network, index, Relaxed({}), region)
             for end in (0, 1):
