@@ -96,7 +96,7 @@ property p(x, y in d) using s {{
         running = False
         watcher.join()
     prepared = report.header.get("setup_seconds", {}).get("p", {})
-    return {"asked": asked - began, "times": times, "setup": float(sum(prepared.values()))}
+    return {"asked": asked - began, "times": times[:SAMPLES], "setup": float(sum(prepared.values()))}
 
 
 def counted(name: str, way: str) -> dict[str, int]:
