@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tfcert"
 
 LEVELS = [
-    {"errors", "options", "quiet", "showing", "given", "model_files", "tracing", "verdict"},
+    {"errors", "options", "quiet", "showing", "given", "tracing", "verdict", "digest"},
     {"clauses", "catalog", "misfit", "sets.rounding"},
-    {"datasets"},
+    {"datasets", "model_files"},
     {"language.text"},
     {"language.spec"},
     {"language.check"},

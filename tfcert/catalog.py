@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from tfcert.verdict import Guarantee
@@ -189,7 +190,7 @@ class SolverInfo(Entry):
 
 @dataclass(frozen=True)
 class SourceInfo(Entry):
-    """Where samples or a model come from.
+    """Where samples or models come from.
 
     ``where`` names a function of the first argument, if there is one, and the options; "" where it does not work yet.
 
@@ -221,6 +222,27 @@ class SourceInfo(Entry):
     def supported(self) -> bool:
         """Whether it works yet."""
         return bool(self.where)
+
+
+@dataclass(frozen=True)
+class FormatInfo(SourceInfo):
+    """A format of models.
+
+    ``where`` names its frontend: a ``network.frontend.Frontend``.
+
+    Attributes:
+        title: what one of its models is called, with its article.
+        check: ``"module:object"``, a function of an existing file's path that says why it cannot be one of the format,
+            or None; it needs no TensorFlow.
+    """
+
+    title: str = ""
+    check: str = ""
+
+    def complaint(self, path: Path) -> str | None:
+        """Why an existing file cannot be a model of the format; None if it may be one."""
+        complaint: str | None = _object(self.check)(path) if self.check else None
+        return complaint
 
 
 E = TypeVar("E", bound=Entry)
@@ -326,12 +348,15 @@ def relaxations_of(method: MethodInfo) -> tuple[str, ...]:
     return tuple(found) if method.relaxes else ()
 
 
-def suffixes(table: Table[SourceInfo]) -> dict[str, SourceInfo]:
+S = TypeVar("S", bound=SourceInfo)
+
+
+def suffixes(table: Table[S]) -> dict[str, S]:
     """What reads a file, by its suffix."""
     return {source.suffix: source for source in table.values() if source.suffix and source.supported}
 
 
-def of_file(table: Table[SourceInfo], path: str) -> SourceInfo | None:
+def of_file(table: Table[S], path: str) -> S | None:
     """What reads a file, by its suffix; None where nothing is known of that."""
     return next((source for suffix, source in suffixes(table).items() if path.endswith(suffix)), None)
 
@@ -527,6 +552,13 @@ SOURCES = Table(
 )
 FORMATS = Table(
     "model format",
-    SourceInfo("keras", "tfcert.loading:load_model", positional="path", suffix=".keras"),
-    SourceInfo("onnx", positional="path", suffix=".onnx"),
+    FormatInfo(
+        "keras",
+        "tfcert.network.keras.frontend:KERAS",
+        positional="path",
+        suffix=".keras",
+        title="a Keras model",
+        check="tfcert.model_files:keras_complaint",
+    ),
+    FormatInfo("onnx", positional="path", suffix=".onnx", title="an ONNX model"),
 )

@@ -9,15 +9,32 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from tfcert.catalog import FORMATS, FormatInfo, of_file, suffixes
+
 
 def complaint(path: Path) -> str | None:
-    """Why an existing file cannot be a Keras model of the format that tfcert reads; None if it may be one."""
+    """Why an existing file cannot be a model of any format that tfcert reads; None if it may be one."""
+    info = format_of(path)
+    if info is not None:
+        return info.complaint(path)
     if path.suffix in (".h5", ".hdf5"):
         return (
             f"{str(path)!r} is in the old HDF5 format, which tfcert does not read; convert it once with "
             'keras.models.load_model(...).save("model.keras")'
         )
-    if path.suffix != ".keras" or not path.is_file():
+    return (
+        f"{str(path)!r} is not a {' or '.join(suffixes(FORMATS))} file; save the model with model.save('model.keras')"
+    )
+
+
+def format_of(path: Path) -> FormatInfo | None:
+    """The format of a model's file by its suffix; None if there is none that is supported."""
+    return of_file(FORMATS, path.name)
+
+
+def keras_complaint(path: Path) -> str | None:
+    """Why an existing file cannot be a model that Keras 3 saved; None if it may be one."""
+    if not path.is_file():
         return f"{str(path)!r} is not a .keras file; save the model with model.save('model.keras')"
     if not zipfile.is_zipfile(path):
         return f"{str(path)!r} is damaged: a .keras file is a zip archive, and this is none"

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfcert.attacks.gradient import AttackOptions, Left, endless
 from tfcert.attacks.points import best_points, default_count
-from tfcert.attacks.witness import Holds, inference, input_dtype, replay, rounded, run
+from tfcert.attacks.witness import Holds, differentiable, input_dtype, replay, rounded, run
 from tfcert.catalog import ATTACKS
 from tfcert.clauses import Clause, Clauses, keeps_label, misses_target, require_classes
 from tfcert.given import class_labels, samples
@@ -238,7 +238,7 @@ class _Task:
         def find(some: Perturbation, clauses: Clauses, dtype: np.dtype) -> tuple[np.ndarray, int]:
             region = region_of(some.astype(dtype))
             region = region._replace(center=tf.constant(some.center.astype(dtype)))
-            attacked = inference(self.model if self.network is None else self.network)
+            attacked = differentiable(self.model if self.network is None else self.network)
             return propose(attacked, region, clauses, restart, self.options, self.left)
 
         return find

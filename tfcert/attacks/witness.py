@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.clauses import keeps_label
+from tfcert.network.cache import network_of
+from tfcert.network.frontend import find_frontend
 from tfcert.sets.balls import LpBall, Perturbation
 
 Holds = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -73,8 +75,9 @@ def input_dtype(model: Any, default: Any = np.float32) -> np.dtype:
 
 
 def run(model: Any, x: np.ndarray) -> np.ndarray:
-    """The model's outputs at inference, ``[batch, ...]``."""
-    return np.asarray(inference(model)(tf.constant(x, input_dtype(model, x.dtype))))
+    """The deployed program's outputs, ``[batch, ...]``: the model at inference, as its frontend runs it."""
+    x, frontend = np.asarray(x, input_dtype(model, x.dtype)), find_frontend(model)
+    return np.asarray(inference(model)(tf.constant(x))) if frontend is None else frontend.run(model, x)
 
 
 def inference(model: Any) -> Any:
@@ -82,6 +85,13 @@ def inference(model: Any) -> Any:
     if isinstance(model, keras.layers.Layer):
         return _Inference(model)
     return model
+
+
+def differentiable(model: Any) -> Any:
+    """The program whose gradients an attack follows: the model, or its network where it is no program of Keras."""
+    if find_frontend(model) is None or isinstance(model, keras.Model):
+        return inference(model)
+    return network_of(model)
 
 
 class _Inference:

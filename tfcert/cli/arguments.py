@@ -25,7 +25,7 @@ def spec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], type=assignment, metavar="NAME=VALUE", help="give a parameter a value"
     )
-    models, data = (", ".join(suffixes(table)) for table in (FORMATS, SOURCES))
+    models, data = ", ".join(suffixes(FORMATS)), ", ".join(suffixes(SOURCES))
     parser.add_argument(
         "--bind", action="append", default=[], type=assignment, metavar="NAME=PATH",
         help=f"take a model ({models}) or a data set ({data}) from this file",

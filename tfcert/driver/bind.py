@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfcert.catalog import FORMATS, of_file
 from tfcert.clauses import strictly_right
 from tfcert.datasets import Samples, confine
 from tfcert.driver.abstracted import deployed, granularity_of, require_behind
@@ -44,7 +43,7 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A Keras model, the network built from it, and the hash of what it computes.
+    """A model, the network built from it, and the hash of what it computes.
 
     ``granularity`` is the width of its cells where it stands behind an abstraction of the specification.
     """
@@ -56,8 +55,10 @@ class LoadedModel:
     granularity: float | None = None
 
     def outputs(self, z: np.ndarray) -> np.ndarray:
-        """What the original model answers to ``z`` ``[batch, *input]``: ``[batch, outputs]``."""
-        parts = [np.asarray(self.model(z[i : i + CHUNK], training=False)) for i in range(0, len(z), CHUNK)]
+        """The deployed program's answers ``[batch, outputs]`` to ``z`` ``[batch, *input]``."""
+        from tfcert.attacks.witness import run
+
+        parts = [run(self.model, z[i : i + CHUNK]) for i in range(0, len(z), CHUNK)]
         return np.concatenate([p.reshape(len(p), -1) for p in parts]) if parts else np.zeros((0, self.num_outputs))
 
     @property
@@ -320,12 +321,12 @@ def _classifiers(
 
 
 def _load_model(template: ModelTemplate, bindings: Mapping[str, Any]) -> Any:
+    from tfcert.loading import load_model
+
     if not template.bound:
-        return FORMATS.load(template.source)(confine(template.path, template.folder or None))
+        return load_model(confine(template.path, template.folder or None))
     value = bindings[template.name]
-    if not isinstance(value, str | Path):
-        return value
-    return (of_file(FORMATS, str(value)) or FORMATS.find("keras")).load()(value)
+    return load_model(value) if isinstance(value, str | Path) else value
 
 
 def _check_model(template: ModelTemplate, loaded: LoadedModel) -> None:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from tfcert.catalog import FORMATS, SOURCES, STAGES, Option, SourceInfo, Table
+from tfcert.catalog import FORMATS, SOURCES, STAGES, FormatInfo, Option, SourceInfo, Table
 from tfcert.language.check.abstractions import read_abstraction
 from tfcert.language.check.declared import described_names, listed_name
 from tfcert.language.check.elaborate import Elaborator
@@ -81,7 +81,7 @@ def check_path(scope: Scope, node: s.Expr) -> str:
 
 
 def _source(
-    e: Elaborator, call: s.Call, sources: Table[SourceInfo], kind: str, bound: bool
+    e: Elaborator, call: s.Call, sources: Table[SourceInfo] | Table[FormatInfo], kind: str, bound: bool
 ) -> tuple[str, str, tuple[tuple[str, Value], ...]]:
     """The source's name, its first argument and its options."""
     name = call.function.name

@@ -1,0 +1,83 @@
+"""Frontends: how the models of a format are loaded, run, told apart, and translated to networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tfcert import catalog
+from tfcert.network.graph import Network
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """What a network is built from; a model whose state differs needs a new network.
+
+    Attributes:
+        key: compares equal as long as the network stays right.
+        held: objects whose identity is part of the key, kept alive so that no other takes their place.
+    """
+
+    key: tuple[Any, ...]
+    held: Sequence[Any] = field(default=(), compare=False)
+
+
+class Frontend(Protocol):
+    """One format of models: an entry of ``catalog.FORMATS`` names it.
+
+    A frontend fails closed: it reads every option that changes what a model computes, refuses the rest with a sentence
+    that names the layer and what to do, and compares the network with the model before it returns it.
+    """
+
+    def accepts(self, model: Any) -> bool:
+        """Whether a loaded model is one of this format."""
+
+    def load(self, path: Path, *, compile: bool = False) -> Any:
+        """The model in an existing file; no code that the file holds is run.
+
+        Raises:
+            ModelLoadError: it cannot be read; says why.
+        """
+
+    def network(self, model: Any, x: np.ndarray | None = None) -> Network:
+        """The network that the model computes at inference; ``x`` fixes dimensions that the model leaves open.
+
+        Raises:
+            UnsupportedLayerError: a part of the model has no exact translation.
+        """
+
+    def state(self, model: Any, x: np.ndarray | None = None) -> ModelState:
+        """What :meth:`network` depends on; weights that the network reads live are not part of it."""
+
+    def run(self, model: Any, x: np.ndarray) -> np.ndarray:
+        """The deployed program's answers ``[batch, ...]`` to inputs ``[batch, *input]``; witnesses replay on it."""
+
+    def digest(self, model: Any, network: Network) -> str:
+        """SHA-256 of what the model computes: models of one digest give the same answers."""
+
+
+def find_frontend(model: Any) -> Frontend | None:
+    """The frontend of a loaded model; None where no format has such models."""
+    for info in catalog.FORMATS.values():
+        if info.supported:
+            frontend: Frontend = info.load()
+            if frontend.accepts(model):
+                return frontend
+    return None
+
+
+def frontend_of(model: Any) -> Frontend:
+    """The frontend of a loaded model.
+
+    Raises:
+        TypeError: no format has such models.
+    """
+    frontend = find_frontend(model)
+    if frontend is None:
+        known = " or ".join(info.title for info in catalog.FORMATS.values() if info.supported)
+        raise TypeError(f"expected {known}, got {type(model).__name__}; tfcert.load_model reads one from a file")
+    return frontend
