@@ -166,6 +166,6 @@ def test_some_of_the_sets_are_the_sets_of_some(clip, index):
     assert ball.exact_eps == part.exact_eps
     boxes = Box(x, x + 1).take(index), Box(x[chosen], x[chosen] + 1)
     for one, other in ((ball, part), boxes):
-        for array, expected in zip(one.region()[2:], other.region()[2:], strict=True):
+        for array, expected in zip(region_of(one)[2:], region_of(other)[2:], strict=True):
             np.testing.assert_array_equal(array, expected)
         np.testing.assert_array_equal(one.contains(one.center + 0.1), other.contains(other.center + 0.1))
