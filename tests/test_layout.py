@@ -5,6 +5,7 @@ import configparser
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -154,6 +155,31 @@ def test_modules_are_imported_by_names_that_can_be_read():
             ):
                 written = isinstance(node.args[0], ast.Constant)
                 assert written or module in IMPORTS_BY_NAME, f"{module}, line {node.lineno}"
+
+
+def defined(module: str, tree: ast.Module) -> Iterator[str]:
+    """The public classes, functions and types of a module. Converters of Keras's layers and operations do not count:
+    each is called what it converts."""
+    for node in tree.body:
+        match node:
+            case ast.ClassDef(name) if not name.startswith("_"):
+                yield name
+            case ast.FunctionDef(name) if not name.startswith("_"):
+                converts = module.startswith("tfcert.network.keras.") and "builder" in {a.arg for a in node.args.args}
+                yield from [] if converts else [name]
+            case ast.Assign([ast.Name(name)]) | ast.AnnAssign(ast.Name(name)) if re.match(
+                "[A-Z][A-Za-z0-9]*[a-z]", name
+            ):
+                yield name
+
+
+def test_a_name_means_one_thing():
+    """A public class, function or type is defined in one module, but for ``main``, which is what runs a program."""
+    where: dict[str, list[str]] = {}
+    for module, tree in MODULES.items():
+        for name in defined(module, tree):
+            where.setdefault(name, []).append(module)
+    assert not {name: modules for name, modules in where.items() if len(modules) > 1 and name != "main"}
 
 
 LIGHT = ("tfcert", "tfcert.language", "tfcert.datasets", "tfcert.verdict", "tfcert.sets.balls", "tfcert.cli.main")

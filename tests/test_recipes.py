@@ -20,7 +20,7 @@ from tfcert.datasets import Samples
 from tfcert.network import from_keras
 from tfcert.network.linear import LinearMap
 from tfcert.options import BoundOptions
-from tfcert.propagation.engine import prepared
+from tfcert.propagation.engine import prepared_bounds
 from tfcert.propagation.methods.crown_ibp import CROWN_IBP
 from tfcert.propagation.plan import Plan
 
@@ -168,7 +168,7 @@ def test_a_method(clf, data, tmp_path):
         ours, theirs = (tfcert.certify(clf, x, y, eps=0.01, method=name) for name in ("much-worse", "crown-ibp"))
         np.testing.assert_allclose(ours.margin, theirs.margin - 1, atol=1e-6)
         region, rows = tfcert.LpBall(x, 0.01), np.zeros((7, 1, 3))
-        assert prepared(from_keras(clf), region, rows, rows[..., 0], method="much-worse").limit == 2
+        assert prepared_bounds(from_keras(clf), region, rows, rows[..., 0], method="much-worse").limit == 2
         report = verify(tmp_path, clf, "much_worse(relaxation=fastlin) -> crown")
         assert {r.verdict.method for r in report.records} <= {"much-worse", "crown"}
         assert [r.outcome for r in report.records] == ["verified" if m > 0 else "unknown" for m in theirs.margin]

@@ -111,7 +111,7 @@ def test_a_declaration_with_parameters_is_checked_when_a_model_asks_for_them():
 
 @pytest.mark.parametrize("act", EVERY)
 def test_what_is_shipped_declares_every_point_where_it_bends(act):
-    registration.check(replace(act, relaxations={}))
+    registration.check_activation(replace(act, relaxations={}))
 
 
 def test_a_domain_is_said_where_the_ends_do_not_tell_it_and_goes_with_no_claim_on_all_numbers():
@@ -126,7 +126,7 @@ def test_a_domain_is_said_where_the_ends_do_not_tell_it_and_goes_with_no_claim_o
 def test_nothing_is_known_of_an_interval_that_leaves_the_domain():
     end = math.pi
     act = convex("log", lambda x: -tf.math.log(x), lambda x: -1 / x, lambda s: -1 / s, (1e-3, end))
-    registration.check(act)
+    registration.check_activation(act)
     low = tf.constant([1.0, 1.0, 0.0, -3.0, 4.0])
     high = tf.constant([end - 1e-6, end, 1.0, -2.0, 5.0])  # pi in float32 lies above pi
     with tf.GradientTape() as tape:

@@ -17,7 +17,7 @@ from tfcert.complete.encoding.encode import EncodingOptions, encode
 from tfcert.complete.encoding.piecewise import PiecewiseNetwork, flatten
 from tfcert.complete.encoding.program import Program
 from tfcert.complete.search.query import Query, distance_program, margin_program
-from tfcert.complete.search.tighten import LayerBounds, propagated
+from tfcert.complete.search.tighten import LayerBounds, propagated_bounds
 from tfcert.network import Network, from_keras
 from tfcert.network.cache import network_of
 from tfcert.sets.balls import ORDER, Box, LpBall, Perturbation
@@ -63,7 +63,7 @@ def activated(make, seed: int = 0, gain: float = 3.0) -> keras.Model:
 
 
 def wide_bounds(net: PiecewiseNetwork, region: Perturbation) -> LayerBounds:
-    return propagated(net, Box(*region.astype(np.float64).interval()), "interval")[0]
+    return propagated_bounds(net, Box(*region.astype(np.float64).interval()), "interval")[0]
 
 
 def encoded(net: PiecewiseNetwork, region: Perturbation, bounds: LayerBounds, relax: bool):

@@ -11,7 +11,7 @@ from tfcert.network import densify
 from tfcert.network.graph import Elementwise, Network
 from tfcert.network.linear import ConvMap
 from tfcert.propagation import backward, preactivation
-from tfcert.propagation.backward import Relaxed, identity, lower_bounds, selected
+from tfcert.propagation.backward import Relaxed, identity_rows, linear_lower_bounds, selected
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
 from tfcert.propagation.coefficients import Patches, toeplitz
 from tfcert.propagation.interval import both_sides, exact_over_boxes, intervals
@@ -95,7 +95,7 @@ def test_selected_rows_equal_the_same_rows_of_the_full_pass(seed, always_patches
         sample = sketch.rng.integers(3, size=7)
         neuron = sketch.rng.integers(full[0].shape[1], size=7)
         rows = selected(network.nodes[target].shape, network.dtype, tf.constant(sample), tf.constant(neuron))
-        found = lower_bounds(network, target, rows, relaxed, tensors).numpy().reshape(7, 2)
+        found = linear_lower_bounds(network, target, rows, relaxed, tensors).numpy().reshape(7, 2)
         expected = np.stack([full[0][sample, neuron], -full[1][sample, neuron]], axis=1)
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
@@ -194,9 +194,9 @@ def test_coefficients_on_padding_are_dropped_before_a_batch_norm_shifts_it():
         np.testing.assert_allclose(found[:, 2:4], -values, atol=1e-12)
 
 
-def test_identity_rows_of_an_image_are_its_values():
+def test_rows_of_the_identity_of_an_image_are_its_values():
     image = tf.random.stateless_normal([1, 3, 2, 2], [1, 2], dtype=tf.float64)
-    rows = identity((3, 2, 2), tf.float64)
+    rows = identity_rows((3, 2, 2), tf.float64)
     values = rows.dot(image).numpy().reshape(6, 4)
     np.testing.assert_array_equal(values[:, :2].ravel(), image.numpy().ravel())
     np.testing.assert_array_equal(values[:, 2:], -values[:, :2])

@@ -88,7 +88,7 @@ def test_selected_rows_go_through_windows_apart_as_all_rows_do(layout):
     full = [end.numpy().reshape(3, -1) for end in both_sides(network, target, relaxed, region)]
     sample, neuron = s.rng.integers(3, size=9), s.rng.integers(full[0].shape[1], size=9)
     rows = selected(network.nodes[target].shape, network.dtype, tf.constant(sample), tf.constant(neuron))
-    found = backward.lower_bounds(network, target, rows, relaxed, region).numpy().reshape(9, 2)
+    found = backward.linear_lower_bounds(network, target, rows, relaxed, region).numpy().reshape(9, 2)
     expected = np.stack([full[0][sample, neuron], -full[1][sample, neuron]], axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 

@@ -8,7 +8,7 @@ from soundness.networks import Sketch, flatten
 from tfcert.activations import Lines, lines
 from tfcert.network.graph import Elementwise
 from tfcert.propagation import backward
-from tfcert.propagation.backward import Relaxed, identity, lower_bounds
+from tfcert.propagation.backward import Relaxed, identity_rows, linear_lower_bounds
 from tfcert.propagation.bounds import pre_activation_bounds
 from tfcert.propagation.coefficients import Coefficients, Patches
 from tfcert.sets.balls import LpBall
@@ -33,7 +33,7 @@ def test_each_lane_of_rows_is_bounded_with_its_own_lines(monkeypatch, place, pat
     known = pre_activation_bounds(network, region, "crown-ibp")
     bent = [i for i, node in enumerate(network.nodes) if isinstance(node, Elementwise)]
     target = network.output if place == "output" else network.nodes[bent[1]].inputs[0]
-    rows = identity(network.nodes[target].shape, network.dtype)
+    rows = identity_rows(network.nodes[target].shape, network.dtype)
     count = rows.values.shape[2]
 
     def relaxed(lane: int, lanes: int) -> dict[int, Lines]:
@@ -51,10 +51,10 @@ def test_each_lane_of_rows_is_bounded_with_its_own_lines(monkeypatch, place, pat
         return found
 
     for lanes in (2, count):
-        together = lower_bounds(network, target, rows, Relaxed(relaxed(-1, lanes)), region)
+        together = linear_lower_bounds(network, target, rows, Relaxed(relaxed(-1, lanes)), region)
         together = tf.reshape(together, [3, -1, lanes, count // lanes])
         for lane in range(lanes):
-            alone = lower_bounds(network, target, rows, Relaxed(relaxed(lane, lanes)), region)
+            alone = linear_lower_bounds(network, target, rows, Relaxed(relaxed(lane, lanes)), region)
             alone = tf.reshape(alone, [3, -1, lanes, count // lanes])
             np.testing.assert_allclose(together[:, :, lane], alone[:, :, lane], atol=1e-12)
             assert lane == 0 or np.abs(together[:, :, 0] - alone[:, :, 0]).max() > 1e-3

@@ -72,7 +72,7 @@ def register_activation(
         act = build(**parameters)
         key = tuple(sorted(parameters.items()))
         if key not in known:
-            check(act)
+            check_activation(act)
             known.add(key)
         return act
 
@@ -82,7 +82,7 @@ def register_activation(
     enter(name, checked, spellings)
 
 
-def check(act: Activation) -> None:
+def check_activation(act: Activation) -> None:
     """Compares an activation with what it is declared to be.
 
     Raises:

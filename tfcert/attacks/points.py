@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from tfcert.attacks.gradient import Left, endless
-from tfcert.attacks.witness import run
+from tfcert.attacks.witness import model_outputs
 from tfcert.clauses import Clauses
 from tfcert.sets.balls import LpBall, Perturbation
 
@@ -54,7 +54,7 @@ def best_points(
         if left() <= 0:
             break
         points = _placed(region, pattern[first : first + part]).reshape(-1, *shape)
-        outputs = run(model, points.reshape(-1, *shape[1:])).reshape(len(points), shape[0], -1)
+        outputs = model_outputs(model, points.reshape(-1, *shape[1:])).reshape(len(points), shape[0], -1)
         margins = clauses.margins(outputs)
         margins = np.where(np.isnan(margins), np.inf, margins)
         chosen, places = margins.argmin(axis=0), np.arange(shape[0])

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfcert.attacks.gradient import AttackOptions, Left, endless
 from tfcert.attacks.points import best_points, default_count
-from tfcert.attacks.witness import Holds, differentiable, input_dtype, replay, rounded, run
+from tfcert.attacks.witness import Holds, differentiable, input_dtype, model_outputs, replay, rounded
 from tfcert.catalog import ATTACKS
 from tfcert.clauses import Clause, Clauses, keeps_label, misses_target, require_classes
 from tfcert.given import class_labels, samples
@@ -104,7 +104,7 @@ def attack(
     dtype = input_dtype(model, x.dtype if x.dtype == np.float64 else np.float32)
     perturbation = LpBall(x.astype(dtype), eps, norm, clip)
     warn_of_tiny_radius(perturbation.eps, perturbation.x)
-    outputs = run(model, perturbation.center[:1]).size
+    outputs = model_outputs(model, perturbation.center[:1]).size
     require_classes(outputs)
     labels = class_labels(y, len(perturbation), classes=outputs)
     warn_of_misfit(lambda some: _predicted(model, some), perturbation.x, labels, outputs, stack=2)
@@ -124,7 +124,7 @@ def attack(
 
 
 def _predicted(model: Any, x: np.ndarray) -> np.ndarray:
-    return run(model, x).reshape(len(x), -1).argmax(axis=1)
+    return model_outputs(model, x).reshape(len(x), -1).argmax(axis=1)
 
 
 def falsify(
@@ -264,7 +264,7 @@ def _result(model: Any, perturbation: Perturbation, clauses: Clauses, witness: n
     distance, margin = np.full(count, np.nan), np.full(count, np.nan)
     (found,) = np.nonzero(success)
     if found.size:
-        margin[found] = clauses.take(found).margin(run(model, witness[found]))
+        margin[found] = clauses.take(found).margin(model_outputs(model, witness[found]))
         step = witness[found].astype(np.float64) - perturbation.center[found].astype(np.float64)
         order = ORDER[perturbation.norm]
         distance[found] = np.linalg.norm(step.reshape(found.size, -1), order, axis=1)

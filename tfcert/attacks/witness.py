@@ -46,7 +46,7 @@ def replay(model: Any, perturbation: Perturbation, witness: np.ndarray, property
         return found
     holds = property_ if callable(property_) else _keeps(np.asarray(property_))
     points = witness[inside]
-    outputs = [run(model, points), run(model, np.repeat(points, 2, axis=0))[::2]]
+    outputs = [model_outputs(model, points), model_outputs(model, np.repeat(points, 2, axis=0))[::2]]
     broken = [~np.asarray(holds(o, inside), bool) & _all(np.isfinite(o)) for o in outputs]
     found[inside] = broken[0] & broken[1]
     return found
@@ -74,7 +74,7 @@ def input_dtype(model: Any, default: Any = np.float32) -> np.dtype:
     return dtype
 
 
-def run(model: Any, x: np.ndarray) -> np.ndarray:
+def model_outputs(model: Any, x: np.ndarray) -> np.ndarray:
     """The deployed program's outputs, ``[batch, ...]``: the model at inference, as its frontend runs it."""
     x, frontend = np.asarray(x, input_dtype(model, x.dtype)), find_frontend(model)
     return np.asarray(inference(model)(tf.constant(x))) if frontend is None else frontend.run(model, x)

@@ -17,7 +17,7 @@ from tfcert.network.cache import ModelOrNetwork, network_of
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import guarantee_of
 from tfcert.propagation.question import asked, labels_of, require_same_shape, target_clauses
-from tfcert.rigour.radius import How, Reach, margins_of, proven_radius, rows_below
+from tfcert.rigour.radius import CertifyingMethod, Reach, margins_of, proven_radius, rows_below
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.showing import counted, spread, table
 from tfcert.verdict import Guarantee, is_proof
@@ -135,12 +135,12 @@ def bounds(
 
         def differences(some: np.ndarray) -> np.ndarray:
             rows = np.broadcast_to(some, (len(perturbation), *some.shape))
-            return rows_below(network, perturbation, rows, How(method, relaxation, options))
+            return rows_below(network, perturbation, rows, CertifyingMethod(method, relaxation, options))
 
         return Bounds(*softmax_bounds(network.output_shape[-1], differences), guarantee_of(method))
     eye = np.eye(network.output_shape[-1])
     rows = np.broadcast_to(np.concatenate([eye, -eye]), (len(perturbation), 2 * len(eye), len(eye)))
-    found = rows_below(network, perturbation, rows, How(method, relaxation, options))
+    found = rows_below(network, perturbation, rows, CertifyingMethod(method, relaxation, options))
     return Bounds(found[:, : len(eye)], -found[:, len(eye) :], guarantee_of(method))
 
 
@@ -168,7 +168,9 @@ def margins(
     labels = labels_of(y, len(perturbation), network)
     classes = network.output_shape[-1]
     others = other_classes(labels, classes)
-    found = rows_below(network, perturbation, differences(labels, others, classes), How(method, relaxation, options))
+    found = rows_below(
+        network, perturbation, differences(labels, others, classes), CertifyingMethod(method, relaxation, options)
+    )
     full = np.full((len(labels), classes), np.inf, found.dtype)
     np.put_along_axis(full, others, found, axis=1)
     return full
@@ -210,7 +212,7 @@ def certify(
     if model is not network:
         warn_of_tiny_radius(ball.eps, ball.x)
     clauses = target_clauses(network, ball, y, targets)
-    margin, lost = margins_of(network, ball, clauses, How(method, relaxation, options))
+    margin, lost = margins_of(network, ball, clauses, CertifyingMethod(method, relaxation, options))
     verified = is_proof(margin, lost)
     return Certification(verified, margin, guarantee_of(method), method, relaxation or "adaptive", lost)
 
@@ -249,5 +251,5 @@ def certified_radius(
         raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
     clauses = target_clauses(network, center, y, targets)
     reach = Reach(np.inf if upper is None else float(upper), tolerance)
-    found = proven_radius(network, center, clauses, How(method, relaxation, options), reach)
+    found = proven_radius(network, center, clauses, CertifyingMethod(method, relaxation, options), reach)
     return Radii(found.radius, found.margin, found.evaluations, guarantee_of(method), method, relaxation or "adaptive")

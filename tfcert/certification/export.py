@@ -26,7 +26,7 @@ from tfcert.catalog import method_name
 from tfcert.network import Network
 from tfcert.network.cache import ModelOrNetwork, network_of
 from tfcert.options import BoundOptions
-from tfcert.propagation.engine import full_precision, prepared
+from tfcert.propagation.engine import full_precision, prepared_bounds
 from tfcert.propagation.question import target_clauses
 from tfcert.sets.balls import Perturbation
 
@@ -98,7 +98,7 @@ def export_hlo(
     given = np.asarray(y)
     rows = given if given.ndim == 3 else target_clauses(network, perturbation, given, targets).rows()[0]
     options = replace(options or BoundOptions(), jit=True)
-    question = prepared(
+    question = prepared_bounds(
         network, perturbation, rows, np.zeros(rows.shape[:2]), method=method, relaxation=relaxation, options=options
     )
     if not 0 < len(perturbation) <= question.limit:

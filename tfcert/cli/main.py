@@ -116,9 +116,9 @@ def _verify(options: argparse.Namespace) -> int:
         out=options.out,
     )
     _import_tensorflow()
-    from tfcert.driver.verify import run
+    from tfcert.driver.verify import run_verification
 
-    report = run(start, verbose=0 if options.quiet else 2 if options.verbose else "auto")
+    report = run_verification(start, verbose=0 if options.quiet else 2 if options.verbose else "auto")
     return _finish(report, options.json, quiet=options.quiet)
 
 
@@ -165,15 +165,15 @@ def _train(options: argparse.Namespace) -> int:
         tensorboard=options.tensorboard,
     )
     _import_tensorflow()
-    from tfcert.driver.train.run import run
+    from tfcert.driver.train.run import run_training
 
-    trained = run(start, verbose=0 if options.quiet else 1 if options.verbose else "auto")
+    trained = run_training(start, verbose=0 if options.quiet else 1 if options.verbose else "auto")
     print("\n".join(trained.notes))
     return int(trained.exit_code)
 
 
 def _radius(options: argparse.Namespace) -> int:
-    from tfcert.driver.direct.radius import begin_radii, radius_request, run
+    from tfcert.driver.direct.radius import begin_radii, radius_request, run_radii
     from tfcert.driver.journal import JournalFolder
 
     _require_json(options.json)
@@ -182,7 +182,7 @@ def _radius(options: argparse.Namespace) -> int:
     folder = JournalFolder(out=options.out, resume=options.resume)
     start = begin_radii(*radius_request(options.model, options.data, given, options.batch, folder), folder)
     _import_tensorflow()
-    return _finish(run(start), options.json)
+    return _finish(run_radii(start), options.json)
 
 
 def _attack(options: argparse.Namespace) -> int:

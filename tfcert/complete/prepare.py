@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcert.attacks.witness import run
+from tfcert.attacks.witness import model_outputs
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.piecewise import flatten
 from tfcert.complete.search import branch
@@ -173,7 +173,7 @@ def _rehearse(ready: Prepared, region: Perturbation, clauses: Clauses) -> None:
     """Runs what a sample runs, once to trace it and once to see how long it takes."""
     builder = ready.builder
     for points in (region.center, np.repeat(region.center, 2, axis=0)):
-        run(builder.model, points)
+        model_outputs(builder.model, points)
     judge = Judge(builder.model, region, clauses)
     for _ in range(2):
         query = builder.untightened(region.astype(np.float64), judge)

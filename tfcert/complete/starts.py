@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from tfcert.attacks import falsify
-from tfcert.attacks.witness import run
+from tfcert.attacks.witness import model_outputs
 from tfcert.clauses import Clauses
 from tfcert.complete.prepare import Prepared
 from tfcert.complete.search.witness import nearest_witnesses
 from tfcert.network import Network
-from tfcert.rigour.radius import How, Reach, margins_of, proven_radius
+from tfcert.rigour.radius import CertifyingMethod, Reach, margins_of, proven_radius
 from tfcert.sets.balls import LpBall
 from tfcert.verdict import NO_WORK, Work
 
@@ -43,7 +43,7 @@ def given_starts(model: Any, ball: LpBall, clauses: Clauses) -> list[Start]:
 
 
 def _misclassified(model: Any, ball: LpBall, clauses: Clauses) -> np.ndarray:
-    at_center = clauses.margin(run(model, ball.x)) if len(ball) else np.zeros(0)
+    at_center = clauses.margin(model_outputs(model, ball.x)) if len(ball) else np.zeros(0)
     return np.asarray(at_center < 0)
 
 
@@ -78,7 +78,7 @@ def _certified(
     ready: Prepared, ball: LpBall, clauses: Clauses, left: Callable[[], float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Certified radii, cheap and something to show while solvers work, and the bounds that each took."""
-    network, how = ready.builder.net.deployed, How(options=ready.builder.options)
+    network, how = ready.builder.net.deployed, CertifyingMethod(options=ready.builder.options)
     proven, evaluations = np.zeros(len(ball)), np.zeros(len(ball), int)
     for first in range(0, len(ball), _AT_ONCE):
         if left() <= 0:
@@ -107,4 +107,4 @@ def rehearse(ready: Prepared, ball: LpBall, clauses: Clauses) -> None:
             model, ball.take([0]), clauses.take([0]), network=peeled, steps=1, restarts=1,
             holds=lambda outputs, _: np.ones(len(outputs), bool),
         )  # fmt: skip
-        margins_of(network, _centers(network, ball), clauses, How(options=ready.builder.options))
+        margins_of(network, _centers(network, ball), clauses, CertifyingMethod(options=ready.builder.options))

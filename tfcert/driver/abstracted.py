@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tfcert.driver.regions import Shape, fits
+from tfcert.driver.regions import InputShape, fits
 from tfcert.errors import UsageError
 from tfcert.language import Abstraction, ObjectiveTemplate
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tfcert.network import IntervalAbstraction, Network
 
 
-def deployed(abstraction: Abstraction, name: str, model: Any, sample: Shape | None) -> Any:
+def deployed(abstraction: Abstraction, name: str, model: Any, sample: InputShape | None) -> Any:
     """The Keras model that receives samples: the abstraction's cells, and ``model`` behind them.
 
     A model that takes twice the channels of the samples gets the abstraction in front, and shares its weights with
@@ -47,8 +47,8 @@ def _require_same(abstraction: Abstraction, name: str, found: list[IntervalAbstr
     range_ = float(abstraction.low), float(abstraction.high)
     if layer.value_range == range_ and abstraction.accepts(layer.granularity):
         return
-    own = cells(layer.granularity, layer.value_range)
-    wanted = cells(float(abstraction.granularity), range_)
+    own = cells_text(layer.granularity, layer.value_range)
+    wanted = cells_text(float(abstraction.granularity), range_)
     if abstraction.tuning is not None:
         wanted += f", tuned to no less than {float(abstraction.finest):g}"
     raise UsageError(
@@ -57,7 +57,7 @@ def _require_same(abstraction: Abstraction, name: str, found: list[IntervalAbstr
     )
 
 
-def _composed(abstraction: Abstraction, name: str, model: Any, sample: Shape | None) -> Any:
+def _composed(abstraction: Abstraction, name: str, model: Any, sample: InputShape | None) -> Any:
     import keras
 
     from tfcert.network import IntervalAbstraction
@@ -118,14 +118,14 @@ def granularity_of(model: Any) -> float:
     return abstraction_of(model).granularity
 
 
-def cells(granularity: float, value_range: tuple[float, float]) -> str:
+def cells_text(granularity: float, value_range: tuple[float, float]) -> str:
     return f"cells of width {granularity:.6g} on [{value_range[0]:.6g}, {value_range[1]:.6g}]"
 
 
 def classifier(abstraction: Abstraction, granularity: float | None = None) -> str:
     """Which classifier a claim is about, in words; ``granularity`` is what the model has, where that is known."""
     written, range_ = float(abstraction.granularity), (float(abstraction.low), float(abstraction.high))
-    text = cells(written if granularity is None else granularity, range_)
+    text = cells_text(written if granularity is None else granularity, range_)
     if granularity is None and abstraction.tuning is not None:
         text += f", or finer ones to {float(abstraction.finest):g} after training"
     elif granularity not in (None, written):

@@ -56,9 +56,9 @@ class LoadedModel:
 
     def outputs(self, z: np.ndarray) -> np.ndarray:
         """The deployed program's answers ``[batch, outputs]`` to ``z`` ``[batch, *input]``."""
-        from tfcert.attacks.witness import run
+        from tfcert.attacks.witness import model_outputs
 
-        parts = [run(self.model, z[i : i + CHUNK]) for i in range(0, len(z), CHUNK)]
+        parts = [model_outputs(self.model, z[i : i + CHUNK]) for i in range(0, len(z), CHUNK)]
         return np.concatenate([p.reshape(len(p), -1) for p in parts]) if parts else np.zeros((0, self.num_outputs))
 
     @property

@@ -29,7 +29,7 @@ from tfcert.driver.batch import (
 from tfcert.driver.bind import Task
 from tfcert.driver.progress import Standing, Watch
 from tfcert.driver.property import PROOFS, Clock
-from tfcert.driver.stages.complete import SOLVERS, Solver, Start, most_seconds
+from tfcert.driver.stages.complete import SOLVERS, NearestStart, Solver, most_seconds
 from tfcert.driver.verdicts import clean_verdict, refuted
 from tfcert.language import BallSpec, MeasureTemplate, Stage, StageKind
 from tfcert.options import BoundOptions
@@ -235,7 +235,7 @@ class MeasureRun:
             return replace(known, reason=f"{stage.name} measures balls that are alike in all channels")
         limit = most_seconds(stage, self._clock.remaining(spent))
         self._tell(place, known.proven, known.refuted, spent)
-        start = Start(known.witness, self._distance(known.proven), self._teller(place, spent))
+        start = NearestStart(known.witness, self._distance(known.proven), self._teller(place, spent))
         found = solver.nearest(sample, start, limit)
         known = known if known.contradicted else replace(known, reason=found.reason)
         if found.witness is not None:

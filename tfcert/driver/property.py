@@ -27,7 +27,7 @@ from tfcert.driver.batch import (
 )
 from tfcert.driver.bind import Task
 from tfcert.driver.progress import Standing, Watch
-from tfcert.driver.stages.complete import SOLVERS, Decision, most_seconds
+from tfcert.driver.stages.complete import SOLVERS, SolverDecision, most_seconds
 from tfcert.driver.verdicts import as_asked, clean_verdict, refuted
 from tfcert.language import BoxSpec, Stage, StageKind
 from tfcert.options import BoundOptions
@@ -206,7 +206,7 @@ class PropertyRun:
         ends = (math.nan, 0.0 - best) if self._task.template.existential else (best, math.nan)
         self._watch(Standing(int(self._task.samples[place]), *ends, float(self._seconds[place]) + since))
 
-    def _judged(self, sample: Batch, place: int, stage: Stage, decision: Decision) -> Verdict | None:
+    def _judged(self, sample: Batch, place: int, stage: Stage, decision: SolverDecision) -> Verdict | None:
         """The verdict that a solver's answer supports; without one, its doubt is remembered."""
         if decision.witness is not None:
             point = decision.witness[None].astype(self._task.model.network.dtype.as_numpy_dtype)

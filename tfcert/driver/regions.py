@@ -18,7 +18,7 @@ from tfcert.language import AnyTemplate, BallSpec, Transform, net_within
 from tfcert.sets.balls import Box, LpBall, Perturbation
 from tfcert.sets.rounding import enclosed, enclosing, float_down, float_up, inward, outward
 
-Shape = tuple[int, ...]
+InputShape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Regions:
         return Regions(self.proof.take(index), None if self.witness is None else self.witness.take(index))
 
 
-def fits(given: Shape, shape: Shape) -> bool:
+def fits(given: InputShape, shape: InputShape) -> bool:
     """Whether samples of one shape can be given to a network of another: axes of length 1 apart, or laid out flat."""
     same_but_ones = [d for d in given if d != 1] == [d for d in shape if d != 1]
     return same_but_ones or (len(shape) == 1 and int(np.prod(given)) == shape[0])
@@ -65,7 +65,7 @@ def to_unit(transform: Transform, z: np.ndarray) -> np.ndarray:
     return np.asarray(z, np.float64) * std + mean
 
 
-def normalization(transform: Transform, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+def normalization(transform: Transform, shape: InputShape) -> tuple[np.ndarray, np.ndarray]:
     """Mean and std, in float64, ready to broadcast against inputs of ``shape``.
 
     Raises:
@@ -84,7 +84,11 @@ def normalization(transform: Transform, shape: Shape) -> tuple[np.ndarray, np.nd
 
 
 def build_regions(
-    template: AnyTemplate, centers: np.ndarray | None, shape: Shape, dtype: Any, radii: Sequence[Fraction] | None = None
+    template: AnyTemplate,
+    centers: np.ndarray | None,
+    shape: InputShape,
+    dtype: Any,
+    radii: Sequence[Fraction] | None = None,
 ) -> Regions:
     """The sets around ``centers`` ``[batch, *shape]`` in network space, or the one box of a property without samples.
 
@@ -132,7 +136,7 @@ def _boxes(
     return Regions(Box(*enclosing(low, high, dtype)), Box(*enclosed(inner_low, inner_high, dtype)))
 
 
-def _box(bounds: tuple[Sequence[Fraction], Sequence[Fraction]], shape: Shape, dtype: Any, count: int) -> Regions:
+def _box(bounds: tuple[Sequence[Fraction], Sequence[Fraction]], shape: InputShape, dtype: Any, count: int) -> Regions:
     def ends(rounding: Any) -> list[np.ndarray]:
         exact = [np.broadcast_to(_placed([rounding(v) for v in side], shape), shape) for side in bounds]
         return [np.broadcast_to(side, (count, *shape)) for side in exact]
@@ -143,7 +147,7 @@ def _box(bounds: tuple[Sequence[Fraction], Sequence[Fraction]], shape: Shape, dt
     return Regions(Box(*enclosing(low, high, dtype)), None if empty else Box(*inside))
 
 
-def clip_of(template: AnyTemplate, shape: Shape, dtype: Any) -> tuple[np.ndarray, np.ndarray] | None:
+def clip_of(template: AnyTemplate, shape: InputShape, dtype: Any) -> tuple[np.ndarray, np.ndarray] | None:
     """``within`` in network space: each end where a stored value at that end arrives, or further out; or None.
 
     One number, one for each channel, or one for each input of ``shape``, in float64.
@@ -168,7 +172,7 @@ def _arrival(transform: Transform, space: str, value: Fraction, dtype: Any) -> n
     return _moved(transform, np.array([float(raw)]), (mean, std)).astype(dtype).astype(np.float64)
 
 
-def _placed(values: Sequence[float] | np.ndarray, shape: Shape) -> np.ndarray:
+def _placed(values: Sequence[float] | np.ndarray, shape: InputShape) -> np.ndarray:
     """One value for all inputs, one for each input, or one for each channel (the last axis), ready to broadcast."""
     array = np.array(values, np.float64)
     if array.size == 1:

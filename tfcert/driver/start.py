@@ -23,7 +23,7 @@ from tfcert.report.records import Json
 
 
 @dataclass(frozen=True)
-class Start:
+class RunStart:
     """A checked specification with its samples, and where its run writes.
 
     Attributes:
@@ -47,7 +47,7 @@ def begin(
     bindings: Mapping[str, Any] | None = None,
     resume: str | Path | None = None,
     out: str | Path | None = None,
-) -> Start:
+) -> RunStart:
     """Checks what :func:`tfcert.verify` was given, and reads its samples. Arguments and errors as there."""
     folder = JournalFolder(out=out, resume=resume)
     checked, bindings, header = read_spec(spec, params, bindings, folder)
@@ -57,7 +57,7 @@ def begin(
     header["data_sha256"] = {name: data_hash(samples) for name, samples in data.items()}
     folder.require_same(header, "data_sha256")
     folder.settle(Path("out") / spec_name(checked))
-    return Start(checked, bindings, data, folder, header)
+    return RunStart(checked, bindings, data, folder, header)
 
 
 def read_spec(

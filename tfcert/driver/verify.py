@@ -19,7 +19,7 @@ from tfcert.driver.judge import exit_code, gather_results, judge, reported
 from tfcert.driver.measure import MeasureRun
 from tfcert.driver.progress import Narrator, Verbosity, Watch
 from tfcert.driver.property import Clock, PropertyRun
-from tfcert.driver.start import Start, begin
+from tfcert.driver.start import RunStart, begin
 from tfcert.driver.verdicts import reconciled
 from tfcert.language import BallSpec, MeasureTemplate, Transform
 from tfcert.options import BoundOptions
@@ -65,10 +65,10 @@ def verify(
         ContradictionError: a witness refutes a proof that claimed to hold whatever is rounded: a bug in tfcert. Against
             any other proof a witness is the sample's verdict, and the report counts it.
     """
-    return run(begin(spec, params=params, bindings=bindings, resume=resume, out=out), verbose)
+    return run_verification(begin(spec, params=params, bindings=bindings, resume=resume, out=out), verbose)
 
 
-def run(start: Start, verbose: Verbosity = "auto") -> Report:
+def run_verification(start: RunStart, verbose: Verbosity = "auto") -> Report:
     """Goes on from what :func:`tfcert.driver.start.begin` checked; returns and raises as :func:`verify` does."""
     with Narrator(verbose) as narrator:
         for warning in start.spec.warnings:

@@ -15,7 +15,7 @@ MEANINGS = {
 }
 
 
-def describe(method: str, norm: str, guarantee: Guarantee, values: np.ndarray) -> str:
+def result_line(method: str, norm: str, guarantee: Guarantee, values: np.ndarray) -> str:
     """One line: what was computed, what it promises, and its median and mean where it is finite."""
     finite = values[np.isfinite(values)]
     what = f"{method}, {norm}, {len(finite)} of {len(values)} samples"
@@ -41,7 +41,7 @@ class LipschitzRadii:
     guarantee: Guarantee = Guarantee.NUMERIC
 
     def __repr__(self) -> str:
-        return describe(self.method, self.norm, self.guarantee, self.radius)
+        return result_line(self.method, self.norm, self.guarantee, self.radius)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class CleverScores:
     guarantee: Guarantee = Guarantee.ESTIMATE
 
     def __repr__(self) -> str:
-        return describe(self.method, self.norm, self.guarantee, self.score)
+        return result_line(self.method, self.norm, self.guarantee, self.score)
 
 
 @dataclass(frozen=True)
@@ -90,4 +90,4 @@ class AttackDistances:
         return [Guarantee.REPLAYED if np.isfinite(d) else Guarantee.ESTIMATE for d in self.distance]
 
     def __repr__(self) -> str:
-        return describe(self.method, self.norm, Guarantee.REPLAYED, self.distance)
+        return result_line(self.method, self.norm, Guarantee.REPLAYED, self.distance)

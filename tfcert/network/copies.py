@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import tensorflow as tf
 
-from tfcert.network.graph import Linear, Network, Node, evaluate
+from tfcert.network.graph import Linear, Network, Node, evaluate_node
 from tfcert.network.linear import ConvMap, CopiesMap, DenseMap, LinearMap, PadMap, ReshapeMap, ScaleMap, Shape
 
 
@@ -122,7 +122,7 @@ def _constant(network: Network, chain: list[int], shape: Shape) -> Callable[[], 
     def read() -> tf.Tensor:
         value = tf.zeros([1, *shape], network.dtype)
         for index in chain:
-            value = evaluate(network.nodes[index], [value], value)
+            value = evaluate_node(network.nodes[index], [value], value)
         return value[0]
 
     return read

@@ -149,7 +149,7 @@ class Network:
         """The value of every node, ``[batch, *shape]`` each."""
         found: list[tf.Tensor] = []
         for node in self.nodes:
-            found.append(evaluate(node, [found[i] for i in node.inputs], x))
+            found.append(evaluate_node(node, [found[i] for i in node.inputs], x))
         return found
 
 
@@ -158,7 +158,7 @@ _CASTS: weakref.WeakKeyDictionary[Network, dict[tf.DType, Network]] = weakref.We
 
 
 @tf.autograph.experimental.do_not_convert
-def evaluate(node: Node, inputs: Sequence[tf.Tensor], x: tf.Tensor) -> tf.Tensor:
+def evaluate_node(node: Node, inputs: Sequence[tf.Tensor], x: tf.Tensor) -> tf.Tensor:
     """The value of one node, given the values of its inputs (and the network's input ``x``)."""
     match node:
         case Input():

@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import tensorflow as tf
 
-from tfcert.network.sparse import Entries, convolution_entries, dense_entries, identity, numbered, selection
+from tfcert.network.sparse import Entries, convolution_entries, dense_entries, numbered, selection, sparse_identity
 
 Source = Callable[[], tf.Tensor]
 """Reads a weight, live."""
@@ -295,7 +295,7 @@ class ScaleMap(LinearMap):
 
     def entries(self) -> Entries:
         scale = np.broadcast_to(self.scale().numpy(), self.in_shape).ravel()
-        return identity(scale.size).scaled(scale)
+        return sparse_identity(scale.size).scaled(scale)
 
     def sources(self) -> tuple[Source, ...]:
         return (self.scale,)

@@ -40,7 +40,7 @@ class Entries:
         return np.bincount(self.row, weights=self.value * x[self.column], minlength=rows)
 
 
-def identity(size: int) -> Entries:
+def sparse_identity(size: int) -> Entries:
     """The matrix that changes nothing."""
     return Entries(np.arange(size), np.arange(size), np.ones(size))
 

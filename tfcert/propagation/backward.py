@@ -59,7 +59,9 @@ class Relaxed:
         return frozenset(self.stops) | frozenset(self.added)
 
 
-def lower_bounds(network: Network, target: int, rows: Coefficients, relaxed: Relaxed, region: Region) -> tf.Tensor:
+def linear_lower_bounds(
+    network: Network, target: int, rows: Coefficients, relaxed: Relaxed, region: Region
+) -> tf.Tensor:
     """Lower bounds of linear functions of a node's output over a region.
 
     Args:
@@ -129,7 +131,7 @@ def _folded(
     return over_activation(node, lines, inner), before, biased
 
 
-def identity(shape: Shape, dtype: tf.DType, part: slice | None = None) -> Coefficients:
+def identity_rows(shape: Shape, dtype: tf.DType, part: slice | None = None) -> Coefficients:
     """Each value of a node, and minus each value, as rows: ``+`` rows of a group first, then ``-`` rows.
 
     ``part`` restricts an image to some of its pixel rows, other tensors to some of their values.

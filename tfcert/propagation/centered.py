@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfcert.network.graph import Elementwise, Input, Linear, Network, evaluate
+from tfcert.network.graph import Elementwise, Input, Linear, Network, evaluate_node
 from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.interval import step, through_linear
 from tfcert.sets.region import Region
@@ -63,7 +63,7 @@ def sweep(network: Network, region: Region, x: tf.Tensor | None = None) -> Sweep
             known &= tf.reduce_all(tf.reshape(finite, [-1, math.prod(node.shape)]), axis=1)
         else:
             ranges.append(_bend(node, inputs[0]) if isinstance(node, Elementwise) else step(node, inputs))
-            values += [] if x is None else [evaluate(node, nominal, x)]
+            values += [] if x is None else [evaluate_node(node, nominal, x)]
     return Sweep(ranges, values, known)
 
 

@@ -122,7 +122,7 @@ def lower_bounds(
         _check(network, perturbation, coefficients, offsets, (method, relaxation))
         solved: SolvedMethod = info.load()
         return solved.bounds(network, perturbation, coefficients, offsets, options or BoundOptions())
-    question = prepared(
+    question = prepared_bounds(
         network, perturbation, coefficients, offsets, method=method, relaxation=relaxation, options=options
     )
     chunks = math.ceil(len(perturbation) / question.limit)
@@ -156,7 +156,7 @@ def _warn_of_domains(network: Network, bounds: np.ndarray) -> None:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedBounds:
     """A question ready to be run: a traced function, its arguments for all samples, and how many go in one pass."""
 
     compiled: _Compiled
@@ -164,7 +164,7 @@ class Prepared:
     limit: int
 
 
-def prepared(
+def prepared_bounds(
     network: Network,
     perturbation: Perturbation,
     coefficients: np.ndarray,
@@ -173,7 +173,7 @@ def prepared(
     method: str = "crown",
     relaxation: str | None = None,
     options: BoundOptions | None = None,
-) -> Prepared:
+) -> PreparedBounds:
     """What :func:`lower_bounds` runs; arguments and errors as there."""
     options = options or BoundOptions()
     _check(network, perturbation, coefficients, offsets, (method, relaxation))
@@ -186,7 +186,7 @@ def prepared(
     arrays = [region.center, region.lower, region.upper, region.eps]
     # A threshold is rounded so that its row is not easier to prove; C is rounded to nearest (the guarantee is numeric).
     arrays += [_as(coefficients, network), _as(round_down(offsets, network.dtype.as_numpy_dtype), network)]
-    return Prepared(run, arrays, limit)
+    return PreparedBounds(run, arrays, limit)
 
 
 def _check(

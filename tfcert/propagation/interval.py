@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfcert.activations import image
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
 from tfcert.network.windows import gather_windows
-from tfcert.propagation.backward import Relaxed, TensorInterval, identity, lower_bounds
+from tfcert.propagation.backward import Relaxed, TensorInterval, identity_rows, linear_lower_bounds
 from tfcert.sets.region import Region
 
 
@@ -89,9 +89,9 @@ def both_sides(
 ) -> TensorInterval:
     """Bounds of a node (or of a part of it, see ``identity``) by a backward pass: a pair ``[samples, values]``."""
     node = network.nodes[target]
-    rows = identity(node.shape, network.dtype, part)
+    rows = identity_rows(node.shape, network.dtype, part)
     entries = rows.values.shape[2] // 2
-    bounds = lower_bounds(network, target, rows, relaxed, region)
+    bounds = linear_lower_bounds(network, target, rows, relaxed, region)
     groups = 1 if rows.patches is None else rows.patches.positions
     pair = tf.reshape(bounds, [-1, groups, 2, entries])
     shape = node.shape if part is None else (groups * entries,)

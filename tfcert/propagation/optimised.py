@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfcert.activations import Lines, lines
 from tfcert.network.graph import Elementwise, MaxPool, Network
-from tfcert.propagation.backward import Relaxed, TensorInterval, lower_bounds
+from tfcert.propagation.backward import Relaxed, TensorInterval, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import exact_intervals
 from tfcert.propagation.pooling import PoolLines, default_height, pool_lines
@@ -98,7 +98,7 @@ def optimised_bounds(
 
 
 def _last_pass(network: Network, region: Region, rows: Coefficients, relaxed: Relaxed) -> tf.Tensor:
-    found = lower_bounds(network, network.output, rows, relaxed, region)
+    found = linear_lower_bounds(network, network.output, rows, relaxed, region)
     found = tf.broadcast_to(found, [tf.shape(region.center)[0], rows.values.shape[2]])
     return tf.where(tf.math.is_nan(found), tf.constant(-float("inf"), found.dtype), found)
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfcert.activations import Lines, image, lines
 from tfcert.network.graph import Elementwise, MaxPool, Network
-from tfcert.propagation.backward import Relaxed, Stop, TensorInterval, lower_bounds, selected
+from tfcert.propagation.backward import Relaxed, Stop, TensorInterval, linear_lower_bounds, selected
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
 from tfcert.propagation.interval import both_sides, exact_intervals, intervals, needs_ball, step, tidy
@@ -28,7 +28,7 @@ class Passes:
     """How backward passes over pre-activations are run; no choice here changes what is proven.
 
     Attributes:
-        parts: for each bounded node the slices of :func:`identity`'s rows that one pass takes each; one pass if absent.
+        parts: for each bounded node the slices of ``identity_rows`` that one pass takes each; one pass if absent.
         select: whether a pass may take only the unstable neurons where they are few.
     """
 
@@ -108,7 +108,7 @@ def _some_only(
     number = tf.concat([number, tf.zeros([size], tf.int64)], axis=0)[:size]
     shape = network.nodes[index].shape
     rows = selected(shape, network.dtype, number // math.prod(shape), tf.math.floormod(number, math.prod(shape)))
-    bounds = tf.reshape(lower_bounds(network, index, rows, relaxed, region), [size, 2])
+    bounds = tf.reshape(linear_lower_bounds(network, index, rows, relaxed, region), [size, 2])
     found = tighter(tidy(bounds[:, 0], -bounds[:, 1]), (tf.gather(flat[0], number), tf.gather(flat[1], number)), True)
     lower, upper = (
         tf.reshape(tf.tensor_scatter_nd_update(old, number[:, None], new), [-1, *shape])
@@ -164,7 +164,7 @@ def floor(network: Network, region: Region, rows: Coefficients, bounds: Mapping[
             low, high = tidy(*step(network.nodes[index], [bounds[source]]))
             least, most = tf.maximum(ranges[index][0], low), tf.minimum(ranges[index][1], high)
             ranges[index] = tidy(least, most)
-    return lower_bounds(network, network.output, rows, relaxed_by_intervals(network, ranges), region)
+    return linear_lower_bounds(network, network.output, rows, relaxed_by_intervals(network, ranges), region)
 
 
 def greater(bound: tf.Tensor, other: tf.Tensor) -> tf.Tensor:

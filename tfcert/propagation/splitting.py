@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tfcert.activations import Lines
 from tfcert.network.graph import Elementwise, Network
-from tfcert.propagation.backward import Relaxed, TensorInterval, lower_bounds
+from tfcert.propagation.backward import Relaxed, TensorInterval, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import both_sides
 from tfcert.propagation.optimised import Choices, Place, adam, chosen_lines, named_choices
@@ -201,7 +201,7 @@ def _function(
                 upper_intercept=upper + tf.reshape(above, tf.shape(upper)),
             )
         relaxed = Relaxed(lines, {}, dict(zip(at, added, strict=True)))
-        found = lower_bounds(network, network.output, rows, relaxed, region)[:, 0] + row[1]
+        found = linear_lower_bounds(network, network.output, rows, relaxed, region)[:, 0] + row[1]
         return tf.where(tf.math.is_nan(found), tf.constant(-np.inf, found.dtype), found)
 
     return evaluate

@@ -51,8 +51,8 @@ class RadiusSummary:
     def as_json(self) -> Json:
         """Statistics for the header of the JSON; null where there are no samples."""
         groups = {"all": self.radii, "correct": self.radii[self.correct]}
-        described = {name: statistics(radii) for name, radii in groups.items()}
-        described |= {f"{name}_share_of_range": statistics(radii / self.width) for name, radii in groups.items()}
+        described = {name: radius_statistics(radii) for name, radii in groups.items()}
+        described |= {f"{name}_share_of_range": radius_statistics(radii / self.width) for name, radii in groups.items()}
         return {name: {k: _finite(v) for k, v in found.items()} for name, found in described.items()} | {
             "samples": len(self.radii),
             "correct": int(self.correct.sum()),
@@ -92,7 +92,7 @@ def summarize_radii(records: Iterable[Record]) -> RadiusSummary:
     )
 
 
-def statistics(radii: np.ndarray) -> dict[str, float]:
+def radius_statistics(radii: np.ndarray) -> dict[str, float]:
     """Mean, standard deviation (of the population), extremes and percentiles; NaN without samples."""
     if not len(radii):
         return dict.fromkeys(("mean", "std", "min", *(f"p{q}" for q in PERCENTS), "max"), math.nan)
@@ -108,7 +108,7 @@ def statistics(radii: np.ndarray) -> dict[str, float]:
 
 def radius_table(summary: RadiusSummary) -> Table:
     """One line a statistic, one column a group of samples."""
-    groups = {name: statistics(radii) for name, radii in summary.groups().items()}
+    groups = {name: radius_statistics(radii) for name, radii in summary.groups().items()}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("radius")
     for name in groups:
@@ -137,7 +137,7 @@ def _lines(summary: RadiusSummary, records: tuple[Record, ...]) -> list[str]:
         f"certified  {summary.certified} of {count} ({percent(summary.certified / count)})",
     ]
     if not math.isnan(summary.width):
-        shares = percent(statistics(summary.radii)["p50"] / summary.width)
+        shares = percent(radius_statistics(summary.radii)["p50"] / summary.width)
         lines.append(
             f"range      the median radius is {shares} of the valid range of an input, {figure(summary.width)}"
         )

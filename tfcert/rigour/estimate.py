@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node, evaluate
+from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node, evaluate_node
 from tfcert.network.windows import gather_windows
 from tfcert.propagation.interval import moves
 from tfcert.sets.region import Region
@@ -62,7 +62,7 @@ def _deviations(network: Network, x: tf.Tensor) -> tf.Tensor:
     variances: list[tf.Tensor] = []
     for node in network.nodes:
         inputs, spread = [values[i] for i in node.inputs], [variances[i] for i in node.inputs]
-        values.append(evaluate(node, inputs, x))
+        values.append(evaluate_node(node, inputs, x))
         variances.append(_variance(node, inputs, spread, values[-1]))
     return unit * tf.sqrt(variances[-1])
 

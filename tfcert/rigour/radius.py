@@ -19,7 +19,7 @@ from tfcert.sets.balls import ORDER, LpBall, Perturbation
 
 
 @dataclass(frozen=True)
-class How:
+class CertifyingMethod:
     """The method, relaxation and options of bounds; see :func:`~tfcert.propagation.engine.lower_bounds`."""
 
     method: str = "crown"
@@ -43,19 +43,23 @@ class Reach:
     left: Callable[[], float] = lambda: math.inf
 
 
-def rows_below(network: Network, sets: Perturbation, rows: np.ndarray, how: How) -> np.ndarray:
+def rows_below(network: Network, sets: Perturbation, rows: np.ndarray, how: CertifyingMethod) -> np.ndarray:
     """Lower bounds of rows ``C y`` over each set, ``[batch, rows]``."""
     offsets = np.zeros(rows.shape[:2])
     return lower_bounds(network, sets, rows, offsets, method=how.method, relaxation=how.relaxation, options=how.options)
 
 
-def margins_of(network: Network, sets: Perturbation, clauses: Clauses, how: How) -> tuple[np.ndarray, np.ndarray]:
+def margins_of(
+    network: Network, sets: Perturbation, clauses: Clauses, how: CertifyingMethod
+) -> tuple[np.ndarray, np.ndarray]:
     """The certified margins, NaN where nothing is known, and what rounding may take from them."""
     rows, _ = clauses.rows()
     return clauses.certified(rows_below(network, sets, rows, how), rounding(network, sets, rows))
 
 
-def proven_radius(network: Network, center: LpBall, clauses: Clauses, how: How, reach: Reach) -> RadiusSearch:
+def proven_radius(
+    network: Network, center: LpBall, clauses: Clauses, how: CertifyingMethod, reach: Reach
+) -> RadiusSearch:
     """The largest radius around each centre at which every clause is proven.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-Ends = tuple[np.ndarray, np.ndarray]
+BoxEnds = tuple[np.ndarray, np.ndarray]
 """Lower and upper ends of boxes."""
 
 
@@ -39,18 +39,18 @@ def float_up(number: Fraction) -> float:
     return -float_down(-number)
 
 
-def enclosing(low: np.ndarray, high: np.ndarray, dtype: Any) -> Ends:
+def enclosing(low: np.ndarray, high: np.ndarray, dtype: Any) -> BoxEnds:
     """The smallest boxes with ends of ``dtype`` that hold those given: rounded outward."""
     return round_down(low, dtype), round_up(high, dtype)
 
 
-def enclosed(low: np.ndarray, high: np.ndarray, dtype: Any) -> Ends:
+def enclosed(low: np.ndarray, high: np.ndarray, dtype: Any) -> BoxEnds:
     """The largest boxes with ends of ``dtype`` that those given hold: rounded inward; the lower end may exceed the
     upper one, where no number of ``dtype`` lies between."""
     return round_up(low, dtype), round_down(high, dtype)
 
 
-def outward(center: np.ndarray, eps: np.ndarray) -> Ends:
+def outward(center: np.ndarray, eps: np.ndarray) -> BoxEnds:
     """Boxes in float64 that hold every point within ``eps`` of ``center``, each side the centre itself where eps is 0.
 
     A sum is rounded once in float64; one more step covers that.
@@ -60,7 +60,7 @@ def outward(center: np.ndarray, eps: np.ndarray) -> Ends:
     return low, np.where(eps > 0, np.nextafter(wide + eps, np.inf), wide)
 
 
-def inward(center: np.ndarray, eps: np.ndarray) -> Ends:
+def inward(center: np.ndarray, eps: np.ndarray) -> BoxEnds:
     """Boxes in float64 that hold ``center`` and nothing farther from it than ``eps`` in any entry."""
     wide = center.astype(np.float64)
     # The centre lies in every ball: rounding inward must not lose it.

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfcert.network.graph import Network
-from tfcert.propagation.backward import Relaxed, TensorInterval, lower_bounds
+from tfcert.propagation.backward import Relaxed, TensorInterval, linear_lower_bounds
 from tfcert.propagation.bounds import relaxed_by_lines
 from tfcert.propagation.centered import Sweep
 from tfcert.propagation.coefficients import Coefficients
@@ -67,7 +67,7 @@ class BoundedBatch:
         classes = self.labels.shape[-1]
         rows = self.labels[:, None, :] - tf.eye(classes, dtype=self.labels.dtype)[None]
         first = Coefficients(rows[:, None], self.network.output_shape)
-        return lower_bounds(self.network, self.network.output, first, relaxed, self.region)
+        return linear_lower_bounds(self.network, self.network.output, first, relaxed, self.region)
 
     def worst_logits(self) -> tf.Tensor:
         """The label's lower and the other classes' upper bounds, ``[batch, classes]`` (Gowal et al. 2018, eq. 9)."""

@@ -11,13 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.given import valid_range
+from tfcert.sets.balls import Clip
 from tfcert.showing import spread
 from tfcert.training.batch import BoundedBatch
 from tfcert.training.regularizers import IntervalWidth, Regularizer
 from tfcert.training.schedules import Constant, Schedule, loaded, saved, schedule
 
 STATISTICS = ("batch", "moving")
-Clip = tuple[Any, Any]
 
 
 class Common(TypedDict, total=False):

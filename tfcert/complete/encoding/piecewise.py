@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from tfcert.activations import Activation
 from tfcert.network.graph import Add, Concatenate, Elementwise, Linear, MaxPool, Network, Node
-from tfcert.network.sparse import Entries, identity, numbered, product, total
+from tfcert.network.sparse import Entries, numbered, product, sparse_identity, total
 from tfcert.network.windows import gather_windows
 
 
@@ -183,7 +183,9 @@ def _affine(network: Network, target: int, number: Mapping[int, int]) -> Affine:
     for index in _between(network, target, number):
         node = network.nodes[index]
         if index in number:
-            values[index] = Affine({number[index]: identity(widths[number[index]])}, np.zeros(widths[number[index]]))
+            values[index] = Affine(
+                {number[index]: sparse_identity(widths[number[index]])}, np.zeros(widths[number[index]])
+            )
         else:
             values[index] = _node(node, [values[i] for i in node.inputs], widths)
     return values[target]

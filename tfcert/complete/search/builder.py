@@ -11,7 +11,7 @@ import numpy as np
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.piecewise import PiecewiseNetwork
 from tfcert.complete.search.query import Query, Solvers
-from tfcert.complete.search.tighten import BOUNDS, LayerBounds, propagated, tightened
+from tfcert.complete.search.tighten import BOUNDS, LayerBounds, propagated_bounds, tightened
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import GRACE, SolverError
 from tfcert.options import BoundOptions
@@ -72,7 +72,7 @@ class QueryBuilder:
         """The query as far as it takes no solver."""
         began = time.monotonic()
         method = "interval" if self.bounds in ("interval", "progressive") else "crown"
-        (bounds,) = propagated(self.net, region, method, self.options)
+        (bounds,) = propagated_bounds(self.net, region, method, self.options)
         clauses = judge.clauses
         lower, upper = self._rows(region, clauses, "crown" if method == "crown" else "ibp")
         lost = self._lost(region, clauses)

@@ -63,7 +63,7 @@ class LayerBounds:
 _RUNS: weakref.WeakKeyDictionary[Network, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
-def propagated(
+def propagated_bounds(
     net: PiecewiseNetwork, region: Perturbation, method: str, options: BoundOptions | None = None
 ) -> list[LayerBounds]:
     """Bounds by propagation (``interval`` or ``crown``), one for each sample.

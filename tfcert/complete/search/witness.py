@@ -10,7 +10,7 @@ import numpy as np
 
 from tfcert.attacks import falsify, replay
 from tfcert.attacks.gradient import Left, endless
-from tfcert.attacks.witness import input_dtype, run
+from tfcert.attacks.witness import input_dtype, model_outputs
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.encode import Encoding
 from tfcert.complete.encoding.program import Program
@@ -54,7 +54,7 @@ class Judge:
 
     def margin(self, point: np.ndarray) -> float:
         """The margin that the model reaches on one point."""
-        return float(self.clauses.margin(run(self.model, point[None]))[0])
+        return float(self.clauses.margin(model_outputs(self.model, point[None]))[0])
 
     def distance(self, point: np.ndarray) -> float:
         """How far a point is from the set's centre in its norm, rounded up."""

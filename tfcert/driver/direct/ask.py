@@ -96,7 +96,7 @@ def remarks(data: Request, loaded: Loaded, records: Sequence[Record]) -> list[st
     return [*(f"warning: {doubt}" for doubt in doubts if doubt is not None), *said]
 
 
-def exit_code(records: Sequence[Record], complete: bool) -> ExitCode:
+def asked_exit_code(records: Sequence[Record], complete: bool) -> ExitCode:
     """Neither radii nor attacks judge: they are done, were interrupted, or had nothing to do."""
     if not complete:
         return ExitCode.INTERRUPTED

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcert.driver.direct.ask import Answers, DirectQuestion, exit_code, remarks
+from tfcert.driver.direct.ask import Answers, DirectQuestion, asked_exit_code, remarks
 from tfcert.driver.direct.request import Loaded, Request
 from tfcert.errors import UsageError
 from tfcert.misfit import unsaid
@@ -59,7 +59,7 @@ def attack_samples(data: Request, eps: float, *, steps: int, restarts: int) -> A
         | loaded.header()
         | {"complete": complete},
         records=records,
-        exit_code=exit_code(records, complete),
+        exit_code=asked_exit_code(records, complete),
         properties=("attack",) if records else (),
         notes=(*loaded.model.network.notes, *remarks(data, loaded, records)),
         folder=out,

@@ -15,7 +15,7 @@ import numpy as np
 
 from tfcert.catalog import METHODS, RELAXATIONS, check_method
 from tfcert.driver.bind import require_names
-from tfcert.driver.direct.ask import Answers, DirectQuestion, exit_code, remarks
+from tfcert.driver.direct.ask import Answers, DirectQuestion, asked_exit_code, remarks
 from tfcert.driver.direct.request import Loaded, Request
 from tfcert.driver.header import run_header
 from tfcert.driver.journal import JournalFolder
@@ -129,10 +129,10 @@ def measure_radii(
     Raises:
         UsageError: files, samples, a method or a relaxation that do not fit the model; nothing to resume.
     """
-    return run(begin_radii(request, bounding, JournalFolder(out=out, resume=resume)))
+    return run_radii(begin_radii(request, bounding, JournalFolder(out=out, resume=resume)))
 
 
-def run(start: RadiiStart) -> RadiusReport:
+def run_radii(start: RadiiStart) -> RadiusReport:
     """Goes on from what :func:`begin_radii` checked; returns and raises as :func:`measure_radii` does."""
     request, bounding, folder = start.request, start.bounding, start.folder
     loaded = request.load()
@@ -150,7 +150,7 @@ def run(start: RadiiStart) -> RadiusReport:
     drawn = _draw(folder.path, f"{loaded.model.name}, {bounding.method}", records)
     notes = (*loaded.model.network.notes, *remarks(request, loaded, records), *drawn)
     header |= {"complete": complete, "notes": list(notes), "summary": summary.as_json()}
-    code = exit_code(records, complete)
+    code = asked_exit_code(records, complete)
     report = RadiusReport(
         header=header | {"exit_code": int(code)},
         records=records,

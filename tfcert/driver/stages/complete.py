@@ -32,7 +32,7 @@ from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.verdict import Guarantee, Outcome
 
 
-class Decision(Protocol):
+class SolverDecision(Protocol):
     """What a solver came to on one sample.
 
     Attributes:
@@ -77,7 +77,7 @@ class Nearest(Protocol):
 
 
 @dataclass(frozen=True)
-class Start:
+class NearestStart:
     """What a search for the nearest witness begins with, in network space.
 
     Attributes:
@@ -94,10 +94,10 @@ class Start:
 class Solver(Protocol):
     """Answers about batches of one sample; ``seconds`` is the most that an answer may take, None for no limit."""
 
-    def decide(self, sample: Batch, seconds: float | None, tell: TellMargin) -> Decision:
+    def decide(self, sample: Batch, seconds: float | None, tell: TellMargin) -> SolverDecision:
         """Whether there is a witness in the sample's region; ``tell`` is told lower bounds of the margin."""
 
-    def nearest(self, sample: Batch, start: Start, seconds: float | None) -> Nearest:
+    def nearest(self, sample: Batch, start: NearestStart, seconds: float | None) -> Nearest:
         """The nearest witness in the sample's ball."""
 
 
@@ -112,7 +112,7 @@ class Complete:
     ):
         self._builder, self._processes, self._ways = builder, processes, ways
 
-    def decide(self, sample: Batch, seconds: float | None, tell: TellMargin) -> Decision:
+    def decide(self, sample: Batch, seconds: float | None, tell: TellMargin) -> SolverDecision:
         """Whether there is a witness in the sample's region."""
         solvers = self._solvers(seconds)
         regions = sample.regions
@@ -120,7 +120,7 @@ class Complete:
         query = self._builder.query(regions.proof.astype(np.float64), judge, solvers)
         return decide(query, solvers, ways=self._ways or ("milp",), tell=tell)
 
-    def nearest(self, sample: Batch, start: Start, seconds: float | None) -> Nearest:
+    def nearest(self, sample: Batch, start: NearestStart, seconds: float | None) -> Nearest:
         """The nearest witness in the sample's ball."""
         solvers, ball = self._solvers(seconds), sample.regions.proof
         assert isinstance(ball, LpBall)

@@ -103,10 +103,10 @@ def train(
         UsageError, ValueError: what it names does not fit together, or cannot be loaded or trained.
     """
     places = {"resume": resume, "tensorboard": tensorboard}
-    return run(begin_training(spec, objective, out, params=params, bindings=bindings, **places), verbose)
+    return run_training(begin_training(spec, objective, out, params=params, bindings=bindings, **places), verbose)
 
 
-def run(start: TrainingStart, verbose: int | str = "auto") -> Trained:
+def run_training(start: TrainingStart, verbose: int | str = "auto") -> Trained:
     """Goes on from what :func:`begin_training` checked; returns and raises as :func:`train` does."""
     bound = bind_objective(start.spec, start.objective, start.bindings, start.data)
     start.out.parent.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ from tfcert.language.spec.lowering import (
     MAX_PIECES,
     InexactRowError,
     TooManyClausesError,
-    check,
+    check_lowering,
     leaves,
     normalise,
     only_orders,
@@ -276,7 +276,7 @@ def _lowers(scope: Scope, quantified: s.Quantified, formula: Formula, model: Mod
         # With fewer outputs than the network has, the count is a lower bound; the rest is found when it is loaded.
         if session.leaves <= MAX_LEAVES:
             session.leaves += num_outputs
-            normal = check(formula, min(num_outputs, MAX_PIECES), 0)
+            normal = check_lowering(formula, min(num_outputs, MAX_PIECES), 0)
             session.leaves += sum(1 for _ in leaves(normal))
             if isinstance(normal, TruthConstant):
                 _decided(scope, quantified, formula, model)

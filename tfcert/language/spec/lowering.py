@@ -79,7 +79,7 @@ def lower(formula: Formula, num_outputs: int, label: LabelValue) -> tuple[Clause
 Literals = tuple[Atom, ...]
 
 
-def check(formula: Formula, num_outputs: int, label: LabelValue) -> Formula:
+def check_lowering(formula: Formula, num_outputs: int, label: LabelValue) -> Formula:
     """Raise what ``lower`` would raise, without building the clauses; the formula in negation normal form."""
     normal = normalise(formula, num_outputs, label)
     _refuse_too_many(normal)

@@ -57,7 +57,7 @@ def add(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
     if not constants:
         return builder.add(given.tensors)
     total = builder.add(given.tensors, part="sum")
-    return builder.scale(total, one(builder), lambda: sum_of(constants))
+    return builder.scale(total, one(builder), lambda: added(constants))
 
 
 def refuse_mistaken_bias(builder: Builder, inputs: list[Any]) -> None:
@@ -84,7 +84,7 @@ def refuse_mistaken_bias(builder: Builder, inputs: list[Any]) -> None:
         total = tuple(np.broadcast_shapes(total, x.shape))
 
 
-def sum_of(constants: list[Source]) -> tf.Tensor:
+def added(constants: list[Source]) -> tf.Tensor:
     total = constants[0]()
     for read in constants[1:]:
         total = total + read()

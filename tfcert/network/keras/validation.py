@@ -27,7 +27,7 @@ import tensorflow as tf
 
 from tfcert.activations import Activation
 from tfcert.network.errors import FrontendMismatchError
-from tfcert.network.graph import Add, Elementwise, Linear, Network, Node, evaluate
+from tfcert.network.graph import Add, Elementwise, Linear, Network, Node, evaluate_node
 from tfcert.network.keras.private import functional_graph, input_structure
 
 PROBE_SCALE = 255.0
@@ -165,7 +165,7 @@ def tolerances(network: Network, clean: Sequence[tf.Tensor], x: tf.Tensor) -> li
     allowed = []
     for node, exact in zip(network.nodes, clean, strict=True):
         inputs = [found[i] for i in node.inputs]
-        value = evaluate(node, inputs, runs)
+        value = evaluate_node(node, inputs, runs)
         spread = unit_roundoff(network) * _error_scale(node, inputs, value)
         found.append(value + spread * generator.normal(tf.shape(value), dtype=network.dtype))
         deviation = tf.reshape(found[-1], [-1, RUNS, *node.shape]) - exact[:, None]

@@ -40,7 +40,7 @@ def lift(builder: Builder, x: Tensor) -> Tensor:
     return builder.reshape(x, (1, *x.shape), part="lift") if len(x.shape) == 2 else x
 
 
-def lower(builder: Builder, y: Tensor, like: Tensor) -> Tensor:
+def unlift(builder: Builder, y: Tensor, like: Tensor) -> Tensor:
     """Undoes :func:`lift` where ``like`` was a sequence."""
     return builder.reshape(y, y.shape[1:], part="lower") if len(like.shape) == 2 else y
 
@@ -80,7 +80,7 @@ def convolution(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
         return tf.reshape(tf.convert_to_tensor(layer.kernel), shape)
 
     linear_map = conv_map(layer, builder, image.shape, kernel, shape, layer.groups)
-    y = lower(builder, builder.linear(image, linear_map, bias_of(layer)), inputs[0])
+    y = unlift(builder, builder.linear(image, linear_map, bias_of(layer)), inputs[0])
     return apply_activation(layer.activation, builder, y)
 
 
@@ -100,7 +100,7 @@ def depthwise(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     refuse_channels_first(layer, builder)
     image = lift(builder, inputs[0])
     linear_map = depthwise_map(layer, builder, image.shape, "kernel")
-    y = lower(builder, builder.linear(image, linear_map, bias_of(layer)), inputs[0])
+    y = unlift(builder, builder.linear(image, linear_map, bias_of(layer)), inputs[0])
     return apply_activation(layer.activation, builder, y)
 
 
@@ -115,7 +115,7 @@ def separable(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
         return tf.reshape(tf.convert_to_tensor(layer.pointwise_kernel), shape)
 
     y = builder.linear(middle, ConvMap(kernel, shape, middle.shape), bias_of(layer))
-    return apply_activation(layer.activation, builder, lower(builder, y, inputs[0]))
+    return apply_activation(layer.activation, builder, unlift(builder, y, inputs[0]))
 
 
 def pooling_window(layer: Any, builder: Builder, shape: Shape) -> tuple[Pair, Pair, Pads]:
@@ -131,7 +131,7 @@ def pooling_window(layer: Any, builder: Builder, shape: Shape) -> tuple[Pair, Pa
 def max_pooling(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     image = lift(builder, inputs[0])
     window, strides, padding = pooling_window(layer, builder, image.shape)
-    return lower(builder, builder.max_pool(image, window, strides, padding), inputs[0])
+    return unlift(builder, builder.max_pool(image, window, strides, padding), inputs[0])
 
 
 def box_filter(builder: Builder, shape: Shape, window: Pair, weight: float, **options: Any) -> ConvMap:
@@ -147,7 +147,7 @@ def average_pooling(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tenso
     window, strides, padding = pooling_window(layer, builder, image.shape)
     if not any(any(pad) for pad in padding):
         mean = box_filter(builder, image.shape, window, 1 / (window[0] * window[1]), strides=strides)
-        return lower(builder, builder.linear(image, mean), inputs[0])
+        return unlift(builder, builder.linear(image, mean), inputs[0])
     total = builder.linear(
         image, box_filter(builder, image.shape, window, 1.0, strides=strides, padding=padding), part="sum"
     )
@@ -156,7 +156,7 @@ def average_pooling(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tenso
         for axis in (0, 1)
     )
     counts = (rows[:, None] * columns[None, :])[:, :, None]
-    return lower(builder, builder.scale(total, builder.constant(1.0 / counts)), inputs[0])
+    return unlift(builder, builder.scale(total, builder.constant(1.0 / counts)), inputs[0])
 
 
 def _valid_cells(size: int, grid: int, window: int, stride: int, before: int) -> np.ndarray:

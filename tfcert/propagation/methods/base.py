@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
-from tfcert.propagation.backward import Relaxed, TensorInterval, lower_bounds
+from tfcert.propagation.backward import Relaxed, TensorInterval, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import intervals
 from tfcert.propagation.optimised import Ascent
@@ -84,7 +84,7 @@ def by_rows(
     network: Network, region: Region, rows: Coefficients, relaxed: Relaxed, bounds: dict[int, TensorInterval]
 ) -> Bounded:
     """Rows bounded through relaxed nodes, met with what intervals say."""
-    lower = lower_bounds(network, network.output, rows, relaxed, region)
+    lower = linear_lower_bounds(network, network.output, rows, relaxed, region)
     return Bounded(greater(lower, floor(network, region, rows, bounds)), bounds)
 
 

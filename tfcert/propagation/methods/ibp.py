@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfcert.network.graph import Network
-from tfcert.propagation.backward import TensorInterval, lower_bounds
+from tfcert.propagation.backward import TensorInterval, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import intervals
 from tfcert.propagation.methods.base import Bounded, How, interval_bounds
@@ -21,7 +21,7 @@ class _Ibp:
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
         ranges = intervals(network, region, {})
-        lower = lower_bounds(network, network.output, rows, relaxed_by_intervals(network, ranges), region)
+        lower = linear_lower_bounds(network, network.output, rows, relaxed_by_intervals(network, ranges), region)
         return Bounded(lower, {i: ranges[i] for i in network.bounded()})
 
 
