@@ -1,4 +1,4 @@
-"""What there is to choose from: norms, relaxations, methods, stages, solvers, sources of samples, formats of models.
+"""Norms, relaxations, methods, attacks, stages, solvers, sources of samples and formats of models: the choices.
 
 Each kind is a table from names to entries. An entry says what its part can do, takes and costs, and where the object is
 that does the work, as "module:object", which is imported when it is first asked for. The language, the command line,
@@ -47,13 +47,13 @@ Options = Mapping[str, Option]
 
 
 def _object(where: str) -> Any:
-    """What ``"module:object"`` names."""
+    """The object that ``"module:object"`` names."""
     module, _, name = where.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 class StageKind(StrEnum):
-    """What a stage of a strategy can do with the samples that are still open."""
+    """The kinds of stages: what a strategy can do with the samples that are still open."""
 
     ATTACK = "attack"
     """Looks for witnesses; proves nothing."""
@@ -77,7 +77,7 @@ class Entry:
 
     @property
     def supported(self) -> bool:
-        """Whether it works yet: a name that does not is kept for what will be called so."""
+        """Tells whether it works yet: a name that does not is kept for what will be called so."""
         return True
 
     @property
@@ -190,7 +190,7 @@ class SolverInfo(Entry):
 
 @dataclass(frozen=True)
 class SourceInfo(Entry):
-    """Where samples or models come from.
+    """A source of samples or models.
 
     ``where`` names a function of the first argument, if there is one, and the options; "" where it does not work yet.
 
@@ -220,7 +220,7 @@ class SourceInfo(Entry):
 
     @property
     def supported(self) -> bool:
-        """Whether it works yet."""
+        """Tells whether it works yet."""
         return bool(self.where)
 
 
@@ -240,7 +240,7 @@ class FormatInfo(SourceInfo):
     check: str = ""
 
     def complaint(self, path: Path) -> str | None:
-        """Why an existing file cannot be a model of the format; None if it may be one."""
+        """A sentence that says why an existing file cannot be a model of the format; None if it may be one."""
         complaint: str | None = _object(self.check)(path) if self.check else None
         return complaint
 
@@ -352,12 +352,12 @@ S = TypeVar("S", bound=SourceInfo)
 
 
 def suffixes(table: Table[S]) -> dict[str, S]:
-    """What reads a file, by its suffix."""
+    """The readers of files, by suffix."""
     return {source.suffix: source for source in table.values() if source.suffix and source.supported}
 
 
 def of_file(table: Table[S], path: str) -> S | None:
-    """What reads a file, by its suffix; None where nothing is known of that."""
+    """The reader of a file, by its suffix; None where nothing is known of that."""
     return next((source for suffix, source in suffixes(table).items() if path.endswith(suffix)), None)
 
 

@@ -1,4 +1,4 @@
-"""What must hold of a network's outputs: for each sample a conjunction of clauses, each a disjunction of rows.
+"""Clauses over a network's outputs: for each sample a conjunction of clauses, each a disjunction of rows.
 
 A row ``C y + d`` holds where it is positive, a clause where its best row does, and the margin is the least of the
 clauses. Everything that asks about outputs (bounds, attacks, solvers, estimates) asks in this form. What is no number
@@ -104,7 +104,7 @@ class Clauses:
 
     @property
     def counts(self) -> np.ndarray:
-        """Which rows are no padding, in clauses that can be broken: bool ``[batch, clauses, rows]``."""
+        """Marks rows that are no padding, in clauses that can be broken: bool ``[batch, clauses, rows]``."""
         always = np.isposinf(self.offsets).any(axis=2, keepdims=True)
         return np.asarray(np.isfinite(self.offsets) & ~always)
 
@@ -214,7 +214,7 @@ def require_classes(outputs: int) -> None:
 
 
 def strictly_right(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Where the label's output ``[samples, classes]`` is above every other: a tie is no right answer, nor is NaN.
+    """Marks samples whose label's output is above every other, of ``[samples, classes]``: no tie is right, no NaN.
 
     Raises:
         ValueError: outputs that are no row of at least two classes a sample, or a label that is none of them.

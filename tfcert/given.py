@@ -1,4 +1,4 @@
-"""What users give as samples, labels, radii and ranges, read into plain arrays: one reading for every function.
+"""Samples, labels, radii and ranges of users, read into plain arrays: one reading for every function.
 
 No TensorFlow: tensors are read through NumPy's protocols, and a ``tf.data.Dataset`` through its own iterator.
 """

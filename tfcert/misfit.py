@@ -1,4 +1,4 @@
-"""Whether samples can be what a model expects: a warning where that is unlikely, by two rules.
+"""Tells whether samples can be what a model expects: a warning where that is unlikely, by two rules.
 
 By its answers: a classifier that is right about no more samples than guessing would be (their share of the number of
 classes, and one standard deviation) was hardly trained on inputs like these, scaled and labelled like these. It takes
@@ -28,7 +28,7 @@ class MisfitWarning(UserWarning):
 
 
 def needed(classes: int) -> int:
-    """How many samples tell a classifier from guessing: more for few classes, of which guessing gets many right."""
+    """The number of samples that tell a classifier from guessing: more for few classes, of which guesses hit many."""
     return max(LEAST, math.ceil(100 / (classes - 1)))
 
 
@@ -93,7 +93,7 @@ def warn_of_misfit(
 
 @contextlib.contextmanager
 def unsaid() -> Iterator[None]:
-    """Where a model is not trained yet, or the caller says it in his own way."""
+    """A context without these warnings: a model is not trained yet, or the caller says it in his own way."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MisfitWarning)
         yield

@@ -1,4 +1,4 @@
-"""What is wrong with a model's file, as far as that is seen without TensorFlow."""
+"""Complaints about a model's file, as far as they are seen without TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfcert.catalog import FORMATS, FormatInfo, of_file, suffixes
 
 
 def complaint(path: Path) -> str | None:
-    """Why an existing file cannot be a model of any format that tfcert reads; None if it may be one."""
+    """A sentence that says why an existing file cannot be a model of any format; None if it may be one."""
     info = format_of(path)
     if info is not None:
         return info.complaint(path)
@@ -33,7 +33,7 @@ def format_of(path: Path) -> FormatInfo | None:
 
 
 def keras_complaint(path: Path) -> str | None:
-    """Why an existing file cannot be a model that Keras 3 saved; None if it may be one."""
+    """A sentence that says why an existing file cannot be a model that Keras 3 saved; None if it may be one."""
     if not path.is_file():
         return f"{str(path)!r} is not a .keras file; save the model with model.save('model.keras')"
     if not zipfile.is_zipfile(path):
@@ -46,7 +46,7 @@ NamedInput = tuple[str, tuple[int | None, ...]]
 
 
 def several_inputs(model: str, given: Sequence[NamedInput], by_name: bool) -> str | None:
-    """That a model takes several arrays a sample, and how to make them one; None where it takes one."""
+    """A sentence that a model takes several arrays a sample, and how to make them one; None where it takes one."""
     if len(given) < 2:
         return None
     shapes = ", ".join(f"{name!r} {shape}" for name, shape in given)
@@ -70,7 +70,7 @@ def several_inputs(model: str, given: Sequence[NamedInput], by_name: bool) -> st
 
 
 def inputs_complaint(path: Path) -> str | None:
-    """What :func:`several_inputs` says of the model in a ``.keras`` file, as far as its configuration shows it."""
+    """The sentence of :func:`several_inputs` about a ``.keras`` file, as far as its configuration shows it."""
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))["config"]

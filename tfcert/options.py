@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BoundOptions:
-    """How to compute bounds; nothing here changes what is guaranteed.
+    """Options of bound computations; nothing here changes what is guaranteed.
 
     Attributes:
         memory_mb: memory that one pass may use for coefficients, in MiB; samples and rows are chunked to fit.

@@ -1,4 +1,4 @@
-"""How results print: a line of summary, and a short table of the first samples; never whole arrays."""
+"""Printing of results: a line of summary, and a short table of the first samples; never whole arrays."""
 
 from __future__ import annotations
 

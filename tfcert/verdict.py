@@ -1,4 +1,4 @@
-"""What is asked and what was found out: plain frozen data, no TensorFlow.
+"""Guarantees, outcomes and verdicts: plain frozen data, no TensorFlow.
 
 Everything that crosses a layer of the house (a specification, a verdict, a record of the journal) is one of the
 classes below, so that any layer can be read, tested and replaced on its own.
@@ -16,7 +16,7 @@ import numpy as np
 
 
 class Guarantee(StrEnum):
-    """What a number promises, strongest first."""
+    """Levels of guarantee, strongest first."""
 
     FLOAT32_ANY_ORDER = "float32-any-order"
     """Holds for the network as executed in float32, in any summation order."""
@@ -96,7 +96,7 @@ class Verdict:
 
 
 def is_proof(margin: Any, rounding: Any = 0.0) -> Any:
-    """Which certified margins are proofs: finite, and above what rounding may take from them.
+    """Marks the certified margins that are proofs: finite, and above what rounding may take from them.
 
     The one rule of the package. Numbers, arrays or tensors. NaN proves nothing, on either side.
     """

@@ -1,4 +1,4 @@
-"""What the families of activations share: chords and middles of intervals."""
+"""Chords and middles of intervals, as the families of activations share them."""
 
 from __future__ import annotations
 

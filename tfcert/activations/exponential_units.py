@@ -31,7 +31,7 @@ class _Unit:
         return tf.where(x > 0, tf.fill(tf.shape(x), tf.constant(self.right, x.dtype)), left)
 
     def solve(self, slope: tf.Tensor) -> tf.Tensor:
-        """Where the left piece has this slope; zero, the kink, for steeper ones."""
+        """The point at which the left piece has this slope; zero, the kink, for steeper ones."""
         ratio = tf.maximum(slope * (self.width / self.height), smallest(slope))
         return tf.minimum(self.width * tf.math.log(ratio), 0.0)
 

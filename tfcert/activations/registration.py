@@ -132,7 +132,7 @@ def _check_pieces(act: Activation, told: Declaration) -> None:
 
 
 def _check_bend(act: Activation, x: np.ndarray, slope: np.ndarray, rising: bool | None, where: str) -> None:
-    """Whether the derivative, sampled in one piece, only rises, only falls, or stays."""
+    """Tells whether the derivative, sampled in one piece, only rises, only falls, or stays."""
     way = 1.0 if rising else -1.0
     back = np.abs(slope - slope[:1]) if rising is None else np.maximum.accumulate(way * slope) - way * slope
     holds = back <= _slack(slope)

@@ -35,7 +35,7 @@ class Lines(NamedTuple):
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a family was told of a function, for :mod:`tfcert.activations.registration` to hold against the function.
+    """A family's declarations of a function, which :mod:`tfcert.activations.registration` holds against it.
 
     Attributes:
         derivative: the derivative; at the ends of a piece it may have the value of either side.
@@ -95,7 +95,7 @@ class Activation:
 
     @property
     def piecewise_linear(self) -> bool:
-        """Whether the function is linear on either side of zero."""
+        """Tells whether the function is linear on either side of zero."""
         return self.kinks == (0.0,)
 
     def slopes(self, relaxation: str | None, lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
@@ -130,11 +130,11 @@ class Activation:
         )
 
     def declared(self, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
-        """Which intervals lie in the domain (compared in float64: its ends are not rounded)."""
+        """Marks the intervals in the domain (compared in float64: its ends are not rounded)."""
         return (tf.cast(lower, tf.float64) >= self.domain[0]) & (tf.cast(upper, tf.float64) <= self.domain[1])
 
     def _known(self, lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Tensor, Slopes]:
-        """Where both ends are finite and in the domain, and the interval with one point in place of the others."""
+        """Marks finite intervals in the domain; returns the intervals, too, with one point in place of the others."""
         known = tf.math.is_finite(lower) & tf.math.is_finite(upper)
         if self.domain != WHOLE:
             known &= self.declared(lower, upper)
@@ -143,7 +143,7 @@ class Activation:
 
 
 def _flat_unless(known: tf.Tensor, slopes: Slopes) -> Slopes:
-    """Where bounds blew up, or a slope overflowed, constants are left: other lines are unbounded there."""
+    """Replaces lines by constants where bounds blew up or a slope overflowed: others are unbounded there."""
     lower, upper = (tf.where(known & tf.math.is_finite(slope), slope, tf.zeros_like(slope)) for slope in slopes)
     return lower, upper
 

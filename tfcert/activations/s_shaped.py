@@ -85,7 +85,7 @@ class _Interval:
 
     @functools.cached_property
     def cut(self) -> tf.Tensor:
-        """Where the concave envelope is the chord: the tangent from ``l`` would touch beyond ``u``."""
+        """Marks where the concave envelope is the chord: the tangent from ``l`` would touch beyond ``u``."""
         return (self.lower < 0) & ((self.upper <= 0) | (self.last >= self.chord))
 
     @property

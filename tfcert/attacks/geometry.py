@@ -93,7 +93,7 @@ def _reaching(region: Region, point: Callable[[tf.Tensor], tf.Tensor], most: tf.
     eps = region.eps[:, None]
 
     def beyond(multiplier: tf.Tensor) -> tf.Tensor:
-        """How far the point is outside of the middle of what is near enough."""
+        """The distance by which the point is outside of the middle of what is near enough."""
         return _size(region, point(multiplier) - region.center) - (1 - _NEAR / 2) * eps
 
     def narrow(

@@ -24,7 +24,7 @@ Margins = Callable[[tf.Tensor], tf.Tensor]
 
 @dataclass(frozen=True)
 class AttackOptions:
-    """How hard to try.
+    """Options of attacks: how hard they try.
 
     Attributes:
         method: ``pgd`` (projected gradient descent, Madry et al. 2018) or ``fgsm`` (its first step, to the boundary;
@@ -118,7 +118,7 @@ def fgsm(
 
 
 def _affordable(left: float, pace: float, wanted: int) -> int:
-    """How many of the ``wanted`` steps, which take ``pace`` seconds each, are taken before the clock is looked at."""
+    """The number of the ``wanted`` steps, of ``pace`` seconds each, that are taken before the clock is looked at."""
     if math.isinf(left):
         return wanted
     if left <= max(0.0, pace):
@@ -135,7 +135,7 @@ def _step_size(region: Region, options: AttackOptions) -> tf.Tensor:
 
 
 class Path(NamedTuple):
-    """Where one start of the attack is, of each sample.
+    """One start of the attack: its state for each sample.
 
     Attributes:
         point, uphill: ``[batch, size]``: the last point, and where the margin falls from there.

@@ -26,7 +26,7 @@ _AT_ONCE_TIMED = 2**18
 
 
 def default_count(size: int) -> int:
-    """How many points a sample of ``size`` inputs gets: 512 of up to 16 inputs, 16 of an image."""
+    """The number of points for a sample of ``size`` inputs: 512 for up to 16 inputs, 16 for an image."""
     return min(_MOST, max(_LEAST, _BUDGET // max(1, size)))
 
 

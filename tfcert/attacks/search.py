@@ -27,7 +27,7 @@ from tfcert.verdict import Guarantee
 
 @dataclass(frozen=True)
 class Attacks:
-    """What an attack found.
+    """Witnesses that an attack found.
 
     Attributes:
         witness: ``[batch, *input]``, an input of the region on which the original model breaks the property; NaN
@@ -190,7 +190,7 @@ it took of each."""
 
 @dataclass
 class _Part:
-    """What is known of some samples: witnesses ``[batch, *input]`` (NaN: none), and the gradients that they took."""
+    """Some samples' witnesses ``[batch, *input]`` (NaN: none), and the gradients that they took."""
 
     witness: np.ndarray
     gradients: np.ndarray

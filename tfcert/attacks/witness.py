@@ -19,7 +19,7 @@ Holds = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def replay(model: Any, perturbation: Perturbation, witness: np.ndarray, property_: Holds | np.ndarray) -> np.ndarray:
-    """Whether each witness counts: a member of its region that the model, as it stands, gets wrong.
+    """Tells whether each witness counts: a member of its region that the model, as it stands, gets wrong.
 
     The model is run eagerly in its own dtype on exactly these inputs, twice, in batches of different sizes (products
     round differently then): a model that does not repeat itself, or that answers with NaN or infinity, proves nothing.

@@ -1,4 +1,4 @@
-"""What users call: bounds, margins, certificates and certified radii of a Keras model."""
+"""Bounds, margins, certificates and certified radii of a model: the functions that users call."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Certification:
-    """Whether each sample is proven robust.
+    """Tells whether each sample is proven robust.
 
     Attributes:
         verified: bool ``[batch]``: the margin is finite and above ``rounding``.

@@ -142,7 +142,7 @@ def _metadata(
 
 
 def _value(captured: tf.Tensor) -> tf.Tensor:
-    """What a capture of a traced function holds: a tensor, or the variable behind a handle."""
+    """The value that a traced function has captured: a tensor, or the variable behind a handle."""
     if captured.dtype != tf.resource:
         return captured
     dtype = captured._handle_data.shape_and_type[0].dtype
@@ -150,7 +150,7 @@ def _value(captured: tf.Tensor) -> tf.Tensor:
 
 
 def _require_same_parameters(text: str, arguments: Sequence[np.ndarray]) -> None:
-    """That the entry takes the arguments in their order, as far as shapes tell."""
+    """Requires that the entry takes the arguments in their order, as far as shapes tell."""
     layout = text.split("entry_computation_layout={(", 1)[1].split(")->", 1)[0]
     shapes = [tuple(int(n) for n in dims.split(",") if n) for dims in re.findall(r"\w+\[([\d,]*)\]", layout)]
     given = [value.shape for value in arguments]
@@ -159,7 +159,7 @@ def _require_same_parameters(text: str, arguments: Sequence[np.ndarray]) -> None
 
 
 def _products_at_highest(text: str) -> int:
-    """How many matrix products and convolutions the pass has.
+    """The number of matrix products and convolutions in the pass.
 
     Raises:
         ValueError: one of them may be computed at less than the highest precision.

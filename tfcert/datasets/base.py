@@ -1,4 +1,4 @@
-"""What sources of samples share: what they answer with, and how it is checked."""
+"""The arrays that sources of samples answer with, and the checks that they share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast an activation can change: its global Lipschitz constant, from above."""
+"""Global Lipschitz constants of activations, from above."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _COMPILED: weakref.WeakKeyDictionary[Network, dict[tuple[str, int, int], Callabl
 
 @dataclass(frozen=True)
 class CleverOptions:
-    """How much to sample.
+    """Options of CLEVER: how much it samples.
 
     Attributes:
         radius: of the ball that gradients are sampled in, in the units of x; no score exceeds it.

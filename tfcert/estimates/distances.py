@@ -1,4 +1,4 @@
-"""How near an adversarial example is: the attacks of a library, their finds replayed and drawn nearer."""
+"""Distances of adversarial examples: the attacks of a library, their finds replayed and drawn nearer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _START = 1.0
 
 @dataclass(frozen=True)
 class DistanceOptions:
-    """Which attacks run, and how long.
+    """Options of distances: the attacks that run, and for how long.
 
     Attributes:
         attacks: names out of ``cw`` (Carlini and Wagner 2017; L2), ``ead`` (elastic net with the L1 rule, Chen et al.
@@ -151,7 +151,7 @@ class _Scaled:
         self.logits = traced(lambda z: network(low + width * z), reduce_retracing=True)
 
     def run(self, attack: Any, x: np.ndarray, y: np.ndarray, target: np.ndarray | None) -> np.ndarray:
-        """What an attack of the library proposes, ``[batch, *input]``: adversarial or not."""
+        """The points ``[batch, *input]`` that an attack of the library proposes: adversarial or not."""
         library = _foolbox()
         # Named here, since the library would look for it by a function that TensorFlow warns of.
         device = "/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0"
@@ -205,7 +205,7 @@ class _Search:
         return broken
 
     def _broken(self, index: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-        """Whether each point replays as an adversarial example; the points in the model's type, their distances."""
+        """Marks points that replay as adversarial examples; with the points in the model's type, and distances."""
         if self.clip is not None:
             points = np.clip(points, *self.clip)
         inside, x = points.astype(self.x.dtype), self.x[index]

@@ -1,4 +1,4 @@
-"""What the comparators answer: each says what it is, in its fields and when it is printed."""
+"""Results of the comparators: each says what it is, in its fields and when it is printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every comparator is asked about: samples, and the margins ``f_y - f_j`` towards their targets."""
+"""Samples that comparators are asked about, and the margins ``f_y - f_j`` towards their targets."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class Builder:
         return self._append(node)
 
     def moves_only(self, x: Tensor) -> bool:
-        """Whether the numbers of ``x`` are the network's inputs themselves, moved but not computed with."""
+        """Tells whether the numbers of ``x`` are the network's inputs themselves, moved but not computed with."""
         node = self._nodes[x.index]
         while isinstance(node, Linear):
             if node.bias is not None or not node.map.moves:

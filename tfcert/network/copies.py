@@ -59,7 +59,7 @@ def _chain(network: Network, index: int) -> list[int]:
 
 
 def _carries(linear: LinearMap, features: int) -> bool:
-    """Whether what copies become by a map is copies again, given how many features the matrix reads."""
+    """Tells whether what copies become by a map is copies again, given how many features the matrix reads."""
     if not isinstance(linear, ScaleMap):
         return isinstance(linear, CopiesMap | ReshapeMap | PadMap)
     # A scale that is the same but for the last axis, and whole times in what the matrix reads.

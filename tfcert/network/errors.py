@@ -1,4 +1,4 @@
-"""What the frontend refuses, and why."""
+"""Refusals of the frontend."""
 
 from __future__ import annotations
 

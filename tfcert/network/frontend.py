@@ -15,7 +15,7 @@ from tfcert.network.graph import Network
 
 @dataclass(frozen=True)
 class ModelState:
-    """What a network is built from; a model whose state differs needs a new network.
+    """The parts of a model that its network is built from; a model whose state differs needs a new network.
 
     Attributes:
         key: compares equal as long as the network stays right.
@@ -34,7 +34,7 @@ class Frontend(Protocol):
     """
 
     def accepts(self, model: Any) -> bool:
-        """Whether a loaded model is one of this format."""
+        """Tells whether a loaded model is one of this format."""
 
     def load(self, path: Path, *, compile: bool = False) -> Any:
         """The model in an existing file; no code that the file holds is run.
@@ -51,7 +51,7 @@ class Frontend(Protocol):
         """
 
     def state(self, model: Any, x: np.ndarray | None = None) -> ModelState:
-        """What :meth:`network` depends on; weights that the network reads live are not part of it."""
+        """The state that :meth:`network` depends on; weights that the network reads live are not part of it."""
 
     def run(self, model: Any, x: np.ndarray) -> np.ndarray:
         """The deployed program's answers ``[batch, ...]`` to inputs ``[batch, *input]``; witnesses replay on it."""

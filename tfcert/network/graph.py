@@ -120,7 +120,7 @@ class Network:
         return frozenset(found)
 
     def finite(self) -> tf.Tensor:
-        """Whether every weight is finite, read now."""
+        """Tells whether every weight is finite, read now."""
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(read())) for read in self.weights])
 
     def astype(self, dtype: tf.DType) -> Network:

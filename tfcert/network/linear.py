@@ -28,7 +28,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 class Window(NamedTuple):
-    """What pixel (i, j) of an output reads: ``reach`` pixels of the input from ``(i, j) * strides - pads`` on."""
+    """The pixels that pixel (i, j) of an output reads: ``reach`` of the input from ``(i, j) * strides - pads`` on."""
 
     strides: tuple[int, int]
     reach: tuple[int, int]
@@ -54,7 +54,7 @@ class LinearMap(ABC):
 
     @property
     def mixes(self) -> bool:
-        """Whether an output may read several inputs, or several outputs one input."""
+        """Tells whether an output may read several inputs, or several outputs one input."""
         return True
 
     @property
@@ -68,7 +68,7 @@ class LinearMap(ABC):
         return None
 
     def diagonal(self) -> tf.Tensor | None:
-        """What each value is multiplied by, broadcasting against the shape; None of a map that does anything else."""
+        """The factor of each value, broadcasting against the shape; None of a map that does anything else."""
         return None
 
     @abstractmethod

@@ -11,7 +11,7 @@ from tfcert.network.linear import Pads, Shape
 
 
 class Pooling(Protocol):
-    """What a window needs to know of its node."""
+    """Parameters of a window's node."""
 
     @property
     def window(self) -> tuple[int, int]: ...
@@ -30,7 +30,7 @@ def window_table(
     strides: tuple[int, int],
     offset: tuple[int, int],
 ) -> np.ndarray:
-    """Which pixel each entry of each window reads.
+    """The pixel that each entry of each window reads.
 
     The window of grid position (i, j) begins at row ``i * strides[0] - offset[0]`` of an image of ``size`` pixels.
 

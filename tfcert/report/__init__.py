@@ -1,4 +1,4 @@
-"""What a run shows and writes: records, tables, JSON and pictures."""
+"""Records, tables, JSON and pictures of runs."""
 
 from tfcert.errors import ExitCode
 from tfcert.report.records import Asked, Measured, Record

@@ -1,4 +1,4 @@
-"""What ``tfcert attack`` shows: witnesses, and that an attack without one proves nothing."""
+"""The report of ``tfcert attack``: witnesses, and that an attack without one proves nothing."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def read_curves(path: Path) -> Curves:
 
 
 def _complete(row: dict[str, str | None]) -> bool:
-    """Whether a row was written to its end, and is no header that a later run wrote again."""
+    """Tells whether a row was written to its end, and is no header that a later run wrote again."""
     return None not in row.values() and str(row["epoch"]).isdigit()
 
 

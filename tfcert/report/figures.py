@@ -39,17 +39,17 @@ class Picture:
 
 
 def available() -> bool:
-    """Whether matplotlib is installed."""
+    """Tells whether matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
 def is_image(shape: Sequence[int]) -> bool:
-    """Whether inputs of this shape can be drawn."""
+    """Tells whether inputs of this shape can be drawn."""
     return (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))) and min(shape[:2]) > 1
 
 
 def draw_histogram(path: Path, summary: MeasureSummary, bins: int = 20, what: str = "samples") -> None:
-    """What is proven, and where known what is refuted, as one histogram; ``what`` names the samples in its title."""
+    """Draws what is proven, and what is known to be refuted, as one histogram; ``what`` names the samples."""
     figure = _figure(7.0, 4.2)
     axes = figure.subplots()
     proven = np.nan_to_num(summary.proven, nan=0.0)

@@ -40,7 +40,7 @@ class RadiusSummary:
 
     @property
     def certified(self) -> int:
-        """How many samples have a radius above 0."""
+        """The number of samples with a radius above 0."""
         return int((self.radii > 0).sum())
 
     def groups(self) -> dict[str, np.ndarray]:
@@ -67,7 +67,7 @@ class RadiusReport(Report):
     """A report of one set of radii."""
 
     def parts(self, width: int = PLAIN_WIDTH) -> list[RenderableType]:
-        """What was asked, the statistics, and what they rest on."""
+        """The question, the statistics, and what they rest on."""
         if not self.records:
             return [Text("no samples")]
         summary = summarize_radii(self.records)

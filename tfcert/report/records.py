@@ -1,4 +1,4 @@
-"""What a run found out: one record a property and sample, and the JSON form of both record and report."""
+"""Results of a run: one record a property and sample, and the JSON form of both record and report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run hands back."""
+"""The result that a run hands back."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Report:
         raise KeyError(f"there is no property or measure {name!r}; there are {[*self.properties, *self.measures]}")
 
     def parts(self, width: int = PLAIN_WIDTH) -> list[RenderableType]:
-        """What a terminal of so many columns shows: tables, judgements, notes."""
+        """The parts that a terminal of so many columns shows: tables, judgements, notes."""
         shown: list[RenderableType] = []
         if self.properties:
             shown += property_tables(

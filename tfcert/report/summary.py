@@ -56,7 +56,7 @@ class PropertySummary:
 
 @dataclass(frozen=True)
 class MeasureSummary:
-    """What a measure found: the proven values and, where a witness exists, the refuted ones.
+    """Results of a measure: the proven values and, where a witness exists, the refuted ones.
 
     Of a smallest radius these are a lower bound and the distance of a witness. ``width`` is that of the values' range
     in the same space, NaN where it is not known.
@@ -112,12 +112,12 @@ def summarize_measure(name: str, records: Iterable[Record]) -> MeasureSummary:
 
 
 def clean_holds(record: Record) -> bool:
-    """Whether the unperturbed input satisfies the formula."""
+    """Tells whether the unperturbed input satisfies the formula."""
     return own_witness(record) == record.asked.existential
 
 
 def own_witness(record: Record) -> bool:
-    """Whether the unperturbed input is the witness: it breaks what is asked of all, or satisfies what is asked of some.
+    """Tells whether the unperturbed input breaks what is asked of all, or satisfies what is asked of some.
 
     Such witnesses are found by no stage but "clean".
     """
@@ -125,7 +125,7 @@ def own_witness(record: Record) -> bool:
 
 
 def _abstraction(records: list[Record]) -> str:
-    """What the classifier of a question stands behind."""
+    """The abstraction that the classifier of a question stands behind."""
     return next((r.asked.abstraction for r in records), "")
 
 

@@ -37,7 +37,7 @@ class _Columns(NamedTuple):
 
 
 def property_tables(summaries: Sequence[PropertySummary], width: int = PLAIN_WIDTH) -> list[Table]:
-    """What properties came to, a table for each kind of question: about labels, about outputs alone, about some input.
+    """Tables of properties, one for each kind of question: about labels, about outputs alone, about some input.
 
     The first kind has accuracies, and takes two tables where the terminal is too narrow: counts, then shares.
     """
@@ -73,7 +73,7 @@ def _property_table(first: str, summaries: Sequence[PropertySummary], columns: S
 
 
 def attack_table(s: PropertySummary) -> Table:
-    """What an attack came to: it finds witnesses, and proves nothing where it finds none."""
+    """The table of an attack: it finds witnesses, and proves nothing where it finds none."""
     clean, found = s.total - s.correct, s.outcomes[Outcome.FALSIFIED]
 
     def cells(_: PropertySummary) -> list[str | Text]:
@@ -90,7 +90,7 @@ def _named(s: PropertySummary | MeasureSummary) -> str:
 
 
 def _done(s: PropertySummary | MeasureSummary) -> str:
-    """How many samples have an answer, and of how many where some have none yet."""
+    """The number of samples with an answer, and of how many where some have none yet."""
     return f"{s.total} of {s.asked}" if s.asked > s.total else str(s.total)
 
 

@@ -1,1 +1,1 @@
-"""What rounding may take from a bound."""
+"""Rounding, and what it may take from a bound."""

@@ -1,4 +1,4 @@
-"""How far a network's own rounding may move its outputs: an estimate, not a bound.
+"""Estimates, not bounds, of how far a network's own rounding may move its outputs.
 
 A floating-point sum of n terms is off by about ``u sqrt(n)`` times the size of its partial sums, where u is half of the
 distance between 1 and the next number (Higham and Mary 2019, "A new approach to probabilistic rounding error analysis":

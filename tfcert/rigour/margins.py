@@ -1,4 +1,4 @@
-"""Which margins prove: the one place that decides it.
+"""Rounding of margins: what must be left of a margin for it to be a proof.
 
 Bounds are computed in floating point, and so is the network that they are about. Until rounding is bounded rigorously,
 a margin that the network's own rounding could undo proves nothing: it has to be above ``MULTIPLE`` times the standard
@@ -29,7 +29,7 @@ _NUMBERS = 1 << 22
 
 
 def rounding(network: Network, perturbation: Perturbation, coefficients: np.ndarray) -> np.ndarray:
-    """What the network's own rounding may take from each row ``C y + d``, as an estimate.
+    """Estimates what the network's own rounding may take from each row ``C y + d``.
 
     ``MULTIPLE`` times its standard deviation, by :func:`~tfcert.rigour.estimate.output_deviations`. The row itself
     is taken to be evaluated exactly, as specifications and comparisons of outputs are.

@@ -29,7 +29,7 @@ class CertifyingMethod:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far and how closely a radius is looked for.
+    """Limits of a radius search: how far and how closely it looks.
 
     Attributes:
         upper: the largest radius of interest.
@@ -102,7 +102,7 @@ def farthest(center: LpBall) -> float:
 
 
 def clip_distance(center: LpBall) -> np.ndarray:
-    """How far the farthest point of the clip range is from each centre, ``[batch]``."""
+    """The distance of the farthest point of the clip range from each centre, ``[batch]``."""
     assert center.clip is not None
     points = center.x.astype(np.float64)
     room = np.maximum(center.clip[1] - points, points - center.clip[0])

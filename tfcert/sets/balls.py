@@ -61,7 +61,7 @@ class Perturbation(ABC):
 
     @abstractmethod
     def contains(self, z: np.ndarray) -> np.ndarray:
-        """Whether each ``z[i]`` lies in the set, exactly (no tolerance): bool ``[batch]``."""
+        """Tells whether each ``z[i]`` lies in the set, exactly (no tolerance): bool ``[batch]``."""
 
     @abstractmethod
     def project(self, z: np.ndarray) -> np.ndarray:
@@ -214,7 +214,7 @@ class LpBall(Perturbation):
         return np.array([ok and self._within(i, z[i]) for i, ok in enumerate(inside)], bool)
 
     def _within(self, sample: int, z: np.ndarray) -> bool:
-        """Whether the distance is at most eps, by floats where that is clear and by fractions where it is not."""
+        """Tells whether the distance is at most eps, by floats where that is clear and by fractions where it is not."""
         eps, difference = self.exact_eps[sample], (z.astype(np.float64) - self.x[sample].astype(np.float64)).ravel()
         distance = _norm(difference, self.norm)
         doubt = 4 * (difference.size + 4) * np.finfo(np.float64).eps * distance

@@ -29,7 +29,7 @@ class Region(NamedTuple):
 
     @property
     def is_box(self) -> bool:
-        """Whether the set is the box ``[lower, upper]``."""
+        """Tells whether the set is the box ``[lower, upper]``."""
         return self.norm == "linf"
 
 

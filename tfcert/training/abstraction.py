@@ -108,7 +108,7 @@ class EndGradients:
 
     @property
     def ask_for_wider_cells(self) -> bool:
-        """Whether the loss falls as cells grow at both ends: where Algorithm 3 stops.
+        """Tells whether the loss falls as cells grow at both ends: where Algorithm 3 stops.
 
         The paper's text says ``upper <= 0`` and ``lower >= 0``, which is taken here; its Algorithm 3 prints ``<`` and
         ``>``. NaN asks for nothing.
@@ -151,7 +151,7 @@ def end_gradients(model: Any, x: Any, y: Any, *, batch_size: int = 256) -> EndGr
 
 @contextmanager
 def _watched(layer: IntervalAbstraction, tape: tf.GradientTape) -> Iterator[list[tf.Tensor]]:
-    """What the layer returns inside, watched by the tape."""
+    """The layer's inner values, watched by the tape."""
     found: list[tf.Tensor] = []
     original = layer.call
 

@@ -23,7 +23,7 @@ _ROUNDING = 1e-4
 
 @dataclass
 class BoundedBatch:
-    """What an objective and its regularizers see of a step.
+    """A step as an objective and its regularizers see it.
 
     Attributes:
         network: the network, with live weights.
@@ -89,7 +89,7 @@ class BoundedBatch:
 
 
 def strays(x: tf.Tensor, clip: tuple[Any, Any]) -> tf.Tensor:
-    """How many samples hold a value that is no number, or outside ``clip`` by more than rounding explains."""
+    """The number of samples with a value that is no number, or outside ``clip`` by more than rounding explains."""
     low, high = (tf.constant(end, x.dtype) for end in clip)
     slack = _ROUNDING * (high - low)
     inside = (x >= low - slack) & (x <= high + slack)

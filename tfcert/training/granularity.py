@@ -62,7 +62,7 @@ HEADING = (
 
 @dataclass(frozen=True)
 class GranularityTuning:
-    """What :func:`tune_granularity` found.
+    """Results of :func:`tune_granularity`.
 
     Attributes:
         model: the model of the best trial.
@@ -234,7 +234,7 @@ def _parts(x: np.ndarray, y: np.ndarray, share: float, selection: str, test: Any
 
 @dataclass(frozen=True)
 class _Work:
-    """What is done for each granularity."""
+    """Work that is done for each granularity."""
 
     build: Callable[[float], Any]
     parts: tuple[ArrayPair, ArrayPair]

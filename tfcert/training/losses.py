@@ -20,7 +20,7 @@ def crossentropy(y_true: Any, y_pred: Any) -> Any:
 
 
 def is_one_hot(labels: Any, classes: int) -> bool:
-    """Whether labels come as one row of ``classes`` numbers a sample."""
+    """Tells whether labels come as one row of ``classes`` numbers a sample."""
     return len(labels.shape) == 2 and labels.shape[-1] == classes and classes > 1
 
 

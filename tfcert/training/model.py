@@ -136,7 +136,7 @@ class CertifiedModel(keras.Model):
             self.steps_before += int(before.iterations)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """What loading does; Keras asks a model that overrides ``compile`` for it."""
+        """Compiles as loading does; Keras asks a model that overrides ``compile`` for it."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
@@ -178,7 +178,7 @@ class CertifiedModel(keras.Model):
         return found
 
     def require_inside(self) -> None:
-        """That no sample since metrics were reset has left the valid range of the objective.
+        """Requires that no sample since metrics were reset has left the valid range of the objective.
 
         Raises:
             ValueError: some have.

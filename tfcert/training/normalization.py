@@ -1,4 +1,4 @@
-"""What depends on the mode of a layer: the statistics of batch normalisation, and which layers differ in training."""
+"""Modes of layers: the statistics of batch normalisation, and which layers differ in training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfcert.network.keras.private import layers_within, takes_training, wrapped_
 
 
 def same_in_training(model: keras.Model) -> bool:
-    """Whether the model computes in training what it computes at inference, and adds no loss when it is called.
+    """Tells whether the model computes in training what it computes at inference, and adds no loss when it is called.
 
     Then the network's own pass can stand for a call of the model. Layers of other authors are called, to be sure.
     """

@@ -117,11 +117,11 @@ class Objective(ABC):
         return tuple(term for term in self.regularizers if term.weight > 0)
 
     def is_plain(self) -> bool:
-        """Whether every step is one of plain training."""
+        """Tells whether every step is one of plain training."""
         return self.kappa == Constant(1.0) and not self.terms
 
     def is_always_robust(self) -> bool:
-        """Whether no step is one of plain training."""
+        """Tells whether no step is one of plain training."""
         return bool(self.terms) or (isinstance(self.kappa, Constant) and self.kappa.final < 1)
 
     def get_config(self) -> dict[str, Any]:

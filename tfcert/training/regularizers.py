@@ -94,7 +94,7 @@ class IntervalWidth(Regularizer):
 
 
 class _Balanced(Regularizer):
-    """What the terms of Shi et al. 2021 share: a tolerance, and a weight that fades while eps grows to its end."""
+    """The base of the terms of Shi et al. 2021: a tolerance, and a weight that fades while eps grows to its end."""
 
     def __init__(self, weight: float = 0.5, tolerance: float = 0.5, fade: bool = True):
         self.weight = _weight(weight)
@@ -119,7 +119,7 @@ class _Balanced(Regularizer):
         return tf.maximum(0.0, 1.0 - tf.cast(batch.eps, batch.network.dtype) / batch.final_eps)
 
     def _short(self, ratio: tf.Tensor) -> tf.Tensor:
-        """How far a ratio falls short of the tolerance."""
+        """The amount by which a ratio falls short of the tolerance."""
         return tf.nn.relu(self.tolerance - ratio)
 
     def _covers(self, node: Elementwise) -> bool:

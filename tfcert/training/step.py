@@ -17,7 +17,7 @@ from tfcert.training.normalization import recorded_statistics, same_in_training
 
 
 class Labelled(NamedTuple):
-    """What Keras hands to a step."""
+    """A batch as Keras hands it to a step."""
 
     x: Any
     y: Any
@@ -25,7 +25,7 @@ class Labelled(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """What a step finds: the loss, the nominal logits, the certified margins ``[batch]`` and the gradients.
+    """Results of a step: the loss, the nominal logits, the certified margins ``[batch]`` and the gradients.
 
     And what rounding may take from the margins, which is left out of account while training.
     """

@@ -1,4 +1,4 @@
-"""Which questions and assertions of a text and of its imports are asked: its own, and what ``check`` names."""
+"""Outlines of runs: which questions and assertions of a text and of its imports are asked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLURALS = {"property": "properties", "measure": "measures", "assertion": "asser
 
 @dataclass
 class RunOutline:
-    """What a run is about, in the order in which it is written.
+    """Subjects of a run, in the order in which they are written.
 
     Attributes:
         questions: properties and measures by their full names.
@@ -27,7 +27,7 @@ class RunOutline:
 
 
 def what_is_asked(scope: Scope) -> RunOutline:
-    """What a text asks. Warns of imports that hold questions of which none is asked."""
+    """Outlines what a text asks. Warns of imports that hold questions of which none is asked."""
     asked = RunOutline()
     _whole(scope, asked, set())
     return asked
@@ -79,7 +79,7 @@ def _report_silent(scope: Scope, node: s.Import) -> None:
 
 
 def _count(scope: Scope) -> Counter[str]:
-    """How many questions and assertions a text and its imports hold."""
+    """The number of questions and assertions in a text and its imports."""
     found = Counter(d.kind for d in scope.definitions.values() if d.kind in ("property", "measure"))
     found.update("assertion" for statement in scope.statements if isinstance(statement, s.AssertStatement))
     for inner in scope.imports.values():

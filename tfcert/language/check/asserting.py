@@ -295,7 +295,7 @@ class Asserter:
         return Quantity(kind, (template.name,), percent, floor, template.upper), frozenset([_width(template)])
 
     def _percent(self, node: s.Expr) -> Fraction:
-        """Which percentile: 5 and 5% are the 5th."""
+        """The number of a percentile: 5 and 5% are the 5th."""
         value = Elaborator(self.scope).numeric(node, "the percentage")
         percent = Elaborator(self.scope).number(node, "the percentage") * (100 if value.unit == "%" else 1)
         if value.unit not in ("", "%"):

@@ -15,7 +15,7 @@ _MANY = 1000
 
 
 def call_builtin(e: Evaluator, call: s.Call) -> Meaning:
-    """What a call of one of ``BUILTINS`` stands for."""
+    """Evaluates a call of one of ``BUILTINS``."""
     match call.function.name:
         case "argmax" | "argmin":
             return _winner(e, call)

@@ -17,7 +17,7 @@ from tfcert.language.text import syntax as s
 
 
 def membership(e: Evaluator, node: s.Member) -> Condition:
-    """What ``... in {...}`` stands for: a set of classes of an argmax, or equality with one of some numbers."""
+    """Reads ``... in {...}``: a set of classes of an argmax, or equality with one of some numbers."""
     value = e.value(node.operand)
     if isinstance(value, Winner):
         targets = [class_term(e, value, value_or_class(e, m, value.model), m) for m in node.members]

@@ -12,7 +12,7 @@ def output_names(model: Definition) -> tuple[str, ...]:
 
 
 def listed_name(item: s.Expr) -> str | None:
-    """What an item of a list of names says; None if it is no name."""
+    """The name that an item of a list of names says; None if it is no name."""
     if isinstance(item, s.Text):
         return item.value if item.value.strip() else None
     return item.name if isinstance(item, s.Ref) and len(item.parts) == 1 else None
@@ -32,7 +32,7 @@ def listed_places(model: Definition, option: str) -> dict[str, int]:
 
 
 def described_names(value: s.BlockValue) -> tuple[s.Expr | None, tuple[s.Expr, ...]]:
-    """What is said of outputs and how they are named: ``logits``, ``[cat, dog]`` or ``logits [cat, dog]``."""
+    """Reads ``logits``, ``[cat, dog]`` or ``logits [cat, dog]``: the kind of outputs, and their names."""
     match value:
         case s.ListExpr(items):
             return None, items

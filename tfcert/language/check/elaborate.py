@@ -103,7 +103,7 @@ class Elaborator:
     # Expressions
 
     def value(self, expression: s.Expr) -> Meaning:
-        """What an expression stands for."""
+        """The value of an expression."""
         with self.scope.step(expression):
             match expression:
                 case s.Number(_, number, unit):

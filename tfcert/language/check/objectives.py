@@ -57,7 +57,7 @@ def check_objective(
 
 
 def _covered(scope: Scope, node: s.Ref, asked: PropertyTemplate | MeasureTemplate) -> bool:
-    """Whether certified training can work towards a question; if not, the reason is reported."""
+    """Tells whether certified training can work towards a question; if not, the reason is reported."""
     wanted = "`forall z in ball(x, linf, eps): argmax(f(z)) == y`"
     model: ModelDeclaration = resolve_resource(_resource(scope, "model", asked.model))
     reason = ""
@@ -150,7 +150,7 @@ class _Objective:
     # Options of any kind
 
     def _get(self, name: str, read: Callable[[s.BlockValue], T], default: T) -> T:
-        """What an option says, or ``default`` if it is missing or has problems."""
+        """The value of an option, or ``default`` if it is missing or has problems."""
         if name not in self.entries:
             return default
         try:
@@ -277,7 +277,7 @@ class _Objective:
         return tuple(found)
 
     def _usual_epochs(self) -> int:
-        """How many epochs there are if nothing is said: time to settle after the last change."""
+        """The number of epochs if nothing is said: time to settle after the last change."""
         ends = [ramp.end for ramp, _ in self.ramps if isinstance(ramp, t.RampSpec) and ramp.unit == "epochs"]
         ends += [
             Fraction(m) for r, _ in self.ramps if isinstance(r, t.LearningRate) and r.unit == "epochs" for m in r.at
@@ -299,7 +299,7 @@ class _Objective:
         return tuple(self._named(item, t.REGULARIZERS, "a regulariser") for item in items)
 
     def _setting(self) -> Setting:
-        """What the property's region depends on."""
+        """The setting of the property's region."""
         model: ModelDeclaration = resolve_resource(_resource(self.scope, "model", self.asked.model))
         return Setting(resolve_resource(_resource(self.scope, "dataset", str(self.asked.dataset))), model)
 

@@ -235,7 +235,7 @@ def _nodes(root: Any) -> Iterator[s.SyntaxNode]:
 
 
 def _hints(node: QuestionStatement, samples: _Samples) -> dict[str, str]:
-    """What to do about names that may be expected in the formula of a question."""
+    """Advice about names that may be expected in the formula of a question."""
     hints = {} if samples.label is not None or node.samples is None else _label_hints(node.samples)
     if isinstance(node, s.MeasureStatement):
         hints[node.radius.text] = "the measure's variable is the radius of its ball, not a part of the condition"
@@ -250,7 +250,7 @@ def _label_hints(node: s.SamplesNode) -> dict[str, str]:
 def _body(
     scope: Scope, node: s.Quantified, local: Mapping[str, Meaning], hints: Mapping[str, str]
 ) -> tuple[Formula | None, ModelDeclaration | None]:
-    """What must hold, and the one model it is about."""
+    """The formula that must hold, and the one model that it is about."""
     e = Elaborator(scope, local, hints=hints)
     formula, model = None, None
     with suppress(AbortError):
@@ -323,7 +323,7 @@ def _threshold_on_probabilities(scope: Scope, node: s.Expr, formula: Formula, mo
 
 
 def _demands_equality(formula: Formula) -> bool:
-    """Whether proving the formula takes proving that outputs are equal."""
+    """Tells whether proving the formula takes proving that outputs are equal."""
     pending = [(formula, True)]
     while pending:
         part, positive = pending.pop()
@@ -340,7 +340,7 @@ def _demands_equality(formula: Formula) -> bool:
 
 
 def _opposite(a: Term, b: Term) -> bool:
-    """Whether the two are one combination of outputs and its negative."""
+    """Tells whether the two are one combination of outputs and its negative."""
     return a == b.times(Fraction(-1)) and any(isinstance(v, Output) for v, _ in a.coefficients)
 
 
@@ -382,7 +382,7 @@ def _norms(scope: Scope, node: QuestionStatement, strategy: Strategy, ball: Ball
 def _abstraction(
     scope: Scope, ref: s.Ref | None, region: RegionSpec | None, setting: Setting
 ) -> tuple[Abstraction | None, bool]:
-    """What the model stands behind, if anything, and whether that could be understood."""
+    """The abstraction that the model stands behind, if any; and whether it could be understood."""
     if ref is None:
         return None, True
     with suppress(AbortError):

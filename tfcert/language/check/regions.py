@@ -128,7 +128,7 @@ def _term(e: Elaborator, node: s.Expr, what: str, value: Numeric, size: Fraction
 
 
 def _size(e: Elaborator, node: s.Expr, setting: Setting, space: str, what: str) -> Fraction:
-    """How large a pixel, or the whole range, is in a space."""
+    """The size of a pixel, or of the whole range, in a space."""
     if space == "net" and not (what != "a pixel" and setting.transform.uniform_std) and setting.transform.normalises:
         message = "pixels say nothing" if what == "a pixel" else "a share of the range says nothing"
         raise e.scope.problem("E207", f"{message} after normalisation", node, "write `in unit` or `in raw`")
@@ -158,7 +158,7 @@ def read_interval(
 
 
 def _within(e: Elaborator, node: s.RegionNode, setting: Setting, space: str) -> Ends | None:
-    """What was written after ``within``, if that is an interval."""
+    """The interval after ``within``, if it is one."""
     if not isinstance(node.within, s.IntervalNode):
         return None
     return read_interval(e, node.within.low, node.within.high, setting, space)
@@ -198,7 +198,7 @@ def _ball(e: Elaborator, call: s.Call, node: s.RegionNode, setting: Setting, spa
 
 
 def is_tiny(eps: Fraction, setting: Setting, space: str) -> bool:
-    """Whether a radius is so small a share of the declared range that its unit may be mistaken."""
+    """Tells whether a radius is so small a share of the declared range that its unit may be mistaken."""
     width = setting.width(space)
     return width is not None and 0 < eps < TINY * width
 

@@ -139,7 +139,7 @@ def _model(definition: Definition) -> ModelDeclaration:
 
 
 def _outputs(e: Elaborator, entry: s.EntryNode) -> tuple[str, tuple[str, ...]]:
-    """What the outputs are, "" where that is not said, and their names."""
+    """The kind of the outputs, "" where that is not said, and their names."""
     kinds = ("logits", "probabilities")
     said, items = described_names(entry.value)
     for item in items if items else ():

@@ -1,4 +1,4 @@
-"""What names mean: the definitions of one text and of those it imports, and where problems are reported."""
+"""Names and their meaning: the definitions of one text and of those it imports, and where problems are reported."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Definition:
 
 @dataclass
 class Session:
-    """What one load shares over all its texts."""
+    """State of one load, shared by all its texts."""
 
     diagnostics: Diagnostics
     bound: Collection[str]

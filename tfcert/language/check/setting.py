@@ -1,4 +1,4 @@
-"""What a region depends on besides its own text: data, model, and the range of the values."""
+"""Settings of regions: data, model, and the range of the values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLACK = Fraction(1, 10)
 
 @dataclass(frozen=True)
 class Setting:
-    """What a region depends on: the data set, the model, and whether a radius varies (a measure)."""
+    """Everything but its own text that a region depends on: data set, model, whether a radius varies (a measure)."""
 
     dataset: Dataset | None
     model: ModelDeclaration | None
@@ -32,7 +32,7 @@ class Setting:
 
     @property
     def normalises_twice(self) -> bool:
-        """Whether both the data set and the model normalise, so that one of them would be left out."""
+        """Tells whether both the data set and the model normalise, so that one of them would be left out."""
         model, dataset = self.model, self.dataset
         return bool(model and dataset and (model.mean or model.std) and dataset.transform.normalises)
 
@@ -64,5 +64,5 @@ class Setting:
 
 
 def is_unit(ends: Ends) -> bool:
-    """Whether an interval is about [0, 1]."""
+    """Tells whether an interval is about [0, 1]."""
     return abs(ends[0]) <= SLACK and abs(ends[1] - 1) <= SLACK

@@ -1,4 +1,4 @@
-"""What expressions stand for, and exact arithmetic within bounds."""
+"""Values of expressions, and exact arithmetic within bounds."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ Meaning = Numeric | Condition | Outputs | Winner | Inputs | Words | Norm | Items
 
 
 def describe(value: Meaning) -> str:
-    """What kind of thing a value is, for error messages."""
+    """The kind of thing that a value is, for error messages."""
     match value:
         case Numeric(_, unit):
             return DIMENSIONS[unit]
@@ -142,10 +142,10 @@ def describe(value: Meaning) -> str:
 
 
 def is_normal(number: Fraction) -> bool:
-    """Whether float64 holds a number up to rounding, neither as infinity nor as a number of fewer digits."""
+    """Tells whether float64 holds a number up to rounding, neither as infinity nor as a number of fewer digits."""
     return number == 0 or LEAST_NORMAL <= abs(number) <= LARGEST
 
 
 def within_bounds(number: Fraction) -> bool:
-    """Whether a number is small enough to go on calculating exactly."""
+    """Tells whether a number is small enough to go on calculating exactly."""
     return number.numerator.bit_length() <= MAX_BITS and number.denominator.bit_length() <= MAX_BITS

@@ -12,7 +12,7 @@ from tfcert.language.text.diagnostics import Span
 
 
 class Judgement(StrEnum):
-    """What an assertion says about the results."""
+    """Judgements of an assertion about the results."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -21,7 +21,7 @@ class Judgement(StrEnum):
 
 @dataclass(frozen=True)
 class PropertyCounts:
-    """What was found for one property.
+    """Results of one property.
 
     Attributes:
         total: samples asked about (1 for a property without a data set).
@@ -36,13 +36,13 @@ class PropertyCounts:
 
     @property
     def decided(self) -> int:
-        """How many samples are proven or refuted."""
+        """The number of samples that are decided: proven or refuted."""
         return self.verified + self.falsified
 
 
 @dataclass(frozen=True)
 class MeasureValues:
-    """What was found for one measure, one entry a sample.
+    """Results of one measure, one entry a sample.
 
     Attributes:
         proven: the largest certified value; NaN where nothing is certified (counts as the least answer there is: 0,
@@ -55,7 +55,7 @@ class MeasureValues:
 
     @property
     def decided(self) -> int:
-        """How many samples have a value that is proven or refuted."""
+        """The number of samples that are decided: proven or refuted."""
         pairs = zip(self.proven, self.refuted, strict=True)
         return sum(math.isfinite(proven) or math.isfinite(refuted) for proven, refuted in pairs)
 

@@ -1,4 +1,4 @@
-"""What an ``abstraction`` says: the cells that a network's inputs are replaced by. Plain frozen data, exact numbers."""
+"""Abstractions: the cells that a network's inputs are replaced by. Plain frozen data, exact numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfcert.language.text.diagnostics import Span
 
 @dataclass(frozen=True)
 class Tuning:
-    """How training looks for a granularity: it takes ``step`` off, again and again, to no less than ``floor``."""
+    """A search for a granularity while training: it takes ``step`` off, again and again, to no less than ``floor``."""
 
     step: Fraction
     floor: Fraction
@@ -41,11 +41,11 @@ class Abstraction:
         return self.granularity if self.tuning is None else self.tuning.floor
 
     def accepts(self, granularity: float) -> bool:
-        """Whether a network with cells of this width is one that the abstraction is about."""
+        """Tells whether a network with cells of this width is one that the abstraction is about."""
         return float(self.finest) <= granularity <= float(self.granularity)
 
     def cells(self) -> int:
-        """How many cells there are at most, with tuning at its end."""
+        """The number of cells at most, with tuning at its end."""
         return math.ceil((self.high - self.low) / self.finest)
 
     def cell(self, value: Fraction) -> tuple[Fraction, Fraction]:

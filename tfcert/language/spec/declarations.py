@@ -35,7 +35,7 @@ class Param:
 
 @dataclass(frozen=True)
 class ModelDeclaration:
-    """Where a network comes from and how its ends are named.
+    """A network's source, and the names of its ends.
 
     Attributes:
         source: ``keras``, or ``bound`` for a name that only the caller knows.
@@ -61,7 +61,7 @@ class ModelDeclaration:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where samples come from and in which spaces they are written.
+    """A source of samples, and the spaces in which they are written.
 
     Attributes:
         source: ``npz``, ``csv``, ``digits``, ``mnist5k``, ``keras``, or ``bound``.
@@ -99,27 +99,27 @@ class Stage:
 
     @property
     def schema(self) -> StageSchema:
-        """What the catalog says of the stage."""
+        """The catalog's entry of the stage."""
         return STAGES.words()[self.name]
 
     @property
     def kind(self) -> StageKind:
-        """What the stage can do."""
+        """The kind of the stage."""
         return self.schema.kind
 
     @property
     def attacks(self) -> bool:
-        """Whether the stage only looks for witnesses."""
+        """Tells whether the stage only looks for witnesses."""
         return self.kind is StageKind.ATTACK
 
     @property
     def solves(self) -> bool:
-        """Whether the stage asks a solver, one sample at a time."""
+        """Tells whether the stage asks a solver, one sample at a time."""
         return self.kind is StageKind.SOLVER
 
     @property
     def relaxes(self) -> bool:
-        """Whether the stage can be told a relaxation."""
+        """Tells whether the stage can be told a relaxation."""
         return "relaxation" in self.schema.options
 
     def option(self, name: str, default: Any = None) -> Any:

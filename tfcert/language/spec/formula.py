@@ -65,7 +65,7 @@ class Term:
 
     @property
     def is_constant(self) -> bool:
-        """Whether no variable is left."""
+        """Tells whether no variable is left."""
         return not self.coefficients
 
     def plus(self, other: Term, factor: Fraction = Fraction(1)) -> Term:
@@ -169,7 +169,7 @@ class SingleOutputError(ValueError):
 
 
 def negation(formula: Formula) -> Formula:
-    """What holds exactly where the formula does not."""
+    """The formula that holds exactly where this one does not."""
     return formula.part if isinstance(formula, Not) else Not(formula)
 
 
@@ -177,7 +177,7 @@ LabelValue = int | Fraction | None
 
 
 def evaluate(formula: Formula, outputs: Sequence[Fraction], label: LabelValue) -> bool:
-    """Whether the formula holds at concrete outputs, in exact arithmetic.
+    """Tells whether the formula holds at concrete outputs, in exact arithmetic.
 
     Raises:
         IndexError: an output that the formula names does not exist, or the label is no index of an output.
@@ -280,7 +280,7 @@ def output_indices(formula: Formula) -> frozenset[int]:
 
 
 def uses_label(formula: Formula) -> bool:
-    """Whether the formula names the label."""
+    """Tells whether the formula names the label."""
     pending: list[Formula | Term] = [formula]
     while pending:
         match pending.pop():

@@ -101,7 +101,7 @@ def leaves(normal: Formula) -> Iterator[Formula]:
 
 
 def only_orders(formula: Formula, num_outputs: int, label: LabelValue) -> bool:
-    """Whether the formula only says which of two outputs is larger.
+    """Tells whether the formula only says which of two outputs is larger.
 
     Then it holds of outputs exactly where it holds of any function of them that increases and is the same for all:
     probabilities may be replaced by logits. Differences of logits are no differences of probabilities, so each row
@@ -267,7 +267,7 @@ def _split(term: Term, strict: bool, budget: _Budget) -> Formula:
 
 
 def count(normal: Formula) -> tuple[int, int]:
-    """How many clauses and rows a formula in negation normal form expands to; exact, without expanding."""
+    """The number of clauses and of rows that a formula in negation normal form expands to; exact, without expanding."""
     match normal:
         case And(parts):
             counts = [count(p) for p in parts]

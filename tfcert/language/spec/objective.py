@@ -1,4 +1,4 @@
-"""What an objective says: what to train on what, towards which property, and how. Plain frozen data, exact numbers."""
+"""Objectives: what to train on what, towards which property, and how. Plain frozen data, exact numbers."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ STATISTICS = ("batch", "moving")
 
 
 def verifiers() -> dict[str, Options]:
-    """What may verify the held-out samples while training goes on."""
+    """The stages that may verify held-out samples while training goes on."""
     return {METHODS[name].word: {} for name in propagated()}
 
 
 def attacks() -> dict[str, Options]:
-    """What may attack them."""
+    """The stages that may attack them."""
     found = {word: schema.options for word, schema in STAGES.words().items() if schema.kind is StageKind.ATTACK}
     return {**found, "none": {}}
 
@@ -148,5 +148,5 @@ class ObjectiveTemplate:
 
     @builtins.property
     def trains_bounds(self) -> bool:
-        """Whether bounds enter the loss: a natural weight of 1 throughout leaves them out."""
+        """Tells whether bounds enter the loss: a natural weight of 1 throughout leaves them out."""
         return self.natural_weight != 1

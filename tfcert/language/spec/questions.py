@@ -96,7 +96,7 @@ def net_within(region: RegionSpec, transform: Transform) -> tuple[tuple[Fraction
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """What properties and measures share: on all inputs of a region, a formula is to be proven of the outputs.
+    """A question over all inputs of a region, of which a formula is to be proven; properties and measures are such.
 
     Whether some input satisfies a formula is asked as whether all inputs satisfy its negation, with the answers
     exchanged: a witness against the negation says yes, a proof of it says no.
@@ -147,7 +147,7 @@ class Template:
         return lower(self.formula, num_outputs, _exact_label(label))
 
     def holds(self, outputs: np.ndarray | Iterable[float], label: int | float | None = None) -> bool:
-        """Whether the formula holds at concrete outputs (one vector), in exact arithmetic.
+        """Tells whether the formula holds at concrete outputs (one vector), in exact arithmetic.
 
         Raises:
             ValueError: an output is NaN or infinite, or the label is missing.
@@ -156,7 +156,7 @@ class Template:
         return evaluate(self.formula, _exact_outputs(outputs), _exact_label(label))
 
     def sample_selected(self, label: int | float | None) -> bool:
-        """Whether ``where`` selects a sample with this label."""
+        """Tells whether ``where`` selects a sample with this label."""
         return self.where is None or evaluate(self.where, (), _exact_label(label))
 
     @property
@@ -166,11 +166,11 @@ class Template:
 
     @property
     def needs_label(self) -> bool:
-        """Whether the formula or ``where`` names the label."""
+        """Tells whether the formula or ``where`` names the label."""
         return uses_label(self.formula) or (self.where is not None and uses_label(self.where))
 
     def only_orders(self, num_outputs: int, label: int | float | None = None) -> bool:
-        """Whether the formula only says which output is larger: then it may be decided before a softmax.
+        """Tells whether the formula only says which output is larger: then it may be decided before a softmax.
 
         Raises:
             As for ``clauses``.
@@ -178,7 +178,7 @@ class Template:
         return only_orders(self.formula, num_outputs, _exact_label(label))
 
     def is_settled(self, num_outputs: int, label: int | float | None = None) -> bool:
-        """Whether the formula is true, or false, whatever the outputs are: ``argmax(f) in {0, 1}`` of two outputs.
+        """Tells whether the formula holds, or fails, whatever the outputs are: ``argmax(f) in {0, 1}`` of two outputs.
 
         Raises:
             As for ``clauses``.
@@ -187,7 +187,7 @@ class Template:
 
     @property
     def is_robustness(self) -> bool:
-        """Whether the question is just ``argmax(f) == y`` for all inputs, or ``argmax(f) != y`` for some."""
+        """Tells whether the question is just ``argmax(f) == y`` for all inputs, or ``argmax(f) != y`` for some."""
         return self.formula == ArgIs("argmax", variable_term(Label()))
 
 

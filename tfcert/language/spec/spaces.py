@@ -15,7 +15,7 @@ SPACES = ("raw", "unit", "net")
 
 @dataclass(frozen=True)
 class Transform:
-    """How stored values become network inputs.
+    """The way from stored values to network inputs.
 
     Attributes:
         scale: positive; ``unit = raw * scale``.
@@ -28,22 +28,22 @@ class Transform:
 
     @property
     def scales(self) -> bool:
-        """Whether raw and unit differ."""
+        """Tells whether raw and unit differ."""
         return self.scale != 1
 
     @property
     def normalises(self) -> bool:
-        """Whether unit and net differ."""
+        """Tells whether unit and net differ."""
         return any(m != 0 for m in self.mean) or any(s != 1 for s in self.std)
 
     @property
     def channels(self) -> int:
-        """How many channels are told apart; 1 if all are treated alike."""
+        """The number of channels that are told apart; 1 if all are treated alike."""
         return max(len(self.mean), len(self.std))
 
     @property
     def uniform_std(self) -> bool:
-        """Whether a ball stays a ball (of any norm) in network space."""
+        """Tells whether a ball stays a ball (of any norm) in network space."""
         return len(set(self.std)) == 1
 
     def net_values(self, space: str, values: tuple[Fraction, ...]) -> tuple[Fraction, ...]:

@@ -1,4 +1,4 @@
-"""What is wrong with a specification, where, and what would be right.
+"""Problems of a specification: what is wrong, where, and what would be right.
 
 Every problem has a code from ``CODES``; a load reports all the problems it can find at once.
 """
@@ -117,7 +117,7 @@ class Diagnostic:
 
     @property
     def is_error(self) -> bool:
-        """Whether the specification cannot be used."""
+        """Tells whether the specification cannot be used."""
         return self.code.startswith("E")
 
     @property
@@ -220,7 +220,7 @@ class Diagnostics:
 
     @property
     def failed(self) -> bool:
-        """Whether any error (not only warnings) was found."""
+        """Tells whether any error (not only warnings) was found."""
         return self._errors > 0
 
     def sorted(self) -> tuple[Diagnostic, ...]:

@@ -1,4 +1,4 @@
-"""Which words are names, and how others become names: in quotes."""
+"""Names: which words are, and how others become names: in quotes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _QUOTABLE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def is_plain(text: str) -> bool:
-    """Whether a name needs no quotes."""
+    """Tells whether a name needs no quotes."""
     return text not in RESERVED and _NAME.fullmatch(text) is not None
 
 
 def can_be_quoted(text: str) -> bool:
-    """Whether a text in quotes may name a model, a property and so on: such names also name files."""
+    """Tells whether a text in quotes may name a model, a property and so on: such names also name files."""
     return _QUOTABLE.fullmatch(text) is not None
 
 

@@ -198,7 +198,7 @@ def _report(problem: _SyntaxProblemError, source: SourceText, diagnostics: Diagn
 
 
 def _foreign(problem: _SyntaxProblemError, text: str, place: int) -> str:
-    """What to write instead of a word of another language or in a wrong place; "" if it is none."""
+    """Advice what to write instead of a foreign or misplaced word; "" if there is none."""
     token = getattr(problem.error, "token", None)
     word = str(token) if isinstance(token, Token) and token.type != "$END" else ""
     if word and problem.accepted.issuperset(STATEMENT_TERMINALS) and (fix := statement_slip(word)):
@@ -225,7 +225,7 @@ def _end_of(text: str) -> Span:
 
 
 def _place(text: str, span: Span) -> int:
-    """Where a span begins, counted from the start of the text."""
+    """The place where a span begins, counted from the start of the text."""
     offset = 0
     for _ in range(span.line - 1):
         offset = text.find("\n", offset) + 1
@@ -249,7 +249,7 @@ def _rest(text: str, span: Span, header: int) -> str | None:
 
 
 def _starts(text: str) -> Iterator[int]:
-    """Where statements begin, or seem to."""
+    """The places where statements begin, or seem to."""
     for found in _LINE_START.finditer(text):
         word = found.group(1)
         if word in STATEMENTS or (found.start() == found.start(1) and statement_slip(word)):

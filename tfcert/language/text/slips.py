@@ -57,7 +57,7 @@ _FUNCTIONS = {
 
 
 def sign_slip(text: str, place: int) -> str:
-    """What to write instead of the sign of another notation that is at this place of a text; "" if there is none."""
+    """Advice what to write instead of the sign of another notation at this place of a text; "" if there is none."""
     for sign, fix in _SIGNS.items():
         if any(text.startswith(sign, start) for start in range(max(0, place - len(sign) + 1), place + 1)):
             return fix
@@ -73,7 +73,7 @@ def sign_slip(text: str, place: int) -> str:
 
 
 def word_slip(found: str, text: str, place: int) -> str:
-    """What to write instead of a word of another language, which stands at this place or right before it."""
+    """Advice what to write instead of a word of another language, at this place or right before it."""
     before = re.search(r"([A-Za-z_]+)[ \t]*$", text[max(0, place - 40) : place])
     # A word of this language in its place is no slip: only what comes before a name is.
     for word in (found, before.group(1) if before else ""):
@@ -95,10 +95,10 @@ def statement_slip(word: str) -> str:
 
 
 def value_slip(name: str) -> str:
-    """What to write instead of a name that other languages have for a value."""
+    """Advice what to write instead of a name that other languages have for a value."""
     return _VALUES.get(name.lower(), "")
 
 
 def function_slip(name: str) -> str:
-    """What to write instead of a function that other languages have; "" if it is none."""
+    """Advice what to write instead of a function that other languages have; "" if it is none."""
     return value_slip(name) or _FUNCTIONS.get(name.lower(), "")

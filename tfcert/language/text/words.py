@@ -1,4 +1,4 @@
-"""What a syntax error says: the grammar's terminals in human words."""
+"""Human words for the grammar's terminals, as syntax errors say them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _LONGEST = 5
 
 
 def expected_words(terminals: Iterable[str]) -> str:
-    """What could have stood there, e.g. "expected an expression or `)`"; "" if that says nothing."""
+    """The words that could have stood there, e.g. "expected an expression or `)`"; "" if that says nothing."""
     left = set(terminals)
     words: list[str] = []
     if {"NAME", "NUMBER", "LPAR"} <= left:
@@ -75,7 +75,7 @@ def expected_words(terminals: Iterable[str]) -> str:
 
 
 def likely_slip(found: str, terminals: Iterable[str]) -> str:
-    """What to write instead of a sign that other languages have in this place; "" if it is no such sign."""
+    """Advice what to write instead of a sign that other languages have in this place; "" if it is no such sign."""
     left = set(terminals)
     if found == "`,`" and {"NAME", "RBRACE"} <= left:
         return "leave it out: between the options of a block there is no comma"
@@ -97,7 +97,7 @@ def _word(terminal: str) -> str:
 
 
 def found_words(token: Token) -> str:
-    """What stood there instead."""
+    """The words that stood there instead."""
     if token.type == "$END":
         return "the end of the text"
     text = str(token)

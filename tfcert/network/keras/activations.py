@@ -53,7 +53,7 @@ RENAMED = {"absolute": "abs"}
 
 
 def default_parameters(function: Any, name: str) -> dict[str, Any]:
-    """What a function of Keras's or TensorFlow's defaults to, where that differs from the registry's defaults."""
+    """The defaults of a function of Keras's or TensorFlow's, where they differ from the registry's."""
     if name == "leaky_relu":
         return {"negative_slope": single(0.2)}
     return {"approximate": True} if function is keras.ops.gelu else {}

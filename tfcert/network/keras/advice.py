@@ -1,4 +1,4 @@
-"""What to do about a layer or a function that is not supported: the nearest that is, and the way out."""
+"""Advice about layers and functions that are not supported: the nearest that is, and the way out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
 
 
 def unsupported(kind: type, known: Iterable[type]) -> str:
-    """Why a class of layers or operations is refused, given those that are not: the rest of the sentence."""
+    """The rest of the sentence that refuses a class of layers or operations, given those that are supported."""
     known = list(known)
     is_layer = issubclass(kind, keras.layers.Layer)
     bases = [base.__name__ for base in kind.__mro__[1:] if base in known]

@@ -30,7 +30,7 @@ class KerasFrontend:
     """Keras 3 models: Sequential, functional, and wrappers of them, in memory or in ``.keras`` files."""
 
     def accepts(self, model: Any) -> bool:
-        """Whether it is a Keras model."""
+        """Tells whether it is a Keras model."""
         return isinstance(model, keras.Model)
 
     def load(self, path: Path, *, compile: bool = False) -> keras.Model:

@@ -165,7 +165,7 @@ def _graph(model: Any, x: Any) -> keras.Model:
 
 
 def require_one_input(model: keras.Model) -> None:
-    """That a model takes one array a sample.
+    """Requires that a model takes one array a sample.
 
     Raises:
         UnsupportedLayerError: it has several inputs; says how to make them one.

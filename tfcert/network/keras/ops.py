@@ -20,7 +20,7 @@ from tfcert.network.linear import DenseMap, Shape, Source
 
 @dataclass(frozen=True)
 class Operands:
-    """What is combined elementwise: tensors brought to one shape, and constants."""
+    """Operands of an elementwise operation: tensors brought to one shape, and constants."""
 
     tensors: list[Tensor]
     constants: list[Source]

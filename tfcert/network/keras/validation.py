@@ -126,7 +126,7 @@ def _softmax(logits: tf.Tensor, slack: tf.Tensor, roundoff: float) -> tuple[tf.T
 
 
 def _inner_values(model: keras.Model, checkpoints: Sequence[Checkpoint], inputs: tf.Tensor) -> list[tf.Tensor]:
-    """What Keras computes at the checkpoints."""
+    """Keras's values at the checkpoints."""
     graph = functional_graph(model)
     inner = keras.Model(graph.inputs, [checkpoint.tensor for checkpoint in checkpoints], name="probe")
     return list(keras.tree.flatten(inner([inputs], training=False)))
@@ -158,7 +158,7 @@ def unit_roundoff(network: Network) -> float:
 
 
 def tolerances(network: Network, clean: Sequence[tf.Tensor], x: tf.Tensor) -> list[tf.Tensor]:
-    """How far rounding may move the nodes' values ``clean``, as in the module's docstring."""
+    """Bounds of what rounding may move the nodes' values ``clean`` by, as in the module's docstring."""
     generator = tf.random.Generator.from_seed(0)
     runs = tf.repeat(x, RUNS, axis=0)
     found: list[tf.Tensor] = []

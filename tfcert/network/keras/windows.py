@@ -160,7 +160,7 @@ def average_pooling(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tenso
 
 
 def _valid_cells(size: int, grid: int, window: int, stride: int, before: int) -> np.ndarray:
-    """How many cells inside the image each window covers: what Keras's average divides by."""
+    """The number of cells inside the image that each window covers: Keras's average divides by it."""
     start = np.arange(grid) * stride - before
     return np.minimum(start + window, size) - np.maximum(start, 0)
 
@@ -174,7 +174,7 @@ def global_max_pooling(layer: Any, builder: Builder, inputs: list[Tensor]) -> Te
 
 
 def flat(layer: Any, builder: Builder, pooled: Tensor, like: Tensor) -> Tensor:
-    """What a global pooling of ``like`` leaves: its channels, behind axes of length one with ``keepdims``."""
+    """The shape that a global pooling of ``like`` leaves: channels, behind axes of length one with ``keepdims``."""
     ones = (1,) * (len(like.shape) - 1) if layer.keepdims else ()
     return builder.reshape(pooled, (*ones, pooled.shape[-1]), part="flat")
 
