@@ -1,0 +1,54 @@
+"""The tutorial runs from top to bottom, in one namespace, and prints what stands below each of its blocks."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+RELATIVE, COUNTS = 0.25, 4
+"""How much a number may differ from what is printed: training is not the same on every machine."""
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Each block of Python, and what it is said to print."""
+    return [(code, output or "") for code, output in BLOCK.findall(text)]
+
+
+def agree(printed: str, said: str) -> bool:
+    """Whether two outputs are the same but for small differences of their numbers."""
+    if NUMBER.sub("#", printed) != NUMBER.sub("#", said):
+        return False
+    pairs = zip(NUMBER.findall(printed), NUMBER.findall(said), strict=True)
+    return all(abs(float(a) - float(b)) <= max(RELATIVE * float(b), 0 if "." in b else COUNTS) for a, b in pairs)
+
+
+def test_the_tutorial_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    if importlib.util.find_spec("sklearn") is None:
+        pytest.skip("scikit-learn, which holds the digits, is not installed")
+    monkeypatch.chdir(tmp_path)
+    namespace: dict = {}
+    for number, (code, said) in enumerate(blocks(TUTORIAL.read_text(encoding="utf-8")), start=1):
+        capsys.readouterr()
+        exec(compile(code, f"block {number} of tutorial.md", "exec"), namespace)
+        printed = capsys.readouterr().out
+        assert agree(printed, said), f"block {number} prints:\n{printed}"
+
+
+@pytest.mark.parametrize(
+    ("printed", "same"),
+    [
+        ("40 verified, 0.030\n", True),
+        ("43 verified, 0.035\n", True),
+        ("50 verified, 0.030\n", True),
+        ("52 verified, 0.030\n", False),
+        ("40 verified, 0.040\n", False),
+        ("40 refuted, 0.030\n", False),
+        ("40 verified\n", False),
+    ],
+)
+def test_outputs_agree_in_words_and_nearly_in_numbers(printed, same):
+    assert agree(printed, "40 verified, 0.030\n") == same
