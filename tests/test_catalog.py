@@ -55,7 +55,7 @@ def listed(names) -> str:
 
 
 def stage_row(stage) -> str:
-    return f"| `{stage.word}` | {stage.kind} | {listed(stage.options)} | {', '.join(stage.allows)} |"
+    return f"| `{stage.word}` | {stage.kind} | {listed(stage.options)} | {', '.join(stage.norms)} |"
 
 
 def source_row(source) -> str:

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "tfcert"
 
 LEVELS = [
     {"errors", "options", "quiet", "showing", "given", "tracing", "verdict", "digest"},
+    {"entries"},
     {"clauses", "catalog", "misfit", "sets.rounding"},
     {"datasets", "model_files"},
     {"language.text"},
@@ -52,7 +53,8 @@ themselves. A file imports from lower levels, and from its own name; the others 
 ONLY = {
     "verdict": set(),
     "clauses": {"verdict"},
-    "catalog": {"verdict"},
+    "entries": {"verdict"},
+    "catalog": {"verdict", "entries"},
     "proof": set(),
     "activations": {"verdict", "clauses", "catalog"},
     "language": {"verdict", "clauses", "catalog", "sets.rounding"},
@@ -63,7 +65,7 @@ POINTS_ANYWHERE = {"tfcert", "tfcert.catalog"}
 """Public names and the catalog's entries name modules by strings, which may point upward from there alone."""
 IMPORTS_BY_NAME = {
     "tfcert": "public names, when they are first used",
-    "tfcert.catalog": "its entries' objects, when they are first asked for",
+    "tfcert.entries": "the objects of the catalog's entries, when they are first asked for",
     "tfcert.datasets.base": "packages that a source needs",
     "tfcert.network.keras.private": "modules inside Keras",
 }

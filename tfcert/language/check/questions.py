@@ -372,7 +372,7 @@ def _region(e: Elaborator, node: s.Quantified, setting: Setting, samples: _Sampl
 
 def _norms(scope: Scope, node: QuestionStatement, strategy: Strategy, ball: BallSpec) -> None:
     for stage in strategy.stages:
-        norms = stage.schema.allows
+        norms = stage.schema.norms
         if ball.norm not in norms:
             fix = f"it handles {', '.join(norms)}"
             place = node.strategy or node.name
