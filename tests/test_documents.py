@@ -1,4 +1,4 @@
-"""The tutorial runs from top to bottom, in one namespace, and prints what stands below each of its blocks."""
+"""The tutorial runs, in one namespace, and prints what stands below each of its blocks; the glossary names files."""
 
 import importlib.util
 import re
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.md"
+ROOT = Path(__file__).parents[1]
+TUTORIAL = ROOT / "docs" / "tutorial.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 RELATIVE, COUNTS = 0.25, 3
@@ -52,3 +53,10 @@ def test_the_tutorial_prints_what_it_says(tmp_path, monkeypatch, capsys):
 )
 def test_outputs_agree_in_words_and_nearly_in_numbers(printed, same):
     assert agree(printed, "40 verified, 0.030\n") == same
+
+
+def test_the_files_that_the_glossary_names_are_there():
+    lines = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").splitlines()
+    places = [place for line in lines if line.startswith("|") for place in re.findall(r"`([a-z_/]+(?:\.py|/))`", line)]
+    assert len(places) > 50
+    assert [place for place in places if not (ROOT / "tfcert" / place).exists()] == []
