@@ -276,6 +276,9 @@ MUTANTS = (
            ("tests/training/test_saving.py",), "another_optimizer"),
     Mutant("gradients of ends swapped", "training/abstraction.py", "return self.upper <= 0 <= self.lower",
            "return self.lower <= 0 <= self.upper", ("tests/training/test_abstraction.py",), "wider"),
+    Mutant("results about another model are gone on from", "driver/folder.py",
+           "require_same(self.header_path, self._read_header(), header, IDENTITY)", "pass",
+           ("tests/driver/test_journal.py",), "of_another_run"),
 )  # fmt: skip
 
 
