@@ -91,12 +91,29 @@ class Clauses:
         offsets = np.zeros(np.shape(coefficients)[:2]) if offsets is None else offsets
         return cls(coefficients[:, :, None, :], offsets[:, :, None])
 
+    @classmethod
+    def joined(cls, parts: Sequence[Clauses]) -> Clauses:
+        """One batch after the other, padded alike."""
+        return cls(np.concatenate([p.coefficients for p in parts]), np.concatenate([p.offsets for p in parts]))
+
     def __len__(self) -> int:
         return len(self.offsets)
 
     def take(self, index: Any) -> Clauses:
         """The clauses of some samples."""
         return Clauses(self.coefficients[index], self.offsets[index])
+
+    def padded(self, clauses: int, rows: int) -> Clauses:
+        """The same with so many clauses and rows, no fewer than there are."""
+        count, own_clauses, own_rows = self.offsets.shape
+        if (own_clauses, own_rows) == (clauses, rows):
+            return self
+        coefficients = np.zeros((count, clauses, rows, self.coefficients.shape[-1]))
+        offsets = np.full((count, clauses, rows), -np.inf)
+        offsets[:, own_clauses:] = np.inf
+        coefficients[:, :own_clauses, :own_rows] = self.coefficients
+        offsets[:, :own_clauses, :own_rows] = self.offsets
+        return Clauses(coefficients, offsets)
 
     def less(self, lost: np.ndarray) -> Clauses:
         """The clauses with something taken from each row, ``[batch, clauses, rows]``."""

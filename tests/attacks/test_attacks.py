@@ -366,9 +366,9 @@ def test_points_go_to_corners_and_axes_and_spheres(norm, place):
 
 def test_points_are_taken_in_parts_that_do_not_matter(monkeypatch):
     box, clauses = Box(np.zeros((3, 2)), np.ones((3, 2))), keeps_label(np.zeros(3, int), 2)
-    whole = best_points(bump(np.array([0.83, 0.27]), 0.12), box, clauses, (64, 1))
+    whole = best_points(bump(np.array([0.83, 0.27]), 0.12), box, clauses, (64, 1)).points
     monkeypatch.setattr("tfcert.attacks.points._AT_ONCE", 1)
-    np.testing.assert_array_equal(best_points(bump(np.array([0.83, 0.27]), 0.12), box, clauses, (64, 1)), whole)
+    np.testing.assert_array_equal(best_points(bump(np.array([0.83, 0.27]), 0.12), box, clauses, (64, 1)).points, whole)
 
 
 def ticking(seconds: float):

@@ -93,6 +93,6 @@ def margins(monkeypatch):
         def bounds(network, perturbation, coefficients, offsets, **_):
             return np.full(offsets.shape, value)
 
-        monkeypatch.setattr("tfcert.driver.batch.lower_bounds", bounds)
+        monkeypatch.setattr("tfcert.driver.stages.bound.lower_bounds", bounds)
 
     return replace

@@ -26,7 +26,7 @@ HEADER = {key: f"{key} as it was" for key in IDENTITY} | {"hashes": SCHEME}
 SLOW = """\
 import sys, time
 import numpy as np
-import tfcert.driver.batch as stages
+import tfcert.driver.stages.bound as stages
 from tfcert.cli.main import main
 
 def bounds(network, perturbation, coefficients, offsets, **_):
@@ -254,7 +254,7 @@ def test_resuming_a_finished_run_computes_nothing_again(run, folder, margins, mo
     def bounds(*_, **__):
         raise AssertionError("nothing was left to do")
 
-    monkeypatch.setattr("tfcert.driver.batch.lower_bounds", bounds)
+    monkeypatch.setattr("tfcert.driver.stages.bound.lower_bounds", bounds)
     assert plain(run("crown", resume=folder / "out").records) == plain(first.records)
 
 

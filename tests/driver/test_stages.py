@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
-import time
+import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from tfcert.driver.property import Clock
-from tfcert.driver.stages.complete import SOLVERS
-from tfcert.verdict import Guarantee, Outcome
+from tfcert.catalog import STAGES, Option, StageKind, StageSchema
+from tfcert.driver.budget import Clock
+from tfcert.driver.stages.base import Finding, Nearest
+from tfcert.errors import UsageError
+from tfcert.verdict import NO_WORK, Guarantee, Outcome, Work
 
 MEASURE = """\
 strategy search = {stages}
@@ -32,7 +35,7 @@ def measure(stages, norm="linf", smallest=False, tol="1%"):
 
 @dataclasses.dataclass(frozen=True)
 class Said:
-    """What a stub answers."""
+    """What the oracle answers."""
 
     outcome: Outcome = Outcome.UNKNOWN
     reason: str = "undecided"
@@ -41,46 +44,85 @@ class Said:
     guarantee: Guarantee = Guarantee.SOLVER
     lower: float = 0.0
     rounding: float = 0.0
+    work: Work = NO_WORK
 
 
-class Stub:
-    """A solver that says what it is told to, and remembers what it was asked."""
+class Oracle:
+    """A stage that decides as it is told to, one sample at a time, and remembers what it was asked.
 
-    def __init__(self, say):
-        self.say, self.asked, self.seconds, self.closed = say, [], [], 0
+    ``clock`` is the time that the test's strategy goes by, ``takes`` what each answer takes of it.
+    """
+
+    def __init__(self, say, takes: float = 0.0, refusal: str = ""):
+        self.say, self.takes, self.refusal = say, takes, refusal
+        self.asked: list[int] = []
+        self.seconds: list[float] = []
+        self.opened, self.closed, self.now = 0, 0, 0.0
+
+    def __call__(self, spec):
+        self.spec = spec
+        return self
+
+    def clock(self) -> float:
+        return self.now
+
+    def refuses(self, task) -> str:
+        return self.refusal
 
     @contextlib.contextmanager
-    def opened(self, task, stage, _):
-        self.stage = stage
+    def open(self, task, options):
+        self.opened += 1
+        self.now += 1000.0  # on nobody's time
         try:
             yield self
         finally:
             self.closed += 1
 
-    def _answer(self, sample, seconds, *known):
+    def _answer(self, sample, seconds, *known) -> Said:
         assert len(sample) == 1
         self.asked.append(int(sample.task.samples[0]))
         self.seconds.append(seconds)
+        self.now += self.takes
         return self.say(sample, *known) if callable(self.say) else self.say
 
-    def decide(self, sample, seconds, tell):
-        return self._answer(sample, seconds)
+    def decide(self, batch, budget, tell):
+        for place in range(len(batch)):
+            began, left = budget.used(), budget.begin(np.array([place]))()
+            if left <= 0:
+                yield Finding(place, Outcome.TIMEOUT)
+                continue
+            said = self._answer(batch.take(np.array([place])), left)
+            yield Finding(
+                place, said.outcome, said.reason, said.margin, said.rounding, said.witness, said.guarantee,
+                budget.used() - began, said.work,
+            )  # fmt: skip
 
-    def nearest(self, sample, start, seconds):
-        return self._answer(sample, seconds, start.witness, start.proven)
+    def nearest(self, sample, start, budget) -> Nearest:
+        said = self._answer(sample, budget.begin(np.array([0]))(), start.witness, start.proven)
+        return Nearest(said.lower, said.witness, said.guarantee, said.reason, said.work)
+
+
+ORACLE: Oracle | None = None
+"""What the catalog's entry of the stage ``oracle`` leads to."""
 
 
 @pytest.fixture
 def solver(monkeypatch):
-    """Makes ``milp`` a stage that asks a stub."""
+    """Adds the stage ``oracle`` through the catalog's door, and lets strategies go by its clock."""
+    options = {"gap": Option("share"), "time_limit": Option("time")}
+    schema = StageSchema(
+        "oracle", f"{__name__}:ORACLE", kind=StageKind.SOLVER, norms=("linf", "l2", "l1"), options=options
+    )
 
-    def install(say) -> Stub:
-        stub = Stub(say)
-        monkeypatch.setattr("tfcert.driver.bind.require_names", lambda *_: None)
-        monkeypatch.setitem(SOLVERS, "milp", stub.opened)
-        return stub
+    def install(say, **how) -> Oracle:
+        oracle = Oracle(say, **how)
+        monkeypatch.setattr(sys.modules[__name__], "ORACLE", oracle)
+        if oracle.takes:
+            monkeypatch.setattr("tfcert.driver.verify.Clock", functools.partial(Clock, now=oracle.clock))
+        return oracle
 
-    return install
+    with STAGES.added(schema):
+        yield install
 
 
 @pytest.fixture
@@ -105,18 +147,18 @@ PROOF = Said(Outcome.VERIFIED, "", 0.5)
 def test_a_solver_s_proof_is_recorded_as_its_word(run, margins, solver):
     margins(-0.25)
     stub = solver(PROOF)
-    records = found(run("crown -> milp(gap=1%)"))
-    assert len(records) == 7 and stub.closed == 2  # two batches
+    records = found(run("crown -> oracle(gap=1%)"))
+    assert len(records) == 7 and stub.opened == stub.closed == 1  # for two batches
     for record in records.values():
         assert record.outcome is Outcome.VERIFIED and record.verdict.guarantee is Guarantee.SOLVER
-        assert (record.verdict.stage, record.verdict.method, record.verdict.margin) == ("milp", "milp", 0.5)
-    assert stub.stage.option("gap") == Fraction(1, 100)
+        assert (record.verdict.stage, record.verdict.method, record.verdict.margin) == ("oracle", "oracle", 0.5)
+    assert stub.spec.option("gap") == Fraction(1, 100)
 
 
 def test_a_relaxation_s_proof_inside_a_solver_stays_numeric(run, margins, solver):
     margins(-0.25)
     solver(dataclasses.replace(PROOF, guarantee=Guarantee.NUMERIC))
-    assert {r.verdict.guarantee for r in found(run("crown -> milp")).values()} == {Guarantee.NUMERIC}
+    assert {r.verdict.guarantee for r in found(run("crown -> oracle")).values()} == {Guarantee.NUMERIC}
 
 
 @pytest.mark.parametrize(
@@ -135,24 +177,24 @@ def test_a_relaxation_s_proof_inside_a_solver_stays_numeric(run, margins, solver
 def test_an_answer_that_proves_nothing_is_unknown(run, margins, solver, said):
     margins(-0.25)
     solver(said)
-    for record in found(run("crown -> milp")).values():
+    for record in found(run("crown -> oracle")).values():
         assert record.outcome is Outcome.UNKNOWN and record.verdict.guarantee is Guarantee.ESTIMATE
-        assert record.verdict.reason == "the solver's answer proves nothing" and record.verdict.margin == -0.25
+        assert record.verdict.reason == "the stage's answer proves nothing" and record.verdict.margin == -0.25
 
 
 @pytest.mark.parametrize("outcome", [Outcome.UNKNOWN, Outcome.TIMEOUT])
 def test_why_a_solver_failed_is_the_reason_of_the_verdict(run, margins, solver, outcome):
     margins(-0.25)
     solver(Said(outcome, "the solver's process ended with code 9"))
-    for record in found(run("crown -> milp")).values():
-        assert (record.outcome, record.verdict.stage) == (outcome, "milp")
+    for record in found(run("crown -> oracle")).values():
+        assert (record.outcome, record.verdict.stage) == (outcome, "oracle")
         assert record.verdict.reason == "the solver's process ended with code 9"
 
 
 def test_a_solver_s_witness_counts_once_it_replays(run, folder, margins, solver, misclassified, classifier):
     margins(-0.25)
     solver(lambda sample: Said(Outcome.FALSIFIED, "", -1.0, misclassified(sample)))
-    report = run("crown -> milp", params={"eps": "1/2"})
+    report = run("crown -> oracle", params={"eps": "1/2"})
     for record in found(report).values():
         assert record.outcome is Outcome.FALSIFIED and record.verdict.guarantee is Guarantee.REPLAYED
         with np.load(folder / "out" / record.witness) as saved:
@@ -167,32 +209,56 @@ def test_a_solver_s_witness_counts_once_it_replays(run, folder, margins, solver,
 def test_a_solver_s_witness_that_does_not_replay_is_spurious_whatever_it_says(run, margins, solver, shift, outcome):
     margins(-0.25)
     solver(lambda sample: Said(outcome, "", 1.0, sample.regions.witness.center[0] + np.float32(shift)))
-    for record in found(run("crown -> milp")).values():
+    for record in found(run("crown -> oracle")).values():
         assert record.outcome is Outcome.UNKNOWN and "spurious witness" in record.verdict.reason
 
 
-def test_a_solver_is_asked_about_survivors_only_nearest_to_a_proof_first(run, monkeypatch, solver):
-    margins = iter([-0.3, 1.0, -0.1, -0.2, math.nan, 2.0, -0.4])
+class Told:
+    """A stage that bounds: the margins of the samples are those that the test says, in the order of the samples."""
 
-    def bounds(network, perturbation, coefficients, offsets, **_):
-        return np.full(offsets.shape, 1.0) * np.array([next(margins) for _ in offsets])[:, None]
+    def __init__(self, spec):
+        self.name = spec.name
 
-    monkeypatch.setattr("tfcert.driver.batch.lower_bounds", bounds)
+    def refuses(self, task) -> str:
+        return ""
+
+    @contextlib.contextmanager
+    def open(self, task, options):
+        self.margins = dict(zip(task.samples.tolist(), [-0.3, 1.0, -0.1, -0.2, math.nan, 2.0, -0.4], strict=True))
+        yield self
+
+    def decide(self, batch, budget, tell):
+        for place, sample in enumerate(batch.task.samples.tolist()):
+            margin = self.margins[sample]
+            outcome = Outcome.VERIFIED if margin > 0 else Outcome.UNKNOWN
+            yield Finding(place, outcome, margin=margin, guarantee=Guarantee.NUMERIC)
+
+
+def test_a_solver_is_asked_about_survivors_only_nearest_to_a_proof_first(run, solver):
     stub = solver(PROOF)
-    records = found(run("crown -> milp", blocks="batch: 8"))
-    left = [s for s, r in records.items() if r.verdict.stage == "milp"]
+    with STAGES.added(StageSchema("told", f"{__name__}:Told", kind=StageKind.BOUND, norms=("linf",))):
+        records = found(run("told -> oracle", blocks="batch: 8"))
+    left = [s for s, r in records.items() if r.verdict.stage == "oracle"]
     order = sorted(records)
     assert stub.asked == [order[i] for i in (2, 3, 0, 6, 4)] and sorted(stub.asked) == sorted(left)
+    assert {r.verdict.margin for s, r in records.items() if s not in left} == {1.0, 2.0}
+
+
+def test_a_stage_that_refuses_is_said_before_anything_runs(run, folder, solver):
+    stub = solver(PROOF, refusal="model clf: the oracle does not know such networks")
+    with pytest.raises(UsageError, match="the oracle does not know such networks"):
+        run("crown -> oracle")
+    assert not stub.opened and not (folder / "out").exists()
 
 
 def test_a_witness_against_a_solver_s_proof_blames_the_solver(run, margins, solver):
     margins(-0.25)
     solver(PROOF)
-    report = run("milp -> pgd", measure("crown"), params={"eps": "3/20"})
+    report = run("oracle -> pgd", measure("crown"), params={"eps": "3/20"})
     records = found(report)
     against = [r for r in records.values() if r.verdict.contradicted is Guarantee.SOLVER]
     assert against and all(r.outcome is Outcome.FALSIFIED and r.verdict.stage == "pgd" for r in against)
-    assert all(r.verdict.reason.startswith("milp proved with margin 0.5") for r in against)
+    assert all(r.verdict.reason.startswith("oracle proved with margin 0.5") for r in against)
     assert all(r.verdict.reason.endswith("the solver's word was wrong") for r in against)
     # Whatever else rests on its word is open again, and the rest of the run stands.
     others = [r for r in records.values() if r not in against]
@@ -205,7 +271,7 @@ def test_a_solver_s_proof_falsifies_what_some_input_should_do(run, margins, solv
     margins(-0.25)
     solver(PROOF)
     text = "property some(x, y in test) using plan { exists z in ball(x, linf, eps) in net: argmax(clf(z)) != y }"
-    records = found(run("crown -> milp", text), "some")
+    records = found(run("crown -> oracle", text), "some")
     assert {(r.outcome, r.verdict.guarantee, r.verdict.margin) for r in records.values()} == {
         (Outcome.FALSIFIED, Guarantee.SOLVER, -0.5)
     }
@@ -214,35 +280,55 @@ def test_a_solver_s_proof_falsifies_what_some_input_should_do(run, margins, solv
 @pytest.mark.parametrize(
     ("stage", "budget", "most"),
     [
-        ("milp", "", None),
-        ("milp(time_limit=5s)", "", 5.0),
-        ("milp(time_limit=5s)", "budget: 2s per sample", 2.0),
-        ("milp", "budget: 2s per sample", 2.0),
-        ("milp(time_limit=1s)", "budget: 1h per sample, 2h total", 1.0),
-        ("milp", "budget: 1h total", 3600.0),
+        ("oracle", "", math.inf),
+        ("oracle(time_limit=5s)", "", 5.0),
+        ("oracle(time_limit=5s)", "budget: 2s per sample", 2.0),
+        ("oracle", "budget: 2s per sample", 2.0),
+        ("oracle(time_limit=1s)", "budget: 1h per sample, 2h total", 1.0),
+        ("oracle", "budget: 1h total", 3600.0),
     ],
 )
 def test_a_solver_is_told_how_long_it_may_take(run, solver, stage, budget, most):
     stub = solver(PROOF)
     run(stage, blocks=f"batch: 8 {budget}")
-    assert len(stub.seconds) == 7
-    assert all(s is None for s in stub.seconds) if most is None else max(stub.seconds) <= most
-    assert most is None or min(stub.seconds) > most - 1
+    assert len(stub.seconds) == 7 and max(stub.seconds) <= most and (min(stub.seconds) > most - 1 or most == math.inf)
 
 
-def test_samples_that_a_solver_has_no_time_left_for_time_out(run, margins, solver):
+@pytest.mark.parametrize("batch", [1, 8])
+def test_samples_that_a_solver_has_no_time_left_for_time_out(run, margins, solver, batch):
+    """Its preparation, a thousand seconds, is on nobody's time; its answers take 0.2 s of a total of 0.3 s."""
     margins(-0.25)
-
-    def slow(sample):
-        time.sleep(0.2)
-        return PROOF
-
-    stub = solver(slow)
-    records = found(run("crown -> milp", blocks="batch: 8 budget: 0.3s total"))
+    stub = solver(PROOF, takes=0.2)
+    report = run("crown -> oracle", blocks=f"batch: {batch} budget: 0.3s total")
+    records = found(report)
     late = [r for r in records.values() if r.outcome is Outcome.TIMEOUT]
-    assert len(stub.asked) + len(late) == 7 and len(late) >= 4
-    assert all("0.3 s is used up before stage milp" in r.verdict.reason for r in late)
-    assert all(r.verdict.margin == -0.25 for r in late)
+    assert len(stub.asked) == 2 and len(late) == 5
+    assert all("0.3 s is used up before stage" in r.verdict.reason for r in late)
+    assert sum(r.verdict.seconds for r in records.values()) == pytest.approx(0.4)
+    assert report.header["setup_seconds"]["robust"].keys() == {"crown", "oracle"}
+
+
+def test_the_total_of_a_resumed_run_counts_what_was_used_before(run, folder, solver):
+    stub = solver(PROOF, takes=0.2)
+    run("oracle", blocks="batch: 8 budget: 0.5s total")
+    assert len(stub.asked) == 3
+    path = folder / "out" / "journal.jsonl"
+    lines = [line for line in path.read_text().splitlines(keepends=True) if "is used up" not in line]
+    path.write_text("".join(lines[:-1]))
+    again = solver(PROOF, takes=0.2)
+    records = found(run("oracle", blocks="batch: 8 budget: 0.5s total", resume=folder / "out"))
+    assert len(again.asked) == 0 and sum(r.outcome is Outcome.TIMEOUT for r in records.values()) == 4
+
+
+def test_what_stages_did_reaches_the_record_and_adds_up(run, margins, solver):
+    margins(-0.25)
+    solver(dataclasses.replace(PROOF, work=Work(pieces=31, binaries=5)))
+    report = run("pgd(steps=4, restarts=2) -> crown -> oracle -> pgd(steps=1, restarts=1)")
+    for record in found(report).values():
+        work = record.verdict.work
+        assert (work.pieces, work.binaries, work.evaluations) == (31, 5, 1) and work.gradients == 2 * 6 + 3
+        assert record.as_json()["work"] == {"pieces": 31, "binaries": 5, "evaluations": 1, "gradients": 15}
+    assert "217 pieces" in str(report)
 
 
 def test_a_solver_is_closed_when_it_fails(run, solver):
@@ -251,16 +337,32 @@ def test_a_solver_is_closed_when_it_fails(run, solver):
 
     stub = solver(fail)
     with pytest.raises(RuntimeError, match="a bug"):
-        run("milp")
+        run("oracle")
     assert stub.closed == 1
 
 
-def test_what_remains_is_the_least_of_both_budgets_and_never_negative():
-    assert Clock().remaining(3.0) is None
-    assert Clock(Fraction(2)).remaining(0.5) == 1.5
-    assert Clock(Fraction(2)).remaining(3.0) == 0.0
-    assert Clock(Fraction(2), Fraction(1)).remaining(0.5) == pytest.approx(1.0, abs=0.1)
-    assert Clock(None, Fraction(1), time.monotonic() - 5).remaining(0.0) == 0.0
+def test_what_remains_is_the_least_of_all_budgets_and_the_clock_stands_still_while_it_is_paused():
+    now = [0.0]
+
+    def clock(each=None, total=None, used=0.0) -> Clock:
+        limits = (None if limit is None else Fraction(limit) for limit in (each, total))
+        return Clock(*limits, used, lambda: now[0])
+
+    one, spent = np.zeros(1, int), np.array([0.5])
+    assert not clock().budget(spent).limited and clock().budget(spent).begin(one)() == math.inf
+    assert clock(2).budget(spent).begin(one)() == 1.5 and clock(2).budget(spent, 0.25).begin(one)() == 0.25
+    assert clock(2).budget(np.array([3.0])).begin(one)() == 0.0
+    assert clock(2, 1).budget(spent).begin(one)() == 1.0 and clock(None, 1, used=5.0).budget(spent).begin(one)() == -4.0
+    both = clock(2).budget(np.array([0.5, 1.0])).begin(np.arange(2))  # a batch may use what its samples have together
+    now[0] += 1.0
+    assert both() == 1.5
+    total = clock(None, 1)
+    with total.paused():
+        now[0] += 7.0
+        assert total.used() == 0.0
+    now[0] += 0.25
+    assert total.used() == 0.25 and total.left() == 0.75 and total.reason(9.0) == ""
+    assert clock(None, 1, used=1.0).reason(0.0) == "the total budget of 1 s is used up"
 
 
 # Measures
@@ -275,7 +377,7 @@ def test_a_solver_of_a_measure_begins_with_what_bounds_and_attacks_know(run, sol
 
     solver(remember)
     text = 'prop 1\nmodel clf = keras("clf.keras")\ndataset test = npz("test.npz") { scale: 1/2 }\n'
-    text += measure("pgd -> crown -> milp").replace("[0, 1]", "[0, 2]").replace("in net", "in raw")
+    text += measure("pgd -> crown -> oracle").replace("[0, 1]", "[0, 2]").replace("in net", "in raw")
     records = found(run(text=text, bindings={"test": (2 * samples[0], samples[1])}), "radius")
     assert told.keys() == records.keys() and len(told) == 7
     for sample, (eps, witness, proven) in told.items():
@@ -289,13 +391,13 @@ def test_a_solver_of_a_measure_begins_with_what_bounds_and_attacks_know(run, sol
 def test_a_solver_s_distance_raises_what_is_proven_up_to_it(run, solver, smallest):
     stub = solver(lambda sample, witness, proven: Said(lower=0.001))
     before = found(run("ibp", measure("crown", smallest=smallest)), "radius")
-    weak = found(run("ibp", measure("ibp -> milp", smallest=smallest)), "radius")
+    weak = found(run("ibp", measure("ibp -> oracle", smallest=smallest)), "radius")
     assert len(stub.asked) == 7 and before.keys() == weak.keys()
     raised = [s for s, r in weak.items() if r.verdict.guarantee is Guarantee.SOLVER]
     for record in weak.values():
         assert record.measured.lower >= math.nextafter(0.001, 0)
         if record.sample in raised:
-            assert record.measured.lower < 0.001 + 1e-12 and record.verdict.stage == "milp"
+            assert record.measured.lower < 0.001 + 1e-12 and record.verdict.stage == "oracle"
         else:
             assert record.verdict.guarantee is Guarantee.NUMERIC and record.verdict.stage == "ibp"
 
@@ -303,7 +405,7 @@ def test_a_solver_s_distance_raises_what_is_proven_up_to_it(run, solver, smalles
 def test_a_solver_that_finds_nothing_up_to_the_end_proves_all_of_it(run, margins, solver):
     margins(-0.25)
     solver(lambda sample, witness, proven: Said(lower=float(sample.regions.proof.eps[0])))
-    records = found(run("ibp", measure("crown -> milp")), "radius")
+    records = found(run("ibp", measure("crown -> oracle")), "radius")
     assert {(r.measured.lower, r.verdict.guarantee) for r in records.values()} == {(1.0, Guarantee.SOLVER)}
     assert {r.verdict.reason for r in records.values()} == {""}  # why the solver stopped is of no interest
 
@@ -318,7 +420,7 @@ def test_a_solver_s_nearer_witness_lowers_what_is_refuted(run, margins, solver, 
         return Said(witness=points[int(sample.task.samples[0])])
 
     solver(near)
-    for sample, record in found(run("ibp", measure("crown -> milp", "l2")), "radius").items():
+    for sample, record in found(run("ibp", measure("crown -> oracle", "l2")), "radius").items():
         distance = np.linalg.norm(points[sample].astype(float) - samples[0][sample].astype(float))
         assert record.measured.upper == pytest.approx(distance, rel=1e-6) and record.measured.upper >= distance
         assert record.outcome is Outcome.UNKNOWN and record.witness is not None
@@ -328,14 +430,14 @@ def test_a_solver_s_nearer_witness_lowers_what_is_refuted(run, margins, solver, 
 def test_a_solver_s_distance_beyond_a_witness_is_not_believed(run, margins, solver):
     margins(-0.25)
     solver(lambda sample, witness, proven: Said(lower=0.99))
-    records = found(run("ibp", measure("pgd -> crown -> milp")), "radius")
+    records = found(run("ibp", measure("pgd -> crown -> oracle")), "radius")
     refuted = [r for r in records.values() if r.measured.upper < 0.99]
     assert refuted
     for record in refuted:
         assert math.isnan(record.measured.lower) and record.outcome is Outcome.UNKNOWN
         assert record.verdict.contradicted is Guarantee.SOLVER and record.witness is not None
         assert (
-            record.verdict.reason.startswith("milp certified up to 0.9") and "word was wrong" in record.verdict.reason
+            record.verdict.reason.startswith("oracle certified up to 0.9") and "word was wrong" in record.verdict.reason
         )
     # Nor is it believed of the others.
     assert all(math.isnan(r.measured.lower) for r in records.values())
@@ -355,15 +457,17 @@ def test_a_solver_s_distance_beyond_a_witness_is_not_believed(run, margins, solv
 def test_a_distance_that_makes_no_sense_changes_nothing(run, margins, solver, said):
     margins(-0.25)
     solver(lambda sample, witness, proven: said)
-    for record in found(run("ibp", measure("crown -> milp")), "radius").values():
+    for record in found(run("ibp", measure("crown -> oracle")), "radius").values():
         assert record.outcome is Outcome.UNKNOWN and record.verdict.reason == "undecided"
         assert math.isnan(record.measured.lower) and math.isnan(record.measured.upper)
 
 
 def test_a_solver_s_witness_below_a_certified_value_is_what_counts(run, solver, monkeypatch, misclassified):
-    monkeypatch.setattr("tfcert.driver.batch.lower_bounds", lambda n, p, c, d, **_: np.full(d.shape, 0.95 - p.eps[0]))
+    monkeypatch.setattr(
+        "tfcert.driver.stages.bound.lower_bounds", lambda n, p, c, d, **_: np.full(d.shape, 0.95 - p.eps[0])
+    )
     solver(lambda sample, witness, proven: Said(witness=misclassified(sample)))
-    records = found(run("pgd", measure("crown -> milp"), blocks="batch: 1"), "radius").values()
+    records = found(run("pgd", measure("crown -> oracle"), blocks="batch: 1"), "radius").values()
     against = [r for r in records if r.verdict.contradicted is Guarantee.NUMERIC]
     assert against and not any(r.measured.upper < r.measured.lower for r in records)
     for record in against:
@@ -373,7 +477,7 @@ def test_a_solver_s_witness_below_a_certified_value_is_what_counts(run, solver, 
 
 def test_a_bracket_that_is_closed_is_not_put_to_the_solver(run, solver):
     stub = solver(Said())
-    run("ibp", measure("pgd -> crown -> milp", tol="2"))
+    run("ibp", measure("pgd -> crown -> oracle", tol="2"))
     assert not stub.asked
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tfcert.attacks import Attacks
-from tfcert.driver.property import PropertyRun
+from tfcert.driver.budget import Clock
 from tfcert.errors import ContradictionError
+from tfcert.language import MeasureTemplate, PropertyTemplate
 from tfcert.verdict import Guarantee, Outcome
 
 MEASURED = """\
@@ -79,9 +82,9 @@ def test_survivors_only_reach_the_next_stage(run, monkeypatch):
         proven = np.arange(len(offsets)) % 2 if method == "ibp" else np.ones(len(offsets))
         return np.broadcast_to(proven[:, None] - 0.5, offsets.shape)
 
-    monkeypatch.setattr("tfcert.driver.batch.lower_bounds", bounds)
+    monkeypatch.setattr("tfcert.driver.stages.bound.lower_bounds", bounds)
     report = run("ibp -> crown", blocks="batch: 8")
-    assert asked == [("ibp", 7), ("crown", 4)]
+    assert asked == [("ibp", 7)] * 2 + [("crown", 4)] * 2  # once to prepare
     assert sum(r.verdict.method == "ibp" for r in report.records) == 3
 
 
@@ -103,8 +106,8 @@ def test_a_witness_against_a_numeric_proof_is_that_sample_s_verdict(run, margins
 
 def test_a_witness_against_a_proof_that_allows_for_rounding_stops_the_run(run, margins, monkeypatch):
     margins(1.0)
-    proven = PropertyRun._proven
-    monkeypatch.setattr(PropertyRun, "_proven", lambda self, *how: proven(self, *how[:-1], Guarantee.REAL))
+    monkeypatch.setattr("tfcert.driver.stages.bound.guarantee_of", lambda method: Guarantee.REAL)
+    monkeypatch.setattr("tfcert.driver.property.PROOFS", (Guarantee.REAL,))
     with pytest.raises(ContradictionError, match=r"by guarantee `real`.*bug in tfcert"):
         run("ibp -> pgd", params={"eps": "1/2"})
 
@@ -134,42 +137,129 @@ def test_a_witness_that_does_not_hold_up_becomes_an_unknown(run, monkeypatch, wh
     def falsify(model, perturbation, clauses, **_):
         shift = 0.0 if where == "inside but right" else 5.0
         count = len(perturbation)
-        return Attacks(perturbation.center + np.float32(shift), np.ones(count, bool), np.zeros(count), np.zeros(count))
+        return Attacks(
+            perturbation.center + np.float32(shift), np.ones(count, bool), *np.zeros((2, count)), np.zeros(count, int)
+        )
 
-    monkeypatch.setattr("tfcert.driver.batch.falsify", falsify)
+    monkeypatch.setattr("tfcert.driver.stages.attack.falsify", falsify)
     report = run("pgd")
     found = [r for r in report.records if r.sample != wrong]
     assert all(r.outcome is Outcome.UNKNOWN and "spurious witness" in r.verdict.reason for r in found)
 
 
-def test_a_sample_whose_budget_is_used_up_times_out_with_its_best_margin(run, monkeypatch, wrong):
-    import time
+@pytest.fixture
+def timed(monkeypatch):
+    """Replaces bounds by one number, each sample of which takes so many seconds of a clock that nobody waits for.
 
-    def bounds(network, perturbation, coefficients, offsets, **_):
-        time.sleep(0.05)
-        return np.full(offsets.shape, -0.25)
+    Returns the sizes of the passes that are made.
+    """
 
-    monkeypatch.setattr("tfcert.driver.batch.lower_bounds", bounds)
-    report = run("ibp -> crown", blocks="budget: 0.01s per sample batch: 1")
+    def replace(seconds: float, margin: float) -> list[tuple[int, int]]:
+        now, passes = [0.0], []
+
+        def bounds(network, perturbation, coefficients, offsets, *, options, **_):
+            passes.append((len(offsets), options.iterations))
+            now[0] += seconds * len(offsets) * options.iterations
+            return np.full(offsets.shape, margin)
+
+        monkeypatch.setattr("tfcert.driver.stages.bound.lower_bounds", bounds)
+        monkeypatch.setattr("tfcert.driver.stages.bound.time", SimpleNamespace(monotonic=lambda: now[0]))
+        monkeypatch.setattr("tfcert.driver.verify.Clock", functools.partial(Clock, now=lambda: now[0]))
+        return passes
+
+    return replace
+
+
+PREPARED = [(7, 1), (7, 1), (2, 1), (2, 1)]
+"""Passes that prepare a stage for seven samples in limited time: of two sizes, each first traced and then timed."""
+
+
+@pytest.mark.parametrize(
+    ("budget", "sizes", "proven"),
+    [
+        ("2s per sample", [7], 7),
+        ("1.01s per sample", [7], 7),
+        ("0.9s per sample", [], 0),  # no pass fits
+        ("6.5s total", [2, 2, 2], 6),  # the last sample would take a second, and the pass two
+        ("100s per sample, 0.01s total", [], 0),
+    ],
+)
+def test_no_pass_is_begun_that_takes_longer_than_what_is_left(run, timed, budget, sizes, proven, wrong):
+    passes = timed(1.0, 1.0)
+    report = run("crown", blocks=f"batch: 8 budget: {budget}")
+    assert sorted(passes[:4]) == sorted(PREPARED) and [size for size, _ in passes[4:]] == sizes
+    records = [r for r in report.records if r.sample != wrong]
+    assert sum(r.outcome is Outcome.VERIFIED for r in records) == proven
+    late = [r for r in records if r.outcome is Outcome.TIMEOUT]
+    assert len(late) == 7 - proven
+    assert {r.verdict.reason for r in late} <= {
+        "crown was not begun: a pass takes about 2 s, which is more than was left"
+    }
+    assert sum(r.verdict.seconds for r in records) == pytest.approx(sum(sizes))
+
+
+def test_an_optimising_stage_takes_as_many_steps_as_there_is_time_for(run, timed, wrong):
+    passes = timed(1.0, -0.25)
+    report = run("alpha_crown(iterations=20)", blocks="batch: 8 budget: 5.5s per sample")
+    assert passes[4:] == [(7, 5)]
+    for record in report.records:
+        if record.sample != wrong:
+            assert record.outcome is Outcome.TIMEOUT and record.verdict.margin == -0.25
+            assert record.verdict.reason == "alpha_crown took 5 of its 20 steps in the time that was left"
+
+
+def test_a_sample_whose_budget_is_used_up_times_out_with_its_best_margin(run, timed, wrong):
+    timed(1.0, -0.25)
+    report = run("ibp -> crown", blocks="budget: 1.5s per sample batch: 1")
     late = [r for r in report.records if r.sample != wrong]
-    assert all(r.outcome is Outcome.TIMEOUT for r in late)
-    assert all("0.01 s a sample" in r.verdict.reason and "crown" in r.verdict.reason for r in late)
-    assert all(r.verdict.margin == -0.25 for r in late)
+    assert len(late) == 7 and {r.outcome for r in late} == {Outcome.TIMEOUT}
+    assert all(r.verdict.reason.startswith("crown was not begun") and r.verdict.margin == -0.25 for r in late)
 
 
-def test_the_total_budget_leaves_the_rest_timed_out(run, monkeypatch, wrong):
-    import time
+def test_the_total_budget_is_that_of_all_questions_with_the_strategy(run, timed, wrong):
+    passes = timed(1.0, 1.0)
+    more = "property again(x, y in test) using plan { forall z in ball(x, linf, eps) in net: argmax(clf(z)) == y }"
+    report = run("crown", more, blocks="batch: 1 budget: 9.5s total")
+    first = [r.outcome for r in report.records if r.property == "robust" and r.sample != wrong]
+    second = [r.outcome for r in report.records if r.property == "again" and r.sample != wrong]
+    assert set(first) == {Outcome.VERIFIED} and [o is Outcome.VERIFIED for o in second] == [True] * 2 + [False] * 5
+    assert len(passes) == 2 + 7 + 2 + 2  # each question's stage is prepared
 
-    def bounds(network, perturbation, coefficients, offsets, **_):
-        time.sleep(0.2)
-        return np.full(offsets.shape, 1.0)
 
-    monkeypatch.setattr("tfcert.driver.batch.lower_bounds", bounds)
-    report = run("crown", blocks="budget: 0.3s total batch: 1")
-    found = [r.outcome for r in report.records if r.sample != wrong]
-    assert found[0] is Outcome.VERIFIED
-    assert found[-1] is Outcome.TIMEOUT
-    assert len(found) == 7
+def test_nothing_is_traced_or_lowered_once_a_stage_is_prepared(run, monkeypatch):
+    """Not for a batch of another size either, nor at another radius."""
+    from tfcert.driver.stages.attack import RunningAttack
+    from tfcert.driver.stages.bound import RunningBound
+    from tfcert.propagation import kernels
+
+    traced, lowered = [], []
+    tf_function, clauses = kernels.tf.function, PropertyTemplate.clauses
+
+    def function(f, **options):
+        def traces(*arguments):
+            traced.append(f)
+            return f(*arguments)
+
+        return tf_function(traces, **options)
+
+    def watched(decide):
+        def run_watched(self, *arguments):
+            before = len(traced)
+            yield from decide(self, *arguments)
+            assert len(traced) == before
+
+        return run_watched
+
+    for cls in (RunningAttack, RunningBound):
+        monkeypatch.setattr(cls, "decide", watched(cls.decide))
+    monkeypatch.setattr(kernels.tf, "function", function)
+    for template in (PropertyTemplate, MeasureTemplate):
+        monkeypatch.setattr(
+            template, "clauses", lambda self, n, y: lowered.append((self.name, y)) or clauses(self, n, y)
+        )
+    report = run("pgd -> ibp -> crown -> alpha_crown(iterations=2)", MEASURED, params={"eps": "1/8"}, blocks="batch: 3")
+    assert len(report.records) == 16 and traced
+    assert len(lowered) == len(set(lowered)) == 6  # three labels of two questions
 
 
 def test_a_box_without_samples_is_one_query(run):
@@ -208,9 +298,10 @@ def test_options_of_a_stage_reach_the_bounds(run, monkeypatch):
         seen.append((method, relaxation, options.iterations, options.learning_rate))
         return np.full(offsets.shape, -1.0)
 
-    monkeypatch.setattr("tfcert.driver.batch.lower_bounds", bounds)
+    monkeypatch.setattr("tfcert.driver.stages.bound.lower_bounds", bounds)
     run("alpha_crown(iterations=7, learning_rate=1/8, relaxation=fastlin) -> alpha_crown", blocks="batch: 8")
-    assert seen == [("alpha-crown", "fastlin", 7, 0.125), ("alpha-crown", None, 20, 0.5)]
+    first, second = ("alpha-crown", "fastlin", 7, 0.125), ("alpha-crown", None, 20, 0.5)
+    assert [asked for asked in seen if asked[2] > 1] == [first, second]  # one step prepares
 
 
 @pytest.mark.parametrize(("space", "size"), [("raw", 25.5), ("unit", 0.1), ("net", 0.2)])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from language_specs import codes
 
-from tfcert.language import LearningRate, Named, ObjectiveTemplate, RampSpec, Stage, load, load_file
+from tfcert.language import LearningRate, Named, ObjectiveTemplate, RampSpec, StageSpec, load, load_file
 from tfcert.language.text.diagnostics import Diagnostics, SourceText
 from tfcert.language.text.parser import parse_module
 from tfcert.language.text.printer import print_module
@@ -45,8 +45,8 @@ def test_every_option_is_in_the_template() -> None:
     assert (found.epochs, found.batch, found.seed) == (70, 64, 3)
     assert found.optimizer == Named("sgd", (("momentum", Fraction(9, 10)), ("nesterov", True)))
     assert found.learning_rate == LearningRate(Fraction(1, 10), Fraction(1, 2), (60, 65), "epochs")
-    assert (found.verify, found.verify_every) == (Stage("crown_ibp"), 5)
-    assert found.attack == Stage("pgd", (("steps", 7),))
+    assert (found.verify, found.verify_every) == (StageSpec("crown_ibp"), 5)
+    assert found.attack == StageSpec("pgd", (("steps", 7),))
 
 
 def test_without_options_eps_grows_to_the_property_s_and_the_other_part_of_the_data_is_trained_on() -> None:
@@ -57,7 +57,7 @@ def test_without_options_eps_grows_to_the_property_s_and_the_other_part_of_the_d
     assert dict(found.train.options) == {"split": "train"} and found.train.take is None
     assert found.train.range == (0, 255) and found.train_transform.scale == Fraction(1, 255)
     assert (found.property, found.model, found.bound, found.epochs) == ("robust", "clf", Named("ibp"), 20)
-    assert (found.initialize, found.verify, found.attack) == ("keep", Stage("ibp"), Stage("pgd"))
+    assert (found.initialize, found.verify, found.attack) == ("keep", StageSpec("ibp"), StageSpec("pgd"))
 
 
 def test_an_npz_with_arrays_to_test_is_trained_on_those_to_train() -> None:
@@ -131,7 +131,7 @@ def test_the_objective_of_the_reference_is_valid() -> None:
     (block,) = (part for part in reference.split("```") if part.strip().startswith("objective"))
     data = 'dataset digits_to_learn = mnist5k(split="train") { normalize: { mean: 0.1307 std: 0.3081 } }'
     found = load(f"{HEAD}{data}{block}").objectives["certified"]
-    assert found.verify == Stage("crown_ibp") and len(found.regularizers) == 2
+    assert found.verify == StageSpec("crown_ibp") and len(found.regularizers) == 2
 
 
 def test_a_printed_objective_is_the_same_objective() -> None:

@@ -75,18 +75,26 @@ def endless() -> float:
     return math.inf
 
 
+class Proposal(NamedTuple):
+    """A point of each region, ``[batch, *input]``: the best that one way of looking found.
+
+    ``gradients`` is how many were taken of each sample, ``late`` whether the time was up before the end.
+    """
+
+    points: np.ndarray
+    gradients: int = 0
+    late: bool = False
+
+
 def pgd(
     model: TensorFunction, region: Region, clauses: Clauses, restart: int, options: AttackOptions, left: Left = endless
-) -> tuple[np.ndarray, int]:
-    """The best point that one start of the attack finds for each sample, and the gradients that this took of each.
+) -> Proposal:
+    """The best point that one start of the attack finds for each sample.
 
     "Best" is the lowest margin. The point lies in the region up to rounding; whether it is a witness, a replay decides.
 
     Args:
         left: is asked between runs of steps, whose number is what half of the time that is left is expected to do.
-
-    Returns:
-        ``[batch, *input]`` and the number of gradients.
     """
     shape = region.center.shape
     flat = region._replace(**{k: tf.reshape(getattr(region, k), [shape[0], -1]) for k in ("center", "lower", "upper")})
@@ -95,7 +103,7 @@ def pgd(
     chased = (restart + 1) // 2 if restart % 2 else -1
     begin, descend = _compiled(model, (*shape[1:],), dtype, (region.norm, region.clipped), options.jit)
     size = _step_size(flat, options)
-    before, done = left(), 0
+    before, done, late = left(), 0, False
     target, path = begin(
         *given, tf.constant([options.seed, restart]), tf.constant(chased), tf.constant(0 if restart else 1)
     )
@@ -103,18 +111,26 @@ def pgd(
     while done < options.steps and not (path.lowest.numpy() < 0).all():
         more = _affordable(before := left(), pace, options.steps - done)
         if not more:
+            late = True
             break
         ends = tf.constant([done, done + more, options.steps])
         path = descend(*given, target, path, ends, size)
         pace, done = (before - left()) / more, done + more
-    return path.best.numpy().reshape(shape), _LOOKS + done
+    return Proposal(path.best.numpy().reshape(shape), _LOOKS + done, late)
+
+
+def trace(model: TensorFunction, region: Region) -> None:
+    """Traces what :func:`pgd` runs on regions of this kind."""
+    kind = (region.norm, region.clipped)
+    for function in _compiled(model, (*region.center.shape[1:],), region.center.dtype, kind, False):
+        function.get_concrete_function()
 
 
 def fgsm(
     model: TensorFunction, region: Region, clauses: Clauses, restart: int, options: AttackOptions, left: Left = endless
-) -> tuple[np.ndarray, int]:
+) -> Proposal:
     """The same of the first step alone: there is never time for another. Arguments and results as for :func:`pgd`."""
-    return pgd(model, region, clauses, restart, options, lambda: 0.0)
+    return pgd(model, region, clauses, restart, options, lambda: 0.0)._replace(late=False)
 
 
 def _affordable(left: float, pace: float, wanted: int) -> int:
@@ -151,7 +167,7 @@ class Path(NamedTuple):
 @functools.lru_cache(maxsize=8)
 def _compiled(
     model: TensorFunction, shape: tuple[int, ...], dtype: tf.DType, kind: tuple[str, bool], jit: bool
-) -> tuple[Callable[..., tuple[tf.Tensor, Path]], Callable[..., Path]]:
+) -> tuple[Any, Any]:
     """The beginning of a start and some of its steps, as compiled functions of tensors; for any batch size.
 
     ``kind`` is the region's norm and whether it is clipped. The last few functions are kept, with their models.

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from tfcert.attacks.gradient import Left, endless
+from tfcert.attacks.gradient import Left, Proposal, endless
 from tfcert.attacks.witness import model_outputs
 from tfcert.clauses import Clauses
 from tfcert.sets.balls import LpBall, Perturbation
@@ -32,8 +32,8 @@ def default_count(size: int) -> int:
 
 def best_points(
     model: object, region: Perturbation, clauses: Clauses, draw: tuple[int, int], left: Left = endless
-) -> np.ndarray:
-    """Of some points of each region the one with the lowest margin, ``[batch, *input]``.
+) -> Proposal:
+    """Of some points of each region the one with the lowest margin.
 
     The points are the same for the same seed. They lie in the region up to rounding; a replay decides whether one is a
     witness.
@@ -52,7 +52,7 @@ def best_points(
     part = max(1, numbers // max(1, len(region) * size))
     for first in range(0, count, part):
         if left() <= 0:
-            break
+            return Proposal(best, late=True)
         points = _placed(region, pattern[first : first + part]).reshape(-1, *shape)
         outputs = model_outputs(model, points.reshape(-1, *shape[1:])).reshape(len(points), shape[0], -1)
         margins = clauses.margins(outputs)
@@ -61,7 +61,7 @@ def best_points(
         least = margins[chosen, places]
         better = least < lowest
         best[better], lowest[better] = points[chosen, places][better], least[better]
-    return best
+    return Proposal(best)
 
 
 def _placed(region: Perturbation, pattern: np.ndarray) -> np.ndarray:

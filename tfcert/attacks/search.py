@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcert.attacks.gradient import AttackOptions, Left, endless
+from tfcert.attacks.gradient import AttackOptions, Left, Proposal, endless, trace
 from tfcert.attacks.points import best_points, default_count
 from tfcert.attacks.witness import Holds, differentiable, input_dtype, model_outputs, replay, rounded
 from tfcert.catalog import ATTACKS
@@ -172,6 +172,12 @@ def falsify(
     return replace(attacks, gradients=gradients, late=any(p.late for p in parts))
 
 
+def trace_attack(model: Any, perturbation: Perturbation, network: Any = None) -> None:
+    """Traces what :func:`falsify` runs on regions of this kind, for any number of samples, clauses and steps."""
+    dtype = input_dtype(model, perturbation.lower.dtype)
+    trace(differentiable(model if network is None else network), region_of(rounded(perturbation, dtype).astype(dtype)))
+
+
 def _judge(clauses: Clauses, ties_count: bool) -> Holds:
     """The property holds where its margin is positive. With a stand-in for a model whose own outputs saturate
     (probabilities), a tie on those may hide a positive margin, so it does not count against the property."""
@@ -183,9 +189,8 @@ def _judge(clauses: Clauses, ties_count: bool) -> Holds:
     return holds
 
 
-Way = Callable[[Perturbation, Clauses, np.dtype], tuple[np.ndarray, int]]
-"""``(regions, clauses, dtype) -> a point of each region``, ``[batch, *input]``, worth replaying, and how many gradients
-it took of each."""
+Way = Callable[[Perturbation, Clauses, np.dtype], Proposal]
+"""``(regions, clauses, dtype) ->`` a point of each region, worth replaying."""
 
 
 @dataclass
@@ -227,15 +232,16 @@ class _Task:
                 part.late = True
                 break
             some = self.perturbation.take(samples[open_])
-            found, gradients = way(some, self.clauses.take(samples[open_]), dtype)
-            part.gradients[open_] += gradients
-            self._settle(witness, samples, open_, some.project(found.astype(dtype)))
+            proposal = way(some, self.clauses.take(samples[open_]), dtype)
+            part.gradients[open_] += proposal.gradients
+            part.late |= proposal.late
+            self._settle(witness, samples, open_, some.project(proposal.points.astype(dtype)))
         return part
 
     def _by_gradient(self, restart: int) -> Way:
         propose = ATTACKS.load(self.options.method)
 
-        def find(some: Perturbation, clauses: Clauses, dtype: np.dtype) -> tuple[np.ndarray, int]:
+        def find(some: Perturbation, clauses: Clauses, dtype: np.dtype) -> Proposal:
             region = region_of(some.astype(dtype))
             region = region._replace(center=tf.constant(some.center.astype(dtype)))
             attacked = differentiable(self.model if self.network is None else self.network)
@@ -243,10 +249,10 @@ class _Task:
 
         return find
 
-    def _by_points(self, some: Perturbation, clauses: Clauses, dtype: np.dtype) -> tuple[np.ndarray, int]:
+    def _by_points(self, some: Perturbation, clauses: Clauses, dtype: np.dtype) -> Proposal:
         size = math.prod(some.input_shape)
         count = default_count(size) if self.options.points is None else self.options.points
-        return best_points(self.model, some, clauses, (count, self.options.seed), self.left), 0
+        return best_points(self.model, some, clauses, (count, self.options.seed), self.left)
 
     def _settle(self, witness: np.ndarray, samples: np.ndarray, which: np.ndarray, points: np.ndarray) -> None:
         """Writes down those of the points that a replay confirms."""

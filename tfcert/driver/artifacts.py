@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcert.driver.bind import Task
 from tfcert.driver.regions import to_unit
+from tfcert.driver.task import Task
 from tfcert.report import figures
 from tfcert.report.records import Record
 from tfcert.report.summary import own_witness, summarize_measure

@@ -1,27 +1,21 @@
-"""What a stage does to a batch: bounds prove, attacks and solvers refute.
+"""Samples of one task with their regions and what must hold of the outputs, and the last word on witnesses.
 
-Only a margin that ``is_proof`` proves, and only a witness that lies in the region (exactly) and breaks the
-formula on the original model refutes.
+A witness lies in the region (exactly) and breaks the formula on the original model.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from tfcert.attacks import falsify
 from tfcert.clauses import Clauses
-from tfcert.driver.bind import Task
 from tfcert.driver.regions import Regions, build_regions
-from tfcert.language import Stage
-from tfcert.language.spec.declarations import Value
-from tfcert.options import BoundOptions
-from tfcert.propagation.engine import lower_bounds
+from tfcert.driver.task import Task
+from tfcert.language import MeasureTemplate
 from tfcert.propagation.question import first_order
-from tfcert.rigour.margins import rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,59 +24,32 @@ class Batch:
 
     Attributes:
         clauses: of the outputs.
+        known: what one stage found out about a sample and another need not find out again, by the sample's index.
     """
 
     task: Task
     regions: Regions
     clauses: Clauses
+    known: dict[int, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.task.samples)
 
     def take(self, places: np.ndarray) -> Batch:
-        return Batch(self.task.take(places), self.regions.take(places), self.clauses.take(places))
+        return Batch(self.task.take(places), self.regions.take(places), self.clauses.take(places), self.known)
 
 
 def make_batch(task: Task, radii: list[Fraction] | None = None) -> Batch:
-    """Regions and clauses of a task's samples; ``radii`` are the values of a measure's variable."""
+    """Regions and clauses of a task's samples; ``radii`` are the values of a measure's variable, by default the most.
+
+    Nothing is lowered that was before.
+    """
+    if radii is None and isinstance(task.template, MeasureTemplate):
+        radii = [task.template.upper] * len(task.samples)
     network = task.model.network
     dtype = network.dtype.as_numpy_dtype
     regions = build_regions(task.template, task.centers, tuple(network.input_shape), dtype, radii)
-    known = {v: task.template.clauses(task.model.num_outputs, v) for v in dict.fromkeys(task.labels)}
-    return Batch(task, regions, Clauses.stack([known[v] for v in task.labels]))
-
-
-def certified_margins(batch: Batch, stage: Stage, options: BoundOptions) -> tuple[np.ndarray, np.ndarray]:
-    """Lower bounds of the margins ``[batch]``, NaN where nothing is known, and what rounding may take from each: a
-    margin that is not above it proves nothing.
-
-    Raises:
-        ValueError: a method or relaxation that this network does not allow.
-    """
-    coefficients, offsets = batch.clauses.rows()
-    network, proof = batch.task.model.network, batch.regions.proof
-    bounds = lower_bounds(
-        network,
-        proof,
-        coefficients,
-        offsets,
-        method=stage.method,
-        relaxation=stage.option("relaxation"),
-        options=bound_options(stage, options),
-    )
-    return batch.clauses.certified(bounds, rounding(network, proof, coefficients))
-
-
-def bound_options(stage: Stage, options: BoundOptions) -> BoundOptions:
-    """The options with what the stage says of iterations and learning rate, or of its solver."""
-    limit = stage.option("time_limit")
-    return replace(
-        options,
-        iterations=int(stage.option("iterations", options.iterations)),
-        learning_rate=float(stage.option("learning_rate", options.learning_rate)),
-        solver=str(stage.option("solver", options.solver)),
-        solver_seconds=options.solver_seconds if limit is None else float(limit),
-    )
+    return Batch(task, regions, task.lowered.stacked(task.labels))
 
 
 def slopes(batch: Batch, norm: str) -> tuple[np.ndarray, np.ndarray]:
@@ -110,54 +77,17 @@ def broken(batch: Batch, outputs: np.ndarray) -> np.ndarray:
     return false & (margin_at(batch, outputs) < 0) if batch.task.model.peeled else false
 
 
-@dataclass(frozen=True)
-class Replayed:
-    """What claims came to: for each sample a witness that holds up (or None) and its margin."""
+def replay_claims(batch: Batch, points: np.ndarray, claimed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The claims that hold up: points in their region that break the formula on the original model.
 
-    witnesses: list[np.ndarray | None]
-    margins: np.ndarray
-    spurious: np.ndarray
+    Args:
+        points: ``[batch, *input]`` in the model's dtype.
+        claimed: bool ``[batch]``: which of them are said to be witnesses.
 
-
-def replay_claims(batch: Batch, points: np.ndarray, claimed: np.ndarray) -> Replayed:
-    """Which points ``[batch, *input]`` are witnesses: claimed, in their region, and breaking the original model."""
+    Returns:
+        bool ``[batch]``, and the margins that the model reaches there; NaN elsewhere.
+    """
     region, outputs = batch.regions.witness, batch.task.model.outputs(points)
     inside = np.zeros(len(batch), bool) if region is None else region.contains(points)
     kept = claimed & inside & broken(batch, outputs)
-    return Replayed(
-        [points[i] if kept[i] else None for i in range(len(batch))],
-        np.where(kept, margin_at(batch, outputs), np.nan),
-        claimed & ~kept,
-    )
-
-
-def attack_batch(batch: Batch, stage: Stage) -> Replayed:
-    """Attacks the original model inside the regions and keeps only what replays on it."""
-    count = len(batch)
-    nothing = Replayed([None] * count, np.full(count, np.nan), np.zeros(count, bool))
-    region = batch.regions.witness
-    if region is None or not count:
-        return nothing
-    loaded = batch.task.model
-    options: dict[str, Any] = {name: _plain(value) for name, value in stage.options}
-    attacks = falsify(
-        loaded.model,
-        region,
-        batch.clauses,
-        network=loaded.network if loaded.peeled else None,
-        holds=lambda outputs, places: ~broken(batch.take(places), outputs.reshape(len(outputs), -1)),
-        method=stage.method,
-        **options,
-    )
-    claimed, center = np.asarray(attacks.success, bool), region.center
-    points = np.where(claimed.reshape(-1, *[1] * (center.ndim - 1)), attacks.witness, center).astype(center.dtype)
-    return replay_claims(batch, points, claimed)
-
-
-def _plain(value: Value) -> bool | int | float | str:
-    return float(value) if isinstance(value, Fraction) else value
-
-
-def relaxation_name(stage: Stage) -> str:
-    """The relaxation as records name it: where there is a choice, the best one by default."""
-    return str(stage.option("relaxation", "adaptive")) if stage.relaxes else ""
+    return kept, np.where(kept, margin_at(batch, outputs), np.nan)

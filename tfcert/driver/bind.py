@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,97 +19,21 @@ from tfcert.driver.fingerprint import weights_hash
 from tfcert.driver.heads import asks_for_class, check_declared, check_order, label_is_class
 from tfcert.driver.regions import build_regions, fits, to_net
 from tfcert.driver.sources import load_samples
+from tfcert.driver.task import LoadedModel, Lowered, Task
 from tfcert.errors import UsageError
 from tfcert.language import (
     AnyTemplate,
+    ModelDeclaration,
     Span,
     Spec,
-    StageKind,
     Transform,
     load,
     load_file,
 )
-from tfcert.language import ModelDeclaration as ModelTemplate
 from tfcert.language.check.setting import Setting
 from tfcert.language.spec.formula import SingleOutputError
 from tfcert.misfit import misfit
 from tfcert.showing import counted
-
-if TYPE_CHECKING:
-    from tfcert.network import Network
-
-CHUNK = 256
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model, the network built from it, and the hash of what it computes.
-
-    ``granularity`` is the width of its cells where it stands behind an abstraction of the specification.
-    """
-
-    name: str
-    model: Any
-    network: Network
-    sha256: str
-    granularity: float | None = None
-
-    def outputs(self, z: np.ndarray) -> np.ndarray:
-        """The deployed program's answers ``[batch, outputs]`` to ``z`` ``[batch, *input]``."""
-        from tfcert.attacks.witness import model_outputs
-
-        parts = [model_outputs(self.model, z[i : i + CHUNK]) for i in range(0, len(z), CHUNK)]
-        return np.concatenate([p.reshape(len(p), -1) for p in parts]) if parts else np.zeros((0, self.num_outputs))
-
-    @property
-    def peeled(self) -> bool:
-        """Whether the network leaves out a softmax that the model ends in."""
-        return self.network.peeled
-
-    def scores(self, outputs: np.ndarray) -> np.ndarray:
-        """The model's answers ``[batch, outputs]`` in float64, and in the unit that the network's bounds have.
-
-        Where a softmax was peeled off these are logarithms, which differ from the logits by one number a sample. They
-        are ordered as the outputs are, and those that are 0 count as the smallest number above.
-        """
-        if not self.peeled:
-            return outputs.astype(np.float64)
-        least = np.finfo(outputs.dtype).smallest_subnormal
-        return np.log(np.maximum(outputs, least).astype(np.float64))
-
-    @property
-    def num_outputs(self) -> int:
-        return int(np.prod(self.network.output_shape))
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A property or measure with the samples it asks about.
-
-    Attributes:
-        samples: ``[n]``, their indices in the data set (0 for a property without one).
-        centers: ``[n, *input]`` in network space; None for a property without samples.
-        labels: ``[n]``, None where there is none.
-        outputs: ``[n, outputs]``, the model's answer to the centres; None without them.
-    """
-
-    template: AnyTemplate
-    model: LoadedModel
-    samples: np.ndarray
-    centers: np.ndarray | None = field(repr=False)
-    labels: tuple[int | None, ...] = field(repr=False)
-    outputs: np.ndarray | None = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        return self.template.name
-
-    def take(self, places: np.ndarray) -> Task:
-        """The same task on some of its samples."""
-        part = None if self.centers is None or self.outputs is None else (self.centers[places], self.outputs[places])
-        labels = tuple(self.labels[i] for i in places)
-        centers, outputs = part if part is not None else (None, None)
-        return Task(self.template, self.model, self.samples[places], centers, labels, outputs)
 
 
 @dataclass(frozen=True)
@@ -297,7 +221,7 @@ def classifier_name(template: AnyTemplate) -> str:
 
 
 def _classifiers(
-    template: ModelTemplate, asked: list[AnyTemplate], bindings: Mapping[str, Any], data: Mapping[str, Samples]
+    template: ModelDeclaration, asked: list[AnyTemplate], bindings: Mapping[str, Any], data: Mapping[str, Samples]
 ) -> dict[str, LoadedModel]:
     """A model by itself and behind each abstraction, as far as questions need it so; checked, by name."""
     from tfcert.network.cache import network_of
@@ -320,7 +244,7 @@ def _classifiers(
     return found
 
 
-def _load_model(template: ModelTemplate, bindings: Mapping[str, Any]) -> Any:
+def _load_model(template: ModelDeclaration, bindings: Mapping[str, Any]) -> Any:
     from tfcert.loading import load_model
 
     if not template.bound:
@@ -329,7 +253,7 @@ def _load_model(template: ModelTemplate, bindings: Mapping[str, Any]) -> Any:
     return load_model(value) if isinstance(value, str | Path) else value
 
 
-def _check_model(template: ModelTemplate, loaded: LoadedModel) -> None:
+def _check_model(template: ModelDeclaration, loaded: LoadedModel) -> None:
     name, network = f"model {loaded.name}", loaded.network
     check_declared(name, template.outputs, network)
     for what, names, shape in (
@@ -359,29 +283,14 @@ def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> T
             "bounds are computed in the model's own type, so save the model as float64"
         )
     if template.dataset is None or data is None:
-        task = Task(template, loaded, np.zeros(1, int), None, (None,), None)
+        task = Task(template, loaded, np.zeros(1, int), None, (None,), None, Lowered(template, loaded.num_outputs))
     else:
         task = _sampled(template, loaded, data)
-    for stage in template.strategy.stages:
-        if stage.kind is not StageKind.SOLVER and not stage.attacks:
-            relaxation = dict(stage.options).get("relaxation")
-            require_names(loaded, stage.method, None if relaxation is None else str(relaxation))
+    from tfcert.driver.stages.base import require_stages
+
+    require_stages(task)
     _check_lowering(task)
     return task
-
-
-def require_names(loaded: LoadedModel, method: str, relaxation: str | None) -> None:
-    """That the method and the relaxation exist and suit the model's activations.
-
-    Raises:
-        UsageError: they do not.
-    """
-    from tfcert.propagation.bounds import check_names
-
-    try:
-        check_names(loaded.network, method, relaxation)
-    except ValueError as error:
-        raise UsageError(f"model {loaded.name}: {error}") from error
 
 
 def _sampled(template: AnyTemplate, loaded: LoadedModel, data: Samples) -> Task:
@@ -398,7 +307,9 @@ def _sampled(template: AnyTemplate, loaded: LoadedModel, data: Samples) -> Task:
                 f"{template.model} has {loaded.num_outputs} outputs, counted from 0"
             )
     centers = network_inputs(template.name, loaded, data.x[samples], template.transform)
-    return Task(template, loaded, samples, centers, tuple(labels[i] for i in chosen), loaded.outputs(centers))
+    kept = tuple(labels[i] for i in chosen)
+    lowered = Lowered(template, loaded.num_outputs)
+    return Task(template, loaded, samples, centers, kept, loaded.outputs(centers), lowered)
 
 
 def network_inputs(name: str, loaded: LoadedModel, x: np.ndarray, transform: Transform) -> np.ndarray:
@@ -422,7 +333,7 @@ def _check_lowering(task: Task) -> None:
     template = task.template
     for label in dict.fromkeys(task.labels):
         try:
-            template.clauses(task.model.num_outputs, label)
+            task.lowered.stacked([label])
             check_order(template, task.model.network, label)
         except (ValueError, IndexError) as error:
             raise UsageError(f"{task.name}: {error}") from error

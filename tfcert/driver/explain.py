@@ -17,8 +17,8 @@ from tfcert.language import (
     RampSpec,
     Scheduled,
     Spec,
-    Stage,
     StageKind,
+    StageSpec,
     Strategy,
 )
 from tfcert.options import BoundOptions
@@ -158,12 +158,12 @@ def strategy_text(strategy: Strategy) -> str:
     return " -> ".join(_stage_text(stage) for stage in strategy.stages)
 
 
-def _stage_text(stage: Stage) -> str:
+def _stage_text(stage: StageSpec) -> str:
     options = ", ".join(f"{name}={value}" for name, value in stage.options)
     return f"{stage.name}({options})" if options else stage.name
 
 
-def _stage(stage: Stage) -> str:
+def _stage(stage: StageSpec) -> str:
     """A stage, what it does and what it costs."""
     relaxation = RELAXATIONS.get(str(stage.option("relaxation", "")))
     cost = relaxation.cost if relaxation is not None and relaxation.cost else stage.schema.cost
@@ -172,7 +172,7 @@ def _stage(stage: Stage) -> str:
     return f"{_stage_text(stage)}: {_ROLES[stage.kind]}; {cost.format(**values)}"
 
 
-def _beside(stage: Stage) -> dict[str, str]:
+def _beside(stage: StageSpec) -> dict[str, str]:
     """What a stage's time limit, second solver and tightening add to its cost."""
     limit, second = stage.option("time_limit"), stage.option("confirm")
     before = {"lp": "a linear", "progressive": "a linear and an integer"}.get(stage.option("tighten", "none"))
@@ -183,7 +183,7 @@ def _beside(stage: Stage) -> dict[str, str]:
     }
 
 
-def _searching(stage: Stage, number: int, strategy: Strategy) -> str:
+def _searching(stage: StageSpec, number: int, strategy: Strategy) -> str:
     """What a stage does in the search of a measure: the first attack, the last bounding and the last solving stage."""
     alike = [i for i, other in enumerate(strategy.stages, start=1) if other.kind is stage.kind]
     chosen = alike[0] if stage.kind is StageKind.ATTACK else alike[-1]

@@ -7,37 +7,26 @@ which some input breaks it, lie between the two. Bounds and attacks narrow a bat
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-from tfcert.driver.batch import (
-    Batch,
-    attack_batch,
-    broken,
-    certified_margins,
-    make_batch,
-    margin_at,
-    relaxation_name,
-    replay_claims,
-    slopes,
-)
-from tfcert.driver.bind import Task
+from tfcert.driver.batch import Batch, broken, make_batch, margin_at, replay_claims, slopes
+from tfcert.driver.budget import StageBudget
 from tfcert.driver.progress import Standing, Watch
-from tfcert.driver.property import PROOFS, Clock
-from tfcert.driver.stages.complete import SOLVERS, NearestStart, Solver, most_seconds
+from tfcert.driver.property import PROOFS, relaxation_name
+from tfcert.driver.stages.base import NearestStart
+from tfcert.driver.stages.opened import OpenStages
+from tfcert.driver.task import Task
 from tfcert.driver.verdicts import clean_verdict, refuted
-from tfcert.language import BallSpec, MeasureTemplate, Stage, StageKind
-from tfcert.options import BoundOptions
+from tfcert.language import BallSpec, MeasureTemplate, StageKind, StageSpec
 from tfcert.propagation.radius import first_guess, largest_radius
 from tfcert.report.records import Measured
 from tfcert.sets.balls import ORDER, LpBall
 from tfcert.sets.rounding import float_down
-from tfcert.verdict import Guarantee, Outcome, Verdict
+from tfcert.verdict import NO_WORK, Guarantee, Outcome, Verdict
 
 BISECTIONS = 4
 """How often the gap between what is proven and what is refuted is halved by another attack."""
@@ -46,8 +35,8 @@ FIRST_STEP = 4
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a measure came to on one sample."""
+class MeasureAnswer:
+    """The answer of a measure about one sample."""
 
     place: int
     verdict: Verdict
@@ -62,7 +51,7 @@ class _Known:
     margin: float
     refuted: float
     witness: np.ndarray | None
-    stage: Stage | None
+    stage: StageSpec | None
     guarantee: Guarantee = Guarantee.NUMERIC
     reason: str = ""
     contradicted: Guarantee | None = None
@@ -77,21 +66,22 @@ class _Refutation:
 
 
 class MeasureRun:
-    """Measures one batch; ``run`` yields one finding a sample. ``watch`` is told how far a solver is with one."""
+    """Measures one batch; ``run`` yields one answer a sample. ``watch`` is told how far a solver is with one."""
 
-    def __init__(self, task: Task, clock: Clock, options: BoundOptions, watch: Watch = lambda standing: None):
+    def __init__(self, task: Task, stages: OpenStages, watch: Watch = lambda standing: None):
         assert isinstance(task.template, MeasureTemplate) and isinstance(task.template.region, BallSpec)
-        self._task, self._clock, self._options, self._watch = task, clock, options, watch
+        self._task, self._stages, self._watch = task, stages, watch
+        self._clock = stages.clock
         self._template, self._region = task.template, task.template.region
         self._low, self._high = float(task.template.lower), float(task.template.upper)
-        stages = task.template.strategy.stages
-        self._bound = next((stage for stage in reversed(stages) if stage.kind is StageKind.BOUND), None)
-        self._attack = next((stage for stage in stages if stage.attacks), None)
-        self._solver = next((stage for stage in reversed(stages) if stage.solves), None)
-        self._began = time.monotonic()
+        specs = task.template.strategy.stages
+        self._bound = next((spec for spec in reversed(specs) if spec.kind is StageKind.BOUND), None)
+        self._attack = next((spec for spec in specs if spec.attacks), None)
+        self._solver = next((spec for spec in reversed(specs) if spec.solves), None)
+        self._began, self._work = self._clock.used(), [NO_WORK] * len(task.samples)
 
-    def run(self) -> Iterator[Finding]:
-        """The findings; samples that are wrong unperturbed come first."""
+    def run(self) -> Iterator[MeasureAnswer]:
+        """The answers; samples that are wrong unperturbed come first."""
         task, count = self._task, len(self._task.samples)
         assert task.outputs is not None
         batch = self._batch(np.arange(count), np.full(count, self._low))
@@ -102,43 +92,40 @@ class MeasureRun:
         if not len(places):
             return
         radius, margin = self._prove(places)
-        found = self._refute(places, radius)
-        shared = (time.monotonic() - self._began) / len(places)
-        with self._opened() as solver:
-            for i, place in enumerate(places.tolist()):
-                values = float(radius[i]), float(margin[i]), float(found.value[i])
-                known, began = _Known(*values, found.witness[i], self._bound), time.monotonic()
-                known = self._consistent(known, place)
-                if solver is not None and self._solver is not None:
-                    known = self._narrowed(known, place, (solver, self._solver), shared)
-                verdict = self._verdict(known, shared + time.monotonic() - began)
-                yield Finding(place, verdict, Measured(known.proven, known.refuted))
+        refutation = self._refute(places, radius)
+        shared = (self._clock.used() - self._began) / len(places)
+        for i, place in enumerate(places.tolist()):
+            values = float(radius[i]), float(margin[i]), float(refutation.value[i])
+            known = self._consistent(_Known(*values, refutation.witness[i], self._bound), place)
+            began = self._clock.used()
+            known = self._narrowed(known, place, shared)
+            verdict = self._verdict(known, shared + self._clock.used() - began)
+            verdict = replace(verdict, work=self._work[place])
+            yield MeasureAnswer(place, verdict, Measured(known.proven, known.refuted))
 
-    def _clean(self, place: int, margin: float) -> Finding:
+    def _clean(self, place: int, margin: float) -> MeasureAnswer:
         """An unperturbed sample that breaks the formula: no radius is proven, and the smallest one is the first."""
         verdict = clean_verdict(self._task, place, margin)
         if self._template.existential:
             settled = replace(verdict, outcome=Outcome.VERIFIED, margin=math.nan)
-            return Finding(place, settled, Measured(self._low, self._low))
-        return Finding(place, verdict, Measured(0.0, self._low))
+            return MeasureAnswer(place, settled, Measured(self._low, self._low))
+        return MeasureAnswer(place, verdict, Measured(0.0, self._low))
 
     def _prove(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The largest certified values (NaN: none) and their margins."""
         nothing = np.full(len(places), np.nan)
         stage = self._bound
-        if stage is None or self._clock.out_of_total():
+        if stage is None or self._clock.left() <= 0:
             return nothing, nothing.copy()
 
         def margins(indices: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            if self._expired():
-                return np.full(len(indices), -np.inf), np.zeros(len(indices))
-            return certified_margins(self._batch(places[indices], eps), stage, self._options)
+            return self._certified(stage, places[indices], eps)
 
         at_zero = self._batch(places, np.zeros(len(places)))
         start, slope = slopes(at_zero, self._region.norm)
         rounding: np.ndarray | float = 0.0
         if self._region.eps:  # not a point, so its margin takes a proof
-            start, rounding = certified_margins(at_zero, stage, self._options)
+            start, rounding = self._certified(stage, places, np.zeros(len(places)))
         slope = slope * self._net_size()
         guesses = first_guess(start, slope, self._region.norm)
         tolerance = float(self._template.tolerance)
@@ -154,6 +141,18 @@ class MeasureRun:
         )
         proven = (found.radius > 0) & (found.radius >= self._low)
         return np.where(proven, found.radius, np.nan), np.where(proven, found.margin, np.nan)
+
+    def _certified(self, stage: StageSpec, places: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lower bounds of the margins at some values, and what rounding may take from each; what there is no time for,
+        or proves nothing, is NaN."""
+        margins, rounding = np.full(len(places), np.nan), np.zeros(len(places))
+        if not self._late():
+            running, batch = self._stages.get(stage, self._task.take(places)), self._batch(places, eps)
+            for finding in running.decide(batch, self._budget(stage, places), lambda place, margin: None):
+                self._work[int(places[finding.place])] += finding.work
+                if finding.guarantee in PROOFS and math.isfinite(finding.margin):
+                    margins[finding.place], rounding[finding.place] = finding.margin, finding.rounding
+        return margins, rounding
 
     def _net_size(self) -> float:
         """What one unit of the measure's value is in network space, on average over the channels."""
@@ -181,16 +180,25 @@ class MeasureRun:
         self, places: np.ndarray, some: np.ndarray, eps: np.ndarray, found: _Refutation, below: np.ndarray
     ) -> None:
         """Attacks ``places[some]`` at ``eps``: lowers what is refuted, or raises from where to look."""
-        if not len(some) or self._attack is None or self._expired():
+        if not len(some) or self._attack is None or self._late():
             return
-        replayed = attack_batch(self._batch(places[some], eps), self._attack)
-        for i, witness in enumerate(replayed.witnesses):
-            if witness is None:
-                below[some[i]] = max(below[some[i]], eps[i])
-            else:
-                found.value[some[i]] = self._smallest(int(places[some[i]]), witness, float(eps[i]))
-                found.witness[some[i]] = witness
+        running, batch = self._stages.get(self._attack, self._task.take(places[some])), self._batch(places[some], eps)
+        for finding in running.decide(batch, self._budget(self._attack, places[some]), lambda place, margin: None):
+            i = some[finding.place]
+            self._work[int(places[i])] += finding.work
+            witness = None if finding.witness is None else self._replayed(batch, finding.place, finding.witness)
+            if witness is not None:
+                found.value[i] = self._smallest(int(places[i]), witness, float(eps[finding.place]))
+                found.witness[i] = witness
+            elif finding.outcome is not Outcome.TIMEOUT:
+                below[i] = max(below[i], eps[finding.place])
         below[some] = np.fmin(below[some], np.where(np.isnan(found.value[some]), np.inf, found.value[some]))
+
+    def _replayed(self, batch: Batch, place: int, point: np.ndarray) -> np.ndarray | None:
+        """A point that is claimed to be a witness in the model's type, if it is one."""
+        points = point[None].astype(self._task.model.network.dtype.as_numpy_dtype)
+        (holds,), _ = replay_claims(batch.take(np.array([place])), points, np.ones(1, bool))
+        return points[0] if holds else None
 
     def _smallest(self, place: int, witness: np.ndarray, eps: float) -> float:
         """A value at most ``eps`` whose region still holds the witness: its distance, rounded up."""
@@ -218,33 +226,32 @@ class MeasureRun:
 
     # Solvers
 
-    def _opened(self) -> AbstractContextManager[Solver | None]:
-        if self._solver is None:
-            return nullcontext()
-        return SOLVERS[self._solver.name](self._task, self._solver, self._options)
-
-    def _narrowed(self, known: _Known, place: int, how: tuple[Solver, Stage], spent: float) -> _Known:
+    def _narrowed(self, known: _Known, place: int, spent: float) -> _Known:
         """What is known after a solver looked between what is proven and what is refuted."""
-        solver, stage = how
-        if self._clock.reason(spent) or self._closed(known):
+        if self._solver is None or self._clock.reason(spent) or self._closed(known):
             return known
         high = self._high if math.isnan(known.refuted) else known.refuted
         sample = self._batch(np.array([place]), np.array([high]))
         ball = sample.regions.proof
         if not isinstance(ball, LpBall):
-            return replace(known, reason=f"{stage.name} measures balls that are alike in all channels")
-        limit = most_seconds(stage, self._clock.remaining(spent))
+            return replace(known, reason=f"{self._solver.name} measures balls that are alike in all channels")
+        running, limit = (
+            self._stages.get(self._solver, self._task.take(np.array([place]))),
+            self._solver.option("time_limit"),
+        )
+        budget = self._clock.budget(np.array([spent]), None if limit is None else float(limit))
         self._tell(place, known.proven, known.refuted, spent)
         start = NearestStart(known.witness, self._distance(known.proven), self._teller(place, spent))
-        found = solver.nearest(sample, start, limit)
-        known = known if known.contradicted else replace(known, reason=found.reason)
-        if found.witness is not None:
-            known = self._with_witness(known, place, sample, found.witness[None].astype(ball.x.dtype))
-        lower = float(found.lower) if math.isfinite(found.lower) and found.guarantee in PROOFS else 0.0
+        nearest = running.nearest(sample, start, budget)
+        self._work[place] += nearest.work
+        known = known if known.contradicted else replace(known, reason=nearest.reason)
+        if nearest.witness is not None:
+            known = self._with_witness(known, place, sample, nearest.witness)
+        lower = float(nearest.lower) if math.isfinite(nearest.lower) and nearest.guarantee in PROOFS else 0.0
         value = self._high if lower >= ball.eps[0] and high == self._high else self._below(lower)
         if value <= 0 or value < self._low or value <= known.proven:
             return known
-        known = replace(known, proven=value, margin=math.nan, stage=stage, guarantee=found.guarantee)
+        known = replace(known, proven=value, margin=math.nan, stage=self._solver, guarantee=nearest.guarantee)
         return self._consistent(known, place)
 
     def _closed(self, known: _Known) -> bool:
@@ -258,18 +265,18 @@ class MeasureRun:
 
     def _teller(self, place: int, spent: float) -> Callable[[float, float], None]:
         """Tells of distances in network space as values of the measure, for the eye only: rounded as they come."""
-        (unit,), began = self._task.template.transform.net_eps(self._region.space, Fraction(1)), time.monotonic()
+        (unit,), began = self._task.template.transform.net_eps(self._region.space, Fraction(1)), self._clock.used()
         shift, slope = float(self._region.eps), float(self._region.slope)
 
         def tell(lower: float, upper: float) -> None:
             proven, refuted = ((distance / float(unit) - shift) / slope for distance in (lower, upper))
-            self._tell(place, proven, refuted, spent + time.monotonic() - began)
+            self._tell(place, proven, refuted, spent + self._clock.used() - began)
 
         return tell
 
     def _with_witness(self, known: _Known, place: int, sample: Batch, point: np.ndarray) -> _Known:
         """What is known with a point that a solver claims to be a witness, if it is one and nearer than the last."""
-        (witness,) = replay_claims(sample, point, np.ones(1, bool)).witnesses
+        witness = self._replayed(sample, 0, point)
         if witness is None:
             return known
         value = self._smallest(place, witness, self._high if math.isnan(known.refuted) else known.refuted)
@@ -292,9 +299,18 @@ class MeasureRun:
     def _batch(self, places: np.ndarray, values: np.ndarray) -> Batch:
         return make_batch(self._task.take(places), [Fraction(float(v)) for v in values])
 
-    def _expired(self) -> bool:
-        spent = (time.monotonic() - self._began) / max(1, len(self._task.samples))
-        return bool(self._clock.reason(spent))
+    def _spent(self) -> float:
+        """The seconds of a sample so far, on average."""
+        return (self._clock.used() - self._began) / max(1, len(self._task.samples))
+
+    def _late(self) -> bool:
+        return bool(self._clock.reason(self._spent()))
+
+    def _budget(self, stage: StageSpec, places: np.ndarray) -> StageBudget:
+        """The time for some samples: what is left to the whole batch, which is charged for it evenly."""
+        budget = self._clock.budget(np.full(len(places), self._spent()))
+        each = budget.each * len(self._task.samples) / max(1, len(places))
+        return replace(budget, each=np.minimum(each, float(stage.option("time_limit", math.inf))))
 
     def _verdict(self, known: _Known, seconds: float) -> Verdict:
         stage = known.stage or self._solver or self._attack

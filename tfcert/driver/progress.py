@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -108,6 +109,19 @@ class Narrator:
             self._bar.add_task(name, total=total, completed=done)
         elif done:
             self.say(f"{name}: {done} of {total} taken from the journal")
+
+    @contextlib.contextmanager
+    def preparing(self, stage: str) -> Iterator[None]:
+        """Shows, within the context, that a stage is prepared."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], description=f"{self._name}: preparing {stage}")
+        elif self._level > 1:
+            self.say(f"{self._name}: preparing {stage}")
+        try:
+            yield
+        finally:
+            if self._bar is not None:
+                self._bar.update(self._bar.task_ids[0], description=self._name)
 
     def watch(self, standing: Standing) -> None:
         """A solver begins with a sample, or knows more about it."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tfcert.driver.bind import Task
+from tfcert.driver.task import Task
 from tfcert.errors import ContradictionError
 from tfcert.language import AnyTemplate
 from tfcert.report import Record

@@ -12,14 +12,17 @@ import numpy as np
 
 from tfcert.driver import artifacts
 from tfcert.driver.abstracted import classifier
-from tfcert.driver.bind import BoundSpec, Task, bind
+from tfcert.driver.bind import BoundSpec, bind
+from tfcert.driver.budget import Clock
 from tfcert.driver.explain import strategy_text
 from tfcert.driver.journal import Journal
 from tfcert.driver.judge import exit_code, gather_results, judge, reported
 from tfcert.driver.measure import MeasureRun
 from tfcert.driver.progress import Narrator, Verbosity, Watch
-from tfcert.driver.property import Clock, PropertyRun
+from tfcert.driver.property import PropertyRun
+from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.start import RunStart, begin
+from tfcert.driver.task import Task
 from tfcert.driver.verdicts import reconciled
 from tfcert.language import BallSpec, MeasureTemplate, Transform
 from tfcert.options import BoundOptions
@@ -116,7 +119,10 @@ def _abstraction(task: Task) -> Json:
 
 @dataclass
 class _Run:
-    """One run in progress: what is bound, the records so far, and the seconds spent by each strategy's name."""
+    """One run in progress: what is bound, the records so far, and the seconds spent by each strategy's name.
+
+    ``setup`` are the seconds that stages took to prepare, by question and stage.
+    """
 
     bound: BoundSpec
     folder: Path
@@ -125,6 +131,7 @@ class _Run:
     records: dict[tuple[str, int], Record] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     spent: dict[str, float] = field(default_factory=dict)
+    setup: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def all(self, journal: Journal) -> bool:
         """Runs every task; False if it was interrupted."""
@@ -145,18 +152,19 @@ class _Run:
         todo = [i for i, sample in enumerate(task.samples) if (task.name, int(sample)) not in self.records]
         self.narrator.begin(task.name, len(task.samples), len(task.samples) - len(todo), _narrowed(task))
         strategy = task.template.strategy
-        began = time.monotonic()
         # The total is that of all questions with this strategy, a resumed run's included.
-        clock = Clock(strategy.seconds_per_sample, strategy.seconds_total, began - self.spent.get(strategy.name, 0.0))
+        clock = Clock(strategy.seconds_per_sample, strategy.seconds_total, self.spent.get(strategy.name, 0.0))
         size = strategy.batch or BATCH
-        for first in range(0, len(todo), size):
-            part = task.take(np.array(todo[first : first + size], int))
-            for place, verdict, measured in _decide(part, clock, self.narrator.watch):
-                record = self._record(part, place, verdict, measured)
-                self.records[record.property, record.sample] = record
-                journal.append(record)
-                self.narrator.advance(record)
-        self.spent[strategy.name] = time.monotonic() - clock.started
+        with OpenStages(clock, BoundOptions(), self.narrator.preparing) as stages:
+            self.setup[task.name] = stages.seconds
+            for first in range(0, len(todo), size):
+                part = task.take(np.array(todo[first : first + size], int))
+                for place, verdict, measured in _decide(part, stages, self.narrator.watch):
+                    record = self._record(part, place, verdict, measured)
+                    self.records[record.property, record.sample] = record
+                    journal.append(record)
+                    self.narrator.advance(record)
+        self.spent[strategy.name] = clock.used()
 
     def _record(self, task: Task, place: int, verdict: Verdict, measured: Measured | None) -> Record:
         witness = verdict.witness
@@ -193,6 +201,10 @@ class _Run:
             "notes": notes,
             "contradictions": sum(r.verdict.contradicted is not None for r in records),
             "seconds": round(time.monotonic() - self.began, 3),
+            "setup_seconds": {
+                name: {stage: round(seconds, 3) for stage, seconds in stages.items()}
+                for name, stages in self.setup.items()
+            },
         }
         report = Report(
             header=self.header,
@@ -237,13 +249,12 @@ def _claims(tasks: Sequence[Task]) -> list[str]:
     return [*notes, ABSTRACTION_ERROR] if notes else []
 
 
-def _decide(task: Task, clock: Clock, watch: Watch) -> Iterator[tuple[int, Verdict, Measured | None]]:
-    options = BoundOptions()
+def _decide(task: Task, stages: OpenStages, watch: Watch) -> Iterator[tuple[int, Verdict, Measured | None]]:
     if isinstance(task.template, MeasureTemplate):
-        for finding in MeasureRun(task, clock, options, watch).run():
-            yield finding.place, finding.verdict, finding.measured
+        for answer in MeasureRun(task, stages, watch).run():
+            yield answer.place, answer.verdict, answer.measured
     else:
-        for place, verdict in PropertyRun(task, clock, options, watch).run():
+        for place, verdict in PropertyRun(task, stages, watch).run():
             yield place, verdict, None
 
 

@@ -27,7 +27,7 @@ from tfcert.language.spec.assertions import (
     Results,
 )
 from tfcert.language.spec.cells import Abstraction, Tuning
-from tfcert.language.spec.declarations import DEFAULT_STRATEGY, Dataset, ModelDeclaration, Param, Stage, Strategy
+from tfcert.language.spec.declarations import DEFAULT_STRATEGY, Dataset, ModelDeclaration, Param, StageSpec, Strategy
 from tfcert.language.spec.lowering import InexactRowError, TooManyClausesError
 from tfcert.language.spec.objective import LearningRate, Named, ObjectiveTemplate, RampSpec, Scheduled
 from tfcert.language.spec.questions import AnyTemplate, BallSpec, BoxSpec, MeasureTemplate, PropertyTemplate, net_within
@@ -65,8 +65,8 @@ __all__ = [
     "Span",
     "Spec",
     "SpecError",
-    "Stage",
     "StageKind",
+    "StageSpec",
     "Strategy",
     "TooManyClausesError",
     "Transform",

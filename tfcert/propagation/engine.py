@@ -58,14 +58,14 @@ class _Compiled:
     sizes: set[int] = field(default_factory=set)
     wasted: float = 0.0
 
-    def __call__(self, tensors: list[tf.Tensor], limit: int) -> np.ndarray:
+    def __call__(self, tensors: list[tf.Tensor], iterations: tuple[tf.Tensor, ...], limit: int) -> np.ndarray:
         """Runs on a batch, in passes of at most ``limit`` samples, padding included."""
         count = int(tensors[0].shape[0])
         size = self._size(count, limit)
         parts = []
         for first in range(0, count, size):
             some = tensors if count <= size else [t[first : first + size] for t in tensors]
-            bounds, finite = self.run(*[_padded(t, size - int(t.shape[0])) for t in some])
+            bounds, finite = self.run(*[_padded(t, size - int(t.shape[0])) for t in some], *iterations)
             if not finite:
                 raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
             parts.append(bounds.numpy())
@@ -130,7 +130,10 @@ def lower_bounds(
     run, arrays = question.compiled, question.arguments
     with full_precision():
         starts = range(0, len(perturbation), size)
-        parts = [run(arrays if chunks == 1 else [a[i : i + size] for a in arrays], question.limit) for i in starts]
+        parts = [
+            run(arrays if chunks == 1 else [a[i : i + size] for a in arrays], question.iterations, question.limit)
+            for i in starts
+        ]
     found = np.concatenate(parts) if parts else np.zeros(np.shape(offsets), network.dtype.as_numpy_dtype)
     _warn_of_domains(network, found)
     return found
@@ -157,11 +160,24 @@ def _warn_of_domains(network: Network, bounds: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class PreparedBounds:
-    """A question ready to be run: a traced function, its arguments for all samples, and how many go in one pass."""
+    """A question ready to be run.
+
+    Attributes:
+        compiled: a traced function.
+        arguments: for all samples.
+        limit: how many of them go in one pass at most.
+        iterations: of an optimising method, where that is an argument of the function, too.
+    """
 
     compiled: _Compiled
     arguments: list[tf.Tensor]
     limit: int
+    iterations: tuple[tf.Tensor, ...]
+
+    @property
+    def usual(self) -> int:
+        """How many samples a pass takes where there are enough."""
+        return min(self.limit, self.compiled.usual)
 
 
 def prepared_bounds(
@@ -186,7 +202,8 @@ def prepared_bounds(
     arrays = [region.center, region.lower, region.upper, region.eps]
     # A threshold is rounded so that its row is not easier to prove; C is rounded to nearest (the guarantee is numeric).
     arrays += [_as(coefficients, network), _as(round_down(offsets, network.dtype.as_numpy_dtype), network)]
-    return PreparedBounds(run, arrays, limit)
+    # XLA is told how many iterations there are; else that is an argument, so that fewer of them are no other function.
+    return PreparedBounds(run, arrays, limit, () if use_jit(options) else (tf.constant(options.iterations),))
 
 
 def _check(
@@ -222,18 +239,18 @@ def _compiled(
     )
     jit = use_jit(options)
     method, relaxation, rows = asked
-    ascent = Ascent(options.iterations, options.learning_rate)
-    key = (asked, region.norm, region.clipped, parts, options.jit, ascent)
+    fixed, rate = options.iterations if jit else None, options.learning_rate
+    key = (asked, region.norm, region.clipped, parts, options.jit, fixed, rate)
     known = _COMPILED.setdefault(network, {})
     if key not in known:
         # Under XLA shapes are fixed, so the unstable neurons cannot be picked out there.
         passes = Passes(plan.parts, select=not jit)
         norm, clipped, owner = region.norm, region.clipped, weakref.ref(network)
 
-        def run(center, lower, upper, eps, coefficients, offsets):  # type: ignore[no-untyped-def]
+        def run(center, lower, upper, eps, coefficients, offsets, iterations=fixed):  # type: ignore[no-untyped-def]
             net = owner()
             assert net is not None
-            inputs = Region(norm, clipped, center, lower, upper, eps)
+            inputs, ascent = Region(norm, clipped, center, lower, upper, eps), Ascent(iterations, rate)
             with fused_kernels(options.jit is None and not jit):
                 bounds = output_bounds(net, inputs, (coefficients, offsets), method, relaxation, passes, ascent)
             return bounds, net.finite()
@@ -241,6 +258,7 @@ def _compiled(
         inputs, outputs = network.input_shape, network.output_shape
         shapes = [inputs, inputs, inputs, (), (rows, *outputs), (rows,)]
         signature = [tf.TensorSpec([None, *shape], network.dtype) for shape in shapes]
+        signature += [] if jit else [tf.TensorSpec([], tf.int32)]
         function = traced(run, input_signature=signature, jit_compile=jit)
         usual = plan.samples if jit else max(_SAMPLES, int(_LONG / plan.floats))
         known[key] = _Compiled(function, plan.floats, usual)

@@ -55,12 +55,12 @@ class Ascent:
     """How to look for better relaxations; whatever is found is sound, and the best bound of each row is kept.
 
     Attributes:
-        iterations: gradient steps.
+        iterations: gradient steps, a number or a scalar tensor.
         learning_rate: of Adam, in units of each choice's range; a tenth of it for activations that are no hinges.
         shared: one pair of lines a neuron, for all rows of all passes (FROWN).
     """
 
-    iterations: int = 20
+    iterations: int | tf.Tensor = 20
     learning_rate: float = 0.5
     shared: bool = False
 

@@ -14,7 +14,7 @@ from tfcert.errors import ExitCode
 from tfcert.report.json import write_result
 from tfcert.report.records import Json, Record
 from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_measure, summarize_property
-from tfcert.report.table import PLAIN_WIDTH, measure_tables, property_tables, render
+from tfcert.report.table import PLAIN_WIDTH, effort_line, measure_tables, property_tables, render
 from tfcert.showing import counted
 
 Summary = TypeVar("Summary", PropertySummary, MeasureSummary)
@@ -74,12 +74,14 @@ class Report:
     def parts(self, width: int = PLAIN_WIDTH) -> list[RenderableType]:
         """The parts that a terminal of so many columns shows: tables, judgements, notes."""
         shown: list[RenderableType] = []
-        if self.properties:
-            shown += property_tables(
-                [self._of_all(summarize_property(n, self.records)) for n in self.properties], width
-            )
-        if self.measures:
-            shown += measure_tables([self._of_all(summarize_measure(n, self.records)) for n in self.measures])
+        properties = [self._of_all(summarize_property(n, self.records)) for n in self.properties]
+        measures = [self._of_all(summarize_measure(n, self.records)) for n in self.measures]
+        shown += property_tables(properties, width) if properties else []
+        shown += measure_tables(measures) if measures else []
+        setup = self.header.get("setup_seconds", {})
+        summaries: list[PropertySummary | MeasureSummary] = [*properties, *measures]
+        efforts = [effort_line(summary, setup.get(summary.name, {})) for summary in summaries]
+        shown += [Text(effort, "dim") for effort in efforts if effort]
         styles = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
         shown += [Text.assemble((f"{j.judgement:<13}", styles[j.judgement]), j.text) for j in self.judged]
         shown += [Text(f"note: {note}", "dim") for note in self.notes]

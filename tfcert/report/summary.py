@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfcert.report.records import Record
-from tfcert.verdict import Guarantee, Outcome
+from tfcert.verdict import NO_WORK, Guarantee, Outcome, Work
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class PropertySummary:
     ``correct`` counts samples whose unperturbed input satisfies the formula; ``guarantees`` is every level that a
     decided verdict rests on, strongest first; ``existential`` says that the question is about some input;
     ``abstraction`` names what the classifier stands behind; ``labelled`` says that the formula is about the samples'
-    labels, so that shares are accuracies; ``asked`` is how many samples there are, 0 for those with a record.
+    labels, so that shares are accuracies; ``asked`` is how many samples there are, 0 for those with a record; ``work``
+    is that of all stages on all samples.
     """
 
     name: str
@@ -31,6 +32,7 @@ class PropertySummary:
     abstraction: str = ""
     labelled: bool = True
     asked: int = 0
+    work: Work = NO_WORK
 
     def rate(self, count: int) -> float:
         """A share of the samples; NaN without any."""
@@ -59,7 +61,7 @@ class MeasureSummary:
     """Results of a measure: the proven values and, where a witness exists, the refuted ones.
 
     Of a smallest radius these are a lower bound and the distance of a witness. ``width`` is that of the values' range
-    in the same space, NaN where it is not known.
+    in the same space, NaN where it is not known; ``work`` is that of all stages on all samples.
     """
 
     name: str
@@ -72,6 +74,7 @@ class MeasureSummary:
     abstraction: str = ""
     asked: int = 0
     width: float = float("nan")
+    work: Work = NO_WORK
 
     @property
     def total(self) -> int:
@@ -91,6 +94,7 @@ def summarize_property(name: str, records: Iterable[Record]) -> PropertySummary:
         existential=any(r.asked.existential for r in mine),
         abstraction=_abstraction(mine),
         labelled=all(r.asked.labelled for r in mine),
+        work=sum((r.verdict.work for r in mine), NO_WORK),
     )
 
 
@@ -108,6 +112,7 @@ def summarize_measure(name: str, records: Iterable[Record]) -> MeasureSummary:
         existential=any(r.asked.existential for r in mine),
         abstraction=_abstraction(mine),
         width=next((r.asked.width for r in mine), float("nan")),
+        work=sum((r.verdict.work for r in mine), NO_WORK),
     )
 
 

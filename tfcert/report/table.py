@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from tfcert.report.records import Record
 from tfcert.report.summary import MeasureSummary, PropertySummary
+from tfcert.showing import counted
 from tfcert.verdict import Outcome
 
 PLAIN_WIDTH = 120
@@ -146,6 +147,23 @@ def _measure_table(smallest: bool, summaries: Sequence[MeasureSummary]) -> Table
             ", ".join(s.guarantees) or "-",
         )
     return table
+
+
+def effort_line(s: PropertySummary | MeasureSummary, setup: Mapping[str, float]) -> str:
+    """The time of a question in one line, its stages' preparation apart, and what stages did; "" where nothing is said.
+
+    Args:
+        setup: seconds of preparation by stage.
+    """
+    stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in setup.items())
+    parts = [f"{s.seconds:.1f} s for samples"] if setup else []
+    parts += [f"{sum(setup.values()):.1f} s before for preparation ({stages})"] if setup else []
+    work = s.work
+    counts = ((work.pieces, "piece"), (work.gradients, "gradient"))
+    parts += [counted(number, thing) for number, thing in counts if number]
+    parts += [f"programs of up to {counted(work.binaries, 'binary', 'binaries')}"] if work.binaries else []
+    parts += [f"{work.solver_seconds:.1f} s of solvers"] if work.solver_seconds else []
+    return f"{s.name}: {'; '.join(parts)}" if parts else ""
 
 
 def record_line(record: Record) -> str:

@@ -9,7 +9,6 @@ import pytest
 
 from tfcert.certification import Radii
 from tfcert.cli.main import main
-from tfcert.driver.direct import radius
 from tfcert.driver.direct.attack import attack_samples
 from tfcert.driver.direct.radius import Bounding, measure_radii
 from tfcert.driver.direct.request import Request
@@ -80,7 +79,6 @@ def test_options_of_the_optimising_methods_reach_the_search(data, folder, monkey
         return Radii(np.full(len(x), 0.01), np.ones(len(x)), 7, Guarantee.NUMERIC, "crown", "frown")
 
     monkeypatch.setattr("tfcert.certification.certified_radius", certified_radius)
-    monkeypatch.setattr(radius, "require_names", lambda *_: None)
     bounding = Bounding(relaxation="frown", iterations=3, learning_rate=0.25)
     report = measure_radii(data, bounding, out=str(folder / "run"))
     assert (seen[0].iterations, seen[0].learning_rate) == (3, 0.25)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from tfcert.catalog import METHODS, RELAXATIONS, check_method
-from tfcert.driver.bind import require_names
 from tfcert.driver.direct.ask import Answers, DirectQuestion, asked_exit_code, remarks
 from tfcert.driver.direct.request import Loaded, Request
 from tfcert.driver.header import run_header
@@ -136,7 +135,11 @@ def run_radii(start: RadiiStart) -> RadiusReport:
     """Goes on from what :func:`begin_radii` checked; returns and raises as :func:`measure_radii` does."""
     request, bounding, folder = start.request, start.bounding, start.folder
     loaded = request.load()
-    require_names(loaded.model, bounding.method, bounding.relaxation)
+    from tfcert.driver.stages.bound import refusal
+
+    refused = refusal(loaded.model, bounding.method, bounding.relaxation)
+    if refused:
+        raise UsageError(refused)
     header = start.header | loaded.header()
     asked = Asked(request.norm, math.nan, "net", bounding.targets, width=request.width)
     question = DirectQuestion(

@@ -11,10 +11,10 @@ import numpy as np
 
 from tfcert.clauses import SINGLE_OUTPUT
 from tfcert.datasets import Samples, load_dataset
-from tfcert.driver.bind import LoadedModel
 from tfcert.driver.files import require_model, require_writable
 from tfcert.driver.fingerprint import data_hash, weights_hash
 from tfcert.driver.header import run_header
+from tfcert.driver.task import LoadedModel
 from tfcert.errors import UsageError
 from tfcert.report.records import Json
 

@@ -1,174 +1,116 @@
-"""What a stage that asks a solver is: it decides one sample at a time, within a time of its own.
-
-``SOLVERS`` has one entry for each such stage of the language.
-"""
+"""Stages that find a witness or prove that there is none: branch and bound, and integer programs."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
-from tfcert.complete.encoding.piecewise import flatten
-from tfcert.complete.prepare import solver_processes
-from tfcert.complete.search.builder import QueryBuilder
-from tfcert.complete.search.decide import TellMargin, decide
-from tfcert.complete.search.minimum import NearestSearch, minimum, plain_minimum
-from tfcert.complete.search.query import Solvers
+from tfcert.complete.prepare import Prepared, Setup, prepared
+from tfcert.complete.search.query import Query
 from tfcert.complete.search.witness import Judge
-from tfcert.complete.solver.process import SolverProcess, SolverSettings
-from tfcert.driver.batch import Batch, broken
-from tfcert.driver.bind import Task
-from tfcert.language import Stage
+from tfcert.complete.solver.process import SolverSettings
+from tfcert.driver.batch import Batch, broken, make_batch
+from tfcert.driver.budget import StageBudget
+from tfcert.driver.stages.base import Finding, Nearest, NearestStart, Tell
+from tfcert.driver.task import Task
+from tfcert.language import StageSpec
 from tfcert.options import BoundOptions
-from tfcert.sets.balls import LpBall, Perturbation
-from tfcert.verdict import Guarantee, Outcome
-
-
-class SolverDecision(Protocol):
-    """What a solver came to on one sample.
-
-    Attributes:
-        outcome, reason: verified: no witness exists; falsified: ``witness`` is one; else why it is open.
-        margin: the proven lower bound of the margin; NaN where there is none.
-        rounding: what the rounding of the model's own arithmetic may take from it.
-        witness: ``[*input]`` in the model's dtype, or None.
-        guarantee: of a proof: ``numeric`` or ``solver``.
-    """
-
-    @property
-    def outcome(self) -> Outcome: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def margin(self) -> float: ...
-    @property
-    def rounding(self) -> float: ...
-    @property
-    def witness(self) -> np.ndarray | None: ...
-    @property
-    def guarantee(self) -> Guarantee: ...
-
-
-class Nearest(Protocol):
-    """How near the nearest witness of one sample is, in network space and the norm of its ball.
-
-    Attributes:
-        lower: no witness is nearer, by ``guarantee``; 0 where nothing is known.
-        witness: ``[*input]`` in the model's dtype, or None.
-        reason: why the two are still apart; "" where they are not.
-    """
-
-    @property
-    def lower(self) -> float: ...
-    @property
-    def witness(self) -> np.ndarray | None: ...
-    @property
-    def guarantee(self) -> Guarantee: ...
-    @property
-    def reason(self) -> str: ...
+from tfcert.sets.balls import LpBall
+from tfcert.verdict import Outcome
 
 
 @dataclass(frozen=True)
-class NearestStart:
-    """What a search for the nearest witness begins with, in network space.
+class CompleteStage:
+    """The stages ``split`` and ``milp``; they decide one sample after the other."""
 
-    Attributes:
-        witness: a first one, if any is known.
-        proven: the distance up to which bounds prove that there is none.
-        tell: is told both distances whenever one of them moves (infinite: no witness).
-    """
+    spec: StageSpec
 
-    witness: np.ndarray | None
-    proven: float
-    tell: Callable[[float, float], None] = lambda lower, upper: None
+    def refuses(self, task: Task) -> str:
+        """Nothing: whatever can be loaded is encoded, if need be by an enclosure."""
+        return ""
 
-
-class Solver(Protocol):
-    """Answers about batches of one sample; ``seconds`` is the most that an answer may take, None for no limit."""
-
-    def decide(self, sample: Batch, seconds: float | None, tell: TellMargin) -> SolverDecision:
-        """Whether there is a witness in the sample's region; ``tell`` is told lower bounds of the margin."""
-
-    def nearest(self, sample: Batch, start: NearestStart, seconds: float | None) -> Nearest:
-        """The nearest witness in the sample's ball."""
+    @contextlib.contextmanager
+    def open(self, task: Task, options: BoundOptions) -> Iterator[RunningComplete]:
+        """Flattens the network, traces bounds and pieces, starts the solvers; their processes end with the context."""
+        example, loaded = make_batch(task.take(np.arange(1))), task.model
+        setup = _setup(self.spec, options)
+        with prepared(loaded.network, loaded.model, example.regions.proof, example.clauses, setup) as ready:
+            yield RunningComplete(ready)
 
 
-class Complete:
-    """Branch and bound or integer programs (``tfcert.complete``) about the samples of one task.
+def _setup(spec: StageSpec, options: BoundOptions) -> Setup:
+    """How the stage decides, by its options; not guided, a measure is one plain program."""
+    confirm, tighten = spec.option("confirm"), str(spec.option("tighten", "none"))
+    settings = SolverSettings(
+        solver=str(spec.option("solver", SolverSettings.solver)),
+        gap=float(spec.option("gap", SolverSettings.gap)),
+        threads=int(spec.option("threads", SolverSettings.threads)),
+        confirm=None if confirm is None else str(confirm).replace("_", "-"),
+    )
+    ways = (spec.name,) if spec.option("guided", True) else ()
+    return Setup(ways, "crown" if tighten == "none" else tighten, options, settings)
 
-    ``ways`` are those of :func:`~tfcert.complete.search.decide.decide`; none stands for one plain program.
-    """
 
-    def __init__(
-        self, builder: QueryBuilder, processes: tuple[SolverProcess, tuple[SolverProcess, ...]], ways: tuple[str, ...]
-    ):
-        self._builder, self._processes, self._ways = builder, processes, ways
+class RunningComplete:
+    """Decides samples one after the other, each in its own time."""
 
-    def decide(self, sample: Batch, seconds: float | None, tell: TellMargin) -> SolverDecision:
-        """Whether there is a witness in the sample's region."""
-        solvers = self._solvers(seconds)
-        regions = sample.regions
-        judge = _judge(self._builder.model, regions.witness or regions.proof, sample)
-        query = self._builder.query(regions.proof.astype(np.float64), judge, solvers)
-        return decide(query, solvers, ways=self._ways or ("milp",), tell=tell)
+    def __init__(self, ready: Prepared):
+        self._ready = ready
 
-    def nearest(self, sample: Batch, start: NearestStart, seconds: float | None) -> Nearest:
-        """The nearest witness in the sample's ball."""
-        solvers, ball = self._solvers(seconds), sample.regions.proof
+    def decide(self, batch: Batch, budget: StageBudget, tell: Tell) -> Iterator[Finding]:
+        """Proofs and witnesses; a sample without time left is not begun."""
+        for place in range(len(batch)):
+            sample = batch.take(np.array([place]))
+            with budget.paused():
+                self._ready.ready()
+            began, left = budget.used(), budget.begin(np.array([place]))()
+            if left <= 0:
+                yield Finding(place, Outcome.TIMEOUT)
+                continue
+            tell(place, math.nan)
+            region, query = sample.regions, sample.known.get(int(sample.task.samples[0]))
+            decision = self._ready.decide(
+                region.proof,
+                Judge(self._ready.builder.model, region.witness or region.proof, sample.clauses, _breaks(sample)),
+                None if math.isinf(left) else left,
+                tell=functools.partial(tell, place),
+                known=query if isinstance(query, Query) else None,
+            )
+            sample.known[int(sample.task.samples[0])] = decision.left
+            yield Finding(
+                place,
+                decision.outcome,
+                decision.reason,
+                decision.margin,
+                decision.rounding,
+                decision.witness,
+                decision.guarantee,
+                budget.used() - began,
+                decision.work,
+            )
+
+    def nearest(self, sample: Batch, start: NearestStart, budget: StageBudget) -> Nearest:
+        """The nearest witness in the ball of one sample."""
+        ball = sample.regions.proof
         assert isinstance(ball, LpBall)
-        judge = _judge(self._builder.model, ball, sample)
-        search = NearestSearch(
-            lambda some: self._builder.query(some, judge, solvers),
-            judge,
-            ball.astype(np.float64),
-            start.witness,
-            start.proven,
-            self._ways,
+        with budget.paused():
+            self._ready.ready()
+        left = budget.begin(np.array([0]))()
+        least = self._ready.nearest(
+            ball,
+            Judge(self._ready.builder.model, ball, sample.clauses, _breaks(sample)),
+            (start.witness, start.proven),
+            None if math.isinf(left) else left,
             tell=start.tell,
         )
-        return (minimum if self._ways else plain_minimum)(search, solvers)
-
-    def _solvers(self, seconds: float | None) -> Solvers:
-        return Solvers(*self._processes, time.monotonic() + (math.inf if seconds is None else seconds))
+        return Nearest(least.lower, least.witness, least.guarantee, least.reason, least.work)
 
 
-def _judge(model: Any, region: Perturbation, sample: Batch) -> Judge:
+def _breaks(sample: Batch) -> functools.partial[np.ndarray]:
     """Judges by the formula itself: on its boundary, too, whether it is strict there."""
-    return Judge(model, region, sample.clauses, functools.partial(broken, sample))
-
-
-@contextlib.contextmanager
-def open_complete(task: Task, stage: Stage, options: BoundOptions) -> Iterator[Complete]:
-    """The stages ``split`` and ``milp`` with their options, its processes ended when the context is left."""
-    settings = SolverSettings(
-        solver=str(stage.option("solver", "cbc")),
-        gap=float(stage.option("gap", SolverSettings.gap)),
-        threads=int(stage.option("threads", 1)),
-        confirm=None if stage.option("confirm") is None else str(stage.option("confirm")).replace("_", "-"),
-    )
-    tighten = str(stage.option("tighten", "none"))
-    bounds = "crown" if tighten == "none" else tighten
-    builder = QueryBuilder(flatten(task.model.network), task.model.model, bounds, options)
-    with solver_processes(settings) as processes:
-        yield Complete(builder, processes, (stage.name,) if stage.option("guided", True) else ())
-
-
-SOLVERS: dict[str, Callable[[Task, Stage, BoundOptions], AbstractContextManager[Solver]]] = {
-    "split": open_complete,
-    "milp": open_complete,
-}
-"""By the stage's name; the context holds the solver's processes."""
-
-
-def most_seconds(stage: Stage, remaining: float | None) -> float | None:
-    """What an answer may take: the stage's ``time_limit``, or what is left of the budget if that is less."""
-    limits = [float(limit) for limit in (stage.option("time_limit"), remaining) if limit is not None]
-    return min(limits, default=None)
+    return functools.partial(broken, sample)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from tfcert.datasets import Samples
-from tfcert.driver.bind import LoadedModel, bind, network_inputs, placed
+from tfcert.driver.bind import bind, network_inputs, placed
 from tfcert.driver.doubts import require_unit
 from tfcert.driver.regions import clip_of, normalization, require_inside
 from tfcert.driver.sources import load_samples
+from tfcert.driver.task import LoadedModel
 from tfcert.errors import UsageError
 from tfcert.language import BallSpec, ModelDeclaration, ObjectiveTemplate, PropertyTemplate, Spec, Transform
 

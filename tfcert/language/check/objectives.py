@@ -17,7 +17,7 @@ from tfcert.language.check.scope import Definition, Scope, did_you_mean
 from tfcert.language.check.setting import Setting
 from tfcert.language.check.values import Items, Numeric, describe
 from tfcert.language.spec import objective as t
-from tfcert.language.spec.declarations import Dataset, ModelDeclaration, Stage
+from tfcert.language.spec.declarations import Dataset, ModelDeclaration, StageSpec
 from tfcert.language.spec.questions import BallSpec, MeasureTemplate, PropertyTemplate
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
@@ -139,9 +139,9 @@ class _Objective:
             seed=self._option("seed", Option("whole"), 0),
             optimizer=optimizer,
             learning_rate=rate,
-            verify=Stage(verify.name, verify.options),
+            verify=StageSpec(verify.name, verify.options),
             verify_every=self._option("verify_every", Option("whole", least=1), 1),
-            attack=None if attack.name == "none" else Stage(attack.name, attack.options),
+            attack=None if attack.name == "none" else StageSpec(attack.name, attack.options),
             text=print_statement(node),
             span=node.name.span,
         )

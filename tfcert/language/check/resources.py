@@ -15,7 +15,7 @@ from tfcert.language.check.declared import described_names, listed_name
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.reading import read_arguments, read_entries, read_numbers, read_option
 from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean
-from tfcert.language.spec.declarations import Dataset, ModelDeclaration, Stage, Strategy, Value
+from tfcert.language.spec.declarations import Dataset, ModelDeclaration, StageSpec, Strategy, Value
 from tfcert.language.spec.spaces import IDENTITY, Transform
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
@@ -236,7 +236,7 @@ def _dataset(definition: Definition) -> Dataset:
 def _strategy(definition: Definition) -> Strategy:
     node: s.StrategyStatement = definition.node
     e = Elaborator(definition.scope)
-    stages: list[Stage] = []
+    stages: list[StageSpec] = []
     for call in node.stages:
         with suppress(AbortError):
             stages.append(_stage(e, call))
@@ -261,7 +261,7 @@ def _plain(e: Elaborator, entry: s.EntryNode) -> s.Expr:
     return entry.value
 
 
-def _stage(e: Elaborator, call: s.StageCall) -> Stage:
+def _stage(e: Elaborator, call: s.StageCall) -> StageSpec:
     name = call.name.text
     stages = STAGES.words()
     schema = stages.get(name)
@@ -269,7 +269,7 @@ def _stage(e: Elaborator, call: s.StageCall) -> Stage:
         hint = did_you_mean(name, stages) or "the stages are " + ", ".join(stages)
         raise e.scope.problem("E218", f"there is no stage `{name}`", call.name, hint)
     options = read_arguments(e, call.arguments, schema.options, name)
-    stage = Stage(name, options)
+    stage = StageSpec(name, options)
     if stage.option("confirm") == stage.option("solver", "cbc"):
         (place,) = (a for a in call.arguments if a.name == "confirm")
         fix = "choose a second solver"

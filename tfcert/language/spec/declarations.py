@@ -86,7 +86,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageSpec:
     """One stage of a strategy: its name in the language (``crown_ibp``) and its options."""
 
     name: str
@@ -138,11 +138,11 @@ class Strategy:
     """
 
     name: str
-    stages: tuple[Stage, ...]
+    stages: tuple[StageSpec, ...]
     seconds_per_sample: Fraction | None = None
     seconds_total: Fraction | None = None
     batch: int | None = None
     dtype: str = "float32"
 
 
-DEFAULT_STRATEGY = Strategy("default", (Stage("pgd"), Stage("ibp"), Stage("crown_ibp"), Stage("crown")))
+DEFAULT_STRATEGY = Strategy("default", (StageSpec("pgd"), StageSpec("ibp"), StageSpec("crown_ibp"), StageSpec("crown")))

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from tfcert.catalog import METHODS, STAGES, Option, Options, StageKind, propagated
-from tfcert.language.spec.declarations import Dataset, Stage, Value
+from tfcert.language.spec.declarations import Dataset, StageSpec, Value
 from tfcert.language.spec.spaces import IDENTITY, Transform
 from tfcert.language.text.diagnostics import Span
 
@@ -140,9 +140,9 @@ class ObjectiveTemplate:
     seed: int
     optimizer: Named
     learning_rate: LearningRate
-    verify: Stage
+    verify: StageSpec
     verify_every: int
-    attack: Stage | None
+    attack: StageSpec | None
     text: str
     span: Span = field(default=Span(), compare=False)
 
