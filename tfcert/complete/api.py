@@ -149,7 +149,9 @@ def minimum_perturbation(
     settings = solver if isinstance(solver, SolverSettings) else SolverSettings(solver=solver)
     reach = _reach(center, radius(upper, "upper"))
     ball = LpBall(center.x, list(reach), norm, center.clip)
-    with prepared(network, model, ball, clauses, Setup(SEARCHES[search], bounds, options, settings)) as ready:
+    patience = min(limit for limit in (total_limit, time_limit, math.inf) if limit is not None)
+    setup = Setup(SEARCHES[search], bounds, options, settings, patience)
+    with prepared(network, model, ball, clauses, setup) as ready:
         if search != "plain":
             rehearse(ready, ball, clauses)
         clock = _Clock(len(ball), time_limit, total_limit)

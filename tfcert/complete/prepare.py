@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from tfcert.complete.solver.process import SolverProcess, SolverSettings
 from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.sets.balls import LpBall, Perturbation
+from tfcert.sets.region import region_of
 from tfcert.verdict import Outcome, Work
 
 
@@ -40,12 +42,14 @@ class Setup:
         bounds: of neurons, see :class:`~tfcert.complete.search.builder.QueryBuilder`.
         options: of bound computations.
         settings: of the solver.
+        patience: seconds at most that are waited for solvers to load: no longer than what they would be asked for.
     """
 
     ways: tuple[str, ...] = ("split", "milp")
     bounds: str = "crown"
     options: BoundOptions | None = None
     settings: SolverSettings = field(default_factory=SolverSettings)
+    patience: float = math.inf
 
 
 @dataclass
@@ -55,21 +59,21 @@ class Prepared:
     Attributes:
         builder: builds their queries.
         first, others: the solvers' processes.
-        ways: as in :class:`Setup`.
+        setup: how samples are decided.
         seconds: that preparing took so far.
     """
 
     builder: QueryBuilder
     first: SolverProcess
     others: tuple[SolverProcess, ...]
-    ways: tuple[str, ...]
+    setup: Setup
     seconds: float = 0.0
 
     def ready(self) -> None:
         """Waits for solvers' processes that had to be replaced: to be called before a sample's clock starts."""
         with self.preparing():
             for process in (self.first, *self.others):
-                process.ready()
+                process.ready(self.setup.patience)
 
     @contextlib.contextmanager
     def preparing(self) -> Iterator[None]:
@@ -107,7 +111,7 @@ class Prepared:
                 known = query if known is None else query.met(known)
         except TimeoutError as error:
             return Decision(Outcome.TIMEOUT, str(error), left=known)
-        decision = decide(known, solvers, ways=self.ways or ("milp",), tell=tell)
+        decision = decide(known, solvers, ways=self.setup.ways or ("milp",), tell=tell)
         return replace(decision, work=decision.work + work)
 
     def nearest(
@@ -134,10 +138,10 @@ class Prepared:
             judge,
             ball.astype(np.float64),
             *start,
-            self.ways,
+            self.setup.ways,
             tell=tell,
         )
-        return (minimum if self.ways else plain_minimum)(search, solvers)
+        return (minimum if self.setup.ways else plain_minimum)(search, solvers)
 
 
 @contextlib.contextmanager
@@ -159,7 +163,7 @@ def prepared(
     setup, began = setup or Setup(), time.monotonic()
     with solver_processes(setup.settings) as (first, others):
         builder = QueryBuilder(flatten(network), model, setup.bounds, setup.options)
-        ready = Prepared(builder, first, others, setup.ways)
+        ready = Prepared(builder, first, others, setup)
         for process in (first, *others):
             process.start()  # loads while the rest is traced
         if len(region):
@@ -169,15 +173,31 @@ def prepared(
         yield ready
 
 
+_REHEARSED: weakref.WeakKeyDictionary[Network, set[Hashable]] = weakref.WeakKeyDictionary()
+"""What was traced for a network already."""
+
+
+def once(network: Network, *what: Hashable) -> bool:
+    """Whether this is the first time that a network is asked for it."""
+    known = _REHEARSED.setdefault(network, set())
+    if what in known:
+        return False
+    known.add(what)
+    return True
+
+
 def _rehearse(ready: Prepared, region: Perturbation, clauses: Clauses) -> None:
-    """Runs what a sample runs, once to trace it and once to see how long it takes."""
-    builder = ready.builder
+    """Runs what a sample runs, once to trace it and once to see how long it takes; unless that was done before."""
+    builder, kind = ready.builder, region_of(region)
+    asked = (kind.norm, kind.clipped, clauses.offsets.shape, builder.bounds, builder.options, ready.setup.ways)
+    if not once(builder.net.deployed, *asked):
+        return
     for points in (region.center, np.repeat(region.center, 2, axis=0)):
         model_outputs(builder.model, points)
     judge = Judge(builder.model, region, clauses)
     for _ in range(2):
         query = builder.untightened(region.astype(np.float64), judge)
-    if "split" in ready.ways:
+    if "split" in ready.setup.ways:
         branch.prepare(query, ready.solvers())
 
 

@@ -12,11 +12,12 @@ import numpy as np
 from tfcert.attacks import falsify
 from tfcert.attacks.witness import model_outputs
 from tfcert.clauses import Clauses
-from tfcert.complete.prepare import Prepared
+from tfcert.complete.prepare import Prepared, once
 from tfcert.complete.search.witness import nearest_witnesses
 from tfcert.network import Network
 from tfcert.rigour.radius import CertifyingMethod, Reach, margins_of, proven_radius
 from tfcert.sets.balls import LpBall
+from tfcert.sets.region import region_of
 from tfcert.verdict import NO_WORK, Work
 
 _CERTIFIED = 0.05
@@ -99,6 +100,10 @@ def rehearse(ready: Prepared, ball: LpBall, clauses: Clauses) -> None:
     network, model = ready.builder.net.deployed, ready.builder.model
     some = np.arange(min(_AT_ONCE, len(ball)))
     if not len(some):
+        return
+    kind = region_of(ball)
+    size = min(len(ball), _AT_ONCE)
+    if not once(network, id(model), kind.norm, kind.clipped, clauses.offsets.shape[1:], size, ready.builder.options):
         return
     ball, clauses = ball.take(some), clauses.take(some)
     with ready.preparing():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+import weakref
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tfcert.complete.search.query import Query, Solvers
 from tfcert.complete.search.tighten import BOUNDS, LayerBounds, propagated_bounds, tightened
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import GRACE, SolverError
+from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import lower_bounds
 from tfcert.rigour.margins import rounding
@@ -25,6 +27,9 @@ class _Pace:
     """The seconds that bounds of one set took last."""
 
     seconds: float = 0.0
+
+
+_PACES: weakref.WeakKeyDictionary[Network, dict[Any, _Pace]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,14 @@ class QueryBuilder:
     bounds: str = "crown"
     options: BoundOptions | None = None
     rounded: bool = True
-    _pace: _Pace = field(default_factory=_Pace, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.bounds not in BOUNDS:
             raise ValueError(f"unknown bounds {self.bounds!r}: one of {', '.join(BOUNDS)}")
+
+    @property
+    def _pace(self) -> _Pace:
+        return _PACES.setdefault(self.net.deployed, {}).setdefault((self.bounds, self.options), _Pace())
 
     def query(self, region: Perturbation, judge: Judge, solvers: Solvers) -> Query:
         """The query about one sample's set; the judge has its clauses.

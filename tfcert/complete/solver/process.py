@@ -119,6 +119,8 @@ class SolverProcess:
         self._command = tuple(command or COMMAND)
         self._process: subprocess.Popen[bytes] | None = None
         self._replies: queue.Queue[Any] = queue.Queue()
+        self._sending = threading.Lock()
+        self._greeted, self._owed = False, 0
         self.seconds = 0.0
 
     def __enter__(self) -> SolverProcess:
@@ -127,16 +129,25 @@ class SolverProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ready(self) -> None:
+    def ready(self, seconds: float = START) -> None:
         """Starts the process, unless it runs, and waits until it answers: the time of questions is theirs alone then.
 
-        A solver that cannot answer is none to wait for; what is wrong with it says the next question.
+        After so many seconds it is waited for no longer, but goes on loading. What is wrong with a solver that cannot
+        answer says the next question.
         """
-        spent = self.seconds
-        with contextlib.suppress(SolverError):
+        self.start()
+        if not self._greeted:
             builder = ProgramBuilder()
-            self.solve(builder.program((builder.variables(np.zeros(1), np.ones(1)), np.ones(1))), START)
-        self.seconds = spent
+            smallest = builder.program((builder.variables(np.zeros(1), np.ones(1)), np.ones(1)))
+            self._greeted, self._owed = True, 1
+            self._send(self._header(START, relax=False), smallest.to_bytes())
+        if self._owed:
+            with contextlib.suppress(queue.Empty):
+                message = self._replies.get(timeout=max(0.0, min(seconds, START)))
+                if isinstance(message, tuple):
+                    self._owed = 0
+                else:
+                    self._replies.put(message)
 
     def solve(
         self,
@@ -170,9 +181,21 @@ class SolverProcess:
     def _ask(
         self, program: Program, seconds: float, relax: bool, extra: dict[str, np.ndarray], gap: float | None
     ) -> list[Answer]:
-        settings = self.settings
         seconds = max(0.0, min(seconds, LONGEST))
-        header: dict[str, Any] = {
+        header = self._header(seconds, relax=relax, gap=gap)
+        arrays = {name: getattr(program, name) for name in program.__dataclass_fields__} | extra
+        count = len(extra["_objectives"]) if "_objectives" in extra else 1
+        reply, body = self._exchange(header, pack(arrays), seconds)
+        try:
+            return _answers(program, reply, body, count)
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+            self._replace()
+            raise SolverError(f"the solver's answer makes no sense ({type(error).__name__}: {error})") from error
+
+    def _header(self, seconds: float, *, relax: bool, gap: float | None = None) -> dict[str, Any]:
+        """What is asked of a program."""
+        settings = self.settings
+        return {
             "relax": relax,
             "seconds": seconds,
             "settings": {
@@ -183,26 +206,20 @@ class SolverProcess:
                 "seed": settings.seed,
             },
         }
-        arrays = {name: getattr(program, name) for name in program.__dataclass_fields__} | extra
-        count = len(extra["_objectives"]) if "_objectives" in extra else 1
-        reply, body = self._exchange(header, pack(arrays), seconds)
-        try:
-            return _answers(program, reply, body, count)
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            self._replace()
-            raise SolverError(f"the solver's answer makes no sense ({type(error).__name__}: {error})") from error
+
+    def _send(self, header: dict[str, Any], body: bytes) -> None:
+        """Begins to send a message. A process that hangs may not even read: sending must not wait for it."""
+        assert self._process is not None
+        arguments = (self._process.stdin, self._sending, header, body, self._replies)
+        threading.Thread(target=_send, args=arguments, daemon=True).start()
 
     def _exchange(self, header: dict[str, Any], body: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
         started = self.start()
-        process = self._process
-        assert process is not None and process.stdin is not None
         patience = seconds + GRACE + GRACE_SHARE * seconds + (START if started else 0.0)
         began = time.monotonic()
         try:
-            # A process that hangs may not even read: sending must not wait for it.
-            arguments = (process.stdin, header, body, self._replies)
-            threading.Thread(target=_send, args=arguments, daemon=True).start()
-            message = self._replies.get(timeout=patience)
+            self._send(header, body)
+            message = self._reply(began + patience)
         except queue.Empty:
             self._replace()
             raise SolverError(f"the solver did not answer within {seconds:.3g} s and was stopped") from None
@@ -218,6 +235,14 @@ class SolverProcess:
         if "error" in message[0]:
             raise SolverError(f"the solver failed: {message[0]['error']}")
         return message
+
+    def _reply(self, until: float) -> Any:
+        """The next message that is no answer to the greeting, or what went wrong; raises queue.Empty if it is late."""
+        while True:
+            message = self._replies.get(timeout=max(0.0, until - time.monotonic()))
+            if not (self._owed and isinstance(message, tuple)):
+                return message
+            self._owed = 0
 
     def start(self) -> bool:
         """Starts the process if there is none; returns whether it did."""
@@ -235,7 +260,8 @@ class SolverProcess:
             env=environment,
             start_new_session=True,  # Ctrl-C is for the parent, which ends it
         )
-        self._replies = queue.Queue()
+        self._replies, self._sending = queue.Queue(), threading.Lock()
+        self._greeted, self._owed = False, 0
         threading.Thread(target=_listen, args=(self._process.stdout, self._replies), daemon=True).start()
         return True
 
@@ -266,10 +292,13 @@ class SolverProcess:
                     stream.close()
 
 
-def _send(stream: Any, header: dict[str, Any], body: bytes, replies: queue.Queue[Any]) -> None:
+def _send(
+    stream: Any, one_at_a_time: threading.Lock, header: dict[str, Any], body: bytes, replies: queue.Queue[Any]
+) -> None:
     """Sends a message; puts into the queue what went wrong."""
     try:
-        write_message(stream, header, body)
+        with one_at_a_time:
+            write_message(stream, header, body)
     except (ValueError, OSError) as error:
         replies.put(error)
 
