@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.complete.search.query import CLOSE, Query, Solvers, margin_program, within_rounding
-from tfcert.complete.solver.process import GRACE, SolverError
+from tfcert.complete.solver.process import SolverError
 from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import full_precision, use_jit
@@ -200,7 +200,7 @@ class _Tree:
     def late(self) -> bool:
         """Whether no step ends in time any more."""
         left = self._solvers.left()
-        return left <= 0 or self._climber.pace(_SIZES[0]) > left + GRACE
+        return left <= 0 or self._climber.pace(_SIZES[0]) > left
 
     def measure(self) -> None:
         """Takes a few steps on the smallest batch, with a row that none of them proves."""

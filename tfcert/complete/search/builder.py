@@ -14,7 +14,7 @@ from tfcert.complete.encoding.piecewise import PiecewiseNetwork
 from tfcert.complete.search.query import Query, Solvers
 from tfcert.complete.search.tighten import BOUNDS, LayerBounds, propagated_bounds, tightened
 from tfcert.complete.search.witness import Judge
-from tfcert.complete.solver.process import GRACE, SolverError
+from tfcert.complete.solver.process import SolverError
 from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import lower_bounds
@@ -65,7 +65,7 @@ class QueryBuilder:
             TimeoutError: what it takes is more than what is left of the solvers' time.
         """
         left = solvers.left()
-        if left <= 0 or self._pace.seconds > left + GRACE:
+        if left <= 0 or self._pace.seconds > left:
             raise TimeoutError(
                 "the budget was used up before bounds were computed"
                 if left <= 0

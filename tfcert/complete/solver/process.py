@@ -23,7 +23,7 @@ from tfcert.catalog import SOLVERS
 from tfcert.complete.encoding.program import Program, ProgramBuilder, pack, unpack
 from tfcert.complete.solver.worker import read_message, write_message
 
-GRACE, GRACE_SHARE = 0.25, 0.05
+GRACE, GRACE_SHARE = 0.1, 0.05
 """Seconds, and share of its time, that a process may overrun before it is killed."""
 START = 60.0
 """Seconds that a process may take to start where nobody started it before its first question."""
