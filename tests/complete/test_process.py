@@ -222,3 +222,15 @@ def test_time_is_given_in_full_and_no_more(tmp_path):
 def test_settings_out_of_range_are_refused(options):
     with pytest.raises(ValueError):
         SolverSettings(**options)
+
+
+def test_a_process_that_is_still_loading_answers_what_it_was_asked(solver):
+    """The greeting that shows that it has loaded is no answer, and a process that was stopped is replaced."""
+    with SolverProcess(solver.settings) as process:
+        process.ready(0.0)
+        assert len(process.solve(knapsack(5), 30).v) == 5
+        stopped = process._process
+        process._replace()
+        assert process._process is not stopped and alive(process._process.pid) and not alive(stopped.pid)
+        process.ready()
+        assert len(process.solve(knapsack(4), 10).v) == 4

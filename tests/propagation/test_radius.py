@@ -144,3 +144,17 @@ def test_an_absolute_tolerance_is_met_and_spares_evaluations():
     wide, _ = search(lambda i, e: roots[i] - e, roots, tolerance=0.0, absolute=0.01)
     assert (wide.radius > 0).all() and (wide.refuted - wide.radius <= 0.01).all()
     assert wide.evaluations <= tight.evaluations
+
+
+def test_without_time_for_another_pass_what_is_known_is_the_answer():
+    """The second pass is not begun: what the first certified stays, and nothing more is claimed."""
+    passes = []
+
+    def margin_at(index, eps):
+        if passes:
+            raise TimeoutError
+        passes.append(index)
+        return 1.0 - eps, np.zeros(len(eps))
+
+    found = largest_radius(margin_at, np.ones(2), guesses=np.array([0.5, 2.0]))
+    assert found.radius.tolist() == [0.5, 0.0] and found.refuted.tolist() == [np.inf, 2.0]
