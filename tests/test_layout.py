@@ -208,6 +208,12 @@ def test_the_packages_that_are_installed_are_those_that_exist():
     assert (ROOT / "grammar" / "__init__.py").exists() and list((ROOT / "grammar").glob("*.lark"))
 
 
+def test_no_two_test_files_are_one_module():
+    """pytest imports files of folders that are no packages by their names alone, and stops where two have the same."""
+    loose = [p.name for p in (ROOT / "tests").rglob("test_*.py") if not (p.parent / "__init__.py").exists()]
+    assert sorted(set(loose)) == sorted(loose)
+
+
 def committed() -> list[Path]:
     try:
         listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
