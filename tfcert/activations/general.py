@@ -93,7 +93,7 @@ class Bends:
         return tf.concat([tf.stack(found), roots], axis=0) if found else roots
 
     def _roots(self, slope: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor, halvings: int) -> tf.Tensor:
-        """Where the derivative crosses ``slope`` in each bent piece; near an end of it where it does not."""
+        """The points where the derivative crosses ``slope``, one a bent piece; near an end of one where it does not."""
         pieces = list(zip((-np.inf, *self.ends), (*self.ends, np.inf), self.rising, strict=True))
         lead = [-1] + [1] * slope.shape.rank
         left, right, rising = (

@@ -1,4 +1,4 @@
-"""What users call: the least perturbations that make a model fail."""
+"""Least perturbations that make a model fail: the function that users call."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class MinimumPerturbations:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a long search stands: the sample, what is known of it, and the seconds it took so far."""
+    """The state of a long search: the sample, what is known of it, and the seconds it took so far."""
 
     sample: int
     of: int
@@ -197,12 +197,12 @@ class _Clock:
         return min(self._each - self.seconds(), self._total - spent)
 
     def seconds(self) -> float:
-        """What this sample took so far."""
+        """The seconds that this sample took so far."""
         return self._shared + time.monotonic() - self._sample
 
 
 def _reach(center: LpBall, upper: float | None) -> np.ndarray:
-    """How far to look around each sample."""
+    """The distance up to which to look around each sample."""
     limit = np.full(len(center), np.inf)
     if upper is not None:
         if not (np.ndim(upper) == 0 and upper > 0):

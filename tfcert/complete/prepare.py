@@ -1,4 +1,4 @@
-"""What deciding samples takes and does not depend on them, made ready before their clocks start.
+"""Preparation of decisions: whatever does not depend on the samples, made ready before their clocks start.
 
 Functions are traced (on a set of the kind to come), the network is flattened, solvers' processes are started. What
 follows is bounds, programs and solvers alone, and holds its limits.
@@ -35,7 +35,7 @@ from tfcert.verdict import Outcome, Work
 
 @dataclass(frozen=True)
 class Setup:
-    """How samples will be decided.
+    """The way in which samples will be decided.
 
     Attributes:
         ways: see :func:`~tfcert.complete.search.decide.decide`; none: a minimum is one integer program.
@@ -178,7 +178,7 @@ _REHEARSED: weakref.WeakKeyDictionary[Network, set[Hashable]] = weakref.WeakKeyD
 
 
 def once(network: Network, *what: Hashable) -> bool:
-    """Whether this is the first time that a network is asked for it."""
+    """Tells whether this is the first time that a network is asked for it."""
     known = _REHEARSED.setdefault(network, set())
     if what in known:
         return False

@@ -1,4 +1,4 @@
-"""What searches for least perturbations begin with: witnesses that attacks find, and distances that bounds certify."""
+"""Beginnings of searches for least perturbations: witnesses that attacks find, and distances that bounds certify."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ATTACK = 0.6
 
 @dataclass(frozen=True)
 class Start:
-    """What is known of a sample: a witness or None, a distance within which there is none, and what that took."""
+    """The beginning for one sample: a witness or None, a distance within which there is none, and the work it took."""
 
     witness: np.ndarray | None
     proven: float = 0.0

@@ -92,7 +92,7 @@ def _composed(abstraction: Abstraction, name: str, model: Any, sample: InputShap
 
 
 def require_behind(name: str, network: Network) -> None:
-    """That nothing of the inputs reaches the outputs but through cells.
+    """Requires that nothing of the inputs reaches the outputs but through cells.
 
     Raises:
         UsageError: something does.
@@ -123,7 +123,7 @@ def cells_text(granularity: float, value_range: tuple[float, float]) -> str:
 
 
 def classifier(abstraction: Abstraction, granularity: float | None = None) -> str:
-    """Which classifier a claim is about, in words; ``granularity`` is what the model has, where that is known."""
+    """The classifier that a claim is about, in words; ``granularity`` is the model's, where it is known."""
     written, range_ = float(abstraction.granularity), (float(abstraction.low), float(abstraction.high))
     text = cells_text(written if granularity is None else granularity, range_)
     if granularity is None and abstraction.tuning is not None:

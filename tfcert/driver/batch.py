@@ -65,7 +65,7 @@ def margin_at(batch: Batch, outputs: np.ndarray) -> np.ndarray:
 
 
 def broken(batch: Batch, outputs: np.ndarray) -> np.ndarray:
-    """Where the formula is false at the original model's outputs ``[batch, outputs]``, in exact arithmetic.
+    """Marks where the formula is false at the original model's outputs ``[batch, outputs]``, in exact arithmetic.
 
     NaN and infinity break nothing and prove nothing. Of probabilities a tie does not count: they may tie where the
     logits, which the formula is about, do not.

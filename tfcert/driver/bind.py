@@ -51,7 +51,7 @@ class BoundSpec:
     doubts: tuple[str, ...] = ()
 
     def accuracy(self, model: str, dataset: str) -> tuple[int, int]:
-        """How many samples of a data set a model classifies right, and how many there are; a tie is not right."""
+        """The number of samples that a model classifies right, and of all; a tie is not right."""
         samples, loaded = self.data[dataset], self.classifier(model)
         if samples.y is None:
             raise UsageError(f"accuracy({model}, {dataset}): the data set has no labels")
@@ -92,7 +92,7 @@ def load_spec(spec: str | Path, params: Mapping[str, Any] | None, bindings: Mapp
 
 
 def spec_name(spec: Spec) -> str:
-    """What the folder of a run is called."""
+    """The name of a run's folder."""
     return Path(spec.filename).stem if spec.root else "spec"
 
 
@@ -169,7 +169,7 @@ def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | 
 
 
 def _misfit(task: Task) -> list[str]:
-    """What speaks against samples being what the model expects, where a question is about their labels' classes."""
+    """Sentences that speak against samples being what the model expects, where a question is about their classes."""
     if not task.template.is_robustness or task.outputs is None or task.centers is None:
         return []
     right = task.outputs.argmax(axis=1) == np.array([-1 if label is None else label for label in task.labels])
@@ -178,7 +178,7 @@ def _misfit(task: Task) -> list[str]:
 
 
 def _settled(task: Task) -> list[str]:
-    """Which samples a question says nothing about, because their labels settle the formula.
+    """Samples that a question says nothing about, because their labels settle the formula.
 
     Raises:
         UsageError: all of them: the answer would say nothing about the model.
@@ -216,7 +216,7 @@ def placed(spec: Spec, name: str, span: Span) -> Iterator[None]:
 
 
 def classifier_name(template: AnyTemplate) -> str:
-    """What the classifier of a question is called: ``clf``, or ``clf behind grid``."""
+    """The name of a question's classifier: ``clf``, or ``clf behind grid``."""
     return template.model if template.abstraction is None else f"{template.model} behind {template.abstraction.name}"
 
 

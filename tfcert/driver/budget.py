@@ -53,11 +53,11 @@ class Clock:
             self._stopped, self._idle = math.nan, self._idle + self._now() - began
 
     def left(self) -> float:
-        """What is left of the total."""
+        """The seconds left of the total."""
         return math.inf if self.total is None else float(self.total) - self.used()
 
     def reason(self, spent: float) -> str:
-        """Why a sample that has used ``spent`` seconds must stop; "" if it may go on."""
+        """The reason why a sample that has used ``spent`` seconds must stop; "" if it may go on."""
         if self.total is not None and self.left() <= 0:
             return f"the total budget of {float(self.total):g} s is used up"
         if self.per_sample is not None and spent >= self.per_sample:
@@ -65,7 +65,7 @@ class Clock:
         return ""
 
     def budget(self, spent: np.ndarray, limit: float | None = None) -> StageBudget:
-        """What a stage may use for samples that have used ``spent`` seconds.
+        """The budget of a stage for samples that have used ``spent`` seconds.
 
         Args:
             limit: the most that it may use for one of them.
@@ -94,10 +94,10 @@ class StageBudget:
 
     @property
     def limited(self) -> bool:
-        """Whether there is any limit."""
+        """Tells whether there is any limit."""
         return bool(np.isfinite(self.each).any()) or math.isfinite(self.total())
 
     def begin(self, places: np.ndarray) -> Seconds:
-        """What is left to some samples, which are worked on together from now on."""
+        """The seconds left to some samples, which are worked on together from now on."""
         began, seconds = self.used(), float(self.each[places].sum())
         return lambda: min(seconds - (self.used() - began), self.total())

@@ -1,4 +1,4 @@
-"""What the samples themselves say against a question, its units above all: only known once they are loaded."""
+"""Doubts about a question that its samples raise, about units above all: known once they are loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FEW = 10
 
 
 def require_unit(template: AnyTemplate, data: Dataset | None, x: np.ndarray) -> None:
-    """That samples ``[n, ...]`` as stored are about [0, 1] `in unit`, where the region is, if no range says so.
+    """Requires samples ``[n, ...]`` of about [0, 1] as stored, where the region is `in unit` and no range says so.
 
     Raises:
         UsageError: they are not.

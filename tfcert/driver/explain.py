@@ -1,4 +1,4 @@
-"""What a specification will ask, of what, in which stages and at what cost; from its text alone."""
+"""Explanations of a specification: what it asks, of what, in which stages and at what cost; from its text alone."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _template(template: AnyTemplate, spec: Spec) -> list[str]:
 
 
 def _asked(template: AnyTemplate) -> str:
-    """What settles the question: proofs and witnesses change places where it is about some input."""
+    """The outcome that settles the question: proofs and witnesses change places where it is about some input."""
     match isinstance(template, MeasureTemplate), template.existential:
         case True, False:
             return (
@@ -98,7 +98,7 @@ def _asked(template: AnyTemplate) -> str:
 
 
 def _search(template: MeasureTemplate) -> str:
-    """How a measure's value is looked for."""
+    """The search for a measure's value."""
     tolerance = f"{template.tolerance}{' relative' if template.relative else ''}"
     text = f"in [{template.lower}, {template.upper}] to {tolerance}"
     if any(stage.kind is StageKind.BOUND for stage in template.strategy.stages):
@@ -146,7 +146,7 @@ def _share(radius: Fraction, template: AnyTemplate) -> str:
 
 
 def _valid(region: BallSpec) -> str:
-    """Which values inputs may take."""
+    """The values that inputs may take."""
     if region.within is None:
         return "within anything"
     ends = f"within [{region.within[0]}, {region.within[1]}]"
@@ -173,7 +173,7 @@ def _stage(stage: StageSpec) -> str:
 
 
 def _beside(stage: StageSpec) -> dict[str, str]:
-    """What a stage's time limit, second solver and tightening add to its cost."""
+    """The additions to a stage's cost: time limit, second solver and tightening."""
     limit, second = stage.option("time_limit"), stage.option("confirm")
     before = {"lp": "a linear", "progressive": "a linear and an integer"}.get(stage.option("tighten", "none"))
     return {
@@ -184,7 +184,7 @@ def _beside(stage: StageSpec) -> dict[str, str]:
 
 
 def _searching(stage: StageSpec, number: int, strategy: Strategy) -> str:
-    """What a stage does in the search of a measure: the first attack, the last bounding and the last solving stage."""
+    """The part of a stage in a measure's search: the first attack, the last bounding and the last solving stage."""
     alike = [i for i, other in enumerate(strategy.stages, start=1) if other.kind is stage.kind]
     chosen = alike[0] if stage.kind is StageKind.ATTACK else alike[-1]
     return _stage(stage) if number == chosen else f"{_stage_text(stage)}: not used, stage {chosen} is the one"
@@ -225,7 +225,7 @@ def _objective(objective: ObjectiveTemplate, spec: Spec) -> list[str]:
 
 
 def _behind(objective: ObjectiveTemplate, asked: PropertyTemplate) -> list[str]:
-    """What the model is trained behind, and how its granularity falls."""
+    """The abstraction that the model is trained behind, and how its granularity falls."""
     if asked.abstraction is None:
         return []
     lines, tuning = [f"  as: {classifier(asked.abstraction)}"], asked.abstraction.tuning
@@ -249,7 +249,7 @@ def _training(objective: ObjectiveTemplate, size: int | None) -> str:
 
 
 def _training_size(data: Dataset) -> int | None:
-    """How many samples there are to train on, where that is known without reading them."""
+    """The number of samples to train on, where that is known without reading them."""
     whole = dict(data.options).get("split", "test") == "train" and not data.bound
     source = SOURCES.get(data.source)
     size = source.sizes.get(data.path) if whole and source is not None else None

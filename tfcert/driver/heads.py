@@ -1,4 +1,4 @@
-"""What may be asked of a model's outputs: a softmax at its end is peeled off, and one output has no classes."""
+"""Heads of models and the questions that they allow: a softmax is peeled off, and one output has no classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_declared(name: str, outputs: str, network: Network) -> None:
-    """That the outputs are what a specification says of them, if it says anything.
+    """Checks that the outputs are what a specification says of them, if it says anything.
 
     Raises:
         UsageError: they are not.
@@ -34,7 +34,7 @@ def check_declared(name: str, outputs: str, network: Network) -> None:
 
 
 def _ends_in_sigmoid(network: Network) -> bool:
-    """Whether every output is a sigmoid's, moved or scaled at most (as ``1 - p`` is)."""
+    """Tells whether every output is a sigmoid's, moved or scaled at most (as ``1 - p`` is)."""
     from tfcert.network.graph import Concatenate, Elementwise, Linear
 
     pending = [network.output]
@@ -49,7 +49,7 @@ def _ends_in_sigmoid(network: Network) -> bool:
 
 
 def check_order(template: Template, network: Network, label: int | None) -> None:
-    """That a formula about a peeled softmax only orders its outputs: of anything else, logits are no stand-in.
+    """Checks that a formula about a peeled softmax only orders its outputs: of anything else, logits are no stand-in.
 
     Raises:
         ValueError: it does not, or cannot be lowered.
@@ -65,17 +65,17 @@ def check_order(template: Template, network: Network, label: int | None) -> None
 
 
 def label_is_class(formula: Any) -> bool:
-    """Whether the formula compares the label with an ``argmax`` or ``argmin``, so that it must be a class."""
+    """Tells whether the formula compares the label with an ``argmax`` or ``argmin``, so that it must be a class."""
     return _has(formula, lambda part: isinstance(part, ArgIs | ArgIn) and _has(part, lambda p: p == Label()))
 
 
 def asks_for_class(formula: Any) -> bool:
-    """Whether the formula asks for a class, or for the output at the label."""
+    """Tells whether the formula asks for a class, or for the output at the label."""
     return _has(formula, lambda part: isinstance(part, ArgIs | ArgIn) or part == Output(None))
 
 
 def _has(formula: Any, wanted: Callable[[Any], bool]) -> bool:
-    """Whether some part of a formula, itself included, is as wanted."""
+    """Tells whether some part of a formula, itself included, is as wanted."""
     pending = [formula]
     while pending:
         part = pending.pop()

@@ -46,7 +46,7 @@ def judge(spec: Spec, results: Results) -> tuple[Judged, ...]:
 
 
 def _why(assertion: Assertion, results: Results) -> str:
-    """Why an assertion that holds does not pass; "" for any other."""
+    """The reason why an assertion that holds does not pass; "" for any other."""
     undecided = assertion.undecided(results)
     holds = undecided and judge_condition(assertion.condition, lambda quantity: quantity.interval(results))
     return f" (no sample of {', '.join(undecided)} is proven or refuted)" if holds else ""

@@ -45,7 +45,7 @@ class MeasureAnswer:
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of one sample: the values that are proven and refuted (NaN: none), and what that rests on."""
+    """The state of one sample: the values that are proven and refuted (NaN: none), and what that rests on."""
 
     proven: float
     margin: float
@@ -155,7 +155,7 @@ class MeasureRun:
         return margins, rounding
 
     def _net_size(self) -> float:
-        """What one unit of the measure's value is in network space, on average over the channels."""
+        """The size of one unit of the measure's value in network space, on average over the channels."""
         sizes = self._task.template.transform.net_eps(self._region.space, self._region.slope)
         return float(sum(sizes)) / len(sizes)
 
@@ -215,7 +215,7 @@ class MeasureRun:
         return value if region is not None and bool(region.contains(witness[None])[0]) else eps
 
     def _consistent(self, known: _Known, place: int) -> _Known:
-        """What is known, less a proof that a nearer witness refutes."""
+        """The state without a proof that a nearer witness refutes."""
         if not known.refuted < known.proven or known.stage is None:
             return known
         claim = f"{known.stage.name} certified up to {known.proven:.6g}"
@@ -227,7 +227,7 @@ class MeasureRun:
     # Solvers
 
     def _narrowed(self, known: _Known, place: int, spent: float) -> _Known:
-        """What is known after a solver looked between what is proven and what is refuted."""
+        """The state after a solver looked between what is proven and what is refuted."""
         if self._solver is None or self._clock.reason(spent) or self._closed(known):
             return known
         high = self._high if math.isnan(known.refuted) else known.refuted
@@ -255,7 +255,7 @@ class MeasureRun:
         return self._consistent(known, place)
 
     def _closed(self, known: _Known) -> bool:
-        """Whether what is proven and what is refuted are as near each other as the measure asks."""
+        """Tells whether what is proven and what is refuted are as near each other as the measure asks."""
         low = self._low if math.isnan(known.proven) else known.proven
         high = self._high if math.isnan(known.refuted) else known.refuted
         return high - low <= float(self._template.tolerance) * (low if self._template.relative else 1.0)
@@ -275,7 +275,7 @@ class MeasureRun:
         return tell
 
     def _with_witness(self, known: _Known, place: int, sample: Batch, point: np.ndarray) -> _Known:
-        """What is known with a point that a solver claims to be a witness, if it is one and nearer than the last."""
+        """The state with a point that a solver claims to be a witness, if it is one and nearer than the last."""
         witness = self._replayed(sample, 0, point)
         if witness is None:
             return known

@@ -1,4 +1,4 @@
-"""What a run says while it works: a bar and a table on a terminal, plain lines elsewhere; all on standard error."""
+"""Progress of a run: a bar and a table on a terminal, plain lines elsewhere; all on standard error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Verbosity = str | int | bool
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a solver's search about one sample stands.
+    """The state of a solver's search about one sample.
 
     Attributes:
         sample: its index in the data set.
@@ -47,7 +47,7 @@ class Standing:
 
     @property
     def gap(self) -> float:
-        """How far the two are apart, as a share of ``upper``; NaN where one is missing."""
+        """The distance of the two, as a share of ``upper``; NaN where one is missing."""
         known = math.isfinite(self.lower) and math.isfinite(self.upper) and self.upper > 0
         return max(0.0, 1 - self.lower / self.upper) if known else math.nan
 

@@ -36,7 +36,7 @@ class Regions:
 
 
 def fits(given: InputShape, shape: InputShape) -> bool:
-    """Whether samples of one shape can be given to a network of another: axes of length 1 apart, or laid out flat."""
+    """Tells whether a network of one shape takes samples of another: axes of length 1 apart, or laid out flat."""
     same_but_ones = [d for d in given if d != 1] == [d for d in shape if d != 1]
     return same_but_ones or (len(shape) == 1 and int(np.prod(given)) == shape[0])
 
@@ -164,7 +164,7 @@ def clip_of(template: AnyTemplate, shape: InputShape, dtype: Any) -> tuple[np.nd
 
 
 def _arrival(transform: Transform, space: str, value: Fraction, dtype: Any) -> np.ndarray:
-    """Where ``to_net`` takes a stored value: one number, or one for each channel or input."""
+    """The values that ``to_net`` takes a stored value to: one number, or one for each channel or input."""
     if space == "net":
         return np.array([float(value)]).astype(dtype).astype(np.float64)
     raw = value / transform.scale if space == "unit" else value
@@ -185,7 +185,7 @@ def _placed(values: Sequence[float] | np.ndarray, shape: InputShape) -> np.ndarr
 
 
 def require_inside(name: str, centers: np.ndarray, clip: tuple[np.ndarray, np.ndarray] | None) -> None:
-    """That every centre is finite and within ``clip``.
+    """Requires that every centre is finite and within ``clip``.
 
     Raises:
         UsageError: one is not; begins with ``name``.

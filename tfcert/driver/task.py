@@ -1,4 +1,4 @@
-"""What a run works on: models that are loaded, and questions with the samples they ask about."""
+"""Tasks of a run: models that are loaded, and questions with the samples they ask about."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LoadedModel:
 
     @property
     def peeled(self) -> bool:
-        """Whether the network leaves out a softmax that the model ends in."""
+        """Tells whether the network leaves out a softmax that the model ends in."""
         return self.network.peeled
 
     def scores(self, outputs: np.ndarray) -> np.ndarray:
@@ -113,7 +113,7 @@ class Task:
         return self.template.name
 
     def limited(self, stage: StageSpec) -> bool:
-        """Whether the time of a stage of the strategy is limited."""
+        """Tells whether the time of a stage of the strategy is limited."""
         strategy = self.template.strategy
         limits = (strategy.seconds_per_sample, strategy.seconds_total, stage.option("time_limit"))
         return any(limit is not None for limit in limits)

@@ -1,4 +1,4 @@
-"""What verdicts say: on the question as it was asked, of unperturbed samples, and where a proof meets a witness."""
+"""Verdicts: on the question as it was asked, of unperturbed samples, and where a proof meets a witness."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _NARROW = 1e-9
 
 
 def layer_values(encoding: Encoding, layer: Layer, values: Sequence[Values], pair: ArrayInterval) -> Values:
-    """What a layer makes of the values of earlier layers; ``pair`` bounds what enters it."""
+    """The values of a layer, given those of earlier layers; ``pair`` bounds what enters it."""
     if isinstance(layer.kind, Steps):
         return _steps(encoding, layer.before, layer.kind, values, pair)
     pair = widened(pair)
@@ -74,7 +74,7 @@ def _pieces(
 
 
 def _placed(kind: PiecewiseLinear, pair: ArrayInterval) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which kinks lie inside each interval ``[kinks, size]``, and slope and intercept of the piece it begins in."""
+    """Marks the kinks inside each interval ``[kinks, size]``; with slope and intercept of the piece it begins in."""
     lower, upper = pair
     kinks = kind.kinks[:, None]
     first = (kinks <= lower).sum(axis=0)

@@ -118,11 +118,11 @@ class PiecewiseNetwork:
 
     @property
     def exact(self) -> bool:
-        """Whether an encoding says exactly what the network computes: no curved activation."""
+        """Tells whether an encoding says exactly what the network computes: no curved activation."""
         return not any(isinstance(layer.kind, CurvedActivation) for layer in self.layers)
 
     def before(self, x: np.ndarray) -> list[np.ndarray]:
-        """What enters each layer at inputs ``x`` ``[batch, *input]``: ``[batch, size]`` each."""
+        """The values that enter each layer at inputs ``x`` ``[batch, *input]``: ``[batch, size]`` each."""
         values = self.network.values(tf.constant(x, tf.float64))
         return [values[layer.source].numpy().reshape(len(x), -1) for layer in self.layers]
 
@@ -167,7 +167,7 @@ def _bent(network: Network) -> list[tuple[int, Elementwise | MaxPool]]:
 
 
 def _matrices(network: Network) -> tuple[list[Affine], Affine]:
-    """What enters each nonlinear node, and the output, as affine functions of the nonlinear nodes before."""
+    """The inputs of each nonlinear node, and the output, as affine functions of the nonlinear nodes before."""
     number = {0: 0}
     found: list[Affine] = []
     for index, node in _bent(network):

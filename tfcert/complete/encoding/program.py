@@ -40,7 +40,7 @@ class Program:
 
     @property
     def binaries(self) -> int:
-        """How many variables are integer."""
+        """The number of integer variables."""
         return int(self.integer.sum())
 
     def to_bytes(self) -> bytes:
@@ -162,7 +162,7 @@ def pack(arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, np.ndarray]:
-    """What :func:`pack` wrote.
+    """The program that :func:`pack` wrote.
 
     Raises:
         ValueError: it is no such file.

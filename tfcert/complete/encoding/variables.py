@@ -1,4 +1,4 @@
-"""What an encoding is made of: variables, numbers that are affine in one of them each, and affine functions."""
+"""Parts of an encoding: variables, numbers that are affine in one of them each, and affine functions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Values:
 
 @dataclass(frozen=True)
 class EncodingOptions:
-    """How a network is encoded.
+    """Options of an encoding.
 
     Attributes:
         relax: without binaries.

@@ -54,7 +54,7 @@ _POSITIVE = 1e-9
 
 @dataclass(frozen=True)
 class Branched:
-    """What became of a clause.
+    """Results of branch and bound on a clause.
 
     Attributes:
         bound: no input of the set has a lower margin, less what rounding may take (``numeric``); -inf where nothing
@@ -109,12 +109,12 @@ class _Piece:
         return found
 
     def numbers(self) -> int:
-        """How many numbers it holds."""
+        """The number of numbers that it holds."""
         return sum(part.size for part in (*self.signs, *self.choices, *self.multipliers, *(self.bounds or [])))
 
 
 def can_branch(query: Query) -> bool:
-    """Whether the network has neurons that can be split by sign."""
+    """Tells whether the network has neurons that can be split by sign."""
     return bool(hinges(query.net.network)) and query.finite
 
 
@@ -194,11 +194,11 @@ class _Tree:
         }
 
     def size(self) -> int:
-        """How many pieces the next pass may be for."""
+        """The number of pieces that the next pass may be for."""
         return self._climber.size(self._most, self._solvers.left())
 
     def late(self) -> bool:
-        """Whether no step ends in time any more."""
+        """Tells whether no step ends in time any more."""
         left = self._solvers.left()
         return left <= 0 or self._climber.pace(_SIZES[0]) > left
 
@@ -328,7 +328,7 @@ class _Tree:
 
 
 def _stuck(query: Query, clause: int, bound: float) -> str:
-    """Why a piece without a neuron to split stays open."""
+    """The reason why a piece without a neuron to split stays open."""
     if abs(bound) <= max(CLOSE * query.scale, query.taken(clause)):
         return within_rounding(query, [clause])
     return "a piece is open that has no neuron left to split"
@@ -390,7 +390,7 @@ class _Climber:
         return max(fits, default=_SIZES[0])
 
     def steps(self, size: int, wanted: int, left: float) -> int:
-        """How many of the ``wanted`` steps go into half of the time that is left, one at least."""
+        """The number of the ``wanted`` steps that go into half of the time that is left, one at least."""
         pace = self.pace(size)
         return wanted if wanted * pace <= 0.5 * left else max(1, int(0.5 * left / pace))
 

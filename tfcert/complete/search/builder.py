@@ -91,7 +91,7 @@ class QueryBuilder:
         return query
 
     def _lost(self, region: Perturbation, clauses: Clauses) -> np.ndarray:
-        """What the rounding of the deployed network may take from the clauses' rows, ``[clauses, rows]``."""
+        """Estimates what the rounding of the deployed network may take from the clauses' rows, ``[clauses, rows]``."""
         if not self.rounded:
             return np.zeros(clauses.offsets.shape[1:])
         return rounding(self.net.deployed, region, clauses.rows()[0]).reshape(clauses.offsets.shape[1:])

@@ -1,4 +1,4 @@
-"""Whether a property holds on one sample's set, clause by clause: by branch and bound, by integer programs, or by both.
+"""Decisions of a property on one sample's set, clause by clause: by branch and bound, integer programs, or both.
 
 A clause is decided by its worst margin, which every point of the set bounds from above: so "infeasible" is never an
 answer, only a solver's failure. Proven: a positive lower bound of the margin less what rounding may take (see
@@ -31,7 +31,7 @@ _ROUGH = 0.9
 
 @dataclass(frozen=True)
 class Decision:
-    """What came out for one sample.
+    """The decision of one sample.
 
     Attributes:
         outcome, reason: as in a verdict.
@@ -118,7 +118,7 @@ def decide(
 
 
 class _SoFar:
-    """What is known of a query's clauses while they are decided.
+    """The state of a query's clauses while they are decided.
 
     Attributes:
         margins: lower bounds of those that are proven, less what rounding may take (see ``queries``).

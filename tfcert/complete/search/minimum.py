@@ -69,13 +69,13 @@ class Minimum:
     work: Work = NO_WORK
 
     def optimal(self, tolerance: float) -> bool:
-        """Whether the two differ by at most a relative ``tolerance``."""
+        """Tells whether the two differ by at most a relative ``tolerance``."""
         return self.witness is not None and self.upper - self.lower <= tolerance * self.upper
 
 
 @dataclass(frozen=True)
 class NearestSearch:
-    """What a search for one sample's minimum begins with.
+    """The beginning of a search for one sample's minimum.
 
     Attributes:
         ask: builds its queries.
@@ -98,7 +98,7 @@ class NearestSearch:
 
 @dataclass
 class _Bracket:
-    """Where the minimum lies: nothing is broken within ``low``, and ``best`` is the nearest witness.
+    """The bracket of a minimum: nothing is broken within ``low``, and ``best`` is the nearest witness.
 
     Attributes:
         last: how near the witness was before the last decision.
@@ -123,7 +123,7 @@ class _Bracket:
         return search.ask(ball)
 
     def radius(self) -> float:
-        """What to decide next: just inside the witness, or further in where that gains little."""
+        """The radius to decide next: just inside the witness, or further in where that gains little."""
         nearest, share = self.best.distance, _INSIDE[self.inside]
         if math.isinf(nearest) or not self.stalls:
             return nearest * (1 - share)
@@ -131,7 +131,7 @@ class _Bracket:
         return (self.low + outer) / 2 if self.low > 0 else nearest * max(0.5, 1 - share * 10.0**self.stalls)
 
     def closed(self) -> bool:
-        """Whether the two ends are as near as was asked."""
+        """Tells whether the two ends are as near as was asked."""
         share = _INSIDE[self.inside]
         return self.best.distance - self.low <= max(share, min(1.5 * share, OPTIMAL)) * self.best.distance
 

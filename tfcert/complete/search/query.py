@@ -91,7 +91,7 @@ class Query:
 
     @functools.cached_property
     def finite(self) -> bool:
-        """Whether all bounds are finite; without them nothing can be encoded."""
+        """Tells whether all bounds are finite; without them nothing can be encoded."""
         return all(np.isfinite(end).all() for pair in (*self.bounds.layers, self.bounds.output) for end in pair)
 
     @functools.cached_property
@@ -128,11 +128,11 @@ class Query:
 
     @property
     def overflows(self) -> bool:
-        """Whether the network leaves the range of its numbers on the set, so that no proof of it means anything."""
+        """Tells whether the network leaves the range of its numbers on the set: then no proof of it means anything."""
         return not np.isfinite(self.rounding).all()
 
     def taken(self, clause: int) -> float:
-        """What was taken from each of a clause's rows at least: by so much the margin asked about is larger."""
+        """The least that was taken from a clause's rows: by so much the margin asked about is larger."""
         return float(self.rounding[clause].min())
 
     def known(self, clause: int) -> float:
@@ -185,7 +185,7 @@ class Margin:
 
 
 def within_rounding(query: Query, clauses: Sequence[int]) -> str:
-    """Why a question about some clauses stays open where their margin is about what rounding may take."""
+    """The reason why clauses stay open whose margin is about what rounding may take."""
     taken = max(CLOSE * query.scale, *(query.taken(k) for k in clauses))
     return f"within rounding: the worst margin is {taken:.3g} or less, which the model's rounding or our own may take"
 

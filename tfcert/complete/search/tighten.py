@@ -51,7 +51,7 @@ class LayerBounds:
     believed: bool = False
 
     def open(self, net: PiecewiseNetwork) -> int:
-        """How many neurons of straight pieces have a kink within their bounds."""
+        """The number of neurons of straight pieces with a kink within their bounds."""
         found = 0
         for layer, (lower, upper) in zip(net.layers, self.layers, strict=True):
             if isinstance(layer.kind, PiecewiseLinear):

@@ -57,7 +57,7 @@ class Judge:
         return float(self.clauses.margin(model_outputs(self.model, point[None]))[0])
 
     def distance(self, point: np.ndarray) -> float:
-        """How far a point is from the set's centre in its norm, rounded up."""
+        """The distance of a point from the set's centre in its norm, rounded up."""
         step = point.astype(np.float64).ravel() - self.region.center[0].astype(np.float64).ravel()
         size = float(np.linalg.norm(step, ORDER[self.region.norm])) if step.size else 0.0
         return size if self.region.norm == "linf" else size * (1 + 1e-12)

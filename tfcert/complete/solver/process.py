@@ -40,7 +40,7 @@ class SolverError(Exception):
 
 @dataclass(frozen=True)
 class SolverSettings:
-    """How programs are solved.
+    """Settings of solvers.
 
     Attributes:
         solver: ``cbc`` (without cuts and preprocessing), ``highs`` (the extra ``highs``) or ``cbc-default``.
@@ -72,7 +72,7 @@ class SolverSettings:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a solver claims about one program.
+    """A solver's claim about one program.
 
     Attributes:
         status: ``optimal``, ``infeasible``, ``limit`` (stopped by time) or ``error: ...``.
@@ -193,7 +193,7 @@ class SolverProcess:
             raise SolverError(f"the solver's answer makes no sense ({type(error).__name__}: {error})") from error
 
     def _header(self, seconds: float, *, relax: bool, gap: float | None = None) -> dict[str, Any]:
-        """What is asked of a program."""
+        """The question about a program."""
         settings = self.settings
         return {
             "relax": relax,

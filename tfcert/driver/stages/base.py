@@ -82,7 +82,7 @@ class NearestStart:
 
 @dataclass(frozen=True)
 class Nearest:
-    """How near the nearest witness of one sample is, in network space and the norm of its ball.
+    """The distance of one sample's nearest witness, in network space and the norm of its ball.
 
     Attributes:
         lower: no witness is nearer, by ``guarantee``; 0 where nothing is known.
@@ -109,7 +109,7 @@ class Stage(Protocol):
     """A stage of a strategy; the class that ``tfcert.catalog.STAGES`` names is called with its name and options."""
 
     def refuses(self, task: Task) -> str:
-        """Why the stage cannot be run on a task, in a sentence; "" if it can. Nothing is run to find out."""
+        """The reason why the stage cannot be run on a task, in a sentence; "" if it can. Nothing is run to find out."""
 
     def open(self, task: Task, options: BoundOptions) -> AbstractContextManager[Any]:
         """Prepares the stage: traces, compiles, encodes, starts processes.

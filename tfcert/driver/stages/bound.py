@@ -25,7 +25,7 @@ _SHARE = 5
 
 
 def refusal(model: LoadedModel, method: str, relaxation: str | None) -> str:
-    """Why a method cannot bound a model, in a sentence; "" if it can."""
+    """The reason why a method cannot bound a model, in a sentence; "" if it can."""
     try:
         check_names(model.network, method, relaxation)
     except ValueError as error:
@@ -106,7 +106,7 @@ class RunningBound:
                 yield from (Finding(place, Outcome.TIMEOUT, reason) for place in places.tolist())
 
     def _affordable(self, todo: np.ndarray, budget: StageBudget) -> tuple[int, int]:
-        """How many samples the next pass takes, and how many iterations there is the time for; 0 for not even one."""
+        """The number of samples in the next pass, and of iterations there is the time for; 0 for not even one."""
         sizes = sorted(self._pass)
         largest = next((size for size in sizes if size >= len(todo)), sizes[-1])
         for size in reversed([size for size in sizes if size <= largest]):

@@ -44,7 +44,7 @@ class CompleteStage:
 
 
 def _setup(spec: StageSpec, options: BoundOptions) -> Setup:
-    """How the stage decides, by its options; not guided, a measure is one plain program."""
+    """The setup of the stage's decisions, by its options; not guided, a measure is one plain program."""
     confirm, tighten = spec.option("confirm"), str(spec.option("tighten", "none"))
     settings = SolverSettings(
         solver=str(spec.option("solver", SolverSettings.solver)),

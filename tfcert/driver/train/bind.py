@@ -21,7 +21,7 @@ from tfcert.language import BallSpec, ModelDeclaration, ObjectiveTemplate, Prope
 
 @dataclass(frozen=True, eq=False)
 class Trainable:
-    """What is trained, on what, towards what.
+    """A model, samples and an objective, ready for training.
 
     Where the property's ball is one number of the network's inputs, training takes place in network space. Where
     normalisation makes it one number a channel, the model is trained behind that normalisation (which is no part of
@@ -133,7 +133,7 @@ def find_objective(spec: Spec, name: str) -> ObjectiveTemplate:
 
 
 def _space(asked: PropertyTemplate) -> Transform:
-    """How stored values become the inputs of training."""
+    """The way from stored values to the inputs of training."""
     assert isinstance(asked.region, BallSpec)
     if asked.region.space == "net" or asked.transform.channels == 1:
         return asked.transform
@@ -146,7 +146,7 @@ def _samples(
     data: Mapping[str, Samples] | None,
     model: ModelDeclaration,
 ) -> Samples:
-    """What is trained on, as it is stored."""
+    """The samples to train on, as they are stored."""
     if objective.train is None:
         raise UsageError(
             f"{objective.name} does not say what to train on, and the data set that it holds out was bound by you: "

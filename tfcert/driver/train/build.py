@@ -126,7 +126,7 @@ def optimizer(named: Named, rate: Any) -> keras.Optimizer:
 
 
 def held_out_callbacks(bound: Trainable, tensorboard: Path | None) -> list[keras.callbacks.Callback]:
-    """What looks at the held-out samples while training goes on, and TensorBoard where it is asked for."""
+    """Callbacks that look at held-out samples while training goes on, and TensorBoard's where it is asked for."""
     objective, asked = bound.objective, bound.asked
     assert isinstance(asked.region, BallSpec)
     attack = None
@@ -150,7 +150,7 @@ def held_out_callbacks(bound: Trainable, tensorboard: Path | None) -> list[keras
 
 
 def _tuner(bound: Trainable) -> list[keras.callbacks.Callback]:
-    """What lowers the granularity of the abstraction while training goes on, where the specification tunes it."""
+    """The callback that lowers the abstraction's granularity while training goes on, if the specification tunes it."""
     asked = bound.asked
     if asked.abstraction is None or asked.abstraction.tuning is None:
         return []
