@@ -1,10 +1,14 @@
 """The tutorial runs, in one namespace, and prints what stands below each of its blocks; the glossary names files."""
 
+import ast
+import importlib
 import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+
+import tfcert
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = ROOT / "docs" / "tutorial.md"
@@ -53,6 +57,17 @@ def test_the_tutorial_prints_what_it_says(tmp_path, monkeypatch, capsys):
 )
 def test_outputs_agree_in_words_and_nearly_in_numbers(printed, same):
     assert agree(printed, "40 verified, 0.030\n") == same
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_python_on_a_page_compiles_and_takes_public_names_only(page):
+    for code in re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tfcert":
+                assert node.attr in tfcert.__all__, f"tfcert.{node.attr}"
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tfcert"):
+                module = importlib.import_module(str(node.module))
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
 def test_the_files_that_the_glossary_names_are_there():

@@ -110,7 +110,11 @@ class Runner:
         if found is None:
             print(f"{fnn.name}: {missing(fnn.data)}")
             return
-        model, trained = ready(fnn)
+        try:
+            model, trained = ready(fnn)
+        except data.MissingDataError as error:
+            print(f"{fnn.name}: {error}")
+            return
         known = self.results["networks"].setdefault(fnn.name, {"accuracy": accuracy(model, found)})
         known |= trained or {}
         first = found.take(slice(max(self.setting.numbers) + 1))

@@ -64,7 +64,8 @@ def write_all(stored: dict[str, Any]) -> None:
     results, papers = Results(stored), json.loads(PAPERS.read_text())
     machine = stored["machine"]
     head = f"{store.machine_line(machine)}\n\n" if machine else ""
-    STORE.write_table("radius-peers", head + _table(peers(results)))
+    if beside := peers(results):  # without the records of others the table stays as it is
+        STORE.write_table("radius-peers", head + _table(beside))
     STORE.write_table("radius-cnncert", _table(cnncert(results, papers["cnncert_3_to_8"])))
     STORE.write_table("radius-activations", _table(activations(results, papers["cnncert_7"])))
     STORE.write_table("radius-deepcert", _table(deepcert(results, papers["deepcert_1"])))
