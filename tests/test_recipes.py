@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import tfcert
 from tfcert.activations.piecewise import piecewise
-from tfcert.catalog import METHODS, SOURCES, MethodInfo, Option, SourceInfo, propagated
+from tfcert.catalog import METHODS, SOLVERS, SOURCES, MethodInfo, Option, SolverInfo, SourceInfo, propagated
 from tfcert.datasets import Samples
 from tfcert.network import from_keras
 from tfcert.network.linear import LinearMap
@@ -30,6 +30,7 @@ FILES = {
     "A layer": ["tfcert/network/keras/KIND.py"],
     "A linear map": ["tfcert/network/linear.py"],
     "A method": ["tfcert/propagation/methods/NAME.py", "tfcert/catalog.py"],
+    "A solver": ["tfcert/complete/solver/NAME.py", "tfcert/catalog.py"],
     "A source of samples": ["tfcert/datasets/NAME.py", "tfcert/catalog.py"],
 }
 """By the heading of each recipe: the files that change. Each test below adds so many pieces."""
@@ -187,3 +188,28 @@ def test_a_source_of_samples(clf, tmp_path):
         assert [r.sample for r in report.records] == [0, 1, 2, 3]
     with pytest.raises(tfcert.SpecError, match="cannot come from `handful`"):
         verify(tmp_path, clf, "crown", "handful(count=4)")
+
+
+NOTED = """
+from pathlib import Path
+from tfcert.complete.solver.backends import CBC
+
+class Noted:
+    def load(self, program, settings):
+        Path(__file__).with_suffix(".asked").touch()
+        return CBC.load(program, settings)
+
+SOLVER = Noted()
+"""
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_solver(clf, tmp_path, monkeypatch):
+    """It is found in the solver's own process, by what its entry says."""
+    (tmp_path / "noted_solver.py").write_text(NOTED, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    x = np.zeros((1, 3), np.float32)
+    y = np.asarray(clf(x + 0.1)).argmax(axis=1)
+    with SOLVERS.added(SolverInfo("noted", "noted_solver:SOLVER")):
+        found = tfcert.minimum_perturbation(clf, x + 0.1, y, upper=0.01, solver="noted", search="plain")
+    assert (tmp_path / "noted_solver.asked").exists() and found.lower[0] > 0

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from complete.stubs import stub
+from tfcert.catalog import SOLVERS
 from tfcert.complete.encoding.program import Program, ProgramBuilder
 from tfcert.complete.solver.process import COMMAND, GRACE, SolverError, SolverProcess, SolverSettings
 from tfcert.complete.solver.worker import PARENT_CHECK, read_message, write_message
@@ -171,7 +172,8 @@ def test_solvers_that_print_do_not_spoil_the_answers(solver):
 def request(process: subprocess.Popen) -> None:
     program = knapsack()
     settings = {"solver": "cbc", "gap": 0, "gap_abs": 0, "threads": 1, "seed": 0}
-    write_message(process.stdin, {"relax": False, "seconds": 9, "settings": settings}, program.to_bytes())
+    header = {"relax": False, "seconds": 9, "settings": settings, "backend": SOLVERS["cbc"].where}
+    write_message(process.stdin, header, program.to_bytes())
     reply, _ = read_message(process.stdout)
     assert reply["answers"][0]["status"] == "optimal"
 

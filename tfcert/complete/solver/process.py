@@ -198,6 +198,7 @@ class SolverProcess:
         return {
             "relax": relax,
             "seconds": seconds,
+            "backend": SOLVERS.find(settings.solver).where,
             "settings": {
                 "solver": settings.solver,
                 "gap": settings.gap if gap is None else gap,
