@@ -2,18 +2,21 @@
 
 import sys
 import textwrap
+import time
 from pathlib import Path
 
-from tfcert.complete.solver.process import SolverProcess, SolverSettings
+from tfcert.complete.solver.process import START, SolverProcess, SolverSettings
 
 HEAD = """
 import json, os, sys, time
+from pathlib import Path
 import numpy as np
 from tfcert.complete.encoding.program import Program, pack, unpack
 from tfcert.complete.solver.worker import answer, read_message, write_message
 
 replies = os.fdopen(os.dup(1), "wb")
 os.dup2(2, 1)
+Path(__file__).with_suffix(".up").touch()
 
 def ask():
     message = read_message(sys.stdin.buffer)
@@ -35,6 +38,14 @@ def stub(folder: Path, code: str, settings: SolverSettings | None = None) -> Sol
     path = folder / "stub.py"
     path.write_text(HEAD + textwrap.dedent(code), encoding="utf-8")
     return SolverProcess(settings, command=[sys.executable, str(path)])
+
+
+def started(process: SolverProcess, folder: Path) -> None:
+    """Starts a stub and waits until it reads: its start is not what is timed."""
+    process.start()
+    until = time.monotonic() + START
+    while not (folder / "stub.up").exists() and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def liar(folder: Path, lie: str) -> SolverProcess:

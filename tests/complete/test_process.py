@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from complete.stubs import stub
+from complete.stubs import started, stub
 from tfcert.catalog import SOLVERS
 from tfcert.complete.encoding.program import Program, ProgramBuilder
 from tfcert.complete.solver.process import COMMAND, GRACE, SolverError, SolverProcess, SolverSettings
@@ -93,7 +93,7 @@ FAILURES |= {
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 def test_a_failure_is_an_error_in_time_and_the_next_question_is_answered(failure, tmp_path):
     with stub(tmp_path, FIRST_FAILS.format(failure=failure)) as process:
-        process.start()  # its start is not what is timed
+        started(process, tmp_path)
         with pytest.raises(SolverError):
             process.solve(knapsack(), TIME)
         answer = process.solve(knapsack(), 20)
@@ -111,7 +111,7 @@ def test_a_late_answer_is_not_taken_for_the_next(tmp_path, monkeypatch):
     monkeypatch.setattr("tfcert.complete.solver.process.GRACE", 0.1)
     late = "time.sleep(1.0); reply, arrays = honest(header, body); send(reply, arrays); header, body = ask()"
     with stub(tmp_path, FIRST_FAILS.format(failure=late)) as process:
-        process.start()
+        started(process, tmp_path)
         with pytest.raises(SolverError, match="did not answer within"):
             process.solve(knapsack(2), 0.2)
         monkeypatch.undo()
