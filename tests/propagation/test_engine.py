@@ -7,9 +7,10 @@ from soundness import networks
 
 from tfcert.propagation import engine
 from tfcert.propagation.bounds import output_bounds
-from tfcert.propagation.engine import lower_bounds
+from tfcert.propagation.engine import joint_bounds, lower_bounds, prepared_bounds
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import region_of
+from tfcert.tracing import CALLS, expecting, timed
 
 
 def question(network, eps=0.1, norm="linf", samples=3):
@@ -24,7 +25,9 @@ def question(network, eps=0.1, norm="linf", samples=3):
 def test_a_compiled_pass_computes_what_the_plain_functions_do(block, norm):
     network = networks.block_sketch(block, 3).network()
     ball, rows, offsets = question(network, norm=norm)
-    compiled = lower_bounds(network, ball, rows, offsets, method="crown")
+    run = prepared_bounds(network, ball, rows, offsets, method="crown")
+    run.compiled.is_traced = True
+    compiled = run.run()[0]
     plain = output_bounds(network, region_of(ball), (rows, offsets), "crown").numpy()
     # A pass over the unstable neurons alone leaves the others' (exact) relaxations as they are.
     np.testing.assert_allclose(compiled, plain, rtol=1e-9, atol=1e-9)
@@ -50,16 +53,54 @@ def test_bounds_are_computed_without_tf32_and_leave_the_setting_as_it_was(monkey
     assert seen == [False]
 
 
+def test_rows_and_layers_are_bounded_by_one_pass_that_is_traced_once_for_fewer_rows_too():
+    network = networks.seeded_sketch(1).network()
+    ball, rows, offsets = question(network)
+    compiled = prepared_bounds(network, ball, rows, offsets).compiled
+    values = [value.numpy() for value in network.values(tf.constant(ball.center, network.dtype))]
+    for _ in range(2):  # op by op, and traced
+        bounds, layers = joint_bounds(network, ball, rows, offsets)
+        np.testing.assert_allclose(bounds, lower_bounds(network, ball, rows, offsets), rtol=1e-9)
+        assert list(layers) == list(network.bounded())
+        for node, (low, high) in layers.items():
+            assert ((low <= values[node]) & (values[node] <= high)).all()
+        compiled.is_traced = True
+    fewer = lower_bounds(network, ball, rows[:, :1], offsets[:, :1])
+    np.testing.assert_allclose(fewer, bounds[:, :1], rtol=1e-9)
+    assert list(compiled._traced) == [rows.shape[1]]
+
+
 def test_batches_are_padded_or_cut_to_sizes_that_ran_until_that_has_cost_a_compilation():
     sizes = []
 
-    def run(values):
+    def run(values, *rows):
         sizes.append(int(values.shape[0]))
-        return values, True
+        return [values, True]
 
-    compiled = engine._Compiled(run, floats=engine._COMPILATION / 20, usual=25)
-    answers = {count: compiled([tf.range(float(count))[:, None]], 100) for count in (50, 45, 3)}
+    compiled = engine._Compiled(run, lambda rows: run, engine._COMPILATION / 20, usual=25, is_traced=True)
+
+    def answer(count):
+        tensors = [tf.range(float(count))[:, None]] * 4 + [tf.zeros([count, 1, 1]), tf.zeros([count, 1])]
+        return compiled(tensors, (), 100, layers=False)[0]
+
+    answers = {count: answer(count) for count in (50, 45, 3)}
     # 50 as two passes, 45 padded by 5; 3 padded by 22 would cost more than compiling for 3 does.
     assert sizes == [25, 25, 25, 25, 3]
-    for count, answer in answers.items():
-        np.testing.assert_array_equal(answer[:, 0], np.arange(count))
+    for count, found in answers.items():
+        np.testing.assert_array_equal(found[:, 0], np.arange(count))
+
+
+def test_a_pass_is_traced_when_it_has_been_or_will_be_run_often_but_never_on_the_clock():
+    network = networks.seeded_sketch(1).network()
+    ball, rows, offsets = question(network, samples=1)
+    compiled = prepared_bounds(network, ball, rows, offsets).compiled
+    with timed():
+        for _ in range(CALLS + 1):
+            lower_bounds(network, ball, rows, offsets)
+    assert not compiled.is_traced
+    lower_bounds(network, ball, rows, offsets)
+    assert compiled.is_traced
+    ball, rows, offsets = question(network, norm="l2", samples=1)
+    with expecting(CALLS):
+        lower_bounds(network, ball, rows, offsets)
+    assert prepared_bounds(network, ball, rows, offsets).compiled.is_traced

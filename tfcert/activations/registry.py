@@ -202,6 +202,12 @@ def lines(act: Activation, slopes: Slopes, lower: tf.Tensor, upper: tf.Tensor) -
 
 def image(act: Activation, lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The interval of values that the function takes on ``[lower, upper]``: lines of slope zero."""
+    if act.increasing:  # the values at the ends; a NaN says that nothing is known
+        low, high = act.function(lower), act.function(upper)
+        return (
+            tf.where(tf.math.is_nan(low), tf.constant(-np.inf, low.dtype), low),
+            tf.where(tf.math.is_nan(high), tf.constant(np.inf, high.dtype), high),
+        )
     flat = tf.zeros_like(lower)
     return (
         _extremum(act, flat, lower, upper, tf.minimum),

@@ -14,31 +14,38 @@ LeftSlope = Callable[[], tf.Tensor] | float
 
 
 def _pieces(left: LeftSlope, like: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The slopes left and right of zero, in the shape and type of ``like``."""
-    ones = tf.ones_like(like)
-    return ones * (tf.cast(left(), like.dtype) if callable(left) else left), ones
+    """The slopes left and right of zero, which broadcast against ``like``, in its type."""
+    below = tf.cast(left(), like.dtype) if callable(left) else tf.constant(left, like.dtype)
+    return below, tf.constant(1.0, like.dtype)
 
 
-def _chord(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+def _stable(lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+    """Where the kink is not inside the interval."""
+    return (lower >= 0) | (upper <= 0)
+
+
+def _chord(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor, stable: tf.Tensor) -> tf.Tensor:
     """Slope of the chord where the kink is inside the interval, of the function's own piece elsewhere."""
     below, above = _pieces(left, lower)
-    unstable = (lower < 0) & (upper > 0)
-    width = tf.where(unstable, upper - lower, tf.ones_like(upper))
-    return tf.where(unstable, (upper - below * lower) / width, tf.where(lower >= 0, above, below))
+    width = tf.where(stable, above, upper - lower)
+    return tf.where(stable, tf.where(lower >= 0, above, below), (upper - below * lower) / width)
 
 
 def _crown(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
     below, above = _pieces(left, lower)
-    chord = _chord(left, lower, upper)
-    longer = tf.where((lower >= 0) | (upper <= 0), chord, tf.where(upper > -lower, above, below))
+    stable = _stable(lower, upper)
+    chord = _chord(left, lower, upper, stable)
+    longer = tf.where(stable, chord, tf.where(upper > -lower, above, below))
+    if not callable(left):
+        return (longer, chord) if left <= 1 else (chord, longer)
     convex = below <= above
     return tf.where(convex, longer, chord), tf.where(convex, chord, longer)
 
 
 def _ranges(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> Ranges:
     below, above = _pieces(left, lower)
-    chord = _chord(left, lower, upper)
-    stable = (lower >= 0) | (upper <= 0)
+    stable = _stable(lower, upper)
+    chord = _chord(left, lower, upper, stable)
     between = (
         tf.where(stable, chord, tf.minimum(below, above)),
         tf.where(stable, chord, tf.maximum(below, above)),
@@ -64,7 +71,7 @@ def hinge(name: str, function: Callable[[tf.Tensor], tf.Tensor], left: LeftSlope
     """
 
     def fastlin(lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
-        chord = _chord(left, lower, upper)
+        chord = _chord(left, lower, upper, _stable(lower, upper))
         return chord, chord
 
     def crown(lower: tf.Tensor, upper: tf.Tensor) -> Slopes:

@@ -29,6 +29,7 @@ from tfcert.options import BoundOptions
 from tfcert.propagation.engine import full_precision, prepared_bounds
 from tfcert.propagation.question import target_clauses
 from tfcert.sets.balls import Perturbation
+from tfcert.tracing import traced
 
 FORMAT = 1
 _PACKAGES = ("tfcert", "tensorflow", "numpy")
@@ -105,12 +106,15 @@ def export_hlo(
         raise ValueError(
             f"{len(perturbation)} samples: one pass takes 1 to {question.limit} within {options.memory_mb} MiB"
         )
-    run = question.compiled.run
+    signature = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in question.arguments]
+    run = traced(
+        lambda *arguments: question.compiled.function(*arguments)[:2], input_signature=signature, jit_compile=True
+    )
     with full_precision():
         bounds, finite = run(*question.arguments)
-        compiler_ir = run.experimental_get_compiler_ir(*question.arguments)  # type: ignore[attr-defined]
+        compiler_ir = run.experimental_get_compiler_ir(*question.arguments)
         text, hlo = compiler_ir(stage="hlo"), compiler_ir(stage="hlo_serialized")
-        captured = run.get_concrete_function().captured_inputs  # type: ignore[attr-defined]
+        captured = run.get_concrete_function().captured_inputs
     if not finite:
         raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
     arguments = tuple(tensor.numpy() for tensor in [*question.arguments, *map(_value, captured)])

@@ -30,6 +30,7 @@ from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.sets.region import region_of
+from tfcert.tracing import expecting, timed
 from tfcert.verdict import Outcome, Work
 
 
@@ -107,7 +108,8 @@ class Prepared:
         solvers, work = self.solvers(seconds), Work()
         try:
             if known is None or known.tighten != self.builder.bounds:
-                query, work = self.builder.query(region.astype(np.float64), judge, solvers), Work(evaluations=1)
+                with timed():
+                    query, work = self.builder.query(region.astype(np.float64), judge, solvers), Work(evaluations=1)
                 known = query if known is None else query.met(known)
         except TimeoutError as error:
             return Decision(Outcome.TIMEOUT, str(error), left=known)
@@ -141,7 +143,8 @@ class Prepared:
             self.setup.ways,
             tell=tell,
         )
-        return (minimum if self.setup.ways else plain_minimum)(search, solvers)
+        with timed():
+            return (minimum if self.setup.ways else plain_minimum)(search, solvers)
 
 
 @contextlib.contextmanager
@@ -153,7 +156,7 @@ def prepared(
     Args:
         network: the network.
         model: the original, which judges witnesses.
-        region: a set of the kind to come: its norm and clip count, and its size as an example.
+        region: sets of the kind to come, as many as there will be: norm and clip count, and the first as an example.
         clauses: an example of what will be asked: their number and that of their rows count.
         setup: how.
 
@@ -167,7 +170,8 @@ def prepared(
         for process in (first, *others):
             process.start()  # loads while the rest is traced
         if len(region):
-            _rehearse(ready, region.take([0]), clauses.take([0]))
+            with expecting(len(region)):
+                _rehearse(ready, region.take([0]), clauses.take([0]))
         ready.seconds = time.monotonic() - began
         ready.ready()
         yield ready

@@ -135,7 +135,7 @@ class DenseMap(LinearMap):
         return self._product(v, tf.square(self.kernel()), self.out_shape)
 
     def transpose(self, a: tf.Tensor) -> tf.Tensor:
-        return self._product(a, tf.transpose(self.kernel()), self.in_shape)
+        return self._product(a, self.kernel(), self.in_shape, transposed=True)
 
     def entries(self) -> Entries:
         return dense_entries(self.kernel().numpy(), int(np.prod(self.in_shape[:-1])))
@@ -152,9 +152,11 @@ class DenseMap(LinearMap):
         return other
 
     @staticmethod
-    def _product(x: tf.Tensor, matrix: tf.Tensor, shape: Shape) -> tf.Tensor:
-        flat = tf.reshape(x, [-1, matrix.shape[0]])
-        return tf.reshape(tf.matmul(flat, matrix), [-1, *shape])
+    def _product(x: tf.Tensor, matrix: tf.Tensor, shape: Shape, transposed: bool = False) -> tf.Tensor:
+        if len(shape) == 1 and len(x.shape) == 2:
+            return tf.matmul(x, matrix, transpose_b=transposed)
+        flat = tf.reshape(x, [-1, matrix.shape[1 if transposed else 0]])
+        return tf.reshape(tf.matmul(flat, matrix, transpose_b=transposed), [-1, *shape])
 
 
 class ConvMap(LinearMap):

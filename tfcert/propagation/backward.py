@@ -7,6 +7,8 @@ of a row is minus the lower bound of its negative (Zhang et al. 2018, section 3.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -77,9 +79,7 @@ def linear_lower_bounds(
     waiting: dict[int, Coefficients] = {target: rows}
     charged: set[int | None] = set()  # nodes whose bias is in the lines of the activation after them
     readers = only_reader(network)
-    groups = _group_count(rows)
-    count = rows.values.shape[2]
-    total: tf.Tensor = tf.zeros([1, 1], rows.values.dtype)
+    constants: list[tf.Tensor] = []  # [samples or 1, groups or 1, rows] each
     for index in range(target, -1, -1):
         if index not in waiting:
             continue
@@ -90,12 +90,12 @@ def linear_lower_bounds(
             here = here.plus(Coefficients(term, node.shape))
         if index in relaxed.stops:
             over_input, constant = relaxed.stops[index](here)
-            total += _flat(constant, groups, count)
+            constants.append(constant)
             if over_input is not None:
                 waiting[0] = waiting[0].plus(over_input) if 0 in waiting else over_input
             continue
         if isinstance(node, Input):
-            total += _flat(least(here, region), groups, count)
+            constants.append(least(here, region))
             continue
         if isinstance(node, Linear):
             node = scaled_convolution(network, index, relaxed.fixed, readers)
@@ -107,10 +107,10 @@ def linear_lower_bounds(
         shapes = [network.nodes[i].shape for i in sources]
         sent, constant = _back(node, here, lines, shapes, with_bias=index not in charged)
         if constant is not None:
-            total += _flat(constant, groups, count)
+            constants.append(constant)
         for source, coefficients in zip(sources, sent, strict=True):
             waiting[source] = waiting[source].plus(coefficients) if source in waiting else coefficients
-    return total
+    return _flat(functools.reduce(operator.add, constants), _group_count(rows), rows.values.shape[2])
 
 
 def _folded(
@@ -191,6 +191,16 @@ def _back(
 
 
 def _back_elementwise(rows: Coefficients, lines: Lines) -> tuple[list[Coefficients], tf.Tensor]:
+    lanes = lines.lower_slope.shape.rank > len(rows.shape) + 1  # the lines differ by row
+    groups = 1 if rows.patches is None else rows.patches.positions
+    if not lanes and (tf.executing_eagerly() or kernels.are_few(rows.values, groups)):
+        values, constant = kernels.by_sign_both(rows.values, [rows.unfold(part) for part in lines])
+    else:
+        values, constant = _by_sign_in_lanes(rows, lines)
+    return [replace(rows, values=values, zero_outside=True)], constant
+
+
+def _by_sign_in_lanes(rows: Coefficients, lines: Lines) -> tuple[tf.Tensor, tf.Tensor]:
     @tf.custom_gradient
     def step(values: tf.Tensor, *parts: tf.Tensor):  # type: ignore[no-untyped-def]
         weights = [rows.unfold(part) for part in parts]
@@ -213,7 +223,7 @@ def _back_elementwise(rows: Coefficients, lines: Lines) -> tuple[list[Coefficien
         return (bent, constant), gradient
 
     values, constant = step(rows.values, *lines)
-    return [replace(rows, values=values, zero_outside=True)], constant
+    return values, constant
 
 
 def _by_lane(weights: list[tf.Tensor], rows: int) -> Callable[..., tf.Tensor]:

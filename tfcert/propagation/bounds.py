@@ -10,7 +10,7 @@ from tfcert.catalog import METHODS, RELAXATIONS, check_method
 from tfcert.network.graph import Elementwise, Network
 from tfcert.propagation.backward import Relaxed, TensorInterval
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.methods.base import How, Method
+from tfcert.propagation.methods.base import Bounded, How, Method
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.preactivation import WHOLE, Passes, by_name, relax_before
 from tfcert.sets.region import Region
@@ -42,7 +42,20 @@ def output_bounds(
     passes: Passes = WHOLE,
     ascent: Ascent = How.ascent,
 ) -> tf.Tensor:
-    """Lower bounds of linear functions of the network's output over a region.
+    """Lower bounds of linear functions of the network's output over a region: those of :func:`bounded_outputs`."""
+    return bounded_outputs(network, region, rows, method, relaxation, passes, ascent).lower
+
+
+def bounded_outputs(
+    network: Network,
+    region: Region,
+    rows: tuple[tf.Tensor, tf.Tensor],
+    method: str = "crown",
+    relaxation: str | None = None,
+    passes: Passes = WHOLE,
+    ascent: Ascent = How.ascent,
+) -> Bounded:
+    """Lower bounds of linear functions of the network's output over a region, and the layers' bounds that led there.
 
     Args:
         network: the network; its output has one axis.
@@ -55,7 +68,8 @@ def output_bounds(
         ascent: how ``alpha-crown`` and ``frown`` look for relaxations.
 
     Returns:
-        ``[samples, rows]``. Guarantee: ``numeric``.
+        The rows' bounds ``[samples, rows]``, and those of every node that enters a nonlinearity. Guarantee:
+        ``numeric``.
 
     Raises:
         ValueError: an unknown method, or a relaxation that an activation does not define.
@@ -64,7 +78,8 @@ def output_bounds(
     check_names(network, method, relaxation)
     chosen, slopes = method_of(method, relaxation)
     first = Coefficients(coefficients[:, None], network.output_shape)
-    return chosen.lower(network, region, first, How(slopes, passes, ascent)).lower + offsets
+    bounded = chosen.lower(network, region, first, How(slopes, passes, ascent))
+    return bounded._replace(lower=bounded.lower + offsets)
 
 
 def pre_activation_bounds(

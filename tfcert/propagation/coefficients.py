@@ -90,7 +90,8 @@ class Coefficients:
         """
         if x.shape.rank == len(self.shape) + 2:
             return self._unfold_lanes(x)
-        x = tf.broadcast_to(x, [x.shape[0] or tf.shape(x)[0], *self.shape])
+        if x.shape[1:] != self.shape:
+            x = tf.broadcast_to(x, [x.shape[0] or tf.shape(x)[0], *self.shape])
         if self.patches is None:
             flat = tf.reshape(x, [-1, 1, 1, int(np.prod(self.shape))])
         else:

@@ -1,6 +1,7 @@
-"""Compiled bound computations: one function per (network, method, kind of region), run at a few batch sizes.
+"""Bound computations as they are run: one pass per (network, method, kind of region), for neurons and rows at once.
 
-Weights are captured as variables, so a compiled function sees a model that has been trained on since.
+Its first runs go op by op, later ones through a function that is traced once and run at a few batch sizes. Weights are
+read live, so it sees a model that has been trained on since.
 """
 
 from __future__ import annotations
@@ -9,19 +10,18 @@ import contextlib
 import math
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfcert.activations.registry import WHOLE
-from tfcert.catalog import METHODS
+from tfcert.catalog import METHODS, RELAXATIONS
 from tfcert.network import Network
 from tfcert.network.graph import Elementwise
 from tfcert.options import BoundOptions
-from tfcert.propagation.bounds import check_names, method_of, output_bounds
+from tfcert.propagation.bounds import bounded_outputs, check_names, method_of
 from tfcert.propagation.kernels import fused_kernels
 from tfcert.propagation.methods.base import SolvedMethod
 from tfcert.propagation.optimised import Ascent
@@ -30,7 +30,7 @@ from tfcert.propagation.preactivation import Passes
 from tfcert.sets.balls import Perturbation
 from tfcert.sets.region import Region, region_of
 from tfcert.sets.rounding import round_down
-from tfcert.tracing import traced
+from tfcert.tracing import expected, kept, pays, traced
 from tfcert.verdict import Guarantee
 
 _LARGEST_BATCH = 1024
@@ -39,6 +39,8 @@ _COMPILATION = 4e8
 pass over so many coefficients (about two seconds on two cores)."""
 _PASS = 4e6
 """The same for the start of one pass."""
+_FEW_ROWS = 8
+"""A pass traced for up to twice as many rows and so many more is run with rows to spare rather than traced anew."""
 _SAMPLES, _LONG = 25, 5e6
 """On a CPU a pass is for at most so many samples, or as many as have so many coefficients: that is long enough to be
 worth its start, and the last few samples of a search are not padded to hundreds."""
@@ -46,48 +48,86 @@ worth its start, and the last few samples of a search are not padded to hundreds
 
 @dataclass
 class _Compiled:
-    """A function traced once for all batch sizes, and the sizes that its kernels have been compiled for.
+    """A pass, run op by op at first and then as a function traced once for all batch sizes.
 
-    Kernels are compiled for each size. So a batch is padded, or cut, to a size that was run before, until what that has
-    wasted in all would have paid for a compilation.
+    The traced function's kernels are compiled for each number of samples. So a batch is padded, or cut, to a size that
+    was run before, until what that has wasted in all would have paid for a compilation. Rows are padded to a number
+    that was traced before, where ``pads_rows``.
+
+    Attributes:
+        function: the pass: tensors as in :class:`PreparedBounds` to the rows' bounds, whether all weights are finite, and
+            lower and upper bounds of what enters each nonlinearity.
+        trace: ``tf.function`` of it for a number of rows.
+        floats: coefficients of one sample, see :class:`Plan`.
+        usual: samples of a pass at most.
+        is_traced: whether passes go through a traced function, from the first on or from now on.
+        pads_rows: whether the bounds of rows do not depend on what other rows there are.
+        passes: run so far.
     """
 
-    run: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+    function: Callable[..., list[tf.Tensor]]
+    trace: Callable[[int], Callable[..., list[tf.Tensor]]]
     floats: float
     usual: int
+    is_traced: bool = False
+    pads_rows: bool = True
+    passes: int = 0
     sizes: set[int] = field(default_factory=set)
     wasted: float = 0.0
+    _traced: dict[int, Callable[..., list[tf.Tensor]]] = field(default_factory=dict)
 
-    def __call__(self, tensors: list[tf.Tensor], iterations: tuple[tf.Tensor, ...], limit: int) -> np.ndarray:
-        """Runs on a batch, in passes of at most ``limit`` samples, padding included."""
-        count = int(tensors[0].shape[0])
-        size = self._size(count, limit)
-        parts = []
+    def __call__(
+        self, tensors: list[tf.Tensor], iterations: tuple[tf.Tensor, ...], limit: int, layers: bool
+    ) -> list[np.ndarray]:
+        """Runs on a batch, in passes of at most ``limit`` samples, padding included.
+
+        Returns:
+            The rows' bounds and, with ``layers``, lower and upper bounds of what enters each nonlinearity.
+        """
+        count, rows = (int(n) for n in tensors[-1].shape)
+        size = -(-count // -(-count // min(limit, self.usual)))  # the fewest passes, alike in size
+        self.passes += -(-count // size) + expected()
+        self.is_traced = self.is_traced or pays(self.passes)
+        run, wide = self.function, rows
+        if self.is_traced:
+            size, wide = self._size(count, limit, size), self._rows(rows)
+            run = self.traced(wide)
+        batch = [*tensors[:4], *(_padded(t, wide - rows, 1) for t in tensors[4:])]
+        parts: list[list[np.ndarray]] = []
         for first in range(0, count, size):
-            some = tensors if count <= size else [t[first : first + size] for t in tensors]
-            bounds, finite = self.run(*[_padded(t, size - int(t.shape[0])) for t in some], *iterations)
+            some = batch if count <= size else [t[first : first + size] for t in batch]
+            bounds, finite, *ends = run(*[_padded(t, size - int(t.shape[0]), 0) for t in some], *iterations)
             if not finite:
                 raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
-            parts.append(bounds.numpy())
-        return (parts[0] if len(parts) == 1 else np.concatenate(parts))[:count]
+            whole = [bounds[:, :rows].numpy(), *(end.numpy() for end in (ends if layers else ()))]
+            parts.append([np.broadcast_to(part, (size, *part.shape[1:])) for part in whole])
+        return [part[:count] for part in _joined(parts)]
 
-    def _size(self, count: int, limit: int) -> int:
+    def traced(self, rows: int) -> Callable[..., list[tf.Tensor]]:
+        """The function traced for exactly so many rows."""
+        if rows not in self._traced:
+            self._traced[rows] = self.trace(rows)
+        return self._traced[rows]
+
+    def _rows(self, count: int) -> int:
+        """For how many rows a function is run that bounds so many."""
+        if not self.pads_rows or count == 0:
+            return count
+        return min((n for n in self._traced if count <= n <= 2 * count + _FEW_ROWS), default=count)
+
+    def _size(self, count: int, limit: int, fresh: int) -> int:
         """The number of samples that each pass takes."""
 
         def waste(size: int) -> float:
             passes = -(-count // size)
             return (passes * size - count) * self.floats + (passes - 1) * _PASS
 
-        fresh = -(-count // -(-count // min(limit, self.usual)))  # the fewest passes, alike in size
         size = min((s for s in self.sizes if s <= limit), key=waste, default=fresh)
         self.wasted += waste(size)
         if self.wasted > _COMPILATION:
             size, self.wasted = fresh, 0.0
         self.sizes.add(size)
         return size
-
-
-_COMPILED: weakref.WeakKeyDictionary[Network, dict[Any, _Compiled]] = weakref.WeakKeyDictionary()
 
 
 def lower_bounds(
@@ -125,18 +165,37 @@ def lower_bounds(
     question = prepared_bounds(
         network, perturbation, coefficients, offsets, method=method, relaxation=relaxation, options=options
     )
-    chunks = math.ceil(len(perturbation) / question.limit)
-    size = max(1, math.ceil(len(perturbation) / max(1, chunks)))
-    run, arrays = question.compiled, question.arguments
-    with full_precision():
-        starts = range(0, len(perturbation), size)
-        parts = [
-            run(arrays if chunks == 1 else [a[i : i + size] for a in arrays], question.iterations, question.limit)
-            for i in starts
-        ]
-    found = np.concatenate(parts) if parts else np.zeros(np.shape(offsets), network.dtype.as_numpy_dtype)
-    _warn_of_domains(network, found)
-    return found
+    found = question.run()
+    bounds = found[0] if found else np.zeros(np.shape(offsets), network.dtype.as_numpy_dtype)
+    _warn_of_domains(network, bounds)
+    return bounds
+
+
+def joint_bounds(
+    network: Network,
+    perturbation: Perturbation,
+    coefficients: np.ndarray,
+    offsets: np.ndarray,
+    *,
+    method: str = "crown",
+    options: BoundOptions | None = None,
+) -> tuple[np.ndarray, dict[int, tuple[np.ndarray, np.ndarray]]]:
+    """Bounds of rows and of neurons by one pass for both.
+
+    Args as for :func:`lower_bounds`, of at least one sample; ``method`` propagates.
+
+    Returns:
+        What :func:`lower_bounds` returns; and for each of ``network.bounded()`` lower and upper bounds of its values,
+        ``[batch, *shape]``, which the rows' bounds were found with. Guarantee: see :func:`guarantee_of`.
+
+    Raises:
+        ValueError: as for :func:`lower_bounds`, or a method that asks a solver.
+    """
+    question = prepared_bounds(network, perturbation, coefficients, offsets, method=method, options=options)
+    bounds, *ends = question.run(layers=True)
+    _warn_of_domains(network, bounds)
+    pairs = zip(ends[::2], ends[1::2], strict=True)
+    return bounds, dict(zip(network.bounded(), pairs, strict=True))
 
 
 def _warn_of_domains(network: Network, bounds: np.ndarray) -> None:
@@ -163,10 +222,11 @@ class PreparedBounds:
     """A question ready to be run.
 
     Attributes:
-        compiled: a traced function.
-        arguments: for all samples.
+        compiled: the pass.
+        arguments: for all samples: the region's center, lower and upper ends and radius, the rows' coefficients and
+            offsets.
         limit: how many of them go in one pass at most.
-        iterations: of an optimising method, where that is an argument of the function, too.
+        iterations: of an optimising method, where that is an argument of the pass, too.
     """
 
     compiled: _Compiled
@@ -178,6 +238,21 @@ class PreparedBounds:
     def usual(self) -> int:
         """How many samples a pass takes where there are enough."""
         return min(self.limit, self.compiled.usual)
+
+    def run(self, layers: bool = False) -> list[np.ndarray]:
+        """The rows' bounds of all samples and, with ``layers``, the layers'; nothing where there are no samples."""
+        count = int(self.arguments[0].shape[0])
+        if not count:
+            return []
+        size = math.ceil(count / math.ceil(count / self.limit))
+        with full_precision():
+            chunks = [[a[i : i + size] for a in self.arguments] for i in range(0, count, size)]
+            return _joined([self.compiled(chunk, self.iterations, self.limit, layers) for chunk in chunks])
+
+
+def _joined(parts: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """What parts of a batch came to, one after another, for each of their outputs."""
+    return [whole[0] if len(whole) == 1 else np.concatenate(whole) for whole in zip(*parts, strict=True)]
 
 
 def prepared_bounds(
@@ -198,7 +273,7 @@ def prepared_bounds(
     region = region_of(perturbation)
     plan = method_of(method, relaxation)[0].plan(network, rows, options.memory_mb, region.is_box)
     limit = min(plan.samples, options.batch_size or _LARGEST_BATCH)
-    run = _compiled(network, (method, relaxation, rows), region, plan, options)
+    run = _compiled(network, (method, relaxation), region, plan, options)
     arrays = [region.center, region.lower, region.upper, region.eps]
     # A threshold is rounded so that its row is not easier to prove; C is rounded to nearest (the guarantee is numeric).
     arrays += [_as(coefficients, network), _as(round_down(offsets, network.dtype.as_numpy_dtype), network)]
@@ -232,37 +307,45 @@ def guarantee_of(method: str) -> Guarantee:
 
 
 def _compiled(
-    network: Network, asked: tuple[str, str | None, int], region: Region, plan: Plan, options: BoundOptions
+    network: Network, asked: tuple[str, str | None], region: Region, plan: Plan, options: BoundOptions
 ) -> _Compiled:
+    """The pass for a kind of region, made once for a network."""
     parts = tuple(
         sorted((node, tuple((p.start, p.stop) if p else None for p in cut)) for node, cut in plan.parts.items())
     )
     jit = use_jit(options)
-    method, relaxation, rows = asked
+    method, relaxation = asked
     fixed, rate = options.iterations if jit else None, options.learning_rate
-    key = (asked, region.norm, region.clipped, parts, options.jit, fixed, rate)
-    known = _COMPILED.setdefault(network, {})
-    if key not in known:
-        # Under XLA shapes are fixed, so the unstable neurons cannot be picked out there.
-        passes = Passes(plan.parts, select=not jit)
-        norm, clipped, owner = region.norm, region.clipped, weakref.ref(network)
+    # Under XLA shapes are fixed, so the unstable neurons cannot be picked out there.
+    passes = Passes(plan.parts, select=not jit)
+    norm, clipped, owner = region.norm, region.clipped, weakref.ref(network)
 
-        def run(center, lower, upper, eps, coefficients, offsets, iterations=fixed):  # type: ignore[no-untyped-def]
-            net = owner()
-            assert net is not None
-            inputs, ascent = Region(norm, clipped, center, lower, upper, eps), Ascent(iterations, rate)
-            with fused_kernels(options.jit is None and not jit):
-                bounds = output_bounds(net, inputs, (coefficients, offsets), method, relaxation, passes, ascent)
-            return bounds, net.finite()
+    def run(center, lower, upper, eps, coefficients, offsets, iterations=fixed):  # type: ignore[no-untyped-def]
+        net = owner()
+        assert net is not None
+        inputs, ascent = Region(norm, clipped, center, lower, upper, eps), Ascent(iterations, rate)
+        with fused_kernels(options.jit is None and not jit):
+            bounded = bounded_outputs(net, inputs, (coefficients, offsets), method, relaxation, passes, ascent)
+        layers = [bounded.pre_activation[i] for i in net.bounded()]
+        return [bounded.lower, net.finite(), *(end for pair in layers for end in pair)]
 
-        inputs, outputs = network.input_shape, network.output_shape
+    inputs, outputs, dtype = network.input_shape, network.output_shape, network.dtype
+
+    def trace(rows: int) -> Callable[..., list[tf.Tensor]]:
         shapes = [inputs, inputs, inputs, (), (rows, *outputs), (rows,)]
-        signature = [tf.TensorSpec([None, *shape], network.dtype) for shape in shapes]
+        signature = [tf.TensorSpec([None, *shape], dtype) for shape in shapes]
         signature += [] if jit else [tf.TensorSpec([], tf.int32)]
-        function = traced(run, input_signature=signature, jit_compile=jit)
-        usual = plan.samples if jit else max(_SAMPLES, int(_LONG / plan.floats))
-        known[key] = _Compiled(function, plan.floats, usual)
-    return known[key]
+        return traced(run, input_signature=signature, jit_compile=jit)
+
+    optimises = METHODS.find(method).optimises or (relaxation is not None and bool(RELAXATIONS.find(relaxation).where))
+    usual = plan.samples if jit else max(_SAMPLES, int(_LONG / plan.floats))
+    # A search for better relaxations is a loop that a graph runs faster from its first round on.
+    is_traced = options.jit is not None or jit or optimises
+    return kept(
+        network,
+        ("bounds", asked, norm, clipped, parts, options.jit, fixed, rate),
+        lambda: _Compiled(run, trace, plan.floats, usual, is_traced, pads_rows=not optimises),
+    )
 
 
 @contextlib.contextmanager
@@ -285,6 +368,9 @@ def _as(array: np.ndarray, network: Network) -> tf.Tensor:
     return tf.constant(np.asarray(array), network.dtype)
 
 
-def _padded(tensor: tf.Tensor, missing: int) -> tf.Tensor:
-    """Repeats the last sample as often as samples are missing."""
-    return tensor if missing == 0 else tf.concat([tensor, tf.repeat(tensor[-1:], missing, axis=0)], axis=0)
+def _padded(tensor: tf.Tensor, missing: int, axis: int) -> tf.Tensor:
+    """Repeats the last sample (axis 0) or row (axis 1) as often as such are missing."""
+    if missing == 0:
+        return tensor
+    last = tensor[-1:] if axis == 0 else tensor[:, -1:]
+    return tf.concat([tensor, tf.repeat(last, missing, axis=axis)], axis=axis)

@@ -104,7 +104,11 @@ def tidy(lower: tf.Tensor, upper: tf.Tensor) -> TensorInterval:
     """Bounds that later steps can rely on: no NaN (nothing is known there: infinite), and ``lower <= upper``."""
     low = tf.where(tf.math.is_nan(lower), tf.constant(-np.inf, lower.dtype), lower)
     high = tf.where(tf.math.is_nan(upper), tf.constant(np.inf, upper.dtype), upper)
-    # Bounds of a constant may cross by a rounding error; the hull of the two stays sound to that error.
+    return hull(low, high)
+
+
+def hull(low: tf.Tensor, high: tf.Tensor) -> TensorInterval:
+    """Bounds in order: those of a constant may cross by a rounding error, and their hull is sound to that error."""
     return tf.minimum(low, high), tf.maximum(low, high)
 
 

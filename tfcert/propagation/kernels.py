@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -37,6 +37,13 @@ def fused_kernels(fuse: bool) -> Iterator[None]:
         yield
     finally:
         _FUSING.reset(token)
+
+
+def are_few(values: tf.Tensor, groups: int) -> bool:
+    """Whether rows ``[samples or 1, groups or 1, rows, entries]`` have so few numbers for one sample that it does not
+    matter how often a step goes through them, or what is kept of them for a gradient."""
+    _, own, *rest = (n or 1 for n in values.shape)
+    return max(own, groups) * math.prod(rest) <= _WORTH_COMPILING
 
 
 def kernel(passes: int = 1) -> Callable[[Kernel], Kernel]:
@@ -83,6 +90,13 @@ def by_sign(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.T
 def by_sign_sum(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
     """The sum of :func:`by_sign` over the last axis."""
     return tf.reduce_sum(_by_sign(values, positive, negative), axis=-1)
+
+
+def by_sign_both(values: tf.Tensor, weights: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """:func:`by_sign` with the first and third weights and :func:`by_sign_sum` with the others, in few operations."""
+    positive, negative = tf.nn.relu(values), tf.minimum(values, 0)
+    summed = tf.reduce_sum(positive * weights[1] + negative * weights[3], axis=-1)
+    return positive * weights[0] + negative * weights[2], summed
 
 
 @kernel(passes=6)

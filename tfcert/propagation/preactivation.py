@@ -15,7 +15,7 @@ from tfcert.network.graph import Elementwise, MaxPool, Network
 from tfcert.propagation.backward import Relaxed, Stop, TensorInterval, linear_lower_bounds, selected
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
-from tfcert.propagation.interval import both_sides, exact_intervals, intervals, needs_ball, step, tidy
+from tfcert.propagation.interval import both_sides, exact_intervals, hull, intervals, needs_ball, step, tidy
 from tfcert.propagation.pooling import PoolLines, pool_lines
 from tfcert.sets.region import Region
 
@@ -199,7 +199,7 @@ def relax(network: Network, index: int, bounds: TensorInterval, relaxation: str 
 
 
 def tighter(bounds: TensorInterval, other: TensorInterval, by_sign: bool) -> TensorInterval:
-    """Sound bounds, met with ``other`` sound bounds where these are inside and much narrower, or ``by_sign``.
+    """Sound bounds, met with ``other`` sound bounds where these are inside and much narrower, or ``by_sign``; no NaN.
 
     Not the intersection everywhere: adaptive slopes jump with the bounds, so a one-sided gain of a few neurons moves
     the output's bound up or down by more than it is worth (measured: 1e-3 to 3e-3 either way). Bounds that blew up
@@ -214,4 +214,4 @@ def tighter(bounds: TensorInterval, other: TensorInterval, by_sign: bool) -> Ten
     else:
         better = inside & (other[1] - other[0] <= _MUCH * (bounds[1] - bounds[0]))
     low = tf.where(better, tf.maximum(other[0], bounds[0]), bounds[0])
-    return tidy(low, tf.where(better, tf.minimum(other[1], bounds[1]), bounds[1]))
+    return hull(low, tf.where(better, tf.minimum(other[1], bounds[1]), bounds[1]))

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +18,7 @@ from tfcert.network import Network
 from tfcert.rigour.estimate import output_deviations
 from tfcert.sets.balls import Perturbation
 from tfcert.sets.region import Region, region_of
-from tfcert.tracing import traced
+from tfcert.tracing import Warming, kept
 
 MULTIPLE = 2.0
 """How many standard deviations of the network's rounding error a margin must exceed."""
@@ -43,11 +41,11 @@ def rounding(network: Network, perturbation: Perturbation, coefficients: np.ndar
         ``[batch, rows]`` float64, at least 0; infinite or NaN where the network overflows.
     """
     largest = max(math.prod(node.shape) for node in network.nodes)
-    size, found, run = max(1, _NUMBERS // (3 * largest)), [], _traced(network)
+    size, found = max(1, _NUMBERS // (3 * largest)), []
     for first in range(0, len(perturbation), size):
         part = slice(first, first + size)
         some = perturbation.take(part) if size < len(perturbation) else perturbation
-        found.append(run(region_of(some.astype(network.dtype.as_numpy_dtype))).numpy())
+        found.append(_deviations(network, region_of(some.astype(network.dtype.as_numpy_dtype))).numpy())
     deviations = np.concatenate(found) if found else np.zeros((0, *network.output_shape))
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("bro,bo->br", np.square(coefficients), np.square(deviations.astype(np.float64)))
@@ -67,26 +65,17 @@ def label_rounding(network: Network, region: Region, labels: tf.Tensor) -> tf.Te
     return MULTIPLE * tf.sqrt(own + others)
 
 
-_TRACED: weakref.WeakKeyDictionary[Network, dict[tuple[str, bool], Any]] = weakref.WeakKeyDictionary()
+def _deviations(network: Network, region: Region) -> tf.Tensor:
+    """The outputs' deviations, by a function made once for a network and kind of region."""
+    kind, owner = (region.norm, region.clipped), weakref.ref(network)
 
+    def deviations(*parts: tf.Tensor) -> tf.Tensor:
+        net = owner()
+        assert net is not None
+        return output_deviations(net, Region(*kind, *parts))
 
-def _traced(network: Network) -> Callable[[Region], tf.Tensor]:
-    """The outputs' deviations as a function of regions, traced once for a network and kind of region."""
-    known, owner = _TRACED.setdefault(network, {}), weakref.ref(network)
-
-    def run(region: Region) -> tf.Tensor:
-        kind = (region.norm, region.clipped)
-        if kind not in known:
-
-            def deviations(*parts: tf.Tensor) -> tf.Tensor:
-                net = owner()
-                assert net is not None
-                return output_deviations(net, Region(*kind, *parts))
-
-            shapes = [network.input_shape] * 3 + [()]
-            signature = [tf.TensorSpec([None, *shape], network.dtype) for shape in shapes]
-            known[kind] = traced(deviations, input_signature=signature)
-        found: tf.Tensor = known[kind](*region[2:])
-        return found
-
-    return run
+    shapes = [network.input_shape] * 3 + [()]
+    signature = [tf.TensorSpec([None, *shape], network.dtype) for shape in shapes]
+    run = kept(network, ("deviations", *kind), lambda: Warming(deviations, input_signature=signature))
+    found: tf.Tensor = run(*region[2:])
+    return found

@@ -17,7 +17,6 @@ from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import SolverError
 from tfcert.network import Network
 from tfcert.options import BoundOptions
-from tfcert.propagation.engine import lower_bounds
 from tfcert.rigour.margins import rounding
 from tfcert.sets.balls import Perturbation
 
@@ -80,9 +79,8 @@ class QueryBuilder:
         """The query as far as it takes no solver."""
         began = time.monotonic()
         method = "interval" if self.bounds in ("interval", "progressive") else "crown"
-        (bounds,) = propagated_bounds(self.net, region, method, self.options)
         clauses = judge.clauses
-        lower, upper = self._rows(region, clauses, "crown" if method == "crown" else "ibp")
+        bounds, lower, upper = propagated_bounds(self.net, region, method, clauses, self.options)
         lost = self._lost(region, clauses)
         less = np.where(np.isfinite(lost), lost, 0.0)  # nothing is decided where it is not: see ``decide``
         ends = lower - less, upper - less
@@ -103,10 +101,3 @@ class QueryBuilder:
             )
         except SolverError:
             return bounds  # looser, and as sound as before
-
-    def _rows(self, region: Perturbation, clauses: Clauses, method: str) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds of the clauses' rows, ``[clauses, rows]``; infinite for padding."""
-        both = [np.concatenate([part, -part], axis=1) for part in clauses.rows()]
-        ends = lower_bounds(self.net.network, region, *both, method=method, options=self.options)
-        lower, upper = np.split(ends, 2, axis=1)
-        return clauses.settled(lower)[0], clauses.settled(-upper, np.inf)[0]

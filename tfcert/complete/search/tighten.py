@@ -8,28 +8,19 @@ integer program itself for what is still open.
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from tfcert.clauses import Clauses
 from tfcert.complete.encoding.encode import ArrayInterval, EncodingOptions, encode
 from tfcert.complete.encoding.piecewise import PiecewiseLinear, PiecewiseNetwork
 from tfcert.complete.encoding.program import Program
 from tfcert.complete.solver.process import SolverProcess
-from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
-from tfcert.propagation.bounds import pre_activation_bounds
-from tfcert.propagation.engine import full_precision
-from tfcert.propagation.interval import both_sides
-from tfcert.propagation.plan import passes_plan
-from tfcert.propagation.preactivation import Passes, by_name, nonlinear, relax_before
+from tfcert.propagation.engine import joint_bounds
 from tfcert.sets.balls import Perturbation
-from tfcert.sets.region import Region, region_of
-from tfcert.tracing import traced
 
 BOUNDS = ("interval", "crown", "lp", "progressive")
 _EACH = 5.0
@@ -60,56 +51,39 @@ class LayerBounds:
         return found
 
 
-_RUNS: weakref.WeakKeyDictionary[Network, dict[Any, Any]] = weakref.WeakKeyDictionary()
-
-
 def propagated_bounds(
-    net: PiecewiseNetwork, region: Perturbation, method: str, options: BoundOptions | None = None
-) -> list[LayerBounds]:
-    """Bounds by propagation (``interval`` or ``crown``), one for each sample.
+    net: PiecewiseNetwork,
+    region: Perturbation,
+    method: str,
+    clauses: Clauses | None = None,
+    options: BoundOptions | None = None,
+) -> tuple[LayerBounds, np.ndarray, np.ndarray]:
+    """Bounds of layers and of clauses' rows over one sample's set, by one pass of ``interval`` or ``crown`` for all.
+
+    Returns:
+        The layers' bounds, and lower and upper bounds ``[clauses, rows]`` of the rows; of padding, its offset.
 
     Raises:
         ValueError: another method.
     """
     if method not in ("interval", "crown"):
         raise ValueError(f"bounds are propagated by interval or crown, not by {method!r}")
-    wide = region.astype(np.float64)
-    sets = region_of(wide)
-    plan = passes_plan(net.network, 1, (options or BoundOptions()).memory_mb, sets.is_box)
-    run = _compiled(net.network, method, sets, plan.parts)
-    found: list[LayerBounds] = []
-    for first in range(0, len(wide), plan.samples):
-        some = slice(first, first + plan.samples)
-        with full_precision():
-            pairs = run(sets.center[some], sets.lower[some], sets.upper[some], sets.eps[some])
-        flat = [tuple(end.numpy().reshape(end.shape[0], -1) for end in pair) for pair in pairs]
-        for i in range(len(flat[0][0])):
-            *layers, output = [(low[i], high[i]) for low, high in flat]
-            found.append(LayerBounds(tuple(layers), output))
-    return found
-
-
-def _compiled(network: Network, method: str, sets: Region, parts: Any) -> Any:
-    known = _RUNS.setdefault(network, {})
-    key = (method, sets.norm, sets.clipped, str(parts))
-    if key in known:
-        return known[key]
-    norm, clipped, owner = sets.norm, sets.clipped, weakref.ref(network)
-    passes = Passes(parts, select=True)
-
-    def run(center, lower, upper, eps):  # type: ignore[no-untyped-def]
-        net = owner()
-        assert net is not None
-        inputs = Region(norm, clipped, center, lower, upper, eps)
-        bounds = pre_activation_bounds(net, inputs, "ibp" if method == "interval" else method, None, passes)
-        output = both_sides(net, net.output, relax_before(net, net.output, by_name(net, None), bounds), inputs)
-        sources = [net.nodes[i].inputs[0] for i in nonlinear(net)]
-        return [*(bounds[i] for i in sources), output]
-
-    shape = [None, *network.input_shape]
-    signature = [tf.TensorSpec(shape, tf.float64)] * 3 + [tf.TensorSpec([None], tf.float64)]
-    known[key] = traced(run, input_signature=signature)
-    return known[key]
+    outputs = net.output.size
+    clauses = clauses or Clauses(np.zeros((1, 0, 1, outputs)), np.zeros((1, 0, 1)))
+    each = (np.eye(outputs)[None], np.zeros((1, outputs)))
+    rows = [np.concatenate([*parts, *(-part for part in parts)], 1) for parts in zip(each, clauses.rows(), strict=True)]
+    ends, layers = joint_bounds(
+        net.network,
+        region.astype(np.float64),
+        *rows,
+        method="crown" if method == "crown" else "crown-ibp",
+        options=options,
+    )
+    lower, upper = np.split(ends, 2, axis=1)
+    lower, upper = np.minimum(lower, -upper), np.maximum(lower, -upper)  # those of a constant may cross by rounding
+    entering = tuple(tuple(end[0].reshape(-1) for end in layers[layer.source]) for layer in net.layers)
+    bounds = LayerBounds(entering, (lower[0, :outputs], upper[0, :outputs]))
+    return bounds, clauses.settled(lower[:, outputs:])[0], clauses.settled(upper[:, outputs:], np.inf)[0]
 
 
 def tightened(

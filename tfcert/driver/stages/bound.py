@@ -13,13 +13,16 @@ from tfcert.driver.batch import Batch, make_batch
 from tfcert.driver.budget import StageBudget
 from tfcert.driver.stages.base import Finding, Tell
 from tfcert.driver.task import LoadedModel, Task
-from tfcert.language import StageSpec
+from tfcert.language import MeasureTemplate, StageSpec
 from tfcert.options import BoundOptions
 from tfcert.propagation.bounds import check_names
 from tfcert.propagation.engine import guarantee_of, lower_bounds, prepared_bounds
 from tfcert.rigour.margins import rounding
+from tfcert.tracing import expecting, timed
 from tfcert.verdict import Outcome, Work, is_proof
 
+_RADII = 20
+"""Radii at which a search bounds each sample, about."""
 _SHARE = 5
 """Where the time is limited, a pass takes as many samples as suits the machine, or one in so many of that."""
 
@@ -83,7 +86,10 @@ class RunningBound:
         usual = min(len(batch), first.usual)
         for size in {usual, -(-usual // _SHARE)} if limited else {usual}:
             part = batch.take(np.arange(size))
-            for _ in range(2 if limited else 1):
+            searched = _RADII if isinstance(batch.task.template, MeasureTemplate) else 1
+            with expecting(searched * len(batch) // size):
+                self._margins(part, 1)
+            if limited:
                 began = time.monotonic()
                 self._margins(part, 1)
                 self._pass[size] = self._step[size] = time.monotonic() - began
@@ -119,7 +125,8 @@ class RunningBound:
     def _some(self, batch: Batch, places: np.ndarray, iterations: int, used: Callable[[], float]) -> Iterator[Finding]:
         """Bounds a batch, whose first samples are those at ``places``; the others fill it up."""
         began = used()
-        margins, lost = self._margins(batch, iterations)
+        with timed():
+            margins, lost = self._margins(batch, iterations)
         seconds = used() - began
         self._learn(len(batch), iterations, seconds)
         reason, late = "", iterations < self._iterations

@@ -5,9 +5,9 @@ from __future__ import annotations
 from tfcert.network.graph import Network
 from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.methods.base import Bounded, How, backward_rows
+from tfcert.propagation.methods.base import Bounded, How, by_rows
 from tfcert.propagation.plan import Plan, passes_plan
-from tfcert.propagation.preactivation import backward_bounds, by_name
+from tfcert.propagation.preactivation import backward_bounds, by_name, relax_before
 from tfcert.sets.region import Region
 
 
@@ -19,7 +19,9 @@ class _Crown:
         return backward_bounds(network, region, by_name(network, how.relaxation), how.passes)
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
-        return backward_rows(network, region, rows, how.relaxation, self.pre_activation(network, region, how))
+        relaxer = by_name(network, how.relaxation)  # one for layers and rows: it keeps the lines that it has made
+        bounds = backward_bounds(network, region, relaxer, how.passes)
+        return by_rows(network, region, rows, relax_before(network, network.output, relaxer, bounds), bounds)
 
 
 CROWN = _Crown()
