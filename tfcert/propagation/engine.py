@@ -55,8 +55,8 @@ class _Compiled:
     that was traced before, where ``pads_rows``.
 
     Attributes:
-        function: the pass: tensors as in :class:`PreparedBounds` to the rows' bounds, whether all weights are finite, and
-            lower and upper bounds of what enters each nonlinearity.
+        function: the pass: arguments of :class:`PreparedBounds` to the rows' bounds, whether all weights are finite,
+            and lower and upper bounds of what enters each nonlinearity.
         trace: ``tf.function`` of it for a number of rows.
         floats: coefficients of one sample, see :class:`Plan`.
         usual: samples of a pass at most.
