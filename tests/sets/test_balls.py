@@ -169,3 +169,15 @@ def test_some_of_the_sets_are_the_sets_of_some(clip, index):
         for array, expected in zip(region_of(one)[2:], region_of(other)[2:], strict=True):
             np.testing.assert_array_equal(array, expected)
         np.testing.assert_array_equal(one.contains(one.center + 0.1), other.contains(other.center + 0.1))
+
+
+@pytest.mark.parametrize("eps", ["1/7", 0, [0.1, "1/3"]])
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+def test_a_resized_ball_is_one_that_was_made_so(norm, eps):
+    x = np.array([[0.25, 0.5], [0.9, 0.1]], np.float32)
+    ball, other = LpBall(x, 2, norm, (0, 1)).resized(eps), LpBall(x, eps, norm, (0, 1))
+    assert ball.exact_eps == other.exact_eps
+    for array, expected in zip(region_of(ball)[2:], region_of(other)[2:], strict=True):
+        np.testing.assert_array_equal(array, expected)
+    with pytest.raises(ValueError, match="not negative"):
+        ball.resized(-1)

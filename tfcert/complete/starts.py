@@ -92,7 +92,7 @@ def _certified(
 
 
 def _centers(network: Network, ball: LpBall) -> LpBall:
-    return LpBall(ball.x, 0.0, ball.norm, ball.clip).astype(network.dtype.as_numpy_dtype)
+    return ball.resized(0.0).astype(network.dtype.as_numpy_dtype)
 
 
 def rehearse(ready: Prepared, ball: LpBall, clauses: Clauses) -> None:

@@ -77,9 +77,7 @@ def proven_radius(
         before = reach.left()
         if before <= pace * len(index):
             raise TimeoutError("no time is left for another pass")
-        some = center.take(index)  # a clip may differ by sample
-        ball = LpBall(some.x, list(map(float, eps)), center.norm, some.clip)
-        margins = margins_of(network, ball, clauses.take(index), how)
+        margins = margins_of(network, center.take(index).resized(eps), clauses.take(index), how)
         pace = (before - reach.left()) / max(1, len(index)) if math.isfinite(before) else 0.0
         return margins
 

@@ -149,10 +149,7 @@ class LpBall(Perturbation):
         # float64, so that comparisons with float32 points are made in float64, where they are exact.
         self.clip = None if clip is None else valid_range(clip)
         self._require_fitting_clip()
-        self.exact_eps = _exact(eps, self.x.shape)
-        self.eps = np.array([float_up(e) for e in self.exact_eps], np.float64)
-        if not np.isfinite(self.eps).all():
-            raise ValueError("eps must be finite and not negative")
+        self._read_radii(eps)
         _require_finite("centre", self.x)
         outside = np.zeros(0) if self.clip is None else np.argwhere((self.x < self.clip[0]) | (self.x > self.clip[1]))
         if outside.size:
@@ -162,6 +159,19 @@ class LpBall(Perturbation):
                 "samples first if that is rounding)"
             )
         self.lower, self.upper = self._hull()
+
+    def _read_radii(self, eps: Any) -> None:
+        self.exact_eps = _exact(eps, self.x.shape)
+        self.eps = np.array([float_up(e) for e in self.exact_eps], np.float64)
+        if not np.isfinite(self.eps).all():
+            raise ValueError("eps must be finite and not negative")
+
+    def resized(self, eps: Any) -> LpBall:
+        """The balls of other radii, given as for new ones, around the same centres, which are not checked again."""
+        other = copy.copy(self)
+        other._read_radii(eps)
+        other.lower, other.upper = other._hull()
+        return other
 
     def _require_fitting_clip(self) -> None:
         for end in self.clip or ():

@@ -267,7 +267,7 @@ class _Best:
 def _shrunk(ball: LpBall, distance: float) -> LpBall:
     """The ball of this distance, if it is smaller."""
     eps = ball.exact_eps[0] if math.isinf(distance) else min(Fraction(distance), ball.exact_eps[0])
-    return LpBall(ball.x, [eps], ball.norm, ball.clip)
+    return ball.resized([eps])
 
 
 def _descend(ask: Ask, ball: LpBall, best: _Best, solvers: Solvers) -> _Best:

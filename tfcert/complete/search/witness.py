@@ -112,8 +112,7 @@ def nearest_witnesses(
     for _ in range(_ROUNDS):
         if not len(todo) or left() <= 0:
             break
-        some = ball.take(todo)
-        some = LpBall(some.x, list(radius[todo]), some.norm, some.clip)
+        some = ball.take(todo).resized(radius[todo])
         part = clauses.take(todo)
 
         def holds(outputs: np.ndarray, samples: np.ndarray, part: Clauses = part) -> np.ndarray:
