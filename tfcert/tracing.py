@@ -18,7 +18,7 @@ to 25; a graph's operations are built, optimised and placed in 0.3 to 0.5 ms eac
 
 
 def kept(owner: Any, key: Hashable, make: Callable[[], T]) -> T:
-    """What ``make`` gave when it was first asked for under this key, kept as long as the owner lives.
+    """The result of ``make`` when it was first asked for under this key, kept as long as the owner lives.
 
     It must not hold the owner itself, which would then live forever: a function reaches it through a weak reference.
     """
@@ -87,10 +87,10 @@ def timed() -> Iterator[None]:
 
 
 def pays(calls: int) -> bool:
-    """Whether a function is to be traced that was called so often, here and now."""
+    """Tells whether a function is to be traced that was called so often, here and now."""
     return calls > CALLS and not _TIMED.get()
 
 
 def expected() -> int:
-    """How many calls to come each call stands for."""
+    """The number of calls to come that each call stands for."""
     return _EXPECTED.get()

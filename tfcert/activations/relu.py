@@ -20,7 +20,7 @@ def _pieces(left: LeftSlope, like: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _stable(lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
-    """Where the kink is not inside the interval."""
+    """Marks intervals without the kink inside."""
     return (lower >= 0) | (upper <= 0)
 
 

@@ -42,7 +42,7 @@ _LARGEST_TOEPLITZ = 1 << 25
 
 @dataclass(frozen=True)
 class Relaxed:
-    """What a backward pass may use of the nodes before its target.
+    """Knowledge of the nodes before its target that a backward pass may use.
 
     Attributes:
         lines: of each ``Elementwise`` and ``MaxPool`` node that the pass goes through.
@@ -265,7 +265,7 @@ def _back_linear(
 
 
 def patches_before(linear: LinearMap, patches: Patches) -> Patches | None:
-    """Where rows over these patches of a map's output lie in its input; None where they are better dense."""
+    """The patches of a map's input that rows over these patches of its output read; None if dense rows are better."""
     if linear.window is None:
         return None
     if linear.moves or (linear.convolution is not None and patches_pay(linear.convolution, patches)):
@@ -274,7 +274,7 @@ def patches_before(linear: LinearMap, patches: Patches) -> Patches | None:
 
 
 def patches_pay(conv: ConvMap, patches: Patches) -> bool:
-    """Whether a product of patches with a Toeplitz matrix costs less than a dense transposed convolution."""
+    """Tells whether a product of patches with a Toeplitz matrix costs less than a dense transposed convolution."""
     larger = patches.before(conv.window)
     matrix = patches.area * conv.out_shape[2] * larger.area * conv.in_shape[2]
     taps = conv.size[0] * conv.size[1]

@@ -91,7 +91,7 @@ def pre_activation_bounds(
 
 
 def relaxed_by_lines(network: Network, ranges: Sequence[TensorInterval], relaxation: str | None = None) -> Relaxed:
-    """What ``crown-ibp`` does with the ranges of the nodes: every nonlinear node is relaxed on them."""
+    """Relaxes every nonlinear node on its range, as ``crown-ibp`` does."""
     bounds = {i: ranges[i] for i in network.bounded()}
     return relax_before(network, network.output, by_name(network, relaxation), bounds)
 

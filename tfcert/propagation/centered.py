@@ -18,7 +18,7 @@ from tfcert.sets.region import Region
 
 
 class Sweep(NamedTuple):
-    """What one pass found.
+    """Results of one pass.
 
     Attributes:
         ranges: of each node, ``[batch, *shape]`` pairs.

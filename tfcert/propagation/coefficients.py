@@ -25,7 +25,7 @@ as many blocks as are not (measured on a CPU: 1.5 to 3 times faster above, half 
 
 @dataclass(frozen=True)
 class Patches:
-    """Where patches lie: the one of grid position (i, j) begins at pixel ``(i, j) * strides - offset``."""
+    """The layout of patches: the one of grid position (i, j) begins at pixel ``(i, j) * strides - offset``."""
 
     grid: tuple[int, int]
     window: tuple[int, int] = (1, 1)
@@ -45,7 +45,7 @@ class Patches:
         return window_table((shape[0], shape[1]), self.grid, self.window, self.strides, self.offset)
 
     def exceeds(self, shape: Shape) -> bool:
-        """Whether a patch reaches outside an image of ``shape``."""
+        """Tells whether a patch reaches outside an image of ``shape``."""
         last = [(self.grid[a] - 1) * self.strides[a] - self.offset[a] + self.window[a] for a in (0, 1)]
         return max(self.offset) > 0 or last[0] > shape[0] or last[1] > shape[1]
 
@@ -262,7 +262,7 @@ def banded_toeplitz(conv: ConvMap, width: int) -> tf.Tensor:
 
 
 def _taps_per_block(conv: ConvMap) -> int:
-    """How many blocks of ``strides`` rows of the input an output reads along the height."""
+    """The number of blocks of ``strides`` rows of the input that an output reads along the height."""
     return -(-conv.size[0] // conv.strides[0])
 
 

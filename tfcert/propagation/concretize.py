@@ -107,7 +107,7 @@ def _clipped_l2(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) ->
 
 
 class _Tangents(NamedTuple):
-    """What is known of a convex function's minimum: a point on either side of it with value and slope, and the best."""
+    """Tangents at a convex function's minimum: a point on either side of it with value and slope, and the best."""
 
     low: tf.Tensor
     low_value: tf.Tensor
@@ -127,7 +127,7 @@ class _Tangents(NamedTuple):
         return _Tangents._make([*low, *high, *best])
 
     def crossing(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where the two tangents cross, and their value there, which bounds the minimum; 0 without a left tangent."""
+        """The point where the two tangents cross; their value there bounds the minimum; 0 without a left tangent."""
         known = self.low_slope < 0
         rise = self.high_value - self.high_slope * self.high - self.low_value + self.low_slope * self.low
         bend = tf.where(known, self.low_slope - self.high_slope, -tf.ones_like(rise))

@@ -236,7 +236,7 @@ class PreparedBounds:
 
     @property
     def usual(self) -> int:
-        """How many samples a pass takes where there are enough."""
+        """The number of samples that a pass takes where there are enough."""
         return min(self.limit, self.compiled.usual)
 
     def run(self, layers: bool = False) -> list[np.ndarray]:
@@ -251,7 +251,7 @@ class PreparedBounds:
 
 
 def _joined(parts: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
-    """What parts of a batch came to, one after another, for each of their outputs."""
+    """Results of parts of a batch, one after another, for each of their outputs."""
     return [whole[0] if len(whole) == 1 else np.concatenate(whole) for whole in zip(*parts, strict=True)]
 
 
@@ -265,7 +265,7 @@ def prepared_bounds(
     relaxation: str | None = None,
     options: BoundOptions | None = None,
 ) -> PreparedBounds:
-    """What :func:`lower_bounds` runs; arguments and errors as there."""
+    """The function that :func:`lower_bounds` runs; arguments and errors as there."""
     options = options or BoundOptions()
     _check(network, perturbation, coefficients, offsets, (method, relaxation))
     perturbation = perturbation.astype(network.dtype.as_numpy_dtype)
@@ -302,7 +302,7 @@ def _check(
 
 
 def guarantee_of(method: str) -> Guarantee:
-    """What the bounds of a method promise."""
+    """The guarantee of a method's bounds."""
     return METHODS.find(method).guarantee
 
 
@@ -360,7 +360,7 @@ def full_precision() -> Iterator[None]:
 
 
 def use_jit(options: BoundOptions) -> bool:
-    """Whether to compile a whole pass with XLA: as asked; else on accelerators, while a CPU compiles its kernels."""
+    """Tells whether XLA compiles a whole pass: as asked; else on accelerators, while a CPU compiles its kernels."""
     return bool(tf.config.list_physical_devices("GPU")) if options.jit is None else options.jit
 
 

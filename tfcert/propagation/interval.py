@@ -131,7 +131,7 @@ def step(node: Node, inputs: Sequence[TensorInterval]) -> TensorInterval:
 
 
 def moves(node: Linear) -> bool:
-    """Whether a node only moves or copies numbers, zeros between them."""
+    """Tells whether a node only moves or copies numbers, zeros between them."""
     return node.bias is None and node.map.moves
 
 

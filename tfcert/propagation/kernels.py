@@ -40,8 +40,8 @@ def fused_kernels(fuse: bool) -> Iterator[None]:
 
 
 def are_few(values: tf.Tensor, groups: int) -> bool:
-    """Whether rows ``[samples or 1, groups or 1, rows, entries]`` have so few numbers for one sample that it does not
-    matter how often a step goes through them, or what is kept of them for a gradient."""
+    """Tells whether rows ``[samples or 1, groups or 1, rows, entries]`` have so few numbers for one sample that passes
+    over them are cheap, and so is what a gradient keeps of them."""
     _, own, *rest = (n or 1 for n in values.shape)
     return max(own, groups) * math.prod(rest) <= _WORTH_COMPILING
 

@@ -52,7 +52,7 @@ Choices = dict[Place, tuple[tf.Tensor, ...]]
 
 @dataclass(frozen=True)
 class Ascent:
-    """How to look for better relaxations; whatever is found is sound, and the best bound of each row is kept.
+    """Options of the ascent to better relaxations; each is sound, and the best bound of each row is kept.
 
     Attributes:
         iterations: gradient steps, a number or a scalar tensor.

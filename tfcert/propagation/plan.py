@@ -1,4 +1,4 @@
-"""How large a backward pass grows, known from shapes alone, and how to cut it to fit the memory."""
+"""Sizes of backward passes, known from shapes alone, and cuts that fit them into the memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COPIES_OF_ASCENT = 16
 
 @dataclass(frozen=True)
 class Plan:
-    """How to run a method within the memory.
+    """A plan that runs a method within the memory.
 
     Attributes:
         samples: how many samples one pass takes.
@@ -90,7 +90,7 @@ def passes_plan(network: Network, rows: int, memory_mb: int, is_box: bool, copie
 
 
 def _needs(network: Network, rows: int) -> list[float]:
-    """What any method keeps for one sample: all values, and the coefficients of the rows."""
+    """The numbers that any method keeps for one sample: all values, and the coefficients of the rows."""
     values = sum(int(np.prod(n.shape)) for n in network.nodes)
     return [float(values), float(rows * entries_per_row(network, network.output))]
 

@@ -25,7 +25,7 @@ Relaxer = Callable[[int, int, Mapping[int, TensorInterval]], Lines | PoolLines]
 
 @dataclass(frozen=True)
 class Passes:
-    """How backward passes over pre-activations are run; no choice here changes what is proven.
+    """Options of backward passes over pre-activations; no choice here changes what is proven.
 
     Attributes:
         parts: for each bounded node the slices of ``identity_rows`` that one pass takes each; one pass if absent.
@@ -118,13 +118,13 @@ def _some_only(
 
 
 def stable_is_exact(network: Network, index: int) -> bool:
-    """Whether a neuron of the node that does not change sign is propagated exactly, however loose its bounds are."""
+    """Tells whether a neuron of the node that keeps its sign is propagated exactly, however loose its bounds are."""
     readers = [node for node in network.nodes if index in node.inputs]
     return all(isinstance(node, Elementwise) and node.activation.piecewise_linear for node in readers)
 
 
 def _matters(network: Network, index: int, here: TensorInterval) -> tf.Tensor:
-    """Which neurons of the node need more than their interval: unstable ones, and those whose range a maximum reads."""
+    """Marks neurons that need more than their interval: unstable ones, and those whose range a maximum reads."""
     found = (here[0] < 0) & (here[1] > 0)
     bounded = network.bounded()
     for number, node in enumerate(network.nodes):
@@ -141,7 +141,7 @@ def relax_before(network: Network, target: int, relaxer: Relaxer, bounds: Mappin
 
 
 def relaxed_by_intervals(network: Network, ranges: Sequence[TensorInterval]) -> Relaxed:
-    """What ``ibp`` does with the ranges of the nodes: rows end at the last nonlinear nodes and are bounded there."""
+    """Bounds rows at the last nonlinear nodes by the ranges of these, as ``ibp`` does."""
 
     def box(lower: tf.Tensor, upper: tf.Tensor) -> Stop:
         return lambda rows: (None, least_over_box(rows, lower, upper))
@@ -150,7 +150,7 @@ def relaxed_by_intervals(network: Network, ranges: Sequence[TensorInterval]) -> 
 
 
 def floor(network: Network, region: Region, rows: Coefficients, bounds: Mapping[int, TensorInterval]) -> tf.Tensor:
-    """What intervals say of rows over the output, ``[samples, rows]``: at least as much as ``ibp`` does.
+    """Interval bounds of rows over the output, ``[samples, rows]``: at least as high as those of ``ibp``.
 
     Lines can leave the range of a bounded function (a sigmoid's lie below 0), and be looser than intervals where a
     network is wide and bounds are loose. Each nonlinear node's range is met with what its pre-activation ``bounds``

@@ -1,4 +1,4 @@
-"""What users ask about samples, as clauses over the outputs of a network."""
+"""Questions of users about samples, as clauses over the outputs of a network."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _SHARE = {"linf": 0.4, "l2": 0.15, "l1": 0.06}
 
 
 def first_guess(margin: np.ndarray, slope: np.ndarray, norm: str) -> np.ndarray:
-    """Where to look first, from the margin at eps = 0 and its first-order slope (infinite where that is 0).
+    """The radius to try first, from the margin at eps = 0 and its first-order slope (infinite where that is 0).
 
     The certified margin falls faster than the linearised one, most so for L1: the shares of the linearised radius are
     what CROWN reaches on small convolutional networks.
@@ -33,7 +33,7 @@ def first_guess(margin: np.ndarray, slope: np.ndarray, norm: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class RadiusSearch:
-    """What a search found, per sample.
+    """Results of a radius search, per sample.
 
     Attributes:
         radius: the largest eps that was evaluated and certified; 0 if none was.
@@ -163,7 +163,7 @@ class _State:
         self.high[down], self.high_margin[down] = eps[~good], margins[~good]
 
     def propose(self) -> np.ndarray:
-        """Where to look next: near the root of a parabola through what is known, just inside the bracket's ends."""
+        """The radius to try next: near the root of a parabola through what is known, just inside the bracket's ends."""
         with np.errstate(all="ignore"):
             root = self._root()
             bracketed = np.isfinite(self.high)

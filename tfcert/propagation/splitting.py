@@ -53,7 +53,7 @@ class Pieces(NamedTuple):
 
 
 class Climbed(NamedTuple):
-    """What climbing came to.
+    """Results of climbing.
 
     Attributes:
         bound: ``[pieces]`` of the row; infinite where the piece is empty.
@@ -73,7 +73,7 @@ class Climbed(NamedTuple):
 
 @dataclass(frozen=True)
 class Climb:
-    """How to climb.
+    """Options of climbing.
 
     Attributes:
         steps: at most so many; climbing ends where all pieces are proven.
@@ -259,7 +259,7 @@ def _restricted(
 def _gaps(
     network: Network, bounds: Mapping[int, TensorInterval], values: Mapping[int, tf.Tensor], weights: list[tf.Tensor]
 ) -> list[tf.Tensor]:
-    """What the relaxation of each neuron costs at the values given, by the weights of its lines."""
+    """The cost of each neuron's relaxation at the values given, by the weights of its lines."""
     found: dict[int, tf.Tensor] = {}
     for node, below, above in zip(hinges(network), weights[::2], weights[1::2], strict=True):
         hinge, source = network.nodes[node], network.nodes[node].inputs[0]

@@ -24,7 +24,7 @@ _ASCENT = Ascent()
 
 @dataclass(frozen=True)
 class How:
-    """How a method goes about it; no choice here changes what is proven.
+    """Options of a method; no choice here changes what is proven.
 
     Attributes:
         relaxation: a rule by which activations choose their lines; None for the default of each.
@@ -51,7 +51,7 @@ class Method(Protocol):
     """
 
     def plan(self, network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
-        """How many samples go in one pass, and how passes are cut, so that coefficients take ``memory_mb`` MiB."""
+        """The number of samples in a pass, and its cuts, so that coefficients take ``memory_mb`` MiB."""
 
     def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, TensorInterval]:
         """Bounds of every node that enters a nonlinearity, ``[samples, *shape]`` pairs, by node number."""
