@@ -41,6 +41,141 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"
 
 
+class Reason(StrEnum):
+    """Reasons why a question stays open, or why a verdict wants a word, by the names that results hold.
+
+    Attributes:
+        message: the sentence, with places for what it is about.
+        advice: what to do about it; "" where nothing has to be done.
+    """
+
+    message: str
+    advice: str
+
+    def __new__(cls, name: str, message: str = "", advice: str = "") -> Reason:
+        """A reason with its sentence."""
+        member = str.__new__(cls, name)
+        member._value_, member.message, member.advice = name, message, advice
+        return member
+
+    def because(self, **facts: object) -> Because:
+        """The sentence about some facts."""
+        return Because(self.message.format(**facts), self)
+
+    # What the samples and the model's answers say.
+    CLEAN = "clean", "the unperturbed input already {does}"
+    MISCLASSIFIED = "misclassified", "the unperturbed input is misclassified"
+    # Proofs and witnesses that do not fit together.
+    REFUTED = "proof-refuted", "{proof}, yet a witness replays on the original model: {meaning}"
+    RETRACTED = (
+        "proof-retracted",
+        "rests on a solver's word, which was wrong about {places}",
+        "have a second solver confirm: `milp(confirm=highs)`",
+    )
+    SPURIOUS = (
+        "spurious-witness",
+        "spurious witness: what was found does not replay on the original model",
+        "the margin there is lost in rounding: ask about a slightly smaller region for a proof, or a larger one for a "
+        "witness",
+    )
+    # Time.
+    TOTAL_BUDGET = (
+        "total-budget",
+        "the total budget of {seconds:g} s is used up",
+        "raise the strategy's `total`, or take fewer samples",
+    )
+    SAMPLE_BUDGET = (
+        "sample-budget",
+        "the budget of {seconds:g} s a sample is used up",
+        "raise the strategy's budget `per sample`, or ask about a smaller region",
+    )
+    TIME_LIMIT = (
+        "time-limit",
+        "{said}",
+        "raise `time_limit` (or the budget), or ask about a smaller region",
+    )
+    # What bounds leave open.
+    ATTACKS_ALONE = "attacks-alone", "{said}", "add a stage that proves: `-> crown`"
+    LOOSE = (
+        "loose-bounds",
+        "the margin is only known to be {known}",
+        "a stronger stage (`-> alpha_crown`, `-> split`), a longer attack (`pgd(steps=200, restarts=20)`) or a smaller "
+        "region may decide it",
+    )
+    ROUNDING = (
+        "within-rounding",
+        "within rounding: {said}",
+        "a model of float64 (`dtype: float64`) rounds far less; a slightly smaller or larger region is clearer, too",
+    )
+    NOT_FINITE = (
+        "bounds-not-finite",
+        "{said}",
+        "a smaller region may help; look at the model for exponentials, and for weights that are very large",
+    )
+    NOTHING_PROVEN = (
+        "nothing-proven",
+        "{said}",
+        "begin the interval at a smaller radius, or use a stronger stage: `-> alpha_crown`, `-> split`",
+    )
+    UNEQUAL_CHANNELS = (
+        "unequal-channels",
+        "{stage} measures balls that are alike in all channels",
+        "ask in `net` space, or normalise all channels by the same number",
+    )
+    # What branch and bound, and solvers, leave open.
+    NOTHING_TO_SPLIT = (
+        "nothing-to-split",
+        "{said}",
+        "add `-> milp`, or use a smaller region",
+    )
+    TOO_MANY_PIECES = (
+        "too-many-pieces",
+        "too many pieces are open",
+        "add `-> milp`, or use a smaller region",
+    )
+    SOLVER_FAILED = (
+        "solver-failed",
+        "{said}",
+        "try the other solver: `milp(solver=highs)`",
+    )
+    STAGE_SILENT = "stage-silent", "the stage's answer proves nothing"
+    SOLVERS_DISAGREE = (
+        "solvers-disagree",
+        "the solvers disagree: {said}",
+        "a smaller `gap`, or a slightly different region, may tell which of them is right",
+    )
+    SEARCH_STOPPED = "search-stopped", "the search stopped after many nearer witnesses"
+    INPUTS_ROUNDED = "inputs-rounded", "nearer witnesses are lost in the rounding of the model's inputs"
+
+
+class Because(str):
+    """A reason's sentence. ``reason`` says which one it is (None: unknown), and with it what to do."""
+
+    reason: Reason | None
+
+    def __new__(cls, sentence: str, reason: Reason | None) -> Because:
+        """The sentence of a reason."""
+        because = str.__new__(cls, sentence)
+        because.reason = reason
+        return because
+
+    def __reduce__(self) -> tuple[type[Because], tuple[str, Reason | None]]:
+        """Copies, and what other processes get, know the reason as well."""
+        return Because, (str(self), self.reason)
+
+    def more(self, said: str) -> Because:
+        """The same reason, with more of the sentence."""
+        return Because(self + said, self.reason)
+
+
+NO_REASON = Because("", None)
+
+
+def reason_of(sentence: str) -> Reason | None:
+    """The reason that a sentence is about; None where it is about none."""
+    return sentence.reason if isinstance(sentence, Because) else None
+
+
 @dataclass(frozen=True)
 class Work:
     """The effort that a verdict took, as counts that do not depend on the machine, and a solver's seconds.
@@ -78,8 +213,9 @@ class Verdict:
     """The answer for one property on one sample, and how it was obtained.
 
     ``margin`` is the certified lower bound of the property's margin when verified, the margin reached by the
-    witness when falsified, and the best lower bound known otherwise; NaN where there is none. ``contradicted`` is the
-    level of a proof that a replayed witness refuted. ``work`` is that of all stages that looked at the sample.
+    witness when falsified, and the best lower bound known otherwise; NaN where there is none. ``reason`` is a
+    :class:`Reason`'s sentence, or "". ``contradicted`` is the level of a proof that a replayed witness refuted.
+    ``work`` is that of all stages that looked at the sample.
     """
 
     outcome: Outcome

@@ -17,8 +17,8 @@ measure radius(x, y in test) = largest r in [0, 1] tol 1% such that
   using other
 """
 FIELDS = {
-    "property", "sample", "outcome", "reason", "stage", "method", "relaxation", "guarantee", "norm", "eps", "radius",
-    "margin", "label", "prediction", "seconds", "witness",
+    "property", "sample", "outcome", "reason", "reason_name", "stage", "method", "relaxation", "guarantee", "norm",
+    "eps", "radius", "margin", "label", "prediction", "seconds", "witness",
 }  # fmt: skip
 MEASURE_FIELDS = {"lower", "upper", "space", "targets"}
 

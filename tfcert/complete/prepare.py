@@ -21,7 +21,7 @@ from tfcert.clauses import Clauses
 from tfcert.complete.encoding.piecewise import flatten
 from tfcert.complete.search import branch
 from tfcert.complete.search.builder import QueryBuilder
-from tfcert.complete.search.decide import Decision, TellMargin, decide, say_nothing
+from tfcert.complete.search.decide import Decision, TellMargin, decide, out_of_time, say_nothing
 from tfcert.complete.search.minimum import Minimum, NearestSearch, minimum, plain_minimum
 from tfcert.complete.search.query import Query, Solvers
 from tfcert.complete.search.witness import Judge
@@ -112,7 +112,7 @@ class Prepared:
                     query, work = self.builder.query(region.astype(np.float64), judge, solvers), Work(evaluations=1)
                 known = query if known is None else query.met(known)
         except TimeoutError as error:
-            return Decision(Outcome.TIMEOUT, str(error), left=known)
+            return Decision(Outcome.TIMEOUT, out_of_time(error), left=known)
         decision = decide(known, solvers, ways=self.setup.ways or ("milp",), tell=tell)
         return replace(decision, work=decision.work + work)
 

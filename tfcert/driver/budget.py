@@ -12,6 +12,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from tfcert.verdict import NO_REASON, Because, Reason
+
 Seconds = Callable[[], float]
 """A clock: the seconds that were used; or that are left: infinite for no limit, negative once more were used."""
 
@@ -56,13 +58,13 @@ class Clock:
         """The seconds left of the total."""
         return math.inf if self.total is None else float(self.total) - self.used()
 
-    def reason(self, spent: float) -> str:
+    def reason(self, spent: float) -> Because:
         """The reason why a sample that has used ``spent`` seconds must stop; "" if it may go on."""
         if self.total is not None and self.left() <= 0:
-            return f"the total budget of {float(self.total):g} s is used up"
+            return Reason.TOTAL_BUDGET.because(seconds=float(self.total))
         if self.per_sample is not None and spent >= self.per_sample:
-            return f"the budget of {float(self.per_sample):g} s a sample is used up"
-        return ""
+            return Reason.SAMPLE_BUDGET.because(seconds=float(self.per_sample))
+        return NO_REASON
 
     def budget(self, spent: np.ndarray, limit: float | None = None) -> StageBudget:
         """The budget of a stage for samples that have used ``spent`` seconds.

@@ -26,7 +26,7 @@ from tfcert.propagation.radius import first_guess, largest_radius
 from tfcert.report.records import Measured
 from tfcert.sets.balls import ORDER, LpBall
 from tfcert.sets.rounding import float_down
-from tfcert.verdict import NO_WORK, Guarantee, Outcome, Verdict
+from tfcert.verdict import NO_WORK, Guarantee, Outcome, Reason, Verdict
 
 BISECTIONS = 4
 """How often the gap between what is proven and what is refuted is halved by another attack."""
@@ -234,7 +234,7 @@ class MeasureRun:
         sample = self._batch(np.array([place]), np.array([high]))
         ball = sample.regions.proof
         if not isinstance(ball, LpBall):
-            return replace(known, reason=f"{self._solver.name} measures balls that are alike in all channels")
+            return replace(known, reason=Reason.UNEQUAL_CHANNELS.because(stage=self._solver.name))
         running, limit = (
             self._stages.get(self._solver, self._task.take(np.array([place]))),
             self._solver.option("time_limit"),
@@ -319,7 +319,7 @@ class MeasureRun:
         late = self._clock.reason(seconds)
         guarantee = Guarantee.ESTIMATE if math.isnan(known.proven) else known.guarantee
         if not math.isnan(known.proven):
-            early = f"{late}: the search stopped early" if late else known.reason
+            early = late.more(": the search stopped early") if late else known.reason
             closed = self._closed(known) and not known.contradicted
             outcome, reason = Outcome.VERIFIED, "" if closed else early
         elif late:
@@ -333,5 +333,6 @@ class MeasureRun:
 
     def _why_nothing(self) -> str:
         if all(stage.attacks for stage in self._template.strategy.stages):
-            return "no stage of the strategy can prove"
-        return f"no value of the interval could be proven{' a lower bound' if self._template.existential else ''}"
+            return Reason.ATTACKS_ALONE.because(said="no stage of the strategy can prove")
+        end = " a lower bound" if self._template.existential else ""
+        return Reason.NOTHING_PROVEN.because(said=f"no value of the interval could be proven{end}")

@@ -19,12 +19,10 @@ from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import as_asked, clean_verdict, refuted
 from tfcert.language import BoxSpec, StageKind, StageSpec
-from tfcert.verdict import NO_WORK, Guarantee, Outcome, Verdict, Work, is_proof
+from tfcert.verdict import NO_WORK, Guarantee, Outcome, Reason, Verdict, Work, is_proof
 
 PROOFS = (Guarantee.NUMERIC, Guarantee.SOLVER)
 """What a stage's proof may promise."""
-SPURIOUS = "spurious witness: what was found does not replay on the original model"
-NOTHING = "the stage's answer proves nothing"
 
 
 class PropertyRun:
@@ -86,7 +84,7 @@ class PropertyRun:
             reason = self._clock.reason(self._seconds[place])
             if reason:
                 self._close(place)
-                late = Verdict(Outcome.TIMEOUT, f"{reason} {when}", guarantee=Guarantee.ESTIMATE)
+                late = Verdict(Outcome.TIMEOUT, reason.more(f" {when}"), guarantee=Guarantee.ESTIMATE)
                 doubt = self._doubts.get(place, late)
                 yield place, self._completed(doubt if doubt.outcome is Outcome.TIMEOUT else late, place)
 
@@ -137,7 +135,7 @@ class PropertyRun:
             (holds,), (margin,) = replay_claims(batch.take(np.array([place])), point, np.ones(1, bool))
             if holds:
                 return self._decided(Outcome.FALSIFIED, spec, Guarantee.REPLAYED, float(margin), point[0])
-            reason = SPURIOUS
+            reason: str = Reason.SPURIOUS.because()
         elif finding.outcome is Outcome.VERIFIED and proven:
             self._improve(place, finding)
             return self._decided(Outcome.VERIFIED, spec, finding.guarantee, finding.margin)
@@ -146,11 +144,12 @@ class PropertyRun:
                 self._improve(place, finding)
             reason = finding.reason
             if finding.outcome is Outcome.TIMEOUT and not reason:
-                reason = (
-                    f"{self._clock.reason(self._seconds[place]) or 'its time was used up'} before stage {spec.name}"
+                late = self._clock.reason(self._seconds[place]) or Reason.TIME_LIMIT.because(
+                    said="its time was used up"
                 )
+                reason = late.more(f" before stage {spec.name}")
         else:
-            reason = NOTHING
+            reason = Reason.STAGE_SILENT.because()
         if reason:
             outcome = Outcome.TIMEOUT if finding.outcome is Outcome.TIMEOUT else Outcome.UNKNOWN
             self._doubts[place] = Verdict(outcome, reason, spec.name, spec.method, guarantee=Guarantee.ESTIMATE)
@@ -175,15 +174,16 @@ class PropertyRun:
         if place in self._doubts:
             return self._completed(self._doubts[place], place)
         if all(spec.attacks for spec in self._specs):
-            reason = "the attack found no witness, and no stage of the strategy can prove that there is none"
+            said = "the attack found no witness, and no stage of the strategy can prove that there is none"
+            reason = Reason.ATTACKS_ALONE.because(said=said)
         elif math.isnan(best):
-            reason = "the bounds are not finite"
+            reason = Reason.NOT_FINITE.because(said="the bounds are not finite")
         else:
             known = f"at most {-best:.4g}" if self._task.template.existential else f"at least {best:.4g}"
-            reason = f"the margin is only known to be {known}"
+            reason = Reason.LOOSE.because(known=known)
             if best > 0:
                 taken = f"of which the rounding of the model's own arithmetic may take {self._rounding[place]:.4g}"
-                reason = f"within rounding: the margin is {known}, {taken}"
+                reason = Reason.ROUNDING.because(said=f"the margin is {known}, {taken}")
         return self._completed(Verdict(Outcome.UNKNOWN, reason, guarantee=Guarantee.ESTIMATE), place)
 
     def _completed(self, verdict: Verdict, place: int) -> Verdict:

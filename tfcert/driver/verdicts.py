@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tfcert.driver.task import Task
 from tfcert.errors import ContradictionError
 from tfcert.language import AnyTemplate
 from tfcert.report import Record
-from tfcert.verdict import Guarantee, Outcome, Verdict
+from tfcert.showing import counted
+from tfcert.verdict import Guarantee, Outcome, Reason, Verdict, reason_of
 
 CLEAN = "clean"
 """The stage that runs the model on the unperturbed samples."""
@@ -35,7 +37,7 @@ def clean_verdict(task: Task, place: int, margin: float) -> Verdict:
     does = "satisfies the formula" if task.template.existential else "breaks the property"
     return Verdict(
         Outcome.FALSIFIED,
-        f"the unperturbed input already {does}",
+        Reason.CLEAN.because(does=does),
         stage=CLEAN,
         guarantee=Guarantee.REPLAYED,
         margin=margin,
@@ -58,7 +60,7 @@ def refuted(task: Task, place: int, proof: str, guarantee: Guarantee | None, ref
             f"{task.name}, sample {task.samples[place]}: {proof}, by guarantee `{guarantee}`, yet a witness replays on "
             f"the original model. This is a bug in tfcert: no verdict of this run can be relied on. Please report it."
         )
-    reason = f"{proof}, yet a witness replays on the original model: {_MAY_ERR[guarantee]}"
+    reason = Reason.REFUTED.because(proof=proof, meaning=_MAY_ERR[guarantee])
     return replace(refutation, reason=reason, contradicted=guarantee)
 
 
@@ -85,8 +87,18 @@ def reconciled(records: Sequence[Record]) -> tuple[tuple[Record, ...], list[str]
     ]  # fmt: skip
     if not lied:
         return tuple(records), notes
-    reason = f"rests on a solver's word, which was wrong about {_places(lied)}"
+    reason = Reason.RETRACTED.because(places=_places(lied))
     return tuple(_open(r, reason) if r.verdict.guarantee is Guarantee.SOLVER else r for r in records), notes
+
+
+def advice(records: Iterable[Record]) -> list[str]:
+    """Sentences that say what to do about verdicts that stay open: one for each reason, the most frequent first."""
+    reasons = Counter(reason_of(r.verdict.reason) for r in records if r.outcome in (Outcome.UNKNOWN, Outcome.TIMEOUT))
+    return [
+        f"{counted(count, 'verdict')} open for the reason `{reason}`: {reason.advice}"
+        for reason, count in reasons.most_common()
+        if reason is not None and reason.advice
+    ]
 
 
 def _places(records: Sequence[Record]) -> str:

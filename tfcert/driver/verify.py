@@ -23,7 +23,7 @@ from tfcert.driver.property import PropertyRun
 from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.start import RunStart, begin
 from tfcert.driver.task import Task
-from tfcert.driver.verdicts import reconciled
+from tfcert.driver.verdicts import advice, reconciled
 from tfcert.language import BallSpec, MeasureTemplate, Transform
 from tfcert.options import BoundOptions
 from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
@@ -193,6 +193,7 @@ class _Run:
             results = gather_results(spec, records, self.bound.accuracy)
             judged, code = judge(spec, results), exit_code(spec, records, results)
             notes += reported(spec, results)
+        notes += advice(records)
         notes += self._draw(records)
         self.header |= {
             "complete": complete,

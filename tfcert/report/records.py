@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tfcert.verdict import Guarantee, Outcome, Verdict, Work
+from tfcert.verdict import Because, Guarantee, Outcome, Reason, Verdict, Work, reason_of
 
 Json = dict[str, Any]
 
@@ -79,7 +79,8 @@ class Record:
             "property": self.property,
             "sample": self.sample,
             "outcome": str(verdict.outcome),
-            "reason": verdict.reason,
+            "reason": str(verdict.reason),
+            "reason_name": reason_of(verdict.reason),
             "stage": verdict.stage,
             "method": verdict.method,
             "relaxation": verdict.relaxation,
@@ -118,7 +119,7 @@ class Record:
         guarantee, contradicted = flat["guarantee"], flat.get("contradicted")
         verdict = Verdict(
             outcome=Outcome(flat["outcome"]),
-            reason=flat["reason"],
+            reason=Because(flat["reason"], _reason(flat.get("reason_name"))),
             stage=flat["stage"],
             method=flat["method"],
             relaxation=flat["relaxation"],
@@ -159,6 +160,11 @@ def number(value: float | None) -> float | None:
     if math.isinf(value):
         return math.copysign(1.7976931348623157e308, value)
     return float(value)
+
+
+def _reason(name: str | None) -> Reason | None:
+    """The reason of a name; None also for one that another version of tfcert knew."""
+    return Reason(name) if name in set(Reason) else None
 
 
 def _nan(value: float | None) -> float:

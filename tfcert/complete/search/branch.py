@@ -26,6 +26,7 @@ from tfcert.propagation.engine import full_precision, use_jit
 from tfcert.propagation.splitting import Climb, Climbed, Pieces, climb, first_pieces, hinges, split_nodes
 from tfcert.sets.region import Region, region_of
 from tfcert.tracing import traced
+from tfcert.verdict import NO_REASON, Because, Reason, is_proof
 
 _SIZES = (2, 16, 64, 256)
 """How many pieces are bounded at a time: a batch is filled up to one of these."""
@@ -69,7 +70,7 @@ class Branched:
     witness: np.ndarray | None
     pieces: int
     passes: int
-    reason: str = ""
+    reason: Because = NO_REASON
 
 
 @dataclass(frozen=True)
@@ -132,23 +133,23 @@ def branch(
     tree, enough = _Tree(query, clause, solvers), _POSITIVE * query.scale
     proven, stack, told = math.inf, [tree.whole()], 0
 
-    def ended(bound: float, reason: str) -> Branched:
+    def ended(bound: float, reason: Because) -> Branched:
         return Branched(bound, None, tree.count, tree.passes, reason)
 
     while stack:
         least = min(proven, *(p.bound for p in stack))
         if tree.late():
-            return ended(least, "the budget was used up")
+            return ended(least, Reason.TIME_LIMIT.because(said="the budget was used up"))
         if len(stack) * stack[-1].numbers() > _KEPT:
-            return ended(least, "too many pieces are open")
+            return ended(least, Reason.TOO_MANY_PIECES.because())
         count = max(1, tree.size() // 2)
         chosen, stack = stack[-count:], stack[:-count]
         bounded = tree.bounded(chosen)
         bounded = [piece if piece.layers is None else tree.solved(piece, piece.layers) for piece in bounded]
         if tree.witness is not None:
             return Branched(-math.inf, tree.witness, tree.count, tree.passes)
-        proven = min([proven, *(p.bound for p in bounded if p.bound > 0)])
-        left = [p for p in bounded if not p.bound > enough]
+        proven = min([proven, *(p.bound for p in bounded if is_proof(p.bound))])
+        left = [p for p in bounded if not is_proof(p.bound, enough)]
         if any(p.split is None for p in left):
             least = min(p.bound for p in (*left, *stack))
             return ended(least, _stuck(query, clause, least))
@@ -157,7 +158,7 @@ def branch(
         if tree.count > 2 * told:
             told = tree.count
             tell(min((p.bound for p in stack), default=proven), tree.count)
-    return ended(proven, "")
+    return ended(proven, NO_REASON)
 
 
 def prepare(query: Query, solvers: Solvers) -> None:
@@ -327,11 +328,11 @@ class _Tree:
         return best
 
 
-def _stuck(query: Query, clause: int, bound: float) -> str:
+def _stuck(query: Query, clause: int, bound: float) -> Because:
     """The reason why a piece without a neuron to split stays open."""
     if abs(bound) <= max(CLOSE * query.scale, query.taken(clause)):
         return within_rounding(query, [clause])
-    return "a piece is open that has no neuron left to split"
+    return Reason.NOTHING_TO_SPLIT.because(said="a piece is open that has no neuron left to split")
 
 
 def _numbers(tensors: Sequence[tf.Tensor]) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ from tfcert.complete.search.branch import branch, can_branch
 from tfcert.complete.search.query import CLOSE, Margin, Query, Solvers, checked, margin_program, within_rounding
 from tfcert.complete.search.witness import solve_cell
 from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
-from tfcert.verdict import NO_WORK, Guarantee, Outcome, Work
+from tfcert.verdict import NO_REASON, NO_WORK, Because, Guarantee, Outcome, Reason, Work, is_proof
 
 _POSITIVE = 1e-7
 """A margin counts as positive above this share of the margins' size: ten times what solvers' tolerances (1e-9) and
@@ -58,12 +58,22 @@ class Decision:
     left: Query | None = field(default=None, repr=False, compare=False)
 
 
-OVERFLOW = "the network's values overflow on the set, or come close to it"
-NOT_FINITE = "the bounds of the network over the set are not finite, so nothing can be encoded"
+OVERFLOW = Reason.NOT_FINITE.because(said="the network's values overflow on the set, or come close to it")
+NOT_FINITE = Reason.NOT_FINITE.because(
+    said="the bounds of the network over the set are not finite, so nothing can be encoded"
+)
+UNSPLIT = Reason.NOTHING_TO_SPLIT.because(
+    said="the linear relaxation does not settle it, and no neuron can be split by sign"
+)
 WAYS = ("split", "milp")
 """How clauses are decided: by branch and bound, by integer programs; both means in this order."""
 TellMargin = Callable[[float], None]
 """Is told a lower bound of the worst margin whenever it moves."""
+
+
+def out_of_time(said: object) -> Because:
+    """The reason that the time was used up, in the words of an error or in others."""
+    return Reason.TIME_LIMIT.because(said=said)
 
 
 def say_nothing(_: float) -> None:
@@ -102,7 +112,7 @@ def decide(
             return so_far.completed(decided)
     for clause in so_far.left:
         if "milp" not in ways:
-            reason = so_far.reason or "the linear relaxation does not settle it, and no neuron can be split by sign"
+            reason = so_far.reason or UNSPLIT
             return so_far.completed(Decision(so_far.outcome, reason))
         binaries, claim = _integer(query, clause, solvers)
         so_far.work += Work(binaries=binaries)
@@ -130,7 +140,7 @@ class _SoFar:
     def __init__(self, query: Query, solvers: Solvers, tell: TellMargin):
         self.margins = {k: float(query.lower[k].max()) for k in range(len(query.lower)) if k not in query.open}
         self.left: list[int] = []
-        self.outcome, self.reason = Outcome.UNKNOWN, ""
+        self.outcome, self.reason = Outcome.UNKNOWN, NO_REASON
         self.work, self.believed = NO_WORK, query.bounds.believed
         self._solvers, self._began = solvers, solvers.spent()
         self._open = {k: query.known(k) for k in query.open}
@@ -172,7 +182,7 @@ def _branched(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> De
         if not so_far.reason or late:
             so_far.outcome = Outcome.TIMEOUT if late else Outcome.UNKNOWN
             least = found.bound + query.taken(clause)
-            so_far.reason = f"{found.reason} (pieces bounded: {found.pieces}; the margin is at least {least:.3g})"
+            so_far.reason = found.reason.more(f" (pieces bounded: {found.pieces}; the margin is at least {least:.3g})")
         return None
     so_far.prove(clause, found.bound)
     return None
@@ -195,7 +205,7 @@ def _relaxed(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> Dec
     except (SolverError, TimeoutError):
         return None
     bound = answer.proven_bound()
-    if bound > 0:
+    if is_proof(bound):
         so_far.left.pop()
         so_far.prove(clause, bound)
         return None
@@ -215,7 +225,7 @@ def _refuted(query: Query, x: np.ndarray) -> Decision | None:
 def _integer(query: Query, clause: int, solvers: Solvers) -> tuple[int, float | Decision]:
     """The binaries of the clause's program, and its worst margin that the solvers prove or why there is none."""
     if solvers.left() <= 0:
-        return 0, Decision(Outcome.TIMEOUT, "the budget was used up before the solver began")
+        return 0, Decision(Outcome.TIMEOUT, out_of_time("the budget was used up before the solver began"))
     count = 0
     try:
         asked = margin_program(query, [clause], least=0.0, until=solvers.until)
@@ -225,20 +235,21 @@ def _integer(query: Query, clause: int, solvers: Solvers) -> tuple[int, float | 
             asked = margin_program(query, [clause], until=solvers.until)
             margin = _least(query, asked, solvers.first, solvers, exact=True)
         if margin is None:
-            reason = f"{within_rounding(query, [clause])}: neither a proof nor a witness"
+            reason = within_rounding(query, [clause]).more(": neither a proof nor a witness")
             return count, Decision(Outcome.UNKNOWN, reason)
         if isinstance(margin, Decision):
             return count, margin
         for other in solvers.others:
             second = _least(query, asked, other, solvers)
             if not isinstance(second, float):
-                reason = f"the solvers disagree: {other.settings.solver} does not find a positive margin"
+                said = f"{other.settings.solver} does not find a positive margin"
+                reason = Reason.SOLVERS_DISAGREE.because(said=said)
                 return count, second or Decision(Outcome.UNKNOWN, reason)
             margin = min(margin, second)
     except SolverError as error:
-        return count, Decision(Outcome.UNKNOWN, str(error))
+        return count, Decision(Outcome.UNKNOWN, Reason.SOLVER_FAILED.because(said=error))
     except TimeoutError as error:
-        return count, Decision(Outcome.TIMEOUT, str(error))
+        return count, Decision(Outcome.TIMEOUT, out_of_time(error))
     return count, margin
 
 
@@ -264,7 +275,7 @@ def _least(
         if refuted is not None:
             return refuted
     bound = _bound(answer, solver.settings.gap if gap is None else gap)
-    if bound > _POSITIVE * query.scale:
+    if is_proof(bound, _POSITIVE * query.scale):
         _require_possible(query, asked.clauses, bound)
         return bound
     if answer.status == "limit":

@@ -19,12 +19,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from tfcert.complete.search.decide import NOT_FINITE, OVERFLOW, Decision, decide
+from tfcert.complete.search.decide import NOT_FINITE, OVERFLOW, Decision, decide, out_of_time
 from tfcert.complete.search.query import CLOSE, Distance, Query, Solvers, checked, distance_program, strict_distance
 from tfcert.complete.search.witness import Judge, solve_cell
 from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
 from tfcert.sets.balls import LpBall
-from tfcert.verdict import NO_WORK, Guarantee, Outcome, Work
+from tfcert.verdict import NO_REASON, NO_WORK, Guarantee, Outcome, Reason, Work
 
 _INSIDE = (4e-6, 9e-6, 4e-5, 4e-4)
 """How far inside the nearest witness's distance (relative) a proof is tried: farther where a margin, or a nearer point
@@ -165,14 +165,14 @@ class _Bracket:
 
 def minimum(search: NearestSearch, solvers: Solvers) -> Minimum:
     """The least distance from the ball's centre at which its property is broken, within the ball, guided by attacks."""
-    reason, bracket, began = "", _Bracket(_first(search)), solvers.spent()
+    bracket, began = _Bracket(_first(search)), solvers.spent()
     try:
         reason = _narrowed(search, bracket, solvers)
     except TimeoutError as error:
-        reason = str(error)
+        reason = out_of_time(error)
     best, low = bracket.best.distance, bracket.low
     if not reason and math.isfinite(best) and best - low > OPTIMAL * best:
-        reason = "nearer witnesses are lost in the rounding of the model's inputs"
+        reason = Reason.INPUTS_ROUNDED.because()
     believed = bracket.believed and bracket.low > search.lower
     return Minimum(
         max(search.lower, bracket.low),
@@ -193,7 +193,7 @@ def _narrowed(search: NearestSearch, bracket: _Bracket, solvers: Solvers) -> str
     for _ in range(_DECISIONS):
         bracket.descend(search, solvers)
         if solvers.left() <= 0:
-            return "the budget was used up"
+            return out_of_time("the budget was used up")
         search.tell(max(search.lower, bracket.low), bracket.best.distance)
         ball = _shrunk(search.ball, bracket.radius())
         radius = float(ball.eps[0])
@@ -203,7 +203,7 @@ def _narrowed(search: NearestSearch, bracket: _Bracket, solvers: Solvers) -> str
         search.tell(max(search.lower, bracket.low), bracket.best.distance)
         if not more:
             return decision.reason
-    return "the search stopped after many nearer witnesses"
+    return Reason.SEARCH_STOPPED.because()
 
 
 def _first(search: NearestSearch) -> _Best:
@@ -226,7 +226,7 @@ def plain_minimum(search: NearestSearch, solvers: Solvers) -> Minimum:
             return replace(known, lower=float(search.ball.eps[0]))
         asked = distance_program(query, way_out=best.witness is None, until=solvers.until)
     except TimeoutError as error:
-        return replace(known, reason=str(error))
+        return replace(known, reason=out_of_time(error))
     work = Work(binaries=asked.program.binaries, evaluations=1)
     try:
         lower, best, late = _solved(query, asked, best, solvers.first, solvers)
@@ -236,8 +236,10 @@ def plain_minimum(search: NearestSearch, solvers: Solvers) -> Minimum:
                 raise SolverError(f"the solvers disagree: {lower:.7g} and {second:.7g}")
             lower = min(lower, second)
     except (SolverError, TimeoutError) as error:
+        failed = Reason.SOLVER_FAILED.because(said=error)
+        reason = out_of_time(error) if isinstance(error, TimeoutError) else failed
         work += Work(solver_seconds=solvers.spent() - began)
-        return replace(known, upper=best.distance, witness=best.witness, reason=str(error), work=work)
+        return replace(known, upper=best.distance, witness=best.witness, reason=reason, work=work)
     work += Work(solver_seconds=solvers.spent() - began)
     lower = max(search.lower, min(lower, best.distance))
     return Minimum(lower, best.distance, best.witness, Guarantee.SOLVER, late, work)
@@ -333,7 +335,11 @@ def _solved(
     lower = _lower(query, answer, escaped)
     if lower > best.distance * (1 + 10 * CLOSE) + 1e-12:
         raise SolverError(f"the solver's bound {lower:.9g} is refuted by a witness at {best.distance:.9g}")
-    return min(lower, _reach(query)), best, "the solver's time was used up" if answer.status == "limit" else ""
+    return (
+        min(lower, _reach(query)),
+        best,
+        out_of_time("the solver's time was used up") if answer.status == "limit" else NO_REASON,
+    )
 
 
 def _lower(query: Query, answer: Answer, escaped: bool) -> float:

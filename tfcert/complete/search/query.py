@@ -21,6 +21,7 @@ from tfcert.complete.search.tighten import LayerBounds
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
 from tfcert.sets.balls import Perturbation
+from tfcert.verdict import Because, Reason
 
 CLOSE = 1e-6
 """Margins and distances that differ by this little (relative to the numbers involved) count as equal: a hundred times
@@ -184,10 +185,11 @@ class Margin:
     clauses: tuple[int, ...]
 
 
-def within_rounding(query: Query, clauses: Sequence[int]) -> str:
+def within_rounding(query: Query, clauses: Sequence[int]) -> Because:
     """The reason why clauses stay open whose margin is about what rounding may take."""
     taken = max(CLOSE * query.scale, *(query.taken(k) for k in clauses))
-    return f"within rounding: the worst margin is {taken:.3g} or less, which the model's rounding or our own may take"
+    said = f"the worst margin is {taken:.3g} or less, which the model's rounding or our own may take"
+    return Reason.ROUNDING.because(said=said)
 
 
 def margin_program(

@@ -17,7 +17,7 @@ from tfcert.misfit import unsaid
 from tfcert.report import Asked, Record
 from tfcert.report.attacks import AttackReport
 from tfcert.report.summary import clean_holds
-from tfcert.verdict import Guarantee, Outcome, Verdict
+from tfcert.verdict import Guarantee, Outcome, Reason, Verdict
 
 BATCH = 100
 
@@ -72,7 +72,7 @@ def _attack_verdict(success: bool, clean: bool, margin: float) -> Verdict:
     if success:
         stage = "clean" if clean else "pgd"
         return Verdict(Outcome.FALSIFIED, "", stage, "" if clean else "pgd", "", Guarantee.REPLAYED, float(margin))
-    reason = "the attack found no witness, which proves nothing"
+    reason = Reason.ATTACKS_ALONE.because(said="the attack found no witness, which proves nothing")
     return Verdict(Outcome.UNKNOWN, reason, "pgd", "pgd", "", Guarantee.ESTIMATE)
 
 

@@ -25,7 +25,7 @@ from tfcert.report import Asked, Measured, Record, figures
 from tfcert.report.radii import RadiusReport, summarize_radii
 from tfcert.report.records import Json
 from tfcert.report.summary import MeasureSummary
-from tfcert.verdict import Guarantee, Outcome, Verdict
+from tfcert.verdict import Guarantee, Outcome, Reason, Verdict
 
 DEFAULTS: Json = {"norm": "linf", "clip": None, "limit": 100, "method": "crown", "relaxation": None, "targets": "all"}
 """Radii are measured by these where nothing else is said."""
@@ -187,10 +187,10 @@ def _radii(request: Request, bounding: Bounding, part: Loaded, right: np.ndarray
 def _verdict(right: bool, radius: float, margin: float, how: tuple[str, str]) -> Verdict:
     method, relaxation = how
     if not right:
-        reason = "the unperturbed input is misclassified"
+        reason = Reason.MISCLASSIFIED.because()
         return Verdict(Outcome.FALSIFIED, reason, "clean", guarantee=Guarantee.REPLAYED)
     if not (math.isfinite(radius) and radius > 0):
-        reason = "no radius could be proven"
+        reason = Reason.NOTHING_PROVEN.because(said="no radius could be proven")
         return Verdict(Outcome.UNKNOWN, reason, method, method, relaxation, Guarantee.ESTIMATE)
     return Verdict(Outcome.VERIFIED, "", method, method, relaxation, Guarantee.NUMERIC, float(margin))
 

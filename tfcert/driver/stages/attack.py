@@ -21,7 +21,7 @@ from tfcert.driver.task import Task
 from tfcert.language import StageSpec
 from tfcert.language.spec.declarations import Value
 from tfcert.options import BoundOptions
-from tfcert.verdict import Outcome, Work
+from tfcert.verdict import NO_REASON, Outcome, Reason, Work
 
 _AT_ONCE = 0.25
 """Where the time is limited, so many samples are attacked together that a gradient of all takes so many seconds."""
@@ -79,15 +79,17 @@ class RunningAttack:
     def _some(self, part: Batch, places: np.ndarray, clock: tuple[Left, Callable[[], float]]) -> Iterator[Finding]:
         left, used = clock
         if self._seconds * len(places) >= left():
-            reason = f"{self._spec.name} was not begun: the time that was left does not suffice for a step"
+            said = f"{self._spec.name} was not begun: the time that was left does not suffice for a step"
+            reason = Reason.TIME_LIMIT.because(said=said)
             yield from (Finding(place, Outcome.TIMEOUT, reason) for place in places.tolist())
             return
         began = used()
         attacks = self._falsify(part, left)
         seconds = (used() - began) / len(places)
-        outcome, reason = Outcome.UNKNOWN, ""
+        outcome, reason = Outcome.UNKNOWN, NO_REASON
         if attacks.late:
-            outcome, reason = Outcome.TIMEOUT, f"{self._spec.name} found no witness in the time that was left"
+            said = f"{self._spec.name} found no witness in the time that was left"
+            outcome, reason = Outcome.TIMEOUT, Reason.TIME_LIMIT.because(said=said)
         for i, place in enumerate(places.tolist()):
             work = Work(gradients=int(attacks.gradients[i]))
             if attacks.success[i]:

@@ -19,7 +19,7 @@ from tfcert.propagation.bounds import check_names
 from tfcert.propagation.engine import guarantee_of, lower_bounds, prepared_bounds
 from tfcert.rigour.margins import rounding
 from tfcert.tracing import expecting, timed
-from tfcert.verdict import Outcome, Work, is_proof
+from tfcert.verdict import NO_REASON, Outcome, Reason, Work, is_proof
 
 _RADII = 20
 """Radii at which a search bounds each sample, about."""
@@ -108,7 +108,7 @@ class RunningBound:
                 yield from self._some(batch.take(filled), places, iterations, budget.used)
             else:
                 takes = f"a pass takes about {self._pass[size]:.2g} s, which is more than was left"
-                reason = f"{self._spec.name} was not begun: {takes}"
+                reason = Reason.TIME_LIMIT.because(said=f"{self._spec.name} was not begun: {takes}")
                 yield from (Finding(place, Outcome.TIMEOUT, reason) for place in places.tolist())
 
     def _affordable(self, todo: np.ndarray, budget: StageBudget) -> tuple[int, int]:
@@ -129,9 +129,9 @@ class RunningBound:
             margins, lost = self._margins(batch, iterations)
         seconds = used() - began
         self._learn(len(batch), iterations, seconds)
-        reason, late = "", iterations < self._iterations
-        if late:
-            reason = f"{self._spec.name} took {iterations} of its {self._iterations} steps in the time that was left"
+        late = iterations < self._iterations
+        taken = f"{self._spec.name} took {iterations} of its {self._iterations} steps in the time that was left"
+        reason = Reason.TIME_LIMIT.because(said=taken) if late else NO_REASON
         guarantee, work = guarantee_of(self._spec.method), Work(evaluations=1)
         for i, place in enumerate(places.tolist()):
             proven = bool(is_proof(margins[i], lost[i]))
