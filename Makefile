@@ -5,13 +5,22 @@ DEMO := .venv/installed-demo
 STAMP := .venv/installed
 OUT ?= out
 
-.PHONY: demo test lint mutation bench docs clean
+TESTS := $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: demo test sweeps test-all lint mutation bench docs clean
 
 demo: $(DEMO)
 	$(BIN)/tfcert verify examples/mnist_robust.prop --out $(OUT) --json $(OUT)/result.json
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(TESTS) -m "not sweep"
+
+# What `make test` leaves out: more networks, norms and examples of what the other tests show on a few.
+sweeps: $(STAMP)
+	$(TESTS) -m sweep
+
+test-all: lint
+	$(TESTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sweeps import sweep_but
 
 import tfcert
 
@@ -29,7 +30,7 @@ SIGNS_KNOWN = {("mnist_cnn_4layer_5_3_relu", "crown", "linf"), ("mnist_cnn_4laye
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", sweep_but(NETWORKS[:1], NETWORKS))
 def test_margins_match_auto_lirpa(model, images, records, name, method, norm):
     (record,) = records("margins", model=name, method=METHODS[method], norm=norm)
     ball = tfcert.LpBall(images(name, record["images"]), record["eps"], norm)

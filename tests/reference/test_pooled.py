@@ -17,15 +17,18 @@ Against CNN-Cert the level of the upper plane is the same formula; ours stay lar
 makes the rest of the difference (the lower plane, which the paper leaves to its appendix?) has not been separated.
 """
 
+import itertools
+
 import numpy as np
 import pytest
+from sweeps import sweep_but
 
 import tfcert
 
 NETWORKS = ("mnist_lenet_relu", "mnist_cnn_7layer_small_relu")
 FEW = 2
 """Images of a record that are compared (a pass takes a second or more)."""
-EACH = [pytest.param(name, norm, id=f"{name}-{norm}") for name in NETWORKS for norm in ("linf", "l2")]
+EACH = sweep_but([(NETWORKS[0], "linf")], [(name, norm) for name in NETWORKS for norm in ("linf", "l2")])
 PEERS = {"CNN-Cert-ada": ("radii", "cnncert"), "CROWN-radius": ("margins", "adaptive")}
 """Whose radii: the records' file, and our relaxation that must not fall behind."""
 RADII = [
@@ -56,7 +59,7 @@ def test_bounds_along_cnncerts_search_are_not_below_its_own(model, images, recor
     assert gains(ours, np.array([bound for *_, bound in visited])).min() >= -1e-3
 
 
-@pytest.mark.parametrize(("name", "norm", "method"), RADII)
+@pytest.mark.parametrize(("name", "norm", "method"), sweep_but(RADII[:2], RADII))
 def test_the_peers_radii_are_certified(model, images, records, name, norm, method):
     file, relaxation = PEERS[method]
     found = records(file, model=name, norm=norm, method=method)
@@ -67,8 +70,9 @@ def test_the_peers_radii_are_certified(model, images, records, name, norm, metho
 
 
 @pytest.mark.parametrize("method", ["ibp", "crown-ibp", "crown"])
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "norm"), sweep_but([(NETWORKS[0], "l2")], itertools.product(NETWORKS, ["linf", "l2", "l1"]))
+)
 def test_margins_are_not_below_those_of_auto_lirpa(model, images, records, name, norm, method):
     (record,) = records("margins", model=name, norm=norm, method=method.upper())
     few = slice(2 * FEW)

@@ -6,6 +6,7 @@ steps, up to 0.4% below the largest radius of their own bounds, so ours may be l
 
 import numpy as np
 import pytest
+from sweeps import sweep_but
 
 import tfcert
 
@@ -33,11 +34,12 @@ CASES = [
     ("margins", "mnist_resnet_2_relu", "CROWN-radius", NO_L1),
     ("margins", "mnist_resnet_3_relu", "CROWN-radius", NO_L1),
 ]
-EACH = [
-    pytest.param(file, name, method, norm, id=f"{name}-{method}-{norm}")
-    for file, name, method, norms in CASES
-    for norm in norms
+EACH = [(file, name, method, norm) for file, name, method, norms in CASES for norm in norms]
+USUAL = [
+    *(case for case in EACH if case[1] in ("mnist_2layer_fc_20_relu", "mnist_3layer_fc_20_relu")),
+    ("radii", "mnist_cnn_4layer_5_3_relu", "CNN-Cert-ada", "linf"),
 ]
+"""What is compared in every run of the tests."""
 BIG = {"mnist_cnn_8layer_5_3_relu", "cifar_cnn_5layer_5_3_relu", "mnist_resnet_3_relu"}
 """Networks of which fewer images and points are compared (a pass takes a second or more)."""
 BIG_IMAGES = 2
@@ -63,7 +65,7 @@ def sampled_points(name, found):
     return [(i, eps, margin) for i, record in enumerate(found) for eps, margin in record["trace"][::step]]
 
 
-@pytest.mark.parametrize(("file", "name", "method", "norm"), EACH)
+@pytest.mark.parametrize(("file", "name", "method", "norm"), sweep_but(USUAL, EACH))
 def test_radii_are_not_smaller_than_the_peers(question, file, name, method, norm):
     found, network, x, labels, targets = question(file, name, method, norm)
     ours = tfcert.certified_radius(
@@ -74,7 +76,10 @@ def test_radii_are_not_smaller_than_the_peers(question, file, name, method, norm
     assert (ours.margin > 0).all()
 
 
-@pytest.mark.parametrize(("file", "name", "method", "norm"), [e for e in EACH if e.values[2].startswith("CNN-Cert")])
+@pytest.mark.parametrize(
+    ("file", "name", "method", "norm"),
+    [case for case in sweep_but(USUAL, EACH) if case.values[2].startswith("CNN-Cert")],
+)
 def test_bounds_along_the_peers_search_equal_theirs(question, file, name, method, norm):
     found, network, x, labels, targets = question(file, name, method, norm)
     index, eps, peer = (np.array(column) for column in zip(*sampled_points(name, found), strict=True))
@@ -98,4 +103,4 @@ def test_all_records_of_unpooled_relu_networks_are_compared(records):
     for file in ("radii", "margins"):
         relu = [r for r in records(file) if r["method"] in RELAXATIONS and r["model"].endswith("_relu")]
         cases = {(r["model"], r["method"], r["norm"]) for r in relu if r["model"] not in pooled}
-        assert cases == {case.values[1:] for case in EACH if case.values[0] == file}
+        assert cases == {case[1:] for case in EACH if case[0] == file}

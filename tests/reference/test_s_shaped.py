@@ -10,6 +10,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+from sweeps import sweep_but
 
 import tfcert
 
@@ -26,6 +27,11 @@ NETWORKS = {
     "cifar_cnn_5layer_5_3_tanh": ("linf",),
 }
 EACH = [(name, program, norm) for name, norms in NETWORKS.items() for program in RELAXATIONS for norm in norms]
+USUAL = [
+    *(case for case in EACH if case[0] == "mnist_4layer_fc_100_sigmoid"),
+    ("mnist_cnn_4layer_5_3_tanh", "DeepCert", "linf"),
+]
+"""What is compared in every run of the tests."""
 PEER = ("mnist_4layer_fc_100_sigmoid", "mnist_cnn_4layer_5_3_sigmoid", "mnist_cnn_4layer_5_3_tanh")
 METHODS = {"ibp": "IBP", "crown-ibp": "CROWN-IBP", "crown": "CROWN", "forward+backward": "forward+backward"}
 
@@ -50,7 +56,7 @@ def margins(model, images):
     return functools.partial(certified, model, images)
 
 
-@pytest.mark.parametrize(("name", "program", "norm"), EACH)
+@pytest.mark.parametrize(("name", "program", "norm"), sweep_but(USUAL, EACH))
 def test_margins_and_radii_are_not_below_the_authors(records, margins, name, program, norm):
     found = records("radii", model=name, method=f"{program}-{kind(name)}", norm=norm)
     visited = [(record, eps, margin) for record in found for eps, margin in record["trace"][::5]]
@@ -81,12 +87,13 @@ def mean_margins(model, images, records):
     return compute
 
 
-@pytest.mark.parametrize(("name", "norm"), MEASURED)
+@pytest.mark.parametrize(("name", "norm"), sweep_but(MEASURED[:1], MEASURED))
 def test_deepcert_is_tighter_on_average_than_cnncert_and_that_than_crown(mean_margins, name, norm):
     crown, cnncert, deepcert, _ = mean_margins(name, norm)
     assert crown < cnncert < deepcert
 
 
+@pytest.mark.sweep
 def test_adaptive_is_tighter_on_average_than_deepcert(mean_margins):
     """Not on each network: DeepCert's is better on tanh (L-inf, L2) and arctan (L-inf), by up to 15%."""
     gains = []
@@ -98,7 +105,8 @@ def test_adaptive_is_tighter_on_average_than_deepcert(mean_margins):
 
 
 @pytest.mark.parametrize("norm", EVERY_NORM)
-@pytest.mark.parametrize(("method", "name"), [(m, n) for n in PEER for m in METHODS])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", sweep_but(PEER[:1], PEER))
 def test_margins_are_not_below_auto_lirpa(model, images, records, name, method, norm):
     found = records("margins", model=name, method=METHODS[method], norm=norm)
     if not found:
@@ -111,6 +119,7 @@ def test_margins_are_not_below_auto_lirpa(model, images, records, name, method, 
     assert gain.min() >= -1e-3
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_radii_on_a_residual_network_are_not_below_auto_lirpa(records, margins, norm):
     found = records("margins", model="mnist_resnet_2_tanh", method="CROWN-radius", norm=norm)
