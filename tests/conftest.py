@@ -12,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core: threads of their 
 sys.path.append(str(Path(__file__).parents[1]))  # for benchmarks; last, where it hides no other copy of tfcert
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,10 +46,25 @@ def seed() -> int:
 
 
 @pytest.fixture
-def eager() -> Iterator[None]:
-    """Runs TensorFlow's functions step by step: for a tiny model they are not worth compiling."""
+def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs TensorFlow's functions step by step: for a tiny model they are not worth compiling.
+
+    Attacks stay compiled: they repeat one step hundreds of times, and what is traced is kept with the model.
+    """
     import tensorflow as tf
 
+    from tfcert.attacks import search
+
+    start = search.candidates
+
+    def compiled(*arguments: Any) -> Any:
+        tf.config.run_functions_eagerly(False)
+        try:
+            return start(*arguments)
+        finally:
+            tf.config.run_functions_eagerly(True)
+
+    monkeypatch.setattr(search, "candidates", compiled)
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
