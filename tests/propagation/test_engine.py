@@ -1,9 +1,12 @@
 """The compiled engine: what it runs is what the plain functions compute, at full precision."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from soundness import networks
+from sweeps import sweep_but
 
 from tfcert.propagation import engine
 from tfcert.propagation.bounds import output_bounds
@@ -20,8 +23,11 @@ def question(network, eps=0.1, norm="linf", samples=3):
     return ball, rows, np.zeros(rows.shape[:2])
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("block", [*networks.IMAGE_BLOCKS, networks.activation_block], ids=lambda b: b.__name__)
+BLOCKS = (*networks.IMAGE_BLOCKS, networks.activation_block)
+USUAL = [*((block, "linf") for block in BLOCKS), (networks.projection_block, "l2"), (networks.max_pool_block, "l2")]
+
+
+@pytest.mark.parametrize(("block", "norm"), sweep_but(USUAL, itertools.product(BLOCKS, ["linf", "l2"])))
 def test_a_compiled_pass_computes_what_the_plain_functions_do(block, norm):
     network = networks.block_sketch(block, 3).network()
     ball, rows, offsets = question(network, norm=norm)

@@ -38,11 +38,10 @@ def adversaries(
         region.project(np.where(e > 0, high if k % 2 else low, region.center).astype(region.lower.dtype))
         for k, e in enumerate(axis)
     ]
-    points = [region.center, *inner, *corners, *spikes]
-    for row in range(rows.shape[1]):
-        start = points[np.argmin([_value(network, p, rows)[:, row].sum() for p in points])]
-        points += _descent(network, region, rows[:, row], start, steps)
-    return np.stack(points)
+    points = np.stack([region.center, *inner, *corners, *spikes])
+    best, samples = _values(network, points, rows).argmin(axis=0), np.arange(len(region))
+    starts = np.stack([points[best[:, row], samples] for row in range(rows.shape[1])])
+    return np.concatenate([points, *_descent(network, region, rows, starts, steps)])
 
 
 def _frozen(network: Network) -> Network:
@@ -57,28 +56,31 @@ def _frozen(network: Network) -> Network:
     return replace(network, nodes=tuple(nodes))
 
 
-def _value(network: Network, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    return np.einsum("sro,so->sr", rows, network(tf.constant(x, network.dtype)).numpy())
+def _values(network: Network, points: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """``[points, samples, rows]``: the rows of the outputs at each point ``[points, samples, *input]``."""
+    outputs = network(tf.constant(points.reshape(-1, *points.shape[2:]), network.dtype)).numpy()
+    return np.einsum("sro,pso->psr", rows, outputs.reshape(*points.shape[:2], -1))
 
 
 def _descent(
-    network: Network, region: Perturbation, row: np.ndarray, start: np.ndarray, steps: int
+    network: Network, region: Perturbation, rows: np.ndarray, starts: np.ndarray, steps: int
 ) -> list[np.ndarray]:
-    """Steepest descent of ``row . f`` in the ball's geometry, from the best point so far."""
-    found, x = [], start
+    """Steepest descent of every row in the ball's geometry, from a start of its own ``[rows, samples, *input]``."""
+    found, x = [], starts
     width = (region.upper - region.lower).astype(np.float64)
+    weights = tf.constant(rows.swapaxes(0, 1).reshape(-1, rows.shape[2]), network.dtype)
     for step in range(steps):
-        point = tf.constant(x, network.dtype)
+        points = tf.constant(x.reshape(-1, *region.input_shape), network.dtype)
         with tf.GradientTape() as tape:
-            tape.watch(point)
-            value = tf.reduce_sum(network(point) * tf.constant(row, network.dtype))
-        gradient = tape.gradient(value, point, unconnected_gradients="zero").numpy()
+            tape.watch(points)
+            value = tf.reduce_sum(network(points) * weights)
+        gradient = tape.gradient(value, points, unconnected_gradients="zero").numpy().reshape(x.shape)
         if region.norm == "linf":
             move = np.sign(gradient) * width
         else:
-            flat = gradient.reshape(len(x), -1)
-            scale = np.maximum(np.linalg.norm(flat, axis=1), 1e-300).reshape(-1, *[1] * (x.ndim - 1))
-            move = gradient / scale * width.max()
-        x = region.project((x - move / (1 + step)).astype(region.lower.dtype))
+            length = np.linalg.norm(gradient.reshape(*x.shape[:2], -1), axis=2)
+            move = gradient / np.maximum(length, 1e-300).reshape(*x.shape[:2], *[1] * (x.ndim - 2)) * width.max()
+        moved = (x - move / (1 + step)).astype(region.lower.dtype)
+        x = np.stack([region.project(some) for some in moved])
         found.append(x)
     return found

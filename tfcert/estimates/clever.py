@@ -132,7 +132,8 @@ def _compiled(network: Network, norm: str, count: int, targets: int) -> Callable
             lambda seed: one_batch(x, rows, radius, seed), seeds, fn_output_signature=found, parallel_iterations=1
         )
 
-    known[key] = traced(run, reduce_retracing=True)
+    rows, seeds = tf.TensorSpec([targets, *network.output_shape], dtype), tf.TensorSpec([None, 2], tf.int32)
+    known[key] = traced(run, input_signature=[tf.TensorSpec(shape, dtype), rows, tf.TensorSpec([], dtype), seeds])
     return known[key]
 
 

@@ -53,7 +53,7 @@ def fit_reverse_weibull(maxima: np.ndarray) -> ReverseWeibull:
     )
 
 
-@tf.function(autograph=False, reduce_retracing=True)
+@tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None], tf.float64)])
 def _fit(gaps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """The fit to gaps ``[rows, count]`` below the largest: the gap above it, scale, shape, log-likelihood."""
 
