@@ -53,18 +53,19 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """
     import tensorflow as tf
 
-    from tfcert.attacks import search
+    from tfcert.attacks import gradient
 
-    start = search.candidates
+    pgd = gradient.pgd
 
     def compiled(*arguments: Any) -> Any:
+        before = tf.config.functions_run_eagerly()
         tf.config.run_functions_eagerly(False)
         try:
-            return start(*arguments)
+            return pgd(*arguments)
         finally:
-            tf.config.run_functions_eagerly(True)
+            tf.config.run_functions_eagerly(before)
 
-    monkeypatch.setattr(search, "candidates", compiled)
+    monkeypatch.setattr(gradient, "pgd", compiled)
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
