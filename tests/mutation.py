@@ -271,7 +271,7 @@ MUTANTS = (
     Mutant("a row of probabilities is a label", "given.py", "if not one_hot.all():", "if not rows.any():",
            ("tests/test_given.py",), "no_label"),
     Mutant("validation by intervals under the name of evaluations", "training/model.py",
-           "found[HELD_OUT] = found.pop(self._verified.name)", "pass", ("tests/training/test_callbacks.py",),
+           "logs[HELD_OUT] = logs.pop(self._verified.name)", "pass", ("tests/training/test_callbacks.py",),
            "names_of_their_own"),
     Mutant("a new optimizer sends eps back", "training/model.py", "self.steps_before += int(before.iterations)", "pass",
            ("tests/training/test_saving.py",), "another_optimizer"),

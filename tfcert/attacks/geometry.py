@@ -102,10 +102,10 @@ def _reaching(region: Region, point: Callable[[tf.Tensor], tf.Tensor], most: tf.
         (low, high), (above, below) = ends, values
         share = tf.where(count < _QUICK_STEPS, tf.math.divide_no_nan(above, above - below), 0.5)
         middle = tf.clip_by_value(low + (high - low) * share, low, high)
-        found = beyond(middle)
-        out, near = found > 0, tf.abs(found) <= _NEAR / 2 * eps
-        above = tf.where(out, found, tf.where(side < 0, above / 2, above))
-        below = tf.where(out, tf.where(side > 0, below / 2, below), found)
+        reached = beyond(middle)
+        out, near = reached > 0, tf.abs(reached) <= _NEAR / 2 * eps
+        above = tf.where(out, reached, tf.where(side < 0, above / 2, above))
+        below = tf.where(out, tf.where(side > 0, below / 2, below), reached)
         ends = tf.where(out | near, middle, low), tf.where(out & ~near, high, middle)
         return count + 1, ends, (above, below), tf.where(out, tf.ones_like(side), -tf.ones_like(side))
 
@@ -113,10 +113,10 @@ def _reaching(region: Region, point: Callable[[tf.Tensor], tf.Tensor], most: tf.
     above = beyond(zero)
     high = tf.where(above <= _NEAR / 2 * eps, zero, most)
     start = (tf.constant(0), (zero, high), (above, beyond(high)), zero)
-    found = tf.while_loop(
+    bracket = tf.while_loop(
         lambda count, ends, *_: tf.reduce_any(ends[1] > ends[0]), narrow, start, maximum_iterations=_STEPS
     )
-    return found[1][1]
+    return bracket[1][1]
 
 
 def ascend(region: Region, z: tf.Tensor, gradient: tf.Tensor, size: tf.Tensor, progress: tf.Tensor) -> tf.Tensor:

@@ -50,17 +50,17 @@ class Attacks:
     @property
     def guarantee(self) -> list[Guarantee]:
         """``replayed`` for a success; ``estimate``, which is no guarantee at all, for a failure."""
-        return [Guarantee.REPLAYED if found else Guarantee.ESTIMATE for found in self.success]
+        return [Guarantee.REPLAYED if broken else Guarantee.ESTIMATE for broken in self.success]
 
     def __repr__(self) -> str:
-        found = int(self.success.sum())
+        count = int(self.success.sum())
         return (
-            f"Attacks: witnesses for {found} of {counted(len(self.success), 'sample')}, distance "
+            f"Attacks: witnesses for {count} of {counted(len(self.success), 'sample')}, distance "
             f"{spread(self.distance)} (replayed); finding none proves nothing"
         )
 
     def __str__(self) -> str:
-        outcome = ["witness" if found else "none found" for found in self.success]
+        outcome = ["witness" if broken else "none found" for broken in self.success]
         columns: dict[str, Any] = {"outcome": outcome, "distance": self.distance, "margin": self.margin}
         return f"{self!r}\n{table(columns | {'guarantee': [str(level) for level in self.guarantee]})}"
 
@@ -116,9 +116,9 @@ def attack(
         raise ValueError(f"the target of sample {int(np.argmax(wanted == labels))} is its own label")
     clauses = misses_target(wanted, outputs)
 
-    def missed(found: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    def missed(outputs: np.ndarray, samples: np.ndarray) -> np.ndarray:
         # A tie with the target is not yet the target.
-        return ~(clauses.take(samples).margin(found) < 0)
+        return ~(clauses.take(samples).margin(outputs) < 0)
 
     return falsify(model, perturbation, clauses, network=network, holds=missed, method=method, **options)
 
@@ -268,10 +268,10 @@ def _result(model: Any, perturbation: Perturbation, clauses: Clauses, witness: n
     count = len(perturbation)
     success = ~np.isnan(witness.reshape(count, -1)).any(axis=1)
     distance, margin = np.full(count, np.nan), np.full(count, np.nan)
-    (found,) = np.nonzero(success)
-    if found.size:
-        margin[found] = clauses.take(found).margin(model_outputs(model, witness[found]))
-        step = witness[found].astype(np.float64) - perturbation.center[found].astype(np.float64)
+    (places,) = np.nonzero(success)
+    if places.size:
+        margin[places] = clauses.take(places).margin(model_outputs(model, witness[places]))
+        step = witness[places].astype(np.float64) - perturbation.center[places].astype(np.float64)
         order = ORDER[perturbation.norm]
-        distance[found] = np.linalg.norm(step.reshape(found.size, -1), order, axis=1)
+        distance[places] = np.linalg.norm(step.reshape(places.size, -1), order, axis=1)
     return Attacks(witness, success, distance, margin)

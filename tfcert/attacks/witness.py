@@ -37,19 +37,19 @@ def replay(model: Any, perturbation: Perturbation, witness: np.ndarray, property
         bool ``[batch]``.
     """
     witness = np.asarray(witness)
-    found = np.zeros(len(witness), bool)
+    counts = np.zeros(len(witness), bool)
     received = witness.astype(input_dtype(model, witness.dtype))
     (inside,) = np.nonzero(_all(np.isfinite(witness) & (received == witness)))
     if inside.size:
         inside = inside[perturbation.take(inside).contains(witness[inside])]
     if not inside.size:
-        return found
+        return counts
     holds = property_ if callable(property_) else _keeps(np.asarray(property_))
     points = witness[inside]
     outputs = [model_outputs(model, points), model_outputs(model, np.repeat(points, 2, axis=0))[::2]]
     broken = [~np.asarray(holds(o, inside), bool) & _all(np.isfinite(o)) for o in outputs]
-    found[inside] = broken[0] & broken[1]
-    return found
+    counts[inside] = broken[0] & broken[1]
+    return counts
 
 
 def _all(mask: np.ndarray) -> np.ndarray:

@@ -78,8 +78,8 @@ def clever_score(
     constant, largest, score = np.full(margin.shape, np.nan), np.full(margin.shape, np.nan), np.zeros(len(samples))
     if right.size:
         maxima = gradient_maxima(network, norm, settings)
-        found = np.stack([maxima(samples.x[i], samples.rows[i], int(i)) for i in right])
-        constant[right], largest[right] = fit_reverse_weibull(found).location, found.max(axis=2)
+        norms = np.stack([maxima(samples.x[i], samples.rows[i], int(i)) for i in right])
+        constant[right], largest[right] = fit_reverse_weibull(norms).location, norms.max(axis=2)
         with np.errstate(divide="ignore"):
             score[right] = np.minimum((margin[right] / constant[right]).min(axis=1), settings.radius)
     return CleverScores(score, constant, largest, settings.radius, norm)
@@ -127,9 +127,9 @@ def _compiled(network: Network, norm: str, count: int, targets: int) -> Callable
         return tf.stack([tf.reduce_max(length) for length in lengths])
 
     def run(x: tf.Tensor, rows: tf.Tensor, radius: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        found = tf.TensorSpec([targets], dtype)
+        signature = tf.TensorSpec([targets], dtype)
         return tf.map_fn(
-            lambda seed: one_batch(x, rows, radius, seed), seeds, fn_output_signature=found, parallel_iterations=1
+            lambda seed: one_batch(x, rows, radius, seed), seeds, fn_output_signature=signature, parallel_iterations=1
         )
 
     rows, seeds = tf.TensorSpec([targets, *network.output_shape], dtype), tf.TensorSpec([None, 2], tf.int32)

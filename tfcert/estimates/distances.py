@@ -104,8 +104,8 @@ def attack_distance(
             part = part[search.distance[part] > 0]
             if part.size:
                 goal = None if target is None else target[part]
-                found = scaled.run(_library_attack(name, norm, settings), points[part], label[part], goal)
-                search.settle(name, found, part)
+                proposals = scaled.run(_library_attack(name, norm, settings), points[part], label[part], goal)
+                search.settle(name, proposals, part)
     return AttackDistances(search.distance, search.witness, tuple(search.found_by), norm, "+".join(names))
 
 
@@ -191,11 +191,11 @@ class _Search:
 
     def _first(self, index: np.ndarray, points: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """The first stretch at which each proposal replays; infinite where none does."""
-        found = np.full(len(index), np.inf)
+        first = np.full(len(index), np.inf)
         for stretch in _STRETCHES:
             broken, _ = self._broken(index, points(np.full(len(index), stretch)))
-            found = np.where(broken & np.isinf(found), stretch, found)
-        return found
+            first = np.where(broken & np.isinf(first), stretch, first)
+        return first
 
     def _keep(self, name: str, index: np.ndarray, points: np.ndarray) -> np.ndarray:
         broken, (inside, distance) = self._broken(index, points)

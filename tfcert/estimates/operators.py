@@ -106,17 +106,17 @@ def _spectral(chain: MapChain) -> float:
 
 def _folded(chain: MapChain) -> MapChain:
     """The chain with scales of channels multiplied into the convolutions before or after them."""
-    found: list[LinearMap] = []
+    folded: list[LinearMap] = []
     for linear_map in chain:
-        previous = found[-1] if found else None
+        previous = folded[-1] if folded else None
         match previous, linear_map:
             case ConvMap(), ScaleMap() if (factor := _channels(linear_map)) is not None:
-                found[-1] = _convolution(previous, previous.kernel() * factor)
+                folded[-1] = _convolution(previous, previous.kernel() * factor)
             case ScaleMap(), ConvMap() if (factor := _channels(previous)) is not None:
-                found[-1] = _convolution(linear_map, linear_map.kernel() * factor[:, None])
+                folded[-1] = _convolution(linear_map, linear_map.kernel() * factor[:, None])
             case _:
-                found.append(linear_map)
-    return tuple(found)
+                folded.append(linear_map)
+    return tuple(folded)
 
 
 def _channels(scale: ScaleMap) -> tf.Tensor | None:

@@ -64,14 +64,14 @@ def _fit(gaps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     starts = tf.constant(_STARTS, gaps.dtype)
     free = tf.stack([tf.math.log(starts / 2), _logit(starts)], axis=-1)
     free = tf.tile(free[:, None], [1, tf.shape(gaps)[0], 1])
-    found = tfp.optimizer.lbfgs_minimize(
+    fit = tfp.optimizer.lbfgs_minimize(
         lambda point: tfp.math.value_and_gradient(negative, point), free, max_iterations=_ITERATIONS, tolerance=1e-9
     )
-    best = tf.argmin(tf.where(tf.math.is_finite(found.objective_value), found.objective_value, np.inf), axis=0)
+    best = tf.argmin(tf.where(tf.math.is_finite(fit.objective_value), fit.objective_value, np.inf), axis=0)
     chosen = tf.one_hot(best, len(_STARTS), axis=0, on_value=True, off_value=False)
-    gap, shape = _constrained(tf.reduce_sum(tf.where(chosen[..., None], found.position, 0.0), axis=0))
+    gap, shape = _constrained(tf.reduce_sum(tf.where(chosen[..., None], fit.position, 0.0), axis=0))
     scale = tf.squeeze(_weibull(gap, shape, gaps).scale, -1)
-    return gap, scale, shape, -tf.reduce_sum(tf.where(chosen, found.objective_value, 0.0), axis=0)
+    return gap, scale, shape, -tf.reduce_sum(tf.where(chosen, fit.objective_value, 0.0), axis=0)
 
 
 def _constrained(free: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

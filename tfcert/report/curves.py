@@ -28,8 +28,8 @@ class Curves:
 
     def __getitem__(self, name: str) -> tuple[float, ...]:
         """A curve by its name."""
-        found: tuple[float, ...] = getattr(self, name)
-        return found
+        values: tuple[float, ...] = getattr(self, name)
+        return values
 
     def last(self, name: str) -> float:
         """The last known value of a curve; NaN if there is none."""

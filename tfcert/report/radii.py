@@ -53,7 +53,7 @@ class RadiusSummary:
         groups = {"all": self.radii, "correct": self.radii[self.correct]}
         described = {name: radius_statistics(radii) for name, radii in groups.items()}
         described |= {f"{name}_share_of_range": radius_statistics(radii / self.width) for name, radii in groups.items()}
-        return {name: {k: _finite(v) for k, v in found.items()} for name, found in described.items()} | {
+        return {name: {k: _finite(v) for k, v in figures.items()} for name, figures in described.items()} | {
             "samples": len(self.radii),
             "correct": int(self.correct.sum()),
             "certified": self.certified,

@@ -97,8 +97,8 @@ class Report:
         if self.conclusion and self.exit_code is ExitCode.PASS:
             return f"{self.conclusion}{where}"
         word = self.exit_code.name.lower().replace("_", " ")
-        found = self.conclusion or counted(len(self.records), "verdict")
-        return f"{word} (exit code {int(self.exit_code)}), {found}{where}"
+        conclusion = self.conclusion or counted(len(self.records), "verdict")
+        return f"{word} (exit code {int(self.exit_code)}), {conclusion}{where}"
 
     def __repr__(self) -> str:
         """One line; ``print`` shows the tables."""

@@ -75,11 +75,11 @@ def _property_table(first: str, summaries: Sequence[PropertySummary], columns: S
 
 def attack_table(s: PropertySummary) -> Table:
     """The table of an attack: it finds witnesses, and proves nothing where it finds none."""
-    clean, found = s.total - s.correct, s.outcomes[Outcome.FALSIFIED]
+    clean, falsified = s.total - s.correct, s.outcomes[Outcome.FALSIFIED]
 
     def cells(_: PropertySummary) -> list[str | Text]:
         rates = [percent(s.nominal_accuracy), percent(s.attack_accuracy)]
-        return [_done(s), str(clean), str(found - clean), str(s.total - found), *rates]
+        return [_done(s), str(clean), str(falsified - clean), str(s.total - falsified), *rates]
 
     names = ("N", "wrong\nas they are", "witness\nfound", "none\nfound", "nominal\naccuracy", "attack\naccuracy")
     return _property_table("", [s], [_Columns(names, cells)])
@@ -172,8 +172,8 @@ def record_line(record: Record) -> str:
     what = f"{record.property}[{record.sample}] {verdict.outcome}"
     if record.measured is not None:
         lower, upper = figure(record.measured.lower), figure(record.measured.upper)
-        found = "no witness found" if math.isnan(record.measured.upper) else f"witness at {upper}"
-        what += f" at least {lower}, {found}" if record.asked.existential else f" {lower} proven, {upper} refuted"
+        witness = "no witness found" if math.isnan(record.measured.upper) else f"witness at {upper}"
+        what += f" at least {lower}, {witness}" if record.asked.existential else f" {lower} proven, {upper} refuted"
     by = f" by {verdict.stage}" if verdict.stage else ""
     margin = "" if math.isnan(verdict.margin) else f", margin {verdict.margin:.4g}"
     reason = f": {verdict.reason}" if verdict.reason else ""

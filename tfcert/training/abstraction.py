@@ -152,16 +152,16 @@ def end_gradients(model: Any, x: Any, y: Any, *, batch_size: int = 256) -> EndGr
 @contextmanager
 def _watched(layer: IntervalAbstraction, tape: tf.GradientTape) -> Iterator[list[tf.Tensor]]:
     """The layer's inner values, watched by the tape."""
-    found: list[tf.Tensor] = []
+    outputs: list[tf.Tensor] = []
     original = layer.call
 
     def call(inputs: Any) -> Any:
-        found.append(original(inputs))
-        tape.watch(found[-1])
-        return found[-1]
+        outputs.append(original(inputs))
+        tape.watch(outputs[-1])
+        return outputs[-1]
 
     try:
         object.__setattr__(layer, "call", call)
-        yield found
+        yield outputs
     finally:
         layer.__dict__.pop("call", None)

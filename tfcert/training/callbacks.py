@@ -155,12 +155,12 @@ class CertifiedEvaluation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         final = epoch + 1 == (self.params or {}).get("epochs")
-        found = dict.fromkeys(self.keys, math.nan)
+        figures = dict.fromkeys(self.keys, math.nan)
         if not self.keys or (epoch + 1) % self.every == 0 or final:
-            found = self.evaluate()
-            self.keys = tuple(found)
+            figures = self.evaluate()
+            self.keys = tuple(figures)
         if logs is not None:
-            logs.update(found)
+            logs.update(figures)
 
     def evaluate(self) -> dict[str, float]:
         """The accuracies of the model as it stands, by log key."""
@@ -176,13 +176,13 @@ class CertifiedEvaluation(keras.callbacks.Callback):
         clip = self.clip if self.clip is not None else getattr(objective, "clip", None)
         outputs = model.predict(self.x, verbose=0)
         right = strictly_right(outputs, class_labels(self.y, len(self.x), classes=outputs.shape[-1]))
-        found = {KEYS[0]: float(right.mean())}
+        figures = {KEYS[0]: float(right.mean())}
         if self.attack is not None:
             # A sample that is misclassified is its own witness.
             attacked = attack(model, self.x, self.y, eps=eps, clip=clip, **self.attack)
-            found[KEYS[1]] = float((right & ~attacked.success).mean())
+            figures[KEYS[1]] = float((right & ~attacked.success).mean())
         verified = certify(model, self.x, self.y, eps=eps, clip=clip, method=self.method).verified
-        return found | {KEYS[2]: float(verified.mean())}
+        return figures | {KEYS[2]: float(verified.mean())}
 
 
 class IntervalWidths(keras.callbacks.Callback):

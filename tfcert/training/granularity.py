@@ -247,10 +247,10 @@ class _Work:
         began = time.monotonic()
         train, held_out = self.parts
         model = self.build(granularity)
-        found = abstraction_of(model).granularity
-        if found != granularity:
+        actual = abstraction_of(model).granularity
+        if actual != granularity:
             raise ValueError(
-                f"build({granularity:g}) returned a model whose IntervalAbstraction has the granularity {found:g}: "
+                f"build({granularity:g}) returned a model whose IntervalAbstraction has the granularity {actual:g}: "
                 "make it with the granularity that build is called with"
             )
         given = self.fit(granularity) if callable(self.fit) else self.fit

@@ -80,8 +80,8 @@ class MeanCertifiedRadius(_Fed):
     def update_state(self, radii: Any, *others: Any, sample_weight: Any = None) -> None:
         self._refuse(others)
         radii = ops.convert_to_tensor(radii)
-        found = ops.where(ops.isnan(radii), ops.zeros_like(radii), ops.maximum(radii, 0.0))
-        super().update_state(ops.cast(found, self.dtype), sample_weight=sample_weight)
+        certified = ops.where(ops.isnan(radii), ops.zeros_like(radii), ops.maximum(radii, 0.0))
+        super().update_state(ops.cast(certified, self.dtype), sample_weight=sample_weight)
 
 
 class Owned(MetricsList):

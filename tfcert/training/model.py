@@ -171,11 +171,11 @@ class CertifiedModel(keras.Model):
             ValueError: samples leave the ``clip`` range of the objective.
         """
         in_fit = validates(kwargs)
-        found = super().evaluate(*args, **kwargs)
+        logs = super().evaluate(*args, **kwargs)
         self.require_inside()
         if in_fit:
-            found[HELD_OUT] = found.pop(self._verified.name)
-        return found
+            logs[HELD_OUT] = logs.pop(self._verified.name)
+        return logs
 
     def require_inside(self) -> None:
         """Requires that no sample since metrics were reset has left the valid range of the objective.
@@ -299,6 +299,6 @@ class CertifiedModel(keras.Model):
         load: Callable[..., Any] = keras.saving.deserialize_keras_object
         model = load(config.pop("model"), custom_objects=custom_objects)
         steps = config.pop("steps_before", 0)
-        found = cls(model, load(config.pop("objective"), custom_objects=custom_objects), **config)
-        found.steps_before = steps
-        return found
+        wrapper = cls(model, load(config.pop("objective"), custom_objects=custom_objects), **config)
+        wrapper.steps_before = steps
+        return wrapper

@@ -45,20 +45,20 @@ def recorded_statistics(model: keras.Model) -> Iterator[dict[int, tuple[Any, Any
     Raises:
         ValueError: a layer is called twice, so that it has two pairs of statistics, or renormalises.
     """
-    found: dict[int, tuple[Any, Any]] = {}
+    statistics: dict[int, tuple[Any, Any]] = {}
 
     def recorder(layer: Any, moments: Any) -> Any:
         def record(inputs: Any, mask: Any) -> tuple[Any, Any]:
-            if layer.renorm or id(layer) in found:
+            if layer.renorm or id(layer) in statistics:
                 reason = "renormalises" if layer.renorm else "is called twice"
                 raise ValueError(
                     f"batch normalisation {layer.name!r} {reason}, so it has no single statistics of the batch for "
                     'bounds to use; give the objective batch_norm="moving"'
                 )
-            found[id(layer)] = moments(inputs, mask)
-            return found[id(layer)]
+            statistics[id(layer)] = moments(inputs, mask)
+            return statistics[id(layer)]
 
         return record
 
     with wrapped_moments(normalising_layers(model), recorder):
-        yield found
+        yield statistics

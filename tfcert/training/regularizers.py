@@ -44,14 +44,14 @@ def bounded_layers(network: Network, layers: str = "all") -> list[int]:
     Nodes that only move numbers (reshape, padding, permutation, concatenation) repeat a width and do not count, nor
     does an abstraction of the inputs, whose widths no weight can change.
     """
-    found = [
+    chosen = [
         index
         for index, node in enumerate(network.nodes)
         if isinstance(node, MaxPool | Add)
         or (isinstance(node, Elementwise) and node.activation.edges is None)
         or (isinstance(node, Linear) and not node.map.moves)
     ]
-    return found if layers == "all" else [index for index in found if index != network.output]
+    return chosen if layers == "all" else [index for index in chosen if index != network.output]
 
 
 @keras.saving.register_keras_serializable("tfcert")

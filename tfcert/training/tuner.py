@@ -121,12 +121,12 @@ class GranularityTuner(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         final = epoch + 1 == (self.params or {}).get("epochs")
         logs = {} if logs is None else logs
-        found = {"granularity": abstraction_of(self.model).granularity, "val_abstraction_error": math.nan}
+        figures = {"granularity": abstraction_of(self.model).granularity, "val_abstraction_error": math.nan}
         if not self._begun or (epoch + 1) % self.every == 0 or final:
             self._begun = True
-            found["val_abstraction_error"] = abstraction_error(self.model, self.x, self.y).error
-            self._compare(logs | found)
-        logs.update(found)
+            figures["val_abstraction_error"] = abstraction_error(self.model, self.x, self.y).error
+            self._compare(logs | figures)
+        logs.update(figures)
 
     def _compare(self, logs: dict[str, Any]) -> None:
         """Remembers weights and granularity if they are the best so far."""
