@@ -5,6 +5,7 @@ What a recipe needs beyond its files would be missing here: nothing is patched.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -15,14 +16,31 @@ import tensorflow as tf
 
 import tfcert
 from tfcert.activations.piecewise import piecewise
-from tfcert.catalog import METHODS, SOLVERS, SOURCES, MethodInfo, Option, SolverInfo, SourceInfo, propagated
+from tfcert.catalog import (
+    METHODS,
+    SOLVERS,
+    SOURCES,
+    STAGES,
+    MethodInfo,
+    Option,
+    SolverInfo,
+    SourceInfo,
+    StageKind,
+    StageSchema,
+    propagated,
+)
 from tfcert.datasets import Samples
+from tfcert.driver.explain import explain
+from tfcert.driver.stages.base import Finding
+from tfcert.errors import UsageError
+from tfcert.language import load_file
 from tfcert.network import from_keras
 from tfcert.network.linear import LinearMap
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import prepared_bounds
 from tfcert.propagation.methods.crown_ibp import CROWN_IBP
 from tfcert.propagation.plan import Plan
+from tfcert.verdict import Outcome, Work
 
 CONTRIBUTING = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 FILES = {
@@ -30,6 +48,7 @@ FILES = {
     "A layer": ["tfcert/network/keras/KIND.py"],
     "A linear map": ["tfcert/network/linear.py"],
     "A method": ["tfcert/propagation/methods/NAME.py", "tfcert/catalog.py"],
+    "A stage": ["tfcert/driver/stages/NAME.py", "tfcert/catalog.py"],
     "A solver": ["tfcert/complete/solver/NAME.py", "tfcert/catalog.py"],
     "A source of samples": ["tfcert/datasets/NAME.py", "tfcert/catalog.py"],
 }
@@ -40,7 +59,7 @@ model clf = keras("clf.keras") {{ outputs: logits }}
 dataset test = {source}
 strategy plan = {stages}
 property robust(x, y in test) using plan {{
-  forall z in ball(x, linf, 0.01) within anything in net: argmax(clf(z)) == y
+  forall z in ball(x, linf, {radius}) within anything in net: argmax(clf(z)) == y
 }}
 """
 
@@ -65,9 +84,9 @@ def data(clf):
     return x, np.asarray(clf(x)).argmax(axis=1)
 
 
-def verify(tmp_path, clf, stages: str, source: str = 'npz("test.npz")') -> tfcert.Report:
+def verify(tmp_path, clf, stages: str, source: str = 'npz("test.npz")', radius: float = 0.01) -> tfcert.Report:
     clf.save(tmp_path / "clf.keras")
-    (tmp_path / "s.prop").write_text(SPEC.format(stages=stages, source=source))
+    (tmp_path / "s.prop").write_text(SPEC.format(stages=stages, source=source, radius=radius))
     return tfcert.verify(tmp_path / "s.prop", verbose=0)
 
 
@@ -175,6 +194,46 @@ def test_a_method(clf, data, tmp_path):
         assert [r.outcome for r in report.records] == ["verified" if m > 0 else "unknown" for m in theirs.margin]
 
 
+class Tries:
+    """A stage of the kind ``attack``: as many random points as its option says; it claims what it likes of them."""
+
+    def __init__(self, spec):
+        self.count = spec.option("count")
+
+    def refuses(self, task):
+        return "tries wants at least two samples" if len(task.samples) < 2 else ""
+
+    @contextlib.contextmanager
+    def open(self, task, options):
+        yield self
+
+    def decide(self, batch, budget, tell):
+        points = batch.regions.witness.sample(self.count)
+        classes = np.asarray(batch.task.model.model(points.reshape(-1, 3))).argmax(axis=1).reshape(self.count, -1)
+        for place, label in enumerate(batch.task.labels):
+            (wrong,) = np.nonzero(classes[:, place] != label)
+            point = points[wrong[0] if len(wrong) else 0, place]
+            yield Finding(place, Outcome.FALSIFIED, witness=point, work=Work(evaluations=self.count))
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_stage(clf, data, tmp_path):
+    """Its claims count where they hold, and it says before anything runs what it cannot do."""
+    schema = StageSchema(
+        "tries", f"{__name__}:Tries", kind=StageKind.ATTACK, norms=("linf",),
+        options={"count": Option("whole", least=1)}, cost="{count} runs of the model",
+    )  # fmt: skip
+    np.savez(tmp_path / "test.npz", x=data[0], y=data[1])
+    with STAGES.added(schema):
+        report = verify(tmp_path, clf, "tries(count=200)", radius=0.3)
+        falsified = [r.verdict.work.evaluations for r in report.records if r.outcome is Outcome.FALSIFIED]
+        assert 0 < len(falsified) < 7 and set(falsified) == {200}
+        assert {r.verdict.stage for r in report.records} == {"tries"}
+        assert "finds witnesses; 200 runs of the model" in explain(load_file(tmp_path / "s.prop"))
+        with pytest.raises(UsageError, match="tries wants at least two samples"):
+            verify(tmp_path, clf, "tries(count=200)", 'npz("test.npz") take 1')
+
+
 def handful(*, count=3):
     x = np.random.default_rng(1).random((count, 3))
     return Samples(x, np.zeros(count, np.int64))
@@ -212,4 +271,8 @@ def test_a_solver(clf, tmp_path, monkeypatch):
     y = np.asarray(clf(x + 0.1)).argmax(axis=1)
     with SOLVERS.added(SolverInfo("noted", "noted_solver:SOLVER")):
         found = tfcert.minimum_perturbation(clf, x + 0.1, y, upper=0.01, solver="noted", search="plain")
-    assert (tmp_path / "noted_solver.asked").exists() and found.lower[0] > 0
+        assert (tmp_path / "noted_solver.asked").exists() and found.lower[0] > 0
+        (tmp_path / "noted_solver.asked").unlink()
+        np.savez(tmp_path / "test.npz", x=x + 0.1, y=y)
+        (record,) = verify(tmp_path, clf, "milp(solver=noted)", radius=0.3).records
+        assert (tmp_path / "noted_solver.asked").exists() and record.outcome in (Outcome.VERIFIED, Outcome.FALSIFIED)

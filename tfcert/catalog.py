@@ -90,6 +90,12 @@ def propagated() -> tuple[str, ...]:
     return tuple(method.name for method in METHODS.values() if not method.asks_solver)
 
 
+def optimises(method: str, relaxation: str | None = None) -> bool:
+    """Tells whether bounds are looked for by gradient, with so many ``iterations`` and a ``learning_rate``."""
+    searched = relaxation is not None and bool(RELAXATIONS.find(relaxation).where)
+    return METHODS.find(method).optimises or searched
+
+
 def method_name(name: str) -> str:
     """A method's name as it is written here: ``crown_ibp``, as specifications write it, is ``crown-ibp``."""
     entry = METHODS.words().get(name)

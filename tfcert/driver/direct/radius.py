@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcert.catalog import METHODS, RELAXATIONS, check_method
+from tfcert.catalog import METHODS, RELAXATIONS, check_method, optimises
 from tfcert.driver.direct.ask import Answers, DirectQuestion, asked_exit_code, remarks
 from tfcert.driver.direct.request import Loaded, Request
 from tfcert.driver.header import run_header
@@ -49,7 +49,7 @@ class Bounding:
         except ValueError as error:
             raise UsageError(str(error)) from error
         given = {k: v for k in ("iterations", "learning_rate") if (v := getattr(self, k)) is not None}
-        if given and not self._optimises:
+        if given and not optimises(self.method, self.relaxation):
             methods = " or ".join(name for name, method in METHODS.items() if method.optimises)
             relaxations = " or ".join(name for name, relaxation in RELAXATIONS.items() if relaxation.where)
             raise UsageError(
@@ -58,16 +58,17 @@ class Bounding:
             )
         return BoundOptions(**given)
 
-    @property
-    def _optimises(self) -> bool:
-        searched = self.relaxation is not None and bool(RELAXATIONS.find(self.relaxation).where)
-        return METHODS.find(self.method).optimises or searched
-
     def params(self) -> dict[str, object]:
         """Parameters that the radii depend on: everything but the size of a batch."""
         options = self.options()
-        used = {"iterations": options.iterations, "learning_rate": options.learning_rate} if self._optimises else {}
-        return {k: v for k, v in asdict(self).items() if k in ("method", "relaxation", "targets")} | used
+        used = (
+            {"iterations": options.iterations, "learning_rate": options.learning_rate}
+            if optimises(self.method, self.relaxation)
+            else {}
+        )
+        return {k: v for k, v in asdict(self).items() if k in ("method", "relaxation", "targets")} | {
+            name: getattr(options, name) for name in used
+        }
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def _radii(request: Request, bounding: Bounding, part: Loaded, right: np.ndarray
         norm=request.norm, clip=request.clip, method=bounding.method, relaxation=bounding.relaxation,
         targets=bounding.targets, options=bounding.options(),
     )  # fmt: skip
-    how = "" if bounding.method == "ibp" else radii.relaxation
+    how = radii.relaxation if METHODS.find(bounding.method).relaxes else ""
     return [
         (_verdict(ok, radius, margin, (bounding.method, how)), _measured(ok, radius, radii.evaluations))
         for ok, radius, margin in zip(right.tolist(), radii.radius, radii.margin, strict=True)

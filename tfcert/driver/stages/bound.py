@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tfcert.catalog import optimises
 from tfcert.driver.batch import Batch, make_batch
 from tfcert.driver.budget import StageBudget
 from tfcert.driver.stages.base import Finding, Tell
@@ -71,8 +72,8 @@ class RunningBound:
 
     def __init__(self, spec: StageSpec, options: BoundOptions):
         self._spec, self._options = spec, options
-        optimises = spec.method == "alpha-crown" or spec.option("relaxation") == "frown"
-        self._iterations = options.iterations if optimises else 1
+        searches = optimises(spec.method, spec.option("relaxation"))
+        self._iterations = options.iterations if searches else 1
         self._pass: dict[int, float] = {}  # seconds of a pass, with one iteration, by the number of its samples
         self._step: dict[int, float] = {}  # seconds of each iteration more
 
