@@ -31,7 +31,16 @@ from tfcert.verdict import Guarantee
 class _Stages(Table[StageSchema]):
     """The stages: one for each attack and each method, and those that are entered, which may be a method's name."""
 
+    _made: dict[str, StageSchema] | None = None
+    _made_at: tuple[int, ...] = ()
+
     def _all(self) -> dict[str, StageSchema]:
+        changes = tuple(table.changes for table in (self, ATTACKS, METHODS, RELAXATIONS, NORMS))
+        if self._made is None or self._made_at != changes:
+            self._made, self._made_at = self._derived(), changes
+        return self._made
+
+    def _derived(self) -> dict[str, StageSchema]:
         attacks = {name: _attack_stage(attack) for name, attack in ATTACKS.items()}
         bounds = {name: _bound_stage(method) for name, method in METHODS.items()}
         entries = sorted((attacks | bounds | self._entries).values(), key=lambda schema: _ORDER.index(schema.kind))

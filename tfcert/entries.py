@@ -244,6 +244,8 @@ class Table(Mapping[str, E], Generic[E]):
     def __init__(self, kind: str, *entries: E):
         self.kind = kind
         self._entries = {entry.name: entry for entry in entries}
+        self.changes = 0
+        """How often parts were added and taken away, by which those that derive from a table see that it changed."""
 
     def __getitem__(self, name: str) -> E:
         return self._entries[name]
@@ -283,6 +285,7 @@ class Table(Mapping[str, E], Generic[E]):
         if entry.name in self or entry.word in self.words():
             raise ValueError(f"there is a {self.kind} {entry.name!r} already")
         self._entries[entry.name] = entry
+        self.changes += 1
 
     @contextlib.contextmanager
     def added(self, entry: E) -> Iterator[None]:
@@ -292,3 +295,4 @@ class Table(Mapping[str, E], Generic[E]):
             yield
         finally:
             del self._entries[entry.name]
+            self.changes += 1
