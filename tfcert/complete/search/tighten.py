@@ -17,12 +17,14 @@ from tfcert.clauses import Clauses
 from tfcert.complete.encoding.encode import ArrayInterval, EncodingOptions, encode
 from tfcert.complete.encoding.piecewise import PiecewiseLinear, PiecewiseNetwork
 from tfcert.complete.encoding.program import Program
-from tfcert.complete.solver.process import SolverProcess
+from tfcert.complete.solver.process import SolverError, SolverProcess
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import joint_bounds
 from tfcert.sets.balls import Perturbation
 
 BOUNDS = ("interval", "crown", "lp", "progressive")
+_OBJECTIVES = 1 << 20
+"""Coefficients of all objectives that are sent at a time: what was answered before a solver failed is kept."""
 _EACH = 5.0
 """Seconds that the programs of one neuron may take."""
 _ROUNDING = 1e-7
@@ -40,15 +42,6 @@ class LayerBounds:
     layers: tuple[ArrayInterval, ...]
     output: ArrayInterval
     believed: bool = False
-
-    def open(self, net: PiecewiseNetwork) -> int:
-        """The number of neurons of straight pieces with a kink within their bounds."""
-        found = 0
-        for layer, (lower, upper) in zip(net.layers, self.layers, strict=True):
-            if isinstance(layer.kind, PiecewiseLinear):
-                kinks = layer.kind.kinks[:, None]
-                found += int(((lower < kinks) & (kinks < upper)).sum())
-        return found
 
 
 def propagated_bounds(
@@ -105,7 +98,7 @@ def tightened(
         integer: whether neurons that the relaxation leaves open get their integer program (progressive tightening).
 
     Raises:
-        SolverError: the solver gave no usable answer.
+        TimeoutError: a program could not be written in time.
     """
     known = list(bounds.layers)
     for number, layer in enumerate(net.layers):
@@ -149,14 +142,23 @@ def _ends(
     solver: SolverProcess, program: Program, columns: np.ndarray, seconds: float, *, relax: bool
 ) -> ArrayInterval:
     """Below and above what each variable stays, as far as the solver gets."""
-    count = len(columns)
-    objectives = np.zeros((2 * count, len(program.lower)))
-    objectives[np.arange(count), columns] = 1.0
-    objectives[count + np.arange(count), columns] = -1.0
+    count, until = len(columns), time.monotonic() + seconds
     found = np.full(2 * count, -np.inf)
-    for i, answer in enumerate(solver.solve_many(program, objectives, seconds, relax=relax)):
-        if relax:
-            found[i] = answer.proven_bound(objectives[i])
-        elif answer.bound is not None:
-            found[i] = answer.bound
+    at_once = max(1, _OBJECTIVES // len(program.lower))
+    for first in range(0, 2 * count, at_once):
+        left = until - time.monotonic()
+        if left <= 0:
+            break
+        which = np.arange(first, min(first + at_once, 2 * count))
+        objectives = np.zeros((len(which), len(program.lower)))
+        objectives[np.arange(len(which)), columns[which % count]] = np.where(which < count, 1.0, -1.0)
+        try:
+            answers = solver.solve_many(program, objectives, left, relax=relax)
+        except SolverError:
+            break  # what is known by then counts
+        for i, answer, objective in zip(which, answers, objectives, strict=True):
+            if relax:
+                found[i] = answer.proven_bound(objective)
+            elif answer.bound is not None:
+                found[i] = answer.bound
     return found[:count], -found[count:]
