@@ -12,9 +12,8 @@ import numpy as np
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.piecewise import PiecewiseNetwork
 from tfcert.complete.search.query import Query, Solvers
-from tfcert.complete.search.tighten import BOUNDS, LayerBounds, propagated_bounds, tightened
+from tfcert.complete.search.tighten import BOUNDS, propagated_bounds, tightened
 from tfcert.complete.search.witness import Judge
-from tfcert.complete.solver.process import SolverError
 from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.rigour.margins import rounding
@@ -73,7 +72,9 @@ class QueryBuilder:
         query = self.untightened(region, judge)
         if self.bounds not in ("lp", "progressive"):
             return query
-        return replace(query, bounds=self._tightened(region, query.bounds, solvers))
+        integer = self.bounds == "progressive"
+        bounds = tightened(self.net, region, query.bounds, solvers.first, solvers.until, integer=integer)
+        return replace(query, bounds=bounds)
 
     def untightened(self, region: Perturbation, judge: Judge) -> Query:
         """The query as far as it takes no solver."""
@@ -93,11 +94,3 @@ class QueryBuilder:
         if not self.rounded:
             return np.zeros(clauses.offsets.shape[1:])
         return rounding(self.net.deployed, region, clauses.rows()[0]).reshape(clauses.offsets.shape[1:])
-
-    def _tightened(self, region: Perturbation, bounds: LayerBounds, solvers: Solvers) -> LayerBounds:
-        try:
-            return tightened(
-                self.net, region, bounds, solvers.first, solvers.until, integer=self.bounds == "progressive"
-            )
-        except SolverError:
-            return bounds  # looser, and as sound as before
