@@ -11,10 +11,11 @@ from tfcert.activations import activation
 from tfcert.clauses import keeps_label
 from tfcert.complete.encoding.piecewise import flatten
 from tfcert.complete.prepare import Prepared, Setup, prepared
-from tfcert.complete.search import branch
+from tfcert.complete.search import branch, tighten
 from tfcert.complete.search.builder import QueryBuilder
 from tfcert.complete.search.query import Solvers, margin_program
 from tfcert.complete.search.witness import Judge
+from tfcert.complete.solver.process import SolverError
 from tfcert.network.cache import network_of
 from tfcert.network.graph import Elementwise, Input, Linear, Network
 from tfcert.network.linear import DenseMap
@@ -146,3 +147,30 @@ def test_what_one_stage_found_out_the_next_does_not_compute_again(cbc, eager):
         decision = prepared_otherwise.decide(region, judge, known=held)
         assert decision.outcome is Outcome.VERIFIED and decision.believed and decision.margin >= 0.125
         assert decision.work.evaluations == (prepared_otherwise is other)
+
+
+class Dying:
+    """A solver that fails after some questions."""
+
+    seconds = 0.0
+
+    def __init__(self, process, answers: int):
+        self._process, self.answers = process, answers
+
+    def solve_many(self, *arguments, **options):
+        self.answers -= 1
+        if self.answers < 0:
+            raise SolverError("died")
+        return self._process.solve_many(*arguments, **options)
+
+
+def test_bounds_that_a_solver_found_before_it_failed_are_kept(cbc, eager, monkeypatch):
+    monkeypatch.setattr(tighten, "_OBJECTIVES", 1)
+    model = mlp(2, 4, 4, 4, 2, seed=22)
+    region, judge = asked(model, 0.75)
+    widths = []
+    for answers in (0, 2, 1000):
+        builder = QueryBuilder(flatten(network_of(model, X)), model, "lp")
+        query = builder.query(region.astype(np.float64), judge, Solvers(Dying(cbc, answers)))
+        widths.append(sum(float((high - low).sum()) for low, high in query.bounds.layers))
+    assert widths[0] > widths[1] >= widths[2]
