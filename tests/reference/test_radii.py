@@ -36,7 +36,7 @@ CASES = [
 ]
 EACH = [(file, name, method, norm) for file, name, method, norms in CASES for norm in norms]
 USUAL = [
-    *(case for case in EACH if case[1] in ("mnist_2layer_fc_20_relu", "mnist_3layer_fc_20_relu")),
+    *(case for case in EACH if case[1] == "mnist_3layer_fc_20_relu"),
     ("radii", "mnist_cnn_4layer_5_3_relu", "CNN-Cert-ada", "linf"),
 ]
 """What is compared in every run of the tests."""

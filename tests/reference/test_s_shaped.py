@@ -28,8 +28,8 @@ NETWORKS = {
 }
 EACH = [(name, program, norm) for name, norms in NETWORKS.items() for program in RELAXATIONS for norm in norms]
 USUAL = [
-    *(case for case in EACH if case[0] == "mnist_4layer_fc_100_sigmoid"),
-    ("mnist_cnn_4layer_5_3_tanh", "DeepCert", "linf"),
+    *(("mnist_4layer_fc_100_sigmoid", program, norm) for program in RELAXATIONS for norm in ("linf", "l1")),
+    ("mnist_cnn_4layer_5_3_tanh", "DeepCert", "l2"),
 ]
 """What is compared in every run of the tests."""
 PEER = ("mnist_4layer_fc_100_sigmoid", "mnist_cnn_4layer_5_3_sigmoid", "mnist_cnn_4layer_5_3_tanh")
@@ -104,7 +104,7 @@ def test_adaptive_is_tighter_on_average_than_deepcert(mean_margins):
     assert np.sum(np.array(gains) > 0) >= 9
 
 
-@pytest.mark.parametrize("norm", EVERY_NORM)
+@pytest.mark.parametrize("norm", sweep_but(["linf"], EVERY_NORM))
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", sweep_but(PEER[:1], PEER))
 def test_margins_are_not_below_auto_lirpa(model, images, records, name, method, norm):
