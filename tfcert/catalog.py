@@ -7,7 +7,6 @@ that does the work, as "module:object", which is imported when it is first asked
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import TypeVar
 
@@ -45,15 +44,6 @@ class _Stages(Table[StageSchema]):
         bounds = {name: _bound_stage(method) for name, method in METHODS.items()}
         entries = sorted((attacks | bounds | self._entries).values(), key=lambda schema: _ORDER.index(schema.kind))
         return {schema.name: schema for schema in entries}
-
-    def __getitem__(self, name: str) -> StageSchema:
-        return self._all()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        return len(self._all())
 
 
 _ORDER = list(StageKind)

@@ -247,14 +247,18 @@ class Table(Mapping[str, E], Generic[E]):
         self.changes = 0
         """How often parts were added and taken away, by which those that derive from a table see that it changed."""
 
+    def _all(self) -> dict[str, E]:
+        """The entries by name, with those that derive from other tables."""
+        return self._entries
+
     def __getitem__(self, name: str) -> E:
-        return self._entries[name]
+        return self._all()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(self._all())
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._all())
 
     def find(self, name: str) -> E:
         """The entry of a name.
@@ -274,7 +278,7 @@ class Table(Mapping[str, E], Generic[E]):
 
     def words(self) -> dict[str, E]:
         """The entries by the names that a specification uses."""
-        return {entry.word: entry for entry in self.values()}
+        return {entry.word: entry for entry in self._all().values()}
 
     def add(self, entry: E) -> None:
         """Adds a part.
