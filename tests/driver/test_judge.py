@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -159,17 +158,3 @@ def test_what_is_imported_is_asked_where_check_says_so(run, write_spec, folder, 
     assert len(report.judged) == judged
     assert report.exit_code is (ExitCode.FAIL if check else ExitCode.PASS)
     assert {r.property for r in report.records} == ({"common.robust"} if check else set())
-
-
-def test_a_total_budget_is_that_of_all_questions_together(run, monkeypatch):
-    left = []
-
-    def decide(task, clock, watch):
-        left.append(clock.remaining(0.0))
-        time.sleep(0.3)
-        return iter(())
-
-    monkeypatch.setattr("tfcert.driver.verify._decide", decide)
-    twice = OTHER.replace(" where y == 7", "")
-    run("crown", twice, blocks="budget: 1h total batch: 100")
-    assert left[0] > 3599 and left[1] < left[0] - 0.3

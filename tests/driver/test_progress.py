@@ -100,6 +100,20 @@ def test_the_table_holds_the_last_samples_and_the_current_one_s_seconds_go_on(te
     assert ["least:", "the", "smallest", "radius", "(linf,", "unit", "space)"] in table(narrator)
 
 
+def test_a_stage_that_is_prepared_is_named_until_it_is_ready(terminal, capsys):
+    with Narrator(2) as narrator:
+        narrator.begin("least", 2)
+        with narrator.preparing("split"):
+            pass
+    assert capsys.readouterr().err == "least: preparing split\n"
+    terminal()
+    narrator = Narrator()
+    narrator.begin("least", 2)
+    with narrator.preparing("split"):
+        assert table(narrator)[0][:3] == ["least:", "preparing", "split"]
+    assert table(narrator)[0][0] == "least"
+
+
 def test_samples_that_no_solver_saw_are_not_in_the_table(terminal):
     terminal()
     narrator = Narrator()

@@ -16,6 +16,7 @@ from tfcert.catalog import STAGES, Option, StageKind, StageSchema
 from tfcert.driver.budget import Clock
 from tfcert.driver.stages.base import Finding, Nearest
 from tfcert.errors import UsageError
+from tfcert.report import ExitCode
 from tfcert.verdict import NO_WORK, Guarantee, Outcome, Work
 
 MEASURE = """\
@@ -145,6 +146,26 @@ def found(report, name="robust"):
 
 
 PROOF = Said(Outcome.VERIFIED, "", 0.5)
+SECOND = """\
+property again(x, y in test where y >= 0) using late {
+  forall z in ball(x, linf, eps) within [0, 1] in net: argmax(clf(z)) == y
+}
+"""
+
+
+class Stopped:
+    """A stage during whose preparation Ctrl-C is pressed."""
+
+    def __init__(self, spec):
+        pass
+
+    def refuses(self, task) -> str:
+        return ""
+
+    @contextlib.contextmanager
+    def open(self, task, options):
+        raise KeyboardInterrupt
+        yield
 
 
 def test_a_solver_s_proof_is_recorded_as_its_word(run, margins, solver):
@@ -309,6 +330,17 @@ def test_samples_that_a_solver_has_no_time_left_for_time_out(run, margins, solve
     assert all("0.3 s is used up before stage" in r.verdict.reason for r in late)
     assert sum(r.verdict.seconds for r in records.values()) == pytest.approx(0.4)
     assert report.header["setup_seconds"]["robust"].keys() == {"crown", "oracle"}
+
+
+def test_ctrl_c_while_a_stage_is_prepared_keeps_what_was_found_and_leaves_nothing_open(run, margins, solver):
+    margins(-0.25)
+    stub = solver(PROOF)
+    with STAGES.added(StageSchema("stopped", f"{__name__}:Stopped", kind=StageKind.SOLVER, norms=("linf",))):
+        report = run("oracle", "strategy late = stopped\n" + SECOND)
+    assert report.exit_code is ExitCode.INTERRUPTED and stub.closed == 1
+    assert len([r for r in report.records if r.property == "robust"]) == 8
+    assert not found(report, "again")  # but what is wrong as it is
+    assert report.header["setup_seconds"].keys() == {"robust", "again"}
 
 
 def test_the_total_of_a_resumed_run_counts_what_was_used_before(run, folder, solver):
@@ -484,7 +516,25 @@ def test_a_bracket_that_is_closed_is_not_put_to_the_solver(run, solver):
     assert not stub.asked
 
 
-# The stage milp itself
+# The stages lp and milp themselves
+
+
+def test_the_linear_relaxation_proves_no_less_than_crown_and_says_whose_word_it_takes(run):
+    def margins(stage):
+        verdicts = {s: r.verdict for s, r in found(run(stage, params={"eps": "1/20"})).items()}
+        return verdicts, {s: v.margin for s, v in verdicts.items()}
+
+    _, crown = margins("crown")
+    verdicts, lp = margins("lp(threads=1)")
+    assert all(lp[s] >= crown[s] - 1e-5 for s in crown) and any(lp[s] > crown[s] + 1e-4 for s in crown)
+    assert {v.guarantee for v in verdicts.values() if v.outcome is Outcome.VERIFIED} == {Guarantee.NUMERIC}
+    assert all(v.work.solver_seconds > 0 for v in verdicts.values())
+
+
+@pytest.mark.parametrize("stages", ["lp", "split", "milp", "pgd -> split -> milp", "milp -> ibp"])
+def test_a_tiny_limit_is_a_timeout_and_no_error(run, wrong, stages):
+    records = found(run(stages, blocks="budget: 0.0001s per sample batch: 3", params={"eps": "1/5"}))
+    assert records and {r.outcome for r in records.values()} == {Outcome.TIMEOUT}
 
 
 def test_integer_programs_decide_what_attacks_and_bounds_leave_open(run, classifier, samples, wrong):

@@ -45,21 +45,45 @@ class _Solved:
             ``[batch, rows]`` float64, never below CROWN's.
         """
         builder = QueryBuilder(flatten(network), network, "crown", options, rounded=False)
-        limit = math.inf if options.solver_seconds is None else options.solver_seconds
+        each = math.inf if options.solver_seconds is None else options.solver_seconds
         count, rows = np.shape(offsets)
         lower = np.zeros((count, rows))
         with SolverProcess(SolverSettings(solver=options.solver)) as process:
             for i in range(count):
-                region = perturbation.take([i]).astype(np.float64)
-                clauses = Clauses.all_of(coefficients[i][None], offsets[i][None])
-                query = builder.query(region, Judge(network, region, clauses), Solvers(process))
-                for row in range(rows):
-                    bound = _row(query, row, process, limit, exact=self._exact)
-                    lower[i, row] = max(float(query.lower[row].max()), bound)
+                asked = Clauses.all_of(coefficients[i][None], offsets[i][None])
+                lower[i] = row_bounds(builder, perturbation.take([i]), asked, Solvers(process), (each, self._exact))
         return lower
 
 
 LP, MILP = _Solved(exact=False), _Solved(exact=True)
+
+
+def row_bounds(
+    builder: QueryBuilder, perturbation: Perturbation, clauses: Clauses, solvers: Solvers, how: tuple[float, bool]
+) -> np.ndarray:
+    """Lower bounds of one sample's rows, ``[clauses * rows]``, as far as there is time; never below CROWN's.
+
+    Args:
+        builder: of the sample's query.
+        perturbation: the sample's set.
+        clauses: of the sample, whose rows are bounded.
+        solvers: of which the first is asked, until their time is used up.
+        how: the most seconds of one row, and whether an integer program follows its linear relaxation.
+
+    Raises:
+        TimeoutError: there is no time for CROWN's bounds either.
+    """
+    region = perturbation.astype(np.float64)
+    rows, offsets = clauses.rows()
+    alone = Clauses.all_of(rows, offsets)
+    query = builder.query(region, Judge(builder.model, region, alone), solvers)
+    lower = query.lower.max(axis=1)
+    for row in range(len(lower)):
+        seconds = min(how[0], solvers.left())
+        if seconds <= 0:
+            break
+        lower[row] = max(float(lower[row]), _row(query, row, solvers.first, seconds, exact=how[1]))
+    return lower
 
 
 def _row(query: Query, row: int, process: SolverProcess, limit: float, *, exact: bool) -> float:

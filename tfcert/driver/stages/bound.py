@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfcert.catalog import optimises
+from tfcert.catalog import METHODS, optimises
+from tfcert.complete.prepare import Setup, prepared
+from tfcert.complete.solver.process import SolverSettings
 from tfcert.driver.batch import Batch, make_batch
 from tfcert.driver.budget import StageBudget
-from tfcert.driver.stages.base import Finding, Tell
+from tfcert.driver.stages.base import Finding, Running, Tell
+from tfcert.driver.stages.solved import RunningSolved
 from tfcert.driver.task import LoadedModel, Task
 from tfcert.language import MeasureTemplate, StageSpec
 from tfcert.options import BoundOptions
@@ -48,22 +51,28 @@ class BoundStage:
         return refusal(task.model, self.spec.method, self.spec.option("relaxation"))
 
     @contextlib.contextmanager
-    def open(self, task: Task, options: BoundOptions) -> Iterator[RunningBound]:
-        """Traces a pass and compiles it for the numbers of samples that passes will take."""
+    def open(self, task: Task, options: BoundOptions) -> Iterator[Running]:
+        """Traces a pass and compiles it for the numbers of samples that passes will take, or starts a solver."""
+        if METHODS.find(self.spec.method).asks_solver:
+            example, loaded = make_batch(task), task.model
+            settings = SolverSettings(
+                str(self.spec.option("solver", SolverSettings.solver)), threads=int(self.spec.option("threads", 1))
+            )
+            setup = Setup((), options=options, settings=settings)
+            with prepared(loaded.network, loaded.model, example.regions.proof, example.clauses, setup) as ready:
+                yield RunningSolved(self.spec, ready)
+            return
         running = RunningBound(self.spec, bound_options(self.spec, options))
         running.prepare(make_batch(task), limited=task.limited(self.spec))
         yield running
 
 
 def bound_options(spec: StageSpec, options: BoundOptions) -> BoundOptions:
-    """The options with what the stage says of iterations and learning rate, or of its solver."""
-    limit = spec.option("time_limit")
+    """The options with what the stage says of iterations and learning rate."""
     return replace(
         options,
         iterations=int(spec.option("iterations", options.iterations)),
         learning_rate=float(spec.option("learning_rate", options.learning_rate)),
-        solver=str(spec.option("solver", options.solver)),
-        solver_seconds=options.solver_seconds if limit is None else float(limit),
     )
 
 
