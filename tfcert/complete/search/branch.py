@@ -26,7 +26,7 @@ from tfcert.propagation.engine import full_precision, use_jit
 from tfcert.propagation.splitting import Climb, Climbed, Pieces, climb, first_pieces, hinges, split_nodes
 from tfcert.sets.region import Region, region_of
 from tfcert.tracing import traced
-from tfcert.verdict import NO_REASON, Because, Reason, is_proof
+from tfcert.verdict import NO_REASON, Because, Reason
 
 _SIZES = (2, 16, 64, 256)
 """How many pieces are bounded at a time: a batch is filled up to one of these."""
@@ -148,8 +148,9 @@ def branch(
         bounded = [piece if piece.layers is None else tree.solved(piece, piece.layers) for piece in bounded]
         if tree.witness is not None:
             return Branched(-math.inf, tree.witness, tree.count, tree.passes)
-        proven = min([proven, *(p.bound for p in bounded if is_proof(p.bound))])
-        left = [p for p in bounded if not is_proof(p.bound, enough)]
+        # The bound of an empty piece may be infinite, which is right of a piece; of the set ``is_proof`` decides.
+        proven = min([proven, *(p.bound for p in bounded if p.bound > 0)])
+        left = [p for p in bounded if not p.bound > enough]
         if any(p.split is None for p in left):
             least = min(p.bound for p in (*left, *stack))
             return ended(least, _stuck(query, clause, least))
@@ -179,7 +180,7 @@ class _Tree:
         self._query, self._clause, self._solvers = query, clause, solvers
         self._network = query.net.network
         self._region = region_of(query.region)
-        self._coefficients, self._offsets, _ = query.rows(clause)
+        self._asked = query.clause(clause)
         sizes = [math.prod(self._network.nodes[i].shape) for i in self._network.bounded()]
         self._refresh = 0 < sum(sizes[1:]) <= _REFRESHED
         self._most = max((s for s in _SIZES if s * sum(sizes) <= _NUMBERS), default=_SIZES[0])
@@ -236,7 +237,7 @@ class _Tree:
     def _row(self, numbers: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
         """Coefficients and offsets of the row of each piece."""
         rows = np.array(numbers)
-        return tf.constant(self._coefficients[rows]), tf.constant(self._offsets[rows])
+        return tf.constant(self._asked.coefficients[rows]), tf.constant(self._asked.offsets[rows])
 
     def solved(self, piece: _Piece, layers: tuple[tuple[np.ndarray, np.ndarray], ...]) -> _Piece:
         """The piece with the bound of its linear relaxation, if that is better; its solution may be a witness."""
@@ -304,7 +305,7 @@ class _Tree:
         """The rows' margins at points ``[points, rows]``, by the float64 network; the worst may be a witness."""
         inside = points.reshape(-1, *self._region.center.shape[1:])
         outputs = self._network(tf.constant(inside)).numpy()
-        margins = outputs @ self._coefficients.T + self._offsets
+        margins = self._asked.values(outputs)
         worst = int(margins.max(axis=1).argmin())
         if self.witness is None and margins[worst].max() <= 0:
             self.witness = self._query.judge.confirm(self._query.region.project(inside[worst][None]))

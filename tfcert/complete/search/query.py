@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tfcert.clauses import Clauses
+from tfcert.clauses import Clause, Clauses
 from tfcert.complete.encoding.encode import Encoding, EncodingOptions, encode
 from tfcert.complete.encoding.piecewise import PiecewiseNetwork
 from tfcert.complete.encoding.program import Program, ProgramBuilder, RowTerm
@@ -118,14 +118,15 @@ class Query:
         found.check_time()
         return found
 
-    def rows(self, clause: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A clause's coefficients ``[rows, outputs]``, offsets and the rows' upper bounds."""
-        real = self._real[clause]
-        return (
-            self.clauses.coefficients[0, clause][real],
-            self.clauses.offsets[0, clause][real],
-            self.upper[clause][real],
-        )
+    def clause(self, number: int) -> Clause:
+        """A clause, without padding."""
+        real = self._real[number]
+        return Clause(self.clauses.coefficients[0, number][real], self.clauses.offsets[0, number][real])
+
+    def highest(self, clause: int) -> np.ndarray:
+        """Upper bounds of a clause's rows ``[rows]``, without padding."""
+        upper: np.ndarray = self.upper[clause][self._real[clause]]
+        return upper
 
     @property
     def overflows(self) -> bool:
@@ -165,9 +166,8 @@ class Query:
 
     def true_margin(self, x: np.ndarray, clause: int) -> float:
         """The best row of a clause at an input (flattened), by the float64 network."""
-        coefficients, offsets, _ = self.rows(clause)
         outputs = self.net.network(x.reshape(1, *self.region.input_shape)).numpy()[0]
-        return float((coefficients @ outputs + offsets).max())
+        return float(self.clause(clause).margin(outputs))
 
 
 @dataclass(frozen=True)
@@ -203,29 +203,29 @@ def margin_program(
         TimeoutError: it was not written ``until`` then.
     """
     encoding = query.encoding(until, relax=relax)
-    builder, rows = encoding.builder, [query.rows(k) for k in clauses]
+    builder, asked = encoding.builder, [query.clause(k) for k in clauses]
     floor = max(least, min(query.known(k) for k in clauses))
-    ceiling = max(floor, *(float(upper.max()) for *_, upper in rows)) + query.scale
+    ceiling = max(floor, *(float(query.highest(k).max()) for k in clauses)) + query.scale
     (column,) = builder.variables(np.array([floor]), np.array([ceiling]))
     choices = builder.binaries(len(clauses)) if len(clauses) > 1 else None
     if choices is not None:
         builder.rows([(choices, -np.ones((1, len(choices))))], np.array([-1.0]))
-    for number, (coefficients, offsets, upper) in enumerate(rows):
-        extra: list[RowTerm] = [(np.full(len(offsets), column), -1.0)]
-        right = -offsets
+    for number, clause in enumerate(asked):
+        count, right = len(clause.offsets), -clause.offsets
+        extra: list[RowTerm] = [(np.full(count, column), -1.0)]
         if choices is not None:
-            room = np.maximum(0.0, upper - floor)
-            extra.append((np.full(len(offsets), choices[number]), room))
+            room = np.maximum(0.0, query.highest(clauses[number]) - floor)
+            extra.append((np.full(count, choices[number]), room))
             right = right + room
-        _row_terms(builder, encoding, coefficients, right, extra)
+        _row_terms(builder, encoding, clause.coefficients, right, extra)
 
     def margins(v: np.ndarray) -> np.ndarray:
         outputs = encoding.outputs.at(v)
-        return np.array([float((c @ outputs + d).max()) for c, d, _ in rows])
+        return np.array([float(clause.margin(outputs)) for clause in asked])
 
     encoding.step(np.array([column]), lambda v: np.array([max(floor, float(margins(v).min()))]))
     if choices is not None:
-        encoding.step(choices, lambda v: np.eye(len(rows))[int(margins(v).argmin())])
+        encoding.step(choices, lambda v: np.eye(len(asked))[int(margins(v).argmin())])
     return Margin(builder.program((np.array([column]), np.ones(1))), encoding, tuple(clauses))
 
 
@@ -273,10 +273,11 @@ def distance_program(query: Query, *, way_out: bool, until: float = np.inf) -> D
     count = len(query.open)
     choices = builder.binaries(count + way_out)
     builder.rows([(choices, -np.ones((1, len(choices))))], np.array([-1.0]))
-    for choice, clause in zip(choices, query.open, strict=False):
-        coefficients, offsets, upper = query.rows(clause)
+    for choice, number in zip(choices, query.open, strict=False):
+        clause, upper = query.clause(number), query.highest(number)
         room = np.maximum(0.0, np.where(np.isfinite(upper), upper, 1e6 * query.scale)) + query.scale * CLOSE
-        _row_terms(builder, encoding, coefficients, room - offsets, [(np.full(len(offsets), choice), room)])
+        extra: list[RowTerm] = [(np.full(len(room), choice), room)]
+        _row_terms(builder, encoding, clause.coefficients, room - clause.offsets, extra)
     encoding.step(choices, _chosen(query, encoding, way_out))
     if way_out:
         reach = builder.program((columns, costs)).upper[columns] @ costs
@@ -293,7 +294,7 @@ def _reach(query: Query, reach: float) -> float:
 def _chosen(query: Query, encoding: Encoding, way_out: bool) -> Callable[[np.ndarray], np.ndarray]:
     def choose(v: np.ndarray) -> np.ndarray:
         outputs = encoding.outputs.at(v)
-        margins = [float((c @ outputs + d).max()) for c, d, _ in map(query.rows, query.open)]
+        margins = [float(query.clause(number).margin(outputs)) for number in query.open]
         # A solver's point may be this far from the tie that it stands for.
         found = np.array([m <= CLOSE * query.scale for m in margins], np.float64)
         if not found.any() and not way_out:
@@ -311,8 +312,8 @@ def strict_distance(query: Query, clause: int, demand: float, *, until: float = 
     """
     encoding = query.encoding(until, distance=True)
     assert encoding.distance is not None
-    coefficients, offsets, _ = query.rows(clause)
-    _row_terms(encoding.builder, encoding, coefficients, -offsets - query.taken(clause) - demand, [])
+    asked = query.clause(clause)
+    _row_terms(encoding.builder, encoding, asked.coefficients, -asked.offsets - query.taken(clause) - demand, [])
     return Distance(encoding.builder.program(encoding.distance), encoding, None)
 
 
