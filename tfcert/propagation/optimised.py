@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from tfcert.activations import Lines, lines
+from tfcert.activations.registry import Ranges, Slopes
 from tfcert.network.graph import Elementwise, MaxPool, Network
 from tfcert.propagation.backward import Relaxed, TensorInterval, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
@@ -223,8 +224,13 @@ def named_choices(
     return tuple(found)
 
 
-def chosen_lines(network: Network, relaxation: str | None, choices: Choices) -> Relaxer:
-    """Relaxes by the choices made for a node and a target."""
+def chosen_lines(
+    network: Network,
+    relaxation: str | None,
+    choices: Choices,
+    known: Mapping[int, tuple[Slopes, Ranges]] | None = None,
+) -> Relaxer:
+    """Relaxes by the choices made for a node and a target; ``known`` has :func:`open_slopes` where bounds are fixed."""
 
     def relaxer(index: int, target: int, bounds: Mapping[int, TensorInterval]) -> Lines | PoolLines:
         node = network.nodes[index]
@@ -235,16 +241,20 @@ def chosen_lines(network: Network, relaxation: str | None, choices: Choices) -> 
         if isinstance(node, MaxPool):
             return pool_lines(node, *here, relaxation, *chosen)
         assert isinstance(node, Elementwise)
-        rest = iter(chosen)
-        lower, upper = (end[:, None] for end in here)
-        slopes = []
-        ranges = node.activation.slope_ranges(lower, upper)
-        for named, ends in zip(node.activation.slopes(relaxation, lower, upper), ranges, strict=True):
+        named, ranges = open_slopes(node, here, relaxation) if known is None else known[index]
+        rest, slopes = iter(chosen), []
+        for slope, ends in zip(named, ranges, strict=True):
             if ends is None:
-                slopes.append(named)
+                slopes.append(slope)
             else:
                 least, most = (tf.stop_gradient(end) for end in ends)
                 slopes.append(least + next(rest) * (most - least))
-        return lines(node.activation, (slopes[0], slopes[1]), lower, upper)
+        return lines(node.activation, (slopes[0], slopes[1]), *(end[:, None] for end in here))
 
     return relaxer
+
+
+def open_slopes(node: Elementwise, bounds: TensorInterval, relaxation: str | None) -> tuple[Slopes, Ranges]:
+    """The slopes of a named relaxation, and between which slopes there is a choice, ``[samples, 1, *shape]`` each."""
+    lower, upper = (end[:, None] for end in bounds)
+    return node.activation.slopes(relaxation, lower, upper), node.activation.slope_ranges(lower, upper)

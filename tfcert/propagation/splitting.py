@@ -21,7 +21,7 @@ from tfcert.network.graph import Elementwise, Network
 from tfcert.propagation.backward import Relaxed, TensorInterval, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import both_sides
-from tfcert.propagation.optimised import Choices, Place, adam, chosen_lines, named_choices
+from tfcert.propagation.optimised import Choices, Place, adam, chosen_lines, named_choices, open_slopes
 from tfcert.propagation.preactivation import by_name, nonlinear, relax_before
 from tfcert.sets.region import Region
 
@@ -42,7 +42,7 @@ class Pieces(NamedTuple):
             ``network.bounded()``.
         signs: for each of :func:`split_nodes`: 1 where a neuron is not negative, -1 where it is not positive, 0 where
             nothing is said ``[pieces, *shape]``.
-        choices: of the relaxations, as :func:`places` lists them.
+        choices: of the relaxations, node by node, as :func:`named_choices` lists them.
         multipliers: of the conditions, at least 0, for each of :func:`split_nodes`.
     """
 
@@ -101,23 +101,9 @@ def split_nodes(network: Network) -> list[int]:
     return sorted({network.nodes[i].inputs[0] for i in hinges(network)})
 
 
-def places(network: Network, bounds: Mapping[int, TensorInterval]) -> tuple[list[Place], list[tf.Tensor], list[int]]:
-    """The free choices of a pass to the output, where they begin, and how many belong to each place."""
-    found: list[Place] = []
-    first: list[tf.Tensor] = []
-    sizes: list[int] = []
-    for node in nonlinear(network):
-        choice = named_choices(network, node, None, bounds, 1)
-        if choice:
-            found.append((node, network.output))
-            first += choice
-            sizes.append(len(choice))
-    return found, first, sizes
-
-
 def first_pieces(network: Network, bounds: Mapping[int, TensorInterval]) -> Pieces:
     """Each sample's whole region as one piece, given bounds of what enters its nonlinear nodes."""
-    _, first, _ = places(network, bounds)
+    first = [choice for i in nonlinear(network) for choice in named_choices(network, i, None, bounds, 1)]
     signs = [tf.zeros_like(bounds[i][0]) for i in split_nodes(network)]
     return Pieces([bounds[i] for i in network.bounded()], signs, first, signs)
 
@@ -185,12 +171,19 @@ def _function(
 ) -> Callable[..., tf.Tensor]:
     """The row's bound as a function of the choices, of linear terms over the input and the split nodes, and of what is
     added to the intercepts of each hinge's lower and upper line."""
-    order, _, sizes = places(network, bounds)
     rows = Coefficients(row[0][:, None, None, :], network.output_shape)
     at = [0, *split_nodes(network)]
+    # Computed once for all steps: the bounds stay.
+    known = {
+        i: open_slopes(node, bounds[node.inputs[0]], None)
+        for i, node in enumerate(network.nodes)
+        if isinstance(node, Elementwise)
+    }
+    free = {i: sum(ends is not None for ends in known[i][1]) if i in known else 1 for i in nonlinear(network)}
+    order, sizes = [(i, network.output) for i in free if free[i]], [size for size in free.values() if size]
 
     def evaluate(choices: list[tf.Tensor], added: list[tf.Tensor], probes: list[tf.Tensor]) -> tf.Tensor:
-        relaxer = chosen_lines(network, None, _by_place(order, sizes, choices))
+        relaxer = chosen_lines(network, None, _by_place(order, sizes, choices), known)
         lines = dict(relax_before(network, network.output, relaxer, bounds).lines)
         for i, below, above in zip(hinges(network), probes[::2], probes[1::2], strict=True):
             line = lines[i]
