@@ -153,3 +153,22 @@ def test_no_time_is_a_timeout_with_its_reason(how, cbc, rng):
     query = question(model, LpBall(x, 0.75), keeps_class(model, x), bounds="interval")
     decision = decide(query, Solvers(cbc, until=0.0), **HOW[how])
     assert decision.outcome is Outcome.TIMEOUT and "budget" in decision.reason
+
+
+def test_what_is_said_of_a_search_that_ran_out_of_time_is_about_all_clauses(cbc, monkeypatch):
+    """Its pieces are those of every clause, and the margin that of the worst, although the last was not looked at."""
+    model, x = mlp(2, 3, 3, 3, seed=22), np.array([[0.3, -0.2]], np.float32)
+    hard = keeps_class(model, x)
+    twice = Clauses(hard.coefficients[:, [1, 1]], hard.offsets[:, [1, 1]])
+    query = question(model, LpBall(x, 0.75), twice, bounds="interval")
+    assert len(query.open) == 2
+    now = iter([0.0] * 5 + [100.0] * 1000)
+    solvers = Solvers(cbc, until=50.0)
+    monkeypatch.setattr(type(solvers), "left", lambda _: 50.0 - next(now))
+    decision = decide(query, solvers, ways=("split",))
+    assert decision.outcome is Outcome.TIMEOUT and decision.work.pieces > 0
+    assert f"pieces bounded: {decision.work.pieces}" in decision.reason
+    told = float(decision.reason.split("at least ")[1].rstrip(")"))
+    worst = min(float(query.lower[k].max()) for k in query.open)
+    assert worst - 0.01 * abs(worst) <= told < 0
+    assert all(decision.left.lower[k].max() >= query.lower[k].max() for k in query.open)

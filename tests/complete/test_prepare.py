@@ -124,7 +124,7 @@ def test_a_program_is_written_until_the_time_is_up_and_once_for_all_clauses(eage
 def test_passes_are_as_large_as_the_time_that_is_left_allows():
     climber = branch._Climber.__new__(branch._Climber)
     climber._pace = {}
-    assert climber.size(256, 1.0) == 256 and climber.steps(2, 200, 1.0) == 200
+    assert climber.size(256, 1.0) == 256 and climber.steps(2, 200, 1.0) == climber.steps(2, 200, -1.0) == 200
     climber._pace = {2: 0.01, 16: 0.04}
     assert [climber.size(256, left) for left in (1.0, 5.0, 15.0, 1e9)] == [2, 2, 16, 256]
     assert climber.size(16, 1e9) == 16

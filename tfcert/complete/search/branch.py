@@ -393,8 +393,8 @@ class _Climber:
 
     def steps(self, size: int, wanted: int, left: float) -> int:
         """The number of the ``wanted`` steps that go into half of the time that is left, one at least."""
-        pace = self.pace(size)
-        return wanted if wanted * pace <= 0.5 * left else max(1, int(0.5 * left / pace))
+        pace, most = self.pace(size), 0.5 * max(0.0, left)
+        return wanted if wanted * pace <= most else max(1, int(most / pace))
 
 
 _CLIMBERS: weakref.WeakKeyDictionary[Network, dict[Any, _Climber]] = weakref.WeakKeyDictionary()

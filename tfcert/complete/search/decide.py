@@ -133,14 +133,15 @@ class _SoFar:
     Attributes:
         margins: lower bounds of those that are proven, less what rounding may take (see ``queries``).
         left: those that are open and have been looked at.
-        outcome, reason: of the first of them that branch and bound left open.
+        outcome, why: of the first of them that branch and bound left open, or of one whose time was up.
         work, believed: as in :class:`Decision`; the solvers' seconds are added in the end.
     """
 
     def __init__(self, query: Query, solvers: Solvers, tell: TellMargin):
         self.margins = {k: float(query.lower[k].max()) for k in range(len(query.lower)) if k not in query.open}
         self.left: list[int] = []
-        self.outcome, self.reason = Outcome.UNKNOWN, NO_REASON
+        self.outcome, self.why = Outcome.UNKNOWN, NO_REASON
+        self._bounds: dict[int, float] = {}
         self.work, self.believed = NO_WORK, query.bounds.believed
         self._solvers, self._began = solvers, solvers.spent()
         self._open = {k: query.known(k) for k in query.open}
@@ -156,11 +157,24 @@ class _SoFar:
         self._open[clause] = max(bound, self._open.get(clause, -math.inf))
         self._tell(min((m + self._query.taken(k) for k, m in self._open.items()), default=math.inf))
 
+    def leave(self, clause: int, bound: float) -> None:
+        """Leaves a clause open, whose margin is at least ``bound``."""
+        self.left.append(clause)
+        self._bounds[clause] = max(bound, float(self._query.lower[clause].max()))
+
+    @property
+    def reason(self) -> Because:
+        """Why clauses are open, with how far all of them came."""
+        if not self.why:
+            return self.why
+        least = min((m + self._query.taken(k) for k, m in self._bounds.items() if k in self.left), default=-math.inf)
+        return self.why.more(f" (pieces bounded: {self.work.pieces}; the margin is at least {least:.3g})")
+
     def completed(self, decision: Decision) -> Decision:
         """A decision with what was proven and spent before it."""
         work = self.work + Work(solver_seconds=self._solvers.spent() - self._began)
         closed = decision.outcome in (Outcome.VERIFIED, Outcome.FALSIFIED)
-        left = None if closed else self._query.holding(self.margins, self.believed)
+        left = None if closed else self._query.holding(self._bounds | self.margins, self.believed)
         return replace(decision, work=work, proven=tuple(self.margins), believed=self.believed, left=left)
 
 
@@ -171,18 +185,20 @@ def _first_share(solvers: Solvers) -> Solvers:
 
 def _branched(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> Decision | None:
     """Decides a clause by branch and bound, if it can; returns a refutation."""
+    if solvers.left() <= 0 and so_far.reason:  # what was said of the clause before it holds of all
+        so_far.leave(clause, -math.inf)
+        return None
     found = branch(query, clause, solvers, lambda bound, _: so_far.say(clause, bound))
     so_far.work += Work(pieces=found.pieces, evaluations=found.passes)
     if found.witness is not None:
         margin = query.judge.margin(found.witness)
         return Decision(Outcome.FALSIFIED, "", margin, witness=found.witness, guarantee=Guarantee.REPLAYED)
     if found.reason:
-        so_far.left.append(clause)
+        so_far.leave(clause, found.bound)
         late = solvers.left() <= 0
         if not so_far.reason or late:
             so_far.outcome = Outcome.TIMEOUT if late else Outcome.UNKNOWN
-            least = found.bound + query.taken(clause)
-            so_far.reason = found.reason.more(f" (pieces bounded: {found.pieces}; the margin is at least {least:.3g})")
+            so_far.why = found.reason
         return None
     so_far.prove(clause, found.bound)
     return None
@@ -196,7 +212,7 @@ def _by_distance(query: Query, clauses: Sequence[int]) -> list[int]:
 
 def _relaxed(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> Decision | None:
     """Proves a clause by its linear relaxation, if that suffices; returns a refutation by its solution."""
-    so_far.left.append(clause)
+    so_far.leave(clause, -math.inf)
     if solvers.left() <= 0:
         return None
     try:
