@@ -39,11 +39,15 @@ property robust(x, y in test) using plan {
 
 @dataclass
 class Trip:
-    """What a question entered: files, as paths within the package, and how often it went from one into another."""
+    """The files that a question entered, as paths within the package, and how often it went from one into another.
+
+    ``roads`` are the pairs of files between which it went at all: repeated passes do not change them.
+    """
 
     package: Path
     files: set[str] = field(default_factory=set)
     crossings: int = 0
+    roads: set[tuple[str, str]] = field(default_factory=set)
 
     def of(self, frame: FrameType | None) -> str | None:
         """The file of the package whose code a frame runs; None for other code, and for the body of a module."""
@@ -61,7 +65,15 @@ class Trip:
         caller = frame.f_back
         while caller is not None and self.of(caller) is None:
             caller = caller.f_back
-        self.crossings += caller is not None and self.of(caller) != entered
+        left = self.of(caller)
+        if left is not None and left != entered:
+            self.crossings += 1
+            self.roads.add((left, entered))
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Files, crossings and roads."""
+        return len(self.files), self.crossings, len(self.roads)
 
 
 def classifier(seed: int) -> Any:
@@ -135,7 +147,7 @@ def counted(prepare: Callable[[Any, Path], Callable[[], Any]]) -> Trip:
     return trip
 
 
-def of_revision(revision: str) -> dict[str, tuple[int, int]]:
+def of_revision(revision: str) -> dict[str, tuple[int, int, int]]:
     """The counts of the package at a commit."""
     with tempfile.TemporaryDirectory() as home:
         archive = subprocess.run(
@@ -147,7 +159,7 @@ def of_revision(revision: str) -> dict[str, tuple[int, int]]:
         environment = os.environ | {"PYTHONPATH": home, "TF_CPP_MIN_LOG_LEVEL": "3"}
         command = [sys.executable, "-P", __file__, "--json"]
         answer = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=True).stdout
-        found: dict[str, tuple[int, int]] = json.loads(answer.splitlines()[-1])
+        found: dict[str, tuple[int, int, int]] = json.loads(answer.splitlines()[-1])
         return found
 
 
@@ -160,12 +172,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = of_revision(options.revision)
     else:
         trips = {name: counted(prepare) for name, prepare in TRIPS.items()}
-        found = {name: (len(trip.files), trip.crossings) for name, trip in trips.items()}
+        found = {name: trip.counts for name, trip in trips.items()}
     if options.json:
         print(json.dumps(found))
         return
-    for name, (files, crossings) in found.items():
-        print(f"{name:<20}{files:>4} files{crossings:>7,} crossings")
+    for name, (files, crossings, roads) in found.items():
+        print(f"{name:<20}{files:>4} files{crossings:>7,} crossings of {roads:>4} roads")
 
 
 if __name__ == "__main__":
