@@ -30,6 +30,13 @@ def test_a_margin_is_the_least_clause_of_its_best_row_whatever_is_padded(samples
     np.testing.assert_allclose(alone, expected[0], rtol=1e-12)
 
 
+def test_samples_padded_one_by_one_are_those_stacked_together(samples, rng):
+    alone = [Clauses.stack([sample]).padded(3, 3) for sample in samples]
+    joined, stacked = Clauses.joined(alone), Clauses.stack(samples)
+    np.testing.assert_array_equal(joined.coefficients, stacked.coefficients)
+    np.testing.assert_array_equal(joined.offsets, stacked.offsets)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_outputs_that_are_not_finite_settle_nothing(samples, bad):
     outputs = np.ones((len(samples), 4))
