@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 from keras import layers as L
 
-import tfcert.network as network_package
 from tfcert.network import (
     Add,
     Concatenate,
@@ -17,6 +16,7 @@ from tfcert.network import (
     register_layer,
     with_preprocessing,
 )
+from tfcert.network.keras import graph
 
 
 def functional(shape, function, **options):
@@ -307,7 +307,6 @@ def test_a_converter_that_is_slightly_wrong_is_caught(monkeypatch, error):
 
 
 def test_an_option_that_a_converter_forgot_is_caught(monkeypatch):
-    graph = network_package.keras_graph
     honest = graph.CONVERTERS[L.Conv2D]
 
     def forgets_padding(layer, builder, inputs):
