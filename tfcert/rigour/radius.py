@@ -52,9 +52,11 @@ def rows_below(network: Network, sets: Perturbation, rows: np.ndarray, how: Cert
 def margins_of(
     network: Network, sets: Perturbation, clauses: Clauses, how: CertifyingMethod
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The certified margins, NaN where nothing is known, and what rounding may take from them."""
+    """The certified margins in the type of the bounds, NaN where nothing is known; and what rounding may take."""
     rows, _ = clauses.rows()
-    return clauses.certified(rows_below(network, sets, rows, how), rounding(network, sets, rows))
+    lower = rows_below(network, sets, rows, how)
+    margins, lost = clauses.certified(lower, rounding(network, sets, rows))
+    return margins.astype(lower.dtype), lost  # each margin is one of the bounds
 
 
 def proven_radius(
