@@ -214,7 +214,6 @@ def certify(
     clauses = target_clauses(network, ball, y, targets)
     margin, lost = margins_of(network, ball, clauses, CertifyingMethod(method, relaxation, options))
     verified = is_proof(margin, lost)
-    margin = margin.astype(network.dtype.as_numpy_dtype)  # the type of the bounds
     return Certification(verified, margin, guarantee_of(method), method, relaxation or "adaptive", lost)
 
 
