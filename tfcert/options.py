@@ -13,8 +13,8 @@ class BoundOptions:
         memory_mb: memory that one pass may use for coefficients, in MiB; samples and rows are chunked to fit.
         iterations: steps of the optimising methods.
         learning_rate: step size of the optimising methods.
-        jit: compile with XLA (True), run op by op in graph mode (False), or decide by the device and by how often a pass
-            is run (None): on a CPU first passes need no graph.
+        jit: compile with XLA (True), run op by op in graph mode (False), or decide by the device and by how often a
+            pass is run (None): on a CPU first passes need no graph.
         batch_size: largest number of samples in one pass; None lets ``memory_mb`` decide.
         solver: of the methods ``lp`` and ``milp``: ``cbc`` or ``highs``.
         solver_seconds: most time of a solver for one row, with what is known then; None for no limit.
