@@ -26,6 +26,7 @@ def few(rng) -> certified.Data:
     return certified.Data(x, y, x[:8], y[:8])
 
 
+@pytest.mark.sweep
 def test_a_run_repeats_to_the_last_bit_and_another_seed_differs(few):
     run = replace(train_mnist.planned(0.1, 2, 0), batch=8)
     first, result = certified.fitted(run, few, validation=8, verbose=0)

@@ -116,6 +116,7 @@ def test_passes_cut_for_memory_give_sound_bounds_no_looser_than_crown():
     assert np.all(values.min(axis=0) >= alpha - 1e-4)
 
 
+@pytest.mark.sweep
 def test_whole_pass_xla_gives_the_same_optimised_bounds():
     s = Sketch(np.random.default_rng(1))
     x = s.activate(s.conv(s.input((3, 3, 1)), 2, (2, 2)))

@@ -37,8 +37,8 @@ def network_with(name: str) -> tuple[Sketch, Network]:
     return s, s.network()
 
 
-ROUND = ("clip", "gelu", "leaky_relu", "prelu", "relu", "sigmoid", "tanh")
-"""Activations of each family, which every run of the tests bounds over balls of L2 as well."""
+ROUND = ("leaky_relu", "relu", "tanh")
+"""Activations that every run of the tests bounds over balls of L2 as well."""
 USUAL = [*((name, "linf") for name in names()), *((name, "l2") for name in ROUND)]
 
 

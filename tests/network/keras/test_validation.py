@@ -151,8 +151,8 @@ def test_probes_hold_corners_noise_and_inputs_of_the_users(check):
         assert np.any(np.all(found == corner, axis=1))
 
 
-@pytest.mark.parametrize("module", [keras_graph, preprocessing])
-def test_examples_in_docstrings(module):
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0
+@pytest.mark.parametrize("function", [register_layer, preprocessing.with_preprocessing])
+def test_examples_in_docstrings(function):
+    (example,) = doctest.DocTestFinder().find(function, globs=dict(function.__globals__))
+    results = doctest.DocTestRunner().run(example)
+    assert results.attempted > 0 and results.failed == 0
