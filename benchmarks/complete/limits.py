@@ -28,7 +28,7 @@ NETWORKS = {"demo CNN": 0.02, "6 x 50 MLP": 0.01, "CIFAR CNN": 0.002}
 """Each network with the radius that is asked about: some samples are neither easy to prove nor to refute."""
 WAYS = ("split", "milp", "minimum")
 LIMIT, SAMPLES = 5.0, 3
-FLATTENING = {"plain", "flattened", "piecewise"}
+FLATTENING = {"plain", "_matrices"}
 """What the function that flattens a network was ever called."""
 LOWERING = {"lower"}
 
@@ -146,10 +146,8 @@ def row(name: str, way: str, options: argparse.Namespace) -> str:
     timed = run(arguments, options.checkout)
     calls = run([*arguments, "--counts"], options.checkout) if options.counts else {"flattened": "", "lowered": ""}
     first = timed["times"][0] if timed["times"] else float("nan")
-    return (
-        f"| {name} | {way} | {first:.1f} | {timed['setup']:.1f} | {max(0.0, timed['overrun']):.2f} | {calls['flattened']} | "
-        f"{calls['lowered']} |"
-    )
+    seconds = f"{first:.1f} | {timed['setup']:.1f} | {max(0.0, timed['overrun']):.2f}"
+    return f"| {name} | {way} | {seconds} | {calls['flattened']} | {calls['lowered']} |"
 
 
 def run(arguments: list[str], checkout: str | None) -> dict[str, Any]:
