@@ -27,7 +27,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Plants bugs in a copy of the package, one at a time, and shows that the tests notice each (7 minutes on two cores).
+# Plants bugs in a copy of the package, one at a time, and shows that the tests notice each (8 minutes on two cores).
 mutation: $(STAMP)
 	$(BIN)/python tests/mutation.py
 
