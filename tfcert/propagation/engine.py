@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations.registry import WHOLE
-from tfcert.catalog import METHODS, RELAXATIONS
+from tfcert.catalog import METHODS, optimises
 from tfcert.network import Network
 from tfcert.network.graph import Elementwise
 from tfcert.options import BoundOptions
@@ -337,14 +337,14 @@ def _compiled(
         signature += [] if jit else [tf.TensorSpec([], tf.int32)]
         return traced(run, input_signature=signature, jit_compile=jit)
 
-    optimises = METHODS.find(method).optimises or (relaxation is not None and bool(RELAXATIONS.find(relaxation).where))
+    searches = optimises(method, relaxation)
     usual = plan.samples if jit else max(_SAMPLES, int(_LONG / plan.floats))
     # A search for better relaxations is a loop that a graph runs faster from its first round on.
-    is_traced = options.jit is not None or jit or optimises
+    is_traced = options.jit is not None or jit or searches
     return kept(
         network,
         ("bounds", asked, norm, clipped, parts, options.jit, fixed, rate),
-        lambda: _Compiled(run, trace, plan.floats, usual, is_traced, pads_rows=not optimises),
+        lambda: _Compiled(run, trace, plan.floats, usual, is_traced, pads_rows=not searches),
     )
 
 
