@@ -164,7 +164,7 @@ class _SoFar:
 
     @property
     def reason(self) -> Because:
-        """Why clauses are open, with how far all of them came."""
+        """The reason why clauses are open, with how far all of them came."""
         if not self.why:
             return self.why
         least = min((m + self._query.taken(k) for k, m in self._bounds.items() if k in self.left), default=-math.inf)
