@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-import weakref
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,7 +29,7 @@ from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.sets.region import region_of
-from tfcert.tracing import expecting, timed
+from tfcert.tracing import expecting, kept, timed
 from tfcert.verdict import Outcome, Work
 
 
@@ -177,13 +176,9 @@ def prepared(
         yield ready
 
 
-_REHEARSED: weakref.WeakKeyDictionary[Network, set[Hashable]] = weakref.WeakKeyDictionary()
-"""What was traced for a network already."""
-
-
 def once(network: Network, *what: Hashable) -> bool:
     """Tells whether this is the first time that a network is asked for it."""
-    known = _REHEARSED.setdefault(network, set())
+    known: set[Hashable] = kept(network, "rehearsed", set)
     if what in known:
         return False
     known.add(what)

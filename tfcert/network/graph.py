@@ -5,7 +5,6 @@ Bound propagation sees nothing but these nodes. Shapes leave out the batch; imag
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +14,7 @@ import tensorflow as tf
 from tfcert.activations import Activation
 from tfcert.network.linear import LinearMap, Pads, Shape, Source, cast_source
 from tfcert.network.windows import gather_windows
+from tfcert.tracing import kept
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -127,10 +127,7 @@ class Network:
         """The same network, reading the same live weights, computed in another type; one object for each type."""
         if dtype == self.dtype:
             return self
-        known = _CASTS.setdefault(self, {})
-        if dtype not in known:
-            known[dtype] = self._cast(dtype)
-        return known[dtype]
+        return kept(self, ("cast", dtype), lambda: self._cast(dtype))
 
     def _cast(self, dtype: tf.DType) -> Network:
         def cast(node: Node) -> Node:
@@ -151,10 +148,6 @@ class Network:
         for node in self.nodes:
             found.append(evaluate_node(node, [found[i] for i in node.inputs], x))
         return found
-
-
-_CASTS: weakref.WeakKeyDictionary[Network, dict[tf.DType, Network]] = weakref.WeakKeyDictionary()
-"""Networks in other types: what is compiled for one is found again."""
 
 
 @tf.autograph.experimental.do_not_convert
