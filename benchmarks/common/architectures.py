@@ -182,7 +182,7 @@ def hidden_nodes(model: keras.Model) -> int:
     return sum(math.prod(layer.output.shape[1:]) for layer in model.layers if isinstance(layer, layers.Activation))
 
 
-def pure_cnn(convolutions: int, filters: int) -> keras.Model:
-    """An untrained ReLU network of 3 x 3 convolutions on 28 x 28 images, of any depth and width."""
+def pure_cnn(convolutions: int, filters: int, classes: int = 10) -> keras.Model:
+    """An untrained ReLU network of 3 x 3 convolutions on 28 x 28 images, of any depth, width and number of classes."""
     x = keras.Input(_SHAPES["mnist"])
-    return keras.Model(x, layers.Dense(10)(_pure(convolutions + 1, filters)(x, "relu")))
+    return keras.Model(x, layers.Dense(classes)(_pure(convolutions + 1, filters)(x, "relu")))

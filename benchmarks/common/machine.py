@@ -1,13 +1,15 @@
-"""The machine that a benchmark ran on, and how fast it multiplies matrices."""
+"""The machine that a benchmark ran on, how fast it multiplies matrices, and how fast its memory is."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 THREADS = 2
@@ -48,3 +50,18 @@ def product_peak(size: int = 2048, passes: int = 9) -> float:
         tf.linalg.matmul(left, right).numpy()
         seconds.append(time.perf_counter() - start)
     return 2.0 * size**3 / min(seconds[1:])
+
+
+def memory_speed(mib: int = 128, passes: int = 5) -> float:
+    """Bytes per second of the fastest of several sums ``a = b + c`` of float32 arrays of ``mib`` MiB each.
+
+    ``THREADS`` threads; two arrays are read and one is written, and nothing else is counted (STREAM, McCalpin 1995).
+    """
+    parts = [np.ones((3, mib * 2**18 // THREADS), np.float32) for _ in range(THREADS)]
+    seconds = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in range(passes + 1):
+            start = time.perf_counter()
+            list(pool.map(lambda part: np.add(part[1], part[2], out=part[0]), parts))
+            seconds.append(time.perf_counter() - start)
+    return sum(part.nbytes for part in parts) / min(seconds[1:])

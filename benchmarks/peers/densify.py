@@ -14,6 +14,7 @@ import numpy as np
 import tfcert
 from benchmarks.common import machine, networks, store, timing
 from benchmarks.common.question import posed
+from benchmarks.common.usage import used
 
 STORE = store.Store(__file__)
 NETWORK = "mnist_cnn_4layer_5_3_relu"
@@ -32,7 +33,7 @@ def measure(norm: str, rounds: int) -> dict[str, Any]:
         ball = tfcert.LpBall(x, question.eps, norm)
         return tfcert.margins(both[name], ball, labels, relaxation="crown")
 
-    sides = {name: (lambda name=name: timing.clock(lambda: margins(name))) for name in both}
+    sides = {name: (lambda name=name: used(lambda: margins(name))) for name in both}
     times = timing.alternate(sides, rounds)
     left, right = (margins(name)[np.arange(IMAGES)[:, None], question.classes[:IMAGES]] for name in both)
     difference = float(np.max(np.abs(left - right) / np.maximum(1, np.abs(right))))

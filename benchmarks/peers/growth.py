@@ -1,10 +1,12 @@
-"""How time and memory of one CROWN pass grow with the batch, the depth and the width, and where the time goes.
+"""How time and memory of one CROWN pass grow with batch, depth, width and classes, ours and auto_LiRPA's.
 
-python -m benchmarks.peers.growth            measures (about ten minutes), writes results, figure and table
-python -m benchmarks.peers.growth --table    writes figure and table from the stored results
+python -m benchmarks.peers.growth            measures (about ten minutes), writes results, figure and tables
+python -m benchmarks.peers.growth --resume   only the points that are not stored
+python -m benchmarks.peers.growth --table    writes figure and tables from the stored results
 
-Each point is a process of its own, so that one's memory is not another's. A pass: all intermediate bounds and 9 margins
-an image over L-infinity balls. Memory is the process's peak during the pass, less what it held before it.
+Each point is a process of its own a side, so that one's memory is not another's. A pass: all intermediate bounds and a
+margin for every other class of an image, over L-infinity balls. Memory is the process's peak during its first passes,
+less what it held before them. Both sides take turns; ours is traced by then.
 """
 
 from __future__ import annotations
@@ -13,132 +15,191 @@ import argparse
 import json
 import subprocess
 import sys
-import time
+import tempfile
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import keras
+import numpy as np
 
 import tfcert
-from benchmarks.common import architectures, data, machine, memory, networks, store
+from benchmarks.common import architectures, data, machine, networks, store, timing
+from benchmarks.common.usage import peak_mib, used
 from benchmarks.peers import profile
 from benchmarks.peers.flops import crown_pass
+from benchmarks.peers.peer import Peer
+from benchmarks.peers.tables import PEER, US
 from tfcert.sets.region import region_of
 
 TRAINED = "mnist_cnn_4layer_5_3_relu"
 STORE = store.Store(__file__)
 FIGURE = STORE.path("growth.svg")
-_RUNS = 5
+SWEEPS = {"batch": "batch", "depth": "depth", "width": "filters", "classes": "classes"}
+"""By name the number that a sweep varies."""
+_FIRST, _ROUNDS, _PEER_GIB = 9, 3, 12.0
 _COUNTED_IMAGES = 2
 """FLOPs an image are the mean of this many images."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One measurement; ``depth`` counts convolutions; the trained network where depth is 3 and width 5."""
+    """One measurement; ``depth`` counts convolutions; the trained network where the batch is what varies.
+
+    Attributes:
+        beside: whether the peer is measured as well.
+    """
 
     sweep: str
     batch: int = 10
     depth: int = 3
     filters: int = 5
+    classes: int = 10
     memory_mb: int = 1024
     eps: float = 0.03
+    beside: bool = True
 
 
 POINTS = [
-    *(Point("batch", batch=2**power, memory_mb=limit) for limit in (1024, 128) for power in range(9)),
-    *(Point("depth", depth=depth) for depth in (4, 6, 8, 10, 12)),
-    *(Point("width", filters=filters) for filters in (5, 8, 16, 32)),
+    *(Point("batch", batch=batch) for batch in (1, 4, 16, 64)),
+    *(Point("batch", batch=batch, memory_mb=128, beside=False) for batch in (16, 64)),
+    *(Point("depth", depth=depth) for depth in (2, 4, 6, 8)),
+    *(Point("width", filters=filters) for filters in (5, 10, 20)),
+    *(Point("classes", classes=classes) for classes in (10, 40, 160)),
 ]
 
 
 def measure(point: Point) -> dict[str, Any]:
-    """Times one point in this process."""
+    """Measures one point in this process, and the peer's side in another."""
     machine.limit_threads()
     keras.utils.set_random_seed(0)
     trained = point.sweep == "batch"
-    model = networks.load(TRAINED) if trained else architectures.pure_cnn(point.depth, point.filters)
+    build = architectures.pure_cnn
+    model = networks.load(TRAINED) if trained else build(point.depth, point.filters, point.classes)
     network = tfcert.from_keras(model)
     images = networks.test_images(TRAINED)
     options = tfcert.BoundOptions(memory_mb=point.memory_mb)
 
-    def run(count: int) -> float:
-        start = time.perf_counter()
+    def run(count: int = point.batch) -> None:
         ball = tfcert.LpBall(images.x[:count], point.eps, "linf")
         tfcert.margins(network, ball, images.y[:count], options=options)
-        return time.perf_counter() - start
 
-    run(1)  # loads and traces, so that the peak is the pass's
-    held = memory.peak_mib(lambda: None)[1]
-    first, peak = memory.peak_mib(lambda: run(point.batch))
-    seconds = [run(point.batch) for _ in range(_RUNS)]
+    run(1)  # loads what every pass needs, so that the peak is the passes'
+    held = peak_mib(lambda: None)[1]
+    _, peak = peak_mib(lambda: [run() for _ in range(_FIRST)])
+    memory = {US: round(peak - held)}
+    sides = {US: lambda: used(run)}
+    x, labels = images.x[: point.batch], images.y[: point.batch]
+    if point.beside:
+        with tempfile.TemporaryDirectory() as folder, Peer(model, x, Path(folder), machine.THREADS, _PEER_GIB) as peer:
+            question = {"norm": "linf", "eps": point.eps, "method": "crown", "options": {}}
+            first = peer.ask("prepare", rows=_rows(labels, point.classes).tolist(), **question)
+            memory[PEER] = round(first["peak_mib"] - first["held_mib"])
+            passes = timing.alternate({PEER: lambda: peer.ask("run"), **sides}, _ROUNDS)
+    else:
+        passes = timing.alternate(sides, _ROUNDS)
     region = region_of(tfcert.LpBall(images.x[:_COUNTED_IMAGES], point.eps, "linf"))
+    useful = crown_pass(network, region, point.classes - 1).useful
     return {
         **asdict(point),
         "neurons": network.neurons(),
-        "first_seconds": round(first, 3),
-        "seconds": [round(s, 4) for s in seconds],
-        "memory_mib": round(peak - held),
-        "gflop_useful": crown_pass(network, region, 9).useful / 1e9 / _COUNTED_IMAGES * point.batch,
-        "by_kind": {kind: round(s, 4) for kind, s in profile.seconds_by_kind(lambda: run(point.batch)).items()},
+        "passes": passes,
+        "memory_mib": memory,
+        "gflop_useful": useful / 1e9 / _COUNTED_IMAGES * point.batch,
+        "by_kind": {kind: round(s, 4) for kind, s in profile.seconds_by_kind(run).items()},
     }
 
 
+def _rows(labels: np.ndarray, classes: int) -> np.ndarray:
+    """``f_y - f_j`` for every other class j: ``[images, classes - 1, classes]``."""
+    eye = np.eye(classes, dtype=np.float32)
+    return np.stack([eye[label] - np.delete(eye, label, axis=0) for label in labels])
+
+
+def exponent(sizes: list[float], values: list[float]) -> float:
+    """The slope of the least squares line through log value over log size."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def _sweep(points: list[dict[str, Any]], sweep: str, side: str) -> tuple[list[int], list[float], list[float]]:
+    """Of the points of a sweep with the usual bound of memory: sizes, seconds a pass, and MiB."""
+    some = [p for p in points if p["sweep"] == sweep and p["memory_mb"] == 1024]
+    seconds = [median(p["passes"][side]["all"]) for p in some]
+    return [p[SWEEPS[sweep]] for p in some], seconds, [max(1, p["memory_mib"][side]) for p in some]
+
+
 def figure(points: list[dict[str, Any]]) -> None:
-    """Time an image and memory against batch, depth and width."""
+    """Time of a pass and memory against what each sweep varies."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "growth"  # the same file from the same numbers
     import matplotlib.pyplot as plt
 
-    labels = {"batch": "images in a batch", "depth": "convolutions", "width": "filters"}
-    keys = {"batch": "batch", "depth": "depth", "width": "filters"}
-    drawing, axes = plt.subplots(2, 3, figsize=(9, 4.8), layout="constrained")
-    for column, sweep in enumerate(labels):
-        limits = sorted({p["memory_mb"] for p in points if p["sweep"] == sweep}, reverse=True)
-        for limit in limits:
-            some = [p for p in points if p["sweep"] == sweep and p["memory_mb"] == limit]
-            where = [p[keys[sweep]] for p in some]
-            name = f"memory_mb={limit}"
-            axes[0, column].loglog(where, [1000 * min(p["seconds"]) / p["batch"] for p in some], "o-", label=name)
-            axes[1, column].loglog(where, [max(1, p["memory_mib"]) for p in some], "o-", label=name)
+    labels = {"batch": "images in a batch", "depth": "convolutions", "width": "filters", "classes": "classes"}
+    drawing, axes = plt.subplots(2, len(SWEEPS), figsize=(11, 4.8), layout="constrained")
+    for column, sweep in enumerate(SWEEPS):
+        for side in (PEER, US):
+            sizes, seconds, memory = _sweep(points, sweep, side)
+            slope = exponent(list(map(float, sizes)), seconds)
+            axes[0, column].loglog(sizes, [1000 * s for s in seconds], "o-", label=f"{side}: {slope:.1f}")
+            axes[1, column].loglog(sizes, memory, "o-", label=side)
         axes[1, column].set_xlabel(labels[sweep])
-        axes[1, column].axhline(1024, color="grey", linewidth=0.8, linestyle=":")
+        axes[0, column].legend(title="exponent", fontsize="small")
         for axis in axes[:, column]:
-            axis.set_xticks(where, [str(w) for w in where], minor=False)
+            axis.set_xticks(sizes, [str(size) for size in sizes], minor=False)
             axis.minorticks_off()
             axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("ms an image")
+    axes[0, 0].set_ylabel("ms a pass")
     axes[1, 0].set_ylabel("peak memory, MiB")
-    axes[0, 0].legend()
     drawing.savefig(FIGURE, metadata={"Date": None})
+    plt.close(drawing)
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as Markdown."""
-    peak, rows = result["peak_gflops"], []
-    for point in result["points"]:
-        seconds, spent = min(point["seconds"]), sum(point["by_kind"].values())
-        rate = point["gflop_useful"] / seconds
-        rows.append(
-            {
-                "sweep": point["sweep"],
-                "batch": str(point["batch"]),
-                "convolutions x filters": f"{point['depth']} x {point['filters']}",
-                "neurons": str(point["neurons"]),
-                "memory_mb": str(point["memory_mb"]),
-                "ms an image": f"{1000 * seconds / point['batch']:.2f}",
-                "peak memory, MiB": str(point["memory_mib"]),
-                "GFLOP/s": f"{rate:.1f}",
-                "of peak": f"{100 * rate / peak:.1f}%",
-                **{kind: f"{100 * point['by_kind'].get(kind, 0) / spent:.0f}%" for kind in _KINDS},
-            }
-        )
+    """The result as Markdown: exponents, then every point."""
+    peak = result["peak_gflops"]
     return (
         f"{store.machine_line(result['machine'])} Peak (matrix product): {peak:.0f} GFLOP/s.\n\n"
-        f"![growth](results/{FIGURE.name})\n\n{store.markdown(rows)}"
+        f"![growth](results/{FIGURE.name})\n\n{store.markdown(_exponents(result['points']))}\n\n"
+        f"{store.markdown([_row(point, peak) for point in result['points']])}"
     )
+
+
+def _exponents(points: list[dict[str, Any]]) -> list[dict[str, str]]:
+    rows = []
+    for sweep in SWEEPS:
+        found: dict[str, str] = {"against": sweep}
+        for side in (PEER, US):
+            sizes, seconds, memory = _sweep(points, sweep, side)
+            x = list(map(float, sizes))
+            steps = [exponent(x[i : i + 2], seconds[i : i + 2]) for i in range(len(x) - 1)]
+            found["sizes"] = ", ".join(map(str, sizes))
+            found[f"time, {side}"] = f"{exponent(x, seconds):.2f} ({', '.join(f'{s:.1f}' for s in steps)})"
+            found[f"memory, {side}"] = f"{exponent(x, memory):.2f}"
+        rows.append(found)
+    return rows
+
+
+def _row(point: dict[str, Any], peak: float) -> dict[str, str]:
+    seconds = {side: median(taken["all"]) for side, taken in point["passes"].items()}
+    rate, spent = point["gflop_useful"] / seconds[US], sum(point["by_kind"].values())
+    peer = PEER in seconds
+    return {
+        "sweep": point["sweep"],
+        "batch": str(point["batch"]),
+        "convolutions x filters": f"{point['depth']} x {point['filters']}",
+        "classes": str(point["classes"]),
+        "neurons": str(point["neurons"]),
+        "memory_mb": str(point["memory_mb"]),
+        f"{PEER}, ms": f"{1000 * seconds[PEER]:.1f}" if peer else "",
+        f"{US}, ms": f"{1000 * seconds[US]:.1f}",
+        "times faster": f"{seconds[PEER] / seconds[US]:.1f}" if peer else "",
+        "peak memory, MiB": " / ".join(str(point["memory_mib"][side]) for side in (PEER, US) if side in seconds),
+        "of peak": f"{100 * rate / peak:.1f}%",
+        **{kind: f"{100 * point['by_kind'].get(kind, 0) / spent:.0f}%" for kind in _KINDS},
+    }
 
 
 _KINDS = (profile.PRODUCTS, profile.FUSED, profile.PICKING, profile.ELEMENTWISE)
@@ -150,23 +211,33 @@ def _in_a_process(point: Point) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def _measure_all(resume: bool) -> None:
+    machine.limit_threads()
+    stored = STORE.read("growth", {"points": []})["points"] if resume else []
+    points = [found for found in stored if any(asdict(p).items() <= found.items() for p in POINTS)]
+    peak = machine.product_peak() / 1e9
+    for point in POINTS:
+        if any(asdict(point).items() <= found.items() for found in points):
+            continue
+        print(point, flush=True)
+        points.append(_in_a_process(point))
+        order = [asdict(p) for p in POINTS]
+        points.sort(key=lambda found: next(i for i, p in enumerate(order) if p.items() <= found.items()))
+        STORE.write("growth", {"machine": machine.describe(), "peak_gflops": peak, "points": points})
+
+
 def main() -> None:
-    """Measures, or writes the table."""
+    """Measures, or writes the tables."""
     parser = argparse.ArgumentParser(description="Growth of one CROWN pass.")
-    parser.add_argument("--table", action="store_true", help="only write figure and table from the stored results")
+    parser.add_argument("--resume", action="store_true", help="only the points that are not stored")
+    parser.add_argument("--table", action="store_true", help="only write figure and tables from the stored results")
     parser.add_argument("--point", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.point:
         print(json.dumps(measure(Point(**json.loads(arguments.point)))))
         return
     if not arguments.table:
-        machine.limit_threads()
-        points = []
-        for point in POINTS:
-            print(point, flush=True)
-            points.append(_in_a_process(point))
-        peak = machine.product_peak() / 1e9
-        STORE.write("growth", {"machine": machine.describe(), "peak_gflops": peak, "points": points})
+        _measure_all(arguments.resume)
     result = STORE.read("growth")
     figure(result["points"])
     STORE.write_table("growth", table(result))

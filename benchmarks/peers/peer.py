@@ -53,7 +53,10 @@ class Peer:
             )
         loaded = self.ask("load", path=str(path), threads=threads, memory_gib=memory_gib)
         self.versions: dict[str, str] = loaded["versions"]
-        self.logits = np.array(loaded["logits"])
+
+    def logits(self) -> np.ndarray:
+        """The peer's outputs at the images."""
+        return np.array(self.ask("logits")["logits"])
 
     def __enter__(self) -> Peer:
         return self

@@ -2,10 +2,13 @@
 
 Runs in the peers' environment (PyTorch, no TensorFlow). A request is one line of JSON, the answer is one line of JSON:
 
-- ``load``: build the network from an exported file (``export.py``); answers library versions and the logits of ``x``.
-- ``prepare``: a perturbation and rows to bound; answers the seconds until the first pass was done and its peak memory.
-- ``run``: one more pass; answers its seconds.
+- ``load``: build the network from an exported file (``export.py``); answers library versions.
+- ``prepare``: a perturbation and rows to bound; answers what it took until the first pass was done, the peak memory
+  meanwhile, and the memory that was held before.
+- ``run``: one more pass; answers what it took (``usage.used``).
 - ``margins``: the lower bounds of the last pass.
+- ``logits``: of the network at ``x``.
+- ``peak``: FLOPs per second of the fastest of several square float32 matrix products.
 
 Images and kernels are turned by 180 degrees. Where an odd number of pixels is missing, TensorFlow pads one more at the
 end, PyTorch as many at the start; turned, that is the same (the stride leaves out the last), without a padding layer,
@@ -31,7 +34,7 @@ from src.abstractor import auto_LiRPA
 from torch import nn
 
 sys.path.append(str(Path(__file__).parents[1] / "common"))  # last: no module here may hide one of the libraries'
-from memory import peak_mib
+from usage import peak_mib, used
 
 NORMS = {"linf": np.inf, "l2": 2, "l1": 1}
 
@@ -46,29 +49,37 @@ class Worker:
         arrays = np.load(path)
         self.x = torch.from_numpy(_turned(arrays["x"]))
         self.model = Graph(json.loads(str(arrays["nodes"])), arrays).eval()
-        with torch.no_grad():
-            logits = self.model(self.x).numpy()
         versions = {"torch": version("torch"), "auto_LiRPA": auto_LiRPA.__version__, "neuralsat": version("neuralsat")}
-        return {"versions": versions, "logits": logits.tolist()}
+        return {"versions": versions}
 
-    def prepare(self, norm: str, eps: float, method: str, rows: list, optimiser: dict[str, float]) -> dict[str, float]:
+    def prepare(self, norm: str, eps: float, method: str, rows: list, options: dict[str, Any]) -> dict[str, float]:
         self.norm, self.eps, self.method = NORMS[norm], eps, method
         self.rows = torch.tensor(rows, dtype=torch.float32)
-        options = {"optimize_bound_args": optimiser}
 
         def first() -> None:
             example = torch.empty_like(self.x)
             self.bounded = auto_LiRPA.BoundedModule(self.model, example, bound_opts=options, verbose=False)
             self._pass()
 
-        start = time.perf_counter()
-        _, peak = peak_mib(first)
-        return {"seconds": time.perf_counter() - start, "peak_mib": peak}
+        held = peak_mib(lambda: None)[1]
+        taken, peak = peak_mib(lambda: used(first))
+        return taken | {"peak_mib": peak, "held_mib": held}
 
     def run(self) -> dict[str, float]:
-        start = time.perf_counter()
-        self._pass()
-        return {"seconds": time.perf_counter() - start}
+        return used(self._pass)
+
+    def logits(self) -> dict[str, list]:
+        with torch.no_grad():
+            return {"logits": self.model(self.x).numpy().tolist()}
+
+    def peak(self, size: int, passes: int) -> dict[str, float]:
+        left, right = torch.rand(2, size, size)
+        seconds = []
+        for _ in range(passes + 1):
+            start = time.perf_counter()
+            torch.mm(left, right)
+            seconds.append(time.perf_counter() - start)
+        return {"flops": 2.0 * size**3 / min(seconds[1:])}
 
     def margins(self) -> dict[str, list]:
         return {"margins": self.lower.tolist()}

@@ -1,0 +1,115 @@
+"""The comparison with auto_LiRPA: rows of several machines side by side, ratios and costs that are what they say."""
+
+import mmap
+import time
+from dataclasses import asdict
+
+import numpy as np
+
+from benchmarks.common import timing
+from benchmarks.common.usage import peak_mib, used
+from benchmarks.peers import growth, run, tables
+
+NAMES = [case.name for case in run.CASES]
+
+
+def row(case: str, machine: str, cpu: str = "C", gflops: float = 200.0, seconds: float = 1.0) -> dict:
+    """A stored row as the first ones were: no costs of a pass, no second process."""
+    network, norm, method = case.split()
+    place = {"name": machine, "cpu": cpu, "cores": 2, "threads": 2, "load_average": 0.5, "tensorflow": "2"}
+    sides = {"auto_LiRPA": 3 * seconds, "tfcert": seconds}
+    return {
+        "name": case, "network": network, "norm": norm, "method": method, "machine": place, "peak_gflops": gflops,
+        "passes": {name: {"seconds": value, "all": [value] * 3} for name, value in sides.items()},
+        "first_pass_seconds": {"tfcert": 2.0, "auto_LiRPA": 0.5}, "peak_mib": {"tfcert": 900.0, "auto_LiRPA": 300.0},
+    }  # fmt: skip
+
+
+def test_a_row_replaces_its_machines_own_and_no_others():
+    rows = []
+    for case, machine, seconds in ((1, "b", 1.0), (0, "b", 2.0), (1, "a", 3.0), (1, "b", 4.0)):
+        rows = run.merged(rows, row(NAMES[case], machine, seconds=seconds))
+    assert [(*run.key(r), r["passes"]["tfcert"]["seconds"]) for r in rows] == [
+        (NAMES[0], "b", 2.0), (NAMES[1], "a", 3.0), (NAMES[1], "b", 4.0),
+    ]  # fmt: skip
+
+
+def test_a_machine_keeps_its_name_while_processor_and_speed_are_alike():
+    rows = [row(NAMES[0], "slow", gflops=70.0), row(NAMES[0], "fast", gflops=210.0)]
+    assert run.named(rows, "C", 185.0) == "fast" and run.named(rows, "C", 66.0) == "slow"
+    assert run.named(rows, "C", 120.0) == "C, 120 GFLOP/s" and run.named(rows, "D", 210.0) == "D, 210 GFLOP/s"
+
+
+def test_every_stored_row_is_of_a_case_and_has_its_place_in_the_table():
+    stored = run.STORE.read("peers")["cases"]
+    assert len({run.key(one) for one in stored}) == len(stored)
+    assert {one["name"] for one in stored} <= set(NAMES)
+    text = tables.table(stored)
+    for one in stored:
+        assert text.count(f"| {' | '.join(one['name'].split())} | {one['machine']['name']} |") == 2
+
+
+def test_the_table_shows_each_machines_ratio_and_what_a_pass_costs():
+    new = row(NAMES[0], "new") | {"second_process_seconds": {"tfcert": 1.0, "auto_LiRPA": 0.4}}
+    new["passes"]["tfcert"] |= {"processor_seconds": 1.5, "kernel_seconds": 0.25, "page_faults": 40}
+    text = tables.table([row(NAMES[0], "old"), new])
+    assert text.count("3.0 (3.0 to 3.0) | 0.50 / 2.00 |") == 2 and "| 0.40 / 1.00 |" in text
+    assert "| 1500 | 250 | 40 | 300 / 900 |" in text
+
+
+def test_ratios_are_of_medians_and_their_quartiles_of_pairs():
+    load = np.array([1.0, 5.0, 2.0, 9.0, 1.5])
+    assert timing.times_faster(list(load), list(4 * load)) == (4, 4, 4)
+    median, low, high = timing.times_faster([1.0, 1.0, 1.0], [2.0, 4.0, 8.0])
+    assert (median, low, high) == (4, 3, 6)
+
+
+def test_sides_take_turns_after_a_warm_up_that_does_not_count():
+    order = []
+
+    def side(name: str, numbers: list[float]):
+        answers = iter(numbers)
+        return lambda: order.append(name) or {"seconds": next(answers), "page_faults": 7}
+
+    found = timing.alternate({"a": side("a", [9, 1, 3, 2]), "b": side("b", [9, 4, 4, 5])}, rounds=3)
+    assert "".join(order) == "baabbaab"
+    assert found["a"] == {"seconds": 2, "page_faults": 7, "all": [1, 3, 2]} and found["b"]["seconds"] == 4
+
+
+def test_what_a_call_takes_is_counted():
+    pages = 500
+
+    def touch() -> None:
+        with mmap.mmap(-1, pages * mmap.PAGESIZE) as memory:
+            for page in range(pages):
+                memory[page * mmap.PAGESIZE] = 1
+
+    assert used(touch)["page_faults"] >= pages
+    waited = used(lambda: time.sleep(0.05))
+    assert waited["seconds"] >= 0.05 > waited["processor_seconds"] >= waited["kernel_seconds"] >= 0
+    assert peak_mib(lambda: bytearray(b"x" * 2**26))[1] > peak_mib(lambda: None)[1] + 50
+
+
+def test_exponents_are_slopes_of_logarithms():
+    sizes = [2.0, 4.0, 8.0]
+    assert abs(growth.exponent(sizes, [5 * size**1.7 for size in sizes]) - 1.7) < 1e-9
+
+
+def test_the_figure_and_tables_of_growth_hold_both_sides(monkeypatch, tmp_path):
+    def point(planned: growth.Point) -> dict:
+        size = getattr(planned, growth.SWEEPS[planned.sweep])
+        passes = {"tfcert": {"all": [size * 1e-3]}} | (
+            {"auto_LiRPA": {"all": [size**2 * 1e-3]}} if planned.beside else {}
+        )
+        memory = {side: 100 for side in passes}
+        return asdict(planned) | {
+            "neurons": 9, "passes": passes, "memory_mib": memory, "gflop_useful": 1.0, "by_kind": {"picking rows": 1.0},
+        }  # fmt: skip
+
+    monkeypatch.setattr(growth, "FIGURE", tmp_path / "growth.svg")
+    points = [point(planned) for planned in growth.POINTS]
+    growth.figure(points)
+    assert (tmp_path / "growth.svg").read_text().count("auto_LiRPA: 2.0") == 4
+    place = {"cpu": "C", "cores": 2, "threads": 2}
+    text = growth.table({"machine": place, "peak_gflops": 100.0, "points": points})
+    assert text.count("| 2.00 (2.0, 2.0") == 4 and text.count("| 1.00 (1.0, 1.0") == 4
