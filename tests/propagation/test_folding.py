@@ -11,7 +11,7 @@ from soundness.networks import Sketch
 from tfcert.activations import image
 from tfcert.network.graph import Elementwise, Network
 from tfcert.network.linear import ConvMap
-from tfcert.propagation import backward, coefficients, preactivation
+from tfcert.propagation import backward, coefficients, kernels, preactivation
 from tfcert.propagation.backward import selected
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
 from tfcert.propagation.coefficients import Coefficients, Patches
@@ -123,11 +123,12 @@ def test_the_bands_of_a_toeplitz_matrix_carry_patches_as_the_whole_matrix_does(m
         conv = ConvMap(lambda: kernel, kernel.shape, (40, 40, 2), strides=strides, dilation=dilation)
         values = tf.constant(rng.normal(size=(2, 1, 3, window[0] * window[1] * 3)))
         rows = Coefficients(values, conv.out_shape, Patches((1, 1), window))
-        found = []
-        for ratio in (0.0, np.inf):
-            monkeypatch.setattr(coefficients, "_BANDED", ratio)
-            found.append(coefficients.carried(rows, conv).values)
-        np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-12)
+        monkeypatch.setattr(coefficients, "_BANDED", np.inf)
+        whole = coefficients.carried(rows, conv).values
+        monkeypatch.setattr(coefficients, "_BANDED", 0.0)
+        for fused in (False, True):  # a transposed convolution; a product and a compiled kernel
+            monkeypatch.setattr(kernels, "worth_fusing", lambda *_, fused=fused: fused)
+            np.testing.assert_allclose(coefficients.carried(rows, conv).values, whole, rtol=0, atol=1e-12)
 
 
 def test_coefficients_on_padding_do_not_reach_through_two_convolutions_before_an_activation(monkeypatch):

@@ -194,10 +194,12 @@ class Coefficients:
         before = [patches.offset[a] - mine.offset[a] for a in (0, 1)]
         after = [patches.window[a] - mine.window[a] - before[a] for a in (0, 1)]
         samples, groups, rows, _ = self.values.shape
-        image = tf.reshape(self.values, [-1, *mine.window, self.shape[2]])
-        image = tf.pad(image, [[0, 0], [before[0], after[0]], [before[1], after[1]], [0, 0]])
+        channels = self.shape[2]
+        # Pixels and channels as one axis: TensorFlow pads long ones faster.
+        image = tf.reshape(self.values, [-1, mine.window[0], mine.window[1] * channels])
+        image = tf.pad(image, [[0, 0], [before[0], after[0]], [before[1] * channels, after[1] * channels]])
         lead = [-1 if samples is None else samples, -1 if groups is None else groups]
-        return tf.reshape(image, [*lead, rows, patches.area * self.shape[2]])
+        return tf.reshape(image, [*lead, rows, patches.area * channels])
 
 
 def _union(a: Patches, b: Patches) -> Patches:
@@ -214,17 +216,41 @@ def carried(rows: Coefficients, linear: LinearMap) -> Coefficients:
     if linear.moves or conv is None:
         return replace(rows, shape=linear.in_shape, patches=larger, zero_outside=False)
     lead = [-1 if n is None else n for n in rows.values.shape[:3]]
+    entries = larger.area * conv.in_shape[2]
     if conv.dilation[0] == 1 and larger.window[0] >= _BANDED * _taps_per_block(conv) * conv.strides[0]:
-        lines = tf.reshape(rows.values, [-1, window[0], 1, window[1] * conv.out_shape[2]])
-        matrix = banded_toeplitz(conv, window[1])
-        blocks = window[0] + _taps_per_block(conv) - 1
-        values = tf.nn.conv2d_transpose(lines, matrix, [tf.shape(lines)[0], blocks, 1, matrix.shape[2]], 1, "VALID")
-        values = tf.reshape(values, [-1, blocks * matrix.shape[2]])[:, : larger.area * conv.in_shape[2]]
+        values = _banded_product(rows.values, window[0], banded_toeplitz(conv, window[1]), entries)
     else:
         matrix = toeplitz(conv, window)
         values = tf.matmul(tf.reshape(rows.values, [-1, matrix.shape[0]]), matrix)
-    values = tf.reshape(values, [*lead, larger.area * conv.in_shape[2]])
+    values = tf.reshape(values, [*lead, entries])
     return replace(rows, values=values, shape=conv.in_shape, patches=larger, zero_outside=False)
+
+
+def _banded_product(values: tf.Tensor, lines: int, matrix: tf.Tensor, entries: int) -> tf.Tensor:
+    """Rows ``[samples, groups, rows, lines * length]`` times the Toeplitz matrix that has these blocks.
+
+    Where kernels are compiled, one product with all blocks side by side, and a kernel that lays them over each other
+    (measured: 0.65 to 0.8 of the time of the transposed convolution, which is faster op by op).
+
+    Args:
+        values: the rows.
+        lines: how many lines of a patch each has.
+        matrix: see :func:`banded_toeplitz`.
+        entries: those of the result that are kept.
+
+    Returns:
+        ``[samples * groups * rows, entries]`` numbers in some shape.
+    """
+    taps, _, block, length = (int(n) for n in matrix.shape)
+    if kernels.worth_fusing(values, taps * block * lines):
+        beside = tf.reshape(tf.transpose(matrix, [3, 0, 1, 2]), [length, taps * block])
+        parts = tf.matmul(tf.reshape(values, [-1, length]), beside)
+        lead = [-1 if n is None else n for n in values.shape[:3]]
+        return kernels.overlaid(tf.reshape(parts, [*lead, lines, taps, block]), entries)
+    images = tf.reshape(values, [-1, lines, 1, length])
+    blocks = lines + taps - 1
+    spread = tf.nn.conv2d_transpose(images, matrix, [tf.shape(images)[0], blocks, 1, block], 1, "VALID")
+    return tf.reshape(spread, [-1, blocks * block])[:, :entries]
 
 
 def toeplitz(conv: ConvMap, window: tuple[int, int]) -> tf.Tensor:

@@ -46,6 +46,11 @@ def are_few(values: tf.Tensor, groups: int) -> bool:
     return max(own, groups) * math.prod(rest) <= _WORTH_COMPILING
 
 
+def worth_fusing(values: tf.Tensor, entries: int) -> bool:
+    """Tells whether a kernel is compiled that reads so many entries of each row ``[samples, groups, rows, ...]``."""
+    return _FUSING.get() and math.prod(n or 1 for n in values.shape[1:3]) * entries > _WORTH_COMPILING
+
+
 def kernel(passes: int = 1) -> Callable[[Kernel], Kernel]:
     """Marks a function of tensors that reads its first argument ``passes`` times as one that is worth fusing."""
 
@@ -150,6 +155,24 @@ def _overlaid(parts: list[tf.Tensor], axis: int, stride: int) -> tf.Tensor:
         total = part if total is None else total + part
     assert total is not None
     return total
+
+
+@kernel()
+def overlaid(parts: tf.Tensor, entries: int) -> tf.Tensor:
+    """Lines that are sums of parts, each of which begins a line later than the one before.
+
+    Args:
+        parts: ``[samples, groups, rows, lines, parts, length]``.
+        entries: how many numbers of all lines are kept.
+
+    Returns:
+        ``[samples, groups, rows, entries]``, or the same numbers as lines where all are kept.
+    """
+    lines = _overlaid(tf.unstack(parts, axis=4), 3, 1)
+    height, length = lines.shape[3:]
+    if height * length == entries:
+        return lines  # arranged as entries here, they are computed one by one
+    return tf.reshape(lines, tf.concat([tf.shape(lines)[:3], [height * length]], axis=0))[..., :entries]
 
 
 @kernel()
