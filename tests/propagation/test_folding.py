@@ -142,3 +142,22 @@ def test_coefficients_on_padding_do_not_reach_through_two_convolutions_before_an
         monkeypatch.setattr(backward, "patches_pay", lambda *_, patched=patched: patched)
         found.append(margins(network, region, Passes()))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-10, atol=1e-10)
+
+
+def test_a_pass_to_the_first_pooling_spares_passes_to_the_input_and_costs_no_margin(monkeypatch):
+    s = Sketch(np.random.default_rng(9))
+    x = s.max_pool(s.activate(s.conv(s.input((8, 8, 2)), 3, (3, 3))), (2, 2), (2, 2), NONE)
+    x = s.activate(s.conv(x, 4, (2, 2)))
+    s.dense(s.activate(s.dense(networks.flatten(s, x), 12)), 4)
+    network, region = s.network(), small_region(s)
+    monkeypatch.setattr(preactivation, "_FEW", 1.0)
+    chosen, plain = [], preactivation._some_only
+    monkeypatch.setattr(
+        preactivation, "_some_only", lambda *a: chosen.append(int(tf.math.count_nonzero(a[5]))) or plain(*a)
+    )
+    found = [margins(network, region, Passes(select=True))]
+    monkeypatch.setattr(preactivation, "_to_the_first_pooling", lambda *a: a[4])
+    found.append(margins(network, region, Passes(select=True)))
+    assert (found[0] >= found[1] - 1e-10).all()
+    half = len(chosen) // 2
+    assert sum(chosen[:half]) < sum(chosen[half:])

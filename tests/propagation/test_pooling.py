@@ -7,6 +7,7 @@ from soundness import networks
 
 from tfcert.network.graph import MaxPool
 from tfcert.propagation.pooling import PoolLines, default_height, pool_lines
+from tfcert.propagation.preactivation import _may_win
 
 INF = np.inf
 
@@ -259,3 +260,23 @@ def test_the_default_height_gives_the_default_line():
     assert height.shape == (3, *node.shape)
     for ours, theirs in zip(pool_lines(node, *ends), pool_lines(node, *ends, None, height), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((1, 1), (0, 1))])
+def test_lines_of_a_maximum_do_not_depend_on_bounds_of_what_cannot_win(padding):
+    node = MaxPool(
+        name="pool",
+        inputs=(0,),
+        shape=((7 + sum(padding[0])) // 2, (5 + sum(padding[1])) // 2, 2),
+        window=(2, 2),
+        strides=(2, 2),
+        padding=padding,
+    )
+    low, high = (tf.constant(end.reshape(10, 7, 5, 2)) for end in random_boxes(700, 1))
+    wins = _may_win(node, low, high)
+    assert 0 < np.mean(wins) < 1
+    looser = tf.where(wins | (low == high), low, low - 1)
+    for relaxation in (None, "cnncert"):
+        expected, found = (pool_lines(node, end, high, relaxation) for end in (low, looser))
+        for part, other in zip(expected, found, strict=True):
+            np.testing.assert_allclose(part, other, rtol=0, atol=1e-12)

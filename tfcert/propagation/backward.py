@@ -193,7 +193,7 @@ def _back(
 def _back_elementwise(rows: Coefficients, lines: Lines) -> tuple[list[Coefficients], tf.Tensor]:
     lanes = max(line.shape[1] if line.shape.rank > len(rows.shape) + 1 else 1 for line in lines)
     groups = 1 if rows.patches is None else rows.patches.positions
-    few = tf.executing_eagerly() or kernels.are_few(rows.values, groups)
+    few = tf.executing_eagerly() or (rows.owner is None and kernels.are_few(rows.values, groups))
     if few and lanes in (1, rows.values.shape[2]):
         values, constant = kernels.by_sign_both(rows.values, [rows.unfold(part) for part in lines])
     else:

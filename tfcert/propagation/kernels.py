@@ -21,6 +21,8 @@ from tfcert.tracing import traced
 _FUSING: ContextVar[bool] = ContextVar("fusing", default=False)
 _WORTH_COMPILING = 1 << 15
 """Numbers read for one sample below which a kernel is not worth its compilation (which takes 0.2 seconds)."""
+_SELECTED = 256
+"""So many groups of selected neurons a sample is taken to have, where their number is not known."""
 Kernel = Callable[..., Any]
 
 
@@ -48,7 +50,12 @@ def are_few(values: tf.Tensor, groups: int) -> bool:
 
 def worth_fusing(values: tf.Tensor, entries: int) -> bool:
     """Tells whether a kernel is compiled that reads so many entries of each row ``[samples, groups, rows, ...]``."""
-    return _FUSING.get() and math.prod(n or 1 for n in values.shape[1:3]) * entries > _WORTH_COMPILING
+    return _FUSING.get() and _numbers(values.shape[:3]) * entries > _WORTH_COMPILING
+
+
+def _numbers(shape: tf.TensorShape) -> int:
+    """The numbers that ``[samples, groups, ...]`` has for one sample."""
+    return math.prod(_SELECTED if n is None else n for n in shape[1:])
 
 
 def kernel(passes: int = 1) -> Callable[[Kernel], Kernel]:
@@ -64,8 +71,7 @@ def kernel(passes: int = 1) -> Callable[[Kernel], Kernel]:
             shape = values.shape
             if others and isinstance(others[0], tf.Tensor):
                 shape = tf.broadcast_static_shape(shape[:-1], others[0].shape[:-1]).concatenate(shape[-1:])
-            size = math.prod(n or 1 for n in shape[1:])
-            fuse = _FUSING.get() and size * passes > _WORTH_COMPILING
+            fuse = _FUSING.get() and _numbers(shape) * passes > _WORTH_COMPILING
             if not fuse:
                 return function(values, *others)
             return compiled(*(kind_of(v) for v in (values, *others)))(values, *others)

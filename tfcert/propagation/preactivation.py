@@ -12,9 +12,12 @@ import tensorflow as tf
 
 from tfcert.activations import Lines, image, lines
 from tfcert.network.graph import Elementwise, MaxPool, Network
+from tfcert.network.linear import pad_or_crop
+from tfcert.network.windows import gather_windows
 from tfcert.propagation.backward import Relaxed, Stop, TensorInterval, linear_lower_bounds, selected
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
+from tfcert.propagation.folding import only_reader
 from tfcert.propagation.interval import both_sides, exact_intervals, hull, intervals, needs_ball, step, tidy
 from tfcert.propagation.pooling import PoolLines, pool_lines
 from tfcert.sets.region import Region
@@ -39,8 +42,10 @@ class Passes:
 WHOLE = Passes()
 _MUCH = 0.5
 """Bounds of a neuron that is not propagated exactly give way to an interval of at most this much of their width."""
-_FEW = 0.3
+_FEW = 0.45
 """The fraction of a node's neurons up to which a pass over the unstable ones alone pays (its rows share no slopes)."""
+_SIZES = 3
+"""Passes over selected neurons are for this many numbers of them, so that kernels are compiled for no more."""
 
 
 def backward_bounds(
@@ -63,7 +68,10 @@ def backward_bounds(
             here = tidy(*step(node, [ranges[i] for i in node.inputs]))
         if index in wanted:
             if not (isinstance(node, Elementwise) or index in exact):
-                here = _refined(network, index, relax_before(network, index, relaxer, bounds), region, here, passes)
+                relaxed = relax_before(network, index, relaxer, bounds)
+                if passes.select and passes.parts.get(index, (None,)) == (None,) and stable_is_exact(network, index):
+                    here = _to_the_first_pooling(network, index, relaxed, region, here, ranges)
+                here = _refined(network, index, relaxed, region, here, passes)
             bounds[index] = here
         ranges.append(here)
     return bounds
@@ -86,10 +94,35 @@ def _refined(
     if not passes.select or not stable_is_exact(network, index):
         return all_neurons()
     wanted = _matters(network, index, here)
-    size = tf.maximum(1, tf.cast(_FEW * tf.cast(tf.size(wanted), tf.float32), tf.int32))
-    few = functools.partial(_some_only, network, index, relaxed, region, here, wanted, size)
-    lower, upper = tf.cond(tf.reduce_sum(tf.cast(wanted, tf.int32)) <= size, few, all_neurons)
+    every, count = (tf.cast(n, tf.float32) for n in (tf.size(wanted), tf.math.count_nonzero(wanted)))
+    step = tf.math.ceil(_FEW / _SIZES * every)
+    steps = tf.maximum(1.0, tf.math.ceil(count / step))
+    few = functools.partial(_some_only, network, index, relaxed, region, here, wanted, tf.cast(steps * step, tf.int32))
+    lower, upper = tf.cond(steps <= _SIZES, few, all_neurons)
     return tf.ensure_shape(lower, here[0].shape), tf.ensure_shape(upper, here[1].shape)
+
+
+def _to_the_first_pooling(
+    network: Network,
+    index: int,
+    relaxed: Relaxed,
+    region: Region,
+    here: TensorInterval,
+    ranges: Sequence[TensorInterval],
+) -> TensorInterval:
+    """A node's interval, met with bounds by a backward pass that ends at the network's first max pooling, if any.
+
+    Before a pooling images are several times as large, so such a pass costs a fraction of one to the input, and it
+    shows the signs of many neurons, which that need not bound (measured: half of those whose interval holds 0).
+    """
+    first = min((i for i in relaxed.lines if isinstance(network.nodes[i], MaxPool)), default=index)
+    if first >= max(relaxed.lines, default=first):  # nothing between is relaxed: the interval says as much
+        return here
+
+    def box(rows: Coefficients) -> tuple[None, tf.Tensor]:
+        return None, least_over_box(rows, *ranges[first])
+
+    return tighter(here, both_sides(network, index, Relaxed(relaxed.lines, {first: box}), region), True)
 
 
 def _some_only(
@@ -126,13 +159,26 @@ def stable_is_exact(network: Network, index: int) -> bool:
 def _matters(network: Network, index: int, here: TensorInterval) -> tf.Tensor:
     """Marks neurons that need more than their interval: unstable ones, and those whose range a maximum reads."""
     found = (here[0] < 0) & (here[1] > 0)
-    bounded = network.bounded()
+    bounded, readers = network.bounded(), only_reader(network)
     for number, node in enumerate(network.nodes):
         if index in node.inputs and number in bounded:
             assert isinstance(node, Elementwise)
             lower, upper = image(node.activation, *here)
-            found |= lower < upper
+            pool = network.nodes[readers[number]] if number in readers else None
+            found |= _may_win(pool, lower, upper) if isinstance(pool, MaxPool) else lower < upper
     return found
+
+
+def _may_win(pool: MaxPool, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+    """Marks values above the best lower bound in their window: no line of the maximum depends on the others."""
+    if pool.window != pool.strides:
+        return lower < upper
+    best = tf.reduce_max(gather_windows(lower, pool, fill=-np.inf), axis=3)
+    for axis in (0, 1):
+        best = tf.repeat(best, pool.window[axis], axis=axis + 1)
+    (top, _), (left, _) = pool.padding
+    unread = [lower.shape[axis + 1] - best.shape[axis + 1] + (top, left)[axis] for axis in (0, 1)]
+    return upper > pad_or_crop(best, ((-top, unread[0]), (-left, unread[1])))
 
 
 def relax_before(network: Network, target: int, relaxer: Relaxer, bounds: Mapping[int, TensorInterval]) -> Relaxed:
