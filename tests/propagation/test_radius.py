@@ -119,6 +119,35 @@ def test_a_radius_certified_beyond_a_gap_is_found_by_the_probes():
     assert found.radius[0] > 1.015
 
 
+@pytest.mark.parametrize("power", [1.9, 2.7])
+@pytest.mark.parametrize("share", [0.2, 3.0])
+def test_a_margin_like_those_of_crown_takes_six_evaluations(power, share):
+    """Two on the way to the root, two about it, and two that stand for the probes or are them."""
+    rest = 1 - np.array([0.05, 0.3, 0.6])  # the part of the fall to 0 that is not first order
+    found, _ = search(
+        lambda i, e: 1 - (1 - rest[i]) * e - rest[i] * e**power,
+        np.ones(3),
+        slope=1 - rest,
+        guesses=np.full(3, share),
+    )
+    np.testing.assert_allclose(found.radius, 1, rtol=1e-4)
+    assert found.evaluations <= 6
+
+
+def test_a_radius_that_was_tried_near_a_probe_stands_for_it():
+    found, recorder = search(lambda i, e: 1 - e, np.ones(1), guesses=np.array([1.025]))
+    assert found.radius[0] == pytest.approx(1, rel=1e-4)
+    assert sum(1.01 < e < 1.05 for e in recorder.seen[0]) == 1
+
+
+def test_what_failed_beyond_a_probe_that_succeeds_is_the_refuted_radius():
+    """The guess fails at 1.2, then the bracket closes on 1, beyond which there is an island up to 1.05."""
+    found, _ = search(
+        lambda i, e: np.where((e < 1) | ((e > 1.002) & (e < 1.05)), 2 - e, -0.1), np.ones(1), guesses=[1.2]
+    )
+    assert 1.002 < found.radius[0] < 1.05 and np.isfinite(found.refuted[0])
+
+
 def test_samples_do_not_influence_each_other():
     roots = np.array([0.01, 0.5, 3.0])
     together, _ = search(lambda i, e: np.cos(e / roots[i]), np.ones(3))
