@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,13 +19,14 @@ from tfcert.activations import Lines
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
 from tfcert.network.linear import ConvMap, LinearMap, Shape, Window, insert_zeros, pad_or_crop
 from tfcert.propagation import kernels
+from tfcert.propagation.affine import AffinePart, Factor, affine_nodes, affine_part
 from tfcert.propagation.coefficients import Coefficients, Patches, carried
-from tfcert.propagation.concretize import least
+from tfcert.propagation.concretize import least_change
 from tfcert.propagation.folding import (
     WindowLines,
     absorbed,
-    only_reader,
     over_activation,
+    read_once,
     scaled_convolution,
     window_lines,
 )
@@ -46,14 +47,16 @@ class Relaxed:
 
     Attributes:
         lines: of each ``Elementwise`` and ``MaxPool`` node that the pass goes through.
-        stops: what replaces a node at which the pass ends: a function from rows over the node to rows over the
-            input (or None) and the constant ``[samples, groups, rows]`` that is a lower bound of the rest.
+        stops: what replaces a node, not an affine one, at which the pass ends: a function from rows over the node to
+            rows over the input (or None) and the constant ``[samples, groups, rows]``, a lower bound of the rest.
         added: linear terms ``[samples, *shape]`` over nodes, which every row gains there (multipliers of constraints).
+        affine: the network's affine part over the region; None for it to be computed for this pass.
     """
 
     lines: Mapping[int, Lines | PoolLines]
     stops: Mapping[int, Stop] = field(default_factory=dict)
     added: Mapping[int, tf.Tensor] = field(default_factory=dict)
+    affine: AffinePart | None = None
 
     @property
     def fixed(self) -> frozenset[int]:
@@ -78,56 +81,88 @@ def linear_lower_bounds(
     """
     waiting: dict[int, Coefficients] = {target: rows}
     charged: set[int | None] = set()  # nodes whose bias is in the lines of the activation after them
-    readers = only_reader(network)
+    free = read_once(network) - relaxed.fixed
+    affine = affine_nodes(network)  # rows over these are functions of how far they are from their values in the middle
+    part = functools.cache(lambda: relaxed.affine or affine_part(network, region))
+
+    def middle(index: int) -> tf.Tensor | None:
+        return part().values[index] if index in affine else None
+
     constants: list[tf.Tensor] = []  # [samples or 1, groups or 1, rows] each
+    if target in affine:
+        constants.append(rows.dot(part().values[target]))
     for index in range(target, -1, -1):
         if index not in waiting:
             continue
         node, here = network.nodes[index], waiting.pop(index)
         if index in relaxed.added:
             size = int(np.prod(node.shape))
-            term = tf.reshape(relaxed.added[index], [-1, 1, 1, size])
-            here = here.plus(Coefficients(term, node.shape))
+            term = Coefficients(tf.reshape(relaxed.added[index], [-1, 1, 1, size]), node.shape)
+            here = here.plus(term)
+            if index in affine:
+                constants.append(term.dot(part().values[index]))
         if index in relaxed.stops:
             over_input, constant = relaxed.stops[index](here)
             constants.append(constant)
             if over_input is not None:
+                constants.append(over_input.dot(part().values[0]))
                 waiting[0] = waiting[0].plus(over_input) if 0 in waiting else over_input
             continue
         if isinstance(node, Input):
-            constants.append(least(here, region))
+            constants.append(least_change(here, region))
             continue
+        if index in affine and not waiting and not any(i < index for i in relaxed.added):
+            turned = _turned(here, index, part().factor)
+            if turned is not None:
+                constants.append(least_change(turned, region))
+                continue
         if isinstance(node, Linear):
-            node = scaled_convolution(network, index, relaxed.fixed, readers)
+            node = scaled_convolution(network, index, free)
         sources, lines = node.inputs, None
         if index in relaxed.lines:
-            lines, source, biased = _folded(network, index, relaxed, readers)
+            lines, source, biased = _folded(network, index, relaxed, free, middle)
             sources = (source,)
             charged.add(biased)
         shapes = [network.nodes[i].shape for i in sources]
-        sent, constant = _back(node, here, lines, shapes, with_bias=index not in charged)
+        sent, constant = _back(node, here, lines, shapes, with_bias=index not in charged | affine)
         if constant is not None:
             constants.append(constant)
         for source, coefficients in zip(sources, sent, strict=True):
+            # Lines of an activation have what the middle adds in their intercepts.
+            if source in affine and source in node.inputs and index not in affine and not isinstance(lines, Lines):
+                constants.append(coefficients.dot(part().values[source]))
             waiting[source] = waiting[source].plus(coefficients) if source in waiting else coefficients
     return _flat(functools.reduce(operator.add, constants), _group_count(rows), rows.values.shape[2])
 
 
+def _turned(rows: Coefficients, index: int, factor: Factor | None) -> Coefficients | None:
+    """Rows over an affine node as rows over as many inputs of a turned ball, where these are as long and fewer."""
+    if factor is None or factor.node != index or rows.values.shape[2] < rows.values.shape[3]:
+        return None  # few rows do not pay for the factor
+    lead = [-1 if n is None else n for n in rows.values.shape[:3]]
+    flat = tf.matmul(tf.reshape(rows.values, [-1, rows.values.shape[3]]), factor.matrix)
+    return replace(rows, values=tf.reshape(flat, [*lead, flat.shape[1]]))
+
+
 def _folded(
-    network: Network, index: int, relaxed: Relaxed, readers: Mapping[int, int]
+    network: Network,
+    index: int,
+    relaxed: Relaxed,
+    free: Collection[int],
+    middle: Callable[[int], tf.Tensor | None],
 ) -> tuple[Lines | WindowLines, int, int | None]:
     """A nonlinear node's lines with what precedes it, and what :func:`absorbed` returns with them."""
     node, lines = network.nodes[index], relaxed.lines[index]
     if isinstance(lines, Lines):
-        return absorbed(network, index, lines, relaxed.fixed, readers)
+        return absorbed(network, index, lines, free, middle)
     assert isinstance(node, MaxPool)
     source = node.inputs[0]
     inner = relaxed.lines.get(source)
-    if not isinstance(inner, Lines) or source not in readers or source in relaxed.fixed:
+    if not isinstance(inner, Lines) or source not in free:
         return window_lines(lines), source, None
     if inner.lower_slope.shape.rank > len(node.shape) + 1:  # they differ by row
         return window_lines(lines), source, None
-    inner, before, biased = absorbed(network, source, inner, relaxed.fixed, readers)
+    inner, before, biased = absorbed(network, source, inner, free, middle)
     return over_activation(node, lines, inner), before, biased
 
 

@@ -32,16 +32,28 @@ def least_over_box(rows: Coefficients, lower: tf.Tensor, upper: tf.Tensor) -> tf
     return kernels.box_least(rows.values, rows.unfold(middle), rows.unfold(radius))
 
 
+def middle(region: Region) -> tf.Tensor:
+    """The point of the region from which :func:`least_change` measures, ``[samples, *input]``."""
+    return 0.5 * region.lower + 0.5 * region.upper if region.is_box else region.center
+
+
 def least(rows: Coefficients, region: Region) -> tf.Tensor:
-    """A lower bound of each row over the region: ``[samples, groups, rows]``; exact without ``clip``.
+    """A lower bound of each row over the region: ``[samples, groups, rows]``; exact without ``clip``."""
+    if region.is_box:
+        return least_over_box(rows, region.lower, region.upper)
+    return rows.dot(region.center) + least_change(rows, region)
+
+
+def least_change(rows: Coefficients, region: Region) -> tf.Tensor:
+    """A lower bound of how far each row can change from the region's middle: ``[samples, groups, rows]``.
 
     A ball of radius eps costs ``eps ||a||_q`` with q the dual norm (CROWN, Zhang et al. 2018, eq. 9). A ball cut by a
     box costs the value of its Lagrange dual, sound for every multiplier; see :func:`_clipped_l2`, :func:`_clipped_l1`.
     """
     if region.is_box:
-        return least_over_box(rows, region.lower, region.upper)
+        radius = tf.maximum(region.upper - middle(region), middle(region) - region.lower)
+        return -kernels.weighted_size(rows.values, rows.unfold(radius))
     rows = rows.masked()
-    center = rows.unfold(region.center)
     if rows.owner is None:
         eps = tf.reshape(region.eps, [-1, 1, 1])
     else:
@@ -51,20 +63,16 @@ def least(rows: Coefficients, region: Region) -> tf.Tensor:
         down = rows.unfold(region.lower - region.center)
         up = rows.unfold(region.upper - region.center)
         cost = _clipped_l2 if region.norm == "l2" else _clipped_l1
-        return kernels.weighted_sum(rows.values, center) + cost(rows.values, down, up, eps)
-    return (_l2_least if region.norm == "l2" else _l1_least)(rows.values, center, eps)
+        return cost(rows.values, down, up, eps)
+    return -eps * (_length if region.norm == "l2" else _largest)(rows.values)
 
 
 @kernels.kernel()
-def _l2_least(values: tf.Tensor, center: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(values * center, axis=3) - eps * _length(values)
+def _largest(values: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_max(tf.abs(values), axis=3)
 
 
 @kernels.kernel()
-def _l1_least(values: tf.Tensor, center: tf.Tensor, eps: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(values * center, axis=3) - eps * tf.reduce_max(tf.abs(values), axis=3)
-
-
 def _length(values: tf.Tensor) -> tf.Tensor:
     """Euclidean length along the last axis, never below it: squares that underflow are charged as if they did not."""
     lost = math.prod(values.shape[3:]) * np.finfo(values.dtype.as_numpy_dtype).tiny

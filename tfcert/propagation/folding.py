@@ -12,7 +12,8 @@ have values. Each of these is the same linear function as the steps that it stan
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -35,13 +36,10 @@ class WindowLines(NamedTuple):
     upper_intercept: tf.Tensor
 
 
-def only_reader(network: Network) -> Mapping[int, int]:
-    """The reader of each node that has a single one."""
-    readers: dict[int, list[int]] = {}
-    for index, node in enumerate(network.nodes):
-        for source in node.inputs:
-            readers.setdefault(source, []).append(index)
-    return {source: found[0] for source, found in readers.items() if len(found) == 1}
+def read_once(network: Network) -> frozenset[int]:
+    """The nodes with a single reader."""
+    readers = Counter(source for node in network.nodes for source in node.inputs)
+    return frozenset(source for source, count in readers.items() if count == 1)
 
 
 def window_lines(pool: PoolLines) -> WindowLines:
@@ -51,7 +49,7 @@ def window_lines(pool: PoolLines) -> WindowLines:
 
 
 def absorbed(
-    network: Network, index: int, lines: Lines, fixed: Collection[int], readers: Mapping[int, int]
+    network: Network, index: int, lines: Lines, free: Collection[int], middle: Callable[[int], tf.Tensor | None]
 ) -> tuple[Lines, int, int | None]:
     """An activation's lines with the biases and scalings before it.
 
@@ -59,18 +57,22 @@ def absorbed(
         network: the network.
         index: the activation's node.
         lines: its lines.
-        fixed: nodes that keep their own step.
-        readers: see :func:`only_reader`.
+        free: nodes with a single reader that need no step of their own.
+        middle: the value of a node in the middle of the region if it is affine, else None; ``[samples, *shape]``.
 
     Returns:
-        The lines, the node that they are lines over, and that node again if its bias is in the lines.
+        The lines, the node that they are lines over (of an affine node: over how far it is from its value in the
+        middle), and that node again if its bias is in the lines.
     """
     source = network.nodes[index].inputs[0]
-    while source in readers and source not in fixed:
+    value = middle(source)
+    if value is not None:
+        lines = _before_bias(lines, value if lines.lower_slope.shape.rank == value.shape.rank else value[:, None])
+    while source in free:
         node = network.nodes[source]
         if not isinstance(node, Linear):
             break
-        if node.bias is not None:
+        if node.bias is not None and value is None:
             lines = _before_bias(lines, node.bias())
         scale = node.map.diagonal()
         if scale is None:
@@ -104,13 +106,13 @@ def over_activation(pool: MaxPool, outer: PoolLines, inner: Lines) -> WindowLine
     )
 
 
-def scaled_convolution(network: Network, index: int, fixed: Collection[int], readers: Mapping[int, int]) -> Linear:
+def scaled_convolution(network: Network, index: int, free: Collection[int]) -> Linear:
     """A node that scales channels and the convolution before it, read by nothing else, as one node; or the node."""
     node = network.nodes[index]
     assert isinstance(node, Linear)
     source = node.inputs[0]
     before = network.nodes[source]
-    if not isinstance(before, Linear) or source not in readers or source in fixed:
+    if not isinstance(before, Linear) or source not in free:
         return node
     scale, conv = node.map.diagonal(), before.map.convolution
     if scale is None or conv is None:

@@ -10,17 +10,9 @@ import tensorflow as tf
 from tfcert.activations import image
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
 from tfcert.network.windows import gather_windows
+from tfcert.propagation.affine import leaving_nodes
 from tfcert.propagation.backward import Relaxed, TensorInterval, identity_rows, linear_lower_bounds
 from tfcert.sets.region import Region
-
-
-def affine_nodes(network: Network) -> frozenset[int]:
-    """The nodes that are affine functions of the input."""
-    found: set[int] = set()
-    for index, node in enumerate(network.nodes):
-        if isinstance(node, Input | Linear | Add | Concatenate) and all(i in found for i in node.inputs):
-            found.add(index)
-    return frozenset(found)
 
 
 def moved_inputs(network: Network) -> frozenset[int]:
@@ -63,9 +55,7 @@ def needs_ball(network: Network, region: Region) -> frozenset[int]:
     """
     if region.is_box:
         return frozenset()
-    affine = affine_nodes(network)
-    leaving = {i for n, node in enumerate(network.nodes) if n not in affine for i in node.inputs}
-    return frozenset(i for i in affine if i in leaving or i == network.output) - moved_inputs(network)
+    return leaving_nodes(network) - moved_inputs(network)
 
 
 def intervals(network: Network, region: Region, known: Mapping[int, TensorInterval]) -> list[TensorInterval]:

@@ -188,6 +188,12 @@ def box_least(values: tf.Tensor, middle: tf.Tensor, radius: tf.Tensor) -> tf.Ten
 
 
 @kernel()
+def weighted_size(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """``sum |values| * weights`` over the last axis."""
+    return tf.reduce_sum(tf.abs(values) * weights, axis=-1)
+
+
+@kernel()
 def by_sign_windows(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
     """:func:`by_sign`, each value with all the weights of its window.
 

@@ -14,6 +14,7 @@ from tfcert.activations import Lines, image, lines
 from tfcert.network.graph import Elementwise, MaxPool, Network
 from tfcert.network.linear import pad_or_crop
 from tfcert.network.windows import gather_windows
+from tfcert.propagation.affine import AffinePart, affine_part
 from tfcert.propagation.backward import Relaxed, Stop, TensorInterval, linear_lower_bounds, selected
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
@@ -49,7 +50,7 @@ _SIZES = 3
 
 
 def backward_bounds(
-    network: Network, region: Region, relaxer: Relaxer, passes: Passes = WHOLE
+    network: Network, region: Region, relaxer: Relaxer, passes: Passes = WHOLE, affine: AffinePart | None = None
 ) -> dict[int, TensorInterval]:
     """Bounds of every node that enters a nonlinearity, ``[samples, *shape]`` pairs, by node number.
 
@@ -57,6 +58,7 @@ def backward_bounds(
     met with the interval that follows from the bounds of the nodes before; see :func:`tighter`. An activation that
     enters a maximum needs no pass: its lines over the interval that it maps would only lie outside its image.
     """
+    affine = affine or affine_part(network, region)
     exact = exact_intervals(network, region.is_box)
     ranges: list[TensorInterval] = []
     bounds: dict[int, TensorInterval] = {}
@@ -68,7 +70,7 @@ def backward_bounds(
             here = tidy(*step(node, [ranges[i] for i in node.inputs]))
         if index in wanted:
             if not (isinstance(node, Elementwise) or index in exact):
-                relaxed = relax_before(network, index, relaxer, bounds)
+                relaxed = relax_before(network, index, relaxer, bounds, affine)
                 if passes.select and passes.parts.get(index, (None,)) == (None,) and stable_is_exact(network, index):
                     here = _to_the_first_pooling(network, index, relaxed, region, here, ranges)
                 here = _refined(network, index, relaxed, region, here, passes)
@@ -181,9 +183,16 @@ def _may_win(pool: MaxPool, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
     return upper > pad_or_crop(best, ((-top, unread[0]), (-left, unread[1])))
 
 
-def relax_before(network: Network, target: int, relaxer: Relaxer, bounds: Mapping[int, TensorInterval]) -> Relaxed:
+def relax_before(
+    network: Network,
+    target: int,
+    relaxer: Relaxer,
+    bounds: Mapping[int, TensorInterval],
+    affine: AffinePart | None = None,
+) -> Relaxed:
     """The relaxations that a pass to ``target`` goes through (its own too, if it is nonlinear)."""
-    return Relaxed({i: relaxer(i, target, bounds) for i in nonlinear(network) if i in network.ancestors(target)})
+    lines = {i: relaxer(i, target, bounds) for i in nonlinear(network) if i in network.ancestors(target)}
+    return Relaxed(lines, affine=affine)
 
 
 def relaxed_by_intervals(network: Network, ranges: Sequence[TensorInterval]) -> Relaxed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tfcert.network.graph import Network
+from tfcert.propagation.affine import affine_part
 from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import Bounded, How, by_rows
@@ -20,8 +21,9 @@ class _Crown:
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
         relaxer = by_name(network, how.relaxation)  # one for layers and rows: it keeps the lines that it has made
-        bounds = backward_bounds(network, region, relaxer, how.passes)
-        return by_rows(network, region, rows, relax_before(network, network.output, relaxer, bounds), bounds)
+        affine = affine_part(network, region)
+        bounds = backward_bounds(network, region, relaxer, how.passes, affine)
+        return by_rows(network, region, rows, relax_before(network, network.output, relaxer, bounds, affine), bounds)
 
 
 CROWN = _Crown()
