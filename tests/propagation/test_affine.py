@@ -7,9 +7,10 @@ from soundness import networks
 from soundness.networks import Sketch
 
 from tfcert.network.graph import Network
-from tfcert.propagation import affine, backward
+from tfcert.propagation import affine, backward, kernels, preactivation
 from tfcert.propagation.affine import affine_part
-from tfcert.propagation.bounds import output_bounds
+from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
+from tfcert.propagation.preactivation import Passes
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import Region, region_of
 
@@ -75,6 +76,17 @@ def test_there_is_a_factor_only_where_all_is_read_through_one_narrow_layer_and_t
     assert affine_part(shortcut.network(), balls(shortcut, "l2")).factor is None
 
 
+def test_of_an_affine_layer_all_neurons_are_bounded_for_their_rows_are_those_of_every_sample(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("neurons of an affine layer were selected")
+
+    s = Sketch(np.random.default_rng(5))
+    s.dense(s.activate(s.dense(s.input((8,)), 6)), 3)
+    monkeypatch.setattr(preactivation, "_some_only", refuse)
+    monkeypatch.setattr(preactivation, "_FEW", 1.0)
+    pre_activation_bounds(s.network(), balls(s, "l1"), "crown", None, Passes(select=True))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_no_row_is_shorter_by_the_factor_than_by_the_matrix_whatever_its_rank(dtype):
     rng = np.random.default_rng(4)
@@ -97,3 +109,17 @@ def test_no_row_is_shorter_by_the_factor_than_by_the_matrix_whatever_its_rank(dt
 def test_of_a_matrix_that_is_not_finite_the_factor_says_nothing():
     assert np.isnan(affine._root(tf.constant([[1.0, np.nan, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])).numpy()).all()
     assert np.isnan(affine._root(tf.constant([[1.0, np.inf, 0.0, 0.0]])).numpy()).all()
+
+
+@pytest.mark.parametrize("shared", ["rows", "weights", "neither"])
+def test_sums_of_rows_times_weights_are_the_same_whoever_shares_them(shared):
+    """As products they would crash where samples share weights only."""
+    rng = np.random.default_rng(6)
+    values = rng.normal(size=(1 if shared == "rows" else 3, 1, 5, 7))
+    weights = [rng.normal(size=(1 if shared == "weights" else 3, 1, 1, 7)) for _ in range(4)]
+    found = kernels.weighted_size(tf.constant(values), tf.constant(weights[0]))
+    np.testing.assert_allclose(found, (np.abs(values) * weights[0]).sum(axis=3), rtol=0, atol=1e-12)
+    positive, negative = np.maximum(values, 0), np.minimum(values, 0)
+    bent, summed = kernels.by_sign_both(tf.constant(values), [tf.constant(w) for w in weights])
+    np.testing.assert_allclose(bent, positive * weights[0] + negative * weights[2], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(summed, (positive * weights[1] + negative * weights[3]).sum(axis=3), rtol=0, atol=1e-12)

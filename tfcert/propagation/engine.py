@@ -246,7 +246,8 @@ class PreparedBounds:
             return []
         size = math.ceil(count / math.ceil(count / self.limit))
         with full_precision():
-            chunks = [[a[i : i + size] for a in self.arguments] for i in range(0, count, size)]
+            parts = [[a[i : i + size] for a in self.arguments] for i in range(0, count, size)] if size < count else None
+            chunks = parts or [self.arguments]  # slicing takes as long as a small pass
             return _joined([self.compiled(chunk, self.iterations, self.limit, layers) for chunk in chunks])
 
 

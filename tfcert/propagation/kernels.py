@@ -106,8 +106,24 @@ def by_sign_sum(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> 
 def by_sign_both(values: tf.Tensor, weights: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     """:func:`by_sign` with the first and third weights and :func:`by_sign_sum` with the others, in few operations."""
     positive, negative = tf.nn.relu(values), tf.minimum(values, 0)
-    summed = tf.reduce_sum(positive * weights[1] + negative * weights[3], axis=-1)
+    if all(_are_vectors(values, weight) for weight in weights):
+        summed = _product(positive, weights[1]) + _product(negative, weights[3])
+    else:
+        summed = tf.reduce_sum(positive * weights[1] + negative * weights[3], axis=-1)
     return positive * weights[0] + negative * weights[2], summed
+
+
+def _are_vectors(values: tf.Tensor, weights: tf.Tensor) -> bool:
+    """Tells whether sums of rows times weights are products of a matrix and a vector for each sample.
+
+    Not where samples share weights but not rows: TensorFlow's product (oneDNN's, 2.21) crashes on broadcasting these.
+    """
+    return weights.shape[1:3] == (1, 1) and values.shape[1] == 1 and (weights.shape[0] != 1 or values.shape[0] == 1)
+
+
+def _product(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """``sum values * weights`` over the last axis; a product reads its operands once and is vectorised."""
+    return tf.linalg.matmul(values, weights, transpose_b=True)[..., 0]
 
 
 @kernel(passes=6)
@@ -187,9 +203,15 @@ def box_least(values: tf.Tensor, middle: tf.Tensor, radius: tf.Tensor) -> tf.Ten
     return tf.reduce_sum(values * middle - tf.abs(values) * radius, axis=-1)
 
 
-@kernel()
 def weighted_size(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """``sum |values| * weights`` over the last axis."""
+    if _are_vectors(values, weights):
+        return _product(tf.abs(values), weights)
+    return _weighted_size(values, weights)
+
+
+@kernel()
+def _weighted_size(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.abs(values) * weights, axis=-1)
 
 

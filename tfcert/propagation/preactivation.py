@@ -93,7 +93,8 @@ def _refined(
     def all_neurons() -> TensorInterval:
         return tighter(both_sides(network, index, relaxed, region), here, stable_is_exact(network, index))
 
-    if not passes.select or not stable_is_exact(network, index):
+    # Rows over affine nodes are the same for all samples: selecting some for each would only make more of them.
+    if not passes.select or not relaxed.lines or not stable_is_exact(network, index):
         return all_neurons()
     wanted = _matters(network, index, here)
     every, count = (tf.cast(n, tf.float32) for n in (tf.size(wanted), tf.math.count_nonzero(wanted)))
