@@ -55,7 +55,7 @@ def test_folded_steps_give_the_bounds_of_single_steps(monkeypatch, layout, scale
     network, region = s.network(), small_region(s)
     folded = margins(network, region, Passes())
     with monkeypatch.context() as patch:
-        patch.setattr(backward, "read_once", lambda _: frozenset())
+        patch.setattr(backward, "only_reader", lambda _: {})
         single = margins(network, region, Passes())
     np.testing.assert_allclose(folded, single, rtol=1e-10, atol=1e-10)
 
@@ -66,7 +66,7 @@ def test_a_scaling_by_pixel_is_not_taken_for_one_by_channel(monkeypatch):
     s.dense(networks.flatten(s, s.activate(s.sum(s.scale(x, s.weights(2, 3, 1), s.weights(3))))), 4)
     network, region = s.network(), small_region(s)
     folded = margins(network, region, Passes())
-    monkeypatch.setattr(backward, "read_once", lambda _: frozenset())
+    monkeypatch.setattr(backward, "only_reader", lambda _: {})
     np.testing.assert_allclose(folded, margins(network, region, Passes()), rtol=1e-10, atol=1e-10)
 
 

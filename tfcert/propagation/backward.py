@@ -25,8 +25,8 @@ from tfcert.propagation.concretize import least_change
 from tfcert.propagation.folding import (
     WindowLines,
     absorbed,
+    only_reader,
     over_activation,
-    read_once,
     scaled_convolution,
     window_lines,
 )
@@ -81,7 +81,7 @@ def linear_lower_bounds(
     """
     waiting: dict[int, Coefficients] = {target: rows}
     charged: set[int | None] = set()  # nodes whose bias is in the lines of the activation after them
-    free = read_once(network) - relaxed.fixed
+    free = frozenset(only_reader(network)) - relaxed.fixed
     affine = affine_nodes(network)  # rows over these are functions of how far they are from their values in the middle
     part = functools.cache(lambda: relaxed.affine or affine_part(network, region))
 

@@ -12,8 +12,7 @@ have values. Each of these is the same linear function as the steps that it stan
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -36,10 +35,13 @@ class WindowLines(NamedTuple):
     upper_intercept: tf.Tensor
 
 
-def read_once(network: Network) -> frozenset[int]:
-    """The nodes with a single reader."""
-    readers = Counter(source for node in network.nodes for source in node.inputs)
-    return frozenset(source for source, count in readers.items() if count == 1)
+def only_reader(network: Network) -> Mapping[int, int]:
+    """The reader of each node that has a single one."""
+    readers: dict[int, list[int]] = {}
+    for index, node in enumerate(network.nodes):
+        for source in node.inputs:
+            readers.setdefault(source, []).append(index)
+    return {source: found[0] for source, found in readers.items() if len(found) == 1}
 
 
 def window_lines(pool: PoolLines) -> WindowLines:
