@@ -23,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 EXACT = "tests/soundness/test_exact.py"
 BOUND = f"{EXACT}::test_bounds_lie_below_the_exact_optimum_and_reach_it_where_nothing_changes_sign"
+AFFINE = "tests/propagation/test_affine.py"
 BACKWARD = "tests/propagation/test_backward.py"
 PATCHES = f"{BACKWARD}::test_patches_give_the_bounds_of_the_dense_network"
 LINEAR = f"{BACKWARD}::test_every_method_but_interval_is_exact_on_linear_networks"
@@ -98,8 +99,10 @@ MUTANTS = (
     Mutant("mask taken for granted behind padding", "propagation/coefficients.py",
            "shape=linear.in_shape, patches=larger, zero_outside=False)", "shape=linear.in_shape, patches=larger)",
            (BACKWARD,), "patches_give"),
-    Mutant("a bias folded into lines and charged again", "propagation/backward.py", "with_bias=index not in charged",
-           "with_bias=True", (FOLDING,), "single"),
+    Mutant("a bias folded into lines and charged again", "propagation/backward.py",
+           "with_bias=index not in charged | affine", "with_bias=index not in affine", (FOLDING,), "single"),
+    Mutant("an affine branch without what the middle adds", "propagation/backward.py",
+           "constants.append(coefficients.dot(part().values[source]))", "pass", (AFFINE,), "middle"),
     Mutant("weights of a window in another order", "propagation/backward.py",
            "tf.transpose(image, [0, 1, 3, 2, 4, 5])", "image", (FOLDING,), "apart"),
     Mutant("a scaling by pixel folded by channel", "propagation/folding.py",
@@ -226,8 +229,8 @@ MUTANTS = (
     Mutant("signs cut the wrong end", "propagation/splitting.py",
            "lower = tf.where(signs[target] > 0, tf.maximum(lower, 0), lower)",
            "upper = tf.where(signs[target] > 0, tf.minimum(upper, 0), upper)", (SPLITTING,), "no_input_of_a_piece"),
-    Mutant("terms added twice", "propagation/backward.py", "here = here.plus(Coefficients(term, node.shape))",
-           "here = here.plus(Coefficients(2 * term, node.shape)).plus(Coefficients(-term * 3, node.shape))",
+    Mutant("terms added twice", "propagation/backward.py", "here = here.plus(term)",
+           "here = here.plus(replace(term, values=-term.values))",
            (SPLITTING,), "helps"),
     Mutant("half of a set left out", "complete/search/branch.py", "for sign in (1, -1):", "for sign in (1,):",
            ("tests/complete/test_branch.py",), "must_split"),
