@@ -38,7 +38,13 @@ def alternate(sides: dict[str, Callable[[], dict[str, float]]], rounds: int) -> 
     }
 
 
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """The first and the third quartile."""
+    low, high = np.quantile(values, (0.25, 0.75))
+    return float(low), float(high)
+
+
 def times_faster(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
-    """The ratio of two sides' medians, and the quartiles of the ratios of their rounds, which were run in turn."""
-    low, high = np.quantile(np.divide(theirs, ours), (0.25, 0.75))
-    return median(theirs) / median(ours), float(low), float(high)
+    """The ratio of two sides' medians, and the least and the most of a round, which both ran in turn."""
+    rounds = np.divide(theirs, ours)
+    return median(theirs) / median(ours), float(rounds.min()), float(rounds.max())

@@ -15,9 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -29,7 +27,7 @@ from benchmarks.common import architectures, data, machine, networks, store, tim
 from benchmarks.common.usage import peak_mib, used
 from benchmarks.peers import profile
 from benchmarks.peers.flops import crown_pass
-from benchmarks.peers.peer import Peer
+from benchmarks.peers.measure import peer_of
 from benchmarks.peers.tables import PEER, US
 from tfcert.sets.region import region_of
 
@@ -92,7 +90,7 @@ def measure(point: Point) -> dict[str, Any]:
     sides = {US: lambda: used(run)}
     x, labels = images.x[: point.batch], images.y[: point.batch]
     if point.beside:
-        with tempfile.TemporaryDirectory() as folder, Peer(model, x, Path(folder), machine.THREADS, _PEER_GIB) as peer:
+        with peer_of(model, x, _PEER_GIB) as peer:
             question = {"norm": "linf", "eps": point.eps, "method": "crown", "options": {}}
             first = peer.ask("prepare", rows=_rows(labels, point.classes).tolist(), **question)
             memory[PEER] = round(first["peak_mib"] - first["held_mib"])

@@ -19,6 +19,7 @@ import tfcert
 from benchmarks.common import machine, networks, timing
 from benchmarks.common.question import Question, posed
 from benchmarks.common.usage import peak_mib, used
+from benchmarks.peers.export import export
 from benchmarks.peers.flops import crown_pass
 from benchmarks.peers.peer import OutOfMemoryError, Peer
 from benchmarks.peers.tables import PEER, US
@@ -133,14 +134,17 @@ def _first_of_ours(case: Case) -> dict[str, float]:
 
 def _first_of_the_peer(case: Case, setting: Setting) -> dict[str, float]:
     question = posed(case.network, case.norm)
-    with _peer(networks.load(case.network), question.x, setting.peer_gib) as peer:
+    with peer_of(networks.load(case.network), question.x, setting.peer_gib) as peer:
         return _prepare(case, setting, question, peer)
 
 
 @contextmanager
-def _peer(model: keras.Model, x: np.ndarray, gib: float) -> Iterator[Peer]:
-    with tempfile.TemporaryDirectory() as folder, Peer(model, x, Path(folder), machine.THREADS, gib) as peer:
-        yield peer
+def peer_of(model: keras.Model, x: np.ndarray, gib: float) -> Iterator[Peer]:
+    """The peer with a network and the images that are asked about."""
+    with tempfile.TemporaryDirectory() as folder:
+        export(model, x, path := Path(folder) / "network.npz")
+        with Peer(path, machine.THREADS, gib) as peer:
+            yield peer
 
 
 def _measure(case: Case, setting: Setting) -> dict[str, Any]:
@@ -148,7 +152,7 @@ def _measure(case: Case, setting: Setting) -> dict[str, Any]:
     model, question = ours.model, ours.question
     first = ours.first()  # before anything else is computed in this process
     early = [used(ours)["seconds"] for _ in range(_EARLY if case.method == "crown" else 0)]
-    with _peer(model, question.x, setting.peer_gib) as peer:
+    with peer_of(model, question.x, setting.peer_gib) as peer:
         found = _sides(ours, first, setting, peer)
         assert np.abs(peer.logits() - model(question.x).numpy()).max() <= 2e-4, "the networks differ"
         peaks = [peer.ask("peak", size=_SQUARE, passes=_PRODUCTS)["flops"], machine.product_peak(_SQUARE, _PRODUCTS)]

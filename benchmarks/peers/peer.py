@@ -8,11 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from benchmarks.common.data import REPOSITORY
-from benchmarks.peers.export import export
 
 ENVIRONMENT = REPOSITORY / ".venv-peers"
 REQUIREMENTS = (
@@ -31,27 +29,25 @@ class Peer:
     """auto_LiRPA with one network; use it as a context manager.
 
     Args:
-        model: the network.
-        x: the images that are asked about.
-        folder: where the exported network and the peer's log go.
+        network: the network and the images that are asked about, as ``export.py`` writes them.
         threads: threads of the peer.
         memory_gib: heap and anonymous mappings that the peer's process may take, in GiB.
+        python: an interpreter that has the peer; where there is none, an environment is built for it.
+        device: where the peer computes, as PyTorch names it; on others than ``cpu`` memory is not limited.
     """
 
-    def __init__(self, model: keras.Model, x: np.ndarray, folder: Path, threads: int, memory_gib: float):
-        path = folder / "network.npz"
-        export(model, x, path)
+    def __init__(self, network: Path, threads: int, memory_gib: float, python: str | None = None, device: str = "cpu"):
         worker = Path(__file__).with_name("worker.py")
-        self._log = folder / "peer.log"
+        self._log = network.with_suffix(".log")
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [_python(), "-P", "-W", "ignore", str(worker)],
+                [python or _python(), "-P", "-W", "ignore", str(worker)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
             )
-        loaded = self.ask("load", path=str(path), threads=threads, memory_gib=memory_gib)
+        loaded = self.ask("load", path=str(network), threads=threads, memory_gib=memory_gib, device=device)
         self.versions: dict[str, str] = loaded["versions"]
 
     def logits(self) -> np.ndarray:
@@ -64,7 +60,10 @@ class Peer:
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=60)
+        try:
+            self._process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
 
     def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
         """Sends one request and waits for its answer.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 from benchmarks.common import store
-from benchmarks.common.timing import times_faster
+from benchmarks.common.timing import quartiles, times_faster
 
 PEER, US = "auto_LiRPA", "tfcert"
 _PLACE = ("name", "cores", "threads", "tensorflow", "keras", "numpy", "torch", "auto_LiRPA", "neuralsat")
@@ -46,8 +47,8 @@ def _head(row: dict[str, Any]) -> dict[str, str]:
 def _speed(row: dict[str, Any]) -> dict[str, str]:
     passes, peer = row["passes"], row["passes"].get(PEER)
     seconds = passes[US]["seconds"]
-    found = _head(row) | {f"{PEER}, ms": f"{1000 * peer['seconds']:.1f}" if peer else _refusal(row)}
-    found[f"{US}, ms"] = f"{1000 * seconds:.1f}"
+    found = _head(row) | {f"{PEER}, ms": _spread(peer["all"]) if peer else _refusal(row)}
+    found[f"{US}, ms"] = _spread(passes[US]["all"])
     faster = times_faster(passes[US]["all"], peer["all"]) if peer else None
     found["times faster"] = "{:.1f} ({:.1f} to {:.1f})".format(*faster) if faster else ""
     found["first pass, s"] = _both(row.get("first_pass_seconds", {}), ".2f")
@@ -57,6 +58,11 @@ def _speed(row: dict[str, Any]) -> dict[str, str]:
     gain = row.get("gain", {}).get(US)
     found["margins above the peer's"] = "{least:.0e} to {most:.0e}, mean {mean:.0e}".format(**gain) if gain else ""
     return found
+
+
+def _spread(seconds: list[float]) -> str:
+    low, high = quartiles(seconds)
+    return f"{1000 * median(seconds):.1f} ({1000 * low:.0f} to {1000 * high:.0f})"
 
 
 def _refusal(row: dict[str, Any]) -> str:

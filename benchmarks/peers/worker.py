@@ -8,6 +8,8 @@ Runs in the peers' environment (PyTorch, no TensorFlow). A request is one line o
 - ``run``: one more pass; answers what it took (``usage.used``).
 - ``margins``: the lower bounds of the last pass.
 - ``logits``: of the network at ``x``.
+- ``search``: certified radii of the images; answers what it took.
+- ``train``: steps of certified training; answers what they took.
 - ``peak``: FLOPs per second of the fastest of several square float32 matrix products.
 
 Images and kernels are turned by 180 degrees. Where an odd number of pixels is missing, TensorFlow pads one more at the
@@ -42,23 +44,26 @@ NORMS = {"linf": np.inf, "l2": 2, "l1": 1}
 class Worker:
     """Holds one network and one question about it."""
 
-    def load(self, path: str, threads: int, memory_gib: float) -> dict[str, Any]:
-        limit = int(memory_gib * 2**30)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    def load(self, path: str, threads: int, memory_gib: float, device: str) -> dict[str, Any]:
+        if device == "cpu":
+            limit = int(memory_gib * 2**30)
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         torch.set_num_threads(threads)
         arrays = np.load(path)
-        self.x = torch.from_numpy(_turned(arrays["x"]))
-        self.model = Graph(json.loads(str(arrays["nodes"])), arrays).eval()
+        self.x = torch.from_numpy(_turned(arrays["x"])).to(device)
+        self.model = Graph(json.loads(str(arrays["nodes"])), arrays).eval().to(device)
         versions = {"torch": version("torch"), "auto_LiRPA": auto_LiRPA.__version__, "neuralsat": version("neuralsat")}
         return {"versions": versions}
 
     def prepare(self, norm: str, eps: float, method: str, rows: list, options: dict[str, Any]) -> dict[str, float]:
         self.norm, self.eps, self.method = NORMS[norm], eps, method
-        self.rows = torch.tensor(rows, dtype=torch.float32)
+        self.rows = torch.tensor(rows, dtype=torch.float32, device=self.x.device)
 
         def first() -> None:
             example = torch.empty_like(self.x)
-            self.bounded = auto_LiRPA.BoundedModule(self.model, example, bound_opts=options, verbose=False)
+            self.bounded = auto_LiRPA.BoundedModule(
+                self.model, example, bound_opts=options, verbose=False, device=self.x.device
+            )
             self._pass()
 
         held = peak_mib(lambda: None)[1]
@@ -70,7 +75,7 @@ class Worker:
 
     def logits(self) -> dict[str, list]:
         with torch.no_grad():
-            return {"logits": self.model(self.x).numpy().tolist()}
+            return {"logits": self.model(self.x).cpu().numpy().tolist()}
 
     def peak(self, size: int, passes: int) -> dict[str, float]:
         left, right = torch.rand(2, size, size)
@@ -84,12 +89,46 @@ class Worker:
     def margins(self) -> dict[str, list]:
         return {"margins": self.lower.tolist()}
 
+    def search(self, lower: float, upper: float, tolerance: float) -> dict[str, float]:
+        """Bisects the radius of L-infinity balls of every image, until all are known to a relative tolerance."""
+        return used(lambda: self._bisect(lower, upper, tolerance))
+
+    def train(self, eps: float, method: str, steps: int) -> dict[str, float]:
+        """Steps of Adam on the cross entropy of the bounds; answers what they took after one that warms up."""
+        optimizer = torch.optim.Adam(self.bounded.parameters())
+        wanted = torch.zeros(len(self.rows), dtype=torch.long, device=self.x.device)
+
+        def step() -> None:
+            x = auto_LiRPA.BoundedTensor(self.x, auto_LiRPA.PerturbationLpNorm(norm=np.inf, eps=eps))
+            lower, _ = self.bounded.compute_bounds(x=(x,), C=self.rows, method=method, bound_upper=False)
+            logits = torch.cat(
+                [torch.zeros_like(lower[:, :1]), -lower], dim=1
+            )  # of the label 0, of others at most this
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(logits, wanted).backward()
+            optimizer.step()
+            optimizer.param_groups[0]["params"][0].sum().item()  # waits for the device
+
+        step()
+        return used(lambda: [step() for _ in range(steps)])
+
+    def _bisect(self, lower: float, upper: float, tolerance: float) -> None:
+        low, high = (torch.full(self.x.shape[:1], end, device=self.x.device) for end in (lower, upper))
+        while (high / low).max() > 1 + tolerance:
+            middle = (low * high).sqrt()
+            eps = middle.reshape(-1, *[1] * (self.x.ndim - 1))
+            ball = auto_LiRPA.PerturbationLpNorm(norm=np.inf, x_L=self.x - eps, x_U=self.x + eps)
+            safe = torch.from_numpy(self._bounds(ball)).to(self.x.device).amin(dim=1) > 0
+            low, high = torch.where(safe, middle, low), torch.where(safe, high, middle)
+
     def _pass(self) -> None:
-        ball = auto_LiRPA.PerturbationLpNorm(norm=self.norm, eps=self.eps)
+        self.lower = self._bounds(auto_LiRPA.PerturbationLpNorm(norm=self.norm, eps=self.eps))
+
+    def _bounds(self, ball: Any) -> np.ndarray:
         x = auto_LiRPA.BoundedTensor(self.x, ball)
         with torch.set_grad_enabled(self.method == "alpha-crown"):
             lower, _ = self.bounded.compute_bounds(x=(x,), C=self.rows, method=self.method, bound_upper=False)
-        self.lower = lower.detach().numpy()
+        return lower.detach().cpu().numpy()
 
 
 class Graph(nn.Module):

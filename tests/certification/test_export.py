@@ -17,6 +17,7 @@ import pytest
 from sweeps import sweep_but
 
 import tfcert
+from tfcert.catalog import propagated
 from tfcert.certification import export
 from tfcert.certification.export import ExportedPass, export_hlo
 from tfcert.options import BoundOptions
@@ -34,6 +35,12 @@ def convolutions() -> keras.Model:
     convolution = keras.layers.Conv2D(3, 3, activation="tanh")
     layers = [convolution, keras.layers.BatchNormalization(), keras.layers.MaxPooling2D(), keras.layers.Flatten()]
     return keras.Sequential([keras.Input((6, 6, 1)), *layers, keras.layers.Dense(4)])
+
+
+def tiny_cnn() -> keras.Model:
+    """Small enough to compile with every method; the second convolution's coefficients are patches."""
+    convolutions = [keras.layers.Conv2D(2, 2, activation="relu") for _ in range(2)]
+    return keras.Sequential([keras.Input((5, 5, 1)), *convolutions, keras.layers.Flatten(), keras.layers.Dense(4)])
 
 
 @functools.cache
@@ -79,6 +86,17 @@ def test_another_client_of_xla_computes_the_exported_bounds(make, tmp_path):
 def test_every_kind_of_method_can_be_exported(tmp_path, method):
     exported(layers_of_equal_shape, method).save(tmp_path / "pass.npz")
     assert run(tmp_path / "pass.npz")["deviation"] < 1e-4
+
+
+@pytest.mark.parametrize("method", sweep_but(set(propagated()) - {"alpha-crown"}, propagated()))
+def test_the_whole_pass_of_every_method_compiles_on_a_convolutional_network(method):
+    """What GPUs run: one compiled pass, which another client of XLA can take, with the bounds of op by op."""
+    whole = exported(tiny_cnn, method)
+    assert whole.hlo and whole.metadata["method"] == method and whole.metadata["products"] > 0
+    model, ball, y = question(tiny_cnn)
+    margins = tfcert.margins(model, ball, y, method=method, options=BoundOptions(jit=False, iterations=1))
+    others = [[margins[i, j] for j in range(4) if j != label] for i, label in enumerate(y)]
+    np.testing.assert_allclose(whole.bounds, others, rtol=1e-4, atol=1e-5)
 
 
 def test_exported_bounds_are_the_margins_that_are_computed_op_by_op():
