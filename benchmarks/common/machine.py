@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port
 
 THREADS = 2
 """Every side of every comparison runs on this many threads."""
@@ -23,13 +24,14 @@ def limit_threads() -> None:
 
 
 def describe() -> dict[str, object]:
-    """CPU model, cores, load over the last five minutes (above 2: a busy machine), library versions."""
+    """CPU model, cores, load over the last five minutes (above 2: a busy machine), library versions, oneDNN."""
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "threads": THREADS,
         "load_average": round(os.getloadavg()[1], 1),
         "python": platform.python_version(),
+        "onednn": bool(_pywrap_util_port.IsMklEnabled()),
         **{name: version(name) for name in ("tensorflow", "keras", "numpy", "tfcert")},
     }
 

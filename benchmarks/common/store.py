@@ -70,6 +70,8 @@ def machine_line(machine: dict[str, Any]) -> str:
     """The machine and versions of a result, in a sentence."""
     libraries = ("tensorflow", "keras", "numpy", "torch", "auto_LiRPA", "neuralsat")
     versions = ", ".join(f"{name} {machine[name]}" for name in libraries if name in machine)
+    if "onednn" in machine:
+        versions += f", oneDNN {'on' if machine['onednn'] else 'off'} in TensorFlow"
     load = machine.get("load_average", "not recorded")
     cores = f"{machine['cores']} cores, {machine['threads']} threads for each side, load average {load}"
     return f"{machine['cpu']}, {cores}; {versions}."

@@ -9,7 +9,7 @@ from benchmarks.common import store
 from benchmarks.common.timing import quartiles, times_faster
 
 PEER, US = "auto_LiRPA", "tfcert"
-_PLACE = ("name", "cores", "threads", "tensorflow", "keras", "numpy", "torch", "auto_LiRPA", "neuralsat")
+_PLACE = ("name", "cores", "threads", "tensorflow", "keras", "numpy", "torch", "auto_LiRPA", "neuralsat", "onednn")
 
 
 def table(rows: list[dict[str, Any]]) -> str:

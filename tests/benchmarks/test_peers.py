@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from benchmarks.common import timing
+from benchmarks.common import store, timing
 from benchmarks.common.usage import peak_mib, used
 from benchmarks.peers import growth, run, tables
 
@@ -88,6 +88,12 @@ def test_what_a_call_takes_is_counted():
     waited = used(lambda: time.sleep(0.05))
     assert waited["seconds"] >= 0.05 > waited["processor_seconds"] >= waited["kernel_seconds"] >= 0
     assert peak_mib(lambda: bytearray(b"x" * 2**26))[1] > peak_mib(lambda: None)[1] + 50
+
+
+def test_a_machines_line_says_whether_tensorflow_uses_onednn():
+    place = {"cpu": "C", "cores": 2, "threads": 2, "tensorflow": "2"}
+    assert store.machine_line(place | {"onednn": False}).endswith("tensorflow 2, oneDNN off in TensorFlow.")
+    assert "oneDNN" not in store.machine_line(place)
 
 
 def test_exponents_are_slopes_of_logarithms():
