@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tfcert"
 
 LEVELS = [
-    {"errors", "options", "quiet", "showing", "given", "tracing", "verdict", "digest"},
+    {"errors", "options", "quiet", "memory", "showing", "given", "tracing", "verdict", "digest"},
     {"entries"},
     {"clauses", "catalog", "misfit", "sets.rounding"},
     {"datasets", "model_files"},

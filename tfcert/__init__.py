@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tfcert.estimates import attack_distance, clever_score, global_lipschitz_radius
     from tfcert.language import SpecError
     from tfcert.loading import load_model
+    from tfcert.memory import keep_freed_memory
     from tfcert.network import UnsupportedLayerError, densify, from_keras, register_layer, with_preprocessing
     from tfcert.options import BoundOptions
     from tfcert.report import Report
@@ -73,6 +74,7 @@ _HOMES = {
     "from_keras": "network",
     "global_lipschitz_radius": "estimates",
     "ibp_initialize": "training",
+    "keep_freed_memory": "memory",
     "load_model": "loading",
     "margins": "certification",
     "minimum_perturbation": "complete.api",
@@ -83,7 +85,7 @@ _HOMES = {
     "with_preprocessing": "network",
 }
 """Each public name's module inside tfcert."""
-_LIGHT = ("language", "options", "report", "sets.balls", "verdict")
+_LIGHT = ("language", "memory", "options", "report", "sets.balls", "verdict")
 """Those of them that take no TensorFlow."""
 _MODULES = ("callbacks", "layers", "metrics", "objectives", "schedules")
 """Public modules, which are attributes of tfcert without being imported."""
@@ -118,6 +120,7 @@ __all__ = [
     "from_keras",
     "global_lipschitz_radius",
     "ibp_initialize",
+    "keep_freed_memory",
     "layers",
     "load_model",
     "margins",

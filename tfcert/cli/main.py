@@ -23,6 +23,7 @@ from tfcert.cli.arguments import (
     verify_arguments,
 )
 from tfcert.errors import ExitCode, UsageError
+from tfcert.memory import keep_freed_memory
 from tfcert.showing import counted
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _import_tensorflow() -> None:
-    """Imports TensorFlow for a command, which says nothing of TensorFlow's but errors."""
+    """Imports TensorFlow for a command, which keeps its memory and says nothing of TensorFlow's but errors."""
+    keep_freed_memory()
     quiet.import_tensorflow()
     import tensorflow
 
