@@ -89,7 +89,12 @@ def timed() -> Iterator[None]:
 
 def pays(calls: int) -> bool:
     """Tells whether a function is to be traced that was called so often, here and now."""
-    return calls > CALLS and not _TIMED.get()
+    return calls > CALLS and not is_timed()
+
+
+def is_timed() -> bool:
+    """Tells whether a limit of time is running out."""
+    return _TIMED.get()
 
 
 def expected() -> int:

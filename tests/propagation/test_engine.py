@@ -8,7 +8,9 @@ import tensorflow as tf
 from soundness import networks
 from sweeps import sweep_but
 
-from tfcert.propagation import engine
+from tfcert.network.builder import Builder
+from tfcert.network.linear import DenseMap
+from tfcert.propagation import engine, kernels
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.engine import joint_bounds, lower_bounds, prepared_bounds
 from tfcert.sets.balls import LpBall
@@ -111,3 +113,42 @@ def test_a_pass_is_traced_when_it_has_been_or_will_be_run_often_but_never_on_the
     with expecting(CALLS):
         lower_bounds(network, ball, rows, offsets)
     assert prepared_bounds(network, ball, rows, offsets).compiled.is_traced
+
+
+def test_a_pass_reads_a_weight_once_and_the_next_pass_reads_it_anew():
+    weight, reads = tf.Variable(np.eye(2)), []
+
+    def read():
+        reads.append(None)
+        return tf.convert_to_tensor(weight)
+
+    builder = Builder(tf.float64)
+    hidden = builder.activation(builder.linear(builder.input((2,), "x"), DenseMap(read, (2,), 2)), "relu")
+    network, _ = builder.network(builder.linear(hidden, DenseMap(read, (2,), 2)))
+    ball, rows, offsets = LpBall(np.full((3, 2), 5.0), 1.0), np.broadcast_to(np.eye(2), (3, 2, 2)), np.zeros((3, 2))
+    reads.clear()
+    np.testing.assert_allclose(lower_bounds(network, ball, rows, offsets), np.full((3, 2), 4.0))
+    assert len(reads) == 1
+    for traced, scale in ((False, 2.0), (True, 3.0), (True, 4.0)):
+        prepared_bounds(network, ball, rows, offsets).compiled.is_traced = traced
+        weight.assign(scale * np.eye(2))
+        np.testing.assert_allclose(lower_bounds(network, ball, rows, offsets), np.full((3, 2), 4 * scale**2))
+    assert len(reads) == 3  # the two traced passes share what was traced
+
+
+def test_in_eager_mode_a_kernel_is_compiled_once_its_work_has_paid_for_that_and_never_on_the_clock(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(kernels, "traced", lambda function, **_: compiled.append(function) or function)
+    values = tf.ones([2, kernels._WORTH_COMPILING + 1])
+    monkeypatch.setattr(kernels, "_WORTH_COMPILING_NOW", 5 * kernels._WORTH_COMPILING)
+    double = kernels.kernel()(lambda x: 2 * x)
+    with kernels.fused_kernels(True):
+        for _ in range(2):
+            double(values)
+        assert not compiled
+        with timed():
+            double(values)
+        assert not compiled
+        for _ in range(2):
+            double(values)
+    assert len(compiled) == 1

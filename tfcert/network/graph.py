@@ -5,7 +5,7 @@ Bound propagation sees nothing but these nodes. Shapes leave out the batch; imag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -127,16 +127,39 @@ class Network:
         """The same network, reading the same live weights, computed in another type; one object for each type."""
         if dtype == self.dtype:
             return self
-        return kept(self, ("cast", dtype), lambda: self._cast(dtype))
 
-    def _cast(self, dtype: tf.DType) -> Network:
-        def cast(node: Node) -> Node:
+        def cast() -> Network:
+            return replace(self._reading(lambda source: cast_source(source, dtype)), dtype=dtype)
+
+        return kept(self, ("cast", dtype), cast)
+
+    def with_weights_read(self) -> Network:
+        """The same network, with every weight read once, now: for one pass, which reads each many times.
+
+        Batch normalisation computes its scale from four variables wherever it is read, and a graph keeps each of these
+        reads. What is read belongs to the graph that is being traced, so the network that this returns must not outlive
+        the pass.
+        """
+        known: dict[Source, Source] = {}
+
+        def once(source: Source) -> Source:
+            if source not in known:
+                value = source()
+                known[source] = lambda: value
+            return known[source]
+
+        whole = self._reading(once)
+        return replace(whole, weights=tuple(map(once, self.weights)))
+
+    def _reading(self, change: Callable[[Source], Source]) -> Network:
+        """The same network with its maps' weights and biases read through what ``change`` makes of their sources."""
+
+        def read(node: Node) -> Node:
             if not isinstance(node, Linear):
                 return node
-            bias = None if node.bias is None else cast_source(node.bias, dtype)
-            return replace(node, map=node.map.cast(dtype), bias=bias)
+            return replace(node, map=node.map.reading(change), bias=None if node.bias is None else change(node.bias))
 
-        return replace(self, nodes=tuple(map(cast, self.nodes)), dtype=dtype)
+        return replace(self, nodes=tuple(map(read, self.nodes)))
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """The network's output ``[batch, *output_shape]``, computed from the nodes."""

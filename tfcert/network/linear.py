@@ -112,8 +112,8 @@ class LinearMap(ABC):
         """The weights that the map reads."""
         return ()
 
-    def cast(self, dtype: tf.DType) -> Self:
-        """The same map with its weights read in another type."""
+    def reading(self, change: Callable[[Source], Source]) -> Self:
+        """The same map with each of its weights read through what ``change`` makes of its source."""
         return self
 
 
@@ -146,9 +146,9 @@ class DenseMap(LinearMap):
     def sources(self) -> tuple[Source, ...]:
         return (self.kernel,)
 
-    def cast(self, dtype: tf.DType) -> Self:
+    def reading(self, change: Callable[[Source], Source]) -> Self:
         other = copy.copy(self)
-        other.kernel = cast_source(self.kernel, dtype)
+        other.kernel = change(self.kernel)
         return other
 
     @staticmethod
@@ -263,9 +263,9 @@ class ConvMap(LinearMap):
     def sources(self) -> tuple[Source, ...]:
         return (self._kernel,)
 
-    def cast(self, dtype: tf.DType) -> Self:
+    def reading(self, change: Callable[[Source], Source]) -> Self:
         other = copy.copy(self)
-        other._kernel = cast_source(self._kernel, dtype)
+        other._kernel = change(self._kernel)
         return other
 
 
@@ -302,9 +302,9 @@ class ScaleMap(LinearMap):
     def sources(self) -> tuple[Source, ...]:
         return (self.scale,)
 
-    def cast(self, dtype: tf.DType) -> Self:
+    def reading(self, change: Callable[[Source], Source]) -> Self:
         other = copy.copy(self)
-        other.scale = cast_source(self.scale, dtype)
+        other.scale = change(self.scale)
         return other
 
 

@@ -322,8 +322,9 @@ def _compiled(
     norm, clipped, owner = region.norm, region.clipped, weakref.ref(network)
 
     def run(center, lower, upper, eps, coefficients, offsets, iterations=fixed):  # type: ignore[no-untyped-def]
-        net = owner()
-        assert net is not None
+        live = owner()
+        assert live is not None
+        net = live.with_weights_read()
         inputs, ascent = Region(norm, clipped, center, lower, upper, eps), Ascent(iterations, rate)
         with fused_kernels(options.jit is None and not jit):
             bounded = bounded_outputs(net, inputs, (coefficients, offsets), method, relaxation, passes, ascent)

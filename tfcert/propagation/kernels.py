@@ -2,7 +2,8 @@
 
 On a CPU the matrix products and gathers run fastest as TensorFlow's own operations, while the elementwise passes
 between them are bound by memory and gain from fusion (measured: 2 to 3 times; see benchmarks/README.md). So on a CPU a
-pass is a graph whose kernels are compiled; inside a whole-pass XLA compilation, and in eager mode, they run as written.
+pass is a graph whose kernels are compiled; inside a whole-pass XLA compilation, and at first in eager mode, they run as
+written.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 import tensorflow as tf
 
-from tfcert.tracing import traced
+from tfcert.tracing import is_timed, traced
 
 _FUSING: ContextVar[bool] = ContextVar("fusing", default=False)
 _WORTH_COMPILING = 1 << 15
 """Numbers read for one sample below which a kernel is not worth its compilation (which takes 0.2 seconds)."""
 _SELECTED = 256
 """So many groups of selected neurons a sample is taken to have, where their number is not known."""
+_WORTH_COMPILING_NOW = 1 << 26
+"""Numbers read by all calls so far above which that holds in eager mode, too: so many take as long as a compilation."""
 Kernel = Callable[..., Any]
 
 
@@ -59,9 +63,15 @@ def _numbers(shape: tf.TensorShape) -> int:
 
 
 def kernel(passes: int = 1) -> Callable[[Kernel], Kernel]:
-    """Marks a function of tensors that reads its first argument ``passes`` times as one that is worth fusing."""
+    """Marks a function of tensors that reads its first argument ``passes`` times as one that is worth fusing.
+
+    In a graph it is compiled where its argument is large; in eager mode, which may end with this call, not before as
+    much has been spent on arguments of these shapes.
+    """
 
     def mark(function: Kernel) -> Kernel:
+        read: Counter[tuple[Any, ...]] = Counter()
+
         @functools.cache
         def compiled(*kinds: Any) -> Kernel:
             return traced(function, jit_compile=True)
@@ -71,10 +81,15 @@ def kernel(passes: int = 1) -> Callable[[Kernel], Kernel]:
             shape = values.shape
             if others and isinstance(others[0], tf.Tensor):
                 shape = tf.broadcast_static_shape(shape[:-1], others[0].shape[:-1]).concatenate(shape[-1:])
-            fuse = _FUSING.get() and _numbers(shape) * passes > _WORTH_COMPILING
-            if not fuse:
+            size = _numbers(shape) * passes
+            if not _FUSING.get() or size <= _WORTH_COMPILING:
                 return function(values, *others)
-            return compiled(*(kind_of(v) for v in (values, *others)))(values, *others)
+            kinds = tuple(kind_of(v) for v in (values, *others))
+            if tf.executing_eagerly():
+                read[kinds] += size * shape[0]
+                if read[kinds] <= _WORTH_COMPILING_NOW or is_timed():
+                    return function(values, *others)
+            return compiled(*kinds)(values, *others)
 
         return run
 
@@ -105,12 +120,13 @@ def by_sign_sum(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> 
 
 def by_sign_both(values: tf.Tensor, weights: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     """:func:`by_sign` with the first and third weights and :func:`by_sign_sum` with the others, in few operations."""
-    positive, negative = tf.nn.relu(values), tf.minimum(values, 0)
     if all(_are_vectors(values, weight) for weight in weights):
+        positive, negative = tf.nn.relu(values), tf.minimum(values, 0)
         summed = _product(positive, weights[1]) + _product(negative, weights[3])
-    else:
-        summed = tf.reduce_sum(positive * weights[1] + negative * weights[3], axis=-1)
-    return positive * weights[0] + negative * weights[2], summed
+        return positive * weights[0] + negative * weights[2], summed
+    is_positive = values > 0  # choosing a weight takes two thirds of what relu, minimum, products and their sum do
+    charged = values * tf.where(is_positive, weights[1], weights[3])
+    return values * tf.where(is_positive, weights[0], weights[2]), tf.reduce_sum(charged, axis=-1)
 
 
 def _are_vectors(values: tf.Tensor, weights: tf.Tensor) -> bool:

@@ -72,7 +72,7 @@ def _deviations(network: Network, region: Region) -> tf.Tensor:
     def deviations(*parts: tf.Tensor) -> tf.Tensor:
         net = owner()
         assert net is not None
-        return output_deviations(net, Region(*kind, *parts))
+        return output_deviations(net.with_weights_read(), Region(*kind, *parts))
 
     shapes = [network.input_shape] * 3 + [()]
     signature = [tf.TensorSpec([None, *shape], network.dtype) for shape in shapes]
