@@ -408,16 +408,14 @@ def _with_zero(x: tf.Tensor, size: int) -> tf.Tensor:
 
 def pad_or_crop(x: tf.Tensor, padding: Pads) -> tf.Tensor:
     """Zero-pads (positive) or crops (negative) axes 1 and 2 of ``[n, height, width, channels]``."""
-    if not any(any(p) for p in padding):
-        return x
-    for axis, (before, after) in ((1, padding[0]), (2, padding[1])):
-        begin = [0, 0, 0, 0]
-        size = [-1, *x.shape[1:]]
-        begin[axis], size[axis] = max(0, -before), x.shape[axis] - max(0, -before) - max(0, -after)
-        x = tf.slice(x, begin, size)
     (top, bottom), (left, right) = padding
-    pads = [[0, 0], [max(0, top), max(0, bottom)], [max(0, left), max(0, right)], [0, 0]]
-    return tf.pad(x, pads)
+    cut = [(max(0, -before), max(0, -after)) for before, after in padding]
+    if any(map(any, cut)):
+        height, width = (x.shape[axis + 1] - sum(cut[axis]) for axis in (0, 1))
+        x = tf.slice(x, [0, cut[0][0], cut[1][0], 0], [-1, height, width, x.shape[3]])
+    if max(top, bottom, left, right) > 0:
+        x = tf.pad(x, [[0, 0], [max(0, top), max(0, bottom)], [max(0, left), max(0, right)], [0, 0]])
+    return x
 
 
 def insert_zeros(x: tf.Tensor, strides: tuple[int, int]) -> tf.Tensor:
