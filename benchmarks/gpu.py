@@ -52,8 +52,8 @@ class Size:
 LARGE, SMALL = Size(100, 50, 16384), Size(2, 2, 1024)
 
 
-def prepare(folder: Path, small: bool, passes: bool) -> None:
-    """Writes the network, the question and, for machines without TensorFlow, the compiled passes."""
+def prepare(folder: Path, small: bool, passes: tuple[str, ...] = ()) -> None:
+    """Writes the network, the question and, for machines without TensorFlow, the compiled passes of these methods."""
     import tfcert
     from benchmarks.peers.export import export
     from tfcert.certification.export import export_hlo
@@ -65,7 +65,7 @@ def prepare(folder: Path, small: bool, passes: bool) -> None:
     export(model, x, folder / "network.npz")
     eps, classes = (0.002 if small else 0.031), model.output_shape[-1]
     np.savez(folder / "question.npz", x=x, labels=labels, eps=eps, classes=classes)
-    for method in ("ibp", "crown", "alpha-crown") if passes else ():
+    for method in passes:
         ball = tfcert.LpBall(x, eps)
         options = tfcert.BoundOptions(iterations=ITERATIONS, memory_mb=size.memory_mb)
         export_hlo(model, ball, labels, method=method, options=options).save(folder / f"{method}.npz")
@@ -240,7 +240,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if options.export:
         options.export.mkdir(exist_ok=True)
-        prepare(options.export, options.small, passes=True)
+        prepare(options.export, options.small, ("ibp", "crown", "alpha-crown"))
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
@@ -250,7 +250,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _section(side: str, work: str, options: argparse.Namespace) -> dict[str, Any]:
     size = SMALL if options.small else LARGE
     if side == "prepare":
-        prepare(options.folder, options.small, passes=False)
+        prepare(options.folder, options.small)
         return {}
     if side == EXPORTED:
         return exported(work, options.folder, WORKS[work])

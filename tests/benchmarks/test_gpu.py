@@ -13,7 +13,7 @@ from benchmarks import gpu
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("gpu")
-    gpu.prepare(path, small=True, passes=False)
+    gpu.prepare(path, small=True)
     return path
 
 
@@ -31,7 +31,7 @@ def test_every_section_of_ours_measures_images_a_second(folder, work):
 def test_exported_passes_run_and_search_without_tensorflow(tmp_path):
     if importlib.util.find_spec("jax") is None:
         pytest.skip("jax is not installed: pip install 'tfcert[hlo]'")
-    gpu.main(["--small", "--export", str(tmp_path)])
+    gpu.prepare(tmp_path, small=True, passes=("ibp", "crown"))
     code = (
         "import sys, pathlib; sys.modules['tensorflow'] = sys.modules['keras'] = sys.modules['tfcert'] = None\n"
         "from benchmarks import gpu, run_hlo\n"
