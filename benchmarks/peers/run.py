@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from typing import Any
@@ -81,8 +82,9 @@ def _here() -> tuple[str, float]:
     return str(machine.describe()["cpu"]), machine.product_peak() / 1e9
 
 
-def _all(cases: list[Case], setting: Setting, name: str, resume: bool) -> None:
-    version = commit(data.REPOSITORY, "")
+def _all(cases: list[Case], setting: Setting, name: str, resume: bool) -> list[str]:
+    """Measures cases and stores them; returns what is wrong with those that failed."""
+    version, failed = commit(data.REPOSITORY, ""), []
     for case in cases:
         rows = STORE.read("peers", {"cases": []})["cases"]
         known = {key(row) for row in rows if row.get("commit") == version}
@@ -92,12 +94,18 @@ def _all(cases: list[Case], setting: Setting, name: str, resume: bool) -> None:
         # What a first pass keeps for later processes is what the second one finds, and nothing older.
         with tempfile.TemporaryDirectory() as folder:
             os.environ["XDG_CACHE_HOME"] = folder
-            found = measure(case, setting)
+            try:
+                found = measure(case, setting)
+            except AssertionError as error:
+                failed.append(f"{case.name}: {error}")
+                print(failed[-1], flush=True)
+                continue
         found["machine"]["name"] = name
         found["commit"] = version
         rows = STORE.read("peers", {"cases": []})["cases"]
         STORE.write("peers", {"cases": merged(rows, found)})
         print(f"{case.name}: {time.perf_counter() - start:.0f} s", flush=True)
+    return failed
 
 
 def main() -> None:
@@ -123,7 +131,9 @@ def main() -> None:
         setting = Setting(rounds, long_rounds, arguments.quick, arguments.peer_gib)
         stored = STORE.read("peers", {"cases": []})["cases"]
         name = arguments.machine or named(stored, *in_a_process(_here))
-        _all(cases, setting, name, arguments.resume)
+        failed = _all(cases, setting, name, arguments.resume)
+        if failed:
+            print("\n".join(["failed, and not stored:", *failed]), file=sys.stderr)
     text = table(STORE.read("peers")["cases"])
     STORE.write_table("peers", text)
     print(text)
