@@ -54,5 +54,8 @@ def test_a_section_that_overruns_is_stopped_and_the_others_are_kept(tmp_path):
     }
     gpu.run_all(sections, {"sections": []}, file)
     fast, slow, broken = json.loads(file.read_text())["sections"]
+    unprepared = {"sections": []}
+    gpu.run_all({"prepare": sections["broken"], **sections}, unprepared, None)
+    assert len(unprepared["sections"]) == 1
     assert fast == {"name": "fast", "images_per_second": 5.0}
     assert slow == {"name": "slow", "stopped_after_seconds": 1.0} and "no such device" in broken["failed"]
