@@ -1,5 +1,7 @@
 """alpha-CROWN and FROWN: never looser than where they start, and as tight as slopes can make the rows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,10 +10,15 @@ from soundness.networks import Sketch, flatten
 from sweeps import sweep_but
 
 from tfcert import BoundOptions
-from tfcert.network.graph import Network
+from tfcert.activations import activation, lines
+from tfcert.network.graph import Elementwise, Network
+from tfcert.propagation import kernels, optimised
+from tfcert.propagation.affine import affine_part
 from tfcert.propagation.bounds import output_bounds
+from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.engine import lower_bounds
 from tfcert.propagation.optimised import Ascent
+from tfcert.propagation.plan import entries_per_row
 from tfcert.sets.balls import Box, LpBall, Perturbation
 from tfcert.sets.region import region_of
 
@@ -70,6 +77,90 @@ def test_rows_have_slopes_of_their_own():
     network = s.network()
     own = bounds(network, box, np.eye(2), "alpha-crown", steps=60)
     assert np.all((own >= -2e-2) & (own <= 0))
+
+
+def test_each_neuron_of_a_convolution_has_slopes_of_its_own():
+    # relu(z) - share z is at least 0, by a slope below the ReLU of that share, and the shares differ by position: one
+    # slope for both leaves a neuron 0.4 below, and the output then is at least -0.28 for each.
+    s = Sketch(np.random.default_rng(0))
+    z = s.scale(s.input((1, 2, 1)), np.ones(1, np.float32), None)
+    share = np.array([0.1, 0.9], np.float32).reshape(1, 2, 1)
+    inner = s.sum(s.activate(z), s.scale(z, -share, None))
+    below = s.activate(s.scale(inner, np.full(1, -1, np.float32), None))
+    s.scale(flatten(s, below), np.full(2, -1, np.float32), None)
+    box = Box(np.full((1, 1, 2, 1), -1.0), np.full((1, 1, 2, 1), 1.0))
+    found = bounds(s.network(), box, np.eye(2), "alpha-crown", steps=60)
+    assert np.all((found >= -0.05) & (found <= 1e-12))
+
+
+def test_neurons_that_climb_in_pieces_have_the_bounds_that_they_have_together(monkeypatch):
+    # The last piece is filled up, and what is found belongs to the neuron that climbed.
+    s = networks.block_sketch(networks.conv_block, 3)
+    region = LpBall(s.rng.uniform(0, 1, (2, *s.shapes[0])), 0.1)
+    rows = np.concatenate([np.eye(3), -np.eye(3)])
+    together = bounds(s.network(), region, rows, "alpha-crown")
+    network = s.network()
+    monkeypatch.setattr(optimised, "_PIECE", 6 * max(entries_per_row(network, i) for i in network.bounded()))
+    np.testing.assert_allclose(bounds(network, region, rows, "alpha-crown"), together, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "softplus", "prelu"])
+def test_a_step_by_chosen_lines_and_its_gradient_are_those_of_the_lines(name):
+    rng = np.random.default_rng(1)
+    kinds = {"prelu": {"alpha": lambda: tf.constant([0.5, -0.2, 1.5, 0.1])}}
+    act = activation(name, **kinds.get(name, {}))
+    s = Sketch(rng)
+    s.dense(s.input((3,)), 4)
+    before = s.network().nodes
+    node = Elementwise(name="bend", inputs=(1,), shape=(4,), activation=act)
+    network = Network((*before, node), tf.float64)
+    lower = tf.constant(rng.uniform(-2, 0.3, (2, 4)))
+    upper = lower + rng.uniform(0.5, 3, (2, 4))
+    affine = affine_part(network, region_of(LpBall(rng.uniform(0, 1, (2, 3)), 0.1)))
+    opened = optimised._opened(network, 2, (lower, upper), None, affine)
+    assert isinstance(opened, optimised._Open) and opened.biased == 1
+    values, weights = (tf.constant(rng.normal(size=(2, 1, 3, 4))) for _ in range(2))
+    rows = Coefficients(values, (4,))
+    ranges = act.slope_ranges(lower, upper)
+    choices = [tf.constant(rng.uniform(0, 1, (2, 1, 3, 4))) for pair in ranges if pair is not None]
+
+    def plain(values: tf.Tensor, choices: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        parts = iter(choices)
+        slopes = []
+        for named, pair in zip(act.slopes(None, lower, upper), ranges, strict=True):
+            least, most = (named, named) if pair is None else pair
+            least, most = (end[:, None, None] for end in (least, most))
+            slopes.append(least + (0 if pair is None else next(parts)) * (most - least) + tf.zeros_like(values))
+        low, below, high, above = lines(act, (slopes[0], slopes[1]), lower[:, None, None], upper[:, None, None])
+        bent, constant = kernels.by_sign_both(values, (low, below, high, above))
+        return bent, constant + tf.reduce_sum(bent * affine.values[1][:, None, None], axis=-1)
+
+    def stepped(values: tf.Tensor, choices: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        found, constant = opened.over(rows).back(replace(rows, values=values), choices)
+        return found.values, constant
+
+    results = []
+    for function in (plain, stepped):
+        with tf.GradientTape() as tape:
+            tape.watch([values, choices])
+            bent, constant = function(values, choices)
+            total = tf.reduce_sum(bent * weights) + tf.reduce_sum(constant * weights[..., 0])
+        results.append([bent, constant, *tf.nest.flatten(tape.gradient(total, [values, choices]))])
+    for wanted, found in zip(*results, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-9)
+
+
+def test_the_gradient_of_a_size_by_fixed_weights_is_that_of_the_size():
+    rng = np.random.default_rng(2)
+    values, weights, given = (tf.constant(rng.normal(size=n)) for n in ((1, 3, 2, 5), (1, 3, 1, 5), (1, 3, 2)))
+    found = []
+    for function in (kernels.weighted_size, kernels.size_by_fixed_weights):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            size = function(values, weights)
+        found.append((size, tape.gradient(size, values, output_gradients=given)))
+    for wanted, other in zip(*found, strict=True):
+        np.testing.assert_allclose(other, wanted, atol=1e-12)
 
 
 BLOCKS = (networks.conv_block, networks.residual_block, networks.max_pool_block, networks.concatenate_block)

@@ -50,7 +50,7 @@ class Declaration:
     jumps: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Activation:
     """An elementwise function, and how to relax it.
 

@@ -11,6 +11,7 @@ import functools
 import operator
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -35,6 +36,20 @@ from tfcert.sets.region import Region
 
 TensorInterval = tuple[tf.Tensor, tf.Tensor]
 Stop = Callable[[Coefficients], tuple[Coefficients | None, tf.Tensor]]
+
+
+class Step(NamedTuple):
+    """A step through an activation whose lines differ by row and entry.
+
+    Attributes:
+        back: rows over the activation's output to rows over its input, and the constant ``[samples, groups, rows]``.
+        biased: the node whose bias the constant has in it, or None; of an affine node it has the value in the middle.
+    """
+
+    back: Callable[[Coefficients], tuple[Coefficients, tf.Tensor]]
+    biased: int | None
+
+
 _CONV_COST = 8.0
 """How much more a multiplication costs in a dense transposed convolution than in a matrix product, memory included
 (measured on a CPU: at 4 the ResNet-2 of the DeepCert paper takes three times as long, above 8 nothing changes)."""
@@ -46,14 +61,14 @@ class Relaxed:
     """Knowledge of the nodes before its target that a backward pass may use.
 
     Attributes:
-        lines: of each ``Elementwise`` and ``MaxPool`` node that the pass goes through.
+        lines: of each ``Elementwise`` and ``MaxPool`` node that the pass goes through, or the step through it.
         stops: what replaces a node, not an affine one, at which the pass ends: a function from rows over the node to
             rows over the input (or None) and the constant ``[samples, groups, rows]``, a lower bound of the rest.
         added: linear terms ``[samples, *shape]`` over nodes, which every row gains there (multipliers of constraints).
         affine: the network's affine part over the region; None for it to be computed for this pass.
     """
 
-    lines: Mapping[int, Lines | PoolLines]
+    lines: Mapping[int, Lines | PoolLines | Step]
     stops: Mapping[int, Stop] = field(default_factory=dict)
     added: Mapping[int, tf.Tensor] = field(default_factory=dict)
     affine: AffinePart | None = None
@@ -128,8 +143,13 @@ def linear_lower_bounds(
         if constant is not None:
             constants.append(constant)
         for source, coefficients in zip(sources, sent, strict=True):
-            # Lines of an activation have what the middle adds in their intercepts.
-            if source in affine and source in node.inputs and index not in affine and not isinstance(lines, Lines):
+            # Lines of an activation, and steps through it, have what the middle adds in them.
+            if (
+                source in affine
+                and source in node.inputs
+                and index not in affine
+                and not isinstance(lines, Lines | Step)
+            ):
                 constants.append(coefficients.dot(part().values[source]))
             waiting[source] = waiting[source].plus(coefficients) if source in waiting else coefficients
     return _flat(functools.reduce(operator.add, constants), _group_count(rows), rows.values.shape[2])
@@ -144,15 +164,33 @@ def _turned(rows: Coefficients, index: int, factor: Factor | None) -> Coefficien
     return replace(rows, values=tf.reshape(flat, [*lead, flat.shape[1]]))
 
 
+def before_linear(network: Network, target: int, rows: Coefficients) -> tuple[int, Coefficients, tf.Tensor]:
+    """Rows over a node as rows over the first node before it that is not linear, and what they gain on the way.
+
+    Returns:
+        That node, the rows, and the constant ``[samples or 1, groups * rows]``.
+    """
+    groups, count = _group_count(rows), rows.values.shape[2]
+    total = tf.zeros([1, 1, count], rows.values.dtype)
+    while isinstance(network.nodes[target], Linear):
+        node = network.nodes[target]
+        (target,) = node.inputs
+        (rows,), constant = _back(node, rows, None, [network.nodes[target].shape], with_bias=True)
+        total = total if constant is None else total + constant
+    return target, rows, _flat(total, groups, count)
+
+
 def _folded(
     network: Network,
     index: int,
     relaxed: Relaxed,
     free: Collection[int],
     middle: Callable[[int], tf.Tensor | None],
-) -> tuple[Lines | WindowLines, int, int | None]:
+) -> tuple[Lines | WindowLines | Step, int, int | None]:
     """A nonlinear node's lines with what precedes it, and what :func:`absorbed` returns with them."""
     node, lines = network.nodes[index], relaxed.lines[index]
+    if isinstance(lines, Step):
+        return lines, node.inputs[0], lines.biased
     if isinstance(lines, Lines):
         return absorbed(network, index, lines, free, middle)
     assert isinstance(node, MaxPool)
@@ -206,12 +244,15 @@ def _flat(part: tf.Tensor, groups: int | tf.Tensor, rows: int | None) -> tf.Tens
 
 
 def _back(
-    node: Node, rows: Coefficients, lines: Lines | WindowLines | None, shapes: list[Shape], with_bias: bool
+    node: Node, rows: Coefficients, lines: Lines | WindowLines | Step | None, shapes: list[Shape], with_bias: bool
 ) -> tuple[list[Coefficients], tf.Tensor | None]:
     """One step: rows over a node's output to rows over its inputs, and the constant that the step adds."""
     match node:
         case Linear():
             return _back_linear(node, rows.masked(), shapes[0], with_bias)
+        case Elementwise() if isinstance(lines, Step):
+            bent, constant = lines.back(rows)
+            return [bent], constant
         case Elementwise():
             assert isinstance(lines, Lines)
             return _back_elementwise(rows, lines)

@@ -232,6 +232,17 @@ def _weighted_size(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
 
 @kernel()
+def _size_gradient(values: tf.Tensor, weights: tf.Tensor, d_size: tf.Tensor) -> tf.Tensor:
+    return d_size[..., None] * tf.sign(values) * weights
+
+
+@tf.custom_gradient
+def size_by_fixed_weights(values: tf.Tensor, weights: tf.Tensor):  # type: ignore[no-untyped-def]
+    """:func:`weighted_size` by weights without a gradient, where the gradient keeps nothing but the values."""
+    return weighted_size(values, weights), lambda d_size: (_size_gradient(values, weights, d_size), None)
+
+
+@kernel()
 def by_sign_windows(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
     """:func:`by_sign`, each value with all the weights of its window.
 

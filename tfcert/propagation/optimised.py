@@ -12,17 +12,32 @@ not in points of tangency.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfcert.activations import Lines, lines
-from tfcert.activations.registry import Ranges, Slopes
-from tfcert.network.graph import Elementwise, MaxPool, Network
-from tfcert.propagation.backward import Relaxed, TensorInterval, linear_lower_bounds
+from tfcert.activations import Lines, image, lines
+from tfcert.activations.registry import Activation, Ranges, Slopes
+from tfcert.network.graph import Elementwise, Linear, MaxPool, Network
+from tfcert.propagation import kernels
+from tfcert.propagation.affine import AffinePart, affine_nodes, affine_part
+from tfcert.propagation.backward import (
+    Relaxed,
+    Step,
+    TensorInterval,
+    before_linear,
+    linear_lower_bounds,
+    selected,
+)
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.interval import exact_intervals
+from tfcert.propagation.concretize import middle
+from tfcert.propagation.folding import only_reader
+from tfcert.propagation.interval import exact_intervals, hull
+from tfcert.propagation.plan import entries_per_row
 from tfcert.propagation.pooling import PoolLines, default_height, pool_lines
 from tfcert.propagation.preactivation import (
     Passes,
@@ -31,24 +46,25 @@ from tfcert.propagation.preactivation import (
     by_name,
     floor,
     greater,
+    matters,
     nonlinear,
     relax,
     relax_before,
+    stable_is_exact,
 )
 from tfcert.sets.region import Region
 
-_EVERY = -1
-"""Stands for every target."""
 _CURVED = 0.1
 """Steps of an activation that is no hinge, relative to those of one: its lines turn as the slopes move (measured on
 sigmoids: a tenth ends 6% higher after 20 steps, on ReLU it ends lower)."""
+_PIECE, _PIECE_OF_ALL, _SAMPLES = 1 << 20, 1 << 23, 25
+"""How many coefficients climb together at most: as many as stay in a CPU's caches, or where XLA compiles a whole pass,
+for a device; and of how many samples at most the neurons do."""
 _DECAY = 0.98
 _ADAM = (0.9, 0.999, 1e-8)
 """Shares kept of the mean and of the mean square, and what is added to its root."""
-Place = tuple[int, int]
-"""A nonlinear node, and the target of the pass that goes through it."""
-Choices = dict[Place, tuple[tf.Tensor, ...]]
-"""Of an ``Elementwise`` node its lower and upper slope, those that are free; of a ``MaxPool`` node its height."""
+Choices = dict[int, tuple[tf.Tensor, ...]]
+"""By node: of an ``Elementwise`` its lower and upper slope, those that are free; of a ``MaxPool`` its height."""
 
 
 @dataclass(frozen=True)
@@ -79,23 +95,357 @@ def optimised_bounds(
     Args as for :func:`~tfcert.propagation.bounds.output_bounds`.
 
     Returns:
-        ``[samples, rows]``, guarantee ``numeric``; and the pre-activation bounds that the search starts from.
+        ``[samples, rows]``, guarantee ``numeric``; and the pre-activation bounds of the last pass (of FROWN, those
+        that the search starts from).
     """
     start = by_name(network, relaxation)
-    bounds = backward_bounds(network, region, start, passes)
-    best = _last_pass(network, region, rows, relax_before(network, network.output, start, bounds))
+    affine = affine_part(network, region)
+    bounds = backward_bounds(network, region, start, passes, affine)
+    best = _last_pass(network, region, rows, relax_before(network, network.output, start, bounds, affine))
     best = greater(best, floor(network, region, rows, bounds))
-    first = _first_choices(network, region, relaxation, bounds, _lanes(network, rows, passes, ascent))
-    if not first:
-        return best, bounds
-    every = Passes(passes.parts)  # a pass over selected rows has no lanes
+    if ascent.shared:
+        return _shared(network, region, rows, relaxation, bounds, best, passes, ascent), bounds
+    search = _Search(network, region, relaxation, ascent, affine, {})
+    bounds = _tightened(search, bounds, passes)
+    pools = {i: (n, bounds[n.inputs[0]]) for i, n in enumerate(network.nodes) if isinstance(n, MaxPool)}
+    found = _climbed(search, network.output, rows, pools)
+    return best if found is None else tf.maximum(best, found), bounds
 
-    def evaluate(choices: Choices) -> tf.Tensor:
-        relaxer = chosen_lines(network, relaxation, choices)
+
+class _Open(NamedTuple):
+    """What an activation's lines are chosen from on its neurons' bounds, or (:meth:`over`) for each entry of rows.
+
+    Pairs are of the lower and the upper line.
+
+    Attributes:
+        activation: the function.
+        slopes: those that the named relaxation has.
+        ranges: the least slope worth taking, and how far the greatest lies above it; None where there is no choice.
+        intercepts: of a hinge, whose lines all have those of the named ones; None for other functions.
+        ends: the bounds; None for hinges.
+        bias: of the linear node before, or None if its own step adds it; of an affine node, its value in the middle.
+        biased: that node.
+    """
+
+    activation: Activation
+    slopes: Slopes
+    ranges: Ranges
+    intercepts: Slopes | None
+    ends: TensorInterval | None
+    bias: tf.Tensor | None
+    biased: int | None
+
+    @property
+    def pace(self) -> float:
+        return 1.0 if self.ends is None else _CURVED
+
+    def over(self, rows: Coefficients) -> _Open:
+        """The same for each entry of coefficients, 0 outside the image."""
+
+        def pair(ends: Any) -> Any:
+            return None if ends is None else tuple(map(rows.unfold, ends))
+
+        return self._replace(
+            slopes=pair(self.slopes),
+            ranges=(pair(self.ranges[0]), pair(self.ranges[1])),
+            intercepts=pair(self.intercepts),
+            ends=pair(self.ends),
+            bias=None if self.bias is None else rows.unfold(self.bias),
+        )
+
+    def first(self, shape: Sequence[int | tf.Tensor]) -> list[tf.Tensor]:
+        """The choices that give the named relaxation to coefficients of a shape."""
+        found = []
+        for slope, between in zip(self.slopes, self.ranges, strict=True):
+            if between is not None:
+                place = tf.math.divide_no_nan(slope - between[0], between[1])
+                place = tf.clip_by_value(tf.where(tf.math.is_finite(place), place, tf.zeros_like(place)), 0, 1)
+                found.append(tf.broadcast_to(place, shape))
+        return found
+
+    def back(self, rows: Coefficients, choices: Sequence[tf.Tensor]) -> tuple[Coefficients, tf.Tensor]:
+        """A step through the activation by the lines chosen for each entry of the rows."""
+        if self.ends is not None:
+            rows = rows.masked()  # their intercepts are not 0 outside the image
+
+        @tf.custom_gradient
+        def step(values: tf.Tensor, *choices: tf.Tensor):  # type: ignore[no-untyped-def]
+            parts = iter(choices)
+            free = [None if between is None else next(parts) for between in self.ranges]
+            # Of each line: its least slope, and a range and the place in it, or None.
+            sides = [
+                (slope, None, None) if between is None else (*between, place)
+                for slope, between, place in zip(self.slopes, self.ranges, free, strict=True)
+            ]
+            turns, intercepts = (None, None), self.intercepts
+            if self.ends is not None:
+                slopes, intercepts, turns = _chosen(self.activation)(
+                    *(*choices, None)[:2], *sides[0][:2], *sides[1][:2], *self.ends
+                )
+                sides = [(slope, None, None) for slope in slopes]
+            assert intercepts is not None
+
+            def gradient(d_values: tf.Tensor, d_constant: tf.Tensor) -> list[tf.Tensor]:
+                first, *others = _bent_gradients(
+                    values, d_values, d_constant, *sides[0], *sides[1], *intercepts, *turns, self.bias
+                )
+                pairs = zip(others, self.ranges, strict=True)
+                return [first, *(d * between[1] for d, between in pairs if between is not None)]
+
+            return _bent(values, *sides[0], *sides[1], *intercepts, self.bias), gradient
+
+        values, constant = step(rows.values, *choices)
+        return replace(rows, values=values, zero_outside=True), constant
+
+
+def _slope(least: tf.Tensor, width: tf.Tensor | None, place: tf.Tensor | None) -> tf.Tensor:
+    return least if width is None or place is None else least + place * width
+
+
+@kernels.kernel(passes=2)
+def _bent(values: tf.Tensor, *parts: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rows through lines, and their constant: see :meth:`_Open.back`."""
+    below, above, bias = parts[6:]
+    positive, negative = tf.nn.relu(values), tf.minimum(values, 0)
+    bent = positive * _slope(*parts[:3]) + negative * _slope(*parts[3:6])
+    constant = positive * below + negative * above
+    return bent, tf.reduce_sum(constant if bias is None else constant + bent * bias, axis=-1)
+
+
+@kernels.kernel(passes=4)
+def _bent_gradients(
+    values: tf.Tensor, d_bent: tf.Tensor, d_constant: tf.Tensor, *parts: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Gradients of :func:`_bent` by the values and by the slopes; an intercept turns with its slope."""
+    below, above, turn_below, turn_above, bias = parts[6:]
+    d_constant = d_constant[..., None]
+    d_bent = d_bent if bias is None else d_bent + d_constant * bias
+    d_low, d_high = (d_bent if turn is None else d_bent + d_constant * turn for turn in (turn_below, turn_above))
+    d_values = tf.where(
+        values > 0,
+        d_bent * _slope(*parts[:3]) + d_constant * below,
+        d_bent * _slope(*parts[3:6]) + d_constant * above,
+    )
+    return d_values, tf.nn.relu(values) * d_low, tf.minimum(values, 0) * d_high
+
+
+@functools.lru_cache(maxsize=32)
+def _chosen(activation: Activation) -> Callable[..., tuple[tuple[tf.Tensor, ...], ...]]:
+    """The kernel of an activation that is no hinge: from places in ranges to lines.
+
+    It takes the places of those lines that have a range, each line's least slope and range, and the bounds; it returns
+    pairs: slopes, intercepts, and derivatives of these by those.
+    """
+
+    @kernels.kernel(passes=16)
+    def chosen(first, second, least, width, upper_least, upper_width, *ends):  # type: ignore[no-untyped-def]
+        high = first if width is None else second
+        slopes = (_slope(least, width, first), _slope(upper_least, upper_width, high))
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(slopes)
+            _, below, _, above = lines(activation, slopes, *ends)
+        turns = tape.gradient((below, above), slopes, unconnected_gradients="zero")
+        return slopes, (below, above), tuple(turns)
+
+    return chosen
+
+
+def _opened(
+    network: Network, index: int, ends: TensorInterval, relaxation: str | None, affine: AffinePart
+) -> _Open | Lines | PoolLines:
+    """What the lines of a nonlinear node are chosen from, or its lines if there is no choice."""
+    node = network.nodes[index]
+    if isinstance(node, MaxPool):
+        return pool_lines(node, *ends, relaxation)
+    assert isinstance(node, Elementwise)
+    slopes, between = node.activation.slopes(relaxation, *ends), node.activation.slope_ranges(*ends)
+    named = lines(node.activation, slopes, *ends)
+    if between == (None, None):
+        return named
+    ranges = [None if pair is None else (pair[0], pair[1] - pair[0]) for pair in between]
+    source = node.inputs[0]
+    before, bias = network.nodes[source], None
+    if source in affine_nodes(network):
+        bias = affine.values[source]
+    elif isinstance(before, Linear) and source in only_reader(network) and before.map.diagonal() is None:
+        bias = None if before.bias is None else tf.broadcast_to(before.bias(), node.shape)[None]
+    is_hinge = node.activation.piecewise_linear
+    return _Open(
+        node.activation,
+        slopes,
+        (ranges[0], ranges[1]),
+        (named.lower_intercept, named.upper_intercept) if is_hinge else None,
+        None if is_hinge else ends,
+        bias,
+        None if bias is None else source,
+    )
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A search for the bounds of rows, node after node.
+
+    Attributes:
+        opened: of each nonlinear node whose input's bounds are final, what its lines are chosen from.
+    """
+
+    network: Network
+    region: Region
+    relaxation: str | None
+    ascent: Ascent
+    affine: AffinePart
+    opened: dict[int, _Open | Lines | PoolLines]
+
+
+def _tightened(search: _Search, bounds: Mapping[int, TensorInterval], passes: Passes) -> dict[int, TensorInterval]:
+    """Bounds of what enters each nonlinear node, by the best slopes that each neuron finds for itself.
+
+    Narrower bounds before a row never make its best bound worse, so each node's bounds are as good as the steps make
+    them before those of the next are looked for, and no gradient goes through them.
+    """
+    network = search.network
+    exact = exact_intervals(network, search.region.is_box)
+    found: dict[int, TensorInterval] = {}
+    for index in network.bounded():
+        node, here = network.nodes[index], bounds[index]
+        if isinstance(node, Elementwise):
+            low, high = image(node.activation, *found[node.inputs[0]])
+            here = hull(tf.maximum(here[0], low), tf.minimum(here[1], high))
+        elif index not in exact:
+            here = _narrowed(search, index, here, passes)
+        found[index] = here
+        for reader in nonlinear(network):
+            if index in network.nodes[reader].inputs:
+                search.opened[reader] = _opened(network, reader, here, search.relaxation, search.affine)
+    return found
+
+
+def _narrowed(search: _Search, index: int, here: TensorInterval, passes: Passes) -> TensorInterval:
+    """Bounds of a node's neurons, those that need any: two rows each, which climb a piece after another."""
+    network = search.network
+    if not any(isinstance(search.opened.get(i), _Open) for i in network.ancestors(index)):
+        return here
+    shape, size = network.nodes[index].shape, math.prod(network.nodes[index].shape)
+    flat = [tf.reshape(end, [-1]) for end in here]
+    if passes.select and stable_is_exact(network, index):
+        number = tf.where(tf.reshape(matters(network, index, here), [-1]))[:, 0]
+    else:
+        number = tf.range(tf.size(flat[0], tf.int64))
+    most = _PIECE if passes.select else _PIECE_OF_ALL
+    piece = max(1, min(most // (2 * entries_per_row(network, index)), _SAMPLES * size))
+    pieces = (tf.size(number) + piece - 1) // piece
+    # Filled up with neuron 0, whose bound is as good as any.
+    numbers = tf.reshape(tf.pad(number, [[0, pieces * piece - tf.size(number)]]), [-1, piece])
+
+    def step(count: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        some = numbers[count]
+        rows = selected(shape, network.dtype, some // size, tf.math.floormod(some, size))
+        found = _climbed(search, index, rows)
+        assert found is not None
+        low, high = tf.unstack(tf.reshape(found, [piece, 2]), axis=1)
+        lower = tf.tensor_scatter_nd_max(lower, some[:, None], low)
+        return count + 1, lower, tf.tensor_scatter_nd_min(upper, some[:, None], -high)
+
+    _, *flat = tf.while_loop(lambda count, *_: count < pieces, step, (0, *flat), parallel_iterations=1)
+    lower, upper = (tf.reshape(end, [-1, *shape]) for end in flat)
+    return hull(lower, upper)
+
+
+def _climbed(
+    search: _Search,
+    target: int,
+    rows: Coefficients,
+    pools: Mapping[int, tuple[MaxPool, TensorInterval]] | None = None,
+) -> tf.Tensor | None:
+    """Lower bounds of rows over a node by lines that each row chooses for itself, given bounds of the nodes before it.
+
+    Args:
+        search: what is known of these nodes.
+        target: the node.
+        rows: over its output.
+        pools: those pooling nodes whose levels are to be chosen, for all rows of a sample, with bounds of their input.
+
+    Returns:
+        ``[samples, groups * rows]`` (selected groups: ``[1, groups * rows]``); None where there is nothing to choose.
+    """
+    network, region, pools = search.network, search.region, pools or {}
+    known = {i: search.opened[i] for i in nonlinear(network) if i in network.ancestors(target)}
+    free = {i: what for i, what in known.items() if isinstance(what, _Open)}
+    named = {i: what for i, what in known.items() if not isinstance(what, _Open)}
+    if not (free or pools):
+        return None
+    lead = [1, rows.values.shape[1] * rows.values.shape[2]]
+    if rows.owner is None:
+        lead = [tf.shape(region.center)[0], rows.values.shape[2]]
+    nothing = tf.fill(lead, tf.constant(-float("inf"), network.dtype))
+    target, rows, gained = before_linear(network, target, rows)  # once for all steps
+    arranged: dict[int, _Open] = {}  # for the entries that rows have at a node, which the first pass finds out
+    places: list[tf.Tensor] = []
+    sizes: list[int] = []
+    box: list[tf.Tensor] = []
+
+    def arrange(index: int, here: Coefficients) -> tuple[Coefficients, tf.Tensor]:
+        arranged[index] = free[index].over(here)
+        one = here.owner is not None
+        groups = here.values.shape[1] if here.patches is None else here.patches.positions
+        lead = [1, here.values.shape[1]] if one else [tf.shape(region.center)[0], groups]
+        first = arranged[index].first([*lead, *here.values.shape[2:]])
+        sizes.append(len(first))
+        places.extend(first)
+        return arranged[index].back(here, first)
+
+    def over_box(here: Coefficients) -> tuple[None, tf.Tensor]:
+        if not box:
+            center = middle(region)
+            box.append(here.unfold(tf.maximum(region.upper - center, center - region.lower)))
+        return None, -kernels.size_by_fixed_weights(here.values, box[0])
+
+    def bound(steps: Mapping[int, Step], heights: Sequence[tf.Tensor]) -> tf.Tensor:
+        levels = {
+            i: pool_lines(pool, *ends, search.relaxation, height)
+            for (i, (pool, ends)), height in zip(pools.items(), heights, strict=True)
+        }
+        relaxed = Relaxed({**named, **levels, **steps}, {0: over_box} if region.is_box else {}, {}, search.affine)
+        return linear_lower_bounds(network, target, rows, relaxed, region)
+
+    heights = [default_height(pool, *ends) for pool, ends in pools.values()]
+    bound({i: Step(functools.partial(arrange, i), what.biased) for i, what in free.items()}, heights)
+
+    def evaluate(flat: list[tf.Tensor]) -> tf.Tensor:
+        parts, steps = iter(flat), {}
+        for index, size in zip(arranged, sizes, strict=True):
+            chosen = [next(parts) for _ in range(size)]
+            steps[index] = Step(functools.partial(arranged[index].back, choices=chosen), arranged[index].biased)
+        return tf.ensure_shape(greater(bound(steps, list(parts)) + gained, nothing), nothing.shape)
+
+    paces = [what.pace for what, size in zip(arranged.values(), sizes, strict=True) for _ in range(size)]
+    return _ascend(evaluate, places + heights, nothing, search.ascent, paces + [1.0] * len(heights))
+
+
+def _shared(
+    network: Network,
+    region: Region,
+    rows: Coefficients,
+    relaxation: str | None,
+    bounds: dict[int, TensorInterval],
+    best: tf.Tensor,
+    passes: Passes,
+    ascent: Ascent,
+) -> tf.Tensor:
+    """Lower bounds of rows over the output by one pair of lines a neuron, the same for all rows of all passes."""
+    first = {i: c for i in nonlinear(network) if (c := named_choices(network, i, relaxation, bounds))}
+    if not first:
+        return best
+    every = Passes(passes.parts)  # a gradient goes through each pass, so all neurons have one
+
+    def evaluate(flat: list[tf.Tensor]) -> tf.Tensor:
+        parts = iter(flat)
+        relaxer = chosen_lines(network, relaxation, {i: tuple(next(parts) for _ in c) for i, c in first.items()})
         bounds = backward_bounds(network, region, relaxer, every)
         return _last_pass(network, region, rows, relax_before(network, network.output, relaxer, bounds))
 
-    return _ascend(evaluate, first, best, ascent, _paces(network, first)), bounds
+    flat = [choice for choices in first.values() for choice in choices]
+    return _ascend(evaluate, flat, best, ascent, _paces(network, first))
 
 
 def _last_pass(network: Network, region: Region, rows: Coefficients, relaxed: Relaxed) -> tf.Tensor:
@@ -105,9 +455,9 @@ def _last_pass(network: Network, region: Region, rows: Coefficients, relaxed: Re
 
 
 def _paces(network: Network, first: Choices) -> list[float]:
-    """For each choice, place by place, how long its steps are."""
+    """For each choice, node by node, how long its steps are."""
     found = []
-    for (index, _), choices in first.items():
+    for index, choices in first.items():
         node = network.nodes[index]
         curved = isinstance(node, Elementwise) and not node.activation.piecewise_linear
         found += [_CURVED if curved else 1.0] * len(choices)
@@ -115,35 +465,50 @@ def _paces(network: Network, first: Choices) -> list[float]:
 
 
 def _ascend(
-    evaluate: Callable[[Choices], tf.Tensor], first: Choices, best: tf.Tensor, ascent: Ascent, paces: list[float]
+    evaluate: Callable[[list[tf.Tensor]], tf.Tensor],
+    flat: list[tf.Tensor],
+    best: tf.Tensor,
+    ascent: Ascent,
+    paces: list[float],
 ) -> tf.Tensor:
     """The best value of each row seen while all choices climb."""
-    places = list(first)
-    sizes = [len(first[place]) for place in places]
-
-    def unflat(flat: list[tf.Tensor]) -> Choices:
-        parts = iter(flat)
-        return {place: tuple(next(parts) for _ in range(size)) for place, size in zip(places, sizes, strict=True)}
 
     def step(count: tf.Tensor, best: tf.Tensor, flat, mean, square):  # type: ignore[no-untyped-def]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(flat)
-            found = evaluate(unflat(flat))
+            found = evaluate(flat)
             total = tf.reduce_sum(tf.where(tf.math.is_finite(found), found, tf.zeros_like(found)))
         slopes = tape.gradient(total, flat, unconnected_gradients="zero")
         time = tf.cast(count + 1, best.dtype)
         rate = ascent.learning_rate * _DECAY ** (time - 1)
-        moves, mean, square = adam(slopes, mean, square, time, _ADAM)
-        flat = [tf.clip_by_value(c + pace * rate * m, 0, 1) for c, m, pace in zip(flat, moves, paces, strict=True)]
-        return count + 1, tf.maximum(best, found), flat, mean, square
+        moved = [_moved(*parts, rate, time) for parts in zip(flat, slopes, mean, square, paces, strict=True)]
+        return count + 1, tf.maximum(best, found), *([part[k] for part in moved] for k in range(3))
 
-    flat = [choice for place in places for choice in first[place]]
     zeros = [tf.zeros_like(choice) for choice in flat]
     state = (tf.constant(0), best, flat, zeros, zeros)
     _, best, flat, _, _ = tf.while_loop(
-        lambda count, *_: count < ascent.iterations, step, state, maximum_iterations=ascent.iterations
+        lambda count, *_: count < ascent.iterations,
+        step,
+        state,
+        maximum_iterations=ascent.iterations,
+        parallel_iterations=1,
     )
-    return tf.maximum(best, evaluate(unflat(flat)))
+    return tf.maximum(best, evaluate(flat))
+
+
+@kernels.kernel(passes=4)
+def _moved(
+    choice: tf.Tensor,
+    gradient: tf.Tensor,
+    mean: tf.Tensor,
+    square: tf.Tensor,
+    pace: float,
+    rate: tf.Tensor,
+    time: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """A choice after a step of Adam, with its moments."""
+    (move,), (mean,), (square,) = adam([gradient], [mean], [square], time, _ADAM)
+    return tf.clip_by_value(choice + pace * rate * move, 0, 1), mean, square
 
 
 def adam(
@@ -167,48 +532,10 @@ def adam(
     return [bias * m / (tf.sqrt(v) + tiny) for m, v in zip(mean, square, strict=True)], mean, square
 
 
-def _lanes(network: Network, rows: Coefficients, passes: Passes, ascent: Ascent) -> Mapping[int, int]:
-    """For each target of a pass, how many choices its rows have for each neuron.
-
-    Each row of the output and of a dense layer has its own (they take as much memory as its coefficients), the rows of
-    a convolution are shared by position: one for each channel's lower bounds and one for its upper. A dense layer whose
-    passes are cut for lack of memory has two, one for all lower bounds and one for all upper.
-    """
-    if ascent.shared:
-        return {_EVERY: 1}
-    found = {network.output: int(rows.values.shape[2])}
-    for target in network.bounded():
-        shape = network.nodes[target].shape
-        cut = passes.parts.get(target, (None,)) != (None,)
-        found[target] = 2 if len(shape) == 1 and cut else 2 * shape[-1]
-    return found
-
-
-def _first_choices(
-    network: Network,
-    region: Region,
-    relaxation: str | None,
-    bounds: Mapping[int, TensorInterval],
-    lanes: Mapping[int, int],
-) -> Choices:
-    """The choices that give the named relaxation."""
-    if _EVERY in lanes:
-        return {(i, _EVERY): c for i in nonlinear(network) if (c := named_choices(network, i, relaxation, bounds, 1))}
-    exact = exact_intervals(network, region.is_box)
-    found: Choices = {}
-    passed = {i for i in network.bounded() if not isinstance(network.nodes[i], Elementwise)} | {network.output}
-    for target in sorted(passed - exact):
-        for node in nonlinear(network):
-            if node in network.ancestors(target):
-                choice = named_choices(network, node, relaxation, bounds, lanes[target])
-                if choice:
-                    found[node, target] = choice
-    return found
-
-
 def named_choices(
-    network: Network, index: int, relaxation: str | None, bounds: Mapping[int, TensorInterval], lanes: int
+    network: Network, index: int, relaxation: str | None, bounds: Mapping[int, TensorInterval]
 ) -> tuple[tf.Tensor, ...]:
+    """The choices of a node that give the named relaxation to all rows: of an activation ``[samples, 1, *shape]``."""
     node = network.nodes[index]
     here = bounds[node.inputs[0]]
     if isinstance(node, MaxPool):
@@ -220,7 +547,7 @@ def named_choices(
         if ends is not None:
             place = tf.math.divide_no_nan(slope - ends[0], ends[1] - ends[0])
             place = tf.clip_by_value(tf.where(tf.math.is_finite(place), place, tf.zeros_like(place)), 0, 1)
-            found.append(tf.repeat(tf.stop_gradient(place)[:, None], lanes, axis=1))
+            found.append(tf.stop_gradient(place)[:, None])
     return tuple(found)
 
 
@@ -230,12 +557,12 @@ def chosen_lines(
     choices: Choices,
     known: Mapping[int, tuple[Slopes, Ranges]] | None = None,
 ) -> Relaxer:
-    """Relaxes by the choices made for a node and a target; ``known`` has :func:`open_slopes` where bounds are fixed."""
+    """Relaxes by the choices made for a node; ``known`` has :func:`open_slopes` where bounds are fixed."""
 
-    def relaxer(index: int, target: int, bounds: Mapping[int, TensorInterval]) -> Lines | PoolLines:
+    def relaxer(index: int, _: int, bounds: Mapping[int, TensorInterval]) -> Lines | PoolLines:
         node = network.nodes[index]
         here = bounds[node.inputs[0]]
-        chosen = choices.get((index, target), choices.get((index, _EVERY), ()))
+        chosen = choices.get(index, ())
         if not chosen:
             return relax(network, index, here, relaxation)
         if isinstance(node, MaxPool):

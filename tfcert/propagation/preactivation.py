@@ -96,7 +96,7 @@ def _refined(
     # Rows over affine nodes are the same for all samples: selecting some for each would only make more of them.
     if not passes.select or not relaxed.lines or not stable_is_exact(network, index):
         return all_neurons()
-    wanted = _matters(network, index, here)
+    wanted = matters(network, index, here)
     every, count = (tf.cast(n, tf.float32) for n in (tf.size(wanted), tf.math.count_nonzero(wanted)))
     step = tf.math.ceil(_FEW / _SIZES * every)
     steps = tf.maximum(1.0, tf.math.ceil(count / step))
@@ -159,7 +159,7 @@ def stable_is_exact(network: Network, index: int) -> bool:
     return all(isinstance(node, Elementwise) and node.activation.piecewise_linear for node in readers)
 
 
-def _matters(network: Network, index: int, here: TensorInterval) -> tf.Tensor:
+def matters(network: Network, index: int, here: TensorInterval) -> tf.Tensor:
     """Marks neurons that need more than their interval: unstable ones, and those whose range a maximum reads."""
     found = (here[0] < 0) & (here[1] > 0)
     bounded, readers = network.bounded(), only_reader(network)

@@ -21,7 +21,7 @@ from tfcert.network.graph import Elementwise, Network
 from tfcert.propagation.backward import Relaxed, TensorInterval, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.interval import both_sides
-from tfcert.propagation.optimised import Choices, Place, adam, chosen_lines, named_choices, open_slopes
+from tfcert.propagation.optimised import Choices, adam, chosen_lines, named_choices, open_slopes
 from tfcert.propagation.preactivation import by_name, nonlinear, relax_before
 from tfcert.sets.region import Region
 
@@ -103,7 +103,7 @@ def split_nodes(network: Network) -> list[int]:
 
 def first_pieces(network: Network, bounds: Mapping[int, TensorInterval]) -> Pieces:
     """Each sample's whole region as one piece, given bounds of what enters its nonlinear nodes."""
-    first = [choice for i in nonlinear(network) for choice in named_choices(network, i, None, bounds, 1)]
+    first = [choice for i in nonlinear(network) for choice in named_choices(network, i, None, bounds)]
     signs = [tf.zeros_like(bounds[i][0]) for i in split_nodes(network)]
     return Pieces([bounds[i] for i in network.bounded()], signs, first, signs)
 
@@ -180,10 +180,10 @@ def _function(
         if isinstance(node, Elementwise)
     }
     free = {i: sum(ends is not None for ends in known[i][1]) if i in known else 1 for i in nonlinear(network)}
-    order, sizes = [(i, network.output) for i in free if free[i]], [size for size in free.values() if size]
+    order, sizes = [i for i in free if free[i]], [size for size in free.values() if size]
 
     def evaluate(choices: list[tf.Tensor], added: list[tf.Tensor], probes: list[tf.Tensor]) -> tf.Tensor:
-        relaxer = chosen_lines(network, None, _by_place(order, sizes, choices), known)
+        relaxer = chosen_lines(network, None, _by_node(order, sizes, choices), known)
         lines = dict(relax_before(network, network.output, relaxer, bounds).lines)
         for i, below, above in zip(hinges(network), probes[::2], probes[1::2], strict=True):
             line = lines[i]
@@ -200,9 +200,9 @@ def _function(
     return evaluate
 
 
-def _by_place(order: list[Place], sizes: list[int], flat: list[tf.Tensor]) -> Choices:
+def _by_node(order: list[int], sizes: list[int], flat: list[tf.Tensor]) -> Choices:
     parts = iter(flat)
-    return {place: tuple(next(parts) for _ in range(size)) for place, size in zip(order, sizes, strict=True)}
+    return {node: tuple(next(parts) for _ in range(size)) for node, size in zip(order, sizes, strict=True)}
 
 
 def _as_column(which: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
