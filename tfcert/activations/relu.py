@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfcert.activations.registry import Activation, Ranges, Slopes, enter
+from tfcert.activations.curves import smallest
+from tfcert.activations.registry import Activation, Lines, Ranges, Slopes, enter
 
 LeftSlope = Callable[[], tf.Tensor] | float
 """``a``: a number, or what reads a live tensor that broadcasts against the values."""
@@ -59,6 +61,15 @@ def _ranges(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> Ranges:
     )
 
 
+def _closed_form(left: float, lower: tf.Tensor, upper: tf.Tensor) -> Lines:
+    """The lines of ``crown`` for ``left <= 1``: those of ``max(x, 0)``, scaled, and ``left * x``."""
+    right, down = tf.nn.relu(upper), tf.minimum(lower, 0)
+    chord = right / tf.maximum(right - down, smallest(right))
+    bend = 1.0 - left
+    longer = tf.cast(upper > -lower, chord.dtype)
+    return Lines(left + bend * longer, tf.zeros_like(chord), left + bend * chord, -bend * chord * down)
+
+
 def hinge(name: str, function: Callable[[tf.Tensor], tf.Tensor], left: LeftSlope) -> Activation:
     """The activation that is ``x`` right of zero and ``left * x`` left of it.
 
@@ -91,6 +102,7 @@ def hinge(name: str, function: Callable[[tf.Tensor], tf.Tensor], left: LeftSlope
         ranges=lambda lower, upper: _ranges(left, lower, upper),
         kinks=(0.0,),
         increasing=not callable(left) and left >= 0,
+        closed_form=None if callable(left) or left > 1 else functools.partial(_closed_form, left),
     )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from tfcert.activations import Lines
 from tfcert.catalog import METHODS, RELAXATIONS, check_method
 from tfcert.network.graph import Elementwise, Network
 from tfcert.propagation.backward import Relaxed, TensorInterval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import Bounded, How, Method
 from tfcert.propagation.optimised import Ascent
+from tfcert.propagation.pooling import PoolLines
 from tfcert.propagation.preactivation import WHOLE, Passes, by_name, relax_before
 from tfcert.sets.region import Region
 
@@ -90,10 +92,18 @@ def pre_activation_bounds(
     return chosen.pre_activation(network, region, How(slopes, passes))
 
 
-def relaxed_by_lines(network: Network, ranges: Sequence[TensorInterval], relaxation: str | None = None) -> Relaxed:
-    """Relaxes every nonlinear node on its range, as ``crown-ibp`` does."""
+def relaxed_by_lines(network: Network, ranges: Sequence[TensorInterval]) -> Relaxed:
+    """Relaxes every nonlinear node on its range, as ``crown-ibp`` does, with lines whose gradients are cheap."""
+    default = by_name(network, None)
+
+    def relaxer(index: int, target: int, bounds: Mapping[int, TensorInterval]) -> Lines | PoolLines:
+        node = network.nodes[index]
+        if isinstance(node, Elementwise) and node.activation.closed_form is not None:
+            return node.activation.closed_form(*bounds[node.inputs[0]])
+        return default(index, target, bounds)
+
     bounds = {i: ranges[i] for i in network.bounded()}
-    return relax_before(network, network.output, by_name(network, relaxation), bounds)
+    return relax_before(network, network.output, relaxer, bounds)
 
 
 def check_names(network: Network, method: str, relaxation: str | None) -> None:

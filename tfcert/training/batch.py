@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfcert.activations import activation, lines
 from tfcert.network.graph import Network
 from tfcert.propagation.backward import Relaxed, TensorInterval, linear_lower_bounds
 from tfcert.propagation.bounds import relaxed_by_lines
@@ -31,6 +32,7 @@ class BoundedBatch:
         sweep: the ranges of every node over them.
         labels: one-hot, ``[batch, classes]``.
         classify: the classification loss of logits ``[batch, classes]``: a scalar, samples weighted.
+        is_crossentropy: whether that loss is the cross-entropy of a class.
         weights: sample weights ``[batch]``, or None.
         eps: the radius of the boxes, a scalar, and ``final_eps`` what its schedule ends with.
         step: steps that the optimizer has taken.
@@ -44,6 +46,7 @@ class BoundedBatch:
     weights: tf.Tensor | None
     eps: tf.Tensor
     final_eps: float
+    is_crossentropy: bool = False
     step: tf.Tensor = field(default_factory=lambda: tf.constant(0, tf.int64))
 
     @property
@@ -57,15 +60,42 @@ class BoundedBatch:
 
         The label's own column is 0.
         """
-        return self._margins(relaxed_by_intervals(self.network, self.ranges))
+        return self._least(self._differences(), relaxed_by_intervals(self.network, self.ranges))
 
     def line_margins(self) -> tf.Tensor:
         """Lower bounds of ``f_y - f_j`` by CROWN-IBP, ``[batch, classes]``; the label's own column is 0."""
-        return self._margins(relaxed_by_lines(self.network, self.ranges))
+        return self._least(self._differences(), relaxed_by_lines(self.network, self.ranges))
 
-    def _margins(self, relaxed: Relaxed) -> tf.Tensor:
-        classes = self.labels.shape[-1]
-        rows = self.labels[:, None, :] - tf.eye(classes, dtype=self.labels.dtype)[None]
+    def fused_logits(self) -> tf.Tensor:
+        """Logits ``[batch, classes]`` whose cross-entropy bounds that of every point of the boxes from above.
+
+        The cross-entropy is ``log(1 + sum_j exp(f_j - f_y))``. Each exponential lies below its chord between the
+        interval bounds of ``f_j - f_y``, so the sum lies below one linear function of the logits, which CROWN-IBP bounds
+        as a single row (loss fusion, Xu et al. 2020, "Automatic perturbation analysis for scalable certified robustness
+        and beyond", section 3.3). The label has 0, and the other classes share the bound of the sum equally.
+        """
+        others, rows = 1.0 - self.labels, self._differences()
+        upper = -self.interval_margins
+        # The intervals' middles go through what rows go through, so both ends are as far from the difference there.
+        middle = 0.5 * (self.ranges[-1][0] + self.ranges[-1][1])
+        lower = -2.0 * tf.linalg.matvec(rows, middle) - upper
+        # Everything is divided by the largest exponential, which float32 may not hold.
+        top = tf.stop_gradient(tf.reduce_max(upper - self.labels * upper.dtype.max, axis=1, keepdims=True))
+        exp, ends = activation("exp"), (others * (lower - top), others * (upper - top))
+        chord = lines(exp, exp.slopes(None, *ends), *ends)
+        slope = others * chord.upper_slope
+        constant = tf.reduce_sum(others * chord.upper_intercept - slope * top, axis=1, keepdims=True)
+        row = tf.matmul(slope[:, None], rows)  # minus the linear function
+        total = constant - self._least(row, relaxed_by_lines(self.network, self.ranges))
+        share = top + tf.math.log(total / (others.shape[1] - 1))
+        return others * share
+
+    def _differences(self) -> tf.Tensor:
+        """The rows ``f_y - f_j``, ``[batch, classes, classes]``."""
+        return self.labels[:, None, :] - tf.eye(self.labels.shape[-1], dtype=self.labels.dtype)
+
+    def _least(self, rows: tf.Tensor, relaxed: Relaxed) -> tf.Tensor:
+        """Lower bounds of linear functions of the logits, ``[batch, rows, classes]``: ``[batch, rows]``."""
         first = Coefficients(rows[:, None], self.network.output_shape)
         return linear_lower_bounds(self.network, self.network.output, first, relaxed, self.region)
 

@@ -30,6 +30,12 @@ def one_hot(labels: Any, classes: int, dtype: tf.DType) -> tf.Tensor:
     return tf.one_hot(index, classes, dtype=dtype)
 
 
+def is_crossentropy(loss: Any) -> bool:
+    """Tells whether a loss is the cross-entropy of one class for each sample: the default, or Keras's own, unsmoothed."""
+    known = keras.losses.SparseCategoricalCrossentropy, keras.losses.CategoricalCrossentropy
+    return loss is crossentropy or (type(loss) in known and not loss.get_config().get("label_smoothing"))
+
+
 def check_loss(loss: Any) -> None:
     """Refuses a loss that would take the logits for probabilities.
 

@@ -225,9 +225,11 @@ class CrownIBP(Objective):
             not taken.
     """
 
-    def __init__(self, eps: float | Schedule, *, beta: float | Schedule = 1.0, **common: Unpack[Common]):
+    def __init__(
+        self, eps: float | Schedule, *, beta: float | Schedule = 1.0, fuse: bool = True, **common: Unpack[Common]
+    ):
         super().__init__(eps, **common)
-        self.beta = schedule(loaded(beta))
+        self.beta, self.fuse = schedule(loaded(beta)), bool(fuse)
         for value in _ends(self.beta):
             if not 0 <= value <= 1:
                 raise ValueError(f"beta must stay in [0, 1], but reaches {value}")
@@ -238,19 +240,21 @@ class CrownIBP(Objective):
 
     def robust(self, batch: BoundedBatch) -> tf.Tensor:
         by_intervals = batch.interval_margins
-        beta = tf.cast(self.beta(batch.step, self.steps_per_epoch), by_intervals.dtype)
         if self.beta == Constant(0.0):
             return batch.classify(-by_intervals)
+        beta = tf.cast(self.beta(batch.step, self.steps_per_epoch), by_intervals.dtype)
 
         def mixed() -> tf.Tensor:
-            return beta * batch.line_margins() + (1.0 - beta) * by_intervals
+            if self.fuse and batch.is_crossentropy:
+                return beta * batch.classify(batch.fused_logits()) + (1.0 - beta) * batch.classify(-by_intervals)
+            return batch.classify(-(beta * batch.line_margins() + (1.0 - beta) * by_intervals))
 
         if isinstance(self.beta, Constant):
-            return batch.classify(-mixed())
-        return batch.classify(-tf.cond(beta > 0, mixed, lambda: by_intervals))
+            return mixed()
+        return tf.cond(beta > 0, mixed, lambda: batch.classify(-by_intervals))
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"beta": saved(self.beta)}
+        return super().get_config() | {"beta": saved(self.beta), "fuse": self.fuse}
 
 
 def interval_loss(batch: BoundedBatch, elide: bool = True) -> tf.Tensor:

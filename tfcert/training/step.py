@@ -12,7 +12,7 @@ from tfcert.network.keras.private import aggregated, compiled_loss
 from tfcert.propagation.centered import sweep
 from tfcert.rigour.margins import label_rounding
 from tfcert.training.batch import BoundedBatch, boxes
-from tfcert.training.losses import one_hot
+from tfcert.training.losses import is_crossentropy, one_hot
 from tfcert.training.normalization import recorded_statistics, same_in_training
 
 
@@ -105,7 +105,7 @@ class Stepper:
         return logits, statistics
 
     def _batch(self, labelled: Labelled, radius: tf.Tensor, step: tf.Tensor, with_values: bool = False) -> BoundedBatch:
-        network, objective = self.model.network, self.model.objective
+        model, network, objective = self.model, self.model.network, self.model.objective
         x = tf.cast(keras.tree.flatten(labelled.x)[0], network.dtype)
         x = tf.ensure_shape(x, [None, *network.input_shape])
         region = boxes(x, tf.cast(radius, network.dtype), objective.clip)
@@ -119,6 +119,7 @@ class Stepper:
             weights=None if weights is None else tf.cast(tf.reshape(weights, [-1]), network.dtype),
             eps=radius,
             final_eps=objective.eps.final * objective.eps_factor,
+            is_crossentropy=is_crossentropy(model.loss),
             step=step,
         )
 

@@ -103,7 +103,9 @@ def layers_within(model: keras.Model, *, itself: bool = False) -> list[Any]:
 
 
 def takes_training(layer: keras.layers.Layer) -> bool:
-    """True for a layer whose call has an argument ``training``."""
+    """True for a layer whose call has an argument ``training``, unless only quantised weights make use of it."""
+    if type(layer) in (keras.layers.Dense, keras.layers.EinsumDense) and layer.quantization_mode is None:
+        return False
     return bool(_read(layer, "_call_has_training_arg"))
 
 
