@@ -174,6 +174,26 @@ def test_gradients_of_lines_are_finite(act, rule):
     assert np.all(np.isfinite(tape.gradient(total, [low, high])))
 
 
+@pytest.mark.parametrize("act", [case for case in EVERY if case.values[0].closed_form is not None])
+def test_a_closed_form_is_the_default_rule_and_has_its_gradients(act):
+    low, high = intervals(np.float64)
+    size = np.maximum(1e-300, np.maximum(np.abs(low), np.abs(high)))
+    found = act.closed_form(tf.constant(low), tf.constant(high))
+    expected = lines(act, act.slopes(None, low, high), low, high)
+    for end in (low, high):
+        for slope, intercept in ((0, 1), (2, 3)):
+            values = [part[slope] * end + part[intercept] for part in (found, expected)]
+            np.testing.assert_allclose(values[0] / size, values[1] / size, atol=1e-12)
+    ends = [tf.constant(end) for end in moderate()]
+    gradients = []
+    for bounded in (act.closed_form, lambda low, high: lines(act, act.slopes(None, low, high), low, high)):
+        with tf.GradientTape() as tape:
+            tape.watch(ends)
+            weighted = [(k + 1.0) * tf.reduce_sum(part) for k, part in enumerate(bounded(*ends))]
+        gradients.append(tape.gradient(weighted, ends))
+    np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("act", EVERY)
 def test_the_image_is_the_range_of_values(act):
     low, high = moderate(100)

@@ -7,6 +7,7 @@ import pytest
 import tfcert
 from tfcert.objectives import IBP, ConstrainedIBP, CrownIBP
 from tfcert.schedules import Ramp
+from tfcert.training.normalization import same_in_training
 from training.small import certified, dense_net
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -90,6 +91,13 @@ def test_the_pass_that_stands_for_the_model_is_the_model(data):
     found, _ = trained(dense_net(), data, objective)
     for a, b in zip(plain[-1], found[-1], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_that_take_part_in_training_alone_are_told_from_those_that_do_not():
+    """A dense layer's call knows of training for the sake of quantised weights: that must not cost another pass."""
+    assert same_in_training(dense_net())
+    for layer in (keras.layers.Dropout(0.3), keras.layers.BatchNormalization(), keras.layers.GaussianNoise(0.1)):
+        assert not same_in_training(dense_net(layer))
 
 
 def test_steps_executed_together_take_the_same_course(data):

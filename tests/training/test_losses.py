@@ -92,19 +92,20 @@ def test_crown_ibp_mixes_the_bounds_that_certification_finds(dense, beta):
         np.where(np.eye(3)[y], 0, tfcert.margins(model, ball, y, method=method)) for method in ("crown-ibp", "ibp")
     )
     expected = crossentropies(-(beta * by_lines + (1 - beta) * by_intervals), y).mean()
-    found = robust_step(certified(model, CrownIBP(eps, clip=CLIP, beta=beta)), x, y)
+    found = robust_step(certified(model, CrownIBP(eps, clip=CLIP, beta=beta, fuse=False)), x, y)
     np.testing.assert_allclose(float(found.loss), expected, rtol=1e-5)
 
 
-def test_a_scheduled_beta_takes_the_backward_pass_while_it_has_a_weight(dense):
+@pytest.mark.parametrize("fuse", [True, False])
+def test_a_scheduled_beta_takes_the_backward_pass_while_it_has_a_weight(dense, fuse):
     model, x, y, _ = dense
     ramp = tfcert.schedules.Ramp(1.0, 0.0, 0, 10, "steps")
-    scheduled = certified(model, CrownIBP(EPS, clip=CLIP, beta=ramp))
+    scheduled = certified(model, CrownIBP(EPS, clip=CLIP, beta=ramp, fuse=fuse))
     for step, beta in ((0, 1.0), (4, 0.6), (10, 0.0)):
         labelled = tfcert.training.step.Labelled(tf.constant(x), tf.constant(y), None)
         eps, kappa = scheduled.objective.at(step)
         found = scheduled._stepper.robust(labelled, eps, kappa, tf.constant(step, tf.int64))
-        fixed = robust_step(certified(model, CrownIBP(EPS, clip=CLIP, beta=beta)), x, y)
+        fixed = robust_step(certified(model, CrownIBP(EPS, clip=CLIP, beta=beta, fuse=fuse)), x, y)
         np.testing.assert_allclose(float(found.loss), float(fixed.loss), rtol=1e-6)
 
 

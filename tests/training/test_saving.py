@@ -34,7 +34,7 @@ KAPPA = Ramp(1.0, 0.5, 1, 3, shape="smooth")
     [
         IBP(EPS, kappa=KAPPA, clip=(0, 1), eps_factor=1.1, batch_norm="moving", elide=False),
         ConstrainedIBP(0.1, weight=0.3, layers="hidden", reduction="sum", regularizers=[Tightness(0.2), ReluBalance()]),
-        CrownIBP(EPS, beta=Ramp(1, 0, 1, 3), clip=([0, 0], [1, 2]), regularizers=(IntervalWidth(2.0),)),
+        CrownIBP(EPS, beta=Ramp(1, 0, 1, 3), fuse=False, clip=([0, 0], [1, 2]), regularizers=(IntervalWidth(2.0),)),
         MTLIBP(0.1, alpha=0.2, attack_steps=4, attack_factor=0.5, seed=3),
         AdvIBP(0.1, alpha=Ramp(0, 1, 10, 20, "steps")),
     ],

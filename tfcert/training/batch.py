@@ -67,12 +67,12 @@ class BoundedBatch:
         return self._least(self._differences(), relaxed_by_lines(self.network, self.ranges))
 
     def fused_logits(self) -> tf.Tensor:
-        """Logits ``[batch, classes]`` whose cross-entropy bounds that of every point of the boxes from above.
+        """Logits ``[batch, classes]`` whose cross-entropy is at least that of every point of the boxes.
 
-        The cross-entropy is ``log(1 + sum_j exp(f_j - f_y))``. Each exponential lies below its chord between the
-        interval bounds of ``f_j - f_y``, so the sum lies below one linear function of the logits, which CROWN-IBP bounds
-        as a single row (loss fusion, Xu et al. 2020, "Automatic perturbation analysis for scalable certified robustness
-        and beyond", section 3.3). The label has 0, and the other classes share the bound of the sum equally.
+        A cross-entropy is ``log(1 + sum_j exp(f_j - f_y))``. Each exponential lies below its chord between the interval
+        bounds of ``f_j - f_y``, so the sum lies below a linear function of the logits, which CROWN-IBP bounds as a
+        single row (loss fusion, Xu et al. 2020, "Automatic perturbation analysis for scalable certified robustness and
+        beyond", section 3.3). The label has 0, and the other classes share the bound of the sum equally.
         """
         others, rows = 1.0 - self.labels, self._differences()
         upper = -self.interval_margins

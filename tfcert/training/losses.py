@@ -31,7 +31,7 @@ def one_hot(labels: Any, classes: int, dtype: tf.DType) -> tf.Tensor:
 
 
 def is_crossentropy(loss: Any) -> bool:
-    """Tells whether a loss is the cross-entropy of one class for each sample: the default, or Keras's own, unsmoothed."""
+    """Tells whether a loss is the cross-entropy of logits: the default, or Keras's own without label smoothing."""
     known = keras.losses.SparseCategoricalCrossentropy, keras.losses.CategoricalCrossentropy
     return loss is crossentropy or (type(loss) in known and not loss.get_config().get("label_smoothing"))
 

@@ -219,10 +219,20 @@ class CrownIBP(Objective):
     ``kappa * L(logits) + (1 - kappa) * L(-m)`` with the margins ``m = beta * m_crown_ibp + (1 - beta) * m_ibp``, both
     lower bounds of ``f_y - f_j``. In the paper beta falls from 1 to 0 while eps grows.
 
+    With loss fusion (Xu et al. 2020, "Automatic perturbation analysis for scalable certified robustness and beyond")
+    the robust part is ``beta * F + (1 - beta) * L(-m_ibp)``: F is an upper bound of the robust cross-entropy by one
+    CROWN-IBP row for each sample, instead of one for each class, see
+    :meth:`~tfcert.training.batch.BoundedBatch.fused_logits`. Losses are mixed and not, as in that paper's code, the
+    bounds of the sums of exponentials: both mixtures bound the robust loss, and this is the smaller one. F is above
+    ``L(-m_crown_ibp)`` where exponentials bend within their intervals, and may be below it because one row is bounded
+    at one point.
+
     Args:
         eps, common: see :class:`Objective`; ``kappa`` is 0 by default.
         beta: the weight of the CROWN-IBP bound, in [0, 1]; a number or a schedule. Where it is 0 the backward pass is
             not taken.
+        fuse: whether to fuse the loss. Only a cross-entropy can be: of any other loss that the model is compiled with,
+            the margins are bounded one by one all the same.
     """
 
     def __init__(

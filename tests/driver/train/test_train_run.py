@@ -171,7 +171,11 @@ def test_weights_are_kept_or_drawn_afresh_or_drawn_for_intervals(home):
             "ConstrainedIBP",
             {"weight": 0.25, "layers": "hidden", "reduction": "sum", "batch_norm": "moving"},
         ),
-        ("bound: crown_ibp mixture: ramp(1 -> 0, steps 2..9)", "CrownIBP", {"beta": Ramp(1, 0, 2, 9, unit="steps")}),
+        (
+            "bound: crown_ibp(fuse=false) mixture: ramp(1 -> 0, steps 2..9)",
+            "CrownIBP",
+            {"beta": Ramp(1, 0, 2, 9, unit="steps"), "fuse": False},
+        ),
         (
             "bound: mtl_ibp(attack_steps=3, attack_factor=1/2) mixture: 1/8 seed: 5",
             "MTLIBP",

@@ -23,7 +23,7 @@ _ATTACKED = {"attack_steps": Option("whole", least=1), "attack_factor": Option("
 OBJECTIVES: dict[str, Options] = {
     "ibp": {"elide": Option("flag")},
     "constrained_ibp": {**_WIDTH, "elide": Option("flag")},
-    "crown_ibp": {},
+    "crown_ibp": {"fuse": Option("flag")},
     "mtl_ibp": _ATTACKED,
     "adv_ibp": _ATTACKED,
 }
