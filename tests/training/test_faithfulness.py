@@ -100,6 +100,25 @@ def test_layers_that_take_part_in_training_alone_are_told_from_those_that_do_not
         assert not same_in_training(dense_net(layer))
 
 
+def test_the_backward_pass_ends_when_its_weight_is_zero_for_good_and_nothing_else_changes(data):
+    objective = CrownIBP(0.05, kappa=Ramp(1.0, 0.5, 1, 2), beta=Ramp(1.0, 0.0, 1, 3))
+    model, kinds = certified(dense_net(), objective), []
+
+    class Kinds(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            kinds.extend(name for name, step in model._functions.items() if step is model.train_function)
+
+    keras.utils.set_random_seed(7)
+    model.fit(*data, batch_size=16, epochs=4, verbose=0, callbacks=[Kinds()])
+    assert kinds == 4 * ["plain"] + 5 * ["robust"] + 3 * ["intervals"]
+    whole = certified(dense_net(), objective)
+    keras.utils.set_random_seed(7)
+    whole.choose_train_function = lambda: True  # the one that every step goes by
+    whole.fit(*data, batch_size=16, epochs=4, verbose=0)
+    for a, b in zip(model.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_steps_executed_together_take_the_same_course(data):
     histories = []
     for together in (1, 3):

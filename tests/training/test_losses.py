@@ -97,7 +97,7 @@ def test_crown_ibp_mixes_the_bounds_that_certification_finds(dense, beta):
 
 
 @pytest.mark.parametrize("fuse", [True, False])
-def test_a_scheduled_beta_takes_the_backward_pass_while_it_has_a_weight(dense, fuse):
+def test_a_scheduled_beta_is_a_weight(dense, fuse):
     model, x, y, _ = dense
     ramp = tfcert.schedules.Ramp(1.0, 0.0, 0, 10, "steps")
     scheduled = certified(model, CrownIBP(EPS, clip=CLIP, beta=ramp, fuse=fuse))

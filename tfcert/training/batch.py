@@ -32,7 +32,8 @@ class BoundedBatch:
         sweep: the ranges of every node over them.
         labels: one-hot, ``[batch, classes]``.
         classify: the classification loss of logits ``[batch, classes]``: a scalar, samples weighted.
-        is_crossentropy: whether that loss is the cross-entropy of a class.
+        is_crossentropy: whether that loss is the cross-entropy of logits.
+        by_lines: whether a bound by lines may have a weight in this step.
         weights: sample weights ``[batch]``, or None.
         eps: the radius of the boxes, a scalar, and ``final_eps`` what its schedule ends with.
         step: steps that the optimizer has taken.
@@ -47,6 +48,7 @@ class BoundedBatch:
     eps: tf.Tensor
     final_eps: float
     is_crossentropy: bool = False
+    by_lines: bool = True
     step: tf.Tensor = field(default_factory=lambda: tf.constant(0, tf.int64))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -94,7 +95,7 @@ class CertifiedModel(keras.Model):
         self.network = network
         self.built = True
         self._stepper = Stepper(self)
-        self._functions: dict[bool, Any] = {}
+        self._functions: dict[str, Any] = {}
         self.steps_before = 0
         self._takes_rows = False
         self._verified = VerifiedAccuracy()
@@ -231,33 +232,37 @@ class CertifiedModel(keras.Model):
             self.make_train_function(force=True)
 
     def make_train_function(self, force: bool = False) -> Any:
-        """As in Keras. There is a second function for steps of plain training, see :meth:`choose_train_function`."""
+        """As in Keras. There are further functions for steps with less to do, see :meth:`choose_train_function`."""
         if self.train_function is None or force:
-            self._functions = {False: step_function(self, self.train_step)}
-            if not self.objective.is_always_robust():
-                self._functions[True] = step_function(self, self.plain_step)
-            self.train_function = self._functions[False]
+            steps = {"robust": self.train_step, "plain": self.plain_step, "intervals": self.interval_step}
+            self._functions = {name: step_function(self, step) for name, step in steps.items()}
+            self.train_function = self._functions["robust"]
         return self.train_function
 
     def choose_train_function(self) -> bool:
         """Picks the function for the steps that come next; True once it can no longer change in this run."""
-        if True not in self._functions:
-            return True
-        if self.objective.is_plain():
-            self.train_function = self._functions[True]
-            return True
-        last = self.steps_taken + self.steps_per_execution - 1
-        plain = last <= self.objective.kappa.starts_at(1.0, self.objective.steps_per_epoch)
-        self.train_function = self._functions[plain]
-        return not plain
+        objective, first = self.objective, self.steps_taken
+        if objective.is_always_robust():
+            plain = False
+        else:
+            last = first + self.steps_per_execution - 1
+            plain = objective.is_plain() or last <= objective.kappa.starts_at(1.0, objective.steps_per_epoch)
+        intervals = first >= objective.lines_until()
+        self.train_function = self._functions["plain" if plain else "intervals" if intervals else "robust"]
+        return objective.is_plain() or (not plain and (intervals or math.isinf(objective.lines_until())))
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        if self.objective.is_plain():
-            return self.plain_step(data)
+        return self.plain_step(data) if self.objective.is_plain() else self._robust_step(data, by_lines=True)
+
+    def interval_step(self, data: Any) -> dict[str, Any]:
+        """A training step once no bound by lines has a weight any more."""
+        return self._robust_step(data, by_lines=False)
+
+    def _robust_step(self, data: Any, by_lines: bool) -> dict[str, Any]:
         labelled = Labelled(*keras.utils.unpack_x_y_sample_weight(data))
         step = self._steps()
         eps, kappa = self.objective.at(step)
-        return self._trained(labelled, self._stepper.robust(labelled, eps, kappa, step), eps, kappa)
+        return self._trained(labelled, self._stepper.robust(labelled, eps, kappa, step, by_lines), eps, kappa)
 
     def plain_step(self, data: Any) -> dict[str, Any]:
         """A training step at ``kappa = 1``: exactly Keras's own, and bounds for the metric."""

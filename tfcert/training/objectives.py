@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
@@ -101,6 +102,10 @@ class Objective(ABC):
     @abstractmethod
     def robust(self, batch: BoundedBatch) -> tf.Tensor:
         """The robust part of the loss, a scalar."""
+
+    def lines_until(self) -> float:
+        """The number of steps after which no bound by lines has a weight; infinity where none is taken either way."""
+        return math.inf
 
     def at(self, step: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """eps (without ``eps_factor``) and kappa for the step that follows ``step`` steps: float32 scalars."""
@@ -229,8 +234,8 @@ class CrownIBP(Objective):
 
     Args:
         eps, common: see :class:`Objective`; ``kappa`` is 0 by default.
-        beta: the weight of the CROWN-IBP bound, in [0, 1]; a number or a schedule. Where it is 0 the backward pass is
-            not taken.
+        beta: the weight of the CROWN-IBP bound, in [0, 1]; a number or a schedule. Once it is 0 for good the backward
+            pass is not taken.
         fuse: whether to fuse the loss. Only a cross-entropy can be: of any other loss that the model is compiled with,
             the margins are bounded one by one all the same.
     """
@@ -249,19 +254,16 @@ class CrownIBP(Objective):
         return (*super().schedules, self.beta)
 
     def robust(self, batch: BoundedBatch) -> tf.Tensor:
-        by_intervals = batch.interval_margins
-        if self.beta == Constant(0.0):
-            return batch.classify(-by_intervals)
+        by_intervals = interval_loss(batch)
+        if self.beta == Constant(0.0) or not batch.by_lines:
+            return by_intervals
         beta = tf.cast(self.beta(batch.step, self.steps_per_epoch), by_intervals.dtype)
+        if self.fuse and batch.is_crossentropy:
+            return beta * batch.classify(batch.fused_logits()) + (1.0 - beta) * by_intervals
+        return batch.classify(-(beta * batch.line_margins() + (1.0 - beta) * batch.interval_margins))
 
-        def mixed() -> tf.Tensor:
-            if self.fuse and batch.is_crossentropy:
-                return beta * batch.classify(batch.fused_logits()) + (1.0 - beta) * batch.classify(-by_intervals)
-            return batch.classify(-(beta * batch.line_margins() + (1.0 - beta) * by_intervals))
-
-        if isinstance(self.beta, Constant):
-            return mixed()
-        return tf.cond(beta > 0, mixed, lambda: batch.classify(-by_intervals))
+    def lines_until(self) -> float:
+        return self.beta.ends_at(0.0, self.steps_per_epoch)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"beta": saved(self.beta), "fuse": self.fuse}

@@ -48,6 +48,10 @@ class Schedule(ABC):
         """The last step at which the schedule still has, exactly, the ``value`` that it starts with; -1 if none."""
         return -1.0
 
+    def ends_at(self, value: float, steps_per_epoch: float | None = None) -> float:
+        """The steps after which the schedule has the ``value`` that it ends with for good; infinity if none."""
+        return math.inf
+
     @abstractmethod
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -81,6 +85,9 @@ class Constant(Schedule):
 
     def __call__(self, step: Any, steps_per_epoch: float | None = None) -> tf.Tensor:
         return tf.constant(self.final, tf.float32)
+
+    def ends_at(self, value: float, steps_per_epoch: float | None = None) -> float:
+        return 0.0 if value == self.final else math.inf
 
     def get_config(self) -> dict[str, Any]:
         return {"value": self.final}
@@ -134,6 +141,9 @@ class Ramp(Schedule):
 
     def starts_at(self, value: float, steps_per_epoch: float | None = None) -> float:
         return self.begin * self._scale(steps_per_epoch) if value == self.start else -1.0
+
+    def ends_at(self, value: float, steps_per_epoch: float | None = None) -> float:
+        return self.end * self._scale(steps_per_epoch) if value == self.final else math.inf
 
     def _scale(self, steps_per_epoch: float | None) -> float:
         """Steps in a unit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import keras
@@ -62,7 +63,9 @@ class Stepper:
             margin = self._batch(labelled, radius, step).least_margin()
         return StepResult(loss, logits, margin, tuple(gradients))
 
-    def robust(self, labelled: Labelled, eps: tf.Tensor, kappa: tf.Tensor, step: tf.Tensor) -> StepResult:
+    def robust(
+        self, labelled: Labelled, eps: tf.Tensor, kappa: tf.Tensor, step: tf.Tensor, by_lines: bool = True
+    ) -> StepResult:
         """A step of certified training; gradients are of the loss as the optimizer scales it.
 
         Should ``kappa`` be 1 after all, and nothing be regularized, the boxes shrink to points: what is multiplied by
@@ -77,7 +80,7 @@ class Stepper:
         with tf.GradientTape() as tape:
             logits, statistics = (None, {}) if together else self._nominal(labelled.x)
             with batch_statistics(statistics):
-                batch = self._batch(labelled, radius, step, with_values=together)
+                batch = self._batch(labelled, radius, step, with_values=together, by_lines=by_lines)
                 if together:
                     logits = tf.ensure_shape(batch.sweep.values[-1], [None, *model.network.output_shape])
                 loss = self._loss(batch, labelled, logits, kappa)
@@ -92,7 +95,7 @@ class Stepper:
         eps, kappa = tf.constant(objective.eps.final), tf.constant(objective.kappa.final)
         step = model._steps()
         logits = model(labelled.x, training=False)
-        batch = self._batch(labelled, eps, step)
+        batch = self._batch(labelled, eps, step, by_lines=math.isinf(objective.lines_until()))
         rounding = label_rounding(model.network, batch.region, batch.labels)
         return StepResult(self._loss(batch, labelled, logits, kappa), logits, batch.least_margin(), rounding=rounding)
 
@@ -104,7 +107,14 @@ class Stepper:
             logits = self.model(x, training=True)
         return logits, statistics
 
-    def _batch(self, labelled: Labelled, radius: tf.Tensor, step: tf.Tensor, with_values: bool = False) -> BoundedBatch:
+    def _batch(
+        self,
+        labelled: Labelled,
+        radius: tf.Tensor,
+        step: tf.Tensor,
+        with_values: bool = False,
+        by_lines: bool = True,
+    ) -> BoundedBatch:
         model, network, objective = self.model, self.model.network, self.model.objective
         x = tf.cast(keras.tree.flatten(labelled.x)[0], network.dtype)
         x = tf.ensure_shape(x, [None, *network.input_shape])
@@ -120,6 +130,7 @@ class Stepper:
             eps=radius,
             final_eps=objective.eps.final * objective.eps_factor,
             is_crossentropy=is_crossentropy(model.loss),
+            by_lines=by_lines,
             step=step,
         )
 
