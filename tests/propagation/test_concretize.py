@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least
+from tfcert.propagation.kernels import fused_kernels
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import region_of
 
@@ -99,3 +100,17 @@ def test_the_gradient_by_the_row_is_the_point_where_the_least_value_is_taken(nor
     rest = np.sqrt((0.49 - 0.25) / 5)
     moved = [-0.5, 0.2, 0.0] if norm == "l1" else [-0.5, 2 * rest, -rest]
     np.testing.assert_allclose(tape.gradient(value, row).numpy()[0, 0, 0] - 0.5, moved, atol=1e-9)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_a_compiled_kernel_finds_the_same_over_ball_and_box(norm):
+    """It adds up otherwise than what runs op by op."""
+    rng = np.random.default_rng(5)
+    region = region_of(LpBall(rng.random((2, 100)), [0.2, 1.5], norm, (0, 1)))
+    rows = Coefficients(tf.constant(rng.normal(size=(2, 1, 400, 100))), (100,))
+
+    def compiled() -> tf.Tensor:
+        with fused_kernels(True):
+            return least(rows, region)
+
+    np.testing.assert_allclose(tf.function(compiled)().numpy(), least(rows, region).numpy(), rtol=1e-6, atol=1e-12)

@@ -97,20 +97,20 @@ def _clipped_l2(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) ->
     def step(count: tf.Tensor, u: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         square, end = tf.square(a), tf.square(tf.where(a > 0, down, up))
         free = u[..., None] * square < end
-        slope = tf.reduce_sum(tf.where(free, square, tf.zeros_like(square)), axis=3)
-        spent = tf.reduce_sum(tf.where(free | (a == 0), tf.zeros_like(end), end), axis=3)
+        slope = kernels.row_sums(tf.where(free, square, tf.zeros_like(square)))
+        spent = kernels.row_sums(tf.where(free | (a == 0), tf.zeros_like(end), end))
         root = tf.where(slope > 0, tf.maximum(u, (budget - spent) / tf.maximum(slope, tiny)), u)
         return count + 1, root, tf.reduce_any((root - u) * slope > _GAP * budget)
 
     # Rows may be shared by samples that their boxes tell apart: this has the result's shape.
-    box = tf.reduce_sum(tf.minimum(a * down, a * up), axis=3)
+    box = kernels.row_sums(tf.minimum(a * down, a * up))
     start = (tf.constant(0), tf.stop_gradient(tf.zeros_like(box)), tf.constant(True))
     _, u, _ = tf.while_loop(lambda count, _, far: far & (count < _DUAL_STEPS), step, start)
     # Between these ends no quotient overflows; the box's own bound, m = 0, takes over from where they matter.
     t = tf.stop_gradient(tf.clip_by_value(tf.sqrt(u), _LEAST_T, 1 / _LEAST_T))
     z = tf.stop_gradient(tf.clip_by_value(-a * t[..., None], down, up))
     m = 1 / t
-    dual = tf.reduce_sum((a + 0.5 * m[..., None] * z) * z, axis=3) - 0.5 * m * budget
+    dual = kernels.row_sums((a + 0.5 * m[..., None] * z) * z) - 0.5 * m * budget
     return tf.maximum(dual, box)
 
 
@@ -160,7 +160,7 @@ def _clipped_l1(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) ->
     ) -> tuple[tf.Tensor, tf.Tensor, _Tangents, tf.Tensor]:
         over = tf.abs(a) - m[..., None]
         moved = tf.where(over > 0, reach(), tf.zeros_like(over))
-        known = known.with_point(m, tf.reduce_sum(over * moved, axis=3) + m * eps, eps - tf.reduce_sum(moved, axis=3))
+        known = known.with_point(m, kernels.row_sums(over * moved) + m * eps, eps - kernels.row_sums(moved))
         m, bound = known.crossing()
         far = (known.high > 0) & (known.best_value - bound > _GAP * known.best_value)
         return count + 1, m, known, tf.reduce_any(far)
@@ -175,5 +175,5 @@ def _clipped_l1(a: tf.Tensor, down: tf.Tensor, up: tf.Tensor, eps: tf.Tensor) ->
     m = tf.stop_gradient(found.best)
     # The minimum is at one of the |a|, and its derivative by that one is what z has left to move there.
     at_entry = tf.reduce_max(tf.where(tf.abs(a) <= m[..., None] * (1 + _GAP), tf.abs(a), tf.zeros_like(a)), axis=3)
-    costs = [tf.reduce_sum(tf.nn.relu(tf.abs(a) - v[..., None]) * reach(), axis=3) + v * eps for v in (at_entry, m)]
+    costs = [kernels.row_sums(tf.nn.relu(tf.abs(a) - v[..., None]) * reach()) + v * eps for v in (at_entry, m)]
     return -tf.minimum(*costs)
