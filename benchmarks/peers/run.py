@@ -32,7 +32,7 @@ _CNN, _MLP = "mnist_cnn_4layer_5_3", "mnist_4layer_fc_100"
 CASES = [
     Case(f"{_CNN}_relu"),
     Case(f"{_CNN}_relu", "l2"),
-    Case(f"{_CNN}_relu", "l1"),
+    Case(f"{_CNN}_relu", "l1", same=False),  # over patches the peer's L1 bounds are looser
     Case("mnist_cnn_8layer_5_3_relu"),
     Case("cifar_cnn_5layer_5_3_relu"),
     Case(f"{_MLP}_relu"),
