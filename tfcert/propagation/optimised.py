@@ -57,9 +57,11 @@ from tfcert.sets.region import Region
 _CURVED = 0.1
 """Steps of an activation that is no hinge, relative to those of one: its lines turn as the slopes move (measured on
 sigmoids: a tenth ends 6% higher after 20 steps, on ReLU it ends lower)."""
-_PIECE, _PIECE_OF_ALL, _SAMPLES = 1 << 20, 1 << 23, 25
+_PIECE, _PIECE_OF_ALL = 1 << 20, 1 << 23
 """How many coefficients climb together at most: as many as stay in a CPU's caches, or where XLA compiles a whole pass,
-for a device; and of how many samples at most the neurons do."""
+for a device."""
+_SAMPLES, _SAMPLES_OF_FEW = 25, 2
+"""As many neurons climb together at most as so many samples have, all of them or where only unstable ones climb."""
 _DECAY = 0.98
 _ADAM = (0.9, 0.999, 1e-8)
 """Shares kept of the mean and of the mean square, and what is added to its root."""
@@ -328,11 +330,11 @@ def _narrowed(search: _Search, index: int, here: TensorInterval, passes: Passes)
     shape, size = network.nodes[index].shape, math.prod(network.nodes[index].shape)
     flat = [tf.reshape(end, [-1]) for end in here]
     if passes.select and stable_is_exact(network, index):
-        number = tf.where(tf.reshape(matters(network, index, here), [-1]))[:, 0]
+        number, samples = tf.where(tf.reshape(matters(network, index, here), [-1]))[:, 0], _SAMPLES_OF_FEW
     else:
-        number = tf.range(tf.size(flat[0], tf.int64))
+        number, samples = tf.range(tf.size(flat[0], tf.int64)), _SAMPLES
     most = _PIECE if passes.select else _PIECE_OF_ALL
-    piece = max(1, min(most // (2 * entries_per_row(network, index)), _SAMPLES * size))
+    piece = max(1, min(most // (2 * entries_per_row(network, index)), samples * size))
     pieces = (tf.size(number) + piece - 1) // piece
     # Filled up with neuron 0, whose bound is as good as any.
     numbers = tf.reshape(tf.pad(number, [[0, pieces * piece - tf.size(number)]]), [-1, piece])
