@@ -56,6 +56,32 @@ def gather_pixels(x: tf.Tensor, table: np.ndarray, fill: float = 0.0) -> tf.Tens
     return tf.gather(flat, table, axis=1)
 
 
+def gather_patches(
+    x: tf.Tensor,
+    grid: tuple[int, int],
+    window: tuple[int, int],
+    strides: tuple[int, int],
+    offset: tuple[int, int],
+) -> tf.Tensor:
+    """Reads windows as :func:`window_table` places them, zeros outside: ``[batch, positions, entries, channels]``.
+
+    Each line of pixels is first spread into the pieces of all columns of the grid, so that a window is a few long
+    pieces of memory and not one for each pixel.
+    """
+    height, width, channels = x.shape[1:]
+    rows, columns = (
+        window_table((size, 1), (grid[axis], 1), (window[axis], 1), (strides[axis], 1), (offset[axis], 0))
+        for axis, size in ((0, height), (1, width))
+    )
+    outside = [int((table == size).any()) for table, size in ((rows, height), (columns, width))]
+    if any(outside):
+        x = tf.pad(x, [[0, 0], [0, outside[0]], [0, outside[1]], [0, 0]])
+    across = tf.reshape(tf.gather(x, columns, axis=2), [-1, x.shape[1] * grid[1], window[1] * channels])
+    piece = rows[:, None, :] * grid[1] + np.arange(grid[1])[None, :, None]
+    found = tf.gather(across, piece.reshape(-1, window[0]), axis=1)
+    return tf.reshape(found, [-1, grid[0] * grid[1], window[0] * window[1], channels])
+
+
 def gather_windows(x: tf.Tensor, node: Pooling, fill: float = 0.0) -> tf.Tensor:
     """The windows of a pooling node: ``[batch, height, width, channels] -> [batch, h, w, entries, channels]``."""
     grid = (node.shape[0], node.shape[1])

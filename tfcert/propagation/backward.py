@@ -280,11 +280,15 @@ def _back_elementwise(rows: Coefficients, lines: Lines) -> tuple[list[Coefficien
 def _by_sign_in_lanes(rows: Coefficients, lines: Lines) -> tuple[tf.Tensor, tf.Tensor]:
     @tf.custom_gradient
     def step(values: tf.Tensor, *parts: tf.Tensor):  # type: ignore[no-untyped-def]
-        weights = [rows.unfold(part) for part in parts]
-        split = _by_lane(weights, rows.values.shape[2])
-        spread = [split(weight) for weight in weights]
-        bent = split(kernels.by_sign(split(values), spread[0], spread[2]), back=True)
-        constant = split(kernels.by_sign_sum(split(values), spread[1], spread[3])[..., None], back=True)[..., 0]
+        slopes = [rows.unfold(part) for part in parts[::2]]
+        split = _by_lane(slopes, rows.values.shape[2])
+        bent = split(kernels.by_sign(split(values), *map(split, slopes)), back=True)
+        if rows.alike and all(part.shape.rank == len(rows.shape) + 1 for part in parts):
+            by_sign = (replace(rows, values=tf.nn.relu(values)), replace(rows, values=tf.minimum(values, 0)))
+            constant = by_sign[0].dot(parts[1]) + by_sign[1].dot(parts[3])
+        else:
+            intercepts = [split(rows.unfold(part)) for part in parts[1::2]]
+            constant = split(kernels.by_sign_sum(split(values), *intercepts)[..., None], back=True)[..., 0]
 
         def gradient(d_values: tf.Tensor, d_constant: tf.Tensor) -> tuple[tf.Tensor, ...]:
             # The arranged lines are as large as the coefficients: arranged again rather than kept, and not before.

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.network.linear import ConvMap, LinearMap, Shape, Window, pad_or_crop
-from tfcert.network.windows import gather_pixels, window_table
+from tfcert.network.windows import gather_patches, window_table
 from tfcert.propagation import kernels
 
 _BANDED = 2.4
@@ -79,6 +79,11 @@ class Coefficients:
     owner: tf.Tensor | None = None
     zero_outside: bool = False
 
+    @property
+    def alike(self) -> bool:
+        """Whether the rows are patches that are the same at every position of every sample: a convolution's kernel."""
+        return self.patches is not None and self.owner is None and self.values.shape[:2] == [1, 1]
+
     def unfold(self, x: tf.Tensor) -> tf.Tensor:
         """Arranges per-value data ``[samples or 1, *shape]`` like ``values``, with zeros outside the image.
 
@@ -90,17 +95,21 @@ class Coefficients:
         """
         if x.shape.rank == len(self.shape) + 2:
             return self._unfold_lanes(x)
-        if x.shape[1:] != self.shape:
-            x = tf.broadcast_to(x, [x.shape[0] or tf.shape(x)[0], *self.shape])
+        x = self._whole(x)
         if self.patches is None:
             flat = tf.reshape(x, [-1, 1, 1, int(np.prod(self.shape))])
         else:
-            pixels = gather_pixels(x, self.patches.table(self.shape))
+            layout = self.patches
+            pixels = gather_patches(x, layout.grid, layout.window, layout.strides, layout.offset)
             flat = tf.reshape(pixels, [-1, self.patches.positions, 1, self.patches.area * self.shape[2]])
         if self.owner is None:
             return flat
         one = x.shape[0] == 1
         return tf.gather(tf.reshape(flat, [-1, 1, flat.shape[3]]), self._place() if one else self.owner)[None]
+
+    def _whole(self, x: tf.Tensor) -> tf.Tensor:
+        """Data that broadcast against the node's values, for each of these."""
+        return x if x.shape[1:] == self.shape else tf.broadcast_to(x, [x.shape[0] or tf.shape(x)[0], *self.shape])
 
     def _unfold_lanes(self, x: tf.Tensor) -> tf.Tensor:
         lanes, size = x.shape[1], int(np.prod(self.shape))
@@ -138,7 +147,15 @@ class Coefficients:
 
     def dot(self, x: tf.Tensor) -> tf.Tensor:
         """The rows' values at ``x`` ``[samples or 1, *shape]``: ``[samples or 1, groups or 1, rows]``."""
-        return kernels.weighted_sum(self.values, self.unfold(x))
+        if not self.alike or x.shape.rank > len(self.shape) + 1:
+            return kernels.weighted_sum(self.values, self.unfold(x))
+        assert self.patches is not None
+        layout, rows = self.patches, self.values.shape[2]
+        last = [layout.strides[a] * (layout.grid[a] - 1) + layout.window[a] - layout.offset[a] for a in (0, 1)]
+        pads = [(layout.offset[a], last[a] - self.shape[a]) for a in (0, 1)]
+        kernel = tf.transpose(tf.reshape(self.values, [rows, *layout.window, self.shape[2]]), [1, 2, 3, 0])
+        found = tf.nn.conv2d(pad_or_crop(self._whole(x), (pads[0], pads[1])), kernel, layout.strides, "VALID")
+        return tf.reshape(found, [-1 if x.shape[0] is None else x.shape[0], layout.positions, rows])
 
     def scaled(self, x: tf.Tensor) -> Coefficients:
         """The rows with each entry multiplied by the data ``x`` of the value it stands for."""
