@@ -1,23 +1,27 @@
 """Backward passes: patches, selected rows, parts and batches all give the numbers of the plain dense pass."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from soundness import networks
 from soundness.networks import Sketch
 
+from tfcert.activations import activation
 from tfcert.catalog import propagated
 from tfcert.network import densify
 from tfcert.network.graph import Elementwise, Network
 from tfcert.network.linear import ConvMap
-from tfcert.propagation import backward, preactivation
+from tfcert.propagation import backward, kernels, preactivation
 from tfcert.propagation.backward import Relaxed, identity_rows, linear_lower_bounds, selected
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
-from tfcert.propagation.coefficients import Patches, toeplitz
+from tfcert.propagation.coefficients import Coefficients, Patches, toeplitz
 from tfcert.propagation.interval import both_sides, exact_over_boxes, intervals
 from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import Box, LpBall, Perturbation
 from tfcert.sets.region import region_of
+from tfcert.tracing import traced
 
 METHODS = propagated()
 
@@ -192,6 +196,63 @@ def test_coefficients_on_padding_are_dropped_before_a_batch_norm_shifts_it():
         found = bounds_of(network, Box(point, point), method).numpy()
         np.testing.assert_allclose(found[:, :2], values, atol=1e-12)
         np.testing.assert_allclose(found[:, 2:4], -values, atol=1e-12)
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("offset", [(0, 0), (1, 2), (-1, 0)])
+@pytest.mark.parametrize("window", [(3, 2), (1, 1)])
+def test_rows_meet_the_pixels_that_their_patches_cover(strides, offset, window):
+    """Patches that hang over an edge, or begin inside, are read line by line, and by a convolution where alike."""
+    rng = np.random.default_rng(4)
+    shape, patches = (5, 7, 2), Patches((3, 2), window, strides, offset)
+    image = rng.normal(size=(2, *shape))
+    flat = np.concatenate([image.reshape(2, 35, 2), np.zeros((2, 1, 2))], axis=1)
+    read = flat[:, patches.table(shape)].reshape(2, 6, 1, -1)
+    for lead in ((1, 1), (2, 6)):
+        rows = Coefficients(tf.constant(rng.normal(size=(*lead, 4, read.shape[3]))), shape, patches)
+        np.testing.assert_array_equal(rows.unfold(tf.constant(image)), read)
+        np.testing.assert_allclose(rows.dot(tf.constant(image)), (rows.values * read).numpy().sum(axis=3), atol=1e-12)
+
+
+def fused_bounds_of(monkeypatch, network: Network, region: Perturbation) -> np.ndarray:
+    """Bounds by a graph in which every kernel is compiled, and sums of any length are taken in lanes."""
+    monkeypatch.setattr(kernels, "_WORTH_COMPILING", 0)
+    monkeypatch.setattr(kernels, "_LONG", 5)
+    monkeypatch.setattr(kernels, "_LANES", 4)
+
+    def run() -> tf.Tensor:
+        with kernels.fused_kernels(True):
+            return bounds_of(network, region, relaxation="adaptive")
+
+    return traced(run)().numpy()
+
+
+@pytest.mark.parametrize(("kind", "norm"), [("relu", "linf"), ("tanh", "l2")])
+def test_compiled_kernels_give_the_bounds_of_eager_passes(monkeypatch, kind, norm, always_patches):
+    s = Sketch(np.random.default_rng(6))
+    x = s.activate(s.conv(s.input((6, 5, 2)), 3, (3, 3), padding=((1, 0), (0, 1))))
+    x = s.activate(s.conv(s.activate(s.conv(x, 3, (2, 2))), 3, (2, 3)))
+    s.dense(networks.flatten(s, x), 4)
+    bent = activation(kind)
+    nodes = (replace(node, activation=bent) if isinstance(node, Elementwise) else node for node in s.network().nodes)
+    network, region = Network(tuple(nodes), tf.float64), ball_of(s, norm, clip=None)
+    eager = bounds_of(network, region, relaxation="adaptive")
+    np.testing.assert_allclose(fused_bounds_of(monkeypatch, network, region), eager, rtol=1e-9, atol=1e-9)
+
+
+def test_lines_of_a_users_activation_need_not_compile(monkeypatch):
+    s = Sketch(np.random.default_rng(7))
+    s.dense(s.activate(s.dense(s.input((4,)), 5)), 3)
+    network, region = s.network(), ball_of(s, clip=None)
+    eager = bounds_of(network, region, relaxation="adaptive")
+
+    def function(x: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(lambda v: np.maximum(v, 0), [x], x.dtype), x.shape)
+
+    own = network.nodes[2].activation
+    nodes = (*network.nodes[:2], replace(network.nodes[2], activation=replace(own, name="mine", function=function)))
+    users = Network((*nodes, *network.nodes[3:]), network.dtype)
+    np.testing.assert_allclose(fused_bounds_of(monkeypatch, users, region), eager, rtol=1e-9, atol=1e-9)
 
 
 def test_rows_of_the_identity_of_an_image_are_its_values():

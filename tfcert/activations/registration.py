@@ -79,7 +79,7 @@ def register_activation(
     given = inspect.signature(build).parameters.values()
     if all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in given):
         checked()
-    enter(name, checked, spellings)
+    enter(name, checked, spellings, shipped=False)
 
 
 def check_activation(act: Activation) -> None:

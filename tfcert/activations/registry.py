@@ -153,10 +153,13 @@ def _flat_unless(known: tf.Tensor, slopes: Slopes) -> Slopes:
 
 _ACTIVATIONS: dict[str, Callable[..., Activation]] = {}
 _SPELLINGS: list[tuple[Callable, str]] = []
+_SHIPPED: set[str] = set()
 
 
-def enter(name: str, build: Callable[..., Activation], spellings: Iterable[Callable[..., Any]] = ()) -> None:
-    """Makes ``build(**parameters) -> Activation`` available under ``name``: of tfcert's own, which its tests check.
+def enter(
+    name: str, build: Callable[..., Activation], spellings: Iterable[Callable[..., Any]] = (), shipped: bool = True
+) -> None:
+    """Makes ``build(**parameters) -> Activation`` available under ``name``; see :func:`is_shipped` for ``shipped``.
 
     Raises:
         ValueError: the name is taken.
@@ -164,7 +167,14 @@ def enter(name: str, build: Callable[..., Activation], spellings: Iterable[Calla
     if name in _ACTIVATIONS:
         raise ValueError(f"an activation named {name!r} is already registered")
     _ACTIVATIONS[name] = build
+    if shipped:
+        _SHIPPED.add(name)
     _SPELLINGS.extend((function, name) for function in spellings)
+
+
+def is_shipped(act: Activation) -> bool:
+    """Tells whether an activation is tfcert's own: XLA compiles these, and need not compile a user's."""
+    return act.name in _SHIPPED
 
 
 def spelled(function: Any) -> str | None:

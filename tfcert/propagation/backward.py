@@ -271,7 +271,7 @@ def _back_elementwise(rows: Coefficients, lines: Lines) -> tuple[list[Coefficien
     groups = 1 if rows.patches is None else rows.patches.positions
     few = tf.executing_eagerly() or (rows.owner is None and kernels.are_few(rows.values, groups))
     if few and lanes in (1, rows.values.shape[2]):
-        values, constant = kernels.by_sign_both(rows.values, [rows.unfold(part) for part in lines])
+        values, constant = kernels.by_sign_both(rows.values, *(rows.unfold(part) for part in lines))
     else:
         values, constant = _by_sign_in_lanes(rows, lines)
     return [replace(rows, values=values, zero_outside=True)], constant

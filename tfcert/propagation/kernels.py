@@ -12,7 +12,7 @@ import contextlib
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -123,12 +123,19 @@ def _total(values: tf.Tensor) -> tf.Tensor:
     entries = values.shape[-1]
     if not _COMPILING.get() or entries < _LONG:
         return tf.reduce_sum(values, axis=-1)
-    lanes, rest = values[..., :_LANES], entries % _LANES
-    for first in range(_LANES, entries - rest, _LANES):
-        lanes += values[..., first : first + _LANES]
+    count = max(_LANES, entries // _LANES)  # long rows are cut into no more parts than compile fast
+    lanes, rest = values[..., :count], entries % count
+    for first in range(count, entries - rest, count):
+        lanes += values[..., first : first + count]
     if rest:
-        lanes += tf.pad(values[..., -rest:], [[0, 0]] * (values.shape.rank - 1) + [[0, _LANES - rest]])
+        lanes += tf.pad(values[..., -rest:], [[0, 0]] * (values.shape.rank - 1) + [[0, count - rest]])
     return tf.reduce_sum(lanes, axis=-1)
+
+
+def fused(function: Kernel, *tensors: tf.Tensor, passes: int) -> Any:
+    """What a function of tensors returns that is made for this call, compiled as a kernel on the same terms."""
+    worth = _FUSING.get() and _numbers(tensors[0].shape) * passes > _WORTH_COMPILING
+    return (traced(function, jit_compile=True) if worth else function)(*tensors)
 
 
 @kernel()
@@ -153,15 +160,16 @@ def by_sign_sum(values: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> 
     return _total(_by_sign(values, positive, negative))
 
 
-def by_sign_both(values: tf.Tensor, weights: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+@kernel(passes=2)
+def by_sign_both(values: tf.Tensor, *weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """:func:`by_sign` with the first and third weights and :func:`by_sign_sum` with the others, in few operations."""
-    if all(_are_vectors(values, weight) for weight in weights):
+    if not _COMPILING.get() and all(_are_vectors(values, weight) for weight in weights):
         positive, negative = tf.nn.relu(values), tf.minimum(values, 0)
         summed = _product(positive, weights[1]) + _product(negative, weights[3])
         return positive * weights[0] + negative * weights[2], summed
     is_positive = values > 0  # choosing a weight takes two thirds of what relu, minimum, products and their sum do
     charged = values * tf.where(is_positive, weights[1], weights[3])
-    return values * tf.where(is_positive, weights[0], weights[2]), tf.reduce_sum(charged, axis=-1)
+    return values * tf.where(is_positive, weights[0], weights[2]), _total(charged)
 
 
 def _are_vectors(values: tf.Tensor, weights: tf.Tensor) -> bool:
@@ -263,7 +271,7 @@ def weighted_size(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
 @kernel()
 def _weighted_size(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(tf.abs(values) * weights, axis=-1)
+    return _total(tf.abs(values) * weights)
 
 
 @kernel()

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from tfcert.activations import Lines, image, lines
+from tfcert.activations import Lines, image, is_shipped, lines
 from tfcert.network.graph import Elementwise, MaxPool, Network
 from tfcert.network.linear import pad_or_crop
 from tfcert.network.windows import gather_windows
+from tfcert.propagation import kernels
 from tfcert.propagation.affine import AffinePart, affine_part
 from tfcert.propagation.backward import Relaxed, Stop, TensorInterval, linear_lower_bounds, selected
 from tfcert.propagation.coefficients import Coefficients
@@ -41,6 +42,8 @@ class Passes:
 
 
 WHOLE = Passes()
+_OPERATIONS = 20
+"""So many operations, or twice as many, place lines or compare bounds: each reads all of a node's values."""
 _MUCH = 0.5
 """Bounds of a neuron that is not propagated exactly give way to an interval of at most this much of their width."""
 _FEW = 0.45
@@ -251,7 +254,15 @@ def relax(network: Network, index: int, bounds: TensorInterval, relaxation: str 
     if isinstance(node, MaxPool):
         return pool_lines(node, *bounds, relaxation)
     assert isinstance(node, Elementwise)
-    return lines(node.activation, node.activation.slopes(relaxation, *bounds), *bounds)
+    act = node.activation
+
+    def placed(lower: tf.Tensor, upper: tf.Tensor) -> Lines:
+        return lines(act, act.slopes(relaxation, lower, upper), lower, upper)
+
+    if not is_shipped(act):
+        return placed(*bounds)
+    found: Lines = kernels.fused(placed, *bounds, passes=_OPERATIONS)
+    return found
 
 
 def tighter(bounds: TensorInterval, other: TensorInterval, by_sign: bool) -> TensorInterval:
@@ -262,12 +273,17 @@ def tighter(bounds: TensorInterval, other: TensorInterval, by_sign: bool) -> Ten
     have narrow ones inside them. With ``by_sign`` a neuron whose sign is known is propagated exactly (see
     :func:`stable_is_exact`), so bounds that show it are taken, and any that lie inside.
     """
-    # Ends that are equal in exact arithmetic are common: rounding must not decide which pair is taken.
-    slack = 64 * np.finfo(bounds[0].dtype.as_numpy_dtype).eps * tf.maximum(tf.abs(bounds[0]), tf.abs(bounds[1]))
-    inside = (other[0] >= bounds[0] - slack) & (other[1] <= bounds[1] + slack)
-    if by_sign:
-        better = inside | (other[0] >= 0) | (other[1] <= 0)
-    else:
-        better = inside & (other[1] - other[0] <= _MUCH * (bounds[1] - bounds[0]))
-    low = tf.where(better, tf.maximum(other[0], bounds[0]), bounds[0])
-    return hull(low, tf.where(better, tf.minimum(other[1], bounds[1]), bounds[1]))
+
+    def met(low: tf.Tensor, high: tf.Tensor, other_low: tf.Tensor, other_high: tf.Tensor) -> TensorInterval:
+        # Ends that are equal in exact arithmetic are common: rounding must not decide which pair is taken.
+        slack = 64 * np.finfo(low.dtype.as_numpy_dtype).eps * tf.maximum(tf.abs(low), tf.abs(high))
+        better = (other_low >= low - slack) & (other_high <= high + slack)
+        if by_sign:
+            better |= (other_low >= 0) | (other_high <= 0)
+        else:
+            better &= other_high - other_low <= _MUCH * (high - low)
+        least = tf.where(better, tf.maximum(other_low, low), low)
+        return hull(least, tf.where(better, tf.minimum(other_high, high), high))
+
+    found: TensorInterval = kernels.fused(met, *bounds, *other, passes=_OPERATIONS)
+    return found
