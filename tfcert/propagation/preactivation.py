@@ -259,7 +259,8 @@ def relax(network: Network, index: int, bounds: TensorInterval, relaxation: str 
     def placed(lower: tf.Tensor, upper: tf.Tensor) -> Lines:
         return lines(act, act.slopes(relaxation, lower, upper), lower, upper)
 
-    if not is_shipped(act):
+    # XLA computes curves several times over, and may not know how to compute a user's function.
+    if act.kinks is None or not is_shipped(act):
         return placed(*bounds)
     found: Lines = kernels.fused(placed, *bounds, passes=_OPERATIONS)
     return found
