@@ -120,6 +120,6 @@ def test_sums_of_rows_times_weights_are_the_same_whoever_shares_them(shared):
     found = kernels.weighted_size(tf.constant(values), tf.constant(weights[0]))
     np.testing.assert_allclose(found, (np.abs(values) * weights[0]).sum(axis=3), rtol=0, atol=1e-12)
     positive, negative = np.maximum(values, 0), np.minimum(values, 0)
-    bent, summed = kernels.by_sign_both(tf.constant(values), [tf.constant(w) for w in weights])
+    bent, summed = kernels.by_sign_both(tf.constant(values), *(tf.constant(w) for w in weights))
     np.testing.assert_allclose(bent, positive * weights[0] + negative * weights[2], rtol=0, atol=1e-12)
     np.testing.assert_allclose(summed, (positive * weights[1] + negative * weights[3]).sum(axis=3), rtol=0, atol=1e-12)
