@@ -133,9 +133,9 @@ def _total(values: tf.Tensor) -> tf.Tensor:
 
 
 def fused(function: Kernel, *tensors: tf.Tensor, passes: int) -> Any:
-    """What a function of tensors returns that is made for this call, compiled as a kernel on the same terms."""
+    """What a function of tensors returns that is made for this call: in a graph, a kernel on the same terms."""
     worth = _FUSING.get() and _numbers(tensors[0].shape) * passes > _WORTH_COMPILING
-    return (traced(function, jit_compile=True) if worth else function)(*tensors)
+    return (traced(function, jit_compile=True) if worth and not tf.executing_eagerly() else function)(*tensors)
 
 
 @kernel()
