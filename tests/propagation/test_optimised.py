@@ -132,7 +132,7 @@ def test_a_step_by_chosen_lines_and_its_gradient_are_those_of_the_lines(name):
             least, most = (end[:, None, None] for end in (least, most))
             slopes.append(least + (0 if pair is None else next(parts)) * (most - least) + tf.zeros_like(values))
         low, below, high, above = lines(act, (slopes[0], slopes[1]), lower[:, None, None], upper[:, None, None])
-        bent, constant = kernels.by_sign_both(values, (low, below, high, above))
+        bent, constant = kernels.by_sign_both(values, low, below, high, above)
         return bent, constant + tf.reduce_sum(bent * affine.values[1][:, None, None], axis=-1)
 
     def stepped(values: tf.Tensor, choices: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
