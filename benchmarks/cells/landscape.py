@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from benchmarks.cells import abstraction
 from benchmarks.cells.directions import along, curved_down, direction, grid, losses
 from benchmarks.common import machine, store
+from benchmarks.common.clock import Clock, add_minutes
 from benchmarks.training import certified
 from tfcert.layers import IntervalAbstraction
 
@@ -88,12 +89,12 @@ def read() -> list[dict[str, Any]]:
     return STORE.read("loss_landscape", [])
 
 
-def measure(seeds: list[int]) -> None:
+def measure(seeds: list[int], clock: Clock) -> None:
     """Trains and measures what is missing, and stores each."""
     images = abstraction.data("mnist")
     for seed in seeds:
         for name, granularity in VARIANTS.items():
-            if any((r["variant"], r["seed"]) == (name, seed) for r in read()):
+            if clock.over or any((r["variant"], r["seed"]) == (name, seed) for r in read()):
                 continue
             x, x_test = inputs(images.x, granularity), inputs(images.x_test, granularity)
             given, start = certified.Data(x, images.y, x_test, images.y_test), time.perf_counter()
@@ -156,11 +157,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Loss landscapes of DM-small with and without abstraction.")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--table", action="store_true", help="only write figure and table from the stored results")
+    add_minutes(parser)
     arguments = parser.parse_args()
     if not arguments.table:
         machine.limit_threads()
         tf.config.experimental.enable_op_determinism()
-        measure(arguments.seeds)
+        measure(arguments.seeds, Clock(arguments.minutes))
     results = read()
     if not results:
         parser.error("there are no results yet")

@@ -4,6 +4,7 @@ python -m benchmarks.cells.run --list                    the experiments
 python -m benchmarks.cells.run counter mnist             what of them has no result yet; then the tables
 python -m benchmarks.cells.run mnist --epochs 10         fewer epochs than the paper's 30
 python -m benchmarks.cells.run mnist --networks dm_small --activations relu --eps 0.1 0.4
+python -m benchmarks.cells.run mnist --minutes 60        begins no training after an hour; the next run goes on
 python -m benchmarks.cells.run --table                   only writes tables
 
 Images, eps and d are in [-1, 1], the paper's convention: its eps of 0.1 is 0.05 for pixels in [0, 1]. The paper does
@@ -25,6 +26,7 @@ from benchmarks.cells.abstraction import Run
 from benchmarks.cells.experiments import EXPERIMENTS
 from benchmarks.cells.tables import report
 from benchmarks.common import machine, store
+from benchmarks.common.clock import Clock, add_minutes
 
 STORE = store.Store(__file__)
 
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--activations", nargs="+", help="only these")
     parser.add_argument("--eps", nargs="+", type=float, help="only these")
     parser.add_argument("--count", type=int, default=1000, help="images that are attacked, and bounded by CROWN")
+    add_minutes(parser)
     parser.add_argument("--list", action="store_true", help="only print the experiments")
     parser.add_argument("--table", action="store_true", help="only write the tables")
     arguments = parser.parse_args()
@@ -57,14 +60,15 @@ def main() -> None:
     if not arguments.table:
         machine.limit_threads()
         tf.config.experimental.enable_op_determinism()
+        clock = Clock(arguments.minutes)
         for name in arguments.experiments:
-            _train(name, arguments)
+            _train(name, arguments, clock)
     if not read():
         parser.error("there are no results yet")
     report(read())
 
 
-def _train(name: str, arguments: argparse.Namespace) -> None:
+def _train(name: str, arguments: argparse.Namespace, clock: Clock) -> None:
     data, runs = EXPERIMENTS[name]
     images = abstraction.data(data)
     for run in runs:
@@ -75,7 +79,7 @@ def _train(name: str, arguments: argparse.Namespace) -> None:
         if arguments.eps and not any(abs(run.eps - eps) < 1e-3 for eps in arguments.eps):
             continue
         run = replace(run, epochs=arguments.epochs, seed=arguments.seed)
-        if any(r["data"] == data and Run(**r["run"]) == run for r in read()):
+        if clock.over or any(r["data"] == data and Run(**r["run"]) == run for r in read()):
             continue
         model, result = abstraction.fitted(run, images)
         result |= {"data": data} | abstraction.judged(model, run, images, arguments.count)

@@ -12,8 +12,16 @@ from pathlib import Path
 import numpy as np
 
 VARIABLE = "TFCERT_DATA"
+RESULTS = "TFCERT_RESULTS"
 REPOSITORY = Path(__file__).resolve().parents[2]
-TRAINED = REPOSITORY / "benchmarks" / "trained"
+
+
+def results() -> Path:
+    """The folder of results: the one that ``TFCERT_RESULTS`` names, else ``benchmarks/``, where the stored ones are."""
+    return Path(os.environ.get(RESULTS) or REPOSITORY / "benchmarks").resolve()
+
+
+TRAINED = results() / "trained"
 """Where networks go that benchmarks train; not under version control."""
 _SUBFOLDERS = ("", "data")
 

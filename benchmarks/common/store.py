@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import data
+
 
 class Store:
-    """The folder ``results/`` and the ``README.md`` beside a script.
+    """The folder ``results/`` and the ``README.md`` beside a script, or in the folder that ``TFCERT_RESULTS`` names.
+
+    That variable gives a reproduction results of its own: it begins from nothing, and leaves the stored ones alone.
 
     Args:
         script: ``__file__`` of a module in the experiment's folder.
@@ -17,9 +22,14 @@ class Store:
     def __init__(self, script: str):
         self.folder = Path(script).resolve().parent
 
+    @property
+    def home(self) -> Path:
+        """Where the experiment's results and tables are."""
+        return data.results() / self.folder.name if os.environ.get(data.RESULTS) else self.folder
+
     def path(self, name: str) -> Path:
         """The file ``results/NAME``."""
-        return self.folder / "results" / name
+        return self.home / "results" / name
 
     def read(self, name: str, empty: Any = None) -> Any:
         """The stored result ``results/NAME.json``; ``empty`` where there is none yet.
@@ -31,7 +41,7 @@ class Store:
         if path.exists():
             return json.loads(path.read_text())
         if empty is None:
-            raise SystemExit(f"there are no results yet: {path.name} is not in {self.folder.name}/results")
+            raise SystemExit(f"there are no results yet: {path.name} is not in {path.parent}")
         return empty
 
     def write(self, name: str, result: Any) -> None:
@@ -41,18 +51,21 @@ class Store:
     def replace(self, name: str, text: str) -> None:
         """Writes ``results/NAME``, and never half of it."""
         path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(".new")
         new.write_text(text)
         new.replace(path)
 
     def write_table(self, name: str, table: str) -> None:
-        """Replaces what stands between the README's marks for ``name``.
+        """Replaces what stands between the README's marks for ``name``; results elsewhere get a README of their own.
 
         Raises:
             ValueError: the README has no such marks.
         """
-        readme, begin, end = self.folder / "README.md", f"<!-- {name} -->", f"<!-- /{name} -->"
-        text = readme.read_text()
+        readme, begin, end = self.home / "README.md", f"<!-- {name} -->", f"<!-- /{name} -->"
+        text = readme.read_text() if readme.exists() else ""
+        if begin not in text and self.home != self.folder:
+            text += f"## {name}\n\n{begin}\n{end}\n\n"
         if begin not in text or end not in text:
             raise ValueError(f"{self.folder.name}/README.md has no marks {begin} and {end} for this table")
         before, _, rest = text.partition(begin)

@@ -121,7 +121,7 @@ def _trained(fnn: Fnn) -> tuple[keras.Model, dict[str, Any]]:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(_RATE), loss)
     model.fit(learned.x, learned.y, batch_size=_BATCH, epochs=fnn.epochs, verbose=2)
-    fnn.path.parent.mkdir(exist_ok=True)
+    fnn.path.parent.mkdir(parents=True, exist_ok=True)
     model.save(fnn.path)
     return model, {"epochs": fnn.epochs, "seconds": round(time.perf_counter() - start)}
 

@@ -24,6 +24,7 @@ import numpy as np
 
 import tfcert
 from benchmarks.common import architectures, data, machine, networks, store, timing
+from benchmarks.common.clock import Clock, add_minutes
 from benchmarks.common.usage import peak_mib, used
 from benchmarks.peers import profile
 from benchmarks.peers.flops import crown_pass
@@ -209,13 +210,13 @@ def _in_a_process(point: Point) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _measure_all(resume: bool) -> None:
+def _measure_all(resume: bool, clock: Clock) -> None:
     machine.limit_threads()
     stored = STORE.read("growth", {"points": []})["points"] if resume else []
     points = [found for found in stored if any(asdict(p).items() <= found.items() for p in POINTS)]
     peak = machine.product_peak() / 1e9
     for point in POINTS:
-        if any(asdict(point).items() <= found.items() for found in points):
+        if clock.over or any(asdict(point).items() <= found.items() for found in points):
             continue
         print(point, flush=True)
         points.append(_in_a_process(point))
@@ -230,12 +231,13 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="only the points that are not stored")
     parser.add_argument("--table", action="store_true", help="only write figure and tables from the stored results")
     parser.add_argument("--point", help=argparse.SUPPRESS)
+    add_minutes(parser)
     arguments = parser.parse_args()
     if arguments.point:
         print(json.dumps(measure(Point(**json.loads(arguments.point)))))
         return
     if not arguments.table:
-        _measure_all(arguments.resume)
+        _measure_all(arguments.resume, Clock(arguments.minutes))
     result = STORE.read("growth")
     figure(result["points"])
     STORE.write_table("growth", table(result))

@@ -2,6 +2,7 @@
 
 python -m benchmarks.radius.comparators            measures what has no result yet, writes the table (half an hour)
 python -m benchmarks.radius.comparators NAME ...   these networks only
+python -m benchmarks.radius.comparators --minutes 60    begins no network after an hour; the next run goes on
 python -m benchmarks.radius.comparators --table    writes the README's table from the stored results
 
 Ten images and the targets of ``radius.py``. Global-Lips is a guarantee, CLEVER an estimate, the attacks (C&W for L2,
@@ -19,6 +20,7 @@ import numpy as np
 
 import tfcert
 from benchmarks.common import architectures, machine, networks, store
+from benchmarks.common.clock import Clock, add_minutes
 from benchmarks.radius.searches import NORMS, SIZES, Batch, batch
 
 STORE = store.Store(__file__)
@@ -98,13 +100,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Certified radii, global Lipschitz radii, CLEVER and attacks.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks (default: small ReLU ones of CNN-Cert)")
     parser.add_argument("--table", action="store_true", help="only write the README's table from the stored results")
+    add_minutes(parser)
     arguments = parser.parse_args()
+    clock = Clock(arguments.minutes)
     result = STORE.read("comparators", {"cases": {}})
     if not arguments.table:
         machine.limit_threads()
         for name in arguments.names or NETWORKS:
             for norm in NORMS:
-                if f"{name} {norm}" in result["cases"]:
+                if f"{name} {norm}" in result["cases"] or clock.over:
                     continue
                 print(f"{name}, {norm}", flush=True)
                 result["cases"][f"{name} {norm}"] = measure(name, norm)

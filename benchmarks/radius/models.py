@@ -2,6 +2,7 @@
 
 python -m benchmarks.radius.models                  trains every network that is not there yet, the most wanted first
 python -m benchmarks.radius.models NAME ...         those only (a network that is there is not trained again)
+python -m benchmarks.radius.models --minutes 60     begins no training after an hour; the next run goes on from there
 python -m benchmarks.radius.models --list           shows epochs and accuracies, and writes the README's table of them
 
 A network's layers and hidden nodes are the papers' (``common/architectures.py``), its weights are not: the papers
@@ -19,6 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.common import architectures, networks, store
+from benchmarks.common.clock import Clock, add_minutes
+from benchmarks.common.data import TRAINED
 
 STORE = store.Store(__file__)
 _FIRST = (
@@ -66,7 +69,7 @@ def train(name: str, epochs: int, data: tuple[networks.Images, networks.Images])
     # XLA's convolutions on the CPU take up to twice as long as TensorFlow's own.
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"], jit_compile=False)
     model.fit(train_set.x, train_set.y, batch_size=_BATCH, epochs=epochs, verbose=2)
-    data.TRAINED.mkdir(exist_ok=True)
+    networks.path(name).parent.mkdir(parents=True, exist_ok=True)
     model.save(networks.path(name))
     return {
         "source": "trained here",
@@ -125,6 +128,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks (default: all that are not there yet)")
     parser.add_argument("--epochs", type=int, help="passes over the training images (default: 3 MNIST, 4 CIFAR)")
     parser.add_argument("--threads", type=int, default=2, help="threads (default: 2)")
+    add_minutes(parser)
     parser.add_argument("--list", action="store_true", help="only show the networks")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(architectures.NAMES)
@@ -141,23 +145,27 @@ def main() -> None:
     ):
         threads(arguments.threads)
     names = arguments.names or [*_FIRST, *(name for name in architectures.NAMES if name not in _FIRST)]
-    _train_all(names, arguments.epochs)
+    _train_all(names, arguments.epochs, Clock(arguments.minutes))
 
 
-def _train_all(names: list[str], epochs: int | None) -> None:
+def _train_all(names: list[str], epochs: int | None, clock: Clock) -> None:
     """Networks of one data set share its images; one that exists is only tested, once."""
     images: dict[str, tuple[networks.Images, networks.Images]] = {}
     for name in names:
         exists = networks.path(name).exists()
         if exists and name in results():
             continue
+        if clock.over:
+            print(f"{name} and what follows it are left for another run")
+            return
         kind = name.partition("_")[0]
         if kind not in images:
             images[kind] = networks.train_and_test(name)
         print(name, flush=True)
         if exists:
             model = networks.load(name)
-            found = {"source": "reference", "accuracy": accuracy(model, images[kind][1])}
+            source = "trained here" if networks.path(name).parent == TRAINED else "reference"
+            found = {"source": source, "accuracy": accuracy(model, images[kind][1])}
             record(name, found | {"hidden_nodes": check_nodes(name, model)})
         else:
             record(name, train(name, epochs or _EPOCHS[kind], images[kind]))

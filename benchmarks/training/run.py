@@ -4,6 +4,7 @@ python -m benchmarks.training.run --list                   the experiments
 python -m benchmarks.training.run mnist-fast-ramp          one, what of it has no result yet; then table and figure
 python -m benchmarks.training.run cifar-small --epochs 12  a schedule of fewer epochs, all of it in proportion
 python -m benchmarks.training.run cifar-small --seeds 0 1 --objectives ibp constrained
+python -m benchmarks.training.run cifar-small --minutes 60 begins no training after an hour; the next run goes on
 python -m benchmarks.training.run --table                  only writes tables and figures
 
 Schedules are those of Gowal et al. 2018 (which the paper takes over), in optimizer steps: plain training, then eps from
@@ -24,6 +25,7 @@ from typing import Any
 import tensorflow as tf
 
 from benchmarks.common import machine, store
+from benchmarks.common.clock import Clock, add_minutes
 from benchmarks.training import certified
 from benchmarks.training.tables import NAMES, report
 
@@ -103,6 +105,7 @@ def main() -> None:
     parser.add_argument("--objectives", nargs="+", choices=list(NAMES), default=["ibp", "constrained"])
     parser.add_argument("--attacked", type=int, default=100, help="test images that PGD attacks (default: 100)")
     parser.add_argument("--data", type=Path, help="an npz with the images of an svhn experiment")
+    add_minutes(parser)
     parser.add_argument("--list", action="store_true", help="only print the experiments")
     parser.add_argument("--table", action="store_true", help="only write tables and figures")
     arguments = parser.parse_args()
@@ -115,14 +118,15 @@ def main() -> None:
     if not arguments.table:
         machine.limit_threads()
         tf.config.experimental.enable_op_determinism()
+        clock = Clock(arguments.minutes)
         for name in arguments.experiments:
-            _train(name, arguments)
+            _train(name, arguments, clock)
     if not read():
         parser.error("there are no results yet")
     report(read(), EXPERIMENTS)
 
 
-def _train(name: str, arguments: argparse.Namespace) -> None:
+def _train(name: str, arguments: argparse.Namespace, clock: Clock) -> None:
     experiment = EXPERIMENTS[name]
     if experiment.data == "svhn" and arguments.data is None:
         raise SystemExit(f"{name} needs --data FILE.npz with x_train, y_train, x_test and y_test")
@@ -130,7 +134,7 @@ def _train(name: str, arguments: argparse.Namespace) -> None:
     for seed in arguments.seeds:
         for objective in arguments.objectives:
             run = experiment.run(objective, seed, arguments.epochs, len(images.x))
-            if (name, objective, seed, run.epochs) in map(_key, read()):
+            if clock.over or (name, objective, seed, run.epochs) in map(_key, read()):
                 continue
             model, result = certified.fitted(run, images, validation=_HELD_OUT)
             result |= {"experiment": name} | certified.judged(model.model, images, run.eps)

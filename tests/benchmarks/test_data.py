@@ -52,3 +52,18 @@ def test_a_table_takes_the_place_of_the_last_one_and_nothing_else_changes(tmp_pa
     assert readme.read_text() == "before\n<!-- a -->\nnew\n<!-- /a -->\nbetween\n<!-- b -->\nkept\n<!-- /b -->\n"
     with pytest.raises(ValueError, match="no marks <!-- c -->"):
         store.write_table("c", "lost")
+
+
+def test_results_go_to_the_folder_that_the_variable_names_and_the_stored_ones_stay(tmp_path, monkeypatch):
+    script = tmp_path / "radius" / "run.py"
+    script.parent.mkdir()
+    (script.parent / "README.md").write_text("<!-- a -->\nours\n<!-- /a -->\n")
+    monkeypatch.setenv("TFCERT_RESULTS", str(tmp_path / "new"))
+    store = Store(str(script))
+    assert store.read("radius", {}) == {}
+    store.write("radius", {"found": 1})
+    for table in ("first", "second"):
+        store.write_table("a", table)
+    assert store.read("radius") == {"found": 1}
+    assert (tmp_path / "new" / "radius" / "README.md").read_text() == "## a\n\n<!-- a -->\nsecond\n<!-- /a -->\n\n"
+    assert (script.parent / "README.md").read_text() == "<!-- a -->\nours\n<!-- /a -->\n"
