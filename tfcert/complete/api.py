@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import SolverSettings
 from tfcert.complete.starts import Start, given_starts, rehearse, starts
 from tfcert.given import radius
+from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.question import asked, target_clauses
 from tfcert.rigour.radius import clip_distance
@@ -141,32 +142,93 @@ def minimum_perturbation(
     Raises:
         ValueError: without ``upper`` and ``clip``, or anything that does not fit the model.
     """
-    if search not in SEARCHES:
-        raise ValueError(f"search is {', '.join(SEARCHES)}, not {search!r}")
-    began = time.monotonic()
+    given = _read(model, x, y, (norm, targets, upper, clip))
+    settings = solver if isinstance(solver, SolverSettings) else SolverSettings(solver=solver)
+    how = MinimumOptions(search, bounds, settings, time_limit, total_limit, options)
+    found = list(_each(given, how, progress))
+    return _gathered(given.ball, found, targets)
+
+
+def each_minimum(
+    model: Any, x: Any, y: Any, *, norm: str, targets: Any, upper: float | None, clip: Any, how: MinimumOptions
+) -> Iterator[FoundMinimum]:
+    """The answers of :func:`minimum_perturbation` in the order of the samples, each as soon as it is known.
+
+    Arguments and errors are those of that function, which are raised before anything is looked for.
+    """
+    return _each(_read(model, x, y, (norm, targets, upper, clip)), how)
+
+
+@dataclass(frozen=True)
+class MinimumOptions:
+    """How to look for least perturbations: arguments of :func:`minimum_perturbation`.
+
+    Raises:
+        ValueError: an unknown search.
+    """
+
+    search: str = "split"
+    bounds: str = "crown"
+    solver: SolverSettings = field(default_factory=SolverSettings)
+    time_limit: float | None = None
+    total_limit: float | None = None
+    options: BoundOptions | None = None
+
+    def __post_init__(self) -> None:
+        if self.search not in SEARCHES:
+            raise ValueError(f"search is {', '.join(SEARCHES)}, not {self.search!r}")
+
+
+@dataclass(frozen=True)
+class FoundMinimum:
+    """The answer about one sample, the seconds that it took, and those of what came before (see ``setup_seconds``)."""
+
+    least: Minimum
+    seconds: float
+    setup_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """Samples as balls that reach as far as is looked, and what must hold of the outputs."""
+
+    network: Network
+    model: Any
+    ball: LpBall
+    clauses: Clauses
+    began: float
+
+
+def _read(model: Any, x: Any, y: Any, region: tuple[str, Any, float | None, Any]) -> _Given:
+    (norm, targets, upper, clip), began = region, time.monotonic()
     network, x, y = asked(model, x, y)
     center = LpBall(x, 0.0, norm, clip).astype(input_dtype(model, network.dtype.as_numpy_dtype))
     clauses = target_clauses(network, center, y, targets)
-    settings = solver if isinstance(solver, SolverSettings) else SolverSettings(solver=solver)
     reach = _reach(center, radius(upper, "upper"))
-    ball = LpBall(center.x, list(reach), norm, center.clip)
-    patience = min(limit for limit in (total_limit, time_limit, math.inf) if limit is not None)
-    setup = Setup(SEARCHES[search], bounds, options, settings, patience)
-    with prepared(network, model, ball, clauses, setup) as ready:
-        if search != "plain":
+    return _Given(network, model, LpBall(center.x, list(reach), norm, center.clip), clauses, began)
+
+
+def _each(
+    given: _Given, how: MinimumOptions, progress: Callable[[Progress], None] | None = None
+) -> Iterator[FoundMinimum]:
+    ball, clauses = given.ball, given.clauses
+    patience = min(limit for limit in (how.total_limit, how.time_limit, math.inf) if limit is not None)
+    setup = Setup(SEARCHES[how.search], how.bounds, how.options, how.solver, patience)
+    with prepared(given.network, given.model, ball, clauses, setup) as ready:
+        plain = how.search == "plain"
+        if not plain:
             rehearse(ready, ball, clauses)
-        before = time.monotonic() - began - ready.seconds  # the network's translation above all
-        clock = _Clock(len(ball), time_limit, total_limit)
-        known = given_starts(model, ball, clauses) if search == "plain" else starts(ready, ball, clauses, clock.alike)
+        before = time.monotonic() - given.began - ready.seconds  # the network's translation above all
+        clock = _Clock(len(ball), how.time_limit, how.total_limit)
+        known = given_starts(given.model, ball, clauses) if plain else starts(ready, ball, clauses, clock.alike)
         clock.share()
-        minima, seconds = [], np.zeros(len(ball))
         for i, start in enumerate(known):
             clock.begin(ready)
             told = _teller(progress, Progress(i, len(ball), start.proven, math.inf, 0.0, False), clock)
-            minima.append(_one(ready, ball.take([i]), clauses.take([i]), start, (clock.left(), told)))
-            seconds[i] = clock.seconds()
-            told(minima[i].lower, minima[i].upper, done=True)
-        return _gathered(ball, minima, seconds, targets, before + ready.seconds)
+            least = _one(ready, ball.take([i]), clauses.take([i]), start, (clock.left(), told))
+            seconds = clock.seconds()
+            told(least.lower, least.upper, done=True)
+            yield FoundMinimum(least, seconds, before + ready.seconds)
 
 
 class _Clock:
@@ -237,9 +299,8 @@ def _one(ready: Prepared, ball: LpBall, clauses: Clauses, start: Start, how: tup
     return replace(found, work=start.work + found.work)
 
 
-def _gathered(
-    ball: LpBall, minima: list[Minimum], seconds: np.ndarray, targets: Any, setup_seconds: float
-) -> MinimumPerturbations:
+def _gathered(ball: LpBall, found: list[FoundMinimum], targets: Any) -> MinimumPerturbations:
+    minima = [one.least for one in found]
     witness = np.full(ball.x.shape, np.nan, ball.x.dtype)
     for i, least in enumerate(minima):
         if least.witness is not None:
@@ -249,12 +310,12 @@ def _gathered(
         upper=np.array([m.upper for m in minima]),
         optimal=np.array([m.optimal(OPTIMAL) for m in minima], bool),
         witness=witness,
-        seconds=seconds,
+        seconds=np.array([one.seconds for one in found]),
         binaries=np.array([m.work.binaries for m in minima], int),
         pieces=np.array([m.work.pieces for m in minima], int),
         guarantee=[m.guarantee for m in minima],
         reason=[m.reason for m in minima],
         target=targets if isinstance(targets, str) else "one class",
         work=tuple(m.work for m in minima),
-        setup_seconds=setup_seconds,
+        setup_seconds=found[-1].setup_seconds if found else 0.0,
     )
