@@ -76,7 +76,8 @@ S = TypeVar("S", bound=SourceInfo)
 
 def suffixes(table: Table[S]) -> dict[str, S]:
     """The readers of files, by suffix."""
-    return {source.suffix: source for source in table.values() if source.suffix and source.supported}
+    known = [source for source in table.values() if source.suffix and source.supported]
+    return {f"{source.suffix}{end}": source for source in known for end in (("", ".gz") if source.gzipped else ("",))}
 
 
 def of_file(table: Table[S], path: str) -> S | None:
@@ -277,7 +278,21 @@ SOURCES = Table(
         range=_BYTES,
         sizes={"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000},
     ),
-    SourceInfo("idx"),
+    SourceInfo(
+        "svhn",
+        "tfcert.datasets.public:svhn",
+        options={"split": Option("choice", ("train", "test", "extra"), default="test")},
+        range=_BYTES,
+        sizes={"": 73_257},
+    ),
+    SourceInfo(
+        "mat",
+        "tfcert.datasets.mat:mat",
+        positional="path",
+        options={"x": Option("text"), "y": Option("text"), "zero": Option("whole")},
+        suffix=".mat",
+    ),
+    SourceInfo("idx", "tfcert.datasets.idx:idx", positional="path", suffix="-ubyte", gzipped=True),
     SourceInfo("images"),
     SourceInfo("tfds"),
 )

@@ -191,6 +191,7 @@ class SourceInfo(Entry):
         range: of the stored values, if known.
         sizes: how many samples the training part has, by the first argument; none where that is not known.
         suffix: of the files that are read by it where only a path is given.
+        gzipped: whether these may be gzipped, with ``.gz`` behind the suffix.
         columns: ``"module:object"``, a function of the path and the option ``label`` that names the columns of a table;
             the source then takes ``x``, the columns in the order in which a model's inputs are named.
     """
@@ -201,6 +202,7 @@ class SourceInfo(Entry):
     range: tuple[Fraction, Fraction] | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     suffix: str = ""
+    gzipped: bool = False
     columns: str = ""
 
     def names_of(self, path: Any, label: Any) -> tuple[str, ...]:

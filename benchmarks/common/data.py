@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-VARIABLE = "TFCERT_DATA"
+from tfcert.datasets import DatasetError
+from tfcert.datasets.public import VARIABLE, data_folders, read_public
+
 RESULTS = "TFCERT_RESULTS"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -54,23 +56,28 @@ def has(name: str) -> bool:
 
 
 def pixels(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images of ``mnist``, ``fashion_mnist`` or ``cifar10``, uint8 as stored, and their labels ``[samples]``.
+    """Images of ``mnist``, ``fashion_mnist``, ``cifar10`` or ``svhn``, uint8 ``[samples, height, width, channels]`` as
+    stored, and their labels ``[samples]``.
 
-    Read from ``NAME.npz`` with ``x_train``, ``y_train``, ``x_test`` and ``y_test``, as Keras names them. CIFAR-10 may
-    also be ``cifar10_jpeg.npz``, which holds JPEG files.
+    Read from any form in which the data set is published, see :func:`tfcert.datasets.public.read_public`, in the
+    folder of the data or Keras's cache; CIFAR-10 from ``cifar10_jpeg.npz``, which holds JPEG files, where that is all.
 
     Args:
         name: the data set.
         split: ``train`` or ``test``.
 
     Raises:
-        MissingDataError: the file is not there.
+        MissingDataError: the files are not there; says which to put where.
     """
-    if name == "cifar10" and not has("cifar10.npz") and has("cifar10_jpeg.npz"):
-        with np.load(find("cifar10_jpeg.npz")) as stored:
-            return _decoded(stored[f"jpeg_{split}"], stored[f"offset_{split}"]), stored[f"y_{split}"]
-    with np.load(find(f"{name}.npz")) as stored:
-        return stored[f"x_{split}"], stored[f"y_{split}"].reshape(-1)
+    try:
+        x, y = read_public(name, split, [*(root() / folder for folder in _SUBFOLDERS), *data_folders()])
+    except DatasetError as error:
+        if name == "cifar10" and has("cifar10_jpeg.npz"):
+            with np.load(find("cifar10_jpeg.npz")) as stored:
+                return _decoded(stored[f"jpeg_{split}"], stored[f"offset_{split}"]), stored[f"y_{split}"]
+        raise MissingDataError(str(error)) from error
+    assert y is not None
+    return x, y
 
 
 def _decoded(stream: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -59,4 +59,4 @@ def _data_set(name: str) -> str:
 
 def _scaled(pixels: np.ndarray, labels: np.ndarray) -> Images:
     x = pixels.astype(np.float32) / np.float32(255) - np.float32(0.5)
-    return Images(x if x.ndim == 4 else x[..., None], labels.astype(np.int64))
+    return Images(x, labels.astype(np.int64))

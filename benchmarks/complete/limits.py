@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common.data import REPOSITORY, find
+from benchmarks.common.data import REPOSITORY, find, pixels
 
 NETWORKS = {"demo CNN": 0.02, "6 x 50 MLP": 0.01, "CIFAR CNN": 0.002}
 """Each network with the radius that is asked about: some samples are neither easy to prove nor to refute."""
@@ -45,14 +45,12 @@ def build(name: str) -> tuple[Any, Any, Any]:
         x = np.random.default_rng(0).random((SAMPLES, 784)).astype("float32")
     elif name == "demo CNN":
         model = keras.models.load_model(REPOSITORY / "examples" / "mnist_small.keras")
-        x = np.random.default_rng(0).random((SAMPLES, *model.input_shape[1:])).astype("float32")
-        with np.load(find("mnist.npz")) as images:
-            x = (images["x_test"][:SAMPLES] / 255.0).astype("float32").reshape(x.shape)
+        x = (pixels("mnist", "test")[0][:SAMPLES] / 255.0).astype("float32").reshape(-1, *model.input_shape[1:])
     else:
         model = keras.models.load_model(find("reference/models/cifar_cnn_5layer_5_3_relu_s0.keras"))
         with np.load(find("reference/cifar10_test200.npz")) as images:
-            pixels = images[next(key for key in images.files if images[key].ndim == 4)]
-        x = (pixels[:SAMPLES] / 255.0 - 0.5).astype("float32")
+            stored = images[next(key for key in images.files if images[key].ndim == 4)]
+        x = (stored[:SAMPLES] / 255.0 - 0.5).astype("float32")
     return model, x, np.asarray(model(x)).argmax(1)
 
 

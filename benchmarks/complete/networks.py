@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 import tfcert
 from benchmarks.common import data as files
-from tfcert.datasets import DatasetError, load_dataset
+from tfcert.datasets import public
 
 EPS = 15 / 255
 """The paper's radius, where pixels are x / 255."""
@@ -30,7 +29,7 @@ class Fnn:
         layers: neurons, inputs and logits included.
         data: ``mnist`` or ``fashion_mnist``.
         stem: the file's name, without its suffix.
-        reference: whether the reference data has it; the others are trained here.
+        reference: whether the reference data has it; where that is absent it is trained here, like the others.
         epochs: of the training here.
         solver: that the rows of this network take.
     """
@@ -47,7 +46,8 @@ class Fnn:
     def path(self) -> Path:
         """Where the network's file is, or would be once trained."""
         name = f"{self.stem}.keras"
-        return files.find(f"reference/agrify/{name}") if self.reference else files.TRAINED / name
+        known = f"reference/agrify/{name}"
+        return files.find(known) if self.reference and files.has(known) else files.TRAINED / name
 
 
 NETWORKS = (
@@ -73,26 +73,18 @@ class Digits:
 
 
 def images(data: str, split: str) -> Digits | None:
-    """All images of a data set; None where the data set is not on this machine.
-
-    Fashion-MNIST is read from the folder that ``TFCERT_DATA`` names, or Keras's cache.
-    """
-    if data == "mnist":
+    """All images of a data set; None where the data set is not on this machine."""
+    try:
         pixels, labels = files.pixels(data, split)
-    else:
-        try:
-            pixels, labels = load_dataset("keras", data, split=split)
-        except DatasetError:
-            return None
-        assert labels is not None
+    except files.MissingDataError:
+        return None
     x = pixels.astype(np.float32) / np.float32(255)
     return Digits(x.reshape(-1, 28, 28, 1), labels.astype(np.int64))
 
 
 def missing(data: str) -> str:
-    """Why a data set's row is empty, in words."""
-    place = "set TFCERT_DATA" if not os.environ.get("TFCERT_DATA") else "not in TFCERT_DATA"
-    return f"{data} is not here ({place})"
+    """Why a data set's row of a table is empty; :func:`tfcert.datasets.public.missing` says what to put where."""
+    return f"{data} is not in TFCERT_DATA"
 
 
 def build(fnn: Fnn) -> keras.Model:
@@ -103,11 +95,7 @@ def build(fnn: Fnn) -> keras.Model:
 
 
 def ready(fnn: Fnn) -> tuple[keras.Model, dict[str, Any] | None]:
-    """The network; trained first where it is not there yet, and then what the results say of the training.
-
-    Raises:
-        SystemExit: a reference network that is not among the data.
-    """
+    """The network; trained first where it is not there yet, and then what the results say of the training."""
     if fnn.path.exists():
         return tfcert.load_model(fnn.path), None
     return _trained(fnn)
@@ -115,7 +103,7 @@ def ready(fnn: Fnn) -> tuple[keras.Model, dict[str, Any] | None]:
 
 def _trained(fnn: Fnn) -> tuple[keras.Model, dict[str, Any]]:
     learned = images(fnn.data, "train")
-    assert learned is not None, missing(fnn.data)
+    assert learned is not None, public.missing(fnn.data)
     keras.utils.set_random_seed(0)
     model, start = build(fnn), time.perf_counter()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -27,9 +27,10 @@ import numpy as np
 
 from benchmarks.common import data, machine, store
 from benchmarks.complete import tables
-from benchmarks.complete.networks import NETWORKS, Digits, Fnn, accuracy, images, missing, ready
+from benchmarks.complete.networks import NETWORKS, Digits, Fnn, accuracy, images, ready
 from benchmarks.complete.peer import asked
 from benchmarks.complete.tasks import SKIPPED, How, decided, least
+from tfcert.datasets import public
 
 STORE = store.Store(__file__)
 _BOUNDS = ("crown", "progressive", "interval")
@@ -108,7 +109,7 @@ class Runner:
         """All rows of one network."""
         found = images(fnn.data, "test")
         if found is None:
-            print(f"{fnn.name}: {missing(fnn.data)}")
+            print(f"{fnn.name}: {public.missing(fnn.data)}")
             return
         try:
             model, trained = ready(fnn)

@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfcert
-from benchmarks.common.networks import train_and_test
+from benchmarks.common.data import pixels
 from tfcert.callbacks import IntervalWidths
 from tfcert.objectives import IBP, ConstrainedIBP, Objective
 from tfcert.schedules import Ramp
@@ -79,16 +78,11 @@ class Data:
     y_test: np.ndarray
 
 
-def data(name: str, file: Path | None = None) -> Data:
-    """All images of ``mnist`` or ``cifar``, or of an npz with ``x_train``, ``y_train``, ``x_test`` and ``y_test``."""
-    if file is not None:
-        with np.load(file) as stored:
-            x, y, x_test, y_test = (stored[k] for k in ("x_train", "y_train", "x_test", "y_test"))
-        whole = np.float32(255)
-        return Data(x.astype(np.float32) / whole, y.ravel(), x_test.astype(np.float32) / whole, y_test.ravel())
-    train, test = train_and_test(name)
-    half = np.float32(0.5)
-    return Data(train.x + half, train.y, test.x + half, test.y)
+def data(name: str) -> Data:
+    """All images of ``mnist``, ``cifar`` (CIFAR-10) or ``svhn``."""
+    (x, y), (x_test, y_test) = (pixels("cifar10" if name == "cifar" else name, split) for split in ("train", "test"))
+    whole = np.float32(255)
+    return Data(x.astype(np.float32) / whole, y, x_test.astype(np.float32) / whole, y_test)
 
 
 def network(

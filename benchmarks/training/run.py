@@ -11,15 +11,13 @@ Schedules are those of Gowal et al. 2018 (which the paper takes over), in optimi
 0 and kappa from 1 to 0.5 in a ramp; Adam, its rate divided by 10 at each drop; Keras's initialisation. After each epoch
 the first 1,000 test images are verified by intervals; at the end all are, and PGD (200 steps, 10 restarts, as in the
 paper) attacks the first ``--attacked`` ones. Full schedules take hours to days on a GPU, so every experiment can be
-shortened. SVHN is not among this project's data: ``--data FILE.npz`` (x_train, y_train, x_test and y_test, bytes)
-brings it.
+shortened.
 """
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -39,7 +37,7 @@ class Experiment:
     """A network, a radius and a schedule in steps.
 
     Attributes:
-        data: ``mnist``, ``cifar`` or ``svhn`` (from a file).
+        data: ``mnist``, ``cifar`` or ``svhn``.
         size: of the network.
         eps: in [0, 1].
         epochs, batch, warm_up, ramp, drops: the full schedule; the last three in steps.
@@ -104,7 +102,6 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--objectives", nargs="+", choices=list(NAMES), default=["ibp", "constrained"])
     parser.add_argument("--attacked", type=int, default=100, help="test images that PGD attacks (default: 100)")
-    parser.add_argument("--data", type=Path, help="an npz with the images of an svhn experiment")
     add_minutes(parser)
     parser.add_argument("--list", action="store_true", help="only print the experiments")
     parser.add_argument("--table", action="store_true", help="only write tables and figures")
@@ -128,9 +125,7 @@ def main() -> None:
 
 def _train(name: str, arguments: argparse.Namespace, clock: Clock) -> None:
     experiment = EXPERIMENTS[name]
-    if experiment.data == "svhn" and arguments.data is None:
-        raise SystemExit(f"{name} needs --data FILE.npz with x_train, y_train, x_test and y_test")
-    images = certified.data(experiment.data, arguments.data)
+    images = certified.data(experiment.data)
     for seed in arguments.seeds:
         for objective in arguments.objectives:
             run = experiment.run(objective, seed, arguments.epochs, len(images.x))

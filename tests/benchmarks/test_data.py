@@ -11,6 +11,7 @@ from benchmarks.radius import records
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TFCERT_DATA", str(tmp_path))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     return tmp_path
 
 
@@ -24,10 +25,20 @@ def test_images_are_found_at_the_top_of_the_folder_and_in_its_data(folder, place
     assert labels.tolist() == [7]  # Keras's own file has a column of labels
 
 
-def test_what_is_missing_is_named_with_the_place_where_it_was_looked_for(folder):
-    assert not data.has("mnist.npz")
-    with pytest.raises(data.MissingDataError, match=r"mnist\.npz is not in the folder that TFCERT_DATA names"):
-        data.pixels("mnist", "train")
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("mnist", "mnist.npz"),
+        ("fashion_mnist", "fashion_mnist.npz"),
+        ("cifar10", "cifar-10-python.tar.gz"),
+        ("svhn", "train_32x32.mat and test_32x32.mat"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_sentence_with_what_to_put_where(folder, name, files):
+    with pytest.raises(data.MissingDataError, match=f"{name} is not here: put .*{files}") as raised:
+        data.pixels(name, "train")
+    assert f"in the folder that TFCERT_DATA names ({folder})" in str(raised.value)
+    assert "\n" not in str(raised.value) and isinstance(raised.value, SystemExit)  # no traceback
 
 
 def test_without_the_variable_data_is_beside_the_repository(monkeypatch):

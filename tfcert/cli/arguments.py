@@ -106,7 +106,10 @@ def _places(parser: argparse.ArgumentParser, default: str) -> None:
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .keras file")
-    parser.add_argument("data", metavar="DATA", help="an npz file with x and y; x as the network receives it")
+    kinds = ", ".join(suffix for suffix, source in suffixes(SOURCES).items() if not source.columns)
+    parser.add_argument(
+        "data", metavar="DATA", help=f"samples with labels ({kinds}; an npz has x and y), as the network receives them"
+    )
     parser.add_argument("--norm", choices=tuple(NORMS), help="norm of the perturbation (default: linf)")
     parser.add_argument("--clip", nargs=2, type=float, metavar=("LOW", "HIGH"), help="the valid range of an input")
     parser.add_argument("--limit", type=positive, metavar="N", help="samples, from the first (default: 100)")

@@ -8,10 +8,13 @@ None (stored as a column or as one-hot rows they are taken too). Scaling and nor
 from tfcert.datasets.base import DatasetError, Samples, interleave
 from tfcert.datasets.csv import csv, csv_columns
 from tfcert.datasets.digits import digits
+from tfcert.datasets.idx import idx
 from tfcert.datasets.keras import keras
 from tfcert.datasets.load import confine, from_memory, load_dataset
+from tfcert.datasets.mat import mat
 from tfcert.datasets.mnist5k import mnist5k
 from tfcert.datasets.npz import npz
+from tfcert.datasets.public import svhn
 
 __all__ = [
     "DatasetError",
@@ -21,9 +24,12 @@ __all__ = [
     "csv_columns",
     "digits",
     "from_memory",
+    "idx",
     "interleave",
     "keras",
     "load_dataset",
+    "mat",
     "mnist5k",
     "npz",
+    "svhn",
 ]

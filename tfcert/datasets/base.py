@@ -63,8 +63,9 @@ def split_samples(x: np.ndarray, y: np.ndarray, split: str) -> Samples:
     return Samples(x[parts[split]], y[parts[split]].astype(np.int64))
 
 
-def optional_module(module: str) -> ModuleType:
+def optional_module(module: str, extra: str = "examples") -> ModuleType:
+    """A module of a package that an extra of setup.cfg installs."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise DatasetError(f"this data set needs {module.split('.')[0]}: pip install tfcert[examples]") from error
+        raise DatasetError(f"this data set needs {module.split('.')[0]}: pip install tfcert[{extra}]") from error

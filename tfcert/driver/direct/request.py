@@ -1,4 +1,4 @@
-"""The model and the npz file that ``tfcert radius`` and ``tfcert attack`` are asked about, loaded and checked."""
+"""The model and the samples that ``tfcert radius`` and ``tfcert attack`` are asked about, loaded and checked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfcert.catalog import SOURCES, of_file
 from tfcert.clauses import SINGLE_OUTPUT
 from tfcert.datasets import Samples, load_dataset
 from tfcert.driver.files import require_model, require_writable
@@ -43,7 +44,10 @@ class Request:
         require_model(Path(self.model))
         samples = self._stored
         if samples.y is None:
-            raise UsageError(f"{self.data} has no labels: it needs arrays x and y")
+            raise UsageError(
+                f"{self.data} has no labels: an npz needs arrays x and y; a csv is for specifications, which name the "
+                "column of its labels"
+            )
         found = Samples(samples.x[: self.limit], samples.y[: self.limit])
         self._check_values(found.x)
         if self.out is not None:
@@ -53,7 +57,7 @@ class Request:
     @cached_property
     def _stored(self) -> Samples:
         """All of the file."""
-        return load_dataset("npz", self.data)
+        return load_dataset((of_file(SOURCES, self.data) or SOURCES["npz"]).name, self.data)
 
     @property
     def total(self) -> int:
