@@ -15,7 +15,7 @@ from tfcert.datasets.npz import npz
 
 VARIABLE = "TFCERT_DATA"
 """The environment variable that names the folder of the data."""
-Reader = Callable[[Path, str], Samples | None]
+SplitReader = Callable[[Path, str], Samples | None]
 """Reads a split of a data set from a folder; None where the folder does not have it."""
 
 
@@ -31,12 +31,12 @@ class PublicData:
     """
 
     files: str
-    readers: tuple[Reader, ...]
+    readers: tuple[SplitReader, ...]
     splits: tuple[str, ...] = ("train", "test")
     keras: bool = True
 
 
-def _idx_in(*folders: str) -> Reader:
+def _idx_in(*folders: str) -> SplitReader:
     """Reads the four idx files (gzipped or not) from one of these sub-folders."""
 
     def read(folder: Path, split: str) -> Samples | None:
