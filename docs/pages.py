@@ -11,7 +11,7 @@ import pdoc
 
 import tfcert
 
-MODULES = ("callbacks", "layers", "metrics", "objectives", "schedules", "datasets")
+MODULES = ("callbacks", "layers", "metrics", "objectives", "schedules", "datasets", "zoo")
 """What of tfcert has a page of its own, beside the names of tfcert itself."""
 
 

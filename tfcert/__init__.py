@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tfcert import quiet
 
 if TYPE_CHECKING:
-    from tfcert import callbacks, layers, metrics, objectives, schedules
+    from tfcert import callbacks, layers, metrics, objectives, schedules, zoo
     from tfcert.activations import register_activation
     from tfcert.attacks import Attacks, attack
     from tfcert.certification import (
@@ -87,7 +87,7 @@ _HOMES = {
 """Each public name's module inside tfcert."""
 _LIGHT = ("language", "memory", "options", "report", "sets.balls", "verdict")
 """Those of them that take no TensorFlow."""
-_MODULES = ("callbacks", "layers", "metrics", "objectives", "schedules")
+_MODULES = ("callbacks", "layers", "metrics", "objectives", "schedules", "zoo")
 """Public modules, which are attributes of tfcert without being imported."""
 
 __all__ = [
@@ -133,6 +133,7 @@ __all__ = [
     "tune_granularity",
     "verify",
     "with_preprocessing",
+    "zoo",
 ]
 
 

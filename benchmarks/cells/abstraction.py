@@ -18,10 +18,11 @@ from benchmarks.training import certified
 from tfcert.layers import IntervalAbstraction
 from tfcert.objectives import IBP
 from tfcert.schedules import Ramp
+from tfcert.zoo import abscert
 
-RANGE = (-1.0, 1.0)
-HIDDEN = {"fc3": (100, 100, 100), "fc5": (100, 100, 100, 100, 100), "mlp": (256, 128)}
-"""Hidden layers of the fully connected nets; the paper gives their number, not their widths."""
+RANGE = abscert.RANGE
+_MLP = (256, 128)
+"""Hidden layers of ``mlp``, which is ours; the other networks are AbsCert's."""
 _WARM_UP = 0.1
 _JUDGED = 1000
 _PGD = {"steps": 40, "restarts": 3}
@@ -62,12 +63,11 @@ def data(name: str) -> certified.Data:
 
 def network(run: Run, shape: tuple[int, ...], granularity: float | None = None) -> keras.Model:
     """The network behind its abstraction, untrained."""
-    first = [IntervalAbstraction(granularity or run.granularity, RANGE)]
-    if run.network.startswith("dm_"):
-        return certified.network(run.network.removeprefix("dm_"), shape, first=first, activation=run.activation)
-    layers: list[Any] = [keras.Input(shape), *first, keras.layers.Flatten()]
-    layers += [keras.layers.Dense(n, activation=run.activation) for n in HIDDEN[run.network]]
-    return keras.Sequential([*layers, keras.layers.Dense(10)], name=run.network)
+    width = granularity or run.granularity
+    if run.network != "mlp":
+        return abscert.cell_network(run.network, shape, width, activation=run.activation)
+    first: list[keras.layers.Layer] = [IntervalAbstraction(width, RANGE)]
+    return abscert.perceptron(_MLP, shape, first=first, activation=run.activation, name="mlp")
 
 
 def rate(run: Run, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:

@@ -12,6 +12,7 @@ import numpy as np
 
 import tfcert
 from benchmarks.common import data as files
+from tfcert import zoo
 from tfcert.datasets import public
 
 EPS = 15 / 255
@@ -26,8 +27,6 @@ class Fnn:
 
     Attributes:
         name: as the paper calls it, without the underscore.
-        layers: neurons, inputs and logits included.
-        data: ``mnist`` or ``fashion_mnist``.
         stem: the file's name, without its suffix.
         reference: whether the reference data has it; where that is absent it is trained here, like the others.
         epochs: of the training here.
@@ -35,12 +34,15 @@ class Fnn:
     """
 
     name: str
-    layers: tuple[int, ...]
-    data: str
     stem: str
     reference: bool = False
     epochs: int = 8
     solver: str = "cbc"
+
+    @property
+    def data(self) -> str:
+        """``mnist`` or ``fashion_mnist``."""
+        return zoo.describe(self.name.lower()).recipe.data
 
     @property
     def path(self) -> Path:
@@ -51,12 +53,12 @@ class Fnn:
 
 
 NETWORKS = (
-    Fnn("FNN1", (784, 24, 24, 10), "mnist", "mnist_784_24_24_10", reference=True),
-    Fnn("FNN2", (784, 40, 20, 10), "mnist", "mnist_784_40_20_10"),
-    Fnn("FNN3", (784, 512, 512, 10), "mnist", "mnist_784_512_512_10", epochs=4),
-    Fnn("FNN4", (784, 500, 10), "mnist", "mnist_784_500_10_sdp", reference=True, solver="highs"),
-    Fnn("FNN5", (784, 24, 24, 10), "fashion_mnist", "fashion_784_24_24_10"),
-    Fnn("FNN6", (784, 40, 20, 10), "fashion_mnist", "fashion_784_40_20_10"),
+    Fnn("FNN1", "mnist_784_24_24_10", reference=True),
+    Fnn("FNN2", "mnist_784_40_20_10"),
+    Fnn("FNN3", "mnist_784_512_512_10", epochs=4),
+    Fnn("FNN4", "mnist_784_500_10_sdp", reference=True, solver="highs"),
+    Fnn("FNN5", "fashion_784_24_24_10"),
+    Fnn("FNN6", "fashion_784_40_20_10"),
 )
 
 
@@ -87,13 +89,6 @@ def missing(data: str) -> str:
     return f"{data} is not in TFCERT_DATA"
 
 
-def build(fnn: Fnn) -> keras.Model:
-    """The network, untrained."""
-    layers: list[Any] = [keras.Input((28, 28, 1)), keras.layers.Flatten()]
-    layers += [keras.layers.Dense(width, activation="relu") for width in fnn.layers[1:-1]]
-    return keras.Sequential([*layers, keras.layers.Dense(fnn.layers[-1])], name=fnn.name.lower())
-
-
 def ready(fnn: Fnn) -> tuple[keras.Model, dict[str, Any] | None]:
     """The network; trained first where it is not there yet, and then what the results say of the training."""
     if fnn.path.exists():
@@ -105,7 +100,7 @@ def _trained(fnn: Fnn) -> tuple[keras.Model, dict[str, Any]]:
     learned = images(fnn.data, "train")
     assert learned is not None, public.missing(fnn.data)
     keras.utils.set_random_seed(0)
-    model, start = build(fnn), time.perf_counter()
+    model, start = zoo.build(fnn.name.lower()), time.perf_counter()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(_RATE), loss)
     model.fit(learned.x, learned.y, batch_size=_BATCH, epochs=fnn.epochs, verbose=2)

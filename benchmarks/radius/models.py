@@ -5,7 +5,7 @@ python -m benchmarks.radius.models NAME ...         those only (a network that i
 python -m benchmarks.radius.models --minutes 60     begins no training after an hour; the next run goes on from there
 python -m benchmarks.radius.models --list           shows epochs and accuracies, and writes the README's table of them
 
-A network's layers and hidden nodes are the papers' (``common/architectures.py``), its weights are not: the papers
+A network's layers and hidden nodes are the papers' (``tfcert.zoo``), its weights are not: the papers
 trained for 10 epochs and published neither seeds nor accuracies. Accuracies go to ``results/models.json``.
 """
 
@@ -22,6 +22,7 @@ import tensorflow as tf
 from benchmarks.common import architectures, networks, store
 from benchmarks.common.clock import Clock, add_minutes
 from benchmarks.common.data import TRAINED
+from tfcert import zoo
 
 STORE = store.Store(__file__)
 _FIRST = (
@@ -82,10 +83,8 @@ def train(name: str, epochs: int, data: tuple[networks.Images, networks.Images])
 
 def check_nodes(name: str, model: keras.Model) -> int:
     """The network's hidden nodes; AssertionError unless they are as many as the paper says."""
-    family = architectures.ARCHITECTURES[architectures.split(name)[0]]
-    nodes = architectures.hidden_nodes(model)
-    counted = nodes + (10 if family.counts_logits else 0)
-    assert family.hidden_nodes in (None, counted), f"{name} has {counted} hidden nodes, not {family.hidden_nodes}"
+    nodes, expected = architectures.hidden_nodes(model), zoo.describe(name).hidden_nodes
+    assert nodes == expected, f"{name} has {nodes} hidden nodes, not {expected}"
     return nodes
 
 

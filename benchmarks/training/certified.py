@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,16 +16,8 @@ from benchmarks.common.data import pixels
 from tfcert.callbacks import IntervalWidths
 from tfcert.objectives import IBP, ConstrainedIBP, Objective
 from tfcert.schedules import Ramp
+from tfcert.zoo.constrained_ibp import dm_network as network
 
-_CONVOLUTIONS = {
-    "small": ((16, 4, 2), (32, 4, 1)),
-    "medium": ((32, 3, 1), (32, 4, 2), (64, 3, 1), (64, 4, 2)),
-    "large": ((64, 3, 1), (64, 3, 1), (128, 3, 2), (128, 3, 1), (128, 3, 1)),
-}
-"""Filters, size and stride (Gowal et al. 2018, table 2; Morawiecki et al. 2020, table 1)."""
-_PADDING = {"small": "valid", "medium": "valid", "large": "same"}
-"""Not printed; with these the networks have the 8.3, 47 and 230 thousand hidden units of Gowal et al. on CIFAR-10."""
-_DENSE = {"small": (100,), "medium": (512, 512), "large": (200,)}
 _JUDGED = 1000
 """Images in one pass of the final verdicts."""
 
@@ -83,17 +74,6 @@ def data(name: str) -> Data:
     (x, y), (x_test, y_test) = (pixels("cifar10" if name == "cifar" else name, split) for split in ("train", "test"))
     whole = np.float32(255)
     return Data(x.astype(np.float32) / whole, y, x_test.astype(np.float32) / whole, y_test)
-
-
-def network(
-    size: str, shape: tuple[int, ...], *, first: Sequence[keras.layers.Layer] = (), activation: str = "relu"
-) -> keras.Model:
-    """The network, untrained, with ten logits; ``first`` layers (normalisation, an abstraction) come before it."""
-    layers: list[Any] = [keras.Input(shape), *first]
-    layers += [keras.layers.Conv2D(n, k, s, _PADDING[size], activation=activation) for n, k, s in _CONVOLUTIONS[size]]
-    layers.append(keras.layers.Flatten())
-    layers += [keras.layers.Dense(n, activation=activation) for n in _DENSE[size]]
-    return keras.Sequential([*layers, keras.layers.Dense(10)], name=f"dm_{size}")
 
 
 def objective(run: Run) -> Objective:

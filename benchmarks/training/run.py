@@ -17,7 +17,7 @@ shortened.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
@@ -26,6 +26,7 @@ from benchmarks.common import machine, store
 from benchmarks.common.clock import Clock, add_minutes
 from benchmarks.training import certified
 from benchmarks.training.tables import NAMES, report
+from tfcert.zoo.constrained_ibp import RECIPES, SIZES
 
 STORE = store.Store(__file__)
 _HELD_OUT = 1000
@@ -71,17 +72,16 @@ class Experiment:
         )  # fmt: skip
 
 
-def _pictures(data: str, size: str, epochs: int) -> Experiment:
-    return Experiment(data, size, 8 / 255, epochs, 50, 5_000, 150_000, (200_000, 250_000, 300_000))
+def _experiment(data: str, size: str) -> Experiment:
+    recipe = RECIPES["cifar10" if data == "cifar" else data]
+    steps = recipe.batch, recipe.plain, recipe.ramp, recipe.drops
+    return Experiment(data, size, recipe.eps, recipe.epochs, *steps)
 
 
 EXPERIMENTS = {
-    "mnist-fast-ramp": Experiment("mnist", "small", 0.4, 100, 100, 2_000, 4_000, (15_000, 25_000)),
-    **{f"mnist-{size}": Experiment("mnist", size, 0.4, 100, 100, 2_000, 10_000, (15_000, 25_000))
-       for size in ("small", "medium", "large")},
-    **{f"cifar-{size}": _pictures("cifar", size, 350) for size in ("small", "medium", "large")},
-    **{f"svhn-{size}": _pictures("svhn", size, 240) for size in ("small", "medium", "large")},
-}  # fmt: skip
+    "mnist-fast-ramp": replace(_experiment("mnist", "small"), ramp=4_000),
+    **{f"{data}-{size}": _experiment(data, size) for data in ("mnist", "cifar", "svhn") for size in SIZES},
+}
 """``mnist-fast-ramp`` is figure 5: eps grows 2.5 times faster. SVHN's 240 epochs are as many steps as CIFAR's 350."""
 
 

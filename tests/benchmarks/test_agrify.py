@@ -15,6 +15,8 @@ from benchmarks.complete import tables as agrify_tables
 from benchmarks.complete.networks import EPS, NETWORKS, Digits
 from benchmarks.complete.tasks import How, decided, judged
 from benchmarks.complete.witness import check, forward
+from tfcert import zoo
+from tfcert.zoo.agrify import LAYERS
 
 PRINTED = {"FNN1": 48, "FNN2": 60, "FNN3": 1024, "FNN4": 500, "FNN5": 48, "FNN6": 60}
 """ReLUs in Agrify's Table II."""
@@ -22,7 +24,7 @@ PRINTED = {"FNN1": 48, "FNN2": 60, "FNN3": 1024, "FNN4": 500, "FNN5": 48, "FNN6"
 
 @pytest.mark.parametrize("fnn", NETWORKS, ids=lambda fnn: fnn.name)
 def test_networks_have_the_papers_relus(fnn) -> None:
-    layers = agrify_networks.weights(agrify_networks.build(fnn))
+    layers = agrify_networks.weights(zoo.build(fnn.name.lower()))
     assert sum(len(bias) for _, bias in layers[:-1]) == PRINTED[fnn.name]
     assert (len(layers[0][0]), len(layers[-1][1])) == (784, 10)
 
@@ -31,11 +33,11 @@ def test_networks_have_the_papers_relus(fnn) -> None:
 def test_reference_networks_have_the_layers_of_the_table(fnn, shared) -> None:
     model, trained = agrify_networks.ready(fnn)
     assert trained is None
-    assert tuple(len(kernel) for kernel, _ in agrify_networks.weights(model)) == fnn.layers[:-1]
+    assert tuple(len(kernel) for kernel, _ in agrify_networks.weights(model)) == LAYERS[fnn.name.lower()][:-1]
 
 
 def test_the_float64_network_is_the_model_up_to_rounding(rng, seed) -> None:
-    model = agrify_networks.build(NETWORKS[1])
+    model = zoo.build("fnn2")
     x = rng.uniform(size=(50, 28, 28, 1)).astype(np.float32)
     np.testing.assert_allclose(forward(agrify_networks.weights(model), x), model(x).numpy(), atol=1e-5)
 

@@ -13,28 +13,6 @@ from benchmarks.common import architectures
 from benchmarks.peers.flops import crown_pass
 from tfcert.sets.region import region_of
 
-PRINTED = {
-    "mnist_cnn_4layer_5_3": 8680,
-    "mnist_cnn_4layer_20_3": 34720,
-    "mnist_cnn_5layer_5_3": 10680,
-    "cifar_cnn_7layer_5_3": 19100,
-    "cifar_cnn_5layer_10_3": 29360,
-    "cifar_cnn_5layer_5_3": 14680,
-}
-"""Hidden nodes in CNN-Cert's Table 3 and DeepCert's Table 1."""
-
-
-@pytest.mark.parametrize(("family", "nodes"), PRINTED.items())
-def test_hidden_nodes_are_the_papers(family: str, nodes: int) -> None:
-    activation = architectures.ARCHITECTURES[family].activations[0]
-    model = architectures.build(f"{family}_{activation}")
-    assert architectures.hidden_nodes(model) == nodes
-    assert tfcert.from_keras(model).neurons() == nodes + 10  # and the logits
-
-
-def test_the_eight_layer_networks_hidden_nodes_include_its_logits() -> None:
-    assert tfcert.from_keras(architectures.build("mnist_cnn_8layer_5_3_relu")).neurons() == 14570
-
 
 def test_weights_have_the_reference_networks_shapes(shared: Path) -> None:
     found = {path.stem.removesuffix("_s0"): path for path in (shared / "reference" / "models").glob("*.keras")}

@@ -9,7 +9,7 @@ projections where shapes change, their option B). All end in logits. Three thing
   It has no parameters, and VGG's authors found no gain in it.
 - Inception V1 has no auxiliary classifiers, which serve training only.
 
-AbsCert trains "with the super-parameters of the original experiments": :data:`PUBLISHED` has those that the papers
+AbsCert trains "with the super-parameters of the original experiments": :data:`RECIPES` has those that the papers
 print. Images were random crops of 224 pixels, flipped at random, scaled here to ``value_range``.
 """
 
@@ -17,74 +17,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from fractions import Fraction
+from typing import Any
 
 import keras
 from keras import layers
 
 from tfcert.layers import IntervalAbstraction
+from tfcert.zoo.network import ZooNetwork
+from tfcert.zoo.recipe import Recipe
 
 Tensor = keras.KerasTensor
 
 
-@dataclass(frozen=True)
-class Published:
-    """How a network was trained in its own paper, and what AbsCert prints of it.
-
-    Attributes:
-        parameters: trainable ones of the network without abstraction, for 224 pixels and 1,000 classes. AlexNet's paper
-            prints 60 million, VGG's 133 million, Inception's only rows (its table 1), ResNet's none.
-        batch, epochs: of stochastic gradient descent; None where the paper prints neither them nor steps.
-        rate: the first learning rate, or None. ``factor`` multiplies it when the validation loss stays (for five
-            epochs here; the papers print no patience), or after so many epochs as ``every`` says.
-        momentum, decay: of the descent; ``decay`` adds that share of a kernel to its gradient.
-        errors: AbsCert's table 5: percent of test images whose abstraction is misclassified (see
-            :func:`tfcert.abstraction_error`, no guarantee), by the radius in the units of a range [-1, 1].
-        seconds: of one epoch in the same table, on a GeForce RTX 3090 Ti.
-    """
-
-    parameters: int
-    batch: int | None
-    epochs: int | None
-    rate: float | None
-    factor: float
-    decay: float
-    seconds: float
-    errors: dict[Fraction, float]
-    momentum: float = 0.9
-    every: int | None = None
-
-    def training(self, rate: float | None = None) -> tuple[keras.optimizers.Optimizer, keras.callbacks.Callback]:
-        """The optimizer for ``compile``, and the callback for ``fit`` that lowers its learning rate.
-
-        Args:
-            rate: the first learning rate, where the paper prints none or you choose another.
-
-        Raises:
-            ValueError: there is no rate.
-        """
-        rate = rate or self.rate
-        if rate is None:
-            raise ValueError("the paper prints no learning rate for this network; choose one: training(rate=0.01)")
-        optimizer = keras.optimizers.SGD(rate, self.momentum)
-        if self.every is None:
-            return optimizer, keras.callbacks.ReduceLROnPlateau("val_loss", self.factor, patience=5)
-        factor, every = self.factor, self.every
-        steps = keras.callbacks.LearningRateScheduler(lambda epoch, _: rate * factor ** (epoch // every))
-        return optimizer, steps
-
-
-def _errors(*printed: float) -> dict[Fraction, float]:
-    return dict(zip((Fraction(2, 255), Fraction(4, 255), Fraction(8, 255)), printed, strict=True))
-
-
-PUBLISHED = {
-    "alexnet": Published(60_965_224, 128, 90, 0.01, 0.1, 5e-4, 508.2, _errors(44.96, 44.96, 44.97)),
-    "vgg11": Published(132_863_336, 256, 74, 0.01, 0.1, 5e-4, 2530.3, _errors(36.29, 36.35, 36.93)),
-    "inception_v1": Published(6_998_552, None, None, None, 0.96, 0.0, 2183.7, _errors(41.67, 41.67, 43.12), every=8),
-    "resnet18": Published(11_689_512, 256, 120, 0.1, 0.1, 1e-4, 212.6, _errors(32.15, 32.25, 32.86)),
+_SGD: dict[str, Any] = {
+    "data": "imagenet",
+    "inputs": (2.0, -1.0),
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "augment": "random crops of 224 pixels, random flips",
 }
-"""By network. ResNet's 600,000 steps are 120 epochs. Inception's paper prints no weight decay either."""
+_WITHOUT = "The network is built without the paper's local response normalisation."
+RECIPES = {
+    "alexnet": Recipe(batch=128, epochs=90, rate=0.01, plateau=0.1, decay=5e-4, note=_WITHOUT, **_SGD),
+    "vgg11": Recipe(batch=256, epochs=74, rate=0.01, plateau=0.1, decay=5e-4, **_SGD),
+    "inception_v1": Recipe(
+        every=8, factor=0.96, note=f"No batch, epochs, rate and decay are printed. {_WITHOUT}", **_SGD
+    ),
+    "resnet18": Recipe(
+        batch=256, epochs=120, rate=0.1, plateau=0.1, decay=1e-4, note="120 epochs are its 600,000 steps.", **_SGD
+    ),
+}
+"""By network: how it was trained in its own paper, which AbsCert follows."""
+PARAMETERS = {"alexnet": 60_965_224, "vgg11": 132_863_336, "inception_v1": 6_998_552, "resnet18": 11_689_512}
+"""Trainable ones of the network without abstraction, for 224 pixels and 1,000 classes. AlexNet's paper prints 60
+million, VGG's 133 million, Inception's only rows (its table 1), ResNet's none."""
+_PRINTED = {"alexnet": "60 million parameters", "vgg11": "133 million parameters"}
+_NODES = {"alexnet": 658_272, "vgg11": 7_434_240, "inception_v1": 3_226_160, "resnet18": 2_308_096}
+NAMES = tuple(RECIPES)
 
 
 @dataclass(frozen=True)
@@ -199,14 +168,14 @@ _BODIES: dict[str, Callable[[Tensor, int, float], Tensor]] = {
 }
 
 
-def build(
+def imagenet_network(
     name: str,
     granularity: float,
     value_range: tuple[float, float] = (-1.0, 1.0),
     input_shape: tuple[int, int, int] = (224, 224, 3),
     classes: int = 1000,
 ) -> keras.Model:
-    """An untrained network of :data:`PUBLISHED` behind an abstraction, with kernels that decay as published.
+    """An untrained network of :data:`RECIPES` behind an abstraction, with kernels that decay as published.
 
     Args:
         granularity: the width of a cell in the units of ``value_range``; AbsCert's is at least twice the radius.
@@ -217,7 +186,29 @@ def build(
     Raises:
         KeyError: there is no such network.
     """
-    body, decay = _BODIES[name], PUBLISHED[name].decay
+    body, decay = _BODIES[name], RECIPES[name].decay
     image = keras.Input(input_shape)
     ends = IntervalAbstraction(granularity, value_range, name="abstraction")(image)
     return keras.Model(image, body(ends, classes, decay), name=name)
+
+
+def entry(name: str) -> ZooNetwork:
+    """What is kept of a network.
+
+    Raises:
+        KeyError: there is no such network.
+    """
+
+    def build(granularity: float = 16 / 255, **options: Any) -> keras.Model:
+        return imagenet_network(name, granularity, **options)
+
+    return ZooNetwork(
+        name=name,
+        papers=("abscert",),
+        where="AbsCert, table 5, behind an abstraction of cells",
+        input_shape=(224, 224, 3),
+        hidden_nodes=_NODES[name],
+        printed=_PRINTED.get(name, ""),
+        recipe=RECIPES[name],
+        builder=build,
+    )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfcert
-from benchmarks.cells import imagenet
+from tfcert.zoo import imagenet
 
 FIRST = {
     "alexnet": 11 * 11 * 3 * 96,
@@ -24,16 +24,16 @@ PIXELS = 16
 def small(name: str) -> keras.Model:
     """A network of small images and five classes."""
     keras.utils.set_random_seed(0)
-    return imagenet.build(name, GRANULARITY, input_shape=(PIXELS, PIXELS, 3), classes=5)
+    return imagenet.imagenet_network(name, GRANULARITY, input_shape=(PIXELS, PIXELS, 3), classes=5)
 
 
-@pytest.mark.parametrize("name", imagenet.PUBLISHED)
+@pytest.mark.parametrize("name", imagenet.NAMES)
 def test_parameters_are_the_published_ones_and_a_second_first_kernel(name):
     with keras.StatelessScope(initialize_variables=False):  # shapes alone: there are 200 million numbers
-        model = imagenet.build(name, GRANULARITY)
+        model = imagenet.imagenet_network(name, GRANULARITY)
     assert model.output_shape == (None, 1000)
     found = sum(np.prod(weight.shape) for weight in model.trainable_variables)
-    assert found == imagenet.PUBLISHED[name].parameters + FIRST[name]
+    assert found == imagenet.PARAMETERS[name] + FIRST[name]
 
 
 @pytest.mark.usefixtures("eager")
@@ -57,7 +57,7 @@ def test_bounds_contain_the_outputs_around_an_image_and_are_exact_within_its_cel
 
 def test_an_image_of_fewer_pixels_than_a_network_takes_is_refused():
     with pytest.raises(ValueError, match="output size"):
-        imagenet.build("alexnet", GRANULARITY, input_shape=(63, 63, 3), classes=5)
+        imagenet.imagenet_network("alexnet", GRANULARITY, input_shape=(63, 63, 3), classes=5)
 
 
 def test_kernels_decay_as_published():
@@ -67,10 +67,11 @@ def test_kernels_decay_as_published():
     assert float(sum(model.losses)) == pytest.approx(published, rel=1e-5)
 
 
-def rates_of(optimizer, lowered, epochs: int) -> list[float]:
+def rates_of(optimizer, callbacks, epochs: int) -> list[float]:
     """The learning rate of each epoch, while the validation loss stays."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(optimizer, "mse")
+    (lowered,) = callbacks
     lowered.set_model(model)
     lowered.on_train_begin()
     found = []
@@ -82,15 +83,15 @@ def rates_of(optimizer, lowered, epochs: int) -> list[float]:
 
 
 def test_inceptions_rate_falls_by_a_twenty_fifth_every_eight_epochs_from_one_that_must_be_chosen():
-    published = imagenet.PUBLISHED["inception_v1"]
+    published = imagenet.RECIPES["inception_v1"]
     with pytest.raises(ValueError, match="no learning rate"):
         published.training()
-    rates = rates_of(*published.training(0.5), epochs=17)
+    rates = rates_of(*published.training(rate=0.5), epochs=17)
     np.testing.assert_allclose(rates, [0.5] * 8 + [0.48] * 8 + [0.4608], rtol=1e-6)
 
 
 def test_the_others_rate_is_divided_by_ten_when_the_validation_loss_stays():
-    optimizer, lowered = imagenet.PUBLISHED["resnet18"].training()
+    optimizer, lowered = imagenet.RECIPES["resnet18"].training()
     assert (float(optimizer.learning_rate), optimizer.momentum) == (pytest.approx(0.1), 0.9)
     rates = rates_of(optimizer, lowered, epochs=8)
     np.testing.assert_allclose(rates, [0.1] * 6 + [0.01] * 2)
