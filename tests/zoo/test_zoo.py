@@ -97,9 +97,7 @@ def test_names_by_paper_are_a_part_of_all_and_each_paper_has_some():
 
 
 def test_an_unknown_network_and_an_unknown_option_are_said_with_what_there_is():
-    with pytest.raises(
-        ValueError, match="did you mean mnist_resnet_3_relu"
-    ):
+    with pytest.raises(ValueError, match="did you mean mnist_resnet_3_relu"):
         zoo.build("mnist_resnet3_relu")
     with pytest.raises(ValueError, match=r"tfcert.zoo.names\(\) lists them"):
         zoo.describe("?")
