@@ -23,7 +23,7 @@ _CONVOLUTIONS = {
 _PADDING = {"small": "valid", "medium": "valid", "large": "same"}
 """Not printed; with these the networks have the 8.3, 47 and 230 thousand hidden units of Gowal et al. on CIFAR-10."""
 _DENSE = {"small": (100,), "medium": (512, 512), "large": (200,)}
-_NODES = {
+_NODES: dict[tuple[int, ...], dict[str, int]] = {
     (28, 28, 1): {"small": 6_004, "medium": 34_688, "large": 175_816},
     (32, 32, 3): {"small": 8_308, "medium": 46_912, "large": 229_576},
 }
@@ -43,7 +43,7 @@ RECIPES = {
     ),
 }  # fmt: skip
 """By data set; one for the three sizes."""
-_SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "svhn": (32, 32, 3)}
+_SHAPES: dict[str, tuple[int, ...]] = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "svhn": (32, 32, 3)}
 NAMES = tuple(f"{data}_dm_{size}" for data in RECIPES for size in SIZES)
 
 

@@ -26,7 +26,7 @@ from tfcert.layers import IntervalAbstraction
 from tfcert.zoo.network import ZooNetwork
 from tfcert.zoo.recipe import Recipe
 
-Tensor = keras.KerasTensor
+Tensor = Any
 
 
 _SGD: dict[str, Any] = {
@@ -68,16 +68,17 @@ class _Kit:
         regularizer = keras.regularizers.L2(self.decay / 2) if self.decay else None
         return {"kernel_initializer": self.kernel.clone(), "kernel_regularizer": regularizer}
 
-    def conv(self, x: Tensor, filters: int, size: int, strides: int = 1, **options: object) -> Tensor:
+    def conv(self, x: Tensor, filters: int, size: int, strides: int = 1, **options: Any) -> Tensor:
         options = {"padding": "same", "activation": "relu"} | self._options() | options
         return layers.Conv2D(filters, size, strides, **options)(x)
 
-    def dense(self, x: Tensor, units: int, **options: object) -> Tensor:
+    def dense(self, x: Tensor, units: int, **options: Any) -> Tensor:
         return layers.Dense(units, **self._options(), **options)(x)
 
 
 def _alexnet(x: Tensor, classes: int, decay: float) -> Tensor:
-    kit, ones = _Kit(decay, keras.initializers.RandomNormal(stddev=0.01)), {"bias_initializer": "ones"}
+    kit = _Kit(decay, keras.initializers.RandomNormal(stddev=0.01))
+    ones: dict[str, Any] = {"bias_initializer": "ones"}
     x = layers.ZeroPadding2D(((1, 2), (1, 2)))(x)  # the paper's 224 pixels give its 55 x 55 positions as 227 do
     x = layers.MaxPooling2D(3, 2)(kit.conv(x, 96, 11, 4, padding="valid"))
     x = layers.MaxPooling2D(3, 2)(kit.conv(x, 256, 5, groups=2, **ones))
