@@ -7,7 +7,7 @@ OUT ?= out
 
 TESTS := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test sweeps test-all lint mutation bench docs clean
+.PHONY: demo test sweeps test-all lint mutation docs clean
 
 demo: $(DEMO)
 	$(BIN)/tfcert verify examples/mnist_robust.prop --out $(OUT) --json $(OUT)/result.json
@@ -31,10 +31,12 @@ lint: $(STAMP)
 mutation: $(STAMP)
 	$(BIN)/python tests/mutation.py
 
-# Hours: trains the papers' networks, then measures; what has a result is not done again by those of radius.
-bench: $(STAMP)
-	@for name in radius.models peers.run peers.densify peers.growth radius.comparators radius.run; do \
-	    echo "$$name"; $(BIN)/python -m "benchmarks.$$name" || exit 1; done
+# A paper's lines from nothing, printed beside measured: reproduce-cnncert, -deepcert, -agrify, -constrained-ibp and
+# -abscert. TABLE=3: those of that table; MINUTES=60: begins nothing after an hour, the next run goes on; SMALL=1: few
+# epochs and images; INTO=benchmarks: goes on with the stored results. docs/reproduction.md has the lines.
+reproduce-%: $(STAMP)
+	$(BIN)/python -m benchmarks.papers.run $* $(if $(TABLE),--table $(TABLE)) $(if $(MINUTES),--minutes $(MINUTES)) \
+	    $(if $(SMALL),--small) $(if $(INTO),--into $(INTO))
 
 # Pages of the Python interface, from the docstrings: open out/docs/index.html.
 docs: $(STAMP)

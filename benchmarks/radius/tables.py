@@ -61,10 +61,11 @@ class Found:
 
 def write_all(stored: dict[str, Any]) -> None:
     """Writes every table into the README."""
-    results, papers = Results(stored), json.loads(PAPERS.read_text())
+    results, papers = Results(stored), printed()
     machine = stored["machine"]
     head = f"{store.machine_line(machine)}\n\n" if machine else ""
     if beside := peers(results):  # without the records of others the table stays as it is
+        STORE.write("authors", beside)
         STORE.write_table("radius-peers", head + _table(beside))
     STORE.write_table("radius-cnncert", _table(cnncert(results, papers["cnncert_3_to_8"])))
     STORE.write_table("radius-activations", _table(activations(results, papers["cnncert_7"])))
@@ -72,6 +73,11 @@ def write_all(stored: dict[str, Any]) -> None:
     STORE.write_table("radius-relaxations", _table(relaxations(results)))
     STORE.write_table("radius-frown", _table(frown(results, papers["deepcert_2"])))
     STORE.write_table("radius-all", _table(everything(results)))
+
+
+def printed() -> dict[str, Any]:
+    """Mean radii and seconds as the papers print them, by table."""
+    return json.loads(PAPERS.read_text())
 
 
 def _table(rows: list[dict[str, str]]) -> str:
