@@ -8,10 +8,24 @@ from pathlib import Path
 import pytest
 
 from tfcert import catalog
-from tfcert.catalog import ATTACKS, FORMATS, METHODS, NORMS, RELAXATIONS, SOLVERS, SOURCES, STAGES, Entry, MethodInfo
+from tfcert.catalog import (
+    ATTACKS,
+    DISTANCES,
+    FORMATS,
+    METHODS,
+    NORMS,
+    RELAXATIONS,
+    SOLVERS,
+    SOURCES,
+    STAGES,
+    Entry,
+    MethodInfo,
+)
 
 DOCS = (Path(__file__).parents[1] / "docs" / "language.md").read_text(encoding="utf-8")
-TABLES = {table.kind: table for table in (ATTACKS, FORMATS, METHODS, NORMS, RELAXATIONS, SOLVERS, SOURCES, STAGES)}
+TABLES = {
+    table.kind: table for table in (ATTACKS, DISTANCES, FORMATS, METHODS, NORMS, RELAXATIONS, SOLVERS, SOURCES, STAGES)
+}
 PLACED = [(kind, name) for kind, table in TABLES.items() for name, entry in table.items() if entry.where]
 
 

@@ -7,11 +7,13 @@ that does the work, as "module:object", which is imported when it is first asked
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tfcert.entries import (
     AttackInfo,
+    DistanceInfo,
     Entry,
     FormatInfo,
     MethodInfo,
@@ -144,9 +146,9 @@ def _solver_words() -> tuple[str, ...]:
 
 
 _LINEAR: Options = {
-    "time_limit": Option("time"),
-    "solver": Option("choice", _solver_words, default="cbc"),
-    "threads": Option("whole", least=1),
+    "time_limit": Option("time", about="seconds a sample"),
+    "solver": Option("choice", _solver_words, default="cbc", about="of linear and integer programs"),
+    "threads": Option("whole", least=1, about="of the solver"),
 }
 _OPTIMISER: Options = {"iterations": Option("whole", least=1), "learning_rate": Option("positive")}
 
@@ -239,6 +241,111 @@ STAGES = _Stages(
         options=_LINEAR,
         cost="branch and bound by the signs of neurons, {most}, with a linear program by {solver} where a piece needs "
         "it; its time may double with every neuron that may switch",
+    ),
+)
+
+_TARGETS: Options = {
+    "targets": Option(
+        "choice",
+        ("all", "runner_up", "least"),
+        default="all",
+        about="which classes count: all others, or only the likeliest or least likely of them",
+    )
+}
+_STEPS: Options = {"steps": Option("whole", least=1, default=150, about="gradient steps of each search")}
+_SEARCHES: Options = {
+    "searches": Option("whole", least=1, default=6, about="searches, for a constant that weighs distance and margin")
+}
+_NEAREST: Mapping[str, Any] = {
+    "promise": "an upper bound by witness",
+    "refutes": True,
+    "clips": True,
+    "batch": 100,
+}
+DISTANCES = Table(
+    "distance",
+    DistanceInfo(
+        "clever",
+        "tfcert.estimates.clever:answers",
+        title="CLEVER score",
+        promise="an estimate, not a guarantee",
+        norms=("l2", "linf", "l1"),
+        options={
+            "radius": Option("length", about="of the ball sampled, which no score exceeds (5; of l1 40)"),
+            "batches": Option("whole", least=10, default=100, about="maxima that the fit is made to; papers take 500"),
+            "samples": Option("whole", least=1, default=256, about="points to a maximum; papers take 1024"),
+            "seed": Option("whole", default=0, about="of the points"),
+            **_TARGETS,
+        },
+        cost="{batches} x {samples} gradients for each class",
+        batch=10,
+    ),
+    DistanceInfo(
+        "cw",
+        "tfcert.estimates.distances:answers",
+        title="Carlini-Wagner attack distance",
+        norms=("l2",),
+        options=_STEPS | _SEARCHES | _TARGETS,
+        cost="{searches} x {steps} gradients for 100 samples at once, each step run op by op",
+        **_NEAREST,
+    ),
+    DistanceInfo(
+        "ead",
+        "tfcert.estimates.distances:answers",
+        title="elastic-net attack distance",
+        norms=("l1",),
+        options=_STEPS | _SEARCHES | _TARGETS,
+        cost="{searches} x {steps} gradients for 100 samples at once, each step run op by op",
+        **_NEAREST,
+    ),
+    DistanceInfo(
+        "fmn",
+        "tfcert.estimates.distances:answers",
+        title="fast-minimum-norm attack distance",
+        norms=("linf", "l2", "l1"),
+        options=_STEPS | _TARGETS,
+        cost="{steps} gradients for 100 samples at once, each step run op by op",
+        **_NEAREST,
+    ),
+    DistanceInfo(
+        "global-lipschitz",
+        "tfcert.estimates.lipschitz:answers",
+        title="certified radius by a global Lipschitz constant",
+        promise="a guarantee, and a loose one",
+        proves=True,
+        norms=("linf", "l2", "l1"),
+        options=_TARGETS,
+        cost="one run of the network, and the norms of its layers",
+        batch=100,
+    ),
+    DistanceInfo(
+        "minimum",
+        "tfcert.estimates.minimum:answers",
+        title="minimum perturbation",
+        promise="between a proven lower bound and the distance of a witness",
+        proves=True,
+        refutes=True,
+        norms=("linf", "l2", "l1"),
+        clips=True,
+        options={
+            "upper": Option("length", about="how far to look, where the valid range does not say"),
+            **_LINEAR,
+            "search": Option(
+                "choice",
+                ("split", "milp", "plain"),
+                default="split",
+                about="how to decide: branch and bound, integer programs, or one such program without an attack",
+            ),
+            "bounds": Option(
+                "choice",
+                ("crown", "interval", "lp", "progressive"),
+                default="crown",
+                about="of the neurons, before the search",
+            ),
+            **_TARGETS,
+        },
+        cost="an attack, and {search} for each sample; its time may double with every neuron that may switch",
+        batch=100,
     ),
 )
 

@@ -21,16 +21,19 @@ class Option:
 
     Attributes:
         kind: ``whole`` (at least ``least``), ``positive``, ``amount`` (at least 0), ``share`` (between 0 and 1, both
-            excluded), ``time``, ``choice``, ``text``, ``flag``, ``column`` (a text or a whole number).
+            excluded), ``time``, ``length`` (a distance between inputs, above 0), ``choice``, ``text``, ``flag``,
+            ``column`` (a text or a whole number).
         choices: of a ``choice``, or a function that reads them from a table.
         least: of a ``whole``.
         default: what holds where the option is not given, as far as that is worth saying.
+        about: what it is, as the command line's help says it.
     """
 
     kind: str
     choices: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
     least: int = 0
     default: int | float | str | bool | None = None
+    about: str = ""
 
     @property
     def allowed(self) -> tuple[str, ...]:
@@ -162,6 +165,46 @@ class StageSchema(Entry):
     norms: tuple[str, ...]
     options: Options = field(default_factory=dict)
     cost: str = "not estimated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistanceInfo(Entry):
+    """A way to tell how far each sample is from another class.
+
+    ``where`` names a function of an ``estimates.question.DistanceQuestion`` that yields one ``DistanceAnswer`` a
+    sample, in their order, each as soon as it is known.
+
+    Attributes:
+        title: what one of its numbers is called.
+        promise: what such a number promises, as every output says it.
+        proves: whether it finds distances within which no input is of another class.
+        refutes: whether it finds inputs of another class. What does neither is an estimate.
+        norms: in which it measures; the first is the usual one.
+        clips: whether the valid range of an input matters to it.
+        options: what it takes.
+        cost: in words; options stand in braces.
+        batch: how many samples it is asked about at once.
+    """
+
+    title: str
+    promise: str
+    proves: bool = False
+    refutes: bool = False
+    norms: tuple[str, ...]
+    clips: bool = False
+    options: Options = field(default_factory=dict)
+    cost: str = "not estimated"
+    batch: int = 1
+
+    @property
+    def estimates(self) -> bool:
+        """Tells whether its numbers bound nothing."""
+        return not (self.proves or self.refutes)
+
+    def settled(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options by name: those given, and the defaults of the others that have one."""
+        usual = {name: option.default for name, option in self.options.items() if option.default is not None}
+        return usual | {name: given[name] for name in self.options if given.get(name) is not None}
 
 
 @dataclass(frozen=True)

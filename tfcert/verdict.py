@@ -78,6 +78,19 @@ class Reason(StrEnum):
         "the margin there is lost in rounding: ask about a slightly smaller region for a proof, or a larger one for a "
         "witness",
     )
+    # What a distance promises.
+    UPPER_BOUND = "upper-bound-alone", "an attack's distance is an upper bound: nothing nearer is excluded"
+    NOT_FOUND = (
+        "none-found",
+        "the attack found no input of another class, which proves nothing",
+        "a longer attack (`steps`, `searches`) may find one",
+    )
+    ESTIMATED = "estimate-alone", "an estimate: it bounds nothing"
+    AT_CAP = (
+        "score-at-cap",
+        "an estimate that is cut at {radius:g}, the radius of the ball sampled",
+        "sample a larger ball: the option `radius` of `clever`",
+    )
     # Time.
     TOTAL_BUDGET = (
         "total-budget",

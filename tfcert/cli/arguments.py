@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NoReturn
 
-from tfcert.catalog import FORMATS, METHODS, NORMS, RELAXATIONS, SOURCES, method_name, suffixes
+from tfcert.catalog import DISTANCES, FORMATS, METHODS, NORMS, RELAXATIONS, SOURCES, method_name, suffixes
+from tfcert.entries import DistanceInfo, Option
 from tfcert.errors import ExitCode
 
 
@@ -95,6 +97,49 @@ def attack_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--restarts", type=positive, default=3, metavar="N", help="starts a sample (default: 3)")
 
 
+def distance_arguments(parser: argparse.ArgumentParser, info: DistanceInfo) -> None:
+    """A model and samples, the options of a way to measure distances, and where results go."""
+    _data_arguments(parser, info.norms, clip=info.clips)
+    for name, option in info.options.items():
+        _option(parser, name, option)
+    _places(parser, f"out/{info.name}-<name of MODEL>-<norm>")
+
+
+def estimate_arguments(parser: argparse.ArgumentParser) -> None:
+    """A verb for each way to measure distances but ``minimum``, which is a verb of its own."""
+    ways = parser.add_subparsers(dest="distance", required=True, metavar="METHOD", parser_class=Parser)
+    for info in DISTANCES.values():
+        if info.name not in OWN_VERBS:
+            text = f"{info.title} of each sample: {info.promise}"
+            distance_arguments(ways.add_parser(info.name, help=text, description=f"{text}."), info)
+
+
+def minimum_arguments(parser: argparse.ArgumentParser) -> None:
+    """A model and samples, how to look for least perturbations, and where results go."""
+    parser.set_defaults(distance="minimum")
+    distance_arguments(parser, DISTANCES["minimum"])
+
+
+OWN_VERBS = ("minimum",)
+"""Ways to measure distances that are verbs themselves."""
+
+
+def _option(parser: argparse.ArgumentParser, name: str, option: Option) -> None:
+    """An option of the catalog as one of the command line; it is None where it is not given."""
+    flag, about = f"--{name.replace('_', '-')}", option.about
+    if option.default is not None:
+        about += f" (default: {str(option.default).replace('_', '-')})"
+    if option.kind == "flag":
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=about)
+    elif option.kind == "choice":
+        choices = tuple(choice.replace("_", "-") for choice in option.allowed)
+        parser.add_argument(flag, choices=choices, type=lambda text: text.replace("_", "-"), help=about)
+    else:
+        metavar, read = _READERS[option.kind]
+        at_least = _whole(option.least) if option.kind == "whole" else read
+        parser.add_argument(flag, type=at_least, metavar=metavar, help=about)
+
+
 def _places(parser: argparse.ArgumentParser, default: str) -> None:
     places = parser.add_mutually_exclusive_group()
     places.add_argument("--out", metavar="DIR", help=f"where results go (default: {default})")
@@ -104,14 +149,20 @@ def _places(parser: argparse.ArgumentParser, default: str) -> None:
     )  # fmt: skip
 
 
-def _data_arguments(parser: argparse.ArgumentParser) -> None:
+def _data_arguments(parser: argparse.ArgumentParser, norms: Sequence[str] = (), clip: bool = True) -> None:
+    norms = norms or ("linf", *(norm for norm in NORMS if norm != "linf"))
     parser.add_argument("model", metavar="MODEL", help="a .keras file")
     kinds = ", ".join(suffix for suffix, source in suffixes(SOURCES).items() if not source.columns)
     parser.add_argument(
         "data", metavar="DATA", help=f"samples with labels ({kinds}; an npz has x and y), as the network receives them"
     )
-    parser.add_argument("--norm", choices=tuple(NORMS), help="norm of the perturbation (default: linf)")
-    parser.add_argument("--clip", nargs=2, type=float, metavar=("LOW", "HIGH"), help="the valid range of an input")
+    parser.add_argument(
+        "--norm", choices=tuple(NORMS), help=f"norm of the perturbation: {', '.join(norms)} (default: {norms[0]})"
+    )
+    if clip:
+        parser.add_argument("--clip", nargs=2, type=float, metavar=("LOW", "HIGH"), help="the valid range of an input")
+    else:
+        parser.set_defaults(clip=None)
     parser.add_argument("--limit", type=positive, metavar="N", help="samples, from the first (default: 100)")
     parser.add_argument("--json", metavar="FILE", help="write the result here")
 
@@ -149,3 +200,27 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
     return number
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    """Reads a whole number of at least so much."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
+        return number
+
+    return read
+
+
+_READERS: dict[str, tuple[str, Callable[[str], object]]] = {
+    "whole": ("N", int),
+    "positive": ("R", positive_number),
+    "length": ("R", positive_number),
+    "time": ("SECONDS", positive_number),
+    "text": ("TEXT", str),
+}

@@ -1,4 +1,4 @@
-"""The command line: ``tfcert verify | check | explain | train | radius | attack``.
+"""The command line: ``tfcert verify | check | explain | train | radius | minimum | estimate | attack``.
 
 Nothing here imports TensorFlow before a verb needs it: ``check`` and ``explain`` answer at once. Errors of the user are
 sentences on standard error (exit code 4); anything unforeseen is a traceback (exit code 3).
@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfcert import quiet
+from tfcert.catalog import DISTANCES
 from tfcert.cli.arguments import (
     Parser,
     attack_arguments,
+    estimate_arguments,
+    minimum_arguments,
     radius_arguments,
     spec_arguments,
     train_arguments,
@@ -87,6 +90,13 @@ def build_parser() -> argparse.ArgumentParser:
         ("explain", _explain, spec_arguments, "show the queries, the stages and what they cost"),
         ("train", _train, train_arguments, "train a model until as many samples as possible have a property, by proof"),
         ("radius", _radius, radius_arguments, "certify the largest radius around each sample"),
+        ("minimum", _distance, minimum_arguments, "find the least perturbation that makes the model fail, with proof"),
+        (
+            "estimate",
+            _distance,
+            estimate_arguments,
+            "measure how far samples are from another class, by attacks, CLEVER or a Lipschitz constant",
+        ),
         ("attack", _attack, attack_arguments, "look for adversarial inputs near each sample (PGD)"),
     ):
         verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
@@ -185,6 +195,19 @@ def _radius(options: argparse.Namespace) -> int:
     start = begin_radii(*radius_request(options.model, options.data, given, options.batch, folder), folder)
     _import_tensorflow()
     return _finish(run_radii(start), options.json)
+
+
+def _distance(options: argparse.Namespace) -> int:
+    from tfcert.driver.direct.distance import begin_distances, run_distances
+    from tfcert.driver.journal import JournalFolder
+
+    _require_json(options.json)
+    names = ("norm", "clip", "limit", *DISTANCES[options.distance].options)
+    given = {name: getattr(options, name) for name in names}
+    folder = JournalFolder(out=options.out, resume=options.resume)
+    start = begin_distances(options.distance, options.model, options.data, given, folder)
+    _import_tensorflow()
+    return _finish(run_distances(start), options.json)
 
 
 def _attack(options: argparse.Namespace) -> int:

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfcert.estimates.question import DistanceAnswer, DistanceQuestion
 from tfcert.estimates.results import CleverScores
 from tfcert.estimates.samples import read_samples
 from tfcert.estimates.weibull import fit_reverse_weibull
 from tfcert.network import Network
 from tfcert.sets.balls import DUAL_ORDER
 from tfcert.tracing import traced
+from tfcert.verdict import Reason
 
 _COMPILED: weakref.WeakKeyDictionary[Network, dict[tuple[str, int, int], Callable[..., tf.Tensor]]] = (
     weakref.WeakKeyDictionary()
 )
+
+
+RADII = {"linf": 5.0, "l2": 5.0, "l1": 40.0}
+"""The balls sampled where nothing is said. An L1 distance adds up what many inputs change by: of images of digits it is
+above 5, which would then be everybody's score."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class CleverOptions:
     """Options of CLEVER: how much it samples.
 
     Attributes:
-        radius: of the ball that gradients are sampled in, in the units of x; no score exceeds it.
+        radius: of the ball that gradients are sampled in, in the units of x; no score exceeds it. None: 5, in L1 40.
         batches: maxima that the distribution is fitted to (the paper's N_b; it uses 500).
         samples: points that each maximum is taken over (the paper's N_s; it uses 1024).
         seed: of the points.
@@ -37,18 +44,22 @@ class CleverOptions:
         ValueError: a value that is not positive, or fewer than 10 batches.
     """
 
-    radius: float = 5.0
+    radius: float | None = None
     batches: int = 100
     samples: int = 256
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.radius > 0 and math.isfinite(self.radius)):
+        if self.radius is not None and not (self.radius > 0 and math.isfinite(self.radius)):
             raise ValueError(f"radius must be a positive number, not {self.radius!r}")
         if self.batches < 10 or self.samples < 1:
             raise ValueError(
                 f"at least 10 batches of at least 1 sample make a fit, not {self.batches} of {self.samples}"
             )
+
+    def reach(self, norm: str) -> float:
+        """The radius of the balls in a norm."""
+        return RADII[norm] if self.radius is None else self.radius
 
 
 def clever_score(
@@ -71,18 +82,37 @@ def clever_score(
 
     Guarantee: ``estimate``, which is none: the score may lie above the distance to an adversarial example.
     """
-    settings = CleverOptions(**options)
+    return _scores(model, x, y, (norm, targets, CleverOptions(**options)))
+
+
+def answers(question: DistanceQuestion) -> Iterator[DistanceAnswer]:
+    """The CLEVER score of each sample: an estimate. One that is cut at the ball's radius says so."""
+    options = CleverOptions(**{name: value for name, value in question.options.items() if name != "targets"})
+    how = question.norm, question.targets, options
+    found = _scores(question.model, question.x, question.y, how, question.places)
+    for score in found.score.tolist():
+        cut = Reason.AT_CAP.because(radius=found.limit) if score >= found.limit else Reason.ESTIMATED.because()
+        yield DistanceAnswer(estimate=score, reason=cut)
+
+
+def _scores(
+    model: Any, x: Any, y: Any, how: tuple[str, Any, CleverOptions], numbers: Sequence[int] | None = None
+) -> CleverScores:
+    """The scores; points are drawn by the samples' numbers: as they are counted, where none are given."""
+    norm, targets, settings = how
     network, samples = read_samples(model, x, y, norm, targets)
     margin = samples.margins(network)
     right = np.flatnonzero((margin > 0).all(axis=1))
     constant, largest, score = np.full(margin.shape, np.nan), np.full(margin.shape, np.nan), np.zeros(len(samples))
     if right.size:
         maxima = gradient_maxima(network, norm, settings)
-        norms = np.stack([maxima(samples.x[i], samples.rows[i], int(i)) for i in right])
+        norms = np.stack(
+            [maxima(samples.x[i], samples.rows[i], int(i if numbers is None else numbers[i])) for i in right]
+        )
         constant[right], largest[right] = fit_reverse_weibull(norms).location, norms.max(axis=2)
         with np.errstate(divide="ignore"):
-            score[right] = np.minimum((margin[right] / constant[right]).min(axis=1), settings.radius)
-    return CleverScores(score, constant, largest, settings.radius, norm)
+            score[right] = np.minimum((margin[right] / constant[right]).min(axis=1), settings.reach(norm))
+    return CleverScores(score, constant, largest, settings.reach(norm), norm)
 
 
 def gradient_maxima(
@@ -98,7 +128,7 @@ def gradient_maxima(
     def maxima(x: np.ndarray, rows: np.ndarray, sample: int) -> np.ndarray:
         run = _compiled(network, norm, options.samples, len(rows))
         seeds = [[options.seed, sample * options.batches + batch] for batch in range(options.batches)]
-        radius = tf.constant(options.radius, dtype)
+        radius = tf.constant(options.reach(norm), dtype)
         return run(tf.constant(x), tf.constant(rows, dtype), radius, tf.constant(seeds)).numpy().T
 
     return maxima

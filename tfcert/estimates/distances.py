@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,13 @@ from tfcert.attacks import replay
 from tfcert.attacks.witness import input_dtype
 from tfcert.clauses import Clauses
 from tfcert.errors import UsageError
+from tfcert.estimates.question import DistanceAnswer, DistanceQuestion
 from tfcert.estimates.results import AttackDistances
 from tfcert.estimates.samples import read_samples
 from tfcert.network import Network
 from tfcert.sets.balls import ORDER, Clip, LpBall
 from tfcert.tracing import traced
+from tfcert.verdict import Guarantee, Reason
 
 DEFAULT_ATTACKS = {"linf": ("fmn",), "l2": ("cw",), "l1": ("ead",)}
 _STRETCHES = (1.0, 1.0001, 1.001, 1.01, 1.1)
@@ -107,6 +109,19 @@ def attack_distance(
                 proposals = scaled.run(_library_attack(name, norm, settings), points[part], label[part], goal)
                 search.settle(name, proposals, part)
     return AttackDistances(search.distance, search.witness, tuple(search.found_by), norm, "+".join(names))
+
+
+def answers(question: DistanceQuestion) -> Iterator[DistanceAnswer]:
+    """The distance of the nearest input of another class that the attack of the question's name finds: upper bounds."""
+    options = {name: value for name, value in question.options.items() if name != "targets"}
+    how: dict[str, Any] = {"norm": question.norm, "clip": question.clip, "targets": question.targets}
+    found = attack_distance(question.model, question.x, question.y, attacks=(question.name,), **how, **options)
+    for distance, witness, guarantee in zip(found.distance.tolist(), found.witness, found.guarantee, strict=True):
+        if np.isfinite(distance):
+            reason = Reason.UPPER_BOUND.because()
+            yield DistanceAnswer(upper=distance, guarantee=guarantee, witness=witness, reason=reason)
+        else:
+            yield DistanceAnswer(guarantee=Guarantee.ESTIMATE, reason=Reason.NOT_FOUND.because())
 
 
 def _foolbox() -> Any:

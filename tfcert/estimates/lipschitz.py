@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,14 @@ import tensorflow as tf
 
 from tfcert.estimates.activations import activation_constant
 from tfcert.estimates.operators import MapChain, chain_norm, in_float64
+from tfcert.estimates.question import DistanceAnswer, DistanceQuestion
 from tfcert.estimates.results import LipschitzRadii
 from tfcert.estimates.samples import TargetedSamples, read_samples
 from tfcert.network import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network
 from tfcert.network.windows import window_table
 from tfcert.rigour.margins import rounding
 from tfcert.sets.balls import DUAL_ORDER, ORDER, LpBall
-from tfcert.verdict import is_proof
+from tfcert.verdict import NO_REASON, Reason, is_proof
 
 _ROUNDING = 1e-9
 """Relative: float64 sums of the final rows and products of a few hundred norms are off by less."""
@@ -52,6 +54,17 @@ def global_lipschitz_radius(
     with np.errstate(divide="ignore", invalid="ignore"):
         radius = np.where(is_proof(margin, lost), (margin - lost) / constant, 0.0)
     return LipschitzRadii(np.min(radius, axis=1) * (1 - _ROUNDING), margin, constant, norm)
+
+
+def answers(question: DistanceQuestion) -> Iterator[DistanceAnswer]:
+    """The radius that a global Lipschitz constant certifies for each sample: lower bounds of its distance."""
+    found = global_lipschitz_radius(
+        question.model, question.x, question.y, norm=question.norm, targets=question.targets
+    )
+    for radius in found.radius.tolist():
+        proven = radius > 0
+        reason = NO_REASON if proven else Reason.NOTHING_PROVEN.because(said="the margin is within rounding")
+        yield DistanceAnswer(radius, guarantee=found.guarantee, reason=reason)
 
 
 def margin_constants(network: Network, samples: TargetedSamples) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from tfcert.catalog import DISTANCES
 from tfcert.report.curves import Curves
 from tfcert.report.summary import MeasureSummary
 
@@ -49,21 +50,32 @@ def is_image(shape: Sequence[int]) -> bool:
 
 
 def draw_histogram(path: Path, summary: MeasureSummary, bins: int = 20, what: str = "samples") -> None:
-    """Draws what is proven, and what is known to be refuted, as one histogram; ``what`` names the samples."""
+    """Draws what is proven, and what is known to be refuted, as one histogram; ``what`` names the samples.
+
+    Of distances to another class, only what their way finds: an estimate is drawn as one.
+    """
     figure = _figure(7.0, 4.2)
     axes = figure.subplots()
-    proven = np.nan_to_num(summary.proven, nan=0.0)
-    refuted = summary.refuted[~np.isnan(summary.refuted)]
-    top = max([1e-12, *proven, *refuted])
+    way = DISTANCES.get(summary.distance)
+    proven = np.nan_to_num(summary.proven, nan=0.0, posinf=np.inf) if way is None or way.proves else np.zeros(0)
+    estimated = np.zeros(0) if summary.estimated is None else summary.estimated
+    proven, refuted, estimated = (values[np.isfinite(values)] for values in (proven, summary.refuted, estimated))
+    top = max([1e-12, *proven, *refuted, *estimated])
     edges = np.linspace(0.0, top, bins + 1)
-    lower, upper = ("proven lower bound", "witness at") if summary.existential else ("proven", "smallest refuted")
-    axes.hist(proven, edges, color=_BLUE, alpha=0.85, label=f"{lower} (median {np.median(proven):.4g})")
+    lower, upper = ("proven", "smallest refuted")
+    if summary.existential or way is not None:
+        lower, upper = ("proven lower bound", "witness at")
+    for values, label, color in ((proven, lower, _BLUE), (estimated, "an estimate, not a guarantee", _GREY)):
+        if values.size:
+            axes.hist(values, edges, color=color, alpha=0.85, label=f"{label} (median {np.median(values):.4g})")
     if refuted.size:
         label = f"{upper} ({refuted.size} of {summary.total} {what})"
         axes.hist(refuted, edges, histtype="step", linewidth=1.8, color=_ORANGE, label=label)
     kind = "smallest" if summary.existential else "certified"
-    axes.set_title(f"{summary.name}: {kind} radii of {summary.total} {what}")
-    axes.set_xlabel(f"radius ({summary.unit})" if summary.unit else "radius")
+    of = f"{kind} radii" if way is None else f"{way.title}s"
+    axes.set_title(f"{summary.name}: {of} of {summary.total} {what}")
+    quantity = "radius" if way is None else "distance"
+    axes.set_xlabel(f"{quantity} ({summary.unit})" if summary.unit else quantity)
     axes.set_ylabel("samples")
     axes.set_xlim(0.0, top)
     axes.yaxis.get_major_locator().set_params(integer=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,23 +108,33 @@ def radius_statistics(radii: np.ndarray) -> dict[str, float]:
 
 def radius_table(summary: RadiusSummary) -> Table:
     """One line a statistic, one column a group of samples."""
-    groups = {name: radius_statistics(radii) for name, radii in summary.groups().items()}
+    return statistics_table("radius", summary.groups())
+
+
+def statistics_table(title: str, groups: Mapping[str, np.ndarray]) -> Table:
+    """One line a statistic, one column a group of numbers."""
+    described = {name: radius_statistics(values) for name, values in groups.items()}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("radius")
-    for name in groups:
+    table.add_column(title)
+    for name in described:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_row("N", *(str(len(radii)) for radii in summary.groups().values()))
-    for key in next(iter(groups.values())):
+    table.add_row("N", *(str(len(values)) for values in groups.values()))
+    for key in next(iter(described.values())):
         label = {"p50": "median", "std": "standard deviation"}.get(key, key)
         label = f"{label[1:]}th percentile" if label.startswith("p") else label
-        table.add_row(label, *(figure(values[key]) for values in groups.values()))
+        table.add_row(label, *(figure(values[key]) for values in described.values()))
     return table
+
+
+def against(targets: str) -> str:
+    """The classes that are not to be reached, in words."""
+    words = {"all": "all other classes", "runner-up": "the runner-up class alone", "least": "the least likely class"}
+    return f"against {words[targets]}"
 
 
 def _asked(records: tuple[Record, ...]) -> str:
     asked = records[0].asked
-    against = {"all": "all other classes", "runner-up": "the runner-up class alone", "least": "the least likely class"}
-    return f"certified radii in {asked.norm}, {asked.space} space, against {against[asked.targets]}"
+    return f"certified radii in {asked.norm}, {asked.space} space, {against(asked.targets)}"
 
 
 def _lines(summary: RadiusSummary, records: tuple[Record, ...]) -> list[str]:

@@ -21,6 +21,7 @@ class Asked:
     radius with the one, the smallest with the other. ``abstraction`` names what the classifier stands behind.
     ``width`` is that of the values' range in ``space`` (of the narrowest channel; NaN: not known), of which radii are
     told as shares. ``labelled`` says that the question is about the sample's label: shares of samples are accuracies.
+    ``distance`` names the way that distances to another class are measured (``tfcert.catalog.DISTANCES``).
     """
 
     norm: str = ""
@@ -31,6 +32,7 @@ class Asked:
     abstraction: str = ""
     width: float = math.nan
     labelled: bool = True
+    distance: str = ""
 
     @property
     def existential(self) -> bool:
@@ -43,12 +45,15 @@ class Measured:
 
     The largest radius that was asked for lies between the two, and so does the smallest.
 
-    ``evaluations`` is how many bounds a sample of its batch took, where that was counted.
+    ``evaluations`` is how many bounds a sample of its batch took, where that was counted. ``estimate`` is a number that
+    bounds nothing (NaN: none); ``optimal`` says whether a search for both ends closed in on one number.
     """
 
     lower: float
     upper: float = math.nan
     evaluations: int | None = None
+    estimate: float = math.nan
+    optimal: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,9 @@ class Record:
             flat |= {"lower": number(self.measured.lower), "upper": number(self.measured.upper)}
             flat |= {f"{end}_share": number(getattr(self.measured, end) / asked.width) for end in ("lower", "upper")}
             flat |= {} if self.measured.evaluations is None else {"evaluations": self.measured.evaluations}
-        return flat
+            flat |= {} if math.isnan(self.measured.estimate) else {"estimate": number(self.measured.estimate)}
+            flat |= {} if self.measured.optimal is None else {"optimal": self.measured.optimal}
+        return flat | ({"distance": asked.distance} if asked.distance else {})
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Record:
@@ -131,7 +138,8 @@ class Record:
         )
         measured = None
         if "lower" in flat:
-            measured = Measured(_nan(flat["lower"]), _nan(flat["upper"]), flat.get("evaluations"))
+            more = flat.get("evaluations"), _nan(flat.get("estimate")), flat.get("optimal")
+            measured = Measured(_nan(flat["lower"]), _nan(flat["upper"]), *more)
         region = flat["norm"] or "", _nan(flat["eps"]), flat["space"] or ""
         asked = Asked(
             *region,
@@ -140,6 +148,7 @@ class Record:
             abstraction=flat["abstraction"] or "",
             width=_nan(flat["range_width"]),
             labelled=flat["labelled"],
+            distance=flat.get("distance") or "",
         )
         return cls(
             property=flat["property"],

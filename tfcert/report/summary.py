@@ -61,7 +61,9 @@ class MeasureSummary:
     """Results of a measure: the proven values and, where a witness exists, the refuted ones.
 
     Of a smallest radius these are a lower bound and the distance of a witness. ``width`` is that of the values' range
-    in the same space, NaN where it is not known; ``work`` is that of all stages on all samples.
+    in the same space, NaN where it is not known; ``work`` is that of all stages on all samples. Of distances to another
+    class, ``distance`` is the way that they are measured (``tfcert.catalog.DISTANCES``) and ``estimated`` numbers that
+    bound nothing; NaN where there are none.
     """
 
     name: str
@@ -75,6 +77,8 @@ class MeasureSummary:
     asked: int = 0
     width: float = float("nan")
     work: Work = NO_WORK
+    distance: str = ""
+    estimated: np.ndarray | None = None
 
     @property
     def total(self) -> int:
@@ -113,6 +117,8 @@ def summarize_measure(name: str, records: Iterable[Record]) -> MeasureSummary:
         abstraction=_abstraction(mine),
         width=next((r.asked.width for r in mine), float("nan")),
         work=sum((r.verdict.work for r in mine), NO_WORK),
+        distance=next((r.asked.distance for r in mine), ""),
+        estimated=np.array([r.measured.estimate for r in mine if r.measured], dtype=float),
     )
 
 

@@ -1,1 +1,1 @@
-"""Questions about a model and an npz file, without a specification: the commands ``radius`` and ``attack``."""
+"""Questions about a model and an npz file without a specification: ``radius``, ``minimum``, ``estimate`` and so on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from tfcert.report import Asked, ExitCode, Measured, Record
 from tfcert.verdict import Verdict
 
 Answers = list[tuple[Verdict, Measured | None]]
-Decide = Callable[[Loaded, np.ndarray], Answers]
-"""``(samples, which are classified right) -> a verdict and a measured value a sample``."""
+Decide = Callable[[Loaded, np.ndarray], Answers | Iterable[tuple[Verdict, Measured | None]]]
+"""``(samples, which are classified right) -> a verdict and a measured value a sample``: a list where the batch is asked
+as a whole, whose time is then shared out evenly; else each as it falls, with its own seconds."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,17 @@ class DirectQuestion:
                 narrator.say("interrupted: what was found is kept")
         return tuple(records[i] for i in sorted(records)), len(records) == len(loaded.x)
 
-    def _decide(self, loaded: Loaded, places: np.ndarray) -> list[Record]:
-        """Records of one batch; its time is shared out evenly."""
+    def _decide(self, loaded: Loaded, places: np.ndarray) -> Iterator[Record]:
+        """Records of one batch."""
         began, part = time.monotonic(), loaded.take(places)
         outputs = loaded.model.outputs(part.x)
         found, predictions = self.decide(part, strictly_right(outputs, part.y)), outputs.argmax(axis=1)
-        seconds = (time.monotonic() - began) / len(places)
-        records = []
+        even = (time.monotonic() - began) / len(places) if isinstance(found, list) else None
         for i, (verdict, measured) in enumerate(found):
-            timed, label, place = replace(verdict, seconds=seconds), int(part.y[i]), int(places[i])
+            timed = verdict if even is None else replace(verdict, seconds=even)
+            label, place = int(part.y[i]), int(places[i])
             witness = self._save(f"{self.name}-{place}", verdict.witness, part.x[i], label)
-            records.append(Record(self.name, place, timed, self.asked, measured, label, int(predictions[i]), witness))
-        return records
+            yield Record(self.name, place, timed, self.asked, measured, label, int(predictions[i]), witness)
 
     def _save(self, name: str, witness: np.ndarray | None, original: np.ndarray, label: int) -> str | None:
         """Writes a witness, as the model receives it, beside its original; returns the path within ``out``."""

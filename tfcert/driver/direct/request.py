@@ -1,4 +1,4 @@
-"""The model and the samples that ``tfcert radius`` and ``tfcert attack`` are asked about, loaded and checked."""
+"""The model and the samples that verbs without a specification are asked about, loaded and checked."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Request:
                 f"{loaded.num_outputs} outputs, counted from 0"
             )
         self._check_values(x)
-        return Loaded(loaded, x, labels)
+        return Loaded(loaded, x, labels, np.arange(len(x)))
 
     def _check_values(self, x: np.ndarray) -> None:
         low, high = self.clip or (-math.inf, math.inf)
@@ -117,15 +117,16 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A model with samples ``[n, *input]``, as it receives them, and their labels ``[n]``."""
+    """A model with samples ``[n, *input]``, as it receives them, their labels ``[n]``, and their places in the file."""
 
     model: LoadedModel
     x: np.ndarray
     y: np.ndarray
+    places: np.ndarray
 
-    def take(self, places: np.ndarray) -> Loaded:
+    def take(self, some: np.ndarray) -> Loaded:
         """Some of the samples."""
-        return Loaded(self.model, self.x[places], self.y[places])
+        return Loaded(self.model, self.x[some], self.y[some], self.places[some])
 
     def header(self) -> Json:
         """The part of a header that is about the model."""
