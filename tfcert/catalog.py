@@ -92,6 +92,11 @@ def propagated() -> tuple[str, ...]:
     return tuple(method.name for method in METHODS.values() if not method.asks_solver)
 
 
+def distance_attacks() -> tuple[str, ...]:
+    """The attacks that look for the nearest input of another class."""
+    return tuple(info.name for info in DISTANCES.values() if info.refutes and not info.proves)
+
+
 def optimises(method: str, relaxation: str | None = None) -> bool:
     """Tells whether bounds are looked for by gradient, with so many ``iterations`` and a ``learning_rate``."""
     searched = relaxation is not None and bool(RELAXATIONS.find(relaxation).where)
@@ -266,7 +271,7 @@ DISTANCES = Table(
     "distance",
     DistanceInfo(
         "clever",
-        "tfcert.estimates.clever:answers",
+        "tfcert.estimates.clever:clever_answers",
         title="CLEVER score",
         promise="an estimate, not a guarantee",
         norms=("l2", "linf", "l1"),
@@ -282,34 +287,34 @@ DISTANCES = Table(
     ),
     DistanceInfo(
         "cw",
-        "tfcert.estimates.distances:answers",
+        "tfcert.estimates.distances:attack_answers",
         title="Carlini-Wagner attack distance",
         norms=("l2",),
-        options=_STEPS | _SEARCHES | _TARGETS,
+        options={**_STEPS, **_SEARCHES, **_TARGETS},
         cost="{searches} x {steps} gradients for 100 samples at once, each step run op by op",
         **_NEAREST,
     ),
     DistanceInfo(
         "ead",
-        "tfcert.estimates.distances:answers",
+        "tfcert.estimates.distances:attack_answers",
         title="elastic-net attack distance",
         norms=("l1",),
-        options=_STEPS | _SEARCHES | _TARGETS,
+        options={**_STEPS, **_SEARCHES, **_TARGETS},
         cost="{searches} x {steps} gradients for 100 samples at once, each step run op by op",
         **_NEAREST,
     ),
     DistanceInfo(
         "fmn",
-        "tfcert.estimates.distances:answers",
+        "tfcert.estimates.distances:attack_answers",
         title="fast-minimum-norm attack distance",
         norms=("linf", "l2", "l1"),
-        options=_STEPS | _TARGETS,
+        options={**_STEPS, **_TARGETS},
         cost="{steps} gradients for 100 samples at once, each step run op by op",
         **_NEAREST,
     ),
     DistanceInfo(
         "global-lipschitz",
-        "tfcert.estimates.lipschitz:answers",
+        "tfcert.estimates.lipschitz:lipschitz_answers",
         title="certified radius by a global Lipschitz constant",
         promise="a guarantee, and a loose one",
         proves=True,
@@ -320,7 +325,7 @@ DISTANCES = Table(
     ),
     DistanceInfo(
         "minimum",
-        "tfcert.estimates.minimum:answers",
+        "tfcert.estimates.minimum:minimum_answers",
         title="minimum perturbation",
         promise="between a proven lower bound and the distance of a witness",
         proves=True,

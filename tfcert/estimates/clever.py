@@ -85,7 +85,7 @@ def clever_score(
     return _scores(model, x, y, (norm, targets, CleverOptions(**options)))
 
 
-def answers(question: DistanceQuestion) -> Iterator[DistanceAnswer]:
+def clever_answers(question: DistanceQuestion) -> Iterator[DistanceAnswer]:
     """The CLEVER score of each sample: an estimate. One that is cut at the ball's radius says so."""
     options = CleverOptions(**{name: value for name, value in question.options.items() if name != "targets"})
     how = question.norm, question.targets, options
@@ -107,7 +107,7 @@ def _scores(
     if right.size:
         maxima = gradient_maxima(network, norm, settings)
         norms = np.stack(
-            [maxima(samples.x[i], samples.rows[i], int(i if numbers is None else numbers[i])) for i in right]
+            [maxima(samples.x[i], samples.rows[i], int(i) if numbers is None else numbers[int(i)]) for i in right]
         )
         constant[right], largest[right] = fit_reverse_weibull(norms).location, norms.max(axis=2)
         with np.errstate(divide="ignore"):

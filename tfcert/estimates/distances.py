@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfcert.attacks import replay
 from tfcert.attacks.witness import input_dtype
+from tfcert.catalog import distance_attacks
 from tfcert.clauses import Clauses
 from tfcert.errors import UsageError
 from tfcert.estimates.question import DistanceAnswer, DistanceQuestion
@@ -55,8 +56,8 @@ class DistanceOptions:
     batch_size: int = 100
 
     def __post_init__(self) -> None:
-        if self.attacks is not None and (not self.attacks or not set(self.attacks) <= {"cw", "ead", "fmn"}):
-            raise ValueError(f"attacks must be some of cw, ead and fmn, not {self.attacks!r}")
+        if self.attacks is not None and (not self.attacks or not set(self.attacks) <= set(distance_attacks())):
+            raise ValueError(f"attacks must be some of {', '.join(distance_attacks())}, not {self.attacks!r}")
         for name in ("steps", "searches", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -111,7 +112,7 @@ def attack_distance(
     return AttackDistances(search.distance, search.witness, tuple(search.found_by), norm, "+".join(names))
 
 
-def answers(question: DistanceQuestion) -> Iterator[DistanceAnswer]:
+def attack_answers(question: DistanceQuestion) -> Iterator[DistanceAnswer]:
     """The distance of the nearest input of another class that the attack of the question's name finds: upper bounds."""
     options = {name: value for name, value in question.options.items() if name != "targets"}
     how: dict[str, Any] = {"norm": question.norm, "clip": question.clip, "targets": question.targets}

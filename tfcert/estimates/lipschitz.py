@@ -56,7 +56,7 @@ def global_lipschitz_radius(
     return LipschitzRadii(np.min(radius, axis=1) * (1 - _ROUNDING), margin, constant, norm)
 
 
-def answers(question: DistanceQuestion) -> Iterator[DistanceAnswer]:
+def lipschitz_answers(question: DistanceQuestion) -> Iterator[DistanceAnswer]:
     """The radius that a global Lipschitz constant certifies for each sample: lower bounds of its distance."""
     found = global_lipschitz_radius(
         question.model, question.x, question.y, norm=question.norm, targets=question.targets

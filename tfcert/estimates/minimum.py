@@ -12,7 +12,7 @@ from tfcert.complete.solver.process import SolverSettings
 from tfcert.estimates.question import DistanceAnswer, DistanceQuestion
 
 
-def answers(question: DistanceQuestion) -> Iterator[DistanceAnswer]:
+def minimum_answers(question: DistanceQuestion) -> Iterator[DistanceAnswer]:
     """The least perturbation of each sample: a proven lower bound, and the distance of a witness."""
     options = dict(question.options)
     settings = {f.name: options.pop(f.name) for f in fields(SolverSettings) if f.name in options}
