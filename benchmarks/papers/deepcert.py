@@ -6,7 +6,7 @@ from statistics import median
 
 from benchmarks.common import store
 from benchmarks.papers import radii, runs
-from benchmarks.papers.cnn_cert import CIFAR5, CNN4, CNN8, CURVES, HOUR, curved
+from benchmarks.papers.cnn_cert_figures import CIFAR5, CNN4, CNN8, CURVES, HOUR, curved
 from benchmarks.papers.line import Line, Open, Paper
 from benchmarks.papers.records import found, joined, load, span, stored
 from benchmarks.radius import tables

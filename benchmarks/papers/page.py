@@ -26,6 +26,9 @@ Commands below run from the repository's root with `.venv/bin/python` as `python
 
 {contents}
 """
+ELSEWHERE = """
+**These are the figures of a run of its own.** The words around them were written for the results that come with tfcert.
+"""
 _TESTS = "pytest"
 _NAMED = 3
 """So many open parts of a line are named in its row."""
@@ -36,7 +39,8 @@ def page(at: Path) -> str:
     found = papers()
     contents = "\n".join(f"- [{paper.title}](#{_anchor(paper.title)}): {paper.source}" for paper in found.values())
     sections = [section(paper, at) for paper in found.values()]
-    return "\n".join([HEAD.format(contents=contents), *sections, _all_open(found.values())])
+    head = HEAD.format(contents=contents) + (ELSEWHERE if at != data.REPOSITORY / "docs" else "")
+    return "\n".join([head, *sections, _all_open(found.values())])
 
 
 def section(paper: Paper, at: Path) -> str:

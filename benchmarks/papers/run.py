@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -47,6 +48,8 @@ _SMALL = {
     "benchmarks.cells.granularity": "--epochs 1 --start 0.4 --step 0.2",
 }
 """What is added to a command in small form."""
+_NOISE = re.compile(r"[IWE]\d{4} |WARNING: All log messages before absl")
+"""What TensorFlow logs while it is imported."""
 _CONSOLE = Console()
 
 
@@ -111,7 +114,7 @@ class Runner:
 
     def _say(self, said: str) -> None:
         """What a command that failed said, unless an earlier one said the same."""
-        kept = "\n".join(line for line in said.splitlines() if line.strip()).strip()
+        kept = "\n".join(line for line in said.splitlines() if line.strip() and not _NOISE.match(line))
         if kept not in self._said:
             print(kept, file=sys.stderr, flush=True)
         self._said.add(kept)
