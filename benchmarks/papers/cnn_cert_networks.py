@@ -40,7 +40,7 @@ LINES = [
             Open(
                 "7 layers at full width",
                 radii.run(SEVEN),
-                8 * HOUR,
+                HOUR,
                 "7 layers of a quarter of the filters",
                 lambda: radii.all_done([SEVEN], ["fastlin", "adaptive"]),
             )
@@ -86,7 +86,7 @@ LINES = [
             Open(
                 "every other batch of a hundred",
                 "benchmarks.radius.run --patience 3600",
-                12 * HOUR,
+                4 * HOUR,
                 "one batch of a hundred",
                 lambda: radii.all_done([CNN4, CNN5, CNN8], ["fastlin", "cnncert"], 100),
             )
@@ -120,7 +120,7 @@ LINES = [
             Open(
                 "the improvement over parallel slopes",
                 radii.run(*RESNETS),
-                1.5 * HOUR,
+                0.5 * HOUR,
                 "the radii of `adaptive`",
                 lambda: radii.all_done(RESNETS, ["fastlin", "cnncert"]),
             )
@@ -162,7 +162,7 @@ LINES = [
             Open(
                 "7 layers with tanh and arctan",
                 radii.run("mnist_cnn_7layer_tanh", "mnist_cnn_7layer_arctan"),
-                16 * HOUR,
+                2 * HOUR,
                 "LeNet",
                 lambda: radii.all_done(["mnist_cnn_7layer_tanh", "mnist_cnn_7layer_arctan"], ["cnncert"]),
             )
@@ -185,7 +185,7 @@ LINES = [
             Open(
                 "sound radii",
                 radii.run(*curved("mnist_resnet_3")),
-                1.5 * HOUR,
+                0.7 * HOUR,
                 "ResNet-3 with ReLU",
                 lambda: radii.all_done(curved("mnist_resnet_3"), ["cnncert"]),
             )

@@ -90,6 +90,12 @@ LINES = [
         command="pytest tests/training/test_losses.py",
     ),
     Line(
+        where="section 3.3, other methods",
+        claim="the term can be incorporated in other methods, those of convex optimisation too",
+        measured="`IntervalWidth` is a regulariser that goes with every objective",
+        command="pytest tests/training/test_losses.py",
+    ),
+    Line(
         where="section 4.2, figure 5",
         claim="MNIST, small, eps 0.4, eps growing 2.5 times faster: IBP does not converge, constrained IBP does",
         measured=lambda: (

@@ -221,7 +221,7 @@ LINES = [
             Open(
                 "sound radii of ResNet-3, 4 and 5 with sigmoid, tanh and arctan",
                 radii.run(*RESNETS),
-                8 * HOUR,
+                4 * HOUR,
                 "ResNet-3 with ReLU",
                 lambda: radii.all_done(RESNETS, ["cnncert", "deepcert"]),
             )

@@ -41,6 +41,7 @@ _ONCE = {
 """What measures all at once, and its record: it is not run again where that is there."""
 _SMALL = {
     "benchmarks.radius.models": "--epochs 1",
+    "benchmarks.radius.run": "--patience 0",
     "benchmarks.training.run": "--epochs 1 --attacked 10",
     "benchmarks.complete.run": "--limit 3 --time-limit 20",
     "benchmarks.cells.run": "--epochs 1 --count 100",
