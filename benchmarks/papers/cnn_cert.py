@@ -26,7 +26,7 @@ from benchmarks.papers.cnn_cert_figures import (
     curved,
 )
 from benchmarks.papers.line import Line, Open, Paper
-from benchmarks.papers.records import joined, span, stored
+from benchmarks.papers.records import found, joined, span, stored
 from benchmarks.radius.searches import NORMS
 
 HOLDS = """
@@ -293,10 +293,9 @@ LINES = [
         where="text, complexity",
         claim="time grows as r^2 m^6 k^4 n^3",
         measured=lambda: (
-            f"lower over this range: m^{runs.exponent('depth'):.1f} from {runs.sizes('depth')} convolutions "
-            f"and n^{runs.exponent('width'):.1f} from {runs.sizes('width')} filters; counted multiplications grow as "
-            f"m^{runs.exponent('depth', counted=True):.1f} and n^{runs.exponent('width', counted=True):.1f}"
+            "lower over this range: " + ", ".join(found(lambda s=sweep: figures.grows(s) for sweep in figures.GROWTH))
         ),
+        note="Counted are the multiplications by weights that are needed.",
         command=(radii.run(CNN4)[0], "benchmarks.peers.growth --resume"),
         open=[
             Open(
@@ -304,7 +303,7 @@ LINES = [
                 "benchmarks.peers.growth --resume",
                 600.0,
                 "m and n",
-                lambda: stored(lambda: (runs.exponent("image"), runs.exponent("kernel"))),
+                lambda: stored(lambda: [figures.grows(sweep) for sweep in figures.GROWTH]),
             ),
         ],
     ),

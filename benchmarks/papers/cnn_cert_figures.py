@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.common import store
-from benchmarks.papers import radii
+from benchmarks.papers import radii, runs
 from benchmarks.papers.records import found, joined, load, span, stored
 from benchmarks.radius import tables
 from benchmarks.radius.searches import NORMS
@@ -135,3 +135,19 @@ def of_printed(network: str) -> str:
 def linf(relaxation: str) -> str:
     some = found(lambda n=name: radii.search(n, "linf", relaxation).mean for name in curved("mnist_lenet"))
     return joined(some, "{:.3f}")
+
+
+GROWTH = {
+    "depth": ("m", "convolutions"),
+    "width": ("n", "filters"),
+    "image": ("r", "pixels"),
+    "kernel": ("k", "pixels"),
+}
+"""What the paper calls the number that a sweep varies, and what it counts."""
+
+
+def grows(sweep: str) -> str:
+    """The exponents of a pass's seconds and of its multiplications, and over which sizes."""
+    letter, unit = GROWTH[sweep]
+    seconds, counted = runs.exponent(sweep), runs.exponent(sweep, counted=True)
+    return f"{letter}^{seconds:.1f} from {runs.sizes(sweep)} {unit} ({letter}^{counted:.1f} counted)"

@@ -96,7 +96,7 @@ class Runner:
             words += ["--minutes", f"{min(self.clock.left, 1e6):.2f}"]
         if self.small:
             words += _SMALL.get(module, "").split()
-        _CONSOLE.rule(f"{module} {' '.join(words)}", align="left")
+        _CONSOLE.rule(f"{module} {shlex.join(words)}", align="left")
         environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
         # A session of its own: Ctrl-C is ours to pass on, and reaches the processes that it has started as well.
         child = subprocess.Popen(

@@ -35,7 +35,14 @@ from tfcert.sets.region import region_of
 TRAINED = "mnist_cnn_4layer_5_3_relu"
 STORE = store.Store(__file__)
 FIGURE = STORE.path("growth.svg")
-SWEEPS = {"batch": "batch", "depth": "depth", "width": "filters", "classes": "classes"}
+SWEEPS = {
+    "batch": "batch",
+    "depth": "depth",
+    "width": "filters",
+    "classes": "classes",
+    "image": "size",
+    "kernel": "kernel",
+}
 """By name the number that a sweep varies."""
 _FIRST, _ROUNDS, _PEER_GIB = 9, 3, 12.0
 _COUNTED_IMAGES = 2
@@ -48,6 +55,7 @@ class Point:
 
     Attributes:
         beside: whether the peer is measured as well.
+        size, kernel: pixels a side of images (cut from MNIST's middle, or repeated beyond it) and of filters.
     """
 
     sweep: str
@@ -58,6 +66,8 @@ class Point:
     memory_mb: int = 1024
     eps: float = 0.03
     beside: bool = True
+    size: int = 28
+    kernel: int = 3
 
 
 POINTS = [
@@ -66,6 +76,8 @@ POINTS = [
     *(Point("depth", depth=depth) for depth in (2, 4, 6, 8)),
     *(Point("width", filters=filters) for filters in (5, 10, 20)),
     *(Point("classes", classes=classes) for classes in (10, 40, 160)),
+    *(Point("image", size=size) for size in (14, 20, 28, 40)),
+    *(Point("kernel", kernel=kernel) for kernel in (2, 3, 5, 7)),
 ]
 
 
@@ -75,9 +87,13 @@ def measure(point: Point) -> dict[str, Any]:
     keras.utils.set_random_seed(0)
     trained = point.sweep == "batch"
     build = architectures.pure_cnn
-    model = networks.load(TRAINED) if trained else build(point.depth, point.filters, point.classes)
+    model = (
+        networks.load(TRAINED)
+        if trained
+        else build(point.depth, point.filters, point.classes, size=point.size, kernel=point.kernel)
+    )
     network = tfcert.from_keras(model)
-    images = networks.test_images(TRAINED)
+    images = _sized(networks.test_images(TRAINED), point.size)
     options = tfcert.BoundOptions(memory_mb=point.memory_mb)
 
     def run(count: int = point.batch) -> None:
@@ -110,6 +126,16 @@ def measure(point: Point) -> dict[str, Any]:
     }
 
 
+def _sized(images: networks.Images, size: int) -> networks.Images:
+    """Images of another size: the middle of MNIST's, or these with their edges reflected."""
+    have = images.x.shape[1]
+    if size <= have:
+        begin = (have - size) // 2
+        return networks.Images(images.x[:, begin : begin + size, begin : begin + size], images.y)
+    before, after = (size - have) // 2, -(-(size - have) // 2)
+    return networks.Images(np.pad(images.x, ((0, 0), (before, after), (before, after), (0, 0)), "reflect"), images.y)
+
+
 def _rows(labels: np.ndarray, classes: int) -> np.ndarray:
     """``f_y - f_j`` for every other class j: ``[images, classes - 1, classes]``."""
     eye = np.eye(classes, dtype=np.float32)
@@ -136,9 +162,11 @@ def figure(points: list[dict[str, Any]]) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "growth"  # the same file from the same numbers
     import matplotlib.pyplot as plt
 
-    labels = {"batch": "images in a batch", "depth": "convolutions", "width": "filters", "classes": "classes"}
-    drawing, axes = plt.subplots(2, len(SWEEPS), figsize=(11, 4.8), layout="constrained")
-    for column, sweep in enumerate(SWEEPS):
+    labels = {"batch": "images in a batch", "depth": "convolutions", "width": "filters", "classes": "classes",
+              "image": "pixels a side", "kernel": "pixels of a filter, a side"}  # fmt: skip
+    drawn = [sweep for sweep in SWEEPS if len(_sweep(points, sweep, US)[0]) > 1]
+    drawing, axes = plt.subplots(2, len(drawn), figsize=(2.75 * len(drawn), 4.8), layout="constrained")
+    for column, sweep in enumerate(drawn):
         for side in (PEER, US):
             sizes, seconds, memory = _sweep(points, sweep, side)
             slope = exponent(list(map(float, sizes)), seconds)
@@ -169,6 +197,8 @@ def table(result: dict[str, Any]) -> str:
 def _exponents(points: list[dict[str, Any]]) -> list[dict[str, str]]:
     rows = []
     for sweep in SWEEPS:
+        if len(_sweep(points, sweep, US)[0]) < 2:
+            continue
         found: dict[str, str] = {"against": sweep}
         for side in (PEER, US):
             sizes, seconds, memory = _sweep(points, sweep, side)
@@ -189,6 +219,7 @@ def _row(point: dict[str, Any], peak: float) -> dict[str, str]:
         "sweep": point["sweep"],
         "batch": str(point["batch"]),
         "convolutions x filters": f"{point['depth']} x {point['filters']}",
+        "image, filter": f"{point.get('size', 28)}, {point.get('kernel', 3)}",
         "classes": str(point["classes"]),
         "neurons": str(point["neurons"]),
         "memory_mb": str(point["memory_mb"]),
@@ -210,18 +241,22 @@ def _in_a_process(point: Point) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def _same(point: Point, found: dict[str, Any]) -> bool:
+    """Whether a stored measurement is of a point; the first ones do not say what they had no choice of."""
+    return asdict(point).items() <= (asdict(Point("")) | found).items()
+
+
 def _measure_all(resume: bool, clock: Clock) -> None:
     machine.limit_threads()
     stored = STORE.read("growth", {"points": []})["points"] if resume else []
-    points = [found for found in stored if any(asdict(p).items() <= found.items() for p in POINTS)]
+    points = [found for found in stored if any(_same(p, found) for p in POINTS)]
     peak = machine.product_peak() / 1e9
     for point in POINTS:
-        if clock.over or any(asdict(point).items() <= found.items() for found in points):
+        if clock.over or any(_same(point, found) for found in points):
             continue
         print(point, flush=True)
         points.append(_in_a_process(point))
-        order = [asdict(p) for p in POINTS]
-        points.sort(key=lambda found: next(i for i, p in enumerate(order) if p.items() <= found.items()))
+        points.sort(key=lambda found: next(i for i, p in enumerate(POINTS) if _same(p, found)))
         STORE.write("growth", {"machine": machine.describe(), "peak_gflops": peak, "points": points})
 
 

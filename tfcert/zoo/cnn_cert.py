@@ -65,10 +65,10 @@ def _conv(x: keras.KerasTensor, filters: int, activation: str, size: int = 3, **
     return layers.Conv2D(filters, size, kernel_initializer=_initial(activation), **options)(x)
 
 
-def _pure(depth: int, filters: int, normalized: bool = False) -> Callable[..., keras.KerasTensor]:
+def _pure(depth: int, filters: int, normalized: bool = False, kernel: int = 3) -> Callable[..., keras.KerasTensor]:
     def body(x: keras.KerasTensor, activation: str) -> keras.KerasTensor:
         for _ in range(depth - 1):
-            x = _conv(x, filters, activation)
+            x = _conv(x, filters, activation, kernel)
             x = _activation(layers.BatchNormalization()(x) if normalized else x, activation)
         return layers.Flatten()(x)
 
@@ -212,7 +212,12 @@ def entry(name: str) -> ZooNetwork:
     )
 
 
-def pure_cnn(convolutions: int, filters: int, classes: int = 10) -> keras.Model:
-    """An untrained ReLU network of 3 x 3 convolutions on 28 x 28 images, of any depth, width and number of classes."""
-    x = keras.Input(_SHAPES["mnist"])
-    return keras.Model(x, layers.Dense(classes)(_pure(convolutions + 1, filters)(x, "relu")))
+def pure_cnn(convolutions: int, filters: int, classes: int = 10, *, size: int = 28, kernel: int = 3) -> keras.Model:
+    """An untrained ReLU network of convolutions, without padding, on grey images.
+
+    Args:
+        size: of the images, in pixels a side; ``size > convolutions * (kernel - 1)``.
+        kernel: of the filters, in pixels a side.
+    """
+    x = keras.Input((size, size, 1))
+    return keras.Model(x, layers.Dense(classes)(_pure(convolutions + 1, filters, kernel=kernel)(x, "relu")))
