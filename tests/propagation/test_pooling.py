@@ -12,8 +12,8 @@ from tfcert.propagation.preactivation import _may_win
 INF = np.inf
 
 
-def one_window(low, high, relaxation=None, height=None) -> tuple[np.ndarray, np.ndarray, float]:
-    """Lower weights, upper weights and upper intercept of a single window with the given bounds of its entries."""
+def planes_of(low, high, relaxation=None, height=None) -> tuple[np.ndarray, float, np.ndarray, float]:
+    """Lower weights and intercept, and upper ones, of a single window with the given bounds of its entries."""
     node = MaxPool(name="pool", inputs=(0,), shape=(1, 1, 1), window=(1, len(low)), strides=(1, 1))
     ends = (tf.constant(np.reshape(end, (1, 1, -1, 1)), tf.float64) for end in (low, high))
     if height is not None:
@@ -21,9 +21,21 @@ def one_window(low, high, relaxation=None, height=None) -> tuple[np.ndarray, np.
     found = pool_lines(node, *ends, relaxation, height)
     return (
         found.lower_weights.numpy().ravel(),
+        found.lower_intercept.numpy().item(),
         found.upper_weights.numpy().ravel(),
         found.upper_intercept.numpy().item(),
     )
+
+
+def one_window(low, high, relaxation=None, height=None) -> tuple[np.ndarray, np.ndarray, float]:
+    """Lower weights, upper weights and upper intercept of a single window with the given bounds of its entries."""
+    lower_weights, _, upper_weights, upper_intercept = planes_of(low, high, relaxation, height)
+    return lower_weights, upper_weights, upper_intercept
+
+
+def corners_of(low, high) -> np.ndarray:
+    """Every corner of a box."""
+    return np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(len(low), -1).T
 
 
 def random_boxes(count: int, entries: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +71,7 @@ def assert_between(node: MaxPool, found: PoolLines, points: list[np.ndarray], to
     for x in points:
         entries = window_values(node, x)
         largest, known = np.nanmax(entries, axis=3), np.nan_to_num(entries)
-        below = np.sum(found.lower_weights.numpy() * known, axis=3)
+        below = np.sum(found.lower_weights.numpy() * known, axis=3) + found.lower_intercept.numpy()
         above = np.sum(found.upper_weights.numpy() * known, axis=3) + found.upper_intercept.numpy()
         assert np.all(below <= largest + tolerance)
         assert np.all(above >= largest - tolerance)
@@ -98,7 +110,7 @@ def test_an_entry_that_dominates_is_the_maximum(low, high, winner, relaxation, h
     expected = np.eye(len(low))[winner]
     np.testing.assert_array_equal(lower_weights, expected)
     np.testing.assert_array_equal(upper_weights, expected)
-    assert intercept == 0
+    assert intercept == planes_of(low, high, relaxation, height)[1] == 0
 
 
 def test_one_entry_above_constants_gets_the_chord_of_relu():
@@ -142,23 +154,55 @@ def test_the_default_is_nowhere_above_the_constant_of_auto_lirpa():
         assert weights @ high + intercept <= high.max() + 1e-12  # weights >= 0: its largest value
 
 
-def test_the_weights_at_the_level_of_cnncert_sum_to_1_unless_clipped():
-    _, weights, intercept = one_window([0, 1, 0, -1], [4, 4, 5, 3], "cnncert")
-    assert weights.sum() == pytest.approx(1)
-    widths, high = np.array([4, 3, 5, 4]), np.array([4, 4, 5, 3])
-    level = ((high / widths).sum() - 1) / (1 / widths).sum()
-    assert intercept == pytest.approx(level - weights @ [0, 1, 0, -1])
-    unclipped = 0
-    for low, high in zip(*random_boxes(200), strict=True):
-        _, weights, intercept = one_window(low, high, "cnncert")
-        level = level_of(low, high, weights, intercept)
-        wins = high > low.max()
-        if wins.any() and low.max() + 1e-9 < level < high[wins].min() - 1e-9:
-            unclipped += 1
-            assert weights.sum() == pytest.approx(1)
-        elif wins.any():  # clipped: above at max l, below at the least u that can win
-            assert weights.sum() <= 1 + 1e-9 if level < low.max() + 1e-9 else weights.sum() >= 1 - 1e-9
-    assert unclipped > 20
+def cnncert_by_loops(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Weights, lower and upper intercept of CNN-Cert's planes, entry by entry as its program computes them."""
+    kept = np.flatnonzero(high >= low.max())
+    l, u = low[kept], high[kept]  # noqa: E741
+    constant = l == u
+    if constant.any():
+        level = low.max()
+    else:
+        level = min(max((np.sum(u / (u - l)) - 1) / np.sum(1 / (u - l)), l.max()), u.min())
+    found = np.array([0.0 if c else (b - level) / (b - a) for a, b, c in zip(l, u, constant, strict=True)])
+    if constant.any():
+        found[constant] = np.clip((1 - found.sum()) / constant.sum(), 0, 1)
+    total = found.sum()
+    weights = np.zeros(len(low))
+    weights[kept] = found
+    return weights, (1 - total) * (l.min() if total <= 1 else u.max()), level - found @ l
+
+
+def test_the_planes_of_cnncert_are_those_of_its_program():
+    sums = []
+    for low, high in zip(*random_boxes(600), strict=True):
+        weights, below, above = cnncert_by_loops(low, high)
+        lower_weights, lower_intercept, upper_weights, upper_intercept = planes_of(low, high, "cnncert")
+        np.testing.assert_allclose(lower_weights, weights, atol=1e-12)
+        np.testing.assert_allclose(upper_weights, weights, atol=1e-12)
+        assert (lower_intercept, upper_intercept) == pytest.approx((below, above), abs=1e-12)
+        sums.append(weights.sum())
+    assert min(sums) >= 1 - 1e-12
+    assert min(np.sum(np.isclose(sums, 1)), np.sum(np.array(sums) > 1.01)) > 100  # as printed, and held at the least u
+
+
+def test_the_planes_of_cnncert_hold_at_every_corner_and_where_all_entries_are_equal():
+    for low, high in zip(*random_boxes(300), strict=True):
+        lower_weights, lower_intercept, upper_weights, upper_intercept = planes_of(low, high, "cnncert")
+        # The lower plane is closest where entries are equal, as far as their intervals let them be.
+        equal = [np.clip(level, low, high) for level in np.linspace(low.max(), high.max(), 9)]
+        for x in [*corners_of(low, high), *equal]:
+            assert lower_weights @ x + lower_intercept <= x.max() + 1e-12
+            assert upper_weights @ x + upper_intercept >= x.max() - 1e-12
+
+
+def test_a_window_of_cnncert_with_a_constant_entry():
+    # Beside a neuron that is always 0 the level is 0, as in its program, and the weights of both others are 1.
+    weights, below, _, above = planes_of([0, 0, 0], [0, 3, 5], "cnncert")
+    np.testing.assert_array_equal(weights, [0, 1, 1])
+    assert (below, above) == (-5, 0)  # x + y - 5 <= max(0, x, y) <= x + y
+    # Constants that cannot be told apart share what lacks to 1.
+    weights, below, _, above = planes_of([1, 1, 0], [1, 1, 4], "cnncert")
+    np.testing.assert_allclose([*weights, below, above], [0.125, 0.125, 0.75, 0, 0.75])
 
 
 def test_the_plane_of_cnncert_as_printed_fails_where_an_entry_cannot_win():
@@ -171,7 +215,7 @@ def test_the_plane_of_cnncert_as_printed_fails_where_an_entry_cannot_win():
     x = np.array([0.0, 2.0, 1.0])
     assert printed_weights @ x + printed_intercept < x.max() - 0.5
     _, weights, intercept = one_window(low, high, "cnncert")
-    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T
+    corners = corners_of(low, high)
     assert np.all(corners @ weights + intercept >= corners.max(axis=1) - 1e-12)
 
 
@@ -189,11 +233,12 @@ def test_the_plane_of_cnncert_as_printed_fails_where_an_entry_cannot_win():
     ],
 )
 def test_infinite_widths_give_finite_weights_and_a_sound_constant(low, high, finite, relaxation, height):
-    lower_weights, upper_weights, intercept = one_window(low, high, relaxation, height)
+    lower_weights, below, upper_weights, intercept = planes_of(low, high, relaxation, height)
     assert sorted(lower_weights) == [0, 0, 1]
+    assert below == 0
     assert np.all((upper_weights >= 0) & (upper_weights <= 1))
     assert np.isfinite(intercept) if finite else intercept == INF
-    for x in np.array(np.meshgrid(*zip(np.maximum(low, -1e9), np.minimum(high, 1e9), strict=True))).reshape(3, -1).T:
+    for x in corners_of(np.maximum(low, -1e9), np.minimum(high, 1e9)):
         assert upper_weights @ x + intercept >= x.max() - 1e-9
 
 
@@ -217,9 +262,10 @@ def test_lines_in_float32_are_finite_at_tiny_and_huge_widths(scale):
 
 
 def value_at(node: MaxPool, low: tf.Tensor, high: tf.Tensor, height: tf.Tensor | None, relaxation=None) -> tf.Tensor:
-    """A number that depends on every part of the upper lines."""
+    """A number that depends on every part of the lines."""
     found = pool_lines(node, low, high, relaxation, height)
-    return tf.reduce_sum(found.upper_weights * 0.7) + tf.reduce_sum(found.upper_intercept)
+    below = tf.reduce_sum(found.lower_weights * 0.3) + tf.reduce_sum(found.lower_intercept)
+    return below + tf.reduce_sum(found.upper_weights * 0.7) + tf.reduce_sum(found.upper_intercept)
 
 
 @pytest.mark.parametrize("height", [0.0, 0.5, 1.0, None])

@@ -24,12 +24,10 @@ from tfcert.propagation.affine import AffinePart, Factor, affine_nodes, affine_p
 from tfcert.propagation.coefficients import Coefficients, Patches, carried
 from tfcert.propagation.concretize import least_change
 from tfcert.propagation.folding import (
-    WindowLines,
     absorbed,
     only_reader,
     over_activation,
     scaled_convolution,
-    window_lines,
 )
 from tfcert.propagation.pooling import PoolLines
 from tfcert.sets.region import Region
@@ -186,7 +184,7 @@ def _folded(
     relaxed: Relaxed,
     free: Collection[int],
     middle: Callable[[int], tf.Tensor | None],
-) -> tuple[Lines | WindowLines | Step, int, int | None]:
+) -> tuple[Lines | PoolLines | Step, int, int | None]:
     """A nonlinear node's lines with what precedes it, and what :func:`absorbed` returns with them."""
     node, lines = network.nodes[index], relaxed.lines[index]
     if isinstance(lines, Step):
@@ -197,9 +195,9 @@ def _folded(
     source = node.inputs[0]
     inner = relaxed.lines.get(source)
     if not isinstance(inner, Lines) or source not in free:
-        return window_lines(lines), source, None
+        return lines, source, None
     if inner.lower_slope.shape.rank > len(node.shape) + 1:  # they differ by row
-        return window_lines(lines), source, None
+        return lines, source, None
     inner, before, biased = absorbed(network, source, inner, free, middle)
     return over_activation(node, lines, inner), before, biased
 
@@ -244,7 +242,7 @@ def _flat(part: tf.Tensor, groups: int | tf.Tensor, rows: int | None) -> tf.Tens
 
 
 def _back(
-    node: Node, rows: Coefficients, lines: Lines | WindowLines | Step | None, shapes: list[Shape], with_bias: bool
+    node: Node, rows: Coefficients, lines: Lines | PoolLines | Step | None, shapes: list[Shape], with_bias: bool
 ) -> tuple[list[Coefficients], tf.Tensor | None]:
     """One step: rows over a node's output to rows over its inputs, and the constant that the step adds."""
     match node:
@@ -257,7 +255,7 @@ def _back(
             assert isinstance(lines, Lines)
             return _back_elementwise(rows, lines)
         case MaxPool():
-            assert isinstance(lines, WindowLines)
+            assert isinstance(lines, PoolLines)
             return _back_pool(node, rows, lines, shapes[0])
         case Add():
             return [rows] * len(node.inputs), None
@@ -364,7 +362,7 @@ def patches_pay(conv: ConvMap, patches: Patches) -> bool:
 
 
 def _back_pool(
-    node: MaxPool, rows: Coefficients, lines: WindowLines, shape: Shape
+    node: MaxPool, rows: Coefficients, lines: PoolLines, shape: Shape
 ) -> tuple[list[Coefficients], tf.Tensor]:
     intercepts = (rows.unfold(part) for part in (lines.lower_intercept, lines.upper_intercept))
     constant = kernels.by_sign_sum(rows.values, *intercepts)
@@ -383,7 +381,7 @@ def _back_pool(
     return [replace(rows, values=values, shape=shape, patches=patches, zero_outside=True)], constant
 
 
-def _apart(node: MaxPool, rows: Coefficients, lines: WindowLines) -> tf.Tensor:
+def _apart(node: MaxPool, rows: Coefficients, lines: PoolLines) -> tf.Tensor:
     """Rows over pooled values as rows over the entries of windows that neither overlap nor leave gaps.
 
     Returns:
@@ -407,7 +405,7 @@ def _apart(node: MaxPool, rows: Coefficients, lines: WindowLines) -> tf.Tensor:
     return tf.reshape(found, [-1, size[0] * height, size[1] * width, channels])
 
 
-def _overlapping(node: MaxPool, rows: Coefficients, lines: WindowLines) -> tf.Tensor:
+def _overlapping(node: MaxPool, rows: Coefficients, lines: PoolLines) -> tf.Tensor:
     """The same of any windows, entry by entry."""
     size = node.shape[:2] if rows.patches is None else rows.patches.window
     total = None

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -23,18 +22,6 @@ from tfcert.network.windows import gather_windows
 from tfcert.propagation.pooling import PoolLines
 
 
-class WindowLines(NamedTuple):
-    """``lower_weights . x + lower_intercept <= y <= upper_weights . x + upper_intercept`` over each window's entries.
-
-    Weights are ``[batch, h, w, entries, channels]``, intercepts ``[batch, h, w, channels]``.
-    """
-
-    lower_weights: tf.Tensor
-    lower_intercept: tf.Tensor
-    upper_weights: tf.Tensor
-    upper_intercept: tf.Tensor
-
-
 def only_reader(network: Network) -> Mapping[int, int]:
     """The reader of each node that has a single one."""
     readers: dict[int, list[int]] = {}
@@ -42,12 +29,6 @@ def only_reader(network: Network) -> Mapping[int, int]:
         for source in node.inputs:
             readers.setdefault(source, []).append(index)
     return {source: found[0] for source, found in readers.items() if len(found) == 1}
-
-
-def window_lines(pool: PoolLines) -> WindowLines:
-    """Lines of max pooling, with the lower intercept that they leave out."""
-    zero = tf.zeros_like(pool.upper_intercept)
-    return WindowLines(pool.lower_weights, zero, pool.upper_weights, pool.upper_intercept)
 
 
 def absorbed(
@@ -92,7 +73,7 @@ def _before_bias(lines: Lines, bias: tf.Tensor) -> Lines:
     )
 
 
-def over_activation(pool: MaxPool, outer: PoolLines, inner: Lines) -> WindowLines:
+def over_activation(pool: MaxPool, outer: PoolLines, inner: Lines) -> PoolLines:
     """Lines of max pooling over an activation, as lines over what enters the activation."""
     lower_slope, lower_intercept, upper_slope, upper_intercept = (gather_windows(part, pool) for part in inner)
 
@@ -100,9 +81,9 @@ def over_activation(pool: MaxPool, outer: PoolLines, inner: Lines) -> WindowLine
         # An intercept may be infinite where the weight is 0.
         return tf.reduce_sum(tf.math.multiply_no_nan(intercepts, weights), axis=3)
 
-    return WindowLines(
+    return PoolLines(
         outer.lower_weights * lower_slope,
-        total(outer.lower_weights, lower_intercept),
+        outer.lower_intercept + total(outer.lower_weights, lower_intercept),
         outer.upper_weights * upper_slope,
         outer.upper_intercept + total(outer.upper_weights, upper_intercept),
     )

@@ -165,4 +165,4 @@ def _pool(node: MaxPool, source: Planes, lines: Lines | PoolLines) -> Planes:
         return slopes, tf.reduce_sum(gather_windows(plane.intercept, node) * weights, axis=3)
 
     low, high = through(lines.lower_weights, source.lower), through(lines.upper_weights, source.upper)
-    return Planes(Plane(*low), Plane(high[0], high[1] + lines.upper_intercept))
+    return Planes(Plane(low[0], low[1] + lines.lower_intercept), Plane(high[0], high[1] + lines.upper_intercept))

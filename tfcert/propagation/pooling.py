@@ -2,7 +2,7 @@
 
 Every upper line is ``g + sum max(0, u_i - g) / (u_i - l_i) (x_i - l_i)`` for a level g of at least max l: each term is
 at least ``max(0, x_i - g)``, because that is convex in x_i and met at both ends of its interval (l_i <= g). A level
-above both max l and the second-largest u only raises the line, so levels end there. The relaxations differ in g.
+above both max l and the second-largest u only raises the line, so levels end there.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from tfcert.network.windows import gather_windows
 
 
 class PoolLines(NamedTuple):
-    """``lower_weights . x <= max(x) <= upper_weights . x + upper_intercept`` over each window's entries.
+    """``lower_weights . x + lower_intercept <= y <= upper_weights . x + upper_intercept`` over each window's entries.
 
-    Weights are ``[batch, h, w, entries, channels]``, the intercept ``[batch, h, w, channels]``.
+    Weights are ``[batch, h, w, entries, channels]`` and not negative, where x are the entries that are pooled and y is
+    their maximum; intercepts are ``[batch, h, w, channels]``.
     """
 
     lower_weights: tf.Tensor
+    lower_intercept: tf.Tensor
     upper_weights: tf.Tensor
     upper_intercept: tf.Tensor
 
@@ -52,27 +54,26 @@ def pool_lines(
 ) -> PoolLines:
     """Bounds of a max-pooling node from bounds of its input.
 
-    Below: the entry with the largest ``l + u``. Above: the line of the level that the relaxation names (``cnncert``
-    has its own, every other name the default), or of ``height``. Where one entry dominates (``l_i >= u_j`` for all
-    others) both are that entry, whatever the height. Bounds may be infinite: the weights are finite, and so is the
-    intercept unless an upper bound is infinite or a sum overflows. Differentiable in the bounds and the height.
+    By default, below: the entry with the largest ``l + u``; above: the line of the greatest level of use, or that of
+    ``height``. The relaxation ``cnncert`` has both planes of its paper (Boopathy et al. 2019, table 2) and program.
+    Where one entry dominates (``l_i >= u_j`` for all others) all of these are that entry, whatever the height. Bounds
+    may be infinite: the weights are finite, and so are the intercepts unless an upper bound is infinite or a sum
+    overflows. Differentiable in the bounds and the height.
 
     Args:
         node: the node.
         lower: lower bounds ``[batch, height, width, channels]`` of its input.
         upper: upper bounds.
-        relaxation: a relaxation's name, None for the default.
+        relaxation: a relaxation's name; every one but ``cnncert`` means the default.
         height: levels of the upper lines as :func:`default_height` counts them, ``[batch, h, w, channels]`` in [0, 1]
             (any such tensor gives sound lines); in place of the relaxation's.
     """
     windows = _windows(node, lower, upper)
-    if height is not None:
-        level = _level(windows, height)
-    elif relaxation == "cnncert":
-        level = _cnncert_level(windows)
-    else:
-        level = windows.ceiling()
-    return PoolLines(_lower_weights(windows), *_upper_line(windows, level))
+    if relaxation == "cnncert" and height is None:
+        return _cnncert_lines(windows)
+    level = windows.ceiling() if height is None else _level(windows, height)
+    lower_weights = _lower_weights(windows)
+    return PoolLines(lower_weights, tf.zeros_like(level), *_upper_line(windows, level))
 
 
 def default_height(node: MaxPool, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
@@ -100,20 +101,42 @@ def _level(windows: _Windows, height: tf.Tensor) -> tf.Tensor:
     return tf.where(known, floor + height * tf.where(known, ceiling - floor, 0), np.inf)
 
 
-def _cnncert_level(windows: _Windows) -> tf.Tensor:
-    """g of CNN-Cert (Boopathy et al. 2019, table 2), where the weights sum to 1, among the entries that can win.
+def _cnncert_lines(windows: _Windows) -> PoolLines:
+    """Both planes of CNN-Cert's program (``pool_linear_bounds``), which have the same weights.
 
-    As printed, g is at most the least u of all entries, which lies below max l where an entry cannot win; with those
-    entries dropped the clipping leaves it at least max l.
+    The level is the g of the paper's table 2, where the weights ``w_i = (u_i - g) / (u_i - l_i)`` sum to 1 (it is at
+    least max l, where the entry with that l has weight 1 already), but at most the least u. As printed that is the
+    least of all entries, which may be below max l, where the upper plane is unsound; here and in their program entries
+    with ``u_i < max l`` are left out. An entry that only reaches max l (after ReLU often one that is always 0) thus
+    puts the level there, and entries that are the constant max l share what the other weights lack to 1, if anything.
+
+    The lower plane is ``sum w_i x_i + (1 - G) max u`` with ``G = sum w_i``, which is at least 1. It is sound because
+    weights are not negative: ``sum w_i x_i <= G max(x)``, and so ``max(x) - sum w_i x_i >= (1 - G) max(x)``, where
+    ``max(x) <= max u``. (Rounding may leave G below 1; then max l takes the place of max u.)
     """
     floor = windows.floor()
-    wins = (windows.high > floor[:, :, :, None]) & tf.math.is_finite(windows.high - windows.low)
+    above, finite = floor[:, :, :, None], tf.math.is_finite(windows.high - windows.low)
+    wins = (windows.high > above) & finite
     low, high = (tf.where(wins, end, 0) for end in windows)
     per_width = tf.math.reciprocal_no_nan(high - low)
     middle = tf.math.divide_no_nan(tf.reduce_sum(per_width * high, axis=3) - 1, tf.reduce_sum(per_width, axis=3))
-    least = tf.reduce_min(tf.where(wins, high, np.inf), axis=3)
-    inside = tf.math.is_finite(least) & tf.math.is_finite(middle)
-    return tf.where(inside, tf.maximum(tf.minimum(middle, least), floor), floor)
+    least = tf.reduce_min(tf.where(windows.high >= above, windows.high, np.inf), axis=3)
+    inside = tf.math.is_finite(middle) & tf.reduce_any(wins, axis=3)
+    level = tf.where(inside, tf.maximum(tf.minimum(middle, least), floor), floor)
+    weights, intercept = _upper_line(windows, level)
+
+    constant = (windows.low == above) & (windows.high == above) & finite
+    count = tf.reduce_sum(tf.cast(constant, low.dtype), axis=3)
+    lack = tf.nn.relu(tf.math.divide_no_nan(1 - tf.reduce_sum(weights, axis=3), count))
+    shares = tf.where(constant, lack[:, :, :, None], 0)
+    weights += shares
+    intercept -= tf.reduce_sum(shares * tf.where(constant, windows.low, 0), axis=3)
+
+    known = tf.reduce_all(finite | (windows.high < above), axis=3)
+    total = tf.reduce_sum(weights, axis=3)
+    low_end, high_end = (tf.where(known, end, 0) for end in (floor, tf.reduce_max(windows.high, axis=3)))
+    rest = (1 - total) * tf.where(total <= 1, low_end, high_end)
+    return PoolLines(tf.where(known[:, :, :, None], weights, _lower_weights(windows)), rest, weights, intercept)
 
 
 def _lower_weights(windows: _Windows) -> tf.Tensor:
