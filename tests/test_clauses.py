@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfcert.clauses import Clause, Clauses, keeps_label, misses_target
+from tfcert.clauses import Clause, Clauses, keeps_label, misses_target, target_classes
 from tfcert.verdict import is_proof
 
 
@@ -119,3 +119,28 @@ def test_the_margin_of_a_label_is_the_gap_to_the_runner_up(rng):
 def test_a_label_that_is_no_class_is_refused(y):
     with pytest.raises(ValueError, match="class indices from 0 to 2"):
         keeps_label(np.array(y), 3)
+
+
+def test_random_targets_are_neither_the_label_nor_the_ends_and_depend_on_their_sample_alone(rng):
+    outputs, y = rng.normal(size=(300, 6)), rng.integers(0, 6, 300)
+    found = target_classes(outputs, y, "random")
+    for rule in ("runner-up", "least"):
+        assert (found != target_classes(outputs, y, rule)).all()
+    assert (found != y).all() and np.bincount(found, minlength=6).min() > 20
+    some = rng.permutation(300)[:50]
+    np.testing.assert_array_equal(target_classes(outputs[some], y[some], "random", some), found[some])
+    other = target_classes(outputs, y, "random", seed=1)
+    assert (other == found).mean() < 0.6  # of three classes, one in three is drawn again by chance
+    np.testing.assert_array_equal(found, target_classes(outputs, y, "random", np.arange(300), 0))
+
+
+def test_the_rule_of_the_papers_leaves_one_class_of_four_and_none_of_three():
+    outputs = np.array([[4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0]])
+    right = np.array([0, 3])
+    np.testing.assert_array_equal(target_classes(outputs, right, "random"), [2, 1])
+    # Of a sample that is misclassified (as 0) the likeliest other class is what is predicted.
+    np.testing.assert_array_equal(target_classes(outputs[:1], np.array([1]), "random"), [2])
+    with pytest.raises(ValueError, match="at least four classes, and the model has 3"):
+        target_classes(outputs[:, :3], np.array([0, 2]), "random")
+    with pytest.raises(ValueError, match="'random' or integers, not 'worst'"):
+        target_classes(outputs, right, "worst")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tfcert.memory import keep_freed_memory
     from tfcert.network import UnsupportedLayerError, densify, from_keras, register_layer, with_preprocessing
     from tfcert.options import BoundOptions
+    from tfcert.propagation.question import choose_targets, first_correct
     from tfcert.report import Report
     from tfcert.sets.balls import Box, LpBall
     from tfcert.training import (
@@ -69,8 +70,10 @@ _HOMES = {
     "bounds": "certification",
     "certified_radius": "certification",
     "certify": "certification",
+    "choose_targets": "propagation.question",
     "clever_score": "estimates",
     "densify": "network",
+    "first_correct": "propagation.question",
     "from_keras": "network",
     "global_lipschitz_radius": "estimates",
     "ibp_initialize": "training",
@@ -115,8 +118,10 @@ __all__ = [
     "callbacks",
     "certified_radius",
     "certify",
+    "choose_targets",
     "clever_score",
     "densify",
+    "first_correct",
     "from_keras",
     "global_lipschitz_radius",
     "ibp_initialize",

@@ -61,7 +61,7 @@ def _attack_stage(attack: AttackInfo) -> StageSchema:
 def _bound_stage(method: MethodInfo) -> StageSchema:
     """The stage that proves by a method."""
     names = relaxations_of(method)
-    relaxation = {"relaxation": Option("choice", names)} if names else {}
+    relaxation = {"relaxation": Option("choice", names), "fallback": Option("choice", FALLBACKS)} if names else {}
     where = "tfcert.driver.stages.bound:BoundStage"
     options = {**relaxation, **method.options}
     return StageSchema(method.name, where, kind=StageKind.BOUND, norms=tuple(NORMS), options=options, cost=method.cost)
@@ -99,7 +99,7 @@ def distance_attacks() -> tuple[str, ...]:
 
 def optimises(method: str, relaxation: str | None = None) -> bool:
     """Tells whether bounds are looked for by gradient, with so many ``iterations`` and a ``learning_rate``."""
-    searched = relaxation is not None and bool(RELAXATIONS.find(relaxation).where)
+    searched = relaxation is not None and bool(relaxation_info(relaxation).where)
     return METHODS.find(method).optimises or searched
 
 
@@ -107,6 +107,35 @@ def method_name(name: str) -> str:
     """A method's name as it is written here: ``crown_ibp``, as specifications write it, is ``crown-ibp``."""
     entry = METHODS.words().get(name)
     return name if entry is None else entry.name
+
+
+def with_fallback(relaxation: str | None, fallback: str | None) -> str | None:
+    """A relaxation's name with its fallback: ``deepcert+adaptive``, by which passes are told and results call it.
+
+    Raises:
+        ValueError: there is no relaxation that could lack a rule, or no such fallback.
+    """
+    if fallback is None:
+        return relaxation
+    if relaxation is None:
+        raise ValueError("a fallback is for activations that lack a rule of a relaxation: name that relaxation, too")
+    relaxation_info(f"{relaxation}+{fallback}")
+    return f"{relaxation}+{fallback}"
+
+
+def relaxation_info(relaxation: str) -> RelaxationInfo:
+    """The entry of a relaxation, with a fallback in its name or without.
+
+    Raises:
+        ValueError: there is no such relaxation or fallback, or it needs none.
+    """
+    named, plus, fallback = relaxation.partition("+")
+    info = RELAXATIONS.find(named)
+    if plus and fallback not in FALLBACKS:
+        raise ValueError(f"unknown fallback {fallback!r}: one of {', '.join(FALLBACKS)}")
+    if plus and (info.where or named in FALLBACKS):
+        raise ValueError(f"the relaxation {named} takes no fallback: every activation has it")
+    return info
 
 
 def check_method(method: str, relaxation: str | None) -> None:
@@ -120,7 +149,7 @@ def check_method(method: str, relaxation: str | None) -> None:
         return
     if info.asks_solver:
         raise ValueError(f"the method {method} takes no relaxation: it has the tightest of single neurons")
-    methods = RELAXATIONS.find(relaxation).methods
+    methods = relaxation_info(relaxation).methods
     if methods and method not in methods:
         raise ValueError(f"the relaxation {relaxation} goes with {' and '.join(methods)}, not with {method}")
 
@@ -137,6 +166,9 @@ RELAXATIONS = Table(
     RelaxationInfo("frown", "tfcert.propagation.methods.frown:FROWN", methods=("crown", "alpha-crown"), cost=_ASCENT),
     RelaxationInfo("adaptive"),
 )
+
+FALLBACKS = ("adaptive",)
+"""What may stand in where an activation lacks the rule of a relaxation: its default."""
 
 SOLVERS = Table(
     "solver",

@@ -230,6 +230,54 @@ def require_classes(outputs: int) -> None:
         raise ValueError(SINGLE_OUTPUT)
 
 
+TARGETS = ("all", "runner-up", "least", "random")
+"""Which classes a sample must not reach, by name: all others, or one that :func:`target_classes` chooses."""
+
+
+def require_random(classes: int) -> None:
+    """Raises a ValueError where there are too few classes to draw a random target from."""
+    if classes < 4:
+        raise ValueError(
+            "random targets are drawn from the classes that are neither the label nor the most or least likely other: "
+            f"that takes at least four classes, and the model has {classes}"
+        )
+
+
+def target_classes(
+    outputs: np.ndarray, labels: np.ndarray, rule: str, numbers: np.ndarray | None = None, seed: int = 0
+) -> np.ndarray:
+    """One class for each sample, other than its label: ``[batch]``.
+
+    Args:
+        outputs: of the network at the samples, ``[batch, classes]``.
+        labels: ``[batch]`` classes.
+        rule: of the classes other than the label, ``runner-up`` is the one with the largest output, ``least`` the one
+            with the least, and ``random`` any but these two, each as likely (the rule of CNN-Cert's and DeepCert's
+            evaluations, where labels are what is predicted).
+        numbers: ``[batch]`` numbers of the samples, their places by default. With ``seed`` and the sample's outputs
+            they decide what is drawn, whichever samples it is asked with.
+        seed: a whole number, at least 0.
+
+    Raises:
+        ValueError: an unknown rule, or ``random`` of fewer than four classes, which leave nothing to draw from.
+    """
+    if rule not in TARGETS[1:]:
+        raise ValueError(f"targets must be {', '.join(map(repr, TARGETS))} or integers, not {rule!r}")
+    classes = outputs.shape[1]
+    if rule == "random":
+        require_random(classes)
+    found = np.empty(len(labels), int)
+    for place, (row, label) in enumerate(zip(outputs, labels, strict=True)):
+        others = np.delete(np.arange(classes), label)
+        order = others[np.argsort(row[others], kind="stable")]
+        if rule == "random":
+            number = place if numbers is None else int(numbers[place])
+            found[place] = np.random.default_rng([number, seed]).choice(np.sort(order[1:-1]))
+        else:
+            found[place] = order[-1] if rule == "runner-up" else order[0]
+    return found
+
+
 def strictly_right(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Marks samples whose label's output is above every other, of ``[samples, classes]``: no tie is right, no NaN.
 

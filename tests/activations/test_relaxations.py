@@ -260,3 +260,15 @@ def test_deepcert_on_relu_is_parallel_to_the_chord():
 def test_a_name_that_a_paper_does_not_define_is_an_error():
     with pytest.raises(ValueError, match="gelu defines no relaxation 'deepcert'; it has adaptive"):
         activation("gelu").slopes("deepcert", tf.constant([0.0]), tf.constant([1.0]))
+
+
+@pytest.mark.parametrize("rule", ["fastlin", "crown", "cnncert", "deepcert"])
+@pytest.mark.parametrize("act", EVERY)
+def test_with_a_fallback_every_activation_has_the_rule_or_its_default(act, rule):
+    low, high = (tf.constant(end) for end in intervals(np.float64))
+    expected = act.slopes(rule if rule in act.relaxations else act.default, low, high)
+    for found, line in zip(act.slopes(f"{rule}+adaptive", low, high), expected, strict=True):
+        np.testing.assert_array_equal(found, line)
+    if rule not in act.relaxations:
+        with pytest.raises(ValueError, match="fallback='adaptive'"):
+            act.slopes(rule, low, high)

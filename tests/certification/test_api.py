@@ -134,6 +134,65 @@ def test_targets_choose_the_rows():
         assert np.all(radius >= tfcert.certified_radius(model, x, y).radius * (1 - 2e-4))
 
 
+def test_random_targets_mean_the_same_wherever_they_are_given():
+    model = linear_model(classes=5)
+    x, y = inputs(model)
+    chosen = tfcert.choose_targets(model, x, y)
+    assert (chosen != y).all()
+    expected = tfcert.margins(model, LpBall(x, 0.02), y)[np.arange(6), chosen]
+    np.testing.assert_allclose(tfcert.certify(model, x, y, eps=0.02, targets="random").margin, expected, atol=1e-6)
+    named, given = (tfcert.attack(model, x, y, eps=9.0, targets=targets, steps=5) for targets in ("random", chosen))
+    np.testing.assert_array_equal(named.success, given.success)
+    np.testing.assert_array_equal(tfcert.choose_targets(model, x[2:], y[2:], numbers=range(2, 6)), chosen[2:])
+    with pytest.raises(ValueError, match="at least four classes, and the model has 3"):
+        tfcert.certify(small_model(), *inputs(small_model()), eps=0.1, targets="random")
+
+
+def test_the_first_samples_that_are_classified_correctly():
+    model = linear_model()
+    x, y = inputs(model, 700)
+    wrong = np.arange(700) % 3 == 0
+    y = np.where(wrong, (y + 1) % 3, y)
+    np.testing.assert_array_equal(tfcert.first_correct(model, x, y), np.flatnonzero(~wrong))
+    np.testing.assert_array_equal(tfcert.first_correct(model, x, y, 300), np.flatnonzero(~wrong)[:300])
+    assert len(tfcert.first_correct(model, x[:1], y[:1])) == 0
+    with pytest.raises(ValueError, match="count must be at least 1"):
+        tfcert.first_correct(model, x, y, 0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_search_starts_and_ends_where_it_is_told(norm, monkeypatch, eager):
+    import tfcert.rigour.radius as searched
+
+    model, seen = small_model(), []
+    x, y = inputs(model)
+    y[1] = (y[1] + 1) % 3
+    kept = searched.margins_of
+
+    def noting(network, sets, clauses, how):
+        seen.append(np.array(sets.eps))
+        return kept(network, sets, clauses, how)
+
+    monkeypatch.setattr(searched, "margins_of", noting)
+    exact = tfcert.certified_radius(model, x, y, norm=norm, tolerance=1e-6).radius
+    seen.clear()
+    how = {"norm": norm, "tolerance": 0, "absolute_tolerance": 0.01, "start": "1/20", "clip": (-9, 9)}
+    found = tfcert.certified_radius(model, x, y, **how)
+    np.testing.assert_allclose(seen[0], 0.05, rtol=1e-6)
+    assert found.radius[1] == 0 and len(seen[0]) == 5  # the misclassified sample is not searched
+    assert (found.radius <= exact * (1 + 1e-3)).all() and (found.radius >= exact - 0.01 - 1e-6).all()
+    close = tfcert.certified_radius(model, x, y, norm=norm).evaluations
+    assert found.evaluations < close
+
+
+@pytest.mark.parametrize(
+    "how", [{"tolerance": 0}, {"tolerance": -1, "absolute_tolerance": 2}, {"absolute_tolerance": -1e-5}, {"start": 0}]
+)
+def test_a_search_without_an_end_or_a_start_is_refused(how):
+    with pytest.raises(ValueError, match=r"tolerance|start must be a positive number"):
+        tfcert.certified_radius(small_model(), *inputs(small_model()), **how)
+
+
 def test_bounds_are_those_of_each_output():
     model = linear_model()
     x, _ = inputs(model)

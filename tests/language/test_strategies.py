@@ -108,3 +108,11 @@ def test_names_of_python_and_the_command_line_are_the_language_s() -> None:
     for name, objective in first.objectives.items():
         other = second.objectives[name]
         assert (objective.bound, objective.verify) == (other.bound, other.verify)
+
+
+def test_a_relaxation_takes_a_fallback_where_it_may_lack_a_rule() -> None:
+    (stage,) = spec("strategy s = crown(relaxation=deepcert, fallback=adaptive)").strategies["s"].stages
+    assert stage.relaxation == "deepcert+adaptive"
+    assert spec("strategy s = crown(relaxation=deepcert)").strategies["s"].stages[0].relaxation == "deepcert"
+    for options in ("fallback=adaptive", "relaxation=frown, fallback=adaptive", "relaxation=deepcert, fallback=crown"):
+        assert codes(HEAD + f"strategy s = crown({options})") == ["E220"]

@@ -159,10 +159,9 @@ def cnncert_by_loops(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, flo
     kept = np.flatnonzero(high >= low.max())
     l, u = low[kept], high[kept]  # noqa: E741
     constant = l == u
-    if constant.any():
-        level = low.max()
-    else:
-        level = min(max((np.sum(u / (u - l)) - 1) / np.sum(1 / (u - l)), l.max()), u.min())
+    level = l.max()
+    if not constant.any():
+        level = min(max((np.sum(u / (u - l)) - 1) / np.sum(1 / (u - l)), level), u.min())
     found = np.array([0.0 if c else (b - level) / (b - a) for a, b, c in zip(l, u, constant, strict=True)])
     if constant.any():
         found[constant] = np.clip((1 - found.sum()) / constant.sum(), 0, 1)

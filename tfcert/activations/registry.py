@@ -104,15 +104,29 @@ class Activation:
     def slopes(self, relaxation: str | None, lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
         """The slopes that the named relaxation places on ``[lower, upper]``.
 
+        Args:
+            relaxation: a name; None for the default; ``deepcert+adaptive`` for one with the default where this
+                activation does not define it.
+            lower: lower ends.
+            upper: upper ends.
+
         Raises:
             ValueError: this activation does not define the relaxation.
         """
-        rule = self.relaxations.get(relaxation or self.default)
+        named, _, fallback = (relaxation or self.default).partition("+")
+        rule = self.relaxations.get(named) or (self.relaxations[self.default] if fallback else None)
         if rule is None:
-            known = ", ".join(sorted(self.relaxations))
-            raise ValueError(f"{self.name} defines no relaxation {relaxation!r}; it has {known}")
+            raise ValueError(f"{self.name} {self.lacks(named)}")
         known, ends = self._known(lower, upper)
         return _flat_unless(known, rule(*ends))
+
+    def lacks(self, relaxation: str) -> str:
+        """The rest of a sentence that refuses a relaxation which this activation does not define."""
+        known = ", ".join(sorted(self.relaxations))
+        return (
+            f"defines no relaxation {relaxation!r}; it has {known}. With fallback={self.default!r} (in a specification "
+            f"fallback: {self.default}) it is bounded by its default lines, and the others by {relaxation!r}"
+        )
 
     def slope_ranges(self, lower: tf.Tensor, upper: tf.Tensor) -> Ranges:
         """Between which slopes lies the line of each side that is best for some point of ``[lower, upper]``.

@@ -15,7 +15,7 @@ from tfcert.attacks.gradient import AttackOptions, Left, Proposal, endless, trac
 from tfcert.attacks.points import best_points, default_count
 from tfcert.attacks.witness import Holds, differentiable, input_dtype, model_outputs, replay, rounded
 from tfcert.catalog import ATTACKS
-from tfcert.clauses import Clause, Clauses, keeps_label, misses_target, require_classes
+from tfcert.clauses import Clause, Clauses, keeps_label, misses_target, require_classes, target_classes
 from tfcert.given import class_labels, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import require_one_input
@@ -91,7 +91,8 @@ def attack(
         clip: the valid range ``(low, high)`` of an input, ``(0, 1)`` for images scaled so. None: any input within
             ``eps`` counts, so that a witness may leave the range of valid inputs.
         method: ``pgd`` or ``fgsm``.
-        targets: ``[batch]`` classes to reach; None for any class but ``y``.
+        targets: ``[batch]`` classes to reach, or ``"runner-up"``, ``"least"`` or ``"random"`` as for
+            :func:`tfcert.certify`; None or ``"all"`` for any class but ``y``.
         network: the same classifier with logits for outputs, to take gradients of where ``model`` saturates.
         options: the other fields of :class:`AttackOptions` (``steps``, ``restarts``, ``step_size``, ``seed`` ...).
 
@@ -108,9 +109,12 @@ def attack(
     require_classes(outputs)
     labels = class_labels(y, len(perturbation), classes=outputs)
     warn_of_misfit(lambda some: _predicted(model, some), perturbation.x, labels, outputs, stack=2)
-    if targets is None:
+    if targets is None or (isinstance(targets, str) and targets == "all"):
         clauses = keeps_label(labels, outputs)
         return falsify(model, perturbation, clauses, network=network, method=method, **options)
+    if isinstance(targets, str):
+        at = model_outputs(model, perturbation.center).reshape(len(labels), -1)
+        targets = target_classes(at.astype(np.float64), labels, targets)
     wanted = class_labels(targets, len(perturbation), classes=outputs, what="target")
     if (wanted == labels).any():
         raise ValueError(f"the target of sample {int(np.argmax(wanted == labels))} is its own label")

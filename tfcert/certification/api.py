@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcert.catalog import method_name
+from tfcert.catalog import method_name, with_fallback
 from tfcert.certification.softmax import softmax_bounds
 from tfcert.clauses import differences, other_classes
 from tfcert.given import radius
@@ -106,12 +106,16 @@ def bounds(
     *,
     method: str = "crown",
     relaxation: str | None = None,
+    fallback: str | None = None,
     outputs: str = "model",
     options: BoundOptions | None = None,
 ) -> Bounds:
     """Lower and upper bounds of every output over each set.
 
     Args:
+        relaxation: a rule for the lines of activations (README lists them); None for each activation's default.
+        fallback: ``"adaptive"``: activations for which the relaxation has no rule get their default lines, and results
+            name both (``deepcert+adaptive``); None refuses such a model.
         outputs: ``"model"``: what the model returns. Of a model that ends in a softmax these are probabilities,
             bounded through the differences of all pairs of logits: with hundreds of classes that takes long.
             ``"logits"``: what goes into that softmax (of a model that ends in a linear layer, its outputs). A network
@@ -123,6 +127,7 @@ def bounds(
             model that ends in another activation than softmax.
     """
     network, method = network_of(model, perturbation.lower), method_name(method)
+    relaxation = with_fallback(relaxation, fallback)
     if outputs not in ("model", "logits"):
         raise ValueError(f"outputs must be 'model' or 'logits', not {outputs!r}")
     last = network.nodes[-1]
@@ -151,6 +156,7 @@ def margins(
     *,
     method: str = "crown",
     relaxation: str | None = None,
+    fallback: str | None = None,
     options: BoundOptions | None = None,
 ) -> np.ndarray:
     """Lower bounds of ``f_y - f_j`` over each set, for every class j: ``[batch, classes]``; column y is +inf.
@@ -160,11 +166,13 @@ def margins(
 
     Args:
         y: labels: classes ``[batch]`` or ``[batch, 1]``, or one-hot rows ``[batch, classes]``.
+        relaxation, fallback: as for :func:`bounds`.
 
     Raises:
         ValueError: as for :func:`bounds`, or a label that is not a class.
     """
     network, method = network_of(model, perturbation.lower), method_name(method)
+    relaxation = with_fallback(relaxation, fallback)
     labels = labels_of(y, len(perturbation), network)
     classes = network.output_shape[-1]
     others = other_classes(labels, classes)
@@ -186,6 +194,7 @@ def certify(
     clip: Any = None,
     method: str = "crown",
     relaxation: str | None = None,
+    fallback: str | None = None,
     targets: Any = "all",
     options: BoundOptions | None = None,
 ) -> Certification:
@@ -199,14 +208,16 @@ def certify(
         y: labels: classes ``[batch]`` or ``[batch, 1]``, or one-hot rows ``[batch, classes]``.
         eps: radius in the units of x, one number (``0.03``, ``"8/255"``) or one a sample.
         clip: the valid range ``(low, high)`` of an input; None: every input counts.
-        targets: ``"all"``; ``"runner-up"`` or ``"least"`` (the most or least likely other class at x); or integers
-            ``[batch]``. With one target the claim is about that class only.
+        relaxation, fallback: as for :func:`bounds`.
+        targets: ``"all"``; ``"runner-up"`` or ``"least"`` (the most or least likely other class at x); ``"random"``
+            (neither of these two, see :func:`tfcert.choose_targets`); or integers ``[batch]``. With one target the
+            claim is about that class only.
 
     Raises:
         ValueError: as for :func:`margins`, or a centre outside ``clip``.
     """
     network, x, y = asked(model, x, y)
-    method = method_name(method)
+    method, relaxation = method_name(method), with_fallback(relaxation, fallback)
     ball = LpBall(x, eps, norm, clip).astype(network.dtype.as_numpy_dtype)
     require_same_shape(network, ball)
     if model is not network:
@@ -226,30 +237,44 @@ def certified_radius(
     clip: Any = None,
     method: str = "crown",
     relaxation: str | None = None,
+    fallback: str | None = None,
     targets: Any = "all",
     tolerance: float = 1e-4,
+    absolute_tolerance: float = 0.0,
+    start: float | None = None,
     upper: float | None = None,
     options: BoundOptions | None = None,
 ) -> Radii:
     """The largest radius around each sample that the method certifies, to a relative ``tolerance``.
 
-    Args as for :func:`certify`, also of models that end in a softmax; ``upper`` is the largest radius of interest.
+    Args as for :func:`certify`, also of models that end in a softmax, and:
+        tolerance: how near to where certification fails, as a share of the radius; 0 leaves it to the other.
+        absolute_tolerance: the same as a distance, which is near enough whatever the radius. (CNN-Cert and DeepCert
+            search with ``tolerance=0, absolute_tolerance=1e-5, start=0.05``.)
+        start: the radius that is tried first; by default the gradient's guess, which saves evaluations.
+        upper: the largest radius of interest.
 
     Every radius returned was itself certified, with a margin above what the model's own rounding may take from it (see
     :class:`Certification`). Larger ones may be certifiable too: the margin need not fall monotonically with eps, so a
     few slightly larger radii are tried at the end.
     """
     network, x, y = asked(model, x, y)
-    method = method_name(method)
+    method, relaxation = method_name(method), with_fallback(relaxation, fallback)
     dtype = network.dtype.as_numpy_dtype
-    upper = radius(upper, "upper")
-    if not tolerance > 0 or not (upper is None or (np.ndim(upper) == 0 and upper > 0)):
-        raise ValueError(f"tolerance and upper must be positive numbers, not {tolerance!r} and {upper!r}")
+    upper, start = radius(upper, "upper"), radius(start, "start")
+    if not (tolerance >= 0 and absolute_tolerance >= 0 and tolerance + absolute_tolerance > 0):
+        raise ValueError(
+            f"one of tolerance and absolute_tolerance must be positive and neither negative, not {tolerance!r} and "
+            f"{absolute_tolerance!r}"
+        )
+    for name, value in (("upper", upper), ("start", start)):
+        if not (value is None or (np.ndim(value) == 0 and value > 0)):
+            raise ValueError(f"{name} must be a positive number, not {value!r}")
     center = LpBall(x, 0.0, norm, clip).astype(dtype)
     require_same_shape(network, center)
     if not bool(network.finite()):
         raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
     clauses = target_clauses(network, center, y, targets)
-    reach = Reach(np.inf if upper is None else float(upper), tolerance)
+    reach = Reach(np.inf if upper is None else float(upper), tolerance, absolute_tolerance, start and float(start))
     found = proven_radius(network, center, clauses, CertifyingMethod(method, relaxation, options), reach)
     return Radii(found.radius, found.margin, found.evaluations, guarantee_of(method), method, relaxation or "adaptive")

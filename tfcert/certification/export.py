@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfcert.catalog import method_name
+from tfcert.catalog import method_name, with_fallback
 from tfcert.network import Network
 from tfcert.network.cache import ModelOrNetwork, network_of
 from tfcert.options import BoundOptions
@@ -75,6 +75,7 @@ def export_hlo(
     *,
     method: str = "crown",
     relaxation: str | None = None,
+    fallback: str | None = None,
     targets: Any = "all",
     options: BoundOptions | None = None,
 ) -> ExportedPass:
@@ -85,6 +86,7 @@ def export_hlo(
         perturbation: one set a sample, ``[batch, *input]``; the pass is compiled for this batch size.
         y: labels, ``[batch]`` integers; or the rows C themselves, ``[batch, rows, outputs]`` floats; of a
             model that ends in a softmax they are about its logits.
+        relaxation, fallback: as for :func:`tfcert.bounds`.
         targets: with labels, the classes j as for :func:`tfcert.certify`.
         options: memory, iterations, learning rate; ``jit`` is True whatever it says.
 
@@ -96,6 +98,7 @@ def export_hlo(
             not finite, or a product that the compiler left at a lower precision.
     """
     network, method = network_of(model, perturbation.lower), method_name(method)
+    relaxation = with_fallback(relaxation, fallback)
     given = np.asarray(y)
     rows = given if given.ndim == 3 else target_clauses(network, perturbation, given, targets).rows()[0]
     options = replace(options or BoundOptions(), jit=True)

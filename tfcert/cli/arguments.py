@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NoReturn
 
-from tfcert.catalog import DISTANCES, FORMATS, METHODS, NORMS, RELAXATIONS, SOURCES, method_name, suffixes
+from tfcert.catalog import DISTANCES, FALLBACKS, FORMATS, METHODS, NORMS, RELAXATIONS, SOURCES, method_name, suffixes
+from tfcert.clauses import TARGETS
 from tfcert.entries import DistanceInfo, Option
 from tfcert.errors import ExitCode
 
@@ -75,8 +76,30 @@ def radius_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"how to relax activations: {', '.join(RELAXATIONS)} (default: adaptive)",
     )  # fmt: skip
     parser.add_argument(
-        "--targets", choices=("all", "runner-up", "least"),
-        help="which classes a sample must not reach: all others, or only the likeliest or least likely (default: all)",
+        "--fallback", choices=FALLBACKS,
+        help="how to relax activations for which the relaxation has no rule (default: such models are refused)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--targets", choices=TARGETS,
+        help="which classes a sample must not reach: all others, or only the likeliest, the least likely or a random "
+        "one of the rest (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--correct", action="store_true", default=None,
+        help="take the first samples that the model classifies correctly, as many as --limit says",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tolerance", type=amount, metavar="T",
+        help="how near to where certification fails a search ends, as a share of the radius (default: 1e-4)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--absolute-tolerance", type=amount, metavar="T",
+        help="the same as a distance, near enough whatever the radius (default: 0; the papers: --tolerance 0 "
+        "--absolute-tolerance 1e-5 --start 0.05)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--start", type=positive_number, metavar="E",
+        help="the radius that is tried first (default: guessed for each sample from its gradient)",
     )  # fmt: skip
     parser.add_argument(
         "--iterations", type=positive, metavar="N", help="steps of the optimising methods (default: 20)"
@@ -188,6 +211,14 @@ def positive_number(text: str) -> float:
     number = fraction(text)
     if number <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not positive")
+    return number
+
+
+def amount(text: str) -> float:
+    """A number that is not negative."""
+    number = fraction(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is negative")
     return number
 
 

@@ -189,7 +189,10 @@ def _radius(options: argparse.Namespace) -> int:
     from tfcert.driver.journal import JournalFolder
 
     _require_json(options.json)
-    names = ("norm", "clip", "limit", "method", "relaxation", "targets", "iterations", "learning_rate")
+    names = (
+        "norm", "clip", "limit", "correct", "method", "relaxation", "fallback", "targets", "tolerance",
+        "absolute_tolerance", "start", "iterations", "learning_rate",
+    )  # fmt: skip
     given = {name: getattr(options, name) for name in names}
     folder = JournalFolder(out=options.out, resume=options.resume)
     start = begin_radii(*radius_request(options.model, options.data, given, options.batch, folder), folder)

@@ -203,4 +203,4 @@ class PropertyRun:
 
 def relaxation_name(spec: StageSpec) -> str:
     """The relaxation as records name it: where there is a choice, the best one by default."""
-    return str(spec.option("relaxation", "adaptive")) if spec.relaxes else ""
+    return (spec.relaxation or "adaptive") if spec.relaxes else ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from tfcert.activations import Lines
-from tfcert.catalog import METHODS, RELAXATIONS, check_method
+from tfcert.catalog import METHODS, RELAXATIONS, check_method, relaxation_info
 from tfcert.network.graph import Elementwise, Network
 from tfcert.propagation.backward import Relaxed, TensorInterval
 from tfcert.propagation.coefficients import Coefficients
@@ -30,7 +30,7 @@ def method_of(name: str, relaxation: str | None = None) -> tuple[Method, str | N
     info = METHODS.find(name)
     if info.asks_solver:
         raise ValueError(f"the method {name} asks a solver: it does not propagate bounds")
-    if relaxation is not None and RELAXATIONS.find(relaxation).where:
+    if relaxation is not None and relaxation_info(relaxation).where:
         return RELAXATIONS.load(relaxation), None
     return info.load(), relaxation
 
@@ -113,11 +113,8 @@ def check_names(network: Network, method: str, relaxation: str | None) -> None:
         ValueError: one does not exist, they do not go together, or an activation does not define the relaxation.
     """
     check_method(method, relaxation)
-    if relaxation is None or RELAXATIONS.find(relaxation).where:
+    if relaxation is None or "+" in relaxation or RELAXATIONS.find(relaxation).where:
         return
     for node in network.nodes:
         if isinstance(node, Elementwise) and relaxation not in node.activation.relaxations:
-            known = ", ".join(sorted(node.activation.relaxations))
-            raise ValueError(
-                f"{node.activation.name} ({node.name}) defines no relaxation {relaxation!r}; it has {known}"
-            )
+            raise ValueError(f"{node.activation.name} ({node.name}) {node.activation.lacks(relaxation)}")

@@ -10,12 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.attacks.gradient import clause_margins
-from tfcert.clauses import Clauses, differences, keeps_label, require_classes
+from tfcert.clauses import Clauses, differences, keeps_label, require_classes, strictly_right, target_classes
 from tfcert.given import class_labels, samples
 from tfcert.misfit import warn_of_misfit
 from tfcert.network import Network, require_one_input
 from tfcert.network.cache import ModelOrNetwork, network_of
 from tfcert.sets.balls import DUAL_ORDER, Perturbation
+
+_AT_ONCE = 256
+"""Samples that are classified at a time."""
 
 
 def asked(model: ModelOrNetwork, x: Any, y: Any) -> tuple[Network, np.ndarray, Any]:
@@ -35,6 +38,58 @@ def asked(model: ModelOrNetwork, x: Any, y: Any) -> tuple[Network, np.ndarray, A
         y = class_labels(y, len(x), classes=classes)
         warn_of_misfit(lambda some: _predicted(network, some), x, y, classes)
     return network, x, y
+
+
+def choose_targets(
+    model: ModelOrNetwork, x: Any, y: Any = None, targets: str = "random", *, seed: int = 0, numbers: Any = None
+) -> np.ndarray:
+    """The classes ``[batch]`` that ``targets="random"``, ``"runner-up"`` or ``"least"`` stand for.
+
+    The name alone means ``seed=0`` and the samples' places in ``x``.
+
+    Args:
+        x, y: samples and labels, in the forms that :func:`tfcert.certify` takes.
+        targets: of the classes other than the label, the most likely (``runner-up``), the least likely (``least``), or
+            any but these two (``random``, the rule of CNN-Cert's and DeepCert's evaluations).
+        seed: of what is drawn.
+        numbers: ``[batch]`` numbers of the samples, with which the seed decides what is drawn: those in the whole data
+            set, say, so that a sample's target is the same whichever others it is asked with.
+
+    Raises:
+        ValueError: as for :func:`tfcert.certify`, an unknown name, or random targets among fewer than four classes.
+    """
+    network, x, y = asked(model, x, y)
+    labels = labels_of(y, len(x), network)
+    parts = [slice(first, first + _AT_ONCE) for first in range(0, len(x), _AT_ONCE)]
+    outputs = [np.asarray(network(tf.constant(x[part], network.dtype)), np.float64) for part in parts]
+    numbers = None if numbers is None else np.asarray(numbers, int)
+    return target_classes(np.concatenate(outputs), labels, targets, numbers, seed)
+
+
+def first_correct(model: ModelOrNetwork, x: Any, y: Any = None, count: int | None = None) -> np.ndarray:
+    """The places of the samples that the model classifies correctly, with no tie: the first ``count``, in order.
+
+    The protocol of CNN-Cert and DeepCert asks about such samples alone: ``x[first_correct(model, x, y, 10)]``.
+
+    Args:
+        x, y: samples and labels, in the forms that :func:`tfcert.certify` takes.
+        count: no more than so many; None for all.
+
+    Raises:
+        ValueError: as for :func:`tfcert.certify`, or a count that is not positive.
+    """
+    if count is not None and count < 1:
+        raise ValueError(f"count must be at least 1, not {count!r}")
+    network, x, y = asked(model, x, y)
+    labels = labels_of(y, len(x), network)
+    found: list[int] = []
+    for first in range(0, len(x), _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        outputs = np.asarray(network(tf.constant(x[part], network.dtype)))
+        found += (first + np.flatnonzero(strictly_right(outputs, labels[part]))).tolist()
+        if count is not None and len(found) >= count:
+            break
+    return np.array(found[:count], int)
 
 
 def _predicted(network: Network, x: np.ndarray) -> np.ndarray:
@@ -71,16 +126,16 @@ def first_order(network: Network, x: np.ndarray, clauses: Clauses, norm: str) ->
 
 
 def target_clauses(network: Network, sets: Perturbation, y: Any, targets: Any) -> Clauses:
-    """``f_y - f_j > 0`` for each sample's targets j, chosen at the set's centre: a clause of one row each."""
+    """``f_y - f_j > 0`` for each sample's targets j, chosen at the set's centre: a clause of one row each.
+
+    Targets with a name are those of :func:`~tfcert.clauses.target_classes`.
+    """
     labels, classes = labels_of(y, len(sets), network), network.output_shape[-1]
     if isinstance(targets, str) and targets == "all":
         return keeps_label(labels, classes)
     if isinstance(targets, str):
-        if targets not in ("runner-up", "least"):
-            raise ValueError(f"targets must be 'all', 'runner-up', 'least' or integers, not {targets!r}")
         logits = network(tf.constant(sets.center, network.dtype)).numpy().astype(np.float64)
-        logits[np.arange(len(labels)), labels] = -np.inf if targets == "runner-up" else np.inf
-        chosen = logits.argmax(axis=1) if targets == "runner-up" else logits.argmin(axis=1)
+        chosen = target_classes(logits, labels, targets)
     else:
         chosen = labels_of(targets, len(sets), network, "target")
         if (chosen == labels).any():

@@ -128,7 +128,12 @@ def statistics_table(title: str, groups: Mapping[str, np.ndarray]) -> Table:
 
 def against(targets: str) -> str:
     """The classes that are not to be reached, in words."""
-    words = {"all": "all other classes", "runner-up": "the runner-up class alone", "least": "the least likely class"}
+    words = {
+        "all": "all other classes",
+        "runner-up": "the runner-up class alone",
+        "least": "the least likely class",
+        "random": "one random class, neither the runner-up nor the least likely",
+    }
     return f"against {words[targets]}"
 
 

@@ -34,12 +34,16 @@ class Reach:
     Attributes:
         upper: the largest radius of interest.
         tolerance: relative, of the radius.
+        absolute: a tolerance that is close enough whatever the radius.
+        start: the radius to try first; None for a guess from the gradient.
         left: seconds that are left, by a clock of the caller's; asked before each pass, which is not begun where it
             would take more than that.
     """
 
     upper: float = math.inf
     tolerance: float = 1e-4
+    absolute: float = 0.0
+    start: float | None = None
     left: Callable[[], float] = lambda: math.inf
 
 
@@ -87,10 +91,11 @@ def proven_radius(
         margin_at,
         start,
         start_rounding=rounding(network, center, clauses.rows()[0]).min(axis=1),
-        guesses=first_guess(start, slope, center.norm),
+        guesses=first_guess(start, slope, center.norm) if reach.start is None else np.full(len(start), reach.start),
         slope=slope,
         upper=min(reach.upper, farthest(center)),
         tolerance=reach.tolerance,
+        absolute=reach.absolute,
     )
 
 

@@ -52,7 +52,18 @@ def test_ctrl_c_keeps_the_radii_found_until_then_and_resume_computes_the_others_
     assert [r.as_json() for r in second.records[:4]] == [r.as_json() for r in first.records]
 
 
-@pytest.mark.parametrize("other", [Bounding(relaxation="fastlin"), Bounding(targets="least"), Bounding(method="ibp")])
+@pytest.mark.parametrize(
+    "other",
+    [
+        Bounding(relaxation="fastlin"),
+        Bounding(targets="least"),
+        Bounding(method="ibp"),
+        Bounding(relaxation="deepcert", fallback="adaptive"),
+        Bounding(tolerance=1e-3),
+        Bounding(absolute_tolerance=1e-3),
+        Bounding(start=0.05),
+    ],
+)
 def test_radii_of_another_question_are_not_resumed(data, folder, counted, other):
     measure_radii(data, Bounding(batch=2), out=str(folder / "run"))
     with pytest.raises(JournalError, match=r"the parameter .* was .* and is now"):
@@ -94,3 +105,77 @@ def test_an_attack_says_what_it_found_and_not_that_something_passed(data, sample
     everything = attack_samples(data, 5.0, steps=40, restarts=3)
     assert everything.last_line().startswith("witnesses within linf 5 of 8 of 8 samples (1 of them")
     assert "pass" not in str(everything)
+
+
+@pytest.fixture
+def searched(monkeypatch):
+    """Replaces the search; what it was called with is kept, and each radius is the sample's first input."""
+    seen: list[dict] = []
+
+    def certified_radius(network, x, y, **how):
+        seen.append(how | {"x": x})
+        return Radii(x[:, 0].astype(float), np.ones(len(x)), 7, Guarantee.NUMERIC, "crown", "deepcert+adaptive")
+
+    monkeypatch.setattr("tfcert.certification.certified_radius", certified_radius)
+    return seen
+
+
+def test_the_protocol_of_the_papers_reaches_the_search_and_the_header(folder, searched):
+    files = [str(folder / "clf.keras"), str(folder / "test.npz")]
+    protocol = ["--tolerance", "0", "--absolute-tolerance", "1e-5", "--start", "0.05", "--correct", "--limit", "4"]
+    rule = ["--relaxation", "deepcert", "--fallback", "adaptive", "--targets", "runner-up"]
+    assert main(["radius", *files, *protocol, *rule, "--out", str(folder / "run")]) == ExitCode.PASS
+    asked = {"tolerance": 0.0, "absolute_tolerance": 1e-5, "start": 0.05, "targets": "runner-up"}
+    how = {"relaxation": "deepcert", "fallback": "adaptive"}
+    assert searched[0].items() >= (asked | how).items()
+    saved = json.loads((folder / "run" / "result.json").read_text())
+    assert saved["header"]["params"].items() >= (asked | how | {"correct": True, "limit": 4}).items()
+    assert {record["relaxation"] for record in saved["records"]} == {"deepcert+adaptive"}
+    # What is resumed has it from the folder.
+    assert main(["radius", *files, "--resume", str(folder / "run")]) == ExitCode.PASS
+    assert main(["radius", *files, "--start", "0.1", "--resume", str(folder / "run")]) == ExitCode.USAGE_ERROR
+
+
+def test_only_correctly_classified_samples_are_taken_and_keep_their_places(folder, samples, wrong, searched, capsys):
+    files = [str(folder / "clf.keras"), str(folder / "test.npz")]
+    assert main(["radius", *files, "--correct", "--limit", "5", "--batch", "2", "--out", str(folder / "run")]) == 0
+    records = json.loads((folder / "run" / "result.json").read_text())["records"]
+    places = [place for place in range(8) if place != wrong][:5]
+    assert [record["sample"] for record in records] == places
+    np.testing.assert_allclose([record["lower"] for record in records], samples[0][places, 0])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the first 5 samples" in said and "that the model classifies correctly (1 before them are not)" in said
+
+
+def test_no_sample_that_is_classified_correctly_is_nothing_to_check(folder, samples, classifier, searched):
+    np.savez(folder / "test.npz", x=samples[0], y=(np.asarray(classifier(samples[0])).argmax(axis=1) + 1) % 3)
+    files = [str(folder / "clf.keras"), str(folder / "test.npz")]
+    assert main(["radius", *files, "--correct", "--out", str(folder / "run")]) == ExitCode.NOTHING_TO_CHECK
+    assert not searched
+
+
+def test_random_targets_of_the_command_line_do_not_depend_on_the_batch(folder, monkeypatch, searched):
+    import keras
+
+    import tfcert
+
+    keras.utils.set_random_seed(2)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6)])
+    x = np.random.default_rng(3).normal(size=(9, 4)).astype("float32")
+    y = np.asarray(model(x)).argmax(axis=1)
+    y[:2] = (y[:2] + 1) % 6
+    model.save(folder / "clf.keras")
+    np.savez(folder / "test.npz", x=x, y=y)
+    files = [str(folder / "clf.keras"), str(folder / "test.npz")]
+    for batch in ("2", "50"):
+        run = str(folder / batch)
+        assert main(["radius", *files, "--targets", "random", "--correct", "--batch", batch, "--out", run]) == 0
+    many, one = [how["targets"] for how in searched[:-1]], searched[-1]["targets"]
+    np.testing.assert_array_equal(np.concatenate(many), one)
+    np.testing.assert_array_equal(one, tfcert.choose_targets(model, x, y)[2:])
+
+
+def test_random_targets_of_three_classes_are_refused_in_a_sentence(folder, capsys):
+    files = [str(folder / "clf.keras"), str(folder / "test.npz")]
+    assert main(["radius", *files, "--targets", "random", "--out", str(folder / "run")]) == ExitCode.USAGE_ERROR
+    assert "at least four classes" in capsys.readouterr().err

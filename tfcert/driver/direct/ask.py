@@ -40,7 +40,7 @@ class DirectQuestion:
             journal: takes each record as it falls, and holds those of an earlier run, whose samples are left out.
         """
         records = {} if journal is None else {r.sample: r for r in journal.known}
-        todo = np.array([i for i in range(len(loaded.x)) if i not in records], int)
+        todo = np.array([i for i, place in enumerate(loaded.places.tolist()) if place not in records], int)
         with Narrator() as narrator:
             narrator.begin(self.name, len(loaded.x), len(records))
             try:
@@ -62,7 +62,7 @@ class DirectQuestion:
         even = (time.monotonic() - began) / len(places) if isinstance(found, list) else None
         for i, (verdict, measured) in enumerate(found):
             timed = verdict if even is None else replace(verdict, seconds=even)
-            label, place = int(part.y[i]), int(places[i])
+            label, place = int(part.y[i]), int(part.places[i])
             witness = self._save(f"{self.name}-{place}", verdict.witness, part.x[i], label)
             yield Record(self.name, place, timed, self.asked, measured, label, int(predictions[i]), witness)
 
@@ -79,7 +79,13 @@ class DirectQuestion:
 def remarks(data: Request, loaded: Loaded, records: Sequence[Record]) -> list[str]:
     """Remarks on the samples for the reader: how many there are, and what makes them look out of place."""
     said = []
-    if len(loaded.x) < data.total:
+    if data.correct:
+        passed = int(loaded.places[-1]) + 1 - len(loaded.x) if len(loaded.x) else data.total
+        said.append(
+            f"the first {len(loaded.x)} samples of {data.data} that the model classifies correctly ({passed} before "
+            "them are not); --limit takes more"
+        )
+    elif len(loaded.x) < data.total:
         said.append(f"the first {len(loaded.x)} of {data.total} samples of {data.data}; --limit takes more")
     right = np.array([record.prediction == record.label for record in records], bool)
     doubts = [misfit(right, loaded.model.num_outputs, loaded.x)]

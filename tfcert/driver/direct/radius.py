@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tfcert.catalog import METHODS, RELAXATIONS, check_method, optimises
+from tfcert.catalog import METHODS, RELAXATIONS, check_method, optimises, with_fallback
+from tfcert.clauses import require_random
 from tfcert.driver.direct.ask import Answers, DirectQuestion, asked_exit_code, remarks
 from tfcert.driver.direct.request import Loaded, Request
 from tfcert.driver.header import run_header
@@ -27,8 +28,13 @@ from tfcert.report.records import Json
 from tfcert.report.summary import MeasureSummary
 from tfcert.verdict import Guarantee, Outcome, Reason, Verdict
 
-DEFAULTS: Json = {"norm": "linf", "clip": None, "limit": 100, "method": "crown", "relaxation": None, "targets": "all"}
+DEFAULTS: Json = {
+    "norm": "linf", "clip": None, "limit": 100, "correct": False, "method": "crown", "relaxation": None,
+    "fallback": None, "targets": "all", "tolerance": 1e-4, "absolute_tolerance": 0.0, "start": None,
+}  # fmt: skip
 """Radii are measured by these where nothing else is said."""
+_HOW = ("method", "relaxation", "fallback", "targets", "tolerance", "absolute_tolerance", "start")
+"""What radii depend on, beside what they are radii of and the options of optimising methods."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +43,30 @@ class Bounding:
 
     method: str = "crown"
     relaxation: str | None = None
+    fallback: str | None = None
     targets: str = "all"
+    tolerance: float = 1e-4
+    absolute_tolerance: float = 0.0
+    start: float | None = None
     iterations: int | None = None
     learning_rate: float | None = None
     batch: int = 50
 
+    @property
+    def rule(self) -> str | None:
+        """The relaxation with its fallback; ValueError for a fallback of none."""
+        return with_fallback(self.relaxation, self.fallback)
+
     def options(self) -> BoundOptions:
         """Raises a UsageError for names that do not exist, or options of the optimising methods given to another."""
         try:
-            check_method(self.method, self.relaxation)
+            check_method(self.method, self.rule)
         except ValueError as error:
             raise UsageError(str(error)) from error
+        if not self.tolerance + self.absolute_tolerance > 0:
+            raise UsageError("one of --tolerance and --absolute-tolerance must be above 0: a search has to end")
         given = {k: v for k in ("iterations", "learning_rate") if (v := getattr(self, k)) is not None}
-        if given and not optimises(self.method, self.relaxation):
+        if given and not optimises(self.method, self.rule):
             methods = " or ".join(name for name, method in METHODS.items() if method.optimises)
             relaxations = " or ".join(name for name, relaxation in RELAXATIONS.items() if relaxation.where)
             raise UsageError(
@@ -63,12 +80,10 @@ class Bounding:
         options = self.options()
         used = (
             {"iterations": options.iterations, "learning_rate": options.learning_rate}
-            if optimises(self.method, self.relaxation)
+            if optimises(self.method, self.rule)
             else {}
         )
-        return {k: v for k, v in asdict(self).items() if k in ("method", "relaxation", "targets")} | {
-            name: getattr(options, name) for name in used
-        }
+        return {k: v for k, v in asdict(self).items() if k in _HOW} | {name: getattr(options, name) for name in used}
 
 
 @dataclass(frozen=True)
@@ -101,10 +116,9 @@ def radius_request(
     folder.require_same(run_header() | {"params": then | given}, "tfcert", "params")
     asked = DEFAULTS | then | given
     clip = asked["clip"]
-    request = Request(model, data, asked["norm"], None if clip is None else (clip[0], clip[1]), asked["limit"])
-    how: dict[str, Any] = {
-        name: asked.get(name) for name in ("method", "relaxation", "targets", "iterations", "learning_rate")
-    }
+    ends = None if clip is None else (clip[0], clip[1])
+    request = Request(model, data, asked["norm"], ends, asked["limit"], correct=bool(asked["correct"]))
+    how: dict[str, Any] = {name: asked.get(name) for name in (*_HOW, "iterations", "learning_rate")}
     return request, Bounding(**how, batch=batch)
 
 
@@ -138,9 +152,14 @@ def run_radii(start: RadiiStart) -> RadiusReport:
     loaded = request.load()
     from tfcert.driver.stages.bound import refusal
 
-    refused = refusal(loaded.model, bounding.method, bounding.relaxation)
+    refused = refusal(loaded.model, bounding.method, bounding.rule)
     if refused:
         raise UsageError(refused)
+    if bounding.targets == "random":
+        try:
+            require_random(loaded.model.num_outputs)
+        except ValueError as error:
+            raise UsageError(f"{request.model}: {error}") from error
     header = start.header | loaded.header()
     asked = Asked(request.norm, math.nan, "net", bounding.targets, width=request.width)
     question = DirectQuestion(
@@ -172,11 +191,16 @@ def run_radii(start: RadiiStart) -> RadiusReport:
 def _radii(request: Request, bounding: Bounding, part: Loaded, right: np.ndarray) -> Answers:
     """A verdict and the radius of each sample of one batch."""
     from tfcert.certification import certified_radius
+    from tfcert.propagation.question import choose_targets
 
+    targets: str | np.ndarray = bounding.targets
+    if targets == "random":
+        targets = choose_targets(part.model.network, part.x, part.y, numbers=part.places)
     radii = certified_radius(
         part.model.network, part.x, part.y,
         norm=request.norm, clip=request.clip, method=bounding.method, relaxation=bounding.relaxation,
-        targets=bounding.targets, options=bounding.options(),
+        fallback=bounding.fallback, targets=targets, tolerance=bounding.tolerance, absolute_tolerance=bounding.absolute_tolerance,
+        start=bounding.start, options=bounding.options(),
     )  # fmt: skip
     how = radii.relaxation if METHODS.find(bounding.method).relaxes else ""
     return [

@@ -22,7 +22,10 @@ from tfcert.report.records import Json
 
 @dataclass(frozen=True)
 class Request:
-    """A question of the command line: files, the norm, the valid range, how many samples, a folder for witnesses."""
+    """A question of the command line: files, the norm, the valid range, how many samples, a folder for witnesses.
+
+    ``correct``: the samples are the first ``limit`` that the model classifies correctly, instead of the first ones.
+    """
 
     model: str
     data: str
@@ -30,6 +33,7 @@ class Request:
     clip: tuple[float, float] | None
     limit: int
     out: str | None = None
+    correct: bool = False
 
     @cached_property
     def samples(self) -> Samples:
@@ -48,7 +52,8 @@ class Request:
                 f"{self.data} has no labels: an npz needs arrays x and y; a csv is for specifications, which name the "
                 "column of its labels"
             )
-        found = Samples(samples.x[: self.limit], samples.y[: self.limit])
+        end = None if self.correct else self.limit
+        found = Samples(samples.x[:end], samples.y[:end])
         self._check_values(found.x)
         if self.out is not None:
             require_writable(Path(self.out))
@@ -95,7 +100,12 @@ class Request:
                 f"{loaded.num_outputs} outputs, counted from 0"
             )
         self._check_values(x)
-        return Loaded(loaded, x, labels, np.arange(len(x)))
+        if not self.correct:
+            return Loaded(loaded, x, labels, np.arange(len(x)))
+        from tfcert.propagation.question import first_correct
+
+        places = first_correct(network, x, labels, self.limit)
+        return Loaded(loaded, x[places], labels[places], places)
 
     def _check_values(self, x: np.ndarray) -> None:
         low, high = self.clip or (-math.inf, math.inf)
@@ -111,7 +121,9 @@ class Request:
             "data": self.data,
             "data_sha256": {"data": data_hash(self.samples)},
             # As JSON reads them back, so that a journal's header can be compared.
-            "params": {"norm": self.norm, "clip": self.clip and list(self.clip), "limit": self.limit} | params,
+            "params": {"norm": self.norm, "clip": self.clip and list(self.clip), "limit": self.limit}
+            | {"correct": self.correct}
+            | params,
         }
 
 

@@ -48,7 +48,11 @@ class BoundStage:
 
     def refuses(self, task: Task) -> str:
         """A method that does not take the relaxation, or an activation of the model that does not define it."""
-        return refusal(task.model, self.spec.method, self.spec.option("relaxation"))
+        try:
+            relaxation = self.spec.relaxation
+        except ValueError as error:
+            return str(error)
+        return refusal(task.model, self.spec.method, relaxation)
 
     @contextlib.contextmanager
     def open(self, task: Task, options: BoundOptions) -> Iterator[Running]:
@@ -81,7 +85,7 @@ class RunningBound:
 
     def __init__(self, spec: StageSpec, options: BoundOptions):
         self._spec, self._options = spec, options
-        searches = optimises(spec.method, spec.option("relaxation"))
+        searches = optimises(spec.method, spec.relaxation)
         self._iterations = options.iterations if searches else 1
         self._pass: dict[int, float] = {}  # seconds of a pass, with one iteration, by the number of its samples
         self._step: dict[int, float] = {}  # seconds of each iteration more
@@ -91,7 +95,7 @@ class RunningBound:
         coefficients, offsets = batch.clauses.take(np.arange(1)).rows()
         first = prepared_bounds(
             batch.task.model.network, batch.regions.proof.take(np.arange(1)), coefficients, offsets,
-            method=self._spec.method, relaxation=self._spec.option("relaxation"), options=self._options,
+            method=self._spec.method, relaxation=self._spec.relaxation, options=self._options,
         )  # fmt: skip
         usual = min(len(batch), first.usual)
         for size in {usual, -(-usual // _SHARE)} if limited else {usual}:
@@ -167,7 +171,7 @@ class RunningBound:
             coefficients,
             offsets,
             method=self._spec.method,
-            relaxation=self._spec.option("relaxation"),
+            relaxation=self._spec.relaxation,
             options=replace(self._options, iterations=iterations),
         )
         return batch.clauses.certified(bounds, rounding(network, proof, coefficients))

@@ -270,6 +270,11 @@ def _stage(e: Elaborator, call: s.StageCall) -> StageSpec:
         raise e.scope.problem("E218", f"there is no stage `{name}`", call.name, hint)
     options = read_arguments(e, call.arguments, schema.options, name)
     stage = StageSpec(name, options)
+    for place in (a for a in call.arguments if a.name == "fallback"):
+        try:
+            stage.relaxation  # noqa: B018
+        except ValueError as error:
+            raise e.scope.problem("E220", str(error), place) from error
     if stage.option("confirm") == stage.option("solver", "cbc"):
         (place,) = (a for a in call.arguments if a.name == "confirm")
         fix = "choose a second solver"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from tfcert.catalog import STAGES, StageKind, StageSchema
+from tfcert.catalog import STAGES, StageKind, StageSchema, with_fallback
 from tfcert.language.spec.spaces import IDENTITY, Transform
 from tfcert.language.text.diagnostics import Span
 
@@ -121,6 +121,15 @@ class StageSpec:
     def relaxes(self) -> bool:
         """Tells whether the stage can be told a relaxation."""
         return "relaxation" in self.schema.options
+
+    @property
+    def relaxation(self) -> str | None:
+        """The relaxation with its fallback, as passes are told; None where none is written.
+
+        Raises:
+            ValueError: a fallback without a relaxation, or of one that needs none.
+        """
+        return with_fallback(self.option("relaxation"), self.option("fallback"))
 
     def option(self, name: str, default: Any = None) -> Any:
         """An option as it was given, or ``default``."""
