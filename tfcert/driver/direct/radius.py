@@ -199,7 +199,8 @@ def _radii(request: Request, bounding: Bounding, part: Loaded, right: np.ndarray
     radii = certified_radius(
         part.model.network, part.x, part.y,
         norm=request.norm, clip=request.clip, method=bounding.method, relaxation=bounding.relaxation,
-        fallback=bounding.fallback, targets=targets, tolerance=bounding.tolerance, absolute_tolerance=bounding.absolute_tolerance,
+        fallback=bounding.fallback, targets=targets, tolerance=bounding.tolerance,
+        absolute_tolerance=bounding.absolute_tolerance,
         start=bounding.start, options=bounding.options(),
     )  # fmt: skip
     how = radii.relaxation if METHODS.find(bounding.method).relaxes else ""
