@@ -115,7 +115,17 @@ def test_the_figure_and_tables_of_growth_hold_both_sides(monkeypatch, tmp_path):
     monkeypatch.setattr(growth, "FIGURE", tmp_path / "growth.svg")
     points = [point(planned) for planned in growth.POINTS]
     growth.figure(points)
-    assert (tmp_path / "growth.svg").read_text().count("auto_LiRPA: 2.0") == 4
+    assert (tmp_path / "growth.svg").read_text().count("auto_LiRPA: 2.0") == len(growth.SWEEPS) == 6
     place = {"cpu": "C", "cores": 2, "threads": 2}
     text = growth.table({"machine": place, "peak_gflops": 100.0, "points": points})
-    assert text.count("| 2.00 (2.0, 2.0") == 4 and text.count("| 1.00 (1.0, 1.0") == 4
+    assert text.count("| 2.00 (2.0, 2.0") == 6 and text.count("| 1.00 (1.0, 1.0") == 6
+
+
+def test_sweeps_without_points_are_left_out_and_the_first_points_are_known_again():
+    asked = growth.Point("depth", depth=4)
+    found = {key: value for key, value in asdict(asked).items() if key not in ("size", "kernel")}
+    assert growth._same(asked, found)
+    assert not growth._same(growth.Point("depth", depth=4, kernel=5), found)
+    points = [found | {"depth": depth, "passes": {"tfcert": {"all": [0.1]}, "auto_LiRPA": {"all": [0.1]}},
+                       "memory_mib": {"tfcert": 1, "auto_LiRPA": 1}} for depth in (2, 4)]  # fmt: skip
+    assert [row["against"] for row in growth._exponents(points)] == ["depth"]
