@@ -8,7 +8,7 @@ from benchmarks.cells import tables
 from benchmarks.cells.experiments import of
 from benchmarks.papers import runs
 from benchmarks.papers.line import Line, Open, Paper
-from benchmarks.papers.records import found, joined, load, span, stored
+from benchmarks.papers.records import NotStored, found, joined, load, span, stored
 
 HOUR = 3600.0
 EPS = (0.1, 0.2, 0.3, 0.4)
@@ -63,10 +63,10 @@ def _attacked(network: str, activation: str = "relu") -> str:
 
 
 def _counter(network: str, training: str, key: str, granularity: float = 0.4) -> float:
-    (result,) = [
-        r for r in runs.cells(network, training=training, eps=0.2) if abs(r["run"]["granularity"] - granularity) < 1e-6
-    ]
-    return 100 * result[key]
+    for result in runs.cells(network, training=training, eps=0.2):
+        if abs(result["run"]["granularity"] - granularity) < 1e-6:
+            return 100 * result[key]
+    raise NotStored(f"{network} {training} {granularity}")
 
 
 def _both(training: str, key: str, digits: int = 2) -> str:

@@ -48,6 +48,8 @@ def _hard() -> str:
     """FNN4's images that bounds and attacks leave to branch and bound, and the one that takes longest."""
     answers = runs.row("FNN4 verify split highs")
     left = {i: a["seconds"] for i, a in answers.items() if a.get("by") == "split"}
+    if not left:
+        return "no image needs branch and bound so far"
     longest = max(left, key=lambda i: left[i])
     unknown = [i for i, a in runs.row("FNN4 verify milp highs").items() if a["outcome"] == "unknown"]
     return (
@@ -74,7 +76,7 @@ def _minima() -> str:
 def _agree() -> str:
     both = [
         (a["upper"], b["upper"])
-        for a, b in ((runs.row(GUIDED)[i], b) for i, b in runs.row(PLAIN).items())
+        for a, b in ((runs.row(GUIDED).get(i, {}), b) for i, b in runs.row(PLAIN).items())
         if a.get("optimal") and b.get("optimal")
     ]
     apart = max((abs(a - b) / b for a, b in both), default=0.0)
