@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.common import store
 from benchmarks.complete.networks import EPS, NETWORKS, missing
+from benchmarks.complete.networks import images as images_of
 from benchmarks.complete.tasks import ADVERSARIAL, ROBUST, SKIPPED, UNKNOWN
 
 PAPER = {
@@ -52,7 +53,8 @@ def results_table(results: dict[str, Any]) -> str:
         trained = results["networks"].get(fnn.name, {})
         empty = dict.fromkeys(("images", *_COUNTS, *_MORE), "")
         if not found:
-            why = "not asked yet" if trained or fnn.data == "mnist" else missing(fnn.data)
+            there = trained or fnn.data == "mnist" or images_of(fnn.data, "test") is not None
+            why = "not asked yet" if there else missing(fnn.data)
             found = [{"network": fnn.name, "row": why, **empty}]
         rows += found
     return store.markdown(rows)

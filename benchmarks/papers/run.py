@@ -25,6 +25,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks.common import data
 from benchmarks.common.clock import Clock, add_minutes
@@ -128,7 +129,7 @@ def show(lines: Sequence[Line], title: str) -> None:
         table.add_column(column)
     for line in lines:
         text = line.answered()[0] or "not measured yet"
-        table.add_row(line.where, line.claim, line.printed, text)
+        table.add_row(*(Text(cell) for cell in (line.where, line.claim, line.printed, text)))
     _CONSOLE.print(table)
 
 
@@ -141,11 +142,11 @@ def show_markdown(text: str, title: str) -> None:
             if line.startswith("| ")
         ]
         if not rows:
-            _CONSOLE.print(part)
+            _CONSOLE.print(part, markup=False)
             continue
         table = Table(*rows[0], title="" if number else title)
         for row in rows[1:]:
-            table.add_row(*(row + [""] * (len(rows[0]) - len(row)))[: len(rows[0])])
+            table.add_row(*(Text(cell) for cell in (row + [""] * (len(rows[0]) - len(row)))[: len(rows[0])]))
         _CONSOLE.print(table)
 
 
@@ -183,6 +184,8 @@ def main() -> None:
     arguments = parser.parse_args()
     clock, into = Clock(arguments.minutes), arguments.into.resolve()
     os.environ[data.RESULTS] = str(into)
+    if os.environ.get(data.VARIABLE):  # commands run in the repository's root
+        os.environ[data.VARIABLE] = str(data.root().resolve())
     some = paper(arguments.paper)
     lines = chosen(some, arguments.table)
     runner, stopped = Runner(clock, small=arguments.small), False
