@@ -75,17 +75,27 @@ def source_row(source) -> str:
     return f"| `{source.word}` | {first} | {listed(source.options)} | {ends} |"
 
 
+def distance_row(way) -> str:
+    return f"| `{way.word}` | {way.title} | {way.promise} | {listed(way.options)} | {', '.join(way.norms)} |"
+
+
 @pytest.mark.parametrize(
-    "row", [*map(stage_row, STAGES.values()), *(source_row(s) for s in SOURCES.values() if s.supported)]
+    "row",
+    [
+        *map(distance_row, DISTANCES.values()),
+        *map(stage_row, STAGES.values()),
+        *(source_row(s) for s in SOURCES.values() if s.supported),
+    ],
 )
-def test_the_docs_have_a_row_for_each_stage_and_source(row):
+def test_the_docs_have_a_row_for_each_stage_source_and_distance(row):
     assert f"{row}\n" in DOCS
 
 
 def test_the_docs_have_no_row_more_and_name_every_relaxation():
-    head = DOCS.split("| Stage |")[0].split("| Source |")[1], DOCS.split("| Stage |")[1].split("\n\n")[0]
+    parts = DOCS.split("| Stage |")
+    head = parts[0].split("| Source |")[1], parts[1].split("\n\n")[0], DOCS.split("| Way |")[1].split("\n\n")[0]
     rows = [line for part in head for line in part.splitlines() if line.startswith("| `")]
-    assert len(rows) == len(STAGES) + sum(source.supported for source in SOURCES.values())
+    assert len(rows) == len(STAGES) + len(DISTANCES) + sum(source.supported for source in SOURCES.values())
     *names, last = RELAXATIONS
     assert f"Relaxations are {listed(n for n in names if n != 'adaptive')} and `{last}` (the default)" in DOCS
 

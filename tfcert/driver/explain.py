@@ -10,6 +10,7 @@ from tfcert.language import (
     AnyTemplate,
     BallSpec,
     Dataset,
+    DistanceTemplate,
     MeasureTemplate,
     Named,
     ObjectiveTemplate,
@@ -59,7 +60,34 @@ def explain(spec: Spec) -> str:
     return "\n".join(lines)
 
 
+def plan_text(template: AnyTemplate) -> str:
+    """The way that a question is decided: a strategy's stages, or the call that measures distances."""
+    if not isinstance(template, DistanceTemplate):
+        return strategy_text(template.strategy)
+    given = ", ".join(f"{name}={value}" for name, value in template.options)
+    return f"{template.way}({template.model}, {template.region.norm}{', ' + given if given else ''})"
+
+
+def _distance(template: DistanceTemplate, spec: Spec) -> list[str]:
+    """What a measure of distances asks, what that promises, and what it costs."""
+    queries, most = _queries(template, spec)
+    info, options = template.info, template.settled()
+    valid = _valid(template.region) if info.clips else "over all inputs, valid or not"
+    limit = options.get("time_limit")
+    kept = f"at most {limit:g} s a sample" + (f" ({limit * most:g} s)" if most else "") if limit else "no limit"
+    return [
+        f"measure {template.name}",
+        f"  queries: {queries} of model {template.model} ({_source(template, spec)})",
+        f"  asked: {template.region.norm} distance to another class in {template.region.space} space, {valid}",
+        f"  by: {plan_text(template)}, {info.title}: {info.promise}",
+        f"  cost: {info.cost.format(**options)}",
+        f"  budget: {kept}",
+    ]
+
+
 def _template(template: AnyTemplate, spec: Spec) -> list[str]:
+    if isinstance(template, DistanceTemplate):
+        return _distance(template, spec)
     kind = "measure" if isinstance(template, MeasureTemplate) else "property"
     queries, most = _queries(template, spec)
     lines = [

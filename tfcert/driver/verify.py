@@ -14,7 +14,8 @@ from tfcert.driver import artifacts
 from tfcert.driver.abstracted import classifier
 from tfcert.driver.bind import BoundSpec, bind
 from tfcert.driver.budget import Clock
-from tfcert.driver.explain import strategy_text
+from tfcert.driver.distances import distances
+from tfcert.driver.explain import plan_text
 from tfcert.driver.journal import Journal
 from tfcert.driver.judge import exit_code, gather_results, judge, reported
 from tfcert.driver.measure import MeasureRun
@@ -24,7 +25,7 @@ from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.start import RunStart, begin
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import advice, reconciled
-from tfcert.language import BallSpec, MeasureTemplate, Transform
+from tfcert.language import AnyTemplate, BallSpec, DistanceTemplate, MeasureTemplate, PropertyTemplate, Transform
 from tfcert.options import BoundOptions
 from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
 from tfcert.report.records import Json
@@ -90,10 +91,10 @@ def run_verification(start: RunStart, verbose: Verbosity = "auto") -> Report:
 def header(bound: BoundSpec) -> Json:
     """The part of a header that needs the models: their hashes, strategies, preprocessing, abstractions."""
     spec = bound.spec
-    templates = [*spec.properties.values(), *spec.measures.values()]
+    templates: list[AnyTemplate] = [*spec.properties.values(), *spec.measures.values()]
     return {
         "weights_sha256": {name: model.sha256 for name, model in bound.models.items()},
-        "strategies": {t.name: strategy_text(t.strategy) for t in templates},
+        "strategies": {t.name: plan_text(t) for t in templates},
         "properties": {t.name: t.text for t in templates},
         "preprocessing": {t.name: _preprocessing(t.transform) for t in templates},
         "abstractions": {task.name: _abstraction(task) for task in bound.tasks if task.template.abstraction},
@@ -154,7 +155,7 @@ class _Run:
         strategy = task.template.strategy
         # The total is that of all questions with this strategy, a resumed run's included.
         clock = Clock(strategy.seconds_per_sample, strategy.seconds_total, self.spent.get(strategy.name, 0.0))
-        size = strategy.batch or BATCH
+        size = task.template.info.batch if isinstance(task.template, DistanceTemplate) else strategy.batch or BATCH
         with OpenStages(clock, BoundOptions(), self.narrator.preparing) as stages:
             self.setup[task.name] = stages.seconds
             for first in range(0, len(todo), size):
@@ -251,7 +252,9 @@ def _claims(tasks: Sequence[Task]) -> list[str]:
 
 
 def _decide(task: Task, stages: OpenStages, watch: Watch) -> Iterator[tuple[int, Verdict, Measured | None]]:
-    if isinstance(task.template, MeasureTemplate):
+    if isinstance(task.template, DistanceTemplate):
+        yield from distances(task)
+    elif isinstance(task.template, MeasureTemplate):
         for answer in MeasureRun(task, stages, watch).run():
             yield answer.place, answer.verdict, answer.measured
     else:
@@ -275,7 +278,9 @@ def _asked(task: Task) -> Asked:
     if not isinstance(region, BallSpec):
         # A box is about no sample's own input, so shares of samples are no accuracies.
         return Asked("", float("nan"), region.space, targets, quantifier, abstraction, labelled=False)
-    eps = float("nan") if isinstance(task.template, MeasureTemplate) else float(region.eps)
+    eps, way = float(region.eps) if isinstance(task.template, PropertyTemplate) else float("nan"), ""
+    if isinstance(task.template, DistanceTemplate):
+        way, targets = task.template.info.name, str(task.template.settled()["targets"]).replace("_", "-")
     return Asked(
-        region.norm, eps, region.space, targets, quantifier, abstraction, width, labelled=task.template.needs_label
+        region.norm, eps, region.space, targets, quantifier, abstraction, width, task.template.needs_label, way
     )

@@ -30,7 +30,15 @@ from tfcert.language.spec.cells import Abstraction, Tuning
 from tfcert.language.spec.declarations import DEFAULT_STRATEGY, Dataset, ModelDeclaration, Param, StageSpec, Strategy
 from tfcert.language.spec.lowering import InexactRowError, TooManyClausesError
 from tfcert.language.spec.objective import LearningRate, Named, ObjectiveTemplate, RampSpec, Scheduled
-from tfcert.language.spec.questions import AnyTemplate, BallSpec, BoxSpec, MeasureTemplate, PropertyTemplate, net_within
+from tfcert.language.spec.questions import (
+    AnyTemplate,
+    BallSpec,
+    BoxSpec,
+    DistanceTemplate,
+    MeasureTemplate,
+    PropertyTemplate,
+    net_within,
+)
 from tfcert.language.spec.spaces import Transform
 from tfcert.language.spec.specification import Spec
 from tfcert.language.text.diagnostics import CODES, Diagnostic, SourceText, Span, SpecError
@@ -45,6 +53,7 @@ __all__ = [
     "BoxSpec",
     "Dataset",
     "Diagnostic",
+    "DistanceTemplate",
     "InexactRowError",
     "Judgement",
     "LearningRate",

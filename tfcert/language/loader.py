@@ -16,6 +16,7 @@ from tfcert.language.check.asking import what_is_asked
 from tfcert.language.check.asserting import Asserter
 from tfcert.language.check.calls import BUILTINS
 from tfcert.language.check.declared import output_names
+from tfcert.language.check.distances import check_distance
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.objectives import check_objective
 from tfcert.language.check.params import check_overrides, resolve_param
@@ -27,7 +28,7 @@ from tfcert.language.check.values import Condition, Meaning, Norm, Numeric
 from tfcert.language.spec.assertions import Assertion, ReportItem
 from tfcert.language.spec.declarations import Param, Value
 from tfcert.language.spec.formula import TruthConstant
-from tfcert.language.spec.questions import MeasureTemplate, PropertyTemplate
+from tfcert.language.spec.questions import AnyTemplate, DistanceTemplate, MeasureTemplate, PropertyTemplate
 from tfcert.language.spec.specification import Spec
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, Diagnostics, SourceText, Span, SpecError, TooManyProblemsError
@@ -135,6 +136,7 @@ def _kind(statement: s.Statement) -> str | None:
         s.Let: "let",
         s.PropertyStatement: "property",
         s.MeasureStatement: "measure",
+        s.DistanceStatement: "measure",
         s.ObjectiveStatement: "objective",
     }
     return kinds.get(type(statement))
@@ -175,7 +177,7 @@ def _check(scope: Scope) -> Spec:
             with suppress(AbortError):
                 _check_definition(definition)
     asked = what_is_asked(scope)
-    questions = {n: template for n, d in asked.questions.items() if (template := check_question(d)) is not None}
+    questions = {n: template for n, d in asked.questions.items() if (template := _question(d)) is not None}
     objectives = {
         d.full_name: objective
         for d in list(scope.definitions.values())
@@ -201,13 +203,20 @@ def _check(scope: Scope) -> Spec:
         {d.full_name: d.result for d in _usable(scopes, "strategy")},
         {d.full_name: d.result for d in _usable(scopes, "abstraction")},
         {n: q for n, q in questions.items() if isinstance(q, PropertyTemplate)},
-        {n: q for n, q in questions.items() if isinstance(q, MeasureTemplate)},
+        {n: q for n, q in questions.items() if isinstance(q, MeasureTemplate | DistanceTemplate)},
         objectives,
         tuple(assertions),
         tuple(reports),
         scope.session.diagnostics.warnings(),
         str(scope.root) if scope.root is not None else "",
     )
+
+
+def _question(definition: Definition) -> AnyTemplate | None:
+    """The template of a property or a measure; None if there are problems, which are then reported."""
+    if isinstance(definition.node, s.DistanceStatement):
+        return check_distance(definition)
+    return check_question(definition)
 
 
 def _all_scopes(scope: Scope) -> Iterator[Scope]:

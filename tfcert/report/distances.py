@@ -18,18 +18,9 @@ from tfcert.report.radii import against, radius_statistics, statistics_table
 from tfcert.report.records import Json, Record
 from tfcert.report.result import Report
 from tfcert.report.summary import clean_holds
-from tfcert.report.table import PLAIN_WIDTH, figure, percent
+from tfcert.report.table import PLAIN_WIDTH, columns, figure, percent
 from tfcert.showing import counted
 from tfcert.verdict import Reason, reason_of
-
-
-def columns(info: DistanceInfo) -> dict[str, str]:
-    """The numbers that a way finds, by what they are called, as fields of ``Measured``."""
-    if info.estimates:
-        return {"score": "estimate"}
-    if info.proves and info.refutes:
-        return {"lower": "lower", "upper": "upper"}
-    return {"radius": "lower"} if info.proves else {"distance": "upper"}
 
 
 @dataclass(frozen=True)
@@ -114,7 +105,7 @@ def summarize_distances(records: Iterable[Record]) -> DistanceSummary:
         info,
         values,
         np.array([clean_holds(r) for r, _ in mine], bool),
-        optimal=sum(bool(measured.optimal) for _, measured in mine),
+        optimal=sum(bool(measured.optimal) and clean_holds(r) for r, measured in mine),
         cut=sum(reason_of(r.verdict.reason) is Reason.AT_CAP for r, _ in mine),
         seconds=sum(r.verdict.seconds for r, _ in mine),
         width=mine[0][0].asked.width,

@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tfcert.catalog import DISTANCES, DistanceInfo
 from tfcert.report.records import Record
 from tfcert.report.summary import MeasureSummary, PropertySummary
 from tfcert.showing import counted
@@ -119,8 +120,52 @@ def measure_tables(summaries: Sequence[MeasureSummary]) -> list[Table]:
 
     Smallest radii have a table of their own: for these that is a lower bound, and the distance of a witness.
     """
-    parts = [(some, [s for s in summaries if s.existential == some]) for some in (False, True)]
-    return [_measure_table(some, part) for some, part in parts if part]
+    radii = [s for s in summaries if not s.distance]
+    parts = [(some, [s for s in radii if s.existential == some]) for some in (False, True)]
+    found = [_measure_table(some, part) for some, part in parts if part]
+    ways = [s for s in summaries if s.distance]
+    return [*found, _distance_table(ways)] if ways else found
+
+
+def _distance_table(summaries: Sequence[MeasureSummary]) -> Table:
+    """Measures of distances to another class, a line for each kind of number, with what it promises.
+
+    Where nothing is proven the distance counts as 0; samples without a witness are left out of its numbers.
+    """
+    table = _table("measure\n(distance)")
+    table.add_column("of", overflow="fold")
+    table.add_column("number", no_wrap=True)
+    for name in ("N", "known", "median", "mean", "min", "max"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("promise", overflow="fold")
+    for s in summaries:
+        info = DISTANCES.find(s.distance)
+        for name, values in distance_numbers(s).items():
+            finite = values[np.isfinite(values)]
+            spread = [figure(f(finite)) if finite.size else "-" for f in (np.median, np.mean, np.min, np.max)]
+            cells = s.unit, name, _done(s), str(len(finite)), *spread
+            table.add_row(Text(_named(s)), *cells, f"{info.title}: {info.promise}")
+    return table
+
+
+def distance_numbers(s: MeasureSummary) -> dict[str, np.ndarray]:
+    """The numbers that a way to measure distances finds, by what they are called; 0 where nothing is proven."""
+    info = DISTANCES.find(s.distance)
+    found = {}
+    for name, end in columns(info).items():
+        values = {"lower": s.proven, "upper": s.refuted, "estimate": s.estimated}[end]
+        assert values is not None
+        found[name] = np.nan_to_num(values, nan=0.0, posinf=np.inf) if end == "lower" else values
+    return found
+
+
+def columns(info: DistanceInfo) -> dict[str, str]:
+    """The numbers that a way to measure distances finds, by what they are called, as fields of ``Measured``."""
+    if info.estimates:
+        return {"score": "estimate"}
+    if info.proves and info.refutes:
+        return {"lower": "lower", "upper": "upper"}
+    return {"radius": "lower"} if info.proves else {"distance": "upper"}
 
 
 def _measure_table(smallest: bool, summaries: Sequence[MeasureSummary]) -> Table:
@@ -170,7 +215,10 @@ def record_line(record: Record) -> str:
     """One record in one line, as ``-v`` prints it."""
     verdict = record.verdict
     what = f"{record.property}[{record.sample}] {verdict.outcome}"
-    if record.measured is not None:
+    if record.measured is not None and record.asked.distance:
+        ends = columns(DISTANCES.find(record.asked.distance))
+        what += "".join(f" {name} {figure(getattr(record.measured, end))}" for name, end in ends.items())
+    elif record.measured is not None:
         lower, upper = figure(record.measured.lower), figure(record.measured.upper)
         witness = "no witness found" if math.isnan(record.measured.upper) else f"witness at {upper}"
         what += f" at least {lower}, {witness}" if record.asked.existential else f" {lower} proven, {upper} refuted"

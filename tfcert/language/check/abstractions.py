@@ -113,7 +113,8 @@ def _values(region: RegionSpec | None, setting: Setting) -> tuple[str, list[Frac
 
 def report_unused(scope: Scope) -> None:
     """Warns of abstractions of a text that none of its questions names: without `abstracted by` they change nothing."""
-    questions = [d.node for d in scope.definitions.values() if d.kind in ("property", "measure")]
+    nodes = [d.node for d in scope.definitions.values()]
+    questions = [node for node in nodes if isinstance(node, s.PropertyStatement | s.MeasureStatement)]
     named = {node.abstraction.name for node in questions if node.abstraction is not None}
     for name, definition in scope.definitions.items():
         if definition.kind == "abstraction" and definition.state == "done" and name not in named:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from tfcert.catalog import Option
+from tfcert.catalog import DISTANCES, Option
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.reading import as_ref, read_arguments
 from tfcert.language.check.resources import resolve_resource
@@ -28,7 +28,7 @@ from tfcert.language.spec.assertions import (
     open_quantities,
 )
 from tfcert.language.spec.declarations import Dataset, ModelDeclaration
-from tfcert.language.spec.questions import BoxSpec, MeasureTemplate, PropertyTemplate, Template
+from tfcert.language.spec.questions import AnyTemplate, BoxSpec, DistanceTemplate, PropertyTemplate, Template
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, Span
 from tfcert.language.text.printer import print_expression
@@ -74,7 +74,7 @@ class Asserter:
     """
 
     scope: Scope
-    questions: Mapping[str, PropertyTemplate | MeasureTemplate]
+    questions: Mapping[str, AnyTemplate]
     asked: Collection[str]
     properties: set[str] = field(default_factory=set)
     measures: set[str] = field(default_factory=set)
@@ -277,7 +277,7 @@ class Asserter:
         if kind == "accuracy":
             return self._accuracy(names), frozenset()
         template = self._question(names[0], "property" if kind in PROPERTY_QUANTITIES else "measure")
-        measured = isinstance(template, MeasureTemplate)
+        measured = not isinstance(template, PropertyTemplate)
         if proves and (measured or (kind in ("verified_accuracy", "verified_share") and not template.existential)):
             self._can_prove(template, names[0])
         if kind == "attack_accuracy" and template.existential:
@@ -286,13 +286,16 @@ class Asserter:
         if kind == "nominal_accuracy" and isinstance(template.region, BoxSpec):
             message = f"`{template.name}` is about a box, which is around no unperturbed input"
             raise self.scope.problem("E206", message, names[0], "use `verified_accuracy`")
-        if not isinstance(template, MeasureTemplate):
+        if isinstance(template, PropertyTemplate):
             self.properties.add(template.name)
             return Quantity(kind, (template.name,)), frozenset()
         self.measures.add(template.name)
         percent = self._percent(arguments[1]) if kind == "percentile" else Fraction(50)
+        widths = frozenset([_width(template)])
+        if isinstance(template, DistanceTemplate):
+            return Quantity(kind, (template.name,), percent, ceiling=None, estimate=template.info.estimates), widths
         floor = template.lower if template.existential else Fraction(0)
-        return Quantity(kind, (template.name,), percent, floor, template.upper), frozenset([_width(template)])
+        return Quantity(kind, (template.name,), percent, floor, template.upper), widths
 
     def _percent(self, node: s.Expr) -> Fraction:
         """The number of a percentile: 5 and 5% are the 5th."""
@@ -318,7 +321,7 @@ class Asserter:
         self.accuracies.add((model.name, dataset.name))
         return Quantity("accuracy", (model.name, dataset.name))
 
-    def _question(self, ref: s.Ref, kind: str) -> PropertyTemplate | MeasureTemplate:
+    def _question(self, ref: s.Ref, kind: str) -> AnyTemplate:
         found = self.scope.find(ref, (kind,))
         template = self.questions.get(found.full_name)
         if template is None:
@@ -328,7 +331,15 @@ class Asserter:
             raise AbortError("E201")
         return template
 
-    def _can_prove(self, template: Template, node: s.SyntaxNode) -> None:
+    def _can_prove(self, template: AnyTemplate, node: s.SyntaxNode) -> None:
+        if isinstance(template, DistanceTemplate):
+            info = template.info
+            if info.estimates:
+                message = f"`{template.name}` is a {info.title}, {info.promise}: it decides no assertion"
+                bounds = " or ".join(f"`{word}`" for word, other in DISTANCES.words().items() if other.proves)
+                fix = f"show it in a `report`; an assertion can rest on {bounds}"
+                self.scope.report("E215", message, node, fix)
+            return
         if all(stage.attacks for stage in template.strategy.stages):
             self.scope.report(
                 "E215",

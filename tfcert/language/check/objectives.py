@@ -18,7 +18,7 @@ from tfcert.language.check.setting import Setting
 from tfcert.language.check.values import Items, Numeric, describe
 from tfcert.language.spec import objective as t
 from tfcert.language.spec.declarations import Dataset, ModelDeclaration, StageSpec
-from tfcert.language.spec.questions import BallSpec, MeasureTemplate, PropertyTemplate
+from tfcert.language.spec.questions import AnyTemplate, BallSpec, PropertyTemplate
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.printer import print_statement
@@ -32,9 +32,7 @@ EPOCHS, BATCH = 20, 100
 T = TypeVar("T")
 
 
-def check_objective(
-    definition: Definition, questions: Mapping[str, PropertyTemplate | MeasureTemplate]
-) -> t.ObjectiveTemplate | None:
+def check_objective(definition: Definition, questions: Mapping[str, AnyTemplate]) -> t.ObjectiveTemplate | None:
     """The template of an objective; None if there are problems, which are then reported.
 
     Args:
@@ -56,12 +54,12 @@ def check_objective(
     return _Objective(definition, asked, entries).template()
 
 
-def _covered(scope: Scope, node: s.Ref, asked: PropertyTemplate | MeasureTemplate) -> bool:
+def _covered(scope: Scope, node: s.Ref, asked: AnyTemplate) -> bool:
     """Tells whether certified training can work towards a question; if not, the reason is reported."""
     wanted = "`forall z in ball(x, linf, eps): argmax(f(z)) == y`"
     model: ModelDeclaration = resolve_resource(_resource(scope, "model", asked.model))
     reason = ""
-    if isinstance(asked, MeasureTemplate):
+    if not isinstance(asked, PropertyTemplate):
         reason = "is a measure, and training needs one eps"
     elif asked.existential:
         reason = "asks for some input, and training bounds all of them"

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from fractions import Fraction
 from typing import Any
 
 from tfcert.language.check.abstractions import check_abstracted
 from tfcert.language.check.classes import merge_classes
-from tfcert.language.check.elaborate import LABEL_TERM, Elaborator
+from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.regions import is_tiny, read_interval, read_length, read_region, report_tiny, share_of_range
 from tfcert.language.check.resources import resolve_resource
+from tfcert.language.check.samples import (
+    NO_SAMPLES,
+    AskedSamples,
+    label_hints,
+    read_samples,
+    refuse_two_normalisations,
+)
 from tfcert.language.check.scope import Definition, Scope
 from tfcert.language.check.setting import Setting
 from tfcert.language.check.values import Inputs, Meaning, Numeric
 from tfcert.language.spec.cells import Abstraction
-from tfcert.language.spec.declarations import DEFAULT_STRATEGY, Dataset, ModelDeclaration, Strategy
+from tfcert.language.spec.declarations import DEFAULT_STRATEGY, ModelDeclaration, Strategy
 from tfcert.language.spec.formula import (
     And,
     Atom,
@@ -54,24 +61,10 @@ MAX_LEAVES = 30_000
 QuestionStatement = s.PropertyStatement | s.MeasureStatement
 
 
-@dataclass(frozen=True)
-class _Samples:
-    dataset: Dataset | None
-    sample: str | None
-    label: str | None
-    where: Formula | None
-    take: int | None
-    local: Mapping[str, Meaning]
-    complete: bool
-
-
-_NO_SAMPLES = _Samples(None, None, None, None, None, {}, True)
-
-
 def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate | None:
     """The template of a property or a measure; None if there are problems, which are then reported."""
     scope, node = definition.scope, definition.node
-    samples = _samples(scope, node.samples) if node.samples else _NO_SAMPLES
+    samples = read_samples(scope, node.samples) if node.samples else NO_SAMPLES
     strategy = _strategy(scope, node.strategy)
     quantified = _quantified(scope, node)
     if quantified is None:
@@ -93,7 +86,7 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
             scope.report("E202", message, node.radius, "choose another name")
         around[node.radius.text] = Numeric(variable_term(Radius()))
     setting = Setting(samples.dataset, model, isinstance(node, s.MeasureStatement))
-    _one_normalisation(scope, node, setting)
+    refuse_two_normalisations(scope, node.name, setting)
     _clashes(scope, (*(node.samples.names if node.samples else ()), variable), model)
     centre = f"a ball is around the sample: write `ball({samples.sample or 'x'}, ...)`"
     region = _region(Elaborator(scope, around, hints={variable.text: centre}), quantified, setting, samples)
@@ -135,34 +128,7 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
     return _measure(scope, node, setting, region, common)
 
 
-# Samples and strategy
-
-
-def _samples(scope: Scope, node: s.SamplesNode) -> _Samples:
-    dataset: Dataset | None = None
-    with suppress(AbortError):
-        dataset = resolve_resource(scope.find(node.dataset, ("dataset",)))
-    complete = dataset is not None
-    for name in node.names:
-        scope.refuse_word(name)
-    names = [n.text for n in node.names]
-    if len(names) > 2:
-        scope.report("E205", "a sample has an input and at most a label", node, "write `(x, y in data)`")
-    for name in node.names:
-        scope.refuse_clash(name.text, name)
-    if len(set(names)) < len(names):
-        scope.report("E202", f"`{names[0]}` is named twice", node.names[1])
-    local: dict[str, Meaning] = {names[0]: Inputs(names[0], False)}
-    if len(names) > 1 and names[1] != names[0]:
-        local[names[1]] = Numeric(LABEL_TERM)
-    e = Elaborator(scope, local, hints={} if len(names) > 1 else _label_hints(node))
-    where, take = None, None
-    try:
-        where = e.formula(node.where, "what follows `where`") if node.where is not None else None
-        take = Elaborator(scope).whole(node.take, "`take`", 1) if node.take is not None else None
-    except AbortError:
-        complete = False
-    return _Samples(dataset, names[0], names[1] if len(names) > 1 else None, where, take, local, complete)
+# Strategy
 
 
 def _strategy(scope: Scope, ref: s.Ref | None) -> Strategy | None:
@@ -234,17 +200,12 @@ def _nodes(root: Any) -> Iterator[s.SyntaxNode]:
 # The formula
 
 
-def _hints(node: QuestionStatement, samples: _Samples) -> dict[str, str]:
+def _hints(node: QuestionStatement, samples: AskedSamples) -> dict[str, str]:
     """Advice about names that may be expected in the formula of a question."""
-    hints = {} if samples.label is not None or node.samples is None else _label_hints(node.samples)
+    hints = {} if samples.label is not None or node.samples is None else label_hints(node.samples)
     if isinstance(node, s.MeasureStatement):
         hints[node.radius.text] = "the measure's variable is the radius of its ball, not a part of the condition"
     return hints
-
-
-def _label_hints(node: s.SamplesNode) -> dict[str, str]:
-    fix = f"name the label: `({node.names[0].text}, y in {node.dataset.name})`"
-    return dict.fromkeys(("y", "label", "target", "cls", "t", "l", "c"), fix)
 
 
 def _body(
@@ -355,14 +316,7 @@ def _clashes(scope: Scope, names: tuple[s.Name, ...], model: ModelDeclaration | 
             scope.report("E202", message, name, "choose another name")
 
 
-def _one_normalisation(scope: Scope, node: QuestionStatement, setting: Setting) -> None:
-    model, dataset = setting.model, setting.dataset
-    if model and dataset and setting.normalises_twice:
-        message = f"both `{dataset.name}` and `{model.name}` normalise"
-        scope.report("E226", message, node.name, "keep `normalize` in one of them")
-
-
-def _region(e: Elaborator, node: s.Quantified, setting: Setting, samples: _Samples) -> RegionSpec | None:
+def _region(e: Elaborator, node: s.Quantified, setting: Setting, samples: AskedSamples) -> RegionSpec | None:
     if samples.dataset is None and not samples.complete:
         return None
     with suppress(AbortError):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+from tfcert.catalog import DISTANCES
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.scope import did_you_mean
 from tfcert.language.check.setting import Ends, Setting, is_unit
@@ -29,7 +30,7 @@ def read_region(e: Elaborator, node: s.RegionNode, setting: Setting) -> RegionSp
     if isinstance(base, s.Ref):
         domain = e.scope.find(base, ("domain",))
         base, home = domain.node.region, Elaborator(domain.scope)
-    space = _space(e, node, setting)
+    space = read_space(e, node, setting)
     match base.function.name:
         case "ball":
             return _reachable(e, _ball(home, base, node, setting, space), node, setting)
@@ -58,7 +59,8 @@ def _reachable(e: Elaborator, region: RegionSpec, node: s.RegionNode, setting: S
     return region
 
 
-def _space(e: Elaborator, node: s.RegionNode, setting: Setting) -> str:
+def read_space(e: Elaborator, node: s.RegionNode, setting: Setting) -> str:
+    """The space that a region is written in; reports where none is and it matters."""
     transform, unit = setting.transform, setting.unit_range
     if node.space == "unit" and unit is not None and setting.dataset is not None and not is_unit(unit):
         scaled = "after `scale` " if transform.scales else ""
@@ -70,6 +72,7 @@ def _space(e: Elaborator, node: s.RegionNode, setting: Setting) -> str:
         return node.space
     if transform.scales or transform.normalises:
         kind = node.base.function.name if isinstance(node.base, s.Call) else "region"
+        kind = "distance" if kind in DISTANCES.words() else kind
         own = setting.dataset is None or not (setting.dataset.transform.scales or setting.dataset.transform.normalises)
         owner = setting.model.name if own and setting.model else setting.dataset.name if setting.dataset else ""
         how = "normalised" if transform.normalises else "scaled"
@@ -164,7 +167,7 @@ def _within(e: Elaborator, node: s.RegionNode, setting: Setting, space: str) -> 
     return read_interval(e, node.within.low, node.within.high, setting, space)
 
 
-def _valid(e: Elaborator, node: s.RegionNode, setting: Setting, space: str) -> dict[str, Any]:
+def read_valid(e: Elaborator, node: s.RegionNode, setting: Setting, space: str) -> dict[str, Any]:
     """A ball's valid values: those written, or else the declared range, which is known of stored values."""
     if node.within is None and setting.range is not None:
         return {"within": setting.range, "within_space": "raw"}
@@ -190,7 +193,7 @@ def _ball(e: Elaborator, call: s.Call, node: s.RegionNode, setting: Setting, spa
     if norm.name != "linf" and space != "net" and not setting.transform.uniform_std:
         message = f"an {norm.name} ball in {space} space is an ellipsoid after normalisation with different `std`"
         raise e.scope.problem("E910", message, call, "write it `in net`")
-    ball = BallSpec(norm.name, eps.constant, slope, space=space, **_valid(e, node, setting, space))
+    ball = BallSpec(norm.name, eps.constant, slope, space=space, **read_valid(e, node, setting, space))
     _covers_everything(e, eps_node, ball, setting)
     if not slope and is_tiny(eps.constant, setting, space):
         report_tiny(e, eps_node, share_of_range(eps.constant, setting, space))

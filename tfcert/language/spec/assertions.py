@@ -48,10 +48,12 @@ class MeasureValues:
         proven: the largest certified value; NaN where nothing is certified (counts as the least answer there is: 0,
             or the lower end of the interval in which a smallest radius is sought).
         refuted: the smallest value with a witness; NaN where there is none (counts as the measure's upper end).
+        estimated: numbers that bound nothing; NaN where there are none.
     """
 
     proven: Sequence[float]
     refuted: Sequence[float]
+    estimated: Sequence[float] = ()
 
     @property
     def decided(self) -> int:
@@ -75,7 +77,8 @@ class Results:
     accuracies: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
 
-ExactInterval = tuple[Fraction, Fraction]
+ExactInterval = tuple[Fraction | float, Fraction | float]
+"""Fractions, or an infinity where nothing is known."""
 
 PROPERTY_QUANTITIES = ("verified_accuracy", "verified_share", "attack_accuracy", "nominal_accuracy")
 JUDGING_QUANTITIES = ("verified_accuracy", "verified_share", "attack_accuracy")
@@ -92,14 +95,16 @@ class Quantity:
         names: the property, the measure, or the model and the data set.
         percent: of a percentile, in [0, 100].
         floor: of a measure, the least answer there is.
-        ceiling: of a measure, the upper end of its interval.
+        ceiling: of a measure, the upper end of its interval; None where it has none.
+        estimate: whether the measure's numbers are estimates; then the quantity is one number, and no bound.
     """
 
     kind: str
     names: tuple[str, ...]
     percent: Fraction = Fraction(50)
     floor: Fraction = Fraction(0)
-    ceiling: Fraction = Fraction(0)
+    ceiling: Fraction | None = Fraction(0)
+    estimate: bool = False
 
     @property
     def text(self) -> str:
@@ -109,7 +114,11 @@ class Quantity:
 
     def prior(self) -> ExactInterval:
         """The interval in which the quantity lies whatever is found."""
-        return (self.floor, self.ceiling) if self.kind in MEASURE_QUANTITIES else (Fraction(0), Fraction(1))
+        return (self.floor, self._top) if self.kind in MEASURE_QUANTITIES else (Fraction(0), Fraction(1))
+
+    @property
+    def _top(self) -> Fraction | float:
+        return math.inf if self.ceiling is None else self.ceiling
 
     def interval(self, results: Results) -> ExactInterval | None:
         """The interval in which the quantity lies, exact ends; None without any sample."""
@@ -129,13 +138,18 @@ class Quantity:
         values = results.measures[self.names[0]]
         if not len(values.proven):
             return None
+        if self.estimate:
+            found = [Fraction(v) for v in values.estimated if math.isfinite(v)]
+            number = self._aggregate(list(found)) if found else Fraction(0)
+            return (number, number) if found else None
         lower_end = self._aggregate([_known(v, self.floor) for v in values.proven])
-        upper_end = self._aggregate([_known(v, self.ceiling) for v in values.refuted])
+        upper_end = self._aggregate([_known(v, self._top) for v in values.refuted])
         return lower_end, upper_end
 
-    def _aggregate(self, values: list[Fraction]) -> Fraction:
-        simple: dict[str, Callable[[list[Fraction]], Fraction]] = {
-            "mean": lambda v: sum(v, Fraction(0)) / len(v),
+    def _aggregate(self, values: list[Fraction | float]) -> Fraction | float:
+        """The statistic of some numbers, exact; infinite where one that it depends on is."""
+        simple: dict[str, Callable[[list[Fraction | float]], Fraction | float]] = {
+            "mean": lambda v: math.inf if math.inf in v else sum(v, Fraction(0)) / len(v),
             "min": min,
             "max": max,
         }
@@ -145,6 +159,8 @@ class Quantity:
         place = self.percent / 100 * (len(ordered) - 1)
         below = math.floor(place)
         above = min(below + 1, len(ordered) - 1)
+        if place == below or math.isinf(ordered[above]):
+            return ordered[below] if place == below else math.inf
         return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
@@ -152,7 +168,7 @@ def _ratio(lower: int, upper: int, total: int) -> ExactInterval | None:
     return (Fraction(lower, total), Fraction(upper, total)) if total else None
 
 
-def _known(value: float, default: Fraction) -> Fraction:
+def _known(value: float, default: Fraction | float) -> Fraction | float:
     number = float(value)
     return Fraction(number) if math.isfinite(number) else default
 
@@ -167,11 +183,14 @@ class Comparison:
 
     def judge(self, found: Lookup) -> bool | None:
         """True or False where the intervals decide, else None."""
-        lower = upper = self.constant
+        lower: Fraction | float = self.constant
+        upper: Fraction | float = self.constant
         for quantity, coefficient in self.terms:
             interval = found(quantity)
             if interval is None:
                 return None
+            if not coefficient:
+                continue
             ends = sorted(coefficient * end for end in interval)
             lower, upper = lower + ends[0], upper + ends[1]
         match self.operator:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
+from tfcert.catalog import DISTANCES, DistanceInfo
 from tfcert.clauses import Clause
 from tfcert.language.spec.cells import Abstraction
-from tfcert.language.spec.declarations import Strategy
+from tfcert.language.spec.declarations import Strategy, Value
 from tfcert.language.spec.formula import (
     ArgIs,
     Formula,
@@ -219,7 +221,43 @@ class MeasureTemplate(Template):
         return "smallest" if self.existential else "largest"
 
 
-AnyTemplate = PropertyTemplate | MeasureTemplate
+@dataclass(frozen=True, kw_only=True)
+class DistanceTemplate(Template):
+    """A ``measure`` of how far each sample is from another class, by a way of ``tfcert.catalog.DISTANCES``.
+
+    Its formula is that of the label's class, and its region a ball around the sample, of whatever radius.
+
+    Attributes:
+        way: as a specification writes it.
+        options: those that are written; lengths in the region's space.
+    """
+
+    region: BallSpec
+    way: str
+    options: tuple[tuple[str, Value], ...] = ()
+
+    @property
+    def info(self) -> DistanceInfo:
+        """The catalog's entry of the way."""
+        return DISTANCES.words()[self.way]
+
+    @property
+    def unit(self) -> Fraction:
+        """The size in network space of one unit of the distance."""
+        (size,) = self.transform.net_eps(self.region.space, Fraction(1))
+        return size
+
+    def settled(self) -> dict[str, Any]:
+        """All options, as the way takes them: defaults too, numbers as floats, lengths in network space."""
+        given: dict[str, Any] = {}
+        for name, value in self.options:
+            length = self.info.options[name].kind == "length"
+            number = Fraction(value) * self.unit if length else value
+            given[name] = float(number) if isinstance(number, Fraction) else number
+        return self.info.settled(given)
+
+
+AnyTemplate = PropertyTemplate | MeasureTemplate | DistanceTemplate
 
 
 def _exact_label(label: int | float | None) -> Fraction | None:

@@ -43,6 +43,8 @@ def print_statement(statement: s.Statement) -> str:
             return f"report {', '.join(map(_plain, items))}"
         case s.ObjectiveStatement(name, target, block):
             return f"objective {_name(name)} for {_ref(target)}{_block(block)}"
+        case s.DistanceStatement(name, samples, distance):
+            return f"measure {_name(name)}{_samples(samples) if samples else ''} = {_region(distance)}"
         case s.PropertyStatement() | s.MeasureStatement():
             return _question(statement)
         case _:

@@ -35,6 +35,8 @@ _BEGINNINGS = {
     "function": "let", "data": "dataset", "network": "model", "require": "assert", "goal": "assert", "show": "report",
     "print": "report", "plot": "report", "include": "import", "from": "import", "theorem": "property",
 }  # fmt: skip
+_MEASURED = re.compile(r"\bmeasure\b[^=\n]*=[ \t]*[A-Za-z_]+[ \t]+$")
+"""Before a radius: a measure, and some other word than those for an end of its interval."""
 *_FIRST, _LAST = (f"`{norm}`" for norm in NORMS)
 _NORMS = f"the norms are {', '.join(_FIRST)} and {_LAST}"
 _VALUES = {
@@ -80,6 +82,8 @@ def word_slip(found: str, text: str, place: int) -> str:
         fix = _WORDS.get(word.lower())
         if fix is not None and word not in ("forall", "exists", "and", "or", "not"):
             return fix
+    if _MEASURED.search(text[max(0, place - 200) : place]):
+        return f"write `largest {found} in ...` or `smallest {found} in ...`, or a distance, e.g. `clever(clf, l2)`"
     return ""
 
 

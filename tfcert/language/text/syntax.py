@@ -310,6 +310,15 @@ class MeasureStatement(SyntaxNode):
 
 
 @dataclass(frozen=True)
+class DistanceStatement(SyntaxNode):
+    """``measure name(samples) = way(model, norm, options) within interval in space``."""
+
+    name: Name
+    samples: SamplesNode | None
+    distance: RegionNode
+
+
+@dataclass(frozen=True)
 class ObjectiveStatement(SyntaxNode):
     """``objective name for property { options }``."""
 
@@ -348,6 +357,7 @@ Statement = (
     | Let
     | PropertyStatement
     | MeasureStatement
+    | DistanceStatement
     | ObjectiveStatement
     | Check
     | AssertStatement

@@ -120,6 +120,9 @@ class TreeBuilder:
             span=span,
         )
 
+    def _distance_measure(self, t: Tree[Token], span: Span) -> s.DistanceStatement:
+        return s.DistanceStatement(self._name(t.children[0]), *self._all(t.children[1:]), span=span)
+
     def _samples(self, t: Tree[Token], span: Span) -> s.SamplesNode:
         return s.SamplesNode(*self._all(t.children), span=span)
 
@@ -173,6 +176,8 @@ class TreeBuilder:
     def _region(self, t: Tree[Token], span: Span) -> s.RegionNode:
         base, within, space = self._all(t.children)
         return s.RegionNode(base, within, None if space is None else str(space), span=span)
+
+    _distance = _region
 
     def _interval(self, t: Tree[Token], span: Span) -> s.IntervalNode:
         return s.IntervalNode(*self._all(t.children), span=span)
