@@ -1,4 +1,4 @@
-"""Measures of distances to another class: their space, what they promise, what may be asserted of them, and resuming."""
+"""Measures of distances to another class: their space, what they promise, what is asserted of them, resuming."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_each_number_is_that_of_python_in_the_measure_s_space(ask, classifier, s
     }
     assert saved["score", 0].items() >= {"lower": None, "upper": None, "space": "raw", "distance": "clever"}.items()
     assert (saved["least", 0]["optimal"], saved["least", 0]["guarantee"]) == (exact.optimal[0], exact.guarantee[0])
-    assert report.exit_code == ExitCode.PASS and "CLEVER score: an estimate, not a guarantee" in str(report)
+    assert report.exit_code == ExitCode.PASS and "CLEVER score: an estimate" in str(report)
 
 
 def bounding(question):

@@ -10,7 +10,7 @@ from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.reading import as_ref, named_arguments, read_option
 from tfcert.language.check.regions import read_interval, read_length, read_space, read_valid
 from tfcert.language.check.resources import resolve_resource
-from tfcert.language.check.samples import NO_SAMPLES, read_samples, refuse_two_normalisations
+from tfcert.language.check.samples import NO_SAMPLES, read_asked_samples, refuse_two_normalisations
 from tfcert.language.check.scope import Definition, Scope, did_you_mean
 from tfcert.language.check.setting import Setting
 from tfcert.language.check.values import Norm, describe
@@ -25,7 +25,7 @@ from tfcert.language.text.printer import print_statement
 def check_distance(definition: Definition) -> DistanceTemplate | None:
     """The template of a measure of distances; None if there are problems, which are then reported."""
     scope, node = definition.scope, definition.node
-    samples = read_samples(scope, node.samples) if node.samples else NO_SAMPLES
+    samples = read_asked_samples(scope, node.samples) if node.samples else NO_SAMPLES
     with suppress(AbortError):
         call = node.distance.base
         info = _way(scope, call)

@@ -17,7 +17,7 @@ from tfcert.language.check.samples import (
     NO_SAMPLES,
     AskedSamples,
     label_hints,
-    read_samples,
+    read_asked_samples,
     refuse_two_normalisations,
 )
 from tfcert.language.check.scope import Definition, Scope
@@ -64,7 +64,7 @@ QuestionStatement = s.PropertyStatement | s.MeasureStatement
 def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate | None:
     """The template of a property or a measure; None if there are problems, which are then reported."""
     scope, node = definition.scope, definition.node
-    samples = read_samples(scope, node.samples) if node.samples else NO_SAMPLES
+    samples = read_asked_samples(scope, node.samples) if node.samples else NO_SAMPLES
     strategy = _strategy(scope, node.strategy)
     quantified = _quantified(scope, node)
     if quantified is None:

@@ -33,7 +33,7 @@ class AskedSamples:
 NO_SAMPLES = AskedSamples(None, None, None, None, None, {}, True)
 
 
-def read_samples(scope: Scope, node: s.SamplesNode) -> AskedSamples:
+def read_asked_samples(scope: Scope, node: s.SamplesNode) -> AskedSamples:
     """The samples that are asked about; problems are reported, and what is left is then not complete."""
     dataset: Dataset | None = None
     with suppress(AbortError):
