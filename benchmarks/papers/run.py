@@ -186,6 +186,8 @@ def main() -> None:
     os.environ[data.RESULTS] = str(into)
     if os.environ.get(data.VARIABLE):  # commands run in the repository's root
         os.environ[data.VARIABLE] = str(data.root().resolve())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     some = paper(arguments.paper)
     lines = chosen(some, arguments.table)
     runner, stopped = Runner(clock, small=arguments.small), False

@@ -1,6 +1,10 @@
 """The page of the five papers is what its lines and the stored records say, and every line has its answer."""
 
+import os
 import re
+import signal
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -161,6 +165,10 @@ parser = argparse.ArgumentParser()
 parser.add_argument("name")
 add_minutes(parser)
 arguments = parser.parse_args()
+if arguments.name == "wait":
+    import os, time
+    store.Store(__file__).write("waits", os.getpid())
+    time.sleep(600)
 if arguments.name == "lost":
     raise SystemExit("mnist.npz is not there")
 kept = store.Store(__file__)
@@ -196,6 +204,25 @@ def test_nothing_is_begun_after_the_minutes(stub):
     runner.run(("stubs.radius.run a",))
     with pytest.raises(NotStored):
         stub()
+
+
+def test_an_interrupt_ends_what_runs_and_keeps_what_there_is(stub):
+    def interrupt():
+        while not records.stored(lambda: records.load("radius/waits")):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    runner, before = run.Runner(Clock()), signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        runner.run(("stubs.radius.run a",))
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(("stubs.radius.run wait",))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stub() == ["a"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(records.load("radius/waits"), 0)
 
 
 def test_commands_of_open_parts_come_last_and_tests_are_left_out():
