@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.papers.records import NotStored, found, joined, load, note, span, stored
 from benchmarks.radius.searches import NORMS, SIZES, Search
-from benchmarks.radius.tables import Found, Results
+from benchmarks.radius.tables import Found, Results, printed
 
 RADII, COMPARED, GROWN, DENSE, MODELS = (
     "radius/radius",
@@ -159,3 +159,19 @@ def times(networks: Sequence[str], norms: Sequence[str], side: str, form: str = 
 def compared_cases() -> list[tuple[str, str]]:
     """Networks and norms that comparators were measured on."""
     return [tuple(key.split()) for key in load(COMPARED)["cases"]]
+
+
+def printed_gains(better: str, base: str, *networks: str) -> str:
+    """The gains that CNN-Cert or DeepCert prints for ReLU networks, or for S-shaped ones over another: least and most.
+
+    From the radii of ``benchmarks/radius/papers.json``; DeepCert's own column where it prints one.
+    """
+    some = []
+    for table in ("deepcert_1", "deepcert_2", "cnncert_3_to_8"):
+        for network in networks:
+            row = printed()[table].get(network, {})
+            if (better, base) == ("deepcert", "cnncert") and "improvement" in row:
+                some += row["improvement"].values()
+            elif {better, base} <= set(row) and "improvement" not in row:
+                some += [100 * (row[better][norm] / row[base][norm] - 1) for norm in NORMS]
+    return span(some, "{:+.0f}", "%")

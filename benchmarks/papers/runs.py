@@ -102,6 +102,8 @@ def counts(key: str) -> dict[str, float]:
 def verdicts(key: str) -> str:
     """The same in words."""
     some = counts(key)
+    if not some["n_s"]:
+        raise NotStored(key)
     return (
         f"{some['n_s']} asked: {some['adversarial']} adversarial, {some['robust']} robust, {some['unknown']} unknown, "
         "in "
