@@ -42,7 +42,7 @@ LEVELS = [
     {"driver.verdicts", "driver.artifacts", "driver.files", "driver.train.bind"},
     {"driver.folder", "driver.direct.request", "driver.train.build"},
     {"driver.journal", "driver.property", "driver.distances"},
-    {"driver.measure", "driver.start", "driver.direct.ask"},
+    {"driver.measure", "driver.distance_task", "driver.start", "driver.direct.ask"},
     {"driver.verify", "driver.direct", "driver.train.start"},
     {"driver.train.run"},
     {"driver", "driver.train"},

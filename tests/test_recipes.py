@@ -17,10 +17,12 @@ import tensorflow as tf
 import tfcert
 from tfcert.activations.piecewise import piecewise
 from tfcert.catalog import (
+    DISTANCES,
     METHODS,
     SOLVERS,
     SOURCES,
     STAGES,
+    DistanceInfo,
     MethodInfo,
     Option,
     SolverInfo,
@@ -33,6 +35,7 @@ from tfcert.datasets import Samples
 from tfcert.driver.explain import explain
 from tfcert.driver.stages.base import Finding
 from tfcert.errors import UsageError
+from tfcert.estimates.question import DistanceAnswer
 from tfcert.language import load_file
 from tfcert.network import from_keras
 from tfcert.network.linear import LinearMap
@@ -50,6 +53,7 @@ FILES = {
     "A method": ["tfcert/propagation/methods/NAME.py", "tfcert/catalog.py"],
     "A stage": ["tfcert/driver/stages/NAME.py", "tfcert/catalog.py"],
     "A solver": ["tfcert/complete/solver/NAME.py", "tfcert/catalog.py"],
+    "A distance": ["tfcert/estimates/NAME.py", "tfcert/catalog.py"],
     "A source of samples": ["tfcert/datasets/NAME.py", "tfcert/catalog.py"],
 }
 """By the heading of each recipe: the files that change. Each test below adds so many pieces."""
@@ -240,6 +244,24 @@ def handful(*, count=3):
 
 
 @pytest.mark.usefixtures("eager")
+def half_a_pixel(question):
+    """A guess, and nothing else."""
+    for _ in question.x:
+        yield DistanceAnswer(estimate=0.5)
+
+
+def test_a_distance(clf, data, tmp_path):
+    info = DistanceInfo(
+        "half-a-pixel", f"{__name__}:half_a_pixel", title="guess", promise="a guess", norms=("linf",),
+        options=dict(DISTANCES["global-lipschitz"].options),
+    )  # fmt: skip
+    text = "prop 1\nmeasure m(x, y in test) = half_a_pixel(clf, linf) in net\nreport median(m)\n"
+    with DISTANCES.added(info):
+        report = tfcert.verify(text, bindings={"clf": clf, "test": data}, out=tmp_path / "out", verbose=0)
+    assert [r.measured.estimate for r in report.records] == [0.5] * 7
+    assert "median(m) = 0.5, guess: a guess" in str(report)
+
+
 def test_a_source_of_samples(clf, tmp_path):
     info = SourceInfo("handful", f"{__name__}:handful", options={"count": Option("whole", least=1)})
     with SOURCES.added(info):

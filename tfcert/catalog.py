@@ -284,9 +284,9 @@ STAGES = _Stages(
 _TARGETS: Options = {
     "targets": Option(
         "choice",
-        ("all", "runner_up", "least"),
+        ("all", "runner_up", "least", "random"),
         default="all",
-        about="which classes count: all others, or only the likeliest or least likely of them",
+        about="which classes count: all others, or only the likeliest, the least likely, or a random one of the rest",
     )
 }
 _STEPS: Options = {"steps": Option("whole", least=1, default=150, about="gradient steps of each search")}

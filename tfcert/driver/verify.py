@@ -14,7 +14,7 @@ from tfcert.driver import artifacts
 from tfcert.driver.abstracted import classifier
 from tfcert.driver.bind import BoundSpec, bind
 from tfcert.driver.budget import Clock
-from tfcert.driver.distances import distances
+from tfcert.driver.distance_task import distances
 from tfcert.driver.explain import plan_text
 from tfcert.driver.journal import Journal
 from tfcert.driver.judge import exit_code, gather_results, judge, reported

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcert.propagation.question import choose_targets
 from tfcert.sets.balls import Clip
 from tfcert.verdict import NO_REASON, NO_WORK, Guarantee, Work
 
@@ -36,9 +37,10 @@ class DistanceQuestion:
     options: Mapping[str, Any]
 
     @property
-    def targets(self) -> str:
-        """The classes that count, as Python's functions take them."""
-        return str(self.options["targets"]).replace("_", "-")
+    def targets(self) -> str | np.ndarray:
+        """The classes that count, as Python's functions take them; random ones are drawn by the samples' places."""
+        rule = str(self.options["targets"]).replace("_", "-")
+        return choose_targets(self.model, self.x, self.y, rule, numbers=self.places) if rule == "random" else rule
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import tfcert
 from tfcert.catalog import DISTANCES, DistanceInfo
+from tfcert.clauses import TARGETS
 from tfcert.cli.arguments import OWN_VERBS
 from tfcert.cli.main import build_parser, main
 from tfcert.errors import ExitCode
@@ -144,6 +147,24 @@ def test_what_cannot_be_measured_is_said_in_a_sentence_before_anything_runs(
     monkeypatch.setattr("tfcert.cli.main._import_tensorflow", lambda: pytest.fail("too late"))
     assert main([*arguments, *files(folder)]) == ExitCode.USAGE_ERROR
     assert said in capsys.readouterr().err
+
+
+def test_a_mistake_is_told_before_tensorflow_is_loaded(folder):
+    """In a process of its own: here TensorFlow is there already."""
+    arguments = ["minimum", *files(folder), "--norm", "l2"]
+    code = (
+        f"import sys; from tfcert.cli.main import main; code = main({arguments!r}); "
+        "assert not {'tensorflow', 'keras'} & set(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.USAGE_ERROR and "give --upper" in done.stderr
+
+
+def test_the_targets_offered_are_those_that_there_are(folder, capsys):
+    for info in DISTANCES.values():
+        assert tuple(word.replace("_", "-") for word in info.options["targets"].allowed) == TARGETS
+    three = ["estimate", "global-lipschitz", *files(folder), "--targets", "random", "--out", str(folder / "run")]
+    assert main(three) == ExitCode.USAGE_ERROR and "at least four classes" in capsys.readouterr().err
 
 
 def test_options_are_checked_by_what_the_catalog_says_of_them(folder, capsys):
