@@ -47,7 +47,7 @@ def test_an_unknown_name_is_refused_with_what_there_is(kind):
 
 
 def test_what_does_not_work_yet_is_neither_found_nor_offered():
-    known = "npz, csv, digits, mnist5k, keras, svhn, mat, idx"
+    known = "npz, csv, digits, mnist5k, keras, svhn, mat, idx, images"
     with pytest.raises(ValueError, match=rf"unknown data source 'tfds': one of {known}$"):
         SOURCES.find("tfds")
 
@@ -70,7 +70,7 @@ def stage_row(stage) -> str:
 
 
 def source_row(source) -> str:
-    first = {"path": "a path", "choice": listed(source.choices), "": "none"}[source.positional]
+    first = {"path": "a path", "folder": "a folder", "choice": listed(source.choices), "": "none"}[source.positional]
     ends = "" if source.range is None else f"{source.range[0]} to {source.range[1]}"
     return f"| `{source.word}` | {first} | {listed(source.options)} | {ends} |"
 

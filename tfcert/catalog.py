@@ -437,7 +437,18 @@ SOURCES = Table(
         suffix=".mat",
     ),
     SourceInfo("idx", "tfcert.datasets.idx:idx", positional="path", suffix="-ubyte", gzipped=True),
-    SourceInfo("images"),
+    SourceInfo(
+        "images",
+        "tfcert.datasets.images:images",
+        positional="folder",
+        options={
+            "height": Option("whole", least=1),
+            "width": Option("whole", least=1),
+            "resize": Option("choice", ("refuse", "stretch", "crop"), default="refuse"),
+            "channels": Option("whole", least=1),
+        },
+        range=_BYTES,
+    ),
     SourceInfo("tfds"),
 )
 FORMATS = Table(

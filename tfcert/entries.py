@@ -228,7 +228,7 @@ class SourceInfo(Entry):
     ``where`` names a function of the first argument, if there is one, and the options; "" where it does not work yet.
 
     Attributes:
-        positional: what the first argument is: ``path``, ``choice`` or "" for none.
+        positional: what the first argument is: ``path`` of a file, ``folder``, ``choice`` or "" for none.
         choices: of the first argument.
         options: the named arguments.
         range: of the stored values, if known.

@@ -6,7 +6,7 @@ No TensorFlow: tensors are read through NumPy's protocols, and a ``tf.data.Datas
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -160,10 +160,7 @@ def from_data_set(data: Any, *, rank: int | None = None, limit: int | None = Non
         raise ValueError("this tf.data.Dataset repeats for ever: give it with .take(count)")
     found: list[tuple[np.ndarray, Any]] = []
     total = 0
-    for element in data.as_numpy_iterator():
-        x, y = _pair(element)
-        if not _is_batch(x, y, rank):
-            x, y = x[None], None if y is None else np.asarray(y)[None]
+    for x, y in elements(data, rank=rank):
         found.append((x, y))
         total += len(x)
         if limit is not None and total >= limit:
@@ -174,6 +171,14 @@ def from_data_set(data: Any, *, rank: int | None = None, limit: int | None = Non
     if found[0][1] is None:
         return joined, None
     return joined, np.concatenate([y for _, y in found])[:limit]
+
+
+def elements(data: Any, *, rank: int | None = None) -> Iterator[tuple[np.ndarray, Any]]:
+    """The elements of a ``tf.data.Dataset`` as batches ``x`` ``[k, *input]`` and ``y`` ``[k, ...]`` (None without
+    labels), read one by one; ``rank`` and errors as for :func:`from_data_set`."""
+    for element in data.as_numpy_iterator():
+        x, y = _pair(element)
+        yield (x, y) if _is_batch(x, y, rank) else (x[None], None if y is None else np.asarray(y)[None])
 
 
 def _pair(element: Any) -> tuple[np.ndarray, Any]:

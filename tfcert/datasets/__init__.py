@@ -9,6 +9,7 @@ from tfcert.datasets.base import DatasetError, Samples, interleave
 from tfcert.datasets.csv import csv, csv_columns
 from tfcert.datasets.digits import digits
 from tfcert.datasets.idx import idx
+from tfcert.datasets.images import images
 from tfcert.datasets.keras import keras
 from tfcert.datasets.load import confine, from_memory, load_dataset
 from tfcert.datasets.mat import mat
@@ -25,6 +26,7 @@ __all__ = [
     "digits",
     "from_memory",
     "idx",
+    "images",
     "interleave",
     "keras",
     "load_dataset",

@@ -20,12 +20,19 @@ class DatasetError(ValueError):
 
 
 class Samples(NamedTuple):
-    """``x`` ``[samples, ...]`` as stored, ``y`` ``[samples]`` int64 or None."""
+    """``x`` ``[samples, ...]`` as stored, ``y`` ``[samples]`` int64 or None.
 
-    x: np.ndarray
-    y: np.ndarray | None
+    Where samples are read as they are needed, ``x`` is a :class:`~tfcert.datasets.lazy.LazyInputs`, and ``y`` may be
+    labels that are read in the same way; ``np.asarray`` makes arrays of them.
+    """
+
+    x: Any
+    y: Any
 
     def __repr__(self) -> str:
+        if not isinstance(self.x, np.ndarray):
+            labels = "no labels" if self.y is None else "labels"
+            return f"Samples: x of shape {self.x.shape} ({self.x.dtype}), read as it is needed; {labels}"
         labels = "no labels" if self.y is None else f"labels {spread(self.y)}"
         return f"Samples: x of shape {self.x.shape} ({self.x.dtype}), {spread(self.x)}; {labels}"
 

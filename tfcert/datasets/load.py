@@ -7,7 +7,7 @@ from typing import Any
 
 from tfcert.catalog import SOURCES
 from tfcert.datasets.base import DatasetError, Samples, checked_samples
-from tfcert.given import from_data_set
+from tfcert.datasets.streamed import StreamedInputs, StreamedLabels
 
 
 def load_dataset(source: Any, *arguments: Any, root: str | Path | None = None, **options: Any) -> Samples:
@@ -28,10 +28,13 @@ def load_dataset(source: Any, *arguments: Any, root: str | Path | None = None, *
         info = SOURCES.find(source)
     except ValueError as error:
         raise DatasetError(str(error)) from error
-    if info.positional == "path":
+    if info.positional in ("path", "folder"):
         if not arguments:
-            raise DatasetError(f'{source} needs the path of a file, as in {source}("test.{source}")')
-        arguments = (confine(arguments[0], root), *arguments[1:])
+            kind, example = ("file", f"test.{source}") if info.positional == "path" else ("folder", "test")
+            raise DatasetError(f'{source} needs the path of a {kind}, as in {source}("{example}")')
+        folder = info.positional == "folder"
+        arguments = (confine(arguments[0], root, folder=folder), *arguments[1:])
+        options |= {"root": root} if folder else {}
     read = info.load()
     try:
         samples: Samples = read(*arguments, **options)
@@ -43,19 +46,22 @@ def load_dataset(source: Any, *arguments: Any, root: str | Path | None = None, *
     return samples
 
 
-def confine(path: str | Path, root: str | Path | None) -> Path:
+def confine(path: str | Path, root: str | Path | None, *, folder: bool = False) -> Path:
     """The real path of ``path``, which must lie inside ``root`` (unless that is None) once links are resolved.
 
     Raises:
-        DatasetError: the path leads outside ``root``, or there is no such regular file.
+        DatasetError: the path leads outside ``root``, or there is no such regular file (or ``folder``).
     """
     base = Path(root) if root is not None else Path()
     real = (base / path).resolve()
     if root is not None and not real.is_relative_to(base.resolve()):
         raise DatasetError(f"{path} leads outside the folder {base}; move the file there or name it with --bind")
     if not real.exists():
-        raise DatasetError(f"there is no file {path}" + (f" in {base}" if root is not None else ""))
-    if not real.is_file():
+        kind = "folder" if folder else "file"
+        raise DatasetError(f"there is no {kind} {path}" + (f" in {base}" if root is not None else ""))
+    if folder and not real.is_dir():
+        raise DatasetError(f"{path} is no folder: give the path of a folder of images")
+    if not folder and not real.is_file():
         raise DatasetError(f"{path} is no regular file: give the path of a file, not of a folder, a pipe or a device")
     return real
 
@@ -63,17 +69,14 @@ def confine(path: str | Path, root: str | Path | None) -> Path:
 def from_memory(data: Any) -> Samples:
     """Samples that the caller already has: ``x``, ``(x, y)``, a mapping with ``x`` and ``y``, or a ``tf.data.Dataset``.
 
-    A ``tf.data.Dataset`` is read to its end, batched or not, see :func:`tfcert.given.from_data_set`.
+    A ``tf.data.Dataset``, batched or not, is read as far as its samples are asked for.
 
     Raises:
-        DatasetError: neither of these, or an endless data set.
+        DatasetError: neither of these.
     """
     if hasattr(data, "as_numpy_iterator"):
-        try:
-            x, y = from_data_set(data)
-        except ValueError as error:
-            raise DatasetError(str(error)) from error
-        return checked_samples(x, y, "the tf.data.Dataset")
+        streamed = StreamedInputs(data, "the tf.data.Dataset")
+        return Samples(streamed, StreamedLabels(streamed) if streamed.labelled else None)
     if isinstance(data, dict):
         if "x" not in data:
             raise DatasetError(f"the mapping has no 'x'; it has {', '.join(map(str, data)) or 'nothing'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,12 +14,13 @@ import numpy as np
 
 from tfcert.clauses import strictly_right
 from tfcert.datasets import Samples, confine
+from tfcert.datasets.lazy import LazyInputs, each_part, some_of
 from tfcert.driver.abstracted import deployed, granularity_of, require_behind
 from tfcert.driver.doubts import doubts, one_class, require_unit
 from tfcert.driver.fingerprint import weights_hash
 from tfcert.driver.heads import asks_for_class, check_declared, check_order, label_is_class
 from tfcert.driver.regions import build_regions, fits, to_net
-from tfcert.driver.sources import load_samples
+from tfcert.driver.sources import asked_samples, load_samples, seen
 from tfcert.driver.task import LoadedModel, Lowered, Task
 from tfcert.errors import UsageError
 from tfcert.language import (
@@ -57,7 +59,7 @@ class BoundSpec:
             raise UsageError(f"accuracy({model}, {dataset}): the data set has no labels")
         transform = Setting(self.spec.datasets[dataset], self.spec.models[model]).transform
         outputs = loaded.outputs(network_inputs(f"accuracy({model}, {dataset})", loaded, samples.x, transform))
-        return int(strictly_right(outputs, samples.y).sum()), len(samples.y)
+        return int(strictly_right(outputs, np.asarray(samples.y)).sum()), len(samples.y)
 
     def classifier(self, model: str) -> LoadedModel:
         """The model by itself, or behind the abstraction that the questions about it name.
@@ -82,7 +84,7 @@ def load_spec(spec: str | Path, params: Mapping[str, Any] | None, bindings: Mapp
     """
     bound = tuple(bindings or ())
     for name, value in (bindings or {}).items():
-        if isinstance(value, str | Path) and not Path(value).is_file():
+        if isinstance(value, str | Path) and not (Path(value).is_file() or Path(value).is_dir()):
             raise UsageError(f"there is no file {value} to bind {name} to")
     if isinstance(spec, str) and ("\n" in spec or spec.lstrip().startswith("prop ")):
         return load(spec, params=params, bound=bound)
@@ -129,8 +131,17 @@ def load_data(spec: Spec, bindings: Mapping[str, Any]) -> dict[str, Samples]:
     for t in _templates(spec):
         if t.dataset is not None:
             with placed(spec, t.name, t.span):
-                require_unit(t, spec.datasets[t.dataset], data[t.dataset].x)
+                require_unit(t, spec.datasets[t.dataset], seen(t, data[t.dataset]))
+                _ask(data[t.dataset], t)
+    for _, measured in _accuracies(spec):
+        _ask(data[measured], None)
     return data
+
+
+def _ask(samples: Samples, template: AnyTemplate | None) -> None:
+    """Tells samples that are read as they are needed which of them a question needs; all without a question."""
+    if isinstance(samples.x, LazyInputs):
+        samples.x.ask(None if template is None else np.array([i for i, _ in asked_samples(template, samples)], int))
 
 
 def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | None = None) -> BoundSpec:
@@ -155,7 +166,7 @@ def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | 
             tasks.append(task)
             if t.dataset is not None:
                 asked = spec.datasets[t.dataset]
-                doubted |= dict.fromkeys(doubts(t, asked, data[t.dataset].x) + one_class(t, asked, task.labels))
+                doubted |= dict.fromkeys(doubts(t, asked, seen(t, data[t.dataset])) + one_class(t, asked, task.labels))
             doubted |= dict.fromkeys(_misfit(task) + _settled(task))
     bound = BoundSpec(spec, models, data, tuple(tasks), tuple(doubted))
     for name, asked_of in sorted(_accuracies(spec)):
@@ -173,7 +184,7 @@ def _misfit(task: Task) -> list[str]:
     if not task.template.is_robustness or task.outputs is None or task.centers is None:
         return []
     right = task.outputs.argmax(axis=1) == np.array([-1 if label is None else label for label in task.labels])
-    said = misfit(right, task.model.num_outputs, task.centers)
+    said = misfit(right, task.model.num_outputs, some_of(task.centers, np.arange(len(right))))
     return [] if said is None else [f"{task.template.dataset} as {task.model.name} receives it: {said}"]
 
 
@@ -294,26 +305,25 @@ def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> T
 
 
 def _sampled(template: AnyTemplate, loaded: LoadedModel, data: Samples) -> Task:
-    if template.needs_label and data.y is None:
-        raise UsageError(f"{template.name} asks for labels, but data set {template.dataset} has none")
-    labels = [None] * len(data.x) if data.y is None else [int(v) for v in data.y]
-    chosen = [i for i, label in enumerate(labels) if template.sample_selected(label)][: template.take]
-    samples = np.array(chosen, int)
+    chosen = asked_samples(template, data)
+    samples = np.array([i for i, _ in chosen], int)
     if label_is_class(template.formula):
-        wrong = [i for i in chosen if not 0 <= (labels[i] or 0) < loaded.num_outputs]
+        wrong = [(i, label) for i, label in chosen if not 0 <= (label or 0) < loaded.num_outputs]
         if wrong:
             raise UsageError(
-                f"{template.name}: sample {wrong[0]} of {template.dataset} has label {labels[wrong[0]]}, but "
+                f"{template.name}: sample {wrong[0][0]} of {template.dataset} has label {wrong[0][1]}, but "
                 f"{template.model} has {loaded.num_outputs} outputs, counted from 0"
             )
-    centers = network_inputs(template.name, loaded, data.x[samples], template.transform)
-    kept = tuple(labels[i] for i in chosen)
+    some = data.x.mapped(np.asarray, samples) if isinstance(data.x, LazyInputs) else data.x[samples]
+    centers = network_inputs(template.name, loaded, some, template.transform)
+    kept = tuple(label for _, label in chosen)
     lowered = Lowered(template, loaded.num_outputs)
     return Task(template, loaded, samples, centers, kept, loaded.outputs(centers), lowered)
 
 
-def network_inputs(name: str, loaded: LoadedModel, x: np.ndarray, transform: Transform) -> np.ndarray:
-    """Stored samples as the network's inputs ``[n, *input]``; ``name`` is what an error is about.
+def network_inputs(name: str, loaded: LoadedModel, x: Any, transform: Transform) -> Any:
+    """Stored samples as the network's inputs ``[n, *input]``, which are read as they are needed where the samples are.
+    ``name`` is what an error is about.
 
     Raises:
         UsageError: their shape is another one than the network's, or one that ``normalize`` does not fit.
@@ -322,6 +332,8 @@ def network_inputs(name: str, loaded: LoadedModel, x: np.ndarray, transform: Tra
     given = tuple(x.shape[1:])
     if not fits(given, shape):
         raise UsageError(f"{name}: the samples have shape {given}, but {loaded.name} takes {shape}")
+    if isinstance(x, LazyInputs):
+        return x.mapped(functools.partial(network_inputs, name, loaded, transform=transform))
     try:
         return to_net(transform, x.reshape(-1, *shape), loaded.network.dtype.as_numpy_dtype)
     except UsageError as error:
@@ -338,6 +350,6 @@ def _check_lowering(task: Task) -> None:
         except (ValueError, IndexError) as error:
             raise UsageError(f"{task.name}: {error}") from error
     dtype = task.model.network.dtype.as_numpy_dtype
-    count = 0 if task.centers is None else len(task.centers)
-    radii = [Fraction(0)] * count
-    build_regions(task.template, task.centers, tuple(task.model.network.input_shape), dtype, radii)
+    for part in [None] if task.centers is None else each_part(task.centers):
+        radii = [Fraction(0)] * (0 if part is None else len(part))
+        build_regions(task.template, part, tuple(task.model.network.input_shape), dtype, radii)

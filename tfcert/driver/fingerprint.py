@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import numpy as np
+
 from tfcert.datasets import Samples
+from tfcert.datasets.lazy import LazyInputs
 from tfcert.digest import add_array
 
 SCHEME = 2
@@ -25,9 +28,12 @@ def weights_hash(model: Any) -> str:
 
 
 def data_hash(samples: Samples) -> str:
-    """SHA-256 of a data set's numbers and labels, in their order."""
+    """SHA-256 of a data set's numbers and labels, in their order; of samples that are read as they are needed, what
+    these say of themselves (:meth:`tfcert.datasets.lazy.LazyInputs.digest`)."""
     digest = hashlib.sha256()
     for array in samples:
-        if array is not None:
+        if isinstance(array, LazyInputs):
+            digest.update(array.digest().encode())
+        elif isinstance(array, np.ndarray):
             add_array(digest, array)
     return digest.hexdigest()

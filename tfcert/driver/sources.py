@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import numpy as np
 
 from tfcert.catalog import SOURCES, SourceInfo, of_file
 from tfcert.datasets import Samples, confine, load_dataset
+from tfcert.datasets.lazy import LazyInputs, some_of
 from tfcert.errors import UsageError
-from tfcert.language import Dataset
+from tfcert.language import AnyTemplate, Dataset
 from tfcert.language import ModelDeclaration as ModelTemplate
 
 
@@ -35,21 +38,82 @@ def load_samples(template: Dataset, bindings: Mapping[str, Any], models: Sequenc
             path = confine(template.path, template.folder or None)
             options |= _by_name(template, source, path, options, models)
         samples = load_dataset(template.source, *arguments, root=template.folder or None, **options)
+    samples = _named(template, samples, models)
+    if isinstance(samples.x, LazyInputs):
+        if template.take is not None:
+            samples.x.limit_to(template.take)
+            samples = Samples(samples.x, samples.y[: template.take] if isinstance(samples.y, np.ndarray) else samples.y)
+        samples.x.check = functools.partial(_check_values, template)
+        return samples
     if template.take is not None:
         samples = Samples(samples.x[: template.take], None if samples.y is None else samples.y[: template.take])
-    if samples.x.size and not np.isfinite(samples.x).all():
+    _check_values(template, samples.x, np.arange(len(samples.x)))
+    return samples
+
+
+def _check_values(template: Dataset, x: np.ndarray, numbers: np.ndarray) -> None:
+    """Checks samples ``[n, ...]`` that have these numbers in the data set."""
+    if x.size and not np.isfinite(x).all():
         raise UsageError(
-            f"data set {template.name}: sample {_first(~np.isfinite(samples.x))} holds a NaN or an infinity"
+            f"data set {template.name}: sample {numbers[_first(~np.isfinite(x))]} holds a NaN or an infinity"
         )
     if template.range is not None:
         low, high = (float(end) for end in template.range)
-        outside = (samples.x < low) | (samples.x > high)
+        outside = (x < low) | (x > high)
         if outside.any():
             raise UsageError(
-                f"data set {template.name}: sample {_first(outside)} leaves the range [{low:g}, {high:g}] that the "
-                f"specification gives; its values go from {samples.x.min():g} to {samples.x.max():g}"
+                f"data set {template.name}: sample {numbers[_first(outside)]} leaves the range [{low:g}, {high:g}] "
+                f"that the specification gives; its values go from {x.min():g} to {x.max():g}"
             )
+
+
+def _named(template: Dataset, samples: Samples, models: Sequence[ModelTemplate]) -> Samples:
+    """Samples whose classes have names, with labels in the order of a model's outputs that have the same names.
+
+    Raises:
+        UsageError: two models have the names in different orders.
+    """
+    classes = getattr(samples.x, "classes", ())
+    orders = {model.output_names: model for model in models if classes and set(classes) <= set(model.output_names)}
+    if len(orders) > 1:
+        one, other, *_ = orders.values()
+        raise UsageError(
+            f"data set {template.name}: {one.name} and {other.name} name its classes in different orders; define it "
+            "twice, once for each"
+        )
+    for names in orders:
+        return Samples(samples.x, np.array([names.index(name) for name in classes])[samples.y])
     return samples
+
+
+def each_label(samples: Samples) -> Iterator[int | None]:
+    """The labels of samples, None each where there are none; of a stream they are read as they are asked for."""
+    if isinstance(samples.y, np.ndarray):
+        return (int(label) for label in samples.y)
+    if isinstance(samples.x, LazyInputs):
+        return samples.x.labels()
+    return iter([None] * len(samples.x))
+
+
+def asked_samples(template: AnyTemplate, samples: Samples) -> list[tuple[int, int | None]]:
+    """The samples that a question is about, as indices and labels; of a stream no more is read than that takes.
+
+    Raises:
+        UsageError: the question asks for labels, and there are none.
+    """
+    if template.needs_label and samples.y is None:
+        raise UsageError(f"{template.name} asks for labels, but data set {template.dataset} has none")
+    if template.take is None and isinstance(samples.x, LazyInputs):
+        samples.x.require_end()
+    chosen = ((i, label) for i, label in enumerate(each_label(samples)) if template.sample_selected(label))
+    return list(itertools.islice(chosen, template.take))
+
+
+def seen(template: AnyTemplate, samples: Samples) -> np.ndarray:
+    """The samples by which doubts about a question are raised: all, or, where they are read one by one, some of its."""
+    if not isinstance(samples.x, LazyInputs):
+        return np.asarray(samples.x)
+    return some_of(samples.x, [i for i, _ in asked_samples(template, samples)])
 
 
 def _by_name(
@@ -97,7 +161,7 @@ def _bound_data(
     value = bindings[template.name]
     if not isinstance(value, str | Path):
         return load_dataset(_in_order(template, value, models))
-    source = of_file(SOURCES, str(value)) or SOURCES.find("npz")
+    source = SOURCES["images"] if Path(value).is_dir() else of_file(SOURCES, str(value)) or SOURCES.find("npz")
     given = options if template.source == source.name else {}
     given |= _by_name(template, source, str(value), given, models) if source.columns else {}
     return load_dataset(source.name, str(value), **given)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfcert.clauses import Clauses
+from tfcert.datasets.lazy import LazyInputs
 from tfcert.language import AnyTemplate, StageSpec
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class LoadedModel:
         """The deployed program's answers ``[batch, outputs]`` to ``z`` ``[batch, *input]``."""
         from tfcert.attacks.witness import model_outputs
 
-        parts = [model_outputs(self.model, z[i : i + CHUNK]) for i in range(0, len(z), CHUNK)]
+        step = z.part if isinstance(z, LazyInputs) else CHUNK
+        parts = [model_outputs(self.model, z[i : i + step]) for i in range(0, len(z), step)]
         return np.concatenate([p.reshape(len(p), -1) for p in parts]) if parts else np.zeros((0, self.num_outputs))
 
     @property

@@ -18,7 +18,8 @@ from tfcert.cli.main import main
 from tfcert.driver.bind import load_spec
 from tfcert.driver.train.bind import bind_objective
 from tfcert.driver.train.build import certified_model, starting_model
-from tfcert.driver.train.run import Backup, Order
+from tfcert.driver.train.order import Order
+from tfcert.driver.train.run import Backup
 from tfcert.driver.train.start import TrainingFolder
 from tfcert.errors import JournalError
 from tfcert.training.schedules import Constant, Ramp, loaded

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfcert.datasets import Samples
+from tfcert.datasets.lazy import LazyInputs, some_of
 from tfcert.driver.bind import bind, network_inputs, placed
 from tfcert.driver.doubts import require_unit
 from tfcert.driver.regions import clip_of, normalization, require_inside
@@ -92,9 +93,12 @@ def bind_objective(
         require_inside(asked.name, held_out, clip)
     with placed(spec, name, objective.span):
         stored = _samples(objective, bindings, data, spec.models[objective.model])
-        require_unit(asked, objective.train, stored.x)
+        require_unit(asked, objective.train, some_of(stored.x, np.arange(min(64, len(stored.x)))))
         train = _train(objective, task.model, stored, space)
-        require_inside(f"{name}, in what it trains on", train.x, clip)
+        if isinstance(train.x, LazyInputs):
+            train.x.check = lambda x, _: require_inside(f"{name}, in what it trains on", x, clip)
+        else:
+            require_inside(f"{name}, in what it trains on", train.x, clip)
     return Trainable(
         objective=objective,
         asked=asked,
@@ -163,11 +167,12 @@ def _train(objective: ObjectiveTemplate, model: LoadedModel, samples: Samples, s
         raise UsageError(f"{name} trains on {objective.train.name}, which has no labels")
     if not len(samples.y):
         raise UsageError(f"{name} trains on {objective.train.name}, which has no samples")
-    wrong = np.flatnonzero((samples.y < 0) | (samples.y >= model.num_outputs))
+    labels = np.asarray(samples.y)
+    wrong = np.flatnonzero((labels < 0) | (labels >= model.num_outputs))
     if len(wrong):
         raise UsageError(
-            f"{name}: sample {wrong[0]} of {objective.train.name} has label {samples.y[wrong[0]]}, but "
+            f"{name}: sample {wrong[0]} of {objective.train.name} has label {labels[wrong[0]]}, but "
             f"{model.name} has {model.num_outputs} outputs, counted from 0"
         )
     own = replace(space, scale=objective.train_transform.scale)
-    return Samples(network_inputs(name, model, samples.x, own), samples.y)
+    return Samples(network_inputs(name, model, samples.x, own), labels)

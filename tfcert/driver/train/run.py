@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
 from tfcert.driver.abstracted import best_figure, classifier, granularity_of
 from tfcert.driver.fingerprint import data_hash
 from tfcert.driver.train.bind import Trainable, bind_objective
 from tfcert.driver.train.build import certified_model, held_out_callbacks, starting_model
+from tfcert.driver.train.order import Order
 from tfcert.driver.train.start import BACKUP, FINISHED, HEADER, LOG, TrainingStart, begin_training
 from tfcert.language import RampSpec, Spec
 from tfcert.report import ExitCode, figures
@@ -272,36 +271,6 @@ class _Run:
 
     def _space(self) -> str:
         return self.bound.asked.region.space
-
-
-class Order(keras.callbacks.Callback):
-    """Batches whose order depends on the seed and the epoch alone, so that a resumed run sees what it would have seen.
-
-    What is left of the samples after whole batches is left out of the epoch, other samples each time.
-    """
-
-    def __init__(self, x: np.ndarray, y: np.ndarray, batch: int, seed: int):
-        super().__init__()
-        self.x, self.y, self.seed = x, y, seed
-        self.batch = min(batch, len(x))
-        self.steps = len(x) // self.batch
-        self.epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.epoch = epoch
-
-    def batches(self) -> tf.data.Dataset:
-        """The samples, shuffled anew whenever an epoch begins."""
-
-        def order() -> Any:
-            yield np.random.default_rng([self.seed, self.epoch]).permutation(len(self.x))
-
-        with tf.device("CPU"):
-            x, y = tf.constant(self.x), tf.constant(self.y)
-            indices = tf.data.Dataset.from_generator(order, output_signature=tf.TensorSpec([None], tf.int64))
-            batches = indices.unbatch().batch(self.batch, drop_remainder=True)
-            taken = batches.map(lambda index: (tf.gather(x, index), tf.gather(y, index)))
-            return taken.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(2)
 
 
 def _loudness(verbose: int | str) -> int:

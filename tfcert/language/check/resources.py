@@ -49,8 +49,8 @@ def _folder(scope: Scope) -> str:
     return str(scope.root) if scope.root is not None else ""
 
 
-def check_path(scope: Scope, node: s.Expr) -> str:
-    """A path inside the folder of the specification that names a file (as far as that can be known)."""
+def check_path(scope: Scope, node: s.Expr, *, folder: bool = False) -> str:
+    """A path inside the folder of the specification that names a file or ``folder`` (as far as that can be known)."""
     if not isinstance(node, s.Text):
         raise scope.problem("E206", "a path is a text in quotes", node)
     path = node.value
@@ -72,8 +72,11 @@ def check_path(scope: Scope, node: s.Expr) -> str:
             raise scope.problem("E221", f'the link "{path}" leads outside the folder of the specification', node)
         if not os.path.exists(real):
             fix = "create it, or bind the name on the command line"
-            raise scope.problem("E222", f'there is no file "{path}" beside the specification', node, fix)
-        if not os.path.isfile(real):
+            kind = "folder" if folder else "file"
+            raise scope.problem("E222", f'there is no {kind} "{path}" beside the specification', node, fix)
+        if folder and not os.path.isdir(real):
+            raise scope.problem("E248", f'"{path}" is no folder', node, "write the path of a folder of images")
+        if not folder and not os.path.isfile(real):
             # To read a pipe or a device may never end.
             message = f'"{path}" is no regular file'
             raise scope.problem("E248", message, node, "write the path of a file, not of a folder, a pipe or a device")
@@ -96,7 +99,7 @@ def _source(
     first = ""
     if schema.positional:
         if not arguments or arguments[0].name is not None or isinstance(arguments[0].value, s.IntervalNode):
-            what = "a path" if schema.positional == "path" else "a name"
+            what = "a name" if schema.positional == "choice" else "a path"
             raise e.scope.problem("E205", f"`{name}` needs {what} in quotes first", call)
         node = arguments.pop(0).value
         assert not isinstance(node, s.IntervalNode)
@@ -105,7 +108,7 @@ def _source(
         elif bound:
             first = node.value if isinstance(node, s.Text) else ""
         else:
-            first = check_path(e.scope, node)
+            first = check_path(e.scope, node, folder=schema.positional == "folder")
     return name, first, read_arguments(e, arguments, schema.options, name)
 
 
