@@ -258,8 +258,9 @@ def test_a_distance(clf, data, tmp_path):
     text = "prop 1\nmeasure m(x, y in test) = half_a_pixel(clf, linf) in net\nreport median(m)\n"
     with DISTANCES.added(info):
         report = tfcert.verify(text, bindings={"clf": clf, "test": data}, out=tmp_path / "out", verbose=0)
+        said = str(report)
     assert [r.measured.estimate for r in report.records] == [0.5] * 7
-    assert "median(m) = 0.5, guess: a guess" in str(report)
+    assert "median(m) = 0.5, guess: a guess" in said
 
 
 def test_a_source_of_samples(clf, tmp_path):
