@@ -149,6 +149,8 @@ def check_method(method: str, relaxation: str | None) -> None:
         return
     if info.asks_solver:
         raise ValueError(f"the method {method} takes no relaxation: it has the tightest of single neurons")
+    if info.activations:
+        raise ValueError(f"the method {method} takes no relaxation: its lines are those of its paper")
     methods = relaxation_info(relaxation).methods
     if methods and method not in methods:
         raise ValueError(f"the relaxation {relaxation} goes with {' and '.join(methods)}, not with {method}")
@@ -211,6 +213,13 @@ METHODS = Table(
         "crown",
         "tfcert.propagation.methods.crown:CROWN",
         cost="one backward pass for every neuron that may switch, and for the outputs",
+    ),
+    MethodInfo(
+        "dual-lp",
+        "tfcert.propagation.methods.dual_lp:DUAL_LP",
+        cost="one pass through the dual network for every neuron, and for the outputs",
+        relaxes=False,
+        activations=("relu",),
     ),
     MethodInfo(
         "alpha-crown",

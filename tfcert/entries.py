@@ -117,6 +117,7 @@ class MethodInfo(Entry):
         relaxes: whether it can be told a relaxation.
         optimises: whether ``iterations`` and ``learning_rate`` are for it.
         asks_solver: whether it is a solver that bounds, not propagation.
+        activations: those that it is defined for, where it is for networks without any other nonlinearity; else empty.
         options: of a stage that uses it, beside the relaxation.
     """
 
@@ -125,6 +126,7 @@ class MethodInfo(Entry):
     relaxes: bool = True
     optimises: bool = False
     asks_solver: bool = False
+    activations: tuple[str, ...] = ()
     options: Options = field(default_factory=dict)
 
 

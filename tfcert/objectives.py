@@ -6,6 +6,7 @@ from tfcert.training import (
     AdvIBP,
     ConstrainedIBP,
     CrownIBP,
+    DualLP,
     IntervalWidth,
     Objective,
     Regularizer,
@@ -14,6 +15,6 @@ from tfcert.training import (
 )
 
 __all__ = [
-    "IBP", "MTLIBP", "AdvIBP", "ConstrainedIBP", "CrownIBP", "IntervalWidth", "Objective", "Regularizer", "ReluBalance",
-    "Tightness",
+    "IBP", "MTLIBP", "AdvIBP", "ConstrainedIBP", "CrownIBP", "DualLP", "IntervalWidth", "Objective", "Regularizer",
+    "ReluBalance", "Tightness",
 ]  # fmt: skip

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
+from methods import GENERAL
 from soundness import networks
 from soundness.networks import Sketch
 
 from tfcert.activations import activation
-from tfcert.catalog import propagated
 from tfcert.network import densify
 from tfcert.network.graph import Elementwise, Network
 from tfcert.network.linear import ConvMap
@@ -23,7 +23,7 @@ from tfcert.sets.balls import Box, LpBall, Perturbation
 from tfcert.sets.region import region_of
 from tfcert.tracing import traced
 
-METHODS = propagated()
+METHODS = GENERAL
 
 NONE = ((0, 0), (0, 0))
 

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from methods import GENERAL
 from soundness import networks
 
 from tfcert.activations import activation
-from tfcert.catalog import propagated
 from tfcert.network import Elementwise, Network, from_keras
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.interval import tidy
@@ -15,7 +15,7 @@ from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import region_of
 
-METHODS = propagated()
+METHODS = GENERAL
 
 
 def lower(network: Network, region, method: str = "crown", relaxation: str | None = None) -> tf.Tensor:

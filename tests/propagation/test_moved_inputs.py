@@ -4,14 +4,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from methods import GENERAL
 
 import tfcert
-from tfcert.catalog import propagated
 from tfcert.layers import IntervalAbstraction
 from tfcert.propagation.bounds import pre_activation_bounds
 from tfcert.sets.region import region_of
 
-METHODS = propagated()
+METHODS = GENERAL
 
 LAYERS = keras.layers
 MOVES = {

@@ -5,13 +5,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import tensorflow as tf
+from methods import GENERAL
 from sweeps import sweep_but
 
 import tfcert
 from soundness.allowance import allowance
 from soundness.exact import Affine, Largest, Layer, Leaky, Skip, evaluate, least
 from tfcert.activations import activation
-from tfcert.catalog import propagated
 from tfcert.network import DenseMap, Network, ReshapeMap
 from tfcert.network.graph import Add, Elementwise, Input, Linear, MaxPool, Node
 from tfcert.propagation.bounds import output_bounds
@@ -19,7 +19,7 @@ from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import Box, LpBall
 from tfcert.sets.region import region_of
 
-METHODS = propagated()
+METHODS = GENERAL
 
 
 def random_layers(seed: int) -> tuple[list[Layer], int]:

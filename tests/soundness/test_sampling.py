@@ -7,12 +7,12 @@ import pytest
 import tensorflow as tf
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from methods import GENERAL
 from sweeps import sweep_but
 
 from soundness import networks, regions
 from soundness.allowance import allowance
 from tfcert import BoundOptions
-from tfcert.catalog import propagated
 from tfcert.network import from_keras
 from tfcert.network.graph import Network
 from tfcert.propagation.bounds import output_bounds
@@ -21,7 +21,7 @@ from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.sets.region import region_of
 
-METHODS = propagated()
+METHODS = GENERAL
 
 DEPTH = int(os.environ.get("TFCERT_EXAMPLES", "1"))
 """How many times the usual number of examples is tried; above 1 the examples are not always the same."""

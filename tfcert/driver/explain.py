@@ -36,6 +36,7 @@ _STEPS = {
     "ibp": "about two and a half steps of plain training",
     "constrained_ibp": "about two and a half steps of plain training",
     "crown_ibp": "about two and a half steps of plain training, and a backward pass of bounds for the outputs",
+    "dual_lp": "about two and a half steps of plain training, and a backward pass of bounds for every neuron",
     "mtl_ibp": "about two and a half steps of plain training, and an attack",
     "adv_ibp": "about two and a half steps of plain training, and an attack",
 }

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfcert.activations import Lines
 from tfcert.catalog import METHODS, RELAXATIONS, check_method, relaxation_info
-from tfcert.network.graph import Elementwise, Network
+from tfcert.network.graph import Elementwise, MaxPool, Network
 from tfcert.propagation.backward import Relaxed, TensorInterval
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.methods.base import Bounded, How, Method
@@ -110,11 +110,24 @@ def check_names(network: Network, method: str, relaxation: str | None) -> None:
     """Checks that a method and a relaxation exist and suit the network.
 
     Raises:
-        ValueError: one does not exist, they do not go together, or an activation does not define the relaxation.
+        ValueError: one does not exist, they do not go together, an activation does not define the relaxation, or the
+            method is not defined for a nonlinearity of the network.
     """
     check_method(method, relaxation)
+    _check_nonlinearities(network, method)
     if relaxation is None or "+" in relaxation or RELAXATIONS.find(relaxation).where:
         return
     for node in network.nodes:
         if isinstance(node, Elementwise) and relaxation not in node.activation.relaxations:
             raise ValueError(f"{node.activation.name} ({node.name}) {node.activation.lacks(relaxation)}")
+
+
+def _check_nonlinearities(network: Network, method: str) -> None:
+    only = METHODS.find(method).activations
+    for node in network.nodes if only else ():
+        if isinstance(node, MaxPool) or (isinstance(node, Elementwise) and node.activation.name not in only):
+            what = "a maximum" if isinstance(node, MaxPool) else node.activation.name
+            raise ValueError(
+                f"the method {method} is for networks of {' and '.join(only)} alone, and {node.name} is {what}: use "
+                "the method crown, which bounds it"
+            )

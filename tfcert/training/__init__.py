@@ -2,6 +2,7 @@
 
 from tfcert.training.abstraction import AbstractionErrors, abstraction_error
 from tfcert.training.adversarial import MTLIBP, AdvIBP
+from tfcert.training.dual import DualLP
 from tfcert.training.granularity import GranularityTuning, tune_granularity
 from tfcert.training.initialization import ibp_initialize
 from tfcert.training.metrics import MeanCertifiedRadius, VerifiedAccuracy
@@ -12,6 +13,7 @@ from tfcert.training.schedules import Constant, Ramp, Schedule
 
 __all__ = [
     "IBP", "MTLIBP", "AbstractionErrors", "AdvIBP", "CertifiedModel", "Constant", "ConstrainedIBP", "CrownIBP",
-    "GranularityTuning", "IntervalWidth", "MeanCertifiedRadius", "Objective", "Ramp", "Regularizer", "ReluBalance",
-    "Schedule", "Tightness", "VerifiedAccuracy", "abstraction_error", "ibp_initialize", "tune_granularity",
+    "DualLP", "GranularityTuning", "IntervalWidth", "MeanCertifiedRadius", "Objective", "Ramp", "Regularizer",
+    "ReluBalance", "Schedule", "Tightness", "VerifiedAccuracy", "abstraction_error", "ibp_initialize",
+    "tune_granularity",
 ]  # fmt: skip

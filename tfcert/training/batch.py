@@ -15,6 +15,7 @@ from tfcert.propagation.backward import Relaxed, TensorInterval, linear_lower_bo
 from tfcert.propagation.bounds import relaxed_by_lines
 from tfcert.propagation.centered import Sweep
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.methods.dual_lp import dual_network
 from tfcert.propagation.preactivation import relaxed_by_intervals
 from tfcert.sets.region import Region
 
@@ -68,6 +69,13 @@ class BoundedBatch:
         """Lower bounds of ``f_y - f_j`` by CROWN-IBP, ``[batch, classes]``; the label's own column is 0."""
         return self._least(self._differences(), relaxed_by_lines(self.network, self.ranges))
 
+    def dual_margins(self) -> tf.Tensor:
+        """Lower bounds of ``f_y - f_j`` by the dual network, ``[batch, classes]``; the label's own column is 0.
+
+        Neither these nor the layers' bounds that they rest on are met with intervals.
+        """
+        return dual_network(self.network, self.region, self._first(self._differences())).lower
+
     def fused_logits(self) -> tf.Tensor:
         """Logits ``[batch, classes]`` whose cross-entropy is at least that of every point of the boxes.
 
@@ -98,8 +106,10 @@ class BoundedBatch:
 
     def _least(self, rows: tf.Tensor, relaxed: Relaxed) -> tf.Tensor:
         """Lower bounds of linear functions of the logits, ``[batch, rows, classes]``: ``[batch, rows]``."""
-        first = Coefficients(rows[:, None], self.network.output_shape)
-        return linear_lower_bounds(self.network, self.network.output, first, relaxed, self.region)
+        return linear_lower_bounds(self.network, self.network.output, self._first(rows), relaxed, self.region)
+
+    def _first(self, rows: tf.Tensor) -> Coefficients:
+        return Coefficients(rows[:, None], self.network.output_shape)
 
     def worst_logits(self) -> tf.Tensor:
         """The label's lower and the other classes' upper bounds, ``[batch, classes]`` (Gowal et al. 2018, eq. 9)."""

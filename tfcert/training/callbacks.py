@@ -17,6 +17,7 @@ from tfcert.certification import certify
 from tfcert.clauses import strictly_right
 from tfcert.given import class_labels, radius
 from tfcert.misfit import unsaid
+from tfcert.propagation.bounds import check_names
 from tfcert.propagation.centered import sweep
 from tfcert.training.batch import boxes
 from tfcert.training.regularizers import bounded_layers
@@ -126,7 +127,7 @@ class CertifiedEvaluation(keras.callbacks.Callback):
 
     Raises:
         ValueError: ``every`` or ``limit`` below 1, no samples, an unknown method, or no eps for a model without an
-            objective.
+            objective. When training begins: a method that is not defined for the model.
     """
 
     writes_logs = True
@@ -152,6 +153,9 @@ class CertifiedEvaluation(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.keys = ()
+        network = getattr(self.model, "network", None)
+        if network is not None:
+            check_names(network, method_name(self.method), None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         final = epoch + 1 == (self.params or {}).get("epochs")

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tfcert.network.errors import UnsupportedLayerError
 from tfcert.network.keras.graph import from_keras
 from tfcert.network.keras.private import loss_tracker, step_function, unscale_loss, validates
+from tfcert.propagation.bounds import check_names
 from tfcert.training.batch import strays
 from tfcert.training.callbacks import arranged
 from tfcert.training.losses import check_loss, crossentropy, is_one_hot
@@ -61,7 +62,8 @@ class CertifiedModel(keras.Model):
 
     Raises:
         UnsupportedLayerError: the model has a layer or an option that tfcert does not know, or ends in a softmax.
-        ValueError: the model's input shape is open, or its output is not a row of logits.
+        ValueError: the model's input shape is open, its output is not a row of logits, or the objective is not defined
+            for its activations.
 
     Example:
         >>> inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
@@ -90,6 +92,7 @@ class CertifiedModel(keras.Model):
                 "of logits, with at least two classes: of a binary classifier, let the last layer be Dense(2), linear, "
                 "for the labels 0 and 1"
             )
+        check_names(network, objective.method, None)
         self.model = model
         self.objective = objective
         self.network = network

@@ -58,6 +58,8 @@ class Objective(ABC):
     """
 
     default_kappa = 0.0
+    method = "ibp"
+    """The method of ``certify`` whose bounds are trained: a network that it is not defined for is refused."""
 
     def __init__(
         self,

@@ -177,6 +177,7 @@ def test_weights_are_kept_or_drawn_afresh_or_drawn_for_intervals(home):
             "CrownIBP",
             {"beta": Ramp(1, 0, 2, 9, unit="steps"), "fuse": False},
         ),
+        ("bound: dual_lp natural_weight: 1/4", "DualLP", {"kappa": Constant(0.25), "eps_factor": 1.0}),
         (
             "bound: mtl_ibp(attack_steps=3, attack_factor=1/2) mixture: 1/8 seed: 5",
             "MTLIBP",

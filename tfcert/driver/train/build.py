@@ -21,6 +21,7 @@ from tfcert.training import (
     CertifiedModel,
     ConstrainedIBP,
     CrownIBP,
+    DualLP,
     IntervalWidth,
     Objective,
     Regularizer,
@@ -33,7 +34,8 @@ from tfcert.training.callbacks import CertifiedEvaluation, IntervalWidths
 from tfcert.training.tuner import GranularityTuner
 
 _OBJECTIVES: dict[str, type[Objective]] = {
-    "ibp": IBP, "constrained_ibp": ConstrainedIBP, "crown_ibp": CrownIBP, "mtl_ibp": MTLIBP, "adv_ibp": AdvIBP,
+    "ibp": IBP, "constrained_ibp": ConstrainedIBP, "crown_ibp": CrownIBP, "dual_lp": DualLP, "mtl_ibp": MTLIBP,
+    "adv_ibp": AdvIBP,
 }  # fmt: skip
 _REGULARIZERS: dict[str, type[Regularizer]] = {
     "interval_width": IntervalWidth, "tightness": Tightness, "relu_balance": ReluBalance,

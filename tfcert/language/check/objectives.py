@@ -110,7 +110,8 @@ class _Objective:
         self._within(epochs)
         bound = self._get("bound", lambda v: self._named(v, t.OBJECTIVES, "`bound`"), t.Named("ibp"))
         attack = self._get("attack", lambda v: self._named(v, t.attacks(), "`attack`"), t.Named("pgd"))
-        verify = self._get("verify", lambda v: self._named(v, t.verifiers(), "`verify`"), t.Named("ibp"))
+        usual = t.Named(t.USUAL_VERIFIERS.get(bound.name, "ibp"))
+        verify = self._get("verify", lambda v: self._named(v, t.verifiers(), "`verify`"), usual)
         assert isinstance(self.asked.region, BallSpec)
         if eps is not None:
             self._not_tiny(eps, setting)

@@ -24,6 +24,7 @@ OBJECTIVES: dict[str, Options] = {
     "ibp": {"elide": Option("flag")},
     "constrained_ibp": {**_WIDTH, "elide": Option("flag")},
     "crown_ibp": {"fuse": Option("flag")},
+    "dual_lp": {},
     "mtl_ibp": _ATTACKED,
     "adv_ibp": _ATTACKED,
 }
@@ -32,6 +33,8 @@ NATURAL_WEIGHTS = {"ibp": Fraction(1, 2), "constrained_ibp": Fraction(1, 2)}
 """Where the natural weight ends if nothing is said; 0 for the others."""
 MIXTURES = ("crown_ibp", "mtl_ibp", "adv_ibp")
 """Those that mix two robust losses: intervals with CROWN-IBP, an attack with intervals."""
+USUAL_VERIFIERS = {"dual_lp": "dual_lp"}
+"""The stage that verifies held-out samples if nothing is said; ``ibp`` for the others."""
 REGULARIZERS: dict[str, Options] = {"interval_width": _WIDTH, "tightness": _BALANCED, "relu_balance": _BALANCED}
 OPTIMIZERS: dict[str, Options] = {
     "adam": {"clip_norm": Option("positive")},

@@ -9,14 +9,15 @@ method                pre-activation bounds                rows of the output
 ``forward+backward``  forward planes, or the interval      backward to the input
 ``crown``             backward to the input, or the        backward to the input
                       interval
+``dual-lp``           dual network (slopes of chords)      dual network
 ``alpha-crown``       as ``crown``, with relaxations       backward to the input
                       found by gradient
 ====================  ===================================  ==============================================
 
 "Or the interval": where the interval lies inside, see :func:`~tfcert.propagation.preactivation.tighter`.
 
-In every method the rows are multiplied into the last linear layers before anything is bounded (elision), and the bound
-found is met with that of the intervals (:func:`~tfcert.propagation.preactivation.floor`), so that no method is looser
-than ``ibp``. Everything here is a function of (network, region): no state, differentiable in the network's weights.
-``tfcert.catalog`` has their names.
+In every method the rows are multiplied into the last linear layers before anything is bounded (elision), and in all
+but ``dual-lp`` the bound found is met with that of the intervals
+(:func:`~tfcert.propagation.preactivation.floor`), so that none of these is looser than ``ibp``. Everything here is a
+function of (network, region): no state, differentiable in the network's weights. ``tfcert.catalog`` has their names.
 """
