@@ -46,7 +46,7 @@ def measure(name: str, norm: str) -> dict[str, Any]:
     Raises:
         AssertionError: an attack came nearer than a guarantee, which would be unsound.
     """
-    model, question = networks.load(name), _question(name)
+    model, question = networks.load(name), question_of(name)
     asked = {"norm": norm, "targets": question.targets}
     sides: dict[str, Callable[[], np.ndarray]] = {
         "certified": lambda: tfcert.certified_radius(model, question.x, question.labels, **asked).radius,
@@ -66,7 +66,8 @@ def measure(name: str, norm: str) -> dict[str, Any]:
     return {"radii": shown, "seconds": seconds}
 
 
-def _question(name: str) -> Batch:
+def question_of(name: str) -> Batch:
+    """The ten images of a network and their targets."""
     images = networks.test_images(name)
     first = networks.Images(images.x[:_FIRST_IMAGES], images.y[:_FIRST_IMAGES])
     return batch(name, networks.load(name)(first.x).numpy(), first, SIZES[0])
