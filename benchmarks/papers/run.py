@@ -35,7 +35,6 @@ from benchmarks.papers.line import Line, Paper, commands, paper
 from benchmarks.papers.records import NotStored, path
 
 _ONCE = {
-    "benchmarks.peers.densify": "peers/densify",
     "benchmarks.training.steps": "training/train_steps",
     "benchmarks.cells.granularity": "cells/tune_granularity",
 }

@@ -84,16 +84,7 @@ POINTS = [
 def measure(point: Point) -> dict[str, Any]:
     """Measures one point in this process, and the peer's side in another."""
     machine.limit_threads()
-    keras.utils.set_random_seed(0)
-    trained = point.sweep == "batch"
-    build = architectures.pure_cnn
-    model = (
-        networks.load(TRAINED)
-        if trained
-        else build(point.depth, point.filters, point.classes, size=point.size, kernel=point.kernel)
-    )
-    network = tfcert.from_keras(model)
-    images = _sized(networks.test_images(TRAINED), point.size)
+    model, network, images = subject(point)
     options = tfcert.BoundOptions(memory_mb=point.memory_mb)
 
     def run(count: int = point.batch) -> None:
@@ -114,16 +105,30 @@ def measure(point: Point) -> dict[str, Any]:
             passes = timing.alternate({PEER: lambda: peer.ask("run"), **sides}, _ROUNDS)
     else:
         passes = timing.alternate(sides, _ROUNDS)
-    region = region_of(tfcert.LpBall(images.x[:_COUNTED_IMAGES], point.eps, "linf"))
-    useful = crown_pass(network, region, point.classes - 1).useful
     return {
         **asdict(point),
         "neurons": network.neurons(),
         "passes": passes,
         "memory_mib": memory,
-        "gflop_useful": useful / 1e9 / _COUNTED_IMAGES * point.batch,
+        "gflop_useful": gflop(point, network, images),
         "by_kind": {kind: round(s, 4) for kind, s in profile.seconds_by_kind(run).items()},
     }
+
+
+def subject(point: Point) -> tuple[keras.Model, tfcert.Network, networks.Images]:
+    """The model of a point, its network, and its images."""
+    keras.utils.set_random_seed(0)
+    build, shape = architectures.pure_cnn, (point.depth, point.filters, point.classes)
+    trained = point.sweep == "batch"
+    model = networks.load(TRAINED) if trained else build(*shape, size=point.size, kernel=point.kernel)
+    return model, tfcert.from_keras(model), _sized(networks.test_images(TRAINED), point.size)
+
+
+def gflop(point: Point, network: tfcert.Network, images: networks.Images) -> float:
+    """The multiplications and additions of a point's pass, counted from shapes and unstable neurons, in GFLOP."""
+    region = region_of(tfcert.LpBall(images.x[:_COUNTED_IMAGES], point.eps, "linf"))
+    useful: int = crown_pass(network, region, point.classes - 1).useful
+    return useful / 1e9 / _COUNTED_IMAGES * point.batch
 
 
 def _sized(images: networks.Images, size: int) -> networks.Images:
@@ -241,7 +246,7 @@ def _in_a_process(point: Point) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _same(point: Point, found: dict[str, Any]) -> bool:
+def same(point: Point, found: dict[str, Any]) -> bool:
     """Whether a stored measurement is of a point; the first ones do not say what they had no choice of."""
     return asdict(point).items() <= (asdict(Point("")) | found).items()
 
@@ -249,14 +254,14 @@ def _same(point: Point, found: dict[str, Any]) -> bool:
 def _measure_all(resume: bool, clock: Clock) -> None:
     machine.limit_threads()
     stored = STORE.read("growth", {"points": []})["points"] if resume else []
-    points = [found for found in stored if any(_same(p, found) for p in POINTS)]
+    points = [found for found in stored if any(same(p, found) for p in POINTS)]
     peak = machine.product_peak() / 1e9
     for point in POINTS:
-        if clock.over or any(_same(point, found) for found in points):
+        if clock.over or any(same(point, found) for found in points):
             continue
         print(point, flush=True)
         points.append(_in_a_process(point))
-        points.sort(key=lambda found: next(i for i, p in enumerate(POINTS) if _same(p, found)))
+        points.sort(key=lambda found: next(i for i, p in enumerate(POINTS) if same(p, found)))
         STORE.write("growth", {"machine": machine.describe(), "peak_gflops": peak, "points": points})
 
 

@@ -4,11 +4,17 @@ import mmap
 import time
 from dataclasses import asdict
 
+import keras
 import numpy as np
+import pytest
+from soundness import networks
 
+import tfcert
 from benchmarks.common import store, timing
 from benchmarks.common.usage import peak_mib, used
-from benchmarks.peers import growth, run, tables
+from benchmarks.peers import counted, growth, run, tables
+from benchmarks.peers.fastlin import SparseFastLin
+from tfcert.propagation.engine import lower_bounds
 
 NAMES = [case.name for case in run.CASES]
 
@@ -124,8 +130,54 @@ def test_the_figure_and_tables_of_growth_hold_both_sides(monkeypatch, tmp_path):
 def test_sweeps_without_points_are_left_out_and_the_first_points_are_known_again():
     asked = growth.Point("depth", depth=4)
     found = {key: value for key, value in asdict(asked).items() if key not in ("size", "kernel")}
-    assert growth._same(asked, found)
-    assert not growth._same(growth.Point("depth", depth=4, kernel=5), found)
+    assert growth.same(asked, found)
+    assert not growth.same(growth.Point("depth", depth=4, kernel=5), found)
     points = [found | {"depth": depth, "passes": {"tfcert": {"all": [0.1]}, "auto_LiRPA": {"all": [0.1]}},
                        "memory_mib": {"tfcert": 1, "auto_LiRPA": 1}} for depth in (2, 4)]  # fmt: skip
     assert [row["against"] for row in growth._exponents(points)] == ["depth"]
+
+
+def test_multiplications_are_counted_without_time_and_point_by_point(monkeypatch, tmp_path):
+    monkeypatch.setattr(counted, "POINTS", [growth.Point("image", size=size) for size in (9, 12)])
+    rng = np.random.default_rng(0)
+    images = growth.networks.Images(rng.uniform(-0.5, 0.5, (12, 28, 28, 1)).astype(np.float32), np.zeros(12, int))
+    monkeypatch.setattr(growth.networks, "test_images", lambda _: images)
+    monkeypatch.setenv("TFCERT_RESULTS", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["counted"])
+    counted.STORE.write("counted", {"points": [counted.count(counted.POINTS[1]) | {"gflop_useful": 7.0}]})
+    counted.main()
+    small, large = counted.STORE.read("counted")["points"]
+    assert (small["size"], large["size"], large["gflop_useful"]) == (9, 12, 7.0)
+    assert 0 < small["gflop_useful"] < counted.count(counted.POINTS[1])["gflop_useful"]
+    assert "| image | 9, 12 |" in counted.table([small, large])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_fast_lin_with_sparse_matrices_has_the_bounds_of_the_dual_network(norm):
+    """It shares no code with it, so a wrong entry, slope or norm on either side would be seen."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((6, 5, 2)), layers.Conv2D(3, 3, strides=(2, 1), padding="same", activation="relu"),
+            layers.BatchNormalization(), layers.Conv2D(4, 2, activation="relu"), layers.Flatten(),
+            layers.Dense(5, "relu"), layers.Dense(3),
+        ]
+    )  # fmt: skip
+    networks.randomize(model, np.random.default_rng(0))
+    network, x = tfcert.from_keras(model), np.random.default_rng(1).normal(size=(3, 6, 5, 2)).astype(np.float32)
+    rows = np.random.default_rng(2).normal(size=(3, 4, 3)).astype(np.float32)
+    for eps in (0.01, 0.3):
+        found = SparseFastLin(network).margins(x, eps, norm, rows)
+        wanted = lower_bounds(network, tfcert.LpBall(x, eps, norm), rows, np.zeros((3, 4)), method="dual-lp")
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_fast_lin_is_for_chains_of_linear_layers_and_relus():
+    layers = keras.layers
+    inputs = keras.Input((3,))
+    x = layers.Dense(3, "relu")(inputs)
+    joined = keras.Model(inputs, layers.Dense(2)(layers.Add()([x, inputs])))
+    curved = keras.Sequential([keras.Input((3,)), layers.Dense(4, "tanh"), layers.Dense(2)])
+    for model, said in ((joined, "joins two"), (curved, "neither")):
+        with pytest.raises(TypeError, match=said):
+            SparseFastLin(tfcert.from_keras(model))
