@@ -144,6 +144,7 @@ def test_multiplications_are_counted_without_time_and_point_by_point(monkeypatch
     monkeypatch.setattr(growth.networks, "test_images", lambda _: images)
     monkeypatch.setenv("TFCERT_RESULTS", str(tmp_path))
     monkeypatch.setattr("sys.argv", ["counted"])
+    monkeypatch.setattr(counted.machine, "limit_threads", lambda: None)  # TensorFlow has begun
     counted.STORE.write("counted", {"points": [counted.count(counted.POINTS[1]) | {"gflop_useful": 7.0}]})
     counted.main()
     small, large = counted.STORE.read("counted")["points"]
