@@ -57,8 +57,14 @@ def time(relaxation: str) -> str:
 
 
 def hundred() -> str:
-    few, many = (radii.search(CNN4, "linf", "fastlin", images).mean for images in (10, 100))
-    return f"{few:.4f} for ten and {many:.4f} for a hundred (4 layers, L-inf, CNN-Cert-Relu)"
+    """Mean radii of a hundred images over those of ten."""
+
+    def ratio(network: str, norm: str, relaxation: str) -> float:
+        few, many = (radii.search(network, norm, relaxation, images).mean for images in (10, 100))
+        return many / few
+
+    some = found(lambda one=one: ratio(*one) for one in radii.every())
+    return f"the mean radius of a hundred is {span(some, '{:.2f}')} times that of ten, over {len(some)} searches"
 
 
 def clever(beyond: str) -> int:

@@ -90,6 +90,17 @@ def found(some: Iterable[Callable[[], Any]]) -> list[Any]:
     return values
 
 
+def at(values: Sequence[Any], index: int) -> Any:
+    """A value of a curve, such as after an epoch.
+
+    Raises:
+        NotStored: the curve ends before it.
+    """
+    if not -len(values) <= index < len(values):
+        raise NotStored(f"{index} of {len(values)}")
+    return values[index]
+
+
 def span(values: Iterable[float], form: str = "{:.1f}", unit: str = "") -> str:
     """The least and the most: ``+1.6 to +3.3%``; one figure where they are written alike."""
     some = list(values)
