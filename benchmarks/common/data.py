@@ -74,7 +74,9 @@ def pixels(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     except DatasetError as error:
         if name == "cifar10" and has("cifar10_jpeg.npz"):
             with np.load(find("cifar10_jpeg.npz")) as stored:
-                return _decoded(stored[f"jpeg_{split}"], stored[f"offset_{split}"]), stored[f"y_{split}"]
+                return _decoded(stored[f"jpeg_{split}"], stored[f"offset_{split}"]), stored[f"y_{split}"].astype(
+                    np.int64
+                )
         raise MissingDataError(str(error)) from error
     assert y is not None
     return x, y
