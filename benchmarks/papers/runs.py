@@ -139,10 +139,12 @@ def trained(
 
 
 def trainings(experiment: str, objective: str, keep: Callable[[dict[str, Any]], bool] = bool) -> list[dict[str, Any]]:
-    """Every stored training of an experiment with an objective; ``keep`` chooses among them."""
+    """Every stored training of an experiment by a method of ``benchmarks.training.tables``; ``keep`` chooses."""
+    from benchmarks.training.tables import method_of
+
     return [
         r for r in load(CONSTRAINED)
-        if r["experiment"] == experiment and r["run"]["objective"] == objective and keep(r["run"])
+        if r["experiment"] == experiment and method_of(r["run"]) == objective and keep(r["run"])
     ]  # fmt: skip
 
 

@@ -30,12 +30,15 @@ class Run:
         size: of the network: small, medium or large.
         eps: the radius in [0, 1] that is verified.
         epochs: in all; ``warm_up`` of them plain, then eps and kappa ramp for ``ramp`` epochs.
-        objective: ``ibp``, ``unelided`` (IBP that bounds the logits themselves), ``constrained`` (that, with ``weight``
-            of the width term) or ``nominal``.
+        objective: ``ibp``, ``unelided`` (IBP that bounds the logits themselves), ``constrained`` (IBP with the width
+            term) or ``nominal``.
         kappa: where the ramp of the nominal loss's weight ends; it begins at 1.
         eps_factor: training is over so many times eps.
         initialize: whether kernels are drawn for intervals (Shi et al. 2021).
         rate, drops: Adam's learning rate, and after which shares of the epochs it is divided by ``divisor``.
+        weight, layers, reduction: of the width term; by default means, which is what runs are that were stored before
+            this could be chosen.
+        images: how many of the training images, from the first; None for all.
         augment: whether images are flipped and moved by up to 4 pixels at random.
         normalize: whether a first layer normalises the channels.
     """
@@ -57,6 +60,9 @@ class Run:
     divisor: float = 5.0
     augment: bool = False
     normalize: bool = False
+    layers: str = "all"
+    reduction: str = "mean"
+    images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,10 +75,10 @@ class Data:
     y_test: np.ndarray
 
 
-def data(name: str) -> Data:
-    """All images of ``mnist``, ``cifar`` (CIFAR-10) or ``svhn``."""
+def data(name: str, images: int | None = None) -> Data:
+    """All images of ``mnist``, ``cifar`` (CIFAR-10) or ``svhn``, or the first ``images`` of those to train on."""
     (x, y), (x_test, y_test) = (pixels("cifar10" if name == "cifar" else name, split) for split in ("train", "test"))
-    whole = np.float32(255)
+    x, y, whole = x[:images], y[:images], np.float32(255)
     return Data(x.astype(np.float32) / whole, y, x_test.astype(np.float32) / whole, y_test)
 
 
@@ -85,7 +91,7 @@ def objective(run: Run) -> Objective:
     kappa = Ramp(1.0, run.kappa, run.warm_up, end)
     common: dict[str, Any] = {"kappa": kappa, "clip": (0, 1), "eps_factor": run.eps_factor}
     if run.objective == "constrained":
-        return ConstrainedIBP(eps, weight=run.weight, **common)
+        return ConstrainedIBP(eps, weight=run.weight, layers=run.layers, reduction=run.reduction, **common)
     return IBP(eps, elide=run.objective != "unelided", **common)
 
 
@@ -129,22 +135,6 @@ def _augmented(pair: tuple[tf.Tensor, tf.Tensor], draw: tf.Tensor) -> tuple[tf.T
     return tf.ensure_shape(moved[:, top : top + 32, left : left + 32], x.shape), y
 
 
-class _Width(IntervalWidths):
-    """Writes what figures 6 and 7 of Morawiecki et al. 2020 show into the logs: squared widths of hidden layers."""
-
-    def __init__(self, x: np.ndarray):
-        super().__init__("", x)
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        pass
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        logs["interval_width"] = self.total(self.widths())
-
-    def on_train_end(self, logs: Any = None) -> None:
-        pass
-
-
 def fitted(
     run: Run, images: Data, *, validation: int = 0, verbose: int = 2
 ) -> tuple[tfcert.CertifiedModel, dict[str, Any]]:
@@ -159,11 +149,11 @@ def fitted(
     held_out = (images.x_test[:validation], images.y_test[:validation]) if validation else None
     history = certified.fit(
         batches(run, images), epochs=run.epochs, shuffle=False, validation_data=held_out, validation_batch_size=_JUDGED,
-        verbose=verbose, callbacks=[_Width(images.x_test)] if validation else [],
+        verbose=verbose, callbacks=[IntervalWidths(images.x_test, layers=False)] if validation else [],
     )  # fmt: skip
     seconds = time.perf_counter() - start
-    # Stored results name what intervals find of validation data as the first of them did.
-    named = {k.replace("val_ibp_verified", "val_verified"): values for k, values in history.history.items()}
+    # Stored results name things as the first of them did.
+    named = {k.replace("val_ibp_", "val_").removesuffix("/total"): values for k, values in history.history.items()}
     rows = {k: [float(f"{v:.5g}") for v in values] for k, values in named.items()}
     return certified, {"run": asdict(run), "seconds": round(seconds, 1), "history": rows}
 

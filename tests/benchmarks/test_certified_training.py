@@ -41,7 +41,7 @@ def test_a_run_repeats_to_the_last_bit_and_another_seed_differs(few):
 
 
 def test_the_full_schedules_are_the_papers_in_steps():
-    run = train_constrained.EXPERIMENTS["cifar-small"].run("constrained", 0, None, 50_000)
+    run = train_constrained.EXPERIMENTS["cifar-small"].run("sum", 0, None, 50_000)
     assert (run.epochs, run.ramp, run.warm_up) == (350, 150, 5)
     assert [round(share * 350) for share in run.drops] == [200, 250, 300]
     fast, slow = (

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import sys
 import warnings
 
 import keras
@@ -138,7 +139,7 @@ def test_the_scheduler_publishes_the_numbers_of_the_last_step(model, data, capsy
 
 def test_interval_widths_are_written_for_tensorboard(model, data, tmp_path):
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    widths = IntervalWidths(tmp_path, data, limit=30)
+    widths = IntervalWidths(data, tmp_path, limit=30)
     model.fit(*data, epochs=2, verbose=0, callbacks=[widths])
     events = loader.EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
     events.Reload()
@@ -156,10 +157,37 @@ def test_interval_widths_are_written_for_tensorboard(model, data, tmp_path):
     np.testing.assert_allclose(total, sum(((u - low) ** 2).mean() for low, u in pairs[:2]), rtol=1e-4)
 
 
-def test_callbacks_that_need_a_certified_model_say_so(data, tmp_path):
+def test_interval_widths_are_in_history_and_csv_without_tensorboard(model, data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # importing it raises ImportError
+    widths = IntervalWidths(data, limit=30)
+    rows = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    history = model.fit(*data, epochs=2, verbose=0, callbacks=[rows, widths]).history
+    exact = Intervals(model.model, data[0][:30], 0.03, (0, 1))
+    pairs = [exact.affine, exact.hidden, exact.logits]
+    names = [f"interval_width/{model.network.nodes[i].name}" for i in widths.widths()]
+    for name, (lower, upper) in zip(names, pairs, strict=True):
+        np.testing.assert_allclose(history[name][-1], (upper - lower).mean(), rtol=1e-4)
+    total = sum(((upper - lower) ** 2).mean() for lower, upper in pairs[:2])
+    np.testing.assert_allclose(history["interval_width/total"][-1], total, rtol=1e-4)
+    with open(tmp_path / "log.csv") as file:
+        found = list(csv.DictReader(file))
+    for name in (*names, "interval_width/total"):
+        assert [float(row[name]) for row in found] == history[name]
+    alone = model.fit(*data, epochs=1, verbose=0, callbacks=[IntervalWidths(data, layers=False)]).history
+    assert [key for key in alone if key.startswith("interval_width")] == ["interval_width/total"]
+    with pytest.raises(ImportError, match="leave log_dir out"):
+        model.fit(*data, verbose=0, callbacks=[IntervalWidths(data, tmp_path)])
+
+
+def test_interval_widths_take_the_samples_first():
+    with pytest.raises(TypeError, match="samples first"):
+        IntervalWidths("logs", (np.zeros((2, 4)), np.zeros(2)))
+
+
+def test_callbacks_that_need_a_certified_model_say_so(data):
     plain = dense_net()
     plain.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    for callback in (ObjectiveScheduler(), IntervalWidths(tmp_path, data)):
+    for callback in (ObjectiveScheduler(), IntervalWidths(data)):
         with pytest.raises(ValueError, match="CertifiedModel"):
             plain.fit(*data, verbose=0, callbacks=[callback])
 

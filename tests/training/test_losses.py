@@ -59,12 +59,57 @@ def test_the_width_term_is_the_squared_widths_of_affine_and_activation_outputs(d
     reduce = np.mean if reduction == "mean" else np.sum
     expected = 0.2 * sum(reduce(square, axis=1) for square in squares).mean()
     with_term = ConstrainedIBP(EPS, clip=CLIP, weight=0.2, layers=layers, reduction=reduction)
-    plain = ConstrainedIBP(EPS, clip=CLIP, weight=0.0)
+    plain = ConstrainedIBP(EPS, clip=CLIP, weight=0.0, reduction=reduction)
     losses = [float(robust_step(certified(model, o), x, y).loss) for o in (with_term, plain)]
     np.testing.assert_allclose(losses[0] - losses[1], expected, rtol=2e-4)
 
 
-def test_constrained_ibp_is_ibp_without_elision_and_a_width_term(dense):
+@pytest.mark.parametrize("layers", ["all", "hidden"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_default_width_term_is_logarithms_of_mean_squared_widths(dense, layers, weighted):
+    model, x, y, exact = dense
+    weights = np.linspace(0, 2, len(x)).astype(np.float32) if weighted else None
+    counted = np.ones(len(x)) if weights is None else weights.astype(float)
+    pairs = [exact.affine, exact.hidden] + ([exact.logits] if layers == "all" else [])
+    squares = [(((upper - lower) ** 2).mean(axis=1) * counted).mean() for lower, upper in pairs]
+    options = {"clip": CLIP, "kappa": 0.0}
+    with_term, plain = IBP(EPS, regularizers=[IntervalWidth(0.2, layers)], **options), IBP(EPS, **options)
+    losses = [float(robust_step(certified(model, o), x, y, weights).loss) for o in (with_term, plain)]
+    np.testing.assert_allclose(losses[0] - losses[1], 0.2 * np.mean(np.log1p(squares)), rtol=2e-4)
+
+
+def test_the_default_bounds_what_wide_intervals_weigh_and_the_formula_does_not(dense):
+    """The derivative by the logarithm of a scale of all widths: at most 2, however wide they are."""
+    model, x, y, _ = dense
+    terms = {}
+    for scale in (1.0, 100.0, 110.0):
+        wide = certified(keras.models.clone_model(model), IBP(EPS))
+        wide.model.set_weights([w * scale if w.ndim == 2 else w for w in model.get_weights()])
+        for reduction in ("log", "sum"):
+            objective = IBP(EPS, regularizers=[IntervalWidth(1.0, "hidden", reduction)])
+            losses = [robust_step(certified(wide.model, o), x, y).loss for o in (objective, IBP(EPS))]
+            terms[reduction, scale] = float(losses[0] - losses[1])
+    assert 0 < terms["log", 110.0] - terms["log", 100.0] <= 2.01 * np.log(1.1)
+    assert terms["sum", 110.0] - terms["sum", 100.0] > 100 * np.log(1.1)
+
+
+@pytest.mark.parametrize("make", [IBP, CrownIBP, MTLIBP, AdvIBP, ConstrainedIBP])
+def test_the_width_term_goes_with_every_objective(dense, make):
+    model, x, y, _ = dense
+    kappa = {"clip": CLIP, "kappa": 0.5}
+    width = IntervalWidth(0.5, "hidden")
+    found, without = (
+        robust_step(certified(model, make(EPS, regularizers=terms, **kappa)), x, y) for terms in ([width], [])
+    )
+    alone = [
+        float(robust_step(certified(model, IBP(EPS, regularizers=terms, **kappa)), x, y).loss)
+        for terms in ([width], [])
+    ]
+    np.testing.assert_allclose(float(found.loss - without.loss), alone[0] - alone[1], rtol=1e-3)
+    assert any(np.any(a.numpy() != b.numpy()) for a, b in zip(found.gradients, without.gradients, strict=True))
+
+
+def test_constrained_ibp_by_the_formula_is_ibp_without_elision_and_a_width_term(dense):
     model, x, y, _ = dense
     composed = IBP(EPS, clip=CLIP, elide=False, regularizers=[IntervalWidth(0.5, "hidden", "sum")])
     named = ConstrainedIBP(EPS, clip=CLIP, weight=0.5, layers="hidden", reduction="sum")

@@ -58,6 +58,9 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tensorboard", metavar="DIR", help="write logs for TensorBoard there, with the widths of every layer's bounds"
     )
+    parser.add_argument(
+        "--widths", action="store_true", help="a column in log.csv for the mean width of every layer's intervals, too"
+    )
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="store_true", help="a progress bar even where there is no terminal")
     loudness.add_argument("-q", "--quiet", action="store_true", help="only the last lines")

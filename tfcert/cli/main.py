@@ -175,6 +175,7 @@ def _train(options: argparse.Namespace) -> int:
         bindings=dict(options.bind),
         resume=options.resume,
         tensorboard=options.tensorboard,
+        widths=options.widths,
     )
     _import_tensorflow()
     from tfcert.driver.train.run import run_training

@@ -18,6 +18,7 @@ class Curves:
     Attributes:
         nominal, attack, verified: accuracies of the held-out samples.
         eps: the radius of training in the epoch's last step, in the space of training.
+        constant: 1 where every batch got one class for all of its samples, though labels differ.
     """
 
     epochs: tuple[int, ...]
@@ -25,6 +26,7 @@ class Curves:
     attack: tuple[float, ...]
     verified: tuple[float, ...]
     eps: tuple[float, ...]
+    constant: tuple[float, ...] = ()
 
     def __getitem__(self, name: str) -> tuple[float, ...]:
         """A curve by its name."""
@@ -49,7 +51,7 @@ def read_curves(path: Path) -> Curves:
         return tuple(_number(rows[e].get(key)) for e in epochs)
 
     curves = {name: column(key) for name, key in COLUMNS.items()}
-    return Curves(epochs=epochs, eps=column("eps"), **curves)
+    return Curves(epochs=epochs, eps=column("eps"), constant=column("constant"), **curves)
 
 
 def _complete(row: dict[str, str | None]) -> bool:

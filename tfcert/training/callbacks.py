@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +21,33 @@ from tfcert.misfit import unsaid
 from tfcert.propagation.bounds import check_names
 from tfcert.propagation.centered import sweep
 from tfcert.training.batch import boxes
+from tfcert.training.constancy import KEY, ConstancyWatch, ConstantNetworkWarning
 from tfcert.training.regularizers import bounded_layers
 from tfcert.training.samples import arrays
 
+_WIDTH = "interval_width"
 KEYS = ("val_nominal_accuracy", "val_attack_accuracy", "val_verified_accuracy")
 
 
 class _Length(keras.callbacks.Callback):
     """Tells a certified model how many batches make an epoch, and lets it choose its step while that may change.
 
-    It also asks, after the first batch and once an epoch, whether samples stayed in the valid range.
+    It also asks, after the first batch and once an epoch, whether samples stayed in the valid range, and once an epoch
+    whether the network has become constant.
     """
 
     settled = False
     seen = False
+    constant: float | None = None
+    first = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.settled = self.seen = False
+        self.watch = ConstancyWatch()
         self.model.take_steps(self.params.get("steps"))
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.constant, self.first = None, self.model.steps_taken
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if not self.settled:
@@ -49,10 +59,20 @@ class _Length(keras.callbacks.Callback):
             self.seen = True
 
     def on_test_begin(self, logs: Any = None) -> None:
-        self.model.require_inside()  # before validation counts anew
+        self._look()  # before validation counts anew
+
+    def _look(self) -> float:
+        self.model.require_inside()
+        self.constant = self.model.constant()
+        return self.constant
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.model.require_inside()
+        constant = self._look() if self.constant is None else self.constant
+        if logs is not None:
+            logs[KEY] = constant
+        said = self.watch.epoch(epoch, self.model.steps_taken - self.first, constant)
+        if said is not None:
+            warnings.warn(said, ConstantNetworkWarning, stacklevel=2)
 
     def on_train_end(self, logs: Any = None) -> None:
         self.model.compile_inner()
@@ -190,48 +210,80 @@ class CertifiedEvaluation(keras.callbacks.Callback):
 
 
 class IntervalWidths(keras.callbacks.Callback):
-    """The mean width of each layer's intervals, as TensorBoard scalars and histograms (Morawiecki et al. 2020, figures
-    6 and 7).
+    """The widths of each layer's intervals after an epoch, in its logs (Morawiecki et al. 2020, figures 6 and 7).
 
-    Scalars ``interval_width/LAYER`` are mean widths ``upper - lower`` over samples and values, ``interval_width/total``
-    is the sum over hidden layers of mean squared widths, what the figures show; histograms ``interval_widths/LAYER``
-    are of the mean width of each value. Layers are those of :class:`~tfcert.objectives.IntervalWidth`, bounded over the
-    final eps of the objective.
+    Writes ``interval_width/LAYER``, the mean width ``upper - lower`` over samples and values, in the units of that
+    layer's outputs, and ``interval_width/total``, the sum over hidden layers of their mean *squared* widths, which is
+    what the figures show. Layers are those of :class:`~tfcert.objectives.IntervalWidth`, by the names of the network's
+    nodes, bounded by intervals over the final eps of the objective, in every epoch. History and CSVLogger have them
+    from the logs: ``fit`` calls this callback before those that read logs, wherever it stands in the list. With a
+    ``log_dir`` they go to TensorBoard as well, as scalars under the same names, with histograms
+    ``interval_widths/LAYER`` of the mean width of each value.
 
     Args:
-        log_dir: where to write; TensorBoard reads it beside the logs of ``keras.callbacks.TensorBoard``.
-        data: ``(x, y)``, ``x`` alone, or a ``tf.data.Dataset``.
+        data: the samples to bound: ``(x, y)``, ``x`` alone, or a ``tf.data.Dataset``.
+        log_dir: where to write for TensorBoard, which reads it beside the logs of ``keras.callbacks.TensorBoard``; None
+            for nowhere, and then TensorBoard need not be installed.
         eps, clip: by default those of the model's objective.
         limit: samples to bound, from the beginning.
+        layers: whether the logs have each layer, or the total alone.
+
+    Raises:
+        TypeError: ``data`` is a folder, which belongs to ``log_dir``.
+        ValueError: the model that is fitted has no intervals.
+        ImportError: a ``log_dir``, and no TensorBoard.
     """
 
-    def __init__(self, log_dir: str | Path, data: Any, eps: float | None = None, clip: Any = None, limit: int = 256):
+    writes_logs = True
+
+    def __init__(
+        self,
+        data: Any,
+        log_dir: str | Path | None = None,
+        eps: float | str | None = None,
+        clip: Any = None,
+        limit: int = 256,
+        layers: bool = True,
+    ):
         super().__init__()
-        self.log_dir = str(log_dir)
+        if isinstance(data, str | Path):
+            raise TypeError(f"IntervalWidths takes the samples first: IntervalWidths(data, log_dir={str(data)!r})")
+        self.log_dir = None if log_dir is None else str(log_dir)
         self.x = arrays(data if not hasattr(data, "shape") else (data, np.zeros(len(data), int)), limit)[0]
-        self.eps, self.clip = radius(eps), clip
+        self.eps, self.clip, self.layers = radius(eps), clip, layers
         self._writer: Any = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         if getattr(self.model, "network", None) is None:
             raise ValueError("IntervalWidths is for the fit of a tfcert.CertifiedModel, whose intervals it shows")
+        if self.log_dir is None:
+            return
         try:
             importlib.import_module("tensorboard")
         except ImportError as error:
             raise ImportError(
-                "IntervalWidths writes for TensorBoard, which is not installed: pip install tfcert[tensorboard]"
+                "a log_dir of IntervalWidths is for TensorBoard, which is not installed: pip install "
+                "tfcert[tensorboard], or leave log_dir out, and find the widths in the logs"
             ) from error
         self._writer = tf.summary.create_file_writer(self.log_dir)
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        network, widths = self.model.network, self.widths()
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        widths = self.widths()
+        figures = {self._named(index): float(width.mean()) for index, width in widths.items()}
+        total = {f"{_WIDTH}/total": self.total(widths)}
+        if logs is not None:
+            logs.update((figures if self.layers else {}) | total)
+        if self._writer is None:
+            return
         with self._writer.as_default():
+            for name, value in (figures | total).items():
+                tf.summary.scalar(name, value, step=epoch)
             for index, width in widths.items():
-                name = network.nodes[index].name
-                tf.summary.scalar(f"interval_width/{name}", width.mean(), step=epoch)
-                tf.summary.histogram(f"interval_widths/{name}", width.mean(axis=0), step=epoch)
-            tf.summary.scalar("interval_width/total", self.total(widths), step=epoch)
+                tf.summary.histogram(self._named(index, f"{_WIDTH}s"), width.mean(axis=0), step=epoch)
         self._writer.flush()
+
+    def _named(self, index: int, what: str = _WIDTH) -> str:
+        return f"{what}/{self.model.network.nodes[index].name}"
 
     def total(self, widths: dict[int, np.ndarray]) -> float:
         """The mean squared widths of the hidden layers, added up."""
@@ -248,7 +300,8 @@ class IntervalWidths(keras.callbacks.Callback):
         return {i: (ranges[i][1] - ranges[i][0]).numpy() for i in bounded_layers(network)}
 
     def on_train_end(self, logs: Any = None) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _attack_options(attack: Any) -> dict[str, Any] | None:

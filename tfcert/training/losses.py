@@ -26,8 +26,12 @@ def is_one_hot(labels: Any, classes: int) -> bool:
 
 def one_hot(labels: Any, classes: int, dtype: tf.DType) -> tf.Tensor:
     """The class of each label, ``[batch, classes]`` with a single 1; of a distribution the likeliest."""
-    index = tf.argmax(labels, axis=1) if is_one_hot(labels, classes) else tf.cast(tf.reshape(labels, [-1]), tf.int64)
-    return tf.one_hot(index, classes, dtype=dtype)
+    return tf.one_hot(class_indices(labels, classes), classes, dtype=dtype)
+
+
+def class_indices(labels: Any, classes: int) -> tf.Tensor:
+    """The class of each label, ``[batch]``; of a distribution the likeliest."""
+    return tf.argmax(labels, axis=1) if is_one_hot(labels, classes) else tf.cast(tf.reshape(labels, [-1]), tf.int64)
 
 
 def is_crossentropy(loss: Any) -> bool:

@@ -18,7 +18,8 @@ from tfcert.network.keras.private import loss_tracker, step_function, unscale_lo
 from tfcert.propagation.bounds import check_names
 from tfcert.training.batch import strays
 from tfcert.training.callbacks import arranged
-from tfcert.training.losses import check_loss, crossentropy, is_one_hot
+from tfcert.training.constancy import Differing, is_constant
+from tfcert.training.losses import check_loss, class_indices, crossentropy, is_one_hot
 from tfcert.training.metrics import Owned, VerifiedAccuracy
 from tfcert.training.objectives import Objective
 from tfcert.training.schedules import Constant
@@ -35,9 +36,13 @@ class CertifiedModel(keras.Model):
     Training follows ``objective``; the bounds come from the engine that certifies. Logs have the loss, the metrics
     given to ``compile`` (of the nominal logits), ``verified_accuracy`` by interval bounds (what ``tfcert.certify`` with
     ``method="ibp"`` finds: a finite margin above zero and, outside of training, above rounding) and, in training,
-    ``eps`` and ``kappa``. In training bounds are over ``eps_factor * eps`` as scheduled; ``evaluate`` and validation
-    use the final values of the schedules and no ``eps_factor``, so that validation figures compare from epoch to epoch.
-    What ``fit(validation_data=...)`` finds by intervals is logged as ``val_ibp_verified_accuracy``:
+    ``eps``, ``kappa`` and ``constant``: 1 after an epoch in which every batch got one class for all of its samples,
+    though labels differ, 0 after others, NaN where labels hardly differ or batches are single samples. Once that has
+    held for 50 steps, a ``ConstantNetworkWarning`` says since when.
+
+    In training bounds are over ``eps_factor * eps`` as scheduled; ``evaluate`` and validation use the final values of
+    the schedules and no ``eps_factor``, so that validation figures compare from epoch to epoch. What
+    ``fit(validation_data=...)`` finds by intervals is logged as ``val_ibp_verified_accuracy``:
     ``val_verified_accuracy`` is the figure of a :class:`~tfcert.callbacks.CertifiedEvaluation`, by the method and at
     the radius that it is given.
 
@@ -71,7 +76,7 @@ class CertifiedModel(keras.Model):
         >>> certified.compile("adam", metrics=["accuracy"])
         >>> history = certified.fit(x, y, epochs=2, verbose=0)
         >>> sorted(history.history)
-        ['accuracy', 'eps', 'kappa', 'loss', 'verified_accuracy']
+        ['accuracy', 'constant', 'eps', 'kappa', 'loss', 'verified_accuracy']
     """
 
     train_function: Any
@@ -104,6 +109,7 @@ class CertifiedModel(keras.Model):
         self._verified = VerifiedAccuracy()
         self._owned = Owned([self._verified, VerifiedAccuracy(HELD_OUT)], name="certified")
         self._strays = keras.metrics.Sum(name="strays")
+        self._differing = Differing()
 
     @property
     def plain_model(self) -> keras.Model:
@@ -197,8 +203,16 @@ class CertifiedModel(keras.Model):
             )
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """As in Keras, without what is counted for :meth:`require_inside`."""
-        return {name: value for name, value in super().get_metrics_result().items() if name != self._strays.name}
+        """As in Keras, without what is counted for :meth:`require_inside` and :meth:`constant`."""
+        inner = self._strays.name, self._differing.name
+        return {name: value for name, value in super().get_metrics_result().items() if name not in inner}
+
+    def constant(self) -> float:
+        """1 where every batch since metrics were reset got one class for all of its samples, though labels differed.
+
+        0 where some batch got two, NaN where labels hardly differ.
+        """
+        return is_constant(*(float(count) for count in self._differing.result()))
 
     def compile_inner(self) -> None:
         """Compiles the inner model with the loss of training, for its own ``evaluate``, if nobody has compiled it."""
@@ -288,6 +302,7 @@ class CertifiedModel(keras.Model):
         loss_tracker(self).update_state(unscale_loss(outcome.loss), sample_weight=count)
         self._verified.update_state(outcome.margin, rounding=outcome.rounding)
         self._takes_rows = is_one_hot(labelled.y, self.network.output_shape[0])
+        self._differing.update_state(class_indices(labelled.y, self.network.output_shape[0]), outcome.logits)
         if self.objective.clip is not None:
             x = tf.cast(keras.tree.flatten(labelled.x)[0], self.network.dtype)
             self._strays.update_state(tf.cast(strays(x, self.objective.clip), tf.float32))

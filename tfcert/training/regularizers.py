@@ -13,7 +13,7 @@ from tfcert.network.graph import Add, Elementwise, Linear, MaxPool, Network
 from tfcert.training.batch import BoundedBatch
 
 LAYERS = ("all", "hidden")
-REDUCTIONS = ("mean", "sum")
+REDUCTIONS = ("log", "mean", "sum")
 
 
 class Regularizer(ABC):
@@ -56,23 +56,29 @@ def bounded_layers(network: Network, layers: str = "all") -> list[int]:
 
 @keras.saving.register_keras_serializable("tfcert")
 class IntervalWidth(Regularizer):
-    """The squared widths of the intervals, added over layers (Morawiecki et al. 2020, constrained IBP, section 3.3).
+    """The squared widths of the intervals of every layer (after Morawiecki et al. 2020, constrained IBP, section 3.3).
 
-    ``weight * sum_k || upper_k - lower_k ||^2`` over the outputs of affine maps and activations k. The paper's formula
-    adds squares over k = 1..K (its last layer is the logits) with weight 1 and does not say how a batch is reduced;
-    its figures show mean squared widths of hidden layers. The two differ by orders of magnitude, so both are offered.
+    With ``w_k = upper_k - lower_k`` over the outputs k of affine maps and activations, the term is ``weight`` times
+
+    - ``"log"``: the mean over k of ``log(1 + mean(w_k^2))``, the mean over values and samples;
+    - ``"mean"``: the sum over k of ``mean(w_k^2)``, which the paper's figures show (of hidden layers);
+    - ``"sum"``: the sum over k of ``|w_k|^2``, the paper's formula (its weight is 1, its last layer the logits).
+
+    Where widths are small all of these are squares; the logarithm bounds what wide layers weigh: scaling all widths
+    changes the term by at most 2 a unit of the scale's logarithm. Squares have no such bound. In the first steps of a
+    ramp they are more than a hundred times the cross-entropy, most of it the logits', and pull weights to zero until
+    the network is a constant (``benchmarks/training`` has the figures, and what else was tried).
 
     Args:
         weight: a factor.
         layers: ``"all"``, or ``"hidden"`` to leave out the logits.
-        reduction: ``"mean"`` or ``"sum"`` of the squared widths of a layer's values. Samples are averaged either way,
-            with their weights.
+        reduction: ``"log"``, ``"mean"`` or ``"sum"``. Samples are averaged with their weights.
 
     Raises:
         ValueError: an unknown option, or a weight below zero.
     """
 
-    def __init__(self, weight: float = 1.0, layers: str = "all", reduction: str = "mean"):
+    def __init__(self, weight: float = 1.0, layers: str = "all", reduction: str = "log"):
         self.weight = _weight(weight)
         if layers not in LAYERS:
             raise ValueError(f"layers must be one of {', '.join(LAYERS)}, not {layers!r}")
@@ -85,9 +91,13 @@ class IntervalWidth(Regularizer):
         for index in bounded_layers(batch.network, self.layers):
             lower, upper = batch.ranges[index]
             size = math.prod(lower.shape[1:])
-            squares = tf.reduce_sum(tf.reshape(tf.square(upper - lower), [-1, size]), axis=1)
-            terms.append(squares / size if self.reduction == "mean" else squares)
-        return self.weight * batch.mean(tf.add_n(terms)) if terms else tf.zeros([], batch.network.dtype)
+            squares = batch.mean(tf.reduce_sum(tf.reshape(tf.square(upper - lower), [-1, size]), axis=1))
+            terms.append(squares if self.reduction == "sum" else squares / size)
+        if not terms:
+            return tf.zeros([], batch.network.dtype)
+        if self.reduction == "log":
+            return self.weight * tf.add_n([tf.math.log1p(term) for term in terms]) / len(terms)
+        return self.weight * tf.add_n(terms)
 
     def get_config(self) -> dict[str, Any]:
         return {"weight": self.weight, "layers": self.layers, "reduction": self.reduction}

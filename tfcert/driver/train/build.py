@@ -127,7 +127,9 @@ def optimizer(named: Named, rate: Any) -> keras.Optimizer:
     return _OPTIMIZERS[named.name](rate, global_clipnorm=clip, **options)
 
 
-def held_out_callbacks(bound: Trainable, tensorboard: Path | None) -> list[keras.callbacks.Callback]:
+def held_out_callbacks(
+    bound: Trainable, tensorboard: Path | None = None, widths: bool = False
+) -> list[keras.callbacks.Callback]:
     """Callbacks that look at held-out samples while training goes on, and TensorBoard's where it is asked for."""
     objective, asked = bound.objective, bound.asked
     assert isinstance(asked.region, BallSpec)
@@ -144,11 +146,11 @@ def held_out_callbacks(bound: Trainable, tensorboard: Path | None) -> list[keras
         attack=attack,
         clip=bound.clip,
     )
-    looking = [evaluation, *_tuner(bound)]
+    written = None if tensorboard is None else tensorboard / "widths"
+    looking = [evaluation, *_tuner(bound), IntervalWidths(held_out, written, eps=eps, layers=widths)]
     if tensorboard is None:
         return looking
-    widths = IntervalWidths(tensorboard / "widths", held_out, eps=eps)
-    return [*looking, widths, keras.callbacks.TensorBoard(str(tensorboard))]
+    return [*looking, keras.callbacks.TensorBoard(str(tensorboard))]
 
 
 def _tuner(bound: Trainable) -> list[keras.callbacks.Callback]:

@@ -32,6 +32,7 @@ from tfcert.report import ExitCode, figures
 from tfcert.report.curves import Curves, read_curves
 from tfcert.report.records import Json
 from tfcert.showing import counted
+from tfcert.training.constancy import constant_since
 from tfcert.training.tuner import GranularityTuner
 
 
@@ -80,6 +81,7 @@ def train(
     bindings: Mapping[str, Any] | None = None,
     resume: str | Path | None = None,
     tensorboard: str | Path | None = None,
+    widths: bool = False,
     verbose: int | str = "auto",
 ) -> Trained:
     """Trains the model of a property as an objective of the specification says, and saves it alone.
@@ -92,6 +94,8 @@ def train(
         resume: the folder of an interrupted run to go on with. Parameters and bindings are taken from there unless
             they are given again; everything it depends on must be the same as then.
         tensorboard: a folder for TensorBoard's logs.
+        widths: whether ``log.csv`` has a column for the mean width of every layer's intervals, beside the total that it
+            always has; see :class:`~tfcert.callbacks.IntervalWidths`. A resumed run keeps its columns.
         verbose: as for Keras's ``fit``; "auto" is a progress bar on a terminal and a line an epoch elsewhere.
 
     Returns:
@@ -101,8 +105,10 @@ def train(
         SpecError: the specification cannot be used.
         UsageError, ValueError: what it names does not fit together, or cannot be loaded or trained.
     """
-    places = {"resume": resume, "tensorboard": tensorboard}
-    return run_training(begin_training(spec, objective, out, params=params, bindings=bindings, **places), verbose)
+    start = begin_training(
+        spec, objective, out, params=params, bindings=bindings, resume=resume, tensorboard=tensorboard, widths=widths
+    )
+    return run_training(start, verbose)
 
 
 def run_training(start: TrainingStart, verbose: int | str = "auto") -> Trained:
@@ -124,7 +130,7 @@ def run_training(start: TrainingStart, verbose: int | str = "auto") -> Trained:
             doing.write({})
         for sentence in doing.never_reached():
             say(sentence)
-        return doing.fit(verbose, start.tensorboard)
+        return doing.fit(verbose, start.tensorboard, start.widths)
 
 
 @dataclass(frozen=True)
@@ -166,14 +172,14 @@ class _Run:
             if end > total
         ]
 
-    def fit(self, verbose: int | str, tensorboard: Path | None) -> Trained:
+    def fit(self, verbose: int | str, tensorboard: Path | None, widths: bool) -> Trained:
         """Trains, and saves the model or says how to go on."""
         objective = self.bound.objective
         keras.utils.set_random_seed(objective.seed)
         model = starting_model(self.bound)
         order = self._order()
         certified = certified_model(self.bound, model, order.steps)
-        held_out = held_out_callbacks(self.bound, tensorboard)
+        held_out = held_out_callbacks(self.bound, tensorboard, widths)
         callbacks = [
             order,
             *held_out,
@@ -222,6 +228,7 @@ class _Run:
         notes = [f"trained {last}{counted(epochs, 'epoch')} in {seconds:.0f} s: {self.out}", *kept]
         if curves is not None:
             notes.append(self._summary(curves))
+            notes += _constant(curves)
             if figures.available():
                 path = self.folder / "figures" / "training.png"
                 title = (
@@ -271,6 +278,17 @@ class _Run:
 
     def _space(self) -> str:
         return self.bound.asked.region.space
+
+
+def _constant(curves: Curves) -> list[str]:
+    """Says that the network ended constant, if it did."""
+    since = constant_since(curves.constant)
+    if since is None:
+        return []
+    return [
+        f"warning: the network is constant since epoch {since}: it gave every sample of a batch the same class, "
+        "whatever the label (column constant of the log)"
+    ]
 
 
 def _loudness(verbose: int | str) -> int:

@@ -56,6 +56,7 @@ class TrainingStart:
         objective: its name.
         out: where the trained model goes.
         tensorboard: where TensorBoard's logs go; None for nowhere.
+        widths: whether the log has the width of every layer's intervals beside their total.
     """
 
     spec: Spec
@@ -66,6 +67,7 @@ class TrainingStart:
     objective: str
     out: Path
     tensorboard: Path | None = None
+    widths: bool = False
 
 
 def begin_training(
@@ -77,6 +79,7 @@ def begin_training(
     bindings: Mapping[str, Any] | None = None,
     resume: str | Path | None = None,
     tensorboard: str | Path | None = None,
+    widths: bool = False,
 ) -> TrainingStart:
     """Checks what ``tfcert train`` was given, and reads its samples.
 
@@ -88,6 +91,8 @@ def begin_training(
     checked, bindings, header = read_spec(spec, params, bindings, folder)
     asked = find_objective(checked, objective)
     header["objective"] = asked.text
+    # A log that goes on keeps its columns.
+    header["widths"] = widths = widths if folder.then is None else bool(folder.then.get("widths"))
     folder.require_same(header, "tfcert", "spec_sha256", "objective", "params")
     alone = about(checked, asked)
     destination = _destination(Path(out), checked, bindings)
@@ -98,7 +103,7 @@ def begin_training(
         with placed(checked, objective, asked.span):
             data[asked.train.name] = load_samples(asked.train, bindings, [checked.models[asked.model]])
     logs = None if tensorboard is None else Path(tensorboard)
-    return TrainingStart(checked, bindings, data, folder, header, objective, destination, logs)
+    return TrainingStart(checked, bindings, data, folder, header, objective, destination, logs, widths)
 
 
 def _destination(out: Path, spec: Spec, bindings: Mapping[str, Any]) -> Path:

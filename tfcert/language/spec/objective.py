@@ -15,7 +15,7 @@ from tfcert.language.text.diagnostics import Span
 _WIDTH = {
     "weight": Option("amount"),
     "layers": Option("choice", ("all", "hidden")),
-    "reduction": Option("choice", ("mean", "sum")),
+    "reduction": Option("choice", ("log", "mean", "sum")),
 }
 _BALANCED = {"weight": Option("amount"), "tolerance": Option("share"), "fade": Option("flag")}
 _ATTACKED = {"attack_steps": Option("whole", least=1), "attack_factor": Option("share")}
