@@ -209,7 +209,7 @@ MUTANTS = (
     Mutant("a clip far out excuses what follows", "network/keras/validation.py", "min(_FARTHEST, max(map(abs, ",
            "max(0.0, max(map(abs, ", (VALIDATION,), "overflow"),
     Mutant("a value that only the model has is let pass", "network/keras/validation.py",
-           "if unseen.all() or (unseen & np.isfinite(theirs[1:]).any(axis=0)).any():", "if unseen.all():",
+           "if last and (unseen.all() or (unseen & self.known).any()):", "if last and unseen.all():",
            (VALIDATION,), "only_the_model"),
     Mutant("intervals left out of account", "propagation/preactivation.py",
            "tf.where(tf.math.is_nan(other), bound, tf.maximum(bound, other))", "bound",

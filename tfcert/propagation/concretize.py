@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -64,7 +65,12 @@ def least_change(rows: Coefficients, region: Region) -> tf.Tensor:
         up = rows.unfold(region.upper - region.center)
         cost = _clipped_l2 if region.norm == "l2" else _clipped_l1
         return cost(rows.values, down, up, eps)
-    return -eps * (_length if region.norm == "l2" else _largest)(rows.values)
+    return -eps * dual_norm(region.norm)(rows.values)
+
+
+def dual_norm(norm: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The norm along the last of four axes that is dual to ``l2`` or ``l1``: never below the exact one."""
+    return _length if norm == "l2" else _largest
 
 
 @kernels.kernel()

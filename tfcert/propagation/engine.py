@@ -318,7 +318,7 @@ def _compiled(
     method, relaxation = asked
     fixed, rate = options.iterations if jit else None, options.learning_rate
     # Under XLA shapes are fixed, so the unstable neurons cannot be picked out there.
-    passes = Passes(plan.parts, select=not jit)
+    passes = Passes(plan.parts, not jit, plan.rows, plan.inputs)
     norm, clipped, owner = region.norm, region.clipped, weakref.ref(network)
 
     def run(center, lower, upper, eps, coefficients, offsets, iterations=fixed):  # type: ignore[no-untyped-def]
@@ -345,7 +345,7 @@ def _compiled(
     is_traced = options.jit is not None or jit or searches
     return kept(
         network,
-        ("bounds", asked, norm, clipped, parts, options.jit, fixed, rate),
+        ("bounds", asked, norm, clipped, parts, plan.rows, plan.inputs, options.jit, fixed, rate),
         lambda: _Compiled(run, trace, plan.floats, usual, is_traced, pads_rows=not searches),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,27 +39,48 @@ class Planes:
     upper: Plane
 
 
-RelaxNode = Callable[[int, TensorInterval], Lines | PoolLines]
+RelaxNode = Callable[[int, Callable[[int], TensorInterval]], Lines | PoolLines]
+"""The relaxation of a nonlinear node, given a function that finds the range of a node before it by planes."""
 
 
-def planes(network: Network, region: Region, relax: RelaxNode) -> tuple[list[Planes], Mapping[int, TensorInterval]]:
-    """The planes of every node, and the pre-activation bounds that follow.
-
-    ``relax(node, bounds)`` gives the relaxation of a nonlinear node whose input lies within ``bounds``.
-    """
+def planes(network: Network, region: Region, relax: RelaxNode) -> list[Planes]:
+    """The planes of every node."""
     found: list[Planes] = []
-    bounds: dict[int, TensorInterval] = {}
+
+    def range_of(index: int) -> TensorInterval:
+        return ranges(found[index], network.input_shape, region)
+
+    itself = unit_planes(network, tf.eye(int(np.prod(network.input_shape)), dtype=network.dtype))
     for index, node in enumerate(network.nodes):
-        inputs = [found[i] for i in node.inputs]
-        if isinstance(node, Elementwise | MaxPool):
-            source = node.inputs[0]
-            if source not in bounds:
-                bounds[source] = ranges(found[source], network.input_shape, region)
-            lines = relax(index, bounds[source])
-            found.append(_pool(node, inputs[0], lines) if isinstance(node, MaxPool) else _bend(inputs[0], lines))
-        else:
-            found.append(_step(network, node, inputs))
-    return found, bounds
+        lines = relax(index, range_of) if isinstance(node, Elementwise | MaxPool) else None
+        found.append(itself if isinstance(node, Input) else advance(node, [found[i] for i in node.inputs], lines))
+    return found
+
+
+def unit_planes(network: Network, units: tf.Tensor) -> Planes:
+    """The planes of the input over some of its entries: rows of the unit matrix, ``[entries, inputs]``."""
+    slopes = tf.reshape(units, [1, -1 if units.shape[0] is None else units.shape[0], *network.input_shape])
+    same = Plane(slopes, tf.zeros([1, *network.input_shape], network.dtype))
+    return Planes(same, same)
+
+
+def advance(node: Node, inputs: list[Planes], lines: Lines | PoolLines | None) -> Planes:
+    """The planes of a node, given those of its inputs and, where it is nonlinear, its relaxation."""
+    match node:
+        case Linear():
+            return _linear(node, inputs[0])
+        case Elementwise():
+            assert isinstance(lines, Lines)
+            return _bend(inputs[0], lines)
+        case MaxPool():
+            assert isinstance(lines, PoolLines)
+            return _pool(node, inputs[0], lines)
+        case Add():
+            return _join(inputs, tf.add_n, lambda planes: tf.add_n(planes))
+        case Concatenate():
+            axis = node.axis
+            return _join(inputs, lambda p: tf.concat(p, axis + 2), lambda p: tf.concat(p, axis + 1))
+    raise TypeError(f"no rule to propagate forward through a {type(node).__name__} node")
 
 
 def ranges(node: Planes, input_shape: tuple[int, ...], region: Region) -> TensorInterval:
@@ -73,16 +94,25 @@ def substitute(node: Planes, input_shape: tuple[int, ...]) -> Stop:
     """A stop for backward passes: rows over the node become rows over the input, below by the planes."""
 
     def stop(rows: Coefficients) -> tuple[Coefficients, tf.Tensor]:
-        rows = rows.dense()
-        size = rows.values.shape[3]
-        slopes, constants = [], []
-        for part, plane in ((tf.nn.relu(rows.values), node.lower), (tf.minimum(rows.values, 0), node.upper)):
-            flat = tf.reshape(plane.slopes, [plane.slopes.shape[0] or -1, 1, plane.slopes.shape[1], size])
-            slopes.append(tf.matmul(part, flat, transpose_b=True))
-            constants.append(tf.reduce_sum(part * tf.reshape(plane.intercept, [-1, 1, 1, size]), axis=3))
-        return Coefficients(slopes[0] + slopes[1], input_shape), constants[0] + constants[1]
+        slopes, constant = below(rows.dense().values, node)
+        return Coefficients(slopes, input_shape), constant
 
     return stop
+
+
+def below(rows: tf.Tensor, node: Planes) -> tuple[tf.Tensor, tf.Tensor]:
+    """Functions of the input below rows ``[samples or 1, 1, rows, values]`` of a node that lies between two planes.
+
+    Returns:
+        Their slopes ``[samples or 1, 1, rows, inputs]`` and constants ``[samples or 1, 1, rows]``.
+    """
+    size = rows.shape[3]
+    slopes, constants = [], []
+    for part, plane in ((tf.nn.relu(rows), node.lower), (tf.minimum(rows, 0), node.upper)):
+        flat = tf.reshape(plane.slopes, [plane.slopes.shape[0] or -1, 1, plane.slopes.shape[1], size])
+        slopes.append(tf.matmul(part, flat, transpose_b=True))
+        constants.append(tf.reduce_sum(part * tf.reshape(plane.intercept, [-1, 1, 1, size]), axis=3))
+    return slopes[0] + slopes[1], constants[0] + constants[1]
 
 
 def _least(slopes: tf.Tensor, input_shape: tuple[int, ...], region: Region) -> tf.Tensor:
@@ -90,23 +120,6 @@ def _least(slopes: tf.Tensor, input_shape: tuple[int, ...], region: Region) -> t
     flat = tf.reshape(slopes, [slopes.shape[0] or -1, slopes.shape[1], int(np.prod(shape))])
     rows = Coefficients(tf.linalg.matrix_transpose(flat)[:, None], input_shape)
     return tf.reshape(least(rows, region), [-1, *shape])
-
-
-def _step(network: Network, node: Node, inputs: list[Planes]) -> Planes:
-    match node:
-        case Input():
-            size = int(np.prod(node.shape))
-            eye = tf.reshape(tf.eye(size, dtype=network.dtype), [1, size, *node.shape])
-            same = Plane(eye, tf.zeros([1, *node.shape], network.dtype))
-            return Planes(same, same)
-        case Linear():
-            return _linear(node, inputs[0])
-        case Add():
-            return _join(inputs, tf.add_n, lambda planes: tf.add_n(planes))
-        case Concatenate():
-            axis = node.axis
-            return _join(inputs, lambda p: tf.concat(p, axis + 2), lambda p: tf.concat(p, axis + 1))
-    raise TypeError(f"no rule to propagate forward through a {type(node).__name__} node")
 
 
 def _join(inputs: list[Planes], slopes: Callable, intercepts: Callable) -> Planes:
@@ -141,9 +154,7 @@ def _linear(node: Linear, source: Planes) -> Planes:
     return Planes(Plane(middle - half, at - gap), Plane(middle + half, at + gap))
 
 
-def _bend(source: Planes, lines: Lines | PoolLines) -> Planes:
-    assert isinstance(lines, Lines)
-
+def _bend(source: Planes, lines: Lines) -> Planes:
     def through(slope: tf.Tensor, intercept: tf.Tensor, near: Plane, far: Plane) -> Plane:
         up, down = tf.nn.relu(slope), tf.minimum(slope, 0)
         slopes = up[:, None] * near.slopes + down[:, None] * far.slopes
@@ -154,9 +165,7 @@ def _bend(source: Planes, lines: Lines | PoolLines) -> Planes:
     return Planes(lower, upper)
 
 
-def _pool(node: MaxPool, source: Planes, lines: Lines | PoolLines) -> Planes:
-    assert isinstance(lines, PoolLines)
-
+def _pool(node: MaxPool, source: Planes, lines: PoolLines) -> Planes:
     def through(weights: tf.Tensor, plane: Plane) -> tuple[tf.Tensor, tf.Tensor]:
         lead = [-1 if n is None else n for n in plane.slopes.shape[:2]]
         windows = gather_windows(tf.reshape(plane.slopes, [-1, *plane.slopes.shape[2:]]), node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import tensorflow as tf
@@ -58,7 +59,13 @@ def needs_ball(network: Network, region: Region) -> frozenset[int]:
     return leaving_nodes(network) - moved_inputs(network)
 
 
-def intervals(network: Network, region: Region, known: Mapping[int, TensorInterval]) -> list[TensorInterval]:
+Parts = Mapping[int, tuple[slice | None, ...]]
+"""For some nodes the slices of :func:`identity_rows` that a backward pass takes each; one pass for the others."""
+
+
+def intervals(
+    network: Network, region: Region, known: Mapping[int, TensorInterval], parts: Parts = MappingProxyType({})
+) -> list[TensorInterval]:
     """The range of each node, ``[samples, *shape]`` pairs, taking and using the ranges ``known`` where given."""
     ball = needs_ball(network, region)
     found: list[TensorInterval] = []
@@ -66,12 +73,22 @@ def intervals(network: Network, region: Region, known: Mapping[int, TensorInterv
         if index in known:
             found.append(known[index])
         elif index in ball:
-            found.append(both_sides(network, index, Relaxed({}), region))
+            found.append(all_sides(network, index, Relaxed({}), region, parts))
         elif isinstance(node, Input):
             found.append((region.lower, region.upper))
         else:
             found.append(tidy(*step(node, [found[i] for i in node.inputs])))
     return found
+
+
+def all_sides(network: Network, target: int, relaxed: Relaxed, region: Region, parts: Parts) -> TensorInterval:
+    """Bounds of a node by as many backward passes as it is cut into: a pair ``[samples, *shape]``."""
+    pieces = [both_sides(network, target, relaxed, region, part) for part in parts.get(target, (None,))]
+    if len(pieces) == 1:
+        return pieces[0]
+    lower, upper = (tf.concat([piece[end] for piece in pieces], axis=1) for end in (0, 1))
+    shape = [-1, *network.nodes[target].shape]
+    return tf.reshape(lower, shape), tf.reshape(upper, shape)
 
 
 def both_sides(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from tfcert.network.graph import Concatenate, Elementwise, Input, Linear, MaxPool, Network
 from tfcert.network.linear import Window
+from tfcert.propagation.affine import leaving_nodes
 from tfcert.propagation.backward import patches_before
 from tfcert.propagation.coefficients import Patches
-from tfcert.propagation.interval import exact_intervals
+from tfcert.propagation.interval import exact_intervals, moved_inputs
 
 COPIES = 8
 """Arrays of the size of the coefficients that one pass is taken to keep at once: before and after a step, data of its
@@ -28,12 +30,16 @@ class Plan:
     Attributes:
         samples: how many samples one pass takes.
         floats: how many coefficients the largest pass keeps for one sample.
-        parts: for each bounded node the slices of :func:`identity`'s rows that one pass takes each.
+        parts: for each node that passes are made for, the slices of :func:`identity`'s rows that one pass takes each.
+        rows: how many rows over the output a pass takes; None for all.
+        inputs: how many inputs forward planes are over at a time; None for all.
     """
 
     samples: int
     floats: float
     parts: dict[int, tuple[slice | None, ...]]
+    rows: int | None = None
+    inputs: int | None = None
 
 
 def entries_per_row(network: Network, target: int) -> int:
@@ -62,47 +68,82 @@ def entries_per_row(network: Network, target: int) -> int:
     return most
 
 
-def rows_plan(network: Network, rows: int, memory_mb: int) -> Plan:
-    """The plan of a method with one pass for the rows and nothing that grows faster than the network's values."""
-    return _plan(_needs(network, rows), {}, _budget(network, memory_mb, COPIES))
+def rows_plan(network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
+    """The plan of a method with one pass for the rows, over intervals."""
+    cuts = _Cuts(network, memory_mb, COPIES)
+    cuts.bound(_ball_nodes(network, is_box))
+    return cuts.plan(rows)
 
 
-def planes_plan(network: Network, rows: int, memory_mb: int) -> Plan:
+def planes_plan(network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
     """The plan of a method that carries two planes over the inputs for every value of the largest node."""
-    planes = 2.0 * int(np.prod(network.input_shape)) * max(int(np.prod(n.shape)) for n in network.nodes)
-    return _plan([*_needs(network, rows), planes], {}, _budget(network, memory_mb, COPIES))
+    cuts = _Cuts(network, memory_mb, COPIES)
+    cuts.bound(_ball_nodes(network, is_box))
+    each = 2.0 * max(int(np.prod(n.shape)) for n in network.nodes)
+    block = cuts.fitting(int(np.prod(network.input_shape)), each, "planes over one input")
+    return replace(cuts.plan(rows), inputs=block)
 
 
 def passes_plan(network: Network, rows: int, memory_mb: int, is_box: bool, copies: int = COPIES) -> Plan:
     """The plan of a method with a backward pass for every node that needs one, each cut to fit, and for the rows."""
-    budget = _budget(network, memory_mb, copies)
-    needs, parts = _needs(network, rows), dict[int, tuple[slice | None, ...]]()
-    for index in set(network.bounded()) - exact_intervals(network, is_box):
-        if isinstance(network.nodes[index], Elementwise):  # its bounds are the image of those before it
-            continue
-        shape = network.nodes[index].shape
-        need = 2.0 * float(np.prod(shape)) * entries_per_row(network, index)
-        length = shape[0] if len(shape) == 3 else int(np.prod(shape))
-        pieces = min(length, math.ceil(need / budget))
-        parts[index] = _slices(length, pieces)
-        needs.append(need / pieces)
-    return _plan(needs, parts, budget)
+    cuts = _Cuts(network, memory_mb, copies)
+    exact = exact_intervals(network, is_box)
+    # An activation's bounds are the image of those before it.
+    bent = {i for i, node in enumerate(network.nodes) if isinstance(node, Elementwise)}
+    cuts.bound(set(network.bounded()) - exact - bent)
+    return cuts.plan(rows)
 
 
-def _needs(network: Network, rows: int) -> list[float]:
-    """The numbers that any method keeps for one sample: all values, and the coefficients of the rows."""
-    values = sum(int(np.prod(n.shape)) for n in network.nodes)
-    return [float(values), float(rows * entries_per_row(network, network.output))]
+def _ball_nodes(network: Network, is_box: bool) -> frozenset[int]:
+    """The nodes whose intervals are found by a backward pass."""
+    return frozenset() if is_box else leaving_nodes(network) - moved_inputs(network)
 
 
-def _budget(network: Network, memory_mb: int, copies: int) -> float:
-    """The coefficients that fit in ``memory_mb`` MiB."""
-    return memory_mb * 2**20 / (network.dtype.size * copies)
+class _Cuts:
+    """The cuts of a method's passes that fit them into the memory, one after the other."""
 
+    def __init__(self, network: Network, memory_mb: int, copies: int):
+        self.network, self.memory_mb, self.copies = network, memory_mb, copies
+        self.parts: dict[int, tuple[slice | None, ...]] = {}
+        values = float(sum(int(np.prod(n.shape)) for n in network.nodes))
+        self.needs: list[float] = []
+        self._keep(values, "the values of all layers")
 
-def _plan(needs: list[float], parts: dict[int, tuple[slice | None, ...]], budget: float) -> Plan:
-    """One sample a pass at least, whatever it needs."""
-    return Plan(max(1, int(budget // max(needs))), max(needs), parts)
+    def bound(self, nodes: Collection[int]) -> None:
+        """Cuts the backward passes to these nodes: each takes some of their values."""
+        for index in nodes:
+            shape = self.network.nodes[index].shape
+            length = shape[0] if len(shape) == 3 else int(np.prod(shape))
+            each = 2.0 * float(np.prod(shape)) / length * entries_per_row(self.network, index)
+            most = self.fitting(length, each, f"the smallest pass to layer {self.network.nodes[index].name!r}")
+            self.parts[index] = (None,) if most is None else _slices(length, math.ceil(length / most))
+
+    def fitting(self, count: int, each: float, what: str) -> int | None:
+        """How many of ``count`` things that take so many coefficients each fit; None for all."""
+        self._keep(each, what)
+        most = int(self._budget // each)
+        self.needs.append(each * min(count, most))
+        return None if most >= count else most
+
+    def plan(self, rows: int) -> Plan:
+        """The plan, with so many rows over the output."""
+        at_once = self.fitting(rows, float(entries_per_row(self.network, self.network.output)), "a single row")
+        largest = max(self.needs)
+        return Plan(max(1, int(self._budget // largest)), largest, self.parts, at_once)
+
+    @property
+    def _budget(self) -> float:
+        """The coefficients that fit in ``memory_mb`` MiB."""
+        return self.memory_mb * 2**20 / (self.network.dtype.size * self.copies)
+
+    def _keep(self, need: float, what: str) -> None:
+        if need > self._budget:
+            needed = need * self.network.dtype.size * self.copies / 2**20
+            raise ValueError(
+                f"{what} of one sample may take {needed:,.4g} MiB, and memory_mb is {self.memory_mb:g}: give "
+                f"BoundOptions(memory_mb=...) that much, or take a method that needs less (crown-ibp, ibp)"
+            )
+        self.needs.append(need)
 
 
 def _slices(length: int, pieces: int) -> tuple[slice | None, ...]:

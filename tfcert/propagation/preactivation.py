@@ -20,7 +20,17 @@ from tfcert.propagation.backward import Relaxed, Stop, TensorInterval, linear_lo
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
 from tfcert.propagation.folding import only_reader
-from tfcert.propagation.interval import both_sides, exact_intervals, hull, intervals, needs_ball, step, tidy
+from tfcert.propagation.interval import (
+    Parts,
+    all_sides,
+    both_sides,
+    exact_intervals,
+    hull,
+    intervals,
+    needs_ball,
+    step,
+    tidy,
+)
 from tfcert.propagation.pooling import PoolLines, pool_lines
 from tfcert.sets.region import Region
 
@@ -30,15 +40,19 @@ Relaxer = Callable[[int, int, Mapping[int, TensorInterval]], Lines | PoolLines]
 
 @dataclass(frozen=True)
 class Passes:
-    """Options of backward passes over pre-activations; no choice here changes what is proven.
+    """How a method's passes are cut; no choice here changes what is guaranteed.
 
     Attributes:
         parts: for each bounded node the slices of ``identity_rows`` that one pass takes each; one pass if absent.
         select: whether a pass may take only the unstable neurons where they are few.
+        rows: how many rows over the output a pass takes; None for all.
+        inputs: how many inputs forward planes are over at a time; None for all.
     """
 
-    parts: Mapping[int, tuple[slice | None, ...]] = field(default_factory=dict)
+    parts: Parts = field(default_factory=dict)
     select: bool = False
+    rows: int | None = None
+    inputs: int | None = None
 
 
 WHOLE = Passes()
@@ -86,18 +100,14 @@ def _refined(
     network: Network, index: int, relaxed: Relaxed, region: Region, here: TensorInterval, passes: Passes
 ) -> TensorInterval:
     """Bounds of a node by backward passes, given its interval."""
-    cut = passes.parts.get(index, (None,))
-    if cut != (None,):
-        pieces = [both_sides(network, index, relaxed, region, part) for part in cut]
-        shape = [-1, *network.nodes[index].shape]
-        lower, upper = (tf.reshape(tf.concat([piece[end] for piece in pieces], axis=1), shape) for end in (0, 1))
-        return tighter((lower, upper), here, stable_is_exact(network, index))
 
     def all_neurons() -> TensorInterval:
-        return tighter(both_sides(network, index, relaxed, region), here, stable_is_exact(network, index))
+        found = all_sides(network, index, relaxed, region, passes.parts)
+        return tighter(found, here, stable_is_exact(network, index))
 
     # Rows over affine nodes are the same for all samples: selecting some for each would only make more of them.
-    if not passes.select or not relaxed.lines or not stable_is_exact(network, index):
+    is_cut = len(passes.parts.get(index, (None,))) > 1
+    if is_cut or not passes.select or not relaxed.lines or not stable_is_exact(network, index):
         return all_neurons()
     wanted = matters(network, index, here)
     every, count = (tf.cast(n, tf.float32) for n in (tf.size(wanted), tf.math.count_nonzero(wanted)))

@@ -17,7 +17,7 @@ Where a probe overflows, it is scaled down until it does not. What is not finite
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,8 @@ _FARTHEST = 8.0
 """Kinks farther out leave the pieces between them as they are (a clip to 1e9), and must not excuse what follows."""
 _TILE = 9
 """How far tiles of a convolution reach, in pixels."""
+_LARGEST = 1 << 26
+"""So many values of probes' runs are looked at together, if one probe has not more."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,19 @@ def validate(network: Network, model: keras.Model, checkpoints: Sequence[Checkpo
             value that the model has could be judged on no probe but zero.
     """
     with tf.device("/CPU:0"):  # The error model does not cover the 10-bit products of some accelerators.
-        inputs, computed = _within_range(network, tf.constant(probes(network, x)))
-        allowed = tolerances(network, computed, inputs)
-        expected = [*_inner_values(model, checkpoints, inputs), _output(model, inputs)]
-        for checkpoint, wanted in zip([*checkpoints, checkpoints[-1]], expected, strict=True):
-            value, slack = computed[checkpoint.node], allowed[checkpoint.node]
-            if checkpoint.softmax:
-                value, slack = _softmax(value, slack, unit_roundoff(network))
-            _compare(f"layer {checkpoint.layer!r} of model {model.name!r}", value, wanted, slack)
+        every = probes(network, x)
+        at_once = max(1, _LARGEST // (RUNS * sum(int(np.prod(node.shape)) for node in network.nodes)))
+        inner, compared = _inner_model(model, checkpoints), [*checkpoints, checkpoints[-1]]
+        seen = [_Seen(f"layer {checkpoint.layer!r} of model {model.name!r}") for checkpoint in compared]
+        for first in range(0, len(every), at_once):
+            inputs, computed = _within_range(network, tf.constant(every[first : first + at_once]))
+            allowed = tolerances(network, computed, inputs, {checkpoint.node for checkpoint in compared})
+            expected = [*keras.tree.flatten(inner([inputs], training=False)), _output(model, inputs)]
+            for known, checkpoint, wanted in zip(seen, compared, expected, strict=True):
+                value, slack = computed[checkpoint.node], allowed[checkpoint.node]
+                if checkpoint.softmax:
+                    value, slack = _softmax(value, slack, unit_roundoff(network))
+                known.compare(value, wanted, slack, after=int(first == 0), last=first + at_once >= len(every))
 
 
 def _within_range(network: Network, inputs: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
@@ -93,29 +100,40 @@ def _within_range(network: Network, inputs: tf.Tensor) -> tuple[tf.Tensor, list[
     return found, network.values(found)
 
 
-def _compare(what: str, value: tf.Tensor, wanted: tf.Tensor, slack: tf.Tensor) -> None:
-    ours, theirs, allowed = value.numpy(), wanted.numpy(), slack.numpy()
-    finite = np.isfinite(ours) & np.isfinite(theirs)
-    # A node that is not finite in both has overflowed (or is no number there); which of the two, rounding decides.
-    judged = np.isfinite(allowed) & (np.isfinite(ours) | np.isfinite(theirs))
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.abs(theirs - ours)
-    agrees = ~judged | (finite & ((theirs == ours) | (difference <= allowed)))
-    unseen = ~judged[1:].any(axis=0)
-    if unseen.all() or (unseen & np.isfinite(theirs[1:]).any(axis=0)).any():
+class _Seen:
+    """A value of the model, as far as probes have shown it."""
+
+    def __init__(self, what: str):
+        self.what = what
+        self.judged: np.ndarray | bool = False
+        self.known: np.ndarray | bool = False
+
+    def compare(self, value: tf.Tensor, wanted: tf.Tensor, slack: tf.Tensor, after: int, last: bool) -> None:
+        """Compares some probes; what was judged on none but the first ``after`` of all of them is refused at last."""
+        ours, theirs, allowed = value.numpy(), wanted.numpy(), slack.numpy()
+        finite = np.isfinite(ours) & np.isfinite(theirs)
+        # A node that is not finite in both has overflowed (or is no number there); which of the two, rounding decides.
+        judged = np.isfinite(allowed) & (np.isfinite(ours) | np.isfinite(theirs))
+        with np.errstate(invalid="ignore", over="ignore"):
+            difference = np.abs(theirs - ours)
+        agrees = ~judged | (finite & ((theirs == ours) | (difference <= allowed)))
+        self.judged = self.judged | judged[after:].any(axis=0)
+        self.known = self.known | np.isfinite(theirs[after:]).any(axis=0)
+        unseen = ~self.judged
+        if last and (unseen.all() or (unseen & self.known).any()):
+            raise FrontendMismatchError(
+                f"the network cannot be compared with {self.what}: {int(unseen.sum())} of its {unseen.size} values are "
+                "not finite on any probe; pass x, inputs on which the model is finite"
+            )
+        if agrees.all():
+            return
+        worst = np.unravel_index(np.argmax(np.where(agrees, 0.0, np.nan_to_num(difference, nan=np.inf))), agrees.shape)
         raise FrontendMismatchError(
-            f"the network cannot be compared with {what}: {int(unseen.sum())} of its {unseen.size} values are not "
-            "finite on any probe; pass x, inputs on which the model is finite"
+            f"the network disagrees with {self.what} on {int((~agrees).sum())} of {agrees.size} probe values: "
+            f"{float(ours[worst])} instead of {float(theirs[worst])}, where rounding explains "
+            f"{float(allowed[worst]):.3g}; the layer computes something else than its class says, or tfcert (or a "
+            "converter of yours) misreads one of its options"
         )
-    if agrees.all():
-        return
-    worst = np.unravel_index(np.argmax(np.where(agrees, 0.0, np.nan_to_num(difference, nan=np.inf))), agrees.shape)
-    raise FrontendMismatchError(
-        f"the network disagrees with {what} on {int((~agrees).sum())} of {agrees.size} probe values: "
-        f"{float(ours[worst])} instead of {float(theirs[worst])}, where rounding explains "
-        f"{float(allowed[worst]):.3g}; the layer computes something else than its class says, or tfcert (or a "
-        "converter of yours) misreads one of its options"
-    )
 
 
 def _softmax(logits: tf.Tensor, slack: tf.Tensor, roundoff: float) -> tuple[tf.Tensor, tf.Tensor]:
@@ -125,11 +143,10 @@ def _softmax(logits: tf.Tensor, slack: tf.Tensor, roundoff: float) -> tuple[tf.T
     return value, value * tf.math.expm1(2.0 * error) + 16.0 * roundoff
 
 
-def _inner_values(model: keras.Model, checkpoints: Sequence[Checkpoint], inputs: tf.Tensor) -> list[tf.Tensor]:
-    """Keras's values at the checkpoints."""
+def _inner_model(model: keras.Model, checkpoints: Sequence[Checkpoint]) -> keras.Model:
+    """A model whose outputs are the checkpoints."""
     graph = functional_graph(model)
-    inner = keras.Model(graph.inputs, [checkpoint.tensor for checkpoint in checkpoints], name="probe")
-    return list(keras.tree.flatten(inner([inputs], training=False)))
+    return keras.Model(graph.inputs, [checkpoint.tensor for checkpoint in checkpoints], name="probe")
 
 
 def _output(model: keras.Model, inputs: tf.Tensor) -> tf.Tensor:
@@ -157,39 +174,49 @@ def unit_roundoff(network: Network) -> float:
     return float(np.finfo(network.dtype.as_numpy_dtype).eps) / 2
 
 
-def tolerances(network: Network, clean: Sequence[tf.Tensor], x: tf.Tensor) -> list[tf.Tensor]:
-    """Bounds of what rounding may move the nodes' values ``clean`` by, as in the module's docstring."""
+def tolerances(
+    network: Network, clean: Sequence[tf.Tensor], x: tf.Tensor, wanted: Collection[int]
+) -> dict[int, tf.Tensor]:
+    """Bounds of what rounding moves the values ``clean`` of the ``wanted`` nodes by, as in the module's docstring."""
     generator = tf.random.Generator.from_seed(0)
     runs = tf.repeat(x, RUNS, axis=0)
-    found: list[tf.Tensor] = []
-    allowed = []
-    for node, exact in zip(network.nodes, clean, strict=True):
-        inputs = [found[i] for i in node.inputs]
-        value = evaluate_node(node, inputs, runs)
-        spread = unit_roundoff(network) * _error_scale(node, inputs, value)
-        found.append(value + spread * generator.normal(tf.shape(value), dtype=network.dtype))
-        deviation = tf.reshape(found[-1], [-1, RUNS, *node.shape]) - exact[:, None]
-        largest = tf.reduce_max(tf.abs(deviation), axis=1)  # squares of it may overflow, or vanish
-        share = tf.math.divide_no_nan(deviation, largest[:, None])
-        allowed.append(SAFETY * largest * tf.sqrt(tf.reduce_mean(tf.square(share), axis=1)))
+    found: dict[int, tf.Tensor] = {}
+    last = {source: index for index, node in enumerate(network.nodes) for source in node.inputs}
+    allowed = {}
+    for index, node in enumerate(network.nodes):
+        value = evaluate_node(node, [found[i] for i in node.inputs], runs)
+        scale = _error_scale(node, [clean[i] for i in node.inputs], clean[index])
+        if scale is not None:
+            value += tf.repeat(unit_roundoff(network) * scale, RUNS, axis=0) * generator.normal(
+                tf.shape(value), dtype=network.dtype
+            )
+        found[index] = value
+        if index in wanted:
+            deviation = tf.reshape(value, [-1, RUNS, *node.shape]) - clean[index][:, None]
+            largest = tf.reduce_max(tf.abs(deviation), axis=1)  # squares of it may overflow, or vanish
+            share = tf.math.divide_no_nan(deviation, largest[:, None])
+            allowed[index] = SAFETY * largest * tf.sqrt(tf.reduce_mean(tf.square(share), axis=1))
+        for source in {i for i in node.inputs if last[i] == index}:
+            del found[source]
     return allowed
 
 
-def _error_scale(node: Node, inputs: list[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
-    """The standard deviation of a node's own rounding error, in units of the roundoff."""
+def _error_scale(node: Node, inputs: list[tf.Tensor], value: tf.Tensor) -> tf.Tensor | None:
+    """The standard deviation of a node's own rounding error, in units of the roundoff; None where it makes none."""
     match node:
         case Linear():
             size = node.map.abs_apply(tf.abs(inputs[0]))
             if node.bias is not None:
                 size = size + tf.abs(node.bias())
             if node.map.window is not None and node.map.window.reach != (1, 1):
-                size = tf.nn.max_pool2d(size, _TILE, 1, "SAME")
+                for tile in ((_TILE, 1), (1, _TILE)):
+                    size = tf.nn.max_pool2d(size, tile, 1, "SAME")
             return float(np.sqrt(node.map.terms() + 8)) * size
         case Elementwise():
             return 4.0 * (tf.abs(value) + tf.abs(inputs[0]) + _through(node.activation))
         case Add():
             return tf.add_n([tf.abs(term) for term in inputs])
-    return tf.zeros([], value.dtype)
+    return None
 
 
 def _through(activation: Activation) -> float:

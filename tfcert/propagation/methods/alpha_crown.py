@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tensorflow as tf
+
 from tfcert.network.graph import Network
 from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.methods.base import Bounded, How
+from tfcert.propagation.methods.base import Bounded, How, in_parts
 from tfcert.propagation.optimised import optimised_bounds
 from tfcert.propagation.plan import COPIES_OF_ASCENT, Plan, passes_plan
 from tfcert.propagation.preactivation import backward_bounds, by_name
@@ -21,7 +23,14 @@ class _AlphaCrown:
         return backward_bounds(network, region, by_name(network, how.relaxation), how.passes)
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
-        return Bounded(*optimised_bounds(network, region, rows, how.relaxation, how.passes, how.ascent))
+        found: list[dict[int, TensorInterval]] = []
+
+        def bound(some: Coefficients) -> tf.Tensor:
+            lower, bounds = optimised_bounds(network, region, some, how.relaxation, how.passes, how.ascent)
+            found.append(bounds)
+            return lower
+
+        return Bounded(in_parts(rows, how.passes.rows, bound), found[0])
 
 
 ALPHA_CROWN = _AlphaCrown()

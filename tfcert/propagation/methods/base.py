@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -74,23 +75,41 @@ class SolvedMethod(Protocol):
         """Lower bounds ``[batch, rows]`` float64 of ``C y + d``, C ``[batch, rows, outputs]``, d ``[batch, rows]``."""
 
 
-def interval_bounds(network: Network, region: Region) -> dict[int, TensorInterval]:
+def interval_bounds(network: Network, region: Region, how: How) -> dict[int, TensorInterval]:
     """The intervals of every node that enters a nonlinearity."""
-    ranges = intervals(network, region, {})
+    ranges = intervals(network, region, {}, how.passes.parts)
     return {i: ranges[i] for i in network.bounded()}
 
 
+def in_parts(rows: Coefficients, at_once: int | None, bound: Callable[[Coefficients], tf.Tensor]) -> tf.Tensor:
+    """Bounds of rows ``[samples, rows]`` that are found for so many ``at_once``."""
+    count = rows.values.shape[2]
+    if at_once is None or count <= at_once:
+        return bound(rows)
+    parts = [replace(rows, values=rows.values[:, :, i : i + at_once]) for i in range(0, count, at_once)]
+    return tf.concat([bound(part) for part in parts], axis=1)
+
+
 def by_rows(
-    network: Network, region: Region, rows: Coefficients, relaxed: Relaxed, bounds: dict[int, TensorInterval]
+    network: Network,
+    region: Region,
+    rows: Coefficients,
+    relaxed: Relaxed,
+    bounds: dict[int, TensorInterval],
+    passes: Passes,
 ) -> Bounded:
     """Rows bounded through relaxed nodes, met with what intervals say."""
-    lower = linear_lower_bounds(network, network.output, rows, relaxed, region)
-    return Bounded(greater(lower, floor(network, region, rows, bounds)), bounds)
+
+    def bound(some: Coefficients) -> tf.Tensor:
+        lower = linear_lower_bounds(network, network.output, some, relaxed, region)
+        return greater(lower, floor(network, region, some, bounds))
+
+    return Bounded(in_parts(rows, passes.rows, bound), bounds)
 
 
 def backward_rows(
-    network: Network, region: Region, rows: Coefficients, relaxation: str | None, bounds: dict[int, TensorInterval]
+    network: Network, region: Region, rows: Coefficients, how: How, bounds: dict[int, TensorInterval]
 ) -> Bounded:
     """Rows bounded by a backward pass to the input, every nonlinear node relaxed on its bounds."""
-    relaxed = relax_before(network, network.output, by_name(network, relaxation), bounds)
-    return by_rows(network, region, rows, relaxed, bounds)
+    relaxed = relax_before(network, network.output, by_name(network, how.relaxation), bounds)
+    return by_rows(network, region, rows, relaxed, bounds, how.passes)

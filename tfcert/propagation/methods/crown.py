@@ -23,7 +23,8 @@ class _Crown:
         relaxer = by_name(network, how.relaxation)  # one for layers and rows: it keeps the lines that it has made
         affine = affine_part(network, region)
         bounds = backward_bounds(network, region, relaxer, how.passes, affine)
-        return by_rows(network, region, rows, relax_before(network, network.output, relaxer, bounds, affine), bounds)
+        relaxed = relax_before(network, network.output, relaxer, bounds, affine)
+        return by_rows(network, region, rows, relaxed, bounds, how.passes)
 
 
 CROWN = _Crown()

@@ -12,13 +12,13 @@ from tfcert.sets.region import Region
 
 class _CrownIbp:
     def plan(self, network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
-        return rows_plan(network, rows, memory_mb)
+        return rows_plan(network, rows, memory_mb, is_box)
 
     def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, TensorInterval]:
-        return interval_bounds(network, region)
+        return interval_bounds(network, region, how)
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
-        return backward_rows(network, region, rows, how.relaxation, interval_bounds(network, region))
+        return backward_rows(network, region, rows, how, interval_bounds(network, region, how))
 
 
 CROWN_IBP = _CrownIbp()

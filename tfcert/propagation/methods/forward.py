@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from tfcert.activations import Lines
-from tfcert.network.graph import Network
-from tfcert.propagation.backward import Relaxed, TensorInterval
+from collections.abc import Callable
+
+from tfcert.activations import Lines, image
+from tfcert.network.graph import Elementwise, Network
+from tfcert.propagation.backward import Relaxed, Stop, TensorInterval
+from tfcert.propagation.blocks import Blocks
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.forward import Planes, planes, substitute
-from tfcert.propagation.interval import intervals, moved_inputs
+from tfcert.propagation.forward import planes, substitute
+from tfcert.propagation.interval import exact_intervals, hull, intervals
 from tfcert.propagation.methods.base import Bounded, How, by_rows
 from tfcert.propagation.plan import Plan, planes_plan
 from tfcert.propagation.pooling import PoolLines
@@ -17,32 +20,43 @@ from tfcert.sets.region import Region
 
 class _Forward:
     def plan(self, network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
-        return planes_plan(network, rows, memory_mb)
+        return planes_plan(network, rows, memory_mb, is_box)
 
     def pre_activation(self, network: Network, region: Region, how: How) -> dict[int, TensorInterval]:
-        return _run(network, region, how.relaxation)[1]
+        return _run(network, region, how)[1]
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
-        between, bounds = _run(network, region, how.relaxation)
-        relaxed = Relaxed({}, {i: substitute(between[i], network.input_shape) for i in nonlinear(network)})
-        return by_rows(network, region, rows, relaxed, bounds)
+        stop, bounds = _run(network, region, how)
+        relaxed = Relaxed({}, {i: stop(i) for i in nonlinear(network)})
+        return by_rows(network, region, rows, relaxed, bounds, how.passes)
 
 
-def _run(network: Network, region: Region, relaxation: str | None) -> tuple[list[Planes], dict[int, TensorInterval]]:
-    """The planes of every node and its pre-activation bounds, each no looser than its interval."""
-    ranges = intervals(network, region, {})
+def _run(network: Network, region: Region, how: How) -> tuple[Callable[[int], Stop], dict[int, TensorInterval]]:
+    """What replaces each nonlinear node, and the pre-activation bounds, each no looser than its interval."""
+    ranges = intervals(network, region, {}, how.passes.parts)
+    exact = exact_intervals(network, region.is_box)
     bounds: dict[int, TensorInterval] = {}
-    moved = moved_inputs(network)
 
-    def bend(index: int, pair: TensorInterval) -> Lines | PoolLines:
-        source = network.nodes[index].inputs[0]
-        if source in moved:
-            bounds[source] = ranges[source]
-        else:
-            bounds[source] = tighter(pair, ranges[source], stable_is_exact(network, source))
-        return relax(network, index, bounds[source], relaxation)
+    def bounds_of(index: int, range_of: Callable[[int], TensorInterval]) -> TensorInterval:
+        node = network.nodes[index]
+        if index in exact:
+            return ranges[index]
+        if isinstance(node, Elementwise):  # its planes would only lie outside the image of what is known
+            return hull(*image(node.activation, *bounds[node.inputs[0]]))
+        return tighter(range_of(index), ranges[index], stable_is_exact(network, index))
 
-    return planes(network, region, bend)[0], bounds
+    def bend(index: int, range_of: Callable[[int], TensorInterval]) -> Lines | PoolLines:
+        (source,) = network.nodes[index].inputs
+        if source not in bounds:
+            bounds[source] = bounds_of(source, range_of)
+        return relax(network, index, bounds[source], how.relaxation)
+
+    if how.passes.inputs is None:
+        between = planes(network, region, bend)
+        return lambda index: substitute(between[index], network.input_shape), bounds
+    blocks = Blocks(network, region, how.passes.inputs)
+    lines = blocks.lines(bend)
+    return lambda index: blocks.substitute(index, lines), bounds
 
 
 FORWARD = _Forward()

@@ -19,7 +19,7 @@ class _ForwardBackward:
         return FORWARD.pre_activation(network, region, how)
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
-        return backward_rows(network, region, rows, how.relaxation, self.pre_activation(network, region, how))
+        return backward_rows(network, region, rows, how, self.pre_activation(network, region, how))
 
 
 FORWARD_BACKWARD = _ForwardBackward()
