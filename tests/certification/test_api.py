@@ -307,7 +307,7 @@ def test_memory_and_batch_size_change_no_number():
     x = np.random.default_rng(0).uniform(0, 1, (5, *model.input_shape[1:])).astype(np.float32)
     y = np.asarray(model(x)).argmax(axis=1)
     expected = tfcert.certify(model, x, y, eps=0.03).margin
-    for options in (BoundOptions(memory_mb=0.02), BoundOptions(batch_size=2)):
+    for options in (BoundOptions(memory_mb=0.05), BoundOptions(batch_size=2)):
         found = tfcert.certify(model, x, y, eps=0.03, options=options).margin
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
