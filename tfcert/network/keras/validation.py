@@ -105,8 +105,7 @@ class _Seen:
 
     def __init__(self, what: str):
         self.what = what
-        self.judged: np.ndarray | bool = False
-        self.known: np.ndarray | bool = False
+        self.judged = self.known = np.zeros((), bool)
 
     def compare(self, value: tf.Tensor, wanted: tf.Tensor, slack: tf.Tensor, after: int, last: bool) -> None:
         """Compares some probes; what was judged on none but the first ``after`` of all of them is refused at last."""

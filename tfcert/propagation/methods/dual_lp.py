@@ -28,8 +28,8 @@ from tfcert.network.graph import Network
 from tfcert.propagation.affine import AffinePart, affine_part
 from tfcert.propagation.backward import TensorInterval, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.interval import both_sides, exact_intervals, step, tidy
-from tfcert.propagation.methods.base import Bounded, How
+from tfcert.propagation.interval import all_sides, exact_intervals, step, tidy
+from tfcert.propagation.methods.base import Bounded, How, in_parts
 from tfcert.propagation.plan import Plan, passes_plan
 from tfcert.propagation.preactivation import WHOLE, Passes, Relaxer, by_name, relax_before
 from tfcert.sets.region import Region
@@ -51,7 +51,11 @@ def dual_network(network: Network, region: Region, rows: Coefficients, passes: P
     affine, relaxer = affine_part(network, region), _slopes(network)
     bounds = _layers(network, region, relaxer, passes, affine)
     relaxed = relax_before(network, network.output, relaxer, bounds, affine)
-    return Bounded(linear_lower_bounds(network, network.output, rows, relaxed, region), bounds)
+
+    def bound(some: Coefficients) -> tf.Tensor:
+        return linear_lower_bounds(network, network.output, some, relaxed, region)
+
+    return Bounded(in_parts(rows, passes.rows, bound), bounds)
 
 
 def _slopes(network: Network) -> Relaxer:
@@ -68,14 +72,8 @@ def _layers(
         if index in exact:
             bounds[index] = exact[index]
             continue
-        relaxed, shape = relax_before(network, index, relaxer, bounds, affine), [-1, *network.nodes[index].shape]
-        cut = passes.parts.get(index, (None,))
-        pieces = [both_sides(network, index, relaxed, region, part) for part in cut]
-        if cut == (None,):
-            bounds[index] = pieces[0]
-        else:
-            lower, upper = (tf.reshape(tf.concat([piece[end] for piece in pieces], axis=1), shape) for end in (0, 1))
-            bounds[index] = lower, upper
+        relaxed = relax_before(network, index, relaxer, bounds, affine)
+        bounds[index] = all_sides(network, index, relaxed, region, passes.parts)
     return bounds
 
 
