@@ -1,5 +1,6 @@
 """Passes that are cut to fit the memory: what cuts leave as it is, what fits, and what is refused."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,13 +17,14 @@ from tfcert.sets.balls import LpBall
 from tfcert.sets.region import region_of
 
 
-def pooled_residual():
-    """Convolutions, a sum, a maximum and a curve, over 4 x 4 x 2 inputs, in float64."""
+def residual(pooled=True):
+    """Convolutions, a sum and, where ``pooled``, a maximum, over 4 x 4 x 2 inputs, in float64."""
     s = networks.Sketch(np.random.default_rng(0))
     x = s.activate(s.conv(s.input((4, 4, 2)), 3, (3, 3), padding=((1, 1), (1, 1))))
     x = s.activate(s.sum(x, s.conv(x, 3, (1, 1))))
-    x = s.max_pool(x, (2, 2), (2, 2), ((0, 0), (0, 0)))
-    return s, s.dense(s.activate(s.dense(s.reshape(x, (12,)), 5)), 3)
+    x = s.max_pool(x, (2, 2), (2, 2), ((0, 0), (0, 0))) if pooled else s.conv(x, 3, (2, 2), strides=(2, 2))
+    s.dense(s.activate(s.dense(s.reshape(x, (12,)), 5)), 3)
+    return s
 
 
 def found(network, region, method, passes=WHOLE):
@@ -36,7 +38,7 @@ def found(network, region, method, passes=WHOLE):
 @pytest.mark.parametrize("method", ["forward", "forward+backward"])
 def test_planes_over_blocks_of_inputs_bound_as_those_over_all(norm, inputs, method):
     """Catches blocks that are added up wrongly, a last block beyond the inputs, and nodes let go too early."""
-    s, _ = pooled_residual()
+    s = residual()
     network, x = s.network(), s.rng.uniform(0, 1, (2, 4, 4, 2))
     region = region_of(LpBall(x, [0.05, 0.3], norm))
     whole, cut = found(network, region, method), found(network, region, method, Passes(inputs=inputs))
@@ -46,7 +48,7 @@ def test_planes_over_blocks_of_inputs_bound_as_those_over_all(norm, inputs, meth
 @pytest.mark.parametrize("norm", ["l2", "l1"])
 def test_blocks_over_a_clipped_ball_take_the_better_of_ball_and_box(norm):
     """They lie between what the ball alone gives and what one block finds by a multiplier, and below all values."""
-    s, _ = pooled_residual()
+    s = residual()
     network, x = s.network(), s.rng.uniform(0, 0.1, (2, 4, 4, 2))
     clipped, ball = (region_of(LpBall(x, 0.3, norm, clip)) for clip in ((0, 1), None))
     cut, whole = found(network, clipped, "forward", Passes(inputs=7)), found(network, clipped, "forward")
@@ -61,7 +63,7 @@ def test_blocks_over_a_clipped_ball_take_the_better_of_ball_and_box(norm):
 @pytest.mark.parametrize("method", [m for m in propagated() if m != "alpha-crown"])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_rows_and_layers_that_are_cut_keep_their_bounds(method, norm):
-    s, _ = pooled_residual()
+    s = residual(pooled=method != "dual-lp")
     network, x = s.network(), s.rng.uniform(0, 1, (2, 4, 4, 2))
     region = region_of(LpBall(x, 0.1, norm))
     parts = {i: (slice(0, 1), slice(1, 3), slice(3, None)) for i in network.bounded()}
@@ -70,7 +72,7 @@ def test_rows_and_layers_that_are_cut_keep_their_bounds(method, norm):
 
 
 def test_alpha_crown_climbs_for_some_rows_at_a_time():
-    s, _ = pooled_residual()
+    s = residual()
     network, region = s.network(), region_of(LpBall(s.rng.uniform(0, 1, (2, 4, 4, 2)), 0.1))
     cut, start = found(network, region, "alpha-crown", Passes(rows=2)), found(network, region, "crown")
     assert cut.shape == (2, 6) and np.all(cut >= start - 1e-9) and np.any(cut > start + 1e-6)
@@ -80,14 +82,11 @@ def test_alpha_crown_climbs_for_some_rows_at_a_time():
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_what_cannot_be_cut_to_fit_is_refused_with_the_number(method, norm):
     """Every method that propagates keeps ``memory_mb`` or says how much it needs; half of that is refused too."""
-    network = from_keras(networks.keras_model(1))
-    x = np.zeros((1, *network.input_shape), np.float32)
-    with pytest.raises(
-        ValueError, match=r"may take [\d.e,-]+ MiB, and memory_mb is 1e-05: give BoundOptions"
-    ) as refused:
-        tfcert.bounds(
-            networks.keras_model(1), LpBall(x, 0.1, norm), method=method, options=BoundOptions(memory_mb=1e-5)
-        )
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, activation="relu"), keras.layers.Dense(3)])
+    network, x = from_keras(model), np.zeros((1, 6), np.float32)
+    tight, message = BoundOptions(memory_mb=1e-5), r"may take [\d.e,-]+ MiB, and memory_mb is 1e-05: give BoundOptions"
+    with pytest.raises(ValueError, match=message) as refused:
+        tfcert.bounds(model, LpBall(x, 0.1, norm), method=method, options=tight)
     needed = float(str(refused.value).partition("may take ")[2].partition(" MiB")[0].replace(",", ""))
     plan = METHODS.load(method).plan
     with pytest.raises(ValueError):
