@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from operator import methodcaller
 from typing import NoReturn
 
 from tfcert.catalog import DISTANCES, FALLBACKS, FORMATS, METHODS, NORMS, RELAXATIONS, SOURCES, method_name, suffixes
@@ -158,8 +159,10 @@ def _option(parser: argparse.ArgumentParser, name: str, option: Option) -> None:
     if option.kind == "flag":
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=about)
     elif option.kind == "choice":
-        choices = tuple(choice.replace("_", "-") for choice in option.allowed)
-        parser.add_argument(flag, choices=choices, type=lambda text: text.replace("_", "-"), help=about)
+        # Shown with hyphens, as the command line writes names, and read as the catalog's words.
+        metavar = "{" + ",".join(option.allowed).replace("_", "-") + "}"
+        read_word = methodcaller("replace", "-", "_")
+        parser.add_argument(flag, choices=option.allowed, type=read_word, metavar=metavar, help=about)
     else:
         metavar, read = _READERS[option.kind]
         at_least = _whole(option.least) if option.kind == "whole" else read

@@ -69,6 +69,7 @@ def test_the_numbers_are_those_of_python_s_functions(folder, classifier, samples
     """Batches, and samples left out because they are misclassified, do not change the points that CLEVER draws."""
     right = np.arange(8) != wrong
     found = results(folder, "clever", *CHEAP["clever"], "--norm", "linf", "--targets", "runner-up")
+    assert found["header"]["params"]["targets"] == "runner_up" and found["records"][0]["targets"] == "runner-up"
     how = {"norm": "linf", "targets": "runner-up"}
     scores = tfcert.clever_score(classifier, *samples, batches=10, samples=16, **how).score
     np.testing.assert_allclose([r["estimate"] for r in found["records"]], scores, rtol=1e-6)
