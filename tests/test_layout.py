@@ -41,7 +41,7 @@ LEVELS = [
     {"driver.explain", "driver.bind"},
     {"driver.verdicts", "driver.artifacts", "driver.files", "driver.train.bind"},
     {"driver.folder", "driver.direct.request", "driver.train.build", "driver.train.order"},
-    {"driver.journal", "driver.property", "driver.distances"},
+    {"driver.journal", "driver.property", "driver.distances", "driver.train.search"},
     {"driver.measure", "driver.distance_task", "driver.start", "driver.direct.ask"},
     {"driver.verify", "driver.direct", "driver.train.start"},
     {"driver.train.run"},

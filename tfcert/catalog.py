@@ -420,8 +420,16 @@ SOURCES = Table(
         options=_SPLIT,
         range=(Fraction(0), Fraction(16)),
         sizes={"": 1438},
+        images={"": (8, 8)},
     ),
-    SourceInfo("mnist5k", "tfcert.datasets.mnist5k:mnist5k", options=_SPLIT, range=_BYTES, sizes={"": 4000}),
+    SourceInfo(
+        "mnist5k",
+        "tfcert.datasets.mnist5k:mnist5k",
+        options=_SPLIT,
+        range=_BYTES,
+        sizes={"": 4000},
+        images={"": (28, 28)},
+    ),
     SourceInfo(
         "keras",
         "tfcert.datasets.keras:keras",
@@ -430,6 +438,7 @@ SOURCES = Table(
         options=_SPLIT,
         range=_BYTES,
         sizes={"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000},
+        images={"mnist": (28, 28), "fashion_mnist": (28, 28), "cifar10": (32, 32)},
     ),
     SourceInfo(
         "svhn",

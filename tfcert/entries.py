@@ -235,6 +235,7 @@ class SourceInfo(Entry):
         options: the named arguments.
         range: of the stored values, if known.
         sizes: how many samples the training part has, by the first argument; none where that is not known.
+        images: height and width of the samples that are images, by the first argument; none where that is not known.
         suffix: of the files that are read by it where only a path is given.
         gzipped: whether these may be gzipped, with ``.gz`` behind the suffix.
         columns: ``"module:object"``, a function of the path and the option ``label`` that names the columns of a table;
@@ -246,6 +247,7 @@ class SourceInfo(Entry):
     options: Options = field(default_factory=dict)
     range: tuple[Fraction, Fraction] | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
+    images: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     suffix: str = ""
     gzipped: bool = False
     columns: str = ""

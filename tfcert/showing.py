@@ -22,6 +22,13 @@ def spread(values: Any) -> str:
     return f"{low:.4g}" if low == high else f"median {np.median(finite):.4g}, {low:.4g} to {high:.4g}"
 
 
+def several(numbers: Any) -> str:
+    """A number with six figures, or the first of several in brackets."""
+    found = np.ravel(np.asarray(numbers, np.float64))
+    shown = ", ".join(f"{number:.6g}" for number in found[:MOST_ROWS])
+    return shown if not np.ndim(numbers) else f"[{shown}{', ...' if len(found) > MOST_ROWS else ''}]"
+
+
 def table(columns: Mapping[str, Any]) -> str:
     """Columns of one value a sample as text, with the sample's number: the first ``MOST_ROWS``, and how many are left.
 

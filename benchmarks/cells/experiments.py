@@ -23,10 +23,9 @@ EXPERIMENTS: dict[str, tuple[str, list[Run]]] = {
             for training in ("abstrain", "reachable")
         ],
     ),
-    "mnist": ("mnist", [Run(n, 2 * eps, eps, activation=a) for n, a in [_SIZES[0], *_CURVED] for eps in EPS]),
-    "mnist-larger": (
+    "mnist": (
         "mnist",
-        [Run(n, 2 * eps, eps, activation=a) for n, a in [*_SIZES[1:], ("dm_medium", "tanh")] for eps in EPS],
+        [Run(n, 2 * eps, eps, activation=a) for n, a in [*_SIZES, *_CURVED, ("dm_medium", "tanh")] for eps in EPS],
     ),
     "cifar": (
         "cifar",

@@ -109,7 +109,7 @@ def report(results: list[dict[str, Any]]) -> None:
     """Writes the tables into the README."""
     line = store.machine_line(results[-1]["machine"])
     counter = of(["counter"], results)
-    tables = of(["mnist", "mnist-larger", "cifar"], results)
+    tables = of(["mnist", "cifar"], results)
     parts = [line]
     if counter:
         parts += ["eps 0.1 in [0, 1], which is 0.2 here:", table(counter)]

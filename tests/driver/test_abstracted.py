@@ -113,6 +113,26 @@ def test_verdicts_agree_with_all_combinations_of_reachable_cells(write, curved, 
     assert set(outcomes(report)) == {Outcome.VERIFIED, Outcome.FALSIFIED}
 
 
+def test_each_channel_may_have_its_own_granularity(write, curved, tmp_path):
+    widths = [0.2, 0.5, 0.25]
+    x = np.random.default_rng(3).uniform(-0.9, 0.9, (6, 3)).astype(np.float32)
+    behind = keras.Sequential([keras.Input((3,)), IntervalAbstraction(widths, (-1, 1)), *curved.layers])
+    y = behind.predict(x, verbose=0).argmax(axis=1)
+    path = write("ibp -> milp", width="[0.2, 0.5, 0.25]", x=x, y=y, model=curved)
+    report = verify(path, out=tmp_path / "out", verbose=0)
+    for row, label, record in zip(x, y, report.records, strict=True):
+        pairs = zip(row.astype(float), widths, strict=True)
+        ends = [(cell(max(v - 0.1, -1), d), cell(min(v + 0.1, 1), d)) for v, d in pairs]
+        lower = np.array(list(itertools.product(*(range(low, high + 1) for low, high in ends)))) * widths - 1
+        values = np.asarray(curved(np.concatenate([lower, lower + widths], axis=1)))
+        right = bool((values.argmax(axis=1) == label).all())
+        assert record.outcome is (Outcome.VERIFIED if right else Outcome.FALSIFIED)
+    assert report.header["abstractions"]["ab"]["granularity"] == widths
+    assert "(cells of width [0.2, 0.5, 0.25] on [-1, 1])" in " ".join(str(report).split())
+    with pytest.raises(UsageError, match="takes \\(2,\\)|do not broadcast|3 granularities"):
+        verify(write(width="[0.2, 0.5, 0.25]"), out=tmp_path / "other", verbose=0)
+
+
 def test_the_report_the_records_and_the_header_say_which_classifier_is_meant(write, tmp_path):
     report = verify(write("ibp", more="report accuracy(clf, test)"), out=tmp_path / "out", verbose=0)
     shown = str(report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import json
 from dataclasses import replace
 
 import keras
@@ -15,7 +16,7 @@ from tfcert.driver.bind import load_spec
 from tfcert.driver.explain import explain
 from tfcert.driver.train.bind import bind_objective
 from tfcert.driver.train.build import starting_model
-from tfcert.driver.train.run import train
+from tfcert.driver.train.run import Order, train
 from tfcert.driver.verify import verify
 from tfcert.language import load_file
 from tfcert.network import abstraction_of
@@ -143,3 +144,62 @@ def test_explain_says_what_is_trained_and_how_its_granularity_falls(home):
     assert "granularity: 0.03 less after every epoch, down to 0.1 or until gradients ask for wider cells" in told
     assert "that with the highest verified accuracy on the held-out samples is kept" in told.split("paper")[0]
     assert "that with the least abstraction error on the held-out samples is kept" in told.split("paper")[-1]
+
+
+SEARCH = SPEC.replace("descend(step=0.03, floor=2*eps)", "search(step=0.05, floor=2*eps, stop_on_gradient=false)")
+
+
+@pytest.fixture(scope="module")
+def searched(home):
+    """A search for the granularity that was interrupted in its second training, and then went on."""
+    (home / "search.prop").write_text(SEARCH)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        begun = []
+
+        def stop(order, batch, logs=None):
+            begun.append((order.epoch, batch))
+            if begun.count((1, 0)) == 2:
+                raise KeyboardInterrupt
+
+        patch.setattr(Order, "on_train_batch_end", stop)
+        first = train("search.prop", "paper", "search.keras", verbose=0)
+        patch.undo()
+        patch.chdir(home)
+        return first, train("search.prop", "paper", "search.keras", resume=first.folder, verbose=0)
+
+
+def test_a_search_trains_each_granularity_from_scratch_and_saves_the_best(home, searched):
+    first, last = searched
+    assert (first.exit_code, last.exit_code) == (2, 0) and "go on with the same command" in first.notes[0]
+    told = json.loads((home / last.folder / "training.json").read_text())["tuning"]
+    assert (told["name"], told["figure"], told["selection"]) == ("search", "abstraction_error", "validation")
+    assert [trial["granularity"] for trial in told["trials"]] == [0.2, 0.15, 0.1] and told["stopped"] == "floor"
+    errors = [trial["abstraction_error"] for trial in told["trials"]]
+    assert told["best"] == int(np.argmin(errors))
+    model = tfcert.load_model(home / last.out)
+    assert abstraction_of(model).granularity == told["trials"][told["best"]]["granularity"]
+    with np.load(home / "d.npz") as data:  # the last tenth of the samples to train on selects
+        assert tfcert.abstraction_error(model, data["x_train"][270:], data["y_train"][270:]).error == min(errors)
+    assert any("AbsCert's Algorithm 3 (`tune: search`) trained 3 times from scratch" in note for note in last.notes)
+    assert "with the least abstraction error on the validation samples" in saved(last)
+
+
+def test_a_search_that_went_on_finds_what_one_at_a_stretch_finds(home, searched, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = train(home / "search.prop", "paper", "whole.keras", verbose=0)
+    found = [json.loads((f / "training.json").read_text())["tuning"] for f in (whole.folder, home / searched[1].folder)]
+    for one, other in zip(*(told.pop("trials") for told in found), strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert found[0] == found[1]
+    one, other = (tfcert.load_model(path).get_weights() for path in (tmp_path / whole.out, home / searched[1].out))
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_explain_says_that_a_search_trains_from_scratch(home, searched):
+    told = explain(load_file(home / "search.prop"))
+    assert (
+        "granularity: 0.05 less in each training, all from scratch (AbsCert's Algorithm 3), down to 0.1; that" in told
+    )
+    assert "the least certified error on the last tenth of the samples to train on is kept" in told.split("paper")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from language_specs import HEAD, codes, spec
 
@@ -21,6 +22,20 @@ def test_the_declaration_is_exact_and_may_use_parameters() -> None:
     found = load(text, params={"eps": "1/10"})
     assert found.abstractions == {"grid": expected}
     assert found.properties["p"].abstraction == expected
+
+
+def test_a_granularity_may_be_searched_or_be_one_for_each_channel() -> None:
+    text = GRID.rstrip() + " { tune: search(step=0.01, floor=0.2, selection=test, stop_on_gradient=false) }\n"
+    grid = spec(f"{text}property p(x, y in test) abstracted by grid {{ {BALL} }}").abstractions["grid"]
+    assert grid.tuning == Tuning(Fraction(1, 100), Fraction(1, 5), "search", "test", False)
+    text = GRID.replace("0.3)", "[0.3, 1/2, 2/3])")
+    grid = spec(f"{text}property p(x, y in test) abstracted by grid {{ {BALL} }}").abstractions["grid"]
+    assert grid.channels == (Fraction(3, 10), Fraction(1, 2), Fraction(2, 3)) and grid.granularity == Fraction(3, 10)
+    assert grid.cell(Fraction(0), 1) == (Fraction(0), Fraction(1, 2)) and grid.widths == [0.3, 0.5, 2 / 3]
+    assert grid.accepts(np.array([0.3, 0.5, 2 / 3])) and not grid.accepts(np.array([0.3, 0.5, 0.7]))
+    assert not grid.accepts(0.3) and not Abstraction("g", Fraction(0), Fraction(1), Fraction(1)).accepts(np.ones(2))
+    narrow = GRID.replace("0.3)", "[0.3, 0.1, 0.4])")
+    assert codes(f"{HEAD}{narrow}property p(x, y in test) abstracted by grid {{ {BALL} }}") == ["E212"]
 
 
 def test_properties_and_measures_say_what_they_are_abstracted_by() -> None:

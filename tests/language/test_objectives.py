@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from language_specs import codes
 
-from tfcert.language import LearningRate, Named, ObjectiveTemplate, RampSpec, StageSpec, load, load_file
+from tfcert.language import CosineRate, LearningRate, Named, ObjectiveTemplate, RampSpec, StageSpec, load, load_file
 from tfcert.language.text.diagnostics import Diagnostics, SourceText
 from tfcert.language.text.parser import parse_module
 from tfcert.language.text.printer import print_module
@@ -47,6 +47,15 @@ def test_every_option_is_in_the_template() -> None:
     assert found.learning_rate == LearningRate(Fraction(1, 10), Fraction(1, 2), (60, 65), "epochs")
     assert (found.verify, found.verify_every) == (StageSpec("crown_ibp"), 5)
     assert found.attack == StageSpec("pgd", (("steps", 7),))
+
+
+def test_the_rate_may_be_a_cosine_and_images_may_be_changed_at_random() -> None:
+    found = objective("learning_rate: cosine(1e-3, warmup=1/2, final=1e-5) augment: [flip, shift(2, fill=reflect)]")
+    assert found.learning_rate == CosineRate(Fraction(1, 1000), Fraction(1, 2), Fraction(1, 100_000))
+    assert found.augment == (Named("flip"), Named("shift", (("pixels", 2), ("fill", "reflect"))))
+    assert objective("augment: flip").augment == (Named("flip"),) and objective("").augment == ()
+    assert objective("learning_rate: cosine(1e-3, warmup=30)").epochs == 45
+    assert objective("learning_rate: cosine(0.1)").learning_rate == CosineRate(Fraction(1, 10))
 
 
 def test_without_options_eps_grows_to_the_property_s_and_the_other_part_of_the_data_is_trained_on() -> None:

@@ -1,5 +1,6 @@
 """IntervalAbstraction: its cells are exact, phi of a ball is the cell of its centre, and Keras saves and tunes it."""
 
+import itertools
 from fractions import Fraction
 
 import keras
@@ -102,6 +103,76 @@ def test_a_wider_ball_is_not_mapped_to_the_cell_of_its_centre():
     """Algorithm 1 takes the first cells that the ball meets for all of them: so ``d >= 2 eps`` is needed above."""
     x, width, eps = Fraction(1, 20), Fraction(1, 10), Fraction(3, 10)
     assert phi((x - eps, x + eps), width, Fraction(-1), Fraction(1)) == (Fraction(-1, 5), Fraction(-1, 10))
+
+
+# A granularity for each value
+
+
+def test_each_channel_has_the_cells_of_its_own_granularity_and_room_where_it_has_fewer():
+    widths = [0.5, 0.1, 1 / 3]
+    layer = IntervalAbstraction(widths, (0, 1), dtype="float64")
+    x = np.random.default_rng(1).uniform(-0.2, 1.2, (50, 2, 3))
+    found = layer(x).numpy()
+    for channel, width in enumerate(widths):
+        alone = IntervalAbstraction(width, (0, 1), dtype="float64")(x[..., channel : channel + 1]).numpy()
+        np.testing.assert_array_equal(found[..., [channel, channel + 3]], alone)
+    compiled = tf.function(layer, jit_compile=True)
+    np.testing.assert_array_equal(compiled(x), found)
+
+
+def test_each_value_of_an_input_may_have_its_own_granularity(tmp_path):
+    widths = np.array([[0.5, 0.2], [0.25, 1.0]])
+    made = keras.Sequential([keras.Input((2, 2)), IntervalAbstraction(widths), L.Flatten(), L.Dense(3)])
+    x = np.random.default_rng(2).random((9, 2, 2)).astype(np.float32)
+    lower, upper = np.split(made.layers[0](x).numpy(), 2, axis=-1)
+    assert (lower <= x).all() and (x <= upper + 1e-7).all()
+    np.testing.assert_allclose(upper - lower, np.broadcast_to(widths, x.shape), rtol=1e-5)
+    made.save(tmp_path / "m.keras")
+    again = tfcert.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(again.layers[0].granularity, widths)
+    np.testing.assert_array_equal(again.predict(x, verbose=0), made.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown", "milp"])
+def test_bounds_over_cells_of_several_widths_are_those_of_every_combination_of_reachable_cells(method):
+    keras.utils.set_random_seed(5)
+    widths, eps = [0.5, 0.2, 0.3], 0.09
+    made = keras.Sequential(
+        [keras.Input((3,)), IntervalAbstraction(widths, (0, 1)), L.Dense(6, activation="relu"), L.Dense(3)]
+    )
+    x = np.random.default_rng(6).uniform(0.1, 0.9, (4, 3)).astype(np.float32)
+    y = made.predict(x, verbose=0).argmax(axis=1)
+    found = tfcert.certify(made, x, y, eps=eps, clip=(0, 1), method=method)
+    cells = keras.Sequential(made.layers[1:])
+    for row, label, margin, verified in zip(x, y, found.margin, found.verified, strict=True):
+        pairs = list(zip(row.astype(float), widths, strict=True))
+        reach = [range(int((v - eps) / d), int((v + eps) / d) + 1) for v, d in pairs]
+        lower = np.array(list(itertools.product(*reach))) * widths
+        values = cells(np.concatenate([lower, lower + widths], axis=1).astype(np.float32)).numpy()
+        least = (values[:, [label]] - np.delete(values, label, axis=1)).min()
+        assert margin <= least + 1e-4
+        if method == "milp":
+            assert verified == (least > 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("widths", "finest", "match"),
+    [([0.1, -0.1], None, "positive number, not \\[0.1, -0.1\\]"), ([0.1, 0.2], 0.1, "must have one shape"),
+     ([0.1, 0.2], [0.1, 0.3], "at least \\[0.1, 0.3\\] \\(finest\\), not \\[0.1, 0.2\\]")],
+)  # fmt: skip
+def test_granularities_that_cannot_be_are_refused(widths, finest, match):
+    with pytest.raises(ValueError, match=match):
+        IntervalAbstraction(widths, (0, 1), finest)
+
+
+def test_granularities_that_do_not_suit_the_input_are_refused_and_tuning_needs_one():
+    with pytest.raises(ValueError, match="do not broadcast against an input of shape \\(4,\\)"):
+        IntervalAbstraction([0.1] * 3)(np.zeros((2, 4), np.float32))
+    several = model([0.2] * 4)
+    several.compile("sgd", "mse")
+    assert tfcert.abstraction_error(several, X, np.zeros(20, int), eps=0.1).granularity.shape == (4,)
+    with pytest.raises(ValueError, match="tuning takes steps off one number"):
+        tfcert.tune_granularity(lambda d: several, X, np.zeros(20, int), eps=0.1, start=0.2, step=0.1, verbose=0)
 
 
 # In Keras

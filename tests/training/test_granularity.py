@@ -95,6 +95,28 @@ def test_each_granularity_is_trained_anew_and_the_least_abstraction_error_on_hel
     assert found.granularity == found.curve[found.best].granularity
 
 
+def test_a_search_with_a_folder_goes_on_after_the_trials_that_it_holds(data, asked, tmp_path):
+    options = {"eps": 0.05, "start": 0.5, "step": 0.2, "fit": {"epochs": 1}, "verbose": 0, "certified": False}
+    whole = tfcert.tune_granularity(build, *data, **options)
+    trained = []
+
+    def stopping(granularity):
+        trained.append(granularity)
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        return build(granularity)
+
+    first = tfcert.tune_granularity(stopping, *data, folder=tmp_path / "search", **options)
+    assert first.stopped == "interrupted" and len(first.curve) == 2
+    last = tfcert.tune_granularity(stopping, *data, folder=tmp_path / "search", **options)
+    assert trained[3:] in ([whole.curve[first.best].granularity, 0.1], [0.1]) and last.stopped == "floor"
+    assert [t.abstraction_error for t in last.curve] == [t.abstraction_error for t in whole.curve]
+    for a, b in zip(last.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="holds a search with other arguments"):
+        tfcert.tune_granularity(build, *data, folder=tmp_path / "search", **{**options, "step": 0.1})
+
+
 def test_of_equal_errors_the_first_is_kept(data, asked):
     found = tfcert.tune_granularity(
         lambda d: certified(zero_net(d), IBP(0.05)), *data, eps=0.05, start=0.4, step=0.2, fit={"epochs": 1},

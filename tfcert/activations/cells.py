@@ -21,12 +21,24 @@ def cell_index(x: tf.Tensor, edges: tf.Tensor) -> tf.Tensor:
     Numbers below the first edge belong to the first cell, and numbers from the last edge on to the last cell.
 
     Args:
-        x: numbers.
-        edges: ``[cells + 1]``, ascending, in the type of ``x``; infinite at the end where there are fewer cells.
+        x: numbers; ``[..., *shape]`` where edges differ.
+        edges: ``[cells + 1]``, ascending, in the type of ``x``; infinite at the end where there are fewer cells. Or
+            ``[*shape, cells + 1]``, the edges of each number.
     """
-    found = tf.searchsorted(edges[1:-1], tf.reshape(x, [-1]), side="right", out_type=tf.int32)
-    last = tf.reduce_sum(tf.cast(tf.math.is_finite(edges), tf.int32)) - 2
-    return tf.reshape(tf.minimum(found, last), tf.shape(x))
+    flat, rows = _by_row(x, edges)
+    found = tf.searchsorted(rows[:, 1:-1], flat, side="right", out_type=tf.int32)
+    last = tf.reduce_sum(tf.cast(tf.math.is_finite(rows), tf.int32), axis=1, keepdims=True) - 2
+    return _back(tf.minimum(found, last), x)
+
+
+def _by_row(x: tf.Tensor, edges: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Numbers ``[rows, n]`` and the edges ``[rows, cells + 1]`` that each row of them has."""
+    rows = tf.reshape(edges, [-1, tf.shape(edges)[-1]])
+    return tf.transpose(tf.reshape(x, [-1, tf.shape(rows)[0]])), rows
+
+
+def _back(rows: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(tf.transpose(rows), tf.shape(x))
 
 
 def cell_ends(x: tf.Tensor, edges: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -37,8 +49,9 @@ def cell_ends(x: tf.Tensor, edges: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
     @tf.custom_gradient
     def ends(x: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[..., tf.Tensor]]:
-        index = cell_index(x, edges)
-        lower, upper = (tf.where(tf.math.is_nan(x), x, tf.gather(edges, index + k)) for k in (0, 1))
+        index, rows = _by_row(cell_index(x, edges), edges)
+        found = [_back(tf.gather(rows, index + k, axis=1, batch_dims=1), x) for k in (0, 1)]
+        lower, upper = (tf.where(tf.math.is_nan(x), x, end) for end in found)
         return (lower, upper), lambda lower, upper: lower + upper
 
     lower, upper = ends(x)

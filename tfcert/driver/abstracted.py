@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tfcert.driver.regions import InputShape, fits
 from tfcert.errors import UsageError
 from tfcert.language import Abstraction, ObjectiveTemplate
+from tfcert.showing import several
 
 if TYPE_CHECKING:
     from tfcert.network import IntervalAbstraction, Network
@@ -48,7 +49,7 @@ def _require_same(abstraction: Abstraction, name: str, found: list[IntervalAbstr
     if layer.value_range == range_ and abstraction.accepts(layer.granularity):
         return
     own = cells_text(layer.granularity, layer.value_range)
-    wanted = cells_text(float(abstraction.granularity), range_)
+    wanted = cells_text(abstraction.widths, range_)
     if abstraction.tuning is not None:
         wanted += f", tuned to no less than {float(abstraction.finest):g}"
     raise UsageError(
@@ -78,11 +79,16 @@ def _composed(abstraction: Abstraction, name: str, model: Any, sample: InputShap
     if shape[-1] % 2 or not (sample is None or fits(sample, halved)):
         told = "" if sample is None else f", and samples have shape {sample}"
         raise UsageError(f"model {name} takes {shape[1:]}{told}: {wanted}")
+    if abstraction.channels and len(abstraction.channels) != halved[-1]:
+        raise UsageError(
+            f"`{abstraction.name}` has {len(abstraction.channels)} granularities, one for each channel (the last axis), "
+            f"and samples of model {name} have shape {halved}"
+        )
     (given,) = model.inputs
     layer = IntervalAbstraction(
-        float(abstraction.granularity),
+        abstraction.widths,
         (float(abstraction.low), float(abstraction.high)),
-        finest=float(abstraction.finest),
+        finest=abstraction.widths if abstraction.channels else float(abstraction.finest),
         dtype=given.dtype,
     )
     front = keras.Input(halved, dtype=given.dtype, name="inputs")
@@ -111,24 +117,27 @@ def require_behind(name: str, network: Network) -> None:
         )
 
 
-def granularity_of(model: Any) -> float:
-    """The width of cells of a model that :func:`deployed` returned: a tuned one has another than was written."""
+def granularity_of(model: Any) -> Any:
+    """The width (a number, or an array) of cells of a model that :func:`deployed` returned.
+
+    A tuned one has another than was written.
+    """
     from tfcert.network import abstraction_of
 
     return abstraction_of(model).granularity
 
 
-def cells_text(granularity: float, value_range: tuple[float, float]) -> str:
-    return f"cells of width {granularity:.6g} on [{value_range[0]:.6g}, {value_range[1]:.6g}]"
+def cells_text(granularity: Any, value_range: tuple[float, float]) -> str:
+    return f"cells of width {several(granularity)} on [{value_range[0]:.6g}, {value_range[1]:.6g}]"
 
 
-def classifier(abstraction: Abstraction, granularity: float | None = None) -> str:
+def classifier(abstraction: Abstraction, granularity: Any = None) -> str:
     """The classifier that a claim is about, in words; ``granularity`` is the model's, where it is known."""
-    written, range_ = float(abstraction.granularity), (float(abstraction.low), float(abstraction.high))
+    written, range_ = abstraction.widths, (float(abstraction.low), float(abstraction.high))
     text = cells_text(written if granularity is None else granularity, range_)
     if granularity is None and abstraction.tuning is not None:
         text += f", or finer ones to {float(abstraction.finest):g} after training"
-    elif granularity not in (None, written):
+    elif granularity is not None and not abstraction.channels and granularity != written:
         text += f", tuned from {written:.6g}"
     return f"the classifier behind the abstraction `{abstraction.name}` ({text})"
 

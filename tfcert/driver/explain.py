@@ -9,6 +9,7 @@ from tfcert.driver.abstracted import best_figure, classifier
 from tfcert.language import (
     AnyTemplate,
     BallSpec,
+    CosineRate,
     Dataset,
     DistanceTemplate,
     MeasureTemplate,
@@ -16,6 +17,7 @@ from tfcert.language import (
     ObjectiveTemplate,
     PropertyTemplate,
     RampSpec,
+    Rate,
     Scheduled,
     Spec,
     StageKind,
@@ -233,8 +235,6 @@ def _objective(objective: ObjectiveTemplate, spec: Spec) -> list[str]:
     asked = spec.properties[objective.property]
     assert isinstance(asked.region, BallSpec)
     size = None if objective.train is None else _training_size(objective.train)
-    rate, at = objective.learning_rate, objective.learning_rate.at
-    falls = f", times {float(rate.factor):g} after {_listed(at)} {rate.unit}" if at else ""
     factor = "" if objective.eps_factor == 1 else f"{float(objective.eps_factor):g} times "
     return [
         f"objective {objective.name} for {objective.property}",
@@ -246,11 +246,20 @@ def _objective(objective: ObjectiveTemplate, spec: Spec) -> list[str]:
         f"  natural weight: {_scheduled(objective.natural_weight)}",
         *([] if objective.mixture is None else [f"  mixture: {_scheduled(objective.mixture)}"]),
         *(f"  regulariser: {_call(regularizer)}" for regularizer in objective.regularizers),
-        f"  optimizer: {_call(objective.optimizer)}, learning rate {float(rate.initial):g}{falls}, "
+        *(f"  images changed at random: {_call(change)}" for change in objective.augment),
+        f"  optimizer: {_call(objective.optimizer)}, learning rate {_rate(objective.learning_rate)}, "
         f"seed {objective.seed}",
         f"  held out: {_held_out(objective, asked, spec)}",
         f"  cost: a step takes {_STEPS[objective.bound.name]}",
     ]
+
+
+def _rate(rate: Rate) -> str:
+    if isinstance(rate, CosineRate):
+        rises = f"from 0 to {float(rate.peak):g} in {float(rate.warmup):g} epochs, " if rate.warmup else ""
+        return f"{rises}a cosine from {float(rate.peak):g} to {float(rate.final):g}"
+    falls = f", times {float(rate.factor):g} after {_listed(rate.at)} {rate.unit}" if rate.at else ""
+    return f"{float(rate.initial):g}{falls}"
 
 
 def _behind(objective: ObjectiveTemplate, asked: PropertyTemplate) -> list[str]:
@@ -258,11 +267,22 @@ def _behind(objective: ObjectiveTemplate, asked: PropertyTemplate) -> list[str]:
     if asked.abstraction is None:
         return []
     lines, tuning = [f"  as: {classifier(asked.abstraction)}"], asked.abstraction.tuning
-    if tuning is not None:
+    if tuning is None:
+        return lines
+    until = " or until gradients ask for wider cells" if tuning.stop_on_gradient else ""
+    down = f"down to {float(tuning.floor):g}{until}"
+    if tuning.name == "search":
+        figure = "certified" if objective.trains_bounds else "abstraction"
+        samples = "samples of the property" if tuning.selection == "test" else "last tenth of the samples to train on"
+        lines.append(
+            f"  granularity: {float(tuning.step):g} less in each training, all from scratch (AbsCert's Algorithm 3), "
+            f"{down}; that with the least {figure} error on the {samples} is kept"
+        )
+    else:
         often = "epoch" if objective.verify_every == 1 else f"{objective.verify_every} epochs"
         lines.append(
-            f"  granularity: {float(tuning.step):g} less after every {often}, down to {float(tuning.floor):g} or until "
-            f"gradients ask for wider cells; that with {best_figure(objective)} on the held-out samples is kept"
+            f"  granularity: {float(tuning.step):g} less after every {often}, {down}; that with "
+            f"{best_figure(objective)} on the held-out samples is kept"
         )
     return lines
 

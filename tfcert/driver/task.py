@@ -23,14 +23,15 @@ CHUNK = 256
 class LoadedModel:
     """A model, the network built from it, and the hash of what it computes.
 
-    ``granularity`` is the width of its cells where it stands behind an abstraction of the specification.
+    ``granularity`` is the width of its cells (a number, or an array) where it stands behind an abstraction of the
+    specification.
     """
 
     name: str
     model: Any
     network: Network
     sha256: str
-    granularity: float | None = None
+    granularity: Any = None
 
     def outputs(self, z: np.ndarray) -> np.ndarray:
         """The deployed program's answers ``[batch, outputs]`` to ``z`` ``[batch, *input]``."""

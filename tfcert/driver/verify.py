@@ -113,7 +113,7 @@ def _abstraction(task: Task) -> Json:
     return {
         "model": task.template.model,
         "abstraction": abstraction.name,
-        "granularity": task.model.granularity,
+        "granularity": np.asarray(task.model.granularity).tolist(),
         "range": [float(abstraction.low), float(abstraction.high)],
     }
 

@@ -29,7 +29,7 @@ from tfcert.language.spec.assertions import (
 from tfcert.language.spec.cells import Abstraction, Tuning
 from tfcert.language.spec.declarations import DEFAULT_STRATEGY, Dataset, ModelDeclaration, Param, StageSpec, Strategy
 from tfcert.language.spec.lowering import InexactRowError, TooManyClausesError
-from tfcert.language.spec.objective import LearningRate, Named, ObjectiveTemplate, RampSpec, Scheduled
+from tfcert.language.spec.objective import CosineRate, LearningRate, Named, ObjectiveTemplate, RampSpec, Rate, Scheduled
 from tfcert.language.spec.questions import (
     AnyTemplate,
     BallSpec,
@@ -51,6 +51,7 @@ __all__ = [
     "Assertion",
     "BallSpec",
     "BoxSpec",
+    "CosineRate",
     "Dataset",
     "Diagnostic",
     "DistanceTemplate",
@@ -67,6 +68,7 @@ __all__ = [
     "PropertyTemplate",
     "Quantity",
     "RampSpec",
+    "Rate",
     "ReportItem",
     "Results",
     "Scheduled",

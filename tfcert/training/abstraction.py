@@ -15,6 +15,7 @@ import tensorflow as tf
 from tfcert.clauses import strictly_right
 from tfcert.given import radius
 from tfcert.network.abstraction import IntervalAbstraction, abstraction_of, simplest
+from tfcert.showing import several
 from tfcert.training.samples import arrays
 from tfcert.verdict import Guarantee
 
@@ -25,11 +26,11 @@ class AbstractionErrors:
 
     Attributes:
         wrong: bool ``[batch]``: the abstracted sample is misclassified; a tie is an error.
-        granularity: of the abstraction.
+        granularity: of the abstraction, a float or an array.
     """
 
     wrong: np.ndarray
-    granularity: float
+    granularity: Any
     method: str = "abstraction"
     guarantee: Guarantee = Guarantee.ESTIMATE
 
@@ -41,8 +42,8 @@ class AbstractionErrors:
     def __repr__(self) -> str:
         return (
             f"abstraction error {self.error:.2%} ({self.wrong.sum()} of {len(self.wrong)} samples, granularity "
-            f"{self.granularity:g}; {self.guarantee.value}): AbsCert's figure of clean samples, NOT a guarantee for "
-            "the deployed classifier, whose inputs reach other cells; tfcert.certify bounds it over all of those"
+            f"{several(self.granularity)}; {self.guarantee.value}): AbsCert's figure of clean samples, NOT a guarantee "
+            "for the deployed classifier, whose inputs reach other cells; tfcert.certify bounds it over all of those"
         )
 
 
@@ -74,7 +75,7 @@ def abstraction_error(
     layer = abstraction_of(model)
     if eps is not None:
         eps = float(radius(eps))
-        check_eps(simplest(layer.granularity), eps)
+        check_eps(simplest(float(np.min(layer.granularity))), eps)
     x, labels = arrays((x, y))
     outputs = model.predict(x, batch_size=batch_size, verbose=0)
     return AbstractionErrors(~strictly_right(outputs, labels), layer.granularity)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfcert.certification import certify
 from tfcert.given import radius
-from tfcert.network.abstraction import abstraction_of, simplest
+from tfcert.network.abstraction import abstraction_of, one_width, simplest
 from tfcert.training.abstraction import EndGradients, abstraction_error, end_gradients
 
 SELECTIONS = ("validation", "test")
+FIGURES = ("abstraction_error", "certified_error")
 STOPS = {
     "gradient": "the loss falls as cells grow at both ends",
     "floor": "a step further would be below the floor",
@@ -66,11 +69,12 @@ class GranularityTuning:
 
     Attributes:
         model: the model of the best trial.
-        best: the place of that trial in ``curve``: the least abstraction error, the first of several.
+        best: the place of that trial in ``curve``: the least ``figure``, the first of several.
         curve: the trials, from the coarsest on.
         stopped: why no finer cells were tried: ``gradient``, ``floor`` or ``interrupted``.
         eps: the radius of certified errors.
         selection: the samples of both errors: ``validation``, held out from training, or ``test``.
+        figure: what selects, ``abstraction_error`` (the paper's) or ``certified_error``.
     """
 
     model: Any
@@ -79,6 +83,7 @@ class GranularityTuning:
     stopped: str
     eps: float
     selection: str
+    figure: str = "abstraction_error"
 
     @property
     def granularity(self) -> float:
@@ -93,7 +98,8 @@ class GranularityTuning:
                 *rows,
                 f"stopped because {STOPS[self.stopped]}",
                 f"errors on the {self.selection} samples; the certified error is at eps {self.eps:g}, sound for the "
-                "deployed classifier; the abstraction error, which selects, is AbsCert's and no guarantee",
+                "deployed classifier; the abstraction error is AbsCert's and no guarantee; "
+                f"the {self.figure.replace('_', ' ')} selects",
             ]
         )
 
@@ -113,6 +119,8 @@ def tune_granularity(
     test: tuple[Any, Any] | None = None,
     fit: Fit | None = None,
     certified: Mapping[str, Any] | bool = True,
+    figure: str = "abstraction_error",
+    folder: str | Path | None = None,
     verbose: int = 1,
 ) -> GranularityTuning:
     """AbsCert's Algorithm 3: trains from scratch at d = start, start - step, ... and keeps the least abstraction error.
@@ -137,41 +145,93 @@ def tune_granularity(
         selection: ``"validation"`` or ``"test"``.
         test: ``(x, y)``, for ``selection="test"``.
         fit: arguments of ``fit``: ``{"epochs": 10, "batch_size": 128}``; or a function of the granularity that returns
-            them, where something (a callback) must be new for each training.
+            them, where something (a callback) must be new for each training. They may have ``x`` (and ``y``), the
+            samples in another form: a data set of batches, say.
         certified: False to leave the certified error out, or arguments of :func:`tfcert.certify` for it other than
             intervals as the method. Numbers beyond the abstraction's range belong to its outermost cells, so a
             ``clip`` to that range changes nothing.
+        figure: what selects: ``"abstraction_error"``, as in the paper, or ``"certified_error"``, where bounds are
+            trained and the paper's figure is no aim.
+        folder: where the search keeps what it has found after each granularity; called again with it (and the same
+            other arguments) it goes on from there. The caller may remove it once the search is over.
         verbose: 1 to print a line a granularity.
 
     Raises:
-        ValueError: granularities that never get to the floor, or a floor below ``2 * eps``; a selection without its
-            samples; a model that does not begin with the granularity asked for.
+        ValueError: a folder of a search with other arguments; granularities that never get to the floor, or a floor
+            below ``2 * eps``; a selection without its samples; a model that does not begin with the granularity asked
+            for.
     """
     eps = float(radius(eps))
-    widths = list(granularities(eps=eps, start=start, step=step, floor=floor))
-    parts = _parts(np.asarray(x), np.asarray(y), validation_split, selection, test)
+    widths = [float(width) for width in granularities(eps=eps, start=start, step=step, floor=floor)]
+    parts = split_for_selection(np.asarray(x), np.asarray(y), validation_split, selection, test)
+    if figure not in FIGURES or (figure == "certified_error" and certified is False):
+        raise ValueError(f"figure must be one of {', '.join(FIGURES)}, and be computed, not {figure!r}")
     options = {"method": "ibp"} | (dict(certified) if isinstance(certified, Mapping) else {})
     work = _Work(build, parts, fit or {}, eps, options if certified is not False else None)
-    curve: list[Trial] = []
-    best, model, stopped = 0, None, "floor"
+    kept = _Kept(None if folder is None else Path(folder), [widths, eps, selection, figure])
+    curve, best, model = kept.found(build)
+    stopped = "floor"
     if verbose:
-        print(HEADING)
+        print("\n".join([HEADING, *map(str, curve)]), flush=True)
     try:
-        for width in widths:
-            trained, trial = work.trial(float(width))
+        for width in widths[len(curve) :]:
+            if stop_on_gradient and curve and curve[-1].gradients.ask_for_wider_cells:
+                break
+            trained, trial = work.trial(width)
             curve.append(trial)
-            if model is None or trial.abstraction_error < curve[best].abstraction_error:
+            if model is None or getattr(trial, figure) < getattr(curve[best], figure):
                 best, model = len(curve) - 1, trained
+            kept.keep(curve, best, model)
             if verbose:
                 print(trial, flush=True)
-            if stop_on_gradient and trial.gradients.ask_for_wider_cells:
-                stopped = "gradient"
-                break
     except KeyboardInterrupt:
         if model is None:
             raise
         stopped = "interrupted"
-    return GranularityTuning(model, best, tuple(curve), stopped, eps, selection)
+    if stopped == "floor" and stop_on_gradient and curve[-1].gradients.ask_for_wider_cells:
+        stopped = "gradient"
+    return GranularityTuning(model, best, tuple(curve), stopped, eps, selection, figure)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The folder of a search: its trials so far, and the weights of the best of them."""
+
+    folder: Path | None
+    arguments: list[Any]
+
+    def found(self, build: Callable[[float], Any]) -> tuple[list[Trial], int, Any]:
+        """The trials, the place of the best one and its model; none of them where nothing is kept."""
+        path = None if self.folder is None else self.folder / "trials.json"
+        if path is None or not path.is_file():
+            return [], 0, None
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["arguments"] != self.arguments:
+            raise ValueError(f"{self.folder} holds a search with other arguments: give another folder, or remove it")
+        curve = [Trial(**trial | {"gradients": EndGradients(**trial["gradients"])}) for trial in stored["trials"]]
+        model = build(curve[stored["best"]].granularity)
+        model.load_weights(self._weights(stored["best"]))
+        return curve, stored["best"], model
+
+    def keep(self, curve: Sequence[Trial], best: int, model: Any) -> None:
+        """Writes what was found: the weights first, so that the trials never name any that are not there."""
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        weights, path = self._weights(best), self.folder / "trials.json"
+        if not weights.is_file():
+            model.save_weights(weights)
+        new = path.with_suffix(".new")
+        found = {"arguments": self.arguments, "best": best, "trials": [asdict(trial) for trial in curve]}
+        new.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        new.replace(path)
+        for other in self.folder.glob("best-*.weights.h5"):
+            if other != weights:
+                other.unlink()
+
+    def _weights(self, best: int) -> Path:
+        assert self.folder is not None
+        return self.folder / f"best-{best}.weights.h5"
 
 
 def granularities(*, eps: float, start: float, step: float, floor: float | None = None) -> Iterator[Fraction]:
@@ -214,8 +274,10 @@ def lowest(eps: float, floor: float | None) -> Fraction:
 ArrayPair = tuple[np.ndarray, np.ndarray]
 
 
-def _parts(x: np.ndarray, y: np.ndarray, share: float, selection: str, test: Any) -> tuple[ArrayPair, ArrayPair]:
-    """The samples of training and those of selection."""
+def split_for_selection(
+    x: np.ndarray, y: np.ndarray, share: float, selection: str, test: Any
+) -> tuple[ArrayPair, ArrayPair]:
+    """The samples of training and those of selection; arguments and errors as for :func:`tune_granularity`."""
     if selection not in SELECTIONS:
         raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, not {selection!r}")
     if (selection == "test") != (test is not None):
@@ -247,14 +309,15 @@ class _Work:
         began = time.monotonic()
         train, held_out = self.parts
         model = self.build(granularity)
-        actual = abstraction_of(model).granularity
+        actual = one_width(abstraction_of(model))
         if actual != granularity:
             raise ValueError(
                 f"build({granularity:g}) returned a model whose IntervalAbstraction has the granularity {actual:g}: "
                 "make it with the granularity that build is called with"
             )
         given = self.fit(granularity) if callable(self.fit) else self.fit
-        history = model.fit(*train, **({"verbose": 0} | dict(given))).history
+        samples = {} if "x" in given else {"x": train[0], "y": train[1]}
+        history = model.fit(**samples | {"verbose": 0} | dict(given)).history
         return model, Trial(
             granularity=granularity,
             loss=float(history.get("loss", [math.nan])[-1]),

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from tfcert.given import radius
-from tfcert.network.abstraction import abstraction_of, simplest
+from tfcert.network.abstraction import abstraction_of, one_width, simplest
 from tfcert.training.abstraction import abstraction_error, end_gradients
 from tfcert.training.granularity import lowest
 from tfcert.training.samples import arrays
@@ -100,6 +100,7 @@ class GranularityTuner(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         self._begin()
         layer = abstraction_of(self.model)
+        one_width(layer)  # raises where there are several
         if simplest(layer.finest) > self.floor:
             raise ValueError(
                 f"layer {layer.name!r} has room for cells of {layer.finest} and wider, but the floor is "

@@ -9,14 +9,22 @@ import numpy as np
 import pytest
 
 from tfcert.driver.train.build import draw_afresh, learning_rate, optimizer
-from tfcert.language import LearningRate, Named
+from tfcert.language import CosineRate, LearningRate, Named
 
 
 @pytest.mark.parametrize(("unit", "at"), [("epochs", (2, 3)), ("steps", (10, 15))])
 def test_the_learning_rate_falls_with_the_first_step_after_the_moment(unit, at):
-    rate = learning_rate(LearningRate(Fraction(1), Fraction(1, 4), at, unit), steps_per_epoch=5)
+    rate = learning_rate(LearningRate(Fraction(1), Fraction(1, 4), at, unit), steps_per_epoch=5, epochs=4)
     assert [float(rate(step)) for step in (0, 9, 10, 14, 15, 99)] == [1, 1, 0.25, 0.25, 0.0625, 0.0625]
-    assert learning_rate(LearningRate(Fraction(1, 8)), 5) == 0.125
+    assert learning_rate(LearningRate(Fraction(1, 8)), 5, 4) == 0.125
+
+
+def test_a_cosine_rises_as_a_line_and_ends_with_the_training():
+    rate = learning_rate(CosineRate(Fraction(1), Fraction(2), Fraction(1, 5)), steps_per_epoch=5, epochs=6)
+    assert [float(rate(step)) for step in (0, 5, 10, 30)] == pytest.approx([0, 0.5, 1, 0.2])
+    assert float(rate(20)) == pytest.approx(0.6)  # half of the way down
+    plain = learning_rate(CosineRate(Fraction(1)), 5, 6)
+    assert [float(plain(step)) for step in (0, 15, 30)] == pytest.approx([1, 0.5, 0], abs=1e-6)
 
 
 def test_optimizers_take_their_options():

@@ -136,6 +136,55 @@ def test_a_training_that_is_interrupted_and_then_killed_ends_as_one_that_is_not(
     assert "nothing to resume" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """A folder with a classifier of images of 6 by 5 pixels, and a recipe with a cosine and random changes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    keras.utils.set_random_seed(3)
+    keras.Sequential([keras.Input((6, 5, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]).save(folder / "clf.keras")
+    generator = np.random.default_rng(4)
+    for name, count in (("more", 32), ("test", 8)):
+        y = generator.integers(0, 3, count)
+        np.savez(folder / f"{name}.npz", x=10 * generator.random((count, 6, 5, 1)).astype(np.float32), y=y)
+    text = SPEC.format(space=PLAIN).replace("decay(1e-2, factor=0.5, epochs=[3])", "cosine(1e-2, warmup=1)")
+    (folder / "s.prop").write_text(text.replace("attack:", "augment: [flip, shift(2)] attack:"))
+    return folder
+
+
+def test_a_cosine_and_random_changes_of_images_go_on_exactly_after_an_interruption(pictures, monkeypatch, tmp_path):
+    assert train(pictures, out="whole.keras") == 0
+    whole = rows(Path())
+
+    def stop(order: Order, batch: int, logs: object = None) -> None:
+        if (order.epoch, batch) == (2, 1):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Order, "on_train_batch_end", stop)
+        assert train(pictures) == 2
+    assert train(pictures, "--resume", str(Path("out", "train-s-o"))) == 0
+    last, first = (keras.models.load_model(f"{name}.keras").get_weights() for name in ("m", "whole"))
+    for resumed, uninterrupted in zip(last, first, strict=True):
+        np.testing.assert_array_equal(resumed, uninterrupted)
+    assert [row["loss"] for row in rows(Path())] == [row["loss"] for row in whole]
+    # Without the changes the same training ends elsewhere.
+    (pictures / "plain.prop").write_text((pictures / "s.prop").read_text().replace("augment: [flip, shift(2)]", ""))
+    assert train(pictures, spec="plain.prop", out="plain.keras") == 0
+    assert np.abs(keras.models.load_model("plain.keras").get_weights()[0] - first[0]).max() > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [("shift(5)", "moves images by up to 5 pixels, and they have 6 by 5"), ("flip", "needs images")],
+)
+def test_changes_that_samples_do_not_allow_are_refused_before_training(home, pictures, capsys, change, sentence):
+    where = home if change == "flip" else pictures
+    text = (pictures / "s.prop").read_text().replace("[flip, shift(2)]", change)
+    (where / "refused.prop").write_text(text)
+    assert train(where, spec="refused.prop") == 4
+    assert f"o: `augment` {sentence}" in capsys.readouterr().err
+
+
 def test_channels_of_different_std_are_trained_behind_a_normalisation_that_is_not_saved(home):
     shown = importlib.util.find_spec("tensorboard") is not None
     assert train(home, *(["--tensorboard", "tb"] if shown else []), spec="channels.prop") == 0

@@ -146,22 +146,24 @@ def _steps(encoding: Encoding, before: Affine, kind: Steps, values: Sequence[Val
     fixed = z.column < 0
     lower, upper = (np.where(fixed, z.shift, np.reshape(end, -1)) for end in pair)
     first, last = kind.cell(lower), kind.cell(upper)
-    middles = kind.middles
-    found = constants(middles[first])
+    found = constants(kind.middle(first))
     bends: list[Bend] = []
     reached = np.full(before.size, -1)
-    for edge in range(1, len(middles)):
+    for edge in range(1, kind.most):
         on = (first < edge) & (edge <= last)
         which = np.flatnonzero(on)
         if not len(which):
             continue
         columns = np.full(before.size, -1)
-        columns[which] = _reaches(encoding, z.take(which), kind, edge, (lower[which], upper[which]))
+        at, below = (np.broadcast_to(part, before.size)[which] for part in (kind.at(edge), kind.under(edge)))
+        columns[which] = _reaches(encoding, z.take(which), (at, below), (lower[which], upper[which]))
         again = on & (reached >= 0)
         if again.any():
             encoding.builder.rows([(columns[again], 1.0), (reached[again], -1.0)], np.zeros(int(again.sum())))
         reached = np.where(on, columns, reached)
-        bends.append((on, columns, np.full(before.size, middles[edge] - middles[edge - 1])))
+        # Rows with fewer cells have no such edge.
+        rise = np.where(on, kind.middle(np.where(on, edge, 1)) - kind.middle(np.where(on, edge - 1, 0)), 0.0)
+        bends.append((on, columns, rise))
     once = last == first + 1
     for on, columns, rise in bends:
         some = on & once
@@ -169,18 +171,21 @@ def _steps(encoding: Encoding, before: Affine, kind: Steps, values: Sequence[Val
     several = np.flatnonzero(last > first + 1)
     if len(several):
         terms = [(on[several], columns[several], rise[several]) for on, columns, rise in bends]
-        line = constants(middles[first[several]])
+        line = constants(kind.middle(first)[several])
         # With these bounds exact, CBC was seen to call programs that have solutions infeasible.
-        own = _sum(encoding, line, terms, widened((middles[first[several]], middles[last[several]])))
+        own = _sum(encoding, line, terms, widened((kind.middle(first)[several], kind.middle(last)[several])))
         found.column[several], found.scale[several], found.shift[several] = own, 1.0, 0.0
     return found
 
 
-def _reaches(encoding: Encoding, z: Values, kind: Steps, edge: int, pair: ArrayInterval) -> np.ndarray:
-    """Columns of binaries: 1 where ``z``, which are inputs, is at the edge or beyond, 0 where it is below."""
+def _reaches(encoding: Encoding, z: Values, edge: tuple[np.ndarray, np.ndarray], pair: ArrayInterval) -> np.ndarray:
+    """Columns of binaries: 1 where ``z``, which are inputs, is at the edge or beyond, 0 where it is below.
+
+    ``edge`` is where it is for each, and the largest input below it.
+    """
     assert (z.scale == 1).all() and (z.shift == 0).all(), "only numbers that were moved come before cells"
     builder, (lower, upper) = encoding.builder, pair
-    at, below = kind.edges[edge], np.maximum(kind.below[edge], lower)
+    at, below = edge[0], np.maximum(edge[1], lower)
     zeros, count = np.zeros(len(lower)), len(lower)
     binary = builder.variables(zeros, zeros + 1.0) if encoding.options.relax else builder.binaries(count)
     builder.rows([(binary, at - lower), (z.column, -1.0)], -lower)

@@ -50,23 +50,44 @@ class PiecewiseLinear:
 
 @dataclass(frozen=True)
 class Steps:
-    """A staircase, the same for each number: the middle of the cell that it lies in.
+    """A staircase, the same or another for each number: the middle of the cell that it lies in.
 
     Attributes:
-        edges: ``[cells + 1]``: a cell is from its edge on to below the next; the outermost ones go on.
-        below: ``[cells + 1]``: the largest input of the network below each edge that is not denormal.
+        edges: ``[1 or size, cells + 1]``: a cell is from its edge on to below the next; the outermost ones go on.
+            Infinite at the end of rows with fewer cells.
+        below: ``[1 or size, cells + 1]``: the largest input of the network below each edge that is not denormal.
     """
 
     edges: np.ndarray
     below: np.ndarray
 
     @property
-    def middles(self) -> np.ndarray:
-        return 0.5 * self.edges[:-1] + 0.5 * self.edges[1:]
+    def most(self) -> int:
+        """The number of cells of the row that has most."""
+        return self.edges.shape[1] - 1
+
+    def middle(self, cell: np.ndarray) -> np.ndarray:
+        """The middle of a cell of each number; nothing is said of cells that a row does not have."""
+        return 0.5 * self.at(cell) + 0.5 * self.at(cell + 1)
+
+    def at(self, edge: np.ndarray | int) -> np.ndarray:
+        """The edge of that number in each row, ``[size]``."""
+        return self._of(self.edges, edge)
+
+    def under(self, edge: np.ndarray | int) -> np.ndarray:
+        """The largest input below the edge of that number in each row, ``[size]``."""
+        return self._of(self.below, edge)
+
+    def _of(self, table: np.ndarray, edge: np.ndarray | int) -> np.ndarray:
+        edge = np.asarray(edge)
+        return table[0, edge] if len(table) == 1 else table[np.arange(len(table)), np.broadcast_to(edge, len(table))]
 
     def cell(self, x: np.ndarray) -> np.ndarray:
-        """The number of each cell."""
-        return np.searchsorted(self.edges[1:-1], x, side="right")
+        """The number of each cell, ``[size]``."""
+        if len(self.edges) == 1:
+            return np.searchsorted(self.edges[0, 1:-1], x, side="right")
+        reached = (x[:, None] >= self.edges[:, 1:]).sum(axis=1)
+        return np.minimum(reached, np.isfinite(self.edges).sum(axis=1) - 2)
 
 
 @dataclass(frozen=True)
@@ -242,7 +263,8 @@ def _kind(network: Network, index: int) -> PiecewiseLinear | Steps | CurvedActiv
     kinks = node.activation.kinks
     if node.activation.edges is not None:
         edges = node.activation.edges().numpy()  # in the type of the inputs, which are compared with them
-        edges = edges[np.isfinite(edges)]
+        edges = edges.reshape(-1, edges.shape[-1])
+        edges = edges[:, : np.isfinite(edges).sum(axis=1).max()]
         below = np.nextafter(edges, -edges.dtype.type(np.inf))
         least = np.finfo(edges.dtype).tiny  # what is smaller may be taken for 0, and is in no cell that this is not in
         below = np.where(np.abs(below) < least, -least, below)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,10 @@ from tfcert.driver.regions import clip_of, normalization, require_inside
 from tfcert.driver.sources import load_samples
 from tfcert.driver.task import LoadedModel
 from tfcert.errors import UsageError
-from tfcert.language import BallSpec, ModelDeclaration, ObjectiveTemplate, PropertyTemplate, Spec, Transform
+from tfcert.language import BallSpec, ModelDeclaration, Named, ObjectiveTemplate, PropertyTemplate, Spec, Transform
+
+if TYPE_CHECKING:
+    from tfcert.training.augmentation import Augmentation
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,7 @@ class Trainable:
         train, held_out: inputs ``[samples, *input]`` and labels ``[samples]``.
         clip: the valid range of an input of training, two numbers or two lists of one number a channel; or None.
         selected: what of its data set the property asks about, as indices.
+        changes: random changes of the images of training, or None.
         doubts: sentences about units that the samples make unlikely.
     """
 
@@ -47,6 +51,7 @@ class Trainable:
     held_out: Samples
     clip: tuple[Any, Any] | None
     selected: np.ndarray
+    changes: Augmentation | None = None
     doubts: tuple[str, ...] = ()
 
     @property
@@ -95,6 +100,8 @@ def bind_objective(
         stored = _samples(objective, bindings, data, spec.models[objective.model])
         require_unit(asked, objective.train, some_of(stored.x, np.arange(min(64, len(stored.x)))))
         train = _train(objective, task.model, stored, space)
+        lazy = isinstance(train.x, LazyInputs)
+        changes = _changes(objective, train.x.sample_shape if lazy else train.x.shape[1:])
         if isinstance(train.x, LazyInputs):
             train.x.check = lambda x, _: require_inside(f"{name}, in what it trains on", x, clip)
         else:
@@ -109,6 +116,7 @@ def bind_objective(
         held_out=Samples(held_out, np.array(task.labels)),
         clip=None if clip is None else (_end(clip[0]), _end(clip[1])),
         selected=task.samples,
+        changes=changes,
         doubts=bound.doubts,
     )
 
@@ -157,6 +165,21 @@ def _samples(
             "write `train: NAME` and bind that name as well"
         )
     return load_samples(objective.train, bindings, [model]) if data is None else data[objective.train.name]
+
+
+def _changes(objective: ObjectiveTemplate, shape: tuple[int, ...]) -> Augmentation | None:
+    """How samples of training, of this shape, are changed at random; None where the objective says nothing of it."""
+    if not objective.augment:
+        return None
+    from tfcert.training.augmentation import Augmentation
+
+    named = {term.name: term for term in objective.augment}
+    shift = named.get("shift", Named("shift"))
+    found = Augmentation("flip" in named, shift.option("pixels", 0), shift.option("fill", "edge"))
+    complaint = found.refuses(shape)
+    if complaint:
+        raise UsageError(f"{objective.name}: `augment` {complaint}")
+    return found
 
 
 def _train(objective: ObjectiveTemplate, model: LoadedModel, samples: Samples, space: Transform) -> Samples:

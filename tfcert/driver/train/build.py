@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from tfcert.driver.train.bind import Trainable
-from tfcert.language import BallSpec, LearningRate, Named, RampSpec, Scheduled
+from tfcert.language import BallSpec, CosineRate, Named, RampSpec, Rate, Scheduled
 from tfcert.network import with_preprocessing
 from tfcert.network.keras.private import layers_within
 from tfcert.training import (
@@ -75,7 +75,7 @@ def certified_model(bound: Trainable, model: keras.Model, steps_per_epoch: int) 
         mean, std = bound.normalization
         trained = with_preprocessing(model, mean=mean, std=std)
     certified = CertifiedModel(trained, _objective(bound))
-    rate = learning_rate(bound.objective.learning_rate, steps_per_epoch)
+    rate = learning_rate(bound.objective.learning_rate, steps_per_epoch, bound.objective.epochs)
     certified.compile(optimizer(bound.objective.optimizer, rate), metrics=["accuracy"])
     return certified
 
@@ -110,8 +110,17 @@ def _schedule(value: Scheduled, convert: Callable[[Fraction], float] = float) ->
     return schedules.Ramp(*ends, float(value.begin), float(value.end), unit=value.unit, shape=value.shape)
 
 
-def learning_rate(rate: LearningRate, steps_per_epoch: int) -> Any:
-    """A number, or steps down at the moments that are given."""
+def learning_rate(rate: Rate, steps_per_epoch: int, epochs: int) -> Any:
+    """A number, steps down at the moments that are given, or a cosine to the end of the training."""
+    if isinstance(rate, CosineRate):
+        warm = round(rate.warmup * steps_per_epoch)
+        falling = max(1, epochs * steps_per_epoch - warm)
+        share = float(rate.final / rate.peak)
+        if not warm:
+            return keras.optimizers.schedules.CosineDecay(float(rate.peak), falling, share)
+        return keras.optimizers.schedules.CosineDecay(
+            0.0, falling, share, warmup_target=float(rate.peak), warmup_steps=warm
+        )
     if not rate.at:
         return float(rate.initial)
     size = steps_per_epoch if rate.unit == "epochs" else 1
@@ -153,22 +162,29 @@ def held_out_callbacks(
     return [*looking, keras.callbacks.TensorBoard(str(tensorboard))]
 
 
+def paper_eps(bound: Trainable) -> float:
+    """The property's radius, for comparison with half of a granularity.
+
+    That no floor is below two eps was checked exactly; rounded, the two must not seem to break that.
+    """
+    assert isinstance(bound.asked.region, BallSpec)
+    return float(np.nextafter(bound.eps(bound.asked.region.eps), 0.0))
+
+
 def _tuner(bound: Trainable) -> list[keras.callbacks.Callback]:
-    """The callback that lowers the abstraction's granularity while training goes on, if the specification tunes it."""
+    """The callback that lowers the abstraction's granularity while training goes on, if the specification says so."""
     asked = bound.asked
-    if asked.abstraction is None or asked.abstraction.tuning is None:
+    tuning = None if asked.abstraction is None else asked.abstraction.tuning
+    if tuning is None or tuning.name != "descend":
         return []
-    assert isinstance(asked.region, BallSpec)
-    tuning = asked.abstraction.tuning
-    # That the floor is not below two eps was checked exactly; rounded, the two must not seem to break that.
-    eps = float(np.nextafter(bound.eps(asked.region.eps), 0.0))
     held_out = bound.held_out.x, bound.held_out.y
     tuner = GranularityTuner(
         held_out,
-        eps=eps,
+        eps=paper_eps(bound),
         step=float(tuning.step),
         floor=float(tuning.floor),
         every=bound.objective.verify_every,
+        stop_on_gradient=tuning.stop_on_gradient,
         train=(bound.train.x, bound.labels),
         # Training with bounds has no aim in the abstraction error, which is least where bounds count little.
         monitor="val_verified_accuracy" if bound.objective.trains_bounds else "val_abstraction_error",

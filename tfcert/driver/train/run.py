@@ -1,7 +1,8 @@
 """``tfcert train``: from an objective to a trained model, with a log, curves, and a backup to go on from.
 
 A run keeps its folder: ``training.json`` (what it was started with), ``log.csv`` (Keras's ``CSVLogger``), ``backup/``
-(Keras's ``BackupAndRestore``, after every epoch; gone once the model is saved) and ``figures/training.png``.
+(Keras's ``BackupAndRestore``, after every epoch; gone once the model is saved) and ``figures/training.png``. A search
+for a granularity has a log for each training in ``trials/``, and ``log.csv`` is that of the best.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,15 @@ from tfcert.driver.fingerprint import data_hash
 from tfcert.driver.train.bind import Trainable, bind_objective
 from tfcert.driver.train.build import certified_model, held_out_callbacks, starting_model
 from tfcert.driver.train.order import Order
-from tfcert.driver.train.start import BACKUP, FINISHED, HEADER, LOG, TrainingStart, begin_training
-from tfcert.language import RampSpec, Spec
+from tfcert.driver.train.search import Search
+from tfcert.driver.train.start import BACKUP, FINISHED, HEADER, LOG, TRIALS, TrainingStart, begin_training
+from tfcert.language import LearningRate, RampSpec, Spec, Tuning
 from tfcert.report import ExitCode, figures
 from tfcert.report.curves import Curves, read_curves
 from tfcert.report.records import Json
 from tfcert.showing import counted
 from tfcert.training.constancy import constant_since
+from tfcert.training.granularity import STOPS, GranularityTuning
 from tfcert.training.tuner import GranularityTuner
 
 
@@ -154,7 +157,7 @@ class _Run:
 
     def _order(self) -> Order:
         objective = self.bound.objective
-        return Order(self.bound.train.x, self.bound.labels, objective.batch, objective.seed)
+        return Order(self.bound.train.x, self.bound.labels, objective.batch, objective.seed, self.bound.changes)
 
     def never_reached(self) -> list[str]:
         """Says which schedules in steps go on after the last one; those in epochs are checked with the text."""
@@ -164,8 +167,9 @@ class _Run:
         ends = {
             name: value.end for name, value in named.items() if isinstance(value, RampSpec) and value.unit == "steps"
         }
-        if objective.learning_rate.unit == "steps":
-            ends["learning_rate"] = Fraction(max(objective.learning_rate.at, default=0))
+        rate = objective.learning_rate
+        if isinstance(rate, LearningRate) and rate.unit == "steps":
+            ends["learning_rate"] = Fraction(max(rate.at, default=0))
         return [
             f"warning: {name} goes on to step {float(end):g}, but training ends after {total}"
             for name, end in ends.items()
@@ -174,30 +178,87 @@ class _Run:
 
     def fit(self, verbose: int | str, tensorboard: Path | None, widths: bool) -> Trained:
         """Trains, and saves the model or says how to go on."""
-        objective = self.bound.objective
+        abstraction, objective = self.bound.asked.abstraction, self.bound.objective
+        if abstraction is not None and abstraction.tuning is not None and abstraction.tuning.name == "search":
+            return self._search(abstraction.tuning, verbose, tensorboard, widths)
         keras.utils.set_random_seed(objective.seed)
         model = starting_model(self.bound)
         order = self._order()
         certified = certified_model(self.bound, model, order.steps)
         held_out = held_out_callbacks(self.bound, tensorboard, widths)
+        asked = self._fitting(order, held_out, self.folder / LOG, self.folder / BACKUP, verbose)
+        began = time.monotonic()
+        try:
+            history = certified.fit(**asked)
+        except KeyboardInterrupt:
+            return self._interrupted()
+        tuner = next((callback for callback in held_out if isinstance(callback, GranularityTuner)), None)
+        self._end(model, {} if tuner is None else {"tuning": {"name": "descend", "best": list(tuner.best)}})
+        kept = self._kept(tuner, len(history.epoch))
+        return self._finished(len(history.epoch), time.monotonic() - began, kept)
+
+    def _fitting(
+        self, order: Order, held_out: list[Any], log: Path, backup: Path, verbose: int | str
+    ) -> dict[str, Any]:
+        """The arguments of ``fit``."""
         callbacks = [
             order,
             *held_out,
-            keras.callbacks.CSVLogger(str(self.folder / LOG), append=True),
-            Backup(str(self.folder / BACKUP), double_checkpoint=True, delete_checkpoint=False),
+            keras.callbacks.CSVLogger(str(log), append=True),
+            Backup(str(backup), double_checkpoint=True, delete_checkpoint=False),
         ]
+        epochs = self.bound.objective.epochs
+        fixed = {"callbacks": callbacks, "verbose": _loudness(verbose), "shuffle": False}
+        return {"x": order.batches(), "epochs": epochs, **fixed}
+
+    def _search(self, tuning: Tuning, verbose: int | str, tensorboard: Path | None, widths: bool) -> Trained:
+        """Trains from scratch for each granularity, and saves the best model or says how to go on."""
+        objective, backup, logs = self.bound.objective, self.folder / BACKUP, self.folder / TRIALS
+        logs.mkdir(exist_ok=True)
+
+        def fit(x: np.ndarray, y: np.ndarray, trial: int) -> dict[str, Any]:
+            order = Order(x, y, objective.batch, objective.seed, self.bound.changes)
+            held_out = held_out_callbacks(self.bound, tensorboard and tensorboard / f"trial-{trial}", widths)
+            log, state = logs / f"{trial}.csv", backup / f"trial-{trial}"
+            if not state.is_dir():
+                log.unlink(missing_ok=True)
+            return self._fitting(order, held_out, log, state, verbose)
+
+        def steps(count: int) -> int:
+            return count // min(objective.batch, count)
+
         began = time.monotonic()
         try:
-            history = certified.fit(
-                order.batches(), epochs=objective.epochs, callbacks=callbacks, verbose=_loudness(verbose), shuffle=False
-            )
+            found = Search(self.bound, tuning, steps, fit, backup).run(int(verbose != 0))
         except KeyboardInterrupt:
             return self._interrupted()
+        if found.stopped == "interrupted":
+            return self._interrupted()
+        model = self.bound.model.model
+        model.set_weights(found.model.plain_model.get_weights())
+        shutil.copy(logs / f"{found.best}.csv", self.folder / LOG)
+        trials = [asdict(trial) for trial in found.curve]
+        how = {"name": "search", "figure": found.figure, "selection": found.selection, "stopped": found.stopped}
+        self._end(model, {"tuning": how | {"trials": trials, "best": found.best}})
+        return self._finished(objective.epochs, time.monotonic() - began, self._chosen(found))
+
+    def _chosen(self, found: GranularityTuning) -> list[str]:
+        """Says what a search for a granularity found, and what of it is saved."""
+        abstraction, best = self.bound.asked.abstraction, found.curve[found.best]
+        assert abstraction is not None
+        by = "numeric" if found.figure == "certified_error" else "AbsCert's figure, no guarantee"
+        return [
+            f"AbsCert's Algorithm 3 (`tune: search`) trained {counted(len(found.curve), 'time')} from scratch, and "
+            f"stopped because {STOPS[found.stopped]}",
+            f"saved is {classifier(abstraction, found.granularity)}, with the least {found.figure.replace('_', ' ')} "
+            f"on the {found.selection} samples, {getattr(best, found.figure):.1%} ({by})",
+        ]
+
+    def _end(self, model: Any, more: Json) -> None:
+        """Keeps a trained model, and what is known of its training, and removes what that would have gone on from."""
         self._save(model)
-        self.write({FINISHED: True})
+        self.write({FINISHED: True} | more)
         shutil.rmtree(self.folder / BACKUP, ignore_errors=True)
-        kept = self._kept(held_out, len(history.epoch))
-        return self._finished(len(history.epoch), time.monotonic() - began, kept)
 
     def _save(self, model: Any) -> None:
         """The plain model, whole or not at all."""
@@ -243,13 +304,12 @@ class _Run:
         notes.append(f"to verify it: {' '.join(command)}")
         return Trained(self.out, self.folder, curves, ExitCode.PASS, tuple(notes))
 
-    def _kept(self, held_out: list[Any], epochs: int) -> list[str]:
+    def _kept(self, tuner: GranularityTuner | None, epochs: int) -> list[str]:
         """Says what is saved where a model was trained behind an abstraction, and of which epoch if that was tuned."""
         abstraction, model, objective = self.bound.asked.abstraction, self.bound.model.model, self.bound.objective
         if abstraction is None:
             return []
         saved = f"saved is {classifier(abstraction, granularity_of(model))}"
-        tuner = next((callback for callback in held_out if isinstance(callback, GranularityTuner)), None)
         if tuner is None:
             return [saved]
         if not epochs:
@@ -257,8 +317,8 @@ class _Run:
         by = f"by {objective.verify.method}, numeric" if objective.trains_bounds else "AbsCert's figure, no guarantee"
         of = "" if epochs == objective.epochs else f" among the last {epochs}"
         return [
-            f"{saved}, of the epoch with {best_figure(objective)} on the held-out samples{of}, {tuner.best[1]:.1%} "
-            f"({by}); what follows was measured after the last epoch"
+            f"{saved} by `tune: descend` in one training, of the epoch with {best_figure(objective)} on the held-out "
+            f"samples{of}, {tuner.best[1]:.1%} ({by}); what follows was measured after the last epoch"
         ]
 
     def _summary(self, curves: Curves) -> str:

@@ -22,14 +22,16 @@ from tfcert.report.records import Json
 
 HEADER, LOG, BACKUP, FINISHED = "training.json", "log.csv", "backup", "finished"
 """The files of a training: its header, its log, its backup, and the key that says that it came to its end."""
+TRIALS = "trials"
+"""The folder with the log of each training of a search for a granularity."""
 
 
 class TrainingFolder(RunFolder):
     """The folder of a training: ``training.json``, the log, and the backup of its last epoch."""
 
     header_file = HEADER
-    kept_together = (HEADER, LOG, BACKUP)
-    stale = (LOG,)
+    kept_together = (HEADER, LOG, BACKUP, TRIALS)
+    stale = (LOG, f"{TRIALS}/*.csv")
 
     def _header_in(self, path: Path) -> Json:
         try:

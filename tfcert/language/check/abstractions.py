@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 
-from tfcert.catalog import Option
+from tfcert.catalog import Option, Options
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.reading import named_arguments, read_entries, read_numbers, read_option
 from tfcert.language.check.scope import Definition, Scope, did_you_mean
@@ -24,7 +24,16 @@ _SHORT = 10**4
 _WRITTEN = {
     "intervals": "`intervals(range=[low, high], granularity=d)`",
     "descend": "`descend(step=d, floor=d)`",
+    "search": "`search(step=d, floor=d)`",
 }
+_TUNING: dict[str, Options] = {
+    "descend": {"stop_on_gradient": Option("flag", default=True)},
+    "search": {
+        "stop_on_gradient": Option("flag", default=True),
+        "selection": Option("choice", ("validation", "test"), default="validation"),
+    },
+}
+"""What a way of tuning takes beside `step` and `floor`."""
 
 
 def read_abstraction(definition: Definition) -> Abstraction:
@@ -36,12 +45,17 @@ def read_abstraction(definition: Definition) -> Abstraction:
     if len(ends) != 2 or ends[0] >= ends[1]:
         message = "`range` must be `[low, high]` with low < high, as the network receives its inputs"
         raise e.scope.problem("E209", message, given["range"])
-    granularity = _positive(e, given, "granularity")
-    for name, number in (("range", max(map(abs, ends))), ("granularity", granularity)):
+    channels = _granularities(e, given["granularity"])
+    granularity = min(channels)
+    for name, number in (("range", max(map(abs, ends))), ("granularity", max(channels))):
         if number > MAX_SIZE:
             raise e.scope.problem("E220", f"no network computes with a `{name}` above 1e30", given[name])
+    if "tune" in entries and len(channels) > 1:
+        message = "`tune` takes steps off one granularity, and each channel has its own here"
+        raise e.scope.problem("E220", message, entries["tune"], "write one number, or leave `tune` out")
     tuning = _tuning(e, entries["tune"], granularity) if "tune" in entries else None
-    found = Abstraction(definition.full_name, ends[0], ends[1], granularity, tuning, node.name.span)
+    several = channels if len(channels) > 1 else ()
+    found = Abstraction(definition.full_name, ends[0], ends[1], granularity, tuning, several, node.name.span)
     if found.cells() > MAX_CELLS:
         message = f"these are {found.cells()} cells, and at most {MAX_CELLS} can be told apart"
         place = given["granularity"] if tuning is None else entries["tune"]
@@ -51,22 +65,39 @@ def read_abstraction(definition: Definition) -> Abstraction:
     return found
 
 
+def _granularities(e: Elaborator, node: s.Expr) -> tuple[Fraction, ...]:
+    """One positive number, or one for each channel."""
+    if not isinstance(node, s.ListExpr):
+        return (Fraction(read_option(e, node, Option("positive"), "`granularity`")),)
+    found = read_numbers(e, node, "`granularity`")
+    if min(found) <= 0:
+        raise e.scope.problem("E220", "`granularity` must be positive, in every channel", node)
+    return found
+
+
 def _tuning(e: Elaborator, entry: s.EntryNode, granularity: Fraction) -> Tuning:
-    given = _call(e, entry.value, "descend", ("step", "floor"), "`tune` must be")
-    tuning = Tuning(_positive(e, given, "step"), _positive(e, given, "floor"))
+    node = entry.value
+    function = node.function if isinstance(node, s.Call) else node
+    name = "search" if isinstance(function, s.Ref) and function.name == "search" else "descend"
+    other = _TUNING[name]
+    given = _call(e, node, name, ("step", "floor"), f"`tune` must be {_WRITTEN['search']} or", tuple(other))
+    chosen = {key: read_option(e, given[key], option, f"`{key}`") for key, option in other.items() if key in given}
+    tuning = Tuning(_positive(e, given, "step"), _positive(e, given, "floor"), name, **chosen)  # type: ignore[arg-type]
     if tuning.floor > granularity:
-        message = f"`floor` is above the granularity, {_short(granularity)}, that the descent begins with"
+        message = f"`floor` is above the granularity, {_short(granularity)}, that the tuning begins with"
         raise e.scope.problem("E220", message, given["floor"])
     return tuning
 
 
-def _call(e: Elaborator, node: s.BlockValue, name: str, options: tuple[str, ...], what: str) -> dict[str, s.Expr]:
-    """The arguments of a call of that name, all of which are needed."""
+def _call(
+    e: Elaborator, node: s.BlockValue, name: str, options: tuple[str, ...], what: str, others: tuple[str, ...] = ()
+) -> dict[str, s.Expr]:
+    """The arguments of a call of that name; all of ``options`` are needed, and ``others`` may be there."""
     function = node.function if isinstance(node, s.Call) else node
     if not isinstance(node, s.Call) or node.function.name != name:
         hint = did_you_mean(function.name, (name,)) if isinstance(function, s.Ref) else ""
         raise e.scope.problem("E220", f"{what} {_WRITTEN[name]}", function, hint)
-    given = named_arguments(e, node.arguments, options, name)
+    given = named_arguments(e, node.arguments, (*options, *others), name)
     missing = [option for option in options if option not in given]
     if missing and len(given) < len(node.arguments):
         raise AbortError("what was written in its place is already reported")
@@ -87,8 +118,23 @@ def check_abstracted(scope: Scope, ref: s.Ref, found: Abstraction, region: Regio
     data set around whose samples balls are, or of the box.
     """
     if isinstance(region, BallSpec):
-        least = 2 * max(region.net_eps(setting.transform))
-        for what, width in (("granularity", found.granularity), ("floor", found.finest)):
+        eps = region.net_eps(setting.transform)
+        channels = found.channels or (found.granularity,)
+        if 1 < len(eps) != len(channels) > 1:
+            message = f"`{ref.name}` has {len(channels)} granularities, and samples have {len(eps)} channels"
+            scope.report("E205", message, ref)
+            return
+        pairs = list(zip(channels, eps if len(eps) == len(channels) else [max(eps)] * len(channels), strict=True))
+        narrow = [i for i, (width, radius) in enumerate(pairs) if width < 2 * radius]
+        if found.channels and narrow:
+            width, least = pairs[narrow[0]][0], 2 * pairs[narrow[0]][1]
+            message = (
+                f"the granularity of `{ref.name}` in channel {narrow[0]}, {_short(width)}, is below two eps, "
+                f"{_short(least)} in net space"
+            )
+            scope.report("E212", message, ref, f"choose a granularity of at least {_advised(least)} there")
+        least = 2 * max(eps)
+        for what, width in () if found.channels else (("granularity", found.granularity), ("floor", found.finest)):
             if width < least:
                 message = f"the {what} of `{ref.name}`, {_short(width)}, is below two eps, {_short(least)} in net space"
                 scope.report("E212", message, ref, f"choose a {what} of at least {_advised(least)}")

@@ -11,11 +11,11 @@ from typing import TypeVar
 from tfcert.catalog import SOURCES, Option
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.reading import as_ref, hyphenated, read_arguments, read_entries, read_option
+from tfcert.language.check.recipes import COSINE, DECAY, read_augmentations, read_rate
 from tfcert.language.check.regions import is_tiny, read_length, report_tiny, share_of_range
 from tfcert.language.check.resources import resolve_resource
 from tfcert.language.check.scope import Definition, Scope, did_you_mean
 from tfcert.language.check.setting import Setting
-from tfcert.language.check.values import Items, Numeric, describe
 from tfcert.language.spec import objective as t
 from tfcert.language.spec.declarations import Dataset, ModelDeclaration, StageSpec
 from tfcert.language.spec.questions import AnyTemplate, BallSpec, PropertyTemplate
@@ -24,8 +24,8 @@ from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.printer import print_statement
 
 NAMES = (
-    "train", "bound", "eps", "natural_weight", "mixture", "eps_factor", "regularize", "batch_norm", "initialize",
-    "epochs", "batch", "seed", "optimizer", "learning_rate", "verify", "verify_every", "attack",
+    "train", "bound", "eps", "natural_weight", "mixture", "eps_factor", "regularize", "augment", "batch_norm",
+    "initialize", "epochs", "batch", "seed", "optimizer", "learning_rate", "verify", "verify_every", "attack",
 )  # fmt: skip
 EPOCHS, BATCH = 20, 100
 
@@ -87,7 +87,7 @@ class _Objective:
     asked: PropertyTemplate
     entries: Mapping[str, s.EntryNode]
     failed: bool = False
-    ramps: list[tuple[t.RampSpec | t.LearningRate, s.SyntaxNode]] = field(default_factory=list)
+    ramps: list[tuple[t.RampSpec | t.Rate, s.SyntaxNode]] = field(default_factory=list)
 
     @property
     def scope(self) -> Scope:
@@ -131,6 +131,7 @@ class _Objective:
             mixture=self._mixture(bound.name, mixture, eps),
             eps_factor=Fraction(self._option("eps_factor", Option("positive"), Fraction(1))),
             regularizers=self._get("regularize", self._regularizers, ()),
+            augment=self._get("augment", lambda v: read_augmentations(self.e, v, train), ()),
             batch_norm=self._option("batch_norm", Option("choice", t.STATISTICS), "batch"),
             initialize=self._option("initialize", Option("choice", t.INITIALIZATIONS), "keep"),
             epochs=epochs,
@@ -164,8 +165,8 @@ class _Objective:
 
     def _plain(self, value: s.BlockValue, name: str) -> s.Expr:
         if isinstance(value, s.ScheduleNode) and name == "learning_rate":
-            fix = "write `decay(1e-3, factor=0.1, epochs=[10, 15])`"
-            raise self.scope.problem("E206", "the learning rate falls in steps, not in a ramp", value, fix)
+            message = "the learning rate falls in steps or as a cosine, not in a ramp"
+            raise self.scope.problem("E206", message, value, f"write {DECAY}, or {COSINE}")
         if isinstance(value, s.Block | s.ScheduleNode | s.Budget):
             raise self.scope.problem("E206", f"`{name}` must be a plain value", value)
         return value
@@ -241,39 +242,11 @@ class _Objective:
             share = share_of_range(largest, setting, space)
             report_tiny(self.e, self.entries["eps"].value, share, "the largest radius of training")
 
-    def _rate(self, value: s.BlockValue) -> t.LearningRate:
-        """A positive number, or ``decay(number, factor=..., epochs=[...])``."""
-        node, what = self._plain(value, "learning_rate"), "`learning_rate`"
-        if not isinstance(node, s.Call) or node.function.name != "decay":
-            return t.LearningRate(Fraction(read_option(self.e, node, Option("positive"), what)))
-        given = {a.name: a.value for a in node.arguments if not isinstance(a.value, s.IntervalNode)}
-        units = [unit for unit in ("epochs", "steps") if unit in given]
-        if len(given) != len(node.arguments) or set(given) - {None, "factor", *units} or len(units) != 1:
-            fix = "write `decay(1e-3, factor=0.1, epochs=[10, 15])`, or `steps=[...]`"
-            raise self.scope.problem("E205", "`decay` takes a rate, a factor, and epochs or steps", node, fix)
-        if None not in given:
-            raise self.scope.problem("E205", "`decay` needs the rate that it begins with first", node)
-        initial = read_option(self.e, given[None], Option("positive"), what)
-        factor = Fraction(1, 10)
-        if "factor" in given:
-            factor = Fraction(read_option(self.e, given["factor"], Option("share"), "`factor`"))
-        at = self._moments(given[units[0]])
-        found = t.LearningRate(Fraction(initial), factor, at, units[0])
+    def _rate(self, value: s.BlockValue) -> t.Rate:
+        node = self._plain(value, "learning_rate")
+        found = read_rate(self.e, node)
         self.ramps.append((found, node))
         return found
-
-    def _moments(self, node: s.Expr) -> tuple[int, ...]:
-        value = self.e.value(node)
-        found: list[int] = []
-        for item in value.values if isinstance(value, Items) else (value,):
-            whole = isinstance(item, Numeric) and not item.unit and item.term.is_constant
-            number = item.term.constant if whole and isinstance(item, Numeric) else Fraction(-1)
-            if number.denominator != 1 or number < 1 or (found and number <= found[-1]):
-                told = "" if isinstance(item, Numeric) else f"; this is {describe(item)}"
-                message = f"the moments of `decay` must be whole numbers that rise, at least 1{told}"
-                raise self.scope.problem("E206", message, node)
-            found.append(int(number))
-        return tuple(found)
 
     def _usual_epochs(self) -> int:
         """The number of epochs if nothing is said: time to settle after the last change."""
@@ -281,11 +254,18 @@ class _Objective:
         ends += [
             Fraction(m) for r, _ in self.ramps if isinstance(r, t.LearningRate) and r.unit == "epochs" for m in r.at
         ]
+        ends += [r.warmup for r, _ in self.ramps if isinstance(r, t.CosineRate)]
         return max([EPOCHS, *(ceil(end * Fraction(3, 2)) for end in ends)])
 
     def _within(self, epochs: int) -> None:
         """Warn of what happens after the last epoch, as far as that is known without the data."""
         for ramp, node in self.ramps:
+            if isinstance(ramp, t.CosineRate):
+                if ramp.warmup >= epochs:
+                    message = f"the warm-up takes {float(ramp.warmup):g} epochs, and the training has {epochs}"
+                    self.scope.report("E220", message, node, f"write `epochs: {ceil(ramp.warmup) + 1}` or more")
+                    self.failed = True
+                continue
             end = ramp.end if isinstance(ramp, t.RampSpec) else Fraction(max(ramp.at, default=0))
             if ramp.unit == "epochs" and end > epochs:
                 message = f"this goes on to epoch {float(end):g}, but training ends after {epochs}"

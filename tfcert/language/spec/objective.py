@@ -43,6 +43,12 @@ OPTIMIZERS: dict[str, Options] = {
 }
 RATES = {"adam": Fraction(1, 1000), "adamw": Fraction(1, 1000), "sgd": Fraction(1, 100)}
 """The learning rate where none is given."""
+FILLS = ("edge", "reflect")
+AUGMENTATIONS: dict[str, Options] = {
+    "flip": {},
+    "shift": {"pixels": Option("whole", least=1), "fill": Option("choice", FILLS, default="edge")},
+}
+"""How images of training are changed at random, each anew in every epoch."""
 INITIALIZATIONS = ("keep", "fresh", "ibp")
 STATISTICS = ("batch", "moving")
 
@@ -101,6 +107,24 @@ class LearningRate:
     unit: str = "epochs"
 
 
+@dataclass(frozen=True)
+class CosineRate:
+    """A rate that rises from 0 as a line, and then falls as half a cosine until the training ends.
+
+    Attributes:
+        peak: where it rises to.
+        warmup: how long that takes, in epochs; 0 to begin at the peak.
+        final: where it ends.
+    """
+
+    peak: Fraction
+    warmup: Fraction = Fraction(0)
+    final: Fraction = Fraction(0)
+
+
+Rate = LearningRate | CosineRate
+
+
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveTemplate:
     """An ``objective``: a network is trained until as many samples as possible have the property, by proof.
@@ -117,6 +141,7 @@ class ObjectiveTemplate:
             of the loss by intervals beside an attack's. None for the default.
         eps_factor: in training, eps is multiplied by it.
         regularizers: added to the loss; of ``REGULARIZERS``.
+        augment: changes of the images of training, of ``AUGMENTATIONS``, in this order.
         batch_norm: which statistics of batch normalisation bounds use, ``batch`` or ``moving``.
         initialize: ``keep`` the weights of the model, draw them afresh by its layers' own initialisers (``fresh``)
             or as suits interval bounds (``ibp``).
@@ -136,13 +161,14 @@ class ObjectiveTemplate:
     mixture: Scheduled | None
     eps_factor: Fraction
     regularizers: tuple[Named, ...]
+    augment: tuple[Named, ...] = ()
     batch_norm: str
     initialize: str
     epochs: int
     batch: int
     seed: int
     optimizer: Named
-    learning_rate: LearningRate
+    learning_rate: Rate
     verify: StageSpec
     verify_every: int
     attack: StageSpec | None
