@@ -1,5 +1,5 @@
 """Layers."""
 
-from tfcert.network import IntervalAbstraction
+from tfcert.network import IntervalAbstraction, ParamRamp
 
-__all__ = ["IntervalAbstraction"]
+__all__ = ["IntervalAbstraction", "ParamRamp"]

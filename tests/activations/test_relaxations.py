@@ -14,6 +14,7 @@ PARAMETERS = {
     "elu": [{}, {"alpha": 0.3}, {"alpha": 2.5}],
     "celu": [{}, {"alpha": 0.3}],
     "gelu": [{}, {"approximate": True}],
+    "param_ramp": [{}, {"slope": 0.0, "right": 2.0}, {"slope": 0.5}, {"right": lambda: 0.3, "slope": lambda: 0.1}],
     "squareplus": [{}, {"b": 0.5}],
     "clip": [{}, {"lower": 0.5, "upper": math.inf}, {"lower": -math.inf, "upper": 2.0}],
     "bounded_relu": [

@@ -17,10 +17,11 @@ from tfcert.network.keras import windows as _keras_windows  # noqa: F401
 from tfcert.network.keras.graph import from_keras, register_layer, require_one_input
 from tfcert.network.keras.preprocessing import with_preprocessing
 from tfcert.network.linear import ConvMap, CopiesMap, DenseMap, IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
+from tfcert.network.param_ramp import ParamRamp
 
 __all__ = [
     "Add", "Builder", "Concatenate", "ConvMap", "CopiesMap", "DenseMap", "Elementwise", "FrontendMismatchError",
     "IndexMap", "Input", "IntervalAbstraction", "Linear", "LinearMap", "MaxPool", "ModelLoadError", "Network", "Node",
-    "NonFiniteWeightError", "PadMap", "ReshapeMap", "ScaleMap", "Tensor", "UnsupportedLayerError", "abstraction_of",
-    "abstractions", "densify", "from_keras", "register_layer", "require_one_input", "with_preprocessing",
+    "NonFiniteWeightError", "PadMap", "ParamRamp", "ReshapeMap", "ScaleMap", "Tensor", "UnsupportedLayerError",
+    "abstraction_of", "abstractions", "densify", "from_keras", "register_layer", "require_one_input", "with_preprocessing",
 ]  # fmt: skip
