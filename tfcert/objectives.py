@@ -8,6 +8,7 @@ from tfcert.training import (
     CrownIBP,
     DualLP,
     IntervalWidth,
+    LossLandscapeMatters,
     Objective,
     Regularizer,
     ReluBalance,
@@ -15,6 +16,6 @@ from tfcert.training import (
 )
 
 __all__ = [
-    "IBP", "MTLIBP", "AdvIBP", "ConstrainedIBP", "CrownIBP", "DualLP", "IntervalWidth", "Objective", "Regularizer",
-    "ReluBalance", "Tightness",
+    "IBP", "MTLIBP", "AdvIBP", "ConstrainedIBP", "CrownIBP", "DualLP", "IntervalWidth", "LossLandscapeMatters",
+    "Objective", "Regularizer", "ReluBalance", "Tightness",
 ]  # fmt: skip

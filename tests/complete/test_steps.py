@@ -120,20 +120,21 @@ def test_a_number_that_is_at_an_edge_or_just_below_it_has_the_binary_of_its_side
     network = from_keras(model("linear"))
     net = flatten(network)
     (steps,) = [layer.kind for layer in net.layers if isinstance(layer.kind, Steps)]
-    assert steps.edges.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert (steps.below[1:].astype(np.float32) == np.nextafter(np.float32([0.25, 0.5, 0.75, 1.0]), np.float32(0))).all()
+    assert steps.edges.tolist() == [[0.0, 0.25, 0.5, 0.75, 1.0]]
+    (below,) = steps.below
+    assert (below[1:].astype(np.float32) == np.nextafter(np.float32([0.25, 0.5, 0.75, 1.0]), np.float32(0))).all()
     region = LpBall(np.float32([[0.5, 0.5, 0.5]]), 0.1).astype(np.float64)
     bounds = wide_bounds(net, region)
     encoding = encode(net, region, bounds.layers, bounds.output, EncodingOptions())
     program = encoding.builder.program((encoding.inputs[:0], np.zeros(0)))
-    v = encoding.point(np.array([0.5, steps.below[2], 0.55]), program)
+    v = encoding.point(np.array([0.5, below[2], 0.55]), program)
     assert sorted(v[program.integer]) == [0.0, 1.0, 1.0] and program.violation(v) <= 1e-9
     # A solver that says so of inputs that are a little off is taken at its word, and only there.
     for off, kept in ((1e-9, False), (1e-3, True)):
         told = v.copy()
         told[encoding.inputs[0]], told[encoding.inputs[1]] = 0.5 - off, 0.5 + off
         settled = encoding.settled(told)
-        assert (settled[:2] == (told[encoding.inputs[:2]] if kept else [0.5, steps.below[2]])).all()
+        assert (settled[:2] == (told[encoding.inputs[:2]] if kept else [0.5, below[2]])).all()
 
 
 @pytest.mark.parametrize("ways", [("milp",), ("split",)])

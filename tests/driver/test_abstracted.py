@@ -129,7 +129,7 @@ def test_each_channel_may_have_its_own_granularity(write, curved, tmp_path):
         assert record.outcome is (Outcome.VERIFIED if right else Outcome.FALSIFIED)
     assert report.header["abstractions"]["ab"]["granularity"] == widths
     assert "(cells of width [0.2, 0.5, 0.25] on [-1, 1])" in " ".join(str(report).split())
-    with pytest.raises(UsageError, match="takes \\(2,\\)|do not broadcast|3 granularities"):
+    with pytest.raises(UsageError, match="3 granularities"):
         verify(write(width="[0.2, 0.5, 0.25]"), out=tmp_path / "other", verbose=0)
 
 

@@ -20,6 +20,7 @@ from tfcert.objectives import (
     CrownIBP,
     DualLP,
     IntervalWidth,
+    LossLandscapeMatters,
     ReluBalance,
     Tightness,
 )
@@ -38,7 +39,8 @@ KAPPA = Ramp(1.0, 0.5, 1, 3, shape="smooth")
         CrownIBP(EPS, beta=Ramp(1, 0, 1, 3), fuse=False, clip=([0, 0], [1, 2]), regularizers=(IntervalWidth(2.0),)),
         DualLP(EPS, kappa=0.25, clip=(0, 1), regularizers=[Tightness(0.2)]),
         MTLIBP(0.1, alpha=0.2, attack_steps=4, attack_factor=0.5, seed=3),
-        AdvIBP(0.1, alpha=Ramp(0, 1, 10, 20, "steps")),
+        LossLandscapeMatters(0.1, kappa=Ramp(1, 0, 1, 3), seed=4),
+        AdvIBP(0.1, kappa=Ramp(1, 0, 10, 20, "steps"), decay=0.5, attack_steps=3),
     ],
 )
 def test_objectives_survive_configurations(objective):

@@ -81,8 +81,8 @@ def _composed(abstraction: Abstraction, name: str, model: Any, sample: InputShap
         raise UsageError(f"model {name} takes {shape[1:]}{told}: {wanted}")
     if abstraction.channels and len(abstraction.channels) != halved[-1]:
         raise UsageError(
-            f"`{abstraction.name}` has {len(abstraction.channels)} granularities, one for each channel (the last axis), "
-            f"and samples of model {name} have shape {halved}"
+            f"`{abstraction.name}` has {len(abstraction.channels)} granularities, one for each channel (the last "
+            f"axis), and samples of model {name} have shape {halved}"
         )
     (given,) = model.inputs
     layer = IntervalAbstraction(

@@ -40,7 +40,8 @@ _STEPS = {
     "crown_ibp": "about two and a half steps of plain training, and a backward pass of bounds for the outputs",
     "dual_lp": "about two and a half steps of plain training, and a backward pass of bounds for every neuron",
     "mtl_ibp": "about two and a half steps of plain training, and an attack",
-    "adv_ibp": "about two and a half steps of plain training, and an attack",
+    "loss_landscape_matters": "about two and a half steps of plain training, and three backward passes of bounds",
+    "adv_ibp": "about three and a half steps of plain training, and an attack",
 }
 _STARTS = {
     "keep": "from the weights that it has",

@@ -23,5 +23,6 @@ __all__ = [
     "Add", "Builder", "Concatenate", "ConvMap", "CopiesMap", "DenseMap", "Elementwise", "FrontendMismatchError",
     "IndexMap", "Input", "IntervalAbstraction", "Linear", "LinearMap", "MaxPool", "ModelLoadError", "Network", "Node",
     "NonFiniteWeightError", "PadMap", "ParamRamp", "ReshapeMap", "ScaleMap", "Tensor", "UnsupportedLayerError",
-    "abstraction_of", "abstractions", "densify", "from_keras", "register_layer", "require_one_input", "with_preprocessing",
+    "abstraction_of", "abstractions", "densify", "from_keras", "register_layer", "require_one_input",
+    "with_preprocessing",
 ]  # fmt: skip

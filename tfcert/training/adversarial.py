@@ -1,4 +1,4 @@
-"""Objectives that mix the loss at an attack's points with the loss at interval bounds."""
+"""Objectives of the loss at an attack's points and of the loss at interval bounds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfcert.sets.region import Region
+from tfcert.training.balance import GradientBalance, trained_size
 from tfcert.training.batch import BoundedBatch
 from tfcert.training.objectives import Common, Objective, interval_loss
 from tfcert.training.schedules import Schedule, loaded, saved, schedule
@@ -49,44 +50,30 @@ def _shrunk(region: Region, factor: float) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 class _Attacking(Objective):
-    """``robust = (1 - alpha) * L(logits at the attack's points) + alpha * L(worst-case logits by IBP)``."""
-
-    default_alpha = 0.5
+    """An objective with the loss at an attack's points."""
 
     def __init__(
         self,
         eps: float | Schedule,
         *,
-        alpha: float | Schedule | None = None,
         attack_steps: int = 1,
         attack_factor: float = 1.0,
         seed: int = 0,
         **common: Unpack[Common],
     ):
         super().__init__(eps, **common)
-        self.alpha = schedule(self.default_alpha if alpha is None else loaded(alpha))
-        for value in (self.alpha.final, float(getattr(self.alpha, "start", self.alpha.final))):
-            if not 0 <= value <= 1:
-                raise ValueError(f"alpha must stay in [0, 1], but reaches {value}")
         if attack_steps < 1 or not 0 < attack_factor <= 1:
             raise ValueError(
                 f"an attack needs at least one step and a factor in (0, 1], not {attack_steps} and {attack_factor}"
             )
         self.attack_steps, self.attack_factor, self.seed = int(attack_steps), float(attack_factor), int(seed)
 
-    @property
-    def schedules(self) -> tuple[Schedule, ...]:
-        return (*super().schedules, self.alpha)
-
-    def robust(self, batch: BoundedBatch) -> tf.Tensor:
-        alpha = tf.cast(self.alpha(batch.step, self.steps_per_epoch), batch.network.dtype)
-        points = ascent(batch, self.attack_factor, self.attack_steps, self.seed)
-        attacked = batch.classify(batch.network(points))
-        return (1.0 - alpha) * attacked + alpha * interval_loss(batch)
+    def attacked(self, batch: BoundedBatch) -> tf.Tensor:
+        """The loss at the attack's points."""
+        return batch.classify(batch.network(ascent(batch, self.attack_factor, self.attack_steps, self.seed)))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
-            "alpha": saved(self.alpha),
             "attack_steps": self.attack_steps,
             "attack_factor": self.attack_factor,
             "seed": self.seed,
@@ -109,18 +96,77 @@ class MTLIBP(_Attacking):
         seed: of the attack's random starts.
     """
 
+    def __init__(
+        self,
+        eps: float | Schedule,
+        *,
+        alpha: float | Schedule = 0.5,
+        attack_steps: int = 1,
+        attack_factor: float = 1.0,
+        seed: int = 0,
+        **common: Unpack[Common],
+    ):
+        super().__init__(eps, attack_steps=attack_steps, attack_factor=attack_factor, seed=seed, **common)
+        self.alpha = schedule(loaded(alpha))
+        for value in (self.alpha.final, float(getattr(self.alpha, "start", self.alpha.final))):
+            if not 0 <= value <= 1:
+                raise ValueError(f"alpha must stay in [0, 1], but reaches {value}")
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        return (*super().schedules, self.alpha)
+
+    def robust(self, batch: BoundedBatch) -> tf.Tensor:
+        alpha = tf.cast(self.alpha(batch.step, self.steps_per_epoch), batch.network.dtype)
+        return (1.0 - alpha) * self.attacked(batch) + alpha * interval_loss(batch)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"alpha": saved(self.alpha)}
+
 
 @keras.saving.register_keras_serializable("tfcert")
 class AdvIBP(_Attacking):
-    """Adversarial and IBP losses, mixed, after AdvIBP (Fan & Li 2021, "Adversarial training and provable robustness: a
-    tale of two objectives"), a competitor in the AbsCert paper.
+    """AdvIBP (Fan & Li 2021, "Adversarial training and provable robustness: a tale of two objectives").
 
-    What is here: the adversarial loss by FGSM with a random start over the whole ball, the robust loss by IBP, and
-    ``(1 - alpha) * adversarial + alpha * robust`` with an ``alpha`` that is given (0.5, or a schedule). What is left
-    out: the paper's own rule, which balances the two gradients anew at each step, and everything latent (no attack on
-    hidden layers). AbsCert's other competitors, LLM (Lee et al. 2021, loss landscape) and LBP (Lyu et al. 2021, linear
-    bounds with a ramped ReLU), are left out altogether: neither their bounds nor their losses are part of this class.
-    Results are therefore not those of the paper's code.
+    Two losses are lowered together: that at an attack's points (FGSM with a random start) and that of the worst-case
+    logits by IBP. How much either counts in a step is not given but found from moving averages of their gradients: see
+    :class:`~tfcert.training.balance.GradientBalance`. The loss in the logs is ``kappa * L(logits) + (1 - kappa) *
+    (adversarial + IBP)``, unweighted; the gradient is that of ``kappa * L(logits) + (1 - kappa) * (c1 * adversarial +
+    c2 * IBP)``. A step takes a backward pass more than MTL-IBP's.
 
-    Args: as for :class:`MTLIBP`.
+    What the authors' program has besides: a phase of adversarial training alone before the IBP loss comes in (here
+    both radii follow ``eps``), a switch of the two roles by how well the attack has converged, which most of its
+    settings leave off, and further rounds that train from a later layer on.
+
+    Args:
+        eps, common: see :class:`Objective`.
+        attack_steps, attack_factor, seed: as for :class:`MTLIBP`.
+        decay: of the moving averages, in [0, 1).
     """
+
+    def __init__(
+        self,
+        eps: float | Schedule,
+        *,
+        attack_steps: int = 1,
+        attack_factor: float = 1.0,
+        seed: int = 0,
+        decay: float = 0.9,
+        **common: Unpack[Common],
+    ):
+        super().__init__(eps, attack_steps=attack_steps, attack_factor=attack_factor, seed=seed, **common)
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be at least 0 and below 1, not {decay}")
+        self.decay = float(decay)
+
+    def parts(self, batch: BoundedBatch) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.attacked(batch), interval_loss(batch)
+
+    def robust(self, batch: BoundedBatch) -> tf.Tensor:
+        return tf.add_n(list(self.parts(batch)))
+
+    def balance(self, model: keras.Model) -> GradientBalance:
+        return GradientBalance(trained_size(model), self.decay, name="balance")
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"decay": self.decay}

@@ -65,9 +65,12 @@ class BoundedBatch:
         """
         return self._least(self._differences(), relaxed_by_intervals(self.network, self.ranges))
 
-    def line_margins(self) -> tf.Tensor:
-        """Lower bounds of ``f_y - f_j`` by CROWN-IBP, ``[batch, classes]``; the label's own column is 0."""
-        return self._least(self._differences(), relaxed_by_lines(self.network, self.ranges))
+    def line_margins(self, relaxed: Relaxed | None = None) -> tf.Tensor:
+        """Lower bounds of ``f_y - f_j`` by CROWN-IBP, ``[batch, classes]``; the label's own column is 0.
+
+        ``relaxed`` are other lines than CROWN's to bound by.
+        """
+        return self._least(self._differences(), relaxed or relaxed_by_lines(self.network, self.ranges))
 
     def dual_margins(self) -> tf.Tensor:
         """Lower bounds of ``f_y - f_j`` by the dual network, ``[batch, classes]``; the label's own column is 0.

@@ -102,6 +102,7 @@ class CertifiedModel(keras.Model):
         self.objective = objective
         self.network = network
         self.built = True
+        self.balance = objective.balance(model)
         self._stepper = Stepper(self)
         self._functions: dict[str, Any] = {}
         self.steps_before = 0

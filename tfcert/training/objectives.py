@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfcert.given import valid_range
 from tfcert.sets.balls import Clip
 from tfcert.showing import spread
+from tfcert.training.balance import GradientBalance
 from tfcert.training.batch import BoundedBatch
 from tfcert.training.regularizers import IntervalWidth, Regularizer
 from tfcert.training.schedules import Constant, Schedule, loaded, saved, schedule
@@ -104,6 +105,14 @@ class Objective(ABC):
     @abstractmethod
     def robust(self, batch: BoundedBatch) -> tf.Tensor:
         """The robust part of the loss, a scalar."""
+
+    def parts(self, batch: BoundedBatch) -> tuple[tf.Tensor, tf.Tensor]:
+        """The two losses whose sum is the robust part, where :meth:`balance` says how much they count."""
+        raise NotImplementedError
+
+    def balance(self, model: keras.Model) -> GradientBalance | None:
+        """What weighs the gradients of the two :meth:`parts` in each step; None where the robust part is one loss."""
+        return None
 
     def lines_until(self) -> float:
         """The number of steps after which no bound by lines has a weight; infinity where none is taken either way."""

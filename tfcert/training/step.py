@@ -12,6 +12,7 @@ from tfcert.network.keras.layers import batch_statistics
 from tfcert.network.keras.private import aggregated, compiled_loss
 from tfcert.propagation.centered import sweep
 from tfcert.rigour.margins import label_rounding
+from tfcert.training.balance import filled
 from tfcert.training.batch import BoundedBatch, boxes
 from tfcert.training.losses import is_crossentropy, one_hot
 from tfcert.training.normalization import recorded_statistics, same_in_training
@@ -77,17 +78,35 @@ class Stepper:
         if not model.objective.is_always_robust():
             counts = kappa < 1.0
             radius = tf.where(counts, radius, tf.zeros_like(radius))
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(persistent=model.balance is not None) as tape:
             logits, statistics = (None, {}) if together else self._nominal(labelled.x)
             with batch_statistics(statistics):
                 batch = self._batch(labelled, radius, step, with_values=together, by_lines=by_lines)
                 if together:
                     logits = tf.ensure_shape(batch.sweep.values[-1], [None, *model.network.output_shape])
-                loss = self._loss(batch, labelled, logits, kappa)
+                parts = model.objective.parts(batch) if model.balance else ()
+                loss = self._loss(batch, labelled, logits, kappa, tf.zeros_like(parts[0]) if parts else None)
                 margin = batch.least_margin()
-            scaled = model.optimizer.scale_loss(loss)
+            scaled, *each = (model.optimizer.scale_loss(part) for part in (loss, *parts))
         margin = tf.where(counts, margin, tf.fill(tf.shape(margin), tf.constant(float("nan"), margin.dtype)))
-        return StepResult(loss, logits, margin, tuple(tape.gradient(scaled, model.trainable_weights)))
+        gradients = tape.gradient(scaled, model.trainable_weights)
+        if parts:
+            share = 1.0 - tf.cast(kappa, loss.dtype)
+            loss = loss + share * tf.add_n(list(parts))
+            gradients = self._balanced(
+                gradients, [tape.gradient(part, model.trainable_weights) for part in each], share
+            )
+        return StepResult(loss, logits, margin, tuple(gradients))
+
+    def _balanced(self, rest: Any, pair: list[Any], share: tf.Tensor) -> list[tf.Tensor]:
+        """The gradients of the rest of a loss, and ``share`` of what its two parts come to by their balance."""
+        weights = self.model.trainable_weights
+        first, second = (filled(gradients, weights) for gradients in pair)
+        one, two = self.model.balance.coefficients(first, second)
+        return [
+            other + tf.cast(share, a.dtype) * (tf.cast(one, a.dtype) * a + tf.cast(two, a.dtype) * b)
+            for other, a, b in zip(filled(rest, weights), first, second, strict=True)
+        ]
 
     def test(self, labelled: Labelled) -> StepResult:
         """The loss and the margins at the schedules' final values; batch normalisation uses moving statistics."""
@@ -139,17 +158,31 @@ class Stepper:
         logits = tf.ensure_shape(logits, [None, *self.model.network.output_shape])
         return compiled_loss(self.model, labelled.y, logits, labelled.sample_weight)
 
-    def _loss(self, batch: BoundedBatch, labelled: Labelled, logits: tf.Tensor, kappa: tf.Tensor) -> tf.Tensor:
-        """``kappa * nominal + (1 - kappa) * robust``, the regularizers, and what the model's layers add."""
+    def _loss(
+        self,
+        batch: BoundedBatch,
+        labelled: Labelled,
+        logits: tf.Tensor,
+        kappa: tf.Tensor,
+        known: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """``kappa * nominal + (1 - kappa) * robust``, the regularizers, and what the model's layers add.
+
+        ``known`` stands for the robust part where it is given.
+        """
         model, objective = self.model, self.model.objective
+
+        def robust() -> tf.Tensor:
+            return objective.robust(batch) if known is None else known
+
         kappa = tf.cast(kappa, logits.dtype)
         if objective.is_plain():
             total = self._classification(labelled, logits)
         elif tf.get_static_value(kappa) == 0.0:
-            total = objective.robust(batch)
+            total = robust()
         elif tf.get_static_value(kappa) == 1.0:
             total = self._classification(labelled, logits)
         else:
-            total = kappa * self._classification(labelled, logits) + (1.0 - kappa) * objective.robust(batch)
+            total = kappa * self._classification(labelled, logits) + (1.0 - kappa) * robust()
         added = [term(batch) for term in objective.terms] + list(model.losses)
         return tf.add_n([total, *(aggregated(model, loss) for loss in added)])

@@ -232,7 +232,8 @@ def test_weights_are_kept_or_drawn_afresh_or_drawn_for_intervals(home):
             "MTLIBP",
             {"alpha": Constant(0.125), "attack_steps": 3, "attack_factor": 0.5, "seed": 5},
         ),
-        ("bound: adv_ibp natural_weight: 1/4", "AdvIBP", {"kappa": Constant(0.25), "alpha": Constant(0.5)}),
+        ("bound: loss_landscape_matters seed: 5", "LossLandscapeMatters", {"seed": 5}),
+        ("bound: adv_ibp(decay=1/2) natural_weight: 1/4", "AdvIBP", {"kappa": Constant(0.25), "decay": 0.5}),
     ],
 )
 def test_every_bound_reaches_its_class_with_its_options(home, block, kind, options):

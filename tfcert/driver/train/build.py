@@ -23,6 +23,7 @@ from tfcert.training import (
     CrownIBP,
     DualLP,
     IntervalWidth,
+    LossLandscapeMatters,
     Objective,
     Regularizer,
     ReluBalance,
@@ -35,8 +36,9 @@ from tfcert.training.tuner import GranularityTuner
 
 _OBJECTIVES: dict[str, type[Objective]] = {
     "ibp": IBP, "constrained_ibp": ConstrainedIBP, "crown_ibp": CrownIBP, "dual_lp": DualLP, "mtl_ibp": MTLIBP,
-    "adv_ibp": AdvIBP,
+    "adv_ibp": AdvIBP, "loss_landscape_matters": LossLandscapeMatters,
 }  # fmt: skip
+_SEEDED = ("mtl_ibp", "adv_ibp", "loss_landscape_matters")
 _REGULARIZERS: dict[str, type[Regularizer]] = {
     "interval_width": IntervalWidth, "tightness": Tightness, "relu_balance": ReluBalance,
 }  # fmt: skip
@@ -85,7 +87,7 @@ def _objective(bound: Trainable) -> Objective:
     options = _plain(template.bound)
     if template.mixture is not None:
         options["beta" if template.bound.name == "crown_ibp" else "alpha"] = _schedule(template.mixture)
-    if template.bound.name in ("mtl_ibp", "adv_ibp"):
+    if template.bound.name in _SEEDED:
         options["seed"] = template.seed
     return _OBJECTIVES[template.bound.name](
         _schedule(template.eps, bound.eps),

@@ -26,12 +26,13 @@ OBJECTIVES: dict[str, Options] = {
     "crown_ibp": {"fuse": Option("flag")},
     "dual_lp": {},
     "mtl_ibp": _ATTACKED,
-    "adv_ibp": _ATTACKED,
+    "loss_landscape_matters": {},
+    "adv_ibp": {**_ATTACKED, "decay": Option("share")},
 }
 """How bounds enter the loss, with the options of each."""
 NATURAL_WEIGHTS = {"ibp": Fraction(1, 2), "constrained_ibp": Fraction(1, 2)}
 """Where the natural weight ends if nothing is said; 0 for the others."""
-MIXTURES = ("crown_ibp", "mtl_ibp", "adv_ibp")
+MIXTURES = ("crown_ibp", "mtl_ibp")
 """Those that mix two robust losses: intervals with CROWN-IBP, an attack with intervals."""
 USUAL_VERIFIERS = {"dual_lp": "dual_lp"}
 """The stage that verifies held-out samples if nothing is said; ``ibp`` for the others."""
