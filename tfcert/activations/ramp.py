@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from tfcert.activations.registry import Activation, Ranges, Slopes, enter
 
-Number = float | Callable[[], tf.Tensor]
+Place = float | Callable[[], tf.Tensor]
 
 
-def param_ramp(right: Number = 1.0, slope: Number = 0.01) -> Activation:
+def param_ramp(right: Place = 1.0, slope: Place = 0.01) -> Activation:
     """``x`` between 0 and ``right``, ``slope x`` before, and ``right + slope (x - right)`` after.
 
     The activation of Lyu et al. 2021, "Towards evaluating and training verifiably robust neural networks", section 5,
@@ -43,7 +43,7 @@ def param_ramp(right: Number = 1.0, slope: Number = 0.01) -> Activation:
 
     def middle(x: tf.Tensor) -> tf.Tensor:
         """The part of the function that is not a line of slope ``slope``."""
-        return tf.clip_by_value(x, tf.zeros_like(x), bend(x))
+        return tf.minimum(tf.nn.relu(x), bend(x))
 
     def function(x: tf.Tensor) -> tf.Tensor:
         return outer(x) * x + (1.0 - outer(x)) * middle(x)

@@ -27,6 +27,7 @@ _STEEPEST = {
     "softplus": 1.0,
     "softsign": 1.0,
     "sparse_plus": 1.0,
+    "param_ramp": 1.0,
     "sparse_sigmoid": 0.5,
     "squareplus": 1.0,
     "tanh": 1.0,
@@ -48,7 +49,7 @@ def activation_constant(activation: Activation, shape: Shape, dtype: tf.DType) -
     constant = _STEEPEST.get(activation.name, math.inf)
     if activation.name == "elu":  # 1 right of zero; left of it alpha, which is the limit of its values
         constant = max(1.0, -float(activation.function(tf.constant(-1e3, tf.float64))))
-    if not _steepest_seen(activation) <= constant < math.inf:
+    if not _steepest_seen(activation, shape) <= constant < math.inf:
         raise ValueError(
             f"no global Lipschitz constant is known for the activation {activation.name!r}, so no radius follows from "
             "one; tfcert.certified_radius bounds it over the ball alone"
@@ -56,9 +57,10 @@ def activation_constant(activation: Activation, shape: Shape, dtype: tf.DType) -
     return constant
 
 
-def _steepest_seen(activation: Activation) -> float:
+def _steepest_seen(activation: Activation, shape: Shape) -> float:
     """The steepest chord between close points: a function that merely has a known name is found out."""
-    values = activation.function(tf.constant(_CHECKED)).numpy()
+    points = _CHECKED.reshape(-1, *[1] * len(shape))  # neurons may differ
+    values = activation.function(tf.constant(points)).numpy()
     with np.errstate(over="ignore", invalid="ignore"):
-        steepest = np.abs(np.diff(values) / np.diff(_CHECKED))
+        steepest = np.abs(np.diff(values, axis=0) / np.diff(points, axis=0))
     return float(np.max(steepest)) * (1 - 1e-9)

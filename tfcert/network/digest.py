@@ -24,25 +24,33 @@ def add_network(digest: Any, network: Network) -> None:
         for key, value in sorted(vars(node).items()):
             if key != "name":
                 digest.update(f" {key} ".encode())
-                _add(digest, value, network.dtype)
+                if isinstance(value, Activation):
+                    _add_activation(digest, value, node.shape, network.dtype)
+                else:
+                    _add(digest, value, network.dtype)
 
 
 def _add(digest: Any, value: Any, dtype: Any) -> None:
-    """A part of a node: numbers as they are, a weight as it reads now, an activation by its values."""
+    """A part of a node: numbers as they are, a weight as it reads now."""
     if isinstance(value, LinearMap):
         digest.update(type(value).__name__.encode())
         for key, part in sorted(vars(value).items()):
             if not isinstance(getattr(type(value), key, None), cached_property):
                 digest.update(f" {key} ".encode())
                 _add(digest, part, dtype)
-    elif isinstance(value, Activation):
-        digest.update(f"{value.name} {value.kinks}".encode())
-        if value.edges is not None:
-            add_array(digest, value.edges())
-        add_array(digest, value.function(tf.constant(_PROBES, dtype)))
     elif callable(value):
         add_array(digest, value())
     elif isinstance(value, np.ndarray | tf.Tensor):
         add_array(digest, value)
     else:
         digest.update(repr(value).encode())
+
+
+def _add_activation(digest: Any, value: Activation, shape: tuple[int, ...], dtype: Any) -> None:
+    """An activation by its values, for each neuron where it has weights of its own; a staircase by its edges."""
+    digest.update(f"{value.name} {value.kinks}".encode())
+    if value.edges is not None:
+        add_array(digest, value.edges())
+        return
+    found = value.function(tf.constant(_PROBES.reshape(-1, *[1] * len(shape)), dtype)).numpy()
+    add_array(digest, found.ravel() if found.size == len(_PROBES) else found)

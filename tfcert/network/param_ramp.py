@@ -91,6 +91,6 @@ class ParamRamp(keras.layers.Layer):
 
 
 @converter(ParamRamp)
-def param_ramp(layer: ParamRamp, builder: Builder, inputs: list[Tensor]) -> Tensor:
+def trained_ramp(layer: ParamRamp, builder: Builder, inputs: list[Tensor]) -> Tensor:
     right, slope = builder.constant(layer.right), builder.constant(layer._slope)
     return builder.activation(inputs[0], "param_ramp", right=right, slope=slope)  # type: ignore[arg-type]

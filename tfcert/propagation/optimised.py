@@ -187,12 +187,14 @@ class _Open(NamedTuple):
                 sides = [(slope, None, None) for slope in slopes]
             assert intercepts is not None
 
-            def gradient(d_values: tf.Tensor, d_constant: tf.Tensor) -> list[tf.Tensor]:
+            def gradient(d_values: tf.Tensor, d_constant: tf.Tensor, variables: Any = None) -> Any:
                 first, *others = _bent_gradients(
                     values, d_values, d_constant, *sides[0], *sides[1], *intercepts, *turns, self.bias
                 )
                 pairs = zip(others, self.ranges, strict=True)
-                return [first, *(d * between[1] for d, between in pairs if between is not None)]
+                found = [first, *(d * between[1] for d, between in pairs if between is not None)]
+                # An activation may read a weight, which is not what is searched.
+                return found if variables is None else (found, [None for _ in variables])
 
             return _bent(values, *sides[0], *sides[1], *intercepts, self.bias), gradient
 

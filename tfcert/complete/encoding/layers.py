@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from tfcert.activations import image, lines
 from tfcert.complete.encoding.piecewise import Affine, CurvedActivation, Layer, PiecewiseLinear, Steps, Windows
@@ -196,22 +195,24 @@ def _reaches(encoding: Encoding, z: Values, edge: tuple[np.ndarray, np.ndarray],
 
 def _curve(encoding: Encoding, layer: Layer, values: Sequence[Values], pair: ArrayInterval) -> Values:
     assert isinstance(layer.kind, CurvedActivation)
-    act, (lower, upper) = layer.kind.activation, pair
-    floor, ceiling = (end.numpy() for end in image(act, tf.constant(lower), tf.constant(upper)))
+    kind, act, (lower, upper) = layer.kind, layer.kind.activation, pair
+    floor, ceiling = (end.numpy() for end in image(act, kind.shaped(lower), kind.shaped(upper)))
     floor, ceiling = widened((floor, ceiling))
     y = encoding.builder.variables(floor, ceiling)
     bent = upper - lower > _NARROW
     z = affine_values(encoding, layer.before, values, pair, bent)
-    encoding.step(y, lambda v: act.function(tf.constant(z.at(v))).numpy())
+    encoding.step(y, lambda v: act.function(kind.shaped(z.at(v))).numpy().ravel())
     which = np.flatnonzero(bent & (z.column >= 0))
     if not len(which):
         return own_variables(y)
     pieces = 1 if encoding.options.relax else encoding.options.pieces
     shares = np.linspace(0.0, 1.0, pieces + 1)[:, None]
-    ends = lower[which] + shares * (upper[which] - lower[which])
-    tensors = tf.constant(ends[:-1]), tf.constant(ends[1:])
+    lower, upper = np.reshape(lower, -1), np.reshape(upper, -1)
+    ends = lower + shares * (upper - lower)
+    tensors = kind.shaped(ends[:-1]), kind.shaped(ends[1:])
     found = lines(act, act.slopes("adaptive", *tensors), *tensors)
-    low_slope, low, high_slope, high = (part.numpy() for part in found)
+    low_slope, low, high_slope, high = (part.numpy().reshape(pieces, -1)[:, which] for part in found)
+    ends = ends[:, which]
     low, high = low - PAD * np.maximum(1.0, np.abs(low)), high + PAD * np.maximum(1.0, np.abs(high))
     inner, own = z.take(which), y[which]
     if pieces == 1:

@@ -92,9 +92,18 @@ class Steps:
 
 @dataclass(frozen=True)
 class CurvedActivation:
-    """Any other activation: encoded by pieces that enclose it."""
+    """Any other activation: encoded by pieces that enclose it.
+
+    Attributes:
+        shape: of the neurons, whose functions may differ.
+    """
 
     activation: Activation
+    shape: tuple[int, ...]
+
+    def shaped(self, values: np.ndarray) -> tf.Tensor:
+        """Numbers ``[..., size]`` as the activation takes them, ``[n, *shape]``."""
+        return tf.reshape(tf.constant(values), [-1, *self.shape])
 
 
 @dataclass(frozen=True)
@@ -270,7 +279,7 @@ def _kind(network: Network, index: int) -> PiecewiseLinear | Steps | CurvedActiv
         below = np.where(np.abs(below) < least, -least, below)
         return Steps(edges.astype(np.float64), below.astype(np.float64))
     if kinks is None:
-        return CurvedActivation(node.activation)
+        return CurvedActivation(node.activation, node.shape)
     points = np.array([kinks[0] - 1.0, *kinks, kinks[-1] + 1.0])
     grid = np.broadcast_to(points.reshape(-1, *[1] * len(node.shape)), (len(points), *node.shape))
     values = node.activation.function(tf.constant(grid)).numpy().reshape(len(points), -1)
