@@ -20,9 +20,10 @@ DECAY, COSINE = "`decay(1e-3, factor=0.1, epochs=[10, 15])`", "`cosine(1e-3, war
 
 def read_rate(e: Elaborator, node: s.Expr) -> t.Rate:
     """A positive number, ``decay(number, factor=..., epochs=[...])`` or ``cosine(number, warmup=..., final=...)``."""
-    shapes = {"decay": _decay, "cosine": _cosine}
-    if isinstance(node, s.Call) and node.function.name in shapes:
-        return shapes[node.function.name](e, node)
+    if isinstance(node, s.Call) and node.function.name == "decay":
+        return _decay(e, node)
+    if isinstance(node, s.Call) and node.function.name == "cosine":
+        return _cosine(e, node)
     return t.LearningRate(_number(e, node, "positive", "`learning_rate`"))
 
 

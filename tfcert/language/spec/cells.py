@@ -62,7 +62,8 @@ class Abstraction:
 
     def accepts(self, granularity: Any) -> bool:
         """Tells whether a network with cells of this width (a number, or an array) is one that this is about."""
-        if self.channels or getattr(granularity, "ndim", 0):
+        several: int = getattr(granularity, "ndim", 0)
+        if self.channels or several:
             return getattr(granularity, "tolist", lambda: granularity)() == self.widths
         return float(self.finest) <= granularity <= float(self.granularity)
 
