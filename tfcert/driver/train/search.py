@@ -18,6 +18,9 @@ from tfcert.network import abstraction_of
 from tfcert.network.abstraction import simplest
 from tfcert.training.granularity import GranularityTuning, split_for_selection, tune_granularity
 
+_SHARE = 0.1
+"""Of the samples to train on, so many, the last ones, select where the property's own do not."""
+
 
 @dataclass(frozen=True)
 class Search:
@@ -51,9 +54,8 @@ class Search:
                 f"wider, and the search goes down to {float(tuning.floor):g}: make its IntervalAbstraction with "
                 f"finest={float(tuning.floor):g}, or raise the floor"
             )
-        held_out = bound.held_out.x, bound.held_out.y
-        select = {"selection": tuning.selection} | ({"test": held_out} if tuning.selection == "test" else {})
-        x, y = split_for_selection(bound.train.x, bound.labels, 0.1, **{"test": None, **select})[0]
+        test = (bound.held_out.x, bound.held_out.y) if tuning.selection == "test" else None
+        x, y = split_for_selection(bound.train.x, bound.labels, _SHARE, tuning.selection, test)[0]
         weights = bound.model.model.get_weights()
 
         def build(granularity: float) -> Any:
@@ -73,5 +75,6 @@ class Search:
             build, bound.train.x, bound.labels, eps=paper_eps(bound), start=start, step=float(tuning.step),
             floor=float(tuning.floor), stop_on_gradient=tuning.stop_on_gradient, fit=fit, folder=self.folder,
             certified={} if bound.clip is None else {"clip": bound.clip}, verbose=verbose,
-            figure="certified_error" if bound.objective.trains_bounds else "abstraction_error", **select,
+            figure="certified_error" if bound.objective.trains_bounds else "abstraction_error",
+            validation_split=_SHARE, selection=tuning.selection, test=test,
         )  # fmt: skip
