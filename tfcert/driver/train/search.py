@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcert.datasets.lazy import LazyInputs
 from tfcert.driver.train.bind import Trainable
 from tfcert.driver.train.build import certified_model, paper_eps, starting_model
 from tfcert.errors import UsageError
@@ -43,10 +44,16 @@ class Search:
         """Searches; the trained model of the result is a CertifiedModel.
 
         Raises:
-            UsageError: the model's own abstraction has no room for cells as fine as the floor.
+            UsageError: the model's own abstraction has no room for cells as fine as the floor, or the samples to train on
+            are no arrays.
         """
         bound, tuning, asked = self.bound, self.tuning, self.bound.asked
         assert asked.abstraction is not None
+        if isinstance(bound.train.x, LazyInputs):
+            raise UsageError(
+                f"{bound.objective.name}: a search for a granularity splits the samples to train on, and these are read "
+                "a part at a time: give them as arrays, or write `tune: descend(...)`"
+            )
         layer = abstraction_of(bound.model.model)
         if simplest(float(np.min(layer.finest))) > tuning.floor:
             raise UsageError(
