@@ -216,7 +216,7 @@ class _Run:
         objective, backup, logs = self.bound.objective, self.folder / BACKUP, self.folder / TRIALS
         logs.mkdir(exist_ok=True)
 
-        def fit(x: np.ndarray, y: np.ndarray, trial: int) -> dict[str, Any]:
+        def fit(x: Any, y: Any, trial: int) -> dict[str, Any]:
             order = Order(x, y, objective.batch, objective.seed, self.bound.changes)
             held_out = held_out_callbacks(self.bound, tensorboard and tensorboard / f"trial-{trial}", widths)
             log, state = logs / f"{trial}.csv", backup / f"trial-{trial}"

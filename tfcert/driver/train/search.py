@@ -44,15 +44,15 @@ class Search:
         """Searches; the trained model of the result is a CertifiedModel.
 
         Raises:
-            UsageError: the model's own abstraction has no room for cells as fine as the floor, or the samples to train on
-            are no arrays.
+            UsageError: the model's own abstraction has no room for cells as fine as the floor, or the samples to
+                train on are no arrays.
         """
         bound, tuning, asked = self.bound, self.tuning, self.bound.asked
         assert asked.abstraction is not None
         if isinstance(bound.train.x, LazyInputs):
             raise UsageError(
-                f"{bound.objective.name}: a search for a granularity splits the samples to train on, and these are read "
-                "a part at a time: give them as arrays, or write `tune: descend(...)`"
+                f"{bound.objective.name}: a search for a granularity splits the samples to train on, and these are "
+                "read a part at a time: give them as arrays, or write `tune: descend(...)`"
             )
         layer = abstraction_of(bound.model.model)
         if simplest(float(np.min(layer.finest))) > tuning.floor:
