@@ -160,12 +160,19 @@ LINES = [
         command=radii.run(*curved("mnist_lenet")),
         open=[
             Open(
+                "LeNet with both of their planes",
+                radii.run(*curved("mnist_lenet")),
+                600.0,
+                "LeNet with ReLU",
+                lambda: radii.all_done(curved("mnist_lenet"), ["cnncert"]),
+            ),
+            Open(
                 "7 layers with tanh and arctan",
                 radii.run("mnist_cnn_7layer_tanh", "mnist_cnn_7layer_arctan"),
                 2 * HOUR,
                 "LeNet",
                 lambda: radii.all_done(["mnist_cnn_7layer_tanh", "mnist_cnn_7layer_arctan"], ["cnncert"]),
-            )
+            ),
         ],
     ),
     Line(

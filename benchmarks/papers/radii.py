@@ -101,13 +101,21 @@ def all_done(networks: Sequence[str], relaxations: Sequence[str], images: int = 
 def every(relaxation: str | None = None) -> list[tuple[str, str, str]]:
     """Every stored search of ten images: network, norm, relaxation."""
     keys = [key.split() for key in load(RADII)["searches"]]
-    return [(n, norm, name) for n, norm, method, name, size in keys
+    some = [(n, norm, name) for n, norm, method, name, size in keys
             if method == "crown" and size == str(SIZES[0]) and relaxation in (None, name)]  # fmt: skip
+    return [one for one in some if stored(lambda one=one: search(*one))]
 
 
 def cpu(network: str, norm: str, relaxation: str) -> float:
-    """Processor seconds of a search of ten images, the least of its runs."""
-    return min(entry(network, norm, relaxation)["cpu_seconds"])
+    """Processor seconds of a search of ten images, the least of its runs.
+
+    Raises:
+        NotStored: it was not run, or for its radii alone.
+    """
+    seconds = entry(network, norm, relaxation)["cpu_seconds"]
+    if not seconds:
+        raise NotStored(f"seconds of {network} {norm} {relaxation}")
+    return min(seconds)
 
 
 def each_pair(better: str, base: str) -> list[tuple[str, str]]:

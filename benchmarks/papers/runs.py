@@ -80,7 +80,7 @@ def faster(network: str, program: str, timing: str = "quiet") -> str:
     rows = [row for row in authors(network, program) if row["timing"].endswith(timing)]
     if not rows:
         raise NotStored(f"{network} {program} {timing}")
-    return span([float(row["t/t'"]) for row in rows], "{:.0f}")
+    return span([float(row["t/t'"]) for row in rows if row["t/t'"]], "{:.0f}")
 
 
 def row(key: str) -> dict[str, dict[str, Any]]:

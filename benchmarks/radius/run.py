@@ -4,10 +4,12 @@ python -m benchmarks.radius.run                    runs every search that has no
 python -m benchmarks.radius.run NAME ...           the searches of these networks only
 python -m benchmarks.radius.run --again            measures anew what has a result
 python -m benchmarks.radius.run --minutes 60       begins no search after an hour; the next run goes on from there
+python -m benchmarks.radius.run --once             radii alone; a later run without it measures seconds, too
 python -m benchmarks.radius.run --table            writes the README's tables from the stored results
 
 A search: the largest eps certified against one target class, to a relative 1e-4. A hundred images are searched only
-where ten foretell that it takes less than ``--patience`` seconds. Results are stored after each search.
+where ten foretell that it takes less than ``--patience`` seconds. Results are stored after each search. A row that was
+measured before its relaxation's rule was changed for such networks (``Search.revision``) is measured anew.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import numpy as np
 import tfcert
 from benchmarks.common import architectures, machine, networks, store
 from benchmarks.radius import tables
-from benchmarks.radius.searches import SIZES, Batch, Search, batch, searches
+from benchmarks.radius.searches import NORMS, SIZES, Batch, Search, batch, searches
 
 STORE = store.Store(__file__)
 _TOLERANCE = 1e-4
@@ -32,8 +34,8 @@ _RUNS, _ENOUGH = 3, 15.0
 """A search is repeated this often after the first, unless the repetitions take this many seconds together."""
 
 
-def measure(model: keras.Model, question: Batch, search: Search) -> dict[str, Any]:
-    """Runs one search several times.
+def measure(model: keras.Model, question: Batch, search: Search, once: bool = False) -> dict[str, Any]:
+    """Runs one search several times, or for its radii alone ``once``.
 
     Returns:
         For the whole batch: ``first_seconds`` (with tracing and compilation), ``seconds`` of each later run, and its
@@ -53,11 +55,11 @@ def measure(model: keras.Model, question: Batch, search: Search) -> dict[str, An
     found, first, _ = run()
     seconds: list[float] = []
     cpu_seconds: list[float] = []
-    while len(seconds) < _RUNS and (not seconds or sum(seconds) < _ENOUGH):
+    while not once and len(seconds) < _RUNS and (not seconds or sum(seconds) < _ENOUGH):
         _, wall, used = run()
         seconds.append(wall)
         cpu_seconds.append(used)
-    return {
+    return ({"revision": search.revision} if search.revision else {}) | {
         "radius": [float(f"{r:.5g}") for r in found.radius],
         "evaluations": found.evaluations,
         "first_seconds": round(first, 3),
@@ -70,8 +72,8 @@ def measure(model: keras.Model, question: Batch, search: Search) -> dict[str, An
 class Runner:
     """Runs searches one after the other and keeps the last network and its logits."""
 
-    def __init__(self, patience: float):
-        self.patience = patience
+    def __init__(self, patience: float, once: bool = False):
+        self.patience, self.once = patience, once
         self.results = read()
         self._name = ""
 
@@ -82,13 +84,13 @@ class Runner:
         self._load(search.network)
         count = min(search.images, int(np.sum(self._logits.argmax(axis=1) == self._images.y)))
         question = batch(search.network, self._logits, self._images, count)
-        found = measure(self._model, question, search)
+        found = measure(self._model, question, search, self.once)
         numbers, targets = question.numbers.tolist(), question.targets.tolist()
         self.results["batches"][f"{search.network} {search.images}"] = {"images": numbers, "targets": targets}
         self.results["searches"][search.key] = found
         self.results["machine"] = machine.describe()
         write(self.results)
-        each = min(found["seconds"]) / count
+        each = min(found["seconds"] or [found["first_seconds"]]) / count
         return f"{np.mean(found['radius']):.5f}, {1000 * each:.0f} ms an image, {found['evaluations']} evaluations"
 
     def _too_long(self, search: Search) -> float | None:
@@ -96,7 +98,8 @@ class Runner:
         if search.images == SIZES[0]:
             return None
         small = Search(search.network, search.norm, search.relaxation, SIZES[0], search.method)
-        seconds = min(self.results["searches"][small.key]["seconds"]) * search.images / SIZES[0]
+        found = self.results["searches"][small.key]
+        seconds = min(found["seconds"] or [found["first_seconds"]]) * search.images / SIZES[0]
         return seconds if seconds > self.patience else None
 
     def _load(self, name: str) -> None:
@@ -131,6 +134,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Radius searches on the papers' networks.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks (default: all that are trained)")
     parser.add_argument("--method", choices=("crown", "alpha-crown"), help="searches with this method only")
+    parser.add_argument("--norm", choices=NORMS, help="searches in this norm only")
+    parser.add_argument("--relaxation", help="searches with this relaxation only")
+    parser.add_argument("--once", action="store_true", help="radii alone: no search is repeated for its seconds")
     parser.add_argument("--again", action="store_true", help="measure anew what has a result")
     parser.add_argument("--patience", type=float, default=60, help="seconds a large batch may take (default: 60)")
     parser.add_argument("--minutes", type=float, default=np.inf, help="begin no search after this time")
@@ -138,11 +144,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.table:
         machine.limit_threads()
-        runner = Runner(arguments.patience)
+        runner = Runner(arguments.patience, arguments.once)
         trained = [name for name in architectures.NAMES if networks.path(name).exists()]
         chosen = [s for s in searches() if s.network in (arguments.names or trained)]
-        chosen = [s for s in chosen if arguments.method in (None, s.method)]
-        left = [s for s in chosen if arguments.again or s.key not in runner.results["searches"]]
+        chosen = [s for s in chosen if arguments.method in (None, s.method) and arguments.norm in (None, s.norm)]
+        chosen = [s for s in chosen if arguments.relaxation in (None, s.relaxation)]
+        rows = runner.results["searches"]
+        left = [s for s in chosen if arguments.again or not s.is_measured(rows, arguments.once)]
         _run_all(left, runner, time.monotonic() + 60 * arguments.minutes)
     tables.write_all(read())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,14 @@ class Results:
         return None
 
     def of(self, search: Search) -> Found | None:
-        """One search's result, if there is one."""
+        """One search's result, if there is one. (Older rows of ``adaptive`` are radii of a slightly older default.)"""
         entry = self.searches.get(search.key)
-        return None if entry is None else Found(entry, self.batches[f"{search.network} {search.images}"]["images"])
+        older = entry is not None and entry.get("revision", 0) != search.revision
+        return (
+            None
+            if (older and search.relaxation == "cnncert") or entry is None
+            else Found(entry, self.batches[f"{search.network} {search.images}"]["images"])
+        )
 
 
 class Found:
@@ -49,10 +55,14 @@ class Found:
     def __init__(self, entry: dict[str, Any], images: list[int]):
         self.radii = dict(zip(images, entry["radius"], strict=True))
         self.count = len(images)
-        self.seconds = min(entry["seconds"]) / len(images)
+        self.seconds = min(entry["seconds"], default=math.nan) / len(images)
         self.first_seconds = entry["first_seconds"] / len(images)
         self.evaluations = entry["evaluations"]
         self.mean, self.deviation = float(np.mean(entry["radius"])), float(np.std(entry["radius"]))
+
+    def timed(self) -> str:
+        """Seconds an image; nothing where radii alone were searched."""
+        return "" if math.isnan(self.seconds) else f"{self.seconds:.4f}"
 
     def shown(self) -> str:
         """Mean and standard deviation, as in the papers."""
@@ -73,6 +83,13 @@ def write_all(stored: dict[str, Any]) -> None:
     STORE.write_table("radius-relaxations", _table(relaxations(results)))
     STORE.write_table("radius-frown", _table(frown(results, papers["deepcert_2"])))
     STORE.write_table("radius-all", _table(everything(results)))
+
+
+def _ratio(first: float, second: float, digits: int | None = None) -> str:
+    """One time over another; nothing where one is not known."""
+    if math.isnan(first / second):
+        return ""
+    return f"{first / second:.{(0 if first >= second else 1) if digits is None else digits}f}"
 
 
 def printed() -> dict[str, Any]:
@@ -108,10 +125,8 @@ def _beside(ours: Found, peer: records.Recorded, row: dict[str, str]) -> dict[st
         "program": peer.method,
         "timing": peer.timing,
         "theirs, s an image": f"{peer.seconds:.3f}",
-        "ours, s an image": f"{ours.seconds:.4f}",
-        "t/t'": f"{peer.seconds / ours.seconds:.0f}"
-        if peer.seconds >= ours.seconds
-        else f"{peer.seconds / ours.seconds:.1f}",
+        "ours, s an image": ours.timed(),
+        "t/t'": _ratio(peer.seconds, ours.seconds),
         "batch": str(ours.count),
         "images in common": str(len(ratios)),
         "our radius / theirs, mean": f"{np.mean(ratios):.4f}" if ratios else "",
@@ -139,7 +154,7 @@ def cnncert(results: Results, papers: dict[str, Any]) -> list[dict[str, str]]:
                     "CNN-Cert-Ada": adaptive.shown(),
                     "improvement": _percent(adaptive.mean, plain.mean),
                     "paper's": _percent(paper["cnncert"][norm], paper["fastlin"][norm]),
-                    "s an image": f"{adaptive.seconds:.4f}",
+                    "s an image": adaptive.timed(),
                     "paper's s": str(paper.get("seconds", {}).get(norm, "")),
                 }
             )
@@ -160,7 +175,7 @@ def activations(results: Results, papers: dict[str, Any]) -> list[dict[str, str]
                     "images": str(found.count),
                     "CNN-Cert": found.shown(),
                     "paper's radius": f"{paper['cnncert'][norm]:.4f}",
-                    "s an image": f"{found.seconds:.4f}",
+                    "s an image": found.timed(),
                 }
             )
     return rows
@@ -183,9 +198,9 @@ def deepcert(results: Results, papers: dict[str, Any]) -> list[dict[str, str]]:
                     "DeepCert": new.shown(),
                     "improvement": _percent(new.mean, old.mean),
                     "paper's": f"{paper['improvement'][norm]:+.1f}%",
-                    "CNN-Cert, s an image": f"{old.seconds:.4f}",
-                    "DeepCert, s an image": f"{new.seconds:.4f}",
-                    "t/t'": f"{old.seconds / new.seconds:.2f}",
+                    "CNN-Cert, s an image": old.timed(),
+                    "DeepCert, s an image": new.timed(),
+                    "t/t'": _ratio(old.seconds, new.seconds, 2),
                     "paper's s": str(paper["seconds"][norm]),
                 }
             )
@@ -236,7 +251,7 @@ def frown(results: Results, papers: dict[str, Any]) -> list[dict[str, str]]:
                         "radius": found.shown(),
                         "over crown": "" if name == "crown" else _percent(found.mean, base.mean),
                         "paper's": _percent(printed[norm], paper["crown"][norm]) if printed else "",
-                        "s an image": f"{found.seconds:.4f}",
+                        "s an image": found.timed(),
                     }
                 )
     return rows
@@ -256,7 +271,7 @@ def everything(results: Results) -> list[dict[str, str]]:
             "network": network,
             "relaxation": relaxation if method == "crown" else f"{relaxation}, {method}",
             "batch": " ".join(str(found[n].count) for n in NORMS if n in found),
-            **{f"{n}, s an image": f"{found[n].seconds:.4f}" if n in found else "" for n in NORMS},
+            **{f"{n}, s an image": found[n].timed() if n in found else "" for n in NORMS},
             "first run": " ".join(f"{found[n].first_seconds:.3f}" for n in NORMS if n in found),
             "evaluations": " ".join(str(found[n].evaluations) for n in NORMS if n in found),
         }
