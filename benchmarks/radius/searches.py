@@ -43,11 +43,9 @@ class Search:
     def revision(self) -> int:
         """How often the relaxation's rule for such a network was changed since the first stored rows.
 
-        ``cnncert`` had the default lower line on max pooling, ``adaptive`` the least area around zero.
+        ``cnncert`` had the default lower line on max pooling.
         """
-        family, activation = architectures.split(self.network)
-        pooled = self.relaxation == "cnncert" and family in POOLED
-        return int(pooled or (self.relaxation == "adaptive" and activation != "relu"))
+        return int(self.relaxation == "cnncert" and architectures.split(self.network)[0] in POOLED)
 
     def is_measured(self, rows: Mapping[str, Any], once: bool = False) -> bool:
         """Tells whether a row of the results is of the rule of now, and has seconds unless ``once`` was enough."""

@@ -33,20 +33,21 @@ FAMILIES = ("mnist_cnn_4layer_5_3", "cifar_cnn_5layer_5_3", "mnist_lenet", "mnis
 _STEP = 0.02
 
 
-def _least_area(interval: Any) -> tf.Tensor:
-    """The line of least area everywhere."""
-    return tf.where(interval.cut, interval.chord, tf.minimum(interval.middle, interval.first))
-
-
 def _parallel(interval: Any) -> tf.Tensor:
-    """The chord's slope on both sides, wherever both can have it."""
+    """The chord's slope on both sides, wherever both can have it; else the line of least area, as ``adaptive`` has."""
     left, right, chord = interval.curve.derivative(interval.lower), interval.last, interval.chord
-    return tf.where((left > chord) & (right < chord), chord, _least_area(interval))
+    return tf.where((left > chord) & (right < chord), chord, _ADAPTIVE(interval))
 
 
+def _around_zero(interval: Any) -> tf.Tensor:
+    """The same on intervals around zero alone."""
+    return tf.where(interval.lower < 0, _parallel(interval), _ADAPTIVE(interval))
+
+
+_ADAPTIVE = s_shaped._adaptive
 RULES: dict[str, Callable[[Any], tf.Tensor]] = {
-    "adaptive": s_shaped._adaptive,
-    "least area everywhere": _least_area,
+    "adaptive": _ADAPTIVE,
+    "parallel around zero": _around_zero,
     "parallel wherever possible": _parallel,
 }
 

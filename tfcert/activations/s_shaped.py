@@ -88,11 +88,6 @@ class _Interval:
         """Marks where the concave envelope is the chord: the tangent from ``l`` would touch beyond ``u``."""
         return (self.lower < 0) & ((self.upper <= 0) | (self.last >= self.chord))
 
-    @functools.cached_property
-    def around(self) -> tf.Tensor:
-        """Marks intervals around zero on which the function is steeper than the chord at ``l`` and flatter at ``u``."""
-        return (self.lower < 0) & (self.curve.derivative(self.lower) > self.chord) & (self.last < self.chord)
-
     @property
     def middle(self) -> tf.Tensor:
         """The slope at the interval's middle, or at zero where that lies left of zero."""
@@ -116,8 +111,7 @@ def _deepcert(interval: _Interval) -> tf.Tensor:
 
 
 def _adaptive(interval: _Interval) -> tf.Tensor:
-    least_area = tf.minimum(interval.middle, interval.first)
-    return tf.where(interval.cut | interval.around, interval.chord, least_area)
+    return tf.where(interval.cut, interval.chord, tf.minimum(interval.middle, interval.first))
 
 
 def s_shaped(name: str, function: Function, curve: SCurve) -> Activation:
@@ -131,10 +125,8 @@ def s_shaped(name: str, function: Function, curve: SCurve) -> Activation:
     * ``deepcert`` (Wu & Zhang 2021, cases 1 to 3): both lines take the chord's slope where ``f'(l) < k < f'(u)`` or
       ``f'(l) > k > f'(u)``, the tangents through the ends where ``f'(l) < k`` and ``f'(u) < k``, and the constants
       ``f(l)``, ``f(u)`` where none of this holds (ties, as in saturated tails).
-    * ``adaptive``: the line that leaves the least area between itself and the function (the tangent at the middle, or
-      at the nearest point where a tangent lies above the function, or the chord), but around zero, where DeepCert's
-      case 1 makes one line the chord, the tangent that is parallel to it: it has a greater area and gives larger
-      radii (``benchmarks/radius/slopes.py`` measures by how much).
+    * ``adaptive``: the line that leaves the least area between itself and the function: the tangent at the middle,
+      or at the nearest point where a tangent lies above the function, or the chord.
 
     ``fastlin`` is defined for functions of two linear pieces only.
     """
