@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.common import architectures, networks
 from benchmarks.radius import records
+from tfcert.clauses import target_classes
 
 NORMS = ("linf", "l2", "l1")
 POOLED = {"mnist_lenet", "mnist_cnn_7layer", "mnist_cnn_7layer_small"}
@@ -130,10 +131,6 @@ def batch(network: str, logits: np.ndarray, images: networks.Images, count: int)
     """
     numbers = np.flatnonzero(logits.argmax(axis=1) == images.y)[:count]
     known = records.targets(network)
-    targets = [known.get(int(n), _random_target(int(n), logits[n])) for n in numbers]
+    drawn = target_classes(logits[numbers], images.y[numbers], "random", numbers)
+    targets = [known.get(int(n), int(target)) for n, target in zip(numbers, drawn, strict=True)]
     return Batch(numbers, images.x[numbers], images.y[numbers], np.array(targets))
-
-
-def _random_target(number: int, logits: np.ndarray) -> int:
-    order = np.argsort(logits)
-    return int(np.random.default_rng(number).choice(np.sort(order[1:-2])))
