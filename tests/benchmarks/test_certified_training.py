@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.training import certified
+from benchmarks.training import certified, tables
 from benchmarks.training import mnist as train_mnist
 from benchmarks.training import run as train_constrained
 
@@ -68,3 +68,44 @@ def test_augmented_images_are_moved_copies_of_the_same_labels(rng):
         assert (
             np.isclose(windows, image).all((2, 3, 4)) | np.isclose(windows[..., ::-1, :], image).all((2, 3, 4))
         ).any()
+
+
+def test_svhn_is_read_from_its_public_files_where_ten_is_zero(rng, tmp_path, monkeypatch):
+    scipy_io = pytest.importorskip("scipy.io")
+    for split, labels in (("train", [10, 1, 9, 10]), ("test", [2, 10])):
+        pixels = rng.integers(0, 256, (32, 32, 3, len(labels)), np.uint8)
+        scipy_io.savemat(tmp_path / f"{split}_32x32.mat", {"X": pixels, "y": np.array(labels)[:, None]})
+    monkeypatch.setenv("TFCERT_DATA", str(tmp_path))
+    images = certified.data("svhn", 3)
+    assert images.x.shape == (3, 32, 32, 3) and images.x_test.shape == (2, 32, 32, 3) and images.x.max() <= 1
+    assert images.y.tolist() == [0, 1, 9] and images.y_test.tolist() == [2, 0]
+    np.testing.assert_allclose(images.x_test[1], pixels[..., 1] / 255, rtol=1e-6)
+    run = train_constrained.EXPERIMENTS["svhn-small"].run("log", 0, 24, 73_257)
+    assert run.augment and run.normalize and run.eps == pytest.approx(8 / 255)
+
+
+def test_every_figure_of_the_paper_has_experiments_and_its_curves(tmp_path, monkeypatch):
+    assert list(tables.FIGURES) == [3, 4, 5, 6, 7]
+    history = {"val_verified_accuracy": [0.2, 0.4], "val_accuracy": [0.9, 0.8], "interval_width": [3.0, 1.0]}
+    experiment = train_constrained.EXPERIMENTS["mnist-fast-ramp"]
+    result = {"experiment": "mnist-fast-ramp", "run": vars(experiment.run("log", 0, 2, 60_000)), "history": history}
+    assert tables.curve(result, "mean of both") == pytest.approx([0.45, 0.4])
+    assert tables.curve(result, "verified error") == pytest.approx([0.8, 0.6])
+    monkeypatch.setenv("TFCERT_RESULTS", str(tmp_path))
+    for number, figure in tables.FIGURES.items():
+        assert set(figure.experiments) <= set(train_constrained.EXPERIMENTS)
+        rows = {name: [result] for name in figure.experiments}
+        assert "<svg" in tables.draw(f"figure_{number}", figure.title, figure.panels, rows).read_text()
+
+
+def test_methods_are_told_apart_and_stored_runs_without_a_reduction_are_means():
+    runs = {
+        name: vars(train_constrained.EXPERIMENTS["mnist-short"].run(name, 0, None, 10_000)) for name in tables.METHODS
+    }
+    assert {name: tables.method_of(run) for name, run in runs.items()} == {name: name for name in runs}
+    assert tables.method_of({"objective": "constrained"}) == "mean"
+    objectives = {name: certified.objective(certified.Run(**run)) for name, run in runs.items()}
+    assert objectives["sum"].width.reduction == "sum" and not objectives["sum"].elide
+    assert objectives["log"].get_config() | {"eps": 0} == type(objectives["log"])(
+        0, kappa=objectives["log"].kappa, clip=(0, 1)
+    ).get_config() | {"eps": 0}

@@ -22,6 +22,7 @@ from tfcert.driver.train.order import Order
 from tfcert.driver.train.run import Backup
 from tfcert.driver.train.start import TrainingFolder
 from tfcert.errors import JournalError
+from tfcert.training.constancy import constant_since
 from tfcert.training.schedules import Constant, Ramp, loaded
 from tfcert.verdict import Outcome
 
@@ -347,3 +348,28 @@ def test_two_trainings_do_not_write_to_one_folder(tmp_path):
         TrainingFolder(out=tmp_path).held({}, print),
     ):
         pass
+
+
+def test_a_training_that_ends_constant_says_so_in_its_result_and_the_log_has_widths(home, capsys):
+    """The regularizer outweighs everything else. Of the widths the log has the total, and each layer's if asked for."""
+    text = (home / "s.prop").read_text().replace("epochs: 4", "epochs: 40 regularize: interval_width(weight=1000, ")
+    text = text.replace("weight=1000, ", "weight=1000, reduction=sum)")
+    text = text.replace("decay(1e-2, factor=0.5, epochs=[3])", "1/20").replace("pgd(steps=3, restarts=1)", "none")
+    (home / "dead.prop").write_text(text)
+    with pytest.warns(UserWarning, match="has become constant"):
+        assert train(home, "--widths", spec="dead.prop") == 0
+    log = rows(Path(), "train-dead-o")
+    since = constant_since([float(row["constant"]) for row in log])
+    assert since and f"warning: the network is constant since epoch {since}:" in capsys.readouterr().out
+    widths = [key for key in log[0] if key.startswith("interval_width/")]
+    assert len(widths) == 4 and float(log[-1]["interval_width/total"]) < 1e-2 * float(log[0]["interval_width/total"])
+
+
+def test_the_log_has_the_total_of_widths_and_a_resumed_one_its_columns(trained, home):
+    assert [key for key in rows(trained)[0] if key.startswith("interval_width")] == ["interval_width/total"]
+    assert {row["constant"] for row in rows(trained)} == {"0.0"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Order, "on_epoch_begin", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert train(home) == 2
+    assert train(home, "--widths", "--resume", str(Path("out", "train-s-o"))) == 0
+    assert rows(Path())[0].keys() == rows(trained)[0].keys()
