@@ -114,12 +114,6 @@ def clever_time() -> list[float]:
     return [each["clever"] / each["certified"] for each in seconds]
 
 
-def attacked(network: str) -> str:
-    """Certified radii in percent of an attack's distance, image by image, in L-inf."""
-    case = radii.compared(network, "linf")["radii"]
-    return f"{100 * np.mean([c / a for c, a in zip(case['certified'], case['attack'], strict=True)]):.0f}%"
-
-
 def grid(table: str) -> str:
     rows = tables.cnncert(tables.Results(load(radii.RADII)), tables.printed()["cnncert_3_to_8"])
     kept = [row for row in rows if table in row["table"].split(", ")]
@@ -178,5 +172,8 @@ GROWTH = {
 def grows(sweep: str) -> str:
     """The exponents of a pass's seconds and of its multiplications, and over which sizes."""
     letter, unit = GROWTH[sweep]
-    seconds, counted = runs.exponent(sweep), runs.exponent(sweep, counted=True)
+    counted = runs.exponent(sweep, counted=True)
+    if not stored(lambda: runs.exponent(sweep)):
+        return f"multiplications as {letter}^{counted:.1f} from {runs.sizes(sweep, counted=True)} {unit}"
+    seconds = runs.exponent(sweep)
     return f"{letter}^{seconds:.1f} from {runs.sizes(sweep)} {unit} ({letter}^{counted:.1f} counted)"

@@ -127,8 +127,9 @@ LINES = [
     Line(
         where="section 3.3, other methods",
         claim="the term can be incorporated in other methods, those of convex optimisation too",
-        measured="`IntervalWidth` is a regulariser that goes with every objective",
-        command="pytest tests/training/test_losses.py",
+        measured="`IntervalWidth` is a regulariser that goes with every objective, with `DualLP` too, which trains by "
+        "Wong and Kolter's dual network",
+        command=("pytest tests/training/test_losses.py", "pytest tests/training/test_dual.py"),
     ),
     Line(
         where="section 4.2, a short ramp",

@@ -12,7 +12,8 @@ from benchmarks.papers.records import NotStored, load, note, span
 
 AGRIFY, CONSTRAINED, STEPS = "complete/agrify", "training/train_constrained", "training/train_steps"
 CELLS, TUNED, LANDSCAPE = "cells/train_abstraction", "cells/tune_granularity", "cells/loss_landscape"
-DENSE, GROWN, MODELS, AUTHORS = "peers/densify", "peers/growth", "radius/models", "radius/authors"
+DENSE, GROWN, COUNTED = "peers/densify", "peers/growth", "peers/counted"
+MODELS, AUTHORS = "radius/models", "radius/authors"
 _SWEEPS = {
     "batch": "batch",
     "depth": "depth",
@@ -43,11 +44,12 @@ def densify(norm: str, slow: str = "dense maps", fast: str = "patches") -> float
     return cases[0]["passes"][slow]["seconds"] / cases[0]["passes"][fast]["seconds"]
 
 
-def _points(sweep: str) -> list[dict[str, Any]]:
-    points = [p for p in load(GROWN)["points"] if p["sweep"] == sweep and p["memory_mb"] == 1024]
+def _points(sweep: str, *, counted: bool = False) -> list[dict[str, Any]]:
+    name = COUNTED if counted else GROWN
+    points = [p for p in load(name)["points"] if p["sweep"] == sweep and p["memory_mb"] == 1024]
     if len(points) < 2:
         raise NotStored(sweep)
-    note(GROWN, sweep)
+    note(name, sweep)
     return points
 
 
@@ -55,14 +57,14 @@ def exponent(sweep: str, *, counted: bool = False) -> float:
     """The exponent of a pass's seconds, or of its counted multiplications, against what a sweep varies."""
     from benchmarks.peers.growth import exponent as slope
 
-    points = _points(sweep)
+    points = _points(sweep, counted=counted)
     values = [p["gflop_useful"] if counted else p["passes"]["tfcert"]["seconds"] for p in points]
     return slope([float(p[_SWEEPS[sweep]]) for p in points], values)
 
 
-def sizes(sweep: str) -> str:
+def sizes(sweep: str, *, counted: bool = False) -> str:
     """The least and the most of what a sweep varies."""
-    return span([p[_SWEEPS[sweep]] for p in _points(sweep)], "{:.0f}")
+    return span([p[_SWEEPS[sweep]] for p in _points(sweep, counted=counted)], "{:.0f}")
 
 
 def authors(network: str, program: str) -> list[dict[str, str]]:
