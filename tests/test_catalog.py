@@ -10,8 +10,10 @@ import pytest
 from tfcert import catalog
 from tfcert.catalog import (
     ATTACKS,
+    BOUNDS,
     DISTANCES,
     FORMATS,
+    GUIDES,
     METHODS,
     NORMS,
     RELAXATIONS,
@@ -24,14 +26,15 @@ from tfcert.catalog import (
 
 DOCS = (Path(__file__).parents[1] / "docs" / "language.md").read_text(encoding="utf-8")
 TABLES = {
-    table.kind: table for table in (ATTACKS, DISTANCES, FORMATS, METHODS, NORMS, RELAXATIONS, SOLVERS, SOURCES, STAGES)
+    table.kind: table
+    for table in (ATTACKS, BOUNDS, DISTANCES, FORMATS, GUIDES, METHODS, NORMS, RELAXATIONS, SOLVERS, SOURCES, STAGES)
 }
 PLACED = [(kind, name) for kind, table in TABLES.items() for name, entry in table.items() if entry.where]
 
 
 @pytest.mark.parametrize(("kind", "name"), PLACED)
 def test_what_an_entry_names_is_there(kind, name):
-    propagates = kind == "relaxation" or (kind == "method" and name in catalog.propagated())
+    propagates = kind == "relaxation" or (kind == "method" and not METHODS[name].asks_solver)
     wanted = ["plan", "pre_activation", "lower"] if propagates else ["bounds"] if kind == "method" else ["__call__"]
     wanted = ["load"] if kind == "solver" else wanted
     wanted = ["accepts", "load", "network", "state", "run", "digest"] if kind == "model format" else wanted

@@ -17,6 +17,7 @@ from tfcert.entries import (
     Entry,
     FormatInfo,
     MethodInfo,
+    NeuronBoundsInfo,
     Option,
     Options,
     RelaxationInfo,
@@ -176,6 +177,9 @@ SOLVERS = Table(
     "solver",
     SolverInfo("cbc", "tfcert.complete.solver.backends:CBC"),
     SolverInfo("highs", "tfcert.complete.solver.backends:HIGHS"),
+    SolverInfo(
+        "gurobi", "tfcert.complete.solver.backends:GUROBI", check="tfcert.complete.solver.backends:gurobi_complaint"
+    ),
     SolverInfo("cbc-default", "tfcert.complete.solver.backends:CBC_DEFAULT", confirms_only=True),
 )
 
@@ -229,6 +233,13 @@ METHODS = Table(
         options=_OPTIMISER,
     ),
     MethodInfo(
+        "symbolic",
+        "tfcert.propagation.methods.symbolic:SYMBOLIC",
+        cost="one run that carries two equations of the inputs for every neuron",
+        relaxes=False,
+        activations=("relu",),
+    ),
+    MethodInfo(
         "lp",
         "tfcert.complete.bounds:LP",
         cost="a linear program over all neurons for each open clause, by {solver}, {most}",
@@ -246,6 +257,17 @@ METHODS = Table(
     ),
 )
 
+BOUNDS = Table(
+    "bounds",
+    NeuronBoundsInfo("interval", method="crown-ibp"),
+    NeuronBoundsInfo("symbolic", method="symbolic"),
+    NeuronBoundsInfo("forward", method="forward+backward"),
+    NeuronBoundsInfo("crown", method="crown"),
+    NeuronBoundsInfo("lp", method="crown", solver="lp"),
+    NeuronBoundsInfo("progressive", method="crown-ibp", solver="progressive"),
+)
+"""The methods are those whose bounds of neurons are meant: ``crown-ibp`` has intervals."""
+
 ATTACKS = Table(
     "attack",
     AttackInfo(
@@ -255,12 +277,29 @@ ATTACKS = Table(
             "steps": Option("whole", least=1, default=40),
             "restarts": Option("whole", least=1, default=3),
             "step_size": Option("positive"),
+            "loss": Option("choice", ("margin", "cross_entropy"), default="margin"),
             "seed": Option("whole"),
         },
         cost="at most {restarts} x {steps} gradients a sample",
     ),
     AttackInfo("fgsm", "tfcert.attacks.gradient:fgsm", restarts=False, norms=("linf",), cost="one gradient"),
 )
+
+GUIDES = Table(
+    "guide",
+    Entry("pgd", "tfcert.complete.search.witness:PGD"),
+    Entry("pgd_cross_entropy", "tfcert.complete.search.witness:PGD_CROSS_ENTROPY"),
+    Entry("cw", "tfcert.attacks.minimal:CW"),
+    Entry("ead", "tfcert.attacks.minimal:EAD"),
+    Entry("fmn", "tfcert.attacks.minimal:FMN"),
+)
+"""Attacks whose witness confines a search for a least perturbation: functions with the arguments and results of
+``complete.search.witness.nearest_witnesses``."""
+
+_GUIDE: Options = {
+    "guide": Option("choice", lambda: tuple(GUIDES.words())),
+    "targets": Option("choice", ("all", "runner_up"), default="all"),
+}
 
 STAGES = _Stages(
     "stage",
@@ -273,8 +312,10 @@ STAGES = _Stages(
             **_LINEAR,
             "gap": Option("share"),
             "confirm": Option("choice", lambda: tuple(SOLVERS.words())),
+            "bounds": Option("choice", lambda: tuple(BOUNDS.words()), default="crown"),
             "tighten": Option("choice", ("none", "lp", "progressive"), default="none"),
             "guided": Option("flag", default=True),
+            **_GUIDE,
         },
         cost="an integer program for each open clause, on the word of {solver}{second}, {most}; its time may double "
         "with every neuron that may switch{before}",
@@ -284,7 +325,7 @@ STAGES = _Stages(
         "tfcert.driver.stages.complete:CompleteStage",
         kind=StageKind.SOLVER,
         norms=tuple(NORMS),
-        options=_LINEAR,
+        options={**_LINEAR, **_GUIDE},
         cost="branch and bound by the signs of neurons, {most}, with a linear program by {solver} where a piece needs "
         "it; its time may double with every neuron that may switch",
     ),
@@ -384,9 +425,12 @@ DISTANCES = Table(
             ),
             "bounds": Option(
                 "choice",
-                ("crown", "interval", "lp", "progressive"),
+                lambda: tuple(BOUNDS.words()),
                 default="crown",
                 about="of the neurons, before the search",
+            ),
+            "guide": Option(
+                "choice", lambda: tuple(GUIDES.words()), default="pgd", about="the attack that confines the search"
             ),
             **_TARGETS,
         },

@@ -131,6 +131,20 @@ class MethodInfo(Entry):
 
 
 @dataclass(frozen=True)
+class NeuronBoundsInfo(Entry):
+    """A way to bound the neurons of a program.
+
+    Attributes:
+        method: that propagates them.
+        solver: what asks a solver for those that stay open after it: nothing, ``lp`` (linear programs) or
+            ``progressive`` (integer programs after these).
+    """
+
+    method: str = ""
+    solver: str = ""
+
+
+@dataclass(frozen=True)
 class AttackInfo(Entry):
     """A way to look for witnesses.
 
@@ -160,7 +174,7 @@ class StageSchema(Entry):
         norms: the balls that it can handle.
         options: what it takes, by name.
         cost: in words. Options stand in braces, ``{most}`` for its time, ``{second}`` and ``{before}`` for what
-            ``confirm`` and ``tighten`` add.
+            ``confirm`` and ``bounds`` add.
     """
 
     kind: StageKind
@@ -218,9 +232,16 @@ class SolverInfo(Entry):
     Attributes:
         confirms_only: whether a specification may have it confirm what another one says, and no more: CBC with its own
             cuts and preprocessing was seen to lose the optimum.
+        check: ``"module:object"``, a function that says in a sentence why it cannot be used on this machine, or ""
+            where it can; for what no package of the dependencies brings.
     """
 
     confirms_only: bool = False
+    check: str = ""
+
+    def complaint(self) -> str:
+        """A sentence that says why it cannot be used on this machine; "" if it can."""
+        return str(_object(self.check)()) if self.check else ""
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,11 @@ class Reason(StrEnum):
         "the solvers disagree: {said}",
         "a smaller `gap`, or a slightly different region, may tell which of them is right",
     )
+    ONE_CLASS = (
+        "one-class",
+        "asked about one class alone: {said}",
+        "leave out `targets=runner_up`: all classes are asked about then",
+    )
     SEARCH_STOPPED = "search-stopped", "the search stopped after many nearer witnesses"
     INPUTS_ROUNDED = "inputs-rounded", "nearer witnesses are lost in the rounding of the model's inputs"
 

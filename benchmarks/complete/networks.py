@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,14 @@ def accuracy(model: keras.Model, digits: Digits) -> float:
     """The share of images whose largest logit is their label's."""
     logits = model.predict(digits.x, batch_size=500, verbose=0)
     return round(float(np.mean(logits.argmax(axis=1) == digits.y)), 4)
+
+
+def digest(model: keras.Model) -> str:
+    """The first digits of the hash of all weights."""
+    found = hashlib.sha256()
+    for weight in model.get_weights():
+        found.update(np.ascontiguousarray(weight).tobytes())
+    return found.hexdigest()[:16]
 
 
 def weights(model: keras.Model) -> list[tuple[np.ndarray, np.ndarray]]:

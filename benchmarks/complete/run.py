@@ -27,13 +27,13 @@ import numpy as np
 
 from benchmarks.common import data, machine, store
 from benchmarks.complete import tables
-from benchmarks.complete.networks import NETWORKS, Digits, Fnn, accuracy, images, ready
+from benchmarks.complete.networks import NETWORKS, Digits, Fnn, accuracy, digest, images, ready
 from benchmarks.complete.peer import asked
 from benchmarks.complete.tasks import SKIPPED, How, decided, least
 from tfcert.datasets import public
 
 STORE = store.Store(__file__)
-_BOUNDS = ("crown", "progressive", "interval")
+_BOUNDS = ("symbolic", "crown", "progressive", "interval")
 _SEARCHES = {"split": "split", "milp": "guided", "plain": "plain"}
 """What the rows' names call the searches."""
 _PEERS = ("FNN1", "FNN2")
@@ -116,7 +116,9 @@ class Runner:
         except data.MissingDataError as error:
             print(f"{fnn.name}: {error}")
             return
-        known = self.results["networks"].setdefault(fnn.name, {"accuracy": accuracy(model, found)})
+        known = self.results["networks"].setdefault(fnn.name, {})
+        self._same_weights(fnn, known, digest(model))
+        known["accuracy"] = accuracy(model, found)
         known |= trained or {}
         first = found.take(slice(max(self.setting.numbers) + 1))
         right = model.predict(first.x, verbose=0).argmax(axis=1) == first.y
@@ -128,6 +130,15 @@ class Runner:
                 if self.setting.over:
                     return
                 self._turn(model, first.take([i]), bool(right[i]), (row, i))
+
+    def _same_weights(self, fnn: Fnn, known: dict[str, Any], weights: str) -> None:
+        """Drops what is stored of a network that was trained again since: answers of two networks are no row."""
+        if known.get("weights", weights) != weights:
+            print(f"{fnn.name}: weights are none that were asked about before, so its rows begin anew", flush=True)
+            for part in ("rows", "peers"):
+                kept = self.results[part].items()
+                self.results[part] = {key: row for key, row in kept if key.split()[0] != fnn.name}
+        known["weights"] = weights
 
     def _verify(self, model: Any, digits: Digits, right: np.ndarray, rows: list[Row]) -> None:
         """The rows that take several images at once."""
@@ -250,7 +261,7 @@ def main() -> None:
     parser.add_argument("--time-limit", type=float, default=3600, help="seconds an image (default: 3600)")
     parser.add_argument("--minutes", type=float, default=np.inf, help="begin no question after this time")
     parser.add_argument("--again", action="store_true", help="ask again about images that have an answer")
-    parser.add_argument("--solver", choices=("cbc", "highs"), help="instead of each network's own")
+    parser.add_argument("--solver", choices=("cbc", "highs", "gurobi"), help="instead of each network's own")
     parser.add_argument("--list", action="store_true", help="only print the rows' names")
     parser.add_argument("--table", action="store_true", help="only write tables and figure from the stored results")
     arguments = parser.parse_args()

@@ -41,6 +41,8 @@ def least(model: keras.Model, digits: Digits, how: How) -> dict[str, Any]:
         "seconds": round(float(found.seconds[0]), 3),
         "binaries": int(found.binaries[0]),
         "guarantee": str(found.guarantee[0]),
+        "bounds": found.bounds,
+        "guide": found.guide,
     }
     if found.reason[0]:
         stored["reason"] = found.reason[0]

@@ -158,6 +158,51 @@ def test_fashion_networks_are_trained_once_the_data_set_is_there(tmp_path, monke
     np.testing.assert_array_equal(again(digits.x), model(digits.x))
 
 
+def test_generated_images_go_through_the_whole_script_and_the_next_run_asks_nothing(tmp_path, monkeypatch, rng) -> None:
+    """Trains FNN5 on classes that differ in one bright row, asks three rows, and writes tables and figure."""
+    labels = np.arange(200) % 10
+    pixels = rng.integers(0, 60, size=(200, 28, 28), dtype=np.uint8)
+    pixels[np.arange(200), 2 * labels + 3] += 120
+    arrays = {f"{name}_{split}": a for split in ("train", "test") for name, a in (("x", pixels), ("y", labels))}
+    np.savez(tmp_path / "fashion_mnist.npz", **arrays)
+    monkeypatch.setenv("TFCERT_DATA", str(tmp_path))
+    monkeypatch.setattr(data, "TRAINED", tmp_path)
+    marks = "".join(f"<!-- agrify{n} -->\n<!-- /agrify{n} -->\n" for n in ("", "-speedup", "-marabou", "-figure"))
+    (tmp_path / "README.md").write_text(marks)
+    monkeypatch.setattr(agrify, "STORE", Store(str(tmp_path / "run.py")))
+    rows = "FNN5 verify split", "FNN5 minimum guided symbolic", "FNN5 minimum plain progressive"
+    monkeypatch.setattr("sys.argv", ["run", "--only", *rows, "--limit", "2", "--time-limit", "4"])
+    monkeypatch.setattr(agrify.machine, "limit_threads", lambda: None)
+    agrify.main()
+    results = agrify.read()
+    assert set(results["rows"]) == {f"{name} cbc" for name in rows}
+    assert all(set(answers) == {"0", "1"} for answers in results["rows"].values())
+    assert agrify_tables.problems(results) == []
+    guided = results["rows"]["FNN5 minimum guided symbolic cbc"].values()
+    assert {(a["bounds"], a["guide"]) for a in guided if a["outcome"] != "misclassified"} <= {("symbolic", "pgd")}
+    assert "| FNN5 | minimum guided symbolic | 2 |" in (tmp_path / "README.md").read_text()
+    agrify.main()
+    again = agrify.read()
+    assert again["rows"].keys() == results["rows"].keys()
+    verified = "FNN5 verify split cbc"
+    assert again["rows"][verified] == results["rows"][verified] or any(
+        a["outcome"] == "unknown" for a in results["rows"][verified].values()
+    )
+
+
+def test_rows_of_a_network_that_was_trained_again_begin_anew(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(agrify, "STORE", Store(str(tmp_path / "run.py")))
+    monkeypatch.setenv("TFCERT_RESULTS", "")
+    found = agrify.Runner(agrify.Setting((0,), 1.0, math.inf))
+    found.results["rows"] = {"FNN2 verify split cbc": {"0": row("robust")}, "FNN3 verify split cbc": {}}
+    known = {"weights": "old"}
+    found._same_weights(NETWORKS[1], known, "old")
+    assert "FNN2 verify split cbc" in found.results["rows"] and capsys.readouterr().out == ""
+    found._same_weights(NETWORKS[1], known, "new")
+    assert set(found.results["rows"]) == {"FNN3 verify split cbc"} and known["weights"] == "new"
+    assert "FNN2: weights are none that were asked about before" in capsys.readouterr().out
+
+
 def test_fashion_rows_say_that_the_data_set_is_missing(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("TFCERT_DATA", str(tmp_path))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))

@@ -12,6 +12,7 @@ from soundness.networks import Sketch, block_sketch, randomize, seeded
 from complete.brute_force import least_margin
 from complete.questions import REGIONS, around, keeps_class, mlp, points
 from complete.questions import question as deployed
+from tfcert.catalog import BOUNDS
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.encode import EncodingOptions, encode
 from tfcert.complete.encoding.piecewise import PiecewiseNetwork, flatten
@@ -63,7 +64,7 @@ def activated(make, seed: int = 0, gain: float = 3.0) -> keras.Model:
 
 
 def wide_bounds(net: PiecewiseNetwork, region: Perturbation) -> LayerBounds:
-    return propagated_bounds(net, Box(*region.astype(np.float64).interval()), "interval")[0]
+    return propagated_bounds(net, Box(*region.astype(np.float64).interval()), "crown-ibp")[0]
 
 
 def encoded(net: PiecewiseNetwork, region: Perturbation, bounds: LayerBounds, relax: bool):
@@ -312,7 +313,7 @@ FIGURE_2 = LpBall(np.array([[-2.0, 0.0, 3.0]]), 1.0)
 """v1 in [-3, -1], v2 in [-1, 1], v3 in [2, 4]."""
 
 
-@pytest.mark.parametrize("bounds", ["interval", "crown", "lp", "progressive"])
+@pytest.mark.parametrize("bounds", BOUNDS)
 def test_the_neurons_of_agrifys_figure_2_have_its_bounds_and_one_binary(bounds, cbc):
     clauses = Clauses(np.eye(2).reshape(1, 2, 1, 2), np.zeros((1, 2, 1)))
     query = question(figure_2(), FIGURE_2, clauses, bounds=bounds, solver=cbc)

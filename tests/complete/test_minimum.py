@@ -10,6 +10,7 @@ from sweeps import sweep_but
 from complete.brute_force import least_distance
 from complete.questions import keeps_class, mlp, points, search_around
 from tfcert import minimum_perturbation
+from tfcert.catalog import BOUNDS
 from tfcert.clauses import Clauses, keeps_label
 from tfcert.complete.search.decide import Decision
 from tfcert.complete.search.minimum import _INSIDE, _Best, _Bracket, minimum, plain_minimum
@@ -57,7 +58,7 @@ def test_minima_are_those_of_all_activation_patterns(norm, how, solver, eager):
             assert_strict(net, found.witness, X[0], label(seed=seed)[0], norm, found.upper)
 
 
-@pytest.mark.parametrize("bounds", ["interval", "lp", "progressive"])
+@pytest.mark.parametrize("bounds", [name for name in BOUNDS if name != "crown"])
 def test_minima_do_not_hang_on_the_bounds(bounds, cbc, eager):
     found = minimum(search_around(model(), LpBall(X, 2.0), known=True, bounds=bounds), Solvers(cbc))
     assert found.optimal(1e-5) and found.lower == pytest.approx(truth("linf"), rel=2e-5)

@@ -28,6 +28,7 @@ property robust(x, y in test) using plan {{ forall z in ball(x, linf, 0.1) in ne
             "an integer program for each open clause, on the word of cbc, as long as the budget lasts; its time may",
         ),
         ("milp(time_limit=90s, confirm=highs)", "on the word of cbc, and again by highs, at most 90 s a sample"),
+        ("milp(bounds=lp)", "before that a linear program for each neuron that may switch"),
         ("milp(tighten=lp)", "before that a linear program for each neuron that may switch"),
         ("milp(tighten=progressive)", "before that a linear and an integer program for each neuron that may switch"),
         ("milp", "finds witnesses and proves; an integer program"),

@@ -63,7 +63,13 @@ def test_solver_stages_take_every_norm_and_their_options(norm: str) -> None:
         ("milp(confirm=cbc)", "E220"),
         ("milp(solver=highs, confirm=highs)", "E220"),
         ("milp(tighten=crown)", "E220"),
-        ("milp(targets=runner_up)", "E219"),
+        ("milp(targets=least)", "E220"),
+        ("milp(bounds=crown_ibp)", "E220"),
+        ("milp(bounds=lp, tighten=lp)", "E220"),
+        ("milp(guide=fgsm)", "E220"),
+        ("milp(guide=cw, guided=false)", "E220"),
+        ("split(bounds=symbolic)", "E219"),
+        ("crown(guide=cw)", "E219"),
         ("lp(gap=1%)", "E219"),
         ("lp(relaxation=crown)", "E219"),
     ],
@@ -80,6 +86,18 @@ def test_a_solver_can_prove_and_its_witnesses_verify_what_some_input_does() -> N
     assert codes(HEAD + text.format("pgd", "forall")) == ["E215"]
     assert spec(text.format("pgd", "exists")).properties["p"].existential
     assert spec(text.format("pgd -> milp", "forall")).assertions
+
+
+@pytest.mark.parametrize("stage", ["milp", "split"])
+def test_solving_stages_take_a_guide_and_one_class_and_milp_every_way_to_bound(stage: str) -> None:
+    from tfcert.catalog import BOUNDS, GUIDES
+
+    for guide in GUIDES.words():
+        (found,) = spec(f"strategy s = {stage}(guide={guide}, targets=runner_up)").strategies["s"].stages
+        assert dict(found.options) == {"guide": guide, "targets": "runner_up"}
+    for bounds in BOUNDS.words():
+        (found,) = spec(f"strategy s = milp(bounds={bounds}, guided=true, guide=pgd)").strategies["s"].stages
+        assert found.option("bounds") == bounds
 
 
 @pytest.mark.parametrize("stage", ["forward", "forward_backward", "crown_ibp"])

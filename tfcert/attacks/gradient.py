@@ -22,6 +22,10 @@ Margins = Callable[[tf.Tensor], tf.Tensor]
 """Points ``[batch, size]`` to the margins of their clauses ``[batch, clauses]``."""
 
 
+LOSSES = ("margin", "cross_entropy")
+"""What an attack descends on."""
+
+
 @dataclass(frozen=True)
 class AttackOptions:
     """Options of attacks: how hard they try.
@@ -33,6 +37,9 @@ class AttackOptions:
         restarts: starts; the first from the centre, the others from random points, every other one of which goes for
             a single clause (another class each time) instead of the easiest.
         step_size: length of a step in the units of the input; None for a length that falls from 0.6 eps to 0.
+        loss: what steps descend on: ``margin``, the least of the property's margins; or ``cross_entropy``, over its
+            clauses ``-log(1 + sum of exp(-margin))``, which for "keeps its class" is the cross-entropy of the logits,
+            less than zero (the loss of Madry et al. 2018). The best point is the one with the least margin either way.
         points: how many random points, corners and points of faces of each region are looked at beside (batched, one
             pass); None for a number by the size of the input: 512 of up to 16 inputs, 16 of an image. 0 for none.
         seed: of the random starts and points.
@@ -47,6 +54,7 @@ class AttackOptions:
     steps: int = 40
     restarts: int = 3
     step_size: float | None = None
+    loss: str = "margin"
     points: int | None = None
     seed: int = 0
     jit: bool = False
@@ -54,6 +62,8 @@ class AttackOptions:
 
     def __post_init__(self) -> None:
         ATTACKS.find(self.method)
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss must be {' or '.join(LOSSES)}, not {self.loss!r}")
         for name in ("steps", "restarts", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -101,7 +111,8 @@ def pgd(
     dtype = region.center.dtype
     given = (*flat[2:], tf.constant(clauses.coefficients, dtype), tf.constant(clauses.offsets, dtype))
     chased = (restart + 1) // 2 if restart % 2 else -1
-    begin, descend = _compiled(model, (*shape[1:],), dtype, (region.norm, region.clipped), options.jit)
+    kind = region.norm, region.clipped, options.loss
+    begin, descend = _compiled(model, (*shape[1:],), dtype, kind, options.jit)
     size = _step_size(flat, options)
     before, done, late = left(), 0, False
     target, path = begin(
@@ -120,8 +131,8 @@ def pgd(
 
 
 def trace(model: TensorFunction, region: Region) -> None:
-    """Traces what :func:`pgd` runs on regions of this kind."""
-    kind = (region.norm, region.clipped)
+    """Traces what :func:`pgd` runs on regions of this kind, down the margin."""
+    kind = (region.norm, region.clipped, AttackOptions.loss)
     for function in _compiled(model, (*region.center.shape[1:],), region.center.dtype, kind, False):
         function.get_concrete_function()
 
@@ -150,6 +161,19 @@ def _step_size(region: Region, options: AttackOptions) -> tf.Tensor:
     return -tf.math.divide_no_nan(tf.constant(options.step_size, radius.dtype), radius)[:, None]
 
 
+class MarginLoss(NamedTuple):
+    """The margins of points, ``every``, and the loss by which they are lowered."""
+
+    every: Margins
+    loss: str
+
+    def aim(self, every: tf.Tensor) -> tf.Tensor:
+        """What a start descends on that goes for no single clause: one number a point, of its clauses' margins."""
+        if self.loss == "margin":
+            return tf.reduce_min(every, axis=1)
+        return -tf.reduce_logsumexp(tf.pad(-every, [[0, 0], [1, 0]]), axis=1)
+
+
 class Path(NamedTuple):
     """One start of the attack: its state for each sample.
 
@@ -166,14 +190,15 @@ class Path(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def _compiled(
-    model: TensorFunction, shape: tuple[int, ...], dtype: tf.DType, kind: tuple[str, bool], jit: bool
+    model: TensorFunction, shape: tuple[int, ...], dtype: tf.DType, kind: tuple[str, bool, str], jit: bool
 ) -> tuple[Any, Any]:
     """The beginning of a start and some of its steps, as compiled functions of tensors; for any batch size.
 
-    ``kind`` is the region's norm and whether it is clipped. The last few functions are kept, with their models.
+    ``kind`` is the region's norm, whether it is clipped, and the loss. The last functions are kept, with their models.
     """
+    norm, clipped, loss = kind
 
-    def asked(given: Sequence[tf.Tensor]) -> tuple[Region, Margins]:
+    def asked(given: Sequence[tf.Tensor]) -> tuple[Region, MarginLoss]:
         *sets, coefficients, offsets = given
 
         def margins(z: tf.Tensor) -> tf.Tensor:
@@ -181,12 +206,12 @@ def _compiled(
             outputs = tf.cast(tf.reshape(outputs, [tf.shape(z)[0], -1]), z.dtype)
             return clause_margins(outputs, coefficients, offsets)
 
-        return Region(*kind, *sets), margins
+        return Region(norm, clipped, *sets), MarginLoss(margins, loss)
 
     def begin(*arguments: tf.Tensor) -> tuple[tf.Tensor, Path]:
         *given, seed, chased, jump = arguments
         region, margins = asked(given)
-        target = _clause_in_rank(margins(region.center), chased)
+        target = _clause_in_rank(margins.every(region.center), chased)
         start = tf.cond(jump > 0, lambda: region.center, lambda: geometry.random_point(region, seed))
         return target, _first(region, margins, target, (start, jump))
 
@@ -229,7 +254,7 @@ def _clause_in_rank(margins: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
     return tf.where(rank < 0, -tf.ones_like(clause), clause)
 
 
-def _first(region: Region, margins: Margins, target: tf.Tensor, first: tuple[tf.Tensor, tf.Tensor]) -> Path:
+def _first(region: Region, margins: MarginLoss, target: tf.Tensor, first: tuple[tf.Tensor, tf.Tensor]) -> Path:
     """The path once its first two points have been looked at: ``first`` is where it starts, and whether it jumps."""
     start, jump = first
     lowest, uphill = _look(margins, target, start)
@@ -239,14 +264,14 @@ def _first(region: Region, margins: Margins, target: tf.Tensor, first: tuple[tf.
     return _kept(Path(z, uphill, start, lowest), margin)
 
 
-def _look(margins: Margins, target: tf.Tensor, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _look(margins: MarginLoss, target: tf.Tensor, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The least margin of each point, the largest number where it is not finite, and where the chased one falls."""
     with tf.GradientTape() as tape:
         tape.watch(z)
-        every = margins(z)
+        every = margins.every(z)
         least = tf.reduce_min(every, axis=1)
         chased = tf.gather(every, tf.maximum(target, 0), axis=1, batch_dims=1)
-        aim = tf.where(target < 0, least, chased)
+        aim = tf.where(target < 0, margins.aim(every), chased)
     gradient = tape.gradient(aim, z, unconnected_gradients="zero")
     least = tf.where(tf.math.is_finite(least), least, tf.fill(tf.shape(least), least.dtype.max))
     return least, tf.where(tf.math.is_finite(gradient), -gradient, tf.zeros_like(gradient))
@@ -258,7 +283,9 @@ def _kept(path: Path, margin: tf.Tensor) -> Path:
     return path._replace(best=best, lowest=tf.minimum(margin, path.lowest))
 
 
-def _descend(region: Region, margins: Margins, target: tf.Tensor, path: Path, how: tuple[tf.Tensor, tf.Tensor]) -> Path:
+def _descend(
+    region: Region, margins: MarginLoss, target: tf.Tensor, path: Path, how: tuple[tf.Tensor, tf.Tensor]
+) -> Path:
     """Descends on the margin; it ends early once every margin is below zero.
 
     ``how`` are the first step, the one to stop before and the number of all steps; and the first step's length.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfcert.attacks.witness import input_dtype
+from tfcert.catalog import BOUNDS, GUIDES
 from tfcert.clauses import Clauses
 from tfcert.complete.prepare import Prepared, Setup, prepared
 from tfcert.complete.search.minimum import OPTIMAL, Minimum
@@ -49,6 +50,7 @@ class MinimumPerturbations:
         reason: ``[batch]``: why lower and upper differ; "" where they do not, or where there is no witness up to
             ``upper`` of the call and that is proven.
         target: ``all``, or that only one class was asked about.
+        search, bounds, guide: how the answers were found, as the arguments say it; no guide where nothing was attacked.
         work: for each sample what it took, ``binaries`` and ``pieces`` among it.
         setup_seconds: what came before, on no sample's time: tracing, flattening the network, starting solvers.
     """
@@ -63,13 +65,23 @@ class MinimumPerturbations:
     guarantee: list[Guarantee]
     reason: list[str]
     target: str = "all"
+    search: str = "split"
+    bounds: str = "crown"
+    guide: str = "pgd"
     work: tuple[Work, ...] = ()
     setup_seconds: float = 0.0
+
+    @property
+    def how(self) -> str:
+        """How the answers were found, in words: the search, the bounds of neurons and the attack."""
+        guided = f"guided by {self.guide}" if self.guide else "not guided"
+        return f"search {self.search}, {guided}, {self.bounds} bounds"
 
     def __repr__(self) -> str:
         return (
             f"MinimumPerturbations: {int(self.optimal.sum())} of {counted(len(self.optimal), 'sample')} optimal; lower "
-            f"{spread(self.lower)}; upper {spread(self.upper)} ({', '.join(sorted(set(map(str, self.guarantee))))})"
+            f"{spread(self.lower)}; upper {spread(self.upper)} ({', '.join(sorted(set(map(str, self.guarantee))))}); "
+            f"{self.how}{'' if self.target == 'all' else f'; towards {self.target} alone'}"
         )
 
     def __str__(self) -> str:
@@ -108,6 +120,7 @@ def minimum_perturbation(
     clip: Any = None,
     search: str = "split",
     bounds: str = "crown",
+    guide: str = "pgd",
     total_limit: float | None = None,
     progress: Callable[[Progress], None] | None = None,
     options: BoundOptions | None = None,
@@ -116,7 +129,8 @@ def minimum_perturbation(
 
     For networks of straight pieces (dense, convolution, pooling, batch norm, residual adds, ReLU and its
     kin) the answer is exact up to tolerances; curved activations are enclosed, so ``lower`` is sound and ``upper`` a
-    real witness, but the two may stay apart. Guided by attacks as in Agrify (Zhu et al. 2021), with all targets.
+    real witness, but the two may stay apart. Guided by attacks as in Agrify (Zhu et al. 2021), whose own configuration
+    is ``search="milp", bounds="symbolic", targets="runner-up"``; by default all targets and tighter bounds.
 
     Args:
         model: a Keras model.
@@ -132,7 +146,11 @@ def minimum_perturbation(
         search: ``split``: an attack's witness confines the search (Agrify), and branch and bound decides whether there
             is a nearer one (integer programs what it leaves open); ``milp``: confined alike, by integer programs
             alone; ``plain``: nothing is attacked, and all of ``upper`` is one integer program.
-        bounds: of the neurons: ``crown``, ``interval``, ``lp`` or ``progressive`` (MIPVerify).
+        bounds: of the neurons, before the search: ``interval``; ``symbolic`` (ReLU alone; Wang et al. 2018, as in
+            Agrify); ``forward``; ``crown``; ``lp`` or ``progressive`` (MIPVerify).
+        guide: the attack whose witness confines the search: ``pgd``, by bisection on the radius; ``pgd_cross_entropy``,
+            the same down the loss that it is published with; ``cw``, ``ead`` or ``fmn`` of the library foolbox. What
+            counts is the witness's distance in ``norm``, whichever the attack looks in. A plain search has none.
         progress: is called as things are found.
         options: of bound computations.
 
@@ -141,12 +159,13 @@ def minimum_perturbation(
 
     Raises:
         ValueError: without ``upper`` and ``clip``, or anything that does not fit the model.
+        UsageError: a guide whose library is not installed.
     """
     given = _read(model, x, y, (norm, targets, upper, clip))
     settings = solver if isinstance(solver, SolverSettings) else SolverSettings(solver=solver)
-    how = MinimumOptions(search, bounds, settings, time_limit, total_limit, options)
+    how = MinimumOptions(search, bounds, guide, settings, time_limit, total_limit, options)
     found = list(_each(given, how, progress))
-    return _gathered(given.ball, found, targets)
+    return _gathered(given.ball, found, targets, how)
 
 
 def each_minimum(
@@ -164,11 +183,12 @@ class MinimumOptions:
     """How to look for least perturbations: arguments of :func:`minimum_perturbation`.
 
     Raises:
-        ValueError: an unknown search.
+        ValueError: an unknown search, or an unknown name of bounds or a guide.
     """
 
     search: str = "split"
     bounds: str = "crown"
+    guide: str = "pgd"
     solver: SolverSettings = field(default_factory=SolverSettings)
     time_limit: float | None = None
     total_limit: float | None = None
@@ -177,6 +197,8 @@ class MinimumOptions:
     def __post_init__(self) -> None:
         if self.search not in SEARCHES:
             raise ValueError(f"search is {', '.join(SEARCHES)}, not {self.search!r}")
+        BOUNDS.find(self.bounds)
+        GUIDES.find(self.guide)
 
 
 @dataclass(frozen=True)
@@ -213,7 +235,7 @@ def _each(
 ) -> Iterator[FoundMinimum]:
     ball, clauses = given.ball, given.clauses
     patience = min(limit for limit in (how.total_limit, how.time_limit, math.inf) if limit is not None)
-    setup = Setup(SEARCHES[how.search], how.bounds, how.options, how.solver, patience)
+    setup = Setup(SEARCHES[how.search], how.bounds, how.guide, how.options, how.solver, patience)
     with prepared(given.network, given.model, ball, clauses, setup) as ready:
         plain = how.search == "plain"
         if not plain:
@@ -299,7 +321,7 @@ def _one(ready: Prepared, ball: LpBall, clauses: Clauses, start: Start, how: tup
     return replace(found, work=start.work + found.work)
 
 
-def _gathered(ball: LpBall, found: list[FoundMinimum], targets: Any) -> MinimumPerturbations:
+def _gathered(ball: LpBall, found: list[FoundMinimum], targets: Any, how: MinimumOptions) -> MinimumPerturbations:
     minima = [one.least for one in found]
     witness = np.full(ball.x.shape, np.nan, ball.x.dtype)
     for i, least in enumerate(minima):
@@ -316,6 +338,9 @@ def _gathered(ball: LpBall, found: list[FoundMinimum], targets: Any) -> MinimumP
         guarantee=[m.guarantee for m in minima],
         reason=[m.reason for m in minima],
         target=targets if isinstance(targets, str) else "one class",
+        search=how.search,
+        bounds=how.bounds,
+        guide="" if how.search == "plain" else how.guide,
         work=tuple(m.work for m in minima),
         setup_seconds=found[-1].setup_seconds if found else 0.0,
     )

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from tfcert.attacks.gradient import Left
 from tfcert.attacks.witness import model_outputs
+from tfcert.catalog import GUIDES
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.piecewise import flatten
 from tfcert.complete.search import branch
@@ -40,6 +42,7 @@ class Setup:
     Attributes:
         ways: see :func:`~tfcert.complete.search.decide.decide`; none: a minimum is one integer program.
         bounds: of neurons, see :class:`~tfcert.complete.search.builder.QueryBuilder`.
+        guide: one of ``catalog.GUIDES``, the attack that a search for minima begins with; "" for none.
         options: of bound computations.
         settings: of the solver.
         patience: seconds at most that are waited for solvers to load: no longer than what they would be asked for.
@@ -47,6 +50,7 @@ class Setup:
 
     ways: tuple[str, ...] = ("split", "milp")
     bounds: str = "crown"
+    guide: str = ""
     options: BoundOptions | None = None
     settings: SolverSettings = field(default_factory=SolverSettings)
     patience: float = math.inf
@@ -75,6 +79,20 @@ class Prepared:
             for process in (self.first, *self.others):
                 process.ready(self.setup.patience)
 
+    def guided(self, ball: LpBall, clauses: Clauses, left: Left) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest strict witnesses ``[batch, *input]`` that the guide finds (NaN: none), and its gradients.
+
+        Args:
+            ball: how far to look, one ball a sample.
+            clauses: what must hold of the outputs.
+            left: seconds that are left.
+        """
+        network = self.builder.net.deployed
+        peeled = network if network.peeled else None
+        find = GUIDES.load(self.setup.guide)
+        found: tuple[np.ndarray, np.ndarray] = find(self.builder.model, ball, clauses, network=peeled, left=left)
+        return found
+
     @contextlib.contextmanager
     def preparing(self) -> Iterator[None]:
         """Counts what is done within as preparation."""
@@ -94,6 +112,7 @@ class Prepared:
         *,
         tell: TellMargin = say_nothing,
         known: Query | None = None,
+        only: int | None = None,
     ) -> Decision:
         """Decides whether what the judge asks holds on one sample's set.
 
@@ -103,6 +122,8 @@ class Prepared:
             seconds: the most that the answer may take; None for no limit.
             tell: is told lower bounds of the worst margin.
             known: ``left`` of an earlier decision about the same sample: what it found out is not computed again.
+            only: the clause to decide; others are as bounds leave them: while one of those is open nothing is verified,
+                and ``proven`` has this one if it is.
         """
         solvers, work = self.solvers(seconds), Work()
         try:
@@ -112,7 +133,12 @@ class Prepared:
                 known = query if known is None else query.met(known)
         except TimeoutError as error:
             return Decision(Outcome.TIMEOUT, out_of_time(error), left=known)
-        decision = decide(known, solvers, ways=self.setup.ways or ("milp",), tell=tell)
+        ways, left_out = self.setup.ways or ("milp",), [k for k in known.open if only not in (None, k)]
+        asked = known.without(left_out) if left_out else known
+        decision = decide(asked, solvers, ways=ways, tell=say_nothing if left_out else tell)
+        if left_out and decision.outcome is not Outcome.FALSIFIED:
+            open_ = Outcome.UNKNOWN if decision.outcome is Outcome.VERIFIED else decision.outcome
+            decision = replace(decision, outcome=open_, margin=math.nan, rounding=0.0, left=known)
         return replace(decision, work=decision.work + work)
 
     def nearest(

@@ -13,7 +13,6 @@ from tfcert.attacks import falsify
 from tfcert.attacks.witness import model_outputs
 from tfcert.clauses import Clauses
 from tfcert.complete.prepare import Prepared, once
-from tfcert.complete.search.witness import nearest_witnesses
 from tfcert.network import Network
 from tfcert.rigour.radius import CertifyingMethod, Reach, margins_of, proven_radius
 from tfcert.sets.balls import LpBall
@@ -49,21 +48,19 @@ def _misclassified(model: Any, ball: LpBall, clauses: Clauses) -> np.ndarray:
 
 
 def starts(ready: Prepared, ball: LpBall, clauses: Clauses, left: Callable[[], float]) -> list[Start]:
-    """Samples with the nearest witness that attacks find, and a certified radius.
+    """Samples with the nearest witness that the guide finds, and a certified radius.
 
     Args:
         left: seconds that are left for all of it.
     """
-    model, network = ready.builder.model, ready.builder.net.deployed
+    model = ready.builder.model
     kept = 0.0 if math.isinf(left()) else (1 - _ATTACK) * left()
     witness, gradients = ball.x.copy(), np.zeros(len(ball), int)
     right = np.flatnonzero(~_misclassified(model, ball, clauses))
     witness[right] = np.nan
     if len(right):
-        peeled = network if network.peeled else None
-        witness[right], gradients[right] = nearest_witnesses(
-            model, ball.take(right), clauses.take(right), network=peeled, left=lambda: left() - kept
-        )
+        found = ready.guided(ball.take(right), clauses.take(right), lambda: left() - kept)
+        witness[right], gradients[right] = found
     proven, evaluations = _certified(ready, ball, clauses, left)
     return [
         Start(

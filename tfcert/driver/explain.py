@@ -207,7 +207,9 @@ def _stage(stage: StageSpec) -> str:
 def _beside(stage: StageSpec) -> dict[str, str]:
     """The additions to a stage's cost: time limit, second solver and tightening."""
     limit, second = stage.option("time_limit"), stage.option("confirm")
-    before = {"lp": "a linear", "progressive": "a linear and an integer"}.get(stage.option("tighten", "none"))
+    before = {"lp": "a linear", "progressive": "a linear and an integer"}.get(
+        stage.option("bounds", stage.option("tighten", "none"))
+    )
     return {
         "most": "as long as the budget lasts" if limit is None else f"at most {float(limit):g} s a sample",
         "second": f", and again by {second}" if second else "",

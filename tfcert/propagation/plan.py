@@ -75,13 +75,20 @@ def rows_plan(network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan
     return cuts.plan(rows)
 
 
-def planes_plan(network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:
-    """The plan of a method that carries two planes over the inputs for every value of the largest node."""
+def planes_plan(network: Network, rows: int, memory_mb: int, is_box: bool, *, blocks: bool = True) -> Plan:
+    """The plan of a method that carries two planes over the inputs for every value of the largest node.
+
+    Args:
+        blocks: whether the planes may be over a block of the inputs at a time; else what does not fit is refused.
+    """
     cuts = _Cuts(network, memory_mb, COPIES)
     cuts.bound(_ball_nodes(network, is_box))
     each = 2.0 * max(int(np.prod(n.shape)) for n in network.nodes)
-    block = cuts.fitting(int(np.prod(network.input_shape)), each, "planes over one input")
-    return replace(cuts.plan(rows), inputs=block)
+    inputs = int(np.prod(network.input_shape))
+    if not blocks:
+        cuts.fitting(1, inputs * each, "two equations of all inputs for every value of the largest layer")
+        return cuts.plan(rows)
+    return replace(cuts.plan(rows), inputs=cuts.fitting(inputs, each, "planes over one input"))
 
 
 def passes_plan(network: Network, rows: int, memory_mb: int, is_box: bool, copies: int = COPIES) -> Plan:

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from tfcert.catalog import BOUNDS, NeuronBoundsInfo
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.piecewise import PiecewiseNetwork
 from tfcert.complete.search.query import Query, Solvers
-from tfcert.complete.search.tighten import BOUNDS, propagated_bounds, tightened
+from tfcert.complete.search.tighten import propagated_bounds, tightened
 from tfcert.complete.search.witness import Judge
 from tfcert.network import Network
 from tfcert.options import BoundOptions
+from tfcert.propagation.bounds import check_names
 from tfcert.rigour.margins import rounding
 from tfcert.sets.balls import Perturbation
 
@@ -37,9 +39,12 @@ class QueryBuilder:
     Attributes:
         net: the network.
         model: the original, which judges witnesses.
-        bounds: ``interval``, ``crown``, ``lp`` or ``progressive`` (see ``tightening``).
+        bounds: of neurons, one of ``catalog.BOUNDS``.
         options: of bound computations.
         rounded: whether proofs must leave room for the rounding of the model's own arithmetic; bounds need not.
+
+    Raises:
+        ValueError: unknown bounds, or such as are not defined for the network.
     """
 
     net: PiecewiseNetwork
@@ -49,8 +54,11 @@ class QueryBuilder:
     rounded: bool = True
 
     def __post_init__(self) -> None:
-        if self.bounds not in BOUNDS:
-            raise ValueError(f"unknown bounds {self.bounds!r}: one of {', '.join(BOUNDS)}")
+        check_names(self.net.network, self._how.method, None)
+
+    @property
+    def _how(self) -> NeuronBoundsInfo:
+        return BOUNDS.find(self.bounds)
 
     @property
     def _pace(self) -> _Pace:
@@ -70,18 +78,17 @@ class QueryBuilder:
                 else f"the budget was used up: bounds take about {self._pace.seconds:.3g} s, and {left:.3g} s are left"
             )
         query = self.untightened(region, judge)
-        if self.bounds not in ("lp", "progressive"):
+        if not self._how.solver:
             return query
-        integer = self.bounds == "progressive"
+        integer = self._how.solver == "progressive"
         bounds = tightened(self.net, region, query.bounds, solvers.first, solvers.until, integer=integer)
         return replace(query, bounds=bounds)
 
     def untightened(self, region: Perturbation, judge: Judge) -> Query:
         """The query as far as it takes no solver."""
         began = time.monotonic()
-        method = "interval" if self.bounds in ("interval", "progressive") else "crown"
         clauses = judge.clauses
-        bounds, lower, upper = propagated_bounds(self.net, region, method, clauses, self.options)
+        bounds, lower, upper = propagated_bounds(self.net, region, self._how.method, clauses, self.options)
         lost = self._lost(region, clauses)
         less = np.where(np.isfinite(lost), lost, 0.0)  # nothing is decided where it is not: see ``decide``
         ends = lower - less, upper - less

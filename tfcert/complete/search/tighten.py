@@ -1,7 +1,7 @@
 """Bounds of what enters each layer, over the set that is encoded: the fewer neurons stay open, the fewer binaries.
 
-``interval`` and ``crown`` are bound propagation, a batch at a time; ``lp`` and ``progressive`` go on
-from them neuron by neuron with a solver: the linear relaxation, then (progressive: Tjeng et al. 2019, section 4.3) the
+``catalog.BOUNDS`` names the ways. All begin with bound propagation, a batch at a time; ``lp`` and ``progressive`` go on
+from there neuron by neuron with a solver: the linear relaxation, then (progressive: Tjeng et al. 2019, section 4.3) the
 integer program itself for what is still open.
 """
 
@@ -23,7 +23,6 @@ from tfcert.options import BoundOptions
 from tfcert.propagation.engine import joint_bounds
 from tfcert.sets.balls import Perturbation
 
-BOUNDS = ("interval", "crown", "lp", "progressive")
 _OBJECTIVES = 1 << 20
 """Coefficients of all objectives that are sent at a time: what was answered before a solver failed is kept."""
 _EACH = 5.0
@@ -52,16 +51,14 @@ def propagated_bounds(
     clauses: Clauses | None = None,
     options: BoundOptions | None = None,
 ) -> tuple[LayerBounds, np.ndarray, np.ndarray]:
-    """Bounds of layers and of clauses' rows over one sample's set, by one pass of ``interval`` or ``crown`` for all.
+    """Bounds of layers and of clauses' rows over one sample's set, by one pass of a method for all.
 
     Returns:
         The layers' bounds, and lower and upper bounds ``[clauses, rows]`` of the rows; of padding, its offset.
 
     Raises:
-        ValueError: another method.
+        ValueError: a method that does not propagate bounds, or not through such a network.
     """
-    if method not in ("interval", "crown"):
-        raise ValueError(f"bounds are propagated by interval or crown, not by {method!r}")
     outputs = net.output.size
     clauses = clauses or Clauses(np.zeros((1, 0, 1, outputs)), np.zeros((1, 0, 1)))
     each = (np.eye(outputs)[None], np.zeros((1, outputs)))
@@ -70,7 +67,7 @@ def propagated_bounds(
         net.network,
         region.astype(np.float64),
         *rows,
-        method="crown" if method == "crown" else "crown-ibp",
+        method=method,
         options=options,
     )
     lower, upper = np.split(ends, 2, axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,6 +94,7 @@ def nearest_witnesses(
     *,
     network: Any = None,
     left: Left = endless,
+    loss: str = "margin",
 ) -> tuple[np.ndarray, np.ndarray]:
     """The nearest strict witnesses that PGD finds by bisecting on the radius.
 
@@ -100,6 +102,7 @@ def nearest_witnesses(
         ball: how far to look, one ball a sample.
         network: what gradients are taken of where the model's own outputs saturate.
         left: seconds that are left, by a clock of the caller's.
+        loss: see :class:`~tfcert.attacks.AttackOptions`.
 
     Returns:
         Witnesses ``[batch, *input]`` in the model's dtype (NaN where none), and how many gradients were taken of each
@@ -118,7 +121,7 @@ def nearest_witnesses(
         def holds(outputs: np.ndarray, samples: np.ndarray, part: Clauses = part) -> np.ndarray:
             return ~(part.take(samples).margin(outputs) < 0)
 
-        attacks = falsify(model, some, part, network=network, holds=holds, left=left)
+        attacks = falsify(model, some, part, network=network, holds=holds, left=left, loss=loss)
         gradients[todo] += attacks.gradients
         for i, sample in enumerate(todo):
             if attacks.success[i] and attacks.distance[i] * (1 + 1e-12) < distance[sample]:
@@ -129,3 +132,7 @@ def nearest_witnesses(
         todo = np.flatnonzero(np.isfinite(distance) & (distance > 1.02 * failed))
         radius[todo] = np.where(failed[todo] > 0, 0.5 * (failed[todo] + distance[todo]), 0.5 * distance[todo])
     return witness, gradients
+
+
+PGD, PGD_CROSS_ENTROPY = nearest_witnesses, functools.partial(nearest_witnesses, loss="cross_entropy")
+"""Guides of a search for least perturbations; see ``catalog.GUIDES``."""

@@ -93,7 +93,27 @@ def _tune_highs(_: Any, model: Any, settings: Mapping[str, Any]) -> None:
     model.solver._set_int_option_value("random_seed", int(settings["seed"]))
 
 
+def _tune_gurobi(_: Any, model: Any, settings: Mapping[str, Any]) -> None:
+    model.infeas_tol, model.opt_tol, model.integer_tol = 1e-9, 1e-9, 1e-9
+
+
+def gurobi_complaint() -> str:
+    """A sentence that says why Gurobi cannot be used on this machine; "" if it can."""
+    import mip
+
+    try:
+        mip.Model(sense=mip.MINIMIZE, solver_name="GUROBI")
+    except Exception as error:  # python-mip's own, of the loader or of a library that is none of Gurobi's
+        return (
+            "the solver gurobi cannot be used here: python-mip needs Gurobi's library in the folder `lib` of the one "
+            "that GUROBI_HOME names, and a licence that GRB_LICENSE_FILE names (gurobipy's own is for "
+            f"that alone); it says: {type(error).__name__}: {error}"
+        )
+    return ""
+
+
 CBC, HIGHS, CBC_DEFAULT = _Mip("CBC", _tune_cbc), _Mip("HIGHS", _tune_highs), _Mip("CBC", _tune_cbc_default)
+GUROBI = _Mip("GUROBI", _tune_gurobi)
 
 
 class _MipProgram:

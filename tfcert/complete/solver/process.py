@@ -22,6 +22,7 @@ import numpy as np
 from tfcert.catalog import SOLVERS
 from tfcert.complete.encoding.program import Program, ProgramBuilder, pack, unpack
 from tfcert.complete.solver.worker import read_message, write_message
+from tfcert.errors import UsageError
 
 GRACE, GRACE_SHARE = 0.1, 0.05
 """Seconds, and share of its time, that a process may overrun before it is killed."""
@@ -43,7 +44,8 @@ class SolverSettings:
     """Settings of solvers.
 
     Attributes:
-        solver: ``cbc`` (without cuts and preprocessing), ``highs`` (the extra ``highs``) or ``cbc-default``.
+        solver: ``cbc`` (without cuts and preprocessing), ``highs`` (the extra ``highs``), ``gurobi`` (where python-mip
+            finds its library and a licence) or ``cbc-default``.
         gap, gap_abs: relative and absolute gap at which an optimum counts as found.
         threads: of the solver; seed: of its random choices.
         memory_mb: most memory (MiB of address space) of the solver's process.
@@ -51,6 +53,7 @@ class SolverSettings:
 
     Raises:
         ValueError: an unknown solver, or a number out of range.
+        UsageError: a solver that cannot be used on this machine; says what it needs.
     """
 
     solver: str = "cbc"
@@ -63,7 +66,9 @@ class SolverSettings:
 
     def __post_init__(self) -> None:
         for name in (self.solver, *([] if self.confirm is None else [self.confirm])):
-            SOLVERS.find(name)
+            complaint = SOLVERS.find(name).complaint()
+            if complaint:
+                raise UsageError(complaint)
         if not (0 <= self.gap < 1 and self.gap_abs >= 0):
             raise ValueError(f"gaps must lie in [0, 1), not {self.gap} and {self.gap_abs}")
         if self.threads < 1 or self.memory_mb < 256:

@@ -278,6 +278,11 @@ def _stage(e: Elaborator, call: s.StageCall) -> StageSpec:
             stage.relaxation  # noqa: B018
         except ValueError as error:
             raise e.scope.problem("E220", str(error), place) from error
+    for one, other in (("tighten", "bounds"), ("guided", "guide")):
+        if stage.option(one) is not None and stage.option(other) is not None and stage.option(one) is not True:
+            (place,) = (a for a in call.arguments if a.name == one)
+            message = f"`{one}` and `{other}` say different things about the same"
+            raise e.scope.problem("E220", message, place, f"give `{other}` alone")
     if stage.option("confirm") == stage.option("solver", "cbc"):
         (place,) = (a for a in call.arguments if a.name == "confirm")
         fix = "choose a second solver"
