@@ -87,7 +87,7 @@ LINES = [
                 "every other batch of a hundred",
                 "benchmarks.radius.run --patience 3600",
                 4 * HOUR,
-                "one batch of a hundred",
+                lambda: f"the searches of a hundred that are stored: {figures.hundred()}",
                 lambda: radii.all_done([CNN4, CNN5, CNN8], ["fastlin", "cnncert"], 100),
             )
         ],
