@@ -132,8 +132,8 @@ def _record(name: str, keys: Sequence[str], at: Path) -> str:
 def _all_open(found: Sequence[Paper]) -> str:
     """The section of everything that is not measured."""
     text = (
-        "## What stays open\n\nOf all five papers, with the command, the time that it takes on two cores (foretold from "
-        "the largest\nsize that ran), and that size. Runs can be stopped and go on.\n"
+        "## What stays open\n\nOf all five papers, with the command, the time that it takes on two cores (foretold "
+        "from the largest\nsize that ran), and that size. Runs can be stopped and go on.\n"
     )
     for paper in found:
         rows = [_open_row(line, part) for line in paper.lines for part in line.left]
