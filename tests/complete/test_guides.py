@@ -70,10 +70,10 @@ def test_a_plain_search_has_no_guide():
 
 
 def test_cross_entropy_follows_all_classes_where_the_margin_follows_one():
-    """Two classes tie for the next: the margin's gradient has one of them, that of the cross-entropy both."""
+    """Two classes are about as near: the margin's gradient has the nearer one, that of the cross-entropy both."""
     layer = keras.layers.Dense(3)
     model = keras.Sequential([keras.Input((2,)), layer])
-    layer.set_weights([np.array([[0, 1, 0], [0, 0, 1.0]]), np.array([1.0, 0, 0])])
+    layer.set_weights([np.array([[0, 1, 0], [0, 0, 1.0]]), np.array([1.0, 0, -0.05])])
     x, ball = np.zeros((1, 2), np.float32), LpBall(np.zeros((1, 2), np.float32), 0.7, "l2")
     for loss, both in (("margin", False), ("cross_entropy", True)):
         clauses = keeps_class(model, x)
