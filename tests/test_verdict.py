@@ -10,13 +10,17 @@ from tfcert.driver.verdicts import advice
 from tfcert.report import Record
 from tfcert.verdict import NO_REASON, Because, Guarantee, Outcome, Reason, Verdict, reason_of
 
-NOTHING_TO_DO = {"clean", "misclassified", "proof-refuted", "stage-silent", "search-stopped", "inputs-rounded"}
+NOTHING_TO_DO = {
+    "clean", "misclassified", "proof-refuted", "stage-silent", "search-stopped", "inputs-rounded", "upper-bound-alone",
+    "estimate-alone",
+}  # fmt: skip
+NUMBERS = {"seconds", "radius"}
 
 
 @pytest.mark.parametrize("reason", Reason, ids=str)
 def test_a_reason_is_a_sentence_and_says_what_to_do(reason):
     places = {name for _, name, _, _ in string.Formatter().parse(reason.message) if name}
-    facts = {name: 2.5 if name == "seconds" else "what {was} found" for name in places}
+    facts = {name: 2.5 if name in NUMBERS else "what {was} found" for name in places}
     because = reason.because(**facts)
     assert reason_of(because) is reason and all(str(fact) in because for fact in facts.values())
     assert bool(reason.advice) != (str(reason) in NOTHING_TO_DO)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from methods import GENERAL
 from soundness import networks
 
 import tfcert
@@ -63,7 +64,7 @@ def test_blocks_over_a_clipped_ball_take_the_better_of_ball_and_box(norm):
 @pytest.mark.parametrize("method", [m for m in propagated() if m != "alpha-crown"])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_rows_and_layers_that_are_cut_keep_their_bounds(method, norm):
-    s = residual(pooled=method != "dual-lp")
+    s = residual(pooled=method in GENERAL)
     network, x = s.network(), s.rng.uniform(0, 1, (2, 4, 4, 2))
     region = region_of(LpBall(x, 0.1, norm))
     parts = {i: (slice(0, 1), slice(1, 3), slice(3, None)) for i in network.bounded()}

@@ -88,7 +88,8 @@ def planes_plan(network: Network, rows: int, memory_mb: int, is_box: bool, *, bl
     if not blocks:
         cuts.fitting(1, inputs * each, "two equations of all inputs for every value of the largest layer")
         return cuts.plan(rows)
-    return replace(cuts.plan(rows), inputs=cuts.fitting(inputs, each, "planes over one input"))
+    block = cuts.fitting(inputs, each, "planes over one input")  # first: the plan is for all that is known to be needed
+    return replace(cuts.plan(rows), inputs=block)
 
 
 def passes_plan(network: Network, rows: int, memory_mb: int, is_box: bool, copies: int = COPIES) -> Plan:
