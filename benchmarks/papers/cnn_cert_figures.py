@@ -16,6 +16,7 @@ CNN4, CNN5, CNN8, CNN20 = (
 CIFAR5, CIFAR7, CIFAR10 = (f"cifar_cnn_{name}_relu" for name in ("5layer_5_3", "7layer_5_3", "5layer_10_3"))
 NORMAL, LENET, NO_POOL = "mnist_cnn_4layer_5_3_bn_relu", "mnist_lenet_relu", "mnist_lenet_nopool_relu"
 SEVEN, SEVEN_SMALL = "mnist_cnn_7layer_relu", "mnist_cnn_7layer_small_relu"
+TINY = "tinyimagenet_cnn_7layer_relu"
 RESNETS = tuple(f"mnist_resnet_{n}_relu" for n in (2, 3, 4))
 MLPS, WIDE_MLP = ("mnist_2layer_fc_20_relu", "mnist_3layer_fc_20_relu"), "mnist_4layer_fc_100_relu"
 CONVOLUTIONAL = (CNN4, CNN5, NORMAL, LENET, NO_POOL, *RESNETS[:2])

@@ -12,7 +12,7 @@ from benchmarks.papers.records import NotStored, load, note, span
 
 AGRIFY, CONSTRAINED, STEPS = "complete/agrify", "training/train_constrained", "training/train_steps"
 CELLS, TUNED, LANDSCAPE = "cells/train_abstraction", "cells/tune_granularity", "cells/loss_landscape"
-DENSE, GROWN, COUNTED = "peers/densify", "peers/growth", "peers/counted"
+DENSE, GROWN, COUNTED, LARGE = "peers/densify", "peers/growth", "peers/counted", "peers/large"
 MODELS, AUTHORS = "radius/models", "radius/authors"
 _SWEEPS = {
     "batch": "batch",
@@ -225,3 +225,16 @@ def landscape(variant: str) -> list[dict[str, Any]]:
         raise NotStored(variant)
     note(LANDSCAPE, variant)
     return found
+
+
+def large(network: str) -> str:
+    """The methods that bounded a large network, with the peak of the process's memory, beside reading the model."""
+    rows = [row for row in load(LARGE) if row["network"] == network]
+    if not rows:
+        raise NotStored(network)
+    parts = []
+    for row in rows:
+        note(LARGE, f"{network} {row['method']}")
+        parts.append(f"`{row['method']}` {row['pass_mib'] / 1024:.1f} GiB in {row['pass_seconds']:.0f} s")
+    read = max(row["model_mib"] for row in rows) / 1024
+    return f"one image in {', '.join(parts)}; the model alone {read:.1f} GiB (peaks of the process)"

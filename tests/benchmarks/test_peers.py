@@ -12,7 +12,7 @@ from soundness import networks
 import tfcert
 from benchmarks.common import store, timing
 from benchmarks.common.usage import peak_mib, used
-from benchmarks.peers import counted, growth, run, tables
+from benchmarks.peers import counted, growth, large, run, tables
 from benchmarks.peers.fastlin import SparseFastLin
 from tfcert.propagation.engine import lower_bounds
 
@@ -151,6 +151,14 @@ def test_multiplications_are_counted_without_time_and_point_by_point(monkeypatch
     assert (small["size"], large["size"], large["gflop_useful"]) == (9, 12, 7.0)
     assert 0 < small["gflop_useful"] < counted.count(counted.POINTS[1])["gflop_useful"]
     assert "| image | 9, 12 |" in counted.table([small, large])
+
+
+def test_a_large_network_has_its_seconds_and_peaks_and_a_margin(monkeypatch):
+    small = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    monkeypatch.setattr(large.tfcert.zoo, "build", lambda _: small)
+    found = large.measured("small", "forward")
+    assert found["neurons"] == 3 and np.isfinite(found["margin"]) and found["pass_mib"] > 100
+    assert "| small, 3 neurons | `forward` | 1024 |" in large.table([found])
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
