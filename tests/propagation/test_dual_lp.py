@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from gradients import check_gradients
 from soundness import networks
 
 import tfcert
@@ -232,20 +233,7 @@ def test_gradients_go_through_the_layers_bounds():
             asked = tf.constant(np.eye(2)[None]), tf.zeros([1, 2], tf.float64)
             return tf.reduce_sum(weights * output_bounds(network, region, asked, "dual-lp"))
 
-        with tf.GradientTape() as tape:
-            value = objective()
-        variables = model.trainable_variables
-        gradients = tape.gradient(value, [v.value for v in variables])
-        for variable, gradient in zip(variables, gradients, strict=True):
-            assert gradient is not None, variable.path
-            before, direction = variable.numpy().copy(), rng.normal(size=variable.shape)
-            ends = []
-            for sign in (1, -1):
-                variable.assign(before + sign * 1e-6 * direction)
-                ends.append(float(objective()))
-            variable.assign(before)
-            slope = (ends[0] - ends[1]) / 2e-6
-            assert np.sum(gradient.numpy() * direction) == pytest.approx(slope, rel=1e-4, abs=1e-6), variable.path
+        check_gradients(model, objective, rng)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l1"])

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from gradients import check_gradients
 from methods import GENERAL
 from soundness import networks
 
@@ -111,21 +112,7 @@ def test_gradients_in_the_weights_agree_with_finite_differences(method, norm):
     def objective() -> tf.Tensor:
         return tf.reduce_sum(weights * lower(network, region, method))
 
-    with tf.GradientTape() as tape:
-        value = objective()
-    variables = model.trainable_variables
-    gradients = tape.gradient(value, [v.value for v in variables])
-    for variable, gradient in zip(variables, gradients, strict=True):
-        assert gradient is not None, variable.path
-        before = variable.numpy().copy()
-        direction = rng.normal(size=before.shape)
-        ends = []
-        for sign in (1, -1):
-            variable.assign(before + sign * 1e-6 * direction)
-            ends.append(float(objective()))
-        variable.assign(before)
-        slope = (ends[0] - ends[1]) / 2e-6
-        assert np.sum(gradient.numpy() * direction) == pytest.approx(slope, rel=1e-4, abs=1e-6), variable.path
+    check_gradients(model, objective, rng)
 
 
 def test_unknown_bounds_become_infinite_and_crossed_ones_their_hull():
