@@ -69,7 +69,7 @@ def pool_lines(
             (any such tensor gives sound lines); in place of the relaxation's.
     """
     windows = _windows(node, lower, upper)
-    if relaxation in ("cnncert", "cnncert+adaptive") and height is None:
+    if height is None and (relaxation or "").partition("+")[0] == "cnncert":
         return _cnncert_lines(windows)
     level = windows.ceiling() if height is None else _level(windows, height)
     lower_weights = _lower_weights(windows)
