@@ -52,6 +52,46 @@ def test_concatenation_along_any_axis(check, axis):
     assert isinstance(network.nodes[-1], Concatenate)
 
 
+class Halves(L.Layer):
+    """Two outputs, the first and the second half of the features, of the factor that it is called with."""
+
+    def call(self, x, factor=1.0):
+        return factor * x[:, :2], factor * x[:, 2:]
+
+
+@pytest.fixture
+def halves(monkeypatch):
+    monkeypatch.setattr(graph, "CONVERTERS", dict(graph.CONVERTERS))
+
+    def add(convert, **how):
+        monkeypatch.setattr(graph, "TAKES_NAMES", {Halves} if how.get("named") else set())
+        graph.CONVERTERS[Halves] = convert
+
+    return add
+
+
+def test_a_layer_may_have_several_outputs(check, halves):
+    def convert(layer, builder, inputs):
+        return [builder.index(inputs[0], np.arange(2), part="a"), builder.index(inputs[0], np.arange(2, 4), part="b")]
+
+    halves(convert)
+    network = check(functional((4,), lambda x: L.Subtract()(Halves()(x))))
+    np.testing.assert_array_equal(network(tf.constant([[1.0, 2.0, 5.0, 7.0]])), [[-4.0, -5.0]])
+    halves(lambda layer, builder, inputs: convert(layer, builder, inputs)[0])
+    with pytest.raises(UnsupportedLayerError, match="has 2 outputs, of which its converter knows 1"):
+        from_keras(functional((4,), lambda x: L.Subtract()(Halves()(x))))
+
+
+def test_a_converter_may_ask_for_the_arguments_by_name(check, halves):
+    def convert(layer, builder, given):
+        assert set(given) == {"x", "factor"}
+        x = builder.scale(given["x"], builder.constant(given["factor"]), part="scaled")
+        return [builder.index(x, np.arange(2), part="a"), builder.index(x, np.arange(2, 4), part="b")]
+
+    halves(convert, named=True)
+    check(functional((4,), lambda x: L.Subtract()(Halves()(factor=3.0, x=x))))
+
+
 def test_merging_layers_broadcast(check):
     check(functional((3, 4), lambda x: L.Add()([L.Dense(1)(x), x, L.Dense(4)(L.Flatten()(x))])))
 

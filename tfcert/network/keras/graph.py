@@ -7,7 +7,7 @@ anything. ``register_layer`` adds to the table.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,15 +25,19 @@ from tfcert.network.keras.private import Functional, calls, functional_graph, in
 from tfcert.network.keras.validation import Checkpoint, validate
 from tfcert.network.linear import Shape
 
-Convert = Callable[[Any, Builder, list[Any]], Tensor]
+Convert = Callable[[Any, Builder, Any], Any]
 """``(layer, builder, inputs) -> output``: one small function per layer."""
 
 CONVERTERS: dict[type, Convert] = {}
 TAKES_CONSTANTS: set[type] = set()
 """The operations whose operands may be constants as well as tensors."""
+TAKES_NAMES: set[type] = set()
+"""The layers whose converters get the arguments of the call by their names, instead of a list of operands."""
+Arguments = Mapping[str, Any]
+"""What a layer is called with: tensors, and constants as they were given; without what was left at its default."""
 
 
-def converter(*types: type, constants: bool = False) -> Callable[[Convert], Convert]:
+def converter(*types: type, constants: bool = False, named: bool = False) -> Callable[[Convert], Convert]:
     """Puts a converter of tfcert's own into the table."""
 
     def enter(convert: Convert) -> Convert:
@@ -41,6 +45,8 @@ def converter(*types: type, constants: bool = False) -> Callable[[Convert], Conv
             CONVERTERS[kind] = convert
             if constants:
                 TAKES_CONSTANTS.add(kind)
+            if named:
+                TAKES_NAMES.add(kind)
         return convert
 
     return enter
@@ -51,7 +57,8 @@ def register_layer(layer_class: type[keras.layers.Layer], convert: Convert) -> N
 
     ``convert(layer, builder, inputs) -> output`` writes the layer with the builder's methods (``linear``, ``scale``,
     ``reshape``, ``activation``, ``max_pool``, ``add``, ``concatenate``); ``inputs`` are its input tensors, and
-    ``builder.constant(variable)`` reads a weight live. The result is checked against the model like everything else.
+    ``builder.constant(variable)`` reads a weight live; a layer of several outputs makes a list of them. The result is
+    checked against the model like everything else.
 
     Args:
         layer_class: the class, matched exactly: its subclasses are not covered.
@@ -112,7 +119,7 @@ def from_keras(model: keras.Model, x: Any = None) -> Network:
             )
         builder = Builder(dtype)
         with builder.scope(model.name, type(model).__name__):
-            _check_dtype(model, builder)
+            check_dtype(model, builder)
         start = builder.input(_input_shape(model, source.shape[1:], x), operation_of(source).name)
         values = _convert_graph(graph, builder, start)
         output = values[id(graph.outputs[0])]
@@ -127,7 +134,7 @@ def from_keras(model: keras.Model, x: Any = None) -> Network:
 
 def _checkpoints(graph: keras.Model, values: dict[int, Tensor], place: dict[int, int]) -> list[Checkpoint]:
     """The layers of a graph that the network holds, the output last."""
-    tensors = [node.outputs[0] for node in calls(graph)]
+    tensors = [tensor for node in calls(graph) for tensor in node.outputs]
     tensors = [t for t in tensors if t is not graph.outputs[0]] + [graph.outputs[0]]
     return [
         Checkpoint(operation_of(t).name, place[value.index], t, value.softmax is not None)
@@ -205,14 +212,12 @@ def _convert_graph(graph: keras.Model, builder: Builder, start: Tensor) -> dict[
     for node in calls(graph):
         operation = node.operation
         with builder.scope(operation.name, type(operation).__name__):
-            if len(node.outputs) != 1:
-                raise builder.refuse("has several outputs; layers with one output are supported")
-            inputs = _operands(node, values, builder)
-            values[id(node.outputs[0])] = _convert(operation, builder, inputs, node.outputs[0])
+            found = _convert(operation, builder, _operands(node, values, builder), node.outputs)
+            values.update(zip(map(id, node.outputs), found, strict=True))
     return values
 
 
-def _operands(node: Any, values: dict[int, Tensor], builder: Builder) -> list[Any]:
+def _operands(node: Any, values: dict[int, Tensor], builder: Builder) -> Any:
     """The operands of a call, tensors replaced by ours; refuses arguments that change what a layer does."""
     keywords = dict(node.arguments.kwargs)
     # Layers that only augment default to training; a model run at inference calls them without all the same.
@@ -220,6 +225,11 @@ def _operands(node: Any, values: dict[int, Tensor], builder: Builder) -> list[An
     if keywords.pop("training", None) not in (None, False, default and default.default):
         raise builder.refuse(
             "is called with training=True, so it is random or updates itself at inference; call it without"
+        )
+    if type(node.operation) in TAKES_NAMES:
+        named = inspect.signature(type(node.operation).call).bind(node.operation, *node.arguments.args, **keywords)
+        return keras.tree.map_structure(
+            lambda leaf: values.get(id(leaf), leaf), dict(list(named.arguments.items())[1:])
         )
     if keywords.pop("mask", None) is not None:
         raise builder.refuse("is called with a mask; masks are not supported")
@@ -231,23 +241,29 @@ def _operands(node: Any, values: dict[int, Tensor], builder: Builder) -> list[An
     return known
 
 
-def _convert(operation: Any, builder: Builder, inputs: list[Any], expected: Any) -> Tensor:
-    if expected.dtype != builder.dtype.name:
+def _convert(operation: Any, builder: Builder, inputs: Any, expected: Sequence[Any]) -> list[Tensor]:
+    """The outputs of a layer, or of a nested model; ``expected`` are Keras's."""
+    strange = [tensor.dtype for tensor in expected if tensor.dtype != builder.dtype.name]
+    if strange:
         raise builder.refuse(
-            f"computes in {expected.dtype} but the model's input is {builder.dtype.name}; "
+            f"computes in {strange[0]} but the model's input is {builder.dtype.name}; "
             "use float32, or float64, throughout"
         )
     if type(operation) in (keras.Sequential, Functional):
-        _check_dtype(operation, builder)
+        check_dtype(operation, builder)
         graph = _graph(operation, None)
         output = _convert_graph(graph, builder, inputs[0])[id(graph.outputs[0])]
     else:
         if isinstance(operation, keras.layers.Layer):
-            _check_dtype(operation, builder)
+            check_dtype(operation, builder)
         output = find_converter(operation, builder)(operation, builder, inputs)
-    if any(d not in (None, size) for d, size in zip(expected.shape[1:], output.shape, strict=True)):
-        raise builder.refuse(f"has outputs of shape {output.shape} here but {tuple(expected.shape[1:])} in Keras")
-    return output
+    outputs = output if isinstance(output, list) else [output]
+    if len(outputs) != len(expected):
+        raise builder.refuse(f"has {len(expected)} outputs, of which its converter knows {len(outputs)}")
+    for tensor, wanted in zip(outputs, expected, strict=True):
+        if any(d not in (None, size) for d, size in zip(wanted.shape[1:], tensor.shape, strict=True)):
+            raise builder.refuse(f"has outputs of shape {tensor.shape} here but {tuple(wanted.shape[1:])} in Keras")
+    return outputs
 
 
 def find_converter(operation: Any, builder: Builder) -> Convert:
@@ -262,7 +278,7 @@ def find_converter(operation: Any, builder: Builder) -> Convert:
     return CONVERTERS[kind]
 
 
-def _check_dtype(layer: Any, builder: Builder) -> None:
+def check_dtype(layer: Any, builder: Builder) -> None:
     """Refuses layers that compute, or keep their weights, in another type than the network."""
     policy = layer.dtype_policy
     if policy.quantization_mode is not None or getattr(layer, "quantization_mode", None) is not None:
