@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tfcert"
 
 LEVELS = [
+    {"parts"},
     {"errors", "options", "quiet", "memory", "showing", "given", "tracing", "verdict", "digest"},
     {"entries"},
     {"clauses", "catalog", "misfit", "sets.rounding"},
@@ -62,7 +63,7 @@ ONLY = {
     "language": {"verdict", "clauses", "catalog", "sets.rounding"},
     "report": {"verdict", "clauses", "catalog", "showing", "errors"},
 }
-"""Parts that see less than their level allows."""
+"""NamedParts that see less than their level allows."""
 POINTS_ANYWHERE = {"tfcert", "tfcert.catalog"}
 """Public names and the catalog's entries name modules by strings, which may point upward from there alone."""
 IMPORTS_BY_NAME = {

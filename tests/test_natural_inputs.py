@@ -11,7 +11,6 @@ import tensorflow as tf
 
 import tfcert
 from tfcert.misfit import MisfitWarning
-from tfcert.model_files import inputs_complaint
 
 X = np.array([[0.9, 0.2, 0.4], [0.1, 0.8, 0.3], [0.3, 0.2, 0.7], [0.6, 0.5, 0.1]], np.float32)
 Y = np.array([0, 1, 2, 1])
@@ -124,33 +123,6 @@ def test_data_frames_are_samples_and_their_columns_labels(model):
 def test_what_cannot_be_read_is_refused_in_a_sentence(model, name, given, sentence):
     with pytest.raises(ValueError, match=sentence):
         getattr(tfcert, name)(model, **({"eps": 0.1} | given))
-
-
-@pytest.mark.parametrize("named", [False, True])
-def test_a_model_of_two_inputs_is_refused_with_advice_that_works(named, tmp_path):
-    a, b = keras.Input((2,), name="age"), keras.Input((3,), name="rest")
-    both = keras.layers.Concatenate()([keras.layers.Dense(4, activation="relu")(a), keras.layers.Dense(2)(b)])
-    outputs = keras.layers.Dense(3)(both)
-    model = keras.Model({"age": a, "rest": b} if named else [a, b], outputs)
-    rng = np.random.default_rng(0)
-    parts = [rng.random((4, 2)).astype(np.float32), rng.random((4, 3)).astype(np.float32)]
-    x = {"age": parts[0], "rest": parts[1]} if named else parts
-    for ask in (tfcert.certify, tfcert.attack, tfcert.minimum_perturbation):
-        eps = {} if ask is tfcert.minimum_perturbation else {"eps": 0.01}
-        with pytest.raises(tfcert.UnsupportedLayerError, match=r"2 inputs \('age' \(2,\), 'rest' \(3,\)\)") as refused:
-            ask(model, x, Y, **eps)
-    model.save(tmp_path / "two.keras")
-    assert inputs_complaint(tmp_path / "two.keras") == str(refused.value)
-    code = str(refused.value).partition("apart: ")[2].partition(", and join")[0]
-    names = {"keras": keras, "model": model}
-    exec(code, names)
-    joined = np.concatenate(parts, axis=1)
-    predicted = model.predict(x, verbose=0).argmax(axis=1)
-    names["joined"].save(tmp_path / "one.keras")
-    assert inputs_complaint(tmp_path / "one.keras") is None
-    margins = tfcert.margins(names["joined"], tfcert.LpBall(joined, 0.0), predicted, options=SMALL)
-    outputs = np.sort(model.predict(x, verbose=0), axis=1)
-    np.testing.assert_allclose(margins.min(axis=1), outputs[:, -1] - outputs[:, -2], atol=1e-5)
 
 
 def test_indexing_of_the_batch_or_by_arrays_is_refused_and_slices_of_features_are_not():

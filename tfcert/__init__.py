@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     from tfcert.language import SpecError
     from tfcert.loading import load_model
     from tfcert.memory import keep_freed_memory
-    from tfcert.network import UnsupportedLayerError, densify, from_keras, register_layer, with_preprocessing
+    from tfcert.network import (
+        UnsupportedLayerError,
+        densify,
+        from_keras,
+        register_layer,
+        with_output,
+        with_preprocessing,
+    )
     from tfcert.options import BoundOptions
     from tfcert.propagation.question import choose_targets, first_correct
     from tfcert.report import Report
@@ -85,6 +92,7 @@ _HOMES = {
     "register_layer": "network",
     "tune_granularity": "training",
     "verify": "driver.verify",
+    "with_output": "network",
     "with_preprocessing": "network",
 }
 """Each public name's module inside tfcert."""
@@ -137,6 +145,7 @@ __all__ = [
     "schedules",
     "tune_granularity",
     "verify",
+    "with_output",
     "with_preprocessing",
     "zoo",
 ]

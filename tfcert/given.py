@@ -6,11 +6,13 @@ No TensorFlow: tensors are read through NumPy's protocols, and a ``tf.data.Datas
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+
+from tfcert.parts import NamedParts
 
 LABELS = "one class a sample, counted from 0: integers [n] or [n, 1], or one-hot rows [n, classes]"
 _REAL = "iufb"
@@ -75,13 +77,17 @@ def _from_rows(rows: np.ndarray, classes: int | None, what: str) -> np.ndarray:
     return np.asarray(rows.argmax(axis=1))
 
 
-def samples(x: Any, y: Any = None, *, model: Any = None, limit: int | None = None) -> tuple[np.ndarray, Any]:
+def samples(
+    x: Any, y: Any = None, *, model: Any = None, parts: NamedParts | None = None, limit: int | None = None
+) -> tuple[np.ndarray, Any]:
     """Inputs as an array of numbers ``[n, *input]``, and the labels as they were given with them.
 
     Args:
-        x: an array, nested lists, a tensor, a DataFrame, or a ``tf.data.Dataset`` of ``(x, y)``, batched or not.
+        x: an array, nested lists, a tensor, a DataFrame, or a ``tf.data.Dataset`` of ``(x, y)``, batched or not; for
+            a model with several inputs a dictionary or list of such, or an array of their vectors.
         y: labels in whatever form; None where they come with ``x``.
         model: what takes the inputs; its shape of inputs tells a batch of a data set from a sample.
+        parts: the inputs of a model with several; what is returned are their vectors ``[n, size]``.
         limit: read so many samples at most.
 
     Raises:
@@ -90,8 +96,8 @@ def samples(x: Any, y: Any = None, *, model: Any = None, limit: int | None = Non
     if hasattr(x, "as_numpy_iterator"):
         if y is not None:
             raise ValueError("x is a tf.data.Dataset, which brings its labels along: leave y out")
-        return from_data_set(x, rank=_rank(model), limit=limit)
-    array = inputs(x)
+        return from_data_set(x, rank=_rank(model), parts=parts, limit=limit)
+    array = inputs(x) if parts is None else parts.join(x, inputs)
     return (array, y) if limit is None else (array[:limit], _first(y, len(array), limit))
 
 
@@ -116,7 +122,7 @@ def inputs(x: Any) -> np.ndarray:
     return array
 
 
-_ONE_INPUT = "inputs are one array [n, *input], for a model with one input"
+_ONE_INPUT = "a model with one input takes one array [n, *input]"
 
 
 def _array(value: Any, ragged: str) -> np.ndarray:
@@ -144,13 +150,16 @@ def _first(y: Any, count: int, limit: int) -> Any:
     return array[:limit] if array.ndim and len(array) == count else y
 
 
-def from_data_set(data: Any, *, rank: int | None = None, limit: int | None = None) -> tuple[np.ndarray, Any]:
+def from_data_set(
+    data: Any, *, rank: int | None = None, parts: NamedParts | None = None, limit: int | None = None
+) -> tuple[np.ndarray, Any]:
     """``x`` and ``y`` (None if its elements are inputs alone) of a ``tf.data.Dataset``, batched or not.
 
     Args:
         data: the data set.
         rank: axes of one input. Where it is not known, elements are batches if inputs have more than one axis and
             as many first entries as there are labels.
+        parts: the inputs of a model with several, which are joined.
         limit: read so many samples at most; a data set that repeats for ever is refused without it.
 
     Raises:
@@ -160,7 +169,7 @@ def from_data_set(data: Any, *, rank: int | None = None, limit: int | None = Non
         raise ValueError("this tf.data.Dataset repeats for ever: give it with .take(count)")
     found: list[tuple[np.ndarray, Any]] = []
     total = 0
-    for x, y in elements(data, rank=rank):
+    for x, y in elements(data, rank=rank, parts=parts):
         found.append((x, y))
         total += len(x)
         if limit is not None and total >= limit:
@@ -173,12 +182,28 @@ def from_data_set(data: Any, *, rank: int | None = None, limit: int | None = Non
     return joined, np.concatenate([y for _, y in found])[:limit]
 
 
-def elements(data: Any, *, rank: int | None = None) -> Iterator[tuple[np.ndarray, Any]]:
+def elements(
+    data: Any, *, rank: int | None = None, parts: NamedParts | None = None
+) -> Iterator[tuple[np.ndarray, Any]]:
     """The elements of a ``tf.data.Dataset`` as batches ``x`` ``[k, *input]`` and ``y`` ``[k, ...]`` (None without
-    labels), read one by one; ``rank`` and errors as for :func:`from_data_set`."""
+    labels), read one by one; ``rank``, ``parts`` and errors as for :func:`from_data_set`."""
     for element in data.as_numpy_iterator():
+        if parts is not None:
+            yield _joined(element, parts)
+            continue
         x, y = _pair(element)
         yield (x, y) if _is_batch(x, y, rank) else (x[None], None if y is None else np.asarray(y)[None])
+
+
+def _joined(element: Any, parts: NamedParts) -> tuple[np.ndarray, Any]:
+    """A batch of an element whose inputs are a structure, batched or not, with labels or without."""
+    labelled = isinstance(element, tuple) and len(element) == 2 and not isinstance(element[1], Mapping | list | tuple)
+    labelled = labelled and (isinstance(element[0], Mapping | list | tuple) or len(parts) != 2)
+    x, y = element if labelled else (element, None)
+    arrays = [np.asarray(leaf) for leaf in parts.leaves(x)]
+    if all(array.shape == part.shape for array, part in zip(arrays, parts, strict=True)):
+        return parts.join([array[None] for array in arrays]), None if y is None else np.asarray(y)[None]
+    return parts.join(arrays), None if y is None else np.asarray(y)
 
 
 def _pair(element: Any) -> tuple[np.ndarray, Any]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -18,7 +17,7 @@ from tfcert.catalog import ATTACKS
 from tfcert.clauses import Clause, Clauses, keeps_label, misses_target, require_classes, target_classes
 from tfcert.given import class_labels, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
-from tfcert.network import require_one_input
+from tfcert.network import inputs_of
 from tfcert.sets.balls import ORDER, Clip, LpBall, Perturbation
 from tfcert.sets.region import region_of
 from tfcert.showing import counted, spread, table
@@ -99,9 +98,8 @@ def attack(
     Raises:
         ValueError: labels or targets that are no classes, a target that is the label, or an option out of range.
     """
-    if isinstance(model, keras.Model):
-        require_one_input(model)
-    x, y = samples(x, y, model=model)
+    parts = inputs_of(model)
+    x, y = samples(x, y, model=model, parts=parts)
     dtype = input_dtype(model, x.dtype if x.dtype == np.float64 else np.float32)
     perturbation = LpBall(x.astype(dtype), eps, norm, clip)
     warn_of_tiny_radius(perturbation.eps, perturbation.x)

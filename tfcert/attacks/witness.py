@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfcert.clauses import keeps_label
 from tfcert.network.cache import network_of
 from tfcert.network.frontend import find_frontend
+from tfcert.network.keras.inputs import arguments
 from tfcert.sets.balls import LpBall, Perturbation
 
 Holds = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -66,8 +67,9 @@ def input_dtype(model: Any, default: Any = np.float32) -> np.dtype:
     Raises:
         ValueError: the model takes integers, which have no gradient and no small perturbation.
     """
-    inputs = getattr(model, "inputs", None)
-    declared = inputs[0].dtype if inputs else getattr(model, "compute_dtype", None) or getattr(model, "dtype", None)
+    inputs = getattr(model, "inputs", None) or []
+    kinds = [tensor.dtype for tensor in inputs if tf.as_dtype(tensor.dtype).is_floating] or [t.dtype for t in inputs]
+    declared = kinds[0] if kinds else getattr(model, "compute_dtype", None) or getattr(model, "dtype", None)
     dtype = np.dtype(tf.as_dtype(declared or default).as_numpy_dtype)
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"this model's input is {dtype}; attacks and replay take float32 and float64 models")
@@ -101,7 +103,7 @@ class _Inference:
         self.model = model
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        return self.model(x, training=False)
+        return self.model(arguments(self.model, x) if isinstance(self.model, keras.Model) else x, training=False)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Inference) and other.model is self.model

@@ -11,7 +11,7 @@ from tfcert.datasets import confine
 from tfcert.driver.bind import needed_models, placed
 from tfcert.errors import UsageError
 from tfcert.language import Spec
-from tfcert.model_files import complaint, inputs_complaint
+from tfcert.model_files import complaint
 
 
 def require_models(spec: Spec, bindings: Mapping[str, Any], *, if_there: bool = False) -> None:
@@ -42,7 +42,7 @@ def require_model(path: Path) -> None:
     """
     if not path.exists():
         raise UsageError(f"there is no model {path}")
-    wrong = complaint(path) or inputs_complaint(path)
+    wrong = complaint(path)
     if wrong is not None:
         raise UsageError(wrong)
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfcert.activations import Activation
 from tfcert.network.linear import LinearMap, Pads, Shape, Source, cast_source
 from tfcert.network.windows import gather_windows
+from tfcert.parts import NamedParts
 from tfcert.tracing import kept
 
 
@@ -77,6 +78,7 @@ class Network:
         notes: what a reader of a report should know (a softmax head that was peeled off, say).
         weights: reads every weight tensor, for checks that they are finite.
         peeled: whether the model's outputs are the softmax of the network's.
+        parts: of a model with several inputs, which numbers of the network's input, a vector, are which; None for one.
     """
 
     nodes: tuple[Node, ...]
@@ -84,6 +86,7 @@ class Network:
     notes: tuple[str, ...] = ()
     weights: tuple[Source, ...] = field(default=(), repr=False)
     peeled: bool = False
+    parts: NamedParts | None = None
 
     @property
     def input_shape(self) -> Shape:

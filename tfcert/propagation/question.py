@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -13,7 +12,7 @@ from tfcert.attacks.gradient import clause_margins
 from tfcert.clauses import Clauses, differences, keeps_label, require_classes, strictly_right, target_classes
 from tfcert.given import class_labels, samples
 from tfcert.misfit import warn_of_misfit
-from tfcert.network import Network, require_one_input
+from tfcert.network import Network, inputs_of
 from tfcert.network.cache import ModelOrNetwork, network_of
 from tfcert.sets.balls import DUAL_ORDER, Perturbation
 
@@ -24,14 +23,15 @@ _AT_ONCE = 256
 def asked(model: ModelOrNetwork, x: Any, y: Any) -> tuple[Network, np.ndarray, Any]:
     """The network of a model, the samples as an array ``[batch, *input]``, and their labels in whatever form.
 
+    Samples of a model with several inputs are their vectors, see ``Network.parts``.
+
     Warns where the samples are not what the model seems to expect, see :mod:`tfcert.misfit`.
 
     Raises:
-        ValueError: a model with several inputs, samples that are no array of numbers, or labels that are no classes.
+        ValueError: samples that are no arrays of numbers, or that do not fit the model's inputs, or labels that are no
+            classes.
     """
-    if isinstance(model, keras.Model):
-        require_one_input(model)
-    x, y = samples(x, y, model=model)
+    x, y = samples(x, y, model=model, parts=model.parts if isinstance(model, Network) else inputs_of(model))
     network = network_of(model, x)
     classes = network.output_shape[-1]
     if model is not network and y is not None and classes > 1 and x.shape[1:] == network.input_shape:

@@ -19,7 +19,8 @@ from tfcert.network.digest import add_network
 from tfcert.network.errors import ModelLoadError
 from tfcert.network.frontend import ModelState
 from tfcert.network.graph import Network
-from tfcert.network.keras.graph import from_keras, require_one_input
+from tfcert.network.keras.graph import from_keras
+from tfcert.network.keras.inputs import arguments
 from tfcert.network.keras.private import SafeModeScope, layers_within
 
 _WITHOUT_MEANING = ("name", "build_config", "shared_object_id")
@@ -50,21 +51,17 @@ class KerasFrontend:
         return from_keras(model, x)
 
     def state(self, model: keras.Model, x: np.ndarray | None = None) -> ModelState:
-        """Every option of every layer, and which objects hold the numbers.
-
-        Raises:
-            ValueError: a model with several inputs.
-        """
-        require_one_input(model)
-        declared = tuple(getattr(model, "input_shape", None) or (None,))  # a Sequential that was never built has none
+        """Every option of every layer, and which objects hold the numbers."""
+        given = getattr(model, "inputs", None) or [None]
+        declared = (None,) if len(given) > 1 or given[0] is None else tuple(given[0].shape)  # of several they are known
         shape = None if x is None or None not in declared[1:] else tuple(np.shape(x)[1:])
         options = json.dumps(model.get_config(), default=repr, sort_keys=True)
         held = _held(model)
         return ModelState((options, tuple(map(id, held)), shape), held)
 
     def run(self, model: keras.Model, x: np.ndarray) -> np.ndarray:
-        """The model at inference: dropout and batch statistics are switched off."""
-        return np.asarray(model(tf.constant(x), training=False))
+        """The model at inference, called in its own structure: dropout and batch statistics are switched off."""
+        return np.asarray(model(arguments(model, tf.constant(x)), training=False))
 
     def digest(self, model: keras.Model, network: Network) -> str:
         """SHA-256 of the model's graph, the options and weights of its layers, and of its network.

@@ -15,15 +15,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcert.model_files import several_inputs
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.copies import without_copies
 from tfcert.network.errors import UnsupportedLayerError
 from tfcert.network.graph import Network
 from tfcert.network.keras.advice import unsupported
-from tfcert.network.keras.private import Functional, calls, functional_graph, input_structure, operation_of
+from tfcert.network.keras.inputs import in_order, inputs_of, outputs_of, with_output
+from tfcert.network.keras.private import Functional, calls, functional_graph, operation_of
 from tfcert.network.keras.validation import Checkpoint, validate
 from tfcert.network.linear import Shape
+from tfcert.parts import NamedParts
 
 Convert = Callable[[Any, Builder, Any], Any]
 """``(layer, builder, inputs) -> output``: one small function per layer."""
@@ -57,8 +58,8 @@ def register_layer(layer_class: type[keras.layers.Layer], convert: Convert) -> N
 
     ``convert(layer, builder, inputs) -> output`` writes the layer with the builder's methods (``linear``, ``scale``,
     ``reshape``, ``activation``, ``max_pool``, ``add``, ``concatenate``); ``inputs`` are its input tensors, and
-    ``builder.constant(variable)`` reads a weight live; a layer of several outputs makes a list of them. The result is
-    checked against the model like everything else.
+    ``builder.constant(variable)`` reads a weight live; a layer of several outputs makes a list of them, in the order
+    of ``keras.tree.flatten``. The result is checked against the model like everything else.
 
     Args:
         layer_class: the class, matched exactly: its subclasses are not covered.
@@ -89,41 +90,42 @@ def register_layer(layer_class: type[keras.layers.Layer], convert: Convert) -> N
     CONVERTERS[layer_class] = convert
 
 
-def from_keras(model: keras.Model, x: Any = None) -> Network:
+def from_keras(model: keras.Model, x: Any = None, *, output: str | int | None = None) -> Network:
     """The network that a Keras model computes at inference (``training=False``), reading its weights live.
 
     Args:
-        model: a Sequential or functional model with one input and one output, nested models included; or a wrapper
-            whose ``plain_model`` is one (a ``CertifiedModel``).
-        x: an array ``[batch, *input]``; it fixes the input dimensions that the model leaves open.
+        model: a Sequential or functional model, nested and shared models included; or a wrapper whose ``plain_model``
+            is one (a ``CertifiedModel``). A model with several inputs is a network of one vector, its inputs side by
+            side as ``network.parts`` says.
+        x: inputs: an array ``[batch, *input]``, or a list or dictionary of arrays where the model has several inputs;
+            it fixes the dimensions that a single input leaves open.
+        output: which of several outputs the network has, as :func:`tfcert.with_output` takes it.
 
     Returns:
         The network. A softmax that the model ends in is not part of it: its outputs are the logits, ``peeled`` is True
         and ``notes`` say so.
 
     Raises:
-        UnsupportedLayerError: a layer or an option of it has no exact translation.
+        UnsupportedLayerError: a layer or an option of it has no exact translation, or the model has several outputs
+            and ``output`` does not choose.
         NonFiniteWeightError: a weight is NaN or infinite.
         FrontendMismatchError: the network disagrees with the model on the inputs of ``validation.probes``.
         ValueError: an input dimension is unknown and ``x`` is not given, or ``x`` does not fit the model.
     """
     model = getattr(model, "plain_model", model)
     with tf.init_scope():
+        if output is not None:
+            model = with_output(model, output)
         graph = _graph(model, x)
-        source = graph.inputs[0]
-        dtype = tf.as_dtype(source.dtype)
-        if dtype not in (tf.float32, tf.float64):
-            raise UnsupportedLayerError(
-                f"model {model.name!r} takes {dtype.name} inputs; bounds are computed in float32 or float64, so "
-                f'declare the input as such, e.g. keras.Input({source.shape[1:]}, dtype="float32")'
-            )
-        builder = Builder(dtype)
+        parts = inputs_of(model)
+        x = x if x is None or parts is None else parts.join(x)
+        builder = Builder(_dtype(model, graph))
         with builder.scope(model.name, type(model).__name__):
             check_dtype(model, builder)
-        start = builder.input(_input_shape(model, source.shape[1:], x), operation_of(source).name)
-        values = _convert_graph(graph, builder, start)
-        output = values[id(graph.outputs[0])]
-        network, place = builder.network(output)
+        values = _convert_graph(graph, builder, _starts(model, graph, builder, parts, x))
+        output_value = values[id(graph.outputs[0])]
+        network, place = builder.network(output_value)
+        network = network if parts is None else replace(network, parts=parts)
         checkpoints = _checkpoints(graph, values, place)
         validate(network, model, checkpoints, x)
         folded = without_copies(network)
@@ -132,18 +134,44 @@ def from_keras(model: keras.Model, x: Any = None) -> Network:
         return folded
 
 
+def _dtype(model: keras.Model, graph: keras.Model) -> tf.DType:
+    """What the model takes; of several inputs, what those take that may be perturbed."""
+    kinds = [tf.as_dtype(source.dtype) for source in graph.inputs]
+    found = sorted({kind.name for kind in kinds if kind.is_floating} or {kinds[0].name})
+    dtype = tf.as_dtype(found[0])
+    if dtype not in (tf.float32, tf.float64) or len(found) > 1:
+        raise UnsupportedLayerError(
+            f"model {model.name!r} takes {' and '.join(found)} inputs; bounds are computed in float32 or float64, so "
+            f'declare the input as such, e.g. keras.Input({graph.inputs[0].shape[1:]}, dtype="float32")'
+        )
+    return dtype
+
+
+def _starts(model: keras.Model, graph: keras.Model, builder: Builder, parts: NamedParts | None, x: Any) -> list[Tensor]:
+    """Our tensors for the inputs of a graph: the network's input, or slices of it."""
+    if parts is None:
+        source = graph.inputs[0]
+        return [builder.input(_input_shape(model, source.shape[1:], x), operation_of(source).name)]
+    flat = builder.input((parts.size,), "inputs")
+    starts = []
+    for part in parts:
+        with builder.scope(part.name, "InputLayer"):
+            starts.append(builder.index(flat, np.arange(part.start, part.stop).reshape(part.shape)))
+    return starts
+
+
 def _checkpoints(graph: keras.Model, values: dict[int, Tensor], place: dict[int, int]) -> list[Checkpoint]:
     """The layers of a graph that the network holds, the output last."""
     tensors = [tensor for node in calls(graph) for tensor in node.outputs]
     tensors = [t for t in tensors if t is not graph.outputs[0]] + [graph.outputs[0]]
     return [
         Checkpoint(operation_of(t).name, place[value.index], t, value.softmax is not None)
-        for t, value in ((t, values[id(t)]) for t in tensors)
+        for t, value in ((t, values[id(t)]) for t in tensors if id(t) in values)
         if value.index in place
     ]
 
 
-def _graph(model: Any, x: Any) -> keras.Model:
+def _graph(model: Any, x: Any, nested: bool = False) -> keras.Model:
     """The functional graph behind a model."""
     if type(model) is keras.Sequential:
         if not model.built and x is not None:
@@ -162,29 +190,13 @@ def _graph(model: Any, x: Any) -> keras.Model:
             "(inputs = keras.Input(shape); model = keras.Model(inputs, subclassed.call(inputs))), "
             "or teach tfcert the class with tfcert.register_layer if it is used as a layer"
         )
-    require_one_input(graph)
-    if len(graph.outputs) != 1:
+    parts = outputs_of(model)
+    if parts is not None and not nested:
         raise UnsupportedLayerError(
-            f"model {model.name!r} has {len(graph.outputs)} outputs; one is supported: make a keras.Model of the input "
-            "and the output that matters"
+            f"model {model.name!r} has {len(parts)} outputs ({parts}); choose one, or all as one vector, by "
+            f'tfcert.with_output(model, {parts.names[0]!r}) or tfcert.with_output(model, "all")'
         )
     return graph
-
-
-def require_one_input(model: keras.Model) -> None:
-    """Requires that a model takes one array a sample.
-
-    Raises:
-        UnsupportedLayerError: it has several inputs; says how to make them one.
-    """
-    named = input_structure(model)
-    given = getattr(model, "inputs", None) or []
-    by_name = isinstance(named, dict)
-    names = list(named) if by_name and named else [tensor.name for tensor in given]
-    shapes = [tuple(tensor.shape[1:]) for tensor in given]
-    said = several_inputs(model.name, list(zip(names, shapes, strict=True)), by_name)
-    if said is not None:
-        raise UnsupportedLayerError(said)
 
 
 def _input_shape(model: keras.Model, declared: Sequence[int | None], x: Any) -> Shape:
@@ -201,19 +213,21 @@ def _input_shape(model: keras.Model, declared: Sequence[int | None], x: Any) -> 
     return shape
 
 
-def _convert_graph(graph: keras.Model, builder: Builder, start: Tensor) -> dict[int, Tensor]:
+def _convert_graph(graph: keras.Model, builder: Builder, starts: Sequence[Tensor]) -> dict[int, Tensor]:
     """Our tensors for Keras's, by the identity of the latter."""
-    declared = graph.inputs[0].shape[1:]
-    if len(declared) != len(start.shape) or any(
-        d not in (None, size) for d, size in zip(declared, start.shape, strict=True)
-    ):
-        raise builder.refuse(f"takes inputs of shape {tuple(declared)} and is given {start.shape}")
-    values = {id(graph.inputs[0]): start}
+    values = {}
+    for source, start in zip(graph.inputs, starts, strict=True):
+        declared = source.shape[1:]
+        if len(declared) != len(start.shape) or any(
+            d not in (None, size) for d, size in zip(declared, start.shape, strict=True)
+        ):
+            raise builder.refuse(f"takes inputs of shape {tuple(declared)} and is given {start.shape}")
+        values[id(source)] = start
     for node in calls(graph):
         operation = node.operation
         with builder.scope(operation.name, type(operation).__name__):
             found = _convert(operation, builder, _operands(node, values, builder), node.outputs)
-            values.update(zip(map(id, node.outputs), found, strict=True))
+            values |= {id(tensor): value for tensor, value in zip(node.outputs, found, strict=True)}
     return values
 
 
@@ -231,9 +245,12 @@ def _operands(node: Any, values: dict[int, Tensor], builder: Builder) -> Any:
         return keras.tree.map_structure(
             lambda leaf: values.get(id(leaf), leaf), dict(list(named.arguments.items())[1:])
         )
-    if keywords.pop("mask", None) is not None:
+    if any(mask is not None for mask in keras.tree.flatten(keywords.pop("mask", None))):
         raise builder.refuse("is called with a mask; masks are not supported")
-    leaves = keras.tree.flatten((node.arguments.args, keywords))
+    arguments = node.arguments.args
+    if type(node.operation) is Functional and arguments:
+        arguments = (in_order(node.operation, arguments[0]), *arguments[1:])
+    leaves = keras.tree.flatten((arguments, keywords))
     known = [values.get(id(leaf), leaf) if isinstance(leaf, keras.KerasTensor) else leaf for leaf in leaves]
     constant = [leaf for leaf in known if not isinstance(leaf, Tensor)]
     if constant and type(node.operation) not in TAKES_CONSTANTS:
@@ -251,8 +268,9 @@ def _convert(operation: Any, builder: Builder, inputs: Any, expected: Sequence[A
         )
     if type(operation) in (keras.Sequential, Functional):
         check_dtype(operation, builder)
-        graph = _graph(operation, None)
-        output = _convert_graph(graph, builder, inputs[0])[id(graph.outputs[0])]
+        graph = _graph(operation, None, nested=True)
+        values = _convert_graph(graph, builder, inputs)
+        output = [values[id(tensor)] for tensor in graph.outputs]
     else:
         if isinstance(operation, keras.layers.Layer):
             check_dtype(operation, builder)

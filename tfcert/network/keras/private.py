@@ -94,6 +94,12 @@ def input_structure(model: keras.Model) -> Any:
     return None if graph is None else _read(graph, "_inputs_struct")
 
 
+def output_structure(model: keras.Model) -> Any:
+    """The structure that the outputs of a functional model are wrapped in; None for other models."""
+    graph = functional_graph(model)
+    return None if graph is None else _read(graph, "_outputs_struct")
+
+
 def layers_within(model: keras.Model, *, itself: bool = False) -> list[Any]:
     """The layers of a model, nested ones included, and the model itself if asked for."""
     return list(_read(model, "_flatten_layers")(include_self=itself))

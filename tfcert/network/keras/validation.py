@@ -28,7 +28,9 @@ import tensorflow as tf
 from tfcert.activations import Activation
 from tfcert.network.errors import FrontendMismatchError
 from tfcert.network.graph import Add, Elementwise, Linear, Network, Node, evaluate_node
-from tfcert.network.keras.private import functional_graph, input_structure
+from tfcert.network.keras.inputs import arguments, taken_apart
+from tfcert.network.keras.private import functional_graph
+from tfcert.parts import NamedParts
 
 PROBE_SCALE = 255.0
 """The largest magnitude of a corner probe: pixels that were never rescaled."""
@@ -78,7 +80,8 @@ def validate(network: Network, model: keras.Model, checkpoints: Sequence[Checkpo
         for first in range(0, len(every), at_once):
             inputs, computed = _within_range(network, tf.constant(every[first : first + at_once]))
             allowed = tolerances(network, computed, inputs, {checkpoint.node for checkpoint in compared})
-            expected = [*keras.tree.flatten(inner([inputs], training=False)), _output(model, inputs)]
+            apart = [inputs] if network.parts is None else taken_apart(inputs, network.parts)
+            expected = [*keras.tree.flatten(inner(apart, training=False)), _output(model, inputs, network.parts)]
             for known, checkpoint, wanted in zip(seen, compared, expected, strict=True):
                 value, slack = computed[checkpoint.node], allowed[checkpoint.node]
                 if checkpoint.softmax:
@@ -89,13 +92,14 @@ def validate(network: Network, model: keras.Model, checkpoints: Sequence[Checkpo
 def _within_range(network: Network, inputs: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """The probes, those scaled down that make a value overflow (if that helps), and the values of all nodes."""
     first = found = inputs
+    steps = _in_steps(network)
     for _ in range(_SHRINKS):
         computed = network.values(found)
         parts = [tf.reduce_all(tf.reshape(tf.math.is_finite(value), [len(found), -1]), axis=1) for value in computed]
         finite = tf.reshape(tf.reduce_all(parts, axis=0), [-1, *[1] * len(network.input_shape)])
         if bool(tf.reduce_all(finite)):
             return found, computed
-        found = tf.where(finite, found, found * _SHRINK)
+        found = tf.where(finite | steps, found, found * _SHRINK)
     found = tf.where(finite, found, first)
     return found, network.values(found)
 
@@ -148,24 +152,34 @@ def _inner_model(model: keras.Model, checkpoints: Sequence[Checkpoint]) -> keras
     return keras.Model(graph.inputs, [checkpoint.tensor for checkpoint in checkpoints], name="probe")
 
 
-def _output(model: keras.Model, inputs: tf.Tensor) -> tf.Tensor:
-    """The model's only output, whatever structure (a list, a dictionary) its input and output are wrapped in."""
-    structure = input_structure(model)
-    if structure is not None:
-        inputs = keras.tree.pack_sequence_as(structure, [inputs])
-    return keras.tree.flatten(model(inputs, training=False))[0]
+def _output(model: keras.Model, inputs: tf.Tensor, parts: NamedParts | None) -> tf.Tensor:
+    """The model's only output, whatever structure (a list, a dictionary) its inputs and output are wrapped in."""
+    return keras.tree.flatten(model(arguments(model, inputs, parts), training=False))[0]
+
+
+def _in_steps(network: Network) -> np.ndarray:
+    """Which numbers of the network's input the model takes as integers or booleans."""
+    found = np.zeros(network.input_shape, bool)
+    for part in network.parts or ():
+        found[part.start : part.stop] = part.in_steps
+    return found
 
 
 def probes(network: Network, x: Any = None) -> np.ndarray:
-    """Zeros, ones, large corners of both signs, checkered corners, uniform and normal noise, and up to two of ``x``."""
+    """Zeros, ones, large corners of both signs, checkered corners, uniform and normal noise, and up to two of ``x``.
+
+    Where the model takes integers or booleans they are 0 and 1.
+    """
     generator = np.random.default_rng(0)
     shape = network.input_shape
     signs = generator.choice([-1.0, 1.0], shape)
     corners = [np.zeros(shape), np.ones(shape), -np.ones(shape), PROBE_SCALE * np.ones(shape)]
     corners += [PROBE_SCALE * signs, (signs > 0).astype(float)]
     noise = [generator.uniform(size=shape), generator.normal(size=shape), 4.0 * generator.normal(size=shape)]
+    drawn = np.stack([*corners, *noise])
+    drawn = np.where(_in_steps(network), drawn > 0, drawn)
     given = [] if x is None else [np.asarray(sample) for sample in x[:2] if np.isfinite(sample).all()]
-    return np.stack([*corners, *noise, *given]).astype(network.dtype.as_numpy_dtype)
+    return np.stack([*drawn, *given]).astype(network.dtype.as_numpy_dtype)
 
 
 def unit_roundoff(network: Network) -> float:

@@ -1,0 +1,132 @@
+"""The inputs and the outputs of a Keras model: which arrays they are, and the way from a flat vector to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfcert.network.errors import UnsupportedLayerError
+from tfcert.network.keras.private import functional_graph, input_structure, operation_of, output_structure
+from tfcert.parts import NamedParts
+
+
+def inputs_of(model: Any) -> NamedParts | None:
+    """The inputs of a model that takes several arrays a sample; None where it takes one.
+
+    Raises:
+        UnsupportedLayerError: one of several has a dimension that is not known.
+    """
+    plain = getattr(model, "plain_model", model)
+    tensors = list(getattr(plain, "inputs", None) or [])
+    if len(tensors) < 2 or not isinstance(plain, keras.Model):
+        return None
+    layers = [operation_of(tensor).name for tensor in tensors]
+    shapes = [tuple(tensor.shape[1:]) for tensor in tensors]
+    names = _names(input_structure(plain), layers)
+    for name, shape in zip(names, shapes, strict=True):
+        if None in shape:
+            raise UnsupportedLayerError(
+                f"input {name!r} of model {plain.name!r} has unknown dimensions {shape}; of several inputs "
+                "they must be known: build it with keras.Input of a shape without None"
+            )
+    return NamedParts.of(list(zip(names, shapes, strict=True)), [t.dtype for t in tensors], layers)
+
+
+def _names(structure: Any, layers: list[str]) -> list[str]:
+    """The keys of a dictionary of tensors, in the order in which Keras flattens it; else the names of the layers."""
+    if isinstance(structure, Mapping) and not any(keras.tree.is_nested(entry) for entry in structure.values()):
+        order = {id(tensor): key for key, tensor in structure.items()}
+        return [str(order[id(tensor)]) for tensor in keras.tree.flatten(structure)]
+    return layers
+
+
+def arguments(model: Any, x: Any, parts: NamedParts | None = None) -> Any:
+    """What a model is called with for inputs ``x``: an array, or the arrays of a vector in the model's own structure.
+
+    Args:
+        model: a Keras model.
+        x: ``[batch, *input]``, a tensor.
+        parts: its inputs, if they are known; None finds them.
+    """
+    parts = inputs_of(model) if parts is None else parts
+    plain = getattr(model, "plain_model", model)
+    structure = input_structure(plain)
+    if parts is None:
+        return x if structure is None or plain is not model else keras.tree.pack_sequence_as(structure, [x])
+    return keras.tree.pack_sequence_as(structure, taken_apart(x, parts))
+
+
+def in_order(model: keras.Model, given: Any) -> Any:
+    """Inputs of a functional model, by names where it declares a list, in the order of the list."""
+    structure = input_structure(model)
+    if isinstance(given, Mapping) and not isinstance(structure, Mapping):
+        return [given[tensor.name] for tensor in keras.tree.flatten(structure)]
+    return given
+
+
+def taken_apart(x: tf.Tensor, parts: NamedParts) -> list[tf.Tensor]:
+    """The arrays ``[batch, *shape]`` of vectors ``[batch, size]``, each in its own type."""
+    return [
+        tf.cast(tf.reshape(x[:, part.start : part.stop], [-1, *part.shape]), tf.as_dtype(part.dtype)) for part in parts
+    ]
+
+
+def joined(model: Any, x: Any) -> np.ndarray | tf.Tensor:
+    """The vectors of inputs in the model's structure; an array of a model with one input as it is."""
+    parts = inputs_of(model)
+    if parts is None or not isinstance(x, Mapping | list | tuple):
+        return x
+    leaves = parts.leaves(x)
+    dtype = next(tf.as_dtype(part.dtype) for part in parts if not part.in_steps)
+    flat = [tf.reshape(tf.cast(leaf, dtype), [-1, part.size]) for part, leaf in zip(parts, leaves, strict=True)]
+    return tf.concat(flat, axis=1)
+
+
+def outputs_of(model: Any) -> NamedParts | None:
+    """The outputs of a model with several; None where it has one."""
+    graph = functional_graph(model)
+    tensors = [] if graph is None else list(graph.outputs)
+    if len(tensors) < 2:
+        return None
+    layers = [operation_of(tensor).name for tensor in tensors]
+    names = _names(output_structure(model), layers)
+    if len(set(names)) < len(names):
+        names = [f"{name}_{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+    shapes = [tuple(tensor.shape[1:]) for tensor in tensors]
+    return NamedParts.of(list(zip(names, shapes, strict=True)), [t.dtype for t in tensors])
+
+
+def with_output(model: keras.Model, output: str | int) -> keras.Model:
+    """A model of the same layers with one output: to be asked about, attacked and trained as any other.
+
+    Args:
+        model: a functional model with several outputs.
+        output: a key of its dictionary of outputs or the name of the layer that an output comes from; its place,
+            counted from 0; or ``"all"`` for all of them as one vector ``[batch, sum of their sizes]``, in order.
+
+    Raises:
+        ValueError: there is no such output.
+
+    Example:
+        >>> x = keras.Input((2,))
+        >>> two = keras.Model(x, {"grade": keras.layers.Dense(3)(x), "size": keras.layers.Dense(1)(x)})
+        >>> with_output(two, "grade").output_shape, with_output(two, "all").output_shape
+        ((None, 3), (None, 4))
+    """
+    parts, graph = outputs_of(model), functional_graph(model)
+    if graph is None:
+        raise ValueError(f"model {model.name!r} is no functional model, whose outputs could be told apart")
+    structure = input_structure(model)
+    if output == "all" and parts is not None:
+        flat = [keras.layers.Flatten()(tensor) for tensor in graph.outputs]
+        return keras.Model(structure, keras.layers.Concatenate()(flat), name=f"{model.name}_all")
+    names = [str(operation_of(t).name) for t in graph.outputs] if parts is None else parts.names
+    place = names.index(output) if output in names else output
+    if isinstance(place, bool) or not isinstance(place, int) or not -len(names) <= place < len(names):
+        known = ", ".join(map(repr, names))
+        raise ValueError(f"model {model.name!r} has no output {output!r}; its outputs are {known}, in this order")
+    return keras.Model(structure, graph.outputs[place], name=f"{model.name}_{names[place]}")
