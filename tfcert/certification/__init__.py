@@ -9,7 +9,9 @@ from tfcert.certification.api import (
     certify,
     margins,
 )
+from tfcert.certification.words import Substitutions, substitutions
 
 __all__ = [
-    "Bounds", "Certification", "Radii", "bounds", "certified_radius", "certify", "margins",
+    "Bounds", "Certification", "Radii", "Substitutions", "bounds", "certified_radius", "certify", "margins",
+    "substitutions",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from tfcert.network.keras import layers as _keras_layers  # noqa: F401
 from tfcert.network.keras import ops as _keras_ops  # noqa: F401
 from tfcert.network.keras import pieces as _keras_pieces  # noqa: F401
 from tfcert.network.keras import windows as _keras_windows  # noqa: F401
+from tfcert.network.keras.embedding import embedded
 from tfcert.network.keras.graph import from_keras, register_layer
 from tfcert.network.keras.inputs import inputs_of, joined, with_output
 from tfcert.network.keras.preprocessing import with_preprocessing
@@ -25,6 +26,6 @@ __all__ = [
     "Add", "Builder", "Concatenate", "ConvMap", "CopiesMap", "DenseMap", "Elementwise", "FrontendMismatchError",
     "IndexMap", "Input", "IntervalAbstraction", "Linear", "LinearMap", "MaxPool", "ModelLoadError", "Network", "Node",
     "NonFiniteWeightError", "PadMap", "ParamRamp", "ReshapeMap", "ScaleMap", "Tensor", "UnsupportedLayerError",
-    "abstraction_of", "abstractions", "densify", "from_keras", "inputs_of", "joined", "register_layer",
+    "abstraction_of", "abstractions", "densify", "embedded", "from_keras", "inputs_of", "joined", "register_layer",
     "with_output", "with_preprocessing",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import keras
 
@@ -13,15 +13,15 @@ _NORMALISES = (
 )
 _MULTIPLIES = "it multiplies tensors with each other, which is not affine"
 _RECURS = "it is recurrent; write its steps out with layers that are supported, or export the model with them unrolled"
+_EMBEDS = (
+    "it reads token ids, whole numbers of which there is no ball; tfcert.embedded(model, tokens) cuts a model behind "
+    "its embeddings, which may be perturbed, and tfcert.substitutions encloses those of words that may be replaced"
+)
 _REASONS = {
     "LayerNormalization": _NORMALISES,
     "RMSNormalization": _NORMALISES,
     "GroupNormalization": _NORMALISES,
     "UnitNormalization": _NORMALISES,
-    "Attention": _MULTIPLIES,
-    "AdditiveAttention": _MULTIPLIES,
-    "MultiHeadAttention": _MULTIPLIES,
-    "GroupedQueryAttention": _MULTIPLIES,
     "Dot": _MULTIPLIES,
     "LSTM": _RECURS,
     "GRU": _RECURS,
@@ -29,9 +29,20 @@ _REASONS = {
     "RNN": _RECURS,
     "Bidirectional": _RECURS,
     "TimeDistributed": "leave it out around Dense and activations, which act on every step by themselves",
-    "Embedding": "it reads whole numbers, of which there is no ball; put its output in place of the input",
+    "Embedding": _EMBEDS,
     "Lambda": "write the function with keras.ops in a functional model, or as a layer for tfcert.register_layer",
 }
+
+
+def of_another_type(model: str, dtypes: Sequence[str], shape: tuple[int | None, ...], readers: Iterable[type]) -> str:
+    """The sentence that refuses inputs that are no floating-point numbers, given the layers of the model."""
+    takes = f"model {model!r} takes {' and '.join(dtypes)} inputs"
+    if keras.layers.Embedding in readers:
+        return f"{takes}, and has an Embedding: {_EMBEDS}"
+    return (
+        f"{takes}; bounds are computed in float32 or float64, so declare the input as "
+        f'such, e.g. keras.Input({shape}, dtype="float32")'
+    )
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:

@@ -19,7 +19,7 @@ from tfcert.network.builder import Builder, Tensor
 from tfcert.network.copies import without_copies
 from tfcert.network.errors import UnsupportedLayerError
 from tfcert.network.graph import Network
-from tfcert.network.keras.advice import unsupported
+from tfcert.network.keras.advice import of_another_type, unsupported
 from tfcert.network.keras.inputs import in_order, inputs_of, outputs_of, with_output
 from tfcert.network.keras.private import Functional, calls, functional_graph, operation_of
 from tfcert.network.keras.validation import Checkpoint, validate
@@ -140,10 +140,8 @@ def _dtype(model: keras.Model, graph: keras.Model) -> tf.DType:
     found = sorted({kind.name for kind in kinds if kind.is_floating} or {kinds[0].name})
     dtype = tf.as_dtype(found[0])
     if dtype not in (tf.float32, tf.float64) or len(found) > 1:
-        raise UnsupportedLayerError(
-            f"model {model.name!r} takes {' and '.join(found)} inputs; bounds are computed in float32 or float64, so "
-            f'declare the input as such, e.g. keras.Input({graph.inputs[0].shape[1:]}, dtype="float32")'
-        )
+        readers = {type(node.operation) for node in calls(graph)}
+        raise UnsupportedLayerError(of_another_type(model.name, found, graph.inputs[0].shape[1:], readers))
     return dtype
 
 
