@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         bounds,
         certified_radius,
         certify,
+        certify_words,
         margins,
         substitutions,
     )
@@ -81,6 +82,7 @@ _HOMES = {
     "bounds": "certification",
     "certified_radius": "certification",
     "certify": "certification",
+    "certify_words": "certification",
     "choose_targets": "propagation.question",
     "clever_score": "estimates",
     "densify": "network",
@@ -133,6 +135,7 @@ __all__ = [
     "callbacks",
     "certified_radius",
     "certify",
+    "certify_words",
     "choose_targets",
     "clever_score",
     "densify",

@@ -59,18 +59,31 @@ def test_so_many_changes_at_once_are_in_one_of_the_boxes(model, changes, boxes):
 
 def test_what_is_proven_of_the_boxes_holds_for_every_sentence(model):
     labels = model(TOKENS).numpy().argmax(axis=1)
-    least = [np.inf] * 3
+    tail, _ = tfcert.embedded(model, TOKENS)
     for changes in (None, 1):
-        found = tfcert.substitutions(model, TOKENS, WORDS, changes=changes)
-        tail, _ = tfcert.embedded(model, TOKENS)
-        margins = tfcert.margins(tail, found.box, labels[found.owner]).min(axis=1)
+        sets = tfcert.substitutions(model, TOKENS, WORDS, changes=changes)
+        margins = tfcert.margins(tail, sets.box, labels[sets.owner]).min(axis=1)
+        found = tfcert.certify_words(model, TOKENS, labels, WORDS, changes=changes)
         for i, row in enumerate(TOKENS):
             logits = model(sentences(row, 4 if changes is None else changes)).numpy()
-            least[i] = (logits[:, labels[i]] - logits[:, 1 - labels[i]]).min()
-            assert margins[found.owner == i].min() <= least[i] + 1e-4
-        verified = found.verified(margins)
-        assert verified.tolist() == [bool((margins[found.owner == i] > 0).all()) for i in range(3)]
-        assert verified[1], "a sentence without replacements is as it is"
+            least = (logits[:, labels[i]] - logits[:, 1 - labels[i]]).min()
+            assert found.margin[i] == pytest.approx(margins[sets.owner == i].min(), rel=1e-5)
+            assert found.margin[i] <= least + 1e-4 and found.verified[i] == (found.margin[i] > found.rounding[i])
+        assert found.verified[1], "a sentence without replacements is as it is"
+        assert found.method == "crown" and 0 < found.rounding.max() < 1e-3
+
+
+def test_one_set_that_is_not_proven_is_enough_not_to_verify_a_sample(model):
+    labels = model(TOKENS).numpy().argmax(axis=1)
+    wrong = tfcert.certify_words(model, TOKENS, 1 - labels, WORDS, changes=1)
+    assert not wrong.verified.any() and (wrong.margin < 0).all()
+    flips = {1: (2, 3, 6), 4: (0, 6), 5: (6,)}
+    found = tfcert.certify_words(model, TOKENS, labels, flips, changes=1)
+    sets = tfcert.substitutions(model, TOKENS, flips, changes=1)
+    margins = tfcert.margins(tfcert.embedded(model, TOKENS)[0], sets.box, labels[sets.owner]).min(axis=1)
+    mixed = [i for i in range(3) if (margins[sets.owner == i] > 0).any() and (margins[sets.owner == i] < 0).any()]
+    assert mixed, "some sample has sets of both kinds"
+    assert not found.verified[mixed].any()
 
 
 def test_mistakes(model):

@@ -10,9 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from tfcert.network.keras.embedding import encoder
+from tfcert.catalog import method_name, with_fallback
+from tfcert.certification.api import Certification
+from tfcert.clauses import keeps_label
+from tfcert.network.cache import network_of
+from tfcert.network.keras.embedding import embedded, encoder
+from tfcert.options import BoundOptions
+from tfcert.propagation.engine import guarantee_of
+from tfcert.propagation.question import labels_of
+from tfcert.rigour.radius import CertifyingMethod, margins_of
 from tfcert.sets.balls import Box
 from tfcert.showing import counted
+from tfcert.verdict import is_proof
 
 _MOST = 100_000
 """Boxes that are made at most."""
@@ -33,15 +42,48 @@ class Substitutions:
     def __repr__(self) -> str:
         return f"Substitutions of {counted(int(self.owner.max(initial=-1)) + 1, 'sample')}: {self.box!r}"
 
-    def verified(self, margins: Any) -> np.ndarray:
-        """Tells of which samples every set has positive margins alone: bool ``[samples]``.
 
-        Args:
-            margins: ``tfcert.margins(tail, substitutions.box, y[substitutions.owner])``, ``[sets, classes]``.
-        """
-        held = (np.asarray(margins).reshape(len(self.owner), -1) > 0).all(axis=1)
-        first = np.searchsorted(self.owner, np.arange(self.owner.max(initial=-1) + 1))
-        return np.logical_and.reduceat(held, first) if len(first) else held
+def certify_words(
+    model: Any,
+    tokens: Any,
+    y: Any,
+    words: Mapping[int, Sequence[int]],
+    *,
+    changes: int | None = None,
+    after: str | None = None,
+    method: str = "crown",
+    relaxation: str | None = None,
+    options: BoundOptions | None = None,
+) -> Certification:
+    """Certifies that no sentence that replacing words makes of the given ones is taken for another class.
+
+    Args:
+        model, tokens, words, changes, after: as for :func:`substitutions`.
+        y: labels, as for :func:`tfcert.certify`; ``method``, ``relaxation`` and ``options``, too.
+
+    Returns:
+        For each sample the least margin over its sets, and what rounding may take from it. A sample that is not
+        verified need not have a sentence that is misclassified: sets hold more than sentences.
+
+    Raises:
+        ValueError, UnsupportedLayerError: as for :func:`tfcert.embedded`, :func:`substitutions` and
+            :func:`tfcert.margins`.
+    """
+    tail, _ = embedded(model, tokens, after=after)
+    sets = substitutions(model, tokens, words, changes=changes, after=after)
+    method = method_name(method)
+    network = network_of(tail, sets.box.lower)
+    box = sets.box.astype(network.dtype.as_numpy_dtype)
+    labels = labels_of(y, len(np.asarray(tokens)), network)
+    clauses = keeps_label(labels[sets.owner], network.output_shape[-1])
+    margin, lost = margins_of(network, box, clauses, CertifyingMethod(method, with_fallback(relaxation, None), options))
+    surplus = np.where(np.isnan(margin), -np.inf, margin - lost)
+    worst = [
+        index[np.argmin(surplus[index])] for index in (np.flatnonzero(sets.owner == i) for i in range(len(labels)))
+    ]
+    margin, lost = margin[worst], lost[worst]
+    found = guarantee_of(method)
+    return Certification(is_proof(margin, lost), margin, found, method, relaxation or "adaptive", lost)
 
 
 def substitutions(
@@ -54,13 +96,16 @@ def substitutions(
 ) -> Substitutions:
     """The embeddings of every sentence that replacing words makes of the given ones, enclosed by boxes.
 
+    :func:`certify_words` asks whether a model takes all of them for one class; for other questions,
+    ``tfcert.embedded(model, tokens, after=after)`` is the model of these sets.
+
     Each position's box is the smallest that holds the embedding of the word that stands there and of those that may
     replace it. So every sentence is enclosed, and points that are no sentence are, too: what is proven of a box holds
     for its sentences, and a margin that is not positive says nothing (the method is that of interval bounds for word
     substitutions: Jia et al. 2019, section 3; the boxes serve any method of bounds).
 
     Args:
-        model: the whole model; ``tfcert.embedded(model, tokens, after=after)`` is the one to ask about the boxes.
+        model: the whole model.
         tokens: ids ``[samples, positions]``.
         words: for a token those that may stand in its place; others stay.
         changes: how many words may be replaced at once; None for any number. With ``n`` positions that may change, a
