@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from adjoint import assert_adjoint
 
-from tfcert.network import Linear, LinearMap, Network, from_keras
+from tfcert.network import Linear, Network, from_keras
 
 Check = Callable[..., Network]
 
@@ -19,18 +20,6 @@ def randomize(model: keras.Model, rng: np.random.Generator) -> None:
             continue
         values = rng.normal(size=weight.shape)
         weight.assign(np.abs(values) + 0.1 if "variance" in weight.name else values)
-
-
-def assert_adjoint(linear_map: LinearMap, dtype: tf.DType, rng: np.random.Generator) -> None:
-    """``<a, W x> = <W^T a, x>`` and ``|W x| <= |W| |x|``, with the shapes that the map declares."""
-    x = tf.constant(rng.normal(size=(2, *linear_map.in_shape)), dtype)
-    a = tf.constant(rng.normal(size=(2, *linear_map.out_shape)), dtype)
-    y, back = linear_map.apply(x), linear_map.transpose(a)
-    assert y.shape == a.shape
-    assert back.shape == x.shape
-    scale = float(tf.reduce_sum(tf.abs(a) * linear_map.abs_apply(tf.abs(x))))
-    assert abs(float(tf.reduce_sum(a * y)) - float(tf.reduce_sum(back * x))) <= 1e-5 * scale
-    assert np.all(np.abs(y) <= linear_map.abs_apply(tf.abs(x)).numpy() * (1 + 1e-5) + 1e-6)
 
 
 @pytest.fixture

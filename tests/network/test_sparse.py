@@ -5,16 +5,9 @@ import pytest
 import tensorflow as tf
 
 from tfcert.network import sparse
-from tfcert.network.linear import (
-    ConvMap,
-    CopiesMap,
-    DenseMap,
-    IndexMap,
-    LinearMap,
-    PadMap,
-    ReshapeMap,
-    ScaleMap,
-)
+from tfcert.network.contractions import EinsumMap, SumMap
+from tfcert.network.linear import ConvMap, DenseMap, LinearMap, ScaleMap
+from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap
 from tfcert.network.sparse import Entries, product, total
 
 RNG = np.random.default_rng(0)
@@ -42,6 +35,11 @@ def matrix_map(shape) -> DenseMap:
     return DenseMap(lambda: kernel, shape, 3)
 
 
+def einsum_map(equation, in_shape, kernel_shape) -> EinsumMap:
+    kernel = tf.constant(RNG.normal(size=kernel_shape))
+    return EinsumMap(equation, lambda: kernel, in_shape, kernel_shape)
+
+
 MAPS = {
     "dense": matrix_map((4,)),
     "dense at positions": matrix_map((2, 3, 4)),
@@ -54,6 +52,13 @@ MAPS = {
     "pad and crop": PadMap((3, 4, 2), ((1, -1), (-1, 2))),
     "index": IndexMap((4,), np.array([[3, -1], [0, 3]])),
     "copies": CopiesMap((2, 2), 3),
+    "transpose": TransposeMap((2, 3, 4), (2, 0, 1)),
+    "slices": TakeMap((2, 4, 3), np.array([3, -1, 1, 3]), 1),
+    "broadcast": BroadcastMap((1, 3, 1), (2, 3, 4)),
+    "sum": SumMap((2, 3, 4), (0, 2)),
+    "mean": SumMap((2, 3, 4), (1,), keepdims=True, weight=1 / 3),
+    "einsum": einsum_map("abc,dcb->ad", (2, 3, 4), (5, 4, 3)),
+    "einsum that copies": einsum_map("ab,bc->abc", (2, 3), (3, 2)),
     "a map of one's own": Rotation(),
 }
 

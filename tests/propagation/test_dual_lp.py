@@ -11,7 +11,8 @@ import tfcert
 from tfcert.activations import activation
 from tfcert.network import densify, from_keras
 from tfcert.network.graph import Elementwise, Network
-from tfcert.network.linear import DenseMap, ReshapeMap
+from tfcert.network.linear import DenseMap
+from tfcert.network.moves import ReshapeMap
 from tfcert.propagation import backward
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
 from tfcert.propagation.preactivation import Passes

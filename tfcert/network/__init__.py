@@ -2,6 +2,7 @@
 
 from tfcert.network.abstraction import IntervalAbstraction, abstraction_of, abstractions
 from tfcert.network.builder import Builder, Tensor
+from tfcert.network.contractions import EinsumMap, SumMap
 from tfcert.network.densify import densify
 from tfcert.network.errors import (
     FrontendMismatchError,
@@ -19,13 +20,14 @@ from tfcert.network.keras.embedding import embedded
 from tfcert.network.keras.graph import from_keras, register_layer
 from tfcert.network.keras.inputs import inputs_of, joined, with_output
 from tfcert.network.keras.preprocessing import with_preprocessing
-from tfcert.network.linear import ConvMap, CopiesMap, DenseMap, IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
+from tfcert.network.linear import ConvMap, DenseMap, LinearMap, ScaleMap
+from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap
 from tfcert.network.param_ramp import ParamRamp
 
 __all__ = [
-    "Add", "Builder", "Concatenate", "ConvMap", "CopiesMap", "DenseMap", "Elementwise", "FrontendMismatchError",
-    "IndexMap", "Input", "IntervalAbstraction", "Linear", "LinearMap", "MaxPool", "ModelLoadError", "Network", "Node",
-    "NonFiniteWeightError", "PadMap", "ParamRamp", "ReshapeMap", "ScaleMap", "Tensor", "UnsupportedLayerError",
-    "abstraction_of", "abstractions", "densify", "embedded", "from_keras", "inputs_of", "joined", "register_layer",
-    "with_output", "with_preprocessing",
+    "Add", "BroadcastMap", "Builder", "Concatenate", "ConvMap", "CopiesMap", "DenseMap", "EinsumMap", "Elementwise",
+    "FrontendMismatchError", "IndexMap", "Input", "IntervalAbstraction", "Linear", "LinearMap", "MaxPool",
+    "ModelLoadError", "Network", "Node", "NonFiniteWeightError", "PadMap", "ParamRamp", "ReshapeMap", "ScaleMap",
+    "SumMap", "TakeMap", "Tensor", "TransposeMap", "UnsupportedLayerError", "abstraction_of", "abstractions",
+    "densify", "embedded", "from_keras", "inputs_of", "joined", "register_layer", "with_output", "with_preprocessing",
 ]  # fmt: skip

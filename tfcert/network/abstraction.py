@@ -15,7 +15,7 @@ from tfcert.activations import cell_ends, cells
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.graph import converter
 from tfcert.network.keras.private import layers_within
-from tfcert.network.linear import CopiesMap
+from tfcert.network.moves import CopiesMap
 from tfcert.showing import several
 
 _SIMPLE = 10**6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,10 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Activation, activation, names
+from tfcert.network.contractions import SumMap
 from tfcert.network.errors import NonFiniteWeightError, UnsupportedLayerError
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
 from tfcert.network.keras.advice import nearest
-from tfcert.network.linear import IndexMap, LinearMap, Pads, ReshapeMap, ScaleMap, Shape, Source
+from tfcert.network.linear import LinearMap, Pads, ScaleMap, Shape, Source
+from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap
 
 
 @dataclass(frozen=True)
@@ -101,10 +104,110 @@ class Builder:
             return self.reshape(x, index.shape, part=part)
         return self.linear(x, IndexMap(x.shape, index), part=part)
 
+    def transpose(self, x: Tensor, order: Sequence[int], *, part: str = "") -> Tensor:
+        """The axes of ``x`` in another order; a reshape where only axes of length one move."""
+        shape = tuple(x.shape[axis] for axis in order)
+        long = [axis for axis in order if x.shape[axis] > 1]
+        if long == sorted(long):
+            return self.reshape(x, shape, part=part)
+        return self.linear(x, TransposeMap(x.shape, order), part=part)
+
     def broadcast(self, x: Tensor, shape: Sequence[int], *, part: str = "") -> Tensor:
         """``x`` repeated along new axes and axes of length one, by NumPy's rules."""
-        index = np.arange(int(np.prod(x.shape))).reshape(x.shape)
-        return self.index(x, np.broadcast_to(index, tuple(shape)), part=part)
+        shape = tuple(shape)
+        aligned = self.reshape(x, (*[1] * (len(shape) - len(x.shape)), *x.shape), part=part)
+        if aligned.shape == shape:
+            return aligned
+        return self.linear(aligned, BroadcastMap(aligned.shape, shape), part=part)
+
+    def take(self, x: Tensor, which: int | slice | Sequence[int] | np.ndarray, axis: int, *, part: str = "") -> Tensor:
+        """Slices of ``x`` along an axis, by NumPy's rules: one number removes the axis, several and slices keep it.
+
+        Raises:
+            UnsupportedLayerError: an index lies outside, or nothing is left.
+        """
+        size = x.shape[axis]
+        try:
+            index = np.arange(size)[which if isinstance(which, slice) else np.asarray(which)]
+        except IndexError as error:
+            raise self.refuse(f"reads {which} of an axis of length {size}") from error
+        if index.size == 0:
+            raise self.refuse(f"takes nothing of an axis of length {size}")
+        found = self.spread(x, index.ravel(), axis, part=part)
+        axis %= len(x.shape)
+        return self.reshape(found, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]), part=part)
+
+    def spread(self, x: Tensor, index: np.ndarray, axis: int, *, part: str = "") -> Tensor:
+        """Slices of ``x`` along an axis: slice i of the result is slice ``index[i]``, or zeros for -1."""
+        axis %= len(x.shape)
+        before, after, known = _run(index, x.shape[axis])
+        if known and not before and not after:
+            return x
+        if known and len(x.shape) == 3 and axis < 2:
+            padding = [(0, 0), (0, 0)]
+            padding[axis] = (before, after)
+            return self.linear(x, PadMap(x.shape, (padding[0], padding[1])), part=part)
+        return self.linear(x, TakeMap(x.shape, index, axis), part=part)
+
+    def repeat(self, x: Tensor, times: int | Sequence[int], axis: int, *, part: str = "") -> Tensor:
+        """Each slice of ``x`` along an axis so many times in a row (NumPy's ``repeat``)."""
+        return self.spread(x, np.arange(x.shape[axis]).repeat(times), axis, part=part)
+
+    def tile(self, x: Tensor, times: Sequence[int], *, part: str = "") -> Tensor:
+        """``x`` so many times side by side along each of the last axes (NumPy's ``tile``)."""
+        times = (*[1] * (len(x.shape) - len(times)), *times)
+        x = self.reshape(x, (*[1] * (len(times) - len(x.shape)), *x.shape), part=part)
+        for axis, copies in enumerate(times):
+            if copies > 1 and axis == len(times) - 1:
+                x = self.linear(x, CopiesMap(x.shape, copies), part=part)
+            elif copies != 1:
+                x = self.take(x, np.tile(np.arange(x.shape[axis]), copies), axis, part=part)
+        return x
+
+    def sum(self, x: Tensor, axes: int | Sequence[int], keepdims: bool = False, *, part: str = "") -> Tensor:
+        """The sum over some axes, which stay as axes of length one with ``keepdims``."""
+        return self._sum(x, self.axes(x, axes), keepdims, 1.0, part)
+
+    def mean(self, x: Tensor, axes: int | Sequence[int], keepdims: bool = False, *, part: str = "") -> Tensor:
+        """The mean over some axes, which stay as axes of length one with ``keepdims``."""
+        found = self.axes(x, axes)
+        return self._sum(x, found, keepdims, 1.0 / math.prod(x.shape[axis] for axis in found), part)
+
+    def _sum(self, x: Tensor, axes: tuple[int, ...], keepdims: bool, weight: float, part: str) -> Tensor:
+        if weight == 1.0 and all(x.shape[axis] == 1 for axis in axes):
+            return self.reshape(x, _reduced(x.shape, axes, keepdims), part=part)
+        return self.linear(x, SumMap(x.shape, axes, keepdims=keepdims, weight=weight), part=part)
+
+    def reduce_max(self, x: Tensor, axes: int | Sequence[int], keepdims: bool = False, *, part: str = "") -> Tensor:
+        """The largest number along some axes, which stay as axes of length one with ``keepdims``."""
+        found = self.axes(x, axes)
+        shape = _reduced(x.shape, found, keepdims)
+        if all(x.shape[axis] == 1 for axis in found):
+            return self.reshape(x, shape, part=part)
+        if len(x.shape) == 3 and found[-1] < 2:
+            image, window = x, (x.shape[0] if 0 in found else 1, x.shape[1] if 1 in found else 1)
+        else:
+            if found[-1] - found[0] != len(found) - 1:
+                x = self.transpose(x, (*found, *(i for i in range(len(x.shape)) if i not in found)), part=part)
+                found = tuple(range(len(found)))
+            sides = [math.prod(x.shape[part]) for part in (slice(found[0]), slice(found[-1] + 1, None))]
+            window = (1, math.prod(x.shape[axis] for axis in found))
+            image = self.reshape(x, (sides[0], window[1], sides[1]), part=part)
+        pooled = self.max_pool(image, window, window, ((0, 0), (0, 0)), part=part)
+        return self.reshape(pooled, shape, part=part)
+
+    def axes(self, x: Tensor, axes: int | Sequence[int]) -> tuple[int, ...]:
+        """Axes of a tensor in order, none of them negative.
+
+        Raises:
+            UnsupportedLayerError: there is no such axis, or one is named twice.
+        """
+        rank = len(x.shape)
+        given = (axes,) if isinstance(axes, int | np.integer) else tuple(axes)
+        found = tuple(sorted({int(axis) % rank for axis in given})) if rank else ()
+        if len(found) != len(given) or not found or not all(-rank <= axis < rank for axis in given):
+            raise self.refuse(f"reads the axes {given} of a tensor of shape {x.shape} (batch left out)")
+        return found
 
     def scale(self, x: Tensor, scale: Source, bias: Source | None = None, *, part: str = "") -> Tensor:
         """``x * scale + bias``; both broadcast against the shape of ``x``."""
@@ -248,3 +351,22 @@ class Builder:
             unique, number = f"{name}_{number}", number + 1
         self._names.add(unique)
         return unique
+
+
+def _reduced(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
+    """The shape that a reduction over some axes leaves."""
+    if keepdims:
+        return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+    return tuple(size for axis, size in enumerate(shape) if axis not in axes)
+
+
+def _run(index: np.ndarray, size: int) -> tuple[int, int, bool]:
+    """The zeros before and after (negative: slices cut off) that an index stands for; whether that is all it does."""
+    (inside,) = np.nonzero(index >= 0)
+    if not inside.size:
+        return 0, 0, False
+    first, last = int(inside[0]), int(inside[-1])
+    before, after = first - int(index[first]), index.size - 1 - last - (size - 1 - int(index[last]))
+    padded = np.arange(index.size) - before
+    known = np.array_equal(index, np.where((padded < 0) | (padded >= size), -1, padded))
+    return before, after, known

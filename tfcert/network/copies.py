@@ -14,7 +14,8 @@ from dataclasses import replace
 import tensorflow as tf
 
 from tfcert.network.graph import Linear, Network, Node, evaluate_node
-from tfcert.network.linear import ConvMap, CopiesMap, DenseMap, LinearMap, PadMap, ReshapeMap, ScaleMap, Shape
+from tfcert.network.linear import ConvMap, DenseMap, LinearMap, ScaleMap, Shape
+from tfcert.network.moves import CopiesMap, PadMap, ReshapeMap
 
 
 def without_copies(network: Network) -> Network:

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.network.graph import Linear, Network, Node
-from tfcert.network.linear import CopiesMap, DenseMap, LinearMap, ReshapeMap, ScaleMap, Shape
+from tfcert.network.linear import DenseMap, LinearMap, ScaleMap, Shape
+from tfcert.network.moves import CopiesMap, ReshapeMap
 
 CHUNK = 1024
 """Rows of the identity that a map is applied to at a time."""

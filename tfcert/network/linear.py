@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -33,6 +32,10 @@ class Window(NamedTuple):
     strides: tuple[int, int]
     reach: tuple[int, int]
     pads: tuple[int, int]
+
+
+PIXEL = Window((1, 1), (1, 1), (0, 0))
+"""Each pixel of the output reads the pixel of the input in its place."""
 
 
 def cast_source(source: Source, dtype: tf.DType) -> Source:
@@ -66,6 +69,14 @@ class LinearMap(ABC):
     def convolution(self) -> ConvMap | None:
         """The map as a convolution; None where it is none."""
         return None
+
+    def carry(self, patches: tf.Tensor) -> tf.Tensor:
+        """The transpose of what the map does within a patch, for a map with a window that is no convolution.
+
+        ``[n, h, w, out channels] -> [n, h', w', in channels]``, where h' by w' pixels of the input are what h by w of
+        the output read. The default is right where that is the same numbers in the same places.
+        """
+        return patches
 
     def diagonal(self) -> tf.Tensor | None:
         """The factor of each value, broadcasting against the shape; None of a map that does anything else."""
@@ -124,6 +135,13 @@ class DenseMap(LinearMap):
         self.kernel = kernel
         self.in_shape = tuple(in_shape)
         self.out_shape = (*self.in_shape[:-1], int(out_features))
+
+    @property
+    def window(self) -> Window | None:
+        return PIXEL if len(self.in_shape) == 3 else None
+
+    def carry(self, patches: tf.Tensor) -> tf.Tensor:
+        return self._product(patches, self.kernel(), (*patches.shape[1:3], self.in_shape[2]), transposed=True)
 
     def apply(self, x: tf.Tensor) -> tf.Tensor:
         return self._product(x, self.kernel(), self.out_shape)
@@ -306,104 +324,6 @@ class ScaleMap(LinearMap):
         other = copy.copy(self)
         other.scale = change(self.scale)
         return other
-
-
-class ReshapeMap(LinearMap):
-    """The same numbers in another shape (row-major, as Keras's ``Flatten`` and ``Reshape``)."""
-
-    moves = True
-
-    def __init__(self, in_shape: Shape, out_shape: Shape):
-        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
-
-    @property
-    def mixes(self) -> bool:
-        return False
-
-    def apply(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(x, [-1, *self.out_shape])
-
-    def transpose(self, a: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(a, [-1, *self.in_shape])
-
-
-class PadMap(LinearMap):
-    """Zero padding (or, negative, cropping) of height and width."""
-
-    moves = True
-
-    def __init__(self, in_shape: Shape, padding: Pads):
-        self.in_shape, self.padding = tuple(in_shape), padding
-        self.out_shape = (in_shape[0] + sum(padding[0]), in_shape[1] + sum(padding[1]), in_shape[2])
-
-    @property
-    def mixes(self) -> bool:
-        return False
-
-    @property
-    def window(self) -> Window:
-        return Window((1, 1), (1, 1), (self.padding[0][0], self.padding[1][0]))
-
-    def apply(self, x: tf.Tensor) -> tf.Tensor:
-        return pad_or_crop(x, self.padding)
-
-    def transpose(self, a: tf.Tensor) -> tf.Tensor:
-        (top, bottom), (left, right) = self.padding
-        return pad_or_crop(a, ((-top, -bottom), (-left, -right)))
-
-
-class IndexMap(LinearMap):
-    """Each output is one input or zero: ``y[i] = x[index[i]]``, with -1 for zero (permutation, upsampling)."""
-
-    moves = True
-
-    def __init__(self, in_shape: Shape, index: np.ndarray):
-        self.in_shape, self.out_shape = tuple(in_shape), tuple(index.shape)
-        self.index = np.asarray(index, np.int64)
-
-    @property
-    def mixes(self) -> bool:
-        read = self.index[self.index >= 0]
-        return len(np.unique(read)) < read.size
-
-    @cached_property
-    def _readers(self) -> np.ndarray:
-        """``[inputs, n]``: the outputs that read each input, filled up with ``outputs`` (a zero)."""
-        size, flat = int(np.prod(self.in_shape)), self.index.ravel()
-        readers: list[list[int]] = [[] for _ in range(size)]
-        for output in np.flatnonzero(flat >= 0):
-            readers[flat[output]].append(int(output))
-        most = max(1, *(len(r) for r in readers)) if size else 1
-        return np.array([r + [flat.size] * (most - len(r)) for r in readers], np.int64)
-
-    def apply(self, x: tf.Tensor) -> tf.Tensor:
-        size = int(np.prod(self.in_shape))
-        index = np.where(self.index.ravel() < 0, size, self.index.ravel())
-        return tf.reshape(tf.gather(_with_zero(x, size), index, axis=1), [-1, *self.out_shape])
-
-    def transpose(self, a: tf.Tensor) -> tf.Tensor:
-        gathered = tf.gather(_with_zero(a, self.index.size), self._readers, axis=1)
-        return tf.reshape(tf.reduce_sum(gathered, axis=2), [-1, *self.in_shape])
-
-
-class CopiesMap(LinearMap):
-    """Copies of a tensor side by side along its last axis: ``[..., c] -> [..., copies * c]``."""
-
-    moves = True
-
-    def __init__(self, in_shape: Shape, copies: int):
-        self.in_shape, self.copies = tuple(in_shape), copies
-        self.out_shape = (*self.in_shape[:-1], copies * self.in_shape[-1])
-
-    def apply(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.concat([x] * self.copies, axis=-1)
-
-    def transpose(self, a: tf.Tensor) -> tf.Tensor:
-        return tf.add_n(tf.split(a, self.copies, axis=-1))
-
-
-def _with_zero(x: tf.Tensor, size: int) -> tf.Tensor:
-    return tf.pad(tf.reshape(x, [-1, size]), [[0, 0], [0, 1]])
 
 
 def pad_or_crop(x: tf.Tensor, padding: Pads) -> tf.Tensor:

@@ -347,9 +347,14 @@ def patches_before(linear: LinearMap, patches: Patches) -> Patches | None:
     """The patches of a map's input that rows over these patches of its output read; None if dense rows are better."""
     if linear.window is None:
         return None
-    if linear.moves or (linear.convolution is not None and patches_pay(linear.convolution, patches)):
-        return patches.before(linear.window)
-    return None
+    conv = linear.convolution
+    pays = patches_pay(conv, patches) if conv is not None else linear.moves or _inside(patches, linear.in_shape)
+    return patches.before(linear.window) if pays else None
+
+
+def _inside(patches: Patches, shape: Shape) -> bool:
+    """Tells whether patches have no more pixels than the image."""
+    return patches.area <= shape[0] * shape[1]
 
 
 def patches_pay(conv: ConvMap, patches: Patches) -> bool:

@@ -230,9 +230,11 @@ def carried(rows: Coefficients, linear: LinearMap) -> Coefficients:
     """Patches of a map's output as patches of its input: of a convolution by products with Toeplitz matrices."""
     assert rows.patches is not None and linear.window is not None
     window, larger, conv = rows.patches.window, rows.patches.before(linear.window), linear.convolution
-    if linear.moves or conv is None:
-        return replace(rows, shape=linear.in_shape, patches=larger, zero_outside=False)
     lead = [-1 if n is None else n for n in rows.values.shape[:3]]
+    if conv is None:
+        images = linear.carry(tf.reshape(rows.values, [-1, *window, linear.out_shape[2]]))
+        values = tf.reshape(images, [*lead, larger.area * linear.in_shape[2]])
+        return replace(rows, values=values, shape=linear.in_shape, patches=larger, zero_outside=False)
     entries = larger.area * conv.in_shape[2]
     if conv.dilation[0] == 1 and larger.window[0] >= _BANDED * _taps_per_block(conv) * conv.strides[0]:
         values = _banded_product(rows.values, window[0], banded_toeplitz(conv, window[1]), entries)

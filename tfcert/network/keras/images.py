@@ -10,7 +10,7 @@ from keras import layers
 
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.graph import converter
-from tfcert.network.keras.layers import identity, transpose
+from tfcert.network.keras.layers import identity
 from tfcert.network.keras.windows import pad, refuse_channels_first
 from tfcert.network.linear import DenseMap
 
@@ -106,9 +106,9 @@ def resized(builder: Builder, x: Tensor, size: tuple[int, int], interpolation: s
     for axis, matrix in enumerate(matrices):
         if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix))):
             continue
-        x = transpose(builder, x, (2, 1 - axis, axis), part="turned")
+        x = builder.transpose(x, (2, 1 - axis, axis), part="turned")
         x = builder.linear(x, DenseMap(builder.constant(matrix), x.shape, matrix.shape[1]), part="resized")
-        x = transpose(builder, x, (2, 1, 0) if axis == 0 else (1, 2, 0), part="back")
+        x = builder.transpose(x, (2, 1, 0) if axis == 0 else (1, 2, 0), part="back")
     return x
 
 

@@ -79,7 +79,7 @@ def einsum_dense(layer: layers.EinsumDense, builder: Builder, inputs: list[Tenso
 def flatten(layer: layers.Flatten, builder: Builder, inputs: list[Tensor]) -> Tensor:
     x = inputs[0]
     if layer.data_format == "channels_first" and len(x.shape) > 1:
-        x = transpose(builder, x, (*range(1, len(x.shape)), 0), part="channels_last")
+        x = builder.transpose(x, (*range(1, len(x.shape)), 0), part="channels_last")
     return builder.reshape(x, (int(np.prod(x.shape)),))
 
 
@@ -99,13 +99,7 @@ def resolve_shape(target: tuple[int, ...], shape: Shape, builder: Builder) -> Sh
 
 @converter(layers.Permute)
 def permute(layer: layers.Permute, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    return transpose(builder, inputs[0], tuple(axis - 1 for axis in layer.dims))
-
-
-def transpose(builder: Builder, x: Tensor, axes: tuple[int, ...], part: str = "") -> Tensor:
-    """The axes of ``x``, the batch not counted, in another order."""
-    index = np.arange(int(np.prod(x.shape))).reshape(x.shape).transpose(axes)
-    return builder.index(x, index, part=part)
+    return builder.transpose(inputs[0], tuple(axis - 1 for axis in layer.dims))
 
 
 _STATISTICS: ContextVar[Mapping[int, tuple[Any, Any]]] = ContextVar("statistics", default={})  # noqa: B039

@@ -12,7 +12,7 @@ from keras import layers
 
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.graph import converter
-from tfcert.network.keras.layers import constant_for, resolve_shape, transpose
+from tfcert.network.keras.layers import constant_for, resolve_shape
 from tfcert.network.keras.private import core_operations
 from tfcert.network.keras.private import numpy_operations as ops
 from tfcert.network.linear import DenseMap, Shape, Source
@@ -196,9 +196,9 @@ def matmul(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
     read = builder.constant(matrix)
     if x is left:
         return builder.linear(x, DenseMap(read, x.shape, int(np.shape(matrix)[1])))
-    x = transpose(builder, x, (1, 0), part="turned")
+    x = builder.transpose(x, (1, 0), part="turned")
     product = DenseMap(lambda: tf.transpose(read()), x.shape, int(np.shape(matrix)[0]))
-    return transpose(builder, builder.linear(x, product, part="product"), (1, 0))
+    return builder.transpose(builder.linear(x, product, part="product"), (1, 0))
 
 
 @converter(ops.Repeat)
@@ -207,8 +207,7 @@ def repeat(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     axis = None if operation.axis is None else operation.axis % (len(x.shape) + 1)
     if not axis:
         raise builder.refuse("repeats along the batch, which mixes samples; give another axis")
-    index = np.arange(int(np.prod(x.shape))).reshape(x.shape)
-    return builder.index(x, index.repeat(operation.repeats, axis=axis - 1))
+    return builder.repeat(x, operation.repeats, axis - 1)
 
 
 @converter(ops.Negative)
@@ -241,7 +240,7 @@ def transpose_axes(operation: Any, builder: Builder, inputs: list[Tensor]) -> Te
     batch, *rest = (axis % rank for axis in axes)
     if batch != 0:
         raise builder.refuse("moves the batch to another axis")
-    return transpose(builder, inputs[0], tuple(axis - 1 for axis in rest))
+    return builder.transpose(inputs[0], tuple(axis - 1 for axis in rest))
 
 
 @converter(core_operations.ConvertToTensor)

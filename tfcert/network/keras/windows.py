@@ -16,7 +16,8 @@ from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.activations import apply_activation
 from tfcert.network.keras.graph import converter
 from tfcert.network.keras.layers import bias_of, refuse_lora
-from tfcert.network.linear import ConvMap, PadMap, Pads, Shape, Source
+from tfcert.network.linear import ConvMap, Pads, Shape, Source
+from tfcert.network.moves import PadMap
 
 Pair = tuple[int, int]
 
