@@ -16,6 +16,7 @@ PARAMETERS = {
     "gelu": [{}, {"approximate": True}],
     "param_ramp": [{}, {"slope": 0.0, "right": 2.0}, {"slope": 0.5}, {"right": lambda: 0.3, "slope": lambda: 0.1}],
     "squareplus": [{}, {"b": 0.5}],
+    "power": [{"exponent": p} for p in (3, 4, 5, -2, -3, 0.3, 1.5, 2.7, -0.5, -1.3)],
     "clip": [{}, {"lower": 0.5, "upper": math.inf}, {"lower": -math.inf, "upper": 2.0}],
     "bounded_relu": [
         {"max_value": 2.0},
@@ -34,6 +35,19 @@ CASES = [
 ]
 S_SHAPED = ["arctan", "sigmoid", "softsign", "tanh"]
 EVERY = [pytest.param(case.values[0], id=case.id) for case in CASES if case.values[1] == "adaptive"]
+LIMITS = {
+    "exp": (-math.inf, 80.0),
+    "expm1": (-math.inf, 80.0),
+    "cosh": (-80.0, 80.0),
+    "sinh": (-80.0, 80.0),
+    "log": (1e-30, math.inf),
+    "log1p": (1e-6 - 1.0, math.inf),
+    "rsqrt": (1e-12, math.inf),
+    "reciprocal": (1e-8, math.inf),
+    "power": (1e-4, math.inf),
+}
+"""Between which numbers functions stay within float32: powers are no higher than five. Of those with a pole this is the
+right-hand branch."""
 ULPS = 8
 """By how many units in the last place of its largest term a line may be off: library functions err by a few."""
 
@@ -47,6 +61,24 @@ def intervals(kind: type) -> tuple[np.ndarray, np.ndarray]:
     pairs = np.array([(low, high) for low in ends for high in ends if low <= high])
     low = np.concatenate([center - radius, pairs[:, 0]]).astype(kind)
     return low, np.concatenate([center + radius, pairs[:, 1]]).astype(kind)
+
+
+def within(act, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The intervals, moved to where a function is bounded: turned to the right side of zero, cut, kept from a pole."""
+    kind = low.dtype.type
+    least, most = LIMITS.get(act.name, act.domain)
+    if act.name == "power" and not act.limited:
+        least = -most
+    if least > -1 and not act.poles:
+        left = high <= least
+        low, high = np.where(left, -high, low), np.where(left, -low, high)
+    ends = [end.clip(kind(least), kind(most)) for end in (low, high)]
+    if act.limited:  # a root of what is flushed to zero may be seen
+        ends = [np.where(np.abs(end) < np.finfo(kind).tiny, kind(0), end) for end in ends]
+    if act.poles:
+        mirrored = [-end[::2] for end in ends[::-1]]
+        ends = [np.concatenate(pair) for pair in zip(ends, mirrored, strict=True)]
+    return ends[0], ends[1]
 
 
 def samples(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -72,9 +104,7 @@ def relaxed(act, rule: str, low: np.ndarray, high: np.ndarray) -> list[np.ndarra
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize(("act", "rule"), CASES)
 def test_no_sampled_point_leaves_the_lines(act, rule, kind):
-    low, high = intervals(kind)
-    if act.name == "exp":
-        low, high = np.minimum(low, kind(80)), np.minimum(high, kind(80))
+    low, high = within(act, *intervals(kind))
     x = samples(low, high)
     value = act.function(tf.constant(x)).numpy()
     lower_slope, lower_intercept, upper_slope, upper_intercept = relaxed(act, rule, low, high)
@@ -89,10 +119,17 @@ def test_no_sampled_point_leaves_the_lines(act, rule, kind):
         assert outside[worst] <= 0, (low[worst[0]], high[worst[0]], x[worst], outside[worst])
 
 
-def moderate(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
+def moderate(count: int = 400, act=None) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
     center, radius = rng.normal(size=count) * 2, rng.exponential(size=count) + 1e-2
-    return center - radius, center + radius
+    low, high = center - radius, center + radius
+    if act is None or not act.limited:
+        return low, high
+    least = max(act.domain[0], -4.0) + (0.01 if act.domain[0] > -10 or act.poles else 0.0)
+    if act.poles:
+        least = 0.1
+    low = np.maximum(low, least)
+    return low, np.maximum(high, low + 0.02)
 
 
 def gaps(act, rule, low, high) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
@@ -109,14 +146,14 @@ def gaps(act, rule, low, high) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray
 def test_each_line_touches_the_function(act, rule):
     if act.name == "bounded_relu":
         pytest.skip("it jumps: a line touches its limit from the other side, which no sample shows")
-    low, high = moderate()
+    low, high = moderate(act=act)
     for gap in gaps(act, rule, low, high)[1]:
         assert gap.min(axis=1).max() < 2e-5 * (1 + np.abs(gap).max())
 
 
 @pytest.mark.parametrize("act", EVERY)
 def test_adaptive_leaves_the_least_area_of_all_rules_and_of_many_other_slopes(act):
-    low, high = moderate(120)
+    low, high = moderate(120, act)
 
     def areas(rule: str) -> list[np.ndarray]:
         x, both = gaps(act, rule, low, high)
@@ -144,12 +181,12 @@ def test_adaptive_leaves_the_least_area_of_all_rules_and_of_many_other_slopes(ac
 
 @pytest.mark.parametrize("act", EVERY)
 def test_slope_ranges_hold_the_adaptive_slopes(act):
-    ends = [tf.constant(end) for end in moderate()]
+    ends = [tf.constant(end) for end in moderate(act=act)]
     for slope, pair in zip(act.slopes("adaptive", *ends), act.slope_ranges(*ends), strict=True):
         if pair is not None:
             tolerance = 2e-3 * (1 + np.abs(slope))
             assert np.all(pair[0] <= slope + tolerance) and np.all(slope <= pair[1] + tolerance)
-    point = [tf.constant([-1.5, -0.3, 0.7])] * 2
+    point = [tf.constant([0.4, 1.3, 0.7] if act.limited else [-1.5, -0.3, 0.7])] * 2
     for pair in act.slope_ranges(*point):
         if pair is not None:
             np.testing.assert_allclose(pair[0], pair[1], atol=1e-6)
@@ -197,7 +234,7 @@ def test_a_closed_form_is_the_default_rule_and_has_its_gradients(act):
 
 @pytest.mark.parametrize("act", EVERY)
 def test_the_image_is_the_range_of_values(act):
-    low, high = moderate(100)
+    low, high = moderate(100, act)
     x = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, 4001)
     value = act.function(tf.constant(x)).numpy()
     found = image(act, tf.constant(low), tf.constant(high))

@@ -6,9 +6,11 @@ from tfcert.activations import (  # noqa: F401  (importing these modules registe
 from tfcert.activations import exponential_units as _exponential_units  # noqa: F401
 from tfcert.activations import gated as _gated  # noqa: F401
 from tfcert.activations import piecewise as _piecewise  # noqa: F401
+from tfcert.activations import powers as _powers  # noqa: F401
 from tfcert.activations import ramp as _ramp  # noqa: F401
 from tfcert.activations import relu as _relu  # noqa: F401
 from tfcert.activations import s_shaped as _s_shaped  # noqa: F401
+from tfcert.activations import waves as _waves  # noqa: F401
 from tfcert.activations.cells import cell_ends, cells
 from tfcert.activations.general import Bends, general
 from tfcert.activations.registration import register_activation

@@ -68,13 +68,16 @@ class Activation:
         increasing: whether the function as computed never falls; False where that was not established.
         edges: of a staircase: reads where its steps are (see :mod:`tfcert.activations.cells`). Its lines are constants.
         domain: between which numbers the rest of this holds. On an interval that leaves the domain nothing is known of
-            the function: its bounds are infinite.
+            the function but its ``values``: its bounds are infinite where these are.
+        poles: numbers without a value; an interval that holds one is like one that leaves the domain.
+        values: between which numbers all values lie, in the domain and beyond it.
         declaration: what the family that made it was told.
         closed_form: ``(lower, upper) -> lines``: what :func:`lines` finds for the default rule, up to rounding, on
             finite intervals; in few operations, for passes whose gradient is taken. None where nobody wrote it.
 
     Raises:
-        ValueError: a domain that is empty, or one beside ``kinks``, ``increasing`` or ``edges``, which hold everywhere.
+        ValueError: a domain that is empty, or a domain or poles beside ``kinks``, ``increasing`` or ``edges``, which
+            hold everywhere.
     """
 
     name: str
@@ -87,14 +90,21 @@ class Activation:
     increasing: bool = False
     edges: Callable[[], tf.Tensor] | None = None
     domain: DomainEnds = WHOLE
+    poles: tuple[float, ...] = ()
+    values: DomainEnds = WHOLE
     declaration: Declaration | None = None
     closed_form: Callable[[tf.Tensor, tf.Tensor], Lines] | None = None
 
     def __post_init__(self) -> None:
         if not self.domain[0] < self.domain[1]:
             raise ValueError(f"the domain of {self.name!r} is {self.domain}: its first number must be below its second")
-        if self.domain != WHOLE and (self.kinks is not None or self.increasing or self.edges is not None):
+        if self.limited and (self.kinks is not None or self.increasing or self.edges is not None):
             raise ValueError(f"{self.name!r} has kinks, edges or increasing, which hold on all numbers, and a domain")
+
+    @property
+    def limited(self) -> bool:
+        """Tells whether there are intervals on which nothing is known of the function."""
+        return self.domain != WHOLE or bool(self.poles)
 
     @property
     def piecewise_linear(self) -> bool:
@@ -147,16 +157,37 @@ class Activation:
         )
 
     def declared(self, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
-        """Marks the intervals in the domain (compared in float64: its ends are not rounded)."""
-        return (tf.cast(lower, tf.float64) >= self.domain[0]) & (tf.cast(upper, tf.float64) <= self.domain[1])
+        """Marks the intervals in the domain, without poles (compared in float64: its ends are not rounded)."""
+        low, high = tf.cast(lower, tf.float64), tf.cast(upper, tf.float64)
+        inside = (low >= self.domain[0]) & (high <= self.domain[1])
+        for pole in self.poles:
+            inside &= (low > pole) | (high < pole)
+        return inside
+
+    @property
+    def reach(self) -> str:
+        """The domain in words."""
+        holes = "".join(f" without {pole:.6g}" for pole in self.poles)
+        return f"from {self.domain[0]:.6g} to {self.domain[1]:.6g}{holes}"
+
+    @property
+    def _somewhere(self) -> float:
+        """A number of the domain that is no pole."""
+        low, high = self.domain
+        near = [min(max(place, low), high) for place in (0.0, 1.0)]
+        return next(place for place in (*near, 0.5 * near[0] + 0.5 * near[1]) if place not in self.poles)
 
     def _known(self, lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Tensor, Slopes]:
         """Marks finite intervals in the domain; returns the intervals, too, with one point in place of the others."""
         known = tf.math.is_finite(lower) & tf.math.is_finite(upper)
-        if self.domain != WHOLE:
+        if self.limited:
             known &= self.declared(lower, upper)
-        point = tf.fill(tf.shape(lower), tf.constant(min(max(0.0, self.domain[0]), self.domain[1]), lower.dtype))
-        return known, (tf.where(known, lower, point), tf.where(known, upper, point))
+        return known, self.within(known, lower, upper)
+
+    def within(self, known: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
+        """The intervals, with one point of the domain in place of those that are not ``known``."""
+        point = tf.constant(self._somewhere, lower.dtype)
+        return tf.where(known, lower, point), tf.where(known, upper, point)
 
 
 def _flat_unless(known: tf.Tensor, slopes: Slopes) -> Slopes:
@@ -249,10 +280,9 @@ def _extremum(
     upper: tf.Tensor,
     choose: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
-    inside = True if act.domain == WHOLE else act.declared(lower, upper)
-    if inside is not True:  # outside, the function may not even have values
-        ends = [tf.constant(end, lower.dtype) for end in act.domain]
-        lower, upper = (tf.clip_by_value(end, *ends) for end in (lower, upper))
+    known = act.declared(lower, upper) if act.limited else None
+    if known is not None:  # elsewhere, the function may not even have values
+        lower, upper = act.within(known, lower, upper)
     # At an extremum the gap does not change with the point: its gradient needs none of the point's.
     critical = map(tf.stop_gradient, act.critical_points(slope, lower, upper))
     # Critical points first: where they tie with an end (a ReLU's slope of 0 or 1), the gradient is that of the first,
@@ -262,4 +292,7 @@ def _extremum(
     unknown = tf.constant(-np.inf if choose is tf.minimum else np.inf, lower.dtype)
     gaps = [act.function(point) - tf.math.multiply_no_nan(point, slope) for point in points]
     found = functools.reduce(choose, [tf.where(tf.math.is_nan(gap), unknown, gap) for gap in gaps])
-    return found if inside is True else tf.where(inside, found, unknown)
+    if known is None:
+        return found
+    limit = tf.constant(act.values[0 if choose is tf.minimum else 1], lower.dtype)
+    return tf.where(known, found, tf.where(slope == 0, limit, unknown))

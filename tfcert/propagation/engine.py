@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from tfcert.activations.registry import WHOLE
 from tfcert.catalog import METHODS, optimises
 from tfcert.network import Network
 from tfcert.network.graph import Elementwise
@@ -203,11 +202,7 @@ def _warn_of_domains(network: Network, bounds: np.ndarray) -> None:
     if np.isfinite(bounds).all():
         return
     bent = [(node.activation, node.name) for node in network.nodes if isinstance(node, Elementwise)]
-    limits = [
-        f"{act.name!r} from {act.domain[0]:.6g} to {act.domain[1]:.6g} (layer {layer!r})"
-        for act, layer in bent
-        if act.domain != WHOLE
-    ]
+    limits = [f"{act.name!r} {act.reach} (layer {layer!r})" for act, layer in bent if act.limited]
     if limits:
         warnings.warn(
             f"nothing is known of {int((~np.isfinite(bounds)).sum())} of {bounds.size} bounds: activations are known "
