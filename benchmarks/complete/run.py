@@ -1,4 +1,4 @@
-"""Agrify's experiments: least perturbations of 100 images within 15/255, guided by attacks and plain, and Marabou.
+"""Agrify's experiments: least perturbations of 100 images within 15/255, guided and plain, and other verifiers.
 
 python -m benchmarks.complete.run                      every row that is not finished, then the tables (many hours)
 python -m benchmarks.complete.run --only "FNN1 min"    rows whose name has one of these words
@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.common import data, machine, store
 from benchmarks.complete import tables
 from benchmarks.complete.networks import NETWORKS, Digits, Fnn, accuracy, digest, images, ready
-from benchmarks.complete.peer import asked
+from benchmarks.complete.peer import PEERS, asked
 from benchmarks.complete.tasks import SKIPPED, How, decided, least
 from tfcert.datasets import public
 
@@ -36,8 +36,8 @@ STORE = store.Store(__file__)
 _BOUNDS = ("symbolic", "crown", "progressive", "interval")
 _SEARCHES = {"split": "split", "milp": "guided", "plain": "plain"}
 """What the rows' names call the searches."""
-_PEERS = ("FNN1", "FNN2")
-"""The small networks, which Marabou is asked about."""
+_SMALL = ("FNN1", "FNN2")
+"""The networks that the peers are asked about."""
 _WARM_UP = 2.0
 """Seconds of the questions that do not count."""
 _TOGETHER = 20
@@ -46,7 +46,7 @@ _TOGETHER = 20
 
 @dataclass(frozen=True)
 class Row:
-    """One network and one way to ask: the task is ``verify``, ``minimum`` or ``marabou``.
+    """One network and one way to ask: the task is ``verify``, ``minimum`` or ``peers``.
 
     ``search`` is how: by branch and bound (``split``), by integer programs (``milp``) or one of them (``plain``).
     """
@@ -65,7 +65,7 @@ class Row:
             return f"{self.fnn.name} minimum {search} {self.bounds} {self.solver}"
         if self.task == "verify":
             return f"{self.fnn.name} verify {self.search} {self.solver}"
-        return f"{self.fnn.name} {self.task}"
+        return f"{self.fnn.name} {' '.join(PEERS)}"
 
 
 def table_rows(solver: str | None) -> list[Row]:
@@ -76,8 +76,8 @@ def table_rows(solver: str | None) -> list[Row]:
         rows += [Row(fnn, "verify", with_solver, search) for search in ("split", "milp")]
         rows.append(Row(fnn, "minimum", with_solver))
         rows += [Row(fnn, "minimum", with_solver, search, bounds) for search in ("milp", "plain") for bounds in _BOUNDS]
-        if fnn.name in _PEERS:
-            rows.append(Row(fnn, "marabou"))
+        if fnn.name in _SMALL:
+            rows.append(Row(fnn, "peers", with_solver))
     return rows
 
 
@@ -165,19 +165,19 @@ class Runner:
     def _turn(self, model: Any, digits: Digits, right: bool, asked_about: tuple[Row, int]) -> None:
         """One image for one row."""
         row, i = asked_about
-        part = "peers" if row.task == "marabou" else "rows"
+        part = "peers" if row.task == "peers" else "rows"
         if not self._wanted(part, row, i):
             return
         if row.task == "minimum":
             answer = least(model, digits, _how(row, self.setting.seconds)) if right else {"outcome": SKIPPED}
         elif right:
-            theirs = asked(model, digits, self.setting.seconds)
+            answer = {peer: asked(peer, model, digits, self.setting.seconds) for peer in PEERS}
             start = time.perf_counter()
-            (ours,) = decided(model, digits, How(row.fnn.solver, self.setting.seconds))
+            (ours,) = decided(model, digits, How(row.solver, self.setting.seconds))
             ours["seconds"] = round(time.perf_counter() - start, 3)
-            answer = {"marabou": theirs, "tfcert": ours}
+            answer["tfcert"] = ours
         else:
-            answer = {"marabou": {"outcome": SKIPPED}, "tfcert": {"outcome": SKIPPED}}
+            answer = {side: {"outcome": SKIPPED} for side in (*PEERS, "tfcert")}
         self._store(part, row, i, answer)
 
     def _wanted(self, part: str, row: Row, i: int) -> bool:
@@ -185,21 +185,23 @@ class Runner:
         stored = self.results[part].get(_name(row), {}).get(str(i))
         if stored is None or (self.setting.again and stored["run"] != self.run):
             return True
-        done = tables.finished(stored.get("marabou", stored))
+        if part == "peers" and not PEERS.keys() <= stored.keys():
+            return True
+        done = all(tables.finished(stored[side]) for side in PEERS) if part == "peers" else tables.finished(stored)
         return not done and stored["limit"] < self.setting.seconds
 
     def _store(self, part: str, row: Row, i: int, answer: dict[str, Any]) -> None:
         stamped = answer | {"limit": self.setting.seconds, "run": self.run}
         self.results[part].setdefault(_name(row), {})[str(i)] = stamped
         write(self.results)
-        said = {name: answer[name] for name in ("marabou", "tfcert")} if part == "peers" else {row.key: answer}
+        said = answer if part == "peers" else {row.key: answer}
         words = ", ".join(f"{name} {a['outcome']} in {a.get('seconds', 0):.1f} s" for name, a in said.items())
         distance = f" at {answer['lower']:.7f} to {answer['upper']:.7f}" if "upper" in answer else ""
         print(f"{row.fnn.name} image {i}: {words}{distance}", flush=True)
 
 
 def _name(row: Row) -> str:
-    return row.fnn.name if row.task == "marabou" else row.key
+    return row.fnn.name if row.task == "peers" else row.key
 
 
 def _how(row: Row, seconds: float) -> How:
@@ -243,7 +245,7 @@ def report(results: dict[str, Any]) -> None:
     for name, text in (
         ("agrify", line + tables.results_table(results)),
         ("agrify-speedup", tables.speedups(results)),
-        ("agrify-marabou", tables.peers_table(results)),
+        ("agrify-peers", tables.peers_table(results)),
         ("agrify-figure", drawn),
     ):
         STORE.write_table(name, text)

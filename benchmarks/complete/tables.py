@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from benchmarks.common import store
 from benchmarks.complete.networks import EPS, NETWORKS, missing
 from benchmarks.complete.networks import images as images_of
+from benchmarks.complete.peer import PEERS
 from benchmarks.complete.tasks import ADVERSARIAL, ROBUST, SKIPPED, UNKNOWN
 
 PAPER = {
@@ -127,18 +128,17 @@ def _speedup(network: str, first: tuple[str, Images], second: tuple[str, Images]
 
 
 def peers_table(results: dict[str, Any]) -> str:
-    """Marabou against tfcert on the same images."""
+    """The peers beside tfcert on the same images."""
     rows = []
     for key, images in results["peers"].items():
-        shown = {i: r for i, r in images.items() if r["marabou"]["outcome"] != SKIPPED}
-        for side in ("marabou", "tfcert"):
-            answers = {i: r[side] for i, r in shown.items()}
+        for side in sides(images):
+            answers = {i: r[side] for i, r in images.items() if side in r and r[side]["outcome"] != SKIPPED}
             found = counts(answers)
             numbers = (found["n_s"], found["t_all"], found[ADVERSARIAL], found[ROBUST], found[UNKNOWN])
             rows.append(
                 {
                     "network": key,
-                    "side": {"marabou": "maraboupy 2.0.0", "tfcert": "tfcert"}[side],
+                    "side": PEERS[side].title if side in PEERS else side,
                     **dict(zip(_COUNTS, (f"{numbers[0]}", f"{numbers[1]:.1f}", *map(str, numbers[2:])), strict=True)),
                     "witnesses that replay": str(sum("distance" in a and "refused" not in a for a in answers.values())),
                     "refused": str(sum("refused" in a for a in answers.values())),
@@ -156,7 +156,7 @@ def problems(results: dict[str, Any]) -> list[str]:
     nearest: dict[tuple[str, str], tuple[float, str]] = {}
     for network, image, who, stored in _answers(results):
         where = (network, image)
-        if "refused" in stored and who != "marabou":  # Marabou's are counted in its table
+        if "refused" in stored and who not in PEERS:  # theirs are counted in their table
             found.append(f"{network}, image {image}, {who}: {stored['refused']}")
         bound = math.inf if stored["outcome"] == ROBUST else stored.get("lower", 0.0)
         lower[where] = max(lower.get(where, (0.0, "")), (bound, who))
@@ -176,8 +176,13 @@ def _answers(results: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str,
         network, _, name = key.partition(" ")
         yield from ((network, image, name, stored) for image, stored in images.items())
     for network, images in results["peers"].items():
-        for image, sides in images.items():
-            yield from ((network, image, side, sides[side]) for side in ("marabou", "tfcert"))
+        for image, answers in images.items():
+            yield from ((network, image, side, answers[side]) for side in sides({image: answers}))
+
+
+def sides(images: Images) -> list[str]:
+    """Who was asked about some of the images: peers, then tfcert."""
+    return [side for side in (*PEERS, "tfcert") if any(side in answers for answers in images.values())]
 
 
 def figure(results: dict[str, Any], path: Path) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.complete import tables
+from benchmarks.complete.peer import PEERS
 from benchmarks.complete.tasks import ADVERSARIAL, ROBUST, SKIPPED
 from benchmarks.papers import runs
 from benchmarks.papers.line import Line, Open, Paper
@@ -89,11 +92,16 @@ def _impossible() -> int:
     return len(tables.problems(load(runs.AGRIFY)))
 
 
-def _marabou() -> str:
-    pairs = [p for p in runs.peers("FNN1").values() if p["tfcert"]["outcome"] != SKIPPED]
-    outcomes = [(p["marabou"]["outcome"], p["tfcert"]["outcome"]) for p in pairs]
+def _beside(peer: str) -> str:
+    pairs = [p for p in runs.peers("FNN1").values() if peer in p and p["tfcert"]["outcome"] != SKIPPED]
+    outcomes = [(p[peer]["outcome"], p["tfcert"]["outcome"]) for p in pairs]
     same, against = (sum(set(pair) == both for pair in outcomes) for both in ({ADVERSARIAL}, {ADVERSARIAL, ROBUST}))
-    return f"on {len(pairs)} images of FNN1, {same} of them adversarial to both, {against} verdicts contradict"
+    return f"{peer} on {len(pairs)} images of FNN1, {same} of them adversarial to both, {against} verdicts contradict"
+
+
+def _whole(images: dict[str, Any]) -> bool:
+    """Whether every peer was asked about a hundred images."""
+    return sum(PEERS.keys() <= answers.keys() for answers in images.values()) >= COMPLETE
 
 
 def _table(networks: tuple[str, ...]) -> str:
@@ -290,20 +298,17 @@ LINES = [
         where="table I, Neurify and Venus",
         claim="faster than Neurify; beside Venus",
         measured=lambda: (
-            f"neither was run (neither is a package). Marabou 2.0.0 is asked instead, each answer replayed: "
-            f"{_marabou()}. NeuralSAT was not run: its package (0.2.17, of which `benchmarks.peers` takes auto_LiRPA) "
-            "asks for onnx, gurobipy and torch with torchaudio and torchvision; no environment with these was built"
+            "neither was run (neither is a package). Marabou 2.0.0 and NeuralSAT 0.2.17 are asked instead, each answer "
+            f"replayed: {_beside('marabou')}; {_beside('neuralsat')}"
         ),
         command=ask("marabou", options="--time-limit 30"),
         open=[
             Open(
-                "Marabou on 100 images of FNN1 and FNN2",
+                "Marabou and NeuralSAT on 100 images of FNN1 and FNN2",
                 ask("marabou", options="--time-limit 30"),
                 1.5 * HOUR,
                 lambda: f"{len(runs.peers('FNN1'))} images of FNN1",
-                lambda: all(
-                    stored(lambda n=n: runs.peers(n)) and len(runs.peers(n)) >= COMPLETE for n in ("FNN1", "FNN2")
-                ),
+                lambda: all(stored(lambda n=n: runs.peers(n)) and _whole(runs.peers(n)) for n in ("FNN1", "FNN2")),
             )
         ],
     ),
@@ -359,11 +364,11 @@ LINES = [
 
 
 def _at_the_radius() -> str:
-    """How many witnesses of the attack and of Marabou lie at the radius, to a percent."""
+    """How many witnesses of tfcert and of its peers lie at the radius, to a percent."""
     pairs = [p for p in runs.peers("FNN1").values() if p["tfcert"]["outcome"] != SKIPPED]
     said = []
-    for side in ("tfcert", "marabou"):
-        distances = [p[side]["distance"] for p in pairs if "distance" in p[side]]
+    for side in ("tfcert", *PEERS):
+        distances = [p[side]["distance"] for p in pairs if side in p and "distance" in p[side]]
         said.append(
             f"{sum(d > 0.99 * tables.EPS for d in distances)} of {len(distances)} witnesses of {side} lie there"
         )

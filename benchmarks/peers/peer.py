@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Peer:
         self._log = network.with_suffix(".log")
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [python or _python(), "-P", "-W", "ignore", str(worker)],
+                [python or environment(), "-P", "-W", "ignore", str(worker)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -86,14 +87,20 @@ class Peer:
         return found
 
 
-def _python() -> str:
-    """The interpreter of the peers' environment, which is built on first use."""
+def environment(*more: str) -> str:
+    """The interpreter of the peers' environment, built on first use, and of the packages that a peer needs besides."""
     python = ENVIRONMENT / "bin" / "python"
-    done = ENVIRONMENT / "installed"
-    if not done.exists():
+    if not (ENVIRONMENT / "installed").exists():
         print("building the peers' environment (PyTorch and auto_LiRPA; a few minutes)", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
-        for packages in REQUIREMENTS:
-            subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
-        done.touch()
+        _install(python, REQUIREMENTS, ENVIRONMENT / "installed")
+    for package in more:
+        if not (done := ENVIRONMENT / f"installed-{package}").exists():
+            _install(python, ([package],), done)
     return str(python)
+
+
+def _install(python: Path, requirements: Iterable[Sequence[str]], done: Path) -> None:
+    for packages in requirements:
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
+    done.touch()

@@ -129,6 +129,16 @@ def test_a_peer_s_witness_refutes_a_robust_answer() -> None:
     assert "image 3" in problem and "robust" in problem
 
 
+def test_a_peer_that_was_asked_about_fewer_images_is_counted_on_those() -> None:
+    """Answers of a peer that joined later stand beside the older ones, and say on how many images."""
+    robust = row("robust")
+    images = {"0": {"marabou": robust, "tfcert": robust, "limit": 60.0}}
+    images["1"] = images["0"] | {"neuralsat": row("unknown")}
+    lines = agrify_tables.peers_table({"peers": {"FNN1": images}}).splitlines()[2:]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert [line[1:3] for line in cells] == [["maraboupy 2.0.0", "2"], ["neuralsat 0.2.17", "1"], ["tfcert", "2"]]
+
+
 def test_speed_ups_pair_finished_images_of_one_run() -> None:
     done, stopped = row("adversarial", optimal=True), row("adversarial", optimal=False)
     guided = {str(i): done for i in range(4)}
@@ -167,7 +177,7 @@ def test_generated_images_go_through_the_whole_script_and_the_next_run_asks_noth
     np.savez(tmp_path / "fashion_mnist.npz", **arrays)
     monkeypatch.setenv("TFCERT_DATA", str(tmp_path))
     monkeypatch.setattr(data, "TRAINED", tmp_path)
-    marks = "".join(f"<!-- agrify{n} -->\n<!-- /agrify{n} -->\n" for n in ("", "-speedup", "-marabou", "-figure"))
+    marks = "".join(f"<!-- agrify{n} -->\n<!-- /agrify{n} -->\n" for n in ("", "-speedup", "-peers", "-figure"))
     (tmp_path / "README.md").write_text(marks)
     monkeypatch.setattr(agrify, "STORE", Store(str(tmp_path / "run.py")))
     rows = "FNN5 verify split", "FNN5 minimum guided symbolic", "FNN5 minimum plain progressive"
