@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +18,7 @@ from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, M
 from tfcert.network.keras.advice import nearest
 from tfcert.network.linear import LinearMap, Pads, ScaleMap, Shape, Source
 from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap
+from tfcert.network.simplify import SimpleNodes, WrittenNumbers, same
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Builder:
         self.dtype = dtype
         self.layer = ""
         self.kind = ""
-        self._nodes: list[Node] = []
+        self._nodes = SimpleNodes(dtype)
+        self._functions: dict[Hashable, Activation] = {}
         self._names: set[str] = set()
         self._weights: list[tuple[str, Source]] = []
 
@@ -225,10 +227,12 @@ class Builder:
                 f"applies {name!r}, which tfcert cannot bound yet{'; ' if near else ''}{near}; "
                 "tfcert.register_activation adds an activation"
             )
+        key = (name, same(parameters))
         try:
-            function = activation(name, **parameters)
+            function = self._functions.get(key) or activation(name, **parameters)
         except ValueError as error:
             raise self.refuse(f"is refused: {error}") from error
+        self._functions[key] = function
         return self.elementwise(x, function, part=part)
 
     def elementwise(self, x: Tensor, function: Activation, *, part: str = "") -> Tensor:
@@ -290,12 +294,17 @@ class Builder:
         self._plain(x)
         return replace(x, softmax=self.layer)
 
+    def fixed(self, value: Source, shape: Shape, *, part: str = "") -> Tensor:
+        """A tensor that is ``value`` whatever the input is; ``value`` broadcasts against ``shape``."""
+        self._check_bias(value, shape)
+        self._weights.append((self.layer, value))
+        return self._append(self._nodes.constant(self._name(part), tuple(shape), value))
+
     def constant(self, value: Any) -> Source:
         """Reads a constant, an array or a live ``keras.Variable``, in the network's type."""
         if hasattr(value, "assign"):
             return lambda: tf.cast(tf.convert_to_tensor(value), self.dtype)
-        array = np.asarray(value, self.dtype.as_numpy_dtype)
-        return lambda: tf.constant(array)
+        return WrittenNumbers(np.asarray(value, self.dtype.as_numpy_dtype))
 
     def number(self, value: float) -> float:
         """A number as a model of this type keeps it."""
@@ -339,8 +348,7 @@ class Builder:
             raise self.refuse(f"adds a {found} to a tensor of shape {tuple(shape)}")
 
     def _append(self, node: Node) -> Tensor:
-        self._nodes.append(node)
-        return Tensor(len(self._nodes) - 1, node.shape)
+        return Tensor(self._nodes.append(node), node.shape)
 
     def _name(self, part: str) -> str:
         return self._unique(f"{self.layer}/{part}" if part else self.layer)

@@ -123,7 +123,7 @@ def multiply(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
     def scale() -> tf.Tensor:
         return math.prod((read() for read in constants), start=tf.ones([], builder.dtype))
 
-    return builder.scale(given.tensors[0], scale)
+    return builder.scale(given.tensors[0], constants[0] if len(constants) == 1 else scale)
 
 
 @converter(ops.Divide, ops.TrueDivide, constants=True)

@@ -1,0 +1,253 @@
+"""Networks made simple as they are built: what is computed twice, or of no input, costs nodes and bounds.
+
+Bounds do not see that two nodes have one value: ``f - f`` is a wide interval unless both ``f`` are one node and their
+difference is no node at all. A rule looks at a new node and says what stands for it. Each leaves the computed numbers
+as they are, up to rounding errors no larger than the model's own; so differences that a model computes with an error,
+``(f + g) - f``, stay. Weights stay live: two are one where the same code reads them from the same objects, and only
+numbers that a model was written with are computed with beforehand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import fields, replace
+from functools import partial
+from types import CellType, FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.network.graph import Add, Elementwise, Input, Linear, Node, evaluate_node
+from tfcert.network.linear import LinearMap, ScaleMap, Shape, Source
+from tfcert.network.moves import IndexMap, ReshapeMap, TakeMap, TransposeMap
+
+
+class WrittenNumbers:
+    """Reads numbers that the model was written with: they do not change."""
+
+    def __init__(self, value: np.ndarray):
+        self.value = value
+
+    def __call__(self) -> tf.Tensor:
+        return tf.constant(self.value)
+
+
+class SimpleNodes:
+    """The nodes of a network under construction, in topological order, each value once; the first is its input."""
+
+    def __init__(self, dtype: tf.DType):
+        self.dtype = dtype
+        self._nodes: list[Node] = []
+        self._places: dict[Hashable, int] = {}
+
+    def __getitem__(self, index: int) -> Node:
+        return self._nodes[index]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes)
+
+    def append(self, node: Node) -> int:
+        """The index of a node with this one's value, appended if there is none yet."""
+        found: Node | int | None = node
+        while isinstance(found, Node):
+            node, found = found, None
+            for rule in RULES:
+                found = rule(node, self) if found is None else found
+        if found is not None:
+            return found
+        key = _key(node)
+        if key not in self._places:
+            self._places[key] = len(self._nodes)
+            self._nodes.append(node)
+        return self._places[key]
+
+    def constant(self, name: str, shape: Shape, value: Source | None) -> Linear:
+        """A node that does not depend on the input: zeros of a shape, and ``value`` added."""
+        nothing = IndexMap(self[0].shape, np.full(shape, -1, np.int64))
+        return Linear(name=name, inputs=(0,), shape=tuple(shape), map=nothing, bias=value)
+
+    def value(self, index: int) -> tf.Tensor:
+        """The value ``[1, *shape]`` of a constant node, read now."""
+        node = self[index]
+        assert isinstance(node, Linear)
+        zeros = tf.zeros([1, *node.shape], self.dtype)
+        return zeros if node.bias is None else zeros + node.bias()
+
+
+def depends_on_nothing(node: Node) -> bool:
+    """Tells whether a node has the same value for every input."""
+    return isinstance(node, Linear) and type(node.map) is IndexMap and bool((node.map.index < 0).all())
+
+
+# --- rules: (new node, those before it) -> what stands for it: a node, or the index of one; None where nothing does ---
+
+
+def of_constants(node: Node, nodes: SimpleNodes) -> Node | int | None:
+    """What constants alone enter is a constant, read live."""
+    if isinstance(node, Input) or not all(depends_on_nothing(nodes[i]) for i in node.inputs):
+        return None
+    zeros = all(isinstance(n, Linear) and n.bias is None for n in (nodes[i] for i in node.inputs))
+    if zeros and not isinstance(node, Elementwise) and (not isinstance(node, Linear) or node.bias is None):
+        return nodes.constant(node.name, node.shape, None)
+
+    def value() -> tf.Tensor:
+        known = [nodes.value(i) for i in node.inputs]
+        return evaluate_node(node, known, known[0])[0]
+
+    return nodes.constant(node.name, node.shape, value)
+
+
+def moved_twice(node: Node, nodes: SimpleNodes) -> Node | int | None:
+    """Numbers that are moved twice are moved once, or not at all."""
+    if not (isinstance(node, Linear) and node.bias is None and node.map.moves):
+        return None
+    if type(node.map) is ReshapeMap and node.map.in_shape == node.shape:
+        return node.inputs[0]
+    if type(node.map) is TransposeMap and node.map.order == tuple(range(len(node.shape))):
+        return node.inputs[0]
+    before = nodes[node.inputs[0]]
+    if not (isinstance(before, Linear) and before.bias is None):
+        return None
+    once = _moved(before.map, node.map)
+    return None if once is None else replace(node, inputs=before.inputs, map=once)
+
+
+def _moved(first: LinearMap, second: LinearMap) -> LinearMap | None:
+    """Two moves in a row as one of the same kind, or of an index; None where neither is a gain."""
+    kinds = (type(first), type(second))
+    if kinds == (ReshapeMap, ReshapeMap):
+        return ReshapeMap(first.in_shape, second.out_shape)
+    if kinds == (TransposeMap, TransposeMap):
+        assert isinstance(first, TransposeMap) and isinstance(second, TransposeMap)
+        return TransposeMap(first.in_shape, [first.order[axis] for axis in second.order])
+    if kinds == (TakeMap, TakeMap):
+        assert isinstance(first, TakeMap) and isinstance(second, TakeMap)
+        along = TakeMap(first.in_shape, np.where(second.index < 0, -1, first.index[second.index]), first.axis)
+        return along if first.axis == second.axis else None
+    if IndexMap not in kinds or not {*kinds} <= {IndexMap, ReshapeMap}:
+        return None
+    last = _index(second)
+    index = np.where(last < 0, -1, _index(first).ravel()[last])
+    if np.array_equal(index.ravel(), np.arange(int(np.prod(first.in_shape)))):
+        return ReshapeMap(first.in_shape, second.out_shape)
+    return IndexMap(first.in_shape, index)
+
+
+def scaled_by_numbers(node: Node, nodes: SimpleNodes) -> Node | int | None:
+    """A factor of one is no factor, and two in a row are one."""
+    factor = _factor(node, with_bias=True)
+    if factor is None or not isinstance(node, Linear):
+        return None
+    if node.bias is None and (factor == 1).all():
+        return node.inputs[0]
+    before = nodes[node.inputs[0]]
+    first = _factor(before)
+    if first is None:
+        return None
+    with np.errstate(over="ignore", under="ignore"):
+        both = WrittenNumbers(np.asarray(first * factor, factor.dtype))
+    if not (np.isfinite(both.value) & ((both.value != 0) | (factor == 0) | (first == 0))).all():
+        return None
+    return replace(node, inputs=before.inputs, map=ScaleMap(both, node.shape))
+
+
+def added_twice(node: Node, nodes: SimpleNodes) -> Node | int | None:
+    """``f - f`` is zero, ``f + f`` is ``2 f``, zeros add nothing, and a constant is a bias."""
+    if not isinstance(node, Add):
+        return None
+    kept = tuple(i for i in node.inputs if not (depends_on_nothing(nodes[i]) and _biasless(nodes[i])))
+    if kept != node.inputs:
+        return replace(node, inputs=kept) if len(kept) > 1 else kept[0] if kept else node.inputs[0]
+    one = np.ones([], nodes.dtype.as_numpy_dtype)
+    constants = [i for i in node.inputs if depends_on_nothing(nodes[i])]
+    if len(node.inputs) == 2 and constants:
+        (x,) = (i for i in node.inputs if i not in constants)
+        scale = ScaleMap(WrittenNumbers(one), node.shape)
+        return Linear(name=node.name, inputs=(x,), shape=node.shape, map=scale, bias=lambda: nodes.value(*constants)[0])
+    terms = [(i, one) if (f := _factor(nodes[i])) is None else (nodes[i].inputs[0], f) for i in node.inputs]
+    base = terms[0][0]
+    if any(source != base for source, _ in terms):
+        return None
+    factors = [factor for _, factor in terms]
+    if len(factors) == 2 and bool((factors[0] == -factors[1]).all()):
+        return nodes.constant(node.name, node.shape, None)
+    if not (all((f >= 0).all() for f in factors) or all((f <= 0).all() for f in factors)):
+        return None  # what nearly cancels carries a rounding error of the terms' size
+    total = np.asarray(sum(factors), nodes.dtype.as_numpy_dtype)
+    return Linear(name=node.name, inputs=(base,), shape=node.shape, map=ScaleMap(WrittenNumbers(total), node.shape))
+
+
+RULES: tuple[Callable[[Node, SimpleNodes], Node | int | None], ...] = (
+    of_constants,
+    moved_twice,
+    scaled_by_numbers,
+    added_twice,
+)
+
+
+def _index(linear: LinearMap) -> np.ndarray:
+    if isinstance(linear, IndexMap):
+        return linear.index
+    return np.arange(int(np.prod(linear.in_shape))).reshape(linear.out_shape)
+
+
+def _biasless(node: Node) -> bool:
+    return isinstance(node, Linear) and node.bias is None
+
+
+def _factor(node: Node, with_bias: bool = False) -> np.ndarray | None:
+    """The numbers that a node multiplies by; None of one that does anything else, or by what may change."""
+    scales = isinstance(node, Linear) and type(node.map) is ScaleMap and (with_bias or node.bias is None)
+    read = node.map.scale if scales and isinstance(node, Linear) and isinstance(node.map, ScaleMap) else None
+    return read.value if isinstance(read, WrittenNumbers) else None
+
+
+# --- what is the same ------------------------------------------------------------------------------------------------
+
+
+def _key(node: Node) -> Hashable:
+    """Equal for nodes that compute the same; what it names by identity lives as long as the node."""
+    if isinstance(node, Input):
+        return ("input", id(node))
+    parts = [(f.name, same(getattr(node, f.name))) for f in fields(node) if f.name != "name"]
+    return (type(node), *parts)
+
+
+def same(value: Any, within: tuple[int, ...] = ()) -> Hashable:
+    """Equal for values that say the same: numbers by what they are, code by what it reads, objects by identity.
+
+    What is known by identity must live as long as what is made of it is compared.
+    """
+    if id(value) in within:
+        return ("object", id(value))
+    inside = (*within, id(value))
+    match value:
+        case None | bool() | int() | float() | str() | bytes() | np.generic():
+            return (type(value), repr(value))
+        case np.ndarray() if value.dtype != object:
+            return (str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).digest())
+        case tuple() | list():
+            return (type(value), tuple(same(part, inside) for part in value))
+        case Mapping():
+            return (type(value), tuple((same(k, inside), same(v, inside)) for k, v in value.items()))
+        case partial():
+            return (same(value.func, inside), same(value.args, inside), same(value.keywords, inside))
+        case MethodType():
+            return (same(value.__func__, inside), same(value.__self__, inside))
+        case FunctionType():
+            cells = tuple(same(_content(cell), inside) for cell in value.__closure__ or ())
+            defaults = same((value.__defaults__, value.__kwdefaults__), inside)
+            return (value.__code__, id(value.__globals__), cells, defaults)
+        case LinearMap() | WrittenNumbers():
+            return (type(value), same(vars(value), inside))
+    return ("object", id(value))
+
+
+def _content(cell: CellType) -> Any:
+    """What a function's free variable holds, or the variable where it holds nothing yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return cell
