@@ -45,7 +45,7 @@ def relaxations(network: Network, region: Perturbation) -> Relaxed:
     known = pre_activation_bounds(network, region_of(region), "crown-ibp")
     nodes = [i for i, node in enumerate(network.nodes) if i and node.inputs[0] in known and hasattr(node, "activation")]
     nodes += [i for i, node in enumerate(network.nodes) if hasattr(node, "window")]
-    return Relaxed({i: preactivation.relax(network, i, known[network.nodes[i].inputs[0]], "crown") for i in nodes})
+    return Relaxed({i: preactivation.relax(network, i, known, "crown") for i in nodes})
 
 
 @pytest.fixture

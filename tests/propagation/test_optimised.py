@@ -117,7 +117,7 @@ def test_a_step_by_chosen_lines_and_its_gradient_are_those_of_the_lines(name):
     lower = tf.constant(rng.uniform(-2, 0.3, (2, 4)))
     upper = lower + rng.uniform(0.5, 3, (2, 4))
     affine = affine_part(network, region_of(LpBall(rng.uniform(0, 1, (2, 3)), 0.1)))
-    opened = optimised._opened(network, 2, (lower, upper), None, affine)
+    opened = optimised._opened(network, 2, {1: (lower, upper)}, None, affine)
     assert isinstance(opened, optimised._Open) and opened.biased == 1
     values, weights = (tf.constant(rng.normal(size=(2, 1, 3, 4))) for _ in range(2))
     rows = Coefficients(values, (4,))

@@ -17,7 +17,7 @@ import tensorflow as tf
 from hypothesis import strategies as st
 
 from tfcert.activations import activation
-from tfcert.network import ConvMap, DenseMap, IndexMap, Network, PadMap, ReshapeMap, ScaleMap
+from tfcert.network import ConvMap, DenseMap, IndexMap, Network, PadMap, Product, ReshapeMap, ScaleMap
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Node
 from tfcert.network.linear import LinearMap
 
@@ -140,6 +140,10 @@ class Sketch:
     def sum(self, *sources: int) -> int:
         shape, name = self.shapes[sources[0]], f"add{len(self.makers)}"
         return self.add("add", shape, lambda _: Add(name=name, inputs=sources, shape=shape))
+
+    def product(self, x: int, y: int) -> int:
+        shape, name = self.shapes[x], f"product{len(self.makers)}"
+        return self.add("product", shape, lambda _: Product(name=name, inputs=(x, y), shape=shape))
 
     def concatenate(self, sources: Sequence[int], axis: int) -> int:
         shape, name = list(self.shapes[sources[0]]), f"concatenate{len(self.makers)}"

@@ -14,7 +14,7 @@ from tfcert.estimates.operators import MapChain, chain_norm, in_float64
 from tfcert.estimates.question import DistanceAnswer, DistanceQuestion
 from tfcert.estimates.results import LipschitzRadii
 from tfcert.estimates.samples import TargetedSamples, read_samples
-from tfcert.network import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network
+from tfcert.network import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Multivariate, Network
 from tfcert.network.windows import window_table
 from tfcert.rigour.margins import rounding
 from tfcert.sets.balls import DUAL_ORDER, ORDER, LpBall
@@ -137,8 +137,20 @@ class Constants:
             case Add():
                 return sum(self.of_node(i) for i in inputs)
             case Concatenate():
-                return float(np.linalg.norm([self.of_node(i) for i in inputs], ORDER[self.norm]))
+                return self._beside(inputs)
+            case Multivariate():
+                own = node.lipschitz(self.norm)
+                if own is None:
+                    raise ValueError(
+                        f"{node.name} is a {type(node).__name__.lower()}, which has no global Lipschitz constant: "
+                        "bound the network over a set instead (tfcert.certify, tfcert.certified_radius)"
+                    )
+                return own * self._beside(inputs)
         raise TypeError(f"no Lipschitz constant is known of a {type(node).__name__} node")
+
+    def _beside(self, inputs: tuple[int, ...]) -> float:
+        """The constant of all inputs of a node together."""
+        return float(np.linalg.norm([self.of_node(i) for i in inputs], ORDER[self.norm]))
 
     def _chain(self, index: int) -> tuple[MapChain, int]:
         """The linear maps that end in a node, and the node that they begin at."""

@@ -10,7 +10,7 @@ from tfcert.network.errors import (
     NonFiniteWeightError,
     UnsupportedLayerError,
 )
-from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
+from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Multivariate, Network, Node
 from tfcert.network.keras import images as _keras_images  # noqa: F401  (these fill the table of converters)
 from tfcert.network.keras import layers as _keras_layers  # noqa: F401
 from tfcert.network.keras import ops as _keras_ops  # noqa: F401
@@ -23,11 +23,13 @@ from tfcert.network.keras.preprocessing import with_preprocessing
 from tfcert.network.linear import ConvMap, DenseMap, LinearMap, ScaleMap
 from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap
 from tfcert.network.param_ramp import ParamRamp
+from tfcert.network.product import Product
 
 __all__ = [
     "Add", "BroadcastMap", "Builder", "Concatenate", "ConvMap", "CopiesMap", "DenseMap", "EinsumMap", "Elementwise",
     "FrontendMismatchError", "IndexMap", "Input", "IntervalAbstraction", "Linear", "LinearMap", "MaxPool",
-    "ModelLoadError", "Network", "Node", "NonFiniteWeightError", "PadMap", "ParamRamp", "ReshapeMap", "ScaleMap",
-    "SumMap", "TakeMap", "Tensor", "TransposeMap", "UnsupportedLayerError", "abstraction_of", "abstractions",
-    "densify", "embedded", "from_keras", "inputs_of", "joined", "register_layer", "with_output", "with_preprocessing",
+    "ModelLoadError", "Multivariate", "Network", "Node", "NonFiniteWeightError", "PadMap", "ParamRamp", "Product",
+    "ReshapeMap", "ScaleMap", "SumMap", "TakeMap", "Tensor", "TransposeMap", "UnsupportedLayerError",
+    "abstraction_of", "abstractions", "densify", "embedded", "from_keras", "inputs_of", "joined", "register_layer",
+    "with_output", "with_preprocessing",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, M
 from tfcert.network.keras.advice import nearest
 from tfcert.network.linear import LinearMap, Pads, ScaleMap, Shape, Source
 from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap
+from tfcert.network.product import Product
 from tfcert.network.simplify import SimpleNodes, WrittenNumbers, same
 
 
@@ -273,6 +274,42 @@ class Builder:
             return terms[0]
         inputs = tuple(self._plain(term) for term in terms)
         return self._append(Add(name=self._name(part), inputs=inputs, shape=terms[0].shape))
+
+    def product(self, x: Tensor, y: Tensor, *, part: str = "") -> Tensor:
+        """``x * y``, number by number, of two tensors of one shape (see :meth:`broadcast`)."""
+        if x.shape != y.shape:
+            raise self.refuse(f"multiplies different shapes: {[x.shape, y.shape]}")
+        if x.index == y.index and "square" in names():
+            return self.activation(x, "square", part=part)
+        inputs = (self._plain(x), self._plain(y))
+        return self._append(Product(name=self._name(part), inputs=inputs, shape=x.shape))
+
+    def contract(self, equation: str, x: Tensor, y: Tensor, *, part: str = "") -> Tensor:
+        """Sums of products of two tensors, as ``einsum`` writes them without the batch: ``"ij,jk->ik"``.
+
+        Raises:
+            UnsupportedLayerError: the equation does not fit the shapes.
+        """
+        letters, result = equation.replace(" ", "").split("->")
+        operands = letters.split(",")
+        sizes: dict[str, int] = {}
+        for word, tensor in zip(operands, (x, y), strict=True):
+            if len(word) != len(tensor.shape) or any(
+                sizes.setdefault(letter, size) != size for letter, size in zip(word, tensor.shape, strict=True)
+            ):
+                raise self.refuse(f"contracts shapes {[x.shape, y.shape]} by {equation!r}, which does not fit them")
+        summed = "".join(letter for letter in sizes if letter not in result)
+        whole = [sizes[letter] for letter in result + summed]
+        factors = []
+        for word, tensor, name in zip(operands, (x, y), ("left", "right"), strict=True):
+            own = "".join(letter for letter in result + summed if letter in word)
+            index = np.einsum(f"{word}->{own}", np.arange(int(np.prod(tensor.shape))).reshape(tensor.shape))
+            apart = index.reshape([sizes[letter] if letter in own else 1 for letter in result + summed])
+            factors.append(self.index(tensor, np.broadcast_to(apart, whole), part=f"{part}/{name}".strip("/")))
+        product = self.product(*factors, part=f"{part}/product".strip("/"))
+        if not summed:
+            return product
+        return self.sum(product, range(len(result), len(whole)), part=part)
 
     def concatenate(self, parts: Sequence[Tensor], axis: int, *, part: str = "") -> Tensor:
         """Tensors side by side along ``axis``, the batch not counted."""

@@ -1,10 +1,11 @@
-"""The network: a small directed acyclic graph of six node kinds, in topological order.
+"""The network: a small directed acyclic graph of a few node kinds, in topological order.
 
 Bound propagation sees nothing but these nodes. Shapes leave out the batch; images are ``[height, width, channels]``.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -68,6 +69,34 @@ class Concatenate(Node):
     axis: int
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Multivariate(Node, ABC):
+    """A nonlinear function each value of which depends on several numbers, of one input or of several.
+
+    The node says what the function computes; how it is bounded is an entry of ``propagation/kinds.py``.
+    """
+
+    @abstractmethod
+    def evaluate(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The function of its inputs, ``[batch, *shape]`` each."""
+
+    @abstractmethod
+    def rounding(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
+        """The standard deviation of the rounding error that computing ``value`` makes, in units of the roundoff."""
+
+    @abstractmethod
+    def carried(self, inputs: Sequence[tf.Tensor], variances: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The variance of the value where the inputs have independent small errors of these variances."""
+
+    @abstractmethod
+    def lipschitz(self, norm: str) -> float | None:
+        """By how much the value changes at most, relative to a change of all inputs, in a norm; None: by any amount."""
+
+
+Nonlinear = Elementwise | MaxPool | Multivariate
+"""The kinds that are relaxed, on bounds of their inputs."""
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """Nodes in topological order; the first is the only ``Input``, the last is the output.
@@ -103,7 +132,7 @@ class Network:
 
     def bounded(self) -> tuple[int, ...]:
         """The nodes whose values enter a nonlinearity, in order: those that need pre-activation bounds."""
-        wanted = {i for node in self.nodes if isinstance(node, Elementwise | MaxPool) for i in node.inputs}
+        wanted = {i for node in self.nodes if isinstance(node, Nonlinear) for i in node.inputs}
         return tuple(sorted(wanted))
 
     def neurons(self) -> int:
@@ -193,4 +222,6 @@ def evaluate_node(node: Node, inputs: Sequence[tf.Tensor], x: tf.Tensor) -> tf.T
             return tf.add_n(list(inputs))
         case Concatenate():
             return tf.concat(list(inputs), axis=node.axis + 1)
+        case Multivariate():
+            return node.evaluate(inputs)
     raise TypeError(f"no rule to evaluate a {type(node).__name__} node")

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Lines
-from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
+from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Multivariate, Network, Node
 from tfcert.network.linear import ConvMap, LinearMap, Shape, Window, insert_zeros, pad_or_crop
 from tfcert.propagation import kernels
 from tfcert.propagation.affine import AffinePart, Factor, affine_nodes, affine_part
@@ -29,10 +29,12 @@ from tfcert.propagation.folding import (
     over_activation,
     scaled_convolution,
 )
+from tfcert.propagation.multivariate import ChosenStep, MultivariatePlanes
 from tfcert.propagation.pooling import PoolLines
 from tfcert.sets.region import Region
 
-TensorInterval = tuple[tf.Tensor, tf.Tensor]
+NodeLines = Lines | PoolLines | MultivariatePlanes
+"""What relaxes a nonlinear node."""
 Stop = Callable[[Coefficients], tuple[Coefficients | None, tf.Tensor]]
 
 
@@ -59,14 +61,14 @@ class Relaxed:
     """Knowledge of the nodes before its target that a backward pass may use.
 
     Attributes:
-        lines: of each ``Elementwise`` and ``MaxPool`` node that the pass goes through, or the step through it.
+        lines: of each nonlinear node that the pass goes through, or the step through it.
         stops: what replaces a node, not an affine one, at which the pass ends: a function from rows over the node to
             rows over the input (or None) and the constant ``[samples, groups, rows]``, a lower bound of the rest.
         added: linear terms ``[samples, *shape]`` over nodes, which every row gains there (multipliers of constraints).
         affine: the network's affine part over the region; None for it to be computed for this pass.
     """
 
-    lines: Mapping[int, Lines | PoolLines | Step]
+    lines: Mapping[int, NodeLines | Step | ChosenStep]
     stops: Mapping[int, Stop] = field(default_factory=dict)
     added: Mapping[int, tf.Tensor] = field(default_factory=dict)
     affine: AffinePart | None = None
@@ -133,8 +135,7 @@ def linear_lower_bounds(
             node = scaled_convolution(network, index, free)
         sources, lines = node.inputs, None
         if index in relaxed.lines:
-            lines, source, biased = _folded(network, index, relaxed, free, middle)
-            sources = (source,)
+            lines, sources, biased = _folded(network, index, relaxed, free, middle)
             charged.add(biased)
         shapes = [network.nodes[i].shape for i in sources]
         sent, constant = _back(node, here, lines, shapes, with_bias=index not in charged | affine)
@@ -184,22 +185,25 @@ def _folded(
     relaxed: Relaxed,
     free: Collection[int],
     middle: Callable[[int], tf.Tensor | None],
-) -> tuple[Lines | PoolLines | Step, int, int | None]:
+) -> tuple[NodeLines | Step | ChosenStep, tuple[int, ...], int | None]:
     """A nonlinear node's lines with what precedes it, and what :func:`absorbed` returns with them."""
     node, lines = network.nodes[index], relaxed.lines[index]
     if isinstance(lines, Step):
-        return lines, node.inputs[0], lines.biased
+        return lines, node.inputs, lines.biased
     if isinstance(lines, Lines):
-        return absorbed(network, index, lines, free, middle)
-    assert isinstance(node, MaxPool)
+        lines, before, biased = absorbed(network, index, lines, free, middle)
+        return lines, (before,), biased
+    if not isinstance(node, MaxPool):
+        return lines, node.inputs, None
+    assert isinstance(lines, PoolLines)
     source = node.inputs[0]
     inner = relaxed.lines.get(source)
     if not isinstance(inner, Lines) or source not in free:
-        return lines, source, None
+        return lines, node.inputs, None
     if inner.lower_slope.shape.rank > len(node.shape) + 1:  # they differ by row
-        return lines, source, None
+        return lines, node.inputs, None
     inner, before, biased = absorbed(network, source, inner, free, middle)
-    return over_activation(node, lines, inner), before, biased
+    return over_activation(node, lines, inner), (before,), biased
 
 
 def identity_rows(shape: Shape, dtype: tf.DType, part: slice | None = None) -> Coefficients:
@@ -242,7 +246,11 @@ def _flat(part: tf.Tensor, groups: int | tf.Tensor, rows: int | None) -> tf.Tens
 
 
 def _back(
-    node: Node, rows: Coefficients, lines: Lines | PoolLines | Step | None, shapes: list[Shape], with_bias: bool
+    node: Node,
+    rows: Coefficients,
+    lines: NodeLines | Step | ChosenStep | None,
+    shapes: list[Shape],
+    with_bias: bool,
 ) -> tuple[list[Coefficients], tf.Tensor | None]:
     """One step: rows over a node's output to rows over its inputs, and the constant that the step adds."""
     match node:
@@ -261,6 +269,9 @@ def _back(
             return [rows] * len(node.inputs), None
         case Concatenate():
             return _back_concatenate(node, rows.masked(), shapes), None
+        case Multivariate():
+            assert isinstance(lines, MultivariatePlanes | ChosenStep)
+            return lines.back(rows)
     raise TypeError(f"no rule to propagate backward through a {type(node).__name__} node")
 
 

@@ -15,17 +15,16 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfcert.activations import Lines
-from tfcert.network.graph import Elementwise, Input, MaxPool, Network
-from tfcert.propagation.backward import Stop, TensorInterval
+from tfcert.network.graph import Input, Network, Nonlinear
+from tfcert.propagation.backward import NodeLines, Stop
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import dual_norm, least, least_over_box
-from tfcert.propagation.forward import Planes, RelaxNode, advance, below, unit_planes
+from tfcert.propagation.enclosures import Planes, TensorInterval
+from tfcert.propagation.forward import RelaxNode, advance, below, unit_planes
 from tfcert.propagation.interval import tidy
-from tfcert.propagation.pooling import PoolLines
 from tfcert.sets.region import Region
 
-NodeLines = Mapping[int, Lines | PoolLines]
+LinesByNode = Mapping[int, NodeLines]
 
 
 class _Sums(NamedTuple):
@@ -55,19 +54,19 @@ class Blocks:
     region: Region
     size: int
 
-    def lines(self, relax: RelaxNode) -> dict[int, Lines | PoolLines]:
+    def lines(self, relax: RelaxNode) -> dict[int, NodeLines]:
         """The relaxation of every nonlinear node."""
-        found: dict[int, Lines | PoolLines] = {}
+        found: dict[int, NodeLines] = {}
 
         def range_of(index: int) -> TensorInterval:
             return self.ranges(index, found)
 
         for index, node in enumerate(self.network.nodes):
-            if isinstance(node, Elementwise | MaxPool):
+            if isinstance(node, Nonlinear):
                 found[index] = relax(index, range_of)
         return found
 
-    def ranges(self, target: int, lines: NodeLines) -> TensorInterval:
+    def ranges(self, target: int, lines: LinesByNode) -> TensorInterval:
         """The range of a node over the region, given relaxations before it: a pair ``[samples, *shape]``."""
         shape = self.network.nodes[target].shape
         samples, known = tf.shape(self.region.center)[0], self.region.center.shape[0]
@@ -86,7 +85,7 @@ class Blocks:
         lower, upper = (tf.reshape(self._least(sums), [-1, *shape]) for sums in (low, high))
         return tidy(bottom + lower, top - upper)
 
-    def substitute(self, target: int, lines: NodeLines) -> Stop:
+    def substitute(self, target: int, lines: LinesByNode) -> Stop:
         """A stop for backward passes: rows over the node become rows over the input, below by the planes."""
 
         def stop(rows: Coefficients) -> tuple[Coefficients, tf.Tensor]:
@@ -112,7 +111,7 @@ class Blocks:
     def _is_left(self, start: tf.Tensor, *_: object) -> tf.Tensor:
         return start < self._inputs
 
-    def _planes(self, target: int, start: tf.Tensor, lines: NodeLines) -> Planes:
+    def _planes(self, target: int, start: tf.Tensor, lines: LinesByNode) -> Planes:
         """A node's planes over a block of inputs; beyond the last input slopes are 0."""
         nodes, wanted = self.network.nodes, sorted({*self.network.ancestors(target), target})
         last = {source: index for index in wanted for source in nodes[index].inputs}

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from tfcert.activations import Lines
 from tfcert.catalog import METHODS, RELAXATIONS, check_method, relaxation_info
-from tfcert.network.graph import Elementwise, MaxPool, Network
-from tfcert.propagation.backward import Relaxed, TensorInterval
+from tfcert.network.graph import Elementwise, MaxPool, Multivariate, Network, Node
+from tfcert.propagation.backward import NodeLines, Relaxed
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.methods.base import Bounded, How, Method
 from tfcert.propagation.optimised import Ascent
-from tfcert.propagation.pooling import PoolLines
 from tfcert.propagation.preactivation import WHOLE, Passes, by_name, relax_before
 from tfcert.sets.region import Region
 
@@ -96,7 +95,7 @@ def relaxed_by_lines(network: Network, ranges: Sequence[TensorInterval]) -> Rela
     """Relaxes every nonlinear node on its range, as ``crown-ibp`` does, with lines whose gradients are cheap."""
     default = by_name(network, None)
 
-    def relaxer(index: int, target: int, bounds: Mapping[int, TensorInterval]) -> Lines | PoolLines:
+    def relaxer(index: int, target: int, bounds: Mapping[int, TensorInterval]) -> NodeLines:
         node = network.nodes[index]
         if isinstance(node, Elementwise) and node.activation.closed_form is not None:
             return node.activation.closed_form(*bounds[node.inputs[0]])
@@ -125,9 +124,21 @@ def check_names(network: Network, method: str, relaxation: str | None) -> None:
 def _check_nonlinearities(network: Network, method: str) -> None:
     only = METHODS.find(method).activations
     for node in network.nodes if only else ():
-        if isinstance(node, MaxPool) or (isinstance(node, Elementwise) and node.activation.name not in only):
-            what = "a maximum" if isinstance(node, MaxPool) else node.activation.name
+        what = _nonlinearity(node)
+        if what is not None and what not in only:
             raise ValueError(
                 f"the method {method} is for networks of {' and '.join(only)} alone, and {node.name} is {what}: use "
                 "the method crown, which bounds it"
             )
+
+
+def _nonlinearity(node: Node) -> str | None:
+    """What a node is called where a method is not defined for it; None of an affine node."""
+    match node:
+        case Elementwise():
+            return node.activation.name
+        case MaxPool():
+            return "a maximum"
+        case Multivariate():
+            return f"a {type(node).__name__.lower()}"
+    return None

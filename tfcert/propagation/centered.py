@@ -12,7 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfcert.network.graph import Elementwise, Input, Linear, Network, evaluate_node
-from tfcert.propagation.backward import TensorInterval
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.interval import step, through_linear
 from tfcert.sets.region import Region
 

@@ -4,42 +4,34 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Lines
-from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
+from tfcert.network.graph import (
+    Add,
+    Concatenate,
+    Elementwise,
+    Input,
+    Linear,
+    MaxPool,
+    Multivariate,
+    Network,
+    Node,
+    Nonlinear,
+)
 from tfcert.network.windows import gather_windows
-from tfcert.propagation.backward import Stop, TensorInterval
+from tfcert.propagation.backward import NodeLines, Stop
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least
+from tfcert.propagation.enclosures import Plane, Planes, TensorInterval, scaled_plane
 from tfcert.propagation.interval import tidy
+from tfcert.propagation.multivariate import MultivariatePlanes
 from tfcert.propagation.pooling import PoolLines
 from tfcert.sets.region import Region
 
-
-@dataclass(frozen=True, eq=False)
-class Plane:
-    """``slopes . x + intercept`` for each value of a node.
-
-    ``slopes`` is ``[samples or 1, inputs, *shape]``, ``intercept`` ``[samples or 1, *shape]``.
-    """
-
-    slopes: tf.Tensor
-    intercept: tf.Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Planes:
-    """A node lies above ``lower`` and below ``upper``; for an affine node both are the same object."""
-
-    lower: Plane
-    upper: Plane
-
-
-RelaxNode = Callable[[int, Callable[[int], TensorInterval]], Lines | PoolLines]
+RelaxNode = Callable[[int, Callable[[int], TensorInterval]], NodeLines]
 """The relaxation of a nonlinear node, given a function that finds the range of a node before it by planes."""
 
 
@@ -52,7 +44,7 @@ def planes(network: Network, region: Region, relax: RelaxNode) -> list[Planes]:
 
     itself = unit_planes(network, tf.eye(int(np.prod(network.input_shape)), dtype=network.dtype))
     for index, node in enumerate(network.nodes):
-        lines = relax(index, range_of) if isinstance(node, Elementwise | MaxPool) else None
+        lines = relax(index, range_of) if isinstance(node, Nonlinear) else None
         found.append(itself if isinstance(node, Input) else advance(node, [found[i] for i in node.inputs], lines))
     return found
 
@@ -64,7 +56,7 @@ def unit_planes(network: Network, units: tf.Tensor) -> Planes:
     return Planes(same, same)
 
 
-def advance(node: Node, inputs: list[Planes], lines: Lines | PoolLines | None) -> Planes:
+def advance(node: Node, inputs: list[Planes], lines: NodeLines | None) -> Planes:
     """The planes of a node, given those of its inputs and, where it is nonlinear, its relaxation."""
     match node:
         case Linear():
@@ -80,6 +72,9 @@ def advance(node: Node, inputs: list[Planes], lines: Lines | PoolLines | None) -
         case Concatenate():
             axis = node.axis
             return _join(inputs, lambda p: tf.concat(p, axis + 2), lambda p: tf.concat(p, axis + 1))
+        case Multivariate():
+            assert isinstance(lines, MultivariatePlanes)
+            return lines.advance(inputs)
     raise TypeError(f"no rule to propagate forward through a {type(node).__name__} node")
 
 
@@ -156,9 +151,8 @@ def _linear(node: Linear, source: Planes) -> Planes:
 
 def _bend(source: Planes, lines: Lines) -> Planes:
     def through(slope: tf.Tensor, intercept: tf.Tensor, near: Plane, far: Plane) -> Plane:
-        up, down = tf.nn.relu(slope), tf.minimum(slope, 0)
-        slopes = up[:, None] * near.slopes + down[:, None] * far.slopes
-        return Plane(slopes, up * near.intercept + down * far.intercept + intercept)
+        plane = scaled_plane(slope, near, far)
+        return Plane(plane.slopes, plane.intercept + intercept)
 
     lower = through(lines.lower_slope, lines.lower_intercept, source.lower, source.upper)
     upper = through(lines.upper_slope, lines.upper_intercept, source.upper, source.lower)

@@ -9,10 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import image
-from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
+from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Multivariate, Network, Node
 from tfcert.network.windows import gather_windows
 from tfcert.propagation.affine import leaving_nodes
-from tfcert.propagation.backward import Relaxed, TensorInterval, identity_rows, linear_lower_bounds
+from tfcert.propagation.backward import Relaxed, identity_rows, linear_lower_bounds
+from tfcert.propagation.enclosures import TensorInterval
+from tfcert.propagation.kinds import multivariate_kind
 from tfcert.sets.region import Region
 
 
@@ -134,6 +136,8 @@ def step(node: Node, inputs: Sequence[TensorInterval]) -> TensorInterval:
         case Concatenate():
             low, high = (tf.concat([pair[end] for pair in inputs], axis=node.axis + 1) for end in (0, 1))
             return low, high
+        case Multivariate():
+            return multivariate_kind(node).interval(node, inputs)
     raise TypeError(f"no rule to propagate an interval through a {type(node).__name__} node")
 
 

@@ -20,25 +20,28 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfcert.activations import Lines, image, lines
+from tfcert.activations import image, lines
 from tfcert.activations.registry import Activation, Ranges, Slopes
-from tfcert.network.graph import Elementwise, Linear, MaxPool, Network
+from tfcert.network.graph import Elementwise, Linear, MaxPool, Multivariate, Network
 from tfcert.propagation import kernels
 from tfcert.propagation.affine import AffinePart, affine_nodes, affine_part
 from tfcert.propagation.backward import (
+    NodeLines,
     Relaxed,
     Step,
-    TensorInterval,
     before_linear,
     linear_lower_bounds,
     selected,
 )
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import middle
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.folding import only_reader
 from tfcert.propagation.interval import exact_intervals, hull
+from tfcert.propagation.kinds import multivariate_kind
+from tfcert.propagation.multivariate import ChosenStep, OpenPlanes
 from tfcert.propagation.plan import entries_per_row
-from tfcert.propagation.pooling import PoolLines, default_height, pool_lines
+from tfcert.propagation.pooling import default_height, pool_lines
 from tfcert.propagation.preactivation import (
     Passes,
     Relaxer,
@@ -66,7 +69,8 @@ _DECAY = 0.98
 _ADAM = (0.9, 0.999, 1e-8)
 """Shares kept of the mean and of the mean square, and what is added to its root."""
 Choices = dict[int, tuple[tf.Tensor, ...]]
-"""By node: of an ``Elementwise`` its lower and upper slope, those that are free; of a ``MaxPool`` its height."""
+"""By node: of an ``Elementwise`` its lower and upper slope, those that are free; of a ``MaxPool`` its height; of others
+what :meth:`Kind.choices <tfcert.propagation.multivariate.Kind.choices>` has."""
 
 
 @dataclass(frozen=True)
@@ -254,11 +258,25 @@ def _chosen(activation: Activation) -> Callable[..., tuple[tuple[tf.Tensor, ...]
     return chosen
 
 
+Opened = _Open | OpenPlanes
+
+
+def _step(what: Opened, back: Callable[[Coefficients], Any]) -> Step | ChosenStep:
+    """A step through a node by lines that are chosen for each entry of rows."""
+    return Step(back, what.biased) if isinstance(what, _Open) else ChosenStep(back)
+
+
 def _opened(
-    network: Network, index: int, ends: TensorInterval, relaxation: str | None, affine: AffinePart
-) -> _Open | Lines | PoolLines:
+    network: Network, index: int, bounds: Mapping[int, TensorInterval], relaxation: str | None, affine: AffinePart
+) -> Opened | NodeLines:
     """What the lines of a nonlinear node are chosen from, or its lines if there is no choice."""
     node = network.nodes[index]
+    if isinstance(node, Multivariate):
+        here = [bounds[source] for source in node.inputs]
+        return multivariate_kind(node).opened(node, here, relaxation) or multivariate_kind(node).relax(
+            node, here, relaxation
+        )
+    ends = bounds[node.inputs[0]]
     if isinstance(node, MaxPool):
         return pool_lines(node, *ends, relaxation)
     assert isinstance(node, Elementwise)
@@ -298,7 +316,7 @@ class _Search:
     relaxation: str | None
     ascent: Ascent
     affine: AffinePart
-    opened: dict[int, _Open | Lines | PoolLines]
+    opened: dict[int, Opened | NodeLines]
 
 
 def _tightened(search: _Search, bounds: Mapping[int, TensorInterval], passes: Passes) -> dict[int, TensorInterval]:
@@ -319,15 +337,16 @@ def _tightened(search: _Search, bounds: Mapping[int, TensorInterval], passes: Pa
             here = _narrowed(search, index, here, passes)
         found[index] = here
         for reader in nonlinear(network):
-            if index in network.nodes[reader].inputs:
-                search.opened[reader] = _opened(network, reader, here, search.relaxation, search.affine)
+            inputs = network.nodes[reader].inputs
+            if index in inputs and all(source in found for source in inputs):
+                search.opened[reader] = _opened(network, reader, found, search.relaxation, search.affine)
     return found
 
 
 def _narrowed(search: _Search, index: int, here: TensorInterval, passes: Passes) -> TensorInterval:
     """Bounds of a node's neurons, those that need any: two rows each, which climb a piece after another."""
     network = search.network
-    if not any(isinstance(search.opened.get(i), _Open) for i in network.ancestors(index)):
+    if not any(isinstance(search.opened.get(i), Opened) for i in network.ancestors(index)):
         return here
     shape, size = network.nodes[index].shape, math.prod(network.nodes[index].shape)
     flat = [tf.reshape(end, [-1]) for end in here]
@@ -374,8 +393,8 @@ def _climbed(
     """
     network, region, pools = search.network, search.region, pools or {}
     known = {i: search.opened[i] for i in nonlinear(network) if i in network.ancestors(target)}
-    free = {i: what for i, what in known.items() if isinstance(what, _Open)}
-    named = {i: what for i, what in known.items() if not isinstance(what, _Open)}
+    free = {i: what for i, what in known.items() if isinstance(what, Opened)}
+    named = {i: what for i, what in known.items() if not isinstance(what, Opened)}
     if not (free or pools):
         return None
     lead = [1, rows.values.shape[1] * rows.values.shape[2]]
@@ -383,12 +402,12 @@ def _climbed(
         lead = [tf.shape(region.center)[0], rows.values.shape[2]]
     nothing = tf.fill(lead, tf.constant(-float("inf"), network.dtype))
     target, rows, gained = before_linear(network, target, rows)  # once for all steps
-    arranged: dict[int, _Open] = {}  # for the entries that rows have at a node, which the first pass finds out
+    arranged: dict[int, Opened] = {}  # for the entries that rows have at a node, which the first pass finds out
     places: list[tf.Tensor] = []
     sizes: list[int] = []
     box: list[tf.Tensor] = []
 
-    def arrange(index: int, here: Coefficients) -> tuple[Coefficients, tf.Tensor]:
+    def arrange(index: int, here: Coefficients) -> Any:
         arranged[index] = free[index].over(here)
         one = here.owner is not None
         groups = here.values.shape[1] if here.patches is None else here.patches.positions
@@ -404,7 +423,7 @@ def _climbed(
             box.append(here.unfold(tf.maximum(region.upper - center, center - region.lower)))
         return None, -kernels.size_by_fixed_weights(here.values, box[0])
 
-    def bound(steps: Mapping[int, Step], heights: Sequence[tf.Tensor]) -> tf.Tensor:
+    def bound(steps: Mapping[int, Step | ChosenStep], heights: Sequence[tf.Tensor]) -> tf.Tensor:
         levels = {
             i: pool_lines(pool, *ends, search.relaxation, height)
             for (i, (pool, ends)), height in zip(pools.items(), heights, strict=True)
@@ -413,13 +432,13 @@ def _climbed(
         return linear_lower_bounds(network, target, rows, relaxed, region)
 
     heights = [default_height(pool, *ends) for pool, ends in pools.values()]
-    bound({i: Step(functools.partial(arrange, i), what.biased) for i, what in free.items()}, heights)
+    bound({i: _step(what, functools.partial(arrange, i)) for i, what in free.items()}, heights)
 
     def evaluate(flat: list[tf.Tensor]) -> tf.Tensor:
         parts, steps = iter(flat), {}
         for index, size in zip(arranged, sizes, strict=True):
             chosen = [next(parts) for _ in range(size)]
-            steps[index] = Step(functools.partial(arranged[index].back, choices=chosen), arranged[index].biased)
+            steps[index] = _step(arranged[index], functools.partial(arranged[index].back, choices=chosen))
         return tf.ensure_shape(greater(bound(steps, list(parts)) + gained, nothing), nothing.shape)
 
     paces = [what.pace for what, size in zip(arranged.values(), sizes, strict=True) for _ in range(size)]
@@ -541,6 +560,8 @@ def named_choices(
 ) -> tuple[tf.Tensor, ...]:
     """The choices of a node that give the named relaxation to all rows: of an activation ``[samples, 1, *shape]``."""
     node = network.nodes[index]
+    if isinstance(node, Multivariate):
+        return multivariate_kind(node).choices(node, [bounds[source] for source in node.inputs], relaxation)
     here = bounds[node.inputs[0]]
     if isinstance(node, MaxPool):
         return (tf.stop_gradient(default_height(node, *here)),)
@@ -563,12 +584,14 @@ def chosen_lines(
 ) -> Relaxer:
     """Relaxes by the choices made for a node; ``known`` has :func:`open_slopes` where bounds are fixed."""
 
-    def relaxer(index: int, _: int, bounds: Mapping[int, TensorInterval]) -> Lines | PoolLines:
+    def relaxer(index: int, _: int, bounds: Mapping[int, TensorInterval]) -> NodeLines:
         node = network.nodes[index]
-        here = bounds[node.inputs[0]]
         chosen = choices.get(index, ())
         if not chosen:
-            return relax(network, index, here, relaxation)
+            return relax(network, index, bounds, relaxation)
+        if isinstance(node, Multivariate):
+            return multivariate_kind(node).relax(node, [bounds[source] for source in node.inputs], relaxation, chosen)
+        here = bounds[node.inputs[0]]
         if isinstance(node, MaxPool):
             return pool_lines(node, *here, relaxation, *chosen)
         assert isinstance(node, Elementwise)

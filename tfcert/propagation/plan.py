@@ -9,12 +9,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from tfcert.network.graph import Concatenate, Elementwise, Input, Linear, MaxPool, Network
+from tfcert.network.graph import Concatenate, Elementwise, Input, Linear, MaxPool, Multivariate, Network, Node
 from tfcert.network.linear import Window
 from tfcert.propagation.affine import leaving_nodes
 from tfcert.propagation.backward import patches_before
 from tfcert.propagation.coefficients import Patches
 from tfcert.propagation.interval import exact_intervals, moved_inputs
+from tfcert.propagation.kinds import multivariate_kind
 
 COPIES = 8
 """Arrays of the size of the coefficients that one pass is taken to keep at once: before and after a step, data of its
@@ -60,12 +61,19 @@ def entries_per_row(network: Network, target: int) -> int:
             layout = layout if node.map.diagonal() is not None else patches_before(node.map, layout)
         elif layout is not None and isinstance(node, MaxPool):
             layout = layout.before(Window(node.strides, node.window, (0, 0)))
-        elif isinstance(node, Concatenate) and node.axis != len(node.shape) - 1:
+        elif _goes_dense(node):
             layout = None
         for source in node.inputs:
             same = source not in layouts or layouts[source] == layout
             layouts[source] = layout if same else None
     return most
+
+
+def _goes_dense(node: Node) -> bool:
+    """Tells whether patches over a node are dense rows before it."""
+    if isinstance(node, Multivariate):
+        return not multivariate_kind(node).keeps_patches
+    return isinstance(node, Concatenate) and node.axis != len(node.shape) - 1
 
 
 def rows_plan(network: Network, rows: int, memory_mb: int, is_box: bool) -> Plan:

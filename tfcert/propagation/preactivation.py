@@ -11,14 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Lines, image, is_shipped, lines
-from tfcert.network.graph import Elementwise, MaxPool, Network
+from tfcert.network.graph import Elementwise, MaxPool, Multivariate, Network, Nonlinear
 from tfcert.network.linear import pad_or_crop
 from tfcert.network.windows import gather_windows
 from tfcert.propagation import kernels
 from tfcert.propagation.affine import AffinePart, affine_part
-from tfcert.propagation.backward import Relaxed, Stop, TensorInterval, linear_lower_bounds, selected
+from tfcert.propagation.backward import NodeLines, Relaxed, Stop, linear_lower_bounds, selected
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.folding import only_reader
 from tfcert.propagation.interval import (
     Parts,
@@ -31,10 +32,11 @@ from tfcert.propagation.interval import (
     step,
     tidy,
 )
-from tfcert.propagation.pooling import PoolLines, pool_lines
+from tfcert.propagation.kinds import multivariate_kind
+from tfcert.propagation.pooling import pool_lines
 from tfcert.sets.region import Region
 
-Relaxer = Callable[[int, int, Mapping[int, TensorInterval]], Lines | PoolLines]
+Relaxer = Callable[[int, int, Mapping[int, TensorInterval]], NodeLines]
 """``(node, target, bounds) -> lines``: relaxes a nonlinear node for a pass to ``target``, given bounds of its input."""
 
 
@@ -228,9 +230,9 @@ def floor(network: Network, region: Region, rows: Coefficients, bounds: Mapping[
     # Over a ball that is no box, bounds of affine nodes were found from the ball, as intervals find them.
     ranges = intervals(network, region, {i: bounds[i] for i in needs_ball(network, region) if i in bounds})
     for index in nonlinear(network):
-        source = network.nodes[index].inputs[0]
-        if source in bounds:
-            low, high = tidy(*step(network.nodes[index], [bounds[source]]))
+        node = network.nodes[index]
+        if all(source in bounds for source in node.inputs):
+            low, high = tidy(*step(node, [bounds[source] for source in node.inputs]))
             least, most = tf.maximum(ranges[index][0], low), tf.minimum(ranges[index][1], high)
             ranges[index] = tidy(least, most)
     return linear_lower_bounds(network, network.output, rows, relaxed_by_intervals(network, ranges), region)
@@ -243,26 +245,29 @@ def greater(bound: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
 
 def nonlinear(network: Network) -> list[int]:
     """The nodes that are relaxed."""
-    return [i for i, node in enumerate(network.nodes) if isinstance(node, Elementwise | MaxPool)]
+    return [i for i, node in enumerate(network.nodes) if isinstance(node, Nonlinear)]
 
 
 def by_name(network: Network, relaxation: str | None) -> Relaxer:
     """The named relaxation, the same for every target."""
-    known: dict[int, Lines | PoolLines] = {}
+    known: dict[int, NodeLines] = {}
 
-    def relaxer(node: int, _: int, bounds: Mapping[int, TensorInterval]) -> Lines | PoolLines:
+    def relaxer(node: int, _: int, bounds: Mapping[int, TensorInterval]) -> NodeLines:
         if node not in known:
-            known[node] = relax(network, node, bounds[network.nodes[node].inputs[0]], relaxation)
+            known[node] = relax(network, node, bounds, relaxation)
         return known[node]
 
     return relaxer
 
 
-def relax(network: Network, index: int, bounds: TensorInterval, relaxation: str | None) -> Lines | PoolLines:
-    """The relaxation of a nonlinear node whose input lies within ``bounds``."""
+def relax(network: Network, index: int, bounds: Mapping[int, TensorInterval], relaxation: str | None) -> NodeLines:
+    """The relaxation of a nonlinear node on the ``bounds`` of its inputs."""
     node = network.nodes[index]
+    here = [bounds[source] for source in node.inputs]
+    if isinstance(node, Multivariate):
+        return multivariate_kind(node).relax(node, here, relaxation)
     if isinstance(node, MaxPool):
-        return pool_lines(node, *bounds, relaxation)
+        return pool_lines(node, *here[0], relaxation)
     assert isinstance(node, Elementwise)
     act = node.activation
 
@@ -271,8 +276,8 @@ def relax(network: Network, index: int, bounds: TensorInterval, relaxation: str 
 
     # XLA computes curves several times over, and may not know how to compute a user's function.
     if act.kinks is None or not is_shipped(act):
-        return placed(*bounds)
-    found: Lines = kernels.fused(placed, *bounds, passes=_OPERATIONS)
+        return placed(*here[0])
+    found: Lines = kernels.fused(placed, *here[0], passes=_OPERATIONS)
     return found
 
 

@@ -18,8 +18,9 @@ import tensorflow as tf
 
 from tfcert.activations import Lines
 from tfcert.network.graph import Elementwise, Network
-from tfcert.propagation.backward import Relaxed, TensorInterval, linear_lower_bounds
+from tfcert.propagation.backward import Relaxed, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.interval import both_sides
 from tfcert.propagation.optimised import Choices, adam, chosen_lines, named_choices, open_slopes
 from tfcert.propagation.preactivation import by_name, nonlinear, relax_before
@@ -179,7 +180,10 @@ def _function(
         for i, node in enumerate(network.nodes)
         if isinstance(node, Elementwise)
     }
-    free = {i: sum(ends is not None for ends in known[i][1]) if i in known else 1 for i in nonlinear(network)}
+    free = {
+        i: sum(ends is not None for ends in known[i][1]) if i in known else len(named_choices(network, i, None, bounds))
+        for i in nonlinear(network)
+    }
     order, sizes = [i for i in free if free[i]], [size for size in free.values() if size]
 
     def evaluate(choices: list[tf.Tensor], added: list[tf.Tensor], probes: list[tf.Tensor]) -> tf.Tensor:

@@ -14,7 +14,18 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node, evaluate_node
+from tfcert.network.graph import (
+    Add,
+    Concatenate,
+    Elementwise,
+    Input,
+    Linear,
+    MaxPool,
+    Multivariate,
+    Network,
+    Node,
+    evaluate_node,
+)
 from tfcert.network.windows import gather_windows
 from tfcert.propagation.interval import moves
 from tfcert.sets.region import Region
@@ -87,6 +98,8 @@ def _variance(node: Node, inputs: Sequence[tf.Tensor], variances: Sequence[tf.Te
             return tf.add_n(list(variances)) + len(inputs) * own
         case Concatenate():
             return tf.concat(list(variances), axis=node.axis + 1)
+        case Multivariate():
+            return node.carried(inputs, variances) + tf.square(node.rounding(inputs, value))
     raise TypeError(f"no rule for the rounding of a {type(node).__name__} node")
 
 

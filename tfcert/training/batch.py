@@ -11,10 +11,11 @@ import tensorflow as tf
 
 from tfcert.activations import activation, lines
 from tfcert.network.graph import Network
-from tfcert.propagation.backward import Relaxed, TensorInterval, linear_lower_bounds
+from tfcert.propagation.backward import Relaxed, linear_lower_bounds
 from tfcert.propagation.bounds import relaxed_by_lines
 from tfcert.propagation.centered import Sweep
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.methods.dual_lp import dual_network
 from tfcert.propagation.preactivation import relaxed_by_intervals
 from tfcert.sets.region import Region

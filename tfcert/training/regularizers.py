@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfcert.network.graph import Add, Elementwise, Linear, MaxPool, Network
+from tfcert.network.graph import Add, Elementwise, Linear, MaxPool, Multivariate, Network
 from tfcert.training.batch import BoundedBatch
 
 LAYERS = ("all", "hidden")
@@ -47,7 +47,7 @@ def bounded_layers(network: Network, layers: str = "all") -> list[int]:
     chosen = [
         index
         for index, node in enumerate(network.nodes)
-        if isinstance(node, MaxPool | Add)
+        if isinstance(node, MaxPool | Multivariate | Add)
         or (isinstance(node, Elementwise) and node.activation.edges is None)
         or (isinstance(node, Linear) and not node.map.moves)
     ]

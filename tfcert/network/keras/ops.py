@@ -114,16 +114,16 @@ def average(layer: layers.Average, builder: Builder, inputs: list[Any]) -> Tenso
 @converter(layers.Multiply, ops.Multiply, constants=True)
 def multiply(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
     given = operands(operation, builder, inputs)
-    constants = given.constants
-    if len(given.tensors) != 1:
-        raise builder.refuse(
-            "multiplies tensors with each other, which is not affine; only constant factors are supported"
-        )
+    constants, (product, *others) = given.constants, given.tensors
+    for number, other in enumerate(others):
+        product = builder.product(product, other, part="" if number == len(others) - 1 and not constants else "product")
+    if not constants:
+        return product
 
     def scale() -> tf.Tensor:
         return math.prod((read() for read in constants), start=tf.ones([], builder.dtype))
 
-    return builder.scale(given.tensors[0], constants[0] if len(constants) == 1 else scale)
+    return builder.scale(product, constants[0] if len(constants) == 1 else scale)
 
 
 @converter(ops.Divide, ops.TrueDivide, constants=True)

@@ -27,7 +27,7 @@ import tensorflow as tf
 
 from tfcert.activations import Activation
 from tfcert.network.errors import FrontendMismatchError
-from tfcert.network.graph import Add, Elementwise, Linear, Network, Node, evaluate_node
+from tfcert.network.graph import Add, Elementwise, Linear, Multivariate, Network, Node, evaluate_node
 from tfcert.network.keras.inputs import arguments, taken_apart
 from tfcert.network.keras.private import functional_graph
 from tfcert.parts import NamedParts
@@ -229,6 +229,8 @@ def _error_scale(node: Node, inputs: list[tf.Tensor], value: tf.Tensor) -> tf.Te
             return 4.0 * (tf.abs(value) + tf.abs(inputs[0]) + _through(node.activation))
         case Add():
             return tf.add_n([tf.abs(term) for term in inputs])
+        case Multivariate():
+            return node.rounding(inputs, value)
     return None
 
 

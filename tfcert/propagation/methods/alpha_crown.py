@@ -5,8 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfcert.network.graph import Network
-from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.methods.base import Bounded, How, in_parts
 from tfcert.propagation.optimised import optimised_bounds
 from tfcert.propagation.plan import COPIES_OF_ASCENT, Plan, passes_plan

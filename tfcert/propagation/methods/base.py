@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
-from tfcert.propagation.backward import Relaxed, TensorInterval, linear_lower_bounds
+from tfcert.propagation.backward import Relaxed, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.interval import intervals
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import Plan

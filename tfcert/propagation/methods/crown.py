@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tfcert.network.graph import Network
 from tfcert.propagation.affine import affine_part
-from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.methods.base import Bounded, How, by_rows
 from tfcert.propagation.plan import Plan, passes_plan
 from tfcert.propagation.preactivation import backward_bounds, by_name, relax_before

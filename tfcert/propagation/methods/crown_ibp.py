@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tfcert.network.graph import Network
-from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.methods.base import Bounded, How, backward_rows, interval_bounds
 from tfcert.propagation.plan import Plan, rows_plan
 from tfcert.sets.region import Region

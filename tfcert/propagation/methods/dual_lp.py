@@ -26,8 +26,9 @@ import tensorflow as tf
 
 from tfcert.network.graph import Network
 from tfcert.propagation.affine import AffinePart, affine_part
-from tfcert.propagation.backward import TensorInterval, linear_lower_bounds
+from tfcert.propagation.backward import linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.interval import all_sides, exact_intervals, step, tidy
 from tfcert.propagation.methods.base import Bounded, How, in_parts
 from tfcert.propagation.plan import Plan, passes_plan

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tfcert.activations import Lines, image
+from tfcert.activations import image
 from tfcert.network.graph import Elementwise, Network
-from tfcert.propagation.backward import Relaxed, Stop, TensorInterval
+from tfcert.propagation.backward import NodeLines, Relaxed, Stop
 from tfcert.propagation.blocks import Blocks
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.forward import planes, substitute
 from tfcert.propagation.interval import exact_intervals, hull, intervals
 from tfcert.propagation.methods.base import Bounded, How, by_rows
 from tfcert.propagation.plan import Plan, planes_plan
-from tfcert.propagation.pooling import PoolLines
 from tfcert.propagation.preactivation import nonlinear, relax, stable_is_exact, tighter
 from tfcert.sets.region import Region
 
@@ -45,11 +45,11 @@ def _run(network: Network, region: Region, how: How) -> tuple[Callable[[int], St
             return hull(*image(node.activation, *bounds[node.inputs[0]]))
         return tighter(range_of(index), ranges[index], stable_is_exact(network, index))
 
-    def bend(index: int, range_of: Callable[[int], TensorInterval]) -> Lines | PoolLines:
-        (source,) = network.nodes[index].inputs
-        if source not in bounds:
-            bounds[source] = bounds_of(source, range_of)
-        return relax(network, index, bounds[source], how.relaxation)
+    def bend(index: int, range_of: Callable[[int], TensorInterval]) -> NodeLines:
+        for source in network.nodes[index].inputs:
+            if source not in bounds:
+                bounds[source] = bounds_of(source, range_of)
+        return relax(network, index, bounds, how.relaxation)
 
     if how.passes.inputs is None:
         between = planes(network, region, bend)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tfcert.network.graph import Network
-from tfcert.propagation.backward import TensorInterval
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.methods.alpha_crown import ALPHA_CROWN
 from tfcert.propagation.methods.base import Bounded, How
 from tfcert.propagation.plan import Plan

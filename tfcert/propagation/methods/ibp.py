@@ -5,8 +5,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfcert.network.graph import Network
-from tfcert.propagation.backward import TensorInterval, linear_lower_bounds
+from tfcert.propagation.backward import linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.interval import intervals
 from tfcert.propagation.methods.base import Bounded, How, in_parts, interval_bounds
 from tfcert.propagation.plan import Plan, rows_plan

@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from tfcert.activations import Lines
 from tfcert.network.graph import Elementwise, Input, Network
-from tfcert.propagation.backward import Relaxed, TensorInterval
+from tfcert.propagation.backward import Relaxed
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.forward import Planes, advance, ranges, substitute, unit_planes
+from tfcert.propagation.enclosures import Planes, TensorInterval
+from tfcert.propagation.forward import advance, ranges, substitute, unit_planes
 from tfcert.propagation.methods.base import Bounded, How, by_rows
 from tfcert.propagation.plan import Plan, planes_plan
 from tfcert.propagation.preactivation import nonlinear

@@ -1,0 +1,136 @@
+"""No point of a region leaves the bounds of networks that multiply what they compute."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from gradients import check_gradients
+from methods import GENERAL
+from sweeps import sweep_but
+
+from soundness import networks, regions
+from tfcert.network import Network, Product, from_keras
+from tfcert.propagation.bounds import output_bounds
+from tfcert.propagation.optimised import Ascent
+from tfcert.sets.balls import LpBall, Perturbation
+from tfcert.sets.region import region_of
+
+L = keras.layers
+
+
+def gate_block(s: networks.Sketch, x: int, pick: networks.Pick) -> int:
+    """Values times what was made of them, by a ReLU or not."""
+    other = s.dense(x, s.shapes[x][-1])
+    return s.product(x if pick([True, False]) else s.dense(x, s.shapes[x][-1]), pick([other, s.activate(other)]))
+
+
+def mixed_product_block(s: networks.Sketch, x: int, pick: networks.Pick) -> int:
+    """Entries of one tensor multiplied with each other, moved: ``x[i] * x[n - 1 - i]``, and a sum with x."""
+    size = int(np.prod(s.shapes[x]))
+    turned = s.index(x, np.arange(size)[::-1].reshape(s.shapes[x]), "turned")
+    product = s.product(turned, x)
+    return s.sum(product, x) if pick([True, False]) else product
+
+
+def image_product_block(s: networks.Sketch, x: int, pick: networks.Pick) -> int:
+    """Patches of two sizes that meet in a product."""
+    channels = s.shapes[x][2]
+    first = s.conv(x, channels, (3, 3), padding=((1, 1), (1, 1)))
+    second = s.conv(x, channels, (2, 1), padding=((1, 0), (0, 0)))
+    return s.product(s.activate(first), pick([second, x]))
+
+
+def squeeze_block(s: networks.Sketch, x: int, pick: networks.Pick) -> int:
+    """Squeeze and excitation: channels weighed by what is made of their means."""
+    height, width, channels = s.shapes[x]
+    mean = s.average(x, (2 * height - 1, 2 * width - 1), (height, width))
+    gate = s.activate(s.dense(mean, channels), 0.25)
+    index = np.arange(channels) + np.zeros((height, width, 1), int)
+    return s.product(x, s.index(gate, index, "broadcast"))
+
+
+VECTORS = (gate_block, mixed_product_block, networks.dense_block, networks.activation_block, gate_block)
+IMAGES = (
+    image_product_block, squeeze_block, networks.conv_block, networks.activation_block, networks.max_pool_block,
+    gate_block, networks.concatenate_block,
+)  # fmt: skip
+
+
+def sketch(seed: int) -> networks.Sketch:
+    """Network number ``seed``: every other one of images."""
+    pick, rng = networks.seeded(seed)
+    if seed % 2:
+        s = networks.image_sketch(pick, rng, IMAGES)
+        return s if "product" in s.kinds else sketch(seed + 100)
+    s = networks.Sketch(rng)
+    x = s.input((pick([3, 2, 5]),))
+    for block in [gate_block, *(pick(VECTORS) for _ in range(pick([2, 1])))]:
+        x = block(s, x, pick)
+    s.dense(s.activate(s.dense(x, 5)), 3)
+    return s
+
+
+def assert_sound(network: Network, region: Perturbation, method: str, rng: np.random.Generator) -> None:
+    """Rows of every adversary are at least their bounds, but for a share of 1e-9."""
+    rows = np.concatenate([np.eye(network.output_shape[0]), rng.normal(size=(2, network.output_shape[0]))])
+    rows = np.broadcast_to(rows, (len(region), *rows.shape))
+    asked = tf.constant(rows), tf.zeros(rows.shape[:2], tf.float64)
+    lower = output_bounds(network, region_of(region), asked, method, ascent=Ascent(2)).numpy()
+    points = regions.adversaries(network, region, rows, rng)
+    values = regions._values(network, points, rows)
+    assert np.isfinite(lower).all()
+    excess = (lower - values.min(axis=0) - 1e-9 * (1 + np.abs(values).max(axis=0))).max()
+    assert excess <= 0, f"{method}: a bound lies {excess:.3g} above a value"
+
+
+@pytest.mark.parametrize("method", GENERAL)
+@pytest.mark.parametrize("seed", sweep_but(range(4), range(16)))
+def test_no_point_leaves_the_bounds_of_a_network_with_products(method, seed):
+    s = sketch(seed)
+    pick, rng = networks.seeded(seed)
+    norm = ("linf", "l2", "l1", "l2")[seed % 4]
+    x = np.clip(rng.uniform(-0.1, 1.1, (2, *s.shapes[0])), 0, 1)
+    assert_sound(s.network(), LpBall(x, [0.2, 0.03], norm, pick([None, (0.0, 1.0)])), method, rng)
+
+
+@pytest.mark.parametrize("method", GENERAL)
+def test_a_region_of_a_single_point_has_its_values_as_bounds(method):
+    s = sketch(2)
+    network, x = s.network(), np.random.default_rng(0).uniform(0, 1, (2, *s.shapes[0]))
+    eye = np.eye(3)
+    asked = tf.constant(np.concatenate([eye, -eye])[None]), tf.zeros([1, 6], tf.float64)
+    found = output_bounds(network, region_of(LpBall(x, 0.0)), asked, method, ascent=Ascent(2)).numpy()
+    values = network(tf.constant(x)).numpy()
+    np.testing.assert_allclose(found, np.concatenate([values, -values], axis=1), atol=1e-12)
+
+
+def squeeze_and_excitation(dtype: str = "float64") -> keras.Model:
+    keras.utils.set_random_seed(0)
+    i = keras.Input((5, 5, 2), dtype=dtype)
+    h = L.Conv2D(4, 3, activation="relu", dtype=dtype)(i)
+    pooled = L.GlobalAveragePooling2D(keepdims=True, dtype=dtype)(h)
+    gate = L.Dense(4, activation="sigmoid", dtype=dtype)(L.Dense(2, activation="relu", dtype=dtype)(pooled))
+    return keras.Model(i, L.Dense(3, dtype=dtype)(L.Flatten(dtype=dtype)(L.Multiply(dtype=dtype)([h, gate]))))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_no_point_leaves_the_bounds_of_squeeze_and_excitation(norm):
+    network, rng = from_keras(squeeze_and_excitation()), np.random.default_rng(0)
+    assert any(isinstance(node, Product) for node in network.nodes)
+    region = LpBall(rng.uniform(0, 1, (2, 5, 5, 2)), [0.1, 0.02], norm, (0, 1))
+    for method in GENERAL:
+        assert_sound(network, region, method, rng)
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown-ibp", "crown", "forward"])
+@pytest.mark.parametrize("eps", [0.0, 0.05])
+def test_bounds_of_products_have_their_gradients_in_the_weights(method, eps):
+    keras.utils.set_random_seed(1)
+    i = keras.Input((3,), dtype="float64")
+    first, second = (L.Dense(4, dtype="float64")(i) for _ in range(2))
+    whole = L.Multiply(dtype="float64")([L.Activation("softplus", dtype="float64")(first), second])
+    model = keras.Model(i, L.Dense(2, dtype="float64")(whole))
+    network, rng = from_keras(model), np.random.default_rng(2)
+    region = region_of(LpBall(rng.uniform(0, 1, (2, 3)), eps))
+    asked = tf.constant([[[1.0, -1.0], [-1.0, 2.0]]], tf.float64), tf.zeros([1, 2], tf.float64)
+    check_gradients(model, lambda: tf.reduce_sum(output_bounds(network, region, asked, method)), rng)

@@ -1,0 +1,26 @@
+"""The kinds of nonlinearities of several numbers, and how each is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tfcert.network.graph import Multivariate
+from tfcert.network.product import Product
+from tfcert.propagation.multivariate import Kind
+from tfcert.propagation.product import PRODUCT
+
+KINDS: Mapping[type[Multivariate], Kind] = {Product: PRODUCT}
+
+
+def multivariate_kind(node: Multivariate) -> Kind:
+    """How a node is bounded.
+
+    Raises:
+        TypeError: nobody said so of its kind.
+    """
+    kind = KINDS.get(type(node))
+    if kind is None:
+        raise TypeError(
+            f"no rule to bound a {type(node).__name__} node ({node.name}): tfcert.propagation.kinds has none"
+        )
+    return kind
