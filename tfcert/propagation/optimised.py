@@ -272,10 +272,8 @@ def _opened(
     """What the lines of a nonlinear node are chosen from, or its lines if there is no choice."""
     node = network.nodes[index]
     if isinstance(node, Multivariate):
-        here = [bounds[source] for source in node.inputs]
-        return multivariate_kind(node).opened(node, here, relaxation) or multivariate_kind(node).relax(
-            node, here, relaxation
-        )
+        kind, here = multivariate_kind(node), [bounds[source] for source in node.inputs]
+        return kind.opened(node, here, relaxation) or kind.relax(node, here, relaxation)
     ends = bounds[node.inputs[0]]
     if isinstance(node, MaxPool):
         return pool_lines(node, *ends, relaxation)

@@ -22,7 +22,6 @@ _REASONS = {
     "RMSNormalization": _NORMALISES,
     "GroupNormalization": _NORMALISES,
     "UnitNormalization": _NORMALISES,
-    "Dot": _MULTIPLIES,
     "LSTM": _RECURS,
     "GRU": _RECURS,
     "SimpleRNN": _RECURS,

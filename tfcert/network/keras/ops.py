@@ -13,6 +13,7 @@ from keras import layers
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.graph import converter
 from tfcert.network.keras.layers import constant_for, resolve_shape
+from tfcert.network.keras.products import product_of_matrices
 from tfcert.network.keras.private import core_operations
 from tfcert.network.keras.private import numpy_operations as ops
 from tfcert.network.linear import DenseMap, Shape, Source
@@ -186,7 +187,7 @@ def clip(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
 def matmul(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
     left, right = inputs
     if isinstance(left, Tensor) and isinstance(right, Tensor):
-        raise builder.refuse("multiplies tensors with each other, which is not affine; one of them must be a constant")
+        return product_of_matrices(builder, left, right)
     matrix, x = (right, left) if isinstance(left, Tensor) else (left, right)
     if np.ndim(matrix) != 2 or (x is right and len(x.shape) != 2):
         raise builder.refuse(
