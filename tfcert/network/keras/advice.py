@@ -11,7 +11,6 @@ _NORMALISES = (
     "it divides by a statistic of its own input, which is not linear; BatchNormalization, which divides by a trained "
     "one, is supported"
 )
-_MULTIPLIES = "it multiplies tensors with each other, which is not affine"
 _RECURS = "it is recurrent; write its steps out with layers that are supported, or export the model with them unrolled"
 _EMBEDS = (
     "it reads token ids, whole numbers of which there is no ball; tfcert.embedded(model, tokens) cuts a model behind "

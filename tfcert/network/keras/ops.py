@@ -13,9 +13,9 @@ from keras import layers
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.graph import converter
 from tfcert.network.keras.layers import constant_for, resolve_shape
-from tfcert.network.keras.products import product_of_matrices
 from tfcert.network.keras.private import core_operations
 from tfcert.network.keras.private import numpy_operations as ops
+from tfcert.network.keras.products import product_of_matrices
 from tfcert.network.linear import DenseMap, Shape, Source
 
 

@@ -35,7 +35,9 @@ def einsum(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
     operands, arrow, result = written.partition("->")
     words = operands.split(",")
     if len(inputs) != 2 or not all(isinstance(x, Tensor) for x in inputs):
-        raise builder.refuse(f"is einsum of {written!r}; it is supported of two tensors that are computed, not of others")
+        raise builder.refuse(
+            f"is einsum of {written!r}; it is supported of two tensors that are computed, not of others"
+        )
     if not arrow or not all(word.isalpha() for word in (*words, result)):
         raise builder.refuse(f"is einsum of {written!r}; write a letter for each axis, and the result behind '->'")
     batch = words[0][0]
