@@ -338,7 +338,9 @@ class Builder:
         return self._append(self._nodes.constant(self._name(part), tuple(shape), value))
 
     def constant(self, value: Any) -> Source:
-        """Reads a constant, an array or a live ``keras.Variable``, in the network's type."""
+        """Reads a constant, in the network's type: an array, or what is live: a ``keras.Variable``, a function."""
+        if callable(value):
+            return lambda: tf.cast(value(), self.dtype)
         if hasattr(value, "assign"):
             return lambda: tf.cast(tf.convert_to_tensor(value), self.dtype)
         return WrittenNumbers(np.asarray(value, self.dtype.as_numpy_dtype))

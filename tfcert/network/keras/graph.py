@@ -20,6 +20,7 @@ from tfcert.network.copies import without_copies
 from tfcert.network.errors import UnsupportedLayerError
 from tfcert.network.graph import Network
 from tfcert.network.keras.advice import of_another_type, unsupported
+from tfcert.network.keras.fixed import FixedValue, fixed_outputs
 from tfcert.network.keras.inputs import in_order, inputs_of, outputs_of, with_output
 from tfcert.network.keras.private import Functional, calls, functional_graph, operation_of
 from tfcert.network.keras.validation import Checkpoint, validate
@@ -213,7 +214,7 @@ def _input_shape(model: keras.Model, declared: Sequence[int | None], x: Any) -> 
 
 def _convert_graph(graph: keras.Model, builder: Builder, starts: Sequence[Tensor]) -> dict[int, Tensor]:
     """Our tensors for Keras's, by the identity of the latter."""
-    values = {}
+    values: dict[int, Tensor | FixedValue] = {}
     for source, start in zip(graph.inputs, starts, strict=True):
         declared = source.shape[1:]
         if len(declared) != len(start.shape) or any(
@@ -224,12 +225,16 @@ def _convert_graph(graph: keras.Model, builder: Builder, starts: Sequence[Tensor
     for node in calls(graph):
         operation = node.operation
         with builder.scope(operation.name, type(operation).__name__):
-            found = _convert(operation, builder, _operands(node, values, builder), node.outputs)
+            found: Sequence[Tensor | FixedValue] | None = fixed_outputs(node, values, builder)
+            if found is None:
+                found = _convert(operation, builder, _operands(node, values, builder), node.outputs)
             values |= {id(tensor): value for tensor, value in zip(node.outputs, found, strict=True)}
-    return values
+    fixed = [(id(t), value) for t in graph.outputs if isinstance(value := values[id(t)], FixedValue)]
+    made = {key: value.tensor(builder) for key, value in fixed}
+    return {key: value for key, value in (values | made).items() if isinstance(value, Tensor)}
 
 
-def _operands(node: Any, values: dict[int, Tensor], builder: Builder) -> Any:
+def _operands(node: Any, values: Mapping[int, Tensor | FixedValue], builder: Builder) -> Any:
     """The operands of a call, tensors replaced by ours; refuses arguments that change what a layer does."""
     keywords = dict(node.arguments.kwargs)
     # Layers that only augment default to training; a model run at inference calls them without all the same.
@@ -250,6 +255,8 @@ def _operands(node: Any, values: dict[int, Tensor], builder: Builder) -> Any:
         arguments = (in_order(node.operation, arguments[0]), *arguments[1:])
     leaves = keras.tree.flatten((arguments, keywords))
     known = [values.get(id(leaf), leaf) if isinstance(leaf, keras.KerasTensor) else leaf for leaf in leaves]
+    if type(node.operation) not in TAKES_CONSTANTS:
+        known = [leaf.tensor(builder) if isinstance(leaf, FixedValue) else leaf for leaf in known]
     constant = [leaf for leaf in known if not isinstance(leaf, Tensor)]
     if constant and type(node.operation) not in TAKES_CONSTANTS:
         raise builder.refuse(f"is called with {constant[0]!r} besides tensors, which is not supported")
