@@ -6,6 +6,7 @@ An estimate, an upper bound and a proof are never shown under one name.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -140,6 +141,7 @@ def _lines(summary: DistanceSummary, records: tuple[Record, ...]) -> list[str]:
         lines.append(f"witnesses  of {found} of {correct} correct samples, replayed on the original model")
     if info.refutes and info.proves:
         lines.append(f"optimal    {summary.optimal} of {correct}: lower and upper differ by at most 1e-5, relative")
+        lines += _open_because(records)
     if summary.cut:
         lines.append(
             f"doubt      {summary.cut} of {correct} scores are cut at the radius of the ball sampled: give a larger one"
@@ -153,6 +155,17 @@ def _lines(summary: DistanceSummary, records: tuple[Record, ...]) -> list[str]:
             f"range      the median ({name}) is {share} of the valid range of an input, {figure(summary.width)}"
         )
     lines.append(f"time       {figure(summary.seconds / count)} s a sample, {figure(summary.seconds)} s in all")
+    return lines
+
+
+def _open_because(records: tuple[Record, ...]) -> list[str]:
+    """Why samples are not settled, each reason with what to do about it, the most frequent first."""
+    unsettled = [r.verdict.reason for r in records if clean_holds(r) and r.measured and not r.measured.optimal]
+    reasons = Counter(reason_of(said) or said for said in unsettled if said)
+    lines = []
+    for reason, count in reasons.most_common():
+        advice = f"; {reason.advice}" if isinstance(reason, Reason) and reason.advice else ""
+        lines.append(f"open       {count} of {len(unsettled)}: {reason}{advice}")
     return lines
 
 

@@ -124,6 +124,7 @@ def test_ctrl_c_keeps_each_answer_and_resume_asks_for_the_others_alone(folder, a
     assert wrong == 3 and ASKED == [0, 1, 2, 4, 4, 5, 6, 7]
     second = json.loads((run / "result.json").read_text())
     assert second["records"][:4] == first["records"] and second["records"][7]["seconds"] == 2.0
+    assert "open       7 of 7: slow" in capsys.readouterr().out
 
 
 def test_a_score_at_the_cap_is_called_in_doubt(folder, capsys):
