@@ -18,6 +18,11 @@ PARAMETERS = {
     "squareplus": [{}, {"b": 0.5}],
     "power": [{"exponent": p} for p in (3, 4, 5, -2, -3, 0.3, 1.5, 2.7, -0.5, -1.3)],
     "clip": [{}, {"lower": 0.5, "upper": math.inf}, {"lower": -math.inf, "upper": 2.0}],
+    "threshold": [
+        {"threshold": 0.5, "default_value": 0.5},
+        {"threshold": 0.0, "default_value": 1.0},
+        {"threshold": -0.5, "default_value": -3.0},
+    ],
     "bounded_relu": [
         {"max_value": 2.0},
         {"threshold": 0.5},
@@ -33,7 +38,7 @@ CASES = [
     for rule, slopes in act.relaxations.items()
     if rule == "adaptive" or slopes is not act.relaxations["adaptive"]  # the same rule under another name
 ]
-S_SHAPED = ["arctan", "sigmoid", "softsign", "tanh"]
+S_SHAPED = ["arcsinh", "arctan", "erf", "sigmoid", "softsign", "tanh"]
 EVERY = [pytest.param(case.values[0], id=case.id) for case in CASES if case.values[1] == "adaptive"]
 LIMITS = {
     "exp": (-math.inf, 80.0),
@@ -73,7 +78,7 @@ def within(act, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarr
         left = high <= least
         low, high = np.where(left, -high, low), np.where(left, -low, high)
     ends = [end.clip(kind(least), kind(most)) for end in (low, high)]
-    if act.limited:  # a root of what is flushed to zero may be seen
+    if act.limited or act.name in ("sign", "threshold"):  # a root, or a jump, shows what is flushed to zero
         ends = [np.where(np.abs(end) < np.finfo(kind).tiny, kind(0), end) for end in ends]
     if act.poles:
         mirrored = [-end[::2] for end in ends[::-1]]

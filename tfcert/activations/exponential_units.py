@@ -1,4 +1,4 @@
-"""ELU, SELU and CELU: straight right of zero, an exponential that levels off left of it."""
+"""Of exponentials: ELU, SELU and CELU, straight right of zero; and the hyperbolic sine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from tfcert.activations.convex import convex
-from tfcert.activations.curves import smallest
+from tfcert.activations.curves import sloped, smallest
 from tfcert.activations.general import Bends, general
 from tfcert.activations.registry import WHOLE, Activation, enter
 
@@ -69,6 +69,18 @@ def selu() -> Activation:
     return _Unit(SELU_SCALE, SELU_SCALE * SELU_ALPHA).activation("selu")
 
 
+def sinh() -> Activation:
+    """``(exp(x) - exp(-x)) / 2``: concave left of zero, convex right of it."""
+
+    def solve(slope: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        point = tf.acosh(tf.maximum(slope, tf.ones_like(slope)))
+        return point, -point
+
+    bends = Bends(sloped(tf.sinh, tf.cosh), tf.cosh, (0.0,), solve=solve, domain=WHOLE)
+    return general("sinh", bends)
+
+
+enter("sinh", sinh)
 enter("elu", elu)
 enter("celu", celu)
 enter("selu", selu)

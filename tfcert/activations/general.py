@@ -85,7 +85,8 @@ class Bends:
     def _critical(self, slope: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor, halvings: int) -> tf.Tensor:
         """The critical points, stacked along a new first axis."""
         kind = slope.dtype.as_numpy_dtype
-        beyond = [float(np.nextafter(kind(jump), kind(np.inf))) for jump in self.jumps]
+        # Next to zero is the least number that is not flushed to it.
+        beyond = [float(np.nextafter(kind(jump), kind(np.inf)) if jump else np.finfo(kind).tiny) for jump in self.jumps]
         found = [tf.fill(tf.shape(slope), tf.constant(end, slope.dtype)) for end in (*self.ends, *beyond)]
         if self.solve is not None or set(self.rising) == {None}:
             return tf.stack([*found, *(self.solve(slope) if self.solve is not None else ())])

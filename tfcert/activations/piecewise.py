@@ -1,4 +1,4 @@
-"""Functions of several linear pieces (hard tanh, hard sigmoid, ReLU6, ReLU with bounds), and hard SiLU."""
+"""Functions of several linear pieces (hard tanh, hard sigmoid, ReLU6, ReLU with bounds), the sign, and hard SiLU."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import tensorflow as tf
 
-from tfcert.activations.curves import Function
+from tfcert.activations.curves import Function, smallest
 from tfcert.activations.general import Bends, general
-from tfcert.activations.registry import WHOLE, Activation, enter
+from tfcert.activations.registry import WHOLE, Activation, Ranges, Slopes, enter
 
 
 def piecewise(
@@ -106,6 +106,49 @@ def soft_shrink(threshold: float = 0.5) -> Activation:
     )
 
 
+def threshold(threshold: float, default_value: float) -> Activation:
+    """``x`` above the threshold, ``default_value`` up to it."""
+    limit, other = float(threshold), float(default_value)
+    if not (math.isfinite(limit) and math.isfinite(other)):
+        raise ValueError(f"a threshold and a value that are finite are needed, not {threshold} and {default_value}")
+
+    def function(x: tf.Tensor) -> tf.Tensor:
+        return tf.where(x > limit, x, tf.constant(other, x.dtype))
+
+    return piecewise("threshold", function, (limit,), (0.0, 1.0), () if limit == other else (limit,))
+
+
+def sign() -> Activation:
+    """-1 left of zero, 0 at zero, 1 right of it.
+
+    ``adaptive``, where zero is inside, is below the constant -1 or the line from there, at zero, to the upper end at 1,
+    whichever is higher in the middle (the least area); above the same, turned.
+    """
+
+    def rising(lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+        """The slope of the line from -1 at zero to 1 at the upper end; 0 where zero is not inside."""
+        inside = (lower < 0) & (upper > 0)
+        steep = 2.0 / tf.maximum(tf.where(inside, upper, tf.ones_like(upper)), smallest(upper) ** 0.5)
+        return tf.where(inside, steep, tf.zeros_like(upper))
+
+    def adaptive(lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
+        flat, right = tf.zeros_like(lower), upper > -lower
+        return (
+            tf.where(right, rising(lower, upper), flat),
+            tf.where(right, flat, rising(-upper, -lower)),
+        )
+
+    def ranges(lower: tf.Tensor, upper: tf.Tensor) -> Ranges:
+        flat = tf.zeros_like(lower)
+        return (flat, rising(lower, upper)), (flat, rising(-upper, -lower))
+
+    def critical_points(slope: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        near = tf.fill(tf.shape(slope), tf.constant(smallest(slope), slope.dtype))
+        return tf.zeros_like(slope), near, -near
+
+    return Activation("sign", tf.sign, critical_points, {"adaptive": adaptive}, ranges, increasing=True)
+
+
 def hard_silu() -> Activation:
     """``x`` times the hard sigmoid: straight outside [-3, 3], a parabola inside."""
 
@@ -119,5 +162,5 @@ def hard_silu() -> Activation:
     return general("hard_silu", bends)
 
 
-for _build in (clip, hard_tanh, hard_sigmoid, sparse_sigmoid, relu6, bounded_relu, soft_shrink, hard_silu):
+for _build in (clip, hard_tanh, hard_sigmoid, sparse_sigmoid, relu6, bounded_relu, soft_shrink, threshold, sign, hard_silu):
     enter(_build.__name__, _build)

@@ -1,4 +1,4 @@
-"""S-shaped activations (sigmoid, tanh, arctan, softsign): convex left of zero, concave right of it, and symmetric.
+"""S-shaped activations (sigmoid, tanh, arctan, arsinh, erf, softsign): convex left of zero, concave right of it, and symmetric.
 
 Minus the value at zero they are odd functions ``f``, so the lower line on ``[l, u]`` is the upper line on
 ``[-u, -l]`` turned about the origin, and only upper lines are written down here.
@@ -7,6 +7,7 @@ Minus the value at zero they are odd functions ``f``, so the lower line on ``[l,
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -208,5 +209,26 @@ def softsign() -> Activation:
     return s_shaped("softsign", tf.nn.softsign, curve)
 
 
-for _build in (arctan, sigmoid, softsign, tanh):
+def arcsinh() -> Activation:
+    """The inverse hyperbolic sine."""
+    curve = SCurve(
+        tf.asinh,
+        lambda x: tf.math.rsqrt(1.0 + tf.square(x)),
+        lambda slope: tf.sqrt(tf.nn.relu(tf.square(1.0 / slope) - 1.0)),
+    )
+    return s_shaped("arcsinh", tf.asinh, curve)
+
+
+def erf() -> Activation:
+    """The error function: the integral of the normal density, scaled."""
+    steepest = 2.0 / math.sqrt(math.pi)
+    curve = SCurve(
+        tf.math.erf,
+        lambda x: steepest * tf.exp(-tf.square(x)),
+        lambda slope: tf.sqrt(tf.nn.relu(-tf.math.log(slope / steepest))),
+    )
+    return s_shaped("erf", tf.math.erf, curve)
+
+
+for _build in (arcsinh, arctan, erf, sigmoid, softsign, tanh):
     enter(_build.__name__, _build)

@@ -17,7 +17,7 @@ from keras import layers
 from tfcert.activations import spelled
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.graph import converter, find_converter
-from tfcert.network.keras.private import activation_operations, nn_operations, numpy_operations
+from tfcert.network.keras.private import activation_operations, math_operations, nn_operations, numpy_operations
 
 OPERATIONS: dict[type, tuple[str, tuple[str, ...]]] = {
     activation_operations.Mish: ("mish", ()),
@@ -40,10 +40,26 @@ OPERATIONS: dict[type, tuple[str, tuple[str, ...]]] = {
     nn_operations.SparsePlus: ("sparse_plus", ()),
     nn_operations.SparseSigmoid: ("sparse_sigmoid", ()),
     nn_operations.Squareplus: ("squareplus", ("b",)),
+    nn_operations.Threshold: ("threshold", ("threshold", "default_value")),
+    math_operations.Erf: ("erf", ()),
+    math_operations.Rsqrt: ("rsqrt", ()),
     numpy_operations.Abs: ("abs", ()),
     numpy_operations.Absolute: ("abs", ()),
+    numpy_operations.Arcsinh: ("arcsinh", ()),
     numpy_operations.Arctan: ("arctan", ()),
+    numpy_operations.Cos: ("cos", ()),
+    numpy_operations.Cosh: ("cosh", ()),
     numpy_operations.Exp: ("exp", ()),
+    numpy_operations.Expm1: ("expm1", ()),
+    numpy_operations.Fabs: ("abs", ()),
+    numpy_operations.Log: ("log", ()),
+    numpy_operations.Log1p: ("log1p", ()),
+    numpy_operations.Reciprocal: ("reciprocal", ()),
+    numpy_operations.Sign: ("sign", ()),
+    numpy_operations.Sin: ("sin", ()),
+    numpy_operations.Sinh: ("sinh", ()),
+    numpy_operations.Sqrt: ("sqrt", ()),
+    numpy_operations.Square: ("square", ()),
     numpy_operations.Tanh: ("tanh", ()),
 }
 """Layers and operations that are one activation: its name in the registry, and the attributes that it takes."""

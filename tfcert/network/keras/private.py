@@ -61,6 +61,7 @@ def _missing(what: str) -> KerasVersionError:
 
 activation_operations = _Module("keras.src.activations.activations")
 core_operations = _Module("keras.src.ops.core")
+math_operations = _Module("keras.src.ops.math")
 nn_operations = _Module("keras.src.ops.nn")
 numpy_operations = _Module("keras.src.ops.numpy")
 
