@@ -162,5 +162,16 @@ def hard_silu() -> Activation:
     return general("hard_silu", bends)
 
 
-for _build in (clip, hard_tanh, hard_sigmoid, sparse_sigmoid, relu6, bounded_relu, soft_shrink, threshold, sign, hard_silu):
+for _build in (
+    clip,
+    hard_tanh,
+    hard_sigmoid,
+    sparse_sigmoid,
+    relu6,
+    bounded_relu,
+    soft_shrink,
+    threshold,
+    sign,
+    hard_silu,
+):
     enter(_build.__name__, _build)

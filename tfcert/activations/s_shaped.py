@@ -1,4 +1,4 @@
-"""S-shaped activations (sigmoid, tanh, arctan, arsinh, erf, softsign): convex left of zero, concave right of it, and symmetric.
+"""S-shaped activations (sigmoid, tanh, arctan, arsinh, erf, softsign): convex left of zero, concave right, symmetric.
 
 Minus the value at zero they are odd functions ``f``, so the lower line on ``[l, u]`` is the upper line on
 ``[-u, -l]`` turned about the origin, and only upper lines are written down here.

@@ -311,6 +311,61 @@ class Builder:
             return product
         return self.sum(product, range(len(result), len(whole)), part=part)
 
+    def subtract(self, x: Tensor, y: Tensor, *, part: str = "") -> Tensor:
+        """``x - y`` of two tensors of one shape."""
+        return self.add([x, self.scale(y, self.constant(-1.0), part=_under(part, "negative"))], part=part)
+
+    def divide(self, x: Tensor, y: Tensor, *, part: str = "") -> Tensor:
+        """``x / y`` of two tensors of one shape; unbounded where ``y`` may be zero."""
+        return self.product(x, self.activation(y, "reciprocal", part=_under(part, "reciprocal")), part=part)
+
+    def maximum(self, x: Tensor, y: Tensor, *, part: str = "") -> Tensor:
+        """The larger of two numbers, of tensors of one shape: ``y + relu(x - y)``."""
+        apart = self.subtract(x, y, part=_under(part, "difference"))
+        return self.add([y, self.activation(apart, "relu", part=_under(part, "relu"))], part=part)
+
+    def minimum(self, x: Tensor, y: Tensor, *, part: str = "") -> Tensor:
+        """The smaller of two numbers, of tensors of one shape: ``y - relu(y - x)``."""
+        apart = self.subtract(y, x, part=_under(part, "difference"))
+        return self.subtract(y, self.activation(apart, "relu", part=_under(part, "relu")), part=part)
+
+    def logaddexp(self, x: Tensor, y: Tensor, *, part: str = "") -> Tensor:
+        """``log(exp(x) + exp(y))`` of tensors of one shape: ``y + softplus(x - y)``, which does not overflow."""
+        apart = self.subtract(x, y, part=_under(part, "difference"))
+        return self.add([y, self.activation(apart, "softplus", part=_under(part, "softplus"))], part=part)
+
+    def logsumexp(self, x: Tensor, axes: int | Sequence[int], keepdims: bool = False, *, part: str = "") -> Tensor:
+        """The logarithm of the sum of exponentials along some axes, which stay with ``keepdims``; it does not overflow.
+
+        Halves are added to halves (:meth:`logaddexp`), so that each of the ``log2(n)`` curves is a softplus, and lines
+        of what it is added to pass by.
+        """
+        found = self.axes(x, axes)
+        shape = _reduced(x.shape, found, keepdims)
+        for axis in found:
+            while (size := x.shape[axis]) > 1:
+                half = size // 2
+                first, second = (
+                    self.take(x, slice(start, start + half), axis, part=_under(part, "half")) for start in (0, half)
+                )
+                total = self.logaddexp(first, second, part=_under(part, "added"))
+                if size % 2:
+                    last = self.take(x, slice(size - 1, size), axis, part=_under(part, "last"))
+                    total = self.concatenate([total, last], axis, part=_under(part, "parts"))
+                x = total
+        return self.reshape(x, shape, part=part)
+
+    def log_softmax(self, x: Tensor, axis: int, *, part: str = "") -> Tensor:
+        """The logarithm of a softmax along an axis: what is left of ``x`` without its :meth:`logsumexp`."""
+        total = self.logsumexp(x, axis, True, part=_under(part, "logsumexp"))
+        return self.subtract(x, self.broadcast(total, x.shape, part=_under(part, "broadcast")), part=part)
+
+    def power(self, x: Tensor, exponent: float, *, part: str = "") -> Tensor:
+        """``x`` to a constant power."""
+        if exponent == 0:
+            return self.scale(x, self.constant(0.0), self.constant(1.0), part=part)
+        return x if exponent == 1 else self.activation(x, "power", exponent=exponent, part=part)
+
     def concatenate(self, parts: Sequence[Tensor], axis: int, *, part: str = "") -> Tensor:
         """Tensors side by side along ``axis``, the batch not counted."""
         if len(parts) == 1:
@@ -398,6 +453,11 @@ class Builder:
             unique, number = f"{name}_{number}", number + 1
         self._names.add(unique)
         return unique
+
+
+def _under(part: str, name: str) -> str:
+    """The name of a part of a part."""
+    return f"{part}/{name}" if part else name
 
 
 def _reduced(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:

@@ -64,7 +64,7 @@ OPERATIONS: dict[type, tuple[str, tuple[str, ...]]] = {
 }
 """Layers and operations that are one activation: its name in the registry, and the attributes that it takes."""
 
-RENAMED = {"absolute": "abs"}
+RENAMED = {"absolute": "abs", "fabs": "abs"}
 """Keras's second names."""
 
 
@@ -95,6 +95,8 @@ def apply_activation(function: Any, builder: Builder, x: Tensor) -> Tensor:
         return x
     if name == "softmax":
         return builder.softmax(x, -1)
+    if name == "log_softmax":
+        return builder.log_softmax(x, -1, part=name)
     return builder.activation(x, RENAMED.get(name, name), part=name, **default_parameters(function, name))
 
 

@@ -16,6 +16,7 @@ _EMBEDS = (
     "it reads token ids, whole numbers of which there is no ball; tfcert.embedded(model, tokens) cuts a model behind "
     "its embeddings, which may be perturbed, and tfcert.substitutions encloses those of words that may be replaced"
 )
+_JUMPS = "what is chosen by it jumps; write choices between numbers with maximum, minimum, relu, clip or sign"
 _REASONS = {
     "LayerNormalization": _NORMALISES,
     "RMSNormalization": _NORMALISES,
@@ -28,8 +29,10 @@ _REASONS = {
     "Bidirectional": _RECURS,
     "TimeDistributed": "leave it out around Dense and activations, which act on every step by themselves",
     "Embedding": _EMBEDS,
-    "Lambda": "write the function with keras.ops in a functional model, or as a layer for tfcert.register_layer",
-}
+    "Lambda": "its code cannot be read; call keras.ops on the tensors of a functional model (y = keras.ops.square(x) "
+    "in place of Lambda(keras.ops.square)(x)), name the function in Activation(...) where it acts on single numbers, "
+    "or write it as a layer for tfcert.register_layer",
+} | dict.fromkeys(("Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual"), _JUMPS)
 
 
 def of_another_type(model: str, dtypes: Sequence[str], shape: tuple[int | None, ...], readers: Iterable[type]) -> str:
@@ -63,8 +66,8 @@ def unsupported(kind: type, known: Iterable[type]) -> str:
         parts.append("tfcert.register_layer teaches it a layer of yours")
     elif not is_layer:
         parts.append(
-            "of keras.ops sums, products with constants, reshapes, maxima and activations are; a function of single "
-            "numbers can be registered with tfcert.register_activation, anything else as a layer with "
+            "of keras.ops sums, products, quotients, powers, reshapes, maxima and activations are; a function of "
+            "single numbers can be registered with tfcert.register_activation, anything else as a layer with "
             "tfcert.register_layer"
         )
     return "is not supported; " + "; ".join(part for part in parts if part)

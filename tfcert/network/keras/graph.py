@@ -259,6 +259,7 @@ def _operands(node: Any, values: Mapping[int, Tensor | FixedValue], builder: Bui
         known = [leaf.tensor(builder) if isinstance(leaf, FixedValue) else leaf for leaf in known]
     constant = [leaf for leaf in known if not isinstance(leaf, Tensor)]
     if constant and type(node.operation) not in TAKES_CONSTANTS:
+        find_converter(node.operation, builder)
         raise builder.refuse(f"is called with {constant[0]!r} besides tensors, which is not supported")
     return known
 

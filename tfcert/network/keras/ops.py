@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
@@ -15,8 +16,7 @@ from tfcert.network.keras.graph import converter
 from tfcert.network.keras.layers import constant_for, resolve_shape
 from tfcert.network.keras.private import core_operations
 from tfcert.network.keras.private import numpy_operations as ops
-from tfcert.network.keras.products import product_of_matrices
-from tfcert.network.linear import DenseMap, Shape, Source
+from tfcert.network.linear import Shape, Source
 
 
 @dataclass(frozen=True)
@@ -129,41 +129,46 @@ def multiply(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
 
 @converter(ops.Divide, ops.TrueDivide, constants=True)
 def divide(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
-    if isinstance(inputs[1], Tensor):
-        raise builder.refuse("divides by a tensor, which is not affine; only constant divisors are supported")
     given = operands(operation, builder, inputs)
-    (constant,) = given.constants
-    return builder.scale(given.tensors[0], lambda: 1.0 / constant())
+    if not given.constants:
+        return builder.divide(*given.tensors)
+    (constant,), (x,) = given.constants, given.tensors
+    if isinstance(inputs[0], Tensor):
+        return builder.scale(x, lambda: 1.0 / constant())
+    return builder.scale(builder.activation(x, "reciprocal", part="reciprocal"), constant)
 
 
-@converter(layers.Maximum, ops.Maximum, constants=True)
+@converter(layers.Maximum, ops.Maximum, ops.Fmax, constants=True)
 def maximum(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
     return extreme(operation, builder, inputs, 1.0)
 
 
-@converter(layers.Minimum, ops.Minimum, constants=True)
+@converter(layers.Minimum, ops.Minimum, ops.Fmin, constants=True)
 def minimum(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
     return extreme(operation, builder, inputs, -1.0)
 
 
 def extreme(operation: Any, builder: Builder, inputs: list[Any], sign: float) -> Tensor:
-    """The largest (sign 1) or smallest (sign -1) of tensors and constants: ``max(a, b) = b + relu(a - b)``."""
+    """The largest (sign 1) or smallest (sign -1) of tensors and constants."""
     given = operands(operation, builder, inputs)
     values = [value for value in inputs if not isinstance(value, Tensor)]
-    minus, turned = builder.constant(-1.0), builder.constant(sign)
     found, *others = given.tensors
     for other in others:
-        apart = builder.add([found, builder.scale(other, minus, part="negative")], part="difference")
-        found = builder.add([other, hinge(builder, apart, turned)])
+        found = builder.maximum(found, other) if sign > 0 else builder.minimum(found, other)
     for value, constant in zip(values, given.constants, strict=True):
-        if np.ndim(value) == 0 and not hasattr(value, "assign"):
-            limit = builder.number(value)
-            low, high = (limit, math.inf) if sign > 0 else (-math.inf, limit)
-            found = builder.activation(found, "clip", lower=low, upper=high)
-        else:
-            apart = builder.scale(found, one(builder), negated(constant), part="difference")
-            found = builder.scale(hinge(builder, apart, turned), one(builder), constant)
+        found = limited(builder, found, value, constant, sign)
     return found
+
+
+def limited(builder: Builder, x: Tensor, value: Any, constant: Source, sign: float) -> Tensor:
+    """``x`` where it is above (sign 1) or below (-1) a constant, and the constant elsewhere."""
+    if np.ndim(value) == 0 and not hasattr(value, "assign"):
+        limit = builder.number(value)
+        low, high = (limit, math.inf) if sign > 0 else (-math.inf, limit)
+        return builder.activation(x, "clip", lower=low, upper=high)
+    turned = builder.constant(sign)
+    apart = builder.scale(x, one(builder), negated(constant), part="difference")
+    return builder.scale(hinge(builder, apart, turned), one(builder), constant)
 
 
 def negated(read: Source) -> Source:
@@ -177,29 +182,14 @@ def hinge(builder: Builder, x: Tensor, turned: Source) -> Tensor:
 
 @converter(ops.Clip)
 def clip(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    lower, upper = operation.x_min, operation.x_max
-    if np.ndim(lower) or np.ndim(upper) or hasattr(lower, "assign") or hasattr(upper, "assign"):
-        raise builder.refuse("clips to limits that are no plain numbers; write maximum and minimum with the arrays")
-    return builder.activation(inputs[0], "clip", lower=builder.number(lower), upper=builder.number(upper))
-
-
-@converter(ops.Matmul, constants=True)
-def matmul(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
-    left, right = inputs
-    if isinstance(left, Tensor) and isinstance(right, Tensor):
-        return product_of_matrices(builder, left, right)
-    matrix, x = (right, left) if isinstance(left, Tensor) else (left, right)
-    if np.ndim(matrix) != 2 or (x is right and len(x.shape) != 2):
-        raise builder.refuse(
-            f"multiplies shapes {np.shape(matrix)} and [batch, {x.shape}]; a constant matrix times the last axis, or "
-            "the last but one of two, is supported"
-        )
-    read = builder.constant(matrix)
-    if x is left:
-        return builder.linear(x, DenseMap(read, x.shape, int(np.shape(matrix)[1])))
-    x = builder.transpose(x, (1, 0), part="turned")
-    product = DenseMap(lambda: tf.transpose(read()), x.shape, int(np.shape(matrix)[0]))
-    return builder.transpose(builder.linear(x, product, part="product"), (1, 0))
+    x, limits = inputs[0], (operation.x_min, operation.x_max)
+    if any(isinstance(limit, keras.KerasTensor) for limit in limits):
+        raise builder.refuse("clips to tensors, which Keras does not carry along in a model; write maximum and minimum")
+    if any(np.ndim(limit) or hasattr(limit, "assign") for limit in limits):
+        for limit, sign in zip(limits, (1.0, -1.0), strict=True):
+            x = limited(builder, x, limit, constant_for(builder, limit, x.shape), sign)
+        return x
+    return builder.activation(x, "clip", lower=builder.number(limits[0]), upper=builder.number(limits[1]))
 
 
 @converter(ops.Repeat)
