@@ -16,15 +16,21 @@ from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import region_of
 
-PARAMETERS = {"prelu": {"alpha": lambda: tf.constant([0.3, -0.2, 1.4], tf.float64)}}
-"""What an activation must be told: slopes of three channels."""
+PARAMETERS = {
+    "prelu": {"alpha": lambda: tf.constant([0.3, -0.2, 1.4], tf.float64)},
+    "power": {"exponent": -3},
+    "threshold": {"threshold": 0.2, "default_value": -0.5},
+}
+"""What an activation must be told: slopes of three channels, an exponent, where to jump."""
 SLACK = 1e-9
 """Rounding in float64, and critical points found to within it (whose error counts squared)."""
 
 
 def bent(s: Sketch, source: int, name: str) -> int:
-    shape = s.shapes[source]
     function = activation(name, **PARAMETERS.get(name, {}))
+    if function.limited:  # to where every one of them is known
+        source = s.scale(source, np.float32(0.1), np.float32(2.0))
+    shape = s.shapes[source]
     return s.add(name, shape, lambda _: Elementwise(name=name, inputs=(source,), shape=shape, activation=function))
 
 
