@@ -29,6 +29,7 @@ class Arc:
         convex: whether the derivative rises; it falls otherwise.
         chord: ``(lower, upper) -> slope`` of the chord; None to take the quotient of differences.
         steep: whether the slope has no limit at an end of the domain. Slopes worth taking end a little before then.
+        overflows: whether a finite number may have an infinite value.
     """
 
     function: Function
@@ -37,6 +38,7 @@ class Arc:
     convex: bool = True
     chord: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
     steep: bool = False
+    overflows: bool = False
 
     def between(self, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
         """The chord's slope; a tangent's where the interval is no wider than rounding, or the function infinite."""
@@ -72,6 +74,7 @@ class Arc:
             relaxations={"crown": self.slopes, "adaptive": self.slopes},
             ranges=self.ranges,
             domain=domain,
+            overflows=self.overflows,
             declaration=Declaration(self.derivative, (), (self.convex,)),
         )
 
@@ -97,17 +100,19 @@ def _positive(slope: tf.Tensor) -> tf.Tensor:
 
 def exponential() -> Activation:
     """``exp(x)``."""
-    return convex("exp", sloped(tf.exp, tf.exp), tf.exp, lambda slope: tf.math.log(_positive(slope)))
+    arc = Arc(sloped(tf.exp, tf.exp), tf.exp, lambda slope: tf.math.log(_positive(slope)), overflows=True)
+    return arc.activation("exp")
 
 
 def expm1() -> Activation:
     """``exp(x) - 1``."""
-    return convex("expm1", sloped(tf.math.expm1, tf.exp), tf.exp, lambda slope: tf.math.log(_positive(slope)))
+    arc = Arc(sloped(tf.math.expm1, tf.exp), tf.exp, lambda slope: tf.math.log(_positive(slope)), overflows=True)
+    return arc.activation("expm1")
 
 
 def cosh() -> Activation:
     """``(exp(x) + exp(-x)) / 2``."""
-    return convex("cosh", sloped(tf.cosh, tf.sinh), tf.sinh, tf.asinh)
+    return Arc(sloped(tf.cosh, tf.sinh), tf.sinh, tf.asinh, overflows=True).activation("cosh")
 
 
 def logarithm() -> Activation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
@@ -77,7 +77,7 @@ def sinh() -> Activation:
         return point, -point
 
     bends = Bends(sloped(tf.sinh, tf.cosh), tf.cosh, (0.0,), solve=solve, domain=WHOLE)
-    return general("sinh", bends)
+    return replace(general("sinh", bends), overflows=True)
 
 
 enter("sinh", sinh)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import tensorflow as tf
 
@@ -16,7 +17,10 @@ FROM_ZERO: DomainEnds = (0.0, math.inf)
 
 def square() -> Activation:
     """``x^2``; the chord's slope is the sum of the ends."""
-    return Arc(tf.square, lambda x: 2.0 * x, lambda slope: 0.5 * slope, chord=tf.add).activation("square")
+    square_of = sloped(tf.square, _derivative(2.0))
+    return Arc(square_of, _derivative(2.0), lambda slope: 0.5 * slope, chord=tf.add, overflows=True).activation(
+        "square"
+    )
 
 
 def sqrt() -> Activation:
@@ -60,17 +64,19 @@ def power(exponent: float) -> Activation:
         return known[p]()
     function, derivative = sloped(lambda x: tf.pow(x, tf.constant(p, x.dtype)), _derivative(p)), _derivative(p)
     if not p.is_integer():
-        return Arc(function, derivative, _inverse(p), not 0 < p < 1, steep=p < 1).activation("power", FROM_ZERO)
+        arc = Arc(function, derivative, _inverse(p), not 0 < p < 1, steep=p < 1, overflows=p > 1)
+        return arc.activation("power", FROM_ZERO)
     if p < 0:
         return _hyperbola("power", int(p))
     if p % 2 == 0:
-        return Arc(function, derivative, _inverse(p)).activation("power")
+        return Arc(function, derivative, _inverse(p), overflows=True).activation("power")
 
     def solve(slope: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         point = _inverse(p)(slope)
         return point, -point
 
-    return general("power", Bends(function, derivative, (0.0,), solve=solve, domain=WHOLE))
+    bends = Bends(function, derivative, (0.0,), solve=solve, domain=WHOLE)
+    return replace(general("power", bends), overflows=True)
 
 
 def _positive(slope: tf.Tensor) -> tf.Tensor:
@@ -85,7 +91,7 @@ def _derivative(p: float) -> Function:
             least = max(steepest(x) ** (1.5 / (p - 2.0)), smallest(x) ** 0.5)
             size = tf.maximum(tf.abs(x), tf.constant(least, x.dtype))
             x = tf.where(x < 0, -size, size)
-        return p * tf.pow(x, tf.constant(p - 1.0, x.dtype))
+        return 2.0 * x if p == 2.0 else p * tf.pow(x, tf.constant(p - 1.0, x.dtype))
 
     return derivative
 

@@ -71,6 +71,7 @@ class Activation:
             the function but its ``values``: its bounds are infinite where these are.
         poles: numbers without a value; an interval that holds one is like one that leaves the domain.
         values: between which numbers all values lie, in the domain and beyond it.
+        overflows: whether a finite number may have an infinite value; on intervals with such an end lines are flat.
         declaration: what the family that made it was told.
         closed_form: ``(lower, upper) -> lines``: what :func:`lines` finds for the default rule, up to rounding, on
             finite intervals; in few operations, for passes whose gradient is taken. None where nobody wrote it.
@@ -92,6 +93,7 @@ class Activation:
     domain: DomainEnds = WHOLE
     poles: tuple[float, ...] = ()
     values: DomainEnds = WHOLE
+    overflows: bool = False
     declaration: Declaration | None = None
     closed_form: Callable[[tf.Tensor, tf.Tensor], Lines] | None = None
 
@@ -182,6 +184,9 @@ class Activation:
         known = tf.math.is_finite(lower) & tf.math.is_finite(upper)
         if self.limited:
             known &= self.declared(lower, upper)
+        if self.overflows:
+            for end in (lower, upper):
+                known &= tf.math.is_finite(self.function(tf.stop_gradient(end)))
         return known, self.within(known, lower, upper)
 
     def within(self, known: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor) -> Slopes:

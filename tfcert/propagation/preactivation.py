@@ -104,8 +104,7 @@ def _refined(
     """Bounds of a node by backward passes, given its interval."""
 
     def all_neurons() -> TensorInterval:
-        found = all_sides(network, index, relaxed, region, passes.parts)
-        return tighter(found, here, stable_is_exact(network, index))
+        return met_with(network, index, all_sides(network, index, relaxed, region, passes.parts), here)
 
     # Rows over affine nodes are the same for all samples: selecting some for each would only make more of them.
     is_cut = len(passes.parts.get(index, (None,))) > 1
@@ -279,6 +278,19 @@ def relax(network: Network, index: int, bounds: Mapping[int, TensorInterval], re
         return placed(*here[0])
     found: Lines = kernels.fused(placed, *here[0], passes=_OPERATIONS)
     return found
+
+
+def met_with(network: Network, index: int, bounds: TensorInterval, interval: TensorInterval) -> TensorInterval:
+    """Bounds of a node by lines, met with its interval: see :func:`tighter`.
+
+    Wholly, where an activation with a domain reads it: lines of a square leave zero, beyond which no root is known, and
+    close to a pole every bit of distance counts.
+    """
+    found = tighter(bounds, interval, stable_is_exact(network, index))
+    readers = [node for node in network.nodes if index in node.inputs]
+    if not any(isinstance(node, Elementwise) and node.activation.limited for node in readers):
+        return found
+    return hull(tf.maximum(found[0], interval[0]), tf.minimum(found[1], interval[1]))
 
 
 def tighter(bounds: TensorInterval, other: TensorInterval, by_sign: bool) -> TensorInterval:

@@ -14,7 +14,7 @@ from tfcert.propagation.forward import planes, substitute
 from tfcert.propagation.interval import exact_intervals, hull, intervals
 from tfcert.propagation.methods.base import Bounded, How, by_rows
 from tfcert.propagation.plan import Plan, planes_plan
-from tfcert.propagation.preactivation import nonlinear, relax, stable_is_exact, tighter
+from tfcert.propagation.preactivation import met_with, nonlinear, relax
 from tfcert.sets.region import Region
 
 
@@ -43,7 +43,7 @@ def _run(network: Network, region: Region, how: How) -> tuple[Callable[[int], St
             return ranges[index]
         if isinstance(node, Elementwise):  # its planes would only lie outside the image of what is known
             return hull(*image(node.activation, *bounds[node.inputs[0]]))
-        return tighter(range_of(index), ranges[index], stable_is_exact(network, index))
+        return met_with(network, index, range_of(index), ranges[index])
 
     def bend(index: int, range_of: Callable[[int], TensorInterval]) -> NodeLines:
         for source in network.nodes[index].inputs:
