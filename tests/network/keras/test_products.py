@@ -45,3 +45,59 @@ def test_products_of_tensors_are_bounded(name, eager):
     outputs = np.stack([model(p).numpy() for p in points])
     margins = [(outputs[:, n, k] - outputs[:, n, 1 - k]).min() for n, k in enumerate(label)]
     assert np.isfinite(found).all() and (found <= np.array(margins) + 1e-5).all()
+
+
+W = np.random.default_rng(2).normal(size=(3, 4)).astype("float32")
+B = np.random.default_rng(3).normal(size=(2, 3, 4)).astype("float32")
+BY_CONSTANTS = {
+    "matrix on the right": lambda x: K.matmul(x, W),
+    "vector on the right": lambda x: K.matmul(x, W[:, 0]),
+    "matrix on the left": lambda x: K.matmul(W[:, :2], x),
+    "vector on the left": lambda x: K.matmul(B[:, 0, 0], x),
+    "a matrix for each row": lambda x: K.matmul(K.reshape(x, (-1, 2, 1, 3)), B),
+    "dot": lambda x: K.dot(x, W),
+    "dot of three axes": lambda x: K.dot(x, B),
+    "tensordot": lambda x: K.tensordot(x, W, axes=1),
+    "tensordot over two axes": lambda x: K.tensordot(x, B, axes=[[1, 2], [0, 1]]),
+    "einsum": lambda x: K.einsum("bij,jk->bki", x, W),
+    "einsum of an ellipsis": lambda x: K.einsum("...j,jk->...k", x, W),
+    "einsum without a result": lambda x: K.einsum("bij,jk", x, W),
+    "einsum that sums": lambda x: K.einsum("bij,jk->b", x, W)[:, None],
+    "einsum of one": lambda x: K.einsum("bij->bj", x),
+}
+OF_THREE = {
+    "three operands": lambda x: K.einsum("bij,bkj,jm->bikm", x, K.sin(x), W),
+    "an ellipsis": lambda x: K.einsum("...ij,...kj->...ik", x, K.sin(x)),
+    "all of one another": lambda x: K.einsum("bij,bkl->bijkl", x, K.sin(x)),
+    "Dot of unit vectors": lambda x: L.Dot(-1, normalize=True)([x, K.sin(x)]),
+    "Dot of matrices and vectors": lambda x: L.Dot((2, 1))([x, x[:, 0]]),
+}
+
+
+@pytest.mark.parametrize("build", [*BY_CONSTANTS.values(), *OF_THREE.values()], ids=[*BY_CONSTANTS, *OF_THREE])
+def test_sums_of_products_are_what_keras_computes(build, rng):
+    i = keras.Input((2, 3))
+    model = keras.Model(i, build(i))
+    network = from_keras(model)
+    x = rng.normal(size=(20, 2, 3)).astype("float32")
+    expected = model(x).numpy()
+    np.testing.assert_allclose(network(x), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    assert any(isinstance(node, Product) for node in network.nodes) == (build in OF_THREE.values())
+
+
+MIXED = {
+    "einsum of the batch": (lambda x: K.einsum("bij,cij->bc", x, x), "the batch must be the first letter"),
+    "a batch that is no first letter": (lambda x: K.einsum("bij,bij->ib", x, x), "the batch must be the first letter"),
+    "a diagonal": (lambda x: K.einsum("bii->bi", x[:, :, :2]), "diagonal"),
+    "dot of two": (lambda x: K.dot(x, K.transpose(x, (0, 2, 1))), "lines up the batch"),
+    "tensordot of two": (lambda x: K.tensordot(x, K.sin(x), axes=[[1], [1]]), "einsum with a letter"),
+    "tensordot over the batch": (lambda x: K.tensordot(x, np.ones((2, 2), "float32"), axes=[[0], [0]]), "samples"),
+    "a matrix for each sample": (lambda x: K.matmul(np.ones((4, 2, 2), "float32"), x), "one for each"),
+}
+
+
+@pytest.mark.parametrize(("build", "message"), MIXED.values(), ids=MIXED)
+def test_sums_that_mix_samples_are_refused(build, message):
+    i = keras.Input((2, 3))
+    with pytest.raises(tfcert.UnsupportedLayerError, match=message):
+        from_keras(keras.Model(i, build(i)))

@@ -22,7 +22,6 @@ from tfcert.network.linear import DenseMap, Source
 
 _LETTERS = "abcdefghijklmnopqrstuvwxy"
 _FREE = "ABCDEFGHIJKLMNOPQRSTUVWXY"
-_MIXES = "multiplies tensors along the batch, which mixes samples; line the batches up with each other"
 
 
 def contracted(
@@ -75,7 +74,7 @@ def matmul(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
             "each of the tensor's axes before its last two, is supported"
         )
     if x is right and rank < 2:
-        raise builder.refuse(_MIXES)
+        raise builder.refuse("multiplies a constant with the batch, which mixes samples; put the constant on the right")
     letters = _LETTERS[:rank]
     row, column = (letters[-2:-1], letters[-1]) if rank > 1 else ("", letters[-1])
     front, shared = letters[:-2], letters[:-2][len(letters[:-2]) - len(stacked) :]
@@ -88,8 +87,13 @@ def matmul(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
 
 def _product_of_tensors(builder: Builder, left: Tensor, right: Tensor) -> Tensor:
     rank = len(left.shape)
-    if rank != len(right.shape) or rank < 2:
-        raise builder.refuse(f"multiplies shapes {[left.shape, right.shape]} (batch left out); it {_MIXES}")
+    if rank != len(right.shape):
+        raise builder.refuse(
+            f"multiplies shapes {[left.shape, right.shape]} (batch left out), which lines up a batch with another "
+            "axis; reshape them to one rank"
+        )
+    if rank < 2:
+        raise builder.refuse("multiplies the batch with itself, which mixes samples; give each sample a matrix")
     front = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     left, right = (builder.broadcast(x, (*front, *x.shape[-2:]), part="broadcast") for x in (left, right))
     letters = _LETTERS[: rank - 2]
