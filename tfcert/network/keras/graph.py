@@ -227,6 +227,8 @@ def _convert_graph(graph: keras.Model, builder: Builder, starts: Sequence[Tensor
         with builder.scope(operation.name, type(operation).__name__):
             found: Sequence[Tensor | FixedValue] | None = fixed_outputs(node, values, builder)
             if found is None:
+                if type(operation) not in (keras.Sequential, Functional):
+                    find_converter(operation, builder)  # what it is called with matters only where there is one
                 found = _convert(operation, builder, _operands(node, values, builder), node.outputs)
             values |= {id(tensor): value for tensor, value in zip(node.outputs, found, strict=True)}
     fixed = [(id(t), value) for t in graph.outputs if isinstance(value := values[id(t)], FixedValue)]

@@ -14,7 +14,7 @@ from keras import layers
 
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.activations import apply_activation
-from tfcert.network.keras.graph import converter
+from tfcert.network.keras.graph import converter, find_converter
 from tfcert.network.linear import DenseMap, Shape, Source
 
 
@@ -31,6 +31,25 @@ from tfcert.network.linear import DenseMap, Shape, Source
 )
 def identity(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     return inputs[0]
+
+
+@converter(layers.SpectralNormalization)
+def spectral_normalization(layer: Any, builder: Builder, inputs: list[Tensor]) -> Any:
+    """The layer within, whose kernel was divided by its norm when it was trained."""
+    return _within(layer.layer, builder, inputs)
+
+
+@converter(layers.Pipeline)
+def pipeline(layer: Any, builder: Builder, inputs: list[Tensor]) -> Any:
+    found: Any = inputs
+    for part in layer.layers:
+        found = _within(part, builder, found if isinstance(found, list) else [found])
+    return found
+
+
+def _within(layer: Any, builder: Builder, inputs: list[Tensor]) -> Any:
+    with builder.scope(layer.name, type(layer).__name__):
+        return find_converter(layer, builder)(layer, builder, inputs)
 
 
 def bias_of(layer: Any) -> Source | None:
