@@ -17,6 +17,7 @@ from tfcert.network.keras import layers as _keras_layers  # noqa: F401
 from tfcert.network.keras import ops as _keras_ops  # noqa: F401
 from tfcert.network.keras import pieces as _keras_pieces  # noqa: F401
 from tfcert.network.keras import products as _keras_products  # noqa: F401
+from tfcert.network.keras import pools as _keras_pools  # noqa: F401
 from tfcert.network.keras import windows as _keras_windows  # noqa: F401
 from tfcert.network.keras.embedding import embedded
 from tfcert.network.keras.graph import from_keras, register_layer
@@ -31,7 +32,7 @@ __all__ = [
     "Add", "BroadcastMap", "Builder", "Concatenate", "ConvMap", "CopiesMap", "DenseMap", "EinsumMap", "Elementwise",
     "FrontendMismatchError", "IndexMap", "Input", "IntervalAbstraction", "Linear", "LinearMap", "MaxPool",
     "ModelLoadError", "Multivariate", "Network", "Node", "NonFiniteWeightError", "PadMap", "ParamRamp", "Product",
-    "ReshapeMap", "ScaleMap", "SumMap", "TakeMap", "Tensor", "TransposeMap", "UnsupportedLayerError",
-    "abstraction_of", "abstractions", "densify", "embedded", "from_keras", "inputs_of", "joined", "register_layer",
-    "with_output", "with_preprocessing",
+    "ReshapeMap", "ScaleMap", "SumMap", "TakeMap", "Tensor", "TransposeMap", "UnsupportedLayerError", "abstraction_of",
+    "abstractions", "densify", "embedded", "from_keras", "inputs_of", "joined", "register_layer", "with_output",
+    "with_preprocessing",
 ]  # fmt: skip

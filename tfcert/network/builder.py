@@ -12,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Activation, activation, names
-from tfcert.network.contractions import SumMap
+from tfcert.network.contractions import LETTERS, EinsumMap, SumMap
 from tfcert.network.errors import NonFiniteWeightError, UnsupportedLayerError
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
 from tfcert.network.keras.advice import nearest
-from tfcert.network.linear import LinearMap, Pads, ScaleMap, Shape, Source
+from tfcert.network.linear import DenseMap, LinearMap, Pads, ScaleMap, Shape, Source
 from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap
 from tfcert.network.product import Product
 from tfcert.network.simplify import SimpleNodes, WrittenNumbers, same
@@ -180,6 +180,16 @@ class Builder:
         if weight == 1.0 and all(x.shape[axis] == 1 for axis in axes):
             return self.reshape(x, _reduced(x.shape, axes, keepdims), part=part)
         return self.linear(x, SumMap(x.shape, axes, keepdims=keepdims, weight=weight), part=part)
+
+    def along(self, x: Tensor, matrix: Source, size: int, axis: int, *, part: str = "") -> Tensor:
+        """A matrix ``[length, size]`` applied along an axis of that length."""
+        axis %= len(x.shape)
+        if axis == len(x.shape) - 1:
+            return self.linear(x, DenseMap(matrix, x.shape, size), part=part)
+        letters = LETTERS[: len(x.shape)]
+        result = letters.replace(letters[axis], LETTERS[-1])
+        equation = f"{letters},{letters[axis]}{LETTERS[-1]}->{result}"
+        return self.linear(x, EinsumMap(equation, matrix, x.shape, (x.shape[axis], size)), part=part)
 
     def reduce_max(self, x: Tensor, axes: int | Sequence[int], keepdims: bool = False, *, part: str = "") -> Tensor:
         """The largest number along some axes, which stay as axes of length one with ``keepdims``."""

@@ -13,8 +13,9 @@ import tensorflow as tf
 from tfcert.network.linear import PIXEL, LinearMap, Shape, Source, Window
 from tfcert.network.sparse import Entries
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+"""The axes of an einsum."""
 _BATCH = "Z"
-"""The letter of the batch in an einsum."""
 
 
 class SumMap(LinearMap):

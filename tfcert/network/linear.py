@@ -10,8 +10,9 @@ a class and nothing more; the answers of the base class are right for any map.
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -22,8 +23,8 @@ from tfcert.network.sparse import Entries, convolution_entries, dense_entries, n
 Source = Callable[[], tf.Tensor]
 """Reads a weight, live."""
 Shape = tuple[int, ...]
-Pads = tuple[tuple[int, int], tuple[int, int]]
-"""Rows or columns added (negative: cut off) before and after, for height and width."""
+Pads = tuple[tuple[int, int], ...]
+"""Rows or columns added (negative: cut off) before and after, for height and width (and depth before them)."""
 
 
 class Window(NamedTuple):
@@ -177,11 +178,10 @@ class DenseMap(LinearMap):
         return tf.reshape(tf.matmul(flat, matrix, transpose_b=transposed), [-1, *shape])
 
 
-class ConvMap(LinearMap):
-    """A two-dimensional convolution over ``[height, width, channels]`` with explicit zero padding.
+class Convolution(LinearMap):
+    """A convolution with explicit zero padding over ``[*size, channels]``, in as many dimensions as the class says.
 
-    ``kernel`` is ``[kh, kw, in_channels / groups, out_channels]`` as Keras stores it. One-dimensional and depthwise
-    convolutions are written as this one.
+    ``kernel`` is ``[*window, in_channels / groups, out_channels]`` as Keras stores it.
     """
 
     def __init__(
@@ -190,18 +190,89 @@ class ConvMap(LinearMap):
         kernel_shape: Shape,
         in_shape: Shape,
         *,
-        strides: tuple[int, int] = (1, 1),
-        padding: Pads = ((0, 0), (0, 0)),
-        dilation: tuple[int, int] = (1, 1),
+        strides: Sequence[int] = (),
+        padding: Pads = (),
+        dilation: Sequence[int] = (),
         groups: int = 1,
     ):
         self._kernel = kernel
-        self.size = (int(kernel_shape[0]), int(kernel_shape[1]))
+        rank = len(in_shape) - 1
+        self.size = tuple(int(n) for n in kernel_shape[:-2])
         self.in_shape = tuple(in_shape)
-        self.strides, self.padding, self.dilation, self.groups = strides, padding, dilation, groups
-        if kernel_shape[2] * groups != in_shape[2]:
-            raise ValueError(f"{groups} groups of {kernel_shape[2]} channels do not make {in_shape[2]} channels")
-        self.out_shape = (*self._out_size(), int(kernel_shape[3]))
+        self.strides = tuple(strides) or (1,) * rank
+        self.padding = tuple(padding) or ((0, 0),) * rank
+        self.dilation, self.groups = tuple(dilation) or (1,) * rank, groups
+        if kernel_shape[-2] * groups != in_shape[-1]:
+            raise ValueError(f"{groups} groups of {kernel_shape[-2]} channels do not make {in_shape[-1]} channels")
+        self.out_shape = (*map(self._out_size, range(rank)), int(kernel_shape[-1]))
+
+    def _out_size(self, axis: int) -> int:
+        spare = self.in_shape[axis] + sum(self.padding[axis]) - (self.size[axis] - 1) * self.dilation[axis] - 1
+        return spare // self.strides[axis] + 1
+
+    def kernel(self) -> tf.Tensor:
+        """The kernel with its groups written out: ``[*window, in_channels, out_channels]``."""
+        kernel = self._kernel()
+        if self.groups == 1:
+            return kernel
+        per_group, out = self.in_shape[-1] // self.groups, self.out_shape[-1]
+        same_group = np.arange(self.in_shape[-1])[:, None] // per_group == np.arange(out)[None, :] // (
+            out // self.groups
+        )
+        written_out = tf.tile(kernel, [*[1] * len(self.size), self.groups, 1])
+        return written_out * tf.constant(same_group, kernel.dtype)
+
+    def _spread_kernel(self) -> tf.Tensor:
+        """The kernel with the zeros that a dilation skips: TensorFlow's dilated operations have no gradient on CPUs."""
+        kernel = self.kernel()
+        if max(self.dilation) == 1:
+            return kernel
+        channels = [int(n) for n in kernel.shape[-2:]]
+        spread = insert_zeros(tf.reshape(kernel, [1, *self.size, -1]), self.dilation)
+        return tf.reshape(spread, [*spread.shape[1:-1], *channels])
+
+    def apply(self, x: tf.Tensor) -> tf.Tensor:
+        return self._convolve(pad_or_crop(x, self.padding), self._spread_kernel())
+
+    def abs_apply(self, r: tf.Tensor) -> tf.Tensor:
+        return self._convolve(pad_or_crop(r, self.padding), tf.abs(self._spread_kernel()))
+
+    def square_apply(self, v: tf.Tensor) -> tf.Tensor:
+        return self._convolve(pad_or_crop(v, self.padding), tf.square(self._spread_kernel()))
+
+    def transpose(self, a: tf.Tensor) -> tf.Tensor:
+        read = [size + sum(pad) for size, pad in zip(self.in_shape, self.padding, strict=False)]
+        shape = tf.stack([tf.shape(a)[0], *read, self.in_shape[-1]])
+        full = tf.ensure_shape(self._back(a, self._spread_kernel(), shape), [None, *read, self.in_shape[-1]])
+        return pad_or_crop(full, tuple((-before, -after) for before, after in self.padding))
+
+    @abstractmethod
+    def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """The convolution of what is padded already."""
+
+    @abstractmethod
+    def _back(self, a: tf.Tensor, kernel: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+        """The transpose of that, to a tensor of ``shape``."""
+
+    def entries(self) -> Entries:
+        before = [pad[0] for pad in self.padding]
+        shapes = (self.in_shape, self.out_shape)
+        return convolution_entries(self.kernel().numpy(), shapes, self.strides, before, self.dilation)
+
+    def terms(self) -> int:
+        return math.prod(self.size) * self.in_shape[-1] // self.groups
+
+    def sources(self) -> tuple[Source, ...]:
+        return (self._kernel,)
+
+    def reading(self, change: Callable[[Source], Source]) -> Self:
+        other = copy.copy(self)
+        other._kernel = change(self._kernel)
+        return other
+
+
+class ConvMap(Convolution):
+    """A two-dimensional convolution over images; one-dimensional and depthwise ones are written as this one."""
 
     @property
     def convolution(self) -> ConvMap:
@@ -210,7 +281,7 @@ class ConvMap(LinearMap):
     @property
     def window(self) -> Window:
         down, right = ((self.size[a] - 1) * self.dilation[a] + 1 for a in (0, 1))
-        return Window(self.strides, (down, right), (self.padding[0][0], self.padding[1][0]))
+        return Window((self.strides[0], self.strides[1]), (down, right), (self.padding[0][0], self.padding[1][0]))
 
     def with_kernel(self, kernel: Source, channels: int) -> ConvMap:
         """The same convolution with another kernel ``[kh, kw, channels, out_channels]`` over images of so many."""
@@ -220,71 +291,11 @@ class ConvMap(LinearMap):
             strides=self.strides, padding=self.padding, dilation=self.dilation,
         )  # fmt: skip
 
-    def _out_size(self) -> tuple[int, int]:
-        height, width = (
-            (self.in_shape[axis] + sum(self.padding[axis]) - (self.size[axis] - 1) * self.dilation[axis] - 1)
-            // self.strides[axis]
-            + 1
-            for axis in (0, 1)
-        )
-        return height, width
-
-    def kernel(self) -> tf.Tensor:
-        """The kernel with its groups written out: ``[kh, kw, in_channels, out_channels]``."""
-        kernel = self._kernel()
-        if self.groups == 1:
-            return kernel
-        per_group, out = self.in_shape[2] // self.groups, self.out_shape[2]
-        same_group = np.arange(self.in_shape[2])[:, None] // per_group == np.arange(out)[None, :] // (
-            out // self.groups
-        )
-        return tf.tile(kernel, [1, 1, self.groups, 1]) * tf.constant(same_group, kernel.dtype)
-
-    def _spread_kernel(self) -> tf.Tensor:
-        """The kernel with the zeros that a dilation skips: TensorFlow's dilated operations have no gradient on CPUs."""
-        kernel = self.kernel()
-        if self.dilation == (1, 1):
-            return kernel
-        channels = [int(n) for n in kernel.shape[2:]]
-        spread = insert_zeros(tf.reshape(kernel, [1, *self.size, -1]), self.dilation)
-        return tf.reshape(spread, [*spread.shape[1:3], *channels])
-
-    def apply(self, x: tf.Tensor) -> tf.Tensor:
-        return self._convolve(x, self._spread_kernel())
-
-    def abs_apply(self, r: tf.Tensor) -> tf.Tensor:
-        return self._convolve(r, tf.abs(self._spread_kernel()))
-
-    def square_apply(self, v: tf.Tensor) -> tf.Tensor:
-        return self._convolve(v, tf.square(self._spread_kernel()))
-
     def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        padded = pad_or_crop(x, self.padding)
-        return tf.nn.conv2d(padded, kernel, self.strides, "VALID")
+        return tf.nn.conv2d(x, kernel, self.strides, "VALID")
 
-    def transpose(self, a: tf.Tensor) -> tf.Tensor:
-        read = [self.in_shape[axis] + sum(self.padding[axis]) for axis in (0, 1)]
-        shape = tf.stack([tf.shape(a)[0], *read, self.in_shape[2]])
-        full = tf.nn.conv2d_transpose(a, self._spread_kernel(), shape, self.strides, "VALID")
-        full = tf.ensure_shape(full, [None, *read, self.in_shape[2]])
-        (top, bottom), (left, right) = self.padding
-        return pad_or_crop(full, ((-top, -bottom), (-left, -right)))
-
-    def entries(self) -> Entries:
-        before = (self.padding[0][0], self.padding[1][0])
-        shapes = (self.in_shape, self.out_shape)
-        return convolution_entries(self.kernel().numpy(), shapes, self.strides, before, self.dilation)
-
-    def terms(self) -> int:
-        return self.size[0] * self.size[1] * self.in_shape[2] // self.groups
-
-    def sources(self) -> tuple[Source, ...]:
-        return (self._kernel,)
-
-    def reading(self, change: Callable[[Source], Source]) -> Self:
-        other = copy.copy(self)
-        other._kernel = change(self._kernel)
-        return other
+    def _back(self, a: tf.Tensor, kernel: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+        return tf.nn.conv2d_transpose(a, kernel, shape, self.strides, "VALID")
 
 
 class ScaleMap(LinearMap):
@@ -327,23 +338,26 @@ class ScaleMap(LinearMap):
 
 
 def pad_or_crop(x: tf.Tensor, padding: Pads) -> tf.Tensor:
-    """Zero-pads (positive) or crops (negative) axes 1 and 2 of ``[n, height, width, channels]``."""
-    (top, bottom), (left, right) = padding
+    """Zero-pads (positive) or crops (negative) the axes between batch and channels of ``[n, *size, channels]``."""
     cut = [(max(0, -before), max(0, -after)) for before, after in padding]
     if any(map(any, cut)):
-        height, width = (x.shape[axis + 1] - sum(cut[axis]) for axis in (0, 1))
-        x = tf.slice(x, [0, cut[0][0], cut[1][0], 0], [-1, height, width, x.shape[3]])
-    if max(top, bottom, left, right) > 0:
-        x = tf.pad(x, [[0, 0], [max(0, top), max(0, bottom)], [max(0, left), max(0, right)], [0, 0]])
+        size = [x.shape[axis + 1] - sum(ends) for axis, ends in enumerate(cut)]
+        x = tf.slice(x, [0, *(before for before, _ in cut), 0], [-1, *size, x.shape[-1]])
+    added = [[max(0, before), max(0, after)] for before, after in padding]
+    if any(map(any, added)):
+        x = tf.pad(x, [[0, 0], *added, [0, 0]])
     return x
 
 
-def insert_zeros(x: tf.Tensor, strides: tuple[int, int]) -> tf.Tensor:
-    """Spreads height and width by the strides, zeros between: ``[n, h, w, c] -> [n, (h-1) s + 1, (w-1) s + 1, c]``."""
-    if tuple(strides) == (1, 1):
+def insert_zeros(x: tf.Tensor, strides: Sequence[int]) -> tf.Tensor:
+    """Spreads an image by the strides, zeros between: ``[n, h, w, c] -> [n, (h-1) s + 1, (w-1) s + 1, c]``."""
+    if max(strides) == 1:
         return x
-    _, height, width, channels = x.shape
-    rows, columns = strides
-    spread = tf.pad(x[:, :, None, :, None, :], [[0, 0], [0, 0], [0, rows - 1], [0, 0], [0, columns - 1], [0, 0]])
-    spread = tf.reshape(spread, [-1, height * rows, width * columns, channels])
-    return spread[:, : (height - 1) * rows + 1, : (width - 1) * columns + 1, :]
+    _, *size, channels = x.shape
+    beside = tf.reshape(x, [-1, *(n for length in size for n in (length, 1)), channels])
+    spread = tf.pad(beside, [[0, 0], *(pad for stride in strides for pad in ([0, 0], [0, stride - 1])), [0, 0]])
+    ends = [(length - 1) * stride + 1 for length, stride in zip(size, strides, strict=True)]
+    spread = tf.reshape(
+        spread, [-1, *(length * stride for length, stride in zip(size, strides, strict=True)), channels]
+    )
+    return pad_or_crop(spread, tuple((0, end - spread.shape[axis + 1]) for axis, end in enumerate(ends)))

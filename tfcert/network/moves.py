@@ -31,28 +31,30 @@ class ReshapeMap(LinearMap):
 
 
 class PadMap(LinearMap):
-    """Zero padding (or, negative, cropping) of height and width."""
+    """Zero padding (or, negative, cropping) of every axis but the last: height and width of an image."""
 
     moves = True
 
     def __init__(self, in_shape: Shape, padding: Pads):
-        self.in_shape, self.padding = tuple(in_shape), padding
-        self.out_shape = (in_shape[0] + sum(padding[0]), in_shape[1] + sum(padding[1]), in_shape[2])
+        self.in_shape, self.padding = tuple(in_shape), tuple(padding)
+        size = (length + sum(ends) for length, ends in zip(in_shape[:-1], padding, strict=True))
+        self.out_shape = (*size, in_shape[-1])
 
     @property
     def mixes(self) -> bool:
         return False
 
     @property
-    def window(self) -> Window:
+    def window(self) -> Window | None:
+        if len(self.in_shape) != 3:
+            return None
         return Window((1, 1), (1, 1), (self.padding[0][0], self.padding[1][0]))
 
     def apply(self, x: tf.Tensor) -> tf.Tensor:
         return pad_or_crop(x, self.padding)
 
     def transpose(self, a: tf.Tensor) -> tf.Tensor:
-        (top, bottom), (left, right) = self.padding
-        return pad_or_crop(a, ((-top, -bottom), (-left, -right)))
+        return pad_or_crop(a, tuple((-before, -after) for before, after in self.padding))
 
 
 class IndexMap(LinearMap):

@@ -66,28 +66,30 @@ def dense_entries(kernel: np.ndarray, positions: int) -> Entries:
 def convolution_entries(
     kernel: np.ndarray,
     shapes: tuple[Sequence[int], Sequence[int]],
-    strides: tuple[int, int],
-    before: tuple[int, int],
-    dilation: tuple[int, int],
+    strides: Sequence[int],
+    before: Sequence[int],
+    dilation: Sequence[int],
 ) -> Entries:
-    """The matrix of a convolution of ``[height, width, channels]``.
+    """The matrix of a convolution of ``[*size, channels]``, in any number of dimensions.
 
     Args:
-        kernel: ``[kernel height, kernel width, in channels, out channels]``, groups written out.
+        kernel: ``[*window, in channels, out channels]``, groups written out.
         shapes: of input and output.
         strides: how far windows are apart.
         before: rows and columns of zeros added before the first (negative: cut off).
         dilation: how far the entries of a window are apart.
     """
-    (height, width, channels), (rows, columns, outputs) = shapes
+    (*size, channels), (*grid, outputs) = shapes
     parts = []
-    for a, b in np.ndindex(*kernel.shape[:2]):
-        i, y = _inside(rows, strides[0], a * dilation[0] - before[0], height)
-        j, x = _inside(columns, strides[1], b * dilation[1] - before[1], width)
-        channel, output = np.nonzero(kernel[a, b])
-        window = (i[:, None] * columns + j).reshape(-1, 1)
-        pixel = (y[:, None] * width + x).reshape(-1, 1)
-        value = np.broadcast_to(kernel[a, b][channel, output].astype(np.float64), (len(window), len(output)))
+    for tap in np.ndindex(*kernel.shape[:-2]):
+        places = [
+            _inside(grid[axis], strides[axis], step * dilation[axis] - before[axis], size[axis])
+            for axis, step in enumerate(tap)
+        ]
+        channel, output = np.nonzero(kernel[tap])
+        window = np.ravel_multi_index(np.ix_(*(windows for windows, _ in places)), grid).reshape(-1, 1)
+        pixel = np.ravel_multi_index(np.ix_(*(pixels for _, pixels in places)), size).reshape(-1, 1)
+        value = np.broadcast_to(kernel[tap][channel, output].astype(np.float64), (len(window), len(output)))
         parts.append(((window * outputs + output).ravel(), (pixel * channels + channel).ravel(), value.ravel()))
     return Entries(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 

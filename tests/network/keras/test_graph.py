@@ -284,7 +284,6 @@ REFUSED = [
     (lambda: functional((3, 2), lambda x: keras.ops.repeat(x, 2, axis=0)), r"along the batch"),
     (lambda: image(L.Conv2DTranspose(2, 3)), r"Conv2DTranspose.*is not supported.*nearest.* Conv2D\b"),
     (lambda: image(L.LayerNormalization()), r"LayerNormalization.*not supported.*own input.*BatchNormalization"),
-    (lambda: image(L.MaxPooling2D(2, data_format="channels_first")), r"channels_first.*Permute"),
     (lambda: functional((3,), L.Dense(2, dtype="float64")), r"float64.*float32"),
     (lambda: functional((3,), L.Dense(2, dtype="mixed_float16")), r"float16"),
     (lambda: functional((3,), L.Dense(2, dtype="bfloat16")), r"bfloat16"),

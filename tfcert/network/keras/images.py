@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -11,8 +12,7 @@ from keras import layers
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.graph import converter
 from tfcert.network.keras.layers import identity
-from tfcert.network.keras.windows import pad, refuse_channels_first
-from tfcert.network.linear import DenseMap
+from tfcert.network.keras.windows import channels_last, pad
 
 
 def present(*names: str) -> list[type]:
@@ -69,46 +69,78 @@ def own_contrast(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
 
 @converter(layers.CenterCrop)
 def center_crop(layer: layers.CenterCrop, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    refuse_channels_first(layer, builder)
-    spare = [size - wanted for size, wanted in zip(inputs[0].shape, (layer.height, layer.width), strict=False)]
-    if min(spare) < 0:
-        raise builder.refuse(
-            f"enlarges images of {inputs[0].shape[:2]} pixels to {(layer.height, layer.width)} by its own rule; use "
-            "Resizing there"
-        )
-    return pad(builder, inputs[0], [(extra // 2, extra - extra // 2) for extra in spare], -1)
+    def compute(x: Tensor) -> Tensor:
+        size = (layer.height, layer.width)
+        spare = [length - wanted for length, wanted in zip(x.shape, size, strict=False)]
+        if min(spare) < 0:
+            return resized(builder, _cropped_to_ratio(builder, x, size), size, "bilinear")
+        return pad(builder, x, [(extra // 2, extra - extra // 2) for extra in spare], -1)
+
+    return channels_last(layer, builder, inputs[0], compute)
 
 
 @converter(layers.Resizing)
 def resizing(layer: layers.Resizing, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    refuse_channels_first(layer, builder)
-    if layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio:
-        raise builder.refuse(
-            "keeps the aspect ratio; only Resizing that stretches images to their new size is supported"
-        )
-    return resized(builder, inputs[0], (layer.height, layer.width), layer.interpolation, layer.antialias)
+    def compute(x: Tensor) -> Tensor:
+        size = (layer.height, layer.width)
+        if layer.crop_to_aspect_ratio:
+            x = _cropped_to_ratio(builder, x, size)
+        elif layer.pad_to_aspect_ratio:
+            x = _padded_to_ratio(builder, x, size, layer.fill_value)
+        return resized(builder, x, size, layer.interpolation, layer.antialias)
+
+    return channels_last(layer, builder, inputs[0], compute)
 
 
-@converter(layers.UpSampling2D)
-def up_sampling(layer: layers.UpSampling2D, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    refuse_channels_first(layer, builder)
-    height, width = (n * size for n, size in zip(layer.size, inputs[0].shape, strict=False))
-    return resized(builder, inputs[0], (height, width), layer.interpolation)
+def _to_ratio(x: Tensor, size: tuple[int, int]) -> list[int]:
+    """The height that fits the width of an image in the ratio of a size, and the width that fits its height."""
+    height, width, _ = x.shape
+    return [int(np.float32(a * b) / np.float32(c)) for a, b, c in ((width, *size), (height, *reversed(size)))]
+
+
+def _cropped_to_ratio(builder: Builder, x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle of an image in the ratio of a size, as Keras cuts it out."""
+    kept = [max(1, min(length, fit)) for length, fit in zip(x.shape, _to_ratio(x, size), strict=False)]
+    spare = [length - count for length, count in zip(x.shape, kept, strict=False)]
+    return pad(builder, x, [(extra // 2, extra - extra // 2) for extra in spare], -1)
+
+
+def _padded_to_ratio(builder: Builder, x: Tensor, size: tuple[int, int], fill: float) -> Tensor:
+    """An image with a border of one number, in the ratio of a size (to a row or column, which Keras leaves out)."""
+    border = [max(0, fit - length) // 2 for length, fit in zip(x.shape, _to_ratio(x, size), strict=False)]
+    padded = pad(builder, x, [(width, width) for width in border], 1)
+    if padded is x or fill == 0:
+        return padded
+    inside = np.zeros(x.shape)
+    around = np.pad(inside, [*[(width, width) for width in border], (0, 0)], constant_values=fill)
+    return builder.scale(padded, builder.constant(1.0), builder.constant(around), part="border")
+
+
+@converter(layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D)
+def up_sampling(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    factors = (layer.size,) if isinstance(layer.size, int) else layer.size
+
+    def compute(x: Tensor) -> Tensor:
+        size = [factor * length for factor, length in zip(factors, x.shape, strict=False)]
+        interpolation = getattr(layer, "interpolation", "nearest")
+        if interpolation != "nearest":
+            return resized(builder, x, (size[0], size[1]), interpolation)
+        places = np.ix_(*(np.arange(length) // factor for factor, length in zip(factors, size, strict=True)))
+        return builder.index(x, np.arange(math.prod(x.shape)).reshape(x.shape)[places])
+
+    return channels_last(layer, builder, inputs[0], compute)
 
 
 def resized(builder: Builder, x: Tensor, size: tuple[int, int], interpolation: str, antialias: bool = False) -> Tensor:
     """An image in another size: a linear map of its rows, and one of its columns."""
     matrices = [_weights(before, after, interpolation, antialias) for before, after in zip(x.shape, size, strict=False)]
     if interpolation == "nearest":
-        index = np.arange(int(np.prod(x.shape))).reshape(x.shape)
+        index = np.arange(math.prod(x.shape)).reshape(x.shape)
         rows, columns = (matrix.argmax(axis=0) for matrix in matrices)
         return builder.index(x, index[rows][:, columns])
     for axis, matrix in enumerate(matrices):
-        if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix))):
-            continue
-        x = builder.transpose(x, (2, 1 - axis, axis), part="turned")
-        x = builder.linear(x, DenseMap(builder.constant(matrix), x.shape, matrix.shape[1]), part="resized")
-        x = builder.transpose(x, (2, 1, 0) if axis == 0 else (1, 2, 0), part="back")
+        if matrix.shape[0] != matrix.shape[1] or not np.array_equal(matrix, np.eye(len(matrix))):
+            x = builder.along(x, builder.constant(matrix), matrix.shape[1], axis, part="resized")
     return x
 
 

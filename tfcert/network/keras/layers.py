@@ -116,6 +116,11 @@ def resolve_shape(target: tuple[int, ...], shape: Shape, builder: Builder) -> Sh
     return resolved
 
 
+@converter(layers.RepeatVector)
+def repeat_vector(layer: layers.RepeatVector, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    return builder.broadcast(inputs[0], (layer.n, *inputs[0].shape))
+
+
 @converter(layers.Permute)
 def permute(layer: layers.Permute, builder: Builder, inputs: list[Tensor]) -> Tensor:
     return builder.transpose(inputs[0], tuple(axis - 1 for axis in layer.dims))

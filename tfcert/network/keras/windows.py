@@ -1,14 +1,15 @@
-"""Converters of Keras layers with windows: convolutions, pooling and padding.
+"""Converters of Keras layers with kernels that move over sequences, images and volumes, and of padding.
 
 Sequences ``[length, channels]`` are lifted to images ``[1, length, channels]``, so that one kind of convolution
-serves both.
+serves both; channels that come first are moved to the end and back.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -16,194 +17,174 @@ from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.activations import apply_activation
 from tfcert.network.keras.graph import converter
 from tfcert.network.keras.layers import bias_of, refuse_lora
-from tfcert.network.linear import ConvMap, Pads, Shape, Source
+from tfcert.network.linear import ConvMap, Convolution, Pads, Shape, Source
 from tfcert.network.moves import PadMap
+from tfcert.network.volumes import TransposedMap, VolumeMap
 
-Pair = tuple[int, int]
-
-
-def pair(value: Any, fill: int = 1) -> Pair:
-    """A setting of one or two dimensions as two: a sequence is an image of one row."""
-    numbers = tuple(int(n) for n in value)
-    return (fill, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
+Numbers = tuple[int, ...]
 
 
-def refuse_channels_first(layer: Any, builder: Builder) -> None:
-    if layer.data_format != "channels_last":
-        raise builder.refuse(
-            f'has data_format={layer.data_format!r}; only "channels_last" is supported: '
-            "rebuild the layer so (the weights fit) behind keras.layers.Permute((2, 3, 1))"
-        )
+def numbers(value: Any, fill: int = 1) -> Numbers:
+    """A setting of one number a dimension; of a sequence it is that of an image of one row."""
+    found = tuple(int(n) for n in value)
+    return (fill, *found) if len(found) == 1 else found
 
 
-def lift(builder: Builder, x: Tensor) -> Tensor:
-    """A sequence as an image of one row; an image as it is."""
-    return builder.reshape(x, (1, *x.shape), part="lift") if len(x.shape) == 2 else x
+def channels_last(layer: Any, builder: Builder, x: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``compute`` makes of a tensor with its channels moved to the end, moved back where the layer has them first.
+
+    What is left of a global pooling has channels alone, which stay.
+    """
+    if getattr(layer, "data_format", "channels_last") != "channels_first":
+        return compute(x)
+    rank = len(x.shape)
+    y = compute(builder.transpose(x, (*range(1, rank), 0), part="channels_last"))
+    if len(y.shape) < rank:
+        return y
+    return builder.transpose(y, (rank - 1, *range(rank - 1)), part="channels_first")
 
 
-def unlift(builder: Builder, y: Tensor, like: Tensor) -> Tensor:
-    """Undoes :func:`lift` where ``like`` was a sequence."""
-    return builder.reshape(y, y.shape[1:], part="lower") if len(like.shape) == 2 else y
+def on_images(layer: Any, builder: Builder, x: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """The same, with sequences as images of one row."""
+
+    def lifted(x: Tensor) -> Tensor:
+        if len(x.shape) > 2:
+            return compute(x)
+        y = compute(builder.reshape(x, (1, *x.shape), part="lift"))
+        return builder.reshape(y, y.shape[1:], part="lower")
+
+    return channels_last(layer, builder, x, lifted)
 
 
-def pads_of(padding: str, size: Pair, window: Pair, strides: Pair, dilation: Pair, builder: Builder) -> Pads:
+def pads_of(
+    padding: str, size: Sequence[int], window: Numbers, strides: Numbers, dilation: Numbers, builder: Builder
+) -> Pads:
     """The explicit padding that Keras's ``padding`` stands for (TensorFlow puts the odd one after)."""
-    reach = [(window[axis] - 1) * dilation[axis] + 1 for axis in (0, 1)]
+    reach = [(length - 1) * apart + 1 for length, apart in zip(window, dilation, strict=True)]
     match padding:
         case "valid":
-            return ((0, 0), (0, 0))
+            return ((0, 0),) * len(window)
         case "causal":
-            return ((0, 0), (reach[1] - 1, 0))
+            return (*[(0, 0)] * (len(window) - 1), (reach[-1] - 1, 0))
         case "same":
             total = [
-                max((-(-size[axis] // strides[axis]) - 1) * strides[axis] + reach[axis] - size[axis], 0)
-                for axis in (0, 1)
+                max((-(-length // stride) - 1) * stride + read - length, 0)
+                for length, stride, read in zip(size, strides, reach, strict=True)
             ]
-            return ((total[0] // 2, -(-total[0] // 2)), (total[1] // 2, -(-total[1] // 2)))
+            return tuple((spare // 2, -(-spare // 2)) for spare in total)
     raise builder.refuse(f"has padding={padding!r}; valid, same and (in one dimension) causal are supported")
 
 
-def conv_map(layer: Any, builder: Builder, shape: Shape, kernel: Source, kernel_shape: Shape, groups: int) -> ConvMap:
+def kernel_map(kernel: Source, kernel_shape: Shape, shape: Shape, **options: Any) -> Convolution:
+    """The convolution of an image, or of a volume, with a kernel."""
+    kind = ConvMap if len(shape) == 3 else VolumeMap
+    return kind(kernel, kernel_shape, shape, **options)
+
+
+def conv_map(
+    layer: Any, builder: Builder, shape: Shape, kernel: Source, kernel_shape: Shape, groups: int
+) -> Convolution:
     """The convolution of a layer's strides, padding and dilation, with the given kernel."""
-    window, strides, dilation = pair(layer.kernel_size), pair(layer.strides), pair(layer.dilation_rate)
-    padding = pads_of(layer.padding, (shape[0], shape[1]), window, strides, dilation, builder)
-    return ConvMap(kernel, kernel_shape, shape, strides=strides, padding=padding, dilation=dilation, groups=groups)
+    window, strides, dilation = numbers(layer.kernel_size), numbers(layer.strides), numbers(layer.dilation_rate)
+    padding = pads_of(layer.padding, shape[:-1], window, strides, dilation, builder)
+    options = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
+    return kernel_map(kernel, kernel_shape, shape, **options)
 
 
-@converter(layers.Conv1D, layers.Conv2D)
+def reader(layer: Any, variable: str, shape: Shape) -> Source:
+    """Reads a kernel in another shape."""
+    return lambda: tf.reshape(tf.convert_to_tensor(getattr(layer, variable)), shape)
+
+
+@converter(layers.Conv1D, layers.Conv2D, layers.Conv3D)
 def convolution(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    refuse_channels_first(layer, builder)
     refuse_lora(layer, builder)
-    image = lift(builder, inputs[0])
-    shape = (*pair(layer.kernel_size), image.shape[2] // layer.groups, layer.filters)
 
-    def kernel() -> tf.Tensor:
-        return tf.reshape(tf.convert_to_tensor(layer.kernel), shape)
+    def compute(image: Tensor) -> Tensor:
+        shape = (*numbers(layer.kernel_size), image.shape[-1] // layer.groups, layer.filters)
+        linear = conv_map(layer, builder, image.shape, reader(layer, "kernel", shape), shape, layer.groups)
+        return builder.linear(image, linear, bias_of(layer))
 
-    linear_map = conv_map(layer, builder, image.shape, kernel, shape, layer.groups)
-    y = unlift(builder, builder.linear(image, linear_map, bias_of(layer)), inputs[0])
-    return apply_activation(layer.activation, builder, y)
+    return apply_activation(layer.activation, builder, on_images(layer, builder, inputs[0], compute))
 
 
-def depthwise_map(layer: Any, builder: Builder, shape: Shape, variable: str) -> ConvMap:
+@converter(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+def transposed_convolution(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    """The transpose of the convolution that makes the input's shape of the output's (as TensorFlow defines it)."""
+    refuse_lora(layer, builder)
+    if getattr(layer, "groups", 1) != 1:
+        raise builder.refuse(f"has groups={layer.groups}; transposed convolutions of one group are supported")
+    output = layer.compute_output_shape((1, *inputs[0].shape))[1:]
+    size = output[1:] if layer.data_format == "channels_first" else output[:-1]
+
+    def compute(image: Tensor) -> Tensor:
+        window, strides, dilation = numbers(layer.kernel_size), numbers(layer.strides), numbers(layer.dilation_rate)
+        written = (*numbers(size), layer.filters)
+        padding = _transposed_pads(layer.padding, image.shape, written, (window, strides, dilation))
+        shape = (*window, layer.filters, image.shape[-1])
+        options = {"strides": strides, "padding": padding, "dilation": dilation}
+        read = kernel_map(reader(layer, "kernel", shape), shape, written, **options)
+        overlap = (-(-((n - 1) * d + 1) // (s * d)) for n, s, d in zip(window, strides, dilation, strict=True))
+        linear = TransposedMap(read, math.prod(overlap) * image.shape[-1])
+        return builder.linear(image, linear, bias_of(layer))
+
+    return apply_activation(layer.activation, builder, on_images(layer, builder, inputs[0], compute))
+
+
+def _transposed_pads(padding: str, shape: Shape, written: Shape, steps: tuple[Numbers, Numbers, Numbers]) -> Pads:
+    """The padding of the convolution that a transposed one belongs to: of its output, so that its grid is the input."""
+    total = [
+        max((grid - 1) * stride + (length - 1) * apart + 1 - size, 0) if padding == "same" else 0
+        for grid, size, length, stride, apart in zip(shape[:-1], written[:-1], *steps, strict=True)
+    ]
+    return tuple((spare // 2, -(-spare // 2)) for spare in total)
+
+
+def depthwise_map(layer: Any, builder: Builder, shape: Shape, variable: str) -> Convolution:
     """The depthwise convolution of a layer, each channel a group of its own."""
-    channels, multiplier = shape[2], layer.depth_multiplier
-    kernel_shape = (*pair(layer.kernel_size), 1, channels * multiplier)
-
-    def kernel() -> tf.Tensor:
-        return tf.reshape(tf.convert_to_tensor(getattr(layer, variable)), kernel_shape)
-
-    return conv_map(layer, builder, shape, kernel, kernel_shape, channels)
+    channels = shape[-1]
+    kernel_shape = (*numbers(layer.kernel_size), 1, channels * layer.depth_multiplier)
+    return conv_map(layer, builder, shape, reader(layer, variable, kernel_shape), kernel_shape, channels)
 
 
 @converter(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 def depthwise(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    refuse_channels_first(layer, builder)
-    image = lift(builder, inputs[0])
-    linear_map = depthwise_map(layer, builder, image.shape, "kernel")
-    y = unlift(builder, builder.linear(image, linear_map, bias_of(layer)), inputs[0])
-    return apply_activation(layer.activation, builder, y)
+    def compute(image: Tensor) -> Tensor:
+        return builder.linear(image, depthwise_map(layer, builder, image.shape, "kernel"), bias_of(layer))
+
+    return apply_activation(layer.activation, builder, on_images(layer, builder, inputs[0], compute))
 
 
 @converter(layers.SeparableConv1D, layers.SeparableConv2D)
 def separable(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    refuse_channels_first(layer, builder)
-    image = lift(builder, inputs[0])
-    middle = builder.linear(image, depthwise_map(layer, builder, image.shape, "depthwise_kernel"), part="depthwise")
-    shape = (1, 1, middle.shape[2], layer.filters)
+    def compute(image: Tensor) -> Tensor:
+        first = depthwise_map(layer, builder, image.shape, "depthwise_kernel")
+        middle = builder.linear(image, first, part="depthwise")
+        shape = (1, 1, middle.shape[2], layer.filters)
+        pointwise = ConvMap(reader(layer, "pointwise_kernel", shape), shape, middle.shape)
+        return builder.linear(middle, pointwise, bias_of(layer))
 
-    def kernel() -> tf.Tensor:
-        return tf.reshape(tf.convert_to_tensor(layer.pointwise_kernel), shape)
-
-    y = builder.linear(middle, ConvMap(kernel, shape, middle.shape), bias_of(layer))
-    return apply_activation(layer.activation, builder, unlift(builder, y, inputs[0]))
+    return apply_activation(layer.activation, builder, on_images(layer, builder, inputs[0], compute))
 
 
-def pooling_window(layer: Any, builder: Builder, shape: Shape) -> tuple[Pair, Pair, Pads]:
-    """Window, strides and padding of a pooling layer."""
-    refuse_channels_first(layer, builder)
-    window, strides = pair(layer.pool_size), pair(layer.strides)
-    if min(strides) < 1:
-        raise builder.refuse(f"has strides {strides}; they must be at least 1")
-    return window, strides, pads_of(layer.padding, (shape[0], shape[1]), window, strides, (1, 1), builder)
+@converter(layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
+def zero_padding(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    return channels_last(layer, builder, inputs[0], lambda x: pad(builder, x, _each_end(layer.padding), 1))
 
 
-@converter(layers.MaxPooling1D, layers.MaxPooling2D)
-def max_pooling(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    image = lift(builder, inputs[0])
-    window, strides, padding = pooling_window(layer, builder, image.shape)
-    return unlift(builder, builder.max_pool(image, window, strides, padding), inputs[0])
+@converter(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D)
+def cropping(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    return channels_last(layer, builder, inputs[0], lambda x: pad(builder, x, _each_end(layer.cropping), -1))
 
 
-def box_filter(builder: Builder, shape: Shape, window: Pair, weight: float, **options: Any) -> ConvMap:
-    """Sums each channel over a window, times ``weight``."""
-    kernel_shape = (*window, 1, shape[2])
-    kernel = builder.constant(np.full(kernel_shape, weight))
-    return ConvMap(kernel, kernel_shape, shape, groups=shape[2], **options)
-
-
-@converter(layers.AveragePooling1D, layers.AveragePooling2D)
-def average_pooling(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    image = lift(builder, inputs[0])
-    window, strides, padding = pooling_window(layer, builder, image.shape)
-    if not any(any(pad) for pad in padding):
-        mean = box_filter(builder, image.shape, window, 1 / (window[0] * window[1]), strides=strides)
-        return unlift(builder, builder.linear(image, mean), inputs[0])
-    total = builder.linear(
-        image, box_filter(builder, image.shape, window, 1.0, strides=strides, padding=padding), part="sum"
-    )
-    rows, columns = (
-        _valid_cells(image.shape[axis], total.shape[axis], window[axis], strides[axis], padding[axis][0])
-        for axis in (0, 1)
-    )
-    counts = (rows[:, None] * columns[None, :])[:, :, None]
-    return unlift(builder, builder.scale(total, builder.constant(1.0 / counts)), inputs[0])
-
-
-def _valid_cells(size: int, grid: int, window: int, stride: int, before: int) -> np.ndarray:
-    """The number of cells inside the image that each window covers: Keras's average divides by it."""
-    start = np.arange(grid) * stride - before
-    return np.minimum(start + window, size) - np.maximum(start, 0)
-
-
-@converter(layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D)
-def global_max_pooling(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    refuse_channels_first(layer, builder)
-    image = lift(builder, inputs[0])
-    window = (image.shape[0], image.shape[1])
-    return flat(layer, builder, builder.max_pool(image, window, window, ((0, 0), (0, 0))), inputs[0])
-
-
-def flat(layer: Any, builder: Builder, pooled: Tensor, like: Tensor) -> Tensor:
-    """The shape that a global pooling of ``like`` leaves: channels, behind axes of length one with ``keepdims``."""
-    ones = (1,) * (len(like.shape) - 1) if layer.keepdims else ()
-    return builder.reshape(pooled, (*ones, pooled.shape[-1]), part="flat")
-
-
-@converter(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D)
-def global_average_pooling(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    refuse_channels_first(layer, builder)
-    image = lift(builder, inputs[0])
-    height, width, _ = image.shape
-    mean = builder.linear(image, box_filter(builder, image.shape, (height, width), 1 / (height * width)))
-    return flat(layer, builder, mean, inputs[0])
-
-
-@converter(layers.ZeroPadding2D)
-def zero_padding(layer: layers.ZeroPadding2D, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    refuse_channels_first(layer, builder)
-    return pad(builder, inputs[0], layer.padding, 1)
-
-
-@converter(layers.Cropping2D)
-def cropping(layer: layers.Cropping2D, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    refuse_channels_first(layer, builder)
-    return pad(builder, inputs[0], layer.cropping, -1)
+def _each_end(amounts: Any) -> Any:
+    """Amounts before and after for each dimension: those of sequences are one pair."""
+    return amounts if isinstance(amounts[0], Sequence) else (amounts,)
 
 
 def pad(builder: Builder, x: Tensor, amounts: Any, sign: int) -> Tensor:
-    """Pads (sign 1) or crops (sign -1) an image by the amounts before and after, for height and width."""
-    (top, bottom), (left, right) = [[sign * int(n) for n in amount] for amount in amounts]
-    if not any((top, bottom, left, right)):
+    """Pads (sign 1) or crops (sign -1) by the amounts before and after, for each dimension but the channels."""
+    padding = tuple((sign * int(before), sign * int(after)) for before, after in amounts)
+    if not any(map(any, padding)):
         return x
-    return builder.linear(x, PadMap(x.shape, ((top, bottom), (left, right))))
+    return builder.linear(x, PadMap(x.shape, padding))
