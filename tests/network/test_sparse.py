@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from adjoint import assert_adjoint
 
 from tfcert.network import sparse
 from tfcert.network.contractions import EinsumMap, SumMap
 from tfcert.network.linear import ConvMap, DenseMap, LinearMap, ScaleMap
 from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap
 from tfcert.network.sparse import Entries, product, total
+from tfcert.network.volumes import TransposedMap, VolumeMap
 
 RNG = np.random.default_rng(0)
 
@@ -28,6 +30,11 @@ class Rotation(LinearMap):
 def convolution(kernel_shape, in_shape, **options) -> ConvMap:
     kernel = tf.constant(RNG.normal(size=kernel_shape))
     return ConvMap(lambda: kernel, kernel_shape, in_shape, **options)
+
+
+def volume(kernel_shape, in_shape, **options) -> VolumeMap:
+    kernel = tf.constant(RNG.normal(size=kernel_shape))
+    return VolumeMap(lambda: kernel, kernel_shape, in_shape, **options)
 
 
 def matrix_map(shape) -> DenseMap:
@@ -52,6 +59,9 @@ MAPS = {
     "pad and crop": PadMap((3, 4, 2), ((1, -1), (-1, 2))),
     "index": IndexMap((4,), np.array([[3, -1], [0, 3]])),
     "copies": CopiesMap((2, 2), 3),
+    "volume": volume((2, 1, 2, 2, 3), (3, 2, 4, 2), strides=(1, 1, 2), padding=((1, 0), (0, 0), (-1, 1))),
+    "transposed": TransposedMap(convolution((3, 2, 2, 3), (6, 5, 2), strides=(2, 1)), 12),
+    "transposed groups": TransposedMap(convolution((2, 2, 2, 6), (4, 4, 4), groups=2, dilation=(2, 1)), 12),
     "transpose": TransposeMap((2, 3, 4), (2, 0, 1)),
     "slices": TakeMap((2, 4, 3), np.array([3, -1, 1, 3]), 1),
     "broadcast": BroadcastMap((1, 3, 1), (2, 3, 4)),
@@ -74,6 +84,20 @@ def test_the_matrix_of_a_map_is_what_it_does_to_unit_vectors(name):
     linear, inputs, outputs = MAPS[name], np.prod(MAPS[name].in_shape), np.prod(MAPS[name].out_shape)
     images = linear.apply(tf.constant(np.eye(inputs).reshape(-1, *linear.in_shape))).numpy().reshape(inputs, -1)
     np.testing.assert_allclose(full(linear.entries(), outputs, inputs), images.T, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_magnitudes_and_squares_are_those_of_the_matrix(name):
+    """And the transpose is the adjoint, and no output adds up more products than the map says."""
+    linear = MAPS[name]
+    if name == "a map of one's own":
+        return
+    assert_adjoint(linear, tf.float64, RNG)
+    matrix = full(linear.entries(), np.prod(linear.out_shape), np.prod(linear.in_shape))
+    x = RNG.normal(size=(1, *linear.in_shape))
+    for found, wanted in ((linear.abs_apply, np.abs(matrix)), (linear.square_apply, matrix**2)):
+        np.testing.assert_allclose(np.ravel(found(tf.constant(x))), wanted @ x.ravel(), atol=1e-12)
+    assert np.count_nonzero(matrix, axis=1).max() <= linear.terms()
 
 
 @pytest.mark.parametrize("way", ["whole", "in parts", "in full"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -87,8 +88,8 @@ def average(builder: Builder, x: Tensor, window: Numbers, strides: Numbers, padd
         _valid_cells(x.shape[axis], total.shape[axis], window[axis], strides[axis], padding[axis][0])
         for axis in range(len(window))
     ]
-    counts = math.prod(np.ix_(*cells))[..., None]
-    return builder.scale(total, builder.constant(1.0 / counts))
+    counts = functools.reduce(np.multiply.outer, cells)
+    return builder.scale(total, builder.constant(1.0 / counts[..., None]))
 
 
 def _valid_cells(size: int, grid: int, window: int, stride: int, before: int) -> np.ndarray:
