@@ -12,11 +12,11 @@ from keras import layers
 
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.graph import converter
-from tfcert.network.keras.windows import Numbers, channels_last, kernel_map, numbers, on_images, pad, pads_of
+from tfcert.network.keras.windows import Sides, channels_last, kernel_map, numbers, on_images, pad, pads_of
 from tfcert.network.linear import Convolution, Pads, Shape
 
 
-def pooling_window(layer: Any, builder: Builder, shape: Shape) -> tuple[Numbers, Numbers, Pads]:
+def pooling_window(layer: Any, builder: Builder, shape: Shape) -> tuple[Sides, Sides, Pads]:
     """Window, strides and padding of a pooling layer."""
     window, strides = numbers(layer.pool_size), numbers(layer.strides)
     if min(strides) < 1:
@@ -32,7 +32,7 @@ def max_pooling(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     return on_images(layer, builder, inputs[0], compute)
 
 
-def largest(builder: Builder, x: Tensor, window: Numbers, strides: Numbers, padding: Pads) -> Tensor:
+def largest(builder: Builder, x: Tensor, window: Sides, strides: Sides, padding: Pads) -> Tensor:
     """Max pooling of an image or a volume."""
     if len(x.shape) == 3:
         return builder.max_pool(x, (window[0], window[1]), (strides[0], strides[1]), padding)
@@ -51,7 +51,7 @@ def largest(builder: Builder, x: Tensor, window: Numbers, strides: Numbers, padd
     return builder.reshape(found, (found.shape[0], height, width, channels), part="volume")
 
 
-def _largest_blocks(builder: Builder, x: Tensor, window: Numbers) -> Tensor:
+def _largest_blocks(builder: Builder, x: Tensor, window: Sides) -> Tensor:
     """Max pooling of a volume by windows side by side."""
     grid = [size // length for size, length in zip(x.shape, window, strict=False)]
     spare = [size - count * length for size, count, length in zip(x.shape, grid, window, strict=False)]
@@ -63,7 +63,7 @@ def _largest_blocks(builder: Builder, x: Tensor, window: Numbers) -> Tensor:
     return builder.reshape(builder.reduce_max(line, 1), (*grid, x.shape[3]), part="volume")
 
 
-def box_filter(builder: Builder, shape: Shape, window: Numbers, weight: float, **options: Any) -> Convolution:
+def box_filter(builder: Builder, shape: Shape, window: Sides, weight: float, **options: Any) -> Convolution:
     """Sums each channel over a window, times ``weight``."""
     kernel_shape = (*window, 1, shape[-1])
     kernel = builder.constant(np.full(kernel_shape, weight))
@@ -78,7 +78,7 @@ def average_pooling(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tenso
     return on_images(layer, builder, inputs[0], compute)
 
 
-def average(builder: Builder, x: Tensor, window: Numbers, strides: Numbers, padding: Pads) -> Tensor:
+def average(builder: Builder, x: Tensor, window: Sides, strides: Sides, padding: Pads) -> Tensor:
     """Average pooling of an image or a volume; padding does not count."""
     if not any(map(any, padding)):
         return builder.linear(x, box_filter(builder, x.shape, window, 1 / math.prod(window), strides=strides))

@@ -21,10 +21,10 @@ from tfcert.network.linear import ConvMap, Convolution, Pads, Shape, Source
 from tfcert.network.moves import PadMap
 from tfcert.network.volumes import TransposedMap, VolumeMap
 
-Numbers = tuple[int, ...]
+Sides = tuple[int, ...]
 
 
-def numbers(value: Any, fill: int = 1) -> Numbers:
+def numbers(value: Any, fill: int = 1) -> Sides:
     """A setting of one number a dimension; of a sequence it is that of an image of one row."""
     found = tuple(int(n) for n in value)
     return (fill, *found) if len(found) == 1 else found
@@ -57,7 +57,7 @@ def on_images(layer: Any, builder: Builder, x: Tensor, compute: Callable[[Tensor
 
 
 def pads_of(
-    padding: str, size: Sequence[int], window: Numbers, strides: Numbers, dilation: Numbers, builder: Builder
+    padding: str, size: Sequence[int], window: Sides, strides: Sides, dilation: Sides, builder: Builder
 ) -> Pads:
     """The explicit padding that Keras's ``padding`` stands for (TensorFlow puts the odd one after)."""
     reach = [(length - 1) * apart + 1 for length, apart in zip(window, dilation, strict=True)]
@@ -131,7 +131,7 @@ def transposed_convolution(layer: Any, builder: Builder, inputs: list[Tensor]) -
     return apply_activation(layer.activation, builder, on_images(layer, builder, inputs[0], compute))
 
 
-def _transposed_pads(padding: str, shape: Shape, written: Shape, steps: tuple[Numbers, Numbers, Numbers]) -> Pads:
+def _transposed_pads(padding: str, shape: Shape, written: Shape, steps: tuple[Sides, Sides, Sides]) -> Pads:
     """The padding of the convolution that a transposed one belongs to: of its output, so that its grid is the input."""
     total = [
         max((grid - 1) * stride + (length - 1) * apart + 1 - size, 0) if padding == "same" else 0
