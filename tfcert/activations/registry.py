@@ -72,6 +72,7 @@ class Activation:
         poles: numbers without a value; an interval that holds one is like one that leaves the domain.
         values: between which numbers all values lie, in the domain and beyond it.
         overflows: whether a finite number may have an infinite value; on intervals with such an end lines are flat.
+        alike: whether it is the same function at every place of a tensor; False of one whose parameters are a tensor.
         declaration: what the family that made it was told.
         closed_form: ``(lower, upper) -> lines``: what :func:`lines` finds for the default rule, up to rounding, on
             finite intervals; in few operations, for passes whose gradient is taken. None where nobody wrote it.
@@ -94,6 +95,7 @@ class Activation:
     poles: tuple[float, ...] = ()
     values: DomainEnds = WHOLE
     overflows: bool = False
+    alike: bool = True
     declaration: Declaration | None = None
     closed_form: Callable[[tf.Tensor, tf.Tensor], Lines] | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import tensorflow as tf
 
@@ -128,7 +129,8 @@ def leaky_relu(negative_slope: float = 0.0) -> Activation:
 
 def prelu(alpha: Callable[[], tf.Tensor]) -> Activation:
     """``x`` right of zero and ``alpha() * x`` left of it, ``alpha`` a trained tensor that is read live."""
-    return hinge("prelu", lambda x: tf.nn.relu(x) - tf.cast(alpha(), x.dtype) * tf.nn.relu(-x), alpha)
+    function = hinge("prelu", lambda x: tf.nn.relu(x) - tf.cast(alpha(), x.dtype) * tf.nn.relu(-x), alpha)
+    return replace(function, alike=False)
 
 
 def absolute() -> Activation:

@@ -15,9 +15,10 @@ from tfcert.network.keras import curves as _keras_curves  # noqa: F401
 from tfcert.network.keras import images as _keras_images  # noqa: F401  (these fill the table of converters)
 from tfcert.network.keras import layers as _keras_layers  # noqa: F401
 from tfcert.network.keras import ops as _keras_ops  # noqa: F401
-from tfcert.network.keras import pieces as _keras_pieces  # noqa: F401
 from tfcert.network.keras import pools as _keras_pools  # noqa: F401
 from tfcert.network.keras import products as _keras_products  # noqa: F401
+from tfcert.network.keras import rearranging as _keras_rearranging  # noqa: F401
+from tfcert.network.keras import reductions as _keras_reductions  # noqa: F401
 from tfcert.network.keras import windows as _keras_windows  # noqa: F401
 from tfcert.network.keras.embedding import embedded
 from tfcert.network.keras.graph import from_keras, register_layer

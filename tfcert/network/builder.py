@@ -18,6 +18,7 @@ from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, M
 from tfcert.network.keras.advice import nearest
 from tfcert.network.linear import DenseMap, LinearMap, Pads, ScaleMap, Shape, Source
 from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap
+from tfcert.network.patterns import axis_moves
 from tfcert.network.product import Product
 from tfcert.network.simplify import SimpleNodes, WrittenNumbers, same
 
@@ -102,10 +103,17 @@ class Builder:
         return self.linear(x, ReshapeMap(x.shape, tuple(shape)), part=part)
 
     def index(self, x: Tensor, index: np.ndarray, *, part: str = "") -> Tensor:
-        """``y[i] = x[index[i]]`` over the flat entries of ``x``, -1 for zero; the cheapest node that does it."""
-        if np.array_equal(index.ravel(), np.arange(int(np.prod(x.shape)))):
+        """``y[i] = x[index[i]]`` over the flat entries of ``x``, -1 for zero; by the cheapest nodes that do it."""
+        if np.array_equal(index.ravel(), np.arange(math.prod(x.shape))):
             return self.reshape(x, index.shape, part=part)
-        return self.linear(x, IndexMap(x.shape, index), part=part)
+        moves = axis_moves(index, x.shape)
+        changed = [] if moves is None else moves.changed(x.shape)
+        if moves is None or (moves.copies and len(changed) > 1):
+            return self.linear(x, IndexMap(x.shape, index), part=part)
+        for axis in changed:
+            x = self.spread(x, moves.takes[axis], axis, part=part)
+        x = self.reshape(self.transpose(x, moves.order, part=part), moves.spread, part=part)
+        return self.broadcast(x, index.shape, part=part)
 
     def transpose(self, x: Tensor, order: Sequence[int], *, part: str = "") -> Tensor:
         """The axes of ``x`` in another order; a reshape where only axes of length one move."""

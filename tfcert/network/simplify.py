@@ -116,16 +116,16 @@ def moved_twice(node: Node, nodes: SimpleNodes) -> Node | int | None:
 
 def _moved(first: LinearMap, second: LinearMap) -> LinearMap | None:
     """Two moves in a row as one of the same kind, or of an index; None where neither is a gain."""
-    kinds = (type(first), type(second))
+    kinds = (_kind(first), _kind(second))
     if kinds == (ReshapeMap, ReshapeMap):
         return ReshapeMap(first.in_shape, second.out_shape)
     if kinds == (TransposeMap, TransposeMap):
         assert isinstance(first, TransposeMap) and isinstance(second, TransposeMap)
         return TransposeMap(first.in_shape, [first.order[axis] for axis in second.order])
-    if kinds == (TakeMap, TakeMap):
-        assert isinstance(first, TakeMap) and isinstance(second, TakeMap)
-        along = TakeMap(first.in_shape, np.where(second.index < 0, -1, first.index[second.index]), first.axis)
-        return along if first.axis == second.axis else None
+    if isinstance(first, TakeMap) and isinstance(second, TakeMap):
+        if first.axis != second.axis:
+            return None
+        return TakeMap(first.in_shape, np.where(second.index < 0, -1, first.index[second.index]), first.axis)
     if IndexMap not in kinds or not {*kinds} <= {IndexMap, ReshapeMap}:
         return None
     last = _index(second)
@@ -133,6 +133,11 @@ def _moved(first: LinearMap, second: LinearMap) -> LinearMap | None:
     if np.array_equal(index.ravel(), np.arange(int(np.prod(first.in_shape)))):
         return ReshapeMap(first.in_shape, second.out_shape)
     return IndexMap(first.in_shape, index)
+
+
+def _kind(linear: LinearMap) -> type:
+    """The kind of a map; slices of a vector are an index."""
+    return IndexMap if type(linear) is TakeMap and len(linear.in_shape) == 1 else type(linear)
 
 
 def scaled_by_numbers(node: Node, nodes: SimpleNodes) -> Node | int | None:
@@ -179,16 +184,56 @@ def added_twice(node: Node, nodes: SimpleNodes) -> Node | int | None:
     return Linear(name=node.name, inputs=(base,), shape=node.shape, map=ScaleMap(WrittenNumbers(total), node.shape))
 
 
+def permuted_last(node: Node, nodes: SimpleNodes) -> Node | int | None:
+    """What acts on each number acts before its axes are put in another order: two orders in a row then cancel."""
+    if not isinstance(node, Elementwise | Add | Linear) or not node.inputs:
+        return None
+    order = _order(nodes[node.inputs[0]])
+    if order is None or any(_order(nodes[i]) != order for i in node.inputs):
+        return None
+    before = tuple(nodes[i].inputs[0] for i in node.inputs)
+    shape, back = nodes[before[0]].shape, tuple(int(axis) for axis in np.argsort(order))
+    if isinstance(node, Linear):
+        if type(node.map) is not ScaleMap:
+            return None
+        scale = ScaleMap(_turned(node.map.scale, back), shape)
+        bias = None if node.bias is None else _turned(node.bias, back)
+        inner: Node = replace(node, inputs=before, shape=shape, map=scale, bias=bias)
+    elif isinstance(node, Elementwise) and (node.activation.edges is not None or not node.activation.alike):
+        return None  # it has steps or slopes of its own at each place
+    else:
+        inner = replace(node, inputs=before, shape=shape)
+    index = nodes.append(inner)
+    return Linear(name=f"{node.name}/turned", inputs=(index,), shape=node.shape, map=TransposeMap(shape, order))
+
+
+def _order(node: Node) -> tuple[int, ...] | None:
+    """The order that a node puts axes in, where it does nothing else."""
+    turns = isinstance(node, Linear) and node.bias is None and type(node.map) is TransposeMap
+    return node.map.order if turns and isinstance(node, Linear) and isinstance(node.map, TransposeMap) else None
+
+
+def _turned(read: Source, order: tuple[int, ...]) -> Source:
+    """Reads what broadcasts against a tensor, for the tensor with its axes in another order."""
+
+    def value() -> tf.Tensor:
+        found = read()
+        return tf.transpose(tf.reshape(found, [*[1] * (len(order) - found.shape.rank), *found.shape]), order)
+
+    return value
+
+
 RULES: tuple[Callable[[Node, SimpleNodes], Node | int | None], ...] = (
     of_constants,
     moved_twice,
     scaled_by_numbers,
     added_twice,
+    permuted_last,
 )
 
 
 def _index(linear: LinearMap) -> np.ndarray:
-    if isinstance(linear, IndexMap):
+    if isinstance(linear, IndexMap | TakeMap):
         return linear.index
     return np.arange(int(np.prod(linear.in_shape))).reshape(linear.out_shape)
 

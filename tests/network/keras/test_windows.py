@@ -7,7 +7,7 @@ import tensorflow as tf
 from gradients import check_gradients
 from keras import layers as L
 
-from tfcert.network import Linear, MaxPool, UnsupportedLayerError, from_keras
+from tfcert.network import Linear, MaxPool, TransposeMap, UnsupportedLayerError, from_keras
 
 SEQUENCE, IMAGE, VOLUME = (7, 2), (6, 5, 2), (5, 4, 3, 2)
 
@@ -92,6 +92,21 @@ FIRST = [
 def test_channels_may_come_first(check, shape, layer, options):
     where = {"axis": 1} if layer is L.BatchNormalization else {"data_format": "channels_first"}
     check(sequential((shape[-1], *shape[:-1]), layer(**options, **where)))
+
+
+def test_channels_that_come_first_move_once(check):
+    """Orders of axes cancel behind what acts on each number, so that patches pass."""
+    first = {"data_format": "channels_first"}
+    inputs = keras.Input((2, 6, 5))
+    x = L.BatchNormalization(axis=1)(L.Conv2D(3, 2, activation="relu", padding="same", **first)(inputs))
+    x = L.Add()([x, L.Conv2D(3, 1, activation="tanh", **first)(x)])
+    network = check(keras.Model(inputs, L.MaxPooling2D(2, **first)(L.LeakyReLU()(x))))
+    turns = [node for node in network.nodes if isinstance(node, Linear) and isinstance(node.map, TransposeMap)]
+    assert len(turns) == 2
+
+
+def test_slopes_of_their_own_stay_at_their_places(check):
+    check(sequential((2, 4, 3), L.Conv2D(3, 2, data_format="channels_first"), L.PReLU()))
 
 
 POOLS = [

@@ -14,7 +14,6 @@ from keras import layers
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.graph import converter
 from tfcert.network.keras.layers import constant_for, resolve_shape
-from tfcert.network.keras.private import core_operations
 from tfcert.network.keras.private import numpy_operations as ops
 from tfcert.network.linear import Shape, Source
 
@@ -192,26 +191,32 @@ def clip(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     return builder.activation(x, "clip", lower=builder.number(limits[0]), upper=builder.number(limits[1]))
 
 
-@converter(ops.Repeat)
-def repeat(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    x = inputs[0]
-    axis = None if operation.axis is None else operation.axis % (len(x.shape) + 1)
-    if not axis:
-        raise builder.refuse("repeats along the batch, which mixes samples; give another axis")
-    return builder.repeat(x, operation.repeats, axis - 1)
-
-
 @converter(ops.Negative)
 def negative(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     return builder.scale(inputs[0], builder.constant(-1.0))
 
 
-@converter(layers.Concatenate, ops.Concatenate)
-def concatenate(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    axis = operation.axis % (len(inputs[0].shape) + 1)
+@converter(layers.Concatenate, ops.Concatenate, constants=True)
+def concatenate(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
+    rank = max(len(x.shape) for x in inputs if isinstance(x, Tensor)) + 1
+    axis = operation.axis % rank
     if axis == 0:
         raise builder.refuse("concatenates along the batch, which mixes samples")
-    return builder.concatenate(inputs, axis - 1)
+    return builder.concatenate([as_tensor(builder, x, rank) for x in inputs], axis - 1)
+
+
+def as_tensor(builder: Builder, x: Any, rank: int) -> Tensor:
+    """An operand that is put beside others of so many axes, batch included: a constant is the same for each sample."""
+    if isinstance(x, Tensor):
+        return x
+    shape = tuple(np.shape(x))
+    if len(shape) != rank or shape[0] != 1:
+        raise builder.refuse(
+            f"puts a constant of shape {shape} beside tensors of {rank} axes; give it the shape [1, ...], one for all "
+            "samples"
+        )
+    read = builder.constant(x)
+    return builder.fixed(lambda: read()[0], shape[1:], part="constant")
 
 
 @converter(ops.Reshape)
@@ -222,30 +227,3 @@ def reshape(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
             f"reshapes to {operation.newshape}; write the batch as -1 and every other dimension as a number"
         )
     return builder.reshape(inputs[0], resolve_shape(tuple(target), inputs[0].shape, builder))
-
-
-@converter(ops.Transpose)
-def transpose_axes(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    rank = len(inputs[0].shape) + 1
-    axes = operation.axes or tuple(reversed(range(rank)))
-    batch, *rest = (axis % rank for axis in axes)
-    if batch != 0:
-        raise builder.refuse("moves the batch to another axis")
-    return builder.transpose(inputs[0], tuple(axis - 1 for axis in rest))
-
-
-@converter(core_operations.ConvertToTensor)
-def converted(operation: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    return inputs[0]
-
-
-@converter(ops.GetItem, constants=True)
-def slices(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
-    """``x[:, 2:5]``: indexing by numbers and slices, which leaves the batch alone."""
-    x, *key = inputs
-    known = all(part is None or isinstance(part, int | slice | type(Ellipsis)) for part in key)
-    if known and key[:1] == [slice(None)]:
-        key = key[1:]
-    elif not known or key[:1] != [Ellipsis] or len(key) - key.count(None) > len(x.shape) + 1:
-        raise builder.refuse("indexes the batch, or by something else than numbers and slices: write x[:, 2:5]")
-    return builder.index(x, np.arange(int(np.prod(x.shape))).reshape(x.shape)[tuple(key)])

@@ -62,8 +62,10 @@ def _missing(what: str) -> KerasVersionError:
 activation_operations = _Module("keras.src.activations.activations")
 core_operations = _Module("keras.src.ops.core")
 math_operations = _Module("keras.src.ops.math")
+image_operations = _Module("keras.src.ops.image")
 nn_operations = _Module("keras.src.ops.nn")
 numpy_operations = _Module("keras.src.ops.numpy")
+rearranging = _Module("keras.src.ops.einops")
 
 # Models and graphs.
 
