@@ -44,6 +44,9 @@ def cast_source(source: Source, dtype: tf.DType) -> Source:
     return lambda: tf.cast(source(), dtype)
 
 
+_MANY_CHANNELS = 64
+"""From so many channels on, convolutions of single channels are not written as one between all of them."""
+_FEW_TERMS = 64
 _UNITS = 512
 """Unit vectors that are fed to a map at a time."""
 
@@ -291,11 +294,50 @@ class ConvMap(Convolution):
             strides=self.strides, padding=self.padding, dilation=self.dilation,
         )  # fmt: skip
 
+    @property
+    def _by_channel(self) -> bool:
+        """Tells whether each channel is convolved by itself, and kernels between all channels would cost more."""
+        return self.groups == self.in_shape[2] >= _MANY_CHANNELS and self.strides[0] == self.strides[1]
+
+    @property
+    def _term_by_term(self) -> bool:
+        """Tells whether few shifted images are added up: XLA has no fast convolution of single channels on CPUs."""
+        few = math.prod(self.size) <= _FEW_TERMS and self.out_shape[2] == self.in_shape[2]
+        return few and not tf.executing_eagerly()
+
+    def _spread_kernel(self) -> tf.Tensor:
+        """As above; ``[kh, kw, channels, outputs of each]`` where each channel is convolved by itself."""
+        if not self._by_channel:
+            return super()._spread_kernel()
+        spread = insert_zeros(tf.reshape(self._kernel(), [1, *self.size, -1]), self.dilation)
+        return tf.reshape(spread, [*spread.shape[1:3], self.in_shape[2], -1])
+
     def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        return tf.nn.conv2d(x, kernel, self.strides, "VALID")
+        if not self._by_channel:
+            return tf.nn.conv2d(x, kernel, self.strides, "VALID")
+        if not self._term_by_term:
+            return tf.nn.depthwise_conv2d(x, kernel, [1, *self.strides, 1], "VALID")
+        (down, right), (height, width, _) = self.strides, self.out_shape
+        return tf.add_n([
+            x[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * right + 1 : right] * kernel[i, j, :, 0]
+            for i, j in self._places()
+        ])  # fmt: skip
 
     def _back(self, a: tf.Tensor, kernel: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-        return tf.nn.conv2d_transpose(a, kernel, shape, self.strides, "VALID")
+        if not self._by_channel:
+            return tf.nn.conv2d_transpose(a, kernel, shape, self.strides, "VALID")
+        if not self._term_by_term:
+            return tf.nn.depthwise_conv2d_backprop_input(shape, kernel, a, [1, *self.strides, 1], "VALID")
+        spread = insert_zeros(a, self.strides)
+        height, width = (self.in_shape[axis] + sum(self.padding[axis]) - spread.shape[axis + 1] for axis in (0, 1))
+        return tf.add_n([
+            tf.pad(spread * kernel[i, j, :, 0], [[0, 0], [i, height - i], [j, width - j], [0, 0]])
+            for i, j in self._places()
+        ])  # fmt: skip
+
+    def _places(self) -> list[tuple[int, int]]:
+        """Where in the window the kernel's numbers are."""
+        return [(i * self.dilation[0], j * self.dilation[1]) for i in range(self.size[0]) for j in range(self.size[1])]
 
 
 class ScaleMap(LinearMap):

@@ -40,9 +40,9 @@ LAYERS: dict[str, str] = {
     "JaxLayer": _FOREIGN,
     "LSTM": _RECURS,
     "LSTMCell": _CELL,
-    "Lambda": "its code cannot be read; call keras.ops on the tensors of a functional model (y = keras.ops.square(x) in "
-    "place of Lambda(keras.ops.square)(x)), name the function in Activation(...) where it acts on single numbers, or "
-    "write it as a layer for tfcert.register_layer",
+    "Lambda": "its code cannot be read; call keras.ops on the tensors of a functional model (y = keras.ops.square(x) "
+    "in place of Lambda(keras.ops.square)(x)), name the function in Activation(...) where it acts on single numbers, "
+    "or write it as a layer for tfcert.register_layer",
     "Layer": _ABSTRACT,
     "LayerNormalization": _NORMALISES,
     "Masking": "which steps it masks depends on the numbers of the input, and jumps; cut the sequence to its length",
