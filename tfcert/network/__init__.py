@@ -18,6 +18,7 @@ from tfcert.network.keras import ops as _keras_ops  # noqa: F401
 from tfcert.network.keras import pools as _keras_pools  # noqa: F401
 from tfcert.network.keras import products as _keras_products  # noqa: F401
 from tfcert.network.keras import rearranging as _keras_rearranging  # noqa: F401
+from tfcert.network.keras import recurrent as _keras_recurrent  # noqa: F401
 from tfcert.network.keras import reductions as _keras_reductions  # noqa: F401
 from tfcert.network.keras import windows as _keras_windows  # noqa: F401
 from tfcert.network.keras.embedding import embedded

@@ -55,7 +55,7 @@ class Builder:
         self._nodes = SimpleNodes(dtype)
         self._functions: dict[Hashable, Activation] = {}
         self._names: set[str] = set()
-        self._weights: list[tuple[str, Source]] = []
+        self._weights: dict[Source, str] = {}
 
     @contextmanager
     def scope(self, layer: str, kind: str) -> Iterator[None]:
@@ -90,11 +90,10 @@ class Builder:
             raise self.refuse(f"expects the shape {linear_map.in_shape}, got {x.shape}")
         if bias is not None:
             self._check_bias(bias, linear_map.out_shape)
-        name = self._name(part)
-        sources = (*linear_map.sources(), *(() if bias is None else (bias,)))
-        self._weights += [(self.layer, source) for source in sources]
-        shape = tuple(linear_map.out_shape)
-        return self._append(Linear(name=name, inputs=(self._plain(x),), shape=shape, map=linear_map, bias=bias))
+        shape, inputs = tuple(linear_map.out_shape), (self._plain(x),)
+        node = Linear(name=self._name(part), inputs=inputs, shape=shape, map=linear_map, bias=bias)
+        self._note_weights(node)
+        return self._append(node)
 
     def reshape(self, x: Tensor, shape: Sequence[int], *, part: str = "") -> Tensor:
         """The same numbers, row-major, in another shape; no node where the shape is the same already."""
@@ -268,6 +267,23 @@ class Builder:
             node = self._nodes[node.inputs[0]]
         return isinstance(node, Input)
 
+    def node(self, x: Tensor | int) -> Node:
+        """The node that a tensor is the value of."""
+        return self._nodes[x if isinstance(x, int) else x.index]
+
+    def sketch(self) -> Builder:
+        """A builder of a network of its own, in this one's type, for the same layer."""
+        other = Builder(self.dtype)
+        other.layer, other.kind = self.layer, self.kind
+        return other
+
+    def adopt(self, node: Node, inputs: Sequence[Tensor]) -> Tensor:
+        """A node of another builder's, with these inputs."""
+        if isinstance(node, Linear):
+            self._note_weights(node)
+        named = replace(node, name=self._unique(node.name), inputs=tuple(self._plain(x) for x in inputs))
+        return self._append(named)
+
     def max_pool(
         self, x: Tensor, window: tuple[int, int], strides: tuple[int, int], padding: Pads, *, part: str = ""
     ) -> Tensor:
@@ -407,7 +423,7 @@ class Builder:
     def fixed(self, value: Source, shape: Shape, *, part: str = "") -> Tensor:
         """A tensor that is ``value`` whatever the input is; ``value`` broadcasts against ``shape``."""
         self._check_bias(value, shape)
-        self._weights.append((self.layer, value))
+        self._weights.setdefault(value, self.layer)
         return self._append(self._nodes.constant(self._name(part), tuple(shape), value))
 
     def constant(self, value: Any) -> Source:
@@ -428,7 +444,7 @@ class Builder:
         Raises:
             NonFiniteWeightError: a weight is NaN or infinite.
         """
-        for layer, read in self._weights:
+        for read, layer in self._weights.items():
             if not bool(tf.reduce_all(tf.math.is_finite(read()))):
                 raise NonFiniteWeightError(f"layer {layer!r} has weights that are NaN or infinite")
         whole = Network(tuple(self._nodes))
@@ -443,8 +459,7 @@ class Builder:
                 f"the softmax of {output.softmax!r} was peeled off: which output is larger is decided by the logits, "
                 "and margins are differences of logits",
             )
-        weights = tuple(read for _, read in self._weights)
-        return Network(nodes, self.dtype, notes, weights, output.softmax is not None), place
+        return Network(nodes, self.dtype, notes, tuple(self._weights), output.softmax is not None), place
 
     def _plain(self, x: Tensor) -> int:
         if x.softmax is not None:
@@ -453,6 +468,11 @@ class Builder:
                 "model's last operation, where it is peeled off"
             )
         return x.index
+
+    def _note_weights(self, node: Linear) -> None:
+        """Keeps what a node reads, once, with the first layer that reads it."""
+        for source in (*node.map.sources(), *(() if node.bias is None else (node.bias,))):
+            self._weights.setdefault(source, self.layer)
 
     def _check_bias(self, bias: Source, shape: Shape) -> None:
         found = tuple(bias().shape)
