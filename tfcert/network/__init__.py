@@ -28,13 +28,13 @@ from tfcert.network.keras.preprocessing import with_preprocessing
 from tfcert.network.linear import ConvMap, DenseMap, LinearMap, ScaleMap
 from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap
 from tfcert.network.param_ramp import ParamRamp
-from tfcert.network.product import Product
+from tfcert.network.product import Contraction, Product
 
 __all__ = [
-    "Add", "BroadcastMap", "Builder", "Concatenate", "ConvMap", "CopiesMap", "DenseMap", "EinsumMap", "Elementwise",
-    "FrontendMismatchError", "IndexMap", "Input", "IntervalAbstraction", "Linear", "LinearMap", "MaxPool",
-    "ModelLoadError", "Multivariate", "Network", "Node", "NonFiniteWeightError", "PadMap", "ParamRamp", "Product",
-    "ReshapeMap", "ScaleMap", "SumMap", "TakeMap", "Tensor", "TransposeMap", "UnsupportedLayerError", "abstraction_of",
-    "abstractions", "densify", "embedded", "from_keras", "inputs_of", "joined", "register_layer", "with_output",
-    "with_preprocessing",
+    "Add", "BroadcastMap", "Builder", "Concatenate", "Contraction", "ConvMap", "CopiesMap", "DenseMap", "EinsumMap",
+    "Elementwise", "FrontendMismatchError", "IndexMap", "Input", "IntervalAbstraction", "Linear", "LinearMap",
+    "MaxPool", "ModelLoadError", "Multivariate", "Network", "Node", "NonFiniteWeightError", "PadMap", "ParamRamp",
+    "Product", "ReshapeMap", "ScaleMap", "SumMap", "TakeMap", "Tensor", "TransposeMap", "UnsupportedLayerError",
+    "abstraction_of", "abstractions", "densify", "embedded", "from_keras", "inputs_of", "joined", "register_layer",
+    "with_output", "with_preprocessing",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from tfcert.network.keras.advice import nearest
 from tfcert.network.linear import DenseMap, LinearMap, Pads, ScaleMap, Shape, Source
 from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap
 from tfcert.network.patterns import axis_moves
-from tfcert.network.product import Product
+from tfcert.network.product import Contraction, Product
 from tfcert.network.simplify import SimpleNodes, WrittenNumbers, same
 
 
@@ -325,25 +325,44 @@ class Builder:
             UnsupportedLayerError: the equation does not fit the shapes.
         """
         letters, result = equation.replace(" ", "").split("->")
-        operands = letters.split(",")
-        sizes: dict[str, int] = {}
-        for word, tensor in zip(operands, (x, y), strict=True):
-            if len(word) != len(tensor.shape) or any(
-                sizes.setdefault(letter, size) != size for letter, size in zip(word, tensor.shape, strict=True)
-            ):
+        words, tensors, sizes = letters.split(","), [x, y], dict[str, int]()
+        for word, tensor in zip(words, tensors, strict=True):
+            fits = len(word) == len(tensor.shape) and all(
+                sizes.setdefault(letter, size) == size for letter, size in zip(word, tensor.shape, strict=True)
+            )
+            if not fits:
                 raise self.refuse(f"contracts shapes {[x.shape, y.shape]} by {equation!r}, which does not fit them")
-        summed = "".join(letter for letter in sizes if letter not in result)
-        whole = [sizes[letter] for letter in result + summed]
-        factors = []
-        for word, tensor, name in zip(operands, (x, y), ("left", "right"), strict=True):
-            own = "".join(letter for letter in result + summed if letter in word)
-            index = np.einsum(f"{word}->{own}", np.arange(int(np.prod(tensor.shape))).reshape(tensor.shape))
-            apart = index.reshape([sizes[letter] if letter in own else 1 for letter in result + summed])
-            factors.append(self.index(tensor, np.broadcast_to(apart, whole), part=f"{part}/{name}".strip("/")))
-        product = self.product(*factors, part=f"{part}/product".strip("/"))
-        if not summed:
-            return product
-        return self.sum(product, range(len(result), len(whole)), part=part)
+        for side, name in enumerate(("left", "right")):
+            words[side], tensors[side] = self._alone(words[side], tensors[side], words[1 - side] + result, name)
+        if set(words[0] + words[1]) <= set(result):
+            whole = [sizes[letter] for letter in result]
+            factors = [self._along(*pair, result, whole) for pair in zip(tensors, words, strict=True)]
+            return self.product(*factors, part=part)
+        node = Contraction(
+            name=self._name(part),
+            inputs=(self._plain(tensors[0]), self._plain(tensors[1])),
+            shape=tuple(sizes[letter] for letter in result),
+            equation=f"{words[0]},{words[1]}->{result}",
+            sizes=tuple(sorted((letter, sizes[letter]) for letter in set(words[0] + words[1]))),
+        )
+        return self._append(node)
+
+    def _alone(self, word: str, x: Tensor, others: str, part: str) -> tuple[str, Tensor]:
+        """A factor of a contraction with each of its letters once, and none that stands in it alone."""
+        own = "".join(dict.fromkeys(word))
+        if own != word:
+            diagonal = np.einsum(f"{word}->{own}", np.arange(math.prod(x.shape)).reshape(x.shape))
+            x = self.index(x, diagonal, part=f"{part}/diagonal")
+        alone = [axis for axis, letter in enumerate(own) if letter not in others]
+        if alone:
+            x = self.sum(x, alone, part=f"{part}/sum")
+        return "".join(letter for letter in own if letter in others), x
+
+    def _along(self, x: Tensor, word: str, letters: str, whole: Sequence[int]) -> Tensor:
+        """A factor repeated along the axes of all letters."""
+        x = self.transpose(x, sorted(range(len(word)), key=lambda axis: letters.index(word[axis])))
+        apart = self.reshape(x, [size if k in word else 1 for k, size in zip(letters, whole, strict=True)])
+        return self.broadcast(apart, whole)
 
     def subtract(self, x: Tensor, y: Tensor, *, part: str = "") -> Tensor:
         """``x - y`` of two tensors of one shape."""

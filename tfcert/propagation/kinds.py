@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tfcert.network.graph import Multivariate
-from tfcert.network.product import Product
+from tfcert.network.product import Contraction, Product
+from tfcert.propagation.contraction import CONTRACTION
 from tfcert.propagation.multivariate import Kind
 from tfcert.propagation.product import PRODUCT
 
-KINDS: Mapping[type[Multivariate], Kind] = {Product: PRODUCT}
+KINDS: Mapping[type[Multivariate], Kind] = {Product: PRODUCT, Contraction: CONTRACTION}
 
 
 def multivariate_kind(node: Multivariate) -> Kind:
