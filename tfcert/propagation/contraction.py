@@ -77,7 +77,7 @@ def _known_sums(node: Contraction, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     return node.contract(unknown[0], every[1]) + node.contract(every[0], unknown[1]) == 0
 
 
-def default_places(factors: Factors) -> Places:
+def places_of(factors: Factors) -> Places:
     """Those of :func:`tfcert.propagation.product.default_places`."""
     x, y = clipped_ratio(factors.mx, factors.dx), clipped_ratio(factors.my, factors.dy)
     return Places(-x, -y, x, -y)
@@ -252,22 +252,22 @@ class _ContractionKind(Kind):
         choices: Sequence[tf.Tensor] = (),
     ) -> ContractionPlanes:
         factors = factors_of(node, *bounds)
-        places = Places(*(2 * choice - 1 for choice in choices)) if choices else default_places(factors)
+        places = Places(*(2 * choice - 1 for choice in choices)) if choices else places_of(factors)
         return ContractionPlanes(node, factors, places)
 
     def choices(
         self, node: Contraction, bounds: Sequence[TensorInterval], relaxation: str | None
     ) -> tuple[tf.Tensor, ...]:
-        return tuple(tf.stop_gradient(0.5 + 0.5 * place) for place in default_places(factors_of(node, *bounds)))
+        return tuple(tf.stop_gradient(0.5 + 0.5 * place) for place in places_of(factors_of(node, *bounds)))
 
     def opened(self, node: Contraction, bounds: Sequence[TensorInterval], relaxation: str | None) -> _OpenContraction:
         factors = factors_of(node, *bounds)
-        return _OpenContraction(node, factors, default_places(factors))
+        return _OpenContraction(node, factors, places_of(factors))
 
     def facets(self, node: Contraction, bounds: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Facet]:
         """The planes at both ends, and at the default place: of each sum, not of each product."""
         tensors = [(tf.constant(low[None]), tf.constant(high[None])) for low, high in bounds]
-        low_x, low_y, high_x, high_y = (part.numpy()[0] for part in default_places(factors_of(node, *tensors)))
+        low_x, low_y, high_x, high_y = (part.numpy()[0] for part in places_of(factors_of(node, *tensors)))
         (first, second, _), (low, high) = node.words, zip(*bounds, strict=True)
         below, above = (
             0.5 + 0.25 * (_every(node, a, first) + _every(node, b, second))

@@ -11,7 +11,7 @@ from tfcert.propagation.kinds import multivariate_kind
 from tfcert.propagation.multivariate import Facet
 
 
-def enclosed(encoding: Encoding, layer: Enclosed, entering: Values, pair: ArrayInterval) -> Values:
+def enclosed_values(encoding: Encoding, layer: Enclosed, entering: Values, pair: ArrayInterval) -> Values:
     """The values of a node, given what enters it, one input after another, and bounds of that."""
     kind, ends = multivariate_kind(layer.node), [layer.apart(end) for end in pair]
     bounds = list(zip(*ends, strict=True))

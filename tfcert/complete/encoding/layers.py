@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfcert.activations import image, lines
-from tfcert.complete.encoding.enclosed import enclosed
+from tfcert.complete.encoding.enclosed import enclosed_values
 from tfcert.complete.encoding.piecewise import (
     Affine,
     CurvedActivation,
@@ -47,7 +47,7 @@ def layer_values(encoding: Encoding, layer: Layer, values: Sequence[Values], pai
             entering = affine_values(encoding, layer.before, values, pair)
             return _maxima(encoding, layer.kind.table, entering, pair)
         case Enclosed():
-            return enclosed(encoding, layer.kind, affine_values(encoding, layer.before, values, pair), pair)
+            return enclosed_values(encoding, layer.kind, affine_values(encoding, layer.before, values, pair), pair)
 
 
 def _pieces(
