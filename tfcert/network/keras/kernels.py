@@ -1,4 +1,4 @@
-"""Converters of the operations behind layers with kernels and windows: ``ops.conv``, ``ops.max_pool`` and their like."""
+"""Converters of the operations behind layers with kernels and windows: ``ops.conv``, ``ops.max_pool``, and so on."""
 
 from __future__ import annotations
 
