@@ -180,7 +180,7 @@ def how(network: Network) -> str:
     return "; ".join([*said, *(f"planes over {KINDS.get(kind, kind)}" for kind in others)])
 
 
-KINDS = {"Product": "products", "Softmax": "the softmax"}
+KINDS = {"LogOdds": "the softmax", "Normalized": "normalised numbers", "Product": "products"}
 """Nodes of several arguments, in words."""
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Activation, activation, names
+from tfcert.network.composed import Composed, Tensor
 from tfcert.network.contractions import LETTERS, EinsumMap, SumMap
 from tfcert.network.errors import NonFiniteWeightError, UnsupportedLayerError
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, Node
@@ -19,26 +20,11 @@ from tfcert.network.keras.advice import nearest
 from tfcert.network.linear import DenseMap, LinearMap, Pads, ScaleMap, Shape, Source
 from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap
 from tfcert.network.patterns import axis_moves
-from tfcert.network.product import Contraction, Product
+from tfcert.network.product import Product
 from tfcert.network.simplify import SimpleNodes, WrittenNumbers, same
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """A value of the network under construction.
-
-    Attributes:
-        index: its node.
-        shape: its shape without the batch.
-        softmax: the layer whose softmax is still to be applied to it; only the network's output may carry one.
-    """
-
-    index: int
-    shape: Shape
-    softmax: str | None = None
-
-
-class Builder:
+class Builder(Composed):
     """Appends nodes to a network; every method takes and returns :class:`Tensor` values.
 
     Nodes are named after the layer that is being converted; ``part`` tells its further nodes apart.
@@ -55,7 +41,8 @@ class Builder:
         self._nodes = SimpleNodes(dtype)
         self._functions: dict[Hashable, Activation] = {}
         self._names: set[str] = set()
-        self._weights: dict[Source, str] = {}
+        self._weights: list[tuple[str, Source]] = []
+        self._softmaxes: dict[Tensor, int] = {}
 
     @contextmanager
     def scope(self, layer: str, kind: str) -> Iterator[None]:
@@ -90,10 +77,11 @@ class Builder:
             raise self.refuse(f"expects the shape {linear_map.in_shape}, got {x.shape}")
         if bias is not None:
             self._check_bias(bias, linear_map.out_shape)
-        shape, inputs = tuple(linear_map.out_shape), (self._plain(x),)
-        node = Linear(name=self._name(part), inputs=inputs, shape=shape, map=linear_map, bias=bias)
-        self._note_weights(node)
-        return self._append(node)
+        name = self._name(part)
+        sources = (*linear_map.sources(), *(() if bias is None else (bias,)))
+        self._weights += [(self.layer, source) for source in sources]
+        shape = tuple(linear_map.out_shape)
+        return self._append(Linear(name=name, inputs=(self.plain(x),), shape=shape, map=linear_map, bias=bias))
 
     def reshape(self, x: Tensor, shape: Sequence[int], *, part: str = "") -> Tensor:
         """The same numbers, row-major, in another shape; no node where the shape is the same already."""
@@ -255,34 +243,17 @@ class Builder:
 
     def elementwise(self, x: Tensor, function: Activation, *, part: str = "") -> Tensor:
         """An activation of any kind, registered or not."""
-        node = Elementwise(name=self._name(part), inputs=(self._plain(x),), shape=x.shape, activation=function)
+        node = Elementwise(name=self._name(part), inputs=(self.plain(x),), shape=x.shape, activation=function)
         return self._append(node)
 
     def moves_only(self, x: Tensor) -> bool:
         """Tells whether the numbers of ``x`` are the network's inputs themselves, moved but not computed with."""
-        node = self._nodes[x.index]
+        node = self._nodes[self.plain(x)]
         while isinstance(node, Linear):
             if node.bias is not None or not node.map.moves:
                 return False
             node = self._nodes[node.inputs[0]]
         return isinstance(node, Input)
-
-    def node(self, x: Tensor | int) -> Node:
-        """The node that a tensor is the value of."""
-        return self._nodes[x if isinstance(x, int) else x.index]
-
-    def sketch(self) -> Builder:
-        """A builder of a network of its own, in this one's type, for the same layer."""
-        other = Builder(self.dtype)
-        other.layer, other.kind = self.layer, self.kind
-        return other
-
-    def adopt(self, node: Node, inputs: Sequence[Tensor]) -> Tensor:
-        """A node of another builder's, with these inputs."""
-        if isinstance(node, Linear):
-            self._note_weights(node)
-        named = replace(node, name=self._unique(node.name), inputs=tuple(self._plain(x) for x in inputs))
-        return self._append(named)
 
     def max_pool(
         self, x: Tensor, window: tuple[int, int], strides: tuple[int, int], padding: Pads, *, part: str = ""
@@ -291,7 +262,7 @@ class Builder:
         height, width = ((x.shape[axis] + sum(padding[axis]) - window[axis]) // strides[axis] + 1 for axis in (0, 1))
         node = MaxPool(
             name=self._name(part),
-            inputs=(self._plain(x),),
+            inputs=(self.plain(x),),
             shape=(height, width, x.shape[2]),
             window=window,
             strides=strides,
@@ -306,16 +277,16 @@ class Builder:
             raise self.refuse(f"adds different shapes: {shapes}")
         if len(terms) == 1:
             return terms[0]
-        inputs = tuple(self._plain(term) for term in terms)
+        inputs = tuple(self.plain(term) for term in terms)
         return self._append(Add(name=self._name(part), inputs=inputs, shape=terms[0].shape))
 
     def product(self, x: Tensor, y: Tensor, *, part: str = "") -> Tensor:
         """``x * y``, number by number, of two tensors of one shape (see :meth:`broadcast`)."""
         if x.shape != y.shape:
             raise self.refuse(f"multiplies different shapes: {[x.shape, y.shape]}")
-        if x.index == y.index and "square" in names():
+        if self.plain(x) == self.plain(y) and "square" in names():
             return self.activation(x, "square", part=part)
-        inputs = (self._plain(x), self._plain(y))
+        inputs = (self.plain(x), self.plain(y))
         return self._append(Product(name=self._name(part), inputs=inputs, shape=x.shape))
 
     def contract(self, equation: str, x: Tensor, y: Tensor, *, part: str = "") -> Tensor:
@@ -325,44 +296,25 @@ class Builder:
             UnsupportedLayerError: the equation does not fit the shapes.
         """
         letters, result = equation.replace(" ", "").split("->")
-        words, tensors, sizes = letters.split(","), [x, y], dict[str, int]()
-        for word, tensor in zip(words, tensors, strict=True):
-            fits = len(word) == len(tensor.shape) and all(
-                sizes.setdefault(letter, size) == size for letter, size in zip(word, tensor.shape, strict=True)
-            )
-            if not fits:
+        operands = letters.split(",")
+        sizes: dict[str, int] = {}
+        for word, tensor in zip(operands, (x, y), strict=True):
+            if len(word) != len(tensor.shape) or any(
+                sizes.setdefault(letter, size) != size for letter, size in zip(word, tensor.shape, strict=True)
+            ):
                 raise self.refuse(f"contracts shapes {[x.shape, y.shape]} by {equation!r}, which does not fit them")
-        for side, name in enumerate(("left", "right")):
-            words[side], tensors[side] = self._alone(words[side], tensors[side], words[1 - side] + result, name)
-        if set(words[0] + words[1]) <= set(result):
-            whole = [sizes[letter] for letter in result]
-            factors = [self._along(*pair, result, whole) for pair in zip(tensors, words, strict=True)]
-            return self.product(*factors, part=part)
-        node = Contraction(
-            name=self._name(part),
-            inputs=(self._plain(tensors[0]), self._plain(tensors[1])),
-            shape=tuple(sizes[letter] for letter in result),
-            equation=f"{words[0]},{words[1]}->{result}",
-            sizes=tuple(sorted((letter, sizes[letter]) for letter in set(words[0] + words[1]))),
-        )
-        return self._append(node)
-
-    def _alone(self, word: str, x: Tensor, others: str, part: str) -> tuple[str, Tensor]:
-        """A factor of a contraction with each of its letters once, and none that stands in it alone."""
-        own = "".join(dict.fromkeys(word))
-        if own != word:
-            diagonal = np.einsum(f"{word}->{own}", np.arange(math.prod(x.shape)).reshape(x.shape))
-            x = self.index(x, diagonal, part=f"{part}/diagonal")
-        alone = [axis for axis, letter in enumerate(own) if letter not in others]
-        if alone:
-            x = self.sum(x, alone, part=f"{part}/sum")
-        return "".join(letter for letter in own if letter in others), x
-
-    def _along(self, x: Tensor, word: str, letters: str, whole: Sequence[int]) -> Tensor:
-        """A factor repeated along the axes of all letters."""
-        x = self.transpose(x, sorted(range(len(word)), key=lambda axis: letters.index(word[axis])))
-        apart = self.reshape(x, [size if k in word else 1 for k, size in zip(letters, whole, strict=True)])
-        return self.broadcast(apart, whole)
+        summed = "".join(letter for letter in sizes if letter not in result)
+        whole = [sizes[letter] for letter in result + summed]
+        factors = []
+        for word, tensor, name in zip(operands, (x, y), ("left", "right"), strict=True):
+            own = "".join(letter for letter in result + summed if letter in word)
+            index = np.einsum(f"{word}->{own}", np.arange(int(np.prod(tensor.shape))).reshape(tensor.shape))
+            apart = index.reshape([sizes[letter] if letter in own else 1 for letter in result + summed])
+            factors.append(self.index(tensor, np.broadcast_to(apart, whole), part=f"{part}/{name}".strip("/")))
+        product = self.product(*factors, part=f"{part}/product".strip("/"))
+        if not summed:
+            return product
+        return self.sum(product, range(len(result), len(whole)), part=part)
 
     def subtract(self, x: Tensor, y: Tensor, *, part: str = "") -> Tensor:
         """``x - y`` of two tensors of one shape."""
@@ -425,24 +377,20 @@ class Builder:
             return parts[0]
         shape = list(parts[0].shape)
         shape[axis] = sum(tensor.shape[axis] for tensor in parts)
-        inputs = tuple(self._plain(tensor) for tensor in parts)
+        inputs = tuple(self.plain(tensor) for tensor in parts)
         return self._append(
             Concatenate(name=self._name(part), inputs=inputs, shape=tuple(shape), axis=axis % len(shape))
         )
 
-    def softmax(self, x: Tensor, axis: int) -> Tensor:
-        """A softmax, allowed at the very end only, where it is peeled off."""
-        if axis not in (-1, len(x.shape)):
-            raise self.refuse(f"is a softmax along axis {axis}; only one along the last axis can be peeled off")
-        if x.shape[-1] < 2:
-            raise self.refuse("is a softmax of a single number, which is always 1")
-        self._plain(x)
-        return replace(x, softmax=self.layer)
+    def append(self, kind: type[Node], inputs: Sequence[Tensor], part: str, **fields: Any) -> Tensor:
+        """A node of the shape of its inputs."""
+        sources = tuple(self.plain(x) for x in inputs)
+        return self._append(kind(name=self._name(part), inputs=sources, shape=inputs[0].shape, **fields))
 
     def fixed(self, value: Source, shape: Shape, *, part: str = "") -> Tensor:
         """A tensor that is ``value`` whatever the input is; ``value`` broadcasts against ``shape``."""
         self._check_bias(value, shape)
-        self._weights.setdefault(value, self.layer)
+        self._weights.append((self.layer, value))
         return self._append(self._nodes.constant(self._name(part), tuple(shape), value))
 
     def constant(self, value: Any) -> Source:
@@ -463,7 +411,7 @@ class Builder:
         Raises:
             NonFiniteWeightError: a weight is NaN or infinite.
         """
-        for read, layer in self._weights.items():
+        for layer, read in self._weights:
             if not bool(tf.reduce_all(tf.math.is_finite(read()))):
                 raise NonFiniteWeightError(f"layer {layer!r} has weights that are NaN or infinite")
         whole = Network(tuple(self._nodes))
@@ -472,26 +420,26 @@ class Builder:
         nodes = tuple(
             replace(self._nodes[old], inputs=tuple(place[i] for i in self._nodes[old].inputs)) for old in kept
         )
+        if output.softmax is not None and output.shape[-1] < 2:
+            raise self.refuse(f"has the softmax of a single number in {output.softmax!r}, which is always 1")
         notes: tuple[str, ...] = ()
         if output.softmax is not None:
             notes = (
                 f"the softmax of {output.softmax!r} was peeled off: which output is larger is decided by the logits, "
                 "and margins are differences of logits",
             )
-        return Network(nodes, self.dtype, notes, tuple(self._weights), output.softmax is not None), place
+        weights = tuple(read for _, read in self._weights)
+        return Network(nodes, self.dtype, notes, weights, output.softmax is not None), place
 
-    def _plain(self, x: Tensor) -> int:
-        if x.softmax is not None:
-            raise self.refuse(
-                f"uses the softmax of {x.softmax!r}; a softmax is supported only as the "
-                "model's last operation, where it is peeled off"
-            )
-        return x.index
-
-    def _note_weights(self, node: Linear) -> None:
-        """Keeps what a node reads, once, with the first layer that reads it."""
-        for source in (*node.map.sources(), *(() if node.bias is None else (node.bias,))):
-            self._weights.setdefault(source, self.layer)
+    def plain(self, x: Tensor) -> int:
+        """The node that has the values of ``x``, its softmax written."""
+        if x.softmax is None:
+            return x.index
+        if x not in self._softmaxes:
+            outer, self.layer = self.layer, x.softmax
+            self._softmaxes[x] = self.written_softmax(replace(x, softmax=None)).index
+            self.layer = outer
+        return self._softmaxes[x]
 
     def _check_bias(self, bias: Source, shape: Shape) -> None:
         found = tuple(bias().shape)

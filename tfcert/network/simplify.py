@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfcert.network.graph import Add, Elementwise, Input, Linear, Node, evaluate_node
+from tfcert.network.graph import Add, Elementwise, Input, Linear, Multivariate, Node, evaluate_node
 from tfcert.network.linear import LinearMap, ScaleMap, Shape, Source
 from tfcert.network.moves import IndexMap, ReshapeMap, TakeMap, TransposeMap
 
@@ -89,7 +89,8 @@ def of_constants(node: Node, nodes: SimpleNodes) -> Node | int | None:
     if isinstance(node, Input) or not all(depends_on_nothing(nodes[i]) for i in node.inputs):
         return None
     zeros = all(isinstance(n, Linear) and n.bias is None for n in (nodes[i] for i in node.inputs))
-    if zeros and not isinstance(node, Elementwise) and (not isinstance(node, Linear) or node.bias is None):
+    plain = not isinstance(node, Linear) or node.bias is None
+    if zeros and plain and not isinstance(node, Elementwise | Multivariate):
         return nodes.constant(node.name, node.shape, None)
 
     def value() -> tf.Tensor:

@@ -57,5 +57,6 @@ def encode(
     for layer, pair in zip(net.layers, bounds, strict=True):
         values.append(layer_values(encoding, layer, values, pair))
         encoding.check_time()
-    encoding.outputs = affine_values(encoding, net.output, values, widened(output))
+    everything = np.ones(net.output.size, bool)
+    encoding.outputs = affine_values(encoding, net.output, values, widened(output), everything)
     return encoding

@@ -94,7 +94,7 @@ def apply_activation(function: Any, builder: Builder, x: Tensor) -> Tensor:
     if name == "linear":
         return x
     if name == "softmax":
-        return builder.softmax(x, -1)
+        return builder.softmax(x)
     if name == "log_softmax":
         return builder.log_softmax(x, -1, part=name)
     return builder.activation(x, RENAMED.get(name, name), part=name, **default_parameters(function, name))
@@ -145,16 +145,6 @@ def leaky_relu(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
 def single(slope: float) -> float:
     """A slope as TensorFlow keeps it: in single precision, whatever the type of the tensors."""
     return float(np.float32(slope))
-
-
-@converter(layers.Softmax, nn_operations.Softmax)
-def softmax(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    axis = layer.axis
-    if isinstance(axis, list | tuple) and len(axis) == 1:
-        axis = axis[0]
-    if not isinstance(axis, int):
-        raise builder.refuse(f"is a softmax over the axes {axis!r}; one over the last axis can be peeled off")
-    return builder.softmax(inputs[0], axis)
 
 
 @converter(*OPERATIONS)

@@ -9,13 +9,9 @@ _BEFORE = "run it before the model and certify the model behind it, whose inputs
 _WORDS = f"it turns text into whole numbers, of which there is no ball; {_BEFORE}"
 _NUMBERS = f"it turns numbers into whole numbers, which jump; {_BEFORE}"
 _FOREIGN = "its code is of another library and cannot be read; rebuild it with layers of Keras"
-_RECURS = "it is recurrent; write its steps out in a functional model, with convolutions and Multiply"
+_RECURS = "it is recurrent; write its steps out with layers that are supported"
 _CELL = "it is one step of a recurrent layer, and is bounded within one"
 _ABSTRACT = "it computes nothing itself"
-_NORMALISES = (
-    "it divides by a statistic of its own input, which is not linear; BatchNormalization, which divides by a trained "
-    "one, is supported"
-)
 
 EMBEDS = (
     "it reads token ids, whole numbers of which there is no ball; tfcert.embedded(model, tokens) cuts a model behind "
@@ -23,6 +19,7 @@ EMBEDS = (
 )
 
 LAYERS: dict[str, str] = {
+    "Bidirectional": _RECURS,
     "CategoryEncoding": _NUMBERS,
     "ConvLSTM1D": _RECURS,
     "ConvLSTM2D": _RECURS,
@@ -30,31 +27,31 @@ LAYERS: dict[str, str] = {
     "Discretization": _NUMBERS,
     "Embedding": EMBEDS,
     "FlaxLayer": _FOREIGN,
+    "GRU": _RECURS,
     "GRUCell": _CELL,
-    "GroupNormalization": _NORMALISES,
     "HashedCrossing": _WORDS,
     "Hashing": _WORDS,
     "IntegerLookup": _NUMBERS,
     "JaxLayer": _FOREIGN,
+    "LSTM": _RECURS,
     "LSTMCell": _CELL,
     "Lambda": "its code cannot be read; call keras.ops on the tensors of a functional model (y = keras.ops.square(x) "
     "in place of Lambda(keras.ops.square)(x)), name the function in Activation(...) where it acts on single numbers, "
     "or write it as a layer for tfcert.register_layer",
     "Layer": _ABSTRACT,
-    "LayerNormalization": _NORMALISES,
-    "Masking": "which steps it masks depends on the numbers of the input, and jumps; cut the sequence to its length, "
-    "or leave it out and call the recurrent layers with a constant mask=...",
+    "Masking": "which steps it masks depends on the numbers of the input, and jumps; cut the sequence to its length",
     "MelSpectrogram": f"it takes logarithms of magnitudes of a Fourier transform; {_BEFORE}",
-    "RMSNormalization": _NORMALISES,
+    "RNN": "its cell may compute anything; LSTM, GRU and SimpleRNN say what theirs compute",
     "ReversibleEmbedding": EMBEDS,
     "STFTSpectrogram": f"it takes magnitudes of a Fourier transform; {_BEFORE}",
+    "SimpleRNN": _RECURS,
     "SimpleRNNCell": _CELL,
     "StackedRNNCells": _CELL,
     "StringLookup": _WORDS,
     "TFSMLayer": _FOREIGN,
     "TextVectorization": _WORDS,
+    "TimeDistributed": "leave it out around Dense and activations, which act on every step by themselves",
     "TorchModuleWrapper": _FOREIGN,
-    "UnitNormalization": _NORMALISES,
     "Wrapper": _ABSTRACT,
 }
 

@@ -1,0 +1,52 @@
+"""The log odds of a softmax: what remains of it once a sigmoid is taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from tfcert.network.graph import Multivariate
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LogOdds(Multivariate):
+    """``x_j - log(sum over i != j of exp(x_i))`` along the last axis, which has at least two entries.
+
+    These are ``log(p_j / (1 - p_j))`` of the softmax p: p is their sigmoid, and log p their log-sigmoid.
+    """
+
+    def evaluate(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        return inputs[0] - log_sum_of_others(inputs[0])
+
+    def rounding(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
+        largest = tf.reduce_max(tf.abs(inputs[0]), axis=-1, keepdims=True)
+        return tf.abs(value) + 2 * largest + float(self.shape[-1])
+
+    def carried(self, inputs: Sequence[tf.Tensor], variances: Sequence[tf.Tensor]) -> tf.Tensor:
+        return variances[0] + tf.linalg.matvec(tf.square(weights_of_others(inputs[0])), variances[0])
+
+    def lipschitz(self, norm: str) -> float:
+        """Rows of the Jacobian are a 1 and minus weights that sum to 1, a column's entries are at most 1 each."""
+        entries = float(self.shape[-1])
+        return {"linf": 2.0, "l2": 1 + (entries - 1) ** 0.5, "l1": entries}[norm]
+
+
+def log_sum_of_others(x: tf.Tensor) -> tf.Tensor:
+    """``log(sum over i != j of exp(x_i))`` along the last axis for each j, without cancellation; x is finite."""
+    first = tf.one_hot(tf.argmax(x, axis=-1), x.shape[-1], on_value=True, off_value=False)
+    least = tf.constant(x.dtype.min, x.dtype)
+    of_first = tf.reduce_logsumexp(tf.where(first, least, x), axis=-1, keepdims=True)
+    # Of the others each is at most half of the whole sum, which has the first in it.
+    largest = tf.stop_gradient(tf.reduce_max(x, axis=-1, keepdims=True))
+    sizes = tf.exp(x - largest)
+    rest = tf.reduce_sum(sizes, axis=-1, keepdims=True) - tf.where(first, tf.zeros_like(sizes), sizes)
+    return tf.where(first, of_first, largest + tf.math.log(rest))
+
+
+def weights_of_others(x: tf.Tensor) -> tf.Tensor:
+    """``exp(x_i) / (sum over i != j of exp(x_i))`` as ``[..., j, i]``, zero where i is j."""
+    nowhere = tf.constant(x.dtype.min / 2, x.dtype)
+    others = tf.linalg.set_diag(tf.repeat(x[..., None, :], x.shape[-1], axis=-2), tf.zeros_like(x) + nowhere)
+    return tf.nn.softmax(others)

@@ -1,0 +1,217 @@
+"""Planes of ``h(c, q) = c / sqrt(a c^2 + q)``: a number over the root of a mean square, q what others add to it.
+
+h rises in c, convex left of zero and concave right of it, and is odd. Right of zero it falls and is convex in q, left
+of it it rises and is concave. On a box of c and q
+
+* its range lies between two corners, exactly; with a share a of 1/n this keeps ``|h| < sqrt(n)``;
+* for any slopes the least intercept of a plane above it is known: over q the extremum is at an end, or where the
+  derivative in q is the slope, and the same holds for c (lower planes are upper ones turned about zero).
+
+Slopes of the upper plane are chosen from two pairs, by the value in the middle of the box, which a plane's mean
+distance from h grows with:
+
+* right of zero: by c that of the S-shaped curve h(c, middle of q) that leaves least area (the relaxation ``adaptive``),
+  by q that of the plane that then touches at both ends of q;
+* left of zero: by q the derivative in the middle, by c that of the plane that then touches at both ends of c.
+
+(Measured on random boxes of layer normalisation over 2 to 1000 numbers, against the chain of squares, mean, rsqrt and
+McCormick's planes of c and the root: the gap in the middle, relative to the range of h, is 0.03 against 0.11 for 2
+numbers within 0.05, 0.24 against 1.15 for 4 within 1.5, 0.13 against 0.18 for 16 within 0.6, 0.13 against 0.16 for 64;
+the best planes that there are have 0.02, 0.21, 0.12 and 0.12.)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.activations.s_shaped import SCurve, s_shaped
+from tfcert.network.normalized import Normalized, normalized
+from tfcert.network.sparse import sparse_identity
+from tfcert.propagation.enclosures import TensorInterval
+from tfcert.propagation.multivariate import Facet, Kind
+from tfcert.propagation.product import ProductPlanes
+
+_CURVE = s_shaped(
+    "algebraic",
+    lambda z: normalized(z, tf.ones_like(z), 1.0),
+    SCurve(
+        lambda z: normalized(z, tf.ones_like(z), 1.0),
+        lambda z: (1 + tf.square(z)) ** -1.5,
+        lambda slope: tf.sqrt(tf.nn.relu(tf.minimum(slope, 1.0) ** (-2 / 3) - 1)),
+    ),
+)
+"""``z / sqrt(1 + z^2)``, which is ``sqrt(a) h`` for ``z = c sqrt(a / q)``."""
+
+
+class NormalizedBox(NamedTuple):
+    """Bounds of c and q, those of one number where they are not known, and how much is lost there: infinite, or 0."""
+
+    low: tf.Tensor
+    high: tf.Tensor
+    least: tf.Tensor
+    most: tf.Tensor
+    lost: tf.Tensor
+
+    @property
+    def middle(self) -> TensorInterval:
+        return 0.5 * self.low + 0.5 * self.high, 0.5 * self.least + 0.5 * self.most
+
+    def turned(self) -> NormalizedBox:
+        """The box turned about zero."""
+        return self._replace(low=-self.high, high=-self.low)
+
+
+class UpperPlane(NamedTuple):
+    """``by_c * c - by_q * q``, and the intercept of a plane above h with these slopes."""
+
+    by_c: tf.Tensor
+    by_q: tf.Tensor
+    intercept: tf.Tensor
+
+    def at(self, c: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
+        return self.by_c * c - self.by_q * q + self.intercept
+
+
+def normalized_box(node: Normalized, c: TensorInterval, rest: TensorInterval) -> NormalizedBox:
+    """The box of a node's inputs."""
+    large = c[0].dtype.max ** 0.2
+    ends = _ends(node, rest)
+    known = (c[0] >= -large) & (c[1] <= large) & (ends[1] <= large)
+    low, high = (tf.where(known, end, tf.zeros_like(end)) for end in c)
+    least, most = (tf.where(known, end, tf.ones_like(end)) for end in ends)
+    lost = tf.where(known, tf.zeros([], low.dtype), tf.constant(np.inf, low.dtype))
+    return NormalizedBox(low, high, least, tf.maximum(least, most), lost)
+
+
+def _ends(node: Normalized, rest: TensorInterval) -> TensorInterval:
+    """Between what q is the value h(c, q): ``max(rest, floor - share c^2)``, so above the rest by the floor at most."""
+    low = tf.maximum(rest[0], max(node.least, 0.0 if node.share else node.floor))
+    return low, tf.maximum(rest[1], max(node.least, node.floor))
+
+
+def upper_plane(box: NormalizedBox, share: float) -> UpperPlane:
+    """The plane above h."""
+    right, left = _right(box, share), _left(box, share)
+    better = left.at(*box.middle) < right.at(*box.middle)
+    return UpperPlane(*(tf.where(better, mine, other) for mine, other in zip(left, right, strict=True)))
+
+
+def _right(box: NormalizedBox, share: float) -> UpperPlane:
+    """A plane that falls in q, or does not change: its extrema are at the ends of q."""
+    _, q = box.middle
+    root = tf.math.rsqrt(q)
+    _, slope = _CURVE.slopes(None, *(end * root * share**0.5 for end in (box.low, box.high)))
+    by_c = slope * root
+    least, most = (_most_over_c(box.low, box.high, end, by_c, share) for end in (box.least, box.most))
+    width = box.most - box.least
+    wide = width > 1e-3 * box.most
+    steep = tf.where(wide, (least - most) / tf.where(wide, width, tf.ones_like(width)), -_by_q(*box.middle, share))
+    by_q = tf.nn.relu(steep)
+    return UpperPlane(by_c, by_q, tf.maximum(least + by_q * box.least, most + by_q * box.most))
+
+
+def _left(box: NormalizedBox, share: float) -> UpperPlane:
+    """A plane that rises in q, or does not change."""
+    c, q = box.middle
+    rise = _by_q(tf.minimum(c, 0), q, share)
+    low, high = (_most_over_q(end, box, rise, share) for end in (box.low, box.high))
+    width = box.high - box.low
+    wide = width > 1e-3 * (tf.abs(box.low) + tf.abs(box.high))
+    chord = (high - low) / tf.where(wide, width, tf.ones_like(width))
+    by_c = tf.where(wide, chord, q * tf.math.rsqrt(share * tf.square(c) + q) ** 3)
+    # Left of zero convex in c, so the largest is at the ends; right of zero falling in q, so at the least q.
+    nothing = tf.constant(-np.inf, c.dtype)
+    ends = [low - by_c * box.low, high - by_c * box.high]
+    ends.append(tf.where((box.low < 0) & (box.high > 0), -rise * box.least, nothing))
+    beyond = _most_over_c(tf.nn.relu(box.low), tf.nn.relu(box.high), box.least, by_c, share) - rise * box.least
+    ends.append(tf.where(box.high > 0, beyond, nothing))
+    return UpperPlane(by_c, -rise, functools.reduce(tf.maximum, ends))
+
+
+def _by_q(c: tf.Tensor, q: tf.Tensor, share: float) -> tf.Tensor:
+    """The derivative of h in q."""
+    return -0.5 * c * tf.math.rsqrt(share * tf.square(c) + q) ** 3
+
+
+def _most_over_c(low: tf.Tensor, high: tf.Tensor, q: tf.Tensor, slope: tf.Tensor, share: float) -> tf.Tensor:
+    """The largest ``h(c, q) - slope * c`` on an interval of c, for a slope that is not negative."""
+    points = [low, high]
+    if share > 0:
+        # h' = q (a c^2 + q)^(-3/2) is the slope where a c^2 = (q / slope)^(2/3) - q.
+        some = tf.maximum(slope, 1e-12)
+        point = tf.stop_gradient(tf.sqrt(tf.nn.relu((q / some) ** (2 / 3) - q) / share))
+        points += [tf.clip_by_value(point, low, high), tf.clip_by_value(-point, low, high)]
+    return functools.reduce(tf.maximum, [normalized(c, q, share) - slope * c for c in points])
+
+
+def _most_over_q(c: tf.Tensor, box: NormalizedBox, rise: tf.Tensor, share: float) -> tf.Tensor:
+    """The largest ``h(c, q) - rise * q``, for a rise that is not negative."""
+    # Left of zero h_q = |c| / 2 (a c^2 + q)^(-3/2) is the rise where q = (|c| / (2 rise))^(2/3) - a c^2.
+    some = tf.maximum(rise, 1e-12)
+    point = (tf.nn.relu(-c) / (2 * some)) ** (2 / 3) - share * tf.square(c)
+    points = [box.least, box.most, tf.clip_by_value(tf.stop_gradient(point), box.least, box.most)]
+    return functools.reduce(tf.maximum, [normalized(c, q, share) - rise * q for q in points])
+
+
+def normalized_planes(node: Normalized, c: TensorInterval, rest: TensorInterval) -> ProductPlanes:
+    """The planes below and above a node."""
+    box = normalized_box(node, c, rest)
+    above, below = upper_plane(box, node.share), upper_plane(box.turned(), node.share)
+    # Where planes rise in q, which is above the rest by the floor at most.
+    lower, upper = (plane.intercept + tf.nn.relu(-plane.by_q) * node.floor + box.lost for plane in (below, above))
+    return ProductPlanes((below.by_c, below.by_q), -lower, (above.by_c, -above.by_q), upper)
+
+
+class _NormalizedKind(Kind):
+    keeps_patches = True
+
+    def interval(self, node: Normalized, inputs: Sequence[TensorInterval]) -> TensorInterval:
+        """Two corners: where c is positive, a larger rest makes less of it."""
+        (low, high), rest = inputs
+        least, most = _ends(node, rest)
+        large = tf.constant(low.dtype.max**0.45, low.dtype)
+        ends = []
+        for c, q, nothing in (
+            (low, tf.where(low >= 0, most, least), -np.inf),
+            (high, tf.where(high >= 0, least, most), np.inf),
+        ):
+            known = (tf.abs(c) <= large) & tf.math.is_finite(q)
+            value = normalized(tf.where(known, c, 0), tf.where(known, q, 1), node.share)
+            ends.append(tf.where(known, value, tf.constant(nothing, low.dtype)))
+        return ends[0], ends[1]
+
+    def relax(
+        self,
+        node: Normalized,
+        bounds: Sequence[TensorInterval],
+        relaxation: str | None,
+        choices: Sequence[tf.Tensor] = (),
+    ) -> ProductPlanes:
+        return normalized_planes(node, *bounds)
+
+    def choices(
+        self, node: Normalized, bounds: Sequence[TensorInterval], relaxation: str | None
+    ) -> tuple[tf.Tensor, ...]:
+        return ()
+
+    def opened(self, node: Normalized, bounds: Sequence[TensorInterval], relaxation: str | None) -> None:
+        return None
+
+    def facets(self, node: Normalized, bounds: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Facet]:
+        """Both planes."""
+        pairs = [tuple(tf.constant(end.reshape(1, -1), tf.float64) for end in pair) for pair in bounds]
+        found = normalized_planes(node, *pairs)
+        unit = sparse_identity(bounds[0][0].size)
+        sides = ((1, found.lower, found.below), (-1, found.upper, found.above))
+        return [
+            Facet(sign, (unit.scaled(c.numpy()[0]), unit.scaled(q.numpy()[0])), intercept.numpy()[0])
+            for sign, (c, q), intercept in sides
+        ]
+
+
+NORMALIZED = _NormalizedKind()
