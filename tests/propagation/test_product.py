@@ -10,11 +10,12 @@ from methods import GENERAL
 from soundness.networks import Sketch
 
 from tfcert.catalog import propagated
-from tfcert.network import Builder, Network, Product
+from tfcert.network import Builder, Contraction, Network, Product
 from tfcert.network.graph import Multivariate
-from tfcert.propagation import backward
+from tfcert.propagation import backward, contraction
 from tfcert.propagation.bounds import check_names, output_bounds, pre_activation_bounds
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.contraction import CONTRACTION
 from tfcert.propagation.enclosures import Plane, Planes
 from tfcert.propagation.kinds import KINDS, multivariate_kind
 from tfcert.propagation.optimised import Ascent
@@ -310,6 +311,80 @@ def test_a_contraction_is_that_of_einsum_and_its_bounds_hold_at_samples_and_corn
         found = output_bounds(network, region_of(ball), rows_of(network, np.concatenate([eye, -eye])), method).numpy()
         low, high = found[0, : len(eye)], -found[0, len(eye) :]
         assert (low <= values.min(axis=0) + 1e-12).all() and (high >= values.max(axis=0) - 1e-12).all()
+
+
+def one_by_one(equation: str, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> Network:
+    """The same contraction as a product of repeated tensors, and its sum."""
+    words, result = equation.split("->")
+    sizes = dict(zip(words.replace(",", ""), itertools.chain(*shapes), strict=True))
+    letters = result + "".join(k for k in sizes if k not in result)
+    whole = [sizes[k] for k in letters]
+    builder = Builder(tf.float64)
+    x = builder.input((sum(int(np.prod(shape)) for shape in shapes),), "input")
+    with builder.scope("contract", "Einsum"):
+        factors, start = [], 0
+        for word, shape in zip(words.split(","), shapes, strict=True):
+            number = start + np.arange(int(np.prod(shape))).reshape(shape)
+            own = "".join(k for k in letters if k in word)
+            apart = np.einsum(f"{word}->{own}", number).reshape([sizes[k] if k in word else 1 for k in letters])
+            factors.append(builder.index(x, np.broadcast_to(apart, whole)))
+            start += number.size
+        total = builder.sum(builder.product(*factors), range(len(result), len(letters)))
+        return builder.network(builder.reshape(total, (int(np.prod(total.shape)),)))[0]
+
+
+@pytest.mark.parametrize("equation", ["ij,jk->ik", "hqd,hkd->hqk", "hqk,khd->qhd", "ij,ij->"])
+@pytest.mark.parametrize("eps", [0.0, 0.3])
+def test_a_contraction_has_the_bounds_of_its_products_one_by_one(equation, eps):
+    """Its default planes are sums of theirs; searched planes have fewer choices, and are not below the default ones."""
+    nets = [make(equation, EQUATIONS[equation]) for make in (contracted, one_by_one)]
+    assert [type(n).__name__ for net in nets for n in net.nodes if isinstance(n, Multivariate)] == [
+        "Contraction",
+        "Product",
+    ]
+    rng = np.random.default_rng(6)
+    region = region_of(LpBall(rng.normal(size=(2, *nets[0].input_shape)), eps, "l2"))
+    rows = rng.normal(size=(3, *nets[0].output_shape))
+    for method in GENERAL:
+        ours, theirs = (
+            output_bounds(net, region, rows_of(net, rows), method, ascent=Ascent(5)).numpy() for net in nets
+        )
+        if method == "alpha-crown":
+            assert (ours >= output_bounds(nets[0], region, rows_of(nets[0], rows)).numpy() - 1e-9).all()
+        else:
+            np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", range(3))
+def test_a_contraction_knows_nothing_where_a_number_of_it_is_unknown(bad):
+    network = contracted("ij,jk->ik", EQUATIONS["ij,jk->ik"])
+    node = network.nodes[next(i for i, n in enumerate(network.nodes) if isinstance(n, Contraction))]
+    low, high = tf.ones([1, 2, 3], tf.float64), 2 * tf.ones([1, 2, 3], tf.float64)
+    high = tf.tensor_scatter_nd_update(high, [[0, 0, bad]], [tf.constant(np.inf, tf.float64)])
+    other = (tf.ones([1, 3, 2], tf.float64), tf.ones([1, 3, 2], tf.float64))
+    bottom, top = (end.numpy()[0] for end in CONTRACTION.interval(node, [(low, high), other]))
+    assert np.isinf(bottom[0]).all() and np.isinf(top[0]).all()
+    np.testing.assert_allclose([bottom[1], top[1]], [[3, 3], [6, 6]])
+    planes = CONTRACTION.relax(node, [(low, high), other], None)
+    rows = Coefficients(tf.constant(np.eye(4)[None, None]), (2, 2))
+    found, constant = planes.back(rows)
+    assert np.isfinite(found[0].values[0, 0, 2:]).all()
+    assert not np.isfinite(constant[0, 0, :2]).any()
+
+
+def test_a_sum_of_too_many_products_is_enclosed_by_middles_and_radii(monkeypatch):
+    network = contracted("ij,jk->ik", EQUATIONS["ij,jk->ik"])
+    node = network.nodes[next(i for i, n in enumerate(network.nodes) if isinstance(n, Contraction))]
+    rng = np.random.default_rng(7)
+    pairs = []
+    for shape in ((5, 2, 3), (5, 3, 2)):
+        low = rng.normal(size=shape)
+        pairs.append((tf.constant(low), tf.constant(low + rng.exponential(size=shape))))
+    exact = CONTRACTION.interval(node, pairs)
+    monkeypatch.setattr(contraction, "_LARGEST", 1)
+    wide = CONTRACTION.interval(node, pairs)
+    assert (wide[0] <= exact[0] + 1e-12).numpy().all() and (wide[1] >= exact[1] - 1e-12).numpy().all()
+    assert ((wide[1] - wide[0]) <= 1.5 * (exact[1] - exact[0]) + 1e-12).numpy().all()
 
 
 def test_a_contraction_that_does_not_fit_is_refused():

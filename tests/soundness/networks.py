@@ -290,6 +290,40 @@ VECTOR_BLOCKS = (
 )  # fmt: skip
 
 
+def gate_block(s: Sketch, x: int, pick: Pick) -> int:
+    """Values times what was made of them, by a ReLU or not."""
+    other = s.dense(x, s.shapes[x][-1])
+    return s.product(x if pick([True, False]) else s.dense(x, s.shapes[x][-1]), pick([other, s.activate(other)]))
+
+
+def mixed_product_block(s: Sketch, x: int, pick: Pick) -> int:
+    """Entries of one tensor multiplied with each other, moved: ``x[i] * x[n - 1 - i]``, and a sum with x."""
+    size = int(np.prod(s.shapes[x]))
+    turned = s.index(x, np.arange(size)[::-1].reshape(s.shapes[x]), "turned")
+    product = s.product(turned, x)
+    return s.sum(product, x) if pick([True, False]) else product
+
+
+def image_product_block(s: Sketch, x: int, pick: Pick) -> int:
+    """Patches of two sizes that meet in a product."""
+    channels = s.shapes[x][2]
+    first = s.conv(x, channels, (3, 3), padding=((1, 1), (1, 1)))
+    second = s.conv(x, channels, (2, 1), padding=((1, 0), (0, 0)))
+    return s.product(s.activate(first), pick([second, x]))
+
+
+def squeeze_block(s: Sketch, x: int, pick: Pick) -> int:
+    """Squeeze and excitation: channels weighed by what is made of their means."""
+    height, width, channels = s.shapes[x]
+    mean = s.average(x, (2 * height - 1, 2 * width - 1), (height, width))
+    gate = s.activate(s.dense(mean, channels), 0.25)
+    index = np.arange(channels) + np.zeros((height, width, 1), int)
+    return s.product(x, s.index(gate, index, "broadcast"))
+
+
+PRODUCT_BLOCKS = (gate_block, mixed_product_block, image_product_block, squeeze_block)
+
+
 def flatten(s: Sketch, x: int) -> int:
     return s.reshape(x, (int(np.prod(s.shapes[x])),))
 

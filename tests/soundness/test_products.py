@@ -18,41 +18,13 @@ from tfcert.sets.region import region_of
 L = keras.layers
 
 
-def gate_block(s: networks.Sketch, x: int, pick: networks.Pick) -> int:
-    """Values times what was made of them, by a ReLU or not."""
-    other = s.dense(x, s.shapes[x][-1])
-    return s.product(x if pick([True, False]) else s.dense(x, s.shapes[x][-1]), pick([other, s.activate(other)]))
-
-
-def mixed_product_block(s: networks.Sketch, x: int, pick: networks.Pick) -> int:
-    """Entries of one tensor multiplied with each other, moved: ``x[i] * x[n - 1 - i]``, and a sum with x."""
-    size = int(np.prod(s.shapes[x]))
-    turned = s.index(x, np.arange(size)[::-1].reshape(s.shapes[x]), "turned")
-    product = s.product(turned, x)
-    return s.sum(product, x) if pick([True, False]) else product
-
-
-def image_product_block(s: networks.Sketch, x: int, pick: networks.Pick) -> int:
-    """Patches of two sizes that meet in a product."""
-    channels = s.shapes[x][2]
-    first = s.conv(x, channels, (3, 3), padding=((1, 1), (1, 1)))
-    second = s.conv(x, channels, (2, 1), padding=((1, 0), (0, 0)))
-    return s.product(s.activate(first), pick([second, x]))
-
-
-def squeeze_block(s: networks.Sketch, x: int, pick: networks.Pick) -> int:
-    """Squeeze and excitation: channels weighed by what is made of their means."""
-    height, width, channels = s.shapes[x]
-    mean = s.average(x, (2 * height - 1, 2 * width - 1), (height, width))
-    gate = s.activate(s.dense(mean, channels), 0.25)
-    index = np.arange(channels) + np.zeros((height, width, 1), int)
-    return s.product(x, s.index(gate, index, "broadcast"))
-
-
-VECTORS = (gate_block, mixed_product_block, networks.dense_block, networks.activation_block, gate_block)
+VECTORS = (
+    networks.gate_block, networks.mixed_product_block, networks.dense_block, networks.activation_block,
+    networks.gate_block,
+)  # fmt: skip
 IMAGES = (
-    image_product_block, squeeze_block, networks.conv_block, networks.activation_block, networks.max_pool_block,
-    gate_block, networks.concatenate_block,
+    networks.image_product_block, networks.squeeze_block, networks.conv_block, networks.activation_block,
+    networks.max_pool_block, networks.gate_block, networks.concatenate_block,
 )  # fmt: skip
 
 
@@ -64,7 +36,7 @@ def sketch(seed: int) -> networks.Sketch:
         return s if "product" in s.kinds else sketch(seed + 100)
     s = networks.Sketch(rng)
     x = s.input((pick([3, 2, 5]),))
-    for block in [gate_block, *(pick(VECTORS) for _ in range(pick([2, 1])))]:
+    for block in [networks.gate_block, *(pick(VECTORS) for _ in range(pick([2, 1])))]:
         x = block(s, x, pick)
     s.dense(s.activate(s.dense(x, 5)), 3)
     return s

@@ -234,8 +234,8 @@ def test_models_that_bounds_cannot_be_trained_on_are_refused_in_words():
     refused(softmax, tfcert.UnsupportedLayerError, "ends in a softmax")
     refused(keras.Sequential([keras.Input((4,)), layers.Dense(1)]), ValueError, "at least two classes")
     refused(keras.Sequential([keras.Input((None, 4)), layers.Dense(3)]), ValueError, "unknown dimensions")
-    recurrent = keras.Sequential([keras.Input((5, 4)), layers.LSTM(3)])
-    refused(recurrent, tfcert.UnsupportedLayerError, "LSTM")
+    stateful = keras.Sequential([keras.Input((5, 4), batch_size=2), layers.SimpleRNN(3, stateful=True)])
+    refused(stateful, tfcert.UnsupportedLayerError, "is stateful")
     refused(dense_net(), TypeError, "expected an objective", "ibp")
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfcert.clauses import keeps_label
 from tfcert.network.cache import network_of
 from tfcert.network.frontend import find_frontend
-from tfcert.network.keras.inputs import arguments
+from tfcert.network.keras.inputs import arguments, one_by_one
 from tfcert.sets.balls import LpBall, Perturbation
 
 Holds = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -90,8 +90,8 @@ def inference(model: Any) -> Any:
 
 
 def differentiable(model: Any) -> Any:
-    """The program whose gradients an attack follows: the model, or its network where it is no program of Keras."""
-    if find_frontend(model) is None or isinstance(model, keras.Model):
+    """The program whose gradients an attack follows: the model, or its network where Keras cannot run it in batches."""
+    if find_frontend(model) is None or (isinstance(model, keras.Model) and not one_by_one(model)):
         return inference(model)
     return network_of(model)
 

@@ -20,7 +20,7 @@ from tfcert.network.keras.advice import nearest
 from tfcert.network.linear import DenseMap, LinearMap, Pads, ScaleMap, Shape, Source
 from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap
 from tfcert.network.patterns import axis_moves
-from tfcert.network.product import Product
+from tfcert.network.product import Contraction, Product
 from tfcert.network.simplify import SimpleNodes, WrittenNumbers, same
 
 
@@ -41,7 +41,7 @@ class Builder(Composed):
         self._nodes = SimpleNodes(dtype)
         self._functions: dict[Hashable, Activation] = {}
         self._names: set[str] = set()
-        self._weights: list[tuple[str, Source]] = []
+        self._weights: dict[Source, str] = {}
         self._softmaxes: dict[Tensor, int] = {}
 
     @contextmanager
@@ -77,11 +77,10 @@ class Builder(Composed):
             raise self.refuse(f"expects the shape {linear_map.in_shape}, got {x.shape}")
         if bias is not None:
             self._check_bias(bias, linear_map.out_shape)
-        name = self._name(part)
-        sources = (*linear_map.sources(), *(() if bias is None else (bias,)))
-        self._weights += [(self.layer, source) for source in sources]
-        shape = tuple(linear_map.out_shape)
-        return self._append(Linear(name=name, inputs=(self.plain(x),), shape=shape, map=linear_map, bias=bias))
+        shape, inputs = tuple(linear_map.out_shape), (self.plain(x),)
+        node = Linear(name=self._name(part), inputs=inputs, shape=shape, map=linear_map, bias=bias)
+        self._note_weights(node)
+        return self._append(node)
 
     def reshape(self, x: Tensor, shape: Sequence[int], *, part: str = "") -> Tensor:
         """The same numbers, row-major, in another shape; no node where the shape is the same already."""
@@ -255,6 +254,23 @@ class Builder(Composed):
             node = self._nodes[node.inputs[0]]
         return isinstance(node, Input)
 
+    def node(self, x: Tensor | int) -> Node:
+        """The node that a tensor is the value of."""
+        return self._nodes[x if isinstance(x, int) else x.index]
+
+    def sketch(self) -> Builder:
+        """A builder of a network of its own, in this one's type, for the same layer."""
+        other = Builder(self.dtype)
+        other.layer, other.kind = self.layer, self.kind
+        return other
+
+    def adopt(self, node: Node, inputs: Sequence[Tensor]) -> Tensor:
+        """A node of another builder's, with these inputs."""
+        if isinstance(node, Linear):
+            self._note_weights(node)
+        named = replace(node, name=self._unique(node.name), inputs=tuple(self.plain(x) for x in inputs))
+        return self._append(named)
+
     def max_pool(
         self, x: Tensor, window: tuple[int, int], strides: tuple[int, int], padding: Pads, *, part: str = ""
     ) -> Tensor:
@@ -296,25 +312,44 @@ class Builder(Composed):
             UnsupportedLayerError: the equation does not fit the shapes.
         """
         letters, result = equation.replace(" ", "").split("->")
-        operands = letters.split(",")
-        sizes: dict[str, int] = {}
-        for word, tensor in zip(operands, (x, y), strict=True):
-            if len(word) != len(tensor.shape) or any(
-                sizes.setdefault(letter, size) != size for letter, size in zip(word, tensor.shape, strict=True)
-            ):
+        words, tensors, sizes = letters.split(","), [x, y], dict[str, int]()
+        for word, tensor in zip(words, tensors, strict=True):
+            fits = len(word) == len(tensor.shape) and all(
+                sizes.setdefault(letter, size) == size for letter, size in zip(word, tensor.shape, strict=True)
+            )
+            if not fits:
                 raise self.refuse(f"contracts shapes {[x.shape, y.shape]} by {equation!r}, which does not fit them")
-        summed = "".join(letter for letter in sizes if letter not in result)
-        whole = [sizes[letter] for letter in result + summed]
-        factors = []
-        for word, tensor, name in zip(operands, (x, y), ("left", "right"), strict=True):
-            own = "".join(letter for letter in result + summed if letter in word)
-            index = np.einsum(f"{word}->{own}", np.arange(int(np.prod(tensor.shape))).reshape(tensor.shape))
-            apart = index.reshape([sizes[letter] if letter in own else 1 for letter in result + summed])
-            factors.append(self.index(tensor, np.broadcast_to(apart, whole), part=f"{part}/{name}".strip("/")))
-        product = self.product(*factors, part=f"{part}/product".strip("/"))
-        if not summed:
-            return product
-        return self.sum(product, range(len(result), len(whole)), part=part)
+        for side, name in enumerate(("left", "right")):
+            words[side], tensors[side] = self._alone(words[side], tensors[side], words[1 - side] + result, name)
+        if set(words[0] + words[1]) <= set(result):
+            whole = [sizes[letter] for letter in result]
+            factors = [self._along(*pair, result, whole) for pair in zip(tensors, words, strict=True)]
+            return self.product(*factors, part=part)
+        node = Contraction(
+            name=self._name(part),
+            inputs=(self.plain(tensors[0]), self.plain(tensors[1])),
+            shape=tuple(sizes[letter] for letter in result),
+            equation=f"{words[0]},{words[1]}->{result}",
+            sizes=tuple(sorted((letter, sizes[letter]) for letter in set(words[0] + words[1]))),
+        )
+        return self._append(node)
+
+    def _alone(self, word: str, x: Tensor, others: str, part: str) -> tuple[str, Tensor]:
+        """A factor of a contraction with each of its letters once, and none that stands in it alone."""
+        own = "".join(dict.fromkeys(word))
+        if own != word:
+            diagonal = np.einsum(f"{word}->{own}", np.arange(math.prod(x.shape)).reshape(x.shape))
+            x = self.index(x, diagonal, part=f"{part}/diagonal")
+        alone = [axis for axis, letter in enumerate(own) if letter not in others]
+        if alone:
+            x = self.sum(x, alone, part=f"{part}/sum")
+        return "".join(letter for letter in own if letter in others), x
+
+    def _along(self, x: Tensor, word: str, letters: str, whole: Sequence[int]) -> Tensor:
+        """A factor repeated along the axes of all letters."""
+        x = self.transpose(x, sorted(range(len(word)), key=lambda axis: letters.index(word[axis])))
+        apart = self.reshape(x, [size if k in word else 1 for k, size in zip(letters, whole, strict=True)])
+        return self.broadcast(apart, whole)
 
     def subtract(self, x: Tensor, y: Tensor, *, part: str = "") -> Tensor:
         """``x - y`` of two tensors of one shape."""
@@ -390,7 +425,7 @@ class Builder(Composed):
     def fixed(self, value: Source, shape: Shape, *, part: str = "") -> Tensor:
         """A tensor that is ``value`` whatever the input is; ``value`` broadcasts against ``shape``."""
         self._check_bias(value, shape)
-        self._weights.append((self.layer, value))
+        self._weights.setdefault(value, self.layer)
         return self._append(self._nodes.constant(self._name(part), tuple(shape), value))
 
     def constant(self, value: Any) -> Source:
@@ -411,7 +446,7 @@ class Builder(Composed):
         Raises:
             NonFiniteWeightError: a weight is NaN or infinite.
         """
-        for layer, read in self._weights:
+        for read, layer in self._weights.items():
             if not bool(tf.reduce_all(tf.math.is_finite(read()))):
                 raise NonFiniteWeightError(f"layer {layer!r} has weights that are NaN or infinite")
         whole = Network(tuple(self._nodes))
@@ -428,8 +463,7 @@ class Builder(Composed):
                 f"the softmax of {output.softmax!r} was peeled off: which output is larger is decided by the logits, "
                 "and margins are differences of logits",
             )
-        weights = tuple(read for _, read in self._weights)
-        return Network(nodes, self.dtype, notes, weights, output.softmax is not None), place
+        return Network(nodes, self.dtype, notes, tuple(self._weights), output.softmax is not None), place
 
     def plain(self, x: Tensor) -> int:
         """The node that has the values of ``x``, its softmax written."""
@@ -440,6 +474,11 @@ class Builder(Composed):
             self._softmaxes[x] = self.written_softmax(replace(x, softmax=None)).index
             self.layer = outer
         return self._softmaxes[x]
+
+    def _note_weights(self, node: Linear) -> None:
+        """Keeps what a node reads, once, with the first layer that reads it."""
+        for source in (*node.map.sources(), *(() if node.bias is None else (node.bias,))):
+            self._weights.setdefault(source, self.layer)
 
     def _check_bias(self, bias: Source, shape: Shape) -> None:
         found = tuple(bias().shape)

@@ -6,14 +6,20 @@ from collections.abc import Mapping
 
 from tfcert.network.graph import Multivariate
 from tfcert.network.normalized import Normalized
-from tfcert.network.product import Product
+from tfcert.network.product import Contraction, Product
 from tfcert.network.softmax import LogOdds
+from tfcert.propagation.contraction import CONTRACTION
 from tfcert.propagation.log_odds import LOG_ODDS
 from tfcert.propagation.multivariate import Kind
 from tfcert.propagation.normalized import NORMALIZED
 from tfcert.propagation.product import PRODUCT
 
-KINDS: Mapping[type[Multivariate], Kind] = {Product: PRODUCT, LogOdds: LOG_ODDS, Normalized: NORMALIZED}
+KINDS: Mapping[type[Multivariate], Kind] = {
+    Product: PRODUCT,
+    Contraction: CONTRACTION,
+    LogOdds: LOG_ODDS,
+    Normalized: NORMALIZED,
+}
 
 
 def multivariate_kind(node: Multivariate) -> Kind:

@@ -271,7 +271,7 @@ def _facet(sign: int, group: Group) -> Facet:
     weights, size = group.weights.numpy(), group.weights.shape[-1]
     matrix = np.reshape(np.eye(size) - weights, [-1, size])
     row, inner = np.nonzero(matrix)
-    return Facet(sign, (Entries(row, row // size * size + inner, matrix[row, inner]),), group.intercept.numpy().ravel())
+    return Facet(sign, Entries(row, row // size * size + inner, matrix[row, inner]), group.intercept.numpy().ravel())
 
 
 LOG_ODDS = _LogOddsKind()

@@ -65,16 +65,16 @@ class OpenPlanes(ABC):
 
 
 class Facet(NamedTuple):
-    """A side of what encloses a node: ``sign * (value - sum slopes @ input - intercept) >= 0`` on the inputs' bounds.
+    """A side of what encloses a node: ``sign * (value - slopes @ inputs - intercept) >= 0`` on the inputs' bounds.
 
     Attributes:
         sign: 1 for a plane below the node, -1 for one above it.
-        slopes: of each input, a matrix ``[values, numbers of the input]``.
+        slopes: a matrix ``[values, numbers]``, the numbers of all inputs one after another.
         intercept: ``[values]``.
     """
 
     sign: int
-    slopes: tuple[Entries, ...]
+    slopes: Entries
     intercept: np.ndarray
 
 

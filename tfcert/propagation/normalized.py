@@ -31,7 +31,7 @@ import tensorflow as tf
 
 from tfcert.activations.s_shaped import SCurve, s_shaped
 from tfcert.network.normalized import Normalized, normalized
-from tfcert.network.sparse import sparse_identity
+from tfcert.network.sparse import Entries
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.multivariate import Facet, Kind
 from tfcert.propagation.product import ProductPlanes
@@ -206,10 +206,11 @@ class _NormalizedKind(Kind):
         """Both planes."""
         pairs = [tuple(tf.constant(end.reshape(1, -1), tf.float64) for end in pair) for pair in bounds]
         found = normalized_planes(node, *pairs)
-        unit = sparse_identity(bounds[0][0].size)
+        size = bounds[0][0].size
+        row, column = np.tile(np.arange(size), 2), np.arange(2 * size)
         sides = ((1, found.lower, found.below), (-1, found.upper, found.above))
         return [
-            Facet(sign, (unit.scaled(c.numpy()[0]), unit.scaled(q.numpy()[0])), intercept.numpy()[0])
+            Facet(sign, Entries(row, column, np.concatenate([c.numpy()[0], q.numpy()[0]])), intercept.numpy()[0])
             for sign, (c, q), intercept in sides
         ]
 

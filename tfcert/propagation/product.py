@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.network.product import Product
-from tfcert.network.sparse import sparse_identity
+from tfcert.network.sparse import Entries
 from tfcert.propagation import kernels
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.enclosures import Plane, Planes, TensorInterval, scaled_plane
@@ -47,12 +47,12 @@ class FactorBox(NamedTuple):
 
 def box_of(x: TensorInterval, y: TensorInterval) -> FactorBox:
     """The box of two factors with these bounds."""
-    known = _known(x, y)
-    (mx, dx), (my, dy) = (_middle(known, *pair) for pair in (x, y))
+    known = known_marks(x, y)
+    (mx, dx), (my, dy) = (middle_and_radius(known, *pair) for pair in (x, y))
     return FactorBox(mx, dx, my, dy, tf.where(known, dx * dy, tf.constant(np.inf, dx.dtype)))
 
 
-def _known(*pairs: TensorInterval) -> tf.Tensor:
+def known_marks(*pairs: TensorInterval) -> tf.Tensor:
     """Marks the numbers all of whose bounds are finite."""
     known = tf.constant(True)
     for end in (end for pair in pairs for end in pair):
@@ -60,23 +60,41 @@ def _known(*pairs: TensorInterval) -> tf.Tensor:
     return known
 
 
-def _middle(known: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor) -> TensorInterval:
+def middle_and_radius(known: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor) -> TensorInterval:
+    """The middles and radii of bounds; 0 where nothing is known."""
     low, high = (tf.where(known, end, tf.zeros_like(end)) for end in (lower, upper))
     return 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
 
 
 def default_places(box: FactorBox) -> TensorInterval:
     """The ``s`` of the lower and the upper plane at which their extrema over the box are the product's."""
-    first, second = _ratio(box.my, box.dy), _ratio(box.mx, box.dx)
+    first, second = clipped_ratio(box.my, box.dy), clipped_ratio(box.mx, box.dx)
     return -0.5 * (first + second), 0.5 * (second - first)
 
 
-def _ratio(middle: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
+def clipped_ratio(middle: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
     """``middle / radius``, clipped to [-1, 1]; the sign where the radius is small."""
     inside = tf.abs(middle) < radius
     # Twice where: the quotient of what is not inside must not reach the gradient.
     quotient = tf.where(inside, middle, tf.zeros_like(middle)) / tf.where(inside, radius, tf.ones_like(radius))
     return tf.where(inside, quotient, tf.stop_gradient(tf.sign(middle)))
+
+
+def corner_range(lx: tf.Tensor, ux: tf.Tensor, ly: tf.Tensor, uy: tf.Tensor) -> TensorInterval:
+    """The least and the greatest product of ends; the ends may broadcast."""
+    corners = lx * ly, lx * uy, ux * ly, ux * uy
+    low = tf.minimum(tf.minimum(corners[0], corners[1]), tf.minimum(corners[2], corners[3]))
+    high = tf.maximum(tf.maximum(corners[0], corners[1]), tf.maximum(corners[2], corners[3]))
+    return low, high
+
+
+def unless_unknown(known: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> TensorInterval:
+    """Bounds that are infinite where nothing is known, or where they overflowed."""
+    nothing = tf.constant(np.inf, low.dtype)
+    return (
+        tf.where(known & tf.math.is_finite(low), low, -nothing),
+        tf.where(known & tf.math.is_finite(high), high, nothing),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,16 +175,9 @@ class _ProductKind(Kind):
     def interval(self, node: Product, inputs: Sequence[TensorInterval]) -> TensorInterval:
         """The least and the largest product of ends."""
         x, y = inputs
-        known = _known(x, y)
+        known = known_marks(x, y)
         lx, ux, ly, uy = (tf.where(known, end, tf.zeros_like(end)) for end in (*x, *y))
-        corners = lx * ly, lx * uy, ux * ly, ux * uy
-        low = tf.minimum(tf.minimum(corners[0], corners[1]), tf.minimum(corners[2], corners[3]))
-        high = tf.maximum(tf.maximum(corners[0], corners[1]), tf.maximum(corners[2], corners[3]))
-        nothing = tf.constant(np.inf, low.dtype)  # an end that overflowed says nothing either
-        return (
-            tf.where(known & tf.math.is_finite(low), low, -nothing),
-            tf.where(known & tf.math.is_finite(high), high, nothing),
-        )
+        return unless_unknown(known, *corner_range(lx, ux, ly, uy))
 
     def relax(
         self,
@@ -188,9 +199,9 @@ class _ProductKind(Kind):
     def facets(self, node: Product, bounds: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Facet]:
         """McCormick's four planes."""
         (lx, ux), (ly, uy) = ([np.reshape(end, -1) for end in pair] for pair in bounds)
-        unit = sparse_identity(lx.size)
+        row, column = np.tile(np.arange(lx.size), 2), np.arange(2 * lx.size)
         corners = ((1, lx, ly), (1, ux, uy), (-1, lx, uy), (-1, ux, ly))
-        return [Facet(sign, (unit.scaled(y), unit.scaled(x)), -x * y) for sign, x, y in corners]
+        return [Facet(sign, Entries(row, column, np.concatenate([y, x])), -x * y) for sign, x, y in corners]
 
 
 PRODUCT = _ProductKind()

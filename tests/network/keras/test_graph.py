@@ -268,8 +268,6 @@ REFUSED = [
     (lambda: image(lambda x: x + L.Conv2D(1, (6, 1))(x)), r"takes for a bias at some batch sizes"),
     (lambda: functional((3,), lambda x: keras.ops.reshape(x, (-1, 1))), r"cannot reshape"),
     (lambda: functional((3,), lambda x: keras.ops.concatenate([x, x], axis=0)), r"along the batch"),
-    (lambda: functional((3, 4), L.EinsumDense("abc,bcd->abd", (3, 2))), r"EinsumDense.*abc,bcd->abd"),
-    (lambda: functional((3, 4), L.EinsumDense("abc,cd->abd", (3, 2), bias_axes="bd")), r"bias axes 'bd'"),
     (lambda: image(L.RandomCrop(3, 3)), r"in training only.*CenterCrop"),
     (lambda: image(L.AutoContrast()), r"own brightness.*not linear"),
     (lambda: functional((3,), lambda x: keras.ops.matmul(x, x)), r"multiplies the batch with itself"),

@@ -40,6 +40,20 @@ def test_einsum_dense_on_the_last_axis_is_one_dense_map(check, shape, equation, 
     assert isinstance(network.nodes[1].map, DenseMap)
 
 
+@pytest.mark.parametrize(
+    ("shape", "equation", "output", "bias"),
+    [
+        ((5, 4), "abc,cde->abde", (None, 2, 3), "de"),
+        ((5, 2, 4), "abcd,cde->abe", (None, 3), "e"),
+        ((5, 4), "abc,bd->adc", (3, 4), "d"),
+        ((5, 4), "...bc,bcd->...d", 3, "d"),
+    ],
+)
+def test_einsum_dense_of_any_axes_is_one_linear_map(check, shape, equation, output, bias):
+    network = check(sequential(shape, L.EinsumDense(equation, output, bias_axes=bias)))
+    assert kinds(network) == ["Linear"]
+
+
 CONVOLUTIONS = [
     {},
     {"padding": "same"},

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tfcert
-from tfcert.network import Product, from_keras
+from tfcert.network import Contraction, Product, from_keras
 
 L, K = keras.layers, keras.ops
 
@@ -36,7 +36,7 @@ def test_products_of_tensors_are_bounded(name, eager):
     i = keras.Input(shape)
     model = keras.Model(i, L.Dense(2)(L.Flatten()(build(i))))
     network = from_keras(model)
-    assert any(isinstance(node, Product) for node in network.nodes)
+    assert any(isinstance(node, Product | Contraction) for node in network.nodes)
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 1, (2, *shape)).astype("float32")
     label = model(x).numpy().argmax(axis=1)
@@ -82,7 +82,7 @@ def test_sums_of_products_are_what_keras_computes(build, rng):
     x = rng.normal(size=(20, 2, 3)).astype("float32")
     expected = model(x).numpy()
     np.testing.assert_allclose(network(x), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
-    assert any(isinstance(node, Product) for node in network.nodes) == (build in OF_THREE.values())
+    assert any(isinstance(node, Product | Contraction) for node in network.nodes) == (build in OF_THREE.values())
 
 
 MIXED = {

@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 from keras import ops as K
 
+import tfcert
+from tfcert.attacks.witness import differentiable, model_outputs
 from tfcert.network import Builder, IndexMap, Linear, PadMap, TakeMap, TransposeMap, UnsupportedLayerError, from_keras
 
 SHAPE = (3, 4, 2)
@@ -82,6 +84,27 @@ def test_sums_and_maxima_along_axes_are_those_of_keras(check, name):
 def test_what_mixes_samples_is_refused(compute, reason):
     with pytest.raises(UnsupportedLayerError, match=reason):
         from_keras(model_of(compute))
+
+
+def test_a_constant_beside_a_tensor(rng, eager):
+    """Keras runs such a model one sample at a time alone: bounds, attack and replay of several go sample by sample."""
+    x = keras.Input((3, 4))
+    beside = K.concatenate([x, np.full((1, 3, 1), 2.0, "float32"), x], axis=2)
+    model = keras.Model(x, keras.layers.Dense(2)(keras.layers.Flatten()(beside)))
+    values = rng.normal(size=(2, 3, 4)).astype("float32")
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        model(values)
+    alone = np.concatenate([model(value[None]) for value in values])
+    np.testing.assert_allclose(from_keras(model)(tf.constant(values)), alone, rtol=1e-5, atol=1e-6)
+    labels = alone.argmax(axis=1)
+    np.testing.assert_allclose(model_outputs(model, values), alone)
+    assert len(tfcert.certify(model, values, labels, eps=0.01).verified) == 2
+    assert differentiable(model)(tf.constant(values)).shape == (2, 2)
+
+
+def test_a_constant_of_several_samples_beside_a_tensor_is_refused():
+    with pytest.raises(UnsupportedLayerError, match="one for all samples"):
+        from_keras(model_of(lambda x: K.concatenate([x, np.ones((2, *SHAPE), "float32")], axis=1)))
 
 
 NUMBERS = np.arange(24).reshape(SHAPE)

@@ -183,3 +183,24 @@ def test_gradients_reach_the_kernels(shape, layer, rng, eager):
         return tf.add_n([tf.reduce_sum(part) for part in parts])
 
     check_gradients(model, objective, rng)
+
+
+KERNEL = np.random.default_rng(0).normal(size=(2, 3, 2, 4)).astype("float32")
+OPERATIONS = {
+    "conv": lambda x: keras.ops.conv(x, KERNEL, strides=2, padding="same"),
+    "depthwise": lambda x: keras.ops.depthwise_conv(x, KERNEL, strides=1, dilation_rate=(2, 1)),
+    "max": lambda x: keras.ops.max_pool(x, 2),
+    "average": lambda x: keras.ops.average_pool(x, (2, 3), strides=1, padding="same"),
+    "resize": lambda x: keras.ops.image.resize(x, (4, 7)),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_with_kernels_and_windows(check, name):
+    inputs = keras.Input(IMAGE)
+    check(keras.Model(inputs, OPERATIONS[name](inputs)))
+
+
+def test_a_sequence_convolved_by_an_operation(check):
+    inputs = keras.Input((2, 7))
+    check(keras.Model(inputs, keras.ops.conv(inputs, KERNEL[0], data_format="channels_first")))

@@ -57,6 +57,5 @@ def encode(
     for layer, pair in zip(net.layers, bounds, strict=True):
         values.append(layer_values(encoding, layer, values, pair))
         encoding.check_time()
-    everything = np.ones(net.output.size, bool)
-    encoding.outputs = affine_values(encoding, net.output, values, widened(output), everything)
+    encoding.outputs = affine_values(encoding, net.output, values, widened(output))
     return encoding

@@ -1,4 +1,4 @@
-"""Nonlinear layers as variables and rows: hinges, curves and maxima."""
+"""Nonlinear layers as variables and rows: hinges, curves, maxima, and functions of several numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfcert.activations import image, lines
-from tfcert.complete.encoding.piecewise import Affine, CurvedActivation, Layer, PiecewiseLinear, Steps, Windows
+from tfcert.complete.encoding.enclosed import enclosed_values
+from tfcert.complete.encoding.piecewise import (
+    Affine,
+    CurvedActivation,
+    Enclosed,
+    Layer,
+    PiecewiseLinear,
+    Steps,
+    Windows,
+)
 from tfcert.complete.encoding.variables import (
     PAD,
     ArrayInterval,
@@ -35,9 +44,10 @@ def layer_values(encoding: Encoding, layer: Layer, values: Sequence[Values], pai
         case CurvedActivation():
             return _curve(encoding, layer, values, pair)
         case Windows():
-            everything = np.ones(layer.before.size, bool)
-            entering = affine_values(encoding, layer.before, values, pair, everything)
+            entering = affine_values(encoding, layer.before, values, pair)
             return _maxima(encoding, layer.kind.table, entering, pair)
+        case Enclosed():
+            return enclosed_values(encoding, layer.kind, affine_values(encoding, layer.before, values, pair), pair)
 
 
 def _pieces(

@@ -16,7 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Activation
-from tfcert.network.graph import Add, Concatenate, Elementwise, Linear, MaxPool, Network, Node
+from tfcert.network.graph import Add, Concatenate, Elementwise, Linear, MaxPool, Multivariate, Network, Node, Nonlinear
+from tfcert.network.linear import Shape
 from tfcert.network.sparse import Entries, numbered, product, sparse_identity, total
 from tfcert.network.windows import gather_windows
 
@@ -114,20 +115,41 @@ class Windows:
 
 
 @dataclass(frozen=True)
+class Enclosed:
+    """A function of several numbers: enclosed by its planes.
+
+    Attributes:
+        node: the node.
+        shapes: of its inputs.
+    """
+
+    node: Multivariate
+    shapes: tuple[Shape, ...]
+
+    def apart(self, entering: np.ndarray) -> list[np.ndarray]:
+        """The numbers that enter, ``[size]``, as the inputs that they are."""
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
+        return [part.reshape(shape) for part, shape in zip(np.split(entering, ends), self.shapes, strict=True)]
+
+
+LayerKind = PiecewiseLinear | Steps | CurvedActivation | Windows | Enclosed
+
+
+@dataclass(frozen=True)
 class Layer:
     """One nonlinear node of the network.
 
     Attributes:
         name: of the node.
-        source: the node (by index) whose value it reads.
-        before: that value, as an affine function of earlier layers.
-        kind: what it does to it.
+        sources: the nodes (by index) whose values it reads.
+        before: these values, one after another, as an affine function of earlier layers.
+        kind: what it does to them.
     """
 
     name: str
-    source: int
+    sources: tuple[int, ...]
     before: Affine
-    kind: PiecewiseLinear | Steps | CurvedActivation | Windows
+    kind: LayerKind
 
 
 @dataclass(frozen=True)
@@ -148,13 +170,31 @@ class PiecewiseNetwork:
 
     @property
     def exact(self) -> bool:
-        """Tells whether an encoding says exactly what the network computes: no curved activation."""
-        return not any(isinstance(layer.kind, CurvedActivation) for layer in self.layers)
+        """Tells whether an encoding says exactly what the network computes: nothing curved."""
+        return not any(isinstance(layer.kind, CurvedActivation | Enclosed) for layer in self.layers)
 
     def before(self, x: np.ndarray) -> list[np.ndarray]:
         """The values that enter each layer at inputs ``x`` ``[batch, *input]``: ``[batch, size]`` each."""
-        values = self.network.values(tf.constant(x, tf.float64))
-        return [values[layer.source].numpy().reshape(len(x), -1) for layer in self.layers]
+        values = [value.numpy().reshape(len(x), -1) for value in self.network.values(tf.constant(x, tf.float64))]
+        return [np.concatenate([values[i] for i in layer.sources], axis=1) for layer in self.layers]
+
+    def entering(self, known: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Bounds of what enters each layer ``[size]``, given bounds of one sample's nodes, of any shape."""
+
+        def end(layer: Layer, which: int) -> np.ndarray:
+            return np.concatenate([known[i][which].reshape(-1) for i in layer.sources])
+
+        return tuple((end(layer, 0), end(layer, 1)) for layer in self.layers)
+
+    def by_node(self, layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Bounds of the nodes that enter layers ``[1, *shape]``, given bounds of what enters each layer."""
+        found = {}
+        for layer, (low, high) in zip(self.layers, layers, strict=True):
+            shapes = [self.network.nodes[i].shape for i in layer.sources]
+            ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+            for i, shape, *pair in zip(layer.sources, shapes, np.split(low, ends), np.split(high, ends), strict=True):
+                found[i] = pair[0].reshape(1, *shape), pair[1].reshape(1, *shape)
+        return found
 
 
 def flatten(network: Network) -> PiecewiseNetwork:
@@ -173,7 +213,7 @@ def flatten(network: Network) -> PiecewiseNetwork:
         known = _MATRICES[network] = digest, _matrices(wide)
     maps, output = known[1]
     layers = tuple(
-        Layer(node.name, node.inputs[0], before, _kind(wide, index))
+        Layer(node.name, node.inputs, before, _kind(wide, index))
         for (index, node), before in zip(_bent(wide), maps, strict=True)
     )
     return PiecewiseNetwork(wide, network, layers, output)
@@ -191,18 +231,20 @@ def _digest(network: Network) -> bytes:
     return found.digest()
 
 
-def _bent(network: Network) -> list[tuple[int, Elementwise | MaxPool]]:
+def _bent(network: Network) -> list[tuple[int, Node]]:
     """The nonlinear nodes with their numbers, in order."""
-    return [(index, node) for index, node in enumerate(network.nodes) if isinstance(node, Elementwise | MaxPool)]
+    return [(index, node) for index, node in enumerate(network.nodes) if isinstance(node, Nonlinear)]
 
 
 def _matrices(network: Network) -> tuple[list[Affine], Affine]:
     """The inputs of each nonlinear node, and the output, as affine functions of the nonlinear nodes before."""
-    number = {0: 0}
+    number, widths = {0: 0}, {0: math.prod(network.input_shape)}
     found: list[Affine] = []
     for index, node in _bent(network):
-        found.append(_affine(network, node.inputs[0], number))
+        parts = [_affine(network, source, number) for source in node.inputs]
+        found.append(parts[0] if len(parts) == 1 else _beside(parts, widths))
         number[index] = len(found)
+        widths[len(found)] = math.prod(node.shape)
     return found, _affine(network, network.output, number)
 
 
@@ -238,6 +280,18 @@ def _node(node: Node, inputs: Sequence[Affine], widths: Mapping[int, int]) -> Af
             places = [part.ravel() for part in parts]
         case _:
             raise TypeError(f"no rule to flatten a {type(node).__name__} node")
+    return _joined(inputs, places, size, widths)
+
+
+def _beside(parts: Sequence[Affine], widths: Mapping[int, int]) -> Affine:
+    """Affine functions one after another."""
+    starts = np.cumsum([0, *(part.size for part in parts)])
+    places = [np.arange(start, start + part.size) for part, start in zip(parts, starts[:-1], strict=True)]
+    return _joined(parts, places, int(starts[-1]), widths)
+
+
+def _joined(inputs: Sequence[Affine], places: Sequence[np.ndarray], size: int, widths: Mapping[int, int]) -> Affine:
+    """Affine functions at their places among ``size`` numbers; those at one place are added up."""
     layers = sorted({k for source in inputs for k in source.matrices})
     matrices = {
         k: total([s.matrices[k].moved(p) for s, p in zip(inputs, places, strict=True) if k in s.matrices], widths[k])
@@ -261,8 +315,10 @@ def _between(network: Network, target: int, stops: Mapping[int, int]) -> list[in
     return sorted(found)
 
 
-def _kind(network: Network, index: int) -> PiecewiseLinear | Steps | CurvedActivation | Windows:
+def _kind(network: Network, index: int) -> LayerKind:
     node = network.nodes[index]
+    if isinstance(node, Multivariate):
+        return Enclosed(node, tuple(network.nodes[i].shape for i in node.inputs))
     if isinstance(node, MaxPool):
         source = network.nodes[node.inputs[0]]
         windows = gather_windows(tf.constant(numbered(source.shape)), node, fill=0.0).numpy()[0]

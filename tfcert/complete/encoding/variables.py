@@ -149,13 +149,18 @@ def own_variables(columns: np.ndarray) -> Values:
 
 
 def affine_values(
-    encoding: Encoding, affine: Affine, values: Sequence[Values], pair: ArrayInterval, wanted: np.ndarray
+    encoding: Encoding,
+    affine: Affine,
+    values: Sequence[Values],
+    pair: ArrayInterval,
+    wanted: np.ndarray | None = None,
 ) -> Values:
-    """The numbers of an affine function; those that are not ``wanted`` are left zero.
+    """The numbers of an affine function; those that are not ``wanted`` (by default all are) are left zero.
 
     A number that hangs on one variable is that variable, scaled; the others get one of their own.
     """
     offset, parts = affine.offset.copy(), []
+    wanted = np.ones(affine.size, bool) if wanted is None else wanted
     for layer, entries in affine.matrices.items():
         encoding.check_time()
         known = values[layer].take(entries.column)

@@ -189,11 +189,8 @@ class _Tree:
         self._open = [self._network.bounded().index(i) for i in split_nodes(self._network)]
         self.count = self.passes = 0
         self.witness: np.ndarray | None = None
-        shapes = {layer.source: (1, *self._network.nodes[layer.source].shape) for layer in query.net.layers}
-        self._bounds = {
-            layer.source: tuple(tf.constant(end.reshape(shapes[layer.source])) for end in pair)
-            for layer, pair in zip(query.net.layers, query.bounds.layers, strict=True)
-        }
+        known = query.net.by_node(query.bounds.layers)
+        self._bounds = {i: (tf.constant(low), tf.constant(high)) for i, (low, high) in known.items()}
 
     def size(self) -> int:
         """The number of pieces that the next pass may be for."""
@@ -313,9 +310,8 @@ class _Tree:
 
     def _layers(self, ends: Sequence[np.ndarray], piece: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Bounds of what enters the layers on a piece of a batch, flattened."""
-        pairs = [(low[piece].ravel(), high[piece].ravel()) for low, high in zip(ends[::2], ends[1::2], strict=True)]
-        known = dict(zip(self._network.bounded(), pairs, strict=True))
-        return tuple(known[layer.source] for layer in self._query.net.layers)
+        pairs = [(low[piece], high[piece]) for low, high in zip(ends[::2], ends[1::2], strict=True)]
+        return self._query.net.entering(dict(zip(self._network.bounded(), pairs, strict=True)))
 
     def _tallest(self, ends: Sequence[np.ndarray], piece: int) -> tuple[int, int] | None:
         """The neuron of a piece with the tallest triangle, where climbing did not see that any costs something; None

@@ -72,8 +72,7 @@ def propagated_bounds(
     )
     lower, upper = np.split(ends, 2, axis=1)
     lower, upper = np.minimum(lower, -upper), np.maximum(lower, -upper)  # those of a constant may cross by rounding
-    entering = tuple(tuple(end[0].reshape(-1) for end in layers[layer.source]) for layer in net.layers)
-    bounds = LayerBounds(entering, (lower[0, :outputs], upper[0, :outputs]))
+    bounds = LayerBounds(net.entering(layers), (lower[0, :outputs], upper[0, :outputs]))
     return bounds, clauses.settled(lower[:, outputs:])[0], clauses.settled(upper[:, outputs:], np.inf)[0]
 
 

@@ -20,7 +20,7 @@ from tfcert.network.errors import ModelLoadError
 from tfcert.network.frontend import ModelState
 from tfcert.network.graph import Network
 from tfcert.network.keras.graph import from_keras
-from tfcert.network.keras.inputs import arguments
+from tfcert.network.keras.inputs import arguments, outputs_at
 from tfcert.network.keras.private import SafeModeScope, layers_within
 
 _WITHOUT_MEANING = ("name", "build_config", "shared_object_id")
@@ -61,7 +61,8 @@ class KerasFrontend:
 
     def run(self, model: keras.Model, x: np.ndarray) -> np.ndarray:
         """The model at inference, called in its own structure: dropout and batch statistics are switched off."""
-        return np.asarray(model(arguments(model, tf.constant(x)), training=False))
+        (output,) = outputs_at(model, arguments(model, tf.constant(x)))
+        return np.asarray(output)
 
     def digest(self, model: keras.Model, network: Network) -> str:
         """SHA-256 of the model's graph, the options and weights of its layers, and of its network.

@@ -223,13 +223,17 @@ def _convert_graph(graph: keras.Model, builder: Builder, starts: Sequence[Tensor
             raise builder.refuse(f"takes inputs of shape {tuple(declared)} and is given {start.shape}")
         values[id(source)] = start
     for node in calls(graph):
+        if type(node.operation) is keras.layers.Masking:  # before the operations on its mask, which come first
+            with builder.scope(node.operation.name, "Masking"):
+                raise builder.refuse(unsupported(keras.layers.Masking, CONVERTERS))
+    for node in calls(graph):
         operation = node.operation
         with builder.scope(operation.name, type(operation).__name__):
             found: Sequence[Tensor | FixedValue] | None = fixed_outputs(node, values, builder)
             if found is None:
                 if type(operation) not in (keras.Sequential, Functional):
                     find_converter(operation, builder)  # what it is called with matters only where there is one
-                found = _convert(operation, builder, _operands(node, values, builder), node.outputs)
+                found = convert_call(operation, builder, _operands(node, values, builder), node.outputs)
             values |= {id(tensor): value for tensor, value in zip(node.outputs, found, strict=True)}
     fixed = [(id(t), value) for t in graph.outputs if isinstance(value := values[id(t)], FixedValue)]
     made = {key: value.tensor(builder) for key, value in fixed}
@@ -246,10 +250,8 @@ def _operands(node: Any, values: Mapping[int, Tensor | FixedValue], builder: Bui
             "is called with training=True, so it is random or updates itself at inference; call it without"
         )
     if type(node.operation) in TAKES_NAMES:
-        named = inspect.signature(type(node.operation).call).bind(node.operation, *node.arguments.args, **keywords)
-        return keras.tree.map_structure(
-            lambda leaf: values.get(id(leaf), leaf), dict(list(named.arguments.items())[1:])
-        )
+        named = _by_name(node.operation, *node.arguments.args, **keywords)
+        return keras.tree.map_structure(lambda leaf: values.get(id(leaf), leaf), named)
     if any(mask is not None for mask in keras.tree.flatten(keywords.pop("mask", None))):
         raise builder.refuse("is called with a mask; masks are not supported")
     arguments = node.arguments.args
@@ -266,8 +268,16 @@ def _operands(node: Any, values: Mapping[int, Tensor | FixedValue], builder: Bui
     return known
 
 
-def _convert(operation: Any, builder: Builder, inputs: Any, expected: Sequence[Any]) -> list[Tensor]:
+def _by_name(operation: Any, *arguments: Any, **keywords: Any) -> dict[str, Any]:
+    """The arguments of a call by their names."""
+    bound = inspect.signature(type(operation).call).bind(operation, *arguments, **keywords)
+    return dict(list(bound.arguments.items())[1:])
+
+
+def convert_call(operation: Any, builder: Builder, inputs: Any, expected: Sequence[Any]) -> list[Tensor]:
     """The outputs of a layer, or of a nested model; ``expected`` are Keras's."""
+    if type(operation) in TAKES_NAMES and isinstance(inputs, list):
+        inputs = _by_name(operation, *inputs)
     strange = [tensor.dtype for tensor in expected if tensor.dtype != builder.dtype.name]
     if strange:
         raise builder.refuse(

@@ -12,6 +12,7 @@ from keras import layers
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.graph import converter
 from tfcert.network.keras.layers import identity
+from tfcert.network.keras.private import image_operations
 from tfcert.network.keras.windows import channels_last, pad
 
 
@@ -79,10 +80,13 @@ def center_crop(layer: layers.CenterCrop, builder: Builder, inputs: list[Tensor]
     return channels_last(layer, builder, inputs[0], compute)
 
 
-@converter(layers.Resizing)
-def resizing(layer: layers.Resizing, builder: Builder, inputs: list[Tensor]) -> Tensor:
+@converter(layers.Resizing, image_operations.Resize)
+def resizing(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    if len(inputs[0].shape) != 3:
+        raise builder.refuse(f"resizes tensors of shape {inputs[0].shape}, which are no images of one sample each")
+
     def compute(x: Tensor) -> Tensor:
-        size = (layer.height, layer.width)
+        size = (layer.height, layer.width) if isinstance(layer, layers.Layer) else tuple(layer.size)
         if layer.crop_to_aspect_ratio:
             x = _cropped_to_ratio(builder, x, size)
         elif layer.pad_to_aspect_ratio:

@@ -10,8 +10,18 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.network.errors import UnsupportedLayerError
-from tfcert.network.keras.private import functional_graph, input_structure, operation_of, output_structure
+from tfcert.network.keras.private import (
+    calls,
+    functional_graph,
+    input_structure,
+    numpy_operations,
+    operation_of,
+    output_structure,
+)
 from tfcert.parts import NamedParts
+
+_BESIDE = (keras.layers.Concatenate, numpy_operations.Concatenate, numpy_operations.Append, numpy_operations.Hstack)
+"""Operations that put tensors beside each other."""
 
 
 def inputs_of(model: Any) -> NamedParts | None:
@@ -58,6 +68,32 @@ def arguments(model: Any, x: Any, parts: NamedParts | None = None) -> Any:
     if parts is None:
         return x if structure is None or plain is not model else keras.tree.pack_sequence_as(structure, [x])
     return keras.tree.pack_sequence_as(structure, taken_apart(x, parts))
+
+
+def outputs_at(model: keras.Model, given: Any) -> list[tf.Tensor]:
+    """What a model makes of its arguments at inference, ``[batch, ...]`` each, in Keras's order.
+
+    Keras runs some models one sample at a time alone (:func:`one_by_one`); their samples are run so.
+    """
+    if not one_by_one(model):
+        return list(keras.tree.flatten(model(given, training=False)))
+    arrays = keras.tree.flatten(given)
+    alone = [[array[i : i + 1] for array in arrays] for i in range(len(arrays[0]))]
+    found = [keras.tree.flatten(model(keras.tree.pack_sequence_as(given, part), training=False)) for part in alone]
+    return [tf.concat(output, axis=0) for output in zip(*found, strict=True)]
+
+
+def one_by_one(model: Any) -> bool:
+    """Whether Keras puts a constant of one sample beside tensors of the batch, which it does not repeat for others."""
+    graph = functional_graph(model) if isinstance(model, keras.Model) else None
+    for call in calls(graph) if graph is not None else ():
+        if isinstance(call.operation, keras.Model) and one_by_one(call.operation):
+            return True
+        if isinstance(call.operation, _BESIDE):
+            leaves = keras.tree.flatten((call.arguments.args, dict(call.arguments.kwargs)))
+            if any(np.ndim(leaf) > 1 for leaf in leaves if not isinstance(leaf, keras.KerasTensor)):
+                return True
+    return False
 
 
 def in_order(model: keras.Model, given: Any) -> Any:

@@ -13,9 +13,10 @@ import tensorflow as tf
 from keras import layers
 
 from tfcert.network.builder import Builder, Tensor
+from tfcert.network.contractions import LETTERS, EinsumMap
 from tfcert.network.keras.activations import apply_activation
 from tfcert.network.keras.graph import converter, find_converter
-from tfcert.network.linear import DenseMap, Shape, Source
+from tfcert.network.linear import DenseMap, LinearMap, Shape, Source
 
 
 @converter(
@@ -74,24 +75,20 @@ def einsum_dense(layer: layers.EinsumDense, builder: Builder, inputs: list[Tenso
     refuse_lora(layer, builder)
     x = inputs[0]
     operands, _, result = layer.equation.replace(" ", "").partition("->")
-    left, _, kernel = operands.partition(",")
-    prefix, row, column = left[:-1], left[-1:], result[-1:]
-    plain = (
-        prefix != ""
-        and kernel == row + column
-        and result == prefix + column
-        and row != column
-        and row not in prefix
-        and column not in prefix
-        and "." not in (row, column)
-    )
-    if not plain or layer.bias_axes not in (None, column):
-        raise builder.refuse(
-            f"computes {layer.equation!r} with bias axes {layer.bias_axes!r}; only a dense map of the last axis is "
-            'supported, e.g. "...x,xy->...y" with bias axes "y"'
-        )
-    matrix = DenseMap(lambda: tf.convert_to_tensor(layer.kernel), x.shape, int(layer.kernel.shape[1]))
-    return apply_activation(layer.activation, builder, builder.linear(x, matrix, bias_of(layer)))
+    left, _, weights = operands.partition(",")
+    dots = LETTERS[: len(x.shape) + 1 - len(left.replace("...", ""))].upper()
+    left, result = (word.replace("...", dots) for word in (left, result))
+    if left[:1] != result[:1] or left[:1] in weights or "." in weights:
+        raise builder.refuse(f"computes {layer.equation!r}, which does not leave the batch where it is")
+    kernel, shape = (lambda: tf.convert_to_tensor(layer.kernel)), tuple(layer.kernel.shape)
+    if left[-1] + result[-1] == weights and left[:-1] == result[:-1]:
+        linear: LinearMap = DenseMap(kernel, x.shape, shape[1])
+    else:
+        try:
+            linear = EinsumMap(f"{left[1:]},{weights}->{result[1:]}", kernel, x.shape, shape)
+        except ValueError as error:
+            raise builder.refuse(f"computes {layer.equation!r}, which cannot be written as a linear map") from error
+    return apply_activation(layer.activation, builder, builder.linear(x, linear, bias_of(layer)))
 
 
 @converter(layers.Flatten)

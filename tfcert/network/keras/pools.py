@@ -12,13 +12,13 @@ from keras import layers
 
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.graph import converter
-from tfcert.network.keras.windows import Sides, channels_last, kernel_map, numbers, on_images, pad, pads_of
+from tfcert.network.keras.windows import Sides, channels_last, kernel_map, on_images, pad, pads_of, sides
 from tfcert.network.linear import Convolution, Pads, Shape
 
 
 def pooling_window(layer: Any, builder: Builder, shape: Shape) -> tuple[Sides, Sides, Pads]:
     """Window, strides and padding of a pooling layer."""
-    window, strides = numbers(layer.pool_size), numbers(layer.strides)
+    window, strides = sides(layer.pool_size), sides(layer.strides)
     if min(strides) < 1:
         raise builder.refuse(f"has strides {strides}; they must be at least 1")
     return window, strides, pads_of(layer.padding, shape[:-1], window, strides, (1,) * len(window), builder)

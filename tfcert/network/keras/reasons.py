@@ -9,7 +9,7 @@ _BEFORE = "run it before the model and certify the model behind it, whose inputs
 _WORDS = f"it turns text into whole numbers, of which there is no ball; {_BEFORE}"
 _NUMBERS = f"it turns numbers into whole numbers, which jump; {_BEFORE}"
 _FOREIGN = "its code is of another library and cannot be read; rebuild it with layers of Keras"
-_RECURS = "it is recurrent; write its steps out with layers that are supported"
+_RECURS = "it is recurrent; write its steps out in a functional model, with convolutions and Multiply"
 _CELL = "it is one step of a recurrent layer, and is bounded within one"
 _ABSTRACT = "it computes nothing itself"
 
@@ -19,7 +19,6 @@ EMBEDS = (
 )
 
 LAYERS: dict[str, str] = {
-    "Bidirectional": _RECURS,
     "CategoryEncoding": _NUMBERS,
     "ConvLSTM1D": _RECURS,
     "ConvLSTM2D": _RECURS,
@@ -27,30 +26,26 @@ LAYERS: dict[str, str] = {
     "Discretization": _NUMBERS,
     "Embedding": EMBEDS,
     "FlaxLayer": _FOREIGN,
-    "GRU": _RECURS,
     "GRUCell": _CELL,
     "HashedCrossing": _WORDS,
     "Hashing": _WORDS,
     "IntegerLookup": _NUMBERS,
     "JaxLayer": _FOREIGN,
-    "LSTM": _RECURS,
     "LSTMCell": _CELL,
     "Lambda": "its code cannot be read; call keras.ops on the tensors of a functional model (y = keras.ops.square(x) "
     "in place of Lambda(keras.ops.square)(x)), name the function in Activation(...) where it acts on single numbers, "
     "or write it as a layer for tfcert.register_layer",
     "Layer": _ABSTRACT,
-    "Masking": "which steps it masks depends on the numbers of the input, and jumps; cut the sequence to its length",
+    "Masking": "which steps it masks depends on the numbers of the input, and jumps; cut the sequence to its length, "
+    "or leave it out and call the recurrent layers with a constant mask=...",
     "MelSpectrogram": f"it takes logarithms of magnitudes of a Fourier transform; {_BEFORE}",
-    "RNN": "its cell may compute anything; LSTM, GRU and SimpleRNN say what theirs compute",
     "ReversibleEmbedding": EMBEDS,
     "STFTSpectrogram": f"it takes magnitudes of a Fourier transform; {_BEFORE}",
-    "SimpleRNN": _RECURS,
     "SimpleRNNCell": _CELL,
     "StackedRNNCells": _CELL,
     "StringLookup": _WORDS,
     "TFSMLayer": _FOREIGN,
     "TextVectorization": _WORDS,
-    "TimeDistributed": "leave it out around Dense and activations, which act on every step by themselves",
     "TorchModuleWrapper": _FOREIGN,
     "Wrapper": _ABSTRACT,
 }

@@ -28,7 +28,7 @@ import tensorflow as tf
 from tfcert.activations import Activation
 from tfcert.network.errors import FrontendMismatchError
 from tfcert.network.graph import Add, Elementwise, Linear, Multivariate, Network, Node, evaluate_node
-from tfcert.network.keras.inputs import arguments, taken_apart
+from tfcert.network.keras.inputs import arguments, outputs_at, taken_apart
 from tfcert.network.keras.private import functional_graph
 from tfcert.parts import NamedParts
 
@@ -81,7 +81,7 @@ def validate(network: Network, model: keras.Model, checkpoints: Sequence[Checkpo
             inputs, computed = _within_range(network, tf.constant(every[first : first + at_once]))
             allowed = tolerances(network, computed, inputs, {checkpoint.node for checkpoint in compared})
             apart = [inputs] if network.parts is None else taken_apart(inputs, network.parts)
-            expected = [*keras.tree.flatten(inner(apart, training=False)), _output(model, inputs, network.parts)]
+            expected = [*outputs_at(inner, apart), _output(model, inputs, network.parts)]
             for known, checkpoint, wanted in zip(seen, compared, expected, strict=True):
                 value, slack = computed[checkpoint.node], allowed[checkpoint.node]
                 if checkpoint.softmax:
@@ -154,7 +154,7 @@ def _inner_model(model: keras.Model, checkpoints: Sequence[Checkpoint]) -> keras
 
 def _output(model: keras.Model, inputs: tf.Tensor, parts: NamedParts | None) -> tf.Tensor:
     """The model's only output, whatever structure (a list, a dictionary) its inputs and output are wrapped in."""
-    return keras.tree.flatten(model(arguments(model, inputs, parts), training=False))[0]
+    return outputs_at(model, arguments(model, inputs, parts))[0]
 
 
 def _in_steps(network: Network) -> np.ndarray:

@@ -24,7 +24,7 @@ from tfcert.network.volumes import TransposedMap, VolumeMap
 Sides = tuple[int, ...]
 
 
-def numbers(value: Any, fill: int = 1) -> Sides:
+def sides(value: Any, fill: int = 1) -> Sides:
     """A setting of one number a dimension; of a sequence it is that of an image of one row."""
     found = tuple(int(n) for n in value)
     return (fill, *found) if len(found) == 1 else found
@@ -85,7 +85,7 @@ def conv_map(
     layer: Any, builder: Builder, shape: Shape, kernel: Source, kernel_shape: Shape, groups: int
 ) -> Convolution:
     """The convolution of a layer's strides, padding and dilation, with the given kernel."""
-    window, strides, dilation = numbers(layer.kernel_size), numbers(layer.strides), numbers(layer.dilation_rate)
+    window, strides, dilation = sides(layer.kernel_size), sides(layer.strides), sides(layer.dilation_rate)
     padding = pads_of(layer.padding, shape[:-1], window, strides, dilation, builder)
     options = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
     return kernel_map(kernel, kernel_shape, shape, **options)
@@ -101,7 +101,7 @@ def convolution(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     refuse_lora(layer, builder)
 
     def compute(image: Tensor) -> Tensor:
-        shape = (*numbers(layer.kernel_size), image.shape[-1] // layer.groups, layer.filters)
+        shape = (*sides(layer.kernel_size), image.shape[-1] // layer.groups, layer.filters)
         linear = conv_map(layer, builder, image.shape, reader(layer, "kernel", shape), shape, layer.groups)
         return builder.linear(image, linear, bias_of(layer))
 
@@ -110,25 +110,36 @@ def convolution(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
 
 @converter(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 def transposed_convolution(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
-    """The transpose of the convolution that makes the input's shape of the output's (as TensorFlow defines it)."""
     refuse_lora(layer, builder)
     if getattr(layer, "groups", 1) != 1:
         raise builder.refuse(f"has groups={layer.groups}; transposed convolutions of one group are supported")
     output = layer.compute_output_shape((1, *inputs[0].shape))[1:]
-    size = output[1:] if layer.data_format == "channels_first" else output[:-1]
 
     def compute(image: Tensor) -> Tensor:
-        window, strides, dilation = numbers(layer.kernel_size), numbers(layer.strides), numbers(layer.dilation_rate)
-        written = (*numbers(size), layer.filters)
-        padding = _transposed_pads(layer.padding, image.shape, written, (window, strides, dilation))
-        shape = (*window, layer.filters, image.shape[-1])
-        options = {"strides": strides, "padding": padding, "dilation": dilation}
-        read = kernel_map(reader(layer, "kernel", shape), shape, written, **options)
-        overlap = (-(-((n - 1) * d + 1) // (s * d)) for n, s, d in zip(window, strides, dilation, strict=True))
-        linear = TransposedMap(read, math.prod(overlap) * image.shape[-1])
+        shape = (*sides(layer.kernel_size), layer.filters, image.shape[-1])
+        linear = transposed_map(layer, image.shape, reader(layer, "kernel", shape), shape, output)
         return builder.linear(image, linear, bias_of(layer))
 
     return apply_activation(layer.activation, builder, on_images(layer, builder, inputs[0], compute))
+
+
+def transposed_map(layer: Any, shape: Shape, kernel: Source, kernel_shape: Shape, output: Shape) -> TransposedMap:
+    """The transpose of the convolution that makes the input's shape of the output's (as TensorFlow defines it).
+
+    Args:
+        layer: what holds strides, padding, dilation and the place of the channels.
+        shape: the input's, channels last, lifted.
+        kernel: ``[*window, out channels, in channels]``.
+        kernel_shape: its shape, lifted.
+        output: the output's shape as Keras has it.
+    """
+    window, strides, dilation = kernel_shape[:-2], sides(layer.strides), sides(layer.dilation_rate)
+    size = output[1:] if layer.data_format == "channels_first" else output[:-1]
+    written = (*sides(size), kernel_shape[-2])
+    padding = _transposed_pads(layer.padding, shape, written, (window, strides, dilation))
+    read = kernel_map(kernel, kernel_shape, written, strides=strides, padding=padding, dilation=dilation)
+    overlap = (-(-((n - 1) * d + 1) // (s * d)) for n, s, d in zip(window, strides, dilation, strict=True))
+    return TransposedMap(read, math.prod(overlap) * shape[-1])
 
 
 def _transposed_pads(padding: str, shape: Shape, written: Shape, steps: tuple[Sides, Sides, Sides]) -> Pads:
@@ -143,7 +154,7 @@ def _transposed_pads(padding: str, shape: Shape, written: Shape, steps: tuple[Si
 def depthwise_map(layer: Any, builder: Builder, shape: Shape, variable: str) -> Convolution:
     """The depthwise convolution of a layer, each channel a group of its own."""
     channels = shape[-1]
-    kernel_shape = (*numbers(layer.kernel_size), 1, channels * layer.depth_multiplier)
+    kernel_shape = (*sides(layer.kernel_size), 1, channels * layer.depth_multiplier)
     return conv_map(layer, builder, shape, reader(layer, variable, kernel_shape), kernel_shape, channels)
 
 
