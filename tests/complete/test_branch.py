@@ -1,5 +1,6 @@
 """Branch and bound: right where it must split, whatever half the witness lies in, and honest where it cannot."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -63,10 +64,36 @@ def test_without_time_it_says_how_far_it_came(cbc):
     assert found.witness is None and "budget" in found.reason and not found.bound > 0
 
 
-def test_networks_without_a_hinge_are_not_for_it(cbc):
-    model = mlp(2, 3, 2, activation="tanh")
-    assert not can_branch(question(model, LpBall(X, 0.1), keeps_class(model, X)))
-    assert can_branch(asked(0, 0.1)[0])
+def test_networks_without_anything_to_split_are_not_for_it(cbc):
+    affine = mlp(2, 3, 2, activation=None)
+    assert not can_branch(question(affine, LpBall(X, 0.1), keeps_class(affine, X)))
+    for activation in ("relu", "tanh"):
+        model = mlp(2, 3, 2, activation=activation)
+        assert can_branch(question(model, LpBall(X, 0.1), keeps_class(model, X)))
+
+
+CURVED = {"sigmoid": ("sigmoid", 3.0), "square": (keras.ops.square, 1.0), "exp": ("exponential", 1.0)}
+
+
+@pytest.mark.parametrize("above", [-0.02, 0.05])
+@pytest.mark.parametrize(("activation", "eps"), CURVED.values(), ids=CURVED)
+def test_curves_are_split_until_it_is_decided(activation, eps, above, cbc, monkeypatch):
+    """Two layers of curves, where neither bounds nor a few steps decide: the least margin is known from a grid."""
+    monkeypatch.setattr(branching, "_FIRST", 10)
+    monkeypatch.setattr(branching, "_STEPS", 10)
+    model, region = mlp(2, 3, 2, 2, seed=3, activation=activation), LpBall(X, eps)
+    base, ticks = keeps_class(model, X), np.linspace(-eps, eps, 201)
+    grid = X + np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)
+    margins = base.take([0] * len(grid)).margin(np.asarray(model(grid.astype(np.float32))))
+    above *= float(np.ptp(margins))
+    clauses = base.less(margins.min() - above)
+    query = question(model, region, clauses, bounds="interval")
+    found = branch(query, 0, Solvers(cbc))
+    if above > 0:
+        assert found.witness is None and 0 < found.bound <= above + 1e-4 and not found.reason
+    else:
+        assert found.witness is not None
+        assert clauses.margin(np.asarray(query.judge.model(found.witness[None])))[0] < 0
 
 
 def test_any_row_of_a_clause_may_prove_a_piece(cbc):

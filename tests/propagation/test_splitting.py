@@ -10,7 +10,7 @@ from soundness.networks import randomize
 
 from tfcert.network.cache import network_of
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
-from tfcert.propagation.splitting import Climb, climb, first_pieces, hinges, split_nodes
+from tfcert.propagation.splitting import Climb, climb, curved_nodes, first_pieces, hinges, split_nodes
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import Region, region_of
 
@@ -165,13 +165,54 @@ def test_a_piece_that_is_empty_is_proven():
     assert np.isposinf(found.bound.numpy()[0])
 
 
-def test_only_hinges_at_zero_are_split():
+def test_hinges_are_split_at_zero_and_every_other_curve_where_it_is_asked_for():
     inputs = keras.Input((3,))
     x = keras.layers.Dense(3, activation="hard_tanh")(inputs)
     x = keras.layers.Dense(3, activation="tanh")(x)
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.ReLU()(keras.layers.Dense(3)(x))))
     network = network_of(model, np.zeros((1, 3), np.float32))
-    assert len(hinges(network)) == len(split_nodes(network)) == 1
+    assert len(hinges(network)) == 1 and len(split_nodes(network)) == 3
+    assert curved_nodes(network) == split_nodes(network)[:2]
+
+
+CURVED = {"sigmoid": "sigmoid", "square": keras.ops.square, "exp": "exponential", "sin": keras.ops.sin}
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+@pytest.mark.parametrize("function", CURVED.values(), ids=CURVED)
+def test_halves_of_a_curve_are_bounded_from_below_and_better_than_the_whole(function, refresh):
+    """On either side of a cut, no sample of that side is below its bound; both together are above the whole's."""
+    inputs = keras.Input((2,), dtype="float64")
+    x = keras.layers.Dense(3, function, dtype="float64")(inputs)
+    model = keras.Model(
+        inputs, keras.layers.Dense(3, dtype="float64")(keras.layers.Dense(2, function, dtype="float64")(x))
+    )
+    randomize(model, np.random.default_rng(4))
+    model.set_weights([0.5 * w for w in model.get_weights()])
+    network, ball = network_of(model, np.zeros((1, 2))), LpBall(np.full((1, 2), 0.2), 1.0)
+    bounds = pre_activation_bounds(network, region_of(ball), "crown")
+    row = (tf.constant([[1.0, -1.0, 0.5]], tf.float64), tf.constant([0.3], tf.float64))
+    whole = bounded(network, ball, row, first_pieces(network, bounds), steps=60)
+    ticks = np.linspace(-0.8, 1.2, 201)
+    points = np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)
+    nodes = network.values(tf.constant(points))
+    values = nodes[-1].numpy() @ row[0].numpy()[0] + 0.3
+    assert float(whole.bound[0]) <= values.min() + 1e-9
+    gained = []
+    for number, node in enumerate(split_nodes(network)):
+        for neuron in range(network.nodes[node].shape[0]):
+            low, high = (float(end.numpy().ravel()[neuron]) for end in bounds[node])
+            place = 0.4 * low + 0.6 * high
+            pieces = halves(network, first_pieces(network, bounds), number, neuron)
+            cuts = [[end.numpy() for end in pair] for pair in pieces.cuts]
+            cuts[number][0][0, neuron] = cuts[number][1][1, neuron] = place
+            pieces = pieces._replace(cuts=[tuple(map(tf.constant, pair)) for pair in cuts])
+            found = bounded(network, ball, row, pieces, steps=60, refresh=refresh)
+            z = nodes[node].numpy()[:, neuron]
+            for bound, inside in zip(found.bound.numpy(), (z >= place, z <= place), strict=True):
+                assert not inside.any() or bound <= values[inside].min() + 1e-9
+            gained.append(found.bound.numpy().min() - float(whole.bound[0]))
+    assert max(gained) > 0.01 * (values.min() - float(whole.bound[0]))
 
 
 def test_multipliers_reach_the_least_value_on_a_piece():

@@ -1,10 +1,12 @@
-"""Bounds over the pieces of a region that arise where hinges (ReLU and its kin) are split by sign: beta-CROWN.
+"""Bounds over the pieces of a region that arise where neurons are split: beta-CROWN.
 
-A piece of the region is where some neurons are not negative and others not positive. Those neurons are straight there,
-and each condition enters the bound with a multiplier (Wang et al. 2021, "Beta-CROWN", section 3.1). Any multipliers of
-at least 0 and any slopes are sound, so both climb together, by gradient, each piece for itself. The same gradients tell
-where the relaxation loses: the derivative by a linear term on a neuron is the value that the neuron has where the bound
-is attained, and the derivative by an intercept is how much that line weighs.
+A piece of the region is where some neurons are at least, and others at most, some number: zero of hinges (ReLU and its
+kin), which are straight on either side, and any number of curves, whose lines are closer on either side (Shi et al.
+2024, "Neural network verification with branch-and-bound for general nonlinearities", section 3). Each condition enters
+the bound with a multiplier (Wang et al. 2021, "Beta-CROWN", section 3.1). Any multipliers of at least 0 and any slopes
+are sound, so both climb together, by gradient, each piece for itself. The same gradients tell where the relaxation
+loses: the derivative by a linear term on a neuron is the value that the neuron has where the bound is attained, and the
+derivative by an intercept is how much that line weighs.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfcert.activations import Lines
+from tfcert.activations import Activation, Lines
+from tfcert.activations import lines as lines_of
 from tfcert.network.graph import Elementwise, Network
 from tfcert.propagation.backward import Relaxed, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
@@ -31,6 +34,8 @@ _LAST = 0.05
 """How long the last step is, relative to the first."""
 _FLOOR = 0.05
 """The least step of a multiplier, relative to the mean weight of the neurons of its layer."""
+_NARROW = 1e-7
+"""Curves on intervals that are no wider than this, relative to their ends, are split no further."""
 _EMPTY = 1e-9
 """By how much bounds must cross (relative to their size) to show that a piece is empty."""
 
@@ -41,16 +46,18 @@ class Pieces(NamedTuple):
     Attributes:
         bounds: of what enters each nonlinear node: a lower and an upper ``[pieces, *shape]`` for each of
             ``network.bounded()``.
-        signs: for each of :func:`split_nodes`: 1 where a neuron is not negative, -1 where it is not positive, 0 where
-            nothing is said ``[pieces, *shape]``.
+        signs: for each of :func:`split_nodes`: 1 where a neuron is at least some number (zero of a hinge, else that of
+            ``cuts``), -1 where it is at most that, 0 where nothing is said ``[pieces, *shape]``.
         choices: of the relaxations, node by node, as :func:`named_choices` lists them.
         multipliers: of the conditions, at least 0, for each of :func:`split_nodes`.
+        cuts: for each of :func:`curved_nodes`: between which numbers conditions place the neurons; infinite for none.
     """
 
     bounds: list[TensorInterval]
     signs: list[tf.Tensor]
     choices: list[tf.Tensor]
     multipliers: list[tf.Tensor]
+    cuts: list[TensorInterval]
 
 
 class Climbed(NamedTuple):
@@ -97,16 +104,45 @@ def hinges(network: Network) -> list[int]:
     return found
 
 
+def curves(network: Network) -> list[int]:
+    """The other nodes whose neurons can be split, anywhere."""
+    found = []
+    for index in nonlinear(network):
+        node = network.nodes[index]
+        if isinstance(node, Elementwise) and node.activation.edges is None and not node.activation.piecewise_linear:
+            found.append(index)
+    return found
+
+
+def splittable(network: Network) -> list[int]:
+    """The nodes whose neurons can be split."""
+    return sorted([*hinges(network), *curves(network)])
+
+
 def split_nodes(network: Network) -> list[int]:
-    """The nodes whose values enter the hinges, in order."""
-    return sorted({network.nodes[i].inputs[0] for i in hinges(network)})
+    """The nodes whose values enter the nodes that can be split, in order."""
+    return sorted({network.nodes[i].inputs[0] for i in splittable(network)})
+
+
+def curved_nodes(network: Network) -> list[int]:
+    """Those of :func:`split_nodes` that enter a curve."""
+    return sorted({network.nodes[i].inputs[0] for i in curves(network)})
+
+
+def activation_of(network: Network, index: int) -> Activation:
+    """The activation of an elementwise node."""
+    node = network.nodes[index]
+    assert isinstance(node, Elementwise)
+    return node.activation
 
 
 def first_pieces(network: Network, bounds: Mapping[int, TensorInterval]) -> Pieces:
     """Each sample's whole region as one piece, given bounds of what enters its nonlinear nodes."""
     first = [choice for i in nonlinear(network) for choice in named_choices(network, i, None, bounds)]
     signs = [tf.zeros_like(bounds[i][0]) for i in split_nodes(network)]
-    return Pieces([bounds[i] for i in network.bounded()], signs, first, signs)
+    infinity = [tf.fill(tf.shape(bounds[i][0]), tf.constant(np.inf, network.dtype)) for i in curved_nodes(network)]
+    cuts = [(-end, end) for end in infinity]
+    return Pieces([bounds[i] for i in network.bounded()], signs, first, signs, cuts)
 
 
 def climb(network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], pieces: Pieces, how: Climb) -> Climbed:
@@ -124,7 +160,8 @@ def climb(network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], pi
     """
     bounds, empty = _restricted(network, region, pieces, how.refresh)
     evaluate = _function(network, region, row, bounds)
-    split, bent, dtype, count = split_nodes(network), hinges(network), network.dtype, len(pieces.choices)
+    split, bent, dtype, count = split_nodes(network), splittable(network), network.dtype, len(pieces.choices)
+    places = _places(network, pieces)
     # Terms and intercepts of zero, each a tensor of its own: the bound is derived by them.
     nothing = tf.zeros_like(region.center)
     probes = [tf.zeros_like(bounds[network.nodes[i].inputs[0]][0]) for i in bent for _ in range(2)]
@@ -133,14 +170,15 @@ def climb(network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], pi
         added = [nothing, *(-s * m for s, m in zip(pieces.signs, free[count:], strict=True))]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([free[:count], added, probes])
-            found = evaluate(free[:count], added, probes)
+            found = evaluate(free[:count], added, probes) + _shift(network, pieces, places, free[count:])
             summed = tf.reduce_sum(tf.where(tf.math.is_finite(found), found, tf.zeros_like(found)))
         d_choices, values, weights = tape.gradient(summed, [free[:count], added, probes], unconnected_gradients="zero")
         better = found > best
         best = tf.where(better, found, best)
         kept = [tf.where(_as_column(better, new), new, old) for new, old in zip(free, kept, strict=True)]
         time = tf.cast(number + 1, dtype)
-        gradients = [*d_choices, *(-s * z for s, z in zip(pieces.signs, values[1:], strict=True))]
+        beyond = [z - places[i] if i in places else z for i, z in zip(split, values[1:], strict=True)]
+        gradients = [*d_choices, *(-s * z for s, z in zip(pieces.signs, beyond, strict=True))]
         moves, mean, square = adam(gradients, mean, square, time, _ADAM)
         rate = how.rate * _LAST ** (time / tf.cast(how.steps, dtype))
         scales = _weights(network, split, bent, weights)
@@ -163,8 +201,30 @@ def climb(network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], pi
     steps = tf.cast(done, dtype)
     middle = [t / tf.maximum(0.5 * steps * (steps + 1), 1) for t in totals]
     values = dict(zip(split, middle[1:], strict=True))
-    found = Pieces([bounds[i] for i in network.bounded()], pieces.signs, kept[:count], kept[count:])
+    found = Pieces([bounds[i] for i in network.bounded()], pieces.signs, kept[:count], kept[count:], pieces.cuts)
     return Climbed(best, found, _gaps(network, bounds, values, weights), middle[0], done)
+
+
+def _places(network: Network, pieces: Pieces) -> dict[int, tf.Tensor]:
+    """The numbers that the conditions on the neurons of curves compare with; 0 where there is none."""
+    signs = dict(zip(split_nodes(network), pieces.signs, strict=True))
+    found = {}
+    for index, (low, high) in zip(curved_nodes(network), pieces.cuts, strict=True):
+        place = tf.where(signs[index] > 0, low, high)
+        found[index] = tf.where(signs[index] == 0, tf.zeros_like(place), place)
+    return found
+
+
+def _shift(
+    network: Network, pieces: Pieces, places: Mapping[int, tf.Tensor], multipliers: list[tf.Tensor]
+) -> tf.Tensor | float:
+    """What conditions at other numbers than zero add to a bound: ``f - m (z - p) <= f`` where ``z >= p``."""
+    total: tf.Tensor | float = 0.0
+    for index, sign, multiplier in zip(split_nodes(network), pieces.signs, multipliers, strict=True):
+        if index in places:
+            axes = list(range(1, sign.shape.rank))
+            total += tf.reduce_sum(sign * multiplier * places[index], axis=axes)
+    return total
 
 
 def _function(
@@ -189,7 +249,7 @@ def _function(
     def evaluate(choices: list[tf.Tensor], added: list[tf.Tensor], probes: list[tf.Tensor]) -> tf.Tensor:
         relaxer = chosen_lines(network, None, _by_node(order, sizes, choices), known)
         lines = dict(relax_before(network, network.output, relaxer, bounds).lines)
-        for i, below, above in zip(hinges(network), probes[::2], probes[1::2], strict=True):
+        for i, below, above in zip(splittable(network), probes[::2], probes[1::2], strict=True):
             line = lines[i]
             assert isinstance(line, Lines)
             lower, upper = line.lower_intercept, line.upper_intercept  # with an axis for rows where slopes are chosen
@@ -234,6 +294,7 @@ def _restricted(
     """Bounds of the neurons on the pieces, and which pieces are shown to be empty."""
     given = dict(zip(network.bounded(), pieces.bounds, strict=True))
     signs = dict(zip(split_nodes(network), pieces.signs, strict=True))
+    cuts = dict(zip(curved_nodes(network), pieces.cuts, strict=True))
     bounds: dict[int, TensorInterval] = {}
     empty = tf.zeros_like(region.eps, tf.bool)
     bent = nonlinear(network)
@@ -243,7 +304,9 @@ def _restricted(
         if refresh and any(i in network.ancestors(target) for i in bent):
             low, high = both_sides(network, target, relax_before(network, target, relaxer, bounds), region)
             lower, upper = tf.maximum(lower, low), tf.minimum(upper, high)
-        if target in signs:
+        if target in cuts:
+            lower, upper = tf.maximum(lower, cuts[target][0]), tf.minimum(upper, cuts[target][1])
+        elif target in signs:
             lower = tf.where(signs[target] > 0, tf.maximum(lower, 0), lower)
             upper = tf.where(signs[target] < 0, tf.minimum(upper, 0), upper)
         slack = _EMPTY * tf.maximum(tf.abs(lower), tf.abs(upper))
@@ -258,20 +321,46 @@ def _gaps(
 ) -> list[tf.Tensor]:
     """The cost of each neuron's relaxation at the values given, by the weights of its lines."""
     found: dict[int, tf.Tensor] = {}
-    for node, below, above in zip(hinges(network), weights[::2], weights[1::2], strict=True):
-        hinge, source = network.nodes[node], network.nodes[node].inputs[0]
-        assert isinstance(hinge, Elementwise)
+    for node, below, above in zip(splittable(network), weights[::2], weights[1::2], strict=True):
+        act, source = activation_of(network, node), network.nodes[node].inputs[0]
         lower, upper = bounds[source]
         z = tf.clip_by_value(values[source], lower, upper)
-        left, right = hinge.activation.function(lower), hinge.activation.function(upper)
-        width = tf.where(upper > lower, upper - lower, tf.ones_like(upper))
-        chord = left + (right - left) * (z - lower) / width
-        cost = tf.abs(chord - hinge.activation.function(z))
-        open_ = (lower < 0) & (upper > 0)
-        # Lines on the side of the chord lose what lies between it and the function; tangents can follow the function.
-        one = tf.ones_like(z)
-        convex = hinge.activation.function(one) + hinge.activation.function(-one) >= 0
-        side = tf.where(convex, tf.abs(above), tf.abs(below))
-        gap = tf.where(open_, side * cost, tf.zeros_like(cost))
+        measure = _hinge_gap if act.piecewise_linear else _curve_gap
+        gap = measure(act, (lower, upper), z, (tf.abs(below), tf.abs(above)))
         found[source] = found[source] + gap if source in found else gap
     return [found[i] for i in split_nodes(network)]
+
+
+def _hinge_gap(act: Activation, bounds: TensorInterval, z: tf.Tensor, weights: TensorInterval) -> tf.Tensor:
+    lower, upper = bounds
+    left, right = act.function(lower), act.function(upper)
+    width = tf.where(upper > lower, upper - lower, tf.ones_like(upper))
+    chord = left + (right - left) * (z - lower) / width
+    cost = tf.abs(chord - act.function(z))
+    open_ = (lower < 0) & (upper > 0)
+    # Lines on the side of the chord lose what lies between it and the function; tangents can follow the function.
+    one = tf.ones_like(z)
+    convex = act.function(one) + act.function(-one) >= 0
+    side = tf.where(convex, weights[1], weights[0])
+    return tf.where(open_, side * cost, tf.zeros_like(cost))
+
+
+def _curve_gap(act: Activation, bounds: TensorInterval, z: tf.Tensor, weights: TensorInterval) -> tf.Tensor:
+    """The same of a curve, by its named lines; a side whose lines can follow the function counts only if both can."""
+    lower, upper = bounds
+    placed = lines_of(act, act.slopes(None, lower, upper), lower, upper)
+    value = act.function(z)
+    apart = (
+        value - (placed.lower_slope * z + placed.lower_intercept),
+        placed.upper_slope * z + placed.upper_intercept - value,
+    )
+    fixed = [between is None for between in act.slope_ranges(lower, upper)]
+    sides = [n for n in (0, 1) if fixed[n]] or [0, 1]
+    cost = tf.add_n([weights[n] * tf.nn.relu(apart[n]) for n in sides])
+    known = wide_enough(lower, upper) & tf.math.is_finite(cost)
+    return tf.where(known, cost, tf.zeros_like(cost))
+
+
+def wide_enough(lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+    """Marks intervals on which a curve is worth splitting."""
+    return upper - lower > _NARROW * (1 + tf.abs(lower) + tf.abs(upper))

@@ -1,4 +1,4 @@
-"""Branch and bound with proofs of our own: a set is cut by the signs of neurons until every piece of it is bounded.
+"""Branch and bound with proofs of our own: a set is cut at values of neurons until every piece of it is bounded.
 
 Bounds of the pieces are beta-CROWN's (Wang et al. 2021; ``propagation.splitting``), a batch of pieces at a time. The
 neuron whose relaxation costs most where the bound is attained is split next. Where splitting cannot help any more, a
@@ -23,7 +23,18 @@ from tfcert.complete.solver.process import SolverError
 from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import full_precision, use_jit
-from tfcert.propagation.splitting import Climb, Climbed, Pieces, climb, first_pieces, hinges, split_nodes
+from tfcert.propagation.splitting import (
+    Climb,
+    Climbed,
+    Pieces,
+    activation_of,
+    climb,
+    curved_nodes,
+    first_pieces,
+    split_nodes,
+    splittable,
+    wide_enough,
+)
 from tfcert.sets.region import Region, region_of
 from tfcert.tracing import traced
 from tfcert.verdict import NO_REASON, Because, Reason
@@ -79,11 +90,13 @@ class _Piece:
 
     Attributes:
         signs, choices, multipliers: as in :class:`~tfcert.propagation.splitting.Pieces`, of one piece.
+        cuts: a lower and an upper end for each of the nodes that enter a curve.
+        curved: for each split node the place of its lower end in ``cuts``; None of one that enters hinges alone.
         bounds: of what enters the nonlinear nodes on the piece, where they are computed anew on pieces of it; None
             where they are those of the whole set, cut by the signs.
         row: the row of the clause that is bounded.
         bound: its lower bound.
-        split: split node and neuron whose relaxation costs most; None where none costs anything.
+        split: split node and neuron whose relaxation costs most, and where it is cut; None where none costs anything.
         layers: of what enters the layers on the piece, flattened, if its linear relaxation is to be solved before it is
             split.
     """
@@ -91,32 +104,46 @@ class _Piece:
     signs: list[np.ndarray]
     choices: list[np.ndarray]
     multipliers: list[np.ndarray]
+    cuts: list[np.ndarray]
+    curved: tuple[int | None, ...]
     bounds: list[np.ndarray] | None
     row: int = 0
     bound: float = -math.inf
-    split: tuple[int, int] | None = None
+    split: tuple[int, int, float] | None = None
     layers: tuple[tuple[np.ndarray, np.ndarray], ...] | None = None
 
     def halves(self) -> list[_Piece]:
-        """The two pieces on either side of where its worst neuron is zero."""
+        """The two pieces on either side of where its worst neuron has some value: zero where it enters hinges alone."""
         assert self.split is not None
-        node, neuron = self.split
+        node, neuron, value = self.split
         found = []
         for sign in (1, -1):
-            signs = list(self.signs)
-            signs[node] = signs[node].copy()
-            signs[node].flat[neuron] = sign
-            found.append(replace(self, signs=signs, split=None))
+            half = replace(self, signs=_with(self.signs, node, neuron, sign), split=None)
+            place = self.curved[node]
+            if place is not None:  # a condition with another number begins without a multiplier
+                cuts = _with(self.cuts, place if sign > 0 else place + 1, neuron, value)
+                half = replace(half, cuts=cuts, multipliers=_with(self.multipliers, node, neuron, 0.0))
+            found.append(half)
         return found
 
     def numbers(self) -> int:
         """The number of numbers that it holds."""
-        return sum(part.size for part in (*self.signs, *self.choices, *self.multipliers, *(self.bounds or [])))
+        return sum(
+            part.size for part in (*self.signs, *self.choices, *self.multipliers, *self.cuts, *(self.bounds or []))
+        )
+
+
+def _with(arrays: list[np.ndarray], number: int, entry: int, value: float) -> list[np.ndarray]:
+    """Arrays, one of them changed in one entry."""
+    found = list(arrays)
+    found[number] = found[number].copy()
+    found[number].flat[entry] = value
+    return found
 
 
 def can_branch(query: Query) -> bool:
-    """Tells whether the network has neurons that can be split by sign."""
-    return bool(hinges(query.net.network)) and query.finite
+    """Tells whether the network has neurons that can be split."""
+    return bool(splittable(query.net.network)) and query.finite
 
 
 def branch(
@@ -186,7 +213,17 @@ class _Tree:
         self._most = max((s for s in _SIZES if s * sum(sizes) <= _NUMBERS), default=_SIZES[0])
         self._climber = _climber(self._network, self._region, self._refresh)
         # Places of the split nodes among the bounded ones.
-        self._open = [self._network.bounded().index(i) for i in split_nodes(self._network)]
+        split, curved = split_nodes(self._network), curved_nodes(self._network)
+        self._open = [self._network.bounded().index(i) for i in split]
+        self._curved = tuple(2 * curved.index(i) if i in curved else None for i in split)
+        self._readers = [
+            [
+                activation_of(self._network, k)
+                for k in splittable(self._network)
+                if self._network.nodes[k].inputs[0] == i
+            ]
+            for i in split
+        ]
         self.count = self.passes = 0
         self.witness: np.ndarray | None = None
         known = query.net.by_node(query.bounds.layers)
@@ -213,7 +250,8 @@ class _Tree:
         first = first_pieces(self._network, self._bounds)
         signs = [s.numpy()[0].astype(np.int8) for s in first.signs]
         bounds = [end.numpy()[0] for pair in first.bounds for end in pair] if self._refresh else None
-        return _Piece(signs, _numbers(first.choices), _numbers(first.multipliers), bounds)
+        cuts = [end.numpy()[0] for pair in first.cuts for end in pair]
+        return _Piece(signs, _numbers(first.choices), _numbers(first.multipliers), cuts, self._curved, bounds)
 
     def bounded(self, pieces: Sequence[_Piece]) -> list[_Piece]:
         """Halves pieces, unless there is only the whole set, and bounds what results; may find a witness."""
@@ -265,7 +303,9 @@ class _Tree:
         else:
             each = [self._bounds[i] for i in self._network.bounded()]
             bounds = [(tf.repeat(low, len(pieces), 0), tf.repeat(high, len(pieces), 0)) for low, high in each]
-        return Pieces(bounds, stacked("signs"), stacked("choices"), stacked("multipliers"))
+        cuts = stacked("cuts")
+        pairs = list(zip(cuts[::2], cuts[1::2], strict=True))
+        return Pieces(bounds, stacked("signs"), stacked("choices"), stacked("multipliers"), pairs)
 
     def _read(self, parts: Sequence[_Piece], found: Climbed) -> list[_Piece]:
         count = len(parts)
@@ -282,7 +322,8 @@ class _Tree:
         pieces = []
         for i, part in enumerate(parts):
             node = int(widest[i].argmax())
-            split = (node, int(gaps[node][i].argmax())) if widest[i, node] > 0 else self._tallest(ends, i)
+            worst = (node, int(gaps[node][i].argmax())) if widest[i, node] > 0 else self._tallest(ends, i)
+            split = None if worst is None else (*worst, self._value(ends, i, *worst))
             short = not bound[i] > 0 and (split is None or lost[i] <= _SMALL * (margins[i].max() - bound[i]))
             pieces.append(
                 replace(
@@ -320,9 +361,19 @@ class _Tree:
         for number, place in enumerate(self._open):
             lower, upper = (end[piece].ravel() for end in ends[2 * place : 2 * place + 2])
             heights = np.where((lower < 0) & (upper > 0), -lower * upper / np.maximum(upper - lower, 1e-300), 0.0)
+            if self._curved[number] is not None:
+                heights = np.where(wide_enough(lower, upper), upper - lower, 0.0)
             if heights.max(initial=0.0) > height:
                 best, height = (number, int(heights.argmax())), float(heights.max())
         return best
+
+    def _value(self, ends: Sequence[np.ndarray], piece: int, node: int, neuron: int) -> float:
+        """The value at which a neuron is cut: the kink that is nearest to its middle, or that, where it has none."""
+        place = self._open[node]
+        low, high = (float(end[piece].ravel()[neuron]) for end in ends[2 * place : 2 * place + 2])
+        middle = 0.5 * low + 0.5 * high
+        kinks = [kink for act in self._readers[node] for kink in act.kinks or () if low < kink < high]
+        return min(kinks, key=lambda kink: abs(kink - middle), default=middle)
 
 
 def _stuck(query: Query, clause: int, bound: float) -> Because:
