@@ -62,9 +62,7 @@ OVERFLOW = Reason.NOT_FINITE.because(said="the network's values overflow on the 
 NOT_FINITE = Reason.NOT_FINITE.because(
     said="the bounds of the network over the set are not finite, so nothing can be encoded"
 )
-UNSPLIT = Reason.NOTHING_TO_SPLIT.because(
-    said="the linear relaxation does not settle it, and no neuron can be split by sign"
-)
+UNSPLIT = Reason.NOTHING_TO_SPLIT.because(said="the linear relaxation does not settle it, and no neuron can be split")
 WAYS = ("split", "milp")
 """How clauses are decided: by branch and bound, by integer programs; both means in this order."""
 TellMargin = Callable[[float], None]
