@@ -11,6 +11,7 @@ from tfcert.network.errors import (
     UnsupportedLayerError,
 )
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Multivariate, Network, Node
+from tfcert.network.keras import attention as _keras_attention  # noqa: F401
 from tfcert.network.keras import curves as _keras_curves  # noqa: F401
 from tfcert.network.keras import images as _keras_images  # noqa: F401  (these fill the table of converters)
 from tfcert.network.keras import kernels as _keras_kernels  # noqa: F401
