@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from methods import GENERAL
+from soundness.networks import Sketch
 
 import tfcert
 from tfcert.activations.piecewise import piecewise
@@ -38,12 +40,17 @@ from tfcert.driver.stages.base import Finding
 from tfcert.errors import UsageError
 from tfcert.estimates.question import DistanceAnswer
 from tfcert.language import load_file
-from tfcert.network import from_keras
+from tfcert.network import Multivariate, from_keras
 from tfcert.network.linear import LinearMap
+from tfcert.network.sparse import Entries
 from tfcert.options import BoundOptions
-from tfcert.propagation.engine import prepared_bounds
+from tfcert.propagation.enclosures import Plane, Planes
+from tfcert.propagation.engine import lower_bounds, prepared_bounds
+from tfcert.propagation.kinds import KINDS
 from tfcert.propagation.methods.crown_ibp import CROWN_IBP
+from tfcert.propagation.multivariate import Facet, Kind, MultivariatePlanes
 from tfcert.propagation.plan import Plan
+from tfcert.sets.balls import LpBall
 from tfcert.verdict import Outcome, Work
 
 CONTRIBUTING = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -51,6 +58,11 @@ FILES = {
     "An activation": ["tfcert/activations/FAMILY.py"],
     "A layer": ["tfcert/network/keras/KIND.py"],
     "A linear map": ["tfcert/network/linear.py"],
+    "A nonlinearity of several numbers": [
+        "tfcert/network/KIND.py",
+        "tfcert/propagation/KIND.py",
+        "tfcert/propagation/kinds.py",
+    ],
     "A method": ["tfcert/propagation/methods/NAME.py", "tfcert/catalog.py"],
     "A stage": ["tfcert/driver/stages/NAME.py", "tfcert/catalog.py"],
     "A solver": ["tfcert/complete/solver/NAME.py", "tfcert/catalog.py"],
@@ -186,6 +198,76 @@ WORSE = Worse()
 
 
 @pytest.mark.usefixtures("eager")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Larger(Multivariate):
+    """The larger of two numbers, of two tensors."""
+
+    def evaluate(self, inputs):
+        return tf.maximum(*inputs)
+
+    def rounding(self, inputs, value):
+        return tf.zeros_like(value)
+
+    def carried(self, inputs, variances):
+        return tf.maximum(*variances)
+
+    def lipschitz(self, norm):
+        return 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class LargerPlanes(MultivariatePlanes):
+    """Above the mean of both, and below the largest upper bound."""
+
+    top: tf.Tensor
+
+    def back(self, rows):
+        half = replace(rows, values=0.5 * tf.nn.relu(rows.values))
+        return [half, half], tf.reduce_sum(tf.minimum(rows.values, 0) * rows.unfold(self.top), axis=-1)
+
+    def advance(self, inputs):
+        low = [planes.lower for planes in inputs]
+        mean = Plane(0.5 * (low[0].slopes + low[1].slopes), 0.5 * (low[0].intercept + low[1].intercept))
+        return Planes(mean, Plane(tf.zeros_like(mean.slopes), self.top))
+
+
+class LargerKind(Kind):
+    def interval(self, node, inputs):
+        return tuple(tf.maximum(*ends) for ends in zip(*inputs, strict=True))
+
+    def relax(self, node, bounds, relaxation, choices=()):
+        return LargerPlanes(tf.maximum(*(high for _, high in bounds)))
+
+    def choices(self, node, bounds, relaxation):
+        return ()
+
+    def opened(self, node, bounds, relaxation):
+        return None
+
+    def facets(self, node, bounds):
+        size, tops = bounds[0][0].size, np.maximum(*(high.ravel() for _, high in bounds))
+        each, none = np.arange(size), np.zeros(size)
+        units = [Entries(each, each + side * size, np.ones(size)) for side in (0, 1)]
+        return [*(Facet(1, unit, none) for unit in units), Facet(-1, Entries(each, each, none), tops)]
+
+
+def test_a_nonlinearity_of_several_numbers(monkeypatch):
+    monkeypatch.setitem(KINDS, Larger, LargerKind())
+    rng = np.random.default_rng(0)
+    s = Sketch(rng)
+    x = s.input((3,))
+    sides = s.dense(x, 4), s.activate(s.dense(x, 4))
+    larger = s.add("larger", (4,), lambda _: Larger(name="larger", inputs=sides, shape=(4,)))
+    s.dense(s.activate(s.dense(larger, 4)), 2)
+    network, ball = s.network(), LpBall(rng.uniform(0, 1, (2, 3)), 0.1)
+    rows = np.broadcast_to(np.concatenate([np.eye(2), -np.eye(2)]), (2, 4, 2))
+    values = np.stack([network(tf.constant(points)).numpy() for points in ball.sample(100, 0)])
+    least = np.concatenate([values.min(axis=0), -values.max(axis=0)], axis=1)
+    for method in (*GENERAL, "lp"):
+        found = lower_bounds(network, ball, rows, np.zeros((2, 4)), method=method)
+        assert np.isfinite(found).all() and (found <= least + 1e-9).all(), method
+
+
 def test_a_method(clf, data, tmp_path):
     x, y = data
     np.savez(tmp_path / "test.npz", x=x, y=y)

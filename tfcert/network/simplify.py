@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfcert.network.contractions import EinsumMap
 from tfcert.network.graph import Add, Elementwise, Input, Linear, Multivariate, Node, evaluate_node
 from tfcert.network.linear import LinearMap, ScaleMap, Shape, Source
 from tfcert.network.moves import IndexMap, ReshapeMap, TakeMap, TransposeMap
+from tfcert.network.product import Contraction, Product
 
 
 class WrittenNumbers:
@@ -98,6 +100,27 @@ def of_constants(node: Node, nodes: SimpleNodes) -> Node | int | None:
         return evaluate_node(node, known, known[0])[0]
 
     return nodes.constant(node.name, node.shape, value)
+
+
+def multiplied_by_a_constant(node: Node, nodes: SimpleNodes) -> Node | int | None:
+    """A product with a constant scales, a contraction with one is a linear map; the constant is read live."""
+    if not isinstance(node, Product | Contraction):
+        return None
+    sides = [side for side, source in enumerate(node.inputs) if depends_on_nothing(nodes[source])]
+    if len(sides) != 1:
+        return None
+    (side,) = sides
+    constant, x = node.inputs[side], node.inputs[1 - side]
+
+    def read() -> tf.Tensor:
+        return nodes.value(constant)[0]
+
+    if isinstance(node, Product):
+        linear: LinearMap = ScaleMap(read, node.shape)
+    else:
+        words, shapes = node.words, node.shapes
+        linear = EinsumMap(f"{words[1 - side]},{words[side]}->{words[2]}", read, shapes[1 - side], shapes[side])
+    return Linear(name=node.name, inputs=(x,), shape=node.shape, map=linear)
 
 
 def moved_twice(node: Node, nodes: SimpleNodes) -> Node | int | None:
@@ -226,6 +249,7 @@ def _turned(read: Source, order: tuple[int, ...]) -> Source:
 
 RULES: tuple[Callable[[Node, SimpleNodes], Node | int | None], ...] = (
     of_constants,
+    multiplied_by_a_constant,
     moved_twice,
     scaled_by_numbers,
     added_twice,

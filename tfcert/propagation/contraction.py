@@ -228,6 +228,9 @@ class _OpenContraction(OpenPlanes):
 
 
 class _ContractionKind(Kind):
+    def held(self, node: Contraction) -> int:
+        return min(_LARGEST, math.prod(size for _, size in node.sizes))
+
     def interval(self, node: Contraction, inputs: Sequence[TensorInterval]) -> TensorInterval:
         """Sums of the products' ranges: one by one where these are not too many, else by middles and radii."""
         known = [known_marks(pair) for pair in inputs]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tfcert.network.graph import Multivariate
 from tfcert.network.normalized import Normalized
 from tfcert.network.product import Contraction, Product
@@ -14,7 +12,7 @@ from tfcert.propagation.multivariate import Kind
 from tfcert.propagation.normalized import NORMALIZED
 from tfcert.propagation.product import PRODUCT
 
-KINDS: Mapping[type[Multivariate], Kind] = {
+KINDS: dict[type[Multivariate], Kind] = {
     Product: PRODUCT,
     Contraction: CONTRACTION,
     LogOdds: LOG_ODDS,

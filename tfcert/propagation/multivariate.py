@@ -7,6 +7,7 @@ goes through these few functions, so that a kind that has them is bounded by eve
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -86,6 +87,10 @@ class Kind(ABC):
     """
 
     keeps_patches = False
+
+    def held(self, node: Any) -> int:
+        """How many numbers a pass may hold at the node for one sample, rows left out."""
+        return math.prod(node.shape)
 
     @abstractmethod
     def interval(self, node: Any, inputs: Sequence[TensorInterval]) -> TensorInterval:

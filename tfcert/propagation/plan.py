@@ -69,6 +69,11 @@ def entries_per_row(network: Network, target: int) -> int:
     return most
 
 
+def _held(node: Node) -> int:
+    """The numbers that a pass holds at a node for one sample, rows left out."""
+    return multivariate_kind(node).held(node) if isinstance(node, Multivariate) else math.prod(node.shape)
+
+
 def _goes_dense(node: Node) -> bool:
     """Tells whether patches over a node are dense rows before it."""
     if isinstance(node, Multivariate):
@@ -121,7 +126,7 @@ class _Cuts:
     def __init__(self, network: Network, memory_mb: int, copies: int):
         self.network, self.memory_mb, self.copies = network, memory_mb, copies
         self.parts: dict[int, tuple[slice | None, ...]] = {}
-        values = float(sum(int(np.prod(n.shape)) for n in network.nodes))
+        values = float(sum(map(_held, network.nodes)))
         self.needs: list[float] = []
         self._keep(values, "the values of all layers")
 

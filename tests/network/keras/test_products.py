@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfcert
-from tfcert.network import Contraction, Product, from_keras
+from tfcert.network import Builder, Contraction, Product, from_keras
 
 L, K = keras.layers, keras.ops
 
@@ -81,7 +82,7 @@ def test_sums_of_products_are_what_keras_computes(build, rng):
     network = from_keras(model)
     x = rng.normal(size=(20, 2, 3)).astype("float32")
     expected = model(x).numpy()
-    np.testing.assert_allclose(network(x), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(network(tf.constant(x)), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
     assert any(isinstance(node, Product | Contraction) for node in network.nodes) == (build in OF_THREE.values())
 
 
@@ -101,3 +102,20 @@ def test_sums_that_mix_samples_are_refused(build, message):
     i = keras.Input((2, 3))
     with pytest.raises(tfcert.UnsupportedLayerError, match=message):
         from_keras(keras.Model(i, build(i)))
+
+
+def test_a_factor_that_no_input_enters_makes_no_product(rng):
+    """It scales, or is a matrix: what the model computes is affine, and its bounds are exact."""
+    builder = Builder(tf.float64)
+    weights = tf.Variable(rng.normal(size=(3, 4)))
+    x = builder.input((2, 3), "input")
+    with builder.scope("products", "Product"):
+        fixed = builder.fixed(lambda: tf.convert_to_tensor(weights), (3, 4))
+        scaled = builder.product(x, builder.fixed(lambda: tf.convert_to_tensor(weights)[:2, :3], (2, 3)))
+        whole = builder.reshape(builder.contract("kj,ik->ij", fixed, scaled), (8,))
+    network = builder.network(whole)[0]
+    assert not any(isinstance(node, Product | Contraction) for node in network.nodes)
+    x, matrix = rng.normal(size=(5, 2, 3)), weights.numpy()
+    np.testing.assert_allclose(network(tf.constant(x)), ((x * matrix[:2, :3]) @ matrix).reshape(5, 8))
+    weights.assign(2 * weights)
+    np.testing.assert_allclose(network(tf.constant(x)), ((x * 2 * matrix[:2, :3]) @ (2 * matrix)).reshape(5, 8))
