@@ -108,7 +108,7 @@ def _carried(node: Contraction, rows: Coefficients, factors: Factors, places: Pl
     """Dense rows through the planes at some places; both arranged for the rows, ``[samples, groups, rows, *shape]``."""
     first, second, result = node.words
     (mx, dx, my, dy, at, lost), (low_x, low_y, high_x, high_y) = factors, places
-    lead = [-1 if n is None else n for n in rows.values.shape[:3]]
+    lead = _leading(rows.values, rows)
     values = tf.reshape(rows.values, [*lead, *node.shape])
     positive, negative = tf.nn.relu(values), tf.minimum(values, 0)
 
@@ -125,10 +125,24 @@ def _carried(node: Contraction, rows: Coefficients, factors: Factors, places: Pl
     constant = _total(values * at - tf.abs(values) * lost) - _total(x * mx) - _total(y * my)
     sent = []
     for part, shape in zip((x, y), node.shapes, strict=True):
-        lead = [-1 if n is None else n for n in part.shape[:3]]
+        lead = _leading(part, rows)
         flat = tf.reshape(part, [*lead, math.prod(shape)])
         sent.append(replace(rows, values=flat, shape=shape, patches=None))
     return sent, constant
+
+
+def _leading(values: tf.Tensor, rows: Coefficients) -> list[int | tf.Tensor]:
+    """The lengths of the axes of samples, groups and rows of what came of some rows, as far as a trace knows them.
+
+    An einsum forgets lengths that the rows have; selected rows have their samples along the axis of groups.
+    """
+    length = tf.shape(values)
+    known = (1 if rows.owner is not None else None, *rows.values.shape[1:3])
+    found = []
+    for axis, (own, n) in enumerate(zip(known, values.shape[:3], strict=True)):
+        kept = own is not None and (own > 1 or axis == 0)
+        found.append(n if n is not None else own if kept else length[axis])
+    return found
 
 
 def _total(values: tf.Tensor) -> tf.Tensor:
@@ -140,7 +154,7 @@ def _arranged(rows: Coefficients, parts: Sequence[tf.Tensor], shapes: Sequence[S
     found = []
     for part, shape in zip(parts, shapes, strict=True):
         flat = replace(rows, shape=shape, patches=None).unfold(part)
-        lead = [-1 if n is None else n for n in flat.shape[:3]]
+        lead = _leading(flat, rows)
         found.append(tf.reshape(flat, [*lead, *shape]))
     return found
 

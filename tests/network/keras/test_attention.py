@@ -182,6 +182,20 @@ def test_bounds_hold_and_are_met_at_a_point(name, method, eager, rng):
     np.testing.assert_allclose(point.upper, model(x), atol=1e-3)
 
 
+def test_a_traced_pass_knows_the_shapes_of_selected_rows(rng):
+    """Neurons behind attention, of several samples of which some are stable: not eager, where lengths are all known."""
+
+    def block(x):
+        return L.Dense(2)(L.Flatten()(L.Dense(4, activation="relu")(L.MultiHeadAttention(2, 2)(x, x))))
+
+    model = functional(block, shape=(3, 4))
+    x = rng.normal(size=(3, 3, 4)).astype("float32")
+    found = tfcert.bounds(model, tfcert.LpBall(x, 0.05), options=tfcert.BoundOptions(jit=False))
+    corners = x + 0.05 * rng.choice([-1, 1], size=(200, *x.shape))
+    values = model(corners.reshape(-1, 3, 4).astype("float32")).numpy().reshape(200, 3, 2)
+    assert (values >= found.lower - 1e-4).all() and (values <= found.upper + 1e-4).all()
+
+
 REFUSED = {
     "a mask from the input": (
         lambda x: L.MultiHeadAttention(2, 3)(x, x, attention_mask=x[:, :, :STEPS]),
