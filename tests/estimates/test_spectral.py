@@ -6,7 +6,19 @@ import tensorflow as tf
 
 from tfcert.estimates.operators import chain_norm, in_float64
 from tfcert.estimates.spectral import convolution_norm, gram_norm
-from tfcert.network import ConvMap, DenseMap, IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
+from tfcert.network import (
+    BroadcastMap,
+    ConvMap,
+    DenseMap,
+    IndexMap,
+    LinearMap,
+    PadMap,
+    ReshapeMap,
+    ScaleMap,
+    SumMap,
+    TakeMap,
+    TransposeMap,
+)
 from tfcert.network.densify import matrix
 
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
@@ -114,6 +126,24 @@ def test_a_chain_with_one_map_that_mixes_values_has_its_exact_norm(rng):
     for norm, order in ORDERS.items():
         exact = np.linalg.norm(dense_matrix(*chain), order)
         assert exact * (1 - 1e-12) <= chain_norm(chain, norm) <= exact * (1 + 1e-5)
+
+
+@pytest.mark.parametrize(
+    "linear",
+    [
+        TransposeMap((6, 5, 4), (2, 0, 1)),
+        TakeMap((6, 5, 4), np.array([3, -1, 0]), 2),
+        BroadcastMap((6, 1, 4), (6, 5, 4)),
+        SumMap((6, 5, 4), (0, 1), weight=1 / 30),
+    ],
+)
+def test_maps_that_move_or_add_up_are_read_as_they_stand(linear):
+    """Not written out as a matrix, which an image is too large for; and with their exact norms."""
+    (found,) = in_float64(linear, tf.float32)
+    assert found is linear
+    for norm, order in ORDERS.items():
+        exact = np.linalg.norm(dense_matrix(linear), order)
+        assert exact * (1 - 1e-12) <= chain_norm((linear,), norm) <= exact * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("norm", ORDERS)

@@ -13,12 +13,26 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.estimates.spectral import convolution_norm, gram_norm
-from tfcert.network import ConvMap, DenseMap, IndexMap, LinearMap, PadMap, ReshapeMap, ScaleMap
+from tfcert.network import (
+    BroadcastMap,
+    ConvMap,
+    DenseMap,
+    IndexMap,
+    LinearMap,
+    PadMap,
+    ReshapeMap,
+    ScaleMap,
+    SumMap,
+    TakeMap,
+    TransposeMap,
+)
 from tfcert.network.densify import matrix
 
 MapChain = tuple[LinearMap, ...]
 """Maps in the order in which they are applied."""
 
+_PLAIN = (ReshapeMap, PadMap, IndexMap, TransposeMap, TakeMap, BroadcastMap)
+"""Maps without weights, whose entries are 0 and 1."""
 _MATRIX_SIDE, _MATRIX_ENTRIES = 1024, 1 << 22
 """A chain no larger than this is written out as one matrix."""
 _GRAM_SIDE = 4096
@@ -32,7 +46,7 @@ def in_float64(linear_map: LinearMap, dtype: tf.DType) -> MapChain:
         linear_map: the map; dtype: the type that it computes in.
     """
     kind = type(linear_map)  # exactly: a subclass may do anything
-    if kind in (ReshapeMap, PadMap, IndexMap):
+    if kind in _PLAIN or (isinstance(linear_map, SumMap) and linear_map.weight >= 0):
         return (linear_map,)
     if kind in (DenseMap, ConvMap, ScaleMap):
         return (_with_weights(linear_map, lambda weights: tf.cast(weights, tf.float64)),)
