@@ -45,6 +45,7 @@ STEPS = "tests/complete/test_steps.py"
 UNITS = "tests/language/test_units.py"
 REGISTRATION = "tests/activations/test_registration.py"
 VALIDATION = "tests/network/keras/test_validation.py"
+PRODUCT = "tests/propagation/test_product.py"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,19 @@ MUTANTS = (
            "upper = tf.reshape(pair[:, :, 1, :]", (f"{BOUND}[1]",)),
     Mutant("first layer's hull for the ball", "propagation/interval.py", "if region.is_box:", "if True:",
            ("tests/propagation/test_methods.py",), "hull"),
+    Mutant("a product's upper plane turned the wrong way", "propagation/product.py", "mx - above * dx",
+           "mx + above * dx", (PRODUCT,), "every_choice"),
+    Mutant("a product's searched planes turned the wrong way", "propagation/product.py", "(low - high) * dx",
+           "(low + high) * dx", (PRODUCT,), "steps_through"),
+    Mutant("a product above what it overflowed to", "propagation/product.py",
+           "tf.where(known & tf.math.is_finite(low), low, -nothing)", "tf.where(known, low, -nothing)",
+           (PRODUCT,), "overflows"),
+    Mutant("a contraction's upper planes turned the wrong way", "propagation/contraction.py", "mx - 0.5 * high_x * dx",
+           "mx + 0.5 * high_x * dx", (PRODUCT,), "one_by_one"),
+    Mutant("the second factor without bounds", "network/graph.py", "isinstance(node, Nonlinear) for i in node.inputs}",
+           "isinstance(node, Nonlinear) for i in node.inputs[:1]}", (PRODUCT,), "both_factors"),
+    Mutant("planes of a product on the wrong side in programs", "complete/encoding/enclosed.py",
+           "- facet.sign * level", "+ facet.sign * level", ("tests/complete/test_products.py",), "matrix_product"),
     Mutant("batch-norm's sign", "network/keras/layers.py", "shift = -read(statistics(layer)[0])",
            "shift = read(statistics(layer)[0])", (LAYERS,), "batch"),
     Mutant("same padding puts the odd row first", "network/keras/windows.py",

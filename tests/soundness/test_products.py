@@ -9,7 +9,7 @@ from methods import GENERAL
 from sweeps import sweep_but
 
 from soundness import networks, regions
-from tfcert.network import Network, Product, from_keras
+from tfcert.network import Contraction, Network, Product, from_keras
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import LpBall, Perturbation
@@ -104,5 +104,33 @@ def test_bounds_of_products_have_their_gradients_in_the_weights(method, eps):
     model = keras.Model(i, L.Dense(2, dtype="float64")(whole))
     network, rng = from_keras(model), np.random.default_rng(2)
     region = region_of(LpBall(rng.uniform(0, 1, (2, 3)), eps))
+    asked = tf.constant([[[1.0, -1.0], [-1.0, 2.0]]], tf.float64), tf.zeros([1, 2], tf.float64)
+    check_gradients(model, lambda: tf.reduce_sum(output_bounds(network, region, asked, method)), rng)
+
+
+def scores(dtype: str = "float64") -> keras.Model:
+    """What attention does without its softmax: weights that are products, and values weighed by them."""
+    keras.utils.set_random_seed(3)
+    i = keras.Input((3, 2), dtype=dtype)
+    query, key, value = (L.Dense(2, dtype=dtype)(i) for _ in range(3))
+    weights = L.Activation("sigmoid", dtype=dtype)(keras.ops.einsum("bqd,bkd->bqk", query, key))
+    return keras.Model(i, L.Dense(2, dtype=dtype)(L.Flatten(dtype=dtype)(keras.ops.matmul(weights, value))))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_no_point_leaves_the_bounds_of_products_of_matrices(norm):
+    network, rng = from_keras(scores()), np.random.default_rng(0)
+    assert sum(isinstance(node, Contraction) for node in network.nodes) == 2
+    region = LpBall(rng.uniform(0, 1, (2, 3, 2)), [0.2, 0.02], norm, (0, 1))
+    for method in GENERAL:
+        assert_sound(network, region, method, rng)
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown-ibp", "crown", "forward"])
+@pytest.mark.parametrize("eps", [0.0, 0.05])
+def test_bounds_of_products_of_matrices_have_their_gradients_in_the_weights(method, eps):
+    model = scores()
+    network, rng = from_keras(model), np.random.default_rng(2)
+    region = region_of(LpBall(rng.uniform(0, 1, (2, 3, 2)), eps))
     asked = tf.constant([[[1.0, -1.0], [-1.0, 2.0]]], tf.float64), tf.zeros([1, 2], tf.float64)
     check_gradients(model, lambda: tf.reduce_sum(output_bounds(network, region, asked, method)), rng)
