@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +85,18 @@ def test_the_network_with_cells_begins_with_those_that_its_specification_names()
     spec = load_file(EXAMPLES / "abstraction.prop")
     model = tfcert.load_model(EXAMPLES / spec.models["clf"].path)
     assert deployed(spec.properties["robust"].abstraction, "clf", model, (28, 28)) is model
+
+
+def test_motions_are_learned_and_certified(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    train_sequences = importlib.import_module("train_sequences")
+    path = tmp_path / "sequences.keras"
+    arguments = ["--out", path, "--samples", 300, "--epochs", 3, "--asked", 2]
+    monkeypatch.setattr("sys.argv", ["train_sequences.py", *map(str, arguments)])
+    train_sequences.main()
+    assert path.exists()
+    assert re.search(r"of 2 new motions: \d are told right, \d whatever every step does", capsys.readouterr().out)
+    x, _ = train_sequences.motions(2, np.random.default_rng(1))
+    box = train_sequences.one_step(x, 3, 0.5)
+    changed = (box.upper > box.lower).any(axis=(0, 2))
+    assert changed.tolist() == [step == 3 for step in range(train_sequences.STEPS)]

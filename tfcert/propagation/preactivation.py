@@ -206,7 +206,8 @@ def relax_before(
     affine: AffinePart | None = None,
 ) -> Relaxed:
     """The relaxations that a pass to ``target`` goes through (its own too, if it is nonlinear)."""
-    lines = {i: relaxer(i, target, bounds) for i in nonlinear(network) if i in network.ancestors(target)}
+    before = network.ancestors(target)
+    lines = {i: relaxer(i, target, bounds) for i in nonlinear(network) if i in before}
     return Relaxed(lines, affine=affine)
 
 
