@@ -261,3 +261,42 @@ def test_a_saturated_softmax_stays_bounded_and_free_of_nan(scale, method):
     values = np.stack([network(tf.constant(p, tf.float32)) for p in ball.sample(50, 0)]) @ rows[0].numpy()[0].T
     assert np.isfinite(lower).all()
     assert (lower <= values.min(axis=0) + 1e-4).all()
+
+
+IMAGES = {
+    "softmax over channels": lambda x: L.Softmax()(x),
+    "softmax over rows": lambda x: L.Softmax(axis=1)(x),
+    "layer": lambda x: L.LayerNormalization()(x),
+    "layer, whole image": lambda x: L.LayerNormalization(axis=[1, 2, 3])(x),
+    "group": lambda x: L.GroupNormalization(2)(x),
+}
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("name", IMAGES)
+def test_no_point_leaves_the_bounds_of_images(name):
+    """Rows over images are patches, before and behind these layers."""
+    i = keras.Input((4, 4, 2), dtype="float64")
+    before = L.Conv2D(4, 2, dtype="float64")(i)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    try:
+        after = L.Conv2D(3, 2, strides=2, padding="same", activation="relu")(IMAGES[name](before))
+        model = keras.Model(i, L.Dense(2)(L.Flatten()(after)))
+    finally:
+        keras.config.set_dtype_policy(policy)
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        variable.assign(rng.normal(size=variable.shape) * 0.7 + 0.1)
+    network = from_keras(model)
+    ball = LpBall(rng.normal(size=(2, 4, 4, 2)), [0.3, 0.02])
+    rows = tf.constant([[[1.0, 0], [-1, 0], [1, -1]]], tf.float64), tf.zeros([1, 3], tf.float64)
+    points = np.concatenate([ball.sample(100, 0), ball.x + rng.choice([-1, 1], (100, 2, 4, 4, 2)) * SIZES])
+    values = np.stack([network(tf.constant(p)).numpy() for p in points]) @ rows[0].numpy()[0].T
+    for method in GENERAL:
+        lower = output_bounds(network, region_of(ball), rows, method, ascent=Ascent(2)).numpy()
+        assert np.isfinite(lower).all()
+        assert (lower <= values.min(axis=0) + 1e-9 * (1 + np.abs(values).max())).all(), method
+
+
+SIZES = np.array([0.3, 0.02])[:, None, None, None]
