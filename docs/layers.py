@@ -78,6 +78,7 @@ EXAMPLES: dict[str, Example] = {
     "Normalization": example(mean=1.0, variance=2.0),
     "Permute": example((2, 1), shapes=(SEQUENCE,)),
     "Pipeline": example([L.Identity()]),
+    "RNN": example(L.LSTMCell(2), shapes=(SEQUENCE,)),
     "RandomCrop": example(6, 6, shapes=(COLOUR,)),
     "RandomPosterization": example(4, shapes=(COLOUR,)),
     "RandomTranslation": example(0.1, 0.1, shapes=(COLOUR,)),
@@ -87,6 +88,7 @@ EXAMPLES: dict[str, Example] = {
     "Reshape": example((2, 2)),
     "Resizing": example(3, 3, shapes=(IMAGE,)),
     "SimpleRNN": example(2, shapes=(SEQUENCE,)),
+    "Softmax": example(axis=1, shapes=(SEQUENCE,)),
     "SpectralNormalization": example(L.Dense(2)),
     "Subtract": example(shapes=TWO),
     "TimeDistributed": example(L.Dense(2), shapes=(SEQUENCE,)),
@@ -106,6 +108,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "Gaussian": {"rate": 0.5},
 }
 """Arguments of families, by how their names begin."""
+RANKS = {"1D": SEQUENCE, "2D": IMAGE, "3D": VOLUME}
 
 
 def classes() -> dict[str, type]:
@@ -134,7 +137,7 @@ def built(name: str) -> tuple[Any, list[tuple[int, ...]]]:
     if name in EXAMPLES:
         given = EXAMPLES[name]
         return getattr(L, name)(*given.arguments, **dict(given.options)), list(given.shapes)
-    shape = {"1D": SEQUENCE, "2D": IMAGE, "3D": VOLUME}.get(name[-2:], VECTOR)
+    shape = next((shape for digits, shape in RANKS.items() if digits in name), VECTOR)
     kind = getattr(L, name)
     takes = inspect.signature(kind.__init__).parameters
     begins = max((start for start in OPTIONS if name.startswith(start)), key=len, default="")
@@ -237,7 +240,7 @@ def page() -> str:
     refused: dict[str, list[str]] = {}
     for name, kind in sorted(operations.items()):
         if kind not in supported:
-            refused.setdefault(reason(kind, False) or WRITE_OUT, []).append(f"`{name}`")
+            refused.setdefault(reason(kind, False), []).append(f"`{name}`")
     lines += [f"| {', '.join(names)} | {why} |" for why, names in sorted(refused.items(), key=lambda item: item[1])]
     return "\n".join(lines) + "\n"
 
@@ -256,7 +259,6 @@ OPERATIONS_HEAD = """## Operations
 Of `keras.ops`, and the operators that stand for them, these are converted, where their arguments are tensors of the
 model and constants:
 """
-WRITE_OUT = "no converter; it can be written with operations that have one, or as a layer for `tfcert.register_layer`"
 
 
 if __name__ == "__main__":

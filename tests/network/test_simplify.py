@@ -142,6 +142,23 @@ def test_factors_that_overflow_stay_two():
         assert len(builder.network(y)[0].nodes) == 3
 
 
+def test_a_product_of_one_value_is_its_square(check):
+    layer = L.Dense(3)
+    assert converted((3,), lambda x: layer(x) * layer(x), check) == [DENSE, "Elementwise"]
+    assert converted((3,), lambda x: x * -x, check) == ["Elementwise", "ScaleMap"]
+    assert converted((3,), lambda x: x * L.Dense(3)(x), check) == [DENSE, "Product"]
+
+
+def test_a_product_with_a_constant_is_linear_and_reads_it_live(seed):
+    table = L.Dense(3)
+    model = functional((3,), lambda x: L.Multiply()([x, table(keras.ops.ones_like(x)), x - x + 2.0]))
+    network = from_keras(model)
+    assert set(kinds(network)) == {"ScaleMap"}
+    table.bias.assign([1.0, 2.0, 3.0])
+    x = np.array([[1.0, -2.0, 0.5]], "float32")
+    assert np.allclose(network(tf.constant(x)), model(x), atol=1e-5)
+
+
 def test_what_is_made_of_constants_is_constant_and_its_weights_stay_live(seed):
     layer = L.Dense(2)
     model = functional((3,), lambda x: L.Add()([L.Dense(2)(x), L.ReLU()(layer(x - x))]))

@@ -12,13 +12,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import fields, replace
-from functools import partial
+from functools import cache, partial
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfcert.activations import Activation, activation
 from tfcert.network.contractions import EinsumMap
 from tfcert.network.graph import Add, Elementwise, Input, Linear, Multivariate, Node, evaluate_node
 from tfcert.network.linear import LinearMap, ScaleMap, Shape, Source
@@ -208,6 +209,29 @@ def added_twice(node: Node, nodes: SimpleNodes) -> Node | int | None:
     return Linear(name=node.name, inputs=(base,), shape=node.shape, map=ScaleMap(WrittenNumbers(total), node.shape))
 
 
+def multiplied_by_itself(node: Node, nodes: SimpleNodes) -> Node | int | None:
+    """``x * x`` is a square, and so is ``x`` times a multiple of it that is written in the model."""
+    if not isinstance(node, Product):
+        return None
+    if node.inputs[0] == node.inputs[1]:
+        return Elementwise(name=node.name, inputs=node.inputs[:1], shape=node.shape, activation=_square())
+    factors = [_factor(nodes[i]) for i in node.inputs]
+    if all(factor is None for factor in factors):
+        return None
+    bases = tuple(i if f is None else nodes[i].inputs[0] for i, f in zip(node.inputs, factors, strict=True))
+    if bases[0] != bases[1]:  # planes of products are as tight with the factors inside
+        return None
+    total = np.asarray(np.prod([f for f in factors if f is not None], axis=0), nodes.dtype.as_numpy_dtype)
+    square = nodes.append(replace(node, name=f"{node.name}/square", inputs=bases))
+    scale = ScaleMap(WrittenNumbers(total), node.shape)
+    return Linear(name=node.name, inputs=(square,), shape=node.shape, map=scale)
+
+
+@cache
+def _square() -> Activation:
+    return activation("square")
+
+
 def permuted_last(node: Node, nodes: SimpleNodes) -> Node | int | None:
     """What acts on each number acts before its axes are put in another order: two orders in a row then cancel."""
     if not isinstance(node, Elementwise | Add | Linear) or not node.inputs:
@@ -253,6 +277,7 @@ RULES: tuple[Callable[[Node, SimpleNodes], Node | int | None], ...] = (
     moved_twice,
     scaled_by_numbers,
     added_twice,
+    multiplied_by_itself,
     permuted_last,
 )
 

@@ -11,6 +11,7 @@ from keras import layers as L
 
 import tfcert
 from tfcert.network import UnsupportedLayerError, from_keras
+from tfcert.network.keras.fixed import SHAPED
 from tfcert.network.keras.graph import CONVERTERS
 from tfcert.network.keras.reasons import LAYERS, OPERATIONS
 
@@ -25,6 +26,31 @@ def table() -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses look there
     spec.loader.exec_module(module)
     return module
+
+
+def test_every_layer_of_keras_is_converted_or_refused_for_a_reason(table):
+    """A layer that a new Keras brings fails here until it has a converter, or a reason in ``reasons.py``."""
+    layers = {name: kind for name, kind in table.classes().items() if issubclass(kind, L.Layer)}
+    assert len(layers) > 100
+    known = {kind.__name__ for kind in CONVERTERS} | {*LAYERS, "InputLayer"}
+    assert not {name for name, kind in layers.items() if kind.__name__ not in known}
+
+
+def test_every_operation_of_keras_is_converted_or_refused_for_a_reason(table):
+    supported = {*CONVERTERS, *SHAPED}
+    operations = table.operation_classes()
+    assert len(operations) > 300
+    assert not {name for name, kind in operations.items() if kind not in supported and name not in OPERATIONS}
+    assert not {name for name, kind in operations.items() if kind in supported and name in OPERATIONS}
+
+
+def test_no_reason_is_left_of_a_layer_that_has_a_converter():
+    assert not set(LAYERS) & {kind.__name__ for kind in CONVERTERS if issubclass(kind, L.Layer)}
+
+
+def test_the_table_of_layers_is_what_the_code_makes_of_it(table):
+    """Converts one layer of every class; ``python docs/layers.py`` writes the table anew."""
+    assert table.page() == (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
 
 
 def test_reasons_are_given_of_what_keras_has(table):

@@ -57,10 +57,14 @@ def converter(*types: type, constants: bool = False, named: bool = False) -> Cal
 def register_layer(layer_class: type[keras.layers.Layer], convert: Convert) -> None:
     """Teaches tfcert a layer of your own.
 
-    ``convert(layer, builder, inputs) -> output`` writes the layer with the builder's methods (``linear``, ``scale``,
-    ``reshape``, ``activation``, ``max_pool``, ``add``, ``concatenate``); ``inputs`` are its input tensors, and
-    ``builder.constant(variable)`` reads a weight live; a layer of several outputs makes a list of them, in the order
-    of ``keras.tree.flatten``. The result is checked against the model like everything else.
+    ``convert(layer, builder, inputs) -> output`` writes the layer with the methods of :class:`~tfcert.network.Builder`:
+    ``linear`` and ``scale`` (weights, biases), ``reshape``, ``transpose``, ``take``, ``index``, ``broadcast``,
+    ``repeat``, ``tile`` and ``concatenate`` (moves), ``add``, ``subtract``, ``sum`` and ``mean``, ``product``,
+    ``divide``, ``power`` and ``contract`` (sums of products), ``activation`` (any registered function), ``maximum``,
+    ``minimum``, ``reduce_max`` and ``max_pool``, ``logsumexp``, ``softmax``. ``inputs`` are its input tensors,
+    ``builder.constant(variable)`` reads a weight live, and ``builder.fixed`` makes a tensor of one; a layer of several
+    outputs makes a list of them, in the order of ``keras.tree.flatten``. The result is checked against the model like
+    everything else.
 
     Args:
         layer_class: the class, matched exactly: its subclasses are not covered.

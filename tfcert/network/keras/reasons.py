@@ -65,7 +65,7 @@ _LOSSES = "it is a loss or a score of two things; ask for its order in the prope
 _WARPS = "it reads an image at places between pixels; UpSampling and Resizing, whose places are constant, are layers"
 _OF_ONE = "tfcert.register_activation bounds a function of one number"
 _COUNTS = "it counts or measures shapes, which are known when the model is built; use the number"
-_WRITE_OUT = "write it with operations that are supported"
+_WRITE_OUT = "it has no converter; write it with operations that have one, or as a layer for tfcert.register_layer"
 _CONSTANT = "it makes a constant, and needs no input; call it on constants alone"
 _NANS = "it looks for numbers that are not finite, which a bounded input never makes; leave it out"
 
@@ -73,7 +73,7 @@ _OPERATIONS: dict[str, str] = {
     _TRUTH: """All AllClose Any Argmax Argmin CountNonzero Equal Greater GreaterEqual InTopK IsIn Isclose Isfinite Isinf
         Isnan Isneginf Isposinf Isreal Less LessEqual LogicalAnd LogicalNot LogicalOr LogicalXor Nanargmax Nanargmin
         Nonzero NotEqual Signbit""",
-    _STEPS: "Ceil Floor FloorDivide Fmod Heaviside Mod Nextafter Round Sign Trunc",
+    _STEPS: "Ceil Floor FloorDivide Fmod Heaviside Mod Nextafter Round Trunc",
     _BITS: """Bincount BitwiseAnd BitwiseInvert BitwiseLeftShift BitwiseNot BitwiseOr BitwiseRightShift BitwiseXor Gcd
         Histogram Lcm LeftShift MultiHot OneHot RightShift UnravelIndex View""",
     _SORTS: """Argpartition Argsort Digitize Median Nanmedian Nanpercentile Nanquantile Percentile Quantile SearchSorted
@@ -86,13 +86,17 @@ _OPERATIONS: dict[str, str] = {
     _LOSSES: """BinaryCrossentropy CDist CTCDecode CTCLoss CategoricalCrossentropy PSNR SSIM
         SparseCategoricalCrossentropy""",
     _WARPS: "AffineTransform ElasticTransform MapCoordinates PerspectiveTransform ScaleAndTranslate",
-    _OF_ONE: "Erfinv I0 Sinc",
+    _OF_ONE: "Arccos Arccosh Arcsin Arctanh Cbrt Erfinv I0 Sinc Tan",
+    _WRITE_OUT: """AdaptiveAveragePool AdaptiveMaxPool Arctan2 Average BatchNorm ConvTranspose Correlate Cross Cumprod Diag
+        Diagflat DivideNoNan DotProductAttention Dstack ExtractPatches ExtractSequences Fold GaussianBlur HSVToRGB Inner
+        Kron Ldexp Logaddexp2 Meshgrid Moments Norm Outer Prod RGBToGrayscale RGBToHSV SeparableConv
+        SliceUpdate SobelEdges Sparsemax Trace Trapezoid Vdot Vsplit Vstack""",
     _COUNTS: "Ndim Size",
     _CONSTANT: "Arange Array EmptyLike Full Geomspace Linspace Logspace Vander",
     _NANS: "NanToNum Nancumprod Nancumsum Nanmax Nanmean Nanmin Nanprod Nanstd Nansum Nanvar",
 }
 OPERATIONS: dict[str, str] = {name: why for why, names in _OPERATIONS.items() for name in names.split()}
-"""Of operations; the others that have no converter can be written with those that have one."""
+"""Of operations."""
 
 
 def reason(kind: type, is_layer: bool) -> str:
