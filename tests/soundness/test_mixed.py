@@ -73,9 +73,12 @@ def mixed_model(seed: int, steps: int = 5) -> keras.Model:
 @pytest.fixture
 def double():
     """Keras in float64."""
+    before = keras.config.dtype_policy()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     yield
     keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy(before)
 
 
 @pytest.mark.parametrize("seed", sweep_but(range(4), range(40)))

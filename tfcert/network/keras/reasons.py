@@ -87,9 +87,9 @@ _OPERATIONS: dict[str, str] = {
         SparseCategoricalCrossentropy""",
     _WARPS: "AffineTransform ElasticTransform MapCoordinates PerspectiveTransform ScaleAndTranslate",
     _OF_ONE: "Arccos Arccosh Arcsin Arctanh Cbrt Erfinv I0 Sinc Tan",
-    _WRITE_OUT: """AdaptiveAveragePool AdaptiveMaxPool Arctan2 Average BatchNorm ConvTranspose Correlate Cross Cumprod Diag
-        Diagflat DivideNoNan DotProductAttention Dstack ExtractPatches ExtractSequences Fold GaussianBlur HSVToRGB Inner
-        Kron Ldexp Logaddexp2 Meshgrid Moments Norm Outer Prod RGBToGrayscale RGBToHSV SeparableConv
+    _WRITE_OUT: """AdaptiveAveragePool AdaptiveMaxPool Arctan2 Average BatchNorm ConvTranspose Correlate Cross Cumprod
+        Diag Diagflat DivideNoNan DotProductAttention Dstack ExtractPatches ExtractSequences Fold GaussianBlur HSVToRGB
+        Inner Kron Ldexp Logaddexp2 Meshgrid Moments Norm Outer Prod RGBToGrayscale RGBToHSV SeparableConv
         SliceUpdate SobelEdges Sparsemax Trace Trapezoid Vdot Vsplit Vstack""",
     _COUNTS: "Ndim Size",
     _CONSTANT: "Arange Array EmptyLike Full Geomspace Linspace Logspace Vander",
