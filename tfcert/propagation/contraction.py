@@ -95,7 +95,8 @@ def _summed(first: Lettered, second: Lettered, result: tuple[str, str]) -> tf.Te
         long = [axis for axis, letter in enumerate(lead) if tensor.shape[axis] != 1]
         kept |= {lead[axis] for axis in long}
         words.append("".join(lead[axis] for axis in long) + word)
-        tensors.append(tf.squeeze(tensor, [axis for axis in range(len(lead)) if axis not in long]))
+        short = [axis for axis in range(len(lead)) if axis not in long]
+        tensors.append(tf.squeeze(tensor, short) if short else tensor)  # of no axes it would squeeze all
     lead, word = result
     found = tf.einsum(f"{words[0]},{words[1]}->{''.join(k for k in lead if k in kept)}{word}", *tensors)
     for axis, letter in enumerate(lead):
