@@ -267,13 +267,10 @@ def _one_each(values: list[Any], given: Sequence[int], shape: Sequence[int]) -> 
     count = shape[0]
     if tuple(given) in ((count,), (count, 1)):
         return values
-    per_feature = tuple(given) in (tuple(shape[1:]), (1, *shape[1:]), tuple(shape))
-    advice = (
-        "; a radius for each feature is a box: tfcert.margins(model, tfcert.Box(x - eps, x + eps), y)"
-        if per_feature
-        else ""
+    raise ValueError(
+        f"eps is one number, one a sample, or one a number of the inputs (an array of shape {tuple(shape[1:])}); "
+        f"here are {len(values)} values of eps in the shape {tuple(given)} for {count} samples"
     )
-    raise ValueError(f"eps is one number, or one a sample, not {len(values)} values of eps for {count} samples{advice}")
 
 
 def valid_range(clip: Any) -> tuple[np.ndarray, np.ndarray]:

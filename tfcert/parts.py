@@ -182,3 +182,17 @@ def flattened(value: Any) -> Iterator[Any]:
             yield from flattened(entry)
     else:
         yield value
+
+
+def parts_of(x: Any) -> NamedParts | None:
+    """The arrays of a dictionary, or of a list of arrays of several shapes, as parts of a vector; None for an array.
+
+    Parts of a list have their places for names.
+    """
+    if isinstance(x, Mapping):
+        names, arrays = list(map(str, x)), list(x.values())
+    elif isinstance(x, list | tuple) and len(x) > 1 and all(hasattr(leaf, "shape") and np.ndim(leaf) > 1 for leaf in x):
+        names, arrays = list(map(str, range(len(x)))), list(x)
+    else:
+        return None
+    return NamedParts.of([(name, np.shape(array)[1:]) for name, array in zip(names, arrays, strict=True)])

@@ -107,11 +107,12 @@ def pgd(
         left: is asked between runs of steps, whose number is what half of the time that is left is expected to do.
     """
     shape = region.center.shape
-    flat = region._replace(**{k: tf.reshape(getattr(region, k), [shape[0], -1]) for k in ("center", "lower", "upper")})
+    vectors = ("center", "lower", "upper", "eps") if region.uneven else ("center", "lower", "upper")
+    flat = region._replace(**{k: tf.reshape(getattr(region, k), [shape[0], -1]) for k in vectors})
     dtype = region.center.dtype
     given = (*flat[2:], tf.constant(clauses.coefficients, dtype), tf.constant(clauses.offsets, dtype))
     chased = (restart + 1) // 2 if restart % 2 else -1
-    kind = region.norm, region.clipped, options.loss
+    kind = *region.kind, options.loss
     begin, descend = _compiled(model, (*shape[1:],), dtype, kind, options.jit)
     size = _step_size(flat, options)
     before, done, late = left(), 0, False
@@ -127,12 +128,13 @@ def pgd(
         ends = tf.constant([done, done + more, options.steps])
         path = descend(*given, target, path, ends, size)
         pace, done = (before - left()) / more, done + more
-    return Proposal(path.best.numpy().reshape(shape), _LOOKS + done, late)
+    best = flat.center + flat.eps * path.best if region.uneven else path.best
+    return Proposal(best.numpy().reshape(shape), _LOOKS + done, late)
 
 
 def trace(model: TensorFunction, region: Region) -> None:
     """Traces what :func:`pgd` runs on regions of this kind, down the margin."""
-    kind = (region.norm, region.clipped, AttackOptions.loss)
+    kind = (*region.kind, AttackOptions.loss)
     for function in _compiled(model, (*region.center.shape[1:],), region.center.dtype, kind, False):
         function.get_concrete_function()
 
@@ -156,6 +158,8 @@ def _affordable(left: float, pace: float, wanted: int) -> int:
 def _step_size(region: Region, options: AttackOptions) -> tf.Tensor:
     """``[batch, 1]``: the first step relative to the radius; negative where steps keep their length."""
     radius = tf.reduce_max(region.upper - region.lower, axis=1) / 2 if region.is_box else region.eps
+    if region.uneven:
+        radius = tf.reduce_max(radius, axis=1)
     if options.step_size is None:
         return tf.fill([radius.shape[0], 1], tf.constant(_FIRST_STEP, radius.dtype))
     return -tf.math.divide_no_nan(tf.constant(options.step_size, radius.dtype), radius)[:, None]
@@ -190,23 +194,27 @@ class Path(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def _compiled(
-    model: TensorFunction, shape: tuple[int, ...], dtype: tf.DType, kind: tuple[str, bool, str], jit: bool
+    model: TensorFunction, shape: tuple[int, ...], dtype: tf.DType, kind: tuple[str, bool, bool, str], jit: bool
 ) -> tuple[Any, Any]:
     """The beginning of a start and some of its steps, as compiled functions of tensors; for any batch size.
 
-    ``kind`` is the region's norm, whether it is clipped, and the loss. The last functions are kept, with their models.
+    ``kind`` is that of the region, and the loss. The last functions are kept, with their models. On an uneven region
+    points are in units of its radii.
     """
-    norm, clipped, loss = kind
+    norm, clipped, uneven, loss = kind
 
     def asked(given: Sequence[tf.Tensor]) -> tuple[Region, MarginLoss]:
         *sets, coefficients, offsets = given
+        region = Region(norm, clipped, *sets)
 
         def margins(z: tf.Tensor) -> tf.Tensor:
+            if uneven:
+                z = region.center + region.eps * z
             outputs = model(tf.reshape(z, [-1, *shape]))
             outputs = tf.cast(tf.reshape(outputs, [tf.shape(z)[0], -1]), z.dtype)
             return clause_margins(outputs, coefficients, offsets)
 
-        return Region(norm, clipped, *sets), MarginLoss(margins, loss)
+        return region.in_units() if uneven else region, MarginLoss(margins, loss)
 
     def begin(*arguments: tf.Tensor) -> tuple[tf.Tensor, Path]:
         *given, seed, chased, jump = arguments
@@ -221,7 +229,14 @@ def _compiled(
 
     point, number = tf.TensorSpec([None, int(np.prod(shape))], dtype), tf.TensorSpec([], tf.int32)
     each = tf.TensorSpec([None], dtype)
-    given = [point, point, point, each, tf.TensorSpec([None] * 4, dtype), tf.TensorSpec([None] * 3, dtype)]
+    given = [
+        point,
+        point,
+        point,
+        point if uneven else each,
+        tf.TensorSpec([None] * 4, dtype),
+        tf.TensorSpec([None] * 3, dtype),
+    ]
     path = Path(point, point, point, each)
     first = [*given, tf.TensorSpec([2], tf.int32), number, number]
     target, ends, size = (

@@ -69,7 +69,8 @@ def _placed(region: Perturbation, pattern: np.ndarray) -> np.ndarray:
     low, high = (end.reshape(len(region), -1).astype(np.float64) for end in (region.lower, region.upper))
     if isinstance(region, LpBall) and region.norm != "linf":
         center = region.center.reshape(len(region), -1).astype(np.float64)
-        points = np.clip(center + region.eps[:, None] * pattern[:, None], low, high)
+        reach = np.broadcast_to(region.reach, region.lower.shape).reshape(len(region), -1)
+        points = np.clip(center + reach * pattern[:, None], low, high)
     else:
         points = low + (high - low) * pattern[:, None]
     return points.astype(region.lower.dtype)

@@ -18,7 +18,8 @@ from tfcert.clauses import Clause, Clauses, keeps_label, misses_target, require_
 from tfcert.given import class_labels, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import inputs_of
-from tfcert.sets.balls import ORDER, Clip, LpBall, Perturbation
+from tfcert.sets.balls import LpBall, Perturbation
+from tfcert.sets.fitting import require_steps_fixed
 from tfcert.sets.region import region_of
 from tfcert.showing import counted, spread, table
 from tfcert.verdict import Guarantee
@@ -30,16 +31,17 @@ class Attacks:
 
     Attributes:
         witness: ``[batch, *input]``, an input of the region on which the original model breaks the property; NaN
-            where none was found.
+            where none was found. Of a model with several inputs :func:`attack` makes a dictionary of such.
         success: bool ``[batch]``.
-        distance: ``[batch]``, from the centre to the witness in the region's norm; NaN where there is no witness.
+        distance: ``[batch]``, from the centre to the witness in the region's norm, divided by the scale or the radii
+            where these are uneven; NaN where there is no witness.
         margin: ``[batch]``, the property's margin that the original model reaches on the witness, in the unit of the
             model's own outputs (probabilities, where it ends in a softmax); NaN where none.
         gradients: ``[batch]``, how many were taken of each sample.
         late: whether the time was up before every start was made.
     """
 
-    witness: np.ndarray
+    witness: Any
     success: np.ndarray
     distance: np.ndarray
     margin: np.ndarray
@@ -71,7 +73,8 @@ def attack(
     *,
     eps: Any,
     norm: str = "linf",
-    clip: Clip | None = None,
+    clip: Any = None,
+    free: Any = None,
     method: str = "pgd",
     targets: Any = None,
     network: Any = None,
@@ -85,10 +88,12 @@ def attack(
         model: a Keras model (or a callable on tensors) with one output a class; probabilities do as well as logits,
             but see ``network``.
         x, y: samples and labels, in the forms that :func:`tfcert.certify` takes.
-        eps: radius in the units of ``x``; one number (``0.03``, ``"8/255"``) or one a sample.
+        eps: radius in the units of ``x``; one number (``0.03``, ``"8/255"``), one a sample, or uneven, as for
+            :class:`tfcert.LpBall`.
         norm: ``linf``, ``l2`` or ``l1``.
         clip: the valid range ``(low, high)`` of an input, ``(0, 1)`` for images scaled so. None: any input within
             ``eps`` counts, so that a witness may leave the range of valid inputs.
+        free: what may change, and nothing else, as for :class:`tfcert.LpBall`.
         method: ``pgd`` or ``fgsm``.
         targets: ``[batch]`` classes to reach, or ``"runner-up"``, ``"least"`` or ``"random"`` as for
             :func:`tfcert.certify`; None or ``"all"`` for any class but ``y``.
@@ -101,15 +106,24 @@ def attack(
     parts = inputs_of(model)
     x, y = samples(x, y, model=model, parts=parts)
     dtype = input_dtype(model, x.dtype if x.dtype == np.float64 else np.float32)
-    perturbation = LpBall(x.astype(dtype), eps, norm, clip)
+    perturbation = LpBall(x.astype(dtype), eps, norm, clip, free=free, parts=parts)
+    require_steps_fixed(parts, perturbation)
     warn_of_tiny_radius(perturbation.eps, perturbation.x)
     outputs = model_outputs(model, perturbation.center[:1]).size
     require_classes(outputs)
     labels = class_labels(y, len(perturbation), classes=outputs)
     warn_of_misfit(lambda some: _predicted(model, some), perturbation.x, labels, outputs, stack=2)
+    clauses, missed = _aims(model, perturbation, labels, targets, outputs)
+    found = falsify(model, perturbation, clauses, network=network, holds=missed, method=method, **options)
+    return found if parts is None else replace(found, witness=parts.split(found.witness))
+
+
+def _aims(
+    model: Any, perturbation: Perturbation, labels: np.ndarray, targets: Any, outputs: int
+) -> tuple[Clauses, Holds | None]:
+    """What an attack looks for: another class than the label, or a target."""
     if targets is None or (isinstance(targets, str) and targets == "all"):
-        clauses = keeps_label(labels, outputs)
-        return falsify(model, perturbation, clauses, network=network, method=method, **options)
+        return keeps_label(labels, outputs), None
     if isinstance(targets, str):
         at = model_outputs(model, perturbation.center).reshape(len(labels), -1)
         targets = target_classes(at.astype(np.float64), labels, targets)
@@ -122,7 +136,7 @@ def attack(
         # A tie with the target is not yet the target.
         return ~(clauses.take(samples).margin(outputs) < 0)
 
-    return falsify(model, perturbation, clauses, network=network, holds=missed, method=method, **options)
+    return clauses, missed
 
 
 def _predicted(model: Any, x: np.ndarray) -> np.ndarray:
@@ -273,7 +287,5 @@ def _result(model: Any, perturbation: Perturbation, clauses: Clauses, witness: n
     (places,) = np.nonzero(success)
     if places.size:
         margin[places] = clauses.take(places).margin(model_outputs(model, witness[places]))
-        step = witness[places].astype(np.float64) - perturbation.center[places].astype(np.float64)
-        order = ORDER[perturbation.norm]
-        distance[places] = np.linalg.norm(step.reshape(places.size, -1), order, axis=1)
+        distance[places] = perturbation.take(places).lengths(witness[places])
     return Attacks(witness, success, distance, margin)

@@ -16,9 +16,10 @@ from tfcert.network import Elementwise, Network
 from tfcert.network.cache import ModelOrNetwork, network_of
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import guarantee_of
-from tfcert.propagation.question import asked, labels_of, require_same_shape, target_clauses
+from tfcert.propagation.question import asked, labels_of, target_clauses
 from tfcert.rigour.radius import CertifyingMethod, Reach, margins_of, proven_radius, rows_below
 from tfcert.sets.balls import LpBall, Perturbation
+from tfcert.sets.fitting import fitted, require_moving
 from tfcert.showing import counted, spread, table
 from tfcert.verdict import Guarantee, is_proof
 
@@ -127,6 +128,7 @@ def bounds(
             model that ends in another activation than softmax.
     """
     network, method = network_of(model, perturbation.lower), method_name(method)
+    perturbation = fitted(perturbation, network.parts, network.input_shape)
     relaxation = with_fallback(relaxation, fallback)
     if outputs not in ("model", "logits"):
         raise ValueError(f"outputs must be 'model' or 'logits', not {outputs!r}")
@@ -172,6 +174,7 @@ def margins(
         ValueError: as for :func:`bounds`, or a label that is not a class.
     """
     network, method = network_of(model, perturbation.lower), method_name(method)
+    perturbation = fitted(perturbation, network.parts, network.input_shape)
     relaxation = with_fallback(relaxation, fallback)
     labels = labels_of(y, len(perturbation), network)
     classes = network.output_shape[-1]
@@ -192,6 +195,7 @@ def certify(
     eps: Any,
     norm: str = "linf",
     clip: Any = None,
+    free: Any = None,
     method: str = "crown",
     relaxation: str | None = None,
     fallback: str | None = None,
@@ -204,10 +208,13 @@ def certify(
 
     Args:
         x: samples ``[batch, *input]`` in the model's input space: an array, lists, a tensor, a DataFrame, or a
-            ``tf.data.Dataset`` of ``(x, y)`` (without ``y`` then).
+            ``tf.data.Dataset`` of ``(x, y)`` (without ``y`` then); for a model with several inputs a dictionary of
+            such by their names, or a list in their order.
         y: labels: classes ``[batch]`` or ``[batch, 1]``, or one-hot rows ``[batch, classes]``.
-        eps: radius in the units of x, one number (``0.03``, ``"8/255"``) or one a sample.
+        eps: radius in the units of x, one number (``0.03``, ``"8/255"``), one a sample, one a number of the input, or
+            by the names of inputs, as for :class:`tfcert.LpBall`.
         clip: the valid range ``(low, high)`` of an input; None: every input counts.
+        free: what may change, and nothing else: a mask of the input's shape, or names of inputs.
         relaxation, fallback: as for :func:`bounds`.
         targets: ``"all"``; ``"runner-up"`` or ``"least"`` (the most or least likely other class at x); ``"random"``
             (neither of these two, see :func:`tfcert.choose_targets`); or integers ``[batch]``. With one target the
@@ -218,8 +225,8 @@ def certify(
     """
     network, x, y = asked(model, x, y)
     method, relaxation = method_name(method), with_fallback(relaxation, fallback)
-    ball = LpBall(x, eps, norm, clip).astype(network.dtype.as_numpy_dtype)
-    require_same_shape(network, ball)
+    ball = LpBall(x, eps, norm, clip, free=free, parts=network.parts).astype(network.dtype.as_numpy_dtype)
+    ball = fitted(ball, network.parts, network.input_shape)
     if model is not network:
         warn_of_tiny_radius(ball.eps, ball.x)
     clauses = target_clauses(network, ball, y, targets)
@@ -235,6 +242,8 @@ def certified_radius(
     *,
     norm: str = "linf",
     clip: Any = None,
+    free: Any = None,
+    scale: Any = None,
     method: str = "crown",
     relaxation: str | None = None,
     fallback: str | None = None,
@@ -248,6 +257,9 @@ def certified_radius(
     """The largest radius around each sample that the method certifies, to a relative ``tolerance``.
 
     Args as for :func:`certify`, also of models that end in a softmax, and:
+        scale: where radii are uneven, how they compare: a radius r says that nothing happens within ``r * scale``,
+            number by number. An array of the input's shape, or a dictionary of numbers and arrays by the names of
+            inputs, as ``eps`` of :class:`tfcert.LpBall`.
         tolerance: how near to where certification fails, as a share of the radius; 0 leaves it to the other.
         absolute_tolerance: the same as a distance, which is near enough whatever the radius. (CNN-Cert and DeepCert
             search with ``tolerance=0, absolute_tolerance=1e-5, start=0.05``.)
@@ -270,8 +282,8 @@ def certified_radius(
     for name, value in (("upper", upper), ("start", start)):
         if not (value is None or (np.ndim(value) == 0 and value > 0)):
             raise ValueError(f"{name} must be a positive number, not {value!r}")
-    center = LpBall(x, 0.0, norm, clip).astype(dtype)
-    require_same_shape(network, center)
+    center = LpBall(x, 0.0, norm, clip, free=free, scale=scale, parts=network.parts).astype(dtype)
+    center = require_moving(fitted(center, network.parts, network.input_shape))
     if not bool(network.finite()):
         raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
     clauses = target_clauses(network, center, y, targets)

@@ -29,6 +29,7 @@ from tfcert.options import BoundOptions
 from tfcert.propagation.engine import full_precision, prepared_bounds
 from tfcert.propagation.question import target_clauses
 from tfcert.sets.balls import Perturbation
+from tfcert.sets.fitting import fitted
 from tfcert.tracing import traced
 
 FORMAT = 1
@@ -98,6 +99,7 @@ def export_hlo(
             not finite, or a product that the compiler left at a lower precision.
     """
     network, method = network_of(model, perturbation.lower), method_name(method)
+    perturbation = fitted(perturbation, network.parts, network.input_shape)
     relaxation = with_fallback(relaxation, fallback)
     given = np.asarray(y)
     rows = given if given.ndim == 3 else target_clauses(network, perturbation, given, targets).rows()[0]

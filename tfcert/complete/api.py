@@ -24,6 +24,7 @@ from tfcert.options import BoundOptions
 from tfcert.propagation.question import asked, target_clauses
 from tfcert.rigour.radius import clip_distance
 from tfcert.sets.balls import LpBall
+from tfcert.sets.fitting import fitted, require_moving
 from tfcert.showing import counted, spread, table
 from tfcert.verdict import Guarantee, Work
 
@@ -42,7 +43,8 @@ class MinimumPerturbations:
             rounding of the model's own arithmetic may take; see :class:`tfcert.Certification`).
         upper: ``[batch]``: the distance of ``witness``, rounded up; infinite where there is none.
         optimal: bool ``[batch]``: the two differ by at most a relative 1e-5.
-        witness: ``[batch, *input]``, strictly misclassified by the original model; NaN where none was found.
+        witness: ``[batch, *input]``, strictly misclassified by the original model; NaN where none was found. Of a model
+            with several inputs a dictionary of such by their names.
         seconds: ``[batch]``; the attacks' time, which is spent on the whole batch, shared out evenly.
         binaries: ``[batch]``: neurons and choices left to the solver of integer programs; 0 where none was asked.
         pieces: ``[batch]``: into how many pieces branch and bound cut the sets that it decided.
@@ -58,7 +60,7 @@ class MinimumPerturbations:
     lower: np.ndarray
     upper: np.ndarray
     optimal: np.ndarray
-    witness: np.ndarray
+    witness: Any
     seconds: np.ndarray
     binaries: np.ndarray
     pieces: np.ndarray
@@ -118,6 +120,8 @@ def minimum_perturbation(
     time_limit: float | None = None,
     solver: str | SolverSettings = "cbc",
     clip: Any = None,
+    free: Any = None,
+    scale: Any = None,
     search: str = "split",
     bounds: str = "crown",
     guide: str = "pgd",
@@ -143,6 +147,9 @@ def minimum_perturbation(
         solver: ``cbc``, ``highs``, or settings, which may name a second solver to confirm.
         clip: the valid range ``(low, high)`` of an input; None: every input counts, and a witness may be none that is
             valid.
+        free: what may change, and nothing else, as for :class:`tfcert.LpBall`.
+        scale: where radii are uneven, how they compare, as for :func:`tfcert.certified_radius`: distances are
+            multiples of it.
         search: ``split``: an attack's witness confines the search (Agrify), and branch and bound decides whether there
             is a nearer one (integer programs what it leaves open); ``milp``: confined alike, by integer programs
             alone; ``plain``: nothing is attacked, and all of ``upper`` is one integer program.
@@ -161,11 +168,14 @@ def minimum_perturbation(
         ValueError: without ``upper`` and ``clip``, or anything that does not fit the model.
         UsageError: a guide whose library is not installed.
     """
-    given = _read(model, x, y, (norm, targets, upper, clip))
+    given = _read(model, x, y, (norm, targets, upper, clip), (free, scale))
+    if given.ball.scale is not None and guide not in ("pgd", "pgd_cross_entropy"):
+        raise ValueError(f"guide {guide} measures all numbers of an input alike; with free or scale use guide='pgd'")
     settings = solver if isinstance(solver, SolverSettings) else SolverSettings(solver=solver)
     how = MinimumOptions(search, bounds, guide, settings, time_limit, total_limit, options)
     found = list(_each(given, how, progress))
-    return _gathered(given.ball, found, targets, how)
+    gathered, parts = _gathered(given.ball, found, targets, how), given.network.parts
+    return gathered if parts is None else replace(gathered, witness=parts.split(gathered.witness))
 
 
 def each_minimum(
@@ -221,13 +231,18 @@ class _Given:
     began: float
 
 
-def _read(model: Any, x: Any, y: Any, region: tuple[str, Any, float | None, Any]) -> _Given:
+def _read(
+    model: Any, x: Any, y: Any, region: tuple[str, Any, float | None, Any], shares: tuple[Any, Any] = (None, None)
+) -> _Given:
     (norm, targets, upper, clip), began = region, time.monotonic()
     network, x, y = asked(model, x, y)
-    center = LpBall(x, 0.0, norm, clip).astype(input_dtype(model, network.dtype.as_numpy_dtype))
+    free, scale = shares
+    center = LpBall(x, 0.0, norm, clip, free=free, scale=scale, parts=network.parts)
+    center = center.astype(input_dtype(model, network.dtype.as_numpy_dtype))
+    center = require_moving(fitted(center, network.parts, network.input_shape))
     clauses = target_clauses(network, center, y, targets)
     reach = _reach(center, radius(upper, "upper"))
-    return _Given(network, model, LpBall(center.x, list(reach), norm, center.clip), clauses, began)
+    return _Given(network, model, center.resized(list(reach)), clauses, began)
 
 
 def _each(

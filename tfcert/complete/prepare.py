@@ -214,7 +214,7 @@ def once(network: Network, *what: Hashable) -> bool:
 def _rehearse(ready: Prepared, region: Perturbation, clauses: Clauses) -> None:
     """Runs what a sample runs, once to trace it and once to see how long it takes; unless that was done before."""
     builder, kind = ready.builder, region_of(region)
-    asked = (kind.norm, kind.clipped, clauses.offsets.shape, builder.bounds, builder.options, ready.setup.ways)
+    asked = (*kind.kind, clauses.offsets.shape, builder.bounds, builder.options, ready.setup.ways)
     if not once(builder.net.deployed, *asked):
         return
     for points in (region.center, np.repeat(region.center, 2, axis=0)):

@@ -100,7 +100,7 @@ def rehearse(ready: Prepared, ball: LpBall, clauses: Clauses) -> None:
         return
     kind = region_of(ball)
     size = min(len(ball), _AT_ONCE)
-    if not once(network, id(model), kind.norm, kind.clipped, clauses.offsets.shape[1:], size, ready.builder.options):
+    if not once(network, id(model), *kind.kind, clauses.offsets.shape[1:], size, ready.builder.options):
         return
     ball, clauses = ball.take(some), clauses.take(some)
     with ready.preparing():

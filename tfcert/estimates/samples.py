@@ -59,7 +59,7 @@ def read_samples(
             or a NaN or infinite weight.
     """
     network, x, y = asked(model, x, y)
-    points = LpBall(x, 0.0, norm, clip).astype(network.dtype.as_numpy_dtype)
+    points = LpBall(x, 0.0, norm, clip, parts=network.parts).astype(network.dtype.as_numpy_dtype)
     if points.input_shape != network.input_shape:
         raise ValueError(f"samples of shape {points.input_shape} for a model of {network.input_shape} inputs")
     if not bool(network.finite()):

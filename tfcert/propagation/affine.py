@@ -75,7 +75,7 @@ def affine_part(network: Network, region: Region) -> AffinePart:
 
 def _factor(network: Network, region: Region) -> Factor | None:
     """The factor of the layer through which the input is read, if there is one and rows get shorter by it."""
-    if region.norm != "l2" or region.clipped or len(leaving_nodes(network)) != 1:
+    if region.norm != "l2" or region.clipped or region.uneven or len(leaving_nodes(network)) != 1:
         return None
     (gate,) = leaving_nodes(network)
     shape, inputs = network.nodes[gate].shape, math.prod(network.input_shape)

@@ -136,7 +136,8 @@ class Blocks:
             return tf.ensure_shape(padded, [values.shape[0], self.size])
 
         region = self.region
-        return region._replace(center=part(region.center), lower=part(region.lower), upper=part(region.upper))
+        eps = part(region.eps) if region.uneven else region.eps
+        return region._replace(center=part(region.center), lower=part(region.lower), upper=part(region.upper), eps=eps)
 
     def _added(self, sums: _Sums, slopes: tf.Tensor, part: Region) -> _Sums:
         flat = tf.reshape(slopes, [slopes.shape[0] or -1, self.size, math.prod(slopes.shape[2:])])
@@ -147,11 +148,13 @@ class Blocks:
         if part.clipped:
             boxed += least_over_box(rows, part.lower, part.upper)
         # The norm of a vector is the norm of its parts' norms.
-        size = norm(tf.stack([sums.size, norm(rows.values) + tf.zeros_like(sums.size)], axis=3))
+        values = rows.values * rows.unfold(part.eps) if part.uneven else rows.values
+        size = norm(tf.stack([sums.size, norm(values) + tf.zeros_like(sums.size)], axis=3))
         return _Sums(sums.least + rows.dot(part.center), size, boxed)
 
     def _least(self, sums: _Sums) -> tf.Tensor:
         if self.region.is_box:
             return sums.least
-        over_ball = sums.least - tf.reshape(self.region.eps, [-1, 1, 1]) * sums.size
+        radius = 1.0 if self.region.uneven else tf.reshape(self.region.eps, [-1, 1, 1])
+        over_ball = sums.least - radius * sums.size
         return tf.maximum(over_ball, sums.boxed) if self.region.clipped else over_ball

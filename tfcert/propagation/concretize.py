@@ -48,13 +48,16 @@ def least(rows: Coefficients, region: Region) -> tf.Tensor:
 def least_change(rows: Coefficients, region: Region) -> tf.Tensor:
     """A lower bound of how far each row can change from the region's middle: ``[samples, groups, rows]``.
 
-    A ball of radius eps costs ``eps ||a||_q`` with q the dual norm (CROWN, Zhang et al. 2018, eq. 9). A ball cut by a
-    box costs the value of its Lagrange dual, sound for every multiplier; see :func:`_clipped_l2`, :func:`_clipped_l1`.
+    A ball of radius eps costs ``eps ||a||_q`` with q the dual norm (CROWN, Zhang et al. 2018, eq. 9); an uneven one
+    ``||eps a||_q``, multiplied number by number. A ball cut by a box costs the value of its Lagrange dual, sound for
+    every multiplier; see :func:`_clipped_l2`, :func:`_clipped_l1`.
     """
     if region.is_box:
         radius = tf.maximum(region.upper - middle(region), middle(region) - region.lower)
         return -kernels.weighted_size(rows.values, rows.unfold(radius))
     rows = rows.masked()
+    if region.uneven:
+        return _least_uneven(rows, region)
     if rows.owner is None:
         eps = tf.reshape(region.eps, [-1, 1, 1])
     else:
@@ -66,6 +69,16 @@ def least_change(rows: Coefficients, region: Region) -> tf.Tensor:
         cost = _clipped_l2 if region.norm == "l2" else _clipped_l1
         return cost(rows.values, down, up, eps)
     return -eps * dual_norm(region.norm)(rows.values)
+
+
+def _least_uneven(rows: Coefficients, region: Region) -> tf.Tensor:
+    """The same of a ball with a radius for each number, in units of these: the unit ball."""
+    values = rows.values * rows.unfold(region.eps)
+    if not region.clipped:
+        return -dual_norm(region.norm)(values)
+    unit = region.in_units()
+    cost = _clipped_l2 if region.norm == "l2" else _clipped_l1
+    return cost(values, rows.unfold(unit.lower), rows.unfold(unit.upper), tf.ones([1, 1, 1], values.dtype))
 
 
 def dual_norm(norm: str) -> Callable[[tf.Tensor], tf.Tensor]:

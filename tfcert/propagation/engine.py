@@ -314,7 +314,8 @@ def _compiled(
     fixed, rate = options.iterations if jit else None, options.learning_rate
     # Under XLA shapes are fixed, so the unstable neurons cannot be picked out there.
     passes = Passes(plan.parts, not jit, plan.rows, plan.inputs)
-    norm, clipped, owner = region.norm, region.clipped, weakref.ref(network)
+    norm, clipped, uneven = region.kind
+    owner = weakref.ref(network)
 
     def run(center, lower, upper, eps, coefficients, offsets, iterations=fixed):  # type: ignore[no-untyped-def]
         live = owner()
@@ -329,7 +330,7 @@ def _compiled(
     inputs, outputs, dtype = network.input_shape, network.output_shape, network.dtype
 
     def trace(rows: int) -> Callable[..., list[tf.Tensor]]:
-        shapes = [inputs, inputs, inputs, (), (rows, *outputs), (rows,)]
+        shapes = [inputs, inputs, inputs, inputs if uneven else (), (rows, *outputs), (rows,)]
         signature = [tf.TensorSpec([None, *shape], dtype) for shape in shapes]
         signature += [] if jit else [tf.TensorSpec([], tf.int32)]
         return traced(run, input_signature=signature, jit_compile=jit)
@@ -340,7 +341,7 @@ def _compiled(
     is_traced = options.jit is not None or jit or searches
     return kept(
         network,
-        ("bounds", asked, norm, clipped, parts, plan.rows, plan.inputs, options.jit, fixed, rate),
+        ("bounds", asked, *region.kind, parts, plan.rows, plan.inputs, options.jit, fixed, rate),
         lambda: _Compiled(run, trace, plan.floats, usual, is_traced, pads_rows=not searches),
     )
 

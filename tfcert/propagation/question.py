@@ -96,13 +96,9 @@ def _predicted(network: Network, x: np.ndarray) -> np.ndarray:
     return np.asarray(network(tf.constant(x, network.dtype))).argmax(axis=1)
 
 
-def require_same_shape(network: Network, perturbation: Perturbation) -> None:
-    """Raises a ValueError for sets of inputs that the network does not take."""
-    if perturbation.input_shape != network.input_shape:
-        raise ValueError(f"samples of shape {perturbation.input_shape} for a model of {network.input_shape} inputs")
-
-
-def first_order(network: Network, x: np.ndarray, clauses: Clauses, norm: str) -> tuple[np.ndarray, np.ndarray]:
+def first_order(
+    network: Network, x: np.ndarray, clauses: Clauses, norm: str, scale: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The margins at x, and how fast their linear approximations fall with eps (the gradient's dual norm).
 
     Where a search for a radius begins; it proves nothing.
@@ -110,6 +106,7 @@ def first_order(network: Network, x: np.ndarray, clauses: Clauses, norm: str) ->
     Args:
         x: points ``[batch, *input]``.
         clauses: of the outputs.
+        scale: ``[batch, *input]``, with which eps is multiplied; None for 1.
 
     Returns:
         ``[batch]`` each; the second is 0 where the outputs do not depend on the input.
@@ -122,6 +119,8 @@ def first_order(network: Network, x: np.ndarray, clauses: Clauses, norm: str) ->
     gradient = (
         tape.gradient(margins, point, unconnected_gradients="zero").numpy().reshape(len(x), math.prod(x.shape[1:]))
     )
+    if scale is not None:
+        gradient = gradient * scale.reshape(len(x), -1)
     return margins.numpy(), np.linalg.norm(gradient, DUAL_ORDER[norm], axis=1)
 
 

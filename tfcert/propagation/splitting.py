@@ -296,7 +296,7 @@ def _restricted(
     signs = dict(zip(split_nodes(network), pieces.signs, strict=True))
     cuts = dict(zip(curved_nodes(network), pieces.cuts, strict=True))
     bounds: dict[int, TensorInterval] = {}
-    empty = tf.zeros_like(region.eps, tf.bool)
+    empty = tf.zeros(tf.shape(region.eps)[:1], tf.bool)
     bent = nonlinear(network)
     relaxer = by_name(network, None)
     for target in network.bounded():

@@ -60,8 +60,11 @@ def _points(region: Region) -> list[tf.Tensor]:
     found = [region.center]
     for end in (region.lower, region.upper):
         step = end - region.center
-        length = tf.norm(tf.reshape(step, [tf.shape(step)[0], -1]), order, axis=1)
-        share = tf.minimum(tf.math.divide_no_nan(region.eps, length), 1.0)
+        eps, size = region.eps, step
+        if region.uneven:
+            eps, size = tf.ones(tf.shape(step)[:1], step.dtype), tf.math.divide_no_nan(step, eps)
+        length = tf.norm(tf.reshape(size, [tf.shape(step)[0], -1]), order, axis=1)
+        share = tf.minimum(tf.math.divide_no_nan(eps, length), 1.0)
         found.append(region.center + step * tf.reshape(share, [-1, *[1] * (len(step.shape) - 1)]))
     return found
 

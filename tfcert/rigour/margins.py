@@ -67,14 +67,14 @@ def label_rounding(network: Network, region: Region, labels: tf.Tensor) -> tf.Te
 
 def _deviations(network: Network, region: Region) -> tf.Tensor:
     """The outputs' deviations, by a function made once for a network and kind of region."""
-    kind, owner = (region.norm, region.clipped), weakref.ref(network)
+    kind, owner = region.kind, weakref.ref(network)
 
     def deviations(*parts: tf.Tensor) -> tf.Tensor:
         net = owner()
         assert net is not None
-        return output_deviations(net.with_weights_read(), Region(*kind, *parts))
+        return output_deviations(net.with_weights_read(), Region(*kind[:2], *parts))
 
-    shapes = [network.input_shape] * 3 + [()]
+    shapes = [network.input_shape] * 3 + [network.input_shape if region.uneven else ()]
     signature = [tf.TensorSpec([None, *shape], network.dtype) for shape in shapes]
     run = kept(network, ("deviations", *kind), lambda: Warming(deviations, input_signature=signature))
     found: tf.Tensor = run(*region[2:])

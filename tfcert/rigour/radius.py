@@ -15,7 +15,7 @@ from tfcert.propagation.engine import lower_bounds
 from tfcert.propagation.question import first_order
 from tfcert.propagation.radius import RadiusSearch, first_guess, largest_radius
 from tfcert.rigour.margins import rounding
-from tfcert.sets.balls import ORDER, LpBall, Perturbation
+from tfcert.sets.balls import LpBall, Perturbation
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ def proven_radius(
     Returns:
         What was proven by the time that there was: a radius that was itself certified, 0 where none was.
     """
-    start, slope = first_order(network, center.x, clauses, center.norm)
+    start, slope = first_order(
+        network, center.x, clauses, center.norm, None if center.scale is None else center.scale.high
+    )
     pace = 0.0
 
     def margin_at(index: np.ndarray, eps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -107,9 +109,8 @@ def farthest(center: LpBall) -> float:
 
 
 def clip_distance(center: LpBall) -> np.ndarray:
-    """The distance of the farthest point of the clip range from each centre, ``[batch]``."""
+    """The distance of the farthest point of the clip range from each centre, in its scale: ``[batch]``."""
     assert center.clip is not None
     points = center.x.astype(np.float64)
-    room = np.maximum(center.clip[1] - points, points - center.clip[0])
-    flat = room.reshape(len(points), math.prod(points.shape[1:]))
-    return np.asarray(np.linalg.norm(flat, ORDER[center.norm], axis=1))
+    far = np.where(center.clip[1] - points > points - center.clip[0], center.clip[1], center.clip[0])
+    return center.lengths(np.where(center.moving(), far, points))

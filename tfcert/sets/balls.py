@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from tfcert.catalog import NORMS
-from tfcert.given import inputs, radii, valid_range
+from tfcert.given import inputs
+from tfcert.parts import NamedParts, parts_of
 from tfcert.sets.rounding import enclosed, enclosing, float_down, float_up, inward, outward
+from tfcert.sets.uneven import Scale, divided, onto_ball, read_clip, read_free, read_radii, read_scale
 from tfcert.showing import counted, spread
 
 ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
@@ -26,11 +28,15 @@ Clip = tuple[Any, Any]
 
 
 class Perturbation(ABC):
-    """A set of inputs around each sample of a batch. Arrays are ``[batch, *input]`` NumPy."""
+    """A set of inputs around each sample of a batch. Arrays are ``[batch, *input]`` NumPy.
+
+    Inputs of a model with several are vectors; ``parts`` says which numbers are which, where that is known.
+    """
 
     lower: np.ndarray
     upper: np.ndarray
     norm: str
+    parts: NamedParts | None = None
 
     def __len__(self) -> int:
         return len(self.lower)
@@ -60,6 +66,19 @@ class Perturbation(ABC):
         """The sets of some samples."""
 
     @abstractmethod
+    def arranged(self, places: np.ndarray) -> Perturbation:
+        """The sets of vectors with their numbers in another order: number i is what was number ``places[i]``."""
+
+    def lengths(self, points: np.ndarray) -> np.ndarray:
+        """The distance of each point from its set's centre in the set's norm: ``[batch]``, up to rounding."""
+        step = points.astype(np.float64) - self.center.astype(np.float64)
+        return np.asarray(np.linalg.norm(step.reshape(len(step), -1), ORDER[self.norm], axis=1))
+
+    def moving(self) -> np.ndarray:
+        """Which numbers of each set's inputs are not fixed: bool ``[batch, *input]``."""
+        return np.asarray(self.lower < self.upper)
+
+    @abstractmethod
     def contains(self, z: np.ndarray) -> np.ndarray:
         """Tells whether each ``z[i]`` lies in the set, exactly (no tolerance): bool ``[batch]``."""
 
@@ -85,7 +104,7 @@ class Box(Perturbation):
     """All inputs between ``lower`` and ``upper``, elementwise.
 
     Args:
-        lower, upper: ``[batch, *input]``.
+        lower, upper: ``[batch, *input]``; for a model with several inputs dictionaries or lists of such.
 
     Raises:
         ValueError: shapes differ, a bound is NaN or infinite, or the box is empty.
@@ -94,7 +113,8 @@ class Box(Perturbation):
     norm = "linf"
 
     def __init__(self, lower: Any, upper: Any):
-        self.lower, self.upper = _floats(lower), _floats(upper)
+        self.parts = parts_of(lower)
+        self.lower, self.upper = _floats(lower, self.parts), _floats(upper, self.parts)
         if self.lower.shape != self.upper.shape:
             raise ValueError(f"lower has shape {self.lower.shape}, upper {self.upper.shape}")
         _require_finite("box", self.lower, self.upper)
@@ -118,6 +138,9 @@ class Box(Perturbation):
         part.lower, part.upper = self.lower[index], self.upper[index]
         return part
 
+    def arranged(self, places: np.ndarray) -> Box:
+        return Box(self.lower[:, places], self.upper[:, places])
+
     def contains(self, z: np.ndarray) -> np.ndarray:
         z = self._one_each(z)
         inside = (z >= self.lower) & (z <= self.upper)
@@ -131,25 +154,56 @@ class Box(Perturbation):
 class LpBall(Perturbation):
     """All inputs within ``eps`` of ``x`` in the L-inf, L2 or L1 norm, and within ``clip`` if given.
 
+    Radii may differ between the numbers of an input: then the set is ``||(z - x) / eps||_p <= 1``, divided number by
+    number (a box for L-inf, an ellipsoid for L2), and a number whose radius is 0 stays as it is. For a model with
+    several inputs the norm is taken over all of them together.
+
     Args:
-        x: centres ``[batch, *input]``.
-        eps: radius, in the units of ``x``; one number or one a sample. A ``Fraction``, and a text such as
-            ``"8/255"``, is taken exactly.
+        x: centres ``[batch, *input]``; for a model with several inputs a dictionary of such by their names, or a list.
+        eps: radius, in the units of ``x``; one number, one a sample ``[batch]`` or ``[batch, 1]``, one a number of the
+            input (an array of the shape of one input, or of ``x``), or a dictionary of numbers and arrays by the names
+            of inputs, all of them. A ``Fraction``, and a text such as ``"8/255"``, is taken exactly.
         norm: ``linf``, ``l2`` or ``l1``.
-        clip: ``(low, high)``, the valid range of an input; numbers, or arrays that broadcast against ``x``.
+        clip: ``(low, high)``, the valid range of an input; numbers, or arrays that broadcast against ``x``; or a
+            dictionary of such by the names of inputs, any value where it names none.
+        free: what may change, and nothing else: an array of truth values of the shape of one input or of ``x``, or
+            names of inputs (a list or a dictionary).
+        scale: numbers and arrays as ``eps`` has them by number of the input, with which ``eps`` is multiplied.
+        parts: where ``x`` holds vectors of several inputs, which numbers are which.
 
     Raises:
         ValueError: an unknown norm, a negative, NaN or infinite eps or centre, a number of radii that is not the number
             of samples, an empty ``clip``, or a centre outside it.
     """
 
-    def __init__(self, x: Any, eps: Any, norm: str = "linf", clip: Clip | None = None):
+    scale: Scale | None
+
+    def __init__(
+        self,
+        x: Any,
+        eps: Any,
+        norm: str = "linf",
+        clip: Any = None,
+        *,
+        free: Any = None,
+        scale: Any = None,
+        parts: NamedParts | None = None,
+    ):
         NORMS.find(norm)
-        self.x, self.norm = _floats(x), norm
+        self.parts = parts_of(x) if parts is None else parts
+        self.x, self.norm = _floats(x, self.parts), norm
         # float64, so that comparisons with float32 points are made in float64, where they are exact.
-        self.clip = None if clip is None else valid_range(clip)
+        self.clip = None if clip is None else read_clip(clip, self.parts)
         self._require_fitting_clip()
         self._read_radii(eps)
+        if scale is not None and self.scale is not None:
+            raise ValueError("eps differs between the numbers of an input already: multiply it, and leave scale out")
+        if scale is not None:
+            shares = scale if isinstance(scale, Scale) else read_scale(scale, self.x.shape, self.parts)
+            self.scale = Scale(*(np.broadcast_to(end, self.x.shape) for end in shares))
+        if free is not None:
+            ones = np.ones(self.x.shape)
+            self.scale = (self.scale or Scale(ones, ones)).within(read_free(free, self.x.shape, self.parts))
         _require_finite("centre", self.x)
         outside = np.zeros(0) if self.clip is None else np.argwhere((self.x < self.clip[0]) | (self.x > self.clip[1]))
         if outside.size:
@@ -161,15 +215,20 @@ class LpBall(Perturbation):
         self.lower, self.upper = self._hull()
 
     def _read_radii(self, eps: Any) -> None:
-        self.exact_eps = _exact(eps, self.x.shape)
+        self.exact_eps, self.scale = read_radii(eps, self.x.shape, self.parts)
         self.eps = np.array([float_up(e) for e in self.exact_eps], np.float64)
         if not np.isfinite(self.eps).all():
             raise ValueError("eps must be finite and not negative")
 
     def resized(self, eps: Any) -> LpBall:
-        """The balls of other radii, given as for new ones, around the same centres, which are not checked again."""
+        """The balls of other radii, one or one a sample, around the same centres, which are not checked again.
+
+        What the radius is multiplied with, number by number, stays.
+        """
         other = copy.copy(self)
         other._read_radii(eps)
+        assert other.scale is None, "radii of a ball that is resized are one a sample"
+        other.scale = self.scale
         other.lower, other.upper = other._hull()
         return other
 
@@ -185,10 +244,33 @@ class LpBall(Perturbation):
 
     def __repr__(self) -> str:
         clip = "" if self.clip is None else f", within [{spread(self.clip[0])}, {spread(self.clip[1])}]"
-        return f"LpBall of {self._shape_text()}: {self.norm}, eps {spread(self.eps)}{clip}, x {spread(self.x)}"
+        scaled = "" if self.scale is None else f" times {spread(self.scale.high)}"
+        return f"LpBall of {self._shape_text()}: {self.norm}, eps {spread(self.eps)}{scaled}{clip}, x {spread(self.x)}"
+
+    @property
+    def reach(self) -> np.ndarray:
+        """How far each number may change, rounded up: ``[batch, *input]``, or ``[batch, 1 ...]`` where all alike."""
+        eps = self.eps.reshape(-1, *[1] * (self.x.ndim - 1))
+        if self.scale is None:
+            return eps
+        product = eps * self.scale.high
+        exact = (eps == 1) | (product == 0) & ((eps == 0) | (self.scale.high == 0))
+        return np.where(exact, product, np.nextafter(product, np.inf))
+
+    def moving(self) -> np.ndarray:
+        """Which numbers may change at some radius: bool ``[batch, *input]``."""
+        found = np.ones(self.x.shape, bool) if self.scale is None else self.scale.high > 0
+        return found if self.clip is None else found & np.broadcast_to(self.clip[0] < self.clip[1], found.shape)
+
+    def lengths(self, points: np.ndarray) -> np.ndarray:
+        """The distance of each point from its centre, as a multiple of the scale: ``[batch]``, up to rounding."""
+        step = points.astype(np.float64) - self.x.astype(np.float64)
+        if self.scale is not None:
+            step = divided(step, self.scale.low)
+        return np.asarray(np.linalg.norm(step.reshape(len(step), -1), ORDER[self.norm], axis=1))
 
     def _hull(self) -> tuple[np.ndarray, np.ndarray]:
-        low, high = outward(self.x, self.eps.reshape(-1, *[1] * (self.x.ndim - 1)))
+        low, high = outward(self.x, self.reach)
         if self.clip is not None:
             low, high = np.maximum(low, self.clip[0]), np.minimum(high, self.clip[1])
         return enclosing(low, high, self.x.dtype)
@@ -203,7 +285,7 @@ class LpBall(Perturbation):
         x = self.x.astype(dtype)
         if self.clip is not None:
             x = np.clip(x, *enclosed(*self.clip, dtype))
-        return LpBall(x, self.exact_eps, self.norm, self.clip)
+        return LpBall(x, self.exact_eps, self.norm, self.clip, scale=self.scale, parts=self.parts)
 
     def take(self, index: Any) -> LpBall:
         # What was found right for all samples is right for some: nothing is read or checked again.
@@ -213,7 +295,13 @@ class LpBall(Perturbation):
             part.clip = low, high
         part.x, part.lower, part.upper = self.x[index], self.lower[index], self.upper[index]
         part.eps, part.exact_eps = self.eps[index], [self.exact_eps[i] for i in index]
+        part.scale = None if self.scale is None else self.scale.take(index)
         return part
+
+    def arranged(self, places: np.ndarray) -> LpBall:
+        clip = self.clip and tuple(np.broadcast_to(end, self.x.shape)[:, places] for end in self.clip)
+        scale = None if self.scale is None else Scale(self.scale.low[:, places], self.scale.high[:, places])
+        return LpBall(self.x[:, places], self.exact_eps, self.norm, clip, scale=scale)
 
     def contains(self, z: np.ndarray) -> np.ndarray:
         z = self._one_each(z)
@@ -226,6 +314,11 @@ class LpBall(Perturbation):
     def _within(self, sample: int, z: np.ndarray) -> bool:
         """Tells whether the distance is at most eps, by floats where that is clear and by fractions where it is not."""
         eps, difference = self.exact_eps[sample], (z.astype(np.float64) - self.x[sample].astype(np.float64)).ravel()
+        scale = None if self.scale is None else self.scale.low[sample].ravel()
+        if scale is not None:
+            difference = divided(difference, scale)
+            if np.isinf(difference).any():
+                return False
         distance = _norm(difference, self.norm)
         doubt = 4 * (difference.size + 4) * np.finfo(np.float64).eps * distance
         if distance + doubt < self.eps[sample] * (1 - 1e-15):
@@ -233,9 +326,11 @@ class LpBall(Perturbation):
         if distance - doubt > self.eps[sample]:
             return False
         exact = [abs(Fraction(float(a)) - Fraction(float(b))) for a, b in zip(z.flat, self.x[sample].flat, strict=True)]
+        if scale is not None:
+            exact = [e / Fraction(float(s)) for e, s in zip(exact, scale, strict=True) if s > 0]
         match self.norm:
             case "linf":
-                return max(exact) <= eps
+                return max(exact, default=Fraction(0)) <= eps
             case "l1":
                 return sum(exact) <= eps
             case _:
@@ -249,7 +344,11 @@ class LpBall(Perturbation):
         step = z.astype(np.float64).reshape(len(z), -1) - wide
         if self.clip is not None:  # the clipped point of a convex range that holds the centre stays on its side
             step = self._clipped(wide + step) - wide
-        step = _onto_ball(step, eps, self.norm)
+        if self.scale is None:
+            step = onto_ball(step, eps, self.norm)
+        else:
+            scale = self.scale.low.reshape(len(z), -1)
+            step = onto_ball(divided(np.where(scale > 0, step, 0.0), scale), eps, self.norm) * scale
         shrink = np.ones(len(z))
         while True:
             point = (wide + step * shrink[:, None]).astype(self.x.dtype)
@@ -270,6 +369,9 @@ class LpBall(Perturbation):
 
     def _project_linf(self, z: np.ndarray) -> np.ndarray:
         eps = np.array([float_down(e) for e in self.exact_eps]).reshape(-1, *[1] * (self.x.ndim - 1))
+        if self.scale is not None:
+            product = eps * self.scale.low
+            eps = np.where(eps == 1, product, np.nextafter(product, 0.0))
         low, high = enclosed(*inward(self.x, eps), self.x.dtype)
         low, high = np.minimum(low, self.x), np.maximum(high, self.x)
         if self.clip is not None:
@@ -278,32 +380,13 @@ class LpBall(Perturbation):
         return np.clip(z, low, high).astype(self.x.dtype)
 
 
-def _onto_ball(step: np.ndarray, eps: np.ndarray, norm: str) -> np.ndarray:
-    """The Euclidean projection of each row onto the L2 or L1 ball of radius eps."""
-    if norm == "l2":
-        length = np.linalg.norm(step, axis=1)
-        return step * np.minimum(1.0, eps / np.maximum(length, np.finfo(np.float64).tiny))[:, None]
-    size = np.abs(step)
-    ordered = -np.sort(-size, axis=1)
-    excess = (np.cumsum(ordered, axis=1) - eps[:, None]) / np.arange(1, size.shape[1] + 1)
-    last = np.maximum((ordered > excess).sum(axis=1) - 1, 0)
-    threshold = np.where(size.sum(axis=1) > eps, np.take_along_axis(excess, last[:, None], axis=1)[:, 0], 0.0)
-    return np.sign(step) * np.maximum(size - np.maximum(threshold, 0.0)[:, None], 0.0)
-
-
 def _norm(difference: np.ndarray, norm: str) -> float:
     return float(np.linalg.norm(difference, ORDER[norm])) if difference.size else 0.0
 
 
-def _exact(eps: Any, shape: tuple[int, ...]) -> list[Fraction]:
-    values = radii(eps, shape)
-    if not all(isinstance(v, Fraction) or np.isfinite(v) for v in values) or any(v < 0 for v in values):
-        raise ValueError("eps must be finite and not negative")
-    return [Fraction(v) for v in values]
-
-
-def _floats(x: Any) -> np.ndarray:
-    array = np.array(inputs(x))  # a copy: the caller may use its buffer again
+def _floats(x: Any, parts: NamedParts | None = None) -> np.ndarray:
+    # A copy: the caller may use its buffer again.
+    array = np.array(inputs(x)) if parts is None else parts.join(x, inputs)
     if array.dtype not in (np.float32, np.float64):
         small = array.dtype.kind in "iub" and array.dtype.itemsize <= 2
         array = array.astype(np.float32 if small else np.float64)

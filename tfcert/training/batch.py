@@ -142,9 +142,13 @@ def strays(x: tf.Tensor, clip: tuple[Any, Any]) -> tf.Tensor:
     return tf.math.count_nonzero(~tf.reduce_all(inside, axis=list(range(1, len(x.shape)))))
 
 
-def boxes(x: tf.Tensor, eps: tf.Tensor, clip: tuple[Any, Any] | None) -> Region:
-    """The boxes of radius ``eps`` around ``x`` within ``clip``, which ``x`` itself never leaves."""
-    lower, upper = x - eps, x + eps
+def boxes(x: tf.Tensor, eps: tf.Tensor, clip: tuple[Any, Any] | None, scale: Any = None) -> Region:
+    """The boxes of radius ``eps`` around ``x`` within ``clip``, which ``x`` itself never leaves.
+
+    ``scale`` ``[*input]`` multiplies the radius where it is uneven.
+    """
+    reach = eps if scale is None else eps * tf.constant(scale, x.dtype)
+    lower, upper = x - reach, x + reach
     if clip is not None:
         low, high = (tf.constant(end, x.dtype) for end in clip)
         lower, upper = tf.minimum(tf.maximum(lower, low), x), tf.maximum(tf.minimum(upper, high), x)

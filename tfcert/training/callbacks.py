@@ -18,8 +18,10 @@ from tfcert.certification import certify
 from tfcert.clauses import strictly_right
 from tfcert.given import class_labels, radius
 from tfcert.misfit import unsaid
+from tfcert.network.keras.inputs import structured
 from tfcert.propagation.bounds import check_names
 from tfcert.propagation.centered import sweep
+from tfcert.sets.uneven import read_clip
 from tfcert.training.batch import boxes
 from tfcert.training.constancy import KEY, ConstancyWatch, ConstantNetworkWarning
 from tfcert.training.regularizers import bounded_layers
@@ -166,7 +168,7 @@ class CertifiedEvaluation(keras.callbacks.Callback):
         if every < 1 or (limit is not None and limit < 1):
             raise ValueError(f"every and limit must be at least 1, not {every} and {limit}")
         check_method(method_name(method), None)
-        self.x, self.y = arrays(data, limit)
+        self.x, self.y = arrays(data, limit, several=True)
         self.eps, self.method, self.every, self.clip = radius(eps), method, every, clip
         self.attack = _attack_options(attack)
         self.keys: tuple[str, ...] = ()
@@ -198,14 +200,17 @@ class CertifiedEvaluation(keras.callbacks.Callback):
         if eps is None:
             raise ValueError("give CertifiedEvaluation an eps: the model has no objective to take it from")
         clip = self.clip if self.clip is not None else getattr(objective, "clip", None)
-        outputs = model.predict(self.x, verbose=0)
-        right = strictly_right(outputs, class_labels(self.y, len(self.x), classes=outputs.shape[-1]))
+        x = structured(model, self.x)
+        outputs = model.predict(x, verbose=0)
+        right = strictly_right(outputs, class_labels(self.y, len(self.y), classes=outputs.shape[-1]))
+        scale = getattr(self.model, "scale", None)
+        eps = eps if scale is None else float(eps) * scale[None]
         figures = {KEYS[0]: float(right.mean())}
         if self.attack is not None:
             # A sample that is misclassified is its own witness.
-            attacked = attack(model, self.x, self.y, eps=eps, clip=clip, **self.attack)
+            attacked = attack(model, x, self.y, eps=eps, clip=clip, **self.attack)
             figures[KEYS[1]] = float((right & ~attacked.success).mean())
-        verified = certify(model, self.x, self.y, eps=eps, clip=clip, method=self.method).verified
+        verified = certify(model, x, self.y, eps=eps, clip=clip, method=self.method).verified
         return figures | {KEYS[2]: float(verified.mean())}
 
 
@@ -249,7 +254,8 @@ class IntervalWidths(keras.callbacks.Callback):
         if isinstance(data, str | Path):
             raise TypeError(f"IntervalWidths takes the samples first: IntervalWidths(data, log_dir={str(data)!r})")
         self.log_dir = None if log_dir is None else str(log_dir)
-        self.x = arrays(data if not hasattr(data, "shape") else (data, np.zeros(len(data), int)), limit)[0]
+        pair = data if not hasattr(data, "shape") else (data, np.zeros(len(data), int))
+        self.x = arrays(pair, limit, several=True)[0]
         self.eps, self.clip, self.layers = radius(eps), clip, layers
         self._writer: Any = None
 
@@ -294,9 +300,9 @@ class IntervalWidths(keras.callbacks.Callback):
         """The widths of each bounded layer by node, ``[samples, *shape]``."""
         objective, network = self.model.objective, self.model.network
         eps = objective.eps.final if self.eps is None else self.eps
-        clip = objective.clip if self.clip is None else self.clip
-        x = tf.constant(self.x, network.dtype)
-        ranges = sweep(network, boxes(x, tf.constant(eps, network.dtype), clip)).ranges
+        clip = self.model.clip if self.clip is None else read_clip(self.clip, network.parts)
+        x = self.model.inputs_of_network(structured(self.model.model, self.x))
+        ranges = sweep(network, boxes(x, tf.constant(eps, network.dtype), clip, self.model.scale)).ranges
         return {i: (ranges[i][1] - ranges[i][0]).numpy() for i in bounded_layers(network)}
 
     def on_train_end(self, logs: Any = None) -> None:

@@ -14,8 +14,10 @@ import tensorflow as tf
 
 from tfcert.network.errors import UnsupportedLayerError
 from tfcert.network.keras.graph import from_keras
+from tfcert.network.keras.inputs import joined
 from tfcert.network.keras.private import loss_tracker, step_function, unscale_loss, validates
 from tfcert.propagation.bounds import check_names
+from tfcert.sets.uneven import read_clip, read_scale
 from tfcert.training.batch import strays
 from tfcert.training.callbacks import arranged
 from tfcert.training.constancy import Differing, is_constant
@@ -54,7 +56,7 @@ class CertifiedModel(keras.Model):
     (``compile=True`` to train on); before ``keras.models.load_model`` write ``import tfcert.training``.
 
     Args:
-        model: a built Sequential or functional model with one input of known shape and one output of logits
+        model: a built Sequential or functional model with inputs of known shape and one output of logits
             ``[batch, classes]``, of layers that tfcert knows. It shares its weights with the CertifiedModel.
         objective: an objective, see :mod:`tfcert.objectives`.
 
@@ -101,6 +103,8 @@ class CertifiedModel(keras.Model):
         self.model = model
         self.objective = objective
         self.network = network
+        self.clip = None if objective.clip is None else read_clip(objective.clip, network.parts)
+        self.scale = objective.scale and self._shares(objective.scale)
         self.built = True
         self.balance = objective.balance(model)
         self._stepper = Stepper(self)
@@ -111,6 +115,16 @@ class CertifiedModel(keras.Model):
         self._owned = Owned([self._verified, VerifiedAccuracy(HELD_OUT)], name="certified")
         self._strays = keras.metrics.Sum(name="strays")
         self._differing = Differing()
+
+    def _shares(self, scale: Any) -> np.ndarray:
+        """What eps is multiplied with, ``[*input]``."""
+        return read_scale(scale, (1, *self.network.input_shape), self.network.parts).high[0]
+
+    def inputs_of_network(self, x: Any) -> tf.Tensor:
+        """A batch of inputs, in the model's structure, as the network takes it: ``[batch, *input]``."""
+        several = self.network.parts is not None
+        whole = joined(self.model, x) if several else keras.tree.flatten(x)[0]
+        return tf.ensure_shape(tf.cast(whole, self.network.dtype), [None, *self.network.input_shape])
 
     @property
     def plain_model(self) -> keras.Model:
@@ -196,7 +210,7 @@ class CertifiedModel(keras.Model):
         """
         count = int(self._strays.result())
         if count:
-            low, high = (np.unique(end).tolist() for end in self.objective.clip or ())
+            low, high = (np.unique(end).tolist() for end in self.clip or ())
             raise ValueError(
                 f"{count} samples hold values outside the clip range of the objective (low {low}, high {high}), so "
                 "that balls around them are not what was asked for: scale the inputs to that range (pixels: x / 255), "
@@ -304,9 +318,9 @@ class CertifiedModel(keras.Model):
         self._verified.update_state(outcome.margin, rounding=outcome.rounding)
         self._takes_rows = is_one_hot(labelled.y, self.network.output_shape[0])
         self._differing.update_state(class_indices(labelled.y, self.network.output_shape[0]), outcome.logits)
-        if self.objective.clip is not None:
-            x = tf.cast(keras.tree.flatten(labelled.x)[0], self.network.dtype)
-            self._strays.update_state(tf.cast(strays(x, self.objective.clip), tf.float32))
+        if self.clip is not None:
+            x = self.inputs_of_network(labelled.x)
+            self._strays.update_state(tf.cast(strays(x, self.clip), tf.float32))
         return self.compute_metrics(labelled.x, labelled.y, outcome.logits, sample_weight=labelled.sample_weight)
 
     def get_config(self) -> dict[str, Any]:

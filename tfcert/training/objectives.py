@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 import keras
@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.given import valid_range
-from tfcert.sets.balls import Clip
 from tfcert.showing import spread
 from tfcert.training.balance import GradientBalance
 from tfcert.training.batch import BoundedBatch
@@ -27,10 +26,11 @@ class Common(TypedDict, total=False):
 
     kappa: float | Schedule
     natural_weight: float | Schedule
-    clip: Clip | None
+    clip: Any
     regularizers: Sequence[Regularizer]
     eps_factor: float
     batch_norm: str
+    scale: Any
 
 
 class Objective(ABC):
@@ -44,7 +44,10 @@ class Objective(ABC):
             schedule.
         kappa: the weight of the nominal loss, in [0, 1]; a number or a schedule. ``natural_weight``, its name in
             specifications, is taken as well.
-        clip: the valid range ``(low, high)`` of an input: numbers, or lists that broadcast against one input.
+        clip: the valid range ``(low, high)`` of an input: numbers, or lists that broadcast against one input; or a
+            dictionary of such by the names of a model's inputs.
+        scale: where radii are uneven, what ``eps`` is multiplied with, number by number: a list of the shape of one
+            input, or a dictionary of numbers and lists by the names of a model's inputs (0 for one held fixed).
         regularizers: further terms of the loss.
         eps_factor: training bounds are over ``eps_factor * eps`` (Gowal et al. 2018 train on somewhat more than they
             test). Evaluation is over the final ``eps`` itself.
@@ -66,11 +69,12 @@ class Objective(ABC):
         self,
         eps: float | Schedule,
         kappa: float | Schedule | None = None,
-        clip: Clip | None = None,
+        clip: Any = None,
         regularizers: Sequence[Regularizer] = (),
         eps_factor: float = 1.0,
         batch_norm: str = "batch",
         natural_weight: float | Schedule | None = None,
+        scale: Any = None,
     ):
         if natural_weight is not None:
             if kappa is not None:
@@ -84,7 +88,8 @@ class Objective(ABC):
         for value in _ends(self.kappa):
             if not 0 <= value <= 1:
                 raise ValueError(f"kappa must stay in [0, 1], but reaches {value}")
-        self.clip = _checked_clip(clip)
+        self.clip: Any = _checked_clip(clip)
+        self.scale = scale
         self.regularizers = tuple(loaded(term) for term in regularizers)
         for term in self.regularizers:
             if not isinstance(term, Regularizer):
@@ -98,7 +103,7 @@ class Objective(ABC):
         """Optimizer steps in an epoch, taken from the data at ``fit`` and saved with the objective."""
 
     def __repr__(self) -> str:
-        clip = "" if self.clip is None else ", clip=" + "..".join(spread(end) for end in self.clip)
+        clip = "" if self.clip is None else f", clip={_told(self.clip)}"
         terms = f", regularizers={list(self.regularizers)}" if self.regularizers else ""
         return f"{type(self).__name__}(eps={self.eps!r}, kappa={self.kappa!r}{clip}{terms})"
 
@@ -145,7 +150,8 @@ class Objective(ABC):
         return {
             "eps": saved(self.eps),
             "kappa": saved(self.kappa),
-            "clip": None if self.clip is None else [np.asarray(end).tolist() for end in self.clip],
+            "clip": None if self.clip is None else _lists(self.clip),
+            "scale": None if self.scale is None else _lists(self.scale),
             "regularizers": [keras.saving.serialize_keras_object(term) for term in self.regularizers],
             "eps_factor": self.eps_factor,
             "batch_norm": self.batch_norm,
@@ -293,9 +299,24 @@ def _ends(value: Schedule) -> tuple[float, ...]:
     return value.final, float(getattr(value, "start", value.final))
 
 
-def _checked_clip(clip: Any) -> Clip | None:
+def _lists(value: Any) -> Any:
+    """A range, or numbers, as a configuration holds them."""
+    if isinstance(value, Mapping):
+        return {str(name): _lists(part) for name, part in value.items()}
+    return [_lists(part) for part in value] if isinstance(value, list | tuple) else np.asarray(value).tolist()
+
+
+def _told(clip: Any) -> str:
+    if isinstance(clip, Mapping):
+        return "{" + ", ".join(f"{name!r}: {_told(ends)}" for name, ends in clip.items()) + "}"
+    return "..".join(spread(np.asarray(end)) for end in clip)
+
+
+def _checked_clip(clip: Any) -> Any:
     if clip is None:
         return None
+    if isinstance(clip, Mapping):
+        return {str(name): _checked_clip(ends) for name, ends in clip.items()}
     low, high = valid_range(clip)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ValueError(f"clip must be a range of finite numbers (low, high), not {clip!r}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import keras
 import tensorflow as tf
 
 from tfcert.network.keras.layers import batch_statistics
@@ -135,9 +134,8 @@ class Stepper:
         by_lines: bool = True,
     ) -> BoundedBatch:
         model, network, objective = self.model, self.model.network, self.model.objective
-        x = tf.cast(keras.tree.flatten(labelled.x)[0], network.dtype)
-        x = tf.ensure_shape(x, [None, *network.input_shape])
-        region = boxes(x, tf.cast(radius, network.dtype), objective.clip)
+        x = model.inputs_of_network(labelled.x)
+        region = boxes(x, tf.cast(radius, network.dtype), model.clip, model.scale)
         weights = labelled.sample_weight
         return BoundedBatch(
             network=network,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from tfcert.complete.encoding.program import ProgramBuilder
@@ -26,47 +28,75 @@ def encode_set(region: Perturbation, options: EncodingOptions, distance: bool) -
             raise ValueError("a box has no centre to measure a distance from")
         return encoding
     center, eps = region.x[0].astype(np.float64).ravel(), float(region.eps[0])
+    ball = _Ball(center, lower, upper, eps, _scale(region))
     if region.norm == "linf":
         if distance:
-            _linf(encoding, center, lower, upper, eps)
+            _linf(encoding, ball)
     elif region.norm == "l1":
-        _l1(encoding, center, lower, upper, eps)
+        _l1(encoding, ball)
     else:
-        _l2(encoding, center, lower, upper, eps)
+        _l2(encoding, ball)
     return encoding
 
 
-def _linf(encoding: Encoding, center: np.ndarray, lower: np.ndarray, upper: np.ndarray, eps: float) -> None:
+@dataclass(frozen=True)
+class _Ball:
+    """A ball of one sample; what does not change has the scale 1, and equal ends."""
+
+    center: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    eps: float
+    scale: np.ndarray
+
+    @property
+    def far(self) -> np.ndarray:
+        """How far each number may move, in its scale."""
+        return np.asarray(np.maximum(self.upper - self.center, self.center - self.lower) / self.scale)
+
+    def steps(self, x: np.ndarray) -> np.ndarray:
+        """The steps from the centre, in their scale."""
+        return np.asarray((x - self.center) / self.scale)
+
+
+def _scale(region: LpBall) -> np.ndarray:
+    if region.scale is None:
+        return np.ones(region.x[0].size)
+    high = region.scale.high[0].ravel()
+    return np.where(high > 0, high, 1.0)
+
+
+def _linf(encoding: Encoding, ball: _Ball) -> None:
     builder, x = encoding.builder, encoding.inputs
-    most = builder.variables(np.zeros(1), np.array([_up(eps)]))
+    most = builder.variables(np.zeros(1), np.array([_up(ball.eps)]))
     shared = np.repeat(most, len(x))
-    builder.rows([(x, 1.0), (shared, -1.0)], center)
-    builder.rows([(x, -1.0), (shared, -1.0)], -center)
-    encoding.step(most, lambda v: np.abs(v[x] - center).max(initial=0.0))
+    builder.rows([(x, 1.0), (shared, -ball.scale)], ball.center)
+    builder.rows([(x, -1.0), (shared, -ball.scale)], -ball.center)
+    encoding.step(most, lambda v: np.abs(ball.steps(v[x])).max(initial=0.0))
     encoding.distance = (most, np.ones(1))
 
 
-def _l1(encoding: Encoding, center: np.ndarray, lower: np.ndarray, upper: np.ndarray, eps: float) -> None:
+def _l1(encoding: Encoding, ball: _Ball) -> None:
     builder, x = encoding.builder, encoding.inputs
-    size = builder.variables(np.zeros(len(x)), np.maximum(upper - center, center - lower))
-    builder.rows([(x, 1.0), (size, -1.0)], center)
-    builder.rows([(x, -1.0), (size, -1.0)], -center)
-    builder.rows([(size, np.ones((1, len(x))))], np.array([_up(eps)]))
-    encoding.step(size, lambda v: np.abs(v[x] - center))
+    size = builder.variables(np.zeros(len(x)), ball.far)
+    builder.rows([(x, 1.0), (size, -ball.scale)], ball.center)
+    builder.rows([(x, -1.0), (size, -ball.scale)], -ball.center)
+    builder.rows([(size, np.ones((1, len(x))))], np.array([_up(ball.eps)]))
+    encoding.step(size, lambda v: np.abs(ball.steps(v[x])))
     encoding.distance = (size, np.ones(len(x)))
 
 
-def _l2(encoding: Encoding, center: np.ndarray, lower: np.ndarray, upper: np.ndarray, eps: float) -> None:
+def _l2(encoding: Encoding, ball: _Ball) -> None:
     """Steps are counted in units of ``eps / sqrt(n)``, so that their squares are about 1: solvers' tolerances are
     absolute."""
-    builder, x = encoding.builder, encoding.inputs
+    builder, x, eps = encoding.builder, encoding.inputs, ball.eps
     unit = eps / np.sqrt(len(x)) if eps > 0 else 1.0
-    root = builder.variables((lower - center) / unit, (upper - center) / unit)
-    square = builder.variables(np.zeros(len(x)), (np.maximum(upper - center, center - lower) / unit) ** 2)
-    builder.rows([(x, 1.0), (root, -unit)], center, equal=True)
+    root = builder.variables(ball.steps(ball.lower) / unit, ball.steps(ball.upper) / unit)
+    square = builder.variables(np.zeros(len(x)), (ball.far / unit) ** 2)
+    builder.rows([(x, 1.0), (root, -unit * ball.scale)], ball.center, equal=True)
     builder.rows([(square, np.ones((1, len(x))))], np.array([_up((eps / unit) ** 2)]))
     builder.squares(root, square)
-    encoding.step(root, lambda v: (v[x] - center) / unit)
+    encoding.step(root, lambda v: ball.steps(v[x]) / unit)
     encoding.step(square, lambda v: v[root] ** 2)
     encoding.distance = (square, np.full(len(x), unit**2))
 

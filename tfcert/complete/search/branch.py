@@ -394,7 +394,8 @@ class _Climber:
     """
 
     def __init__(self, network: Network, region: Region, refresh: bool):
-        norm, clipped, owner = region.norm, region.clipped, weakref.ref(network)
+        norm, clipped, _ = region.kind
+        owner = weakref.ref(network)
 
         def run(center, lower, upper, eps, coefficients, offsets, pieces, steps):  # type: ignore[no-untyped-def]
             net = owner()
@@ -448,7 +449,7 @@ _CLIMBERS: weakref.WeakKeyDictionary[Network, dict[Any, _Climber]] = weakref.Wea
 
 
 def _climber(network: Network, region: Region, refresh: bool) -> _Climber:
-    known, key = _CLIMBERS.setdefault(network, {}), (refresh, region.norm, region.clipped)
+    known, key = _CLIMBERS.setdefault(network, {}), (refresh, *region.kind)
     if key not in known:
         known[key] = _Climber(network, region, refresh)
     return known[key]

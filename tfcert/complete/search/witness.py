@@ -16,7 +16,7 @@ from tfcert.clauses import Clauses
 from tfcert.complete.encoding.encode import Encoding
 from tfcert.complete.encoding.program import Program
 from tfcert.complete.solver.process import SolverError, SolverProcess
-from tfcert.sets.balls import ORDER, LpBall, Perturbation
+from tfcert.sets.balls import LpBall, Perturbation
 
 _ROUNDS = 7
 """How often the nearest witness is looked for in a smaller ball."""
@@ -59,9 +59,9 @@ class Judge:
 
     def distance(self, point: np.ndarray) -> float:
         """The distance of a point from the set's centre in its norm, rounded up."""
-        step = point.astype(np.float64).ravel() - self.region.center[0].astype(np.float64).ravel()
-        size = float(np.linalg.norm(step, ORDER[self.region.norm])) if step.size else 0.0
-        return size if self.region.norm == "linf" else size * (1 + 1e-12)
+        size = float(self.region.lengths(point[None])[0]) if point.size else 0.0
+        exact = self.region.norm == "linf" and getattr(self.region, "scale", None) is None
+        return size if exact else size * (1 + 1e-12)
 
 
 def solve_cell(

@@ -122,6 +122,15 @@ def joined(model: Any, x: Any) -> np.ndarray | tf.Tensor:
     return tf.concat(flat, axis=1)
 
 
+def structured(model: keras.Model, x: Any) -> Any:
+    """Inputs by name, or by place, in the structure that the model declares; an array as it is."""
+    parts = inputs_of(model)
+    if not isinstance(x, Mapping) or parts is None:
+        return x
+    by_place = list(x) == [str(i) for i in range(len(parts))]
+    return keras.tree.pack_sequence_as(input_structure(model), list(x.values()) if by_place else parts.leaves(x))
+
+
 def outputs_of(model: Any) -> NamedParts | None:
     """The outputs of a model with several; None where it has one."""
     graph = functional_graph(model)
