@@ -70,9 +70,10 @@ def random_formula(r: random.Random, size: int) -> s.Expr:
         s.Argument(None, parts[0]),
         s.Argument(name, parts[1]),
         s.Argument(r.choice([name, "hours per week"]), s.IntervalNode(parts[1], parts[2])),
+        s.Argument("eps", s.Shares((s.Share(s.Name(name), parts[0]), s.Share(s.Name("two words", True), parts[1])))),
     )
     quoted = r.choice([s.Ref(("8px-net",), True), s.Ref(("max",), True), s.Ref((name, "net"), True)])
-    call = s.Call(r.choice([s.Ref((name,)), quoted]), tuple(r.sample(arguments, r.randint(0, 3))))
+    call = s.Call(r.choice([s.Ref((name,)), quoted]), tuple(r.sample(arguments, r.randint(0, 4))))
     region = s.RegionNode(
         r.choice([s.IntervalNode(parts[0], parts[1]), call, s.Ref((name, name)), quoted]),
         r.choice([None, s.IntervalNode(parts[1], parts[0])]),

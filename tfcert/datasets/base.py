@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfcert.given import class_labels, inputs
+from tfcert.parts import parts_of
 from tfcert.showing import spread
 
 TRAIN_SHARE = 0.8
@@ -44,6 +46,20 @@ def checked_samples(x: Any, y: Any, where: str) -> Samples:
         if x.ndim == 0:
             raise ValueError("x must be an array with samples along its first axis")
         return Samples(x, None if y is None else class_labels(y, len(x)))
+    except ValueError as error:
+        raise DatasetError(f"{where}: {error}") from error
+
+
+def joined_inputs(arrays: Mapping[str, Any], where: str) -> np.ndarray:
+    """The arrays of a model's inputs as one vector a sample, in their order.
+
+    Raises:
+        DatasetError: they have different numbers of samples, or hold something else than numbers.
+    """
+    try:
+        parts = parts_of(arrays)
+        assert parts is not None
+        return parts.join(dict(arrays), inputs)
     except ValueError as error:
         raise DatasetError(f"{where}: {error}") from error
 

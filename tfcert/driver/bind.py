@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tfcert.driver.abstracted import deployed, granularity_of, require_behind
 from tfcert.driver.doubts import doubts, one_class, require_unit
 from tfcert.driver.fingerprint import weights_hash
 from tfcert.driver.heads import asks_for_class, check_declared, check_order, label_is_class
-from tfcert.driver.regions import build_regions, fits, to_net
+from tfcert.driver.regions import build_regions, by_number, fits, to_net
 from tfcert.driver.sources import asked_samples, load_samples, seen
 from tfcert.driver.task import LoadedModel, Lowered, Task
 from tfcert.errors import UsageError
@@ -35,6 +35,7 @@ from tfcert.language import (
 from tfcert.language.check.setting import Setting
 from tfcert.language.spec.formula import SingleOutputError
 from tfcert.misfit import misfit
+from tfcert.sets.balls import Perturbation
 from tfcert.showing import counted
 
 
@@ -257,19 +258,25 @@ def _classifiers(
 
 def _load_model(template: ModelDeclaration, bindings: Mapping[str, Any]) -> Any:
     from tfcert.loading import load_model
+    from tfcert.network import with_output
 
-    if not template.bound:
-        return load_model(confine(template.path, template.folder or None))
-    value = bindings[template.name]
-    return load_model(value) if isinstance(value, str | Path) else value
+    value = bindings[template.name] if template.bound else confine(template.path, template.folder or None)
+    model = load_model(value) if isinstance(value, str | Path) else value
+    return with_output(model, template.output) if template.output else model
 
 
 def _check_model(template: ModelDeclaration, loaded: LoadedModel) -> None:
     name, network = f"model {loaded.name}", loaded.network
     check_declared(name, template.outputs, network)
+    parts = network.parts
+    if parts is not None and template.input_names and list(template.input_names) != parts.names:
+        raise UsageError(
+            f"{name} has the inputs {parts}; name them in this order, `inputs: [{', '.join(parts.names)}]`, not "
+            f"{', '.join(template.input_names)}"
+        )
     for what, names, shape in (
         ("outputs", template.output_names, network.output_shape),
-        ("inputs", template.input_names, network.input_shape),
+        ("inputs", template.input_names if parts is None else (), network.input_shape),
     ):
         if names and len(names) != int(np.prod(shape)):
             raise UsageError(f"{name} has {int(np.prod(shape))} {what}, but {len(names)} are named")
@@ -280,6 +287,7 @@ def _check_model(template: ModelDeclaration, loaded: LoadedModel) -> None:
 
 
 def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> Task:
+    template = replace(template, region=by_number(template.region, loaded.network))
     if loaded.num_outputs < 2 and asks_for_class(template.formula):
         raise UsageError(f"{template.name}: {SingleOutputError()}")
     unknown = [i for i in template.named_outputs if not 0 <= i < loaded.num_outputs]
@@ -352,4 +360,16 @@ def _check_lowering(task: Task) -> None:
     dtype = task.model.network.dtype.as_numpy_dtype
     for part in [None] if task.centers is None else each_part(task.centers):
         radii = [Fraction(0)] * (0 if part is None else len(part))
-        build_regions(task.template, part, tuple(task.model.network.input_shape), dtype, radii)
+        regions = build_regions(task.template, part, tuple(task.model.network.input_shape), dtype, radii)
+        _require_steps_fixed(task, regions.proof)
+
+
+def _require_steps_fixed(task: Task, sets: Perturbation) -> None:
+    """Refuses to perturb integers and booleans."""
+    loose = sets.moving()
+    for part in task.model.network.parts or ():
+        if part.in_steps and loose[:, part.start : part.stop].any():
+            raise UsageError(
+                f"{task.name}: input {part.name} holds {part.dtype}, which changes in steps and has no radius: hold it "
+                f"fixed, `eps=[..., {part.name}: 0]`"
+            )

@@ -162,6 +162,9 @@ def _region(template: AnyTemplate) -> str:
     region = template.region
     if not isinstance(region, BallSpec):
         return f"a box of {len(region.bounds)} interval{'s' * (len(region.bounds) != 1)} in {region.space} space"
+    if region.shares:
+        radii = ", ".join(f"{share} r" if region.slope else f"{share}" for share in region.shares)
+        return f"{region.norm} ball of radii {radii} (input by input) in {region.space} space, {_valid(region)}"
     radius = f"{region.eps}" if not region.slope else "r"
     told = "" if region.slope else _share(region.eps, template)
     share = f" ({told.lstrip()})" if told else ""

@@ -26,6 +26,7 @@ from tfcert.propagation.radius import first_guess, largest_radius
 from tfcert.report.records import Measured
 from tfcert.sets.balls import ORDER, LpBall
 from tfcert.sets.rounding import float_down
+from tfcert.sets.uneven import divided
 from tfcert.verdict import NO_WORK, Guarantee, Outcome, Reason, Verdict
 
 BISECTIONS = 4
@@ -206,6 +207,8 @@ class MeasureRun:
         step = witness.astype(np.float64) - self._task.centers[place].astype(np.float64)
         unit = self._task.template.transform.net_eps(self._region.space, Fraction(1))
         scaled = (np.abs(step) / np.array([float(u) for u in unit])).ravel()
+        if self._region.shares:
+            scaled = divided(scaled, np.array([float(share) for share in self._region.shares]))
         order = ORDER[self._region.norm]
         distance = float(np.linalg.norm(scaled, order)) * (1 + 1e-9)
         value = (distance - float(self._region.eps)) / float(self._region.slope)

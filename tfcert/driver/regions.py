@@ -7,16 +7,21 @@ are the network's own floats. Where normalisation treats channels differently an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfcert.errors import UsageError
 from tfcert.language import AnyTemplate, BallSpec, Transform, net_within
+from tfcert.language.spec.questions import RegionSpec
 from tfcert.sets.balls import Box, LpBall, Perturbation
 from tfcert.sets.rounding import enclosed, enclosing, float_down, float_up, inward, outward
+from tfcert.sets.uneven import Scale
+
+if TYPE_CHECKING:
+    from tfcert.network import Network
 
 InputShape = tuple[int, ...]
 
@@ -110,13 +115,41 @@ def build_regions(
     clip = clip_of(template, shape, dtype)
     require_inside(template.name, centers, clip)
     eps = [region.net_eps(transform, r) for r in (radii if radii is not None else [Fraction(0)] * len(centers))]
+    scale = _shares(region, shape)
     if all(len(e) == 1 for e in eps):
-        ball = LpBall(centers, [e[0] for e in eps], region.norm, clip)
+        ball = LpBall(centers, [e[0] for e in eps], region.norm, clip, scale=scale)
         return Regions(ball, ball)
+    if scale is not None:
+        message = "radii by input after normalisation by unequal std are not supported yet"
+        raise UsageError(f"{template.name}: {message}; write the ball `in net`")
     if region.norm != "linf":
         raise UsageError(f"{template.name}: an {region.norm} ball is no ball after normalisation by unequal std")
     above, below = (np.stack([_placed(list(map(side, e)), shape) for e in eps]) for side in (float_up, float_down))
     return _boxes(centers, (above, below), clip)
+
+
+def by_number(region: RegionSpec, network: Network) -> Any:
+    """The region with what its radius is multiplied with for each number that the network takes, not each input.
+
+    Raises:
+        UsageError: there are radii for other inputs than the network has.
+    """
+    if not isinstance(region, BallSpec) or not region.shares:
+        return region
+    whole = int(np.prod(network.input_shape))
+    sizes = [1] * whole if network.parts is None else [part.size for part in network.parts]
+    if len(sizes) != len(region.shares):
+        raise UsageError(f"the ball has {len(region.shares)} radii, and the network {len(sizes)} inputs")
+    spread = [share for share, size in zip(region.shares, sizes, strict=True) for _ in range(size)]
+    return replace(region, shares=tuple(spread))
+
+
+def _shares(region: BallSpec, shape: InputShape) -> Scale | None:
+    """What radii are multiplied with, ``[1, *shape]``; None where all are alike."""
+    if not region.shares:
+        return None
+    ends = ([side(share) for share in region.shares] for side in (float_down, float_up))
+    return Scale(*(np.array(end).reshape(1, *shape) for end in ends))
 
 
 def _boxes(

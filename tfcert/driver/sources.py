@@ -12,7 +12,9 @@ import numpy as np
 
 from tfcert.catalog import SOURCES, SourceInfo, of_file
 from tfcert.datasets import Samples, confine, load_dataset
+from tfcert.datasets.base import joined_inputs
 from tfcert.datasets.lazy import LazyInputs, some_of
+from tfcert.datasets.npz import npz_keys
 from tfcert.errors import UsageError
 from tfcert.language import AnyTemplate, Dataset
 from tfcert.language import ModelDeclaration as ModelTemplate
@@ -37,6 +39,9 @@ def load_samples(template: Dataset, bindings: Mapping[str, Any], models: Sequenc
         if source.columns:
             path = confine(template.path, template.folder or None)
             options |= _by_name(template, source, path, options, models)
+        if template.source == "npz" and "x" not in options:
+            path = confine(template.path, template.folder or None)
+            options |= _arrays_by_name(template, npz_keys(path), models)
         samples = load_dataset(template.source, *arguments, root=template.folder or None, **options)
     samples = _named(template, samples, models)
     if isinstance(samples.x, LazyInputs):
@@ -132,6 +137,26 @@ def _by_name(
     return {"x": names} if names else {}
 
 
+def _arrays_by_name(
+    template: Dataset, keys: Sequence[str], models: Sequence[ModelTemplate]
+) -> dict[str, tuple[str, ...]]:
+    """The option that takes the arrays of a file by the names of a model's inputs, where it has them and no ``x``.
+
+    Raises:
+        UsageError: models name them in different orders.
+    """
+    orders = {model.input_names: model for model in models if model.input_names}
+    if "x" in keys or not any(set(names) <= set(keys) for names in orders):
+        return {}
+    if len(orders) > 1:
+        one, other, *_ = orders.values()
+        raise UsageError(
+            f"data set {template.name}: {one.name} and {other.name} name its arrays differently; define it twice, once "
+            "for each"
+        )
+    return {"x": next(iter(orders))}
+
+
 def _order(template: Dataset, columns: Sequence[str], models: Sequence[ModelTemplate]) -> tuple[str, ...]:
     """The columns of a table in the order of a model's inputs, where both have names.
 
@@ -163,6 +188,8 @@ def _bound_data(
         return load_dataset(_in_order(template, value, models))
     source = SOURCES["images"] if Path(value).is_dir() else of_file(SOURCES, str(value)) or SOURCES.find("npz")
     given = options if template.source == source.name else {}
+    if source.name == "npz" and "x" not in given:
+        given |= _arrays_by_name(template, npz_keys(str(value)), models)
     given |= _by_name(template, source, str(value), given, models) if source.columns else {}
     return load_dataset(source.name, str(value), **given)
 
@@ -171,6 +198,15 @@ def _in_order(template: Dataset, value: Any, models: Sequence[ModelTemplate]) ->
     """Samples that Python gave, the columns of a DataFrame in the order of a model's named inputs."""
     pair = isinstance(value, tuple | list) and len(value) == 2
     x: Any = value.get("x") if isinstance(value, dict) else value[0] if pair else value
+    if isinstance(x, Mapping):
+        arrays = _arrays_by_name(template, list(map(str, x)), models).get("x")
+        if arrays is None:
+            raise UsageError(
+                f"data set {template.name} has the arrays {', '.join(map(str, x))}: name the model's inputs so, in its "
+                "order, by `inputs: [...]`"
+            )
+        joined = joined_inputs({name: x[name] for name in arrays}, f"data set {template.name}")
+        return {**value, "x": joined} if isinstance(value, dict) else (joined, value[1]) if pair else joined
     columns = list(getattr(x, "columns", ()))
     names = _order(template, columns, models) if all(isinstance(c, str) for c in columns) else ()
     if not names:

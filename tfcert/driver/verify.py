@@ -278,7 +278,7 @@ def _asked(task: Task) -> Asked:
     if not isinstance(region, BallSpec):
         # A box is about no sample's own input, so shares of samples are no accuracies.
         return Asked("", float("nan"), region.space, targets, quantifier, abstraction, labelled=False)
-    eps, way = float(region.eps) if isinstance(task.template, PropertyTemplate) else float("nan"), ""
+    eps, way = float(region.largest) if isinstance(task.template, PropertyTemplate) else float("nan"), ""
     if isinstance(task.template, DistanceTemplate):
         way, targets = task.template.info.name, str(task.template.settled()["targets"]).replace("_", "-")
     return Asked(

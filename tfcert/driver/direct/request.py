@@ -12,6 +12,7 @@ import numpy as np
 from tfcert.catalog import SOURCES, of_file
 from tfcert.clauses import SINGLE_OUTPUT
 from tfcert.datasets import Samples, load_dataset
+from tfcert.datasets.npz import npz_keys
 from tfcert.driver.files import require_model, require_writable
 from tfcert.driver.fingerprint import data_hash, weights_hash
 from tfcert.driver.header import run_header
@@ -61,8 +62,20 @@ class Request:
 
     @cached_property
     def _stored(self) -> Samples:
-        """All of the file."""
-        return load_dataset((of_file(SOURCES, self.data) or SOURCES["npz"]).name, self.data)
+        """All of the file; arrays of several inputs, in the order of the model's, as one vector a sample."""
+        source = (of_file(SOURCES, self.data) or SOURCES["npz"]).name
+        keys = npz_keys(self.data) if source == "npz" else ()
+        names = [key for key in keys if key != "y"]
+        if "x" in keys or len(names) < 2:
+            return load_dataset(source, self.data)
+        from tfcert.loading import load_model
+        from tfcert.network import inputs_of
+
+        parts = inputs_of(load_model(Path(self.model)))
+        if parts is None or sorted(parts.names) != sorted(names):
+            has = "one input, the array x" if parts is None else f"the inputs {parts}"
+            raise UsageError(f"{self.data} has the arrays {', '.join(names)}; the model has {has}")
+        return load_dataset(source, self.data, x=parts.names)
 
     @property
     def total(self) -> int:
@@ -90,6 +103,12 @@ class Request:
         x = x.astype(network.dtype.as_numpy_dtype)
         if tuple(x.shape[1:]) != tuple(network.input_shape):
             raise UsageError(f"{self.data}: samples have shape {x.shape[1:]}, the model takes {network.input_shape}")
+        steps = [part for part in network.parts or () if part.in_steps]
+        if steps:
+            raise UsageError(
+                f"{self.model}: input {steps[0].name} holds {steps[0].dtype}, which changes in steps: "
+                "ask in Python, where inputs are held fixed (free=...), or by a specification"
+            )
         loaded = LoadedModel(Path(self.model).stem, keras_model, network, weights_hash(keras_model))
         if loaded.num_outputs < 2:
             raise UsageError(f"{self.model}: {SINGLE_OUTPUT}")

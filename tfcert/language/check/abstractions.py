@@ -117,6 +117,9 @@ def check_abstracted(scope: Scope, ref: s.Ref, found: Abstraction, region: Regio
     are compared where the cells are, in network space; the largest eps of a channel counts. The values are those of the
     data set around whose samples balls are, or of the box.
     """
+    if isinstance(region, BallSpec) and region.shares:
+        message = f"`{ref.name}` abstracts inputs that have a radius each, which is not supported yet"
+        raise scope.problem("E910", message, ref, "ask without `abstracted by`, or with one radius")
     if isinstance(region, BallSpec):
         eps = region.net_eps(setting.transform)
         channels = found.channels or (found.granularity,)

@@ -121,6 +121,9 @@ class Elaborator:
                     return self._index(expression)
                 case s.ListExpr(items):
                     return Items(tuple(self.value(i) for i in items))
+                case s.Shares():
+                    message = "`[name: value]` says what each input has, and this is asked of no input"
+                    raise self.scope.problem("E205", message, expression, "write it after `eps=` in a `ball`")
                 case s.Unary("not", operand):
                     return Condition(Not(self.formula(operand, "what follows `not`")))
                 case s.Unary(_, operand):

@@ -69,6 +69,8 @@ def _covered(scope: Scope, node: s.Ref, asked: AnyTemplate) -> bool:
         reason = "does not ask for the label's class, `argmax(f(z)) == y`, alone"
     elif model.outputs == "probabilities":
         reason = f"is about the probabilities of `{model.name}`, and training takes a model of logits"
+    elif asked.region.shares:
+        reason = "has a radius for each input, and training by a specification takes one eps (Python takes `scale`)"
     elif asked.region.norm != "linf":
         reason = f"is about {asked.region.norm} balls, and training takes linf"
     elif asked.abstraction is not None and asked.region.space != "net" and asked.transform.channels > 1:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +17,7 @@ from tfcert.language.spec.questions import BallSpec, BoxSpec, RegionSpec
 from tfcert.language.spec.spaces import Transform
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
+from tfcert.language.text.names import written
 from tfcert.sets.rounding import float_down
 from tfcert.verdict import TINY
 
@@ -52,7 +54,9 @@ def _reachable(e: Elaborator, region: RegionSpec, node: s.RegionNode, setting: S
         seen[key] = max(map(abs, transform.mean)), min(transform.std), (transform.mean, transform.std)
     mean, std, _ = seen[key]
     written = (
-        region.bounds if isinstance(region, BoxSpec) else ((region.eps, region.eps), *filter(None, [region.within]))
+        region.bounds
+        if isinstance(region, BoxSpec)
+        else ((max((region.eps, *region.shares)),), *filter(None, [region.within]))
     )
     largest = max(abs(end) for ends in written for end in ends) * (transform.scale if region.space == "raw" else 1)
     e.usable((largest + mean) / std, "a number of this region, as the network receives it,", node)
@@ -175,7 +179,7 @@ def read_valid(e: Elaborator, node: s.RegionNode, setting: Setting, space: str) 
 
 
 def _ball(e: Elaborator, call: s.Call, node: s.RegionNode, setting: Setting, space: str) -> BallSpec:
-    centre, norm_node, eps_node = e.positional(call, 3)
+    centre, norm_node, eps_node = _ball_arguments(e, call)
     where = e.value(centre)
     if not isinstance(where, Inputs) or where.quantified:
         raise e.scope.problem("E206", f"a ball is around the sample; this is {describe(where)}", centre)
@@ -183,6 +187,9 @@ def _ball(e: Elaborator, call: s.Call, node: s.RegionNode, setting: Setting, spa
     if not isinstance(norm, Norm):
         message = f"the second argument of `ball` is a norm; this is {describe(norm)}"
         raise e.scope.problem("E206", message, norm_node, "use `linf`, `l2` or `l1`")
+    if isinstance(eps_node, s.Shares):
+        whole = BallSpec(norm.name, Fraction(1), Fraction(0), space=space, **read_valid(e, node, setting, space))
+        return _uneven(e, call, eps_node, whole, setting)
     eps = read_length(e, eps_node, "the radius of a ball", setting, space)
     slope = dict(eps.coefficients).get(Radius(), Fraction(0))
     if slope < 0 or (slope == 0 and setting.varies):
@@ -198,6 +205,42 @@ def _ball(e: Elaborator, call: s.Call, node: s.RegionNode, setting: Setting, spa
     if not slope and is_tiny(eps.constant, setting, space):
         report_tiny(e, eps_node, share_of_range(eps.constant, setting, space))
     return ball
+
+
+def _ball_arguments(e: Elaborator, call: s.Call) -> tuple[s.Expr, s.Expr, s.Expr]:
+    """The centre, the norm and the radius, which may be written ``eps=``."""
+    *others, last = call.arguments or (None,)
+    if last is not None and last.name == "eps" and not isinstance(last.value, s.IntervalNode):
+        call = s.Call(call.function, (*others, s.Argument(None, last.value, span=last.span)), span=call.span)
+    centre, norm, eps = e.positional(call, 3)
+    return centre, norm, eps
+
+
+def _uneven(e: Elaborator, call: s.Call, node: s.Shares, ball: BallSpec, setting: Setting) -> BallSpec:
+    """A ball with a radius for each input: constants, or of a measure multiples of its variable."""
+    given: dict[str, s.Share] = {}
+    for share in node.items:
+        if share.name.text in given:
+            raise e.scope.problem("E202", f"`{share.name.text}` has two radii", share)
+        given[share.name.text] = share
+    names = _all_named(e, call, given, setting, ("has no radius", ": 0` if it stays as it is"))
+    factors = []
+    for share in (given[name] for name in names):
+        radius = read_length(e, share.value, f"the radius of `{share.name.text}`", setting, ball.space)
+        slope = dict(radius.coefficients).get(Radius(), Fraction(0))
+        if min(slope, radius.constant) < 0:
+            raise e.scope.problem("E209", "a ball with a negative radius is empty", share.value)
+        if setting.varies and radius.constant:
+            message = "the radii of a measure are multiples of its variable"
+            raise e.scope.problem("E206", message, share.value, "write `r`, `0.5*r` or `0`")
+        factors.append(slope if setting.varies else radius.constant)
+    if not any(factors):
+        raise e.scope.problem("E209", "nothing changes in this ball: every radius is 0", node)
+    if ball.norm != "linf" and ball.space != "net" and not setting.transform.uniform_std:
+        message = f"an {ball.norm} ball in {ball.space} space is an ellipsoid after normalisation with different `std`"
+        raise e.scope.problem("E910", message, call, "write it `in net`")
+    ends = (Fraction(0), Fraction(1)) if setting.varies else (Fraction(1), Fraction(0))
+    return replace(ball, eps=ends[0], slope=ends[1], shares=tuple(factors))
 
 
 def is_tiny(eps: Fraction, setting: Setting, space: str) -> bool:
@@ -279,6 +322,16 @@ def _slot_order(e: Elaborator, call: s.Call, slots: list[s.Argument], setting: S
         if name in given:
             raise e.scope.problem("E202", f"`{name}` is bounded twice", argument)
         given[name] = argument
+    return _all_named(e, call, given, setting, ("unbounded", " in [low, high]`"))
+
+
+def _all_named(
+    e: Elaborator, call: s.Call, given: Mapping[str, s.SyntaxNode], setting: Setting, missed: tuple[str, str]
+) -> tuple[str, ...]:
+    """The names of the model's inputs in order, all of which must be among those given, and no others.
+
+    ``missed`` says what is wrong with one that is left out, and how the fix goes on after its name.
+    """
     if setting.model is None:
         raise AbortError("the model is not known, so neither are its inputs")
     names = setting.model.input_names
@@ -292,8 +345,9 @@ def _slot_order(e: Elaborator, call: s.Call, slots: list[s.Argument], setting: S
             raise e.scope.problem("E201", f"`{setting.model.name}` has no input `{name}`", argument, hint)
     missing = [n for n in names if n not in given]
     if missing:
-        listed = ", ".join(f"`{n}`" for n in missing[:8])
-        raise e.scope.problem("E208", f"this box leaves {listed} unbounded", call, f"add `{missing[0]} in [low, high]`")
+        listed, (wrong, fix) = ", ".join(f"`{n}`" for n in missing[:8]), missed
+        message = f"this box leaves {listed} unbounded" if wrong == "unbounded" else f"{listed} {wrong} in this ball"
+        raise e.scope.problem("E208", message, call, f"add `{written(missing[0])}{fix}")
     return names
 
 

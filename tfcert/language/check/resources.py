@@ -121,7 +121,7 @@ def _model(definition: Definition) -> ModelDeclaration:
     if node is None:
         return ModelDeclaration(definition.full_name, "bound", "", True)
     e = Elaborator(definition.scope)
-    entries = read_entries(e, node.block, ("outputs", "inputs", "normalize"), "a model")
+    entries = read_entries(e, node.block, ("outputs", "output", "inputs", "normalize"), "a model")
     outputs, names = _outputs(e, entries["outputs"]) if "outputs" in entries else ("", ())
     inputs = _inputs(e, entries["inputs"]) if "inputs" in entries else ()
     mean, std = _normalise(e, entries.get("normalize"))
@@ -138,7 +138,17 @@ def _model(definition: Definition) -> ModelDeclaration:
         std,
         _folder(definition.scope),
         node.name.span,
+        _output(e, entries["output"]) if "output" in entries else "",
     )
+
+
+def _output(e: Elaborator, entry: s.EntryNode) -> str:
+    """The name of the output that is asked about, of a model with several."""
+    name = None if isinstance(entry.value, s.Block | s.ScheduleNode | s.Budget) else listed_name(entry.value)
+    if name is None:
+        message = "`output` is the name of one output, or `all`"
+        raise e.scope.problem("E206", message, entry.value, "write `output: grade`; `outputs` describes its numbers")
+    return name
 
 
 def _outputs(e: Elaborator, entry: s.EntryNode) -> tuple[str, tuple[str, ...]]:

@@ -43,6 +43,7 @@ class ModelDeclaration:
         bound: the caller binds this name; the path is not to be used.
         outputs: ``logits`` or ``probabilities``, or "" where the text does not say.
         output_names, input_names: in order; empty if not given.
+        output: which of several outputs is asked about, ``all`` for all as one vector; "" where that is not said.
         folder: the folder to which the path is relative ("" if the text came from no file).
     """
 
@@ -57,6 +58,7 @@ class ModelDeclaration:
     std: tuple[Fraction, ...] = ()
     folder: str = ""
     span: Span = field(default=Span(), compare=False)
+    output: str = ""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class BallSpec:
         norm: ``linf``, ``l2`` or ``l1``.
         eps: the radius; of a measure, its constant part (then the radius is ``eps + slope * r``).
         slope: 0 for a property; positive for a measure.
+        shares: what the radius is multiplied with, one number an input (named or not); empty where all are alike.
         within: valid interval of every input value, or None.
         space: ``raw``, ``unit`` or ``net``.
         within_space: the space of ``within``, where that is not the ball's own: ``raw`` where nothing was written
@@ -48,6 +49,12 @@ class BallSpec:
     within: tuple[Fraction, Fraction] | None
     space: str
     within_space: str | None = None
+    shares: tuple[Fraction, ...] = ()
+
+    @property
+    def largest(self) -> Fraction:
+        """The constant radius of the input that may change most."""
+        return self.eps * max(self.shares, default=Fraction(1))
 
     @property
     def valid_space(self) -> str:

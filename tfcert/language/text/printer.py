@@ -158,6 +158,8 @@ def print_expression(expression: s.Expr) -> str:
             return f"{_within(operand, _SUM)} {how} {{{', '.join(map(_plain, members))}}}"
         case s.ListExpr(items):
             return f"[{', '.join(map(_plain, items))}]"
+        case s.Shares(items):
+            return f"[{', '.join(f'{_name(share.name)}: {_plain(share.value)}' for share in items)}]"
         case s.Quantified(quantifier, binders, where, body):
             bound = ", ".join(f"{_names(b.names)} in {_region(b.region)}" for b in binders)
             condition = f" where {_plain(where)}" if where else ""

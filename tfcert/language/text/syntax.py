@@ -130,6 +130,21 @@ class ListExpr(SyntaxNode):
 
 
 @dataclass(frozen=True)
+class Share(SyntaxNode):
+    """``name: value``: what one input has of something."""
+
+    name: Name
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Shares(SyntaxNode):
+    """``[name: value, ...]`` where an argument has a name: what each input has of something."""
+
+    items: tuple[Share, ...]
+
+
+@dataclass(frozen=True)
 class Anything(SyntaxNode):
     """``anything`` after ``within``."""
 
@@ -161,7 +176,7 @@ class Quantified(SyntaxNode):
     body: Expr
 
 
-Expr = Number | Text | Boolean | Ref | Call | Index | Unary | Chain | Member | ListExpr | Quantified
+Expr = Number | Text | Boolean | Ref | Call | Index | Unary | Chain | Member | ListExpr | Shares | Quantified
 
 # Values in blocks
 

@@ -227,6 +227,14 @@ class TreeBuilder:
         name, value = t.children
         return s.Argument(None if name is None else str(name), self.build(value), span=span)
 
+    _shared = _argument
+
+    def _shares(self, t: Tree[Token], span: Span) -> s.Shares:
+        return s.Shares(tuple(self._all(t.children)), span=span)
+
+    def _share(self, t: Tree[Token], span: Span) -> s.Share:
+        return s.Share(self._name(t.children[0]), self.build(t.children[1]), span=span)
+
     def _slot(self, t: Tree[Token], span: Span) -> s.Argument:
         return s.Argument(_unquoted(t.children[0])[0], self.build(t.children[1]), span=span)
 
