@@ -79,13 +79,13 @@ def test_radii_are_one_number_or_one_a_sample_and_texts_are_exact(eps, wanted):
     [
         ("eight", "eps 'eight' is no number; texts may be such as \"8/255\""),
         ("1/0", "is no number"),
-        ([0.1] * 4, r"4 values of eps for 3 samples; a radius for each feature is a box: .*Box\(x - eps, x \+ eps\)"),
-        (np.full((3, 4), 0.1), "12 values of eps for 3 samples; a radius for each feature is a box"),
-        ([0.1, 0.2], "2 values of eps for 3 samples$"),
+        ([0.1] * 4, r"here are 4 values of eps in the shape .4,. for 3 samples"),
+        (np.full((3, 4), 0.1), "one a number of the inputs .*here are 12 values of eps"),
+        ([0.1, 0.2], "2 values of eps in the shape .2,. for 3 samples$"),
         ({"a": 1}, "eps is one number, or one a sample, not {"),
     ],
 )
-def test_other_radii_are_refused_and_those_by_feature_are_told_the_way(eps, sentence):
+def test_other_radii_are_refused(eps, sentence):
     with pytest.raises(ValueError, match=sentence):
         radii(eps, (3, 4))
 
@@ -112,8 +112,8 @@ def test_a_range_that_is_none_is_refused(clip, sentence):
 @pytest.mark.parametrize(
     ("x", "sentence"),
     [
-        ([np.zeros((3, 2)), np.zeros((3, 5))], "different shapes: inputs are one array"),
-        ({"age": [1.0], "income": [2.0]}, r"a dictionary \(age, income\): inputs are one array"),
+        ([np.zeros((3, 2)), np.zeros((3, 5))], "different shapes: a model with one input takes one array"),
+        ({"age": [1.0], "income": [2.0]}, r"a dictionary \(age, income\): a model with one input takes one array"),
         (np.array([["a"]]), "real numbers"),
         (np.array([[1j]]), "real numbers"),
     ],

@@ -112,7 +112,7 @@ def test_data_frames_are_samples_and_their_columns_labels(model):
         ({"x": X}, "there are no labels: pass y"),
         ({"x": X, "y": Y, "clip": (1, 0)}, "pass the low end first"),
         ({"x": X, "y": Y, "clip": ([0, 0], 1)}, r"shape \(2,\), which does not broadcast"),
-        ({"x": X, "y": Y, "eps": np.full((4, 3), 0.1)}, r"a radius for each feature is a box: tfcert\.margins"),
+        ({"x": X, "y": Y, "eps": np.full((4, 2), 0.1)}, r"one a number of the inputs \(an array of shape \(3,\)\)"),
         ({"x": X, "y": Y, "eps": "a tenth"}, "is no number"),
         ({"x": [X, X[:, :2]], "y": Y}, "different shapes"),
         ({"x": {"a": X}, "y": Y}, r"a dictionary \(a\)"),

@@ -148,6 +148,9 @@ def _output(e: Elaborator, entry: s.EntryNode) -> str:
     if name is None:
         message = "`output` is the name of one output, or `all`"
         raise e.scope.problem("E206", message, entry.value, "write `output: grade`; `outputs` describes its numbers")
+    if name in ("logits", "probabilities"):
+        message = f"`output` is the name of one of several outputs, and `{name}` says what an output holds"
+        raise e.scope.problem("E220", message, entry, f"did you mean `outputs: {name}`?")
     return name
 
 
