@@ -210,7 +210,7 @@ def evaluate_node(node: Node, inputs: Sequence[tf.Tensor], x: tf.Tensor) -> tf.T
     """The value of one node, given the values of its inputs (and the network's input ``x``)."""
     match node:
         case Input():
-            return x
+            return tf.convert_to_tensor(x)
         case Linear():
             value = node.map.apply(inputs[0])
             return value if node.bias is None else value + node.bias()
