@@ -100,3 +100,29 @@ def test_motions_are_learned_and_certified(tmp_path, monkeypatch, capsys):
     box = train_sequences.one_step(x, 3, 0.5)
     changed = (box.upper > box.lower).any(axis=(0, 2))
     assert changed.tolist() == [step == 3 for step in range(train_sequences.STEPS)]
+
+
+def test_the_model_of_two_inputs_is_certified_at_the_radii_of_each(tmp_path):
+    """The committed network and samples: what the specification finds is what Python finds."""
+    import keras
+
+    import tfcert
+    from tfcert.driver.verify import verify
+
+    model = keras.models.load_model(EXAMPLES / "two_inputs.keras")
+    with np.load(EXAMPLES / "two_inputs.npz") as saved:
+        x, y = {name: saved[name][:20] for name in ("image", "numbers")}, saved["y"][:20]
+    text = (EXAMPLES / "two_inputs.prop").read_text(encoding="utf-8").partition("# How far")[0]
+    report = verify(text, bindings={"clf": model, "test": (x, y)}, out=tmp_path, verbose=0)
+    for name, eps in (("both", {"image": 0.2, "numbers": 0.1}), ("image", {"image": 0.2, "numbers": 0})):
+        found = [record.outcome == Outcome.VERIFIED for record in report.records if record.property == name]
+        wanted = tfcert.certify(model, x, y, eps=eps, clip=(-1, 1), options=tfcert.BoundOptions(jit=False)).verified
+        assert found == wanted.tolist() and np.mean(found) >= 0.6
+
+
+def test_the_script_of_two_inputs_trains_a_model_that_learns():
+    spec = importlib.util.spec_from_file_location("two_inputs", EXAMPLES / "two_inputs.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    x, y = script.samples(200, seed=3)
+    assert (script.train(epochs=3).predict(x, verbose=0).argmax(axis=1) == y).mean() > 0.6
