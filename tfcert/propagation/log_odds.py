@@ -17,7 +17,7 @@ verification", the bounds U^LSE and U^ER): their concave function is an increasi
 at both ends of the range, so that its tangent is one of the lines to choose from. Their lower bounds L^ER and L^LSE
 replace the exponential function by chords too, also that of ``x_j``, which the sigmoid's lines need not.
 (Measured on random boxes of 2 to 8 entries: the mean gap in the middle, relative to the range of p, is 0.01 to 0.38
-above and 0.01 to 0.21 below, for U^LSE 0.04 to 0.48 and the better of L^ER and L^LSE 0.03 to 0.35; the best planes
+above and 0.01 to 0.22 below, for U^LSE 0.04 to 0.48 and the better of L^ER and L^LSE 0.03 to 0.38; the best planes
 that there are have 0.01 to 0.37 and 0.01 to 0.20.)
 """
 
