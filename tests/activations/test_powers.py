@@ -169,3 +169,20 @@ def test_waves_stay_in_their_range_on_any_interval_and_follow_the_wave_on_short_
     lines_ = lines(act, near, low, low + 1.5)
     apart = lines_.upper_intercept - lines_.lower_intercept + (lines_.upper_slope - lines_.lower_slope) * (low + 0.75)
     assert float(tf.reduce_max(apart)) < 0.3  # 1 - cos(0.75) = 0.27 at a crest
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("silu", {}), ("gelu", {}), ("sin", {}), ("power", {"exponent": 3})])
+def test_slopes_that_are_searched_for_have_the_gradients_of_differences(name, parameters):
+    """Where a line touches at an end of the interval, its slope turns with that end; a few lie at a jump."""
+    act, rng = activation(name, **parameters), np.random.default_rng(0)
+    low = rng.normal(size=200) * 2
+    ends, step = (tf.constant(low), tf.constant(low + rng.exponential(size=200) + 0.05)), 1e-6
+    for side in (0, 1):
+        with tf.GradientTape() as tape:
+            tape.watch(ends)
+            total = tf.reduce_sum(act.slopes(None, *ends)[side])
+        for number, gradient in enumerate(tape.gradient(total, ends)):
+            moved = [[end + way * step * (n == number) for n, end in enumerate(ends)] for way in (1, -1)]
+            above, below = (act.slopes(None, *pair)[side] for pair in moved)
+            expected = (above - below).numpy() / (2 * step)
+            assert (np.abs(expected - gradient) > 1e-3 * (1 + np.abs(expected))).mean() < 0.04

@@ -169,8 +169,10 @@ class Bends:
     ) -> tf.Tensor:
         """The same slope, with its gradient with respect to the ends (touching points inside add nothing to it)."""
         middle = midpoint(lower, upper)
-        first = tf.clip_by_value(tf.stop_gradient(first), lower, middle)
-        second = tf.clip_by_value(tf.stop_gradient(second), middle, upper)
+        # Not clipped: where a point is an end of the interval, the gradient is the end's.
+        first, second = tf.stop_gradient(first), tf.stop_gradient(second)
+        first = tf.where(first <= lower, lower, tf.where(first >= middle, middle, first))
+        second = tf.where(second >= upper, upper, tf.where(second <= middle, middle, second))
         twice = first < second
         live = tf.where(twice, secant(self.function, first, second), self.derivative(middle))
         return tf.stop_gradient(slope - live) + live
