@@ -21,6 +21,8 @@ _FINE = {tf.float32: 32, tf.float64: 60}
 """Halvings until a touching point is exact: its error counts squared, and both ends of the numbers are reached."""
 _COARSE = 12
 """Halvings where only a slope is chosen: any slope is sound."""
+_APART = 1e-3
+"""Touching points that are no farther apart than this share of the interval are one."""
 _ROUNDS = 6
 """Steps of the search for the line that touches twice (it converges quadratically, if not always at once)."""
 
@@ -173,7 +175,9 @@ class Bends:
         first, second = tf.stop_gradient(first), tf.stop_gradient(second)
         first = tf.where(first <= lower, lower, tf.where(first >= middle, middle, first))
         second = tf.where(second >= upper, upper, tf.where(second <= middle, middle, second))
-        twice = first < second
+        # Points that differ by rounding are the middle: a chord between them would have a gradient out of all measure.
+        twice = second - first > _APART * (upper - lower)
+        first, second = tf.where(twice, first, middle), tf.where(twice, second, middle)
         live = tf.where(twice, secant(self.function, first, second), self.derivative(middle))
         return tf.stop_gradient(slope - live) + live
 
