@@ -1,0 +1,1 @@
+"""Networks of ``keras.applications``: what loading and bounding them takes."""
