@@ -62,6 +62,18 @@ def _describe(layer: keras.Layer) -> Description:
             return {"kind": _ACTIVATIONS[layer.activation]}, {}
         case keras.layers.Add:
             return {"kind": "add"}, {}
+        case keras.layers.Multiply:
+            return {"kind": "multiply"}, {}
+        case keras.layers.GlobalAveragePooling1D | keras.layers.GlobalAveragePooling2D:
+            return {"kind": "mean"}, {}
+        case keras.layers.Reshape if layer.target_shape[:-1] == (1, 1):
+            return {"kind": "as_channels"}, {}
+        case keras.layers.LayerNormalization if layer.axis in (-1, [-1], [len(layer.input.shape) - 1]):
+            return {"kind": "layer_normalisation", "epsilon": layer.epsilon}, {"scale": layer.gamma, "bias": layer.beta}
+        case keras.layers.MultiHeadAttention:
+            return _attention(layer)
+        case keras.layers.LSTM if not (layer.return_sequences or layer.go_backwards):
+            return {"kind": "lstm"}, dict(zip(("kernel", "recurrent", "bias"), layer.weights, strict=True))
         case keras.layers.Dense if linear and layer.use_bias:
             return {"kind": "dense"}, {"kernel": layer.kernel, "bias": layer.bias}
         case keras.layers.Conv2D if linear and layer.use_bias and layer.groups == 1 and layer.dilation_rate == (1, 1):
@@ -82,6 +94,22 @@ def _convolution(layer: keras.layers.Conv2D) -> Description:
         pads = [[total // 2, total - total // 2] for total in missing]  # TensorFlow: the odd pixel comes last
     options = {"kind": "convolution", "strides": list(layer.strides), "pads": pads}
     return options, {"kernel": layer.kernel, "bias": layer.bias}
+
+
+def _attention(layer: keras.layers.MultiHeadAttention) -> Description:
+    """Attention of one tensor to another; its four projections have heads side by side."""
+    parts = {
+        "query": layer.query_dense,
+        "key": layer.key_dense,
+        "value": layer.value_dense,
+        "output": layer.output_dense,
+    }
+    weights = {}
+    for name, dense in parts.items():
+        rows = int(np.prod(dense.kernel.shape[: 2 if name == "output" else 1]))
+        weights[f"{name}_kernel"] = np.reshape(dense.kernel, (rows, -1))
+        weights[f"{name}_bias"] = np.ravel(dense.bias)
+    return {"kind": "attention", "heads": layer.num_heads}, weights
 
 
 def _batch_normalisation(layer: keras.layers.BatchNormalization) -> Description:

@@ -35,7 +35,9 @@ import torch
 from src.abstractor import auto_LiRPA
 from torch import nn
 
-sys.path.append(str(Path(__file__).parents[1] / "common"))  # last: no module here may hide one of the libraries'
+# last: no module here may hide one of the libraries'
+sys.path += [str(Path(__file__).parents[1] / "common"), str(Path(__file__).parent)]
+import torch_kinds as kinds
 from usage import peak_mib, used
 
 NORMS = {"linf": np.inf, "l2": 2, "l1": 1}
@@ -164,6 +166,10 @@ class Arctan(nn.Module):
 
 WITHOUT_OPTIONS = {
     "relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "arctan": Arctan, "add": Add, "flatten": nn.Flatten,
+    "multiply": kinds.Multiply, "mean": kinds.Mean, "as_channels": kinds.AsChannels,
+}  # fmt: skip
+WITH_WEIGHTS = {
+    "attention": kinds.Attention, "layer_normalisation": kinds.LayerNormalisation, "lstm": kinds.LongShortTermMemory,
 }  # fmt: skip
 POOLS = {"max_pool": nn.MaxPool2d, "average_pool": nn.AvgPool2d}
 
@@ -179,6 +185,8 @@ def _step(node: dict[str, Any], weights: dict[str, torch.Tensor], image: list[in
             return _dense(weights, image)
         case "convolution":
             return _convolution(node, weights)
+        case kind if kind in WITH_WEIGHTS:
+            return WITH_WEIGHTS[kind](node, weights)
         case "batch_normalisation":
             return _batch_normalisation(node, weights)
     raise ValueError(f"no rule for a node {node['kind']!r} here")

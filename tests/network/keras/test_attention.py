@@ -194,6 +194,8 @@ def test_a_traced_pass_knows_the_shapes_of_selected_rows(rng):
     corners = x + 0.05 * rng.choice([-1, 1], size=(200, *x.shape))
     values = model(corners.reshape(-1, 3, 4).astype("float32")).numpy().reshape(200, 3, 2)
     assert (values >= found.lower - 1e-4).all() and (values <= found.upper + 1e-4).all()
+    alone = tfcert.bounds(model, tfcert.LpBall(x[:1], 0.05), options=tfcert.BoundOptions(jit=False))
+    np.testing.assert_allclose(alone.lower, found.lower[:1], atol=1e-3)
 
 
 REFUSED = {
