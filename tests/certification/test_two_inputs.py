@@ -127,7 +127,9 @@ def assert_witness(model, x, y, witness, ball):
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize(("norm", "search"), [("linf", "split"), ("l1", "milp"), ("l2", "plain")])
+@pytest.mark.parametrize(
+    ("norm", "search"), sweep_but([("l1", "milp"), ("l2", "milp")], [("linf", "split"), ("l1", "milp"), ("l2", "milp")])
+)
 def test_least_perturbations_are_those_of_a_network_that_scales(norm, search):
     """By branch and bound and by integer programs: distances are multiples of the scale, and witnesses are by name."""
     keras.utils.set_random_seed(3)
