@@ -16,6 +16,7 @@ from tfcert.network.builder import Builder, Tensor
 from tfcert.network.contractions import LETTERS, EinsumMap
 from tfcert.network.keras.activations import apply_activation
 from tfcert.network.keras.graph import converter, find_converter
+from tfcert.network.keras.private import convnext
 from tfcert.network.linear import DenseMap, LinearMap, Shape, Source
 
 
@@ -32,6 +33,16 @@ from tfcert.network.linear import DenseMap, LinearMap, Shape, Source
 )
 def identity(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
     return inputs[0]
+
+
+@converter(convnext.StochasticDepth)
+def stochastic_depth(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    return inputs[0]
+
+
+@converter(convnext.LayerScale)
+def layer_scale(layer: Any, builder: Builder, inputs: list[Tensor]) -> Tensor:
+    return builder.scale(inputs[0], builder.constant(layer.gamma))
 
 
 @converter(layers.SpectralNormalization)

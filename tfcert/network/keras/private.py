@@ -65,6 +65,10 @@ math_operations = _Module("keras.src.ops.math")
 image_operations = _Module("keras.src.ops.image")
 nn_operations = _Module("keras.src.ops.nn")
 numpy_operations = _Module("keras.src.ops.numpy")
+
+# Layers that keras.applications has for itself.
+
+convnext = _Module("keras.src.applications.convnext")
 rearranging = _Module("keras.src.ops.einops")
 
 # Models and graphs.
