@@ -144,7 +144,12 @@ def test_a_margin_that_depends_on_nothing_is_certified_everywhere():
 
 
 def parameters(name: str) -> dict:
-    return {"alpha": lambda: tf.constant([0.5, -2.0, 1.0])} if name == "prelu" else {}
+    known = {
+        "prelu": {"alpha": lambda: tf.constant([0.5, -2.0, 1.0])},
+        "power": {"exponent": 3.0},
+        "threshold": {"threshold": 0.5, "default_value": 0.5},
+    }
+    return known.get(name, {})
 
 
 @pytest.mark.parametrize("name", names())

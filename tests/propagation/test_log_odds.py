@@ -221,7 +221,7 @@ def test_facets_are_sound_and_as_many_as_there_are_planes_to_choose_from():
     for x in points(lower, upper)[:, 0]:
         value = log_odds(x)
         for facet in facets:
-            rest = facet.slopes[0].apply(x, 3) + facet.intercept
+            rest = facet.slopes.apply(x, 3) + facet.intercept
             assert (facet.sign * (value - rest) >= -1e-12).all()
 
 

@@ -175,5 +175,5 @@ def test_facets_are_its_planes():
     for facet in facets:
         for i, j in np.ndindex(5, 5):
             inputs = c[i, j], q[i, j]
-            rest = sum(s.apply(x, 100) for s, x in zip(facet.slopes, inputs, strict=True)) + facet.intercept
+            rest = facet.slopes.apply(np.concatenate(inputs), 100) + facet.intercept
             assert (facet.sign * (value(*inputs, 0.1) - rest) >= -1e-10).all()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from tfcert.activations.curves import Function, midpoint, roundoff, secant
+from tfcert.activations.curves import Function, midpoint, roundoff, secant, smallest
 from tfcert.activations.registry import Activation, Declaration, DomainEnds, Ranges, Slopes
 
 _FINE = {tf.float32: 32, tf.float64: 60}
@@ -176,7 +176,8 @@ class Bends:
         first = tf.where(first <= lower, lower, tf.where(first >= middle, middle, first))
         second = tf.where(second >= upper, upper, tf.where(second <= middle, middle, second))
         # Points that differ by rounding are the middle: a chord between them would have a gradient out of all measure.
-        twice = second - first > _APART * (upper - lower)
+        # Over less than ``smallest ** 0.25`` a jump's would overflow.
+        twice = second - first > tf.maximum(_APART * (upper - lower), smallest(slope) ** 0.25)
         first, second = tf.where(twice, first, middle), tf.where(twice, second, middle)
         live = tf.where(twice, secant(self.function, first, second), self.derivative(middle))
         return tf.stop_gradient(slope - live) + live
