@@ -2,12 +2,14 @@
 
 import itertools
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from soundness import networks
 from sweeps import sweep_but
 
+import tfcert
 from tfcert.network.builder import Builder
 from tfcert.network.linear import DenseMap
 from tfcert.propagation import engine, kernels
@@ -152,3 +154,15 @@ def test_in_eager_mode_a_kernel_is_compiled_once_its_work_has_paid_for_that_and_
         for _ in range(2):
             double(values)
     assert len(compiled) == 1
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown-ibp"])
+def test_bounds_that_overflow_are_infinite_and_no_nan(method):
+    """Sums of infinities of both signs are NaN, which no reader of bounds or margins expects."""
+    model = keras.Sequential([keras.Input((2,)), *(keras.layers.Dense(2, activation="relu") for _ in range(3))])
+    model.add(keras.layers.Dense(2))
+    model.set_weights([part for _ in range(4) for part in (1e20 * np.array([[1.0, -1.0], [-1.0, 1.0]]), np.zeros(2))])
+    x = np.zeros((1, 2), np.float32)
+    found = tfcert.bounds(model, tfcert.LpBall(x, 1.0), method=method)
+    assert (found.lower == -np.inf).all() and (found.upper == np.inf).all()
+    assert tfcert.margins(model, tfcert.LpBall(x, 1.0), np.array([0]), method=method)[0, 1] == -np.inf

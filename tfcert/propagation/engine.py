@@ -98,7 +98,9 @@ class _Compiled:
             bounds, finite, *ends = run(*[_padded(t, size - int(t.shape[0]), 0) for t in some], *iterations)
             if not finite:
                 raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
-            whole = [bounds[:, :rows].numpy(), *(end.numpy() for end in (ends if layers else ()))]
+            found = bounds[:, :rows].numpy()
+            found = np.where(np.isnan(found), -np.inf, found)  # a bound that overflowed says nothing
+            whole = [found, *(end.numpy() for end in (ends if layers else ()))]
             parts.append([np.broadcast_to(part, (size, *part.shape[1:])) for part in whole])
         return [part[:count] for part in _joined(parts)]
 
