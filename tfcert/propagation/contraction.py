@@ -215,11 +215,16 @@ def _through(node: Contraction, slopes: tf.Tensor, word: str, near: Plane, far: 
 
 
 def _apart(node: Contraction, x: tf.Tensor, word: str) -> tf.Tensor:
-    """Numbers of an input ``[samples, *shape]`` along the axes of all letters, those of the result first."""
+    """Numbers of an input ``[samples, *shape]`` repeated along the axes of all letters, those of the result first.
+
+    They are written out: TensorFlow's own operations do not repeat two tensors along as many axes by turns.
+    """
     letters = node.words[2] + node.summed
     turned = tf.transpose(x, [0, *(1 + word.index(letter) for letter in letters if letter in word)])
     sizes = dict(node.sizes)
-    return tf.reshape(turned, [-1, *(sizes[letter] if letter in word else 1 for letter in letters)])
+    apart = tf.reshape(turned, [-1, *(sizes[letter] if letter in word else 1 for letter in letters)])
+    samples = tf.shape(apart)[0] if apart.shape[0] is None else apart.shape[0]
+    return tf.broadcast_to(apart, [samples, *(sizes[letter] for letter in letters)])
 
 
 @dataclass(frozen=True, eq=False)

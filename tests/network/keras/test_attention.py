@@ -163,7 +163,13 @@ LAYERS = {
 
 
 METHODS = ("ibp", "forward", "forward+backward", "crown-ibp", "crown", "alpha-crown")
-KEPT = [("multi-head", "crown"), ("multi-head", "forward"), ("causal", "ibp"), ("additive", "crown-ibp")]
+KEPT = [
+    ("grouped", "forward"),
+    ("multi-head", "crown"),
+    ("multi-head", "forward"),
+    ("causal", "ibp"),
+    ("additive", "crown-ibp"),
+]
 
 
 @pytest.mark.parametrize(("name", "method"), sweep_but(KEPT, product(LAYERS, METHODS)))
