@@ -160,8 +160,8 @@ LINES = [
         where="text, constant time",
         claim="the approximation takes constant time",
         measured=lambda: (
-            f"reproduces: a search takes {span(_searches('deepcert', 'cnncert'))} times the processor seconds of "
-            "CNN-Cert's lines"
+            f"reproduces: a search takes {span(_searches('deepcert', 'cnncert'), '{:.2f}')} times the processor "
+            "seconds of CNN-Cert's lines"
         ),
         command=radii.run(*CNN4S),
     ),

@@ -160,9 +160,11 @@ def _arranged(rows: Coefficients, parts: Sequence[tf.Tensor], shapes: Sequence[S
     return found
 
 
-def _factor_shapes(node: Contraction) -> list[Shape]:
+def _for_rows(node: Contraction, rows: Coefficients, factors: Factors, places: Places) -> tuple[Factors, Places]:
+    """Factors and places arranged for the entries of dense rows."""
     x, y = node.shapes
-    return [x, x, y, y, node.shape, node.shape]
+    arranged = Factors(*_arranged(rows, factors, [x, x, y, y, node.shape, node.shape]))
+    return arranged, Places(*_arranged(rows, places, [x, y, x, y]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,9 +176,8 @@ class ContractionPlanes(MultivariatePlanes):
     places: Places
 
     def back(self, rows: Coefficients) -> Carried:
-        rows, (x, y) = rows.dense(), self.node.shapes
-        factors = Factors(*_arranged(rows, self.factors, _factor_shapes(self.node)))
-        return _carried(self.node, rows, factors, Places(*_arranged(rows, self.places, [x, y, x, y])))
+        rows = rows.dense()
+        return _carried(self.node, rows, *_for_rows(self.node, rows, self.factors, self.places))
 
     def advance(self, inputs: Sequence[Planes]) -> Planes:
         node, (x, y) = self.node, inputs
@@ -234,9 +235,8 @@ class _OpenContraction(OpenPlanes):
     places: Places
 
     def over(self, rows: Coefficients) -> _OpenContraction:
-        rows, (x, y) = rows.dense(), self.node.shapes
-        factors = Factors(*_arranged(rows, self.factors, _factor_shapes(self.node)))
-        return replace(self, factors=factors, places=Places(*_arranged(rows, self.places, [x, y, x, y])))
+        factors, places = _for_rows(self.node, rows.dense(), self.factors, self.places)
+        return replace(self, factors=factors, places=places)
 
     def first(self, shape: Sequence[int | tf.Tensor]) -> list[tf.Tensor]:
         x, y = self.node.shapes
