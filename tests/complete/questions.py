@@ -1,5 +1,7 @@
 """Questions about small models, and points that try to refute the answers."""
 
+import math
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +12,7 @@ from soundness.networks import randomize
 from tfcert.clauses import Clauses, keeps_label
 from tfcert.complete.encoding.piecewise import flatten
 from tfcert.complete.search.builder import QueryBuilder
+from tfcert.complete.search.decide import decide
 from tfcert.complete.search.minimum import NearestSearch
 from tfcert.complete.search.query import Query, Solvers
 from tfcert.complete.search.witness import Judge
@@ -17,6 +20,7 @@ from tfcert.complete.solver.process import SolverProcess
 from tfcert.network import Network
 from tfcert.network.cache import network_of
 from tfcert.sets.balls import Box, LpBall, Perturbation
+from tfcert.verdict import Outcome
 
 REGIONS = ("linf", "l1", "l2", "box")
 
@@ -85,3 +89,26 @@ def search_around(model: Any, ball: LpBall, *, known: bool, bounds: str = "crown
         return replace(question(model, some, clauses, bounds=bounds), judge=judge)
 
     return NearestSearch(ask, judge, ball.astype(np.float64), witness)
+
+
+def assert_decisions_are_right(
+    model: Any, region: LpBall, base: Clauses, solver: SolverProcess, seconds: float = math.inf
+) -> tuple[float, float]:
+    """The margin is moved to either side of the least that a fine grid of two inputs has: nothing that is broken is
+    verified, and nothing that holds is falsified; where it is broken, or holds, by far, it is decided.
+
+    Returns:
+        The least margin on the grid, and between which its margins lie: the width.
+    """
+    ticks = np.linspace(-region.eps[0], region.eps[0], 101)
+    grid = (region.x + np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)).astype(np.float32)
+    margins = base.take([0] * len(grid)).margin(np.asarray(model(grid)))
+    least, width = margins.min(), np.ptp(margins)
+    for ways in (("split", "milp"), ("milp",)):
+        found = {}
+        for above in (-0.5, -0.02, 0.02, 10.0):
+            query = question(model, region, base.less(least - above * width))
+            found[above] = decide(query, Solvers(solver, until=time.monotonic() + seconds), ways=ways).outcome
+        assert found[-0.5] is Outcome.FALSIFIED and found[10.0] is Outcome.VERIFIED
+        assert found[-0.02] is not Outcome.VERIFIED and found[0.02] is not Outcome.FALSIFIED
+    return least, width

@@ -5,15 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from complete.questions import REGIONS, around, keeps_class, points, question
+from complete.questions import REGIONS, around, assert_decisions_are_right, keeps_class, points
 from complete.test_encoding import assert_holds_everything
-from tfcert.complete.search.decide import decide
-from tfcert.complete.search.query import Solvers
 from tfcert.network import Builder
 from tfcert.network.cache import network_of
 from tfcert.propagation.engine import lower_bounds
 from tfcert.sets.balls import LpBall
-from tfcert.verdict import Outcome
 
 L = keras.layers
 pytestmark = pytest.mark.usefixtures("eager")
@@ -58,19 +55,9 @@ def test_a_linear_program_is_not_looser_than_crown_and_holds(kind):
     assert (linear >= crown - 1e-6).all()
 
 
-@pytest.mark.parametrize("kind", ["softmax"])
+@pytest.mark.parametrize("kind", ["softmax", pytest.param("layer", marks=pytest.mark.sweep)])
 def test_decisions_are_never_wrong(kind, cbc):
     """What is broken on a grid is not verified, what holds by far is, and what is broken by far is falsified."""
     model, x = small(kind), np.array([[0.3, -0.2]], np.float32)
     region, base = LpBall(x, 0.3), keeps_class(model, x)
-    ticks = np.linspace(-0.3, 0.3, 61)
-    grid = (x + np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)).astype(np.float32)
-    margins = base.take([0] * len(grid)).margin(np.asarray(model(grid)))
-    width = margins.max() - margins.min()
-    for ways in (("split", "milp"), ("milp",)):
-        found = {}
-        for above in (-0.5, -0.02, 0.02, 10.0):
-            query = question(model, region, base.less(margins.min() - above * width))
-            found[above] = decide(query, Solvers(cbc), ways=ways).outcome
-        assert found[-0.5] is Outcome.FALSIFIED and found[10.0] is Outcome.VERIFIED
-        assert found[-0.02] is not Outcome.VERIFIED and found[0.02] is not Outcome.FALSIFIED
+    assert_decisions_are_right(model, region, base, cbc, seconds=10)
