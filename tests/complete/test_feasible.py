@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from complete.questions import REGIONS, around
 
+from complete.questions import REGIONS, around
 from tfcert.complete.search.feasible import common_points, require_common_points
 from tfcert.errors import UsageError
 from tfcert.sets.balls import Box

@@ -64,7 +64,7 @@ def test_equations_that_contradict_each_other_have_no_solution():
 
 
 def test_a_doubt_of_floats_is_settled_exactly():
-    """The exact sum of the floats 0.1, 0.2 and -0.3 is positive by 3e-17: that is met, and its opposite is not. A strict
+    """The exact sum of the floats 0.1, 0.2 and -0.3 is positive by 3e-17: it is met, and its opposite is not. A strict
     condition is broken on its edge, and any other is met there."""
     rows = np.array([[[1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]])
     tenths = np.array([[0.1, 0.2, 0.3]])

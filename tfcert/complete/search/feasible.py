@@ -29,7 +29,7 @@ _EMPTY = 1e-9
 
 
 @dataclass(frozen=True)
-class Common:
+class CommonPoint:
     """The answer for one sample.
 
     Attributes:
@@ -47,7 +47,7 @@ class Common:
 
 def common_points(
     sets: Perturbation, conditions: Conditions, solver: SolverProcess | None = None, seconds: float = _SECONDS
-) -> list[Common]:
+) -> list[CommonPoint]:
     """For each sample a point that lies in its set and meets its conditions, or a proof that there is none.
 
     Args:
@@ -58,13 +58,13 @@ def common_points(
     """
     points = moved_into(sets, conditions, sets.center)
     inside = sets.contains(points) & conditions.holds(points)
-    found: list[Common] = []
+    found: list[CommonPoint] = []
     with contextlib.ExitStack() as stack:
         for i, good in enumerate(inside):
             if not good and solver is None:
                 solver = stack.enter_context(SolverProcess())
             if good:
-                found.append(Common(points[i]))
+                found.append(CommonPoint(points[i]))
             else:
                 assert solver is not None
                 found.append(_by_program(sets.take([i]), conditions.take([i]), solver, seconds))
@@ -100,7 +100,7 @@ def require_common_points(
     return np.stack([one.point for one in found if one.point is not None]) if found else np.zeros(shape)
 
 
-def _by_program(sets: Perturbation, conditions: Conditions, solver: SolverProcess, seconds: float) -> Common:
+def _by_program(sets: Perturbation, conditions: Conditions, solver: SolverProcess, seconds: float) -> CommonPoint:
     """One sample by the linear program of the least breach of its conditions."""
     low, high = (end.astype(np.float64).reshape(-1) for end in sets.interval())
     rows, offsets = conditions.rows[0], conditions.offsets[0]
@@ -108,19 +108,19 @@ def _by_program(sets: Perturbation, conditions: Conditions, solver: SolverProces
     fixed = ~moving.any(axis=1)
     values = rows @ low + offsets
     if (values[fixed] < -_EMPTY * (np.abs(rows[fixed]) @ np.abs(low) + np.abs(offsets[fixed]))).any():
-        return Common(None, empty=True)
+        return CommonPoint(None, empty=True)
     program, inputs = _least_breach(sets, rows[~fixed], offsets[~fixed])
     try:
         answer = solver.solve(program, seconds, relax=True)
     except SolverError as error:
-        return Common(None, reason=f"the solver failed: {error}")
+        return CommonPoint(None, reason=f"the solver failed: {error}")
     if answer.proven_bound() > _EMPTY:
-        return Common(None, empty=True)
+        return CommonPoint(None, empty=True)
     if answer.v is None:
-        return Common(None, reason=f"the solver ended with {answer.status}")
+        return CommonPoint(None, reason=f"the solver ended with {answer.status}")
     for point in _near(sets, conditions, answer.v[inputs]):
         if sets.contains(point)[0] and conditions.holds(point)[0]:
-            return Common(point[0])
+            return CommonPoint(point[0])
     return _rounded(sets, conditions, answer.v[inputs])
 
 
@@ -149,11 +149,11 @@ def _near(sets: Perturbation, conditions: Conditions, x: np.ndarray) -> Iterator
     yield moved_into(sets, conditions, point)
 
 
-def _rounded(sets: Perturbation, conditions: Conditions, x: np.ndarray) -> Common:
+def _rounded(sets: Perturbation, conditions: Conditions, x: np.ndarray) -> CommonPoint:
     """A point in exact arithmetic that no float may have: one that solves the equations among the conditions."""
     exact = solved_exactly(sets, conditions, x)
     if exact is None:
-        return Common(None, reason="the equations among them contradict each other but for rounding")
+        return CommonPoint(None, reason="the equations among them contradict each other but for rounding")
     wide = sets.astype(np.float64)
     near = np.array([float(v) for v in exact]).reshape(wide.lower.shape)
     low, high = ([Fraction(float(v)) for v in end.flat] for end in (wide.lower, wide.upper))
@@ -162,5 +162,5 @@ def _rounded(sets: Perturbation, conditions: Conditions, x: np.ndarray) -> Commo
     strict = conditions.strict
     met = [v > 0 or (v == 0 and not (strict is not None and strict[0, k])) for k, v in enumerate(values)]
     if inside and all(met):
-        return Common(sets.project(near.astype(sets.lower.dtype))[0], exact=False)
-    return Common(None, reason="the nearest points break one by no more than rounding")
+        return CommonPoint(sets.project(near.astype(sets.lower.dtype))[0], exact=False)
+    return CommonPoint(None, reason="the nearest points break one by no more than rounding")
