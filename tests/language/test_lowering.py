@@ -26,17 +26,11 @@ from tfcert.language.spec.formula import (
     TruthConstant,
     evaluate,
     negation,
-    output_indices,
     variable_term,
 )
-from tfcert.language.spec.lowering import (
-    MAX_CLAUSES,
-    InexactRowError,
-    TooManyClausesError,
-    exact_row,
-    lower,
-    only_orders,
-)
+from tfcert.language.spec.lowering import MAX_CLAUSES, InexactRowError, exact_row, lower, only_orders
+from tfcert.language.spec.named import output_indices
+from tfcert.language.spec.normal_form import TooManyClausesError
 
 OUTPUTS = 4
 

@@ -28,7 +28,8 @@ from tfcert.language.spec.assertions import (
 )
 from tfcert.language.spec.cells import Abstraction, Tuning
 from tfcert.language.spec.declarations import DEFAULT_STRATEGY, Dataset, ModelDeclaration, Param, StageSpec, Strategy
-from tfcert.language.spec.lowering import InexactRowError, TooManyClausesError
+from tfcert.language.spec.lowering import InexactRowError
+from tfcert.language.spec.normal_form import TooManyClausesError
 from tfcert.language.spec.objective import CosineRate, LearningRate, Named, ObjectiveTemplate, RampSpec, Rate, Scheduled
 from tfcert.language.spec.questions import (
     AnyTemplate,

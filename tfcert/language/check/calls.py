@@ -7,7 +7,7 @@ from fractions import Fraction
 from tfcert.language.check.evaluator import Evaluator
 from tfcert.language.check.values import Items, Meaning, Numeric, Outputs, Winner, describe, sum_unit
 from tfcert.language.spec.formula import Extreme, Term, variable_term
-from tfcert.language.spec.lowering import MAX_PIECES
+from tfcert.language.spec.normal_form import MAX_PIECES
 from tfcert.language.text import syntax as s
 
 BUILTINS = ("argmax", "argmin", "abs", "min", "max", "clip", "agree")

@@ -37,19 +37,11 @@ from tfcert.language.spec.formula import (
     Term,
     TruthConstant,
     negation,
-    output_indices,
-    uses_label,
     variable_term,
 )
-from tfcert.language.spec.lowering import (
-    MAX_PIECES,
-    InexactRowError,
-    TooManyClausesError,
-    check_lowering,
-    leaves,
-    normalise,
-    only_orders,
-)
+from tfcert.language.spec.lowering import InexactRowError, check_lowering, leaves, only_orders
+from tfcert.language.spec.named import output_indices, uses_label
+from tfcert.language.spec.normal_form import MAX_PIECES, TooManyClausesError, normalise
 from tfcert.language.spec.questions import BallSpec, BoxSpec, MeasureTemplate, PropertyTemplate, RegionSpec
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError

@@ -1,9 +1,10 @@
-"""Checked formulas over the outputs of one network and the label: exact, plain, and with a direct evaluator.
+"""Checked formulas over what networks say of points: exact, plain, and with a direct evaluator.
 
 A formula is built from ``Atom`` (``term > 0`` or ``term >= 0``), ``ArgIs`` (``argmax(f) == y`` and its kin), ``ArgIn``
-(``argmax(f) in {a, b}``), constants, ``And``, ``Or`` and ``Not``. A term is a linear combination, with exact
-coefficients, of outputs, of the label, and of maxima and minima of terms. ``evaluate`` is the meaning; ``lowering``
-turns formulas into clauses and is tested against it.
+(``argmax(f) in {a, b}``), ``SameClass`` (``argmax(f) == argmax(g)``), constants, ``And``, ``Or`` and ``Not``. A term is
+a linear combination, with exact coefficients, of outputs, of numbers of the points, of what a sample gives, and of
+maxima and minima of terms. ``evaluate`` is the meaning; ``lowering`` turns formulas into clauses and is tested against
+it. Where several networks or points are spoken of, ``of`` is the number of the application or of the point.
 """
 
 from __future__ import annotations
@@ -12,12 +13,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from tfcert.language.spec.layout import Concrete, LabelValue, SampleFacts
+
 
 @dataclass(frozen=True)
 class Output:
-    """One output: a fixed index, or the output at the label (``index is None``)."""
+    """One output of an application: a fixed index, or the output at the label (``index is None``)."""
 
     index: int | None
+    of: int = 0
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One stored number of a quantified point, before it is scaled and normalised."""
+
+    index: int
+    of: int = 0
+
+
+@dataclass(frozen=True)
+class SampleFeature:
+    """One stored number of the sample: a constant."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class SampleOutput:
+    """One output of an application to the sample alone, or that at the label (``index is None``): a constant."""
+
+    index: int | None
+    of: int
 
 
 @dataclass(frozen=True)
@@ -30,19 +57,21 @@ class Extreme:
     """The largest (``max``) or smallest (``min``) of some terms, or of all outputs (``arguments is None``).
 
     Attributes:
+        of: the application whose outputs are meant, without arguments.
         size: how many maxima and arguments it has when written out, at all depths. What is nested may be shared, so the
             size may be exponential in the number of objects.
     """
 
     kind: str
     arguments: tuple[Term, ...] | None
+    of: int = 0
     size: int = field(init=False, compare=False, repr=False)
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         inner = [v.size for a in self.arguments or () for v, _ in a.coefficients if isinstance(v, Extreme)]
         object.__setattr__(self, "size", 1 + len(self.arguments or ()) + sum(inner))
-        object.__setattr__(self, "_hash", hash((self.kind, self.arguments)))
+        object.__setattr__(self, "_hash", hash((self.kind, self.arguments, self.of)))
 
     def __hash__(self) -> int:
         return self._hash
@@ -53,7 +82,7 @@ class Radius:
     """The radius of a measure. It stands in the radius of a ball and never in a checked formula."""
 
 
-Variable = Output | Label | Extreme | Radius
+Variable = Output | Feature | SampleFeature | SampleOutput | Label | Extreme | Radius
 
 
 @dataclass(frozen=True)
@@ -105,11 +134,12 @@ class Atom:
 class ArgIs:
     """``argmax(f) == target`` or ``argmin(f) == target``; strictly beyond every other output.
 
-    ``target`` is a term of the label only. A target that is no index of an output is never reached.
+    ``target`` is a term of what a sample gives. A target that is no index of an output is never reached.
     """
 
     kind: str
     target: Term
+    of: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,12 +152,25 @@ class ArgIn:
 
     kind: str
     targets: tuple[Term, ...]
+    of: int = 0
 
-    def members(self, num_outputs: int, label: LabelValue) -> tuple[int, ...]:
+    def members(self, num_outputs: int, given: SampleFacts | LabelValue) -> tuple[int, ...]:
         """The outputs in the set, in order; errors as for ``evaluate``."""
         need_classes(num_outputs)
-        values = {evaluate_term(t, (), label) for t in self.targets}
+        values = {evaluate_term(t, (), given) for t in self.targets}
         return tuple(j for j in range(num_outputs) if j in values)
+
+
+@dataclass(frozen=True)
+class SameClass:
+    """``argmax(f) == argmax(g)``, or ``argmin`` of either: one class is strictly beyond every other one in both.
+
+    Attributes:
+        kinds, of: ``argmax`` or ``argmin``, and the number of the application, of each side.
+    """
+
+    kinds: tuple[str, str]
+    of: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -151,7 +194,7 @@ class Not:
     part: Formula
 
 
-Formula = TruthConstant | Atom | ArgIs | ArgIn | And | Or | Not
+Formula = TruthConstant | Atom | ArgIs | ArgIn | SameClass | And | Or | Not
 
 
 class SingleOutputError(ValueError):
@@ -173,59 +216,101 @@ def negation(formula: Formula) -> Formula:
     return formula.part if isinstance(formula, Not) else Not(formula)
 
 
-LabelValue = int | Fraction | None
+def evaluate(formula: Formula, values: Concrete | Sequence[Fraction], given: SampleFacts | LabelValue = None) -> bool:
+    """Tells whether the formula holds at concrete values, in exact arithmetic.
 
-
-def evaluate(formula: Formula, outputs: Sequence[Fraction], label: LabelValue) -> bool:
-    """Tells whether the formula holds at concrete outputs, in exact arithmetic.
+    Args:
+        values: outputs and features; a list of numbers where there are but the outputs of one application.
+        given: what the sample gives; a number, or None, where that is the label alone.
 
     Raises:
         IndexError: an output that the formula names does not exist, or the label is no index of an output.
-        ValueError: the formula needs a label and there is none, or the label is no whole number.
+        ValueError: the formula needs a label, or another constant, and there is none, or the label is no whole number.
         SingleOutputError: it asks for a class, and there is one output.
     """
+    values, given = Concrete.of(values), SampleFacts.of(given)
     match formula:
         case TruthConstant(value):
             return value
         case Atom(term, strict):
-            number = evaluate_term(term, outputs, label)
+            number = evaluate_term(term, values, given)
             return number > 0 or (number == 0 and not strict)
-        case ArgIs(kind, target):
-            need_classes(len(outputs))
-            index = evaluate_term(target, (), label)
-            if index.denominator != 1 or not 0 <= index < len(outputs):
-                return False
-            chosen = outputs[int(index)]
-            others = [value for j, value in enumerate(outputs) if j != index]
-            return all(chosen > v if kind == "argmax" else chosen < v for v in others)
-        case ArgIn(kind, _):
-            members = set(formula.members(len(outputs), label))
+        case ArgIs(kind, target, of):
+            return strict_class(kind, answers_of(of, values, given)) == evaluate_term(target, (), given)
+        case ArgIn(kind, _, of):
+            outputs = answers_of(of, values, given)
+            members = set(formula.members(len(outputs), given))
             best = max(outputs) if kind == "argmax" else min(outputs)
             return all(j in members for j, value in enumerate(outputs) if value == best)
+        case SameClass(kinds, of):
+            one, other = (strict_class(k, answers_of(o, values, given)) for k, o in zip(kinds, of, strict=True))
+            return one is not None and one == other
         case And(parts):
-            return all(evaluate(p, outputs, label) for p in parts)
+            return all(evaluate(p, values, given) for p in parts)
         case Or(parts):
-            return any(evaluate(p, outputs, label) for p in parts)
+            return any(evaluate(p, values, given) for p in parts)
         case Not(part):
-            return not evaluate(part, outputs, label)
+            return not evaluate(part, values, given)
 
 
-def evaluate_term(term: Term, outputs: Sequence[Fraction], label: LabelValue) -> Fraction:
-    """The value of a term at concrete outputs; errors as for ``evaluate``."""
+def answers_of(of: int, values: Concrete, given: SampleFacts) -> Sequence[Fraction]:
+    """The outputs of an application, at the points or, where it is fixed, at the sample."""
+    known = values.outputs[of] if of < len(values.outputs) else ()
+    return known or given.answers(of)
+
+
+def strict_class(kind: str, outputs: Sequence[Fraction]) -> int | None:
+    """The output strictly beyond every other one, the largest (``argmax``) or smallest; None where two tie.
+
+    Raises:
+        SingleOutputError: there is one output.
+    """
+    need_classes(len(outputs))
+    best = max(outputs) if kind == "argmax" else min(outputs)
+    reached = [j for j, value in enumerate(outputs) if value == best]
+    return reached[0] if len(reached) == 1 else None
+
+
+def evaluate_term(
+    term: Term, values: Concrete | Sequence[Fraction], given: SampleFacts | LabelValue = None
+) -> Fraction:
+    """The value of a term at concrete values; arguments and errors as for ``evaluate``."""
+    values, given = Concrete.of(values), SampleFacts.of(given)
     total = term.constant
     for variable, coefficient in term.coefficients:
         match variable:
-            case Output(index):
-                value = outputs[output_index(index, label, len(outputs))]
-            case Label():
-                value = Fraction(need_label(label))
-            case Extreme(kind, arguments):
-                values = list(outputs) if arguments is None else [evaluate_term(a, outputs, label) for a in arguments]
-                value = max(values) if kind == "max" else min(values)
-            case Radius():
-                raise ValueError("the radius of a measure has no value in a formula")
+            case Output(index, of):
+                outputs = answers_of(of, values, given)
+                value = outputs[output_index(index, given.label, len(outputs))]
+            case Feature(index, of):
+                value = values.features[of, index]
+            case Extreme(kind, arguments, of):
+                numbers = (
+                    list(answers_of(of, values, given))
+                    if arguments is None
+                    else [evaluate_term(a, values, given) for a in arguments]
+                )
+                value = max(numbers) if kind == "max" else min(numbers)
+            case _:
+                value = constant_value(variable, given)
         total += coefficient * value
     return total
+
+
+def constant_value(variable: Label | SampleFeature | SampleOutput | Radius, given: SampleFacts) -> Fraction:
+    """The value of what a sample gives; errors as for ``evaluate``."""
+    match variable:
+        case Label():
+            return Fraction(need_label(given.label))
+        case SampleFeature(index):
+            if index >= len(given.features):
+                raise IndexError(f"the formula names number {index} of the sample, which has {len(given.features)}")
+            return given.features[index]
+        case SampleOutput(index, of):
+            outputs = given.answers(of)
+            return outputs[output_index(index, given.label, len(outputs))]
+        case Radius():
+            raise ValueError("the radius of a measure has no value in a formula")
 
 
 def need_label(label: LabelValue) -> int | Fraction:
@@ -252,50 +337,3 @@ def output_index(index: int | None, label: LabelValue, num_outputs: int) -> int:
         what = "the label" if index is None else "the index"
         raise IndexError(f"{what} {chosen} names no output: there are {num_outputs}, counted from 0")
     return int(chosen)
-
-
-def output_indices(formula: Formula) -> frozenset[int]:
-    """All fixed output indices that a formula names, to be checked against the loaded network."""
-    found: set[int] = set()
-    pending: list[Formula | Term] = [formula]
-    while pending:
-        match pending.pop():
-            case And(parts) | Or(parts):
-                pending.extend(parts)
-            case Not(part):
-                pending.append(part)
-            case Atom(term, _):
-                pending.append(term)
-            case ArgIs(_, target) if target.is_constant and target.constant.denominator == 1:
-                found.add(int(target.constant))
-            case ArgIn(kind, targets):
-                pending.extend(ArgIs(kind, target) for target in targets)
-            case Term(coefficients, _):
-                for variable, _ in coefficients:
-                    if isinstance(variable, Output) and variable.index is not None:
-                        found.add(variable.index)
-                    elif isinstance(variable, Extreme) and variable.arguments is not None:
-                        pending.extend(variable.arguments)
-    return frozenset(found)
-
-
-def uses_label(formula: Formula) -> bool:
-    """Tells whether the formula names the label."""
-    pending: list[Formula | Term] = [formula]
-    while pending:
-        match pending.pop():
-            case And(parts) | Or(parts):
-                pending.extend(parts)
-            case Not(part):
-                pending.append(part)
-            case Atom(term, _) | ArgIs(_, term):
-                pending.append(term)
-            case ArgIn(_, targets):
-                pending.extend(targets)
-            case Term(coefficients, _):
-                for variable, _ in coefficients:
-                    if isinstance(variable, Label) or variable == Output(None):
-                        return True
-                    if isinstance(variable, Extreme) and variable.arguments is not None:
-                        pending.extend(variable.arguments)
-    return False

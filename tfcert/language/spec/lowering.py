@@ -1,91 +1,72 @@
 """From checked formulas to the clauses of a query.
 
-The formula is brought to negation normal form, maxima and minima are split into conjunctions and disjunctions of
-linear atoms (exact: ``max(a, b) >= c`` iff ``a >= c or b >= c``), and conjunctions are distributed outwards. A row
+The formula is brought to negation normal form (``normal_form``), and conjunctions are distributed outwards. A row
 ``C y + d > 0`` that is proven implies its atom, strict or not.
 
 **Rounding.** The coefficients C are exact: an atom whose coefficients are no float64 numbers is multiplied by the
 positive number that makes them whole, brought back by a power of two so that margins change by less than a factor
-of two. The offset d is rounded down. So a row proven for the float64 matrix proves the row as written.
+of two. The offset d is rounded down. So a row proven for the float64 matrix proves the row as written. A feature is a
+column like an output: its stored number is a multiple of what the network receives, and something added, both exact.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from itertools import product
 
 import numpy as np
 
 from tfcert.clauses import Clause
-from tfcert.language.spec.formula import (
-    And,
-    ArgIn,
-    ArgIs,
-    Atom,
-    Extreme,
-    Formula,
-    Label,
-    LabelValue,
-    Not,
-    Or,
-    Output,
-    Radius,
-    Term,
-    TruthConstant,
-    Variable,
-    evaluate_term,
-    need_classes,
-    need_label,
-    output_index,
-    variable_term,
-)
+from tfcert.language.spec.formula import And, Atom, Feature, Formula, Or, Output, Term, TruthConstant
+from tfcert.language.spec.layout import LabelValue, Layout, SampleFacts
+from tfcert.language.spec.normal_form import TooManyClausesError, normalise
 from tfcert.sets.rounding import float_down
 
 MAX_CLAUSES = 4096
 MAX_ROWS = 1 << 16
-MAX_PIECES = 1 << 14
-MAX_WORK = 1 << 18
 _MAX_COMMON_BITS = 8192
-
-
-class TooManyClausesError(ValueError):
-    """The formula expands beyond ``MAX_CLAUSES`` clauses."""
 
 
 class InexactRowError(ValueError):
     """A row's coefficients cannot be made exact float64 numbers."""
 
 
-def lower(formula: Formula, num_outputs: int, label: LabelValue) -> tuple[Clause, ...]:
-    """The formula as a conjunction of clauses over ``num_outputs`` outputs, for one label.
+def lower(formula: Formula, layout: Layout | int, given: SampleFacts | LabelValue = None) -> tuple[Clause, ...]:
+    """The formula as a conjunction of clauses over the columns of a layout, for one sample.
 
     Proving every clause proves the formula. There is always at least one clause; a formula that is false whatever
     the outputs becomes a clause that cannot be proven, one that is true a clause that is proven by any bounds.
+
+    Args:
+        layout: the columns; a number stands for the outputs of the only application.
+        given: what the sample gives; a number, or None, where that is the label alone.
 
     Raises:
         TooManyClausesError: more than ``MAX_CLAUSES`` clauses.
         InexactRowError: a row has no exact coefficients.
         IndexError, ValueError: as for ``formula.evaluate``.
     """
-    normal = normalise(formula, num_outputs, label)
+    layout = Layout.of(layout)
+    normal = normalise(formula, layout, given)
     _refuse_too_many(normal)
-    return tuple(_clause(atoms, num_outputs) for atoms in _conjuncts(normal)) or (
-        Clause(np.zeros((1, num_outputs)), np.ones(1)),
+    return tuple(_clause(atoms, layout) for atoms in _conjuncts(normal)) or (
+        Clause(np.zeros((1, layout.width)), np.ones(1)),
     )
 
 
 Literals = tuple[Atom, ...]
 
 
-def check_lowering(formula: Formula, num_outputs: int, label: LabelValue) -> Formula:
+def check_lowering(formula: Formula, layout: Layout | int, given: SampleFacts | LabelValue = None) -> Formula:
     """Raise what ``lower`` would raise, without building the clauses; the formula in negation normal form."""
-    normal = normalise(formula, num_outputs, label)
+    layout = Layout.of(layout)
+    normal = normalise(formula, layout, given)
     _refuse_too_many(normal)
     for leaf in leaves(normal):
         if isinstance(leaf, Atom):
-            exact_row(leaf.term)
+            exact_row(_columns(leaf.term, layout))
     return normal
 
 
@@ -100,17 +81,25 @@ def leaves(normal: Formula) -> Iterator[Formula]:
             yield part
 
 
-def only_orders(formula: Formula, num_outputs: int, label: LabelValue) -> bool:
-    """Tells whether the formula only says which of two outputs is larger.
+def only_orders(
+    formula: Formula, layout: Layout | int, given: SampleFacts | LabelValue = None, of: Collection[int] | None = None
+) -> bool:
+    """Tells whether the formula only says of applications which of two outputs is larger.
 
     Then it holds of outputs exactly where it holds of any function of them that increases and is the same for all:
     probabilities may be replaced by logits. Differences of logits are no differences of probabilities, so each row
-    must compare two outputs, weighed alike, with nothing added. Raises what ``lower`` would raise.
+    that names an output must compare two of the same application, weighed alike, with nothing added. Raises what
+    ``lower`` would raise.
+
+    Args:
+        of: the applications that this is asked of; None for all.
     """
-    for leaf in leaves(normalise(formula, num_outputs, label)):
+    for leaf in leaves(normalise(formula, layout, given)):
         if isinstance(leaf, Atom):
+            named = [v for v, _ in leaf.term.coefficients if isinstance(v, Output) and (of is None or v.of in of)]
             numbers = [c for _, c in leaf.term.coefficients]
-            if leaf.term.constant != 0 or len(numbers) != 2 or sum(numbers) != 0:
+            alike = len({v.of for v in named}) == 1 and len(named) == len(numbers) == 2
+            if named and (leaf.term.constant != 0 or not alike or sum(numbers) != 0):
                 return False
     return True
 
@@ -122,148 +111,6 @@ def _refuse_too_many(normal: Formula) -> None:
         raise TooManyClausesError(
             f"the formula expands to {many}; the limit is {MAX_CLAUSES} clauses and {MAX_ROWS} rows"
         )
-
-
-def normalise(formula: Formula, num_outputs: int, label: LabelValue) -> Formula:
-    """Negation normal form of constants, atoms without maxima or label, ``And`` and ``Or``; constants folded."""
-    budget = _Budget()
-    return _normalise(formula, True, num_outputs, label, budget)
-
-
-class _Budget:
-    """Counts atoms made while splitting maxima, and coefficients visited, so that hostile formulas stop early."""
-
-    def __init__(self) -> None:
-        self.left = MAX_PIECES
-        self.work = MAX_WORK
-
-    def visit(self, term: Term) -> None:
-        self.work -= 1 + len(term.coefficients)
-        if self.work < 0:
-            raise TooManyClausesError("the formula takes too long to be split into linear pieces")
-
-    def spend(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise TooManyClausesError(f"the formula splits into more than {MAX_PIECES} linear pieces")
-
-
-def _normalise(f: Formula, positive: bool, num: int, label: LabelValue, budget: _Budget) -> Formula:
-    match f:
-        case TruthConstant(value):
-            return TruthConstant(value == positive)
-        case Not(part):
-            return _normalise(part, not positive, num, label, budget)
-        case And(parts) | Or(parts):
-            normal = [_normalise(p, positive, num, label, budget) for p in parts]
-            return _join(isinstance(f, And) == positive, normal)
-        case ArgIs():
-            return _arg_is(f, positive, num, label, budget)
-        case ArgIn():
-            return _arg_in(f, positive, num, label, budget)
-        case Atom(term, strict):
-            # not (t > 0) is -t >= 0, and not (t >= 0) is -t > 0.
-            bound = _bind(term, num, label, budget)
-            return _split(bound if positive else bound.times(Fraction(-1)), strict == positive, budget)
-
-
-def _join(conjunction: bool, parts: list[Formula]) -> Formula:
-    """``And`` or ``Or`` of parts, flattened, with constants folded."""
-    kept: list[Formula] = []
-    for part in parts:
-        if isinstance(part, TruthConstant):
-            if part.value != conjunction:
-                return part
-        elif isinstance(part, And if conjunction else Or):
-            kept.extend(part.parts)
-        else:
-            kept.append(part)
-    if not kept:
-        return TruthConstant(conjunction)
-    if len(kept) == 1:
-        return kept[0]
-    return And(tuple(kept)) if conjunction else Or(tuple(kept))
-
-
-def _arg_is(f: ArgIs, positive: bool, num: int, label: LabelValue, budget: _Budget) -> Formula:
-    """``argmax(f) == c`` is a conjunction of num - 1 strict rows, its negation a disjunction of weak ones."""
-    need_classes(num)
-    index = evaluate_term(f.target, (), label)
-    if index.denominator != 1 or not 0 <= index < num:
-        return TruthConstant(not positive)
-    sign = Fraction(1 if (f.kind == "argmax") == positive else -1)
-    chosen = variable_term(Output(int(index)))
-    rows: list[Formula] = []
-    for j in range(num):
-        if j != index:
-            budget.spend()
-            rows.append(Atom(chosen.plus(variable_term(Output(j)), Fraction(-1)).times(sign), positive))
-    return _join(positive, rows)
-
-
-def _arg_in(f: ArgIn, positive: bool, num: int, label: LabelValue, budget: _Budget) -> Formula:
-    """``argmax(f) in S``: for every output outside of S, one of S is strictly larger.
-
-    The negation, that the largest outside is at least the largest of S: for every one of S, one outside is as large.
-    Both are as many clauses as there are outputs on the one side, with a row for each on the other.
-    """
-    inside = f.members(num, label)
-    members = set(inside)
-    outside = tuple(j for j in range(num) if j not in members)
-    larger, smaller = (inside, outside) if positive else (outside, inside)
-    sign = Fraction(1 if f.kind == "argmax" else -1)
-    clauses: list[Formula] = []
-    for j in smaller:
-        rows: list[Formula] = []
-        for i in larger:
-            budget.spend()
-            difference = variable_term(Output(i)).plus(variable_term(Output(j)), Fraction(-1))
-            rows.append(Atom(difference.times(sign), positive))
-        clauses.append(_join(False, rows))
-    return _join(True, clauses)
-
-
-def _bind(term: Term, num: int, label: LabelValue, budget: _Budget) -> Term:
-    """The term with the label put in and ``max(f)`` over all outputs written out."""
-    budget.visit(term)
-    sums: dict[Variable, Fraction] = {}
-    constant = term.constant
-    for variable, coefficient in term.coefficients:
-        match variable:
-            case Output(index):
-                bound: Variable = Output(output_index(index, label, num))
-            case Label():
-                constant += coefficient * Fraction(need_label(label))
-                continue
-            case Extreme(kind, arguments):
-                written = (
-                    tuple(variable_term(Output(j)) for j in range(num))
-                    if arguments is None
-                    else tuple(_bind(a, num, label, budget) for a in arguments)
-                )
-                bound = Extreme(kind, written)
-            case Radius():
-                raise ValueError("the radius of a measure has no value in a formula")
-        sums[bound] = sums.get(bound, Fraction(0)) + coefficient
-    return Term(tuple((v, c) for v, c in sums.items() if c), constant)
-
-
-def _split(term: Term, strict: bool, budget: _Budget) -> Formula:
-    """An atom without maxima, or the exact combination of such atoms."""
-    budget.visit(term)
-    branching = sum(isinstance(v, Extreme) and len(v.arguments or ()) > 1 for v, _ in term.coefficients)
-    if 1 << branching > MAX_PIECES:
-        raise TooManyClausesError(f"the formula splits into more than {MAX_PIECES} linear pieces")
-    for variable, coefficient in term.coefficients:
-        if isinstance(variable, Extreme):
-            rest = term.plus(variable_term(variable), -coefficient)
-            choices = [_split(rest.plus(a, coefficient), strict, budget) for a in variable.arguments or ()]
-            # A sum with +max or -min is the largest of its choices: one of them suffices.
-            return _join((variable.kind == "max") != (coefficient > 0), choices)
-    budget.spend()
-    if term.is_constant:
-        return TruthConstant(term.constant > 0 or (term.constant == 0 and not strict))
-    return Atom(term, strict)
 
 
 def count(normal: Formula) -> tuple[int, int]:
@@ -301,18 +148,36 @@ def _conjuncts(normal: Formula) -> Iterator[Literals]:
             yield (normal,)
 
 
-def _clause(atoms: Literals, num_outputs: int) -> Clause:
+def _clause(atoms: Literals, layout: Layout) -> Clause:
     if not atoms:
-        return Clause(np.zeros((1, num_outputs)), np.full(1, -1.0))
-    coefficients = np.zeros((len(atoms), num_outputs))
+        return Clause(np.zeros((1, layout.width)), np.full(1, -1.0))
+    coefficients = np.zeros((len(atoms), layout.width))
     offsets = np.zeros(len(atoms))
     for i, atom in enumerate(atoms):
-        term = exact_row(atom.term)
+        term = exact_row(_columns(atom.term, layout))
         for variable, coefficient in term.coefficients:
             assert isinstance(variable, Output) and variable.index is not None
             coefficients[i, variable.index] = float(coefficient)
         offsets[i] = float_down(term.constant)
     return Clause(coefficients, offsets)
+
+
+def _columns(term: Term, layout: Layout) -> Term:
+    """The term over the columns of a layout, as if these were the outputs of one application."""
+    if len(layout.sizes) == 1 and not layout.shown:
+        return term
+    sums = Term((), term.constant)
+    for variable, coefficient in term.coefficients:
+        match variable:
+            case Output(int(index), of):
+                part = Term(((Output(layout.start(of) + index), coefficient),))
+            case Feature(index, of):
+                column, shown = layout.place(of, index)
+                part = Term(((Output(column), shown.factor),), shown.offset).times(coefficient)
+            case _:
+                raise AssertionError(f"{variable} is left in a row")
+        sums = sums.plus(part)
+    return sums
 
 
 def exact_row(term: Term) -> Term:

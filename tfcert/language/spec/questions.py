@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,15 +15,18 @@ from tfcert.language.spec.cells import Abstraction
 from tfcert.language.spec.declarations import Strategy, Value
 from tfcert.language.spec.formula import (
     ArgIs,
+    Feature,
     Formula,
     Label,
     TruthConstant,
     evaluate,
-    output_indices,
-    uses_label,
     variable_term,
 )
-from tfcert.language.spec.lowering import lower, normalise, only_orders
+from tfcert.language.spec.layout import Layout, SampleFacts, Shown
+from tfcert.language.spec.lowering import lower, only_orders
+from tfcert.language.spec.named import applications, features, output_indices, sample_features, uses_label
+from tfcert.language.spec.normal_form import normalise
+from tfcert.language.spec.points import Agreement, Application, AtPoint
 from tfcert.language.spec.spaces import Transform
 from tfcert.language.text.diagnostics import Span
 
@@ -93,6 +96,7 @@ class BoxSpec:
 
 
 RegionSpec = BallSpec | BoxSpec
+LabelNumber = int | float
 
 
 def net_within(region: RegionSpec, transform: Transform) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]] | None:
@@ -103,6 +107,25 @@ def net_within(region: RegionSpec, transform: Transform) -> tuple[tuple[Fraction
     return transform.net_values(region.valid_space, (low,)), transform.net_values(region.valid_space, (high,))
 
 
+@dataclass(frozen=True)
+class Point:
+    """A quantified point.
+
+    Attributes:
+        name: as written.
+        region: where it lies.
+        transform: from stored values to network inputs.
+        names: its numbers' names, in order; empty where they have none.
+        width: the width of the data set's declared range in the region's space, to tell radii as shares of; or None.
+    """
+
+    name: str
+    region: RegionSpec
+    transform: Transform
+    names: tuple[str, ...] = ()
+    width: Fraction | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Template:
     """A question over all inputs of a region, of which a formula is to be proven; properties and measures are such.
@@ -110,19 +133,30 @@ class Template:
     Whether some input satisfies a formula is asked as whether all inputs satisfy its negation, with the answers
     exchanged: a witness against the negation says yes, a proof of it says no.
 
+    A question may be about several points at once, and apply several networks (see ``points``). Then ``region``,
+    ``transform`` and ``width`` are those of its first point, and ``model`` is that of the first application that is not
+    to the sample alone. ``is_single`` tells whether there is one point and one network at it, and nothing else.
+
     Attributes:
         model, dataset: names in ``Spec.models`` and ``Spec.datasets``; no data set for a property without samples.
         sample, label: the variables of the samples, or None.
-        where: which samples are asked about, a formula over the label, or None for all.
+        where: which samples are asked about, a formula over what they give, or None for all.
         take: at most so many of the selected samples, or None for all.
         region: the region, around the sample for a ball.
         transform: from stored values to network inputs.
         strategy: how to decide.
-        formula: what is to be proven of the outputs (logits or named outputs) at every input of the region.
+        formula: what is to be proven of the outputs (logits or named outputs) at every input of the region. Where there
+            are conditions on the inputs, that is ``not given or ...``.
         existential: whether the question is about some input; then ``formula`` is the negation of what was written.
         text: the statement, pretty-printed.
         width: the width of the data set's declared range in the region's space, to tell radii as shares of; or None.
         abstraction: what the model stands behind: then the question is about the classifier made of both.
+        variable, names: the first point's name, and those of its numbers.
+        others: further points.
+        applied: the applications, by number; empty where the only one is of ``model`` to the only point.
+        given: the conditions on the points, over their features and what a sample gives; or None. No agreement is
+            among them.
+        agreements: numbers that points share.
     """
 
     name: str
@@ -140,33 +174,108 @@ class Template:
     existential: bool = False
     width: Fraction | None = None
     abstraction: Abstraction | None = None
+    variable: str = ""
+    names: tuple[str, ...] = ()
+    others: tuple[Point, ...] = ()
+    applied: tuple[Application, ...] = ()
+    given: Formula | None = None
+    agreements: tuple[Agreement, ...] = ()
     span: Span = field(default=Span(), compare=False)
 
-    def clauses(self, num_outputs: int, label: int | float | None = None) -> tuple[Clause, ...]:
+    # Points and networks
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The quantified points, in order."""
+        return (Point(self.variable, self.region, self.transform, self.names, self.width), *self.others)
+
+    def with_points(self, points: Sequence[Point]) -> Self:
+        """The same question about points in other regions."""
+        first, *others = points
+        return replace(
+            self,
+            variable=first.name,
+            region=first.region,
+            transform=first.transform,
+            names=first.names,
+            width=first.width,
+            others=tuple(others),
+        )
+
+    @property
+    def applications(self) -> tuple[Application, ...]:
+        """What networks are applied to, by number."""
+        return self.applied or (Application(self.model, (AtPoint(0),)),)
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The numbers of the points that the formula names, in the order in which they are shown."""
+        return features(self.formula)
+
+    @property
+    def is_single(self) -> bool:
+        """Tells whether one network is applied to one point, and the formula speaks of its outputs alone."""
+        live = [a for a in self.applications if not a.fixed]
+        only = len(live) == 1 and live[0].arguments == (AtPoint(0),)
+        return only and not (self.others or self.features or self.agreements or self.fixed_applications)
+
+    @property
+    def fixed_applications(self) -> tuple[int, ...]:
+        """The applications to the sample alone that the formula speaks of."""
+        return tuple(n for n in sorted(applications(self.formula)) if self.applications[n].fixed)
+
+    @property
+    def sample_features(self) -> tuple[int, ...]:
+        """The numbers of the sample that the formula names."""
+        return sample_features(self.formula)
+
+    def layout(self, sizes: Sequence[int]) -> Layout:
+        """The columns of rows, where applications have so many outputs each."""
+        shown = [Shown(f.of, f.index, *self.points[f.of].transform.stored(f.index)) for f in self.features]
+        fixed = frozenset(n for n, a in enumerate(self.applications) if a.fixed)
+        return Layout(tuple(sizes), fixed, tuple(shown))
+
+    # The formula
+
+    def clauses(self, layout: Layout | int, given: SampleFacts | LabelNumber | None = None) -> tuple[Clause, ...]:
         """The formula as a conjunction of clauses; proving each of them everywhere proves the formula.
 
         A row's coefficients are exact; they may be a positive multiple of what is written where that is needed to
         make them so. Offsets are rounded down (see ``lowering``).
 
+        Args:
+            layout: the columns, as :meth:`layout` gives them; a number stands for the outputs of the only application.
+            given: what the sample gives; a number, or None, where that is the label alone.
+
         Raises:
             TooManyClausesError, InexactRowError: the formula cannot be lowered for this number of outputs.
-            IndexError: a named output or the label does not exist among ``num_outputs``.
+            IndexError: a named output or the label does not exist among the outputs.
             ValueError: the label is needed and is missing or no whole number.
         """
-        return lower(self.formula, num_outputs, _exact_label(label))
+        return lower(self.formula, layout, _exact_facts(given))
 
-    def holds(self, outputs: np.ndarray | Iterable[float], label: int | float | None = None) -> bool:
+    def holds(
+        self,
+        outputs: np.ndarray | Iterable[float],
+        given: SampleFacts | LabelNumber | None = None,
+        layout: Layout | None = None,
+    ) -> bool:
         """Tells whether the formula holds at concrete outputs (one vector), in exact arithmetic.
+
+        Args:
+            outputs: the columns of ``layout``; without one, the outputs of the only application.
+            given: what the sample gives; a number, or None, where that is the label alone.
 
         Raises:
             ValueError: an output is NaN or infinite, or the label is missing.
             IndexError: as for ``clauses``.
         """
-        return evaluate(self.formula, _exact_outputs(outputs), _exact_label(label))
+        exact = _exact_outputs(outputs)
+        return evaluate(self.formula, exact if layout is None else layout.values(exact), _exact_facts(given))
 
-    def sample_selected(self, label: int | float | None) -> bool:
-        """Tells whether ``where`` selects a sample with this label."""
-        return self.where is None or evaluate(self.where, (), _exact_label(label))
+    def sample_selected(self, given: SampleFacts | LabelNumber | None) -> bool:
+        """Tells whether ``where`` selects a sample that gives this: all that ``where`` names, or its label alone."""
+        return self.where is None or evaluate(self.where, (), _exact_facts(given))
 
     @property
     def named_outputs(self) -> frozenset[int]:
@@ -178,26 +287,33 @@ class Template:
         """Tells whether the formula or ``where`` names the label."""
         return uses_label(self.formula) or (self.where is not None and uses_label(self.where))
 
-    def only_orders(self, num_outputs: int, label: int | float | None = None) -> bool:
+    def only_orders(
+        self,
+        layout: Layout | int,
+        given: SampleFacts | LabelNumber | None = None,
+        of: Collection[int] | None = None,
+    ) -> bool:
         """Tells whether the formula only says which output is larger: then it may be decided before a softmax.
+
+        ``of`` are the applications that this is asked of, by default all.
 
         Raises:
             As for ``clauses``.
         """
-        return only_orders(self.formula, num_outputs, _exact_label(label))
+        return only_orders(self.formula, layout, _exact_facts(given), of)
 
-    def is_settled(self, num_outputs: int, label: int | float | None = None) -> bool:
+    def is_settled(self, layout: Layout | int, given: SampleFacts | LabelNumber | None = None) -> bool:
         """Tells whether the formula holds, or fails, whatever the outputs are: ``argmax(f) in {0, 1}`` of two outputs.
 
         Raises:
             As for ``clauses``.
         """
-        return isinstance(normalise(self.formula, num_outputs, _exact_label(label)), TruthConstant)
+        return isinstance(normalise(self.formula, layout, _exact_facts(given)), TruthConstant)
 
     @property
     def is_robustness(self) -> bool:
         """Tells whether the question is just ``argmax(f) == y`` for all inputs, or ``argmax(f) != y`` for some."""
-        return self.formula == ArgIs("argmax", variable_term(Label()))
+        return self.formula == ArgIs("argmax", variable_term(Label())) and self.is_single
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,13 +383,13 @@ class DistanceTemplate(Template):
 AnyTemplate = PropertyTemplate | MeasureTemplate | DistanceTemplate
 
 
-def _exact_label(label: int | float | None) -> Fraction | None:
-    if label is None:
-        return None
-    number = float(label)
+def _exact_facts(given: SampleFacts | LabelNumber | None) -> SampleFacts:
+    if given is None or isinstance(given, SampleFacts):
+        return SampleFacts.of(given)
+    number = float(given)
     if not np.isfinite(number):
-        raise ValueError(f"the label {label} is not a finite number")
-    return Fraction(number)
+        raise ValueError(f"the label {given} is not a finite number")
+    return SampleFacts(Fraction(number))
 
 
 def _exact_outputs(outputs: np.ndarray | Iterable[float]) -> list[Fraction]:

@@ -64,6 +64,11 @@ class Transform:
             return (unit / self.std[0],)
         return tuple(unit / s for s in self.std)
 
+    def stored(self, index: int) -> tuple[Fraction, Fraction]:
+        """The way back for one number of an input laid out flat: factor and offset from network space to stored."""
+        mean, std = (values[index % len(values)] for values in (self.mean, self.std))
+        return std / self.scale, mean / self.scale
+
     def pixel(self, space: str, valid: tuple[Fraction, Fraction] | None) -> Fraction | None:
         """The size in a space of a pixel step, one 255th of the valid range of stored values.
 
