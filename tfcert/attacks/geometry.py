@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfcert.sets.region import Region
+from tfcert.sets.region import Region, entries_at
 
 _STEPS, _QUICK_STEPS = 36, 12
 """Most steps towards a multiplier, and how many of them are not bisections."""
@@ -30,6 +30,8 @@ def project(region: Region, z: tf.Tensor) -> tf.Tensor:
     the soft threshold of ``step`` at m (L1); its norm falls as m grows, so m is found by false position.
     For L1 without a box this is Duchi et al., "Efficient projections onto the l1-ball" (2008).
     """
+    if region.blocks():
+        return _by_block(region, project, z)
     inside = tf.clip_by_value(z, region.lower, region.upper)
     if region.is_box:
         return inside
@@ -54,6 +56,8 @@ def project(region: Region, z: tf.Tensor) -> tf.Tensor:
 
 def furthest(region: Region, direction: tf.Tensor) -> tf.Tensor:
     """The point of the region that is furthest along ``direction``: the maximiser of a linear function."""
+    if region.blocks():
+        return _by_block(region, furthest, direction)
     ends = tf.where(direction > 0, region.upper, tf.where(direction < 0, region.lower, region.center))
     if region.is_box:
         return ends
@@ -128,6 +132,8 @@ def ascend(region: Region, z: tf.Tensor, gradient: tf.Tensor, size: tf.Tensor, p
         size: the length of the step relative to the region's radius (for a box, to each side's half-width).
         progress: how far the attack has come, 0 to 1.
     """
+    if region.blocks():
+        return _by_block(region, lambda block, at, uphill: ascend(block, at, uphill, size, progress), z, gradient)
     if region.is_box:
         move = tf.sign(gradient) * (region.upper - region.lower) / 2
     elif region.norm == "l2":
@@ -154,6 +160,9 @@ def _sparse_direction(region: Region, z: tf.Tensor, gradient: tf.Tensor, progres
 
 def random_point(region: Region, seed: tf.Tensor) -> tf.Tensor:
     """A random point of the region, ``[batch, n]``; the same for the same seed (two integers)."""
+    if region.blocks():
+        parts = [random_point(block, seed + 3 * i) for i, (_, block) in enumerate(region.blocks())]
+        return region.assembled(parts)
     shape, dtype = tf.shape(region.center), region.center.dtype
     uniform = tf.random.stateless_uniform(shape, seed, dtype=dtype)
     if region.is_box:
@@ -164,6 +173,12 @@ def random_point(region: Region, seed: tf.Tensor) -> tf.Tensor:
     length = tf.random.stateless_uniform([shape[0], 1], seed + 2, dtype=dtype)
     step = tf.math.divide_no_nan(direction, _size(region, direction)) * length * region.eps[:, None]
     return tf.clip_by_value(region.center + step, region.lower, region.upper)
+
+
+def _by_block(region: Region, function: Callable[..., tf.Tensor], *parts: tf.Tensor) -> tf.Tensor:
+    """Sets side by side: a function of each of them, and of the numbers that are its own."""
+    found = [function(block, *(entries_at(part, places) for part in parts)) for places, block in region.blocks()]
+    return region.assembled(found)
 
 
 def _size(region: Region, step: tf.Tensor) -> tf.Tensor:

@@ -15,6 +15,7 @@ from tfcert.attacks.gradient import Left, Proposal, endless
 from tfcert.attacks.witness import model_outputs
 from tfcert.clauses import Clauses
 from tfcert.sets.balls import LpBall, Perturbation
+from tfcert.sets.side_by_side import SideBySide
 
 _BUDGET = 8192
 """So many numbers a sample are spent on points, within the next two limits."""
@@ -44,9 +45,7 @@ def best_points(
     """
     count, seed = draw
     shape, size = region.lower.shape, math.prod(region.input_shape)
-    pattern = (
-        _box_pattern(count, size, seed) if region.norm == "linf" else _ball_pattern(count, size, seed, region.norm)
-    )
+    pattern = _pattern(region, count, seed)
     best, lowest = region.center.copy(), np.full(len(region), np.inf)
     numbers = _AT_ONCE if math.isinf(left()) else _AT_ONCE_TIMED
     part = max(1, numbers // max(1, len(region) * size))
@@ -67,6 +66,11 @@ def best_points(
 def _placed(region: Perturbation, pattern: np.ndarray) -> np.ndarray:
     """The points ``[n, batch, size]`` of the regions that a pattern ``[n, size]`` stands for."""
     low, high = (end.reshape(len(region), -1).astype(np.float64) for end in (region.lower, region.upper))
+    if isinstance(region, SideBySide):
+        points = np.zeros((len(pattern), len(region), pattern.shape[1]), region.lower.dtype)
+        for sets, places in region.sides:
+            points[..., places] = _placed(sets, pattern[:, places])
+        return points.clip(region.lower, region.upper)
     if isinstance(region, LpBall) and region.norm != "linf":
         center = region.center.reshape(len(region), -1).astype(np.float64)
         reach = np.broadcast_to(region.reach, region.lower.shape).reshape(len(region), -1)
@@ -74,6 +78,18 @@ def _placed(region: Perturbation, pattern: np.ndarray) -> np.ndarray:
     else:
         points = low + (high - low) * pattern[:, None]
     return points.astype(region.lower.dtype)
+
+
+def _pattern(region: Perturbation, count: int, seed: int) -> np.ndarray:
+    """The pattern ``[count, size]`` that suits a set; of sets side by side each has its own."""
+    size = math.prod(region.input_shape)
+    if not isinstance(region, SideBySide):
+        boxed = region.norm == "linf"
+        return _box_pattern(count, size, seed) if boxed else _ball_pattern(count, size, seed, region.norm)
+    pattern = np.zeros((count, size))
+    for number, (sets, places) in enumerate(region.sides):
+        pattern[:, places] = _pattern(sets, count, seed + number)
+    return pattern
 
 
 def _box_pattern(count: int, size: int, seed: int) -> np.ndarray:

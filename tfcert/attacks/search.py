@@ -18,7 +18,7 @@ from tfcert.clauses import Clause, Clauses, keeps_label, misses_target, require_
 from tfcert.given import class_labels, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import inputs_of
-from tfcert.sets.balls import LpBall, Perturbation
+from tfcert.sets.balls import Box, LpBall, Perturbation
 from tfcert.sets.fitting import require_steps_fixed
 from tfcert.sets.region import region_of
 from tfcert.showing import counted, spread, table
@@ -233,7 +233,7 @@ class _Task:
     def run(self, samples: np.ndarray) -> _Part:
         """Attacks some samples; one with a witness takes no part in later starts."""
         dtype = input_dtype(self.model, self.perturbation.lower.dtype)
-        ball, several = isinstance(self.perturbation, LpBall), ATTACKS.find(self.options.method).restarts
+        ball, several = not isinstance(self.perturbation, Box), ATTACKS.find(self.options.method).restarts
         witness = np.full((len(samples), *self.perturbation.input_shape), np.nan, dtype)
         part = _Part(witness, np.zeros(len(samples), int))
         if ball:  # the clean input, before anything is computed

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfcert.propagation import kernels
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.sets.region import Region
+from tfcert.sets.region import BlockNorms, Region, entries_at
 
 _DUAL_STEPS = 24
 """Most steps towards the best multiplier of a dual; any multiplier gives a bound."""
@@ -55,6 +55,8 @@ def least_change(rows: Coefficients, region: Region) -> tf.Tensor:
     if region.is_box:
         radius = tf.maximum(region.upper - middle(region), middle(region) - region.lower)
         return -kernels.weighted_size(rows.values, rows.unfold(radius))
+    if region.blocks():
+        return _least_side_by_side(rows.dense(), region)
     rows = rows.masked()
     if region.uneven:
         return _least_uneven(rows, region)
@@ -71,6 +73,19 @@ def least_change(rows: Coefficients, region: Region) -> tf.Tensor:
     return -eps * dual_norm(region.norm)(rows.values)
 
 
+def _least_side_by_side(rows: Coefficients, region: Region) -> tf.Tensor:
+    """The same of sets side by side, from their centre: the sum of what each of them allows."""
+    total: tf.Tensor = 0.0
+    for places, block in region.blocks():
+        part = Coefficients(entries_at(rows.values, places), (len(places),), owner=rows.owner)
+        if block.is_box:
+            down, up = (part.unfold(end - block.center) for end in (block.lower, block.upper))
+            total += kernels.row_sums(tf.minimum(part.values * down, part.values * up))
+        else:
+            total += least_change(part, block)
+    return total
+
+
 def _least_uneven(rows: Coefficients, region: Region) -> tf.Tensor:
     """The same of a ball with a radius for each number, in units of these: the unit ball."""
     values = rows.values * rows.unfold(region.eps)
@@ -81,7 +96,7 @@ def _least_uneven(rows: Coefficients, region: Region) -> tf.Tensor:
     return cost(values, rows.unfold(unit.lower), rows.unfold(unit.upper), tf.ones([1, 1, 1], values.dtype))
 
 
-def dual_norm(norm: str) -> Callable[[tf.Tensor], tf.Tensor]:
+def dual_norm(norm: str | BlockNorms) -> Callable[[tf.Tensor], tf.Tensor]:
     """The norm along the last of four axes that is dual to ``l2`` or ``l1``: never below the exact one."""
     return _length if norm == "l2" else _largest
 

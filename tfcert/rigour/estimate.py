@@ -56,6 +56,8 @@ def _known(deviations: tf.Tensor) -> tf.Tensor:
 def _points(region: Region) -> list[tf.Tensor]:
     if region.is_box:
         return [0.5 * region.lower + 0.5 * region.upper, region.lower, region.upper]
+    if region.blocks():
+        return [region.assembled(list(parts)) for parts in zip(*(_points(b) for _, b in region.blocks()), strict=True)]
     order = 1 if region.norm == "l1" else 2
     found = [region.center]
     for end in (region.lower, region.upper):

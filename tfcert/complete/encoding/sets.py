@@ -9,13 +9,17 @@ import numpy as np
 from tfcert.complete.encoding.program import ProgramBuilder
 from tfcert.complete.encoding.variables import Encoding, EncodingOptions
 from tfcert.sets.balls import LpBall, Perturbation
+from tfcert.sets.side_by_side import SideBySide
+
+Costs = tuple[np.ndarray, np.ndarray]
+"""The variables and coefficients of a distance from a centre (of its square for L2)."""
 
 
 def encode_set(region: Perturbation, options: EncodingOptions, distance: bool) -> Encoding:
     """One sample's set, and with ``distance`` what is to be minimised.
 
     Raises:
-        ValueError: several samples, or the distance of a box.
+        ValueError: several samples, or the distance of a box or of sets side by side.
     """
     if len(region) != 1:
         raise ValueError("one sample is encoded at a time")
@@ -23,26 +27,33 @@ def encode_set(region: Perturbation, options: EncodingOptions, distance: bool) -
     lower, upper = (end[0].astype(np.float64).ravel() for end in region.interval())
     inputs = builder.variables(lower, upper)
     encoding = Encoding(builder, options, inputs)
-    if not isinstance(region, LpBall):
-        if distance:
-            raise ValueError("a box has no centre to measure a distance from")
-        return encoding
-    center, eps = region.x[0].astype(np.float64).ravel(), float(region.eps[0])
-    ball = _Ball(center, lower, upper, eps, _scale(region))
-    if region.norm == "linf":
-        if distance:
-            _linf(encoding, ball)
-    elif region.norm == "l1":
-        _l1(encoding, ball)
-    else:
-        _l2(encoding, ball)
+    if distance and not isinstance(region, LpBall):
+        raise ValueError("a box, and sets side by side, have no centre to measure a distance from")
+    if isinstance(region, LpBall):
+        encoding.distance = _ball(encoding, region, np.arange(len(lower)), distance)
+    elif isinstance(region, SideBySide):
+        for sets, places in region.sides:
+            if isinstance(sets, LpBall):
+                _ball(encoding, sets, places, False)
     return encoding
+
+
+def _ball(encoding: Encoding, region: LpBall, places: np.ndarray, distance: bool) -> Costs | None:
+    """The rows of a ball over some of the inputs, and the distance from its centre; of L-inf if it is asked for."""
+    x = encoding.inputs[places]
+    lower, upper = (end[0].astype(np.float64).ravel() for end in region.interval())
+    center, eps = region.x[0].astype(np.float64).ravel(), float(region.eps[0])
+    ball = _Ball(x, center, lower, upper, eps, _scale(region))
+    if region.norm == "linf":
+        return _linf(encoding, ball) if distance else None
+    return _l1(encoding, ball) if region.norm == "l1" else _l2(encoding, ball)
 
 
 @dataclass(frozen=True)
 class _Ball:
-    """A ball of one sample; what does not change has the scale 1, and equal ends."""
+    """A ball of one sample over the variables ``x``; what does not change has the scale 1, and equal ends."""
 
+    x: np.ndarray
     center: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
@@ -66,30 +77,30 @@ def _scale(region: LpBall) -> np.ndarray:
     return np.where(high > 0, high, 1.0)
 
 
-def _linf(encoding: Encoding, ball: _Ball) -> None:
-    builder, x = encoding.builder, encoding.inputs
+def _linf(encoding: Encoding, ball: _Ball) -> Costs:
+    builder, x = encoding.builder, ball.x
     most = builder.variables(np.zeros(1), np.array([_up(ball.eps)]))
     shared = np.repeat(most, len(x))
     builder.rows([(x, 1.0), (shared, -ball.scale)], ball.center)
     builder.rows([(x, -1.0), (shared, -ball.scale)], -ball.center)
     encoding.step(most, lambda v: np.abs(ball.steps(v[x])).max(initial=0.0))
-    encoding.distance = (most, np.ones(1))
+    return most, np.ones(1)
 
 
-def _l1(encoding: Encoding, ball: _Ball) -> None:
-    builder, x = encoding.builder, encoding.inputs
+def _l1(encoding: Encoding, ball: _Ball) -> Costs:
+    builder, x = encoding.builder, ball.x
     size = builder.variables(np.zeros(len(x)), ball.far)
     builder.rows([(x, 1.0), (size, -ball.scale)], ball.center)
     builder.rows([(x, -1.0), (size, -ball.scale)], -ball.center)
     builder.rows([(size, np.ones((1, len(x))))], np.array([_up(ball.eps)]))
     encoding.step(size, lambda v: np.abs(ball.steps(v[x])))
-    encoding.distance = (size, np.ones(len(x)))
+    return size, np.ones(len(x))
 
 
-def _l2(encoding: Encoding, ball: _Ball) -> None:
+def _l2(encoding: Encoding, ball: _Ball) -> Costs:
     """Steps are counted in units of ``eps / sqrt(n)``, so that their squares are about 1: solvers' tolerances are
     absolute."""
-    builder, x, eps = encoding.builder, encoding.inputs, ball.eps
+    builder, x, eps = encoding.builder, ball.x, ball.eps
     unit = eps / np.sqrt(len(x)) if eps > 0 else 1.0
     root = builder.variables(ball.steps(ball.lower) / unit, ball.steps(ball.upper) / unit)
     square = builder.variables(np.zeros(len(x)), (ball.far / unit) ** 2)
@@ -98,7 +109,7 @@ def _l2(encoding: Encoding, ball: _Ball) -> None:
     builder.squares(root, square)
     encoding.step(root, lambda v: ball.steps(v[x]) / unit)
     encoding.step(square, lambda v: v[root] ** 2)
-    encoding.distance = (square, np.full(len(x), unit**2))
+    return square, np.full(len(x), unit**2)
 
 
 def _up(number: float) -> float:

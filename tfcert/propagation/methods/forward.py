@@ -54,7 +54,7 @@ def _run(network: Network, region: Region, how: How) -> tuple[Callable[[int], St
     if how.passes.inputs is None:
         between = planes(network, region, bend)
         return lambda index: substitute(between[index], network.input_shape), bounds
-    blocks = Blocks(network, region, how.passes.inputs)
+    blocks = Blocks(network, region.hull() if region.blocks() else region, how.passes.inputs)
     lines = blocks.lines(bend)
     return lambda index: blocks.substitute(index, lines), bounds
 
