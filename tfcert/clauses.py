@@ -278,6 +278,16 @@ def target_classes(
     return found
 
 
+def is_right(outputs: np.ndarray, label: float) -> bool | None:
+    """Tells whether a label's output is above every other of ``[classes]``; None where the label is no class of them.
+
+    An output that is no number is above none, and none is above it.
+    """
+    if outputs.size < 2 or label != int(label) or not 0 <= label < outputs.size:
+        return None
+    return bool(strictly_right(outputs[None], np.array([int(label)]))[0])
+
+
 def strictly_right(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Marks samples whose label's output is above every other, of ``[samples, classes]``: no tie is right, no NaN.
 

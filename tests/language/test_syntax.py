@@ -87,6 +87,7 @@ def random_formula(r: random.Random, size: int) -> s.Expr:
             s.Chain(tuple(parts[:2]), (r.choice(operators),)),
             s.Unary(r.choice(["-", "not"]), parts[0]),
             s.Index(parts[0], parts[1]),
+            s.OfCorrect(call),
             s.Member(parts[0], r.random() < 0.5, tuple(parts[1 : r.randint(2, 3)])),
             s.ListExpr(tuple(parts[: r.randint(0, 3)])),
             call,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,19 @@ from tfcert.report.records import Record
 from tfcert.report.summary import own_witness, summarize_measure
 from tfcert.sets.balls import ORDER
 
+TABLE = (
+    "sample",
+    "label",
+    "prediction",
+    "correct",
+    "outcome",
+    "lower",
+    "upper",
+    "estimate",
+    "guarantee",
+    "reason_name",
+)
+"""The columns of a measure's table, fields of its records."""
 MOST_PICTURES = 10
 """Classes that one figure shows."""
 
@@ -35,19 +49,36 @@ def save_witness(folder: Path, task: Task, place: int, witness: np.ndarray) -> s
     return relative.as_posix()
 
 
+def write_table(folder: Path, name: str, records: Sequence[Record]) -> Path:
+    """Writes a measure's answers as CSV, a line a sample; nothing stands where nothing is known."""
+    path = folder / "tables" / f"{_file_name(name)}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(TABLE)
+        for record in records:
+            if record.property == name:
+                flat = record.as_json()
+                writer.writerow(["" if flat.get(column) is None else flat[column] for column in TABLE])
+    return path
+
+
 def draw_pictures(
-    folder: Path, tasks: Sequence[Task], records: Sequence[Record], histograms: Sequence[tuple[str, int]]
+    folder: Path, tasks: Sequence[Task], records: Sequence[Record], wanted: Sequence[tuple[str, str, int]]
 ) -> list[Path]:
-    """Draws the histograms that the specification asks for (measure, bins), and witnesses of each property and measure.
+    """Draws what the specification asks for (kind, measure, bins), and witnesses of each property and measure.
 
     Of witnesses that had to be looked for, those of one sample a class are drawn, if the inputs are images.
     """
     drawn = []
-    for name, bins in histograms:
+    for kind, name, bins in wanted:
         summary = summarize_measure(name, records)
         if summary.total:
-            drawn.append(folder / "figures" / f"{_file_name(name)}-histogram.png")
-            figures.draw_histogram(drawn[-1], summary, bins)
+            drawn.append(folder / "figures" / f"{_file_name(name)}-{kind}.png")
+            if kind == "curve":
+                figures.draw_curve(drawn[-1], summary)
+            else:
+                figures.draw_histogram(drawn[-1], summary, bins)
     for task in tasks:
         if task.centers is None or not figures.is_image(task.model.network.input_shape):
             continue

@@ -53,14 +53,14 @@ class BoundSpec:
     tasks: tuple[Task, ...]
     doubts: tuple[str, ...] = ()
 
-    def accuracy(self, model: str, dataset: str) -> tuple[int, int]:
-        """The number of samples that a model classifies right, and of all; a tie is not right."""
+    def right(self, model: str, dataset: str) -> tuple[np.ndarray, np.ndarray]:
+        """Marks the samples that a model classifies right, with their labels; a tie is not right."""
         samples, loaded = self.data[dataset], self.classifier(model)
         if samples.y is None:
             raise UsageError(f"accuracy({model}, {dataset}): the data set has no labels")
         transform = Setting(self.spec.datasets[dataset], self.spec.models[model]).transform
         outputs = loaded.outputs(network_inputs(f"accuracy({model}, {dataset})", loaded, samples.x, transform))
-        return int(strictly_right(outputs, np.asarray(samples.y)).sum()), len(samples.y)
+        return strictly_right(outputs, np.asarray(samples.y)), np.asarray(samples.y)
 
     def classifier(self, model: str) -> LoadedModel:
         """The model by itself, or behind the abstraction that the questions about it name.

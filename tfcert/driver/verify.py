@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcert.clauses import is_right
 from tfcert.driver import artifacts
 from tfcert.driver.abstracted import classifier
 from tfcert.driver.bind import BoundSpec, bind
@@ -29,6 +30,7 @@ from tfcert.language import AnyTemplate, BallSpec, DistanceTemplate, MeasureTemp
 from tfcert.options import BoundOptions
 from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
 from tfcert.report.records import Json
+from tfcert.showing import counted
 from tfcert.verdict import Verdict
 
 BATCH = 100
@@ -172,15 +174,17 @@ class _Run:
         path = None if witness is None else artifacts.save_witness(self.folder, task, place, witness)
         outputs = None if task.outputs is None else task.outputs[place]
         predicted = outputs is not None and outputs.size > 1 and bool(np.isfinite(outputs).all())
+        label = task.labels[place]
         return Record(
             property=task.name,
             sample=int(task.samples[place]),
             verdict=verdict,
             asked=_asked(task),
             measured=measured,
-            label=task.labels[place],
+            label=label,
             prediction=int(outputs.argmax()) if predicted and outputs is not None else None,
             witness=path,
+            correct=None if outputs is None or label is None else is_right(outputs, label),
         )
 
     def finish(self, complete: bool) -> Report:
@@ -191,7 +195,7 @@ class _Run:
         judged: tuple[Judged, ...] = ()
         code = ExitCode.INTERRUPTED
         if complete:
-            results = gather_results(spec, records, self.bound.accuracy)
+            results = gather_results(spec, records, self.bound.right)
             judged, code = judge(spec, results), exit_code(spec, records, results)
             notes += reported(spec, results)
         notes += advice(records)
@@ -218,6 +222,7 @@ class _Run:
             notes=tuple(notes),
             folder=self.folder,
             asked={task.name: len(task.samples) for task in self.bound.tasks},
+            conclusion="" if judged else f"{counted(len(records), 'value')} measured, and nothing asserted of them",
         )
         report.save_json(self.folder / "result.json")
         return report
@@ -227,15 +232,20 @@ class _Run:
         return tuple(self.records[key] for key in keys if key in self.records)
 
     def _draw(self, records: tuple[Record, ...]) -> list[str]:
+        """Writes the tables and draws the pictures that are asked for, and witnesses; says where they are."""
+        reports, measures = self.bound.spec.reports, self.bound.spec.measures
+        wanted = [item for item in reports if item.quantity is None and item.names[0] in measures]
+        tables = [item.names[0] for item in wanted if item.kind == "table"]
+        notes = [f"written: {artifacts.write_table(self.folder, name, records)}" for name in tables]
         if not figures.available():
-            return [figures.MISSING]
-        wanted = [
-            (item.names[0], int(dict(item.options).get("bins", 20)))
-            for item in self.bound.spec.reports
-            if item.kind == "histogram" and item.names[0] in self.bound.spec.measures
+            return [*notes, figures.MISSING]
+        pictures = [
+            (item.kind, item.names[0], int(dict(item.options).get("bins", 20)))
+            for item in wanted
+            if item.kind != "table"
         ]
-        drawn = artifacts.draw_pictures(self.folder, self.bound.tasks, records, wanted)
-        return [f"drawn: {path}" for path in drawn]
+        drawn = artifacts.draw_pictures(self.folder, self.bound.tasks, records, pictures)
+        return [*notes, *(f"drawn: {path}" for path in drawn)]
 
 
 def _claims(tasks: Sequence[Task]) -> list[str]:

@@ -17,20 +17,13 @@ from __future__ import annotations
 
 from tfcert.catalog import StageKind
 from tfcert.language.loader import load, load_file
-from tfcert.language.spec.assertions import (
-    Assertion,
-    Judgement,
-    MeasureValues,
-    PropertyCounts,
-    Quantity,
-    ReportItem,
-    Results,
-)
+from tfcert.language.spec.assertions import Assertion, Judgement, ReportItem
 from tfcert.language.spec.cells import Abstraction, Tuning
 from tfcert.language.spec.declarations import DEFAULT_STRATEGY, Dataset, ModelDeclaration, Param, StageSpec, Strategy
 from tfcert.language.spec.lowering import InexactRowError
 from tfcert.language.spec.normal_form import TooManyClausesError
 from tfcert.language.spec.objective import CosineRate, LearningRate, Named, ObjectiveTemplate, RampSpec, Rate, Scheduled
+from tfcert.language.spec.quantities import MeasureValues, PropertyCounts, Quantity, Results
 from tfcert.language.spec.questions import (
     AnyTemplate,
     BallSpec,

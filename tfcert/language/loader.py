@@ -190,7 +190,8 @@ def _check(scope: Scope) -> Spec:
         if isinstance(statement, s.AssertStatement) and (found := asserter.assertion(statement)):
             assertions.append(found)
         if isinstance(statement, s.ReportStatement):
-            reports += [item for node in statement.items if (item := asserter.report_item(node))]
+            per_class = statement.per_class is not None
+            reports += [item for node in statement.items if (item := asserter.report_item(node, per_class))]
     report_unused(scope)
     check_overrides(scope)
     _check_bindings(scope)

@@ -85,6 +85,40 @@ def draw_histogram(path: Path, summary: MeasureSummary, bins: int = 20, what: st
     _save(figure, path)
 
 
+def draw_curve(path: Path, summary: MeasureSummary) -> None:
+    """Draws for how many samples a measure is at least so large: surely, and at most.
+
+    The true curve lies between the two. A sample without a proven value counts as nothing, one without a refuted value
+    as beyond all others.
+    """
+    figure = _figure(7.0, 4.2)
+    axes = figure.subplots()
+    way = DISTANCES.get(summary.distance)
+    parts = [("surely", summary.proven, -np.inf, _BLUE), ("at most", summary.refuted, np.inf, _ORANGE)]
+    if way is not None and way.estimates and summary.estimated is not None:
+        parts = [("an estimate, not a guarantee", summary.estimated, -np.inf, _GREY)]
+    known = np.concatenate([values[np.isfinite(values)] for _, values, _, _ in parts])
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    for label, values, unknown, color in parts:
+        ordered = np.sort(np.where(np.isfinite(values), values, unknown))
+        at = np.unique([low, *ordered[np.isfinite(ordered)], high])
+        share = [(ordered >= value).mean() for value in at]
+        axes.step(
+            [*at, high + 0.02 * (high - low or 1.0)],
+            [*share, (ordered > high).mean()],
+            where="pre",
+            color=color,
+            label=label,
+        )
+    axes.set_title(f"{summary.name}: shares of {summary.total} samples")
+    axes.set_xlabel(f"at least ({summary.unit})" if summary.unit else "at least")
+    axes.set_ylabel("share of the samples")
+    axes.set_ylim(0.0, 1.02)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    _save(figure, path)
+
+
 def draw_training(path: Path, title: str, curves: Curves) -> None:
     """Accuracies of the held-out samples after the epochs that have them; the eps of training on an axis of its own."""
     figure = _figure(7.0, 4.4)

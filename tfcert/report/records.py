@@ -61,7 +61,8 @@ class Record:
     """The answer for one property (or measure) on one sample.
 
     ``sample`` is the index in the data set, 0 for a property without one. ``witness`` is a path relative to the
-    folder of the run. ``measured`` is None for a property.
+    folder of the run. ``measured`` is None for a property. ``correct`` says whether the unperturbed sample gets its
+    label, by a strictly largest output; None where there is no label, or no class.
     """
 
     property: str
@@ -72,6 +73,7 @@ class Record:
     label: float | None = None
     prediction: int | None = None
     witness: str | None = None
+    correct: bool | None = None
 
     @builtins.property
     def outcome(self) -> Outcome:
@@ -96,6 +98,7 @@ class Record:
             "margin": number(verdict.margin),
             "label": self.label,
             "prediction": self.prediction,
+            "correct": self.correct,
             "seconds": round(verdict.seconds, 6),
             "witness": self.witness,
             "space": asked.space or None,
@@ -159,6 +162,7 @@ class Record:
             label=flat["label"],
             prediction=flat["prediction"],
             witness=flat["witness"],
+            correct=flat.get("correct"),
         )
 
 

@@ -124,6 +124,10 @@ class Elaborator:
                 case s.Shares():
                     message = "`[name: value]` says what each input has, and this is asked of no input"
                     raise self.scope.problem("E205", message, expression, "write it after `eps=` in a `ball`")
+                case s.OfCorrect():
+                    message = "`of correct` is about results: it stands in assertions and reports"
+                    fix = "which samples are asked about is said by `where` after the data set"
+                    raise self.scope.problem("E206", message, expression, fix)
                 case s.Unary("not", operand):
                     return Condition(Not(self.formula(operand, "what follows `not`")))
                 case s.Unary(_, operand):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
+from tfcert.language.spec.quantities import Combination, Lookup, Quantity, Quotient, Results
 from tfcert.language.text.diagnostics import Span
 
 
@@ -20,179 +19,18 @@ class Judgement(StrEnum):
 
 
 @dataclass(frozen=True)
-class PropertyCounts:
-    """Results of one property.
-
-    Attributes:
-        total: samples asked about (1 for a property without a data set).
-        correct: samples whose unperturbed input satisfies the formula.
-        verified, falsified: samples with that outcome; the rest is open.
-    """
-
-    total: int
-    correct: int
-    verified: int
-    falsified: int
-
-    @property
-    def decided(self) -> int:
-        """The number of samples that are decided: proven or refuted."""
-        return self.verified + self.falsified
-
-
-@dataclass(frozen=True)
-class MeasureValues:
-    """Results of one measure, one entry a sample.
-
-    Attributes:
-        proven: the largest certified value; NaN where nothing is certified (counts as the least answer there is: 0,
-            or the lower end of the interval in which a smallest radius is sought).
-        refuted: the smallest value with a witness; NaN where there is none (counts as the measure's upper end).
-        estimated: numbers that bound nothing; NaN where there are none.
-    """
-
-    proven: Sequence[float]
-    refuted: Sequence[float]
-    estimated: Sequence[float] = ()
-
-    @property
-    def decided(self) -> int:
-        """The number of samples that are decided: proven or refuted."""
-        pairs = zip(self.proven, self.refuted, strict=True)
-        return sum(math.isfinite(proven) or math.isfinite(refuted) for proven, refuted in pairs)
-
-
-@dataclass(frozen=True)
-class Results:
-    """All that assertions are judged on.
-
-    Attributes:
-        properties: by the property's name.
-        measures: by the measure's name.
-        accuracies: (correct, total) by (model, data set), for ``accuracy(model, dataset)``.
-    """
-
-    properties: Mapping[str, PropertyCounts] = field(default_factory=dict)
-    measures: Mapping[str, MeasureValues] = field(default_factory=dict)
-    accuracies: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-
-
-ExactInterval = tuple[Fraction | float, Fraction | float]
-"""Fractions, or an infinity where nothing is known."""
-
-PROPERTY_QUANTITIES = ("verified_accuracy", "verified_share", "attack_accuracy", "nominal_accuracy")
-JUDGING_QUANTITIES = ("verified_accuracy", "verified_share", "attack_accuracy")
-"""An assertion about one of these takes over the judgement of its property; any other leaves it as it is."""
-MEASURE_QUANTITIES = ("mean", "median", "min", "max", "percentile")
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One number about the results.
-
-    Attributes:
-        kind: one of ``PROPERTY_QUANTITIES``, ``MEASURE_QUANTITIES`` or ``accuracy``.
-        names: the property, the measure, or the model and the data set.
-        percent: of a percentile, in [0, 100].
-        floor: of a measure, the least answer there is.
-        ceiling: of a measure, the upper end of its interval; None where it has none.
-        estimate: whether the measure's numbers are estimates; then the quantity is one number, and no bound.
-    """
-
-    kind: str
-    names: tuple[str, ...]
-    percent: Fraction = Fraction(50)
-    floor: Fraction = Fraction(0)
-    ceiling: Fraction | None = Fraction(0)
-    estimate: bool = False
-
-    @property
-    def text(self) -> str:
-        """As a specification writes it."""
-        percent = f", {float(self.percent):g}" if self.kind == "percentile" else ""
-        return f"{self.kind}({', '.join(self.names)}{percent})"
-
-    def prior(self) -> ExactInterval:
-        """The interval in which the quantity lies whatever is found."""
-        return (self.floor, self._top) if self.kind in MEASURE_QUANTITIES else (Fraction(0), Fraction(1))
-
-    @property
-    def _top(self) -> Fraction | float:
-        return math.inf if self.ceiling is None else self.ceiling
-
-    def interval(self, results: Results) -> ExactInterval | None:
-        """The interval in which the quantity lies, exact ends; None without any sample."""
-        if self.kind == "accuracy":
-            correct, total = results.accuracies[self.names[0], self.names[1]]
-            return _ratio(correct, correct, total)
-        if self.kind in PROPERTY_QUANTITIES:
-            counts = results.properties[self.names[0]]
-            unrefuted = counts.total - counts.falsified
-            lower, upper = {
-                "verified_accuracy": (counts.verified, unrefuted),
-                "verified_share": (counts.verified, unrefuted),
-                "attack_accuracy": (unrefuted, unrefuted),
-                "nominal_accuracy": (counts.correct, counts.correct),
-            }[self.kind]
-            return _ratio(lower, upper, counts.total)
-        values = results.measures[self.names[0]]
-        if not len(values.proven):
-            return None
-        if self.estimate:
-            found = [Fraction(v) for v in values.estimated if math.isfinite(v)]
-            number = self._aggregate(list(found)) if found else Fraction(0)
-            return (number, number) if found else None
-        lower_end = self._aggregate([_known(v, self.floor) for v in values.proven])
-        upper_end = self._aggregate([_known(v, self._top) for v in values.refuted])
-        return lower_end, upper_end
-
-    def _aggregate(self, values: list[Fraction | float]) -> Fraction | float:
-        """The statistic of some numbers, exact; infinite where one that it depends on is."""
-        simple: dict[str, Callable[[list[Fraction | float]], Fraction | float]] = {
-            "mean": lambda v: math.inf if math.inf in v else sum(v, Fraction(0)) / len(v),
-            "min": min,
-            "max": max,
-        }
-        if self.kind in simple:
-            return simple[self.kind](values)
-        ordered = sorted(values)
-        place = self.percent / 100 * (len(ordered) - 1)
-        below = math.floor(place)
-        above = min(below + 1, len(ordered) - 1)
-        if place == below or math.isinf(ordered[above]):
-            return ordered[below] if place == below else math.inf
-        return ordered[below] + (place - below) * (ordered[above] - ordered[below])
-
-
-def _ratio(lower: int, upper: int, total: int) -> ExactInterval | None:
-    return (Fraction(lower, total), Fraction(upper, total)) if total else None
-
-
-def _known(value: float, default: Fraction | float) -> Fraction | float:
-    number = float(value)
-    return Fraction(number) if math.isfinite(number) else default
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """``sum(coefficient * quantity) + constant`` compared with 0 by ``operator`` (>, >=, ==)."""
+    """A combination of quantities compared with 0 by ``operator`` (>, >=, ==)."""
 
-    terms: tuple[tuple[Quantity, Fraction], ...]
-    constant: Fraction
+    sum: Combination
     operator: str
 
     def judge(self, found: Lookup) -> bool | None:
         """True or False where the intervals decide, else None."""
-        lower: Fraction | float = self.constant
-        upper: Fraction | float = self.constant
-        for quantity, coefficient in self.terms:
-            interval = found(quantity)
-            if interval is None:
-                return None
-            if not coefficient:
-                continue
-            ends = sorted(coefficient * end for end in interval)
-            lower, upper = lower + ends[0], upper + ends[1]
+        interval = self.sum.interval(found)
+        if interval is None:
+            return None
+        lower, upper = interval
         match self.operator:
             case ">=":
                 return True if lower >= 0 else False if upper < 0 else None
@@ -218,7 +56,6 @@ class Junction:
 
 
 AssertedCondition = Comparison | Truth | Junction
-Lookup = Callable[[Quantity], ExactInterval | None]
 
 
 def judge_condition(condition: AssertedCondition, found: Lookup) -> bool | None:
@@ -242,18 +79,31 @@ def judge_condition(condition: AssertedCondition, found: Lookup) -> bool | None:
 def quantities(condition: AssertedCondition) -> tuple[Quantity, ...]:
     """The quantities that a condition compares, in the order in which they are written."""
     match condition:
-        case Comparison(terms):
-            return tuple(quantity for quantity, _ in terms)
+        case Comparison(combined):
+            return tuple(quantity for quantity, _ in combined.quantities())
         case Junction(_, parts):
             return tuple(quantity for part in parts for quantity in quantities(part))
+    return ()
+
+
+def compared(condition: AssertedCondition) -> tuple[Quantity | Quotient, ...]:
+    """What a condition compares: its quantities, and of a quotient itself first."""
+    match condition:
+        case Comparison(combined):
+            found: list[Quantity | Quotient] = []
+            for term, _ in combined.terms:
+                found += [term, *(term.quantities() if isinstance(term, Quotient) else ())]
+            return tuple(found)
+        case Junction(_, parts):
+            return tuple(term for part in parts for term in compared(part))
     return ()
 
 
 def open_quantities(condition: AssertedCondition) -> tuple[Quantity, ...]:
     """The quantities that results decide about: of comparisons that neither hold nor fail whatever is found."""
     match condition:
-        case Comparison(terms) if condition.judge(Quantity.prior) is None:
-            return tuple(quantity for quantity, coefficient in terms if coefficient)
+        case Comparison(combined) if condition.judge(Quantity.prior) is None:
+            return tuple(quantity for quantity, hangs in combined.quantities() if hangs)
         case Junction(_, parts):
             return tuple(quantity for part in parts for quantity in open_quantities(part))
     return ()
@@ -271,6 +121,7 @@ class Assertion:
         accuracies: (model, data set) pairs whose clean accuracy it needs.
         judged: the properties of whose verified or attack accuracy it speaks, if results decide about it at all: these
             are judged by their assertions alone.
+        per_class: the name of the label where the condition must hold in each class by itself; "" for all together.
     """
 
     text: str
@@ -280,13 +131,32 @@ class Assertion:
     measures: frozenset[str] = frozenset()
     accuracies: frozenset[tuple[str, str]] = frozenset()
     judged: frozenset[str] = frozenset()
+    per_class: str = ""
 
     def judge(self, results: Results) -> Judgement:
         """Pass, fail, or inconclusive; a pass needs a proven or refuted sample of each question it is about.
 
+        Per class it passes where it passes in every class, and fails where it fails in one.
+
         Raises:
             KeyError: a property, measure or accuracy it names is missing from the results.
         """
+        if self.per_class:
+            found = set(self.by_class(results).values())
+            worst = (Judgement.FAIL, Judgement.INCONCLUSIVE)
+            return next((j for j in worst if j in found), Judgement.PASS if found else Judgement.INCONCLUSIVE)
+        return self._judge(results)
+
+    def by_class(self, results: Results) -> dict[float, Judgement]:
+        """The judgement in each class that has samples of what the condition is about."""
+        return {label: self._judge(part) for label, part in results.classes.items() if self._has_samples(part)}
+
+    def _has_samples(self, part: Results) -> bool:
+        counts = [part.properties[name].total for name in self.properties]
+        counts += [len(part.measures[name].proven) for name in self.measures]
+        return any(counts) or any(part.accuracies[pair][1] for pair in self.accuracies)
+
+    def _judge(self, results: Results) -> Judgement:
         verdict = judge_condition(self.condition, lambda quantity: quantity.interval(results))
         if verdict is None or (verdict and self.undecided(results)):
             return Judgement.INCONCLUSIVE
@@ -300,18 +170,20 @@ class Assertion:
 
 @dataclass(frozen=True)
 class ReportItem:
-    """One item of a ``report``: a quantity or a picture.
+    """One item of a ``report``: a quantity, a quotient of such, a picture or a table.
 
     Attributes:
-        kind: ``histogram`` or a quantity's kind.
+        kind: ``histogram``, ``curve``, ``table``, ``quotient`` or a quantity's kind.
         names: the property, the measure, or the model and the data set.
         options: e.g. ``{"bins": 20}`` as pairs.
-        quantity: what to print, for everything but a histogram.
+        quantity: what to print, for everything but pictures and tables.
         text: the item as written, pretty-printed.
+        per_class: whether it is told of each class by itself.
     """
 
     kind: str
     names: tuple[str, ...]
     options: tuple[tuple[str, int | Fraction | str | bool], ...]
-    quantity: Quantity | None
+    quantity: Quantity | Quotient | None
     text: str
+    per_class: bool = False

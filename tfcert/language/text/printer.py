@@ -38,9 +38,9 @@ def print_statement(statement: s.Statement) -> str:
         case s.Check(targets):
             return f"check {', '.join(map(_ref, targets))}"
         case s.AssertStatement(condition):
-            return f"assert {print_expression(condition)}"
+            return f"assert {_per_class(statement.per_class)}{print_expression(condition)}"
         case s.ReportStatement(items):
-            return f"report {', '.join(map(_plain, items))}"
+            return f"report {_per_class(statement.per_class)}{', '.join(map(_plain, items))}"
         case s.ObjectiveStatement(name, target, block):
             return f"objective {_name(name)} for {_ref(target)}{_block(block)}"
         case s.DistanceStatement(name, samples, distance):
@@ -77,6 +77,10 @@ def _name(name: s.Name) -> str:
 
 def _ref(ref: s.Ref) -> str:
     return ".".join(map(written, ref.parts)) if ref.quoted else ref.name
+
+
+def _per_class(name: s.Name | None) -> str:
+    return f"per class {_name(name)}: " if name else ""
 
 
 def _names(names: tuple[s.Name, ...]) -> str:
@@ -144,6 +148,8 @@ def print_expression(expression: s.Expr) -> str:
             return f"{_ref(function)}({', '.join(map(_argument, arguments))})"
         case s.Index(base, index):
             return f"{_within(base, _POSTFIX)}[{_plain(index)}]"
+        case s.OfCorrect(base):
+            return f"{print_expression(base)} of correct"
         case s.Unary("-", operand):
             return f"-{_within(operand, _UNARY)}"
         case s.Unary(operator, operand):

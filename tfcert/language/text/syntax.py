@@ -98,6 +98,13 @@ class Index(SyntaxNode):
 
 
 @dataclass(frozen=True)
+class OfCorrect(SyntaxNode):
+    """``base of correct``: a quantity of the samples that are classified right alone."""
+
+    base: Call
+
+
+@dataclass(frozen=True)
 class Unary(SyntaxNode):
     """``-operand`` or ``not operand``."""
 
@@ -176,7 +183,9 @@ class Quantified(SyntaxNode):
     body: Expr
 
 
-Expr = Number | Text | Boolean | Ref | Call | Index | Unary | Chain | Member | ListExpr | Shares | Quantified
+Expr = (
+    Number | Text | Boolean | Ref | Call | Index | OfCorrect | Unary | Chain | Member | ListExpr | Shares | Quantified
+)
 
 # Values in blocks
 
@@ -351,16 +360,18 @@ class Check(SyntaxNode):
 
 @dataclass(frozen=True)
 class AssertStatement(SyntaxNode):
-    """``assert condition``."""
+    """``assert condition``, or ``assert per class name: condition``."""
 
     condition: Expr
+    per_class: Name | None = None
 
 
 @dataclass(frozen=True)
 class ReportStatement(SyntaxNode):
-    """``report items``."""
+    """``report items``, or ``report per class name: items``."""
 
     items: tuple[Expr, ...]
+    per_class: Name | None = None
 
 
 Statement = (

@@ -140,10 +140,15 @@ class TreeBuilder:
         return s.Check(self._all(t.children), span=span)
 
     def _assertion(self, t: Tree[Token], span: Span) -> s.AssertStatement:
-        return s.AssertStatement(self.build(t.children[0]), span=span)
+        per_class, condition = self._all(t.children)
+        return s.AssertStatement(condition, per_class, span=span)
 
     def _report(self, t: Tree[Token], span: Span) -> s.ReportStatement:
-        return s.ReportStatement(self._all(t.children), span=span)
+        per_class, *items = self._all(t.children)
+        return s.ReportStatement(tuple(items), per_class, span=span)
+
+    def _per_class(self, t: Tree[Token], _: Span) -> s.Name:
+        return self._name(t.children[0])
 
     # Blocks
 
@@ -216,6 +221,9 @@ class TreeBuilder:
 
     def _index(self, t: Tree[Token], span: Span) -> s.Index:
         return s.Index(*self._all(t.children), span=span)
+
+    def _of_correct(self, t: Tree[Token], span: Span) -> s.OfCorrect:
+        return s.OfCorrect(self.build(t.children[0]), span=span)
 
     def _call(self, t: Tree[Token], span: Span) -> s.Call:
         return s.Call(self.build(t.children[0]), self.build(t.children[1]) or (), span=span)

@@ -9,7 +9,7 @@ from lark import Token
 from tfcert.language.text.names import STATEMENTS
 
 _EXPRESSION = {"NAME", "NUMBER", "QUANTITY", "LPAR", "LSQB", "BOOLEAN", "STRING", "NOT", "MINUS"}
-_OPERATORS = {"ADD", "MUL", "COMPARISON", "IN_SET", "AND", "OR", "IMPLIES"}
+_OPERATORS = {"ADD", "MUL", "COMPARISON", "IN_SET", "AND", "OR", "IMPLIES", "OF"}
 STATEMENT_TERMINALS = tuple(word.upper() for word in STATEMENTS)
 _WORDS = {
     "NAME": "a name",
