@@ -13,8 +13,9 @@ is settled here, once:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,10 +58,14 @@ class Clauses:
     Attributes:
         coefficients: C, ``[batch, clauses, rows, outputs]`` float64.
         offsets: d, ``[batch, clauses, rows]`` float64.
+        reads: the outputs ``[..., outputs]`` that belong to answers ``[..., answers]`` of the original model, where
+            rows are over something else than these answers (the ratios of probabilities, say). It is applied to what
+            :meth:`values`, :meth:`margin` and :meth:`margins` are given.
     """
 
     coefficients: np.ndarray
     offsets: np.ndarray
+    reads: Callable[[np.ndarray], np.ndarray] | None = None
 
     @classmethod
     def stack(cls, samples: Sequence[Sequence[Clause]]) -> Clauses:
@@ -93,15 +98,16 @@ class Clauses:
 
     @classmethod
     def joined(cls, parts: Sequence[Clauses]) -> Clauses:
-        """One batch after the other, padded alike."""
-        return cls(np.concatenate([p.coefficients for p in parts]), np.concatenate([p.offsets for p in parts]))
+        """One batch after the other, padded alike and read alike."""
+        offsets = np.concatenate([p.offsets for p in parts])
+        return cls(np.concatenate([p.coefficients for p in parts]), offsets, parts[0].reads)
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def take(self, index: Any) -> Clauses:
         """The clauses of some samples."""
-        return Clauses(self.coefficients[index], self.offsets[index])
+        return replace(self, coefficients=self.coefficients[index], offsets=self.offsets[index])
 
     def padded(self, clauses: int, rows: int) -> Clauses:
         """The same with so many clauses and rows, no fewer than there are."""
@@ -113,11 +119,11 @@ class Clauses:
         offsets[:, own_clauses:] = np.inf
         coefficients[:, :own_clauses, :own_rows] = self.coefficients
         offsets[:, :own_clauses, :own_rows] = self.offsets
-        return Clauses(coefficients, offsets)
+        return replace(self, coefficients=coefficients, offsets=offsets)
 
     def less(self, lost: np.ndarray) -> Clauses:
         """The clauses with something taken from each row, ``[batch, clauses, rows]``."""
-        return Clauses(self.coefficients, self.offsets - lost)
+        return replace(self, offsets=self.offsets - lost)
 
     @property
     def counts(self) -> np.ndarray:
@@ -140,7 +146,8 @@ class Clauses:
 
         NaN where an output of the sample is not finite.
         """
-        return self._values(np.asarray(outputs).reshape(1, len(self), self.coefficients.shape[-1]))[0]
+        outputs = np.asarray(outputs)
+        return self._values(outputs.reshape(1, len(self), math.prod(outputs.shape[1:])))[0]
 
     def margin(self, outputs: np.ndarray) -> np.ndarray:
         """The margin ``[batch]`` at outputs ``[batch, ...]``, in float64: the formula holds where it is positive.
@@ -155,7 +162,7 @@ class Clauses:
 
     def _values(self, outputs: np.ndarray) -> np.ndarray:
         """``[points, batch, clauses, rows]`` at outputs ``[points, batch, outputs]``."""
-        wide = np.asarray(outputs, np.float64)
+        wide = np.asarray(outputs if self.reads is None else self.reads(np.asarray(outputs)), np.float64)
         finite = np.asarray(np.isfinite(wide).all(axis=2))
         points = np.where(finite[..., None], wide, 0.0).transpose(1, 2, 0)
         count, clauses, rows, size = self.coefficients.shape

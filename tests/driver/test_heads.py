@@ -32,6 +32,7 @@ MEASURES = (
     "argmax(clf(z)) == y and not clf(z)[y] < 0.5",
     "clf(z)[0] > clf(z)[1] + y",
 )
+FACTORS = ("2*clf(z)[0] > clf(z)[1]",)
 QUESTIONS = {
     "property": "property p(x, y in d) {{ forall z in ball(x, linf, 0.1): {} }}",
     "exists": "property p(x, y in d) {{ exists z in ball(x, linf, 0.1): {} }}",
@@ -66,13 +67,16 @@ def bound(text: str, model, outputs: str = "[cat, dog, cow]", samples=SAMPLES):
 
 @pytest.mark.parametrize("outputs", ["[cat, dog, cow]", "probabilities [cat, dog, cow]"])
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_of_a_softmax_only_the_order_of_its_outputs_is_decided(question, outputs):
+def test_logits_decide_what_only_orders_outputs_and_ratios_of_probabilities_the_rest(question, outputs):
     model = built("softmax", 3, 4 if question == "cells" else 2)
     for formula in ORDERS:
-        assert bound(QUESTIONS[question].format(formula), model, outputs).tasks[0].model.peeled
+        asked = bound(QUESTIONS[question].format(formula), model, outputs).tasks[0].model
+        assert asked.peeled and asked.heads is None and asked.num_outputs == 3
     for formula in MEASURES:
-        with pytest.raises(UsageError, match="p: clf ends in a softmax, and of its probabilities tfcert decides only"):
-            bound(QUESTIONS[question].format(formula), model, outputs)
+        asked = bound(QUESTIONS[question].format(formula), model, outputs).tasks[0].model
+        assert asked.peeled and asked.heads is not None and asked.num_outputs == 3
+        # Comparisons with a factor need nothing but logits, and no probability is computed.
+        assert (asked.network.output_shape == (3,)) == (formula in FACTORS) and not asked.heads.whole
 
 
 @pytest.mark.parametrize("outputs", ["", "probabilities", "[cat, dog, cow]"])
@@ -80,12 +84,9 @@ def test_of_a_softmax_only_the_order_of_its_outputs_is_decided(question, outputs
 def test_a_head_is_asked_what_it_is_whatever_is_said_of_it(head, outputs):
     text = "property p {{ forall z in box([0, 1]): clf(z)[0] {} }}"
     model = built(head, 3)
-    assert bound(text.format(">= clf(z)[1]"), model, outputs)
-    if head == "sigmoid":
-        assert bound(text.format("<= 60%"), model, outputs)
-        return
-    with pytest.raises(UsageError, match="Save the model without its softmax, declare `outputs: logits`"):
-        bound(text.format("<= 60%"), model, outputs)
+    (ordered,) = bound(text.format(">= clf(z)[1]"), model, outputs).tasks
+    (threshold,) = bound(text.format("<= 60%"), model, outputs).tasks
+    assert ordered.model.heads is None and (threshold.model.heads is not None) == (head == "softmax")
 
 
 @pytest.mark.parametrize(

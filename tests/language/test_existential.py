@@ -51,15 +51,6 @@ def test_another_class_for_some_input_is_asked_with_the_clauses_of_robustness() 
     assert clause.coefficients.shape == (9, 10) and (clause.coefficients[:, 3] == -1).all()
 
 
-def test_a_threshold_on_probabilities_is_noted_for_some_input_too() -> None:
-    text = (
-        'prop 1\nmodel c = keras("c.keras") {{ outputs: probabilities }}\nproperty p {{ exists z in box([0, 1]): {} }}'
-    )
-    assert [w.code for w in load(text.format("c(z)[0] > 0.5")).warnings] == ["W008"]
-    ordered = load(text.format("argmax(c(z)) == 2"))
-    assert ordered.properties["p"].only_orders(3) and not ordered.warnings
-
-
 def test_a_smallest_measure_is_the_largest_of_the_negation() -> None:
     text = (
         "measure m(x, y in test) = {} r in [1px, 64px] tol 1% such that "

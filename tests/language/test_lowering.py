@@ -28,7 +28,7 @@ from tfcert.language.spec.formula import (
     negation,
     variable_term,
 )
-from tfcert.language.spec.lowering import MAX_CLAUSES, InexactRowError, exact_row, lower, only_orders
+from tfcert.language.spec.lowering import MAX_CLAUSES, InexactRowError, exact_row, lower
 from tfcert.language.spec.named import output_indices
 from tfcert.language.spec.normal_form import TooManyClausesError
 
@@ -120,60 +120,6 @@ def test_negation_is_exact(formula: Formula, outputs: list[Fraction], label: int
     # Offsets are rounded by less than 1e-15 here: beyond that, what breaks the one proves the other.
     assert holds or margin(against, outputs) >= -Fraction(1, 10**12)
     assert not holds or margin(clauses, outputs) >= -Fraction(1, 10**12)
-
-
-def _beside(extreme: Extreme, output: Output | Label) -> Term:
-    return variable_term(extreme).plus(variable_term(output), Fraction(-1))
-
-
-differences = st.tuples(simple, simple, st.sampled_from([Fraction(1), Fraction(2)]), constants).map(
-    lambda d: variable_term(d[0]).plus(variable_term(d[1]), -d[2]).plus(Term((), d[3] if d[3] == 1 else Fraction(0)))
-)
-ordering = st.recursive(
-    st.one_of(
-        leaves,
-        st.builds(Atom, differences, st.booleans()),
-        st.builds(Atom, st.builds(_beside, extremes, simple), st.booleans()),
-    ),
-    lambda inner: st.one_of(st.builds(Not, inner), st.builds(And, pairs(inner)), st.builds(Or, pairs(inner))),
-    max_leaves=3,
-)
-
-
-@settings(max_examples=400, deadline=None)
-@given(ordering, points, st.integers(0, OUTPUTS - 1))
-def test_what_only_orders_outputs_holds_of_every_increasing_function_of_them(
-    formula: Formula, outputs: list[Fraction], label: int
-) -> None:
-    try:
-        kept = only_orders(formula, OUTPUTS, label)
-    except TooManyClausesError:
-        return
-    if kept:
-        for stretched in ([y**3 + 5 * y for y in outputs], [y + 7 for y in outputs], [y / 9 - 2 for y in outputs]):
-            assert evaluate(formula, stretched, label) == evaluate(formula, outputs, label)
-
-
-@pytest.mark.parametrize(
-    ("term", "kept"),
-    [
-        ({Output(0): 1, Output(1): -1}, True),
-        ({Output(0): -3, Output(None): 3}, True),
-        ({Extreme("max", None): 1, Output(None): -1}, True),
-        ({Extreme("max", (variable_term(Output(0)), variable_term(Output(1)))): 1, Extreme("min", None): -1}, True),
-        ({Output(0): 1, Output(1): -1, "offset": Fraction(1, 10)}, False),
-        ({Output(0): 2, Output(1): -1, Output(2): -1}, False),
-        ({Output(0): 2, Output(1): -1}, False),
-        ({Output(0): 1, Output(1): -1, Label(): 1}, False),
-        ({Output(0): 1}, False),
-        ({Extreme("max", (variable_term(Output(0)), Term((), Fraction(1, 2)))): 1, Output(1): -1}, False),
-        ({Label(): 1, "offset": Fraction(1)}, True),
-    ],
-)
-def test_only_differences_of_two_outputs_order(term: dict, kept: bool) -> None:
-    offset = term.pop("offset", Fraction(0))
-    atom = Atom(Term(tuple((v, Fraction(c)) for v, c in term.items()), offset), True)
-    assert only_orders(atom, 3, 2) == kept and only_orders(Or((Not(atom), ArgIs("argmin", Term()))), 3, 2) == kept
 
 
 @pytest.mark.parametrize(

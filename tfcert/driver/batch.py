@@ -61,7 +61,8 @@ def slopes(batch: Batch, norm: str) -> tuple[np.ndarray, np.ndarray]:
 
 def margin_at(batch: Batch, outputs: np.ndarray) -> np.ndarray:
     """The margins ``[batch]`` at the model's answers ``[batch, outputs]``, in float64 and the unit of the bounds."""
-    return batch.clauses.margin(batch.task.model.scores(outputs))
+    read = outputs if batch.clauses.reads is not None else batch.task.model.scores(outputs)
+    return batch.clauses.margin(read)
 
 
 def broken(batch: Batch, outputs: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from tfcert.datasets.lazy import LazyInputs, each_part, some_of
 from tfcert.driver.abstracted import deployed, granularity_of, require_behind
 from tfcert.driver.doubts import doubts, one_class, require_unit
 from tfcert.driver.fingerprint import weights_hash
-from tfcert.driver.heads import asks_for_class, check_declared, check_order, label_is_class
+from tfcert.driver.heads import asks_for_class, check_declared, label_is_class, with_heads
 from tfcert.driver.regions import build_regions, by_number, fits, to_net
 from tfcert.driver.sources import asked_samples, load_samples, seen
 from tfcert.driver.task import LoadedModel, Lowered, Task
@@ -307,8 +307,9 @@ def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> T
         task = _sampled(template, loaded, data)
     from tfcert.driver.stages.base import require_stages
 
-    require_stages(task)
     _check_lowering(task)
+    task = with_heads(task)
+    require_stages(task)
     return task
 
 
@@ -350,11 +351,9 @@ def network_inputs(name: str, loaded: LoadedModel, x: Any, transform: Transform)
 
 def _check_lowering(task: Task) -> None:
     """Everything that can be refused is refused before anything runs: clauses for each label, regions for all."""
-    template = task.template
     for label in dict.fromkeys(task.labels):
         try:
             task.lowered.stacked([label])
-            check_order(template, task.model.network, label)
         except (ValueError, IndexError) as error:
             raise UsageError(f"{task.name}: {error}") from error
     dtype = task.model.network.dtype.as_numpy_dtype

@@ -1,16 +1,19 @@
-"""Heads of models and the questions that they allow: a softmax is peeled off, and one output has no classes."""
+"""Heads of models, and what questions need of them: a softmax is peeled off, and one output has no classes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from tfcert.clauses import Clauses
+from tfcert.driver.task import Lowered, Task
 from tfcert.errors import UsageError
 from tfcert.language.spec.formula import ArgIn, ArgIs, Label, Output
 
 if TYPE_CHECKING:
-    from tfcert.language.spec.questions import Template
     from tfcert.network import Network
 
 
@@ -48,20 +51,29 @@ def _ends_in_sigmoid(network: Network) -> bool:
     return True
 
 
-def check_order(template: Template, network: Network, label: int | None) -> None:
-    """Checks that a formula about a peeled softmax only orders its outputs: of anything else, logits are no stand-in.
+def with_heads(task: Task) -> Task:
+    """The task about a network that has what its clauses need of a softmax.
 
-    Raises:
-        ValueError: it does not, or cannot be lowered.
+    Where they only order outputs, the logits before the softmax do, and the task stays as it is.
     """
-    (outputs,) = network.output_shape
-    if network.peeled and not template.only_orders(outputs, label):
-        raise ValueError(
-            f"{template.model} ends in a softmax, and of its probabilities tfcert decides only which one is larger (as "
-            "`argmax` does, or `f(z)[0] > f(z)[1]`), no thresholds, sums or multiples yet. Save the model without its "
-            "softmax, declare `outputs: logits` (before the names, if it has any), and write the formula about logits: "
-            "of two classes, a probability of 60% is a difference of logits of log(60/40) = 0.405"
-        )
+    from tfcert.network.probabilities import Heads, Softmax
+
+    network = task.model.network
+    if not network.peeled:
+        return task
+    heads = Heads.of(network, [Softmax(0, task.model.num_outputs)])
+    rows = np.unique(np.concatenate([_rows(task.lowered.stacked([label])) for label in set(task.labels)]), axis=0)
+    if all(map(heads.keeps, rows)):
+        return task
+    heads = heads.fitted(rows)
+    model = replace(task.model, network=heads.network(network), heads=heads)
+    return replace(task, model=model, lowered=Lowered(task.template, heads.size, heads))
+
+
+def _rows(clauses: Clauses) -> np.ndarray:
+    """The rows of clauses that are no padding, each with its offset last."""
+    together = np.concatenate([clauses.coefficients, clauses.offsets[..., None]], axis=-1)
+    return np.asarray(together[np.isfinite(clauses.offsets)])
 
 
 def label_is_class(formula: Any) -> bool:

@@ -15,6 +15,7 @@ from tfcert.language import AnyTemplate, StageSpec
 
 if TYPE_CHECKING:
     from tfcert.network import Network
+    from tfcert.network.probabilities import Heads
 
 CHUNK = 256
 
@@ -24,7 +25,8 @@ class LoadedModel:
     """A model, the network built from it, and the hash of what it computes.
 
     ``granularity`` is the width of its cells (a number, or an array) where it stands behind an abstraction of the
-    specification.
+    specification. ``heads`` says what the network's outputs are to a question about probabilities; None where they are
+    the model's, or the logits of a softmax that was peeled off.
     """
 
     name: str
@@ -32,6 +34,7 @@ class LoadedModel:
     network: Network
     sha256: str
     granularity: Any = None
+    heads: Heads | None = None
 
     def outputs(self, z: np.ndarray) -> np.ndarray:
         """The deployed program's answers ``[batch, outputs]`` to ``z`` ``[batch, *input]``."""
@@ -52,6 +55,8 @@ class LoadedModel:
         Where a softmax was peeled off these are logarithms, which differ from the logits by one number a sample. They
         are ordered as the outputs are, and those that are 0 count as the smallest number above.
         """
+        if self.heads is not None:
+            return self.heads.scores(outputs)
         if not self.peeled:
             return outputs.astype(np.float64)
         least = np.finfo(outputs.dtype).smallest_subnormal
@@ -59,18 +64,20 @@ class LoadedModel:
 
     @property
     def num_outputs(self) -> int:
-        return int(np.prod(self.network.output_shape))
+        """The number of the model's answers."""
+        return int(np.prod(self.network.output_shape)) if self.heads is None else self.heads.size
 
 
 class Lowered:
     """The clauses that a question's formula amounts to, lowered once for each label.
 
-    The last labels are kept, as many as a batch has by default: of a thousand outputs each takes eight megabytes. All
-    are padded to the largest that was met, so that batches are alike once each label has been.
+    With ``heads`` they are clauses over the outputs that these say. The last labels are kept, as many as a batch has by
+    default: of a thousand outputs each takes eight megabytes. All are padded to the largest that was met, so that
+    batches are alike once each label has been.
     """
 
-    def __init__(self, template: AnyTemplate, num_outputs: int):
-        self._template, self._outputs = template, num_outputs
+    def __init__(self, template: AnyTemplate, num_outputs: int, heads: Heads | None = None):
+        self._template, self._outputs, self._heads = template, num_outputs, heads
         self._size: tuple[int, ...] = (1, 1)  # the most clauses of a label, and rows of a clause
         self._lower = functools.lru_cache(maxsize=100)(self._lowered)
 
@@ -87,6 +94,7 @@ class Lowered:
 
     def _lowered(self, label: int | None) -> Clauses:
         clauses = Clauses.stack([self._template.clauses(self._outputs, label)])
+        clauses = clauses if self._heads is None else self._heads.clauses(clauses)
         self._size = tuple(map(max, self._size, clauses.offsets.shape[1:]))
         return clauses
 

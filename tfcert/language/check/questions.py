@@ -39,7 +39,7 @@ from tfcert.language.spec.formula import (
     negation,
     variable_term,
 )
-from tfcert.language.spec.lowering import InexactRowError, check_lowering, leaves, only_orders
+from tfcert.language.spec.lowering import InexactRowError, check_lowering, leaves
 from tfcert.language.spec.named import output_indices, uses_label
 from tfcert.language.spec.normal_form import MAX_PIECES, TooManyClausesError, normalise
 from tfcert.language.spec.questions import BallSpec, BoxSpec, MeasureTemplate, PropertyTemplate, RegionSpec
@@ -233,7 +233,6 @@ def _lowers(scope: Scope, quantified: s.Quantified, formula: Formula, model: Mod
             session.leaves += sum(1 for _ in leaves(normal))
             if isinstance(normal, TruthConstant):
                 _decided(scope, quantified, formula, model)
-            _threshold_on_probabilities(scope, node, formula, model)
     except TooManyClausesError as error:
         scope.report("E214", str(error), node, "use fewer alternatives")
     except InexactRowError as error:
@@ -262,17 +261,6 @@ def _decided(scope: Scope, quantified: s.Quantified, formula: Formula, model: Mo
         says = "always true" if holds else "never true"
         message = f"this is {says}, whatever the network computes"
         scope.report("E233", message, quantified.body, "say something about the outputs that may fail")
-
-
-def _threshold_on_probabilities(scope: Scope, node: s.Expr, formula: Formula, model: ModelDeclaration) -> None:
-    """Warn of what a softmax will refuse; whether the model ends in one is known when it is loaded."""
-    if model.outputs != "probabilities" or len(model.output_names) == 1:
-        return
-    # A label that no output named by its number has: an output at the label is one of its own.
-    label = max(output_indices(formula), default=0) + 1
-    if not only_orders(formula, max(label + 1, len(model.output_names)), label):
-        message = "a threshold on probabilities is decided for a sigmoid, and refused when a model with a softmax loads"
-        scope.report("W008", message, node, "of a softmax, compare outputs with each other")
 
 
 def _demands_equality(formula: Formula) -> bool:

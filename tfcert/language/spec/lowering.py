@@ -12,7 +12,7 @@ column like an output: its stored number is a multiple of what the network recei
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import product
 
@@ -79,29 +79,6 @@ def leaves(normal: Formula) -> Iterator[Formula]:
             pending.extend(part.parts)
         else:
             yield part
-
-
-def only_orders(
-    formula: Formula, layout: Layout | int, given: SampleFacts | LabelValue = None, of: Collection[int] | None = None
-) -> bool:
-    """Tells whether the formula only says of applications which of two outputs is larger.
-
-    Then it holds of outputs exactly where it holds of any function of them that increases and is the same for all:
-    probabilities may be replaced by logits. Differences of logits are no differences of probabilities, so each row
-    that names an output must compare two of the same application, weighed alike, with nothing added. Raises what
-    ``lower`` would raise.
-
-    Args:
-        of: the applications that this is asked of; None for all.
-    """
-    for leaf in leaves(normalise(formula, layout, given)):
-        if isinstance(leaf, Atom):
-            named = [v for v, _ in leaf.term.coefficients if isinstance(v, Output) and (of is None or v.of in of)]
-            numbers = [c for _, c in leaf.term.coefficients]
-            alike = len({v.of for v in named}) == 1 and len(named) == len(numbers) == 2
-            if named and (leaf.term.constant != 0 or not alike or sum(numbers) != 0):
-                return False
-    return True
 
 
 def _refuse_too_many(normal: Formula) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Self
@@ -23,7 +23,7 @@ from tfcert.language.spec.formula import (
     variable_term,
 )
 from tfcert.language.spec.layout import Layout, SampleFacts, Shown
-from tfcert.language.spec.lowering import lower, only_orders
+from tfcert.language.spec.lowering import lower
 from tfcert.language.spec.named import applications, features, output_indices, sample_features, uses_label
 from tfcert.language.spec.normal_form import normalise
 from tfcert.language.spec.points import Agreement, Application, AtPoint
@@ -286,21 +286,6 @@ class Template:
     def needs_label(self) -> bool:
         """Tells whether the formula or ``where`` names the label."""
         return uses_label(self.formula) or (self.where is not None and uses_label(self.where))
-
-    def only_orders(
-        self,
-        layout: Layout | int,
-        given: SampleFacts | LabelNumber | None = None,
-        of: Collection[int] | None = None,
-    ) -> bool:
-        """Tells whether the formula only says which output is larger: then it may be decided before a softmax.
-
-        ``of`` are the applications that this is asked of, by default all.
-
-        Raises:
-            As for ``clauses``.
-        """
-        return only_orders(self.formula, layout, _exact_facts(given), of)
 
     def is_settled(self, layout: Layout | int, given: SampleFacts | LabelNumber | None = None) -> bool:
         """Tells whether the formula holds, or fails, whatever the outputs are: ``argmax(f) in {0, 1}`` of two outputs.

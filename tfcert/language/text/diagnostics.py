@@ -68,7 +68,6 @@ CODES: dict[str, str] = {
     "W005": "a schedule reaches beyond the end of the training",
     "W006": "nothing is abstracted by an abstraction",
     "W007": "values lie outside the range of an abstraction",
-    "W008": "a threshold on probabilities is decided for a sigmoid alone",
     "W010": "a radius is a tiny share of the range",
     "W011": "an import holds questions that nothing asks",
     "W012": "a percentile is below the first",
