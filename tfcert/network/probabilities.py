@@ -164,16 +164,16 @@ class Heads:
             found[: self.size] = row[:-1]
             return found, 0.0
         if _compares(row):
-            (first, second) = np.flatnonzero(row[:-1])
+            first, second = map(int, np.flatnonzero(row[:-1]))
             above, below = (first, second) if row[first] > 0 else (second, first)
             return self._compared(above, below, row[above], -row[below])
         weights = self._weights(row, softmax)
         if (weights > 0).all() or (weights <= 0).all():
             return found, float(weights.min() if weights.min() > 0 else weights.max())
         if softmax.size == 2:
-            above = int(weights.argmax())
-            places = softmax.places
-            return self._compared(places[above], places[1 - above], weights[above], -weights[1 - above])
+            more = int(weights.argmax())
+            places = softmax.start + more, softmax.start + 1 - more
+            return self._compared(*places, float(weights[more]), -float(weights[1 - more]))
         reference = _reference(row, softmax)
         columns = [self._ratio(int(j), reference) for j in softmax.places]
         if None in columns:

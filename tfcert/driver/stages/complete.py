@@ -162,8 +162,8 @@ class RunningComplete:
         one = runner_up(sample) if self._one_class else None
         judge = Judge(self._ready.builder.model, ball, sample.clauses, _breaks(sample))
         if one is not None:
-            row = sample.clauses.coefficients[:, one.clause], sample.clauses.offsets[:, one.clause]
-            judge = Judge(self._ready.builder.model, ball, Clauses(*(part[:, None] for part in row)))
+            row = sample.clauses.coefficients[:, [one.clause]], sample.clauses.offsets[:, [one.clause]]
+            judge = Judge(self._ready.builder.model, ball, Clauses(*row, sample.clauses.reads))
         witness, work = self._guided(sample, _until(budget, began + left))
         left -= budget.used() - began
         known = [point for point in (start.witness, witness) if point is not None and judge.confirm(point) is not None]
