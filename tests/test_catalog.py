@@ -50,9 +50,8 @@ def test_an_unknown_name_is_refused_with_what_there_is(kind):
 
 
 def test_what_does_not_work_yet_is_neither_found_nor_offered():
-    known = "npz, csv, digits, mnist5k, keras, svhn, mat, idx, images"
-    with pytest.raises(ValueError, match=rf"unknown data source 'tfds': one of {known}$"):
-        SOURCES.find("tfds")
+    with pytest.raises(ValueError, match=r"unknown model format 'onnx': one of keras$"):
+        FORMATS.find("onnx")
 
 
 def test_a_part_is_there_for_as_long_as_it_is_added_and_no_name_is_taken_twice():
@@ -73,7 +72,9 @@ def stage_row(stage) -> str:
 
 
 def source_row(source) -> str:
-    first = {"path": "a path", "folder": "a folder", "choice": listed(source.choices), "": "none"}[source.positional]
+    first = {"path": "a path", "folder": "a folder", "choice": listed(source.choices), "text": "a name", "": "none"}[
+        source.positional
+    ]
     ends = "" if source.range is None else f"{source.range[0]} to {source.range[1]}"
     return f"| `{source.word}` | {first} | {listed(source.options)} | {ends} |"
 

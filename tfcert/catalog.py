@@ -447,14 +447,14 @@ SOURCES = Table(
         "npz",
         "tfcert.datasets.npz:npz",
         positional="path",
-        options={"x": Option("text"), "y": Option("text")},
+        options={"x": Option("columns"), "y": Option("text")},
         suffix=".npz",
     ),
     SourceInfo(
         "csv",
         "tfcert.datasets.csv:csv",
         positional="path",
-        options={"label": Option("column")},
+        options={"x": Option("columns"), "label": Option("column")},
         suffix=".csv",
         columns="tfcert.datasets.csv:csv_columns",
     ),
@@ -511,7 +511,12 @@ SOURCES = Table(
         },
         range=_BYTES,
     ),
-    SourceInfo("tfds"),
+    SourceInfo(
+        "tfds",
+        "tfcert.datasets.tfds:tfds",
+        positional="text",
+        options={"split": Option("text", default="test"), "folder": Option("text")},
+    ),
 )
 FORMATS = Table(
     "model format",

@@ -22,7 +22,7 @@ class Option:
     Attributes:
         kind: ``whole`` (at least ``least``), ``positive``, ``amount`` (at least 0), ``share`` (between 0 and 1, both
             excluded), ``time``, ``length`` (a distance between inputs, above 0), ``choice``, ``text``, ``flag``,
-            ``column`` (a text or a whole number).
+            ``column`` (a text or a whole number), ``columns`` (one or a list of them).
         choices: of a ``choice``, or a function that reads them from a table.
         least: of a ``whole``.
         default: what holds where the option is not given, as far as that is worth saying.
@@ -251,7 +251,7 @@ class SourceInfo(Entry):
     ``where`` names a function of the first argument, if there is one, and the options; "" where it does not work yet.
 
     Attributes:
-        positional: what the first argument is: ``path`` of a file, ``folder``, ``choice`` or "" for none.
+        positional: what the first argument is: ``path`` of a file, ``folder``, ``choice``, ``text`` or "" for none.
         choices: of the first argument.
         options: the named arguments.
         range: of the stored values, if known.

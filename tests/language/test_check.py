@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tfcert.language import BallSpec, BoxSpec, Spec, SpecError, load, load_file, net_within
+from tfcert.language.spec.choice import only_take
 
 HEAD = """prop 1
 model clf = keras("clf.keras")
@@ -38,7 +39,7 @@ def test_robustness_property_has_everything_a_driver_needs() -> None:
     assert p.region.net_eps(p.transform) == (Fraction(8, 255) / Fraction(3081, 10_000),)
     low, high = net_within(p.region, p.transform) or ((), ())
     assert low == (Fraction(-1307, 3081),) and high == (Fraction(8693, 3081),)
-    assert loaded.datasets["test"].take == 500 and loaded.datasets["test"].range == (0, 255)
+    assert only_take(loaded.datasets["test"].choice) == 500 and loaded.datasets["test"].range == (0, 255)
     assert p.holds(np.array([0.0, 2.0, 1.0]), 1) and not p.holds(np.array([2.0, 2.0, 1.0]), 1)
     assert len(p.clauses(10, 3)) == 9
 
@@ -106,7 +107,7 @@ def test_where_selects_by_label() -> None:
         "{ forall z in ball(x, l2, 0.5) in unit: clf(z)[7] < clf(z)[1] }"
     ).properties["p"]
     assert [label for label in range(10) if p.sample_selected(label)] == [1, 8, 9]
-    assert p.take == 3 and p.named_outputs == {1, 7}
+    assert only_take(p.choice) == 3 and p.named_outputs == {1, 7}
 
 
 def test_let_min_max_abs_and_chains_mean_what_they_say() -> None:

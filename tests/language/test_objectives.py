@@ -63,7 +63,7 @@ def test_without_options_eps_grows_to_the_property_s_and_the_other_part_of_the_d
     assert found.eps == RampSpec(Fraction(0), Fraction(8, 255), Fraction(0), Fraction(10))
     assert found.natural_weight == RampSpec(Fraction(1), Fraction(1, 2), Fraction(0), Fraction(10))
     assert found.train is not None and found.train.source == "mnist5k"
-    assert dict(found.train.options) == {"split": "train"} and found.train.take is None
+    assert dict(found.train.options) == {"split": "train"} and found.train.choice == ()
     assert found.train.range == (0, 255) and found.train_transform.scale == Fraction(1, 255)
     assert (found.property, found.model, found.bound, found.epochs) == ("robust", "clf", Named("ibp"), 20)
     assert (found.initialize, found.verify, found.attack) == ("keep", StageSpec("ibp"), StageSpec("pgd"))
@@ -73,7 +73,7 @@ def test_an_npz_with_arrays_to_test_is_trained_on_those_to_train() -> None:
     text = HEAD.replace('mnist5k(split="test")', 'npz("m.npz", x="x_test", y="y_test")')
     train = objective("", text).train
     assert train is not None and dict(train.options) == {"x": "x_train", "y": "y_train"}
-    assert (train.path, train.take) == ("m.npz", None)
+    assert (train.path, train.choice) == ("m.npz", ())
     assert codes(text.replace('"x_test"', '"x"') + "objective o for robust { }") == ["E230"]
 
 

@@ -11,7 +11,9 @@ import numpy as np
 from tfcert.datasets.base import DatasetError, Samples, checked_samples
 
 
-def csv(path: str | Path, *, x: Iterable[str | int] | None = None, label: str | int | None = None) -> Samples:
+def csv(
+    path: str | Path, *, x: str | int | Iterable[str | int] | None = None, label: str | int | None = None
+) -> Samples:
     """Numbers separated by commas, one sample a line; a first line that is not numeric names the columns.
 
     Args:
@@ -35,7 +37,8 @@ def csv(path: str | Path, *, x: Iterable[str | int] | None = None, label: str | 
     answer = None if label is None else _column(label, names, table.shape[1], path)
     inputs = [i for i in range(table.shape[1]) if i != answer]
     if x is not None:
-        inputs = [_column(column, names, table.shape[1], path) for column in x]
+        columns = (x,) if isinstance(x, str | int) else x
+        inputs = [_column(column, names, table.shape[1], path) for column in columns]
     return checked_samples(table[:, inputs], None if answer is None else table[:, answer], str(path))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+from tfcert.digest import add_array
 
 PART = 2**23
 """Numbers of a part that is read at a time, about."""
@@ -132,11 +135,79 @@ class MappedInputs(LazyInputs):
         return self._base.digest()
 
     def ask(self, indices: np.ndarray | None) -> None:
-        self._base.ask(self._places if indices is None else indices)
+        if self._places is not None:
+            indices = self._places if indices is None else self._places[indices]
+        self._base.ask(indices)
 
     def require_end(self) -> None:
         if self._places is None:
             self._base.require_end()
+
+
+class JoinedInputs(LazyInputs):
+    """Inputs of one shape, arrays or read as they are needed, one part after another; ``y`` are the labels of all."""
+
+    def __init__(self, parts: Sequence[Any], y: np.ndarray | None):
+        self._inputs, self._labels = list(parts), y
+        self.sample_shape = tuple(parts[0].shape[1:])
+        self.dtype = np.result_type(*(part.dtype for part in parts))
+        self.random_access = all(getattr(part, "random_access", True) for part in parts)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._inputs))
+
+    def _read(self, indices: np.ndarray) -> np.ndarray:
+        found = np.empty((len(indices), *self.sample_shape), self.dtype)
+        for part, first in self._places():
+            here = (indices >= first) & (indices < first + len(part))
+            if here.any():
+                found[here] = part[indices[here] - first]
+        return found
+
+    def _places(self) -> Iterator[tuple[Any, int]]:
+        """The parts, each with the index of its first input."""
+        first = 0
+        for part in self._inputs:
+            yield part, first
+            first += len(part)
+
+    def limit_to(self, count: int) -> None:
+        kept: list[Any] = []
+        for part, first in self._places():
+            if first >= count:
+                break
+            if isinstance(part, LazyInputs):
+                part.limit_to(count - first)
+                kept.append(part)
+            else:
+                kept.append(part[: count - first])
+        self._inputs = kept
+        self._labels = None if self._labels is None else self._labels[:count]
+
+    def labels(self) -> Iterator[int | None]:
+        return iter([None] * len(self) if self._labels is None else self._labels.tolist())
+
+    def digest(self) -> str:
+        digest = hashlib.sha256()
+        for part in self._inputs:
+            if isinstance(part, LazyInputs):
+                digest.update(part.digest().encode())
+            else:
+                add_array(digest, part)
+        return digest.hexdigest()
+
+    def ask(self, indices: np.ndarray | None) -> None:
+        for part, first in self._places():
+            if isinstance(part, LazyInputs):
+                here = indices
+                if indices is not None:
+                    here = indices[(indices >= first) & (indices < first + len(part))] - first
+                part.ask(here)
+
+    def require_end(self) -> None:
+        for part in self._inputs:
+            if isinstance(part, LazyInputs):
+                part.require_end()
 
 
 def some_of(x: Any, indices: Any, count: int = 64) -> np.ndarray:

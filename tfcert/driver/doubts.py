@@ -67,7 +67,7 @@ def _typical_spread(x: np.ndarray) -> Fraction:
 
 def one_class(template: AnyTemplate, data: Dataset, labels: Sequence[int | None]) -> tuple[str, ...]:
     """A sentence where `take` left samples of a single class, as it does of a file that is sorted by class."""
-    taken = template.take is not None or data.take is not None
+    taken = "take" in {step.kind for step in (*template.choice, *data.choice)}
     if not taken or template.where is not None or len(labels) < FEW or len(set(labels)) > 1 or labels[0] is None:
         return ()
     return (

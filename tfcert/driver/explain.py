@@ -24,6 +24,7 @@ from tfcert.language import (
     StageSpec,
     Strategy,
 )
+from tfcert.language.spec.choice import at_most
 from tfcert.options import BoundOptions
 from tfcert.showing import counted
 
@@ -146,11 +147,11 @@ def _queries(template: AnyTemplate, spec: Spec) -> tuple[str, int | None]:
     """The number of queries in words, and the most there can be (None: the data set decides)."""
     if template.dataset is None:
         return "1", 1
-    limits = [n for n in (template.take, spec.datasets[template.dataset].take) if n is not None]
+    most = at_most(template.choice, at_most(spec.datasets[template.dataset].choice, None))
     chosen = " whose label is selected" if template.where is not None else ""
-    if not limits:
+    if most is None:
         return f"one for each sample of {template.dataset}{chosen}", None
-    return f"at most {min(limits)}, one for each sample of {template.dataset}{chosen}", min(limits)
+    return f"at most {most}, one for each sample of {template.dataset}{chosen}", most
 
 
 def _source(template: AnyTemplate, spec: Spec) -> str:
@@ -308,7 +309,7 @@ def _training_size(data: Dataset) -> int | None:
     whole = dict(data.options).get("split", "test") == "train" and not data.bound
     source = SOURCES.get(data.source)
     size = source.sizes.get(data.path) if whole and source is not None else None
-    return size if data.take is None or size is None else min(size, data.take)
+    return size if size is None else at_most(data.choice, size)
 
 
 def _held_out(objective: ObjectiveTemplate, asked: PropertyTemplate, spec: Spec) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ import numpy as np
 
 from tfcert.catalog import SOURCES, SourceInfo, of_file
 from tfcert.datasets import Samples, confine, load_dataset
-from tfcert.datasets.base import joined_inputs
-from tfcert.datasets.lazy import LazyInputs, some_of
+from tfcert.datasets.base import DatasetError, joined_inputs
+from tfcert.datasets.lazy import JoinedInputs, LazyInputs, some_of
 from tfcert.datasets.npz import npz_keys
 from tfcert.errors import UsageError
 from tfcert.language import AnyTemplate, Dataset
 from tfcert.language import ModelDeclaration as ModelTemplate
+from tfcert.language.spec.choice import chosen, needs_end, only_take
 
 
 def load_samples(template: Dataset, bindings: Mapping[str, Any], models: Sequence[ModelTemplate] = ()) -> Samples:
@@ -30,6 +30,8 @@ def load_samples(template: Dataset, bindings: Mapping[str, Any], models: Sequenc
         UsageError: they are not.
         DatasetError: they cannot be read.
     """
+    if template.parts:
+        return _joined(template, [load_samples(part, bindings, models) for part in template.parts])
     options: dict[str, Any] = dict(template.options)
     if template.bound:
         samples = _bound_data(template, bindings, options, models)
@@ -44,16 +46,59 @@ def load_samples(template: Dataset, bindings: Mapping[str, Any], models: Sequenc
             options |= _arrays_by_name(template, npz_keys(path), models)
         samples = load_dataset(template.source, *arguments, root=template.folder or None, **options)
     samples = _named(template, samples, models)
+    samples = _chosen(template, samples)
     if isinstance(samples.x, LazyInputs):
-        if template.take is not None:
-            samples.x.limit_to(template.take)
-            samples = Samples(samples.x, samples.y[: template.take] if isinstance(samples.y, np.ndarray) else samples.y)
         samples.x.check = functools.partial(_check_values, template)
-        return samples
-    if template.take is not None:
-        samples = Samples(samples.x[: template.take], None if samples.y is None else samples.y[: template.take])
-    _check_values(template, samples.x, np.arange(len(samples.x)))
+    else:
+        _check_values(template, samples.x, np.arange(len(samples.x)))
     return samples
+
+
+def _joined(template: Dataset, parts: Sequence[Samples]) -> Samples:
+    """Samples of data sets one after another.
+
+    Raises:
+        UsageError: their shapes differ, or some have labels and others none.
+    """
+    shapes = {tuple(part.x.shape[1:]): name.name for part, name in zip(parts, template.parts, strict=True)}
+    if len(shapes) > 1:
+        (one, first), (other, second), *_ = shapes.items()
+        raise UsageError(f"data set {template.name}: samples of {first} have shape {one}, of {second} {other}")
+    bare = [name.name for part, name in zip(parts, template.parts, strict=True) if part.y is None]
+    if bare and len(bare) < len(parts):
+        raise UsageError(f"data set {template.name}: {bare[0]} has no labels, and others of its data sets have some")
+    y = None if bare else np.concatenate([np.asarray(part.y) for part in parts])
+    if any(isinstance(part.x, LazyInputs) for part in parts):
+        x: Any = JoinedInputs([part.x for part in parts], y)
+    else:
+        x = np.concatenate([part.x for part in parts])
+    return _chosen(template, Samples(x, y))
+
+
+def _chosen(template: Dataset, samples: Samples) -> Samples:
+    """The samples that a data set's choice leaves; inputs that can be read one by one are read no further for it.
+
+    Raises:
+        UsageError: it leaves none, or asks for one that there is not.
+    """
+    if not template.choice:
+        return samples
+    count = only_take(template.choice)
+    if isinstance(samples.x, LazyInputs) and count is not None:
+        samples.x.limit_to(count)
+        return Samples(samples.x, samples.y[:count] if isinstance(samples.y, np.ndarray) else samples.y)
+    if isinstance(samples.x, LazyInputs) and needs_end(template.choice):
+        samples.x.require_end()
+    try:
+        places = np.array([place for place, _ in chosen(template.choice, enumerate(each_label(samples)))], int)
+    except (IndexError, ValueError) as error:
+        raise UsageError(f"data set {template.name}: {error}") from error
+    if not len(places):
+        raise UsageError(f"data set {template.name}: the choice of samples leaves none")
+    if isinstance(samples.x, LazyInputs):
+        x = samples.x.mapped(np.asarray, places)
+        return Samples(x, None if samples.y is None else np.array(list(x.labels())))
+    return Samples(samples.x[places], None if samples.y is None else samples.y[places])
 
 
 def _check_values(template: Dataset, x: np.ndarray, numbers: np.ndarray) -> None:
@@ -108,10 +153,15 @@ def asked_samples(template: AnyTemplate, samples: Samples) -> list[tuple[int, in
     """
     if template.needs_label and samples.y is None:
         raise UsageError(f"{template.name} asks for labels, but data set {template.dataset} has none")
-    if template.take is None and isinstance(samples.x, LazyInputs):
+    if needs_end(template.choice) and isinstance(samples.x, LazyInputs):
         samples.x.require_end()
-    chosen = ((i, label) for i, label in enumerate(each_label(samples)) if template.sample_selected(label))
-    return list(itertools.islice(chosen, template.take))
+    selected = ((i, label) for i, label in enumerate(each_label(samples)) if template.sample_selected(label))
+    try:
+        return list(chosen(template.choice, selected))
+    except (IndexError, ValueError) as error:
+        raise (
+            error if isinstance(error, UsageError | DatasetError) else UsageError(f"{template.name}: {error}")
+        ) from error
 
 
 def seen(template: AnyTemplate, samples: Samples) -> np.ndarray:
@@ -133,7 +183,11 @@ def _by_name(
     Raises:
         UsageError: the names contradict each other.
     """
-    names = _order(template, source.names_of(path, options.get("label")), models)
+    chosen_columns = options.get("x", ())
+    chosen_columns = (chosen_columns,) if isinstance(chosen_columns, str | int) else tuple(chosen_columns)
+    if any(isinstance(column, int) for column in chosen_columns):
+        return {}
+    names = _order(template, chosen_columns or source.names_of(path, options.get("label")), models)
     return {"x": names} if names else {}
 
 

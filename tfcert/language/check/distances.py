@@ -55,7 +55,7 @@ def check_distance(definition: Definition) -> DistanceTemplate | None:
             sample=samples.sample,
             label=samples.label,
             where=samples.where,
-            take=samples.take,
+            choice=samples.choice,
             region=region,
             transform=setting.transform,
             strategy=Strategy(definition.full_name, ()),

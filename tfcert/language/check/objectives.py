@@ -332,7 +332,7 @@ class _Objective:
             self.failed = True
             return None
         name = f"the training part of {held_out.name}"
-        return replace(held_out, name=name, options=tuple(found.items()), take=None)
+        return replace(held_out, name=name, options=tuple(found.items()), choice=())
 
 
 def _resource(scope: Scope, kind: str, full_name: str) -> Definition:

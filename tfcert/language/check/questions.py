@@ -104,7 +104,7 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
         "sample": samples.sample,
         "label": samples.label,
         "where": samples.where,
-        "take": samples.take,
+        "choice": samples.choice,
         "region": region,
         "transform": setting.transform,
         "strategy": strategy,

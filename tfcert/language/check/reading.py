@@ -72,13 +72,24 @@ def read_option(e: Elaborator, expression: s.Expr, option: Option, what: str) ->
                     "E206", f"{what} must be `true` or `false`; this is {describe(value)}", expression
                 )
             return value.formula.value
+        case "columns" if isinstance(expression, s.ListExpr):
+            if not expression.items:
+                raise e.scope.problem("E205", f"{what} names no column", expression)
+            return tuple(_column(e, item, f"a column of {what}") for item in expression.items)
         case _:
-            if option.kind == "column" and not isinstance(expression, s.Text):
-                return e.whole(expression, what)
+            if option.kind in ("column", "columns"):
+                return _column(e, expression, what)
             value = e.value(expression)
             if not isinstance(value, Words):
                 raise e.scope.problem("E206", f"{what} must be a text in quotes; this is {describe(value)}", expression)
             return value.text
+
+
+def _column(e: Elaborator, node: s.Expr, what: str) -> str | int:
+    """A column by its name, in quotes or not, or by its number."""
+    if isinstance(node, s.Ref) and len(node.parts) == 1:
+        return node.name
+    return node.value if isinstance(node, s.Text) else e.whole(node, what)
 
 
 def _choice(e: Elaborator, expression: s.Expr, choices: tuple[str, ...], what: str) -> str:

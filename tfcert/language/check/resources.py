@@ -15,12 +15,15 @@ from tfcert.language.check.declared import described_names, listed_name
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.reading import read_arguments, read_entries, read_numbers, read_option
 from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean
+from tfcert.language.spec.choice import Choice, ChoiceStep
 from tfcert.language.spec.declarations import Dataset, ModelDeclaration, StageSpec, Strategy, Value
 from tfcert.language.spec.spaces import IDENTITY, Transform
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 
 Numbers = tuple[Fraction, ...]
+JOINED = "joined"
+"""The source of a data set that is made of others."""
 
 
 def resolve_resource(definition: Definition) -> Any:
@@ -90,22 +93,23 @@ def _source(
     name = call.function.name
     schema = sources.words().get(name)
     if schema is None:
-        hint = did_you_mean(name, sources.words()) or "it can be " + ", ".join(f"`{n}`" for n in sources.words())
+        known = [*sources.words(), *([JOINED] if kind == "dataset" else ())]
+        hint = did_you_mean(name, known) or "it can be " + ", ".join(f"`{n}`" for n in known)
         raise e.scope.problem("E201", f"{KINDS[kind]} cannot come from `{name}`", call.function, hint)
     if not schema.supported:
-        code = "E901" if kind == "model" else "E902"
-        raise e.scope.problem(code, f"{KINDS[kind]} from `{name}` is not supported yet", call)
+        fix = "convert it to Keras, and write `keras(...)`"
+        raise e.scope.problem("E249", f"{KINDS[kind]} cannot be read from `{name}`", call, fix)
     arguments = list(call.arguments)
     first = ""
     if schema.positional:
         if not arguments or arguments[0].name is not None or isinstance(arguments[0].value, s.IntervalNode):
-            what = "a name" if schema.positional == "choice" else "a path"
+            what = "a path" if schema.positional in ("path", "folder") else "a name"
             raise e.scope.problem("E205", f"`{name}` needs {what} in quotes first", call)
         node = arguments.pop(0).value
         assert not isinstance(node, s.IntervalNode)
         if schema.positional == "choice":
             first = str(read_option(e, node, Option("choice", schema.choices), f"the first argument of `{name}`"))
-        elif bound:
+        elif bound or schema.positional == "text":
             first = node.value if isinstance(node, s.Text) else ""
         else:
             first = check_path(e.scope, node, folder=schema.positional == "folder")
@@ -215,7 +219,9 @@ def _dataset(definition: Definition) -> Dataset:
     if node is None:
         return Dataset(definition.full_name, "bound", "", True)
     e = Elaborator(definition.scope)
-    take = e.whole(node.take, "`take`", 1) if node.take is not None else None
+    choice = read_choice(e, node.choice)
+    if node.source.function.name == JOINED:
+        return _joined(definition, e, node, choice, bound)
     entries = read_entries(e, node.block, ("range", "scale", "normalize"), "a data set")
     schema = SOURCES.words().get(node.source.function.name)
     limits = schema.range if schema else None
@@ -238,12 +244,66 @@ def _dataset(definition: Definition) -> Dataset:
         path,
         bound,
         options,
-        take,
+        choice,
         limits,
         transform,
         _folder(definition.scope),
         node.name.span,
     )
+
+
+def read_choice(e: Elaborator, steps: tuple[s.StepNode, ...]) -> Choice:
+    """Which samples are chosen, by steps."""
+    read: list[ChoiceStep] = []
+    for node in steps:
+        if node.kind != "indices":
+            read.append(
+                ChoiceStep(
+                    node.kind,
+                    e.whole(
+                        node.value,
+                        f"`{node.kind.replace('per class', 'take')}`",
+                        int(node.kind in ("take", "per class")),
+                    ),
+                )
+            )
+            continue
+        items = node.value.items if isinstance(node.value, s.ListExpr) else ()
+        if not items:
+            raise e.scope.problem("E205", "`indices` holds no number", node, "write `indices [0, 7, 12]`")
+        indices = tuple(e.whole(item, "an index of a sample") for item in items)
+        twice = next((i for i, index in enumerate(indices) if index in indices[:i]), None)
+        if twice is not None:
+            raise e.scope.problem("E202", f"sample {indices[twice]} is listed twice", items[twice])
+        read.append(ChoiceStep(node.kind, indices=indices))
+    return tuple(read)
+
+
+def _joined(definition: Definition, e: Elaborator, node: s.Resource, choice: Choice, bound: bool) -> Dataset:
+    """Several data sets one after another, of one range and scale."""
+    if node.block is not None and node.block.entries:
+        message = "data sets that are joined keep their own range and scale"
+        raise e.scope.problem("E219", message, node.block, "write the options at the data sets that are joined")
+    parts: list[Dataset] = []
+    for argument in node.source.arguments:
+        if argument.name is not None or not isinstance(argument.value, s.Ref):
+            raise e.scope.problem(
+                "E206", f"`{JOINED}` takes names of data sets", argument, "write `joined(one, other)`"
+            )
+        parts.append(resolve_resource(e.scope.find(argument.value, ("dataset",))))
+        for what, one, other in (
+            ("range", parts[0].range, parts[-1].range),
+            ("scale or normalisation", parts[0].transform, parts[-1].transform),
+        ):
+            if one != other:
+                message = f"`{parts[0].name}` and `{parts[-1].name}` differ in their {what}"
+                raise e.scope.problem("E250", message, argument, "values that are joined must mean the same")
+    if len(parts) < 2:
+        raise e.scope.problem("E205", f"`{JOINED}` takes two data sets or more", node.source)
+    return Dataset(
+        definition.full_name, JOINED, "", bound, (), choice, parts[0].range, parts[0].transform,
+        _folder(definition.scope), node.name.span, () if bound else tuple(parts),
+    )  # fmt: skip
 
 
 # Strategies

@@ -7,10 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tfcert.language.check.elaborate import LABEL_TERM, Elaborator
-from tfcert.language.check.resources import resolve_resource
+from tfcert.language.check.resources import read_choice, resolve_resource
 from tfcert.language.check.scope import Scope
 from tfcert.language.check.setting import Setting
 from tfcert.language.check.values import Inputs, Meaning, Numeric
+from tfcert.language.spec.choice import Choice
 from tfcert.language.spec.declarations import Dataset
 from tfcert.language.spec.formula import Formula
 from tfcert.language.text import syntax as s
@@ -25,12 +26,12 @@ class AskedSamples:
     sample: str | None
     label: str | None
     where: Formula | None
-    take: int | None
+    choice: Choice
     local: Mapping[str, Meaning]
     complete: bool
 
 
-NO_SAMPLES = AskedSamples(None, None, None, None, None, {}, True)
+NO_SAMPLES = AskedSamples(None, None, None, None, (), {}, True)
 
 
 def read_asked_samples(scope: Scope, node: s.SamplesNode) -> AskedSamples:
@@ -52,13 +53,13 @@ def read_asked_samples(scope: Scope, node: s.SamplesNode) -> AskedSamples:
     if len(names) > 1 and names[1] != names[0]:
         local[names[1]] = Numeric(LABEL_TERM)
     e = Elaborator(scope, local, hints={} if len(names) > 1 else label_hints(node))
-    where, take = None, None
+    where, choice = None, ()
     try:
         where = e.formula(node.where, "what follows `where`") if node.where is not None else None
-        take = Elaborator(scope).whole(node.take, "`take`", 1) if node.take is not None else None
+        choice = read_choice(Elaborator(scope), node.choice)
     except AbortError:
         complete = False
-    return AskedSamples(dataset, names[0], names[1] if len(names) > 1 else None, where, take, local, complete)
+    return AskedSamples(dataset, names[0], names[1] if len(names) > 1 else None, where, choice, local, complete)
 
 
 def label_hints(node: s.SamplesNode) -> dict[str, str]:

@@ -7,10 +7,11 @@ from fractions import Fraction
 from typing import Any
 
 from tfcert.catalog import STAGES, StageKind, StageSchema, with_fallback
+from tfcert.language.spec.choice import Choice
 from tfcert.language.spec.spaces import IDENTITY, Transform
 from tfcert.language.text.diagnostics import Span
 
-Value = bool | int | Fraction | str
+Value = bool | int | Fraction | str | tuple[str | int, ...]
 """The value of a parameter or an option."""
 
 
@@ -66,11 +67,12 @@ class Dataset:
     """A source of samples, and the spaces in which they are written.
 
     Attributes:
-        source: ``npz``, ``csv``, ``digits``, ``mnist5k``, ``keras``, or ``bound``.
+        source: a name of ``catalog.SOURCES``, ``joined``, or ``bound``.
         path: the file of ``npz`` and ``csv``, the name of ``keras``; "" otherwise.
         bound: the caller binds this name; source and path are not to be used.
+        parts: the data sets that are joined, in order.
         options: the other arguments of the source, e.g. ``x``, ``y``, ``split``.
-        take: at most so many samples, from the start; None for all.
+        choice: which of the source's samples it holds.
         range: the valid interval of stored values, or None.
         transform: from stored values to network inputs, without the model's own normalisation.
     """
@@ -80,11 +82,12 @@ class Dataset:
     path: str
     bound: bool
     options: tuple[tuple[str, Value], ...] = ()
-    take: int | None = None
+    choice: Choice = ()
     range: tuple[Fraction, Fraction] | None = None
     transform: Transform = IDENTITY
     folder: str = ""
     span: Span = field(default=Span(), compare=False)
+    parts: tuple[Dataset, ...] = ()
 
 
 @dataclass(frozen=True)

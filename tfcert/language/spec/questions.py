@@ -12,6 +12,7 @@ import numpy as np
 from tfcert.catalog import DISTANCES, DistanceInfo
 from tfcert.clauses import Clause
 from tfcert.language.spec.cells import Abstraction
+from tfcert.language.spec.choice import Choice
 from tfcert.language.spec.declarations import Strategy, Value
 from tfcert.language.spec.formula import (
     ArgIs,
@@ -141,7 +142,7 @@ class Template:
         model, dataset: names in ``Spec.models`` and ``Spec.datasets``; no data set for a property without samples.
         sample, label: the variables of the samples, or None.
         where: which samples are asked about, a formula over what they give, or None for all.
-        take: at most so many of the selected samples, or None for all.
+        choice: which of the selected samples are asked about.
         region: the region, around the sample for a ball.
         transform: from stored values to network inputs.
         strategy: how to decide.
@@ -165,7 +166,7 @@ class Template:
     sample: str | None
     label: str | None
     where: Formula | None
-    take: int | None
+    choice: Choice
     region: RegionSpec
     transform: Transform
     strategy: Strategy

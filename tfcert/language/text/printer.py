@@ -25,9 +25,8 @@ def print_statement(statement: s.Statement) -> str:
         case s.ParamStatement(name, kind, interval, value):
             within = f" in {_interval(interval)}" if interval else ""
             return f"param {_name(name)}: {kind}{within}" + (f" = {_plain(value)}" if value else "")
-        case s.Resource(kind, name, source, take, block):
-            taken = f" take {_plain(take)}" if take else ""
-            return f"{kind} {_name(name)} = {_plain(source)}{taken}{_block(block)}"
+        case s.Resource(kind, name, source, choice, block):
+            return f"{kind} {_name(name)} = {_plain(source)}{_choice(choice)}{_block(block)}"
         case s.StrategyStatement(name, stages, block):
             return f"strategy {_name(name)} = {' -> '.join(map(_stage, stages))}{_block(block)}"
         case s.DomainStatement(name, region):
@@ -67,8 +66,12 @@ def _question(statement: s.PropertyStatement | s.MeasureStatement) -> str:
 
 def _samples(samples: s.SamplesNode) -> str:
     where = f" where {_plain(samples.where)}" if samples.where else ""
-    take = f" take {_plain(samples.take)}" if samples.take else ""
-    return f"({_names(samples.names)} in {_ref(samples.dataset)}{where}{take})"
+    return f"({_names(samples.names)} in {_ref(samples.dataset)}{where}{_choice(samples.choice)})"
+
+
+def _choice(steps: tuple[s.StepNode, ...]) -> str:
+    written_as = {"per class": "take {} per class", "shuffle": "shuffle({})"}
+    return "".join(" " + written_as.get(step.kind, f"{step.kind} {{}}").format(_plain(step.value)) for step in steps)
 
 
 def _name(name: s.Name) -> str:

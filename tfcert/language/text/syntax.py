@@ -250,13 +250,21 @@ class ParamStatement(SyntaxNode):
 
 
 @dataclass(frozen=True)
+class StepNode(SyntaxNode):
+    """A step of a choice of samples: ``take 10 per class``, ``skip 5``, ``shuffle(1)``, ``indices [3, 5]``."""
+
+    kind: str
+    value: Expr
+
+
+@dataclass(frozen=True)
 class Resource(SyntaxNode):
-    """``model``, ``dataset`` or ``abstraction``: name, source, ``take`` (of data sets) and options."""
+    """``model``, ``dataset`` or ``abstraction``: name, source, choice (of data sets) and options."""
 
     kind: str
     name: Name
     source: Call
-    take: Expr | None
+    choice: tuple[StepNode, ...]
     block: Block | None
 
 
@@ -296,12 +304,12 @@ class Let(SyntaxNode):
 
 @dataclass(frozen=True)
 class SamplesNode(SyntaxNode):
-    """``(x, y in data where condition take number)``."""
+    """``(x, y in data where condition take number)``; ``choice`` is what follows the condition."""
 
     names: tuple[Name, ...]
     dataset: Ref
     where: Expr | None
-    take: Expr | None
+    choice: tuple[StepNode, ...]
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,11 @@ class TreeBuilder:
         name, kind, interval, value = t.children
         return s.ParamStatement(self._name(name), str(kind), self.build(interval), self.build(value), span=span)
 
-    def _resource(self, kind: str, parts: list[Any], take: Any, span: Span) -> s.Resource:
+    def _resource(self, kind: str, parts: list[Any], choice: Any, span: Span) -> s.Resource:
         name, source, block = parts
-        return s.Resource(kind, self._name(name), self.build(source), self.build(take), self.build(block), span=span)
+        return s.Resource(
+            kind, self._name(name), self.build(source), self.build(choice) or (), self.build(block), span=span
+        )
 
     def _model(self, t: Tree[Token], span: Span) -> s.Resource:
         return self._resource("model", t.children, None, span)
@@ -84,8 +86,17 @@ class TreeBuilder:
         return self._resource("abstraction", t.children, None, span)
 
     def _dataset(self, t: Tree[Token], span: Span) -> s.Resource:
-        name, source, take, block = t.children
-        return self._resource("dataset", [name, source, block], take, span)
+        name, source, choice, block = t.children
+        return self._resource("dataset", [name, source, block], choice, span)
+
+    def _choice(self, t: Tree[Token], _: Span) -> tuple[s.StepNode, ...]:
+        return self._all(t.children)
+
+    def _step(self, t: Tree[Token], span: Span) -> s.StepNode:
+        first, *rest = t.children
+        if isinstance(first, Token):
+            return s.StepNode(str(first), self.build(rest[0]), span=span)
+        return s.StepNode("take" if rest[0] is None else "per class", self.build(first), span=span)
 
     def _strategy(self, t: Tree[Token], span: Span) -> s.StrategyStatement:
         name, pipeline, block = t.children
