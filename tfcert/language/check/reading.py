@@ -11,7 +11,7 @@ from tfcert.catalog import Option
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.scope import did_you_mean
 from tfcert.language.check.values import NUMBERS, Condition, Items, Numeric, Words, describe
-from tfcert.language.spec.declarations import Value
+from tfcert.language.spec.declarations import Columns, Value
 from tfcert.language.spec.formula import TruthConstant
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
@@ -72,17 +72,22 @@ def read_option(e: Elaborator, expression: s.Expr, option: Option, what: str) ->
                     "E206", f"{what} must be `true` or `false`; this is {describe(value)}", expression
                 )
             return value.formula.value
-        case "columns" if isinstance(expression, s.ListExpr):
-            if not expression.items:
-                raise e.scope.problem("E205", f"{what} names no column", expression)
-            return tuple(_column(e, item, f"a column of {what}") for item in expression.items)
         case _:
-            if option.kind in ("column", "columns"):
+            if option.kind == "column":
                 return _column(e, expression, what)
             value = e.value(expression)
             if not isinstance(value, Words):
                 raise e.scope.problem("E206", f"{what} must be a text in quotes; this is {describe(value)}", expression)
             return value.text
+
+
+def read_columns(e: Elaborator, node: s.Expr, what: str) -> str | int | Columns:
+    """One column, or a list of such."""
+    if not isinstance(node, s.ListExpr):
+        return _column(e, node, what)
+    if not node.items:
+        raise e.scope.problem("E205", f"{what} names no column", node)
+    return tuple(_column(e, item, f"a column of {what}") for item in node.items)
 
 
 def _column(e: Elaborator, node: s.Expr, what: str) -> str | int:

@@ -13,10 +13,17 @@ from tfcert.catalog import FORMATS, SOURCES, STAGES, FormatInfo, Option, SourceI
 from tfcert.language.check.abstractions import read_abstraction
 from tfcert.language.check.declared import described_names, listed_name
 from tfcert.language.check.elaborate import Elaborator
-from tfcert.language.check.reading import read_arguments, read_entries, read_numbers, read_option
+from tfcert.language.check.reading import (
+    named_arguments,
+    read_arguments,
+    read_columns,
+    read_entries,
+    read_numbers,
+    read_option,
+)
 from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean
 from tfcert.language.spec.choice import Choice, ChoiceStep
-from tfcert.language.spec.declarations import Dataset, ModelDeclaration, StageSpec, Strategy, Value
+from tfcert.language.spec.declarations import Columns, Dataset, ModelDeclaration, StageSpec, Strategy, Value
 from tfcert.language.spec.spaces import IDENTITY, Transform
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
@@ -88,7 +95,7 @@ def check_path(scope: Scope, node: s.Expr, *, folder: bool = False) -> str:
 
 def _source(
     e: Elaborator, call: s.Call, sources: Table[SourceInfo] | Table[FormatInfo], kind: str, bound: bool
-) -> tuple[str, str, tuple[tuple[str, Value], ...]]:
+) -> tuple[str, str, tuple[tuple[str, Value | Columns], ...]]:
     """The source's name, its first argument and its options."""
     name = call.function.name
     schema = sources.words().get(name)
@@ -113,7 +120,16 @@ def _source(
             first = node.value if isinstance(node, s.Text) else ""
         else:
             first = check_path(e.scope, node, folder=schema.positional == "folder")
-    return name, first, read_arguments(e, arguments, schema.options, name)
+    found: dict[str, Value | Columns] = {}
+    for option, value in named_arguments(e, arguments, schema.options, name).items():
+        listed = schema.options[option].kind == "columns"
+        with suppress(AbortError):
+            found[option] = (
+                read_columns(e, value, f"`{option}`")
+                if listed
+                else read_option(e, value, schema.options[option], f"`{option}`")
+            )
+    return name, first, tuple(found.items())
 
 
 # Models

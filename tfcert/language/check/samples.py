@@ -53,7 +53,8 @@ def read_asked_samples(scope: Scope, node: s.SamplesNode) -> AskedSamples:
     if len(names) > 1 and names[1] != names[0]:
         local[names[1]] = Numeric(LABEL_TERM)
     e = Elaborator(scope, local, hints={} if len(names) > 1 else label_hints(node))
-    where, choice = None, ()
+    where: Formula | None = None
+    choice: Choice = ()
     try:
         where = e.formula(node.where, "what follows `where`") if node.where is not None else None
         choice = read_choice(Elaborator(scope), node.choice)

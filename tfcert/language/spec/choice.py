@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-Numbered = tuple[int, int | float | None]
+Numbered = tuple[int, int | None]
 """A sample: its number in the data set, and its label."""
 
 
@@ -50,7 +50,7 @@ class ChoiceStep:
                 return iter([some[index] for index in self.indices])
 
     def _of_each(self, samples: Iterator[Numbered]) -> Iterator[Numbered]:
-        met: dict[int | float, int] = {}
+        met: dict[int, int] = {}
         for number, label in samples:
             if label is None:
                 raise ValueError("samples without labels cannot be taken per class")

@@ -11,8 +11,10 @@ from tfcert.language.spec.choice import Choice
 from tfcert.language.spec.spaces import IDENTITY, Transform
 from tfcert.language.text.diagnostics import Span
 
-Value = bool | int | Fraction | str | tuple[str | int, ...]
+Value = bool | int | Fraction | str
 """The value of a parameter or an option."""
+Columns = tuple[str | int, ...]
+"""Columns of a table, by name or number."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Dataset:
     source: str
     path: str
     bound: bool
-    options: tuple[tuple[str, Value], ...] = ()
+    options: tuple[tuple[str, Value | Columns], ...] = ()
     choice: Choice = ()
     range: tuple[Fraction, Fraction] | None = None
     transform: Transform = IDENTITY
