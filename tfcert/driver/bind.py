@@ -287,6 +287,8 @@ def _check_model(template: ModelDeclaration, loaded: LoadedModel) -> None:
 
 
 def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> Task:
+    if not template.is_single:
+        raise UsageError(f"{template.name}: questions about several points or networks cannot be run yet")
     template = replace(template, region=by_number(template.region, loaded.network))
     if loaded.num_outputs < 2 and asks_for_class(template.formula):
         raise UsageError(f"{template.name}: {SingleOutputError()}")

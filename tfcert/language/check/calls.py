@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from tfcert.language.check.evaluator import Evaluator
-from tfcert.language.check.values import Items, Meaning, Numeric, Outputs, Winner, describe, sum_unit
+from tfcert.language.check.values import Agreed, Inputs, Items, Meaning, Numeric, Outputs, Winner, describe, sum_unit
 from tfcert.language.spec.formula import Extreme, Term, variable_term
 from tfcert.language.spec.normal_form import MAX_PIECES
 from tfcert.language.text import syntax as s
@@ -28,7 +28,7 @@ def call_builtin(e: Evaluator, call: s.Call) -> Meaning:
                 "E907", "perturbations with `clip` are not supported yet", call, "use `ball ... within [0, 1]`"
             )
         case _:
-            raise e.scope.problem("E906", "relations between two inputs (`agree`) are not supported yet", call)
+            return _agreed(e, call)
 
 
 def _winner(e: Evaluator, call: s.Call) -> Meaning:
@@ -37,7 +37,24 @@ def _winner(e: Evaluator, call: s.Call) -> Meaning:
     if not isinstance(value, Outputs):
         name = call.function.name
         raise e.scope.problem("E206", f"`{name}` takes all outputs of a network; this is {describe(value)}", argument)
-    return Winner(call.function.name, value.model)
+    return Winner(call.function.name, value.model, value.of)
+
+
+def _agreed(e: Evaluator, call: s.Call) -> Meaning:
+    """``agree(a, b)``, perhaps with ``except=[...]``."""
+    *others, last = call.arguments or (None,)
+    excepted: tuple[s.Expr, ...] = ()
+    if last is not None and last.name == "except":
+        if not isinstance(last.value, s.ListExpr):
+            raise e.scope.problem("E206", "`except` takes a list of inputs", last, "write `except=[age, sex]`")
+        excepted = last.value.items
+        call = s.Call(call.function, tuple(others), span=call.span)
+    one, other = (e.value(a) for a in e.positional(call, 2))
+    if not isinstance(one, Inputs) or not isinstance(other, Inputs) or one == other:
+        fix = "write `agree(a, b)` of two variables, or of a variable and the sample"
+        raise e.scope.problem("E206", "`agree` is about two different inputs", call, fix)
+    about = one if one.point is not None else other
+    return Agreed(one, other, tuple(e.place(about, item) for item in excepted))
 
 
 def _absolute(e: Evaluator, call: s.Call) -> Meaning:
@@ -52,7 +69,7 @@ def _extreme(e: Evaluator, call: s.Call) -> Meaning:
     kind = call.function.name
     values = [e.value(a) for a in e.positional(call, 1, _MANY)]
     if len(values) == 1 and isinstance(values[0], Outputs):
-        return Numeric(variable_term(Extreme(kind, None)))
+        return Numeric(variable_term(Extreme(kind, None, values[0].of)))
     if len(values) == 1 and isinstance(values[0], Items):
         values = list(values[0].values)
     numbers = [v for v in values if isinstance(v, Numeric)]

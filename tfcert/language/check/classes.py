@@ -21,15 +21,15 @@ def membership(e: Evaluator, node: s.Member) -> Condition:
     value = e.value(node.operand)
     if isinstance(value, Winner):
         targets = [class_term(e, value, value_or_class(e, m, value.model), m) for m in node.members]
-        formula = _arg_in(value.kind, targets)
+        formula = _arg_in(value.kind, value.of, targets)
     else:
         formula = Or(tuple(compare(e, value, "==", e.value(m), m) for m in node.members))
     return Condition(Not(formula) if node.negated else formula)
 
 
-def _arg_in(kind: str, targets: list[Term]) -> Formula:
+def _arg_in(kind: str, of: int, targets: list[Term]) -> Formula:
     distinct = tuple(dict.fromkeys(targets))
-    return ArgIs(kind, distinct[0]) if len(distinct) == 1 else ArgIn(kind, distinct)
+    return ArgIs(kind, distinct[0], of) if len(distinct) == 1 else ArgIn(kind, distinct, of)
 
 
 def merge_classes(formula: Formula) -> Formula:
@@ -49,19 +49,20 @@ def merge_classes(formula: Formula) -> Formula:
 
 def _merged(formula: And | Or) -> Formula:
     conjunction = isinstance(formula, And)
-    targets: dict[str, list[Term]] = {}
-    parts: list[Formula | str] = []
+    targets: dict[tuple[str, int], list[Term]] = {}
+    parts: list[Formula | tuple[str, int]] = []
     for part in _parts(formula, conjunction):
         said = negation(part) if conjunction else part
         if not isinstance(said, ArgIs | ArgIn):
             parts.append(part)
             continue
-        if said.kind not in targets:
-            parts.append(said.kind)
-        targets.setdefault(said.kind, []).extend(said.targets if isinstance(said, ArgIn) else [said.target])
-    sets = {kind: _arg_in(kind, found) for kind, found in targets.items()}
-    joined = {kind: negation(found) if conjunction else found for kind, found in sets.items()}
-    kept = tuple(joined[part] if isinstance(part, str) else part for part in parts)
+        key = said.kind, said.of
+        if key not in targets:
+            parts.append(key)
+        targets.setdefault(key, []).extend(said.targets if isinstance(said, ArgIn) else [said.target])
+    sets = {key: _arg_in(*key, found) for key, found in targets.items()}
+    joined = {key: negation(found) if conjunction else found for key, found in sets.items()}
+    kept = tuple(joined[part] if isinstance(part, tuple) else part for part in parts)
     if len(kept) == 1:
         return kept[0]
     return And(kept) if conjunction else Or(kept)

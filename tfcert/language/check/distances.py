@@ -6,6 +6,7 @@ from contextlib import suppress
 from fractions import Fraction
 
 from tfcert.catalog import DISTANCES, DistanceInfo
+from tfcert.language.check.asked import Mentions
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.reading import as_ref, named_arguments, read_option
 from tfcert.language.check.regions import read_interval, read_length, read_space, read_valid
@@ -16,6 +17,7 @@ from tfcert.language.check.setting import Setting
 from tfcert.language.check.values import Norm, describe
 from tfcert.language.spec.declarations import ModelDeclaration, Strategy, Value
 from tfcert.language.spec.formula import ArgIs, Label, SingleOutputError, variable_term
+from tfcert.language.spec.points import AtPoint
 from tfcert.language.spec.questions import BallSpec, DistanceTemplate
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
@@ -25,7 +27,8 @@ from tfcert.language.text.printer import print_statement
 def check_distance(definition: Definition) -> DistanceTemplate | None:
     """The template of a measure of distances; None if there are problems, which are then reported."""
     scope, node = definition.scope, definition.node
-    samples = read_asked_samples(scope, node.samples) if node.samples else NO_SAMPLES
+    asked = Mentions()
+    samples = read_asked_samples(scope, node.samples, asked) if node.samples else NO_SAMPLES
     with suppress(AbortError):
         call = node.distance.base
         info = _way(scope, call)
@@ -36,7 +39,10 @@ def check_distance(definition: Definition) -> DistanceTemplate | None:
             message = f"`{call.function.name}` measures how far a sample is from another class than its label's"
             raise scope.problem("E205", message, node.name if node.samples is None else node.samples, fix)
         e = Elaborator(scope)
-        model, norm = _model(scope, call), _norm(e, call, info)
+        network, norm = _model(scope, call), _norm(e, call, info)
+        model: ModelDeclaration = resolve_resource(network)
+        asked.apply(scope, network, (AtPoint(0),), call)
+        settled = asked.settled()
         setting = Setting(samples.dataset, model)
         refuse_two_normalisations(scope, node.name, setting)
         space = read_space(e, node.distance, setting)
@@ -54,7 +60,7 @@ def check_distance(definition: Definition) -> DistanceTemplate | None:
             dataset=samples.dataset.name,
             sample=samples.sample,
             label=samples.label,
-            where=samples.where,
+            where=None if samples.where is None else settled.formula(samples.where),
             choice=samples.choice,
             region=region,
             transform=setting.transform,
@@ -65,6 +71,7 @@ def check_distance(definition: Definition) -> DistanceTemplate | None:
             span=node.name.span,
             way=info.word,
             options=options,
+            applied=settled.applications,
         ) if samples.complete else None  # fmt: skip
     return None
 
@@ -89,16 +96,17 @@ def _positional(scope: Scope, call: s.Call, place: int, what: str) -> s.Expr:
     return value
 
 
-def _model(scope: Scope, call: s.Call) -> ModelDeclaration:
+def _model(scope: Scope, call: s.Call) -> Definition:
     value = as_ref(_positional(scope, call, 0, "options after these"))
     if not isinstance(value, s.Ref):
         fix = "write its name alone: the samples are those of the measure"
         raise scope.problem("E206", f"`{call.function.name}` is of a model that has a name", value, fix)
-    model: ModelDeclaration = resolve_resource(scope.find(value, ("model",)))
+    found = scope.find(value, ("model",))
+    model: ModelDeclaration = resolve_resource(found)
     if len(model.output_names) == 1:
         error = SingleOutputError()
         raise scope.problem("E232", error.problem, value, error.fix)
-    return model
+    return found
 
 
 def _norm(e: Elaborator, call: s.Call, info: DistanceInfo) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from tfcert.catalog import NORMS
+from tfcert.language.check.asked import Mentions, NamedNumber
 from tfcert.language.check.calls import BUILTINS, call_builtin
 from tfcert.language.check.classes import membership
 from tfcert.language.check.declared import listed_places
@@ -16,6 +17,7 @@ from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean
 from tfcert.language.check.values import (
     NUMBERS,
     UNITS,
+    Agreed,
     Condition,
     Inputs,
     Items,
@@ -27,7 +29,21 @@ from tfcert.language.check.values import (
     describe,
     is_normal,
 )
-from tfcert.language.spec.formula import And, Formula, Label, Not, Or, Output, Term, TruthConstant, variable_term
+from tfcert.language.spec.formula import (
+    And,
+    Feature,
+    Formula,
+    Label,
+    Not,
+    Or,
+    Output,
+    SampleFeature,
+    SampleOutput,
+    Term,
+    TruthConstant,
+    variable_term,
+)
+from tfcert.language.spec.points import AppliedTo, AtAnswer, AtPoint, AtSample
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, Span
 from tfcert.language.text.slips import function_slip, value_slip
@@ -42,13 +58,13 @@ class Elaborator:
     Attributes:
         scope: where names are looked up and problems reported.
         local: variables of the construct: samples, quantified variables, parameters of a ``let``.
-        models: models applied so far, with the first place; shared with the expansions of definitions.
+        asked: the networks applied and the numbers of inputs named so far; shared with the expansions of definitions.
         hints: what to do about names that are not known here, but may be expected to be.
     """
 
     scope: Scope
     local: Mapping[str, Meaning] = field(default_factory=dict)
-    models: dict[str, tuple[Definition, s.SyntaxNode]] = field(default_factory=dict)
+    asked: Mentions = field(default_factory=Mentions)
     hints: Mapping[str, str] = field(default_factory=dict)
 
     def elsewhere(self, scope: Scope) -> Elaborator:
@@ -92,6 +108,9 @@ class Elaborator:
     def formula(self, expression: s.Expr, what: str = "this") -> Formula:
         """A condition."""
         value = self.value(expression)
+        if isinstance(value, Agreed):
+            fix = "write it after `where` of the quantified inputs, joined to other conditions by `and`"
+            raise self.scope.problem("E206", f"{what} cannot be an agreement of two inputs", expression, fix)
         if not isinstance(value, Condition):
             raise self.scope.problem("E206", f"{what} must be a condition; this is {describe(value)}", expression)
         return value.formula
@@ -162,7 +181,7 @@ class Elaborator:
             if found.node.parameters:
                 names = ", ".join(p.text for p in found.node.parameters)
                 raise self.scope.problem("E205", f"`{ref.name}` needs arguments", ref, f"write `{ref.name}({names})`")
-            return Elaborator(found.scope, {}, self.models).value(found.node.value)
+            return Elaborator(found.scope, {}, self.asked).value(found.node.value)
         raise self.scope.problem("E204", f"`{ref.name}` is {KINDS[found.kind]}, not a value", ref)
 
     # Calls
@@ -201,37 +220,48 @@ class Elaborator:
     def _apply_let(self, call: s.Call, found: Definition) -> Meaning:
         names = [p.text for p in found.node.parameters]
         values = [self.value(a) for a in self.positional(call, len(names))]
-        return Elaborator(found.scope, dict(zip(names, values, strict=True)), self.models).value(found.node.value)
+        return Elaborator(found.scope, dict(zip(names, values, strict=True)), self.asked).value(found.node.value)
 
     def _apply_model(self, call: s.Call, found: Definition) -> Meaning:
-        (argument,) = self.positional(call, 1)
+        given = self.positional(call, 1, max(1, len(listed_places(found, "inputs"))))
+        arguments = tuple(self._argument(node) for node in given)
+        inputs = listed_places(found, "inputs")
+        if 1 < len(arguments) < len(inputs):
+            message = f"`{found.full_name}` has the inputs {', '.join(inputs)}, and is applied to {len(arguments)}"
+            raise self.scope.problem("E205", message, call, "apply it to one for each, or to one that holds all")
+        if len(arguments) > 1 and not all(isinstance(a, AtPoint) for a in arguments):
+            message = "a network with several inputs is applied to a variable for each"
+            raise self.scope.problem("E206", message, call, "quantify them: `forall a in ..., b in ...`")
+        number = self.asked.apply(self.scope, found, arguments, call)
+        return Outputs(found, number, self.asked.is_fixed(number))
+
+    def _argument(self, argument: s.Expr) -> AppliedTo:
+        """What a network is applied to: a point, the sample, or what another network answers."""
         if isinstance(argument, s.Ref) and is_unknown(self, argument):
             fix = "apply the network to the variable of `forall` or `exists`"
             raise self.scope.problem("E201", f"the name `{argument.name}` is not known", argument, fix)
-        value = self.value(argument)
-        if not isinstance(value, Inputs):
-            raise self.scope.problem("E206", f"a network is applied to an input; this is {describe(value)}", argument)
-        if not value.quantified:
-            raise self.scope.problem(
-                "E911",
-                f"the network at the unperturbed input `{value.name}` is not supported yet",
-                call,
-                "apply it to the quantified variable",
-            )
-        self.models.setdefault(found.full_name, (found, call))
-        return Outputs(found)
+        match value := self.value(argument):
+            case Inputs(_, None):
+                return AtSample()
+            case Inputs(_, int(point)):
+                return AtPoint(point)
+            case Outputs():
+                return AtAnswer(value.of)
+            case _:
+                message = f"a network is applied to an input; this is {describe(value)}"
+                raise self.scope.problem("E206", message, argument)
 
     # Indexing
 
     def _index(self, node: s.Index) -> Meaning:
         base = self.value(node.base)
         match base:
-            case Outputs(model):
-                return Numeric(variable_term(self._output(model, node.index)))
-            case Inputs(name, _):
-                raise self.scope.problem(
-                    "E906", f"conditions on single inputs (`{name}[...]`) are not supported yet", node
-                )
+            case Outputs(model, of, fixed):
+                index = self._output(model, node.index)
+                return Numeric(variable_term(SampleOutput(index, of) if fixed else Output(index, of)))
+            case Inputs(_, point):
+                place = self.place(base, node.index)
+                return Numeric(variable_term(SampleFeature(place) if point is None else Feature(place, point)))
             case Items(values):
                 place = self.whole(node.index, "an index")
                 if place >= len(values):
@@ -242,20 +272,31 @@ class Elaborator:
                     "E206", f"only outputs and lists have indices; this is {describe(base)}", node.base
                 )
 
-    def _output(self, model: Definition, index: s.Expr) -> Output:
+    def place(self, of: Inputs, index: s.Expr) -> int:
+        """What stands for one number of an input, by its name or place, until all networks are known."""
+        if isinstance(index, s.Text):
+            return self.asked.number(NamedNumber(of.point, index.value, self.scope, index))
+        name = index.name if isinstance(index, s.Ref) and index.name not in self.local else ""
+        if isinstance(index, s.Ref) and name and is_unknown(self, index):
+            return self.asked.number(NamedNumber(of.point, name, self.scope, index))
+        place = self.whole(index, f"a place in `{of.name}`")
+        return self.asked.number(NamedNumber(of.point, place, self.scope, index, name))
+
+    def _output(self, model: Definition, index: s.Expr) -> int | None:
+        """The place of an output, None for that at the label."""
         names = listed_places(model, "outputs")
         place = named_output(self, model, index)
         if place is not None:
-            return Output(place)
+            return place
         if isinstance(index, s.Ref) and is_unknown(self, index):
             raise no_output(self, model, index, index.name)
         value = self.numeric(index, "the index of an output")
         if value.term == LABEL_TERM:
-            return Output(None)
+            return None
         place = self.whole(index, "the index of an output")
         if names and place >= len(names):
             raise self.scope.problem("E224", f"`{model.full_name}` has {len(names)} outputs, counted from 0", index)
-        return Output(place)
+        return place
 
     # Operators
 

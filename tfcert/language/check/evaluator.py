@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from tfcert.language.check.scope import Scope
-from tfcert.language.check.values import Meaning, Numeric
+from tfcert.language.check.values import Inputs, Meaning, Numeric
 from tfcert.language.text import syntax as s
 
 
@@ -31,6 +31,9 @@ class Evaluator(Protocol):
 
     def numeric(self, expression: s.Expr, what: str) -> Numeric:
         """The number, constant or not, that an expression stands for; errors call it ``what``."""
+
+    def place(self, of: Inputs, index: s.Expr) -> int:
+        """What stands for one number of an input, by its name or place, until all networks are known."""
 
     def positional(self, call: s.Call, least: int, most: int | None = None) -> list[s.Expr]:
         """The arguments of a call that takes no named ones, as many as there may be."""

@@ -21,7 +21,20 @@ from tfcert.language.check.values import (
     sum_unit,
     within_bounds,
 )
-from tfcert.language.spec.formula import And, ArgIs, Atom, Formula, Label, Not, Or, Term, Variable
+from tfcert.language.spec.formula import (
+    And,
+    ArgIs,
+    Atom,
+    Feature,
+    Formula,
+    Label,
+    Not,
+    Or,
+    SameClass,
+    SampleFeature,
+    Term,
+    Variable,
+)
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.names import written
@@ -196,6 +209,11 @@ def compare(e: Evaluator, a: Meaning, operator: str, b: Meaning, node: s.Expr) -
     if a.unit != b.unit and not (a.unit in NUMBERS and b.unit in NUMBERS):
         raise e.scope.problem("E207", f"{describe(a)} and {describe(b)} cannot be compared", node)
     difference = a.term.plus(b.term, Fraction(-1))
+    if {a.unit, b.unit} & {"%", MIXED} and any(
+        isinstance(v, Feature | SampleFeature) for v, _ in difference.coefficients
+    ):
+        message = "a percentage is no value of an input"
+        raise e.scope.problem("E207", message, node, "write a plain number, in the units in which inputs are stored")
     for _, number in (*difference.coefficients, (None, difference.constant)):
         _bounded(e, number, node)
     return _compare_terms(difference, operator)
@@ -204,14 +222,27 @@ def compare(e: Evaluator, a: Meaning, operator: str, b: Meaning, node: s.Expr) -
 def _compare_winner(e: Evaluator, winner: Winner, operator: str, other: Meaning, node: s.Expr) -> Formula:
     if operator not in ("==", "!="):
         raise e.scope.problem("E206", f"classes have no order: `{operator}` says nothing", node, "use `==` or `!=`")
-    formula = ArgIs(winner.kind, class_term(e, winner, other, node))
+    if isinstance(other, Winner):
+        formula: Formula = _same_class(e, winner, other, node)
+    else:
+        formula = ArgIs(winner.kind, class_term(e, winner, other, node), winner.of)
     return formula if operator == "==" else Not(formula)
+
+
+def _same_class(e: Evaluator, one: Winner, other: Winner, node: s.Expr) -> Formula:
+    """``argmax(f(z)) == argmax(g(z))``, of networks that do not name their classes differently."""
+    names = [output_names(w.model) for w in (one, other)]
+    if all(names) and names[0] != names[1]:
+        message = f"`{one.model.full_name}` and `{other.model.full_name}` name their outputs differently"
+        raise e.scope.problem("E206", message, node, "give both the same names in the same order, or leave them out")
+    return SameClass((one.kind, other.kind), (one.of, other.of))
 
 
 def class_term(e: Evaluator, winner: Winner, other: Meaning, node: s.Expr) -> Term:
     """The class, a constant or the label, that an argmax is compared with."""
     if isinstance(other, Winner):
-        raise e.scope.problem("E911", "comparing two networks' classes is not supported yet", node)
+        message = f"a set of classes has constants and labels; this is {describe(other)}"
+        raise e.scope.problem("E206", message, node, "write `==`, and join alternatives by `or`")
     if not isinstance(other, Numeric) or other.unit:
         raise e.scope.problem("E206", f"an {winner.kind} is compared with a class; this is {describe(other)}", node)
     if any(not isinstance(v, Label) for v, _ in other.term.coefficients):

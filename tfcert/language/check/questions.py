@@ -2,122 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from tfcert.language.check.abstractions import check_abstracted
+from tfcert.language.check.asked import Mentions, Settled
 from tfcert.language.check.classes import merge_classes
 from tfcert.language.check.elaborate import Elaborator
-from tfcert.language.check.regions import is_tiny, read_interval, read_length, read_region, report_tiny, share_of_range
-from tfcert.language.check.resources import resolve_resource
-from tfcert.language.check.samples import (
-    NO_SAMPLES,
-    AskedSamples,
-    label_hints,
-    read_asked_samples,
-    refuse_two_normalisations,
+from tfcert.language.check.provable import Unloaded, check_provable
+from tfcert.language.check.quantified import (
+    Binding,
+    PointConditions,
+    Surroundings,
+    bindings,
+    nodes,
+    quantified_names,
+    read_conditions,
+    read_points,
+    resolved,
+    settled_conditions,
 )
+from tfcert.language.check.regions import is_tiny, read_interval, read_length, report_tiny, share_of_range
+from tfcert.language.check.resources import resolve_resource
+from tfcert.language.check.samples import NO_SAMPLES, AskedSamples, label_hints, read_asked_samples
 from tfcert.language.check.scope import Definition, Scope
 from tfcert.language.check.setting import Setting
-from tfcert.language.check.values import Inputs, Meaning, Numeric
+from tfcert.language.check.values import Meaning, Numeric
 from tfcert.language.spec.cells import Abstraction
 from tfcert.language.spec.declarations import DEFAULT_STRATEGY, ModelDeclaration, Strategy
-from tfcert.language.spec.formula import (
-    And,
-    Atom,
-    Formula,
-    Not,
-    Or,
-    Output,
-    Radius,
-    SingleOutputError,
-    Term,
-    TruthConstant,
-    negation,
-    variable_term,
-)
-from tfcert.language.spec.lowering import InexactRowError, check_lowering, leaves
-from tfcert.language.spec.named import output_indices, uses_label
-from tfcert.language.spec.normal_form import MAX_PIECES, TooManyClausesError, normalise
-from tfcert.language.spec.questions import BallSpec, BoxSpec, MeasureTemplate, PropertyTemplate, RegionSpec
+from tfcert.language.spec.formula import Formula, Not, Or, Radius, negation, variable_term
+from tfcert.language.spec.named import applications, sample_features
+from tfcert.language.spec.points import AtPoint
+from tfcert.language.spec.questions import BallSpec, BoxSpec, MeasureTemplate, Point, PropertyTemplate, RegionSpec
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.printer import print_statement
-
-MAX_LEAVES = 30_000
-"""Once so many atoms of formulas were looked at, those of further formulas are left to when the network is loaded."""
 
 QuestionStatement = s.PropertyStatement | s.MeasureStatement
 
 
 def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate | None:
     """The template of a property or a measure; None if there are problems, which are then reported."""
-    scope, node = definition.scope, definition.node
-    samples = read_asked_samples(scope, node.samples) if node.samples else NO_SAMPLES
+    scope, node, asked = definition.scope, definition.node, Mentions()
+    samples = read_asked_samples(scope, node.samples, asked) if node.samples else NO_SAMPLES
     strategy = _strategy(scope, node.strategy)
     quantified = _quantified(scope, node)
     if quantified is None:
         return None
-    local = dict(samples.local)
-    variable = quantified.binders[0].names[0]
-    scope.refuse_word(variable)
-    scope.refuse_clash(variable.text, variable)
-    if variable.text in local:
-        scope.report("E202", f"`{variable.text}` is already the sample", variable, "choose another name")
+    bound = bindings(quantified)
+    body = _body(scope, quantified, quantified_names(scope, bound, samples.local), _hints(node, samples), asked)
     around = dict(samples.local)
-    local[variable.text] = Inputs(variable.text, True)
-    formula, model = _body(scope, quantified, local, _hints(node, samples))
     if isinstance(node, s.MeasureStatement):
-        scope.refuse_word(node.radius)
-        scope.refuse_clash(node.radius.text, node.radius)
-        if node.radius.text in local:
-            message = f"`{node.radius.text}` is already the sample or the variable"
-            scope.report("E202", message, node.radius, "choose another name")
+        _radius(scope, node, {*around, *(b.name.text for b in bound)})
         around[node.radius.text] = Numeric(variable_term(Radius()))
-    setting = Setting(samples.dataset, model, isinstance(node, s.MeasureStatement))
-    refuse_two_normalisations(scope, node.name, setting)
-    _clashes(scope, (*(node.samples.names if node.samples else ()), variable), model)
-    centre = f"a ball is around the sample: write `ball({samples.sample or 'x'}, ...)`"
-    region = _region(Elaborator(scope, around, hints={variable.text: centre}), quantified, setting, samples)
-    abstraction, complete = _abstraction(scope, node.abstraction, region, setting)
-    if samples.dataset is not None and isinstance(region, BoxSpec):
-        message = (
-            f"this region is the same for every sample of `{samples.dataset.name}`, and is asked about once for each"
-        )
-        place = quantified.binders[0].region
-        scope.report("W013", message, place, "leave out the samples, and it is asked about once")
-    if strategy is not None and isinstance(region, BallSpec):
-        _norms(scope, node, strategy, region)
-    complete &= samples.complete
-    if formula is None or model is None or region is None or strategy is None or not complete:
-        return None
-    existential = quantified.quantifier == "exists"
-    formula = negation(formula) if existential else formula
-    _lowers(scope, quantified, formula, model)
-    common: dict[str, Any] = {
-        "name": definition.full_name,
-        "model": model.name,
+    with suppress(AbortError):
+        models = resolved(asked)
+        radius = node.radius.text if isinstance(node, s.MeasureStatement) else ""
+        _clashes(scope, (*(node.samples.names if node.samples else ()), *(b.name for b in bound)), models)
+        points = read_points(scope, node.name, bound, Surroundings(asked, models, samples, around, radius))
+        if points is not None:
+            _regions(scope, node, bound, points, strategy)
+        abstraction, complete = _abstraction(scope, node.abstraction, points, models, samples)
+        if body is None or points is None or strategy is None or not (complete and samples.complete):
+            return None
+        _sample_matters(scope, bound, points, samples, body)
+        common = {
+            "name": definition.full_name,
+            "strategy": strategy,
+            "abstraction": abstraction,
+            "text": print_statement(node),
+            "span": node.name.span,
+            **_about(samples, body),
+            **_asked(scope, quantified, body, points, models),
+        }
+        if isinstance(node, s.PropertyStatement):
+            return PropertyTemplate(**common)
+        setting = Setting(samples.dataset, models[common["model"]], True)
+        return _measure(scope, node, setting, points[0].region, common)
+    return None
+
+
+def _about(samples: AskedSamples, body: Body) -> dict[str, Any]:
+    """The parts of a template that say which samples are asked about."""
+    return {
         "dataset": samples.dataset.name if samples.dataset else None,
         "sample": samples.sample,
         "label": samples.label,
-        "where": samples.where,
+        "where": None if samples.where is None else body.settled.formula(samples.where),
         "choice": samples.choice,
-        "region": region,
-        "transform": setting.transform,
-        "strategy": strategy,
-        "formula": formula,
-        "existential": existential,
-        "width": setting.width(region.space),
-        "abstraction": abstraction,
-        "text": print_statement(node),
-        "span": node.name.span,
     }
-    if isinstance(node, s.PropertyStatement):
-        return PropertyTemplate(**common)
-    return _measure(scope, node, setting, region, common)
+
+
+def _asked(
+    scope: Scope, node: s.Quantified, body: Body, points: Sequence[Point], models: Mapping[str, ModelDeclaration]
+) -> dict[str, Any]:
+    """The parts of a template that say what is asked of points; reports what cannot be decided of them."""
+    existential = node.quantifier == "exists"
+    formula = negation(body.formula) if existential else body.formula
+    given, applied = body.condition.given, body.settled.applications
+    whole = formula if given is None else Or((Not(given), formula))
+    check_provable(scope, node, Unloaded(formula, whole, applied, [models[a.model] for a in applied], points))
+    first, *others = points
+    return {
+        "model": applied[0].model,
+        "region": first.region,
+        "transform": first.transform,
+        "formula": whole,
+        "existential": existential,
+        "width": first.width,
+        "variable": first.name,
+        "names": first.names,
+        "others": tuple(others),
+        "applied": applied,
+        "given": given,
+        "agreements": body.condition.agreements,
+    }
 
 
 # Strategy
@@ -136,7 +138,7 @@ def _strategy(scope: Scope, ref: s.Ref | None) -> Strategy | None:
 
 
 def _quantified(scope: Scope, node: QuestionStatement) -> s.Quantified | None:
-    """The one quantifier over one variable, or None with the reason reported."""
+    """The one quantifier, or None with the reason reported."""
     formula = node.formula
     if not isinstance(formula, s.Quantified):
         scope.report("E206", "a formula begins with `forall ... in ...:` or `exists ... in ...:`", formula)
@@ -147,10 +149,6 @@ def _quantified(scope: Scope, node: QuestionStatement) -> s.Quantified | None:
     scalar = [b for b in formula.binders if isinstance(b.region.base, s.IntervalNode)]
     if scalar:
         scope.report("E907", "perturbing single numbers is not supported yet", scalar[0], "use `ball` or `box`")
-    elif len(variables) > 1:
-        scope.report("E906", "quantifying over several inputs is not supported yet", formula.binders[0])
-    elif formula.where is not None:
-        scope.report("E906", "conditions on the quantified input are not supported yet", formula.where)
     else:
         return formula
     _products(scope, formula, set(variables))
@@ -170,23 +168,11 @@ def _extremum(scope: Scope, node: s.MeasureStatement, formula: s.Quantified) -> 
 
 def _products(scope: Scope, formula: s.Quantified, variables: set[str]) -> None:
     """Report products of quantified variables in a formula that cannot be understood further."""
-    for node in _nodes(formula.body):
+    for node in nodes(formula.body):
         if isinstance(node, s.Chain) and node.operators[0] in "*/":
-            varying = [o for o in node.operands if any(isinstance(n, s.Ref) and n.name in variables for n in _nodes(o))]
+            varying = [o for o in node.operands if any(isinstance(n, s.Ref) and n.name in variables for n in nodes(o))]
             if len(varying) > 1:
                 scope.report("E210", "this multiplies two quantified variables", node, "a factor must be a constant")
-
-
-def _nodes(root: Any) -> Iterator[s.SyntaxNode]:
-    """A node and everything in it, without recursion."""
-    pending: list[Any] = [root]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, tuple):
-            pending.extend(item)
-        elif isinstance(item, s.SyntaxNode):
-            yield item
-            pending.extend(getattr(item, f.name) for f in fields(item) if f.name != "span")
 
 
 # The formula
@@ -200,108 +186,85 @@ def _hints(node: QuestionStatement, samples: AskedSamples) -> dict[str, str]:
     return hints
 
 
+@dataclass(frozen=True)
+class Body:
+    """What a question asks of its points: a formula, the conditions on them, and what both speak of."""
+
+    formula: Formula
+    condition: PointConditions
+    settled: Settled
+
+
 def _body(
-    scope: Scope, node: s.Quantified, local: Mapping[str, Meaning], hints: Mapping[str, str]
-) -> tuple[Formula | None, ModelDeclaration | None]:
-    """The formula that must hold, and the one model that it is about."""
-    e = Elaborator(scope, local, hints=hints)
-    formula, model = None, None
+    scope: Scope, node: s.Quantified, local: Mapping[str, Meaning], hints: Mapping[str, str], asked: Mentions
+) -> Body | None:
+    """The formula and the conditions; None where problems were reported."""
+    e = Elaborator(scope, local, asked, hints)
+    formula, read = None, None
     with suppress(AbortError):
         formula = merge_classes(e.formula(node.body, "what follows `:`"))
-    if len(e.models) > 1:
-        _, place = list(e.models.values())[1]
-        scope.report("E911", "formulas over several networks are not supported yet", place)
-        return None, None
-    if not e.models:
-        if formula is not None:
-            scope.report("E206", "this formula names no network's outputs", node.body, "apply a model to the input")
-        return None, None
     with suppress(AbortError):
-        model = resolve_resource(next(iter(e.models.values()))[0])
-    return formula, model
-
-
-def _lowers(scope: Scope, quantified: s.Quantified, formula: Formula, model: ModelDeclaration) -> None:
-    """Report formulas that cannot become clauses, as far as that is known before the network is loaded."""
-    node, session = quantified.body, scope.session
-    num_outputs = len(model.output_names) or max(2, *(i + 1 for i in output_indices(formula)), 0)
-    try:
-        # With fewer outputs than the network has, the count is a lower bound; the rest is found when it is loaded.
-        if session.leaves <= MAX_LEAVES:
-            session.leaves += num_outputs
-            normal = check_lowering(formula, min(num_outputs, MAX_PIECES), 0)
-            session.leaves += sum(1 for _ in leaves(normal))
-            if isinstance(normal, TruthConstant):
-                _decided(scope, quantified, formula, model)
-    except TooManyClausesError as error:
-        scope.report("E214", str(error), node, "use fewer alternatives")
-    except InexactRowError as error:
-        scope.report("E227", str(error), node)
-    except SingleOutputError as error:
-        scope.report("E232", error.problem, node, error.fix)
-    except (IndexError, ValueError) as error:
-        scope.report("E224", str(error), node)
-    if _demands_equality(formula) and quantified.quantifier == "forall":
-        scope.report("W001", "an equality between outputs can be refuted but never proven", node, "use `<=` or `>=`")
-    elif _demands_equality(formula):
-        message = "that outputs differ somewhere can be verified but never refuted: an equality is never proven"
-        scope.report("W001", message, node, "use `<` or `>`")
-
-
-def _decided(scope: Scope, quantified: s.Quantified, formula: Formula, model: ModelDeclaration) -> None:
-    """Report a formula that is true or false whatever the network and the label, as far as that is known here."""
-    indices = output_indices(formula)
-    # Where the number of outputs is not known, there may be one that the formula does not name.
-    num_outputs = len(model.output_names) or max(2, *(i + 2 for i in indices), 0)
-    if uses_label(formula) or num_outputs > MAX_PIECES:
-        return
-    normal = normalise(formula, num_outputs, None)
-    if isinstance(normal, TruthConstant):
-        holds = normal.value != (quantified.quantifier == "exists")
-        says = "always true" if holds else "never true"
-        message = f"this is {says}, whatever the network computes"
-        scope.report("E233", message, quantified.body, "say something about the outputs that may fail")
-
-
-def _demands_equality(formula: Formula) -> bool:
-    """Tells whether proving the formula takes proving that outputs are equal."""
-    pending = [(formula, True)]
-    while pending:
-        part, positive = pending.pop()
-        match part:
-            case Not(inner):
-                pending.append((inner, not positive))
-            case And((Atom(a, False), Atom(b, False))) if positive and _opposite(a, b):
-                return True
-            case Or((Atom(a, True), Atom(b, True))) if not positive and _opposite(a, b):
-                return True
-            case And(parts) | Or(parts):
-                pending.extend((p, positive) for p in parts)
-    return False
-
-
-def _opposite(a: Term, b: Term) -> bool:
-    """Tells whether the two are one combination of outputs and its negative."""
-    return a == b.times(Fraction(-1)) and any(isinstance(v, Output) for v, _ in a.coefficients)
-
-
-# The region
-
-
-def _clashes(scope: Scope, names: tuple[s.Name, ...], model: ModelDeclaration | None) -> None:
-    """Report names of samples and variables that are outputs too: where both could stand, one would hide the other."""
-    for name in names:
-        if model is not None and name.text in model.output_names:
-            message = f"`{name.text}` is already an output of `{model.name}`"
-            scope.report("E202", message, name, "choose another name")
-
-
-def _region(e: Elaborator, node: s.Quantified, setting: Setting, samples: AskedSamples) -> RegionSpec | None:
-    if samples.dataset is None and not samples.complete:
+        read = read_conditions(e, node.where)
+    if formula is None or read is None:
         return None
     with suppress(AbortError):
-        return read_region(e, node.binders[0].region, setting)
+        settled = asked.settled()
+        whole = settled.formula(formula)
+        if all(settled.applications[n].fixed for n in applications(whole)):
+            fix = "apply a model to the input"
+            raise scope.problem("E206", "this formula names no network's outputs", node.body, fix)
+        for number, name in enumerate(binding.name for binding in bindings(node)):
+            alone = sum(binding.name.text == name.text for binding in bindings(node)) == 1
+            if alone and not any(AtPoint(number) in a.arguments for a in settled.applications):
+                raise scope.problem("E206", f"no network is applied to `{name.text}`", name, "leave it out")
+        condition = settled_conditions(scope, read, settled)
+        return Body(condition.of_shared(whole), condition, settled)
     return None
+
+
+# The regions
+
+
+def _radius(scope: Scope, node: s.MeasureStatement, taken: set[str]) -> None:
+    """Report a name that a measure's radius cannot have."""
+    scope.refuse_word(node.radius)
+    scope.refuse_clash(node.radius.text, node.radius)
+    if node.radius.text in taken:
+        message = f"`{node.radius.text}` is already the sample or the variable"
+        scope.report("E202", message, node.radius, "choose another name")
+
+
+def _clashes(scope: Scope, names: tuple[s.Name, ...], models: Mapping[str, ModelDeclaration]) -> None:
+    """Report names of samples and variables that are outputs too: where both could stand, one would hide the other."""
+    for name in names:
+        for model in models.values():
+            if name.text in model.output_names:
+                message = f"`{name.text}` is already an output of `{model.name}`"
+                scope.report("E202", message, name, "choose another name")
+
+
+def _regions(
+    scope: Scope, node: QuestionStatement, bound: Sequence[Binding], points: Sequence[Point], strategy: Strategy | None
+) -> None:
+    """Report regions that a stage cannot take."""
+    for point in points:
+        if strategy is not None and isinstance(point.region, BallSpec):
+            _norms(scope, node, strategy, point.region)
+
+
+def _sample_matters(
+    scope: Scope, bound: Sequence[Binding], points: Sequence[Point], samples: AskedSamples, body: Body
+) -> None:
+    """Warn of a question about samples that says the same of each."""
+    fixed = any(body.settled.applications[n].fixed for n in applications(body.formula))
+    shared = any(a.other is None for a in body.condition.agreements)
+    named = [f for f in (body.formula, body.condition.given) if f is not None and sample_features(f)]
+    boxes = all(isinstance(point.region, BoxSpec) for point in points)
+    if samples.dataset is not None and boxes and not (fixed or shared or named):
+        message = (
+            f"this region is the same for every sample of `{samples.dataset.name}`, and is asked about once for each"
+        )
+        scope.report("W013", message, bound[0].region, "leave out the samples, and it is asked about once")
 
 
 def _norms(scope: Scope, node: QuestionStatement, strategy: Strategy, ball: BallSpec) -> None:
@@ -314,14 +277,23 @@ def _norms(scope: Scope, node: QuestionStatement, strategy: Strategy, ball: Ball
 
 
 def _abstraction(
-    scope: Scope, ref: s.Ref | None, region: RegionSpec | None, setting: Setting
+    scope: Scope,
+    ref: s.Ref | None,
+    points: Sequence[Point] | None,
+    models: Mapping[str, ModelDeclaration],
+    samples: AskedSamples,
 ) -> tuple[Abstraction | None, bool]:
     """The abstraction that the model stands behind, if any; and whether it could be understood."""
     if ref is None:
         return None, True
     with suppress(AbortError):
         found: Abstraction = resolve_resource(scope.find(ref, ("abstraction",)))
-        check_abstracted(scope, ref, found, region, setting)
+        if len(models) > 1:
+            message = f"`abstracted by` is about one network, and these are {' and '.join(f'`{m}`' for m in models)}"
+            raise scope.problem("E206", message, ref, "ask about each by itself, or without `abstracted by`")
+        for model in models.values():
+            for point in points or ():
+                check_abstracted(scope, ref, found, point.region, Setting(samples.dataset, model))
         return found, True
     return None, False
 

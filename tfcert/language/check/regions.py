@@ -181,7 +181,7 @@ def read_valid(e: Elaborator, node: s.RegionNode, setting: Setting, space: str) 
 def _ball(e: Elaborator, call: s.Call, node: s.RegionNode, setting: Setting, space: str) -> BallSpec:
     centre, norm_node, eps_node = _ball_arguments(e, call)
     where = e.value(centre)
-    if not isinstance(where, Inputs) or where.quantified:
+    if not isinstance(where, Inputs) or where.point is not None:
         raise e.scope.problem("E206", f"a ball is around the sample; this is {describe(where)}", centre)
     norm = e.value(norm_node)
     if not isinstance(norm, Norm):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from tfcert.language.check.asked import Mentions
+from tfcert.language.check.classes import merge_classes
 from tfcert.language.check.elaborate import LABEL_TERM, Elaborator
 from tfcert.language.check.resources import read_choice, resolve_resource
 from tfcert.language.check.scope import Scope
@@ -34,8 +36,11 @@ class AskedSamples:
 NO_SAMPLES = AskedSamples(None, None, None, None, (), {}, True)
 
 
-def read_asked_samples(scope: Scope, node: s.SamplesNode) -> AskedSamples:
-    """The samples that are asked about; problems are reported, and what is left is then not complete."""
+def read_asked_samples(scope: Scope, node: s.SamplesNode, asked: Mentions) -> AskedSamples:
+    """The samples that are asked about; problems are reported, and what is left is then not complete.
+
+    What ``where`` says of networks and of the sample's numbers is met in ``asked``, and settled with it.
+    """
     dataset: Dataset | None = None
     with suppress(AbortError):
         dataset = resolve_resource(scope.find(node.dataset, ("dataset",)))
@@ -49,14 +54,14 @@ def read_asked_samples(scope: Scope, node: s.SamplesNode) -> AskedSamples:
         scope.refuse_clash(name.text, name)
     if len(set(names)) < len(names):
         scope.report("E202", f"`{names[0]}` is named twice", node.names[1])
-    local: dict[str, Meaning] = {names[0]: Inputs(names[0], False)}
+    local: dict[str, Meaning] = {names[0]: Inputs(names[0])}
     if len(names) > 1 and names[1] != names[0]:
         local[names[1]] = Numeric(LABEL_TERM)
-    e = Elaborator(scope, local, hints={} if len(names) > 1 else label_hints(node))
+    e = Elaborator(scope, local, asked, hints={} if len(names) > 1 else label_hints(node))
     where: Formula | None = None
     choice: Choice = ()
     try:
-        where = e.formula(node.where, "what follows `where`") if node.where is not None else None
+        where = merge_classes(e.formula(node.where, "what follows `where`")) if node.where is not None else None
         choice = read_choice(Elaborator(scope), node.choice)
     except AbortError:
         complete = False

@@ -75,25 +75,37 @@ class Condition:
 
 @dataclass(frozen=True)
 class Outputs:
-    """All outputs of a model at the quantified input."""
+    """All outputs of an application, by its number; ``fixed`` if it is to the sample alone."""
 
     model: Definition
+    of: int = 0
+    fixed: bool = False
 
 
 @dataclass(frozen=True)
 class Winner:
-    """``argmax`` or ``argmin`` of a model's outputs."""
+    """``argmax`` or ``argmin`` of a model's outputs; the application by its number."""
 
     kind: str
     model: Definition
+    of: int = 0
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """An input of a network: the sample (``quantified`` is False) or the quantified variable."""
+    """An input of a network: a quantified point by its number, or the sample (None)."""
 
     name: str
-    quantified: bool
+    point: int | None = None
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """``agree(a, b, except=[...])``: two inputs that share all numbers but some."""
+
+    one: Inputs
+    other: Inputs
+    excepted: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -117,7 +129,7 @@ class Items:
     values: tuple[Meaning, ...]
 
 
-Meaning = Numeric | Condition | Outputs | Winner | Inputs | Words | Norm | Items
+Meaning = Numeric | Condition | Outputs | Winner | Inputs | Agreed | Words | Norm | Items
 
 
 def describe(value: Meaning) -> str:
@@ -129,10 +141,12 @@ def describe(value: Meaning) -> str:
             return "a condition"
         case Outputs():
             return "all outputs of a network"
-        case Winner(kind, _):
+        case Winner(kind):
             return f"an {kind}"
         case Inputs():
             return "an input of the network"
+        case Agreed():
+            return "an agreement of two inputs"
         case Words():
             return "a text"
         case Norm():
