@@ -20,6 +20,26 @@ _REAL = "iufb"
 _DATA_SET = "a tf.data.Dataset must have elements (x, y)"
 
 
+def label_numbers(y: Any, count: int) -> np.ndarray:
+    """Labels ``[count]`` as :func:`class_labels` has them where all are whole; else real numbers, float64.
+
+    Raises:
+        ValueError: anything but finite numbers ``[count]`` or ``[count, 1]``, and one-hot rows.
+    """
+    found = _array(y, f"labels are real numbers, or {LABELS}; these have rows of different lengths")
+    real = found.dtype.kind == "f" and found.shape in ((count,), (count, 1))
+    if not real or (found == np.round(found)).all():
+        return class_labels(y, count)
+    if not np.isfinite(found).all():
+        raise ValueError(f"the label of sample {int(np.argmin(np.isfinite(found)))} is NaN or infinite")
+    return found.reshape(count).astype(np.float64)
+
+
+def no_classes(labels: np.ndarray, classes: int) -> np.ndarray:
+    """The places of labels that are none of so many classes."""
+    return np.flatnonzero(~((labels >= 0) & (labels < classes) & (labels == np.round(labels))))
+
+
 def class_labels(y: Any, count: int, *, classes: int | None = None, what: str = "label") -> np.ndarray:
     """Labels as int64 ``[count]``.
 

@@ -107,8 +107,7 @@ def test_csv_columns_by_name_and_by_number(tmp_path):
         ("1,2\n1\n", {}, "not 2 numbers: 1"),
         ("a,b\n", {}, "no samples"),
         ("", {}, "no samples"),
-        ("a,b\n1,0.5\n", {"label": "b"}, "whole numbers"),
-        ("a,b\n1,nan\n", {"label": "b"}, "whole numbers"),
+        ("a,b\n1,nan\n", {"label": "b"}, "label of sample 0 is NaN or infinite"),
     ],
 )
 def test_a_csv_that_does_not_fit_is_refused_with_a_reason(tmp_path, text, options, message):
@@ -219,7 +218,8 @@ def test_arrays_pairs_and_mappings_are_taken_as_they_are():
     ("data", "message"),
     [
         ((np.zeros((3, 2)), [0, 1]), "3 samples need 3 labels"),
-        ((np.zeros((2, 2)), [0.5, 1]), "whole numbers"),
+        ((np.zeros((2, 2)), [0.5, np.inf]), "label of sample 1 is NaN or infinite"),
+        ((np.zeros((2, 2)), [[0.5, 0.5], [1, 0]]), "not a single 1 and zeros besides"),
         ((np.array(["a"]), None), "real numbers"),
         ({"y": [1]}, "has no 'x'; it has y"),
         (7, "not a int"),
@@ -228,6 +228,19 @@ def test_arrays_pairs_and_mappings_are_taken_as_they_are():
 def test_data_that_does_not_fit_is_refused_with_a_reason(data, message):
     with pytest.raises(DatasetError, match=message):
         load_dataset(data)
+
+
+def test_labels_that_are_not_all_whole_are_real_numbers(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,0.5\n2,3\n")
+    found = load_dataset("csv", "a.csv", root=tmp_path, label="b").y
+    assert found.dtype == np.float64 and found.tolist() == [0.5, 3]
+    x, y = np.zeros((2, 1)), np.array([[0.1], [2]], np.float32)
+    assert load_dataset((x, y)).y.tolist() == [float(np.float32(0.1)), 2]
+    assert load_dataset((x, y.round())).y.dtype == np.int64
+    import tensorflow as tf
+
+    streamed = load_dataset(tf.data.Dataset.from_tensor_slices((x, y[:, 0])))
+    np.testing.assert_array_equal(np.asarray(streamed.y), y[:, 0].astype(float))
 
 
 def test_a_tf_data_set_is_read_batched_or_not():

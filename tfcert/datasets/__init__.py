@@ -1,7 +1,7 @@
 """Data sources: where the samples of a specification come from. No TensorFlow, no pickles, no downloads.
 
 Every source is a file of this folder with a function of its name, found through ``tfcert.catalog``. It answers with
-plain arrays in *raw* space (the values as stored): ``x`` ``[samples, ...]`` and integer labels ``y`` ``[samples]`` or
+plain arrays in *raw* space (the values as stored): ``x`` ``[samples, ...]`` and labels ``y`` ``[samples]`` or
 None (stored as a column or as one-hot rows they are taken too). Scaling and normalisation belong to the specification.
 """
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfcert.given import class_labels, inputs
+from tfcert.given import inputs, label_numbers
 from tfcert.parts import parts_of
 from tfcert.showing import spread
 
@@ -22,7 +22,7 @@ class DatasetError(ValueError):
 
 
 class Samples(NamedTuple):
-    """``x`` ``[samples, ...]`` as stored, ``y`` ``[samples]`` int64 or None.
+    """``x`` ``[samples, ...]`` as stored, ``y`` ``[samples]`` or None: int64, or float64 where some are not whole.
 
     Where samples are read as they are needed, ``x`` is a :class:`~tfcert.datasets.lazy.LazyInputs`, and ``y`` may be
     labels that are read in the same way; ``np.asarray`` makes arrays of them.
@@ -40,12 +40,12 @@ class Samples(NamedTuple):
 
 
 def checked_samples(x: Any, y: Any, where: str) -> Samples:
-    """Checks: numbers, as many labels as samples, labels that are classes (see :func:`tfcert.given.class_labels`)."""
+    """Checks: numbers, as many labels as samples, labels that are such (see :func:`tfcert.given.label_numbers`)."""
     try:
         x = inputs(x)
         if x.ndim == 0:
             raise ValueError("x must be an array with samples along its first axis")
-        return Samples(x, None if y is None else class_labels(y, len(x)))
+        return Samples(x, None if y is None else label_numbers(y, len(x)))
     except ValueError as error:
         raise DatasetError(f"{where}: {error}") from error
 

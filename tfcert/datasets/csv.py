@@ -19,7 +19,7 @@ def csv(
     Args:
         path: the file.
         x: the input columns, by name or number from 0; None for all but ``label``.
-        label: the column of integer labels; None for none.
+        label: the column of labels; None for none.
 
     Raises:
         DatasetError: a line that is not numbers, lines of different lengths, or an unknown column.

@@ -105,7 +105,7 @@ class ImageInputs(LazyInputs):
     def limit_to(self, count: int) -> None:
         del self._files[count:]
 
-    def labels(self) -> Iterator[int | None]:
+    def labels(self) -> Iterator[float | None]:
         return iter([None] * len(self) if self._labels is None else self._labels[: len(self)])
 
     def ask(self, indices: np.ndarray | None) -> None:

@@ -44,7 +44,7 @@ class LazyInputs(ABC):
         """Leaves out all but the first ``count``."""
 
     @abstractmethod
-    def labels(self) -> Iterator[int | None]:
+    def labels(self) -> Iterator[float | None]:
         """The labels, read as they are asked for; None each where there are none."""
 
     @abstractmethod
@@ -125,7 +125,7 @@ class MappedInputs(LazyInputs):
     def limit_to(self, count: int) -> None:
         self._places = (np.arange(len(self)) if self._places is None else self._places)[:count]
 
-    def labels(self) -> Iterator[int | None]:
+    def labels(self) -> Iterator[float | None]:
         if self._places is None:
             return self._base.labels()
         every = list(self._base.labels())

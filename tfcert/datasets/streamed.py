@@ -11,7 +11,7 @@ import numpy as np
 from tfcert.datasets.base import DatasetError
 from tfcert.datasets.lazy import LazyInputs
 from tfcert.digest import add_array
-from tfcert.given import class_labels, elements
+from tfcert.given import elements, label_numbers
 
 KEPT = 2**28
 """Bytes of the first samples that are kept once they are read; what follows is read again when it is needed again."""
@@ -30,7 +30,7 @@ class StreamedInputs(LazyInputs):
     def __init__(self, data: Any, what: str):
         self._data, self._what = data, what
         self._limit: int | None = None
-        self._labels: list[int | None] = []
+        self._labels: list[float | None] = []
         self._digests: list[bytes] = []
         self._kept: list[np.ndarray] = []
         self._kept_bytes = 0
@@ -72,7 +72,7 @@ class StreamedInputs(LazyInputs):
         self._reach(count - 1)
         return min(count, len(self._labels))
 
-    def labels(self) -> Iterator[int | None]:
+    def labels(self) -> Iterator[float | None]:
         place = 0
         while self._reach(place):
             yield self._labels[place]
@@ -94,7 +94,7 @@ class StreamedInputs(LazyInputs):
     def _samples(self) -> Iterator[tuple[np.ndarray, int | None]]:
         for x, y in elements(self._data):
             try:
-                labels = [None] * len(x) if y is None else class_labels(y, len(x)).tolist()
+                labels = [None] * len(x) if y is None else label_numbers(y, len(x)).tolist()
             except ValueError as error:
                 raise DatasetError(f"{self._what}: {error}") from error
             yield from zip(x, labels, strict=True)
@@ -132,7 +132,7 @@ class StreamedInputs(LazyInputs):
         self._position += 1
         return x
 
-    def _note(self, x: np.ndarray, label: int | None, digest: bytes) -> None:
+    def _note(self, x: np.ndarray, label: float | None, digest: bytes) -> None:
         if self._kept and x.shape != self._kept[0].shape:
             shapes = f"shape {x.shape}, others {self._kept[0].shape}"
             raise DatasetError(f"{self._what}: sample {self._position} has {shapes}")
@@ -172,12 +172,13 @@ class StreamedLabels:
     def __init__(self, inputs: StreamedInputs):
         self._inputs = inputs
 
-    def __iter__(self) -> Iterator[int]:
-        return (int(label) for label in self._inputs.labels() if label is not None)
+    def __iter__(self) -> Iterator[float]:
+        return (label for label in self._inputs.labels() if label is not None)
 
     def __len__(self) -> int:
         return len(self._inputs)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         self._inputs.require_end()
-        return np.array(list(self), np.int64 if dtype is None else dtype)
+        found = list(self)
+        return np.array(found, dtype if found or dtype is not None else np.int64)

@@ -23,6 +23,7 @@ from tfcert.driver.regions import build_regions, by_number, fits, to_net
 from tfcert.driver.sources import asked_samples, load_samples, seen
 from tfcert.driver.task import LoadedModel, Lowered, Task
 from tfcert.errors import UsageError
+from tfcert.given import no_classes
 from tfcert.language import (
     AnyTemplate,
     ModelDeclaration,
@@ -58,9 +59,16 @@ class BoundSpec:
         samples, loaded = self.data[dataset], self.classifier(model)
         if samples.y is None:
             raise UsageError(f"accuracy({model}, {dataset}): the data set has no labels")
+        labels = np.asarray(samples.y)
+        wrong = no_classes(labels, loaded.num_outputs)
+        if len(wrong):
+            raise UsageError(
+                f"accuracy({model}, {dataset}): sample {wrong[0]} has label {labels[wrong[0]]}, but {model} has "
+                f"{loaded.num_outputs} outputs, counted from 0"
+            )
         transform = Setting(self.spec.datasets[dataset], self.spec.models[model]).transform
         outputs = loaded.outputs(network_inputs(f"accuracy({model}, {dataset})", loaded, samples.x, transform))
-        return strictly_right(outputs, np.asarray(samples.y)), np.asarray(samples.y)
+        return strictly_right(outputs, labels.astype(np.int64)), labels
 
     def classifier(self, model: str) -> LoadedModel:
         """The model by itself, or behind the abstraction that the questions about it name.
@@ -319,10 +327,11 @@ def _sampled(template: AnyTemplate, loaded: LoadedModel, data: Samples) -> Task:
     chosen = asked_samples(template, data)
     samples = np.array([i for i, _ in chosen], int)
     if label_is_class(template.formula):
-        wrong = [(i, label) for i, label in chosen if not 0 <= (label or 0) < loaded.num_outputs]
-        if wrong:
+        wrong = no_classes(np.array([label or 0 for _, label in chosen]), loaded.num_outputs)
+        if len(wrong):
+            sample, label = chosen[wrong[0]]
             raise UsageError(
-                f"{template.name}: sample {wrong[0][0]} of {template.dataset} has label {wrong[0][1]}, but "
+                f"{template.name}: sample {sample} of {template.dataset} has label {label}, but "
                 f"{template.model} has {loaded.num_outputs} outputs, counted from 0"
             )
     some = data.x.mapped(np.asarray, samples) if isinstance(data.x, LazyInputs) else data.x[samples]

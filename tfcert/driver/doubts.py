@@ -65,7 +65,7 @@ def _typical_spread(x: np.ndarray) -> Fraction:
     return Fraction(float(np.median(moving) if moving.size else np.ptp(np.asarray(x, np.float64))))
 
 
-def one_class(template: AnyTemplate, data: Dataset, labels: Sequence[int | None]) -> tuple[str, ...]:
+def one_class(template: AnyTemplate, data: Dataset, labels: Sequence[float | None]) -> tuple[str, ...]:
     """A sentence where `take` left samples of a single class, as it does of a file that is sorted by class."""
     taken = "take" in {step.kind for step in (*template.choice, *data.choice)}
     if not taken or template.where is not None or len(labels) < FEW or len(set(labels)) > 1 or labels[0] is None:

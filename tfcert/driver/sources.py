@@ -136,16 +136,16 @@ def _named(template: Dataset, samples: Samples, models: Sequence[ModelTemplate])
     return samples
 
 
-def each_label(samples: Samples) -> Iterator[int | None]:
+def each_label(samples: Samples) -> Iterator[float | None]:
     """The labels of samples, None each where there are none; of a stream they are read as they are asked for."""
     if isinstance(samples.y, np.ndarray):
-        return (int(label) for label in samples.y)
+        return iter(samples.y.tolist())
     if isinstance(samples.x, LazyInputs):
         return samples.x.labels()
     return iter([None] * len(samples.x))
 
 
-def asked_samples(template: AnyTemplate, samples: Samples) -> list[tuple[int, int | None]]:
+def asked_samples(template: AnyTemplate, samples: Samples) -> list[tuple[int, float | None]]:
     """The samples that a question is about, as indices and labels; of a stream no more is read than that takes.
 
     Raises:

@@ -81,7 +81,7 @@ class Lowered:
         self._size: tuple[int, ...] = (1, 1)  # the most clauses of a label, and rows of a clause
         self._lower = functools.lru_cache(maxsize=100)(self._lowered)
 
-    def stacked(self, labels: Iterable[int | None]) -> Clauses:
+    def stacked(self, labels: Iterable[float | None]) -> Clauses:
         """The clauses of samples with these labels.
 
         Raises:
@@ -92,7 +92,7 @@ class Lowered:
         padded = {label: clauses.padded(*self._size) for label, clauses in known.items()}
         return Clauses.joined([padded[label] for label in given])
 
-    def _lowered(self, label: int | None) -> Clauses:
+    def _lowered(self, label: float | None) -> Clauses:
         clauses = Clauses.stack([self._template.clauses(self._outputs, label)])
         clauses = clauses if self._heads is None else self._heads.clauses(clauses)
         self._size = tuple(map(max, self._size, clauses.offsets.shape[1:]))
@@ -115,7 +115,7 @@ class Task:
     model: LoadedModel
     samples: np.ndarray
     centers: np.ndarray | None = field(repr=False)
-    labels: tuple[int | None, ...] = field(repr=False)
+    labels: tuple[float | None, ...] = field(repr=False)
     outputs: np.ndarray | None = field(repr=False)
     lowered: Lowered = field(repr=False)
 

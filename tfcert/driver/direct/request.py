@@ -18,6 +18,7 @@ from tfcert.driver.fingerprint import data_hash, weights_hash
 from tfcert.driver.header import run_header
 from tfcert.driver.task import LoadedModel
 from tfcert.errors import UsageError
+from tfcert.given import no_classes
 from tfcert.report.records import Json
 
 
@@ -112,12 +113,13 @@ class Request:
         loaded = LoadedModel(Path(self.model).stem, keras_model, network, weights_hash(keras_model))
         if loaded.num_outputs < 2:
             raise UsageError(f"{self.model}: {SINGLE_OUTPUT}")
-        wrong = np.flatnonzero((labels < 0) | (labels >= loaded.num_outputs))
+        wrong = no_classes(labels, loaded.num_outputs)
         if len(wrong):
             raise UsageError(
                 f"{self.data}: sample {wrong[0]} has label {labels[wrong[0]]}, but the model has "
                 f"{loaded.num_outputs} outputs, counted from 0"
             )
+        labels = labels.astype(np.int64)
         self._check_values(x)
         if not self.correct:
             return Loaded(loaded, x, labels, np.arange(len(x)))

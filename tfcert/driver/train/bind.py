@@ -17,6 +17,7 @@ from tfcert.driver.regions import clip_of, normalization, require_inside
 from tfcert.driver.sources import load_samples
 from tfcert.driver.task import LoadedModel
 from tfcert.errors import UsageError
+from tfcert.given import no_classes
 from tfcert.language import BallSpec, ModelDeclaration, Named, ObjectiveTemplate, PropertyTemplate, Spec, Transform
 
 if TYPE_CHECKING:
@@ -191,11 +192,12 @@ def _train(objective: ObjectiveTemplate, model: LoadedModel, samples: Samples, s
     if not len(samples.y):
         raise UsageError(f"{name} trains on {objective.train.name}, which has no samples")
     labels = np.asarray(samples.y)
-    wrong = np.flatnonzero((labels < 0) | (labels >= model.num_outputs))
+    wrong = no_classes(labels, model.num_outputs)
     if len(wrong):
         raise UsageError(
             f"{name}: sample {wrong[0]} of {objective.train.name} has label {labels[wrong[0]]}, but "
             f"{model.name} has {model.num_outputs} outputs, counted from 0"
         )
+    labels = labels.astype(np.int64)
     own = replace(space, scale=objective.train_transform.scale)
     return Samples(network_inputs(name, model, samples.x, own), labels)
