@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-Numbered = tuple[int, int | None]
+Numbered = tuple[int, float | None]
 """A sample: its number in the data set, and its label."""
 
 
@@ -50,10 +50,12 @@ class ChoiceStep:
                 return iter([some[index] for index in self.indices])
 
     def _of_each(self, samples: Iterator[Numbered]) -> Iterator[Numbered]:
-        met: dict[int, int] = {}
+        met: dict[float, int] = {}
         for number, label in samples:
             if label is None:
                 raise ValueError("samples without labels cannot be taken per class")
+            if label != int(label):
+                raise ValueError(f"samples cannot be taken per class: the label {label} is none")
             met[label] = met.get(label, 0) + 1
             if met[label] <= self.number:
                 yield number, label
