@@ -322,6 +322,9 @@ def test_a_network_with_several_inputs_takes_a_point_for_each() -> None:
         "p"
     ]
     assert template.applications == (Application("pair", (AtPoint(1), AtPoint(0))),) and not template.is_single
+    text = "property p(x in people) { forall a in box([0, 1]) in raw: pair(x, a)[0] > pair(x, x)[0] }"
+    both = (Application("pair", (AtSample(), AtPoint(0))), Application("pair", (AtSample(), AtSample()), True))
+    assert load(head + text).properties["p"].applications == both
 
 
 def test_samples_are_chosen_by_what_they_are_and_what_networks_say() -> None:

@@ -229,9 +229,6 @@ class Elaborator:
         if 1 < len(arguments) < len(inputs):
             message = f"`{found.full_name}` has the inputs {', '.join(inputs)}, and is applied to {len(arguments)}"
             raise self.scope.problem("E205", message, call, "apply it to one for each, or to one that holds all")
-        if len(arguments) > 1 and not all(isinstance(a, AtPoint) for a in arguments):
-            message = "a network with several inputs is applied to a variable for each"
-            raise self.scope.problem("E206", message, call, "quantify them: `forall a in ..., b in ...`")
         number = self.asked.apply(self.scope, found, arguments, call)
         return Outputs(found, number, self.asked.is_fixed(number))
 

@@ -215,10 +215,13 @@ class Template:
 
     @property
     def is_single(self) -> bool:
-        """Tells whether one network is applied to one point, and the formula speaks of its outputs alone."""
+        """Tells whether one network takes one point, of which the formula names no number, and which has no conditions.
+
+        What the sample gives may be in the formula.
+        """
         live = [a for a in self.applications if not a.fixed]
         only = len(live) == 1 and live[0].arguments == (AtPoint(0),)
-        return only and not (self.others or self.features or self.agreements or self.fixed_applications)
+        return only and not (self.others or self.features or self.agreements or self.given)
 
     @property
     def fixed_applications(self) -> tuple[int, ...]:
