@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tfcert
+from tfcert.language import load
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = ROOT / "docs" / "tutorial.md"
@@ -75,3 +76,18 @@ def test_the_files_that_the_glossary_names_are_there():
     places = [place for line in lines if line.startswith("|") for place in re.findall(r"`([a-z_/]+(?:\.py|/))`", line)]
     assert len(places) > 50
     assert [place for place in places if not (ROOT / "tfcert" / place).exists()] == []
+
+
+def specifications(page: str) -> list[str]:
+    """The blocks of a page that are whole specifications."""
+    return re.findall(r"^```\n(prop 1\n.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+
+
+@pytest.mark.parametrize("page", ["docs/language.md"])
+def test_specifications_on_a_page_are_without_mistakes(page):
+    """A specification that is shown says what the tool takes: no errors, and no warnings either."""
+    shown = specifications(page)
+    assert len(shown) >= 2
+    for text in shown:
+        found = load(text)
+        assert not found.warnings, found.warnings[0].render()
