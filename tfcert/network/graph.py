@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -74,7 +75,17 @@ class Multivariate(Node, ABC):
     """A nonlinear function each value of which depends on several numbers, of one input or of several.
 
     The node says what the function computes; how it is bounded is an entry of ``propagation/kinds.py``.
+
+    Attributes:
+        exact: whether it is an affine function of its :attr:`sources`, so that its facets say all of it.
     """
+
+    exact: ClassVar[bool] = False
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The inputs, first among them, that it is a function of; of others the bounds alone are asked for."""
+        return self.inputs
 
     @abstractmethod
     def evaluate(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -108,6 +119,7 @@ class Network:
         weights: reads every weight tensor, for checks that they are finite.
         peeled: whether the model's outputs are the softmax of the network's.
         parts: of a model with several inputs, which numbers of the network's input, a vector, are which; None for one.
+        applied: of a joint network the number of outputs of each application: its first outputs, one after the other.
     """
 
     nodes: tuple[Node, ...]
@@ -116,6 +128,7 @@ class Network:
     weights: tuple[Source, ...] = field(default=(), repr=False)
     peeled: bool = False
     parts: NamedParts | None = None
+    applied: tuple[int, ...] = ()
 
     @property
     def input_shape(self) -> Shape:

@@ -193,8 +193,8 @@ def _folded(
     if isinstance(lines, Lines):
         lines, before, biased = absorbed(network, index, lines, free, middle)
         return lines, (before,), biased
-    if not isinstance(node, MaxPool):
-        return lines, node.inputs, None
+    if isinstance(node, Multivariate):
+        return lines, node.sources, None
     assert isinstance(lines, PoolLines)
     source = node.inputs[0]
     inner = relaxed.lines.get(source)

@@ -19,13 +19,14 @@ import tensorflow as tf
 from tfcert.catalog import METHODS, optimises
 from tfcert.network import Network
 from tfcert.network.graph import Elementwise
+from tfcert.network.related import Related, related
 from tfcert.options import BoundOptions
 from tfcert.propagation.bounds import bounded_outputs, check_names, method_of
 from tfcert.propagation.kernels import fused_kernels
 from tfcert.propagation.methods.base import SolvedMethod
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import Plan
-from tfcert.propagation.preactivation import Passes
+from tfcert.propagation.preactivation import Passes, greater
 from tfcert.sets.balls import Perturbation
 from tfcert.sets.region import Region, region_of
 from tfcert.sets.rounding import round_down
@@ -269,9 +270,12 @@ def prepared_bounds(
     perturbation = perturbation.astype(network.dtype.as_numpy_dtype)
     rows = np.shape(coefficients)[1]
     region = region_of(perturbation)
-    plan = method_of(method, relaxation)[0].plan(network, rows, options.memory_mb, region.is_box)
+    pairs = related(network)
+    pairs = pairs if pairs is not None and pairs.concerns(coefficients) else None
+    computed, count = (network, rows) if pairs is None else (pairs.network, 2 * rows)
+    plan = method_of(method, relaxation)[0].plan(computed, count, options.memory_mb, region.is_box)
     limit = min(plan.samples, options.batch_size or _LARGEST_BATCH)
-    run = _compiled(network, (method, relaxation), region, plan, options)
+    run = _compiled(network, (method, relaxation, pairs is not None), region, plan, options)
     arrays = [region.center, region.lower, region.upper, region.eps]
     # A threshold is rounded so that its row is not easier to prove; C is rounded to nearest (the guarantee is numeric).
     arrays += [_as(coefficients, network), _as(round_down(offsets, network.dtype.as_numpy_dtype), network)]
@@ -305,14 +309,17 @@ def guarantee_of(method: str) -> Guarantee:
 
 
 def _compiled(
-    network: Network, asked: tuple[str, str | None], region: Region, plan: Plan, options: BoundOptions
+    network: Network, asked: tuple[str, str | None, bool], region: Region, plan: Plan, options: BoundOptions
 ) -> _Compiled:
-    """The pass for a kind of region, made once for a network."""
+    """The pass for a kind of region, made once for a network.
+
+    ``asked`` is the method, the relaxation, and whether rows are bounded by differences, too.
+    """
     parts = tuple(
         sorted((node, tuple((p.start, p.stop) if p else None for p in cut)) for node, cut in plan.parts.items())
     )
     jit = use_jit(options)
-    method, relaxation = asked
+    method, relaxation, differs = asked
     fixed, rate = options.iterations if jit else None, options.learning_rate
     # Under XLA shapes are fixed, so the unstable neurons cannot be picked out there.
     passes = Passes(plan.parts, not jit, plan.rows, plan.inputs)
@@ -322,12 +329,15 @@ def _compiled(
     def run(center, lower, upper, eps, coefficients, offsets, iterations=fixed):  # type: ignore[no-untyped-def]
         live = owner()
         assert live is not None
-        net = live.with_weights_read()
+        pairs = related(live) if differs else None
+        net = (live if pairs is None else pairs.network).with_weights_read()
+        rows = (coefficients, offsets) if pairs is None else both_ways(pairs, coefficients, offsets)
         inputs, ascent = Region(norm, clipped, center, lower, upper, eps), Ascent(iterations, rate)
         with fused_kernels(options.jit is None and not jit):
-            bounded = bounded_outputs(net, inputs, (coefficients, offsets), method, relaxation, passes, ascent)
-        layers = [bounded.pre_activation[i] for i in net.bounded()]
-        return [bounded.lower, net.finite(), *(end for pair in layers for end in pair)]
+            bounded = bounded_outputs(net, inputs, rows, method, relaxation, passes, ascent)
+        best = bounded.lower if pairs is None else greater(*tf.split(bounded.lower, 2, axis=1))
+        layers = [bounded.pre_activation[i] for i in live.bounded()]
+        return [best, net.finite(), *(end for pair in layers for end in pair)]
 
     inputs, outputs, dtype = network.input_shape, network.output_shape, network.dtype
 
@@ -346,6 +356,12 @@ def _compiled(
         ("bounds", asked, *region.kind, parts, plan.rows, plan.inputs, options.jit, fixed, rate),
         lambda: _Compiled(run, trace, plan.floats, usual, is_traced, pads_rows=not searches),
     )
+
+
+def both_ways(pairs: Related, coefficients: tf.Tensor, offsets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rows over related networks as they are, and after them the same rows over differences."""
+    rows = tf.concat([pairs.plain(coefficients), pairs.matched(coefficients)], axis=1)
+    return rows, tf.concat([offsets, offsets], axis=1)
 
 
 @contextlib.contextmanager

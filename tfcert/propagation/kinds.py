@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from tfcert.network.difference import Difference
 from tfcert.network.graph import Multivariate
 from tfcert.network.normalized import Normalized
 from tfcert.network.product import Contraction, Product
 from tfcert.network.softmax import LogOdds
 from tfcert.propagation.contraction import CONTRACTION
+from tfcert.propagation.difference import DIFFERENCE
 from tfcert.propagation.log_odds import LOG_ODDS
 from tfcert.propagation.multivariate import Kind
 from tfcert.propagation.normalized import NORMALIZED
@@ -17,6 +19,7 @@ KINDS: dict[type[Multivariate], Kind] = {
     Contraction: CONTRACTION,
     LogOdds: LOG_ODDS,
     Normalized: NORMALIZED,
+    Difference: DIFFERENCE,
 }
 
 

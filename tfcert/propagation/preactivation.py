@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Lines, image, is_shipped, lines
-from tfcert.network.graph import Elementwise, MaxPool, Multivariate, Network, Nonlinear
+from tfcert.network.difference import Difference
+from tfcert.network.graph import Elementwise, MaxPool, Multivariate, Network, Node, Nonlinear
 from tfcert.network.linear import pad_or_crop
 from tfcert.network.windows import gather_windows
 from tfcert.propagation import kernels
@@ -169,16 +170,27 @@ def _some_only(
 
 def stable_is_exact(network: Network, index: int) -> bool:
     """Tells whether a neuron of the node that keeps its sign is propagated exactly, however loose its bounds are."""
+    return all(isinstance(node, Elementwise) and node.activation.piecewise_linear for node in _readers(network, index))
+
+
+def _readers(network: Network, index: int) -> list[Node]:
+    """The nodes whose bounds depend on how wide those of a node are.
+
+    A difference of activations takes its arguments' bounds as they are found for the activations themselves, so that
+    these are what they are without it.
+    """
     readers = [node for node in network.nodes if index in node.inputs]
-    return all(isinstance(node, Elementwise) and node.activation.piecewise_linear for node in readers)
+    return [node for node in readers if not (isinstance(node, Difference) and index != node.inputs[0])]
 
 
 def matters(network: Network, index: int, here: TensorInterval) -> tf.Tensor:
     """Marks neurons that need more than their interval: unstable ones, and those whose range a maximum reads."""
     found = (here[0] < 0) & (here[1] > 0)
-    bounded, readers = network.bounded(), only_reader(network)
+    readers = only_reader(network)
     for number, node in enumerate(network.nodes):
-        if index in node.inputs and number in bounded:
+        if index not in node.inputs or isinstance(node, Difference):
+            continue
+        if any(isinstance(reader, Nonlinear) for reader in _readers(network, number)):
             assert isinstance(node, Elementwise)
             lower, upper = image(node.activation, *here)
             pool = network.nodes[readers[number]] if number in readers else None

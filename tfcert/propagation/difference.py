@@ -1,0 +1,252 @@
+"""Planes of ``f(a) - f(b)`` over ``d = a - b``, met with those of ``f(a)`` and ``f(b)`` themselves.
+
+All difference quotients of an activation lie between its least slope ``m`` and its greatest ``M`` on the arguments'
+bounds, so ``min(m d, M d) <= f(a) - f(b) <= max(m d, M d)``, two chords over the bounds of ``d`` (the relaxation of
+NeuroDiff, Paulsen et al. 2020, section 4; for ReLU ITNE's, Wang et al. 2022). Of a convex function the slopes of ``a``
+alone bound from above, ``f(a) - f(b) <= f'(a) d``, and those of ``b`` from below; of a concave one the other way round.
+So the difference of ReLUs, one of which is surely active, is at most ``d``, however wide ``d`` is.
+
+The other plane of each side is ``f(a) - f(b)`` as it stands, over the two activations' own values: what bounds without
+differences know. Any mixture of the two is sound. Which of them a neuron begins with is decided by how far apart the
+planes of each are in the middle of their bounds; ``alpha-crown`` and branch and bound go on from there. The bounds of
+``d`` are met with those of ``a`` minus those of ``b``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.activations import image, lines
+from tfcert.activations.registry import Activation, Slopes
+from tfcert.activations.steepness import bends, steepness
+from tfcert.network.difference import Difference
+from tfcert.network.sparse import Entries
+from tfcert.propagation import kernels
+from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.enclosures import Plane, Planes, TensorInterval, scaled_plane
+from tfcert.propagation.multivariate import Carried, Facet, Kind, MultivariatePlanes, OpenPlanes
+
+
+class Chords(NamedTuple):
+    """Lines over ``d`` below and above the difference, ``[samples, *shape]`` each; 0 where nothing is ``known``."""
+
+    low_slope: tf.Tensor
+    low: tf.Tensor
+    high_slope: tf.Tensor
+    high: tf.Tensor
+    known: tf.Tensor
+
+
+def gap_range(d: TensorInterval, a: TensorInterval, b: TensorInterval) -> TensorInterval:
+    """Bounds of ``a - b``, met with those that follow from ``a`` and ``b``; in order where they cross by rounding."""
+    low, high = tf.maximum(d[0], a[0] - b[1]), tf.minimum(d[1], a[1] - b[0])
+    return tf.minimum(low, high), tf.maximum(low, high)
+
+
+def chords(act: Activation, d: TensorInterval, a: TensorInterval, b: TensorInterval) -> Chords:
+    """The lines over ``d``, given its bounds and those of ``a`` and ``b``."""
+    lower, upper = gap_range(d, a, b)
+    (low_least, low_most), (high_least, high_most) = _slopes(act, a, b)
+    known = tf.math.is_finite(lower) & tf.math.is_finite(upper)
+    for slope in (low_least, low_most, high_least, high_most):
+        known &= tf.math.is_finite(slope)
+
+    def finite(x: tf.Tensor) -> tf.Tensor:
+        return tf.where(known, x, tf.zeros_like(x))
+
+    left, right = tf.minimum(finite(lower), 0), tf.nn.relu(finite(upper))
+    wide = right > left
+    share = right / tf.where(wide, right - left, tf.ones_like(right))
+    low_turn, high_turn = finite(low_most - low_least), finite(high_most - high_least)
+    return Chords(
+        finite(low_most) - low_turn * share,
+        low_turn * left * share,
+        finite(high_least) + high_turn * share,
+        -high_turn * left * share,
+        known,
+    )
+
+
+def _slopes(act: Activation, a: TensorInterval, b: TensorInterval) -> tuple[Slopes, Slopes]:
+    """The least and greatest slope that bound the difference from below, and those that bound it from above."""
+    both = steepness(act, tf.minimum(a[0], b[0]), tf.maximum(a[1], b[1]))
+    convex, concave = bends(act, a[0])
+    ours, theirs = steepness(act, *a), steepness(act, *b)
+
+    def chosen(if_convex: Slopes, if_concave: Slopes) -> Slopes:
+        least, most = (
+            tf.where(convex, first, tf.where(concave, second, either))
+            for first, second, either in zip(if_convex, if_concave, both, strict=True)
+        )
+        return least, most
+
+    return chosen(theirs, ours), chosen(ours, theirs)
+
+
+def _apart(act: Activation, ends: TensorInterval) -> tf.Tensor:
+    """How far an activation's lines are apart in the middle of its bounds; infinite where nothing is known."""
+    lower, upper = ends
+    placed = lines(act, act.slopes(None, lower, upper), lower, upper)
+    middle = 0.5 * lower + 0.5 * upper
+    slope, level = placed.upper_slope - placed.lower_slope, placed.upper_intercept - placed.lower_intercept
+    found = tf.math.multiply_no_nan(middle, slope) + level
+    return tf.where(tf.math.is_nan(found), tf.constant(np.inf, found.dtype), found)
+
+
+def default_share(act: Activation, found: Chords, d: TensorInterval, a: TensorInterval, b: TensorInterval) -> tf.Tensor:
+    """1 where the lines over ``d`` are no farther apart than those of both activations together, else 0."""
+    lower, upper = gap_range(d, a, b)
+    middle = tf.where(found.known, 0.5 * lower + 0.5 * upper, tf.zeros_like(lower))
+    width = (found.high_slope - found.low_slope) * middle + found.high - found.low
+    near = found.known & (width <= _apart(act, a) + _apart(act, b))
+    return tf.stop_gradient(tf.cast(near, lower.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class DifferencePlanes(MultivariatePlanes):
+    """A plane below and one above each difference: a line over ``d``, and a multiple of ``f(a) - f(b)``.
+
+    Attributes:
+        lines: slope and intercept over ``d`` of the lower and of the upper plane.
+        stay: how much of each is ``f(a) - f(b)``.
+    """
+
+    lines: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
+    stay: tuple[tf.Tensor, tf.Tensor]
+
+    def back(self, rows: Coefficients) -> Carried:
+        over, constant = kernels.by_sign_both(rows.values, *map(rows.unfold, self.lines))
+        stay = kernels.by_sign(rows.values, *map(rows.unfold, self.stay))
+        return [replace(rows, values=values, zero_outside=True) for values in (over, stay, -stay)], constant
+
+    def advance(self, inputs: Sequence[Planes]) -> Planes:
+        d, ours, theirs = inputs[:3]
+        low_slope, low, high_slope, high = self.lines
+
+        def total(parts: Sequence[Plane], level: tf.Tensor) -> Plane:
+            return Plane(sum(p.slopes for p in parts), sum(p.intercept for p in parts) + level)
+
+        below, above = self.stay
+        lower = [scaled_plane(low_slope, d.lower, d.upper), scaled_plane(below, ours.lower, ours.upper)]
+        upper = [scaled_plane(high_slope, d.upper, d.lower), scaled_plane(above, ours.upper, ours.lower)]
+        lower.append(scaled_plane(-below, theirs.lower, theirs.upper))
+        upper.append(scaled_plane(-above, theirs.upper, theirs.lower))
+        return Planes(total(lower, low), total(upper, high))
+
+
+def planes_at(found: Chords, below: tf.Tensor, above: tf.Tensor) -> DifferencePlanes:
+    """The planes with so much of the lines over ``d`` in the lower and in the upper one, numbers in [0, 1]."""
+    known = tf.cast(found.known, below.dtype)
+    low, high = below * known, above * known
+    placed = (low * found.low_slope, low * found.low, high * found.high_slope, high * found.high)
+    return DifferencePlanes(placed, (1 - low, 1 - high))
+
+
+@dataclass(frozen=True, eq=False)
+class _OpenDifference(OpenPlanes):
+    lines: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
+    known: tf.Tensor
+    share: tf.Tensor
+
+    def over(self, rows: Coefficients) -> _OpenDifference:
+        low_slope, low, high_slope, high = map(rows.unfold, self.lines)
+        return _OpenDifference((low_slope, low, high_slope, high), rows.unfold(self.known), rows.unfold(self.share))
+
+    def first(self, shape: Sequence[int | tf.Tensor]) -> list[tf.Tensor]:
+        return [tf.broadcast_to(self.share, shape)] * 2
+
+    def back(self, rows: Coefficients, choices: Sequence[tf.Tensor]) -> Carried:
+        over, stay, constant = _carried(rows.values, *choices, *self.lines, self.known)
+        return [replace(rows, values=values, zero_outside=True) for values in (over, stay, -stay)], constant
+
+
+@kernels.kernel(passes=4)
+def _carried(
+    values: tf.Tensor,
+    below: tf.Tensor,
+    above: tf.Tensor,
+    low_slope: tf.Tensor,
+    low: tf.Tensor,
+    high_slope: tf.Tensor,
+    high: tf.Tensor,
+    known: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Rows over differences as rows over ``d`` and over ``f(a)``, and their constant, by shares for each entry."""
+    positive, negative = tf.nn.relu(values) * below * known, tf.minimum(values, 0) * above * known
+    over, stay = positive * low_slope + negative * high_slope, values - positive - negative
+    return over, stay, tf.reduce_sum(positive * low + negative * high, axis=-1)
+
+
+class _DifferenceKind(Kind):
+    keeps_patches = True
+
+    def interval(self, node: Difference, inputs: Sequence[TensorInterval]) -> TensorInterval:
+        """The ends of the lines over ``d``, met with the images of both arguments."""
+        d, ours, theirs, a, b = inputs
+        lower, upper = gap_range(d, a, b)
+        (low_least, low_most), (high_least, high_most) = _slopes(node.activation, a, b)
+        fan = [_times(slope, end) for end in (lower, upper) for slope in (low_least, low_most)]
+        low = _unless_nan(tf.reduce_min(tf.stack(fan), axis=0), -np.inf)
+        fan = [_times(slope, end) for end in (lower, upper) for slope in (high_least, high_most)]
+        high = _unless_nan(tf.reduce_max(tf.stack(fan), axis=0), np.inf)
+        for values in ((ours, theirs), (image(node.activation, *a), image(node.activation, *b))):
+            low = tf.maximum(low, _unless_nan(values[0][0] - values[1][1], -np.inf))
+            high = tf.minimum(high, _unless_nan(values[0][1] - values[1][0], np.inf))
+        return tf.minimum(low, high), tf.maximum(low, high)
+
+    def relax(
+        self,
+        node: Difference,
+        bounds: Sequence[TensorInterval],
+        relaxation: str | None,
+        choices: Sequence[tf.Tensor] = (),
+    ) -> DifferencePlanes:
+        found, share = self._found(node, bounds)
+        below, above = choices or (share, share)
+        return planes_at(found, below, above)
+
+    def choices(
+        self, node: Difference, bounds: Sequence[TensorInterval], relaxation: str | None
+    ) -> tuple[tf.Tensor, ...]:
+        return (self._found(node, bounds)[1],) * 2
+
+    def opened(self, node: Difference, bounds: Sequence[TensorInterval], relaxation: str | None) -> _OpenDifference:
+        found, share = self._found(node, bounds)
+        return _OpenDifference(found[:4], tf.cast(found.known, share.dtype), share)
+
+    def facets(self, node: Difference, bounds: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Facet]:
+        """What the difference is, and the lines over ``d``."""
+        d, _, _, a, b = ((tf.constant(low[None]), tf.constant(high[None])) for low, high in bounds)
+        low_slope, low, high_slope, high, known = (part.numpy().ravel() for part in chords(node.activation, d, a, b))
+        each, size, none = np.arange(known.size), known.size, np.zeros(known.size)
+        itself = Entries(np.tile(each, 2), each[None, :].repeat(2, 0).ravel() + np.repeat([size, 2 * size], size), 
+                         np.repeat([1.0, -1.0], size))  # fmt: skip
+        found = [Facet(1, itself, none), Facet(-1, itself, none)]
+        if known.all():
+            found += [Facet(1, Entries(each, each, low_slope), low), Facet(-1, Entries(each, each, high_slope), high)]
+        return found
+
+    @staticmethod
+    def _found(node: Difference, bounds: Sequence[TensorInterval]) -> tuple[Chords, tf.Tensor]:
+        """The lines over ``d``, and how much of them planes have by default."""
+        d, _, _, a, b = bounds
+        found = chords(node.activation, d, a, b)
+        return found, default_share(node.activation, found, d, a, b)
+
+
+def _times(slope: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+    """A slope times a distance, 0 where either is, even where the other is infinite."""
+    none = (slope == 0) | (end == 0)
+    return tf.where(none, tf.zeros_like(end), tf.where(none, tf.ones_like(slope), slope) * end)
+
+
+def _unless_nan(x: tf.Tensor, otherwise: float) -> tf.Tensor:
+    return tf.where(tf.math.is_nan(x), tf.constant(otherwise, x.dtype), x)
+
+
+DIFFERENCE = _DifferenceKind()
