@@ -27,11 +27,10 @@ def steepness(act: Activation, lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
     low, high = act.within(known, lower, upper)
     # The derivative rises or falls between two ends of pieces, so its extremes are at these, seen from either side.
     points = [low, high]
-    for end in declared.ends:
-        kind = lower.dtype.as_numpy_dtype
-        for side in (-np.inf, np.inf):
-            near = tf.constant(np.nextafter(kind(end), kind(side)) if end else np.copysign(np.finfo(kind).tiny, side))
-            points.append(tf.clip_by_value(tf.cast(near, lower.dtype), low, high))
+    kind = lower.dtype.as_numpy_dtype
+    for end, side in itertools.product(declared.ends, (-np.inf, np.inf)):
+        near = np.nextafter(kind(end), kind(side)) if end else np.copysign(np.finfo(kind).tiny, side)
+        points.append(tf.minimum(tf.maximum(low, tf.constant(near, lower.dtype)), high))
     slopes = [declared.derivative(point) for point in points]
     for slope in slopes:
         known &= tf.math.is_finite(slope)
@@ -40,9 +39,9 @@ def steepness(act: Activation, lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
 
 
 def bends(act: Activation, like: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Whether a function of straight pieces is convex, and whether it is concave: marks that broadcast against ``like``.
+    """Whether a function of straight pieces is convex, and whether it is concave; of any other neither is said.
 
-    Of any other function neither is said.
+    Marks that broadcast against ``like``.
     """
     if act.kinks is None:
         return tf.constant(False), tf.constant(False)

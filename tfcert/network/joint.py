@@ -80,7 +80,8 @@ def joint(applied: Sequence[Applied], size: int, shown: Sequence[int] = ()) -> N
     weights = dict.fromkeys([*network.weights, *(read for part in applied for read in part.network.weights)])
     notes = dict.fromkeys(note for part in applied if not part.softmax for note in part.network.notes)
     peeled = any(part.network.peeled and not part.softmax for part in applied)
-    return replace(network, notes=tuple(notes), weights=tuple(weights), peeled=peeled)
+    sizes = tuple(part.outputs for part in applied)
+    return replace(network, notes=tuple(notes), weights=tuple(weights), peeled=peeled, applied=sizes)
 
 
 def _places(source: np.ndarray | Sequence[int], size: int) -> np.ndarray:

@@ -63,7 +63,7 @@ class Related:
 
     def matched(self, rows: tf.Tensor) -> tf.Tensor:
         """The same rows, in which as much as possible of ``c f(a) - e g(b)`` stands over the difference."""
-        left, found = rows, []
+        left, found = rows, list[tf.Tensor]()
         for first, second, size in self.pairs:
             ours, theirs = left[..., first : first + size], left[..., second : second + size]
             common = tf.where(ours * theirs < 0, tf.minimum(tf.abs(ours), tf.abs(theirs)), tf.zeros_like(ours))
@@ -157,9 +157,9 @@ class _Differences:
 
     def _found(self, a: Node, b: Node) -> _Gap | None:
         """The difference by those of the nodes' inputs; None where these do not correspond."""
-        places = _places(a), _places(b)
-        if places[0] is not None and places[1] is not None:
-            return self._of_inputs(*places)
+        ours, theirs = _places(a), _places(b)
+        if ours is not None and theirs is not None:
+            return self._of_inputs(ours, theirs)
         if type(a) is not type(b) or a.shape != b.shape or len(a.inputs) != len(b.inputs):
             return None
         shapes = [[self._nodes[i].shape for i in node.inputs] for node in (a, b)]
@@ -208,7 +208,7 @@ class _Differences:
 
     def _activation(self, a: Elementwise, b: Elementwise) -> _Gap | None:
         act = a.activation
-        if act is not b.activation and _function(a) != _function(b):
+        if act is not b.activation and _function(act) != _function(b.activation):
             return None
         if act.edges is not None:
             return None

@@ -195,7 +195,7 @@ def _folded(
         return lines, (before,), biased
     if isinstance(node, Multivariate):
         return lines, node.sources, None
-    assert isinstance(lines, PoolLines)
+    assert isinstance(node, MaxPool) and isinstance(lines, PoolLines)
     source = node.inputs[0]
     inner = relaxed.lines.get(source)
     if not isinstance(inner, Lines) or source not in free:

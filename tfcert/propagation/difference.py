@@ -139,7 +139,7 @@ class DifferencePlanes(MultivariatePlanes):
         return Planes(total(lower, low), total(upper, high))
 
 
-def planes_at(found: Chords, below: tf.Tensor, above: tf.Tensor) -> DifferencePlanes:
+def mixed_planes(found: Chords, below: tf.Tensor, above: tf.Tensor) -> DifferencePlanes:
     """The planes with so much of the lines over ``d`` in the lower and in the upper one, numbers in [0, 1]."""
     known = tf.cast(found.known, below.dtype)
     low, high = below * known, above * known
@@ -208,7 +208,7 @@ class _DifferenceKind(Kind):
     ) -> DifferencePlanes:
         found, share = self._found(node, bounds)
         below, above = choices or (share, share)
-        return planes_at(found, below, above)
+        return mixed_planes(found, below, above)
 
     def choices(
         self, node: Difference, bounds: Sequence[TensorInterval], relaxation: str | None
@@ -224,8 +224,8 @@ class _DifferenceKind(Kind):
         d, _, _, a, b = ((tf.constant(low[None]), tf.constant(high[None])) for low, high in bounds)
         low_slope, low, high_slope, high, known = (part.numpy().ravel() for part in chords(node.activation, d, a, b))
         each, size, none = np.arange(known.size), known.size, np.zeros(known.size)
-        itself = Entries(np.tile(each, 2), each[None, :].repeat(2, 0).ravel() + np.repeat([size, 2 * size], size), 
-                         np.repeat([1.0, -1.0], size))  # fmt: skip
+        places = np.concatenate([each + size, each + 2 * size])
+        itself = Entries(np.tile(each, 2), places, np.repeat([1.0, -1.0], size))
         found = [Facet(1, itself, none), Facet(-1, itself, none)]
         if known.all():
             found += [Facet(1, Entries(each, each, low_slope), low), Facet(-1, Entries(each, each, high_slope), high)]
