@@ -130,11 +130,6 @@ class Reason(StrEnum):
         "{said}",
         "begin the interval at a smaller radius, or use a stronger stage: `-> alpha_crown`, `-> split`",
     )
-    UNEQUAL_CHANNELS = (
-        "unequal-channels",
-        "{stage} measures balls that are alike in all channels",
-        "ask in `net` space, or normalise all channels by the same number",
-    )
     # What branch and bound, and solvers, leave open.
     NOTHING_TO_SPLIT = (
         "nothing-to-split",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tfcert.driver.arrivals import to_net, to_unit
 from tfcert.driver.direct.attack import attack_samples
 from tfcert.driver.direct.radius import Bounding, measure_radii
 from tfcert.driver.direct.request import Request
-from tfcert.driver.regions import build_regions, to_net, to_unit
+from tfcert.driver.regions import build_regions
 from tfcert.driver.verify import verify
 from tfcert.errors import UsageError
 from tfcert.language import load

@@ -7,7 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tfcert.driver.regions import build_regions, to_net, to_unit
+from tfcert.driver.arrivals import to_net, to_unit
+from tfcert.driver.regions import build_regions
 from tfcert.errors import UsageError
 from tfcert.language import load
 

@@ -62,7 +62,7 @@ def test_radii_that_are_wrong_have_codes(ball, code):
     assert codes(HEAD + f"property p(x, y in test) {{ forall z in {ball}: argmax(clf(z)) == y }}") == [code]
 
 
-def test_training_and_abstractions_take_one_radius():
+def test_training_takes_one_radius_and_an_abstraction_the_largest():
     asked = (
         HEAD
         + """property p(x, y in test) {
@@ -71,4 +71,5 @@ def test_training_and_abstractions_take_one_radius():
     )
     assert codes(asked + "objective o for p { bound: ibp }") == ["E229"]
     behind = asked.replace("property p(x, y in test)", "property p(x, y in test) abstracted by g")
-    assert codes(behind + "abstraction g = intervals(range=[0, 2], granularity=0.5)") == ["E910"]
+    assert load(behind + "abstraction g = intervals(range=[0, 2], granularity=0.5)").warnings == ()
+    assert codes(behind + "abstraction g = intervals(range=[0, 2], granularity=0.1)") == ["E212"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tfcert.driver.regions import InputShape, fits
+from tfcert.driver.arrivals import InputShape, fits
 from tfcert.errors import UsageError
 from tfcert.language import Abstraction, ObjectiveTemplate
 from tfcert.showing import several

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tfcert.driver.regions import to_unit
+from tfcert.driver.arrivals import to_unit
 from tfcert.driver.task import Task
 from tfcert.report import figures
 from tfcert.report.records import Record
@@ -104,7 +105,7 @@ def _title(record: Record) -> str:
     asked = record.asked
     if record.measured is not None:
         return f"{record.property}: the nearest witnesses found ({asked.norm}, {asked.space} space)"
-    within = f"{asked.norm} {asked.eps:.4g} of the sample" if asked.norm else "the box"
+    within = f"{asked.norm} {asked.eps:.4g} of the sample" if math.isfinite(asked.eps) else "the region"
     return f"{record.property}: witnesses within {within} ({asked.space} space)"
 
 

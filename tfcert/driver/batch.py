@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfcert.clauses import Clauses
-from tfcert.driver.regions import Regions, build_regions
+from tfcert.driver.regions import Regions, build_pieces, build_regions
 from tfcert.driver.task import Task
 from tfcert.language import MeasureTemplate
 from tfcert.propagation.question import first_order
@@ -24,16 +24,21 @@ class Batch:
 
     Attributes:
         clauses: of the outputs.
-        known: what one stage found out about a sample and another need not find out again, by the sample's index.
+        known: what one stage found out about a sample and another need not find out again, by its :attr:`key`.
     """
 
     task: Task
     regions: Regions
     clauses: Clauses
-    known: dict[int, Any] = field(default_factory=dict, repr=False)
+    known: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.task.samples)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """The only sample's index, and the number of the piece of its region."""
+        return int(self.task.samples[0]), 0 if self.task.rows is None else int(self.task.rows[0])
 
     def take(self, places: np.ndarray) -> Batch:
         return Batch(self.task.take(places), self.regions.take(places), self.clauses.take(places), self.known)
@@ -48,7 +53,11 @@ def make_batch(task: Task, radii: list[Fraction] | None = None) -> Batch:
         radii = [task.template.upper] * len(task.samples)
     network = task.model.network
     dtype = network.dtype.as_numpy_dtype
-    regions = build_regions(task.template, task.centers, tuple(network.input_shape), dtype, radii)
+    shape = tuple(network.input_shape)
+    if task.rows is None:
+        regions = build_regions(task.template, task.centers, shape, dtype, radii)
+    else:
+        regions = build_pieces(task.pieces, task.rows, task.centers, shape, dtype)
     return Batch(task, regions, task.lowered.stacked(task.labels))
 
 

@@ -16,10 +16,12 @@ from tfcert.clauses import strictly_right
 from tfcert.datasets import Samples, confine
 from tfcert.datasets.lazy import LazyInputs, each_part, some_of
 from tfcert.driver.abstracted import deployed, granularity_of, require_behind
+from tfcert.driver.arrivals import fits, to_net
 from tfcert.driver.doubts import doubts, one_class, require_unit
 from tfcert.driver.fingerprint import weights_hash
 from tfcert.driver.heads import asks_for_class, check_declared, label_is_class, with_heads
-from tfcert.driver.regions import build_regions, by_number, fits, to_net
+from tfcert.driver.pieces import pieces_of, require_pieces, some_pieces
+from tfcert.driver.regions import build_regions, by_number, empty_of
 from tfcert.driver.sources import asked_samples, load_samples, seen
 from tfcert.driver.task import LoadedModel, Lowered, Task
 from tfcert.errors import UsageError
@@ -298,6 +300,7 @@ def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> T
     if not template.is_single:
         raise UsageError(f"{template.name}: questions about several points or networks cannot be run yet")
     template = replace(template, region=by_number(template.region, loaded.network))
+    parts = pieces_of(template, [tuple(loaded.network.input_shape)])
     if loaded.num_outputs < 2 and asks_for_class(template.formula):
         raise UsageError(f"{template.name}: {SingleOutputError()}")
     unknown = [i for i in template.named_outputs if not 0 <= i < loaded.num_outputs]
@@ -313,8 +316,9 @@ def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> T
         )
     if template.dataset is None or data is None:
         task = Task(template, loaded, np.zeros(1, int), None, (None,), None, Lowered(template, loaded.num_outputs))
+        task = replace(task, pieces=parts)
     else:
-        task = _sampled(template, loaded, data)
+        task = replace(_sampled(template, loaded, data), pieces=parts)
     from tfcert.driver.stages.base import require_stages
 
     _check_lowering(task)
@@ -369,9 +373,13 @@ def _check_lowering(task: Task) -> None:
             raise UsageError(f"{task.name}: {error}") from error
     dtype = task.model.network.dtype.as_numpy_dtype
     for part in [None] if task.centers is None else each_part(task.centers):
-        radii = [Fraction(0)] * (0 if part is None else len(part))
-        regions = build_regions(task.template, part, tuple(task.model.network.input_shape), dtype, radii)
-        _require_steps_fixed(task, regions.proof)
+        shape = tuple(task.model.network.input_shape)
+        require_pieces(task.template, task.pieces, part, shape, dtype)
+        for piece in some_pieces(task.template, task.pieces, every=task.model.network.parts is not None):
+            held = None if part is None else part[~empty_of(piece, part, shape, dtype)] if task.pieces else part
+            radii = [Fraction(0)] * (0 if held is None else len(held))
+            if held is None or len(held):
+                _require_steps_fixed(task, build_regions(piece, held, shape, dtype, radii).proof)
 
 
 def _require_steps_fixed(task: Task, sets: Perturbation) -> None:

@@ -39,7 +39,7 @@ def require_unit(template: AnyTemplate, data: Dataset | None, x: np.ndarray) -> 
 def doubts(template: AnyTemplate, data: Dataset, x: np.ndarray) -> tuple[str, ...]:
     """Sentences about units that may be mistaken, by the samples ``[n, ...]`` as they are stored."""
     region = template.region
-    if not x.size or not isinstance(region, BallSpec):
+    if not x.size or not isinstance(region, BallSpec) or region.free:
         return ()
     low, high = Fraction(float(x.min())), Fraction(float(x.max()))
     ends = f"{float(low):g} to {float(high):g}"

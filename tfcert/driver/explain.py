@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from tfcert.catalog import RELAXATIONS, SOURCES
 from tfcert.driver.abstracted import best_figure, classifier
+from tfcert.driver.region_text import region_text, share_text, valid_text
 from tfcert.language import (
     AnyTemplate,
     BallSpec,
@@ -25,6 +26,7 @@ from tfcert.language import (
     Strategy,
 )
 from tfcert.language.spec.choice import at_most
+from tfcert.language.spec.regions import balls_of
 from tfcert.options import BoundOptions
 from tfcert.showing import counted
 
@@ -77,7 +79,7 @@ def _distance(template: DistanceTemplate, spec: Spec) -> list[str]:
     """What a measure of distances asks, what that promises, and what it costs."""
     queries, most = _queries(template, spec)
     info, options = template.info, template.settled()
-    valid = _valid(template.region) if info.clips else "over all inputs, valid or not"
+    valid = valid_text(template.region) if info.clips else "over all inputs, valid or not"
     limit = options.get("time_limit")
     kept = f"at most {limit:g} s a sample" + (f" ({limit * most:g} s)" if most else "") if limit else "no limit"
     return [
@@ -99,7 +101,7 @@ def _template(template: AnyTemplate, spec: Spec) -> list[str]:
         f"{kind} {template.name}",
         f"  queries: {queries} of model {template.model} ({_source(template, spec)})",
         *([] if template.abstraction is None else [f"  about: {classifier(template.abstraction)}"]),
-        f"  region: {_region(template)}",
+        f"  region: {region_text(template.region, template.transform, template.width)}",
         f"  asked: {_asked(template)}",
     ]
     stages = list(enumerate(template.strategy.stages, start=1))
@@ -138,8 +140,8 @@ def _search(template: MeasureTemplate) -> str:
         text += f", about {SEARCH_EVALUATIONS} bounds a sample with the last bounding stage"
     if any(stage.solves for stage in template.strategy.stages):
         text += ", then one minimisation a sample with the last solving stage"
-    assert isinstance(template.region, BallSpec)
-    share = _share(template.region.radius(template.upper), template)
+    ball = balls_of(template.region)[0]
+    share = share_text(ball.radius(template.upper), template.width) if ball.is_even else ""
     return f"{text}; radii up to{share}" if share else text
 
 
@@ -157,36 +159,6 @@ def _queries(template: AnyTemplate, spec: Spec) -> tuple[str, int | None]:
 def _source(template: AnyTemplate, spec: Spec) -> str:
     model = spec.models[template.model]
     return "bound by the caller" if model.bound else model.path
-
-
-def _region(template: AnyTemplate) -> str:
-    region = template.region
-    if not isinstance(region, BallSpec):
-        return f"a box of {len(region.bounds)} interval{'s' * (len(region.bounds) != 1)} in {region.space} space"
-    if region.shares:
-        radii = ", ".join(f"{share} r" if region.slope else f"{share}" for share in region.shares)
-        return f"{region.norm} ball of radii {radii} (input by input) in {region.space} space, {_valid(region)}"
-    radius = f"{region.eps}" if not region.slope else "r"
-    told = "" if region.slope else _share(region.eps, template)
-    share = f" ({told.lstrip()})" if told else ""
-    text = f"{region.norm} ball of radius {radius}{share} in {region.space} space, {_valid(region)}"
-    if region.slope or region.space == "net":
-        return text
-    sizes = sorted({float(e) for e in region.net_eps(template.transform)})
-    return f"{text} ({', '.join(f'{s:.6g}' for s in sizes)} as the network sees it)"
-
-
-def _share(radius: Fraction, template: AnyTemplate) -> str:
-    """A radius as a share of the declared range; "" where none is declared."""
-    return "" if template.width is None else f" {100 * float(radius / template.width):.3g}% of the range"
-
-
-def _valid(region: BallSpec) -> str:
-    """The values that inputs may take."""
-    if region.within is None:
-        return "within anything"
-    ends = f"within [{region.within[0]}, {region.within[1]}]"
-    return ends if region.within_space is None else f"{ends} of the stored values, the declared range"
 
 
 def strategy_text(strategy: Strategy) -> str:

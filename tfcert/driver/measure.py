@@ -17,11 +17,13 @@ from tfcert.driver.batch import Batch, broken, make_batch, margin_at, replay_cla
 from tfcert.driver.budget import StageBudget
 from tfcert.driver.progress import Standing, Watch
 from tfcert.driver.property import PROOFS, relaxation_name
+from tfcert.driver.regions import ball_unit
 from tfcert.driver.stages.base import NearestStart
 from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import clean_verdict, refuted
-from tfcert.language import BallSpec, MeasureTemplate, StageKind, StageSpec
+from tfcert.language import MeasureTemplate, StageKind, StageSpec
+from tfcert.language.spec.regions import balls_of
 from tfcert.propagation.radius import first_guess, largest_radius
 from tfcert.report.records import Measured
 from tfcert.sets.balls import ORDER, LpBall
@@ -67,19 +69,26 @@ class _Refutation:
 
 
 class MeasureRun:
-    """Measures one batch; ``run`` yields one answer a sample. ``watch`` is told how far a solver is with one."""
+    """Measures one batch; ``run`` yields one answer a sample.
 
-    def __init__(self, task: Task, stages: OpenStages, watch: Watch = lambda standing: None):
-        assert isinstance(task.template, MeasureTemplate) and isinstance(task.template.region, BallSpec)
+    ``watch`` is told how far a solver is with one; ``began`` is when, by the clock, the samples' time began.
+    """
+
+    def __init__(
+        self, task: Task, stages: OpenStages, watch: Watch = lambda standing: None, began: float | None = None
+    ):
+        assert isinstance(task.template, MeasureTemplate)
         self._task, self._stages, self._watch = task, stages, watch
         self._clock = stages.clock
-        self._template, self._region = task.template, task.template.region
+        (region,) = balls_of(task.template.region)
+        self._template, self._region, self._unit = task.template, region, ball_unit(region, task.template.transform)
         self._low, self._high = float(task.template.lower), float(task.template.upper)
         specs = task.template.strategy.stages
         self._bound = next((spec for spec in reversed(specs) if spec.kind is StageKind.BOUND), None)
         self._attack = next((spec for spec in specs if spec.attacks), None)
         self._solver = next((spec for spec in reversed(specs) if spec.solves), None)
-        self._began, self._work = self._clock.used(), [NO_WORK] * len(task.samples)
+        self._began = self._clock.used() if began is None else began
+        self._work = [NO_WORK] * len(task.samples)
 
     def run(self) -> Iterator[MeasureAnswer]:
         """The answers; samples that are wrong unperturbed come first."""
@@ -236,8 +245,7 @@ class MeasureRun:
         high = self._high if math.isnan(known.refuted) else known.refuted
         sample = self._batch(np.array([place]), np.array([high]))
         ball = sample.regions.proof
-        if not isinstance(ball, LpBall):
-            return replace(known, reason=Reason.UNEQUAL_CHANNELS.because(stage=self._solver.name))
+        assert isinstance(ball, LpBall)
         running, limit = (
             self._stages.get(self._solver, self._task.take(np.array([place]))),
             self._solver.option("time_limit"),
@@ -268,7 +276,7 @@ class MeasureRun:
 
     def _teller(self, place: int, spent: float) -> Callable[[float, float], None]:
         """Tells of distances in network space as values of the measure, for the eye only: rounded as they come."""
-        (unit,), began = self._task.template.transform.net_eps(self._region.space, Fraction(1)), self._clock.used()
+        unit, began = self._unit, self._clock.used()
         shift, slope = float(self._region.eps), float(self._region.slope)
 
         def tell(lower: float, upper: float) -> None:
@@ -288,15 +296,14 @@ class MeasureRun:
         return self._consistent(replace(known, refuted=value, witness=witness), place)
 
     def _distance(self, proven: float) -> float:
-        """The radius in network space of a value that is proven, rounded down; 0 without one."""
+        """The radius of a value that is proven, as its ball counts it, rounded down; 0 without one."""
         if math.isnan(proven):
             return 0.0
-        return float_down(min(self._region.net_eps(self._task.template.transform, Fraction(proven))))
+        return float_down(self._region.radius(Fraction(proven)) * self._unit)
 
     def _below(self, distance: float) -> float:
-        """The largest value whose ball lies within ``distance`` (in network space) of its centre, short of the end."""
-        (unit,) = self._task.template.transform.net_eps(self._region.space, Fraction(1))
-        value = float_down((Fraction(distance) / unit - self._region.eps) / self._region.slope)
+        """The largest value whose ball's radius is at most ``distance``, short of the end."""
+        value = float_down((Fraction(distance) / self._unit - self._region.eps) / self._region.slope)
         return math.nextafter(value, -math.inf)
 
     def _batch(self, places: np.ndarray, values: np.ndarray) -> Batch:

@@ -13,12 +13,13 @@ from dataclasses import replace
 import numpy as np
 
 from tfcert.driver.batch import Batch, broken, make_batch, margin_at, replay_claims
+from tfcert.driver.budget import StageBudget
 from tfcert.driver.progress import Standing, Watch
 from tfcert.driver.stages.base import Finding
 from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import as_asked, clean_verdict, refuted
-from tfcert.language import BoxSpec, StageKind, StageSpec
+from tfcert.language import BallSpec, StageKind, StageSpec
 from tfcert.verdict import NO_WORK, Guarantee, Outcome, Reason, Verdict, Work, is_proof
 
 PROOFS = (Guarantee.NUMERIC, Guarantee.SOLVER)
@@ -33,6 +34,7 @@ class PropertyRun:
 
     def __init__(self, task: Task, stages: OpenStages, watch: Watch = lambda standing: None):
         self._task, self._stages, self._watch = task, stages, watch
+        self._kind: object = None  # what tells its sets apart from others for which stages are prepared
         self._clock = stages.clock
         self._specs = task.template.strategy.stages
         count = len(task.samples)
@@ -51,9 +53,12 @@ class PropertyRun:
             timed = replace(verdict, seconds=float(self._seconds[place]), work=self._work[place])
             yield place, as_asked(self._task.template, timed)
 
+    def _batch(self) -> Batch:
+        return make_batch(self._task)
+
     def _verdicts(self) -> Iterator[tuple[int, Verdict]]:
         """Verdicts on the formula that is to be proven for all inputs."""
-        batch = make_batch(self._task)
+        batch = self._batch()
         yield from self._clean(batch)
         for number, spec in enumerate(self._specs):
             yield from self._expired(f"before stage {spec.name}")
@@ -70,8 +75,8 @@ class PropertyRun:
         if outputs is None:
             return
         wrong = broken(batch, outputs)
-        if isinstance(self._task.template.region, BoxSpec):
-            # Unlike a ball, a box need not hold the sample; one outside of it is no witness.
+        if not isinstance(self._task.template.region, BallSpec):
+            # Unlike a ball, another region need not hold the sample; one outside of it is no witness.
             held, centers = batch.regions.witness, self._task.centers
             wrong &= False if held is None or centers is None else held.contains(centers)
         margins = margin_at(batch, outputs)
@@ -81,7 +86,7 @@ class PropertyRun:
 
     def _expired(self, when: str) -> Iterator[tuple[int, Verdict]]:
         for place in self._open.tolist():
-            reason = self._clock.reason(self._seconds[place])
+            reason = self._clock.reason(self._used(place))
             if reason:
                 self._close(place)
                 late = Verdict(Outcome.TIMEOUT, reason.more(f" {when}"), guarantee=Guarantee.ESTIMATE)
@@ -98,13 +103,13 @@ class PropertyRun:
             places = places[np.argsort(-known, kind="stable")]
         if not len(places):
             return
-        running = self._stages.get(spec, self._task.take(places))
+        running = self._stages.get(spec, self._task.take(places), self._kind)
         limit = spec.option("time_limit")
-        budget = self._clock.budget(self._seconds[places], None if limit is None else float(limit))
+        budget = self._budget(places, None if limit is None else float(limit))
         self._begun.clear()
         for finding in running.decide(batch.take(places), budget, lambda i, margin: self._tell(int(places[i]), margin)):
             place = int(places[finding.place])
-            self._seconds[place] += finding.seconds
+            self._charge(place, finding.seconds)
             self._work[place] += finding.work
             verdict = self._judged(batch, place, spec, finding)
             if verdict is None:
@@ -119,13 +124,24 @@ class PropertyRun:
             else:
                 yield place, verdict
 
+    def _used(self, place: int) -> float:
+        """The seconds that a sample has used."""
+        return float(self._seconds[place])
+
+    def _charge(self, place: int, seconds: float) -> None:
+        self._seconds[place] += seconds
+
+    def _budget(self, places: np.ndarray, limit: float | None) -> StageBudget:
+        """The time of a stage for some samples, with the most that it may use for each."""
+        return self._clock.budget(self._seconds[places], limit)
+
     def _tell(self, place: int, margin: float) -> None:
         """Tells where a sample stands: its margin, as asked, has a proven lower end, or of some input an upper one."""
         used = self._clock.used()
         since = used - self._begun.setdefault(place, used)
         best = float(np.fmax(self._best[place], margin))
         ends = (math.nan, 0.0 - best) if self._task.template.existential else (best, math.nan)
-        self._watch(Standing(int(self._task.samples[place]), *ends, float(self._seconds[place]) + since))
+        self._watch(Standing(int(self._task.samples[place]), *ends, self._used(place) + since))
 
     def _judged(self, batch: Batch, place: int, spec: StageSpec, finding: Finding) -> Verdict | None:
         """The verdict that a finding supports; without one, what it knows of the margin and its doubt are kept."""
@@ -144,9 +160,7 @@ class PropertyRun:
                 self._improve(place, finding)
             reason = finding.reason
             if finding.outcome is Outcome.TIMEOUT and not reason:
-                late = self._clock.reason(self._seconds[place]) or Reason.TIME_LIMIT.because(
-                    said="its time was used up"
-                )
+                late = self._clock.reason(self._used(place)) or Reason.TIME_LIMIT.because(said="its time was used up")
                 reason = late.more(f" before stage {spec.name}")
         else:
             reason = Reason.STAGE_SILENT.because()

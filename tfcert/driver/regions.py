@@ -1,7 +1,8 @@
 """From the regions of a specification to perturbations in network space.
 
 Radii and bounds are exact fractions until here. The proof's set is rounded outward, a witness's set inward; centres
-are the network's own floats. Where normalisation treats channels differently an L-inf ball becomes a box.
+are the network's own floats. Where normalisation treats channels differently a ball's radius is multiplied by one
+number for each channel.
 """
 
 from __future__ import annotations
@@ -13,17 +14,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfcert.datasets.masks import read_mask
+from tfcert.driver.arrivals import InputShape, arrival, fits, laid_out, normalization
+from tfcert.driver.overlaps import Frame, mask_of, overlap_of
 from tfcert.errors import UsageError
-from tfcert.language import AnyTemplate, BallSpec, Transform, net_within
-from tfcert.language.spec.questions import RegionSpec
+from tfcert.language import AnyTemplate, BallSpec, BoxSpec, Transform, net_within
+from tfcert.language.spec.places import Movable
+from tfcert.language.spec.regions import (
+    BothSpec,
+    LimitsSpec,
+    RegionSpec,
+    SomewhereSpec,
+    UnionSpec,
+    balls_of,
+    with_balls,
+)
 from tfcert.sets.balls import Box, LpBall, Perturbation
-from tfcert.sets.rounding import enclosed, enclosing, float_down, float_up, inward, outward
+from tfcert.sets.rounding import enclosed, enclosing, float_down, float_up
 from tfcert.sets.uneven import Scale
 
 if TYPE_CHECKING:
     from tfcert.network import Network
-
-InputShape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -40,138 +51,228 @@ class Regions:
         return Regions(self.proof.take(index), None if self.witness is None else self.witness.take(index))
 
 
-def fits(given: InputShape, shape: InputShape) -> bool:
-    """Tells whether a network of one shape takes samples of another: axes of length 1 apart, or laid out flat."""
-    same_but_ones = [d for d in given if d != 1] == [d for d in shape if d != 1]
-    return same_but_ones or (len(shape) == 1 and int(np.prod(given)) == shape[0])
-
-
-def to_net(transform: Transform, x: np.ndarray, dtype: Any) -> np.ndarray:
-    """Stored values ``[samples, ..., channels]`` as the network receives them, computed in float64 and rounded once.
-
-    Each step is monotone, so a value inside a range stays inside the range taken through the same steps.
-
-    Raises:
-        UsageError: ``normalize`` has neither one number, nor one a channel, nor one an input.
-    """
-    return _moved(transform, np.asarray(x, np.float64), normalization(transform, tuple(np.shape(x)[1:]))).astype(dtype)
-
-
-def _moved(transform: Transform, raw: np.ndarray, moves: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    unit = raw * float(transform.scale) if transform.scales else raw
-    return (unit - moves[0]) / moves[1] if transform.normalises else unit
-
-
-def to_unit(transform: Transform, z: np.ndarray) -> np.ndarray:
-    """Network inputs ``[..., *input]`` in unit space, for pictures (rounded)."""
-    size = max(len(transform.mean), len(transform.std))
-    shape = z.shape if size == z.size else z.shape[1:]
-    mean, std = normalization(transform, shape)
-    return np.asarray(z, np.float64) * std + mean
-
-
-def normalization(transform: Transform, shape: InputShape) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and std, in float64, ready to broadcast against inputs of ``shape``.
-
-    Raises:
-        UsageError: there is neither one number, nor one a channel (the last axis), nor one an input.
-    """
-    whole = int(np.prod(shape))
-    for values in (transform.mean, transform.std):
-        if len(values) not in (1, whole, *shape[-1:]):
-            channels = f"one a channel ({shape[-1]}) or " if len(shape) > 1 else ""
-            raise UsageError(
-                f"`normalize` has {len(values)} numbers, and inputs have shape {shape}: it takes one number, {channels}"
-                f"one an input ({whole})"
-            )
-    mean, std = (_placed([float(v) for v in values], shape) for values in (transform.mean, transform.std))
-    return mean, std
-
-
 def build_regions(
     template: AnyTemplate,
     centers: np.ndarray | None,
     shape: InputShape,
     dtype: Any,
     radii: Sequence[Fraction] | None = None,
+    masks: np.ndarray | None = None,
 ) -> Regions:
     """The sets around ``centers`` ``[batch, *shape]`` in network space, or the one box of a property without samples.
 
+    The template's region is one piece (``tfcert.language.spec.pieces``).
+
     Args:
         radii: for a measure, the value of its variable for each sample (in the ball's own space).
+        masks: ``[batch, *shape]``, what may change of each sample, in the place of a ball's own ``places``.
 
     Raises:
-        UsageError: a centre outside ``within``, or bounds that fit neither shape nor type of the inputs.
+        UsageError: a centre outside ``within``, an empty set, or bounds that fit neither shape nor type of the inputs.
     """
     region, transform = template.region, template.transform
     normalization(transform, shape)
-    if not isinstance(region, BallSpec):
+    frame = Frame(transform, shape, dtype)
+    if isinstance(region, BoxSpec):
         bounds = region.net_bounds(transform)
         if max(abs(v) for side in bounds for v in side) > Fraction(float(np.finfo(dtype).max)):
             raise UsageError(f"{template.name}: the box reaches beyond the largest number of {np.dtype(dtype).name}")
         return _box(bounds, shape, dtype, 1 if centers is None else len(centers))
-    if centers is None:
+    if centers is None and balls_of(region):
         raise UsageError(f"{template.name}: a ball needs a sample in its centre")
+    if isinstance(region, BothSpec):
+        return _both(template, region, frame, (centers, radii))
+    assert centers is not None and isinstance(region, BallSpec)
     clip = clip_of(template, shape, dtype)
     require_inside(template.name, centers, clip)
-    eps = [region.net_eps(transform, r) for r in (radii if radii is not None else [Fraction(0)] * len(centers))]
-    scale = _shares(region, shape)
-    if all(len(e) == 1 for e in eps):
-        ball = LpBall(centers, [e[0] for e in eps], region.norm, clip, scale=scale)
-        return Regions(ball, ball)
-    if scale is not None:
-        message = "radii by input after normalisation by unequal std are not supported yet"
-        raise UsageError(f"{template.name}: {message}; write the ball `in net`")
-    if region.norm != "linf":
-        raise UsageError(f"{template.name}: an {region.norm} ball is no ball after normalisation by unequal std")
-    above, below = (np.stack([_placed(list(map(side, e)), shape) for e in eps]) for side in (float_up, float_down))
-    return _boxes(centers, (above, below), clip)
+    eps, scale = _radii(region, frame, [Fraction(0)] * len(centers) if radii is None else radii, masks)
+    ball = LpBall(centers, eps, region.norm, clip, scale=scale)
+    return Regions(ball, ball)
+
+
+def build_pieces(
+    pieces: Sequence[AnyTemplate], rows: np.ndarray, centers: np.ndarray | None, shape: InputShape, dtype: Any
+) -> Regions:
+    """The sets of some pieces side by side: of number ``rows[i]`` around ``centers[i]``, for each i.
+
+    Raises:
+        UsageError: as for :func:`build_regions`.
+        ValueError: they are of several kinds.
+    """
+    numbers, first = np.unique(rows), pieces[rows[0]]
+    frame = Frame(first.transform, shape, dtype)
+    masks = _masks([pieces[number].region for number in numbers], frame)
+    if masks is not None:
+        return build_regions(first, centers, shape, dtype, masks=masks[np.searchsorted(numbers, rows)])
+    places = [np.flatnonzero(rows == number) for number in numbers]
+    found = [
+        build_regions(pieces[number], None if centers is None else centers[some], shape, dtype)
+        for number, some in zip(numbers, places, strict=True)
+    ]
+    if centers is None and len(found) == 1:
+        return found[0]
+    back = np.argsort(np.concatenate(places))
+    proof = type(found[0].proof).joined([one.proof for one in found]).take(back)
+    inner = [one.witness for one in found if one.witness is not None]
+    # A piece in which no input of the network's type lies leaves the others without witnesses, too.
+    witness = type(inner[0]).joined(inner).take(back) if len(inner) == len(found) else None
+    return Regions(proof, witness)
+
+
+def _masks(regions: Sequence[RegionSpec], frame: Frame) -> np.ndarray | None:
+    """What may change in each of some balls that differ in nothing else; None where they do."""
+    balls = [region for region in regions if isinstance(region, BallSpec) and region.places is not None]
+    alike = len(balls) == len(regions) and all(replace(one, places=balls[0].places) == balls[0] for one in balls)
+    return np.stack([_mask(one, frame) for one in balls]) if alike else None
+
+
+def _mask(ball: BallSpec, frame: Frame) -> np.ndarray:
+    mask = mask_of(ball, frame)
+    assert mask is not None
+    return mask
+
+
+def _radii(
+    ball: BallSpec, frame: Frame, radii: Sequence[Fraction], masks: np.ndarray | None
+) -> tuple[list[Fraction], Scale | None]:
+    """The radius of each sample in units of :func:`ball_unit`, and what it is multiplied with for each number."""
+    unit, transform = ball_unit(ball, frame.transform), frame.transform
+    eps = [ball.radius(r) * unit for r in radii]
+    moving = mask_of(ball, frame) if masks is None else masks
+    unequal = ball.space != "net" and not transform.uniform_std
+    if not unequal and not ball.shares and moving is None:
+        return eps, None
+    shares = ball.shares or (Fraction(1),)
+    if unequal:
+        stds = frame.each(transform.std) if ball.shares else transform.std
+        each = frame.each(ball.shares) if ball.shares else shares * len(stds)
+        shares = tuple(share / std for share, std in zip(each, stds, strict=True))
+    scale = Scale(*(_spread(side, shares, frame.shape) for side in (float_down, float_up)))
+    return eps, scale if moving is None else scale.within(moving)
+
+
+def _spread(side: Any, shares: Sequence[Fraction], shape: InputShape) -> np.ndarray:
+    """Numbers for all inputs, one for each channel or one for each input, rounded: ``[1, *shape]``."""
+    return np.broadcast_to(laid_out([side(share) for share in shares], shape), (1, *shape))
+
+
+def ball_unit(ball: BallSpec, transform: Transform) -> Fraction:
+    """The size of a radius of 1 of a ball, as sets count it: in network space or, where normalisation makes another
+    shape of it, in the space before."""
+    return transform.before_unequal(ball.space).net_eps(ball.space, Fraction(1))[0]
+
+
+def _both(
+    template: AnyTemplate,
+    both: BothSpec,
+    frame: Frame,
+    around: tuple[np.ndarray | None, Sequence[Fraction] | None],
+) -> Regions:
+    """What balls and limits have in common: a box, or a ball of another norm, or of a measure, within a box."""
+    centers, given = around
+    radii = [Fraction(0)] * (1 if centers is None else len(centers)) if given is None else given
+    apart = next((ball for ball in both.balls if ball.norm != "linf" or ball.slope), None)
+    overlap = overlap_of(both, frame, centers, radii, apart)
+    if overlap.empty.any():
+        place = _first(overlap.empty)
+        raise UsageError(f"{template.name}: nothing lies in the region of sample {place} of those selected")
+    if apart is None:
+        return Regions(*overlap.boxes(frame.dtype))
+    assert centers is not None
+    require_inside(template.name, centers, overlap.proof)
+    eps, scale = _radii(apart, frame, radii, None)
+    return Regions(*(LpBall(centers, eps, apart.norm, ends, scale=scale) for ends in (overlap.proof, overlap.witness)))
+
+
+def empty_of(template: AnyTemplate, centers: np.ndarray | None, shape: InputShape, dtype: Any) -> np.ndarray:
+    """Marks samples ``[batch, *shape]`` around which a piece holds nothing; of the one box of no samples, that."""
+    region, count = template.region, 1 if centers is None else len(centers)
+    if not isinstance(region, BothSpec):
+        return np.zeros(count, bool)
+    zeros = [Fraction(0)] * count
+    return overlap_of(region, Frame(template.transform, shape, dtype), centers, zeros).empty
 
 
 def by_number(region: RegionSpec, network: Network) -> Any:
-    """The region with what its radius is multiplied with for each number that the network takes, not each input.
+    """The region with what its radii are multiplied with for each number that the network takes, not each input, and
+    with masks read from their files.
 
     Raises:
-        UsageError: there are radii for other inputs than the network has.
+        UsageError: there are radii, bounds or a mask for other inputs than the network has.
     """
-    if not isinstance(region, BallSpec) or not region.shares:
-        return region
-    whole = int(np.prod(network.input_shape))
-    sizes = [1] * whole if network.parts is None else [part.size for part in network.parts]
-    if len(sizes) != len(region.shares):
-        raise UsageError(f"the ball has {len(region.shares)} radii, and the network {len(sizes)} inputs")
-    spread = [share for share, size in zip(region.shares, sizes, strict=True) for _ in range(size)]
-    return replace(region, shares=tuple(spread))
+    inputs = _Inputs(network)
+    match with_balls(region, inputs.ball):
+        case BoxSpec() as box:
+            return inputs.box(box)
+        case UnionSpec(parts):
+            return UnionSpec(tuple(by_number(part, network) for part in parts))
+        case BothSpec() | SomewhereSpec() as part:
+            return replace(part, limits=tuple(map(inputs.limits, part.limits)))
+        case other:
+            return other
 
 
-def _shares(region: BallSpec, shape: InputShape) -> Scale | None:
-    """What radii are multiplied with, ``[1, *shape]``; None where all are alike."""
-    if not region.shares:
-        return None
-    ends = ([side(share) for share in region.shares] for side in (float_down, float_up))
-    return Scale(*(np.array(end).reshape(1, *shape) for end in ends))
+class _Inputs:
+    """What is said of a network's inputs, said of each number that it takes."""
+
+    def __init__(self, network: Network):
+        self._shape = tuple(network.input_shape)
+        self._several = network.parts is not None
+        whole = int(np.prod(self._shape))
+        self._sizes = [1] * whole if network.parts is None else [part.size for part in network.parts]
+
+    def _spread(self, values: tuple[Any, ...], what: str) -> tuple[Any, ...]:
+        if len(values) != len(self._sizes):
+            raise UsageError(f"the {what}, and the network {len(self._sizes)} inputs")
+        return tuple(value for value, size in zip(values, self._sizes, strict=True) for _ in range(size))
+
+    def ball(self, ball: BallSpec) -> BallSpec:
+        """The ball of numbers."""
+        if ball.shares:
+            ball = replace(ball, shares=self._spread(ball.shares, f"ball has {len(ball.shares)} radii"))
+        return _unmasked(ball, self._shape)
+
+    def box(self, box: BoxSpec) -> BoxSpec:
+        """The box of numbers."""
+        if box.names:
+            what = f"region is of {len(box.names)} inputs, {', '.join(box.names[:8])}"
+            spread = self._spread(box.bounds, what)
+            return replace(box, bounds=spread if self._several else box.bounds)
+        return box
+
+    def limits(self, limits: LimitsSpec) -> LimitsSpec:
+        """The limits of numbers."""
+        if not self._several or len(limits.bounds) == 1:
+            return limits
+        if limits.groups:
+            raise UsageError("`one_hot` is of numbers of a single input")
+        what = f"region is of {len(limits.bounds)} inputs"
+        kinds = self._spread(limits.kinds, what) if limits.kinds else ()
+        return replace(limits, bounds=self._spread(limits.bounds, what), kinds=kinds)
 
 
-def _boxes(
-    centers: np.ndarray, eps: tuple[np.ndarray, np.ndarray], clip: tuple[np.ndarray, np.ndarray] | None
-) -> Regions:
-    """L-inf balls whose radii differ by channel or input, as boxes rounded outward and inward.
+def _unmasked(ball: BallSpec, shape: InputShape) -> BallSpec:
+    """The ball with the numbers that its mask's file marks.
 
-    ``eps`` are the radii of each ball, rounded up and rounded down: ``[batch, channels]`` or ``[batch, *input]``.
+    Raises:
+        UsageError, DatasetError: there is no such file, or no mask of the inputs' shape in it.
     """
-    ones = [1] * (centers.ndim - eps[0].ndim)
-    above, below = (side.reshape(len(side), *ones, *side.shape[1:]) for side in eps)
-    (low, high), (inner_low, inner_high) = outward(centers, above), inward(centers, below)
-    if clip is not None:
-        low, inner_low = np.maximum(low, clip[0]), np.maximum(inner_low, clip[0])
-        high, inner_high = np.minimum(high, clip[1]), np.minimum(inner_high, clip[1])
-    dtype = centers.dtype
-    return Regions(Box(*enclosing(low, high, dtype)), Box(*enclosed(inner_low, inner_high, dtype)))
+    if ball.places is None or not ball.places.mask:
+        return ball
+    mask = read_mask(ball.places.mask, ball.places.folder or None)
+    if mask.shape == shape[:-1] and len(shape) == 3:
+        mask = np.broadcast_to(mask[..., None], shape)
+    if not fits(mask.shape, shape):
+        raise UsageError(f"the mask {ball.places.mask} has shape {mask.shape}, and inputs {shape}")
+    marked = tuple(np.flatnonzero(mask.reshape(-1) & replace(ball.places, mask="").on(shape).reshape(-1)).tolist())
+    if not marked:
+        raise UsageError(f"the mask {ball.places.mask} marks nothing that may change")
+    return replace(ball, places=Movable(numbers=marked))
 
 
 def _box(bounds: tuple[Sequence[Fraction], Sequence[Fraction]], shape: InputShape, dtype: Any, count: int) -> Regions:
     def ends(rounding: Any) -> list[np.ndarray]:
-        exact = [np.broadcast_to(_placed([rounding(v) for v in side], shape), shape) for side in bounds]
+        exact = [np.broadcast_to(laid_out([rounding(v) for v in side], shape), shape) for side in bounds]
         return [np.broadcast_to(side, (count, *shape)) for side in exact]
 
     (low, inner_high), (inner_low, high) = ends(float_down), ends(float_up)
@@ -190,31 +291,10 @@ def clip_of(template: AnyTemplate, shape: InputShape, dtype: Any) -> tuple[np.nd
         return None
     assert isinstance(template.region, BallSpec) and template.region.within is not None
     space = template.region.valid_space
-    arrived = [_arrival(template.transform, space, v, dtype) for v in template.region.within]
-    low = np.minimum(_placed([float_down(v) for v in ends[0]], shape), _placed(arrived[0], shape))
-    high = np.maximum(_placed([float_up(v) for v in ends[1]], shape), _placed(arrived[1], shape))
+    arrived = [arrival(template.transform, space, v, dtype) for v in template.region.within]
+    low = np.minimum(laid_out([float_down(v) for v in ends[0]], shape), laid_out(arrived[0], shape))
+    high = np.maximum(laid_out([float_up(v) for v in ends[1]], shape), laid_out(arrived[1], shape))
     return low, high
-
-
-def _arrival(transform: Transform, space: str, value: Fraction, dtype: Any) -> np.ndarray:
-    """The values that ``to_net`` takes a stored value to: one number, or one for each channel or input."""
-    if space == "net":
-        return np.array([float(value)]).astype(dtype).astype(np.float64)
-    raw = value / transform.scale if space == "unit" else value
-    mean, std = (np.array([float(v) for v in values]) for values in (transform.mean, transform.std))
-    return _moved(transform, np.array([float(raw)]), (mean, std)).astype(dtype).astype(np.float64)
-
-
-def _placed(values: Sequence[float] | np.ndarray, shape: InputShape) -> np.ndarray:
-    """One value for all inputs, one for each input, or one for each channel (the last axis), ready to broadcast."""
-    array = np.array(values, np.float64)
-    if array.size == 1:
-        return array
-    if array.size == int(np.prod(shape)):
-        return array.reshape(shape)
-    if array.size == shape[-1]:
-        return array
-    raise UsageError(f"{array.size} bounds were given for an input of shape {shape}")
 
 
 def require_inside(name: str, centers: np.ndarray, clip: tuple[np.ndarray, np.ndarray] | None) -> None:

@@ -109,6 +109,8 @@ class Task:
         labels: ``[n]``, None where there is none.
         outputs: ``[n, outputs]``, the model's answer to the centres; None without them.
         lowered: the formula's clauses.
+        pieces: the question about each piece of its region, where there are several.
+        rows: ``[n]``, where samples are of pieces: of which, by its number; else None.
     """
 
     template: AnyTemplate
@@ -118,6 +120,8 @@ class Task:
     labels: tuple[float | None, ...] = field(repr=False)
     outputs: np.ndarray | None = field(repr=False)
     lowered: Lowered = field(repr=False)
+    pieces: tuple[AnyTemplate, ...] = field(default=(), repr=False)
+    rows: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -134,4 +138,5 @@ class Task:
         part = None if self.centers is None or self.outputs is None else (self.centers[places], self.outputs[places])
         labels = tuple(self.labels[i] for i in places)
         centers, outputs = part if part is not None else (None, None)
-        return replace(self, samples=self.samples[places], centers=centers, labels=labels, outputs=outputs)
+        rows = None if self.rows is None else self.rows[places]
+        return replace(self, samples=self.samples[places], centers=centers, labels=labels, outputs=outputs, rows=rows)

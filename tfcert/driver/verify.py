@@ -20,6 +20,8 @@ from tfcert.driver.explain import plan_text
 from tfcert.driver.journal import Journal
 from tfcert.driver.judge import exit_code, gather_results, judge, reported
 from tfcert.driver.measure import MeasureRun
+from tfcert.driver.piecewise import PiecewiseRun
+from tfcert.driver.piecewise_measure import measured_pieces
 from tfcert.driver.progress import Narrator, Verbosity, Watch
 from tfcert.driver.property import PropertyRun
 from tfcert.driver.stages.opened import OpenStages
@@ -27,6 +29,7 @@ from tfcert.driver.start import RunStart, begin
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import advice, reconciled
 from tfcert.language import AnyTemplate, BallSpec, DistanceTemplate, MeasureTemplate, PropertyTemplate, Transform
+from tfcert.language.spec.regions import balls_of
 from tfcert.options import BoundOptions
 from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
 from tfcert.report.records import Json
@@ -265,10 +268,12 @@ def _decide(task: Task, stages: OpenStages, watch: Watch) -> Iterator[tuple[int,
     if isinstance(task.template, DistanceTemplate):
         yield from distances(task)
     elif isinstance(task.template, MeasureTemplate):
-        for answer in MeasureRun(task, stages, watch).run():
+        whole = measured_pieces(task, stages, watch) if task.pieces else MeasureRun(task, stages, watch).run()
+        for answer in whole:
             yield answer.place, answer.verdict, answer.measured
     else:
-        for place, verdict in PropertyRun(task, stages, watch).run():
+        run = PiecewiseRun if task.pieces else PropertyRun
+        for place, verdict in run(task, stages, watch).run():
             yield place, verdict, None
 
 
@@ -285,12 +290,16 @@ def _asked(task: Task) -> Asked:
     quantifier = "exists" if task.template.existential else "forall"
     abstraction = "" if task.template.abstraction is None else task.template.abstraction.name
     width = float("nan") if task.template.width is None else float(task.template.width)
-    if not isinstance(region, BallSpec):
+    balls = balls_of(region)
+    if not balls:
         # A box is about no sample's own input, so shares of samples are no accuracies.
         return Asked("", float("nan"), region.space, targets, quantifier, abstraction, labelled=False)
-    eps, way = float(region.largest) if isinstance(task.template, PropertyTemplate) else float("nan"), ""
+    norms, one = {"" if ball.free else ball.norm for ball in balls}, isinstance(region, BallSpec)
+    asks_one = one and isinstance(task.template, PropertyTemplate) and not balls[0].free
+    eps, way = float(balls[0].largest) if asks_one else float("nan"), ""
     if isinstance(task.template, DistanceTemplate):
         way, targets = task.template.info.name, str(task.template.settled()["targets"]).replace("_", "-")
     return Asked(
-        region.norm, eps, region.space, targets, quantifier, abstraction, width, task.template.needs_label, way
-    )
+        norms.pop() if len(norms) == 1 else "",
+        eps, region.space, targets, quantifier, abstraction, width, task.template.needs_label, way,
+    )  # fmt: skip

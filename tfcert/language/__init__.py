@@ -24,15 +24,8 @@ from tfcert.language.spec.lowering import InexactRowError
 from tfcert.language.spec.normal_form import TooManyClausesError
 from tfcert.language.spec.objective import CosineRate, LearningRate, Named, ObjectiveTemplate, RampSpec, Rate, Scheduled
 from tfcert.language.spec.quantities import MeasureValues, PropertyCounts, Quantity, Results
-from tfcert.language.spec.questions import (
-    AnyTemplate,
-    BallSpec,
-    BoxSpec,
-    DistanceTemplate,
-    MeasureTemplate,
-    PropertyTemplate,
-    net_within,
-)
+from tfcert.language.spec.questions import AnyTemplate, DistanceTemplate, MeasureTemplate, PropertyTemplate
+from tfcert.language.spec.regions import BallSpec, BoxSpec, net_within
 from tfcert.language.spec.spaces import Transform
 from tfcert.language.spec.specification import Spec
 from tfcert.language.text.diagnostics import CODES, Diagnostic, SourceText, Span, SpecError

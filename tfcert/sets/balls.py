@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -68,6 +69,11 @@ class Perturbation(ABC):
     @abstractmethod
     def arranged(self, places: np.ndarray) -> Perturbation:
         """The sets of vectors with their numbers in another order: number i is what was number ``places[i]``."""
+
+    @classmethod
+    @abstractmethod
+    def joined(cls, sets: Sequence[Any]) -> Any:
+        """Sets of this class of one kind, one after the other."""
 
     def lengths(self, points: np.ndarray) -> np.ndarray:
         """The distance of each point from its set's centre in the set's norm: ``[batch]``, up to rounding."""
@@ -140,6 +146,10 @@ class Box(Perturbation):
 
     def arranged(self, places: np.ndarray) -> Box:
         return Box(self.lower[:, places], self.upper[:, places])
+
+    @classmethod
+    def joined(cls, sets: Sequence[Box]) -> Box:
+        return Box(np.concatenate([one.lower for one in sets]), np.concatenate([one.upper for one in sets]))
 
     def contains(self, z: np.ndarray) -> np.ndarray:
         z = self._one_each(z)
@@ -302,6 +312,20 @@ class LpBall(Perturbation):
         clip = self.clip and tuple(np.broadcast_to(end, self.x.shape)[:, places] for end in self.clip)
         scale = None if self.scale is None else Scale(self.scale.low[:, places], self.scale.high[:, places])
         return LpBall(self.x[:, places], self.exact_eps, self.norm, clip, scale=scale)
+
+    @classmethod
+    def joined(cls, sets: Sequence[LpBall]) -> LpBall:
+        if len({(one.norm, one.clip is None, one.scale is None) for one in sets}) > 1:
+            raise ValueError("balls of several kinds are no batch")
+        first, clip, scale = sets[0], None, None
+        if first.clip is not None:
+            low, high = zip(*([np.broadcast_to(e, one.x.shape) for e in one.clip or ()] for one in sets), strict=True)
+            clip = np.concatenate(low), np.concatenate(high)
+        if first.scale is not None:
+            low, high = zip(*(one.scale for one in sets if one.scale is not None), strict=True)
+            scale = Scale(np.concatenate(low), np.concatenate(high))
+        eps = [e for one in sets for e in one.exact_eps]
+        return LpBall(np.concatenate([one.x for one in sets]), eps, first.norm, clip, scale=scale, parts=first.parts)
 
     def contains(self, z: np.ndarray) -> np.ndarray:
         z = self._one_each(z)

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfcert.sets.balls import Box, Perturbation
 from tfcert.sets.rounding import enclosed
+from tfcert.sets.stepped import Stepped
 
 _ROUNDS = 32
 """How often sets that share numbers are projected onto in turn, and how many steps lead back to the centre."""
@@ -91,6 +92,13 @@ class SideBySide(Perturbation):
         here = np.argsort(places)
         return SideBySide([(sets, here[own]) for sets, own in self.sides])
 
+    @classmethod
+    def joined(cls, sets: Sequence[Any]) -> SideBySide:
+        columns = zip(*(one.sides for one in sets), strict=True)
+        return SideBySide(
+            [(type(parts[0].sets).joined([part.sets for part in parts]), parts[0].places) for parts in columns]
+        )
+
     def lengths(self, points: np.ndarray) -> np.ndarray:
         """The distance of each point from the centre, by the side where that is largest: ``[batch]``."""
         flat = points.reshape(len(points), -1)
@@ -141,13 +149,20 @@ class SideBySide(Perturbation):
 
 
 def side_by_side(sides: Sequence[tuple[Perturbation, np.ndarray]]) -> Perturbation:
-    """Sets side by side; of boxes alone one box.
+    """Sets side by side; of boxes alone one box, whose numbers keep the values that they have on some side.
 
     Raises:
         ValueError: as for :class:`SideBySide`.
     """
     whole = SideBySide(sides)
-    return Box(whole.lower, whole.upper) if all(isinstance(side.sets, Box) for side in whole.sides) else whole
+    if not all(isinstance(side.sets, Box) for side in whole.sides):
+        return whole
+    steps: dict[int, np.ndarray] = {}
+    for sets, places in whole.sides:
+        for place, values in sets.steps.items() if isinstance(sets, Stepped) else ():
+            number = int(places[place])
+            steps[number] = np.intersect1d(steps.get(number, values), values)
+    return Stepped(whole.lower, whole.upper, steps) if steps else Box(whole.lower, whole.upper)
 
 
 def boxed(sets: Perturbation) -> Perturbation:

@@ -45,7 +45,7 @@ class CompleteStage:
         if refused:
             return refused
         if self.spec.option("guide") is not None and not isinstance(task.template.region, BallSpec):
-            return f"{self.spec.name}(guide=...) looks around a sample: it needs a `ball`, not a box"
+            return f"{self.spec.name}(guide=...) looks around a sample: it needs one `ball`"
         if _one_class(self.spec) and len(task.samples) and runner_up(make_batch(task.take(np.arange(1)))) is None:
             return f"{self.spec.name}(targets=runner_up) is for `argmax(...) == y`, where each class has its own margin"
         return ""
@@ -124,7 +124,7 @@ class RunningComplete:
                 yield Finding(place, Outcome.TIMEOUT)
                 continue
             tell(place, math.nan)
-            region, query = sample.regions, sample.known.get(int(sample.task.samples[0]))
+            region, query = sample.regions, sample.known.get(sample.key)
             witness, work = self._guided(sample, _until(budget, began + left))
             if witness is not None:
                 seconds = budget.used() - began
@@ -139,7 +139,7 @@ class RunningComplete:
                 known=query if isinstance(query, Query) else None,
                 only=None if one is None else one.clause,
             )
-            sample.known[int(sample.task.samples[0])] = decision.left
+            sample.known[sample.key] = decision.left
             yield Finding(
                 place,
                 decision.outcome,

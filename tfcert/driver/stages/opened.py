@@ -32,19 +32,19 @@ class OpenStages:
         self.clock, self._options, self._preparing = clock, options, preparing
         self.seconds: dict[str, float] = {}
         self._stack = contextlib.ExitStack()
-        self._running: dict[StageSpec, Any] = {}
+        self._running: dict[tuple[StageSpec, object], Any] = {}
 
-    def get(self, spec: StageSpec, task: Task) -> Any:
-        """The prepared stage; ``task`` has the samples that are left to it.
+    def get(self, spec: StageSpec, task: Task, kind: object = None) -> Any:
+        """The prepared stage; ``task`` has the samples that are left to it, in sets of a ``kind``.
 
         The strategy's clock stands still while it is prepared.
         """
-        if spec not in self._running:
+        if (spec, kind) not in self._running:
             began = time.monotonic()
             with self.clock.paused(), self._preparing(spec.name):
-                self._running[spec] = self._stack.enter_context(stage_of(spec).open(task, self._options))
+                self._running[spec, kind] = self._stack.enter_context(stage_of(spec).open(task, self._options))
             self.seconds[spec.name] = self.seconds.get(spec.name, 0.0) + time.monotonic() - began
-        return self._running[spec]
+        return self._running[spec, kind]
 
     def __enter__(self) -> OpenStages:
         return self

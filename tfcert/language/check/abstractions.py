@@ -11,7 +11,7 @@ from tfcert.language.check.reading import named_arguments, read_entries, read_nu
 from tfcert.language.check.scope import Definition, Scope, did_you_mean
 from tfcert.language.check.setting import Setting
 from tfcert.language.spec.cells import Abstraction, Tuning
-from tfcert.language.spec.questions import BallSpec, BoxSpec, RegionSpec
+from tfcert.language.spec.regions import BoxSpec, RegionSpec, balls_of
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.sets.rounding import float_down
@@ -114,40 +114,41 @@ def check_abstracted(scope: Scope, ref: s.Ref, found: Abstraction, region: Regio
     """Reports a granularity that is finer than AbsCert's abstraction of the ball, and a range that leaves out values.
 
     The abstraction of a ball is defined for a granularity of at least two eps (Zhang et al. 2023, section 3.2). Both
-    are compared where the cells are, in network space; the largest eps of a channel counts. The values are those of the
-    data set around whose samples balls are, or of the box.
+    are compared where the cells are, in network space; the largest eps counts, of a channel and of inputs
+    that have their own. The values are those of the data set around whose samples balls are, or of the box.
     """
-    if isinstance(region, BallSpec) and region.shares:
-        message = f"`{ref.name}` abstracts inputs that have a radius each, which is not supported yet"
-        raise scope.problem("E910", message, ref, "ask without `abstracted by`, or with one radius")
-    if isinstance(region, BallSpec):
-        eps = region.net_eps(setting.transform)
-        channels = found.channels or (found.granularity,)
-        if 1 < len(eps) != len(channels) > 1:
-            message = f"`{ref.name}` has {len(channels)} granularities, and samples have {len(eps)} channels"
-            scope.report("E205", message, ref)
-            return
-        pairs = list(zip(channels, eps if len(eps) == len(channels) else [max(eps)] * len(channels), strict=True))
-        narrow = [i for i, (width, radius) in enumerate(pairs) if width < 2 * radius]
-        if found.channels and narrow:
-            width, least = pairs[narrow[0]][0], 2 * pairs[narrow[0]][1]
-            message = (
-                f"the granularity of `{ref.name}` in channel {narrow[0]}, {_short(width)}, is below two eps, "
-                f"{_short(least)} in net space"
-            )
-            scope.report("E212", message, ref, f"choose a granularity of at least {_advised(least)} there")
-        least = 2 * max(eps)
-        for what, width in () if found.channels else (("granularity", found.granularity), ("floor", found.finest)):
-            if width < least:
-                message = f"the {what} of `{ref.name}`, {_short(width)}, is below two eps, {_short(least)} in net space"
-                scope.report("E212", message, ref, f"choose a {what} of at least {_advised(least)}")
-                break
+    for ball in balls_of(region):
+        if not ball.free:
+            _not_finer(scope, ref, found, tuple(eps * ball.share for eps in ball.net_eps(setting.transform)))
     of, values = _values(region, setting)
     low, high = min(values, default=found.low), max(values, default=found.high)
     if low < found.low or high > found.high:
         message = f"values of {of} from {_short(low)} to {_short(high)} leave the range of `{ref.name}`"
         fix = f"write `range=[{_advised(low, ROUND_FLOOR)}, {_advised(high)}]`, or they share the outermost cells"
         scope.report("W007", message, ref, fix)
+
+
+def _not_finer(scope: Scope, ref: s.Ref, found: Abstraction, eps: tuple[Fraction, ...]) -> None:
+    """Reports cells that are narrower than two eps, the radius in network space or one for each channel."""
+    channels = found.channels or (found.granularity,)
+    if 1 < len(eps) != len(channels) > 1:
+        message = f"`{ref.name}` has {len(channels)} granularities, and samples have {len(eps)} channels"
+        raise scope.problem("E205", message, ref)
+    pairs = list(zip(channels, eps if len(eps) == len(channels) else [max(eps)] * len(channels), strict=True))
+    narrow = [i for i, (width, radius) in enumerate(pairs) if width < 2 * radius]
+    if found.channels and narrow:
+        width, least = pairs[narrow[0]][0], 2 * pairs[narrow[0]][1]
+        message = (
+            f"the granularity of `{ref.name}` in channel {narrow[0]}, {_short(width)}, is below two eps, "
+            f"{_short(least)} in net space"
+        )
+        scope.report("E212", message, ref, f"choose a granularity of at least {_advised(least)} there")
+    least = 2 * max(eps)
+    for what, width in () if found.channels else (("granularity", found.granularity), ("floor", found.finest)):
+        if width < least:
+            message = f"the {what} of `{ref.name}`, {_short(width)}, is below two eps, {_short(least)} in net space"
+            scope.report("E212", message, ref, f"choose a {what} of at least {_advised(least)}")
+            break
 
 
 def _values(region: RegionSpec | None, setting: Setting) -> tuple[str, list[Fraction]]:

@@ -24,9 +24,8 @@ def call_builtin(e: Evaluator, call: s.Call) -> Meaning:
         case "min" | "max":
             return _extreme(e, call)
         case "clip":
-            raise e.scope.problem(
-                "E907", "perturbations with `clip` are not supported yet", call, "use `ball ... within [0, 1]`"
-            )
+            fix = "clip within the model, or quantify over inputs by `ball(...) within [0, 1]`"
+            raise e.scope.problem("E253", "inputs are not transformed by `clip` in a formula", call, fix)
         case _:
             return _agreed(e, call)
 

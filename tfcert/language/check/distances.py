@@ -7,9 +7,10 @@ from fractions import Fraction
 
 from tfcert.catalog import DISTANCES, DistanceInfo
 from tfcert.language.check.asked import Mentions
+from tfcert.language.check.balls import read_valid
 from tfcert.language.check.elaborate import Elaborator
+from tfcert.language.check.lengths import read_interval, read_length, read_space
 from tfcert.language.check.reading import as_ref, named_arguments, read_option
-from tfcert.language.check.regions import read_interval, read_length, read_space, read_valid
 from tfcert.language.check.resources import resolve_resource
 from tfcert.language.check.samples import NO_SAMPLES, read_asked_samples, refuse_two_normalisations
 from tfcert.language.check.scope import Definition, Scope, did_you_mean
@@ -18,7 +19,8 @@ from tfcert.language.check.values import Norm, describe
 from tfcert.language.spec.declarations import ModelDeclaration, Strategy, Value
 from tfcert.language.spec.formula import ArgIs, Label, SingleOutputError, variable_term
 from tfcert.language.spec.points import AtPoint
-from tfcert.language.spec.questions import BallSpec, DistanceTemplate
+from tfcert.language.spec.questions import DistanceTemplate
+from tfcert.language.spec.regions import BallSpec
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.printer import print_statement
@@ -46,9 +48,6 @@ def check_distance(definition: Definition) -> DistanceTemplate | None:
         setting = Setting(samples.dataset, model)
         refuse_two_normalisations(scope, node.name, setting)
         space = read_space(e, node.distance, setting)
-        if node.distance.space not in (None, "net") and not setting.transform.uniform_std:
-            message = f"normalisation with different `std` makes no one number of a distance in {space} space"
-            raise scope.problem("E910", message, call, "write it `in net`")
         region = BallSpec(norm, Fraction(0), Fraction(1), space=space, **read_valid(e, node.distance, setting, space))
         options = _options(e, call, info, (setting, space))
         if info.clips and "upper" in info.options and region.within is None and "upper" not in dict(options):

@@ -10,15 +10,16 @@ from typing import TypeVar
 
 from tfcert.catalog import SOURCES, Option
 from tfcert.language.check.elaborate import Elaborator
+from tfcert.language.check.lengths import is_tiny, read_length, report_tiny, share_of_range
 from tfcert.language.check.reading import as_ref, hyphenated, read_arguments, read_entries, read_option
 from tfcert.language.check.recipes import COSINE, DECAY, read_augmentations, read_rate
-from tfcert.language.check.regions import is_tiny, read_length, report_tiny, share_of_range
 from tfcert.language.check.resources import resolve_resource
 from tfcert.language.check.scope import Definition, Scope, did_you_mean
 from tfcert.language.check.setting import Setting
 from tfcert.language.spec import objective as t
 from tfcert.language.spec.declarations import Dataset, ModelDeclaration, StageSpec
-from tfcert.language.spec.questions import AnyTemplate, BallSpec, PropertyTemplate
+from tfcert.language.spec.questions import AnyTemplate, PropertyTemplate
+from tfcert.language.spec.regions import BallSpec
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.printer import print_statement
@@ -64,13 +65,13 @@ def _covered(scope: Scope, node: s.Ref, asked: AnyTemplate) -> bool:
     elif asked.existential:
         reason = "asks for some input, and training bounds all of them"
     elif not isinstance(asked.region, BallSpec):
-        reason = "is about a box, and training takes a ball around each sample"
+        reason = "is about another region than the ball around each sample that training takes"
     elif not asked.is_robustness:
         reason = "does not ask for the label's class, `argmax(f(z)) == y`, alone"
     elif model.outputs == "probabilities":
         reason = f"is about the probabilities of `{model.name}`, and training takes a model of logits"
-    elif asked.region.shares:
-        reason = "has a radius for each input, and training by a specification takes one eps (Python takes `scale`)"
+    elif not asked.region.is_even:
+        reason = "has a radius for each input or place, and training by a specification takes one eps (Python: `scale`)"
     elif asked.region.norm != "linf":
         reason = f"is about {asked.region.norm} balls, and training takes linf"
     elif asked.abstraction is not None and asked.region.space != "net" and asked.transform.channels > 1:

@@ -105,7 +105,8 @@ def _may_vary(e: Evaluator, operator: str, varying: Term, node: s.Expr) -> None:
 def _operand(e: Evaluator, operand: s.Expr, what: str) -> Numeric:
     value = e.value(operand)
     if isinstance(value, Inputs):
-        raise e.scope.problem("E907", "arithmetic on inputs is not supported yet", operand, "use `ball` or `box`")
+        fix = "put what is computed of inputs into the model, and quantify over a `ball` or `box` of its inputs"
+        raise e.scope.problem("E253", "inputs are not transformed in a formula", operand, fix)
     if not isinstance(value, Numeric):
         raise e.scope.problem("E206", f"{what} must be a number; this is {describe(value)}", operand)
     return value

@@ -20,7 +20,8 @@ from tfcert.language.spec.declarations import ModelDeclaration
 from tfcert.language.spec.formula import And, Atom, Feature, Formula, SampleFeature, Term, Variable
 from tfcert.language.spec.named import applications, rewritten
 from tfcert.language.spec.points import Agreement, AtAnswer, AtPoint
-from tfcert.language.spec.questions import BallSpec, Point
+from tfcert.language.spec.questions import Point
+from tfcert.language.spec.regions import balls_of
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 
@@ -94,7 +95,7 @@ def _point(scope: Scope, number: int, binding: Binding, where: Surroundings) -> 
     setting = _setting(number, binding, where)
     centre = f"a ball is around the sample: write `ball({where.samples.sample or 'x'}, ...)`"
     e = Elaborator(scope, where.around, hints={binding.name.text: centre})
-    region = read_region(e, binding.region, setting)
+    region = read_region(e, binding.region, setting, binding.name.text)
     names = where.asked.names(number)
     return Point(binding.name.text, region, setting.transform, names, setting.width(region.space))
 
@@ -139,7 +140,7 @@ def _one_radius(scope: Scope, bound: Sequence[Binding], points: Sequence[Point])
 
 
 def _grows(point: Point) -> bool:
-    return isinstance(point.region, BallSpec) and point.region.slope > 0
+    return any(ball.slope > 0 for ball in balls_of(point.region))
 
 
 def _names(root: Any, name: str) -> bool:

@@ -25,12 +25,12 @@ from tfcert.language.spec.quantities import (
 )
 from tfcert.language.spec.questions import (
     AnyTemplate,
-    BoxSpec,
     DistanceTemplate,
     MeasureTemplate,
     PropertyTemplate,
     Template,
 )
+from tfcert.language.spec.regions import balls_of
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.printer import print_expression
@@ -238,7 +238,7 @@ class QuantityReader:
         if kind == "attack_accuracy" and template.existential:
             message = f"`{template.name}` asks for some input: no attack refutes that"
             raise self.scope.problem("E206", message, names[0], "use `verified_accuracy`")
-        if kind == "nominal_accuracy" and isinstance(template.region, BoxSpec):
+        if kind == "nominal_accuracy" and not balls_of(template.region):
             message = f"`{template.name}` is about a box, which is around no unperturbed input"
             raise self.scope.problem("E206", message, names[0], "use `verified_accuracy`")
         if isinstance(template, PropertyTemplate):

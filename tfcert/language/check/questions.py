@@ -12,20 +12,19 @@ from tfcert.language.check.abstractions import check_abstracted
 from tfcert.language.check.asked import Mentions, Settled
 from tfcert.language.check.classes import merge_classes
 from tfcert.language.check.elaborate import Elaborator
+from tfcert.language.check.lengths import is_tiny, read_interval, read_length, report_tiny, share_of_range
 from tfcert.language.check.provable import Unloaded, check_provable
 from tfcert.language.check.quantified import (
     Binding,
     PointConditions,
     Surroundings,
     bindings,
-    nodes,
     quantified_names,
     read_conditions,
     read_points,
     resolved,
     settled_conditions,
 )
-from tfcert.language.check.regions import is_tiny, read_interval, read_length, report_tiny, share_of_range
 from tfcert.language.check.resources import resolve_resource
 from tfcert.language.check.samples import NO_SAMPLES, AskedSamples, label_hints, read_asked_samples
 from tfcert.language.check.scope import Definition, Scope
@@ -36,7 +35,8 @@ from tfcert.language.spec.declarations import DEFAULT_STRATEGY, ModelDeclaration
 from tfcert.language.spec.formula import Formula, Not, Or, Radius, negation, variable_term
 from tfcert.language.spec.named import applications, sample_features
 from tfcert.language.spec.points import AtPoint
-from tfcert.language.spec.questions import BallSpec, BoxSpec, MeasureTemplate, Point, PropertyTemplate, RegionSpec
+from tfcert.language.spec.questions import MeasureTemplate, Point, PropertyTemplate
+from tfcert.language.spec.regions import RegionSpec, balls_of
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.printer import print_statement
@@ -145,14 +145,7 @@ def _quantified(scope: Scope, node: QuestionStatement) -> s.Quantified | None:
         return None
     if isinstance(node, s.MeasureStatement):
         _extremum(scope, node, formula)
-    variables = [n.text for b in formula.binders for n in b.names]
-    scalar = [b for b in formula.binders if isinstance(b.region.base, s.IntervalNode)]
-    if scalar:
-        scope.report("E907", "perturbing single numbers is not supported yet", scalar[0], "use `ball` or `box`")
-    else:
-        return formula
-    _products(scope, formula, set(variables))
-    return None
+    return formula
 
 
 def _extremum(scope: Scope, node: s.MeasureStatement, formula: s.Quantified) -> None:
@@ -164,15 +157,6 @@ def _extremum(scope: Scope, node: s.MeasureStatement, formula: s.Quantified) -> 
     if (node.extremum, formula.quantifier) == ("smallest", "forall"):
         message = f"the smaller `{name}`, the fewer inputs there are: the smallest is the interval's low end"
         scope.report("E228", message, node.radius, "write `largest`, or `exists`")
-
-
-def _products(scope: Scope, formula: s.Quantified, variables: set[str]) -> None:
-    """Report products of quantified variables in a formula that cannot be understood further."""
-    for node in nodes(formula.body):
-        if isinstance(node, s.Chain) and node.operators[0] in "*/":
-            varying = [o for o in node.operands if any(isinstance(n, s.Ref) and n.name in variables for n in nodes(o))]
-            if len(varying) > 1:
-                scope.report("E210", "this multiplies two quantified variables", node, "a factor must be a constant")
 
 
 # The formula
@@ -248,8 +232,9 @@ def _regions(
 ) -> None:
     """Report regions that a stage cannot take."""
     for point in points:
-        if strategy is not None and isinstance(point.region, BallSpec):
-            _norms(scope, node, strategy, point.region)
+        for norm in dict.fromkeys(ball.norm for ball in balls_of(point.region)):
+            if strategy is not None:
+                _norms(scope, node, strategy, norm)
 
 
 def _sample_matters(
@@ -259,7 +244,7 @@ def _sample_matters(
     fixed = any(body.settled.applications[n].fixed for n in applications(body.formula))
     shared = any(a.other is None for a in body.condition.agreements)
     named = [f for f in (body.formula, body.condition.given) if f is not None and sample_features(f)]
-    boxes = all(isinstance(point.region, BoxSpec) for point in points)
+    boxes = not any(balls_of(point.region) for point in points)
     if samples.dataset is not None and boxes and not (fixed or shared or named):
         message = (
             f"this region is the same for every sample of `{samples.dataset.name}`, and is asked about once for each"
@@ -267,13 +252,13 @@ def _sample_matters(
         scope.report("W013", message, bound[0].region, "leave out the samples, and it is asked about once")
 
 
-def _norms(scope: Scope, node: QuestionStatement, strategy: Strategy, ball: BallSpec) -> None:
+def _norms(scope: Scope, node: QuestionStatement, strategy: Strategy, norm: str) -> None:
     for stage in strategy.stages:
         norms = stage.schema.norms
-        if ball.norm not in norms:
+        if norm not in norms:
             fix = f"it handles {', '.join(norms)}"
             place = node.strategy or node.name
-            scope.report("E213", f"the stage `{stage.name}` cannot handle {ball.norm} balls", place, fix)
+            scope.report("E213", f"the stage `{stage.name}` cannot handle {norm} balls", place, fix)
 
 
 def _abstraction(
@@ -312,8 +297,9 @@ def _measure(
         tolerance, relative = Fraction(1, 10_000), True
         if node.tolerance is not None:
             tolerance, relative = _tolerance(e, node.tolerance, setting, region.space)
-        if isinstance(region, BallSpec) and is_tiny(region.radius(high), setting, region.space):
-            share = share_of_range(region.radius(high), setting, region.space)
+        even = next((ball for ball in balls_of(region) if ball.is_even), None)
+        if even is not None and is_tiny(even.radius(high), setting, region.space):
+            share = share_of_range(even.radius(high), setting, region.space)
             report_tiny(e, node.interval, share, "the largest radius of this interval")
         return MeasureTemplate(**common, lower=low, upper=high, tolerance=tolerance, relative=relative)
     return None

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tfcert.language.spec.declarations import Dataset, ModelDeclaration
+from tfcert.language.spec.regions import Ends
 from tfcert.language.spec.spaces import IDENTITY, Transform
-
-Ends = tuple[Fraction, Fraction]
 
 SLACK = Fraction(1, 10)
 """How far an end of the unit space may lie from 0 and 1: bytes may be divided by 256, or begin at 1."""

@@ -28,84 +28,11 @@ from tfcert.language.spec.lowering import lower
 from tfcert.language.spec.named import applications, features, output_indices, sample_features, uses_label
 from tfcert.language.spec.normal_form import normalise
 from tfcert.language.spec.points import Agreement, Application, AtPoint
+from tfcert.language.spec.regions import BallSpec, RegionSpec
 from tfcert.language.spec.spaces import Transform
 from tfcert.language.text.diagnostics import Span
 
-
-@dataclass(frozen=True)
-class BallSpec:
-    """All inputs within ``eps`` of the sample in a norm, and ``within`` an interval if one is given.
-
-    Attributes:
-        norm: ``linf``, ``l2`` or ``l1``.
-        eps: the radius; of a measure, its constant part (then the radius is ``eps + slope * r``).
-        slope: 0 for a property; positive for a measure.
-        shares: what the radius is multiplied with, one number an input (named or not); empty where all are alike.
-        within: valid interval of every input value, or None.
-        space: ``raw``, ``unit`` or ``net``.
-        within_space: the space of ``within``, where that is not the ball's own: ``raw`` where nothing was written
-            and the data set declares a range.
-    """
-
-    norm: str
-    eps: Fraction
-    slope: Fraction
-    within: tuple[Fraction, Fraction] | None
-    space: str
-    within_space: str | None = None
-    shares: tuple[Fraction, ...] = ()
-
-    @property
-    def largest(self) -> Fraction:
-        """The constant radius of the input that may change most."""
-        return self.eps * max(self.shares, default=Fraction(1))
-
-    @property
-    def valid_space(self) -> str:
-        """The space of ``within``."""
-        return self.within_space or self.space
-
-    def radius(self, r: Fraction | int | float = 0) -> Fraction:
-        """The radius in the ball's own space, exact."""
-        return self.eps + self.slope * Fraction(r)
-
-    def net_eps(self, transform: Transform, r: Fraction | int | float = 0) -> tuple[Fraction, ...]:
-        """The radius in network space: one number, or one for each channel (linf only)."""
-        return transform.net_eps(self.space, self.radius(r))
-
-
-@dataclass(frozen=True)
-class BoxSpec:
-    """All inputs between bounds.
-
-    Attributes:
-        bounds: one interval for every input, or a single one that holds for each of them.
-            A ``within`` is already intersected with them.
-        names: the inputs' names if the bounds were given by name, in the order of the bounds.
-        space: ``raw``, ``unit`` or ``net``.
-    """
-
-    bounds: tuple[tuple[Fraction, Fraction], ...]
-    names: tuple[str, ...]
-    space: str
-
-    def net_bounds(self, transform: Transform) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]]:
-        """Lower and upper bounds in network space: one for each input, or for each channel, or one for all."""
-        lower = transform.net_values(self.space, tuple(low for low, _ in self.bounds))
-        upper = transform.net_values(self.space, tuple(high for _, high in self.bounds))
-        return lower, upper
-
-
-RegionSpec = BallSpec | BoxSpec
 LabelNumber = int | float
-
-
-def net_within(region: RegionSpec, transform: Transform) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]] | None:
-    """The valid interval of a ball in network space: (lows, highs), one number or one for each channel; or None."""
-    if isinstance(region, BoxSpec) or region.within is None:
-        return None
-    low, high = region.within
-    return transform.net_values(region.valid_space, (low,)), transform.net_values(region.valid_space, (high,))
 
 
 @dataclass(frozen=True)
@@ -355,9 +282,17 @@ class DistanceTemplate(Template):
 
     @property
     def unit(self) -> Fraction:
-        """The size in network space of one unit of the distance."""
-        (size,) = self.transform.net_eps(self.region.space, Fraction(1))
+        """The size in the space that distances are measured in of one unit of the distance."""
+        (size,) = self.space.net_eps(self.region.space, Fraction(1))
         return size
+
+    @property
+    def space(self) -> Transform:
+        """The way from stored values to where distances are measured.
+
+        That is network space, or before a normalisation that would make another measure of the distance.
+        """
+        return self.transform.before_unequal(self.region.space)
 
     def settled(self) -> dict[str, Any]:
         """All options, as the way takes them: defaults too, numbers as floats, lengths in network space."""

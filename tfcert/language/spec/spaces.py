@@ -55,6 +55,11 @@ class Transform:
         mean, std = self._each(self.mean, size), self._each(self.std, size)
         return tuple((u - m) / s for u, m, s in zip(self._each(unit, size), mean, std, strict=True))
 
+    def before_unequal(self, space: str) -> Transform:
+        """The way to network space, or as far as a ball of a space keeps its shape: before channels have their own
+        std."""
+        return self if space == "net" or self.uniform_std else Transform(self.scale)
+
     def net_eps(self, space: str, eps: Fraction) -> tuple[Fraction, ...]:
         """A radius of a space in network space: one number, or one for each channel if their std differ."""
         if space == "net":

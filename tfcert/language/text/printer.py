@@ -30,7 +30,7 @@ def print_statement(statement: s.Statement) -> str:
         case s.StrategyStatement(name, stages, block):
             return f"strategy {_name(name)} = {' -> '.join(map(_stage, stages))}{_block(block)}"
         case s.DomainStatement(name, region):
-            return f"domain {_name(name)} = {_plain(region)}"
+            return f"domain {_name(name)} = {_base(region)}"
         case s.Let(name, parameters, value):
             inner = f"({_names(parameters)})" if parameters else ""
             return f"let {_name(name)}{inner} = {_plain(value)}"
@@ -124,16 +124,35 @@ def _interval(interval: s.IntervalNode) -> str:
 
 def _argument(argument: s.Argument) -> str:
     if isinstance(argument.value, s.IntervalNode):
-        return f"{written(str(argument.name))} in {_interval(argument.value)}"
+        whole = "integers " if isinstance(argument.value, s.WholeNode) else ""
+        return f"{written(str(argument.name))} in {whole}{_interval(argument.value)}"
     value = _plain(argument.value)
     return value if argument.name is None else f"{argument.name}={value}"
 
 
 def _region(region: s.RegionNode) -> str:
-    base = _interval(region.base) if isinstance(region.base, s.IntervalNode) else _plain(region.base)
-    valid = region.within and ("anything" if isinstance(region.within, s.Anything) else _interval(region.within))
-    within = f" within {valid}" if valid else ""
-    return base + within + (f" in {region.space}" if region.space else "")
+    match region.within:
+        case None:
+            within = ""
+        case s.Anything():
+            within = " within anything"
+        case s.Ref():
+            within = f" within {_ref(region.within)}"
+        case _:
+            within = f" within {_interval(region.within)}"
+    return _base(region.base) + within + (f" in {region.space}" if region.space else "")
+
+
+def _base(base: s.RegionBase) -> str:
+    match base:
+        case s.IntervalNode():
+            return _interval(base)
+        case s.RegionNode():
+            return f"({_region(base)})"
+        case s.RegionChain(operator, operands):
+            return f" {operator} ".join(map(_base, operands))
+        case _:
+            return _plain(base)
 
 
 def print_expression(expression: s.Expr) -> str:

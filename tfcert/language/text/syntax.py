@@ -74,8 +74,16 @@ class IntervalNode(SyntaxNode):
 
 
 @dataclass(frozen=True)
+class WholeNode(IntervalNode):
+    """``integers [low, high]`` where an input has whole numbers alone."""
+
+
+@dataclass(frozen=True)
 class Argument(SyntaxNode):
-    """One argument of a call: ``value``, ``name=value`` or ``name in [low, high]``."""
+    """One argument of a call: ``value``, ``name=value``, ``name in [low, high]`` or ``name in integers [low, high]``.
+
+    A call ``box(sex in {0, 1})`` has a :class:`Member` for its value.
+    """
 
     name: str | None
     value: Expr | IntervalNode
@@ -157,12 +165,23 @@ class Anything(SyntaxNode):
 
 
 @dataclass(frozen=True)
-class RegionNode(SyntaxNode):
-    """``base within [low, high] in space``, or ``within anything``."""
+class RegionChain(SyntaxNode):
+    """Regions joined by ``or`` (a union) or by ``and`` (an intersection)."""
 
-    base: IntervalNode | Call | Ref
-    within: IntervalNode | Anything | None
+    operator: str
+    operands: tuple[RegionBase, ...]
+
+
+@dataclass(frozen=True)
+class RegionNode(SyntaxNode):
+    """``base within [low, high] in space``, ``within anything`` or ``within domain``; in brackets a base itself."""
+
+    base: RegionBase
+    within: IntervalNode | Anything | Ref | None
     space: str | None
+
+
+RegionBase = IntervalNode | Call | Ref | RegionChain | RegionNode
 
 
 @dataclass(frozen=True)
@@ -287,10 +306,10 @@ class StrategyStatement(SyntaxNode):
 
 @dataclass(frozen=True)
 class DomainStatement(SyntaxNode):
-    """``domain name = box(...)``."""
+    """``domain name = box(...)``, or several boxes joined by ``or`` and ``and``."""
 
     name: Name
-    region: Call
+    region: RegionBase
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,12 @@ class TreeBuilder:
 
     _distance = _region
 
+    def _alternatives(self, t: Tree[Token], span: Span) -> s.RegionChain:
+        return s.RegionChain("or", self._all(t.children), span=span)
+
+    def _overlap(self, t: Tree[Token], span: Span) -> s.RegionChain:
+        return s.RegionChain("and", self._all(t.children), span=span)
+
     def _interval(self, t: Tree[Token], span: Span) -> s.IntervalNode:
         return s.IntervalNode(*self._all(t.children), span=span)
 
@@ -256,6 +262,11 @@ class TreeBuilder:
 
     def _slot(self, t: Tree[Token], span: Span) -> s.Argument:
         return s.Argument(_unquoted(t.children[0])[0], self.build(t.children[1]), span=span)
+
+    def _whole_slot(self, t: Tree[Token], span: Span) -> s.Argument:
+        interval = self.build(t.children[1])
+        whole = s.WholeNode(interval.low, interval.high, span=interval.span)
+        return s.Argument(_unquoted(t.children[0])[0], whole, span=span)
 
     def _anything(self, t: Tree[Token], span: Span) -> s.Anything:
         return s.Anything(span=span)
