@@ -12,7 +12,7 @@ from soundness.networks import Sketch
 from tfcert.catalog import propagated
 from tfcert.network import Builder, Contraction, Network, Product
 from tfcert.network.graph import Multivariate
-from tfcert.propagation import backward, contraction
+from tfcert.propagation import backward, contraction, product
 from tfcert.propagation.bounds import check_names, output_bounds, pre_activation_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.contraction import CONTRACTION
@@ -21,7 +21,7 @@ from tfcert.propagation.kinds import KINDS, multivariate_kind
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import entries_per_row
 from tfcert.propagation.preactivation import Passes
-from tfcert.propagation.product import PRODUCT, box_of, default_places, planes_at
+from tfcert.propagation.product import PRODUCT, box_of, clipped_ratio, default_places, planes_at
 from tfcert.sets.balls import Box as BoxSet
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import region_of
@@ -139,6 +139,24 @@ def test_gradients_of_planes_and_ranges_are_finite_at_degenerate_intervals_and_t
             ends.append(float(total()))
         variable.assign(before)
         assert float(gradient[0, 0]) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-6)
+
+
+def test_default_planes_reach_the_product_s_extrema_and_have_the_least_slope_by_the_wider_factor():
+    x, y = boxes(300)
+    box = box_of(x, y)
+    planes = planes_at(box, *default_places(box))
+    corners = np.stack([a * b for a in x for b in y])
+    ends = [(a, b) for a in x for b in y]
+    for side, slopes, at, extreme in (
+        (np.min, planes.lower, planes.below, corners.min(0)),
+        (np.max, planes.upper, planes.above, corners.max(0)),
+    ):
+        values = np.stack([slopes[0] * a + slopes[1] * b + at for a, b in ends])
+        np.testing.assert_allclose(side(values, axis=0), extreme, atol=1e-9)
+        wide = box.dy > box.dx
+        size = np.abs(np.where(wide, slopes[1], slopes[0]))
+        other = np.abs(np.where(wide, box.mx, box.my)) - np.where(wide, box.dx, box.dy)
+        np.testing.assert_allclose(size, np.maximum(other, 0), atol=1e-9)
 
 
 def test_steps_through_a_product_are_those_of_its_planes():
@@ -335,8 +353,15 @@ def one_by_one(equation: str, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -
 
 @pytest.mark.parametrize("equation", ["ij,jk->ik", "hqd,hkd->hqk", "hqk,khd->qhd", "ij,ij->"])
 @pytest.mark.parametrize("eps", [0.0, 0.3])
-def test_a_contraction_has_the_bounds_of_its_products_one_by_one(equation, eps):
-    """Its default planes are sums of theirs; searched planes have fewer choices, and are not below the default ones."""
+def test_a_contraction_has_the_bounds_of_its_products_one_by_one(equation, eps, monkeypatch):
+    """Its default planes are sums of theirs, at the means of the places of least slope; searched planes have fewer
+    choices, and are not below the default ones."""
+
+    def means(box):
+        first, second = clipped_ratio(box.my, box.dy), clipped_ratio(box.mx, box.dx)
+        return -0.5 * (first + second), 0.5 * (second - first)
+
+    monkeypatch.setattr(product, "default_places", means)
     nets = [make(equation, EQUATIONS[equation]) for make in (contracted, one_by_one)]
     assert [type(n).__name__ for net in nets for n in net.nodes if isinstance(n, Multivariate)] == [
         "Contraction",

@@ -78,7 +78,7 @@ def _known_sums(node: Contraction, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 
 def places_of(factors: Factors) -> Places:
-    """Those of :func:`tfcert.propagation.product.default_places`."""
+    """The means of those at which a slope is least, by x and by y: a number has its part for all of its products."""
     x, y = clipped_ratio(factors.mx, factors.dx), clipped_ratio(factors.my, factors.dy)
     return Places(-x, -y, x, -y)
 

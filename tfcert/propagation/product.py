@@ -11,7 +11,8 @@ the family of planes of Shi et al. (2020, "Robustness verification for transform
 All mixtures of a side have one value in the middle, and one volume between them and the product. By default ``s`` is
 where the plane's extremum over the box is the product's own, which some ``s`` always reaches: that of the lower plane
 is ``mx my - dx dy - dx dy (|my / dy + s| + |mx / dx + s|)``, largest between ``-my / dy`` and ``-mx / dx`` (each
-clipped to [-1, 1]), and the mean of these two is taken.
+clipped to [-1, 1]). The first has the least slope by x, the second by y, and that by the wider factor is kept small:
+what is wide has lost the most before it (a gate is narrow, and the memory that it lets through grows wide).
 """
 
 from __future__ import annotations
@@ -67,9 +68,11 @@ def middle_and_radius(known: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor) -> T
 
 
 def default_places(box: FactorBox) -> TensorInterval:
-    """The ``s`` of the lower and the upper plane at which their extrema over the box are the product's."""
+    """The ``s`` of the lower and the upper plane at which their extrema over the box are the product's, and the slope
+    by the wider factor is least."""
     first, second = clipped_ratio(box.my, box.dy), clipped_ratio(box.mx, box.dx)
-    return -0.5 * (first + second), 0.5 * (second - first)
+    wide = box.dy > box.dx
+    return tf.where(wide, -second, -first), tf.where(wide, second, -first)
 
 
 def clipped_ratio(middle: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
