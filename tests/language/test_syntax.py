@@ -42,6 +42,7 @@ def test_whole_language_parses_and_round_trips() -> None:
         s.ObjectiveStatement,
         s.AssertStatement,
         s.ReportStatement,
+        s.For,
     }
     assert parsed(print_module(module)) == module
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -135,4 +135,5 @@ def _answer(outputs: np.ndarray) -> str:
 
 
 def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    """A question's name as that of a file: no two questions have one file. ``p(eps=8/255)`` is ``p(eps=8%2F255)``."""
+    return quote(name.replace(", ", ","), safe="()=,")

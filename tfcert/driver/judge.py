@@ -88,7 +88,9 @@ def judge(spec: Spec, results: Results) -> tuple[Judged, ...]:
         if name not in spec.judged_by_assertions or not counts.total:
             abstraction = spec.properties[name].abstraction
             about = name if abstraction is None else f"{name} (behind {abstraction.name})"
-            judged.append(Judged(f"property {about}: {_counted(counts)}", str(_property_judgement(counts))))
+            expected = spec.properties[name].expect_fail
+            text = f"property {about}{', expected to fail' if expected else ''}: {_counted(counts)}"
+            judged.append(Judged(text, str(_property_judgement(counts, expected))))
     estimates = _estimates(spec)
     for name, values in results.measures.items():
         if not values.decided and name not in estimates:
@@ -106,7 +108,8 @@ def _estimates(spec: Spec) -> list[str]:
 
 def _said(assertion: Assertion) -> str:
     """An assertion as it is written."""
-    return f"per class {assertion.per_class}: {assertion.text}" if assertion.per_class else assertion.text
+    text = f"per class {assertion.per_class}: {assertion.text}" if assertion.per_class else assertion.text
+    return f"{text}, expected to fail" if assertion.expect_fail else text
 
 
 def _why(assertion: Assertion, results: Results) -> str:
@@ -119,6 +122,7 @@ def _why(assertion: Assertion, results: Results) -> str:
         return f" ({'; '.join(said) or f'in all {len(found)} classes'})" if found else f" ({NOTHING})"
     undecided = assertion.undecided(results)
     holds = undecided and judge_condition(assertion.condition, lambda quantity: quantity.interval(results))
+    holds = holds is False if undecided and assertion.expect_fail else holds
     return f" (no sample of {', '.join(undecided)} is proven or refuted)" if holds else ""
 
 
@@ -190,10 +194,13 @@ def _mixed(quantity: Quantity, results: Results) -> str:
     )
 
 
-def _property_judgement(counts: PropertyCounts) -> Judgement:
+def _property_judgement(counts: PropertyCounts, expect_fail: bool = False) -> Judgement:
+    """A falsified sample fails a property, and passes one that is expected to fail; open samples decide nothing."""
     if counts.falsified:
-        return Judgement.FAIL
-    return Judgement.PASS if 0 < counts.verified == counts.total else Judgement.INCONCLUSIVE
+        return Judgement.PASS if expect_fail else Judgement.FAIL
+    if not 0 < counts.verified == counts.total:
+        return Judgement.INCONCLUSIVE
+    return Judgement.FAIL if expect_fail else Judgement.PASS
 
 
 def _counted(counts: PropertyCounts) -> str:

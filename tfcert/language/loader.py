@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,15 @@ from tfcert.language.check.calls import BUILTINS
 from tfcert.language.check.declared import output_names
 from tfcert.language.check.distances import check_distance
 from tfcert.language.check.elaborate import Elaborator
+from tfcert.language.check.loops import expand_loops
+from tfcert.language.check.naming import define_all
 from tfcert.language.check.objectives import check_objective
 from tfcert.language.check.params import check_overrides, resolve_param
 from tfcert.language.check.questions import check_question
 from tfcert.language.check.regions import check_domain
 from tfcert.language.check.resources import check_path, resolve_resource
 from tfcert.language.check.scope import MAX_IMPORTS, Definition, Scope, Session, did_you_mean
+from tfcert.language.check.templates import report_unasked
 from tfcert.language.check.values import Condition, Meaning, Norm, Numeric
 from tfcert.language.spec.assertions import Assertion, ReportItem
 from tfcert.language.spec.declarations import Param, Value
@@ -114,32 +119,30 @@ def _read(scope: Scope) -> s.Module | None:
     module = parse_module(scope.source, scope.session.diagnostics)
     if module is None:
         return None
-    scope.statements = module.statements
+    _require_version(scope, module)
+    define_all(scope, module.statements)
     for statement in module.statements:
-        kind = _kind(statement)
-        if kind is not None:
-            scope.define(kind, statement.name, statement)  # type: ignore[union-attr]
         if isinstance(statement, s.Import):
             with suppress(AbortError):
                 _import(scope, statement)
     return module
 
 
-def _kind(statement: s.Statement) -> str | None:
-    if isinstance(statement, s.Resource):
-        return statement.kind
-    kinds: dict[type, str] = {
-        s.Import: "import",
-        s.ParamStatement: "param",
-        s.StrategyStatement: "strategy",
-        s.DomainStatement: "domain",
-        s.Let: "let",
-        s.PropertyStatement: "property",
-        s.MeasureStatement: "measure",
-        s.DistanceStatement: "measure",
-        s.ObjectiveStatement: "objective",
-    }
-    return kinds.get(type(statement))
+def _require_version(scope: Scope, module: s.Module) -> None:
+    """Reports a text that needs a newer tfcert than this one."""
+    if module.needs is None:
+        return
+    wanted, installed = (re.fullmatch(r"\d+(\.\d+)*", v) for v in (module.needs.value, version("tfcert")))
+    if wanted is None:
+        message = f'"{module.needs.value}" is no version of tfcert'
+        scope.report("E264", message, module.needs, f'write e.g. `prop 1 needs "{version("tfcert")}"`')
+    elif installed is not None and _numbers(installed.group()) < _numbers(wanted.group()):
+        message = f"this needs tfcert {wanted.group()} or a later one, and this is {installed.group()}"
+        scope.report("E264", message, module.needs, "pip install --upgrade tfcert")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part[:9]) for part in text.split(".")]
 
 
 def _import(scope: Scope, node: s.Import) -> None:
@@ -164,19 +167,42 @@ def _import(scope: Scope, node: s.Import) -> None:
         session.importing.pop()
     if module is None:
         raise AbortError("E101")
+    inner.given = _given(scope, node, inner)
     scope.imports[node.name.text] = inner
+
+
+def _given(scope: Scope, node: s.Import, inner: Scope) -> dict[str, tuple[Scope, s.Expr]]:
+    """The values that an import gives parameters of the imported text, by name."""
+    known = [name for name, d in inner.definitions.items() if d.kind == "param"]
+    found: dict[str, tuple[Scope, s.Expr]] = {}
+    for argument in node.arguments:
+        name, value = argument.name, argument.value
+        if name is None or isinstance(value, s.IntervalNode | s.Shares):
+            scope.report("E260", "an import takes values of parameters, written `name=value`", argument)
+        elif name not in known:
+            hint = did_you_mean(name, known) or f"it has {', '.join(f'`{n}`' for n in known[:8]) or 'none'}"
+            scope.report("E260", f'"{node.path.value}" has no parameter `{name}`', argument, hint)
+        elif name in found:
+            scope.report("E260", f"`{name}` is given twice", argument, "leave one out")
+        else:
+            found[name] = scope, value
+    return found
 
 
 # Checking
 
 
 def _check(scope: Scope) -> Spec:
-    scopes = list(_all_scopes(scope))
+    texts = list(_texts(scope))
+    for text in texts:
+        expand_loops(text)
+    scopes = [each for text in texts for each in text.with_turns()]
     for each in scopes:
-        for definition in list(each.definitions.values()):
+        for definition in list(each.own.values()):
             with suppress(AbortError):
                 _check_definition(definition)
     asked = what_is_asked(scope)
+    report_unasked(scope)
     questions = {n: template for n, d in asked.questions.items() if (template := _question(d)) is not None}
     objectives = {
         d.full_name: objective
@@ -193,6 +219,7 @@ def _check(scope: Scope) -> Spec:
             per_class = statement.per_class is not None
             reports += [item for node in statement.items if (item := asserter.report_item(node, per_class))]
     report_unused(scope)
+    _require_own_judgement(asked.questions, questions, assertions)
     check_overrides(scope)
     _check_bindings(scope)
     return Spec(
@@ -220,14 +247,28 @@ def _question(definition: Definition) -> AnyTemplate | None:
     return check_question(definition)
 
 
-def _all_scopes(scope: Scope) -> Iterator[Scope]:
+def _require_own_judgement(
+    definitions: Mapping[str, Definition], questions: Mapping[str, AnyTemplate], assertions: Iterable[Assertion]
+) -> None:
+    """Reports properties that are expected to fail, and are judged by assertions alone."""
+    judged = {name for assertion in assertions for name in assertion.judged}
+    for name, template in questions.items():
+        if isinstance(template, PropertyTemplate) and template.expect_fail and name in judged:
+            definition = definitions[name]
+            message = f"`{name}` is expected to fail, and is judged by an assertion"
+            fix = "write `expected fail` before the assertion instead"
+            definition.scope.report("E263", message, definition.node.name, fix)
+
+
+def _texts(scope: Scope) -> Iterator[Scope]:
+    """The scope of a text and those of the texts that it imports."""
     yield scope
     for inner in scope.imports.values():
-        yield from _all_scopes(inner)
+        yield from _texts(inner)
 
 
 def _usable(scopes: list[Scope], kind: str) -> list[Definition]:
-    return [d for scope in scopes for d in scope.definitions.values() if d.kind == kind and d.state == "done"]
+    return [d for scope in scopes for d in scope.own.values() if d.kind == kind and d.state == "done"]
 
 
 def _check_definition(definition: Definition) -> None:

@@ -163,9 +163,7 @@ def _values(region: RegionSpec | None, setting: Setting) -> tuple[str, list[Frac
 
 def report_unused(scope: Scope) -> None:
     """Warns of abstractions of a text that none of its questions names: without `abstracted by` they change nothing."""
-    nodes = [d.node for d in scope.definitions.values()]
-    questions = [node for node in nodes if isinstance(node, s.PropertyStatement | s.MeasureStatement)]
-    named = {node.abstraction.name for node in questions if node.abstraction is not None}
+    named = {node.name for node in s.walk(scope.statements) if isinstance(node, s.Ref)}
     for name, definition in scope.definitions.items():
         if definition.kind == "abstraction" and definition.state == "done" and name not in named:
             fix = f"write `property NAME(x, y in DATA) abstracted by {name} {{...}}`"

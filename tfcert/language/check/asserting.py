@@ -48,9 +48,8 @@ class Asserter(QuantityReader):
             message = f"this {'holds' if anyway else 'fails'} whatever is found"
             self.scope.report("W014", message, node.condition, "compare with a number that the results decide about")
         open_ = open_quantities(condition) if anyway is None else ()
-        origin = f" (of {self.scope.prefix.removesuffix('.')})" if self.scope.prefix else ""
         return Assertion(
-            print_expression(node.condition) + origin,
+            print_expression(node.condition) + self._origin,
             condition,
             node.condition.span,
             frozenset(self.properties),
@@ -58,7 +57,14 @@ class Asserter(QuantityReader):
             frozenset(self.accuracies),
             frozenset(q.names[0] for q in open_ if q.kind in JUDGING_QUANTITIES),
             node.per_class.text if node.per_class else "",
+            node.expect_fail,
         )
+
+    @property
+    def _origin(self) -> str:
+        """The import or the turn of a loop that an assertion or an item of a report is of, as one reads it."""
+        of = f" (of {self.scope.prefix.removesuffix('.')})" if self.scope.prefix else ""
+        return of + (f" ({self.scope.bound})" if self.scope.bindings else "")
 
     def report_item(self, node: s.Expr, per_class: bool = False) -> ReportItem | None:
         """The checked item of a report, or None with the problems reported."""
@@ -73,7 +79,7 @@ class Asserter(QuantityReader):
                 raise self.scope.problem("E206", f"a report lists {listed} and quantities", node, fix)
             ((term, _),) = found.terms
             kind, names = ("quotient", ()) if isinstance(term, Quotient) else (term.kind, term.names)
-            return ReportItem(kind, names, (), term, print_expression(node), per_class)
+            return ReportItem(kind, names, (), term, print_expression(node) + self._origin, per_class)
         except AbortError:
             return None
 
@@ -81,7 +87,7 @@ class Asserter(QuantityReader):
         """A picture or a table of a measure."""
         first = node.arguments[0] if node.arguments else None
         ref = None if first is None or isinstance(first.value, s.IntervalNode) or first.name else as_ref(first.value)
-        if not isinstance(ref, s.Ref):
+        if not isinstance(ref, s.Ref | s.Call):
             raise self.scope.problem("E205", f"`{kind}` needs a measure first", node)
         if self.per_class:
             message = f"`{kind}` is of all samples"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from tfcert.catalog import NORMS
@@ -11,6 +11,7 @@ from tfcert.language.check.asked import Mentions, NamedNumber
 from tfcert.language.check.calls import BUILTINS, call_builtin
 from tfcert.language.check.classes import membership
 from tfcert.language.check.declared import listed_places
+from tfcert.language.check.lists import list_of
 from tfcert.language.check.operators import MOST, comparison, is_unknown, named_output, no_output, product_of, sum_of
 from tfcert.language.check.params import resolve_param
 from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean
@@ -71,6 +72,10 @@ class Elaborator:
         """An elaborator of another text, without local variables."""
         return Elaborator(scope)
 
+    def also(self, name: str, value: Meaning) -> Elaborator:
+        """An elaborator with one more local variable."""
+        return replace(self, local={**self.local, name: value})
+
     # What callers want
 
     def number(self, expression: s.Expr, what: str, unit: str = "") -> Fraction:
@@ -97,6 +102,20 @@ class Elaborator:
         if number > MOST:
             raise self.scope.problem("E247", f"{what} must be a whole number, at most {MOST}", expression)
         return int(number)
+
+    def whole_numbers(self, expression: s.Expr, what: str) -> list[int]:
+        """The items of a list, each a whole constant that is not negative, nor above ``MOST``."""
+        value = self.value(expression)
+        found: list[int] = []
+        for item in value.values if isinstance(value, Items) else (value,):
+            whole = isinstance(item, Numeric) and not item.unit and item.term.is_constant
+            number = item.term.constant if whole and isinstance(item, Numeric) else Fraction(-1)
+            if number.denominator != 1 or number < 0:
+                raise self.scope.problem("E206", f"{what} must be a whole number, at least 0", expression)
+            if number > MOST:
+                raise self.scope.problem("E247", f"{what} must be a whole number, at most {MOST}", expression)
+            found.append(int(number))
+        return found
 
     def numeric(self, expression: s.Expr, what: str) -> Numeric:
         """A number, constant or not."""
@@ -138,8 +157,10 @@ class Elaborator:
                     return self._call(expression)
                 case s.Index():
                     return self._index(expression)
-                case s.ListExpr(items):
-                    return Items(tuple(self.value(i) for i in items))
+                case s.ListExpr() | s.Comprehension():
+                    return list_of(self, expression)
+                case s.RangeNode():
+                    raise self.scope.problem("E206", "a range is a part of a list", expression, "write `[1 .. 9]`")
                 case s.Shares():
                     message = "`[name: value]` says what each input has, and this is asked of no input"
                     raise self.scope.problem("E205", message, expression, "write it after `eps=` in a `ball`")

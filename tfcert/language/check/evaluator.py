@@ -26,6 +26,9 @@ class Evaluator(Protocol):
     def elsewhere(self, scope: Scope) -> Evaluator:
         """An evaluator of another text, without local variables."""
 
+    def also(self, name: str, value: Meaning) -> Evaluator:
+        """An evaluator with one more local variable."""
+
     def value(self, expression: s.Expr) -> Meaning:
         """The meaning of an expression."""
 

@@ -16,13 +16,14 @@ from tfcert.language.check.recipes import COSINE, DECAY, read_augmentations, rea
 from tfcert.language.check.resources import resolve_resource
 from tfcert.language.check.scope import Definition, Scope, did_you_mean
 from tfcert.language.check.setting import Setting
+from tfcert.language.check.templates import asked_question
 from tfcert.language.spec import objective as t
 from tfcert.language.spec.declarations import Dataset, ModelDeclaration, StageSpec
 from tfcert.language.spec.questions import AnyTemplate, PropertyTemplate
 from tfcert.language.spec.regions import BallSpec
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
-from tfcert.language.text.printer import print_statement
+from tfcert.language.text.printer import print_expression, print_statement
 
 NAMES = (
     "train", "bound", "eps", "natural_weight", "mixture", "eps_factor", "regularize", "augment", "batch_norm",
@@ -41,21 +42,22 @@ def check_objective(definition: Definition, questions: Mapping[str, AnyTemplate]
     """
     scope, node = definition.scope, definition.node
     try:
-        target = scope.find(node.target, ("property", "measure"))
+        target = asked_question(scope, node.target)
     except AbortError:
         target = None
     entries = read_entries(Elaborator(scope), node.block, NAMES, "an objective")
     asked = questions.get(target.full_name) if target is not None else None
-    if target is not None and target.scope is not scope and asked is None:
-        message = f"`{node.target.name}` is of another specification, and nothing here asks it"
-        scope.report("E229", message, node.target, f"write the property here, or `check {node.target.name}`")
+    if target is not None and target.scope.prefix != scope.prefix and asked is None:
+        name = print_expression(node.target)
+        message = f"`{name}` is of another specification, and nothing here asks it"
+        scope.report("E229", message, node.target, f"write the property here, or `check {name}`")
     if asked is None or not _covered(scope, node.target, asked):
         return None
     assert isinstance(asked, PropertyTemplate)
     return _Objective(definition, asked, entries).template()
 
 
-def _covered(scope: Scope, node: s.Ref, asked: AnyTemplate) -> bool:
+def _covered(scope: Scope, node: s.Ref | s.Call, asked: AnyTemplate) -> bool:
     """Tells whether certified training can work towards a question; if not, the reason is reported."""
     wanted = "`forall z in ball(x, linf, eps): argmax(f(z)) == y`"
     model: ModelDeclaration = resolve_resource(_resource(scope, "model", asked.model))
@@ -78,7 +80,7 @@ def _covered(scope: Scope, node: s.Ref, asked: AnyTemplate) -> bool:
         # Training would take place before the normalisation, and cells must be the first thing in a network.
         reason = "is abstracted after channels are normalised apart, and training takes a ball `in net` there"
     if reason:
-        scope.report("E229", f"`{node.name}` {reason}", node, f"certified training covers {wanted}")
+        scope.report("E229", f"`{print_expression(node)}` {reason}", node, f"certified training covers {wanted}")
     return not reason
 
 

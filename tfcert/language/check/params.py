@@ -46,6 +46,9 @@ def _find_value(e: Evaluator, definition: Definition) -> Meaning:
         if expression is None:
             raise AbortError("E101")
         inner = e.elsewhere(outside)
+    elif definition.name in definition.scope.given:
+        home, expression = definition.scope.given[definition.name]
+        inner = e.elsewhere(home)
     elif node.value is None:
         raise definition.scope.problem(
             "E217",
@@ -55,9 +58,9 @@ def _find_value(e: Evaluator, definition: Definition) -> Meaning:
         )
     else:
         expression, inner = node.value, e.elsewhere(definition.scope)
-    value = _of_type(inner.value(expression), node.type, inner.scope, expression)
+    value = of_type(inner.value(expression), node.type, inner.scope, expression)
     if node.interval is not None:
-        _inside(e.elsewhere(definition.scope), value, node.interval, (inner.scope, expression))
+        require_in_interval(e.elsewhere(definition.scope), value, node.interval, (inner.scope, expression))
     return value
 
 
@@ -68,7 +71,8 @@ def _as_text(given: object) -> str:
     return str(given)
 
 
-def _of_type(value: Meaning, kind: str, scope: Scope, node: s.Expr) -> Meaning:
+def of_type(value: Meaning, kind: str, scope: Scope, node: s.Expr) -> Meaning:
+    """The value, if it is of a type; reports and leaves otherwise."""
     match value:
         case Numeric(Term((), number), unit) if kind == "real" or (kind == "int" and number.denominator == 1):
             if unit == "s":
@@ -81,7 +85,8 @@ def _of_type(value: Meaning, kind: str, scope: Scope, node: s.Expr) -> Meaning:
     raise scope.problem("E206", f"a parameter of type `{kind}` must be {_TYPES[kind]}; this is {describe(value)}", node)
 
 
-def _inside(e: Evaluator, value: Meaning, interval: s.IntervalNode, place: tuple[Scope, s.Expr]) -> None:
+def require_in_interval(e: Evaluator, value: Meaning, interval: s.IntervalNode, place: tuple[Scope, s.Expr]) -> None:
+    """Reports and leaves where a value lies outside of its interval, whose ends ``e`` knows."""
     scope, node = place
     if not isinstance(value, Numeric):
         raise e.scope.problem("E206", "only numbers have an interval", interval, "remove it")

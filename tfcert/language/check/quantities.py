@@ -10,8 +10,9 @@ from tfcert.catalog import DISTANCES, Option
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.reading import as_ref
 from tfcert.language.check.resources import resolve_resource
-from tfcert.language.check.scope import Scope, did_you_mean
+from tfcert.language.check.scope import Definition, Scope, did_you_mean
 from tfcert.language.check.setting import Setting
+from tfcert.language.check.templates import QUESTIONS, asked_question
 from tfcert.language.check.values import MIXED, describe, within_bounds
 from tfcert.language.spec.declarations import Dataset, ModelDeclaration
 from tfcert.language.spec.quantities import (
@@ -108,11 +109,11 @@ class QuantityReader:
         """A side of a comparison; ``proves`` if what it says must be provable."""
         with self.scope.step(node):
             match node:
+                case s.Ref() | s.Text() | s.Call() if (ref := self._measure(node)) is not None:
+                    return self._value(ref, proves)
                 case s.Call() | s.OfCorrect():
                     quantity, widths = self._quantity(node, proves)
                     return QuantitySum(((quantity, Fraction(1)),), widths=widths)
-                case s.Ref() | s.Text() if (ref := self._measure(node)) is not None:
-                    return self._value(ref, proves)
                 case s.Unary("-", operand):
                     return QuantitySum().plus(self.linear(operand, proves), Fraction(-1))
                 case s.Chain(operands, operators) if operators[0] in ("+", "-"):
@@ -226,11 +227,11 @@ class QuantityReader:
         arguments = [as_ref(a) for a in given]
         refs = arguments if kind == "accuracy" else arguments[:1]
         for ref in refs:
-            if not isinstance(ref, s.Ref):
+            if not isinstance(ref, s.Ref) and (kind == "accuracy" or not isinstance(ref, s.Call)):
                 raise self.scope.problem("E206", f"`{kind}` is of something named", ref)
-        names = [r for r in refs if isinstance(r, s.Ref)]
         if kind == "accuracy":
-            return self._accuracy(names), frozenset()
+            return self._accuracy([r for r in refs if isinstance(r, s.Ref)]), frozenset()
+        names = [r for r in refs if isinstance(r, s.Ref | s.Call)]
         template = self.question(names[0], "property" if kind in PROPERTY_QUANTITIES else "measure")
         measured = not isinstance(template, PropertyTemplate)
         if proves and (measured or (kind in ("verified_accuracy", "verified_share") and not template.existential)):
@@ -256,18 +257,27 @@ class QuantityReader:
         floor = template.lower if template.existential else Fraction(0)
         return Quantity("value", (template.name,), floor=floor, ceiling=template.upper)
 
-    def _measure(self, node: s.Ref | s.Text) -> s.Ref | None:
-        """The name of a measure; None for any other."""
-        ref = as_ref(node)
-        found = self.scope.look_up(ref) if isinstance(ref, s.Ref) else None
-        return ref if found is not None and found.kind == "measure" and isinstance(ref, s.Ref) else None
+    def _measure(self, node: s.Expr) -> s.Ref | s.Call | None:
+        """The name of a measure, with its arguments if it is a template; None for any other."""
+        found = self._named(node)
+        return found[0] if found is not None and found[1].kind == "measure" else None
 
-    def _value(self, ref: s.Ref, proves: bool) -> QuantitySum:
+    def _named(self, node: s.Expr) -> tuple[s.Ref | s.Call, Definition] | None:
+        """The name of a property or a measure, with its arguments if it is a template, and what it stands for."""
+        given = as_ref(node)
+        ref = given.function if isinstance(given, s.Call) else given
+        found = self.scope.look_up(ref) if isinstance(ref, s.Ref) else None
+        if found is None or found.kind not in QUESTIONS or not isinstance(given, s.Ref | s.Call):
+            return None
+        return given, found
+
+    def _value(self, ref: s.Ref | s.Call, proves: bool) -> QuantitySum:
         """The answer of a measure without samples, which has one."""
         template = self.question(ref, "measure")
         if template.dataset is not None:
-            message = f"`{ref.name}` has a value for each sample of `{template.dataset}`"
-            fix = f"write `median({ref.name})`, `min({ref.name})` or `share({ref.name} >= ...)`"
+            name = print_expression(ref)
+            message = f"`{name}` has a value for each sample of `{template.dataset}`"
+            fix = f"write `median({name})`, `min({name})` or `share({name} >= ...)`"
             raise self.scope.problem("E206", message, ref, fix)
         if proves:
             self._can_prove(template, ref)
@@ -303,10 +313,9 @@ class QuantityReader:
         reads: list[QuantitySum | None] = []
         found: AnyTemplate | None = None
         for operand in (left, right):
-            ref = as_ref(operand)
-            known = self.scope.look_up(ref) if isinstance(ref, s.Ref) else None
-            if isinstance(ref, s.Ref) and known is not None and known.kind in ("measure", "property"):
-                found = self.question(ref, "measure")
+            named = self._named(operand)
+            if named is not None:
+                found = self.question(named[0], "measure")
                 about[found.name] = found
                 reads.append(None)
             else:
@@ -345,13 +354,14 @@ class QuantityReader:
         self.accuracies.add((model.name, dataset.name))
         return Quantity("accuracy", (model.name, dataset.name))
 
-    def question(self, ref: s.Ref, kind: str) -> AnyTemplate:
-        found = self.scope.find(ref, (kind,))
+    def question(self, node: s.Ref | s.Call, kind: str) -> AnyTemplate:
+        found = asked_question(self.scope, node, (kind,))
         template = self.questions.get(found.full_name)
         if template is None:
             if found.full_name not in self.asked:
-                fix = f"write `check {ref.name}`"
-                raise self.scope.problem("E204", f"`{ref.name}` is imported, and nothing here asks it", ref, fix)
+                name = print_expression(node)
+                message = f"`{name}` is imported, and nothing here asks it"
+                raise self.scope.problem("E204", message, node, f"write `check {name}`")
             raise AbortError("E201")
         return template
 

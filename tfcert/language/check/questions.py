@@ -79,7 +79,7 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
             **_asked(scope, quantified, body, points, models),
         }
         if isinstance(node, s.PropertyStatement):
-            return PropertyTemplate(**common)
+            return PropertyTemplate(**common, expect_fail=node.expect_fail)
         setting = Setting(samples.dataset, models[common["model"]], True)
         return _measure(scope, node, setting, points[0].region, common)
     return None

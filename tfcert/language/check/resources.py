@@ -31,6 +31,8 @@ from tfcert.language.text.diagnostics import AbortError
 Numbers = tuple[Fraction, ...]
 JOINED = "joined"
 """The source of a data set that is made of others."""
+MAX_STAGES = 64
+"""Stages of one strategy, those of the strategies that it names included."""
 
 
 def resolve_resource(definition: Definition) -> Any:
@@ -38,9 +40,16 @@ def resolve_resource(definition: Definition) -> Any:
     finders: dict[str, Callable[[Definition], Any]] = {
         "model": _model, "dataset": _dataset, "strategy": _strategy, "abstraction": read_abstraction,
     }  # fmt: skip
+    if definition.state == "busy":
+        message = f"`{definition.name}` is made of itself"
+        raise definition.scope.problem("E006", message, definition.node.name, "break the circle")
     if definition.state == "new":
-        definition.state = "failed"
-        definition.result = finders[definition.kind](definition)
+        definition.state = "busy"
+        try:
+            definition.result = finders[definition.kind](definition)
+        except AbortError:
+            definition.state = "failed"
+            raise
         definition.state = "done"
     if definition.state != "done":
         raise AbortError(definition.kind)
@@ -284,13 +293,14 @@ def read_choice(e: Elaborator, steps: tuple[s.StepNode, ...]) -> Choice:
                 )
             )
             continue
-        items = node.value.items if isinstance(node.value, s.ListExpr) else ()
-        if not items:
+        indices = tuple(e.whole_numbers(node.value, "an index of a sample"))
+        if not indices:
             raise e.scope.problem("E205", "`indices` holds no number", node, "write `indices [0, 7, 12]`")
-        indices = tuple(e.whole(item, "an index of a sample") for item in items)
         twice = next((i for i, index in enumerate(indices) if index in indices[:i]), None)
         if twice is not None:
-            raise e.scope.problem("E202", f"sample {indices[twice]} is listed twice", items[twice])
+            items = node.value.items if isinstance(node.value, s.ListExpr) else ()
+            place = items[twice] if len(items) == len(indices) else node.value
+            raise e.scope.problem("E202", f"sample {indices[twice]} is listed twice", place)
         read.append(ChoiceStep(node.kind, indices=indices))
     return tuple(read)
 
@@ -329,11 +339,17 @@ def _strategy(definition: Definition) -> Strategy:
     node: s.StrategyStatement = definition.node
     e = Elaborator(definition.scope)
     stages: list[StageSpec] = []
+    failed = False
     for call in node.stages:
-        with suppress(AbortError):
-            stages.append(_stage(e, call))
-    if len(stages) < len(node.stages):
+        try:
+            stages += _stages(e, call)
+        except AbortError:
+            failed = True
+    if failed:
         raise AbortError("strategy")
+    if len(stages) > MAX_STAGES:
+        message = f"this strategy has more than {MAX_STAGES} stages"
+        raise e.scope.problem("E006", message, node.name, "leave out what is repeated")
     entries = read_entries(e, node.block, ("budget", "batch", "dtype"), "a strategy")
     each, total = _budget(e, entries["budget"]) if "budget" in entries else (None, None)
     batch, dtype = None, "float32"
@@ -351,6 +367,20 @@ def _plain(e: Elaborator, entry: s.EntryNode) -> s.Expr:
     if isinstance(entry.value, s.Block | s.ScheduleNode | s.Budget):
         raise e.scope.problem("E206", f"`{entry.name.text}` must be a plain value", entry.value)
     return entry.value
+
+
+def _stages(e: Elaborator, node: s.StageCall | s.Ref) -> tuple[StageSpec, ...]:
+    """A stage, or those of the strategy that a name stands for; a name of a stage is the stage."""
+    if isinstance(node, s.StageCall):
+        ref = s.Ref((node.name.text,), span=node.name.span)
+        found = None if node.name.text in STAGES.words() else e.scope.look_up(ref)
+        if found is None or found.kind != "strategy":
+            return (_stage(e, node),)
+        if node.arguments:
+            raise e.scope.problem("E205", f"`{ref.name}` is a strategy, and takes no options", node, "leave them out")
+        node = ref
+    strategy: Strategy = resolve_resource(e.scope.find(node, ("strategy",)))
+    return strategy.stages
 
 
 def _stage(e: Elaborator, call: s.StageCall) -> StageSpec:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -38,7 +39,10 @@ KINDS = {
 
 @dataclass
 class Definition:
-    """A named statement; ``result`` and ``listed`` cache what it was found to mean."""
+    """A named statement; ``result`` and ``listed`` cache what it was found to mean.
+
+    ``instances`` are those of a template, by the values that it is asked with.
+    """
 
     kind: str
     name: str
@@ -47,6 +51,7 @@ class Definition:
     result: Any = None
     state: str = "new"
     listed: dict[str, dict[str, int]] = field(default_factory=dict)
+    instances: dict[Any, Definition] = field(default_factory=dict)
 
     @property
     def full_name(self) -> str:
@@ -66,6 +71,8 @@ class Session:
     depth: int = 0
     outermost: tuple[Scope, s.SyntaxNode] | None = None
     imports: int = 0
+    expanded: int = 0
+    questions: dict[str, Definition] = field(default_factory=dict)
     leaves: int = 0
     normalisations: dict[tuple[int, int], Any] = field(default_factory=dict)
     importing: list[str] = field(default_factory=list)
@@ -74,12 +81,18 @@ class Session:
 
 
 class Scope:
-    """The names of one text.
+    """The names of one text, or those of one turn of a loop or one instance of a template in it.
 
     Attributes:
         prefix: put before this text's names where they are seen from the main text ("" for the main text).
         root: the folder of the text, or None if it came from no file.
         misnamed: words of the language that were defined as names, which is reported.
+        outer: the scope around a turn of a loop or an instance; None for a whole text.
+        own: what the statements of this scope define; ``definitions`` has what is around it, too.
+        bindings: names of this turn or instance and of those around it, and what they stand for, as one reads it.
+        note: where problems were found, for their reports.
+        turns: the turns of the loops of this scope, in order, by the place of their statement.
+        given: values for parameters of an imported text, with the scope that they are written in.
     """
 
     def __init__(self, source: SourceText, session: Session, prefix: str = "", root: Path | None = None):
@@ -87,17 +100,44 @@ class Scope:
         self.session = session
         self.prefix = prefix
         self.root = root
-        self.definitions: dict[str, Definition] = {}
+        self.outer: Scope | None = None
+        self.own: dict[str, Definition] = {}
+        self.definitions: MutableMapping[str, Definition] = self.own
         self.imports: dict[str, Scope] = {}
         self.statements: tuple[s.Statement, ...] = ()
         self.misnamed: set[str] = set()
+        self.bindings: tuple[tuple[str, str], ...] = ()
+        self.note = ""
+        self.turns: dict[int, tuple[Scope, ...]] = {}
+        self.given: Mapping[str, tuple[Scope, s.Expr]] = {}
+
+    def inside(self, names: Mapping[str, tuple[Definition, str]]) -> Scope:
+        """A scope of the same text in which names stand for something more, each with how one reads that."""
+        inner = Scope(self.source, self.session, self.prefix, self.root)
+        inner.outer, inner.imports, inner.misnamed = self, self.imports, self.misnamed
+        outer = self.definitions.maps if isinstance(self.definitions, ChainMap) else [self.definitions]
+        inner.definitions = ChainMap(inner.own, {name: found for name, (found, _) in names.items()}, *outer)
+        inner.bindings = (*self.bindings, *((name, shown) for name, (_, shown) in names.items()))
+        return inner
+
+    def with_turns(self) -> Iterator[Scope]:
+        """This scope and the turns of its loops, in order; not what it imports."""
+        yield self
+        for turns in self.turns.values():
+            for turn in turns:
+                yield from turn.with_turns()
+
+    @property
+    def bound(self) -> str:
+        """What the names of this turn or instance stand for, as one reads it; "" of a whole text."""
+        return ", ".join(f"{name}={shown}" for name, shown in self.bindings)
 
     # Reporting
 
     def report(self, code: str, message: str, node: s.SyntaxNode | Span, fix: str = "") -> None:
         """Record a problem of this text."""
         span = node if isinstance(node, Span) else node.span
-        self.session.diagnostics.add(code, message, span, self.source, fix)
+        self.session.diagnostics.add(code, message, span, self.source, fix, self.note)
 
     def problem(self, code: str, message: str, node: s.SyntaxNode | Span, fix: str = "") -> AbortError:
         """Record a problem; raising the result leaves the construct."""
@@ -193,6 +233,8 @@ class Scope:
         kind = next((k for k in kinds if k in ("model", "dataset")), None)
         if kind is None or ref.name not in self.session.bound or len(ref.parts) > 1 or self.prefix:
             return None
+        if self.outer is not None:
+            return self.outer._bound_from_outside(ref, kinds)
         self.session.used_bindings.add(ref.name)
         definition = Definition(kind, ref.name, self, None)
         self.definitions[ref.name] = definition

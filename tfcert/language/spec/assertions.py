@@ -122,6 +122,7 @@ class Assertion:
         judged: the properties of whose verified or attack accuracy it speaks, if results decide about it at all: these
             are judged by their assertions alone.
         per_class: the name of the label where the condition must hold in each class by itself; "" for all together.
+        expect_fail: whether it passes where it fails as it is written.
     """
 
     text: str
@@ -132,15 +133,25 @@ class Assertion:
     accuracies: frozenset[tuple[str, str]] = frozenset()
     judged: frozenset[str] = frozenset()
     per_class: str = ""
+    expect_fail: bool = False
 
     def judge(self, results: Results) -> Judgement:
         """Pass, fail, or inconclusive; a pass needs a proven or refuted sample of each question it is about.
 
-        Per class it passes where it passes in every class, and fails where it fails in one.
+        Per class it passes where it passes in every class, and fails where it fails in one. What is expected to fail
+        passes where it would fail, and fails where it would pass.
 
         Raises:
             KeyError: a property, measure or accuracy it names is missing from the results.
         """
+        written = self._as_written(results)
+        if not self.expect_fail or written is Judgement.INCONCLUSIVE:
+            return written
+        if written is Judgement.PASS:
+            return Judgement.FAIL
+        return Judgement.INCONCLUSIVE if self.undecided(results) else Judgement.PASS
+
+    def _as_written(self, results: Results) -> Judgement:
         if self.per_class:
             found = set(self.by_class(results).values())
             worst = (Judgement.FAIL, Judgement.INCONCLUSIVE)

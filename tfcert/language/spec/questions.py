@@ -234,7 +234,9 @@ class Template:
 
 @dataclass(frozen=True, kw_only=True)
 class PropertyTemplate(Template):
-    """A ``property``."""
+    """A ``property``; ``expect_fail`` if it passes where it is falsified."""
+
+    expect_fail: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

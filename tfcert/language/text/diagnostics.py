@@ -13,7 +13,7 @@ CODES: dict[str, str] = {
     "E003": "brackets or operators are nested too deeply",
     "E004": "a number is too large or too long to be kept exact",
     "E005": "the text is not UTF-8 or holds a control character",
-    "E006": "names that stand for expressions are expanded too often or too deeply",
+    "E006": "definitions, loops or templates are expanded too often or too deeply",
     "E007": "a file cannot be read",
     "E101": "the text does not follow the grammar",
     "E102": "the version of the language is not known",
@@ -60,6 +60,11 @@ CODES: dict[str, str] = {
     "E251": "a region has too many pieces",
     "E252": "regions are joined in a way that nothing can decide",
     "E253": "inputs are transformed, and only regions of inputs can be asked about",
+    "E260": "a template is asked with something else than it takes",
+    "E261": "a loop goes through something else than a list of values or names",
+    "E262": "a statement cannot stand inside a loop",
+    "E263": "what is expected to fail is judged in another way",
+    "E264": "the specification needs another version of tfcert",
     "W001": "an equality between numbers can be refuted but never proven",
     "W002": "a ball covers the whole range of values",
     "W003": "an accuracy is compared with a number that is no fraction",
@@ -72,6 +77,7 @@ CODES: dict[str, str] = {
     "W012": "a percentile is below the first",
     "W013": "a question is the same for every sample",
     "W014": "an assertion says nothing about the results",
+    "W020": "a template is asked with no values",
 }
 """Every code a diagnostic may carry, with what it means. ``E9xx`` is what the language has and the tool not yet."""
 
@@ -105,13 +111,17 @@ class Span:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One problem: its code, what was wrong, where, and what would be right."""
+    """One problem: its code, what was wrong, where, and what would be right.
+
+    ``note`` says of which instance of a template or turn of a loop, the first of those that have the same problem.
+    """
 
     code: str
     message: str
     span: Span
     source: SourceText
     fix: str = ""
+    note: str = field(default="", compare=False)
 
     @property
     def is_error(self) -> bool:
@@ -141,6 +151,7 @@ class Diagnostic:
         carets = "^" * max(1, end - start)
         lines.append((gutter + _visible(shown)).rstrip())
         lines.append((" " * (len(gutter) - 2) + "| " + " " * start + carets + " " + self.fix).rstrip())
+        lines += [" " * (len(gutter) - 2) + "= " + self.note] if self.note else []
         return "\n".join(lines)
 
 
@@ -190,6 +201,9 @@ class Diagnostics:
 
     Warnings beyond ``LIMIT`` are left out. Errors end the search at ``LIMIT``, and at ``MOST`` with repeated ones: to
     find a name like a misspelt one takes time, and a hostile text may hold very many.
+
+    Attributes:
+        reported: errors so far, repeated ones included.
     """
 
     LIMIT = 100
@@ -197,9 +211,10 @@ class Diagnostics:
 
     def __init__(self) -> None:
         self._found: dict[Diagnostic, None] = {}
-        self._errors = self._warnings = self._reported = 0
+        self._errors = self._warnings = 0
+        self.reported = 0
 
-    def add(self, code: str, message: str, span: Span, source: SourceText, fix: str = "") -> None:
+    def add(self, code: str, message: str, span: Span, source: SourceText, fix: str = "", note: str = "") -> None:
         """Record one problem.
 
         Raises:
@@ -207,13 +222,13 @@ class Diagnostics:
         """
         if code not in CODES:
             raise KeyError(code)
-        found = Diagnostic(code, message, span, source, fix)
+        found = Diagnostic(code, message, span, source, fix, note)
         if found not in self._found and (found.is_error or self._warnings < self.LIMIT):
             self._found[found] = None
             self._errors += found.is_error
             self._warnings += not found.is_error
-        self._reported += found.is_error
-        if self._errors >= self.LIMIT or self._reported >= self.MOST:
+        self.reported += found.is_error
+        if self._errors >= self.LIMIT or self.reported >= self.MOST:
             raise TooManyProblemsError
 
     @property

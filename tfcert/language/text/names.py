@@ -6,13 +6,15 @@ import re
 
 STATEMENTS = (
     "import", "param", "model", "dataset", "strategy", "abstraction", "let", "domain", "property", "measure",
-    "objective", "check", "assert", "report",
+    "objective", "check", "assert", "report", "for",
 )  # fmt: skip
 """The words that begin a statement; they are reserved everywhere."""
+BEGINNINGS = (*STATEMENTS, "expected")
+"""The words that a statement may begin with."""
 RESERVED = frozenset(STATEMENTS) | frozenset(
     re.findall(
         r"\w+",
-        "true false not and or in forall exists where within take per total ramp using by such that tol as for "
+        "true false not and or in forall exists where within take per total ramp using by such that tol as "
         "argmax argmin abs min max clip agree ball box linf l2 l1 raw unit net",
     )
 )

@@ -16,7 +16,7 @@ from lark import Lark, Token, Tree, UnexpectedInput, UnexpectedToken
 
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, Diagnostics, SourceText, Span
-from tfcert.language.text.names import STATEMENTS
+from tfcert.language.text.names import BEGINNINGS, STATEMENTS
 from tfcert.language.text.slips import sign_slip, statement_slip, word_slip
 from tfcert.language.text.tree import TreeBuilder
 from tfcert.language.text.words import STATEMENT_TERMINALS, expected_words, found_words, likely_slip
@@ -28,7 +28,7 @@ MAX_NESTING = 64
 MAX_TREE_DEPTH = 128
 MAX_SYNTAX_ERRORS = 10
 
-_STATEMENT_START = re.compile(rf"^[ \t]*({'|'.join(STATEMENTS)})(?![A-Za-z0-9_])", re.MULTILINE)
+_STATEMENT_START = re.compile(rf"^[ \t]*({'|'.join(BEGINNINGS)})(?![A-Za-z0-9_])", re.MULTILINE)
 _LINE_START = re.compile(r"^[ \t]*([A-Za-z_]+)(?=[ \t])", re.MULTILINE)
 _HEADER = re.compile(r"(?:\s|#[^\n]*\n)*prop\s+\d+(?![A-Za-z0-9_.])")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -104,6 +104,10 @@ def _parse(source: SourceText, start: str, diagnostics: Diagnostics) -> Tree[Tok
         except AbortError:
             return None
         except _SyntaxProblemError as problem:
+            stray = _end_of_lost_loop(problem) if failed else None
+            if stray is not None:
+                text = text[:stray] + " " + text[stray + 1 :]
+                continue
             failed = True
             span = _report(problem, source, diagnostics)
             rest = _rest(text, span, header.end()) if start == "start" and header else None
@@ -156,6 +160,14 @@ def _parse_once(text: str, start: str, source: SourceText, diagnostics: Diagnost
     if deep is not None:
         _limit("E003", "operators are nested too deeply", deep, source, diagnostics)
     return tree
+
+
+def _end_of_lost_loop(problem: _SyntaxProblemError) -> int | None:
+    """The place of a `}` where a statement could begin: of a loop whose beginning was left out with an error in it."""
+    token = getattr(problem.error, "token", None)
+    if isinstance(token, Token) and token.type == "RBRACE" and problem.accepted.issuperset(STATEMENT_TERMINALS):
+        return token.start_pos
+    return None
 
 
 def _limit(code: str, message: str, item: Any, source: SourceText, diagnostics: Diagnostics) -> None:
@@ -252,5 +264,5 @@ def _starts(text: str) -> Iterator[int]:
     """The places where statements begin, or seem to."""
     for found in _LINE_START.finditer(text):
         word = found.group(1)
-        if word in STATEMENTS or (found.start() == found.start(1) and statement_slip(word)):
+        if word in BEGINNINGS or (found.start() == found.start(1) and statement_slip(word)):
             yield found.start(1)

@@ -9,19 +9,22 @@ from tfcert.language.text.names import written
 
 # How tightly an expression holds together; an operand that holds less tightly goes into brackets.
 _QUANTIFIED, _IMPLIES, _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _UNARY, _POSTFIX = range(10)
+_EXPECTED = "expected fail "
 _LEVELS = {"=>": _IMPLIES, "or": _OR, "and": _AND, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT}
 
 
 def print_module(module: s.Module) -> str:
     """A whole specification, one statement a line."""
-    return "\n".join([f"prop {module.version}", *map(print_statement, module.statements)]) + "\n"
+    needs = f' needs "{module.needs.value}"' if module.needs else ""
+    return "\n".join([f"prop {module.version}{needs}", *map(print_statement, module.statements)]) + "\n"
 
 
 def print_statement(statement: s.Statement) -> str:
     """One statement on one line."""
     match statement:
-        case s.Import(path, name):
-            return f'import "{path.value}" as {_name(name)}'
+        case s.Import(path, name, arguments):
+            given = f"({', '.join(map(_argument, arguments))})" if arguments else ""
+            return f'import "{path.value}" as {_name(name)}{given}'
         case s.ParamStatement(name, kind, interval, value):
             within = f" in {_interval(interval)}" if interval else ""
             return f"param {_name(name)}: {kind}{within}" + (f" = {_plain(value)}" if value else "")
@@ -35,31 +38,44 @@ def print_statement(statement: s.Statement) -> str:
             inner = f"({_names(parameters)})" if parameters else ""
             return f"let {_name(name)}{inner} = {_plain(value)}"
         case s.Check(targets):
-            return f"check {', '.join(map(_ref, targets))}"
-        case s.AssertStatement(condition):
-            return f"assert {_per_class(statement.per_class)}{print_expression(condition)}"
+            return f"check {', '.join(map(print_expression, targets))}"
+        case s.AssertStatement(condition, per_class, expect_fail):
+            expected = _EXPECTED if expect_fail else ""
+            return f"{expected}assert {_per_class(per_class)}{print_expression(condition)}"
         case s.ReportStatement(items):
             return f"report {_per_class(statement.per_class)}{', '.join(map(_plain, items))}"
         case s.ObjectiveStatement(name, target, block):
-            return f"objective {_name(name)} for {_ref(target)}{_block(block)}"
-        case s.DistanceStatement(name, samples, distance):
-            return f"measure {_name(name)}{_samples(samples) if samples else ''} = {_region(distance)}"
+            return f"objective {_name(name)} for {print_expression(target)}{_block(block)}"
+        case s.DistanceStatement(distance=distance):
+            return f"measure {_head(statement)} = {_region(distance)}"
+        case s.For(name, values, body):
+            return f"for {_name(name)} in {_plain(values)} {{ {' '.join(map(print_statement, body))} }}"
         case s.PropertyStatement() | s.MeasureStatement():
             return _question(statement)
         case _:
             assert_never(statement)
 
 
+def _head(statement: s.Question) -> str:
+    """The name of a question, with what it is asked with and its samples."""
+    formals = f"({', '.join(map(_formal, statement.formals))})" if statement.formals else ""
+    return _name(statement.name) + formals + (_samples(statement.samples) if statement.samples else "")
+
+
+def _formal(formal: s.Formal) -> str:
+    within = f" in {_interval(formal.interval)}" if formal.interval else ""
+    return f"{_name(formal.name)}: {formal.kind}{within}" + (f" = {_plain(formal.default)}" if formal.default else "")
+
+
 def _question(statement: s.PropertyStatement | s.MeasureStatement) -> str:
-    samples = _samples(statement.samples) if statement.samples else ""
     using = f" using {_ref(statement.strategy)}" if statement.strategy else ""
     by = f" abstracted by {_ref(statement.abstraction)}" if statement.abstraction else ""
     formula = print_expression(statement.formula)
     if isinstance(statement, s.PropertyStatement):
-        return f"property {_name(statement.name)}{samples}{using}{by} {{ {formula} }}"
+        return f"{_EXPECTED if statement.expect_fail else ''}property {_head(statement)}{using}{by} {{ {formula} }}"
     tolerance = f" tol {_plain(statement.tolerance)}" if statement.tolerance else ""
     return (
-        f"measure {_name(statement.name)}{samples} = {statement.extremum} {_name(statement.radius)} in "
+        f"measure {_head(statement)} = {statement.extremum} {_name(statement.radius)} in "
         f"{_interval(statement.interval)}{tolerance} such that {formula}{using}{by}"
     )
 
@@ -90,7 +106,9 @@ def _names(names: tuple[s.Name, ...]) -> str:
     return ", ".join(map(_name, names))
 
 
-def _stage(stage: s.StageCall) -> str:
+def _stage(stage: s.StageCall | s.Ref) -> str:
+    if isinstance(stage, s.Ref):
+        return _ref(stage)
     return stage.name.text + (f"({', '.join(map(_argument, stage.arguments))})" if stage.arguments else "")
 
 
@@ -186,6 +204,11 @@ def print_expression(expression: s.Expr) -> str:
             return f"{_within(operand, _SUM)} {how} {{{', '.join(map(_plain, members))}}}"
         case s.ListExpr(items):
             return f"[{', '.join(map(_plain, items))}]"
+        case s.RangeNode(low, high, step):
+            return f"{_plain(low)} .. {_plain(high)}{f' by {_plain(step)}' if step else ''}"
+        case s.Comprehension(item, clauses, where):
+            listed = " ".join(f"for {_name(c.name)} in {_plain(c.values)}" for c in clauses)
+            return f"[{_plain(item)} {listed}{f' where {_plain(where)}' if where else ''}]"
         case s.Shares(items):
             return f"[{', '.join(f'{_name(share.name)}: {_plain(share.value)}' for share in items)}]"
         case s.Quantified(quantifier, binders, where, body):

@@ -25,15 +25,16 @@ _WORDS = {
     "if": _IF, "then": _IF, "else": _IF, "implies": "write `=>`", "iff": "write `=>` both ways",
     "forall": "write `forall`",
     "all": "write `forall`", "exists": "write `exists`", "and": "write `and`", "or": "write `or`", "not": "write `not`",
-    "for": "there are no loops: write it once for each, or give a parameter with `--set`",
+    "for": "a loop is a statement: `for NAME in [a, b] { ... }`",
     "lambda": "write `let NAME(a) = ...`", "mod": "there is no remainder",
-    "using": "in a property it stands before `{`, in a measure at the end",
-    "abstracted": "in a property it stands before `{`, in a measure at the end",
+    "using": "it stands after the samples of a property or a measure, or at its end",
+    "abstracted": "it stands after the samples of a property or a measure, or at its end",
 }  # fmt: skip
 _BEGINNINGS = {
     "const": "param", "constant": "param", "var": "param", "parameter": "param", "def": "let", "define": "let",
     "function": "let", "data": "dataset", "network": "model", "require": "assert", "goal": "assert", "show": "report",
     "print": "report", "plot": "report", "include": "import", "from": "import", "theorem": "property",
+    "foreach": "for", "loop": "for",
 }  # fmt: skip
 _MEASURED = re.compile(r"\bmeasure\b[^=\n]*=[ \t]*[A-Za-z_]+[ \t]+$")
 """Before a radius: a measure, and some other word than those for an end of its interval."""
@@ -92,8 +93,6 @@ def statement_slip(word: str) -> str:
     lower = word.lower()
     if lower in _BEGINNINGS:
         return f"write `{_BEGINNINGS[lower]}`"
-    if lower == "for":
-        return _WORDS["for"]
     close = difflib.get_close_matches(lower[:20], STATEMENTS, n=1, cutoff=0.75)
     return f"did you mean `{close[0]}`?" if close else ""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from typing import Any
 
 from tfcert.language.text.diagnostics import Span
 
@@ -21,6 +23,18 @@ class Name(SyntaxNode):
 
     text: str
     quoted: bool = False
+
+
+def walk(root: Any) -> Iterator[SyntaxNode]:
+    """A node, or a tuple of nodes, and everything in it, without recursion."""
+    pending: list[Any] = [root]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, tuple):
+            pending.extend(item)
+        elif isinstance(item, SyntaxNode):
+            yield item
+            pending.extend(getattr(item, f.name) for f in fields(item) if f.name != "span")
 
 
 # Expressions
@@ -138,10 +152,36 @@ class Member(SyntaxNode):
 
 
 @dataclass(frozen=True)
+class RangeNode(SyntaxNode):
+    """``low .. high by step`` in a list: both ends belong to it; the step may be missing."""
+
+    low: Expr
+    high: Expr
+    step: Expr | None
+
+
+@dataclass(frozen=True)
 class ListExpr(SyntaxNode):
     """``[items]``."""
 
     items: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class ForClause(SyntaxNode):
+    """``for name in values``."""
+
+    name: Name
+    values: Expr
+
+
+@dataclass(frozen=True)
+class Comprehension(SyntaxNode):
+    """``[item for name in values ... where condition]``."""
+
+    item: Expr
+    clauses: tuple[ForClause, ...]
+    where: Expr | None
 
 
 @dataclass(frozen=True)
@@ -202,9 +242,8 @@ class Quantified(SyntaxNode):
     body: Expr
 
 
-Expr = (
-    Number | Text | Boolean | Ref | Call | Index | OfCorrect | Unary | Chain | Member | ListExpr | Shares | Quantified
-)
+Listing = ListExpr | RangeNode | Comprehension
+Expr = Number | Text | Boolean | Ref | Call | Index | OfCorrect | Unary | Chain | Member | Listing | Shares | Quantified
 
 # Values in blocks
 
@@ -252,10 +291,11 @@ BlockValue = ScheduleNode | Budget | Block | Expr
 
 @dataclass(frozen=True)
 class Import(SyntaxNode):
-    """``import "path" as name``."""
+    """``import "path" as name(arguments)``; the arguments are values of its parameters."""
 
     path: Text
     name: Name
+    arguments: tuple[Argument, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -297,10 +337,10 @@ class StageCall(SyntaxNode):
 
 @dataclass(frozen=True)
 class StrategyStatement(SyntaxNode):
-    """``strategy name = stages { options }``."""
+    """``strategy name = stages { options }``; a name among the stages stands for those of a strategy."""
 
     name: Name
-    stages: tuple[StageCall, ...]
+    stages: tuple[StageCall | Ref, ...]
     block: Block | None
 
 
@@ -332,19 +372,34 @@ class SamplesNode(SyntaxNode):
 
 
 @dataclass(frozen=True)
+class Formal(SyntaxNode):
+    """``name: kind in interval = default``: what a template is asked with."""
+
+    name: Name
+    kind: str
+    interval: IntervalNode | None
+    default: Expr | None
+
+
+@dataclass(frozen=True)
 class PropertyStatement(SyntaxNode):
-    """``property name(samples) using strategy abstracted by abstraction { formula }``."""
+    """``property name(formals)(samples) using strategy abstracted by abstraction { formula }``.
+
+    ``expect_fail`` if ``expected fail`` stands before it.
+    """
 
     name: Name
     samples: SamplesNode | None
     strategy: Ref | None
     abstraction: Ref | None
     formula: Expr
+    formals: tuple[Formal, ...] = ()
+    expect_fail: bool = False
 
 
 @dataclass(frozen=True)
 class MeasureStatement(SyntaxNode):
-    """``measure name(samples) = largest radius in interval tol tolerance such that formula using strategy``.
+    """``measure name(formals)(samples) = largest r in interval tol tolerance such that formula using strategy``.
 
     An ``abstracted by abstraction`` may follow.
     """
@@ -358,39 +413,42 @@ class MeasureStatement(SyntaxNode):
     formula: Expr
     strategy: Ref | None
     abstraction: Ref | None
+    formals: tuple[Formal, ...] = ()
 
 
 @dataclass(frozen=True)
 class DistanceStatement(SyntaxNode):
-    """``measure name(samples) = way(model, norm, options) within interval in space``."""
+    """``measure name(formals)(samples) = way(model, norm, options) within interval in space``."""
 
     name: Name
     samples: SamplesNode | None
     distance: RegionNode
+    formals: tuple[Formal, ...] = ()
 
 
 @dataclass(frozen=True)
 class ObjectiveStatement(SyntaxNode):
-    """``objective name for property { options }``."""
+    """``objective name for property { options }``; a template is asked with arguments."""
 
     name: Name
-    target: Ref
+    target: Ref | Call
     block: Block
 
 
 @dataclass(frozen=True)
 class Check(SyntaxNode):
-    """``check names``: imported questions, or whole imports, to be asked."""
+    """``check names``: imported questions, whole imports, or templates with arguments, to be asked."""
 
-    targets: tuple[Ref, ...]
+    targets: tuple[Ref | Call, ...]
 
 
 @dataclass(frozen=True)
 class AssertStatement(SyntaxNode):
-    """``assert condition``, or ``assert per class name: condition``."""
+    """``assert condition``, or ``assert per class name: condition``; ``expect_fail`` after ``expected fail``."""
 
     condition: Expr
     per_class: Name | None = None
+    expect_fail: bool = False
 
 
 @dataclass(frozen=True)
@@ -399,6 +457,15 @@ class ReportStatement(SyntaxNode):
 
     items: tuple[Expr, ...]
     per_class: Name | None = None
+
+
+@dataclass(frozen=True)
+class For(SyntaxNode):
+    """``for name in values { statements }``."""
+
+    name: Name
+    values: Expr
+    body: tuple[Statement, ...]
 
 
 Statement = (
@@ -415,13 +482,16 @@ Statement = (
     | Check
     | AssertStatement
     | ReportStatement
+    | For
 )
+Question = PropertyStatement | MeasureStatement | DistanceStatement
 
 
 @dataclass(frozen=True)
 class Module(SyntaxNode):
-    """A whole text: the language's version and the statements."""
+    """A whole text: the language's version, that of tfcert which it needs, and the statements."""
 
     version: int
     statements: tuple[Statement, ...]
+    needs: Text | None = None
     version_span: Span = field(default=Span(), compare=False, repr=False)

@@ -64,10 +64,12 @@ class TreeBuilder:
     def _start(self, t: Tree[Token], span: Span) -> s.Module:
         version = str(t.children[0])
         number = int(version) if len(version) < 10 else 0
-        return s.Module(number, self._all(t.children[1:]), span_of(t.children[0]), span=span)
+        needs = None if t.children[1] is None else self._text_of(t.children[1])
+        return s.Module(number, self._all(t.children[2:]), needs, span_of(t.children[0]), span=span)
 
     def _import(self, t: Tree[Token], span: Span) -> s.Import:
-        return s.Import(self._text_of(t.children[0]), self._name(t.children[1]), span=span)
+        path, name, arguments = t.children
+        return s.Import(self._text_of(path), self._name(name), self.build(arguments) or (), span=span)
 
     def _param(self, t: Tree[Token], span: Span) -> s.ParamStatement:
         name, kind, interval, value = t.children
@@ -102,7 +104,7 @@ class TreeBuilder:
         name, pipeline, block = t.children
         return s.StrategyStatement(self._name(name), self.build(pipeline), self.build(block), span=span)
 
-    def _pipeline(self, t: Tree[Token], _: Span) -> tuple[s.StageCall, ...]:
+    def _pipeline(self, t: Tree[Token], _: Span) -> tuple[s.StageCall | s.Ref, ...]:
         return self._all(t.children)
 
     def _stage(self, t: Tree[Token], span: Span) -> s.StageCall:
@@ -118,21 +120,72 @@ class TreeBuilder:
         return s.Let(self._name(name), self.build(parameters) or (), self.build(value), span=span)
 
     def _property(self, t: Tree[Token], span: Span) -> s.PropertyStatement:
-        return s.PropertyStatement(self._name(t.children[0]), *self._all(t.children[1:]), span=span)
+        (expected, name, formals, samples, formula), settings = self._settings(t)
+        return s.PropertyStatement(
+            self._name(name),
+            self.build(samples),
+            settings.get("using"),
+            settings.get("abstracted"),
+            self.build(formula),
+            self.build(formals) or (),
+            expected is not None,
+            span=span,
+        )
 
     def _measure(self, t: Tree[Token], span: Span) -> s.MeasureStatement:
-        name, samples, extremum, radius, *rest = t.children
+        (name, formals, samples, extremum, radius, *rest), settings = self._settings(t)
+        interval, tolerance, formula = self._all(rest)
         return s.MeasureStatement(
             self._name(name),
             self.build(samples),
             str(extremum),
             self._name(radius),
-            *self._all(rest),
+            interval,
+            tolerance,
+            formula,
+            settings.get("using"),
+            settings.get("abstracted"),
+            self.build(formals) or (),
             span=span,
         )
 
     def _distance_measure(self, t: Tree[Token], span: Span) -> s.DistanceStatement:
-        return s.DistanceStatement(self._name(t.children[0]), *self._all(t.children[1:]), span=span)
+        (name, formals, samples, distance), settings = self._settings(t)
+        for place in settings.values():
+            message = "a distance to another class has its own way: it takes no strategy and no abstraction"
+            self.diagnostics.add("E205", message, place.span, self.source, "leave it out")
+        built = self._name(name), self.build(samples), self.build(distance), self.build(formals) or ()
+        return s.DistanceStatement(*built, span=span)
+
+    def _settings(self, t: Tree[Token]) -> tuple[list[Any], dict[str, s.Ref]]:
+        """The parts of a question without ``using`` and ``abstracted by``, which stand before or after its body."""
+        found: dict[str, s.Ref] = {}
+        parts: list[Any] = []
+        for child in t.children:
+            kind = str(child.data) if isinstance(child, Tree) else ""
+            if kind not in ("using", "abstracted"):
+                parts.append(child)
+            elif kind in found:
+                message = f"`{'using' if kind == 'using' else 'abstracted by'}` is given twice"
+                self.diagnostics.add("E202", message, span_of(child), self.source, "keep one of them")
+            else:
+                found[kind] = self.build(child)
+        return parts, found
+
+    def _formals(self, t: Tree[Token], _: Span) -> tuple[s.Formal, ...]:
+        return self._all(t.children)
+
+    def _formal(self, t: Tree[Token], span: Span) -> s.Formal:
+        name, kind, interval, default = t.children
+        word = str(kind.children[0])  # type: ignore[union-attr]
+        return s.Formal(self._name(name), word, self.build(interval), self.build(default), span=span)
+
+    def _for(self, t: Tree[Token], span: Span) -> s.For:
+        name, values, *body = t.children
+        return s.For(self._name(name), self.build(values), self._all(body), span=span)
+
+    def _among_set(self, t: Tree[Token], span: Span) -> s.ListExpr:
+        return s.ListExpr(self._all(t.children[1:]), span=span)
 
     def _samples(self, t: Tree[Token], span: Span) -> s.SamplesNode:
         return s.SamplesNode(*self._all(t.children), span=span)
@@ -150,9 +203,16 @@ class TreeBuilder:
     def _check(self, t: Tree[Token], span: Span) -> s.Check:
         return s.Check(self._all(t.children), span=span)
 
+    def _asked(self, t: Tree[Token], span: Span) -> s.Ref | s.Call:
+        target, arguments = t.children
+        # Brackets with nothing between them are a call, too.
+        called = span.end_column > span_of(target).end_column or span.end_line > span_of(target).end_line
+        ref: s.Ref = self.build(target)
+        return s.Call(ref, self.build(arguments) or (), span=span) if called else ref
+
     def _assertion(self, t: Tree[Token], span: Span) -> s.AssertStatement:
-        per_class, condition = self._all(t.children)
-        return s.AssertStatement(condition, per_class, span=span)
+        expected, per_class, condition = t.children
+        return s.AssertStatement(self.build(condition), self.build(per_class), expected is not None, span=span)
 
     def _report(self, t: Tree[Token], span: Span) -> s.ReportStatement:
         per_class, *items = self._all(t.children)
@@ -271,6 +331,16 @@ class TreeBuilder:
     def _anything(self, t: Tree[Token], span: Span) -> s.Anything:
         return s.Anything(span=span)
 
+    def _range(self, t: Tree[Token], span: Span) -> s.RangeNode:
+        return s.RangeNode(*self._all(t.children), span=span)
+
+    def _clause(self, t: Tree[Token], span: Span) -> s.ForClause:
+        return s.ForClause(self._name(t.children[0]), self.build(t.children[1]), span=span)
+
+    def _comprehension(self, t: Tree[Token], span: Span) -> s.Comprehension:
+        item, *clauses, where = self._all(t.children)
+        return s.Comprehension(item, tuple(clauses), where, span=span)
+
     def _list(self, t: Tree[Token], span: Span) -> s.ListExpr:
         return s.ListExpr(tuple(self.build(c) for c in t.children if c is not None), span=span)
 
@@ -279,6 +349,12 @@ class TreeBuilder:
         return s.Ref(tuple(text for text, _ in parts), any(quoted for _, quoted in parts), span=span)
 
     _target = _quoted = _ref
+
+    def _stages_of(self, t: Tree[Token], span: Span) -> s.StageCall | s.Ref:
+        # A single name may be that of a stage or of a strategy, with quotes and without.
+        ref = self._ref(t, span)
+        single = len(ref.parts) == 1 and not ref.quoted
+        return s.StageCall(s.Name(ref.name, span=span), (), span=span) if single else ref
 
     def _names(self, t: Tree[Token], _: Span) -> tuple[s.Name, ...]:
         return tuple(self._name(c) for c in t.children)
