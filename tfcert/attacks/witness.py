@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfcert.clauses import keeps_label
 from tfcert.network.cache import network_of
 from tfcert.network.frontend import find_frontend
+from tfcert.network.joined import JoinedModels
 from tfcert.network.keras.inputs import arguments, one_by_one
 from tfcert.sets.balls import LpBall, Perturbation
 
@@ -78,6 +79,8 @@ def input_dtype(model: Any, default: Any = np.float32) -> np.dtype:
 
 def model_outputs(model: Any, x: np.ndarray) -> np.ndarray:
     """The deployed program's outputs, ``[batch, ...]``: the model at inference, as its frontend runs it."""
+    if isinstance(model, JoinedModels):
+        return model.run(np.asarray(x, model.dtype), model_outputs)
     x, frontend = np.asarray(x, input_dtype(model, x.dtype)), find_frontend(model)
     return np.asarray(inference(model)(tf.constant(x))) if frontend is None else frontend.run(model, x)
 
@@ -91,6 +94,8 @@ def inference(model: Any) -> Any:
 
 def differentiable(model: Any) -> Any:
     """The program whose gradients an attack follows: the model, or its network where Keras cannot run it in batches."""
+    if isinstance(model, JoinedModels):
+        return model.through(differentiable)
     if find_frontend(model) is None or (isinstance(model, keras.Model) and not one_by_one(model)):
         return inference(model)
     return network_of(model)

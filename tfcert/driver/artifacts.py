@@ -30,6 +30,7 @@ TABLE = (
     "reason_name",
 )
 """The columns of a measure's table, fields of its records."""
+_RESERVED = ("witness", "original", "label")
 MOST_PICTURES = 10
 """Classes that one figure shows."""
 
@@ -37,10 +38,17 @@ MOST_PICTURES = 10
 def save_witness(folder: Path, task: Task, place: int, witness: np.ndarray) -> str:
     """Writes a witness beside the sample that it refutes; returns the path relative to ``folder``.
 
-    Arrays: ``witness`` in network space and, where there is a sample, ``original`` and ``label``.
+    Arrays: ``witness`` in network space and, where there is a sample, ``original`` and ``label``. Where the question is
+    about several points or networks, ``witness`` is the vector of all points' numbers, and each point stands by itself
+    under its name (``point_witness`` and so on, where that is taken); ``original`` is as the first point's.
     """
     arrays = {"witness": witness}
-    if task.centers is not None:
+    if task.placed is not None:
+        for name, point in task.placed.vector.split(witness).items():
+            arrays[f"point_{name}" if name in _RESERVED else name] = point
+        if task.placed.around is not None:
+            arrays["original"] = task.placed.around[0][place]
+    elif task.centers is not None:
         arrays["original"] = task.centers[place]
     if task.labels[place] is not None:
         arrays["label"] = np.array(task.labels[place])
@@ -81,7 +89,7 @@ def draw_pictures(
             else:
                 figures.draw_histogram(drawn[-1], summary, bins)
     for task in tasks:
-        if task.centers is None or not figures.is_image(task.model.network.input_shape):
+        if task.centers is None or not figures.is_image(_pictured(task)):
             continue
         chosen = _one_a_class(folder, [r for r in records if r.property == task.name])
         if chosen:
@@ -89,6 +97,13 @@ def draw_pictures(
             pictures = [_picture(folder, task, record) for record in chosen]
             figures.draw_witnesses(drawn[-1], _title(chosen[0]), chosen[0].asked.space, pictures)
     return drawn
+
+
+def _pictured(task: Task) -> tuple[int, ...]:
+    """The shape of what a picture of a witness shows: the only point; of several points none is drawn."""
+    if task.placed is None:
+        return tuple(task.model.network.input_shape)
+    return task.placed.vector.shapes[0] if task.placed.vector.points == 1 else ()
 
 
 def _one_a_class(folder: Path, records: Sequence[Record]) -> list[Record]:
@@ -111,23 +126,39 @@ def _title(record: Record) -> str:
 
 def _picture(folder: Path, task: Task, record: Record) -> figures.Picture:
     with np.load(folder / str(record.witness), allow_pickle=False) as saved:
-        pair = np.stack([saved["original"], saved["witness"]])
+        shown = "witness" if task.placed is None else next(iter(task.placed.vector.split(saved["witness"])))
+        pair = np.stack([saved["original"], saved[f"point_{shown}" if f"point_{shown}" in saved else shown]])
     transform, asked = task.template.transform, record.asked
     images = to_unit(transform, pair)
     # One at a time, since rounding depends on the batch and a nearest witness is wrong by hardly more than that.
-    before, after = (task.model.outputs(one[None])[0] for one in pair)
-    shown = {"net": pair.astype(np.float64), "unit": images, "raw": images / float(transform.scale)}[asked.space]
-    difference = shown[1] - shown[0]
+    before, after = (_answers(task, _outputs_at(task, one, pair[0])) for one in pair)
+    drawn = {"net": pair.astype(np.float64), "unit": images, "raw": images / float(transform.scale)}[asked.space]
+    difference = drawn[1] - drawn[0]
     norm = asked.norm or "linf"
     label = "" if record.label is None else f"label {record.label:g}, "
     return figures.Picture(
         original=images[0],
         witness=images[1],
         difference=difference,
-        original_caption=f"sample {record.sample}\n{label}{_answer(before)}",
-        witness_caption=_answer(after),
+        original_caption=f"sample {record.sample}\n{label}{before}",
+        witness_caption=after,
         difference_caption=f"{norm} {np.linalg.norm(difference.ravel(), ORDER[norm]):.4g}",
     )
+
+
+def _outputs_at(task: Task, point: np.ndarray, sample: np.ndarray) -> np.ndarray:
+    """The outputs at a point, which the network takes with the numbers of the sample where it reads these, too."""
+    if task.placed is not None:
+        point = task.placed.vector.whole([point, sample][: len(task.placed.vector.places)])
+    return np.asarray(task.model.outputs(point[None])[0])
+
+
+def _answers(task: Task, outputs: np.ndarray) -> str:
+    """What the networks of a question say, one after the other."""
+    layout = task.lowered.layout
+    live = [n for n in range(len(layout.sizes)) if n not in layout.fixed]
+    each = [outputs[layout.start(n) : layout.start(n) + layout.sizes[n]] for n in live]
+    return ", ".join(map(_answer, each))
 
 
 def _answer(outputs: np.ndarray) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfcert.clauses import Clauses
+from tfcert.driver.points import build_joint, build_joint_pieces
 from tfcert.driver.regions import Regions, build_pieces, build_regions
 from tfcert.driver.task import Task
 from tfcert.language import MeasureTemplate
@@ -54,11 +55,15 @@ def make_batch(task: Task, radii: list[Fraction] | None = None) -> Batch:
     network = task.model.network
     dtype = network.dtype.as_numpy_dtype
     shape = tuple(network.input_shape)
-    if task.rows is None:
-        regions = build_regions(task.template, task.centers, shape, dtype, radii)
-    else:
+    if task.placed is not None and task.rows is not None:
+        regions = build_joint_pieces(task.pieces, task.rows, task.placed, dtype)
+    elif task.placed is not None:
+        regions = build_joint(task.template, task.placed, dtype, radii)
+    elif task.rows is not None:
         regions = build_pieces(task.pieces, task.rows, task.centers, shape, dtype)
-    return Batch(task, regions, task.lowered.stacked(task.labels))
+    else:
+        regions = build_regions(task.template, task.centers, shape, dtype, radii)
+    return Batch(task, regions, task.lowered.stacked(task.given))
 
 
 def slopes(batch: Batch, norm: str) -> tuple[np.ndarray, np.ndarray]:
@@ -80,9 +85,8 @@ def broken(batch: Batch, outputs: np.ndarray) -> np.ndarray:
     NaN and infinity break nothing and prove nothing. Of probabilities a tie does not count: they may tie where the
     logits, which the formula is about, do not.
     """
-    template, labels = batch.task.template, batch.task.labels
     finite = np.isfinite(outputs).all(axis=1)
-    found = [bool(ok) and not template.holds(o, y) for ok, o, y in zip(finite, outputs, labels, strict=True)]
+    found = [bool(ok) and not batch.task.holds(i, o) for i, (ok, o) in enumerate(zip(finite, outputs, strict=True))]
     false = np.array(found, bool)
     return false & (margin_at(batch, outputs) < 0) if batch.task.model.peeled else false
 

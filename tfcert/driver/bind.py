@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,10 +16,17 @@ from tfcert.clauses import strictly_right
 from tfcert.datasets import Samples, confine
 from tfcert.datasets.lazy import LazyInputs, each_part, some_of
 from tfcert.driver.abstracted import deployed, granularity_of, require_behind
-from tfcert.driver.arrivals import fits, to_net
 from tfcert.driver.doubts import doubts, one_class, require_unit
 from tfcert.driver.fingerprint import weights_hash
 from tfcert.driver.heads import asks_for_class, check_declared, label_is_class, with_heads
+from tfcert.driver.joining import (
+    facts_of,
+    joined_task,
+    layout_of,
+    network_inputs,
+    refuse_loose_steps,
+    where_facts,
+)
 from tfcert.driver.pieces import pieces_of, require_pieces, some_pieces
 from tfcert.driver.regions import build_regions, by_number, empty_of
 from tfcert.driver.sources import asked_samples, load_samples, seen
@@ -31,14 +38,13 @@ from tfcert.language import (
     ModelDeclaration,
     Span,
     Spec,
-    Transform,
     load,
     load_file,
 )
 from tfcert.language.check.setting import Setting
 from tfcert.language.spec.formula import SingleOutputError
+from tfcert.language.spec.named import output_indices
 from tfcert.misfit import misfit
-from tfcert.sets.balls import Perturbation
 from tfcert.showing import counted
 
 
@@ -121,7 +127,7 @@ def _accuracies(spec: Spec) -> set[tuple[str, str]]:
 
 def needed_models(spec: Spec) -> list[str]:
     """The models that the properties, measures, assertions and reports name."""
-    names = {t.model for t in _templates(spec)} | {model for model, _ in _accuracies(spec)}
+    names = {name for t in _templates(spec) for name in models_of(t)} | {model for model, _ in _accuracies(spec)}
     return [name for name in spec.models if name in names]
 
 
@@ -135,7 +141,7 @@ def load_data(spec: Spec, bindings: Mapping[str, Any]) -> dict[str, Samples]:
     data: dict[str, Samples] = {}
     for name, dataset in spec.datasets.items():
         if name in names:
-            asking = {t.model for t in _templates(spec) if t.dataset == name}
+            asking = {model for t in _templates(spec) if t.dataset == name for model in models_of(t)}
             asking |= {model for model, asked in _accuracies(spec) if asked == name}
             with placed(spec, name, dataset.span):
                 data[name] = load_samples(dataset, bindings, [m for n, m in spec.models.items() if n in asking])
@@ -168,12 +174,12 @@ def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | 
     for name in needed_models(spec):
         model = spec.models[name]
         with placed(spec, name, model.span):
-            models |= _classifiers(model, [t for t in templates if t.model == name], bindings, data)
+            models |= _classifiers(model, [t for t in templates if name in models_of(t)], bindings, data)
     tasks: list[Task] = []
     doubted: dict[str, None] = {}
     for t in templates:
         with placed(spec, t.name, t.span):
-            task = _task(t, models[classifier_name(t)], data.get(t.dataset or ""))
+            task = _task(t, [models[classifier_name(t, a.model)] for a in t.applications], data.get(t.dataset or ""))
             tasks.append(task)
             if t.dataset is not None:
                 asked = spec.datasets[t.dataset]
@@ -205,9 +211,10 @@ def _settled(task: Task) -> list[str]:
     Raises:
         UsageError: all of them: the answer would say nothing about the model.
     """
-    number = task.model.num_outputs
-    labels = [label for label in dict.fromkeys(task.labels) if task.template.is_settled(number, label)]
-    count = sum(label in labels for label in task.labels)
+    number, layout = task.model.num_outputs, task.lowered.layout
+    settled = {given for given in dict.fromkeys(task.given) if task.template.is_settled(layout, given)}
+    labels = list(dict.fromkeys(y for y, given in zip(task.labels, task.given, strict=True) if given in settled))
+    count = sum(given in settled for given in task.given)
     if not count:
         return []
     said = f"true or false whatever {task.model.name} computes"
@@ -237,9 +244,15 @@ def placed(spec: Spec, name: str, span: Span) -> Iterator[None]:
         raise
 
 
-def classifier_name(template: AnyTemplate) -> str:
-    """The name of a question's classifier: ``clf``, or ``clf behind grid``."""
-    return template.model if template.abstraction is None else f"{template.model} behind {template.abstraction.name}"
+def models_of(template: AnyTemplate) -> list[str]:
+    """The names of the models that a question applies, each once; the first is ``template.model``."""
+    return list(dict.fromkeys([template.model, *(application.model for application in template.applications)]))
+
+
+def classifier_name(template: AnyTemplate, model: str = "") -> str:
+    """The name of a question's classifier: ``clf``, or ``clf behind grid``; of another ``model`` that it applies."""
+    model = model or template.model
+    return model if template.abstraction is None else f"{model} behind {template.abstraction.name}"
 
 
 def _classifiers(
@@ -251,7 +264,8 @@ def _classifiers(
     model = _load_model(template, bindings)
     found: dict[str, LoadedModel] = {}
     for question in asked:
-        name, abstraction, samples = classifier_name(question), question.abstraction, data.get(question.dataset or "")
+        name, abstraction = classifier_name(question, template.name), question.abstraction
+        samples = data.get(question.dataset or "")
         if abstraction is None or name in found:
             continue
         shape = None if samples is None else tuple(samples.x.shape[1:])
@@ -296,29 +310,20 @@ def _check_model(template: ModelDeclaration, loaded: LoadedModel) -> None:
         raise UsageError(f"{name} has a NaN or an infinity among its weights")
 
 
-def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> Task:
-    if not template.is_single:
-        raise UsageError(f"{template.name}: questions about several points or networks cannot be run yet")
-    template = replace(template, region=by_number(template.region, loaded.network))
-    parts = pieces_of(template, [tuple(loaded.network.input_shape)])
-    if loaded.num_outputs < 2 and asks_for_class(template.formula):
-        raise UsageError(f"{template.name}: {SingleOutputError()}")
-    unknown = [i for i in template.named_outputs if not 0 <= i < loaded.num_outputs]
-    if unknown:
-        raise UsageError(
-            f"{template.name}: there is no output {min(unknown)}: {template.model} has {loaded.num_outputs}, from 0"
-        )
-    dtype = loaded.network.dtype.as_numpy_dtype
+def _task(template: AnyTemplate, loaded: Sequence[LoadedModel], data: Samples | None) -> Task:
+    _check_outputs(template, loaded)
+    dtype = loaded[0].network.dtype.as_numpy_dtype
     if template.strategy.dtype == "float64" and np.dtype(dtype) != np.float64:
         raise UsageError(
             f"{template.name}: the strategy asks for float64, but {template.model} computes in {np.dtype(dtype)}; "
             "bounds are computed in the model's own type, so save the model as float64"
         )
-    if template.dataset is None or data is None:
-        task = Task(template, loaded, np.zeros(1, int), None, (None,), None, Lowered(template, loaded.num_outputs))
-        task = replace(task, pieces=parts)
-    else:
-        task = replace(_sampled(template, loaded, data), pieces=parts)
+    chosen = None
+    if template.dataset is not None and data is not None:
+        chosen = asked_samples(template, data, functools.partial(where_facts, template, loaded))
+        _check_labels(template, loaded, chosen)
+    some = None if data is None or chosen is None else _stored(data.x, np.array([i for i, _ in chosen], int))
+    task = (_plain if template.is_single else joined_task)(template, loaded, chosen, some)
     from tfcert.driver.stages.base import require_stages
 
     _check_lowering(task)
@@ -327,50 +332,66 @@ def _task(template: AnyTemplate, loaded: LoadedModel, data: Samples | None) -> T
     return task
 
 
-def _sampled(template: AnyTemplate, loaded: LoadedModel, data: Samples) -> Task:
-    chosen = asked_samples(template, data)
-    samples = np.array([i for i, _ in chosen], int)
-    if label_is_class(template.formula):
-        wrong = no_classes(np.array([label or 0 for _, label in chosen]), loaded.num_outputs)
+def _check_outputs(template: AnyTemplate, loaded: Sequence[LoadedModel]) -> None:
+    """Checks the outputs that a formula names of each application."""
+    for number, model in enumerate(loaded):
+        if model.num_outputs < 2 and asks_for_class(template.formula, number):
+            raise UsageError(f"{template.name}: {SingleOutputError()}")
+        unknown = [i for i in output_indices(template.formula, number) if not 0 <= i < model.num_outputs]
+        if unknown:
+            raise UsageError(
+                f"{template.name}: there is no output {min(unknown)}: {model.name} has {model.num_outputs}, from 0"
+            )
+
+
+def _check_labels(
+    template: AnyTemplate, loaded: Sequence[LoadedModel], chosen: Sequence[tuple[int, float | None]]
+) -> None:
+    """Checks that labels are classes of the applications that the formula compares them with."""
+    for number, model in enumerate(loaded):
+        if not label_is_class(template.formula, number):
+            continue
+        wrong = no_classes(np.array([label or 0 for _, label in chosen]), model.num_outputs)
         if len(wrong):
             sample, label = chosen[wrong[0]]
             raise UsageError(
                 f"{template.name}: sample {sample} of {template.dataset} has label {label}, but "
-                f"{template.model} has {loaded.num_outputs} outputs, counted from 0"
+                f"{model.name} has {model.num_outputs} outputs, counted from 0"
             )
-    some = data.x.mapped(np.asarray, samples) if isinstance(data.x, LazyInputs) else data.x[samples]
-    centers = network_inputs(template.name, loaded, some, template.transform)
-    kept = tuple(label for _, label in chosen)
-    lowered = Lowered(template, loaded.num_outputs)
-    return Task(template, loaded, samples, centers, kept, loaded.outputs(centers), lowered)
 
 
-def network_inputs(name: str, loaded: LoadedModel, x: Any, transform: Transform) -> Any:
-    """Stored samples as the network's inputs ``[n, *input]``, which are read as they are needed where the samples are.
-    ``name`` is what an error is about.
+def _stored(x: Any, places: np.ndarray) -> Any:
+    """Some samples as they are stored, read as they are needed where all are."""
+    return x.mapped(np.asarray, places) if isinstance(x, LazyInputs) else x[places]
 
-    Raises:
-        UsageError: their shape is another one than the network's, or one that ``normalize`` does not fit.
-    """
-    shape = tuple(loaded.network.input_shape)
-    given = tuple(x.shape[1:])
-    if not fits(given, shape):
-        raise UsageError(f"{name}: the samples have shape {given}, but {loaded.name} takes {shape}")
-    if isinstance(x, LazyInputs):
-        return x.mapped(functools.partial(network_inputs, name, loaded, transform=transform))
-    try:
-        return to_net(transform, x.reshape(-1, *shape), loaded.network.dtype.as_numpy_dtype)
-    except UsageError as error:
-        raise UsageError(f"{name}: {error}") from error
+
+def _plain(
+    template: AnyTemplate, loaded: Sequence[LoadedModel], chosen: Sequence[tuple[int, float | None]] | None, x: Any
+) -> Task:
+    """A question about one network at one point."""
+    (model,) = (m for a, m in zip(template.applications, loaded, strict=True) if not a.fixed)
+    template = replace(template, region=by_number(template.region, model.network))
+    lowered = Lowered(template, layout_of(template, loaded))
+    pieces = pieces_of(template, [tuple(model.network.input_shape)])
+    if chosen is None:
+        return Task(template, model, np.zeros(1, int), None, (None,), None, lowered, pieces=pieces)
+    centers = network_inputs(template.name, model, x, template.transform)
+    labels = tuple(label for _, label in chosen)
+    facts = facts_of(template, loaded, x, labels, centers)
+    samples = np.array([i for i, _ in chosen], int)
+    outputs = model.outputs(centers)
+    return Task(template, model, samples, centers, labels, outputs, lowered, pieces=pieces, facts=facts)
 
 
 def _check_lowering(task: Task) -> None:
-    """Everything that can be refused is refused before anything runs: clauses for each label, regions for all."""
-    for label in dict.fromkeys(task.labels):
+    """Everything that can be refused is refused before anything runs: clauses for all samples, and their regions."""
+    for given in dict.fromkeys(task.given):
         try:
-            task.lowered.stacked([label])
+            task.lowered.stacked([given])
         except (ValueError, IndexError) as error:
             raise UsageError(f"{task.name}: {error}") from error
+    if task.placed is not None:
+        return  # its regions were built before
     dtype = task.model.network.dtype.as_numpy_dtype
     for part in [None] if task.centers is None else each_part(task.centers):
         shape = tuple(task.model.network.input_shape)
@@ -379,15 +400,5 @@ def _check_lowering(task: Task) -> None:
             held = None if part is None else part[~empty_of(piece, part, shape, dtype)] if task.pieces else part
             radii = [Fraction(0)] * (0 if held is None else len(held))
             if held is None or len(held):
-                _require_steps_fixed(task, build_regions(piece, held, shape, dtype, radii).proof)
-
-
-def _require_steps_fixed(task: Task, sets: Perturbation) -> None:
-    """Refuses to perturb integers and booleans."""
-    loose = sets.moving()
-    for part in task.model.network.parts or ():
-        if part.in_steps and loose[:, part.start : part.stop].any():
-            raise UsageError(
-                f"{task.name}: input {part.name} holds {part.dtype}, which changes in steps and has no radius: hold it "
-                f"fixed, `eps=[..., {part.name}: 0]`"
-            )
+                moving = build_regions(piece, held, shape, dtype, radii).proof.moving()
+                refuse_loose_steps(task.name, task.model.network, moving)

@@ -26,6 +26,9 @@ from tfcert.language import (
     Strategy,
 )
 from tfcert.language.spec.choice import at_most
+from tfcert.language.spec.declarations import ModelDeclaration
+from tfcert.language.spec.formula import And
+from tfcert.language.spec.points import AppliedTo, AtAnswer, AtPoint, AtSample
 from tfcert.language.spec.regions import balls_of
 from tfcert.options import BoundOptions
 from tfcert.showing import counted
@@ -99,9 +102,9 @@ def _template(template: AnyTemplate, spec: Spec) -> list[str]:
     queries, most = _queries(template, spec)
     lines = [
         f"{kind} {template.name}",
-        f"  queries: {queries} of model {template.model} ({_source(template, spec)})",
+        *_queried(template, spec, queries),
         *([] if template.abstraction is None else [f"  about: {classifier(template.abstraction)}"]),
-        f"  region: {region_text(template.region, template.transform, template.width)}",
+        *_points(template),
         f"  asked: {_asked(template)}",
     ]
     stages = list(enumerate(template.strategy.stages, start=1))
@@ -113,6 +116,61 @@ def _template(template: AnyTemplate, spec: Spec) -> list[str]:
         lines.append(f"  strategy {template.strategy.name}, survivors only to the next stage:")
         lines += [f"    {i}. {_stage(stage)}" for i, stage in stages]
     return [*lines, f"  budget: {_budget(template.strategy, most)}"]
+
+
+def _queried(template: AnyTemplate, spec: Spec, queries: str) -> list[str]:
+    """The number of questions, and of which networks; of several with what they are applied to."""
+    if template.is_single and len(template.applications) == 1:
+        return [f"  queries: {queries} of model {template.model} ({_source(template, spec)})"]
+    names = dict.fromkeys(application.model for application in template.applications)
+    models = [f"{name} ({_model_source(spec.models[name])})" for name in names]
+    live = [n for n, application in enumerate(template.applications) if not application.fixed]
+    fixed = [_applied(template, n) for n, application in enumerate(template.applications) if application.fixed]
+    lines = [f"  queries: {queries} of {', '.join(models)}"]
+    if len(live) > 1 or len(template.points) > 1:
+        each = ", ".join(_applied(template, n) for n in live)
+        lines.append(f"  network: {each}, as one of one input vector; a bound costs what it costs of each together")
+    if fixed:
+        lines.append(f"  constants of each sample: {', '.join(fixed)}")
+    return lines
+
+
+def _applied(template: AnyTemplate, number: int) -> str:
+    """An application as it is written."""
+    application = template.applications[number]
+    return f"{application.model}({', '.join(_argument(template, a) for a in application.arguments)})"
+
+
+def _argument(template: AnyTemplate, argument: AppliedTo) -> str:
+    match argument:
+        case AtPoint(number):
+            return template.points[number].name
+        case AtSample():
+            return template.sample or "the sample"
+        case AtAnswer(number):
+            return _applied(template, number)
+
+
+def _points(template: AnyTemplate) -> list[str]:
+    """The region of each point, and what is said of the points together."""
+    points = template.points
+    lines = []
+    for point in points:
+        whose = "" if len(points) == 1 else f" of {point.name}"
+        lines.append(f"  region{whose}: {region_text(point.region, point.transform, point.width)}")
+    if template.given is not None:
+        parts = template.given.parts if isinstance(template.given, And) else (template.given,)
+        lines.append(f"  where: {counted(len(parts), 'condition')} on the inputs; proofs use them, witnesses keep them")
+    for agreement in template.agreements:
+        other = template.sample or "the sample" if agreement.other is None else points[agreement.other].name
+        which = "all numbers but" if agreement.others else "of their numbers"
+        names = points[agreement.one].names
+        told = ", ".join(names[i] if i < len(names) else str(i) for i in agreement.features)
+        which = f"{which} {told}" if told else "all numbers"
+        lines.append(f"  shared: {points[agreement.one].name} and {other} agree in {which}: one number for both")
+    if template.features:
+        lines.append(f"  rows: over the outputs and {counted(len(template.features), 'input')} beside them")
+    return lines
 
 
 def _asked(template: AnyTemplate) -> str:
@@ -157,7 +215,10 @@ def _queries(template: AnyTemplate, spec: Spec) -> tuple[str, int | None]:
 
 
 def _source(template: AnyTemplate, spec: Spec) -> str:
-    model = spec.models[template.model]
+    return _model_source(spec.models[template.model])
+
+
+def _model_source(model: ModelDeclaration) -> str:
     return "bound by the caller" if model.bound else model.path
 
 

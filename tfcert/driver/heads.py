@@ -11,7 +11,7 @@ import numpy as np
 from tfcert.clauses import Clauses
 from tfcert.driver.task import Lowered, Task
 from tfcert.errors import UsageError
-from tfcert.language.spec.formula import ArgIn, ArgIs, Label, Output
+from tfcert.language.spec.formula import ArgIn, ArgIs, Label, Output, SameClass, SampleOutput
 
 if TYPE_CHECKING:
     from tfcert.network import Network
@@ -61,13 +61,13 @@ def with_heads(task: Task) -> Task:
     network = task.model.network
     if not network.peeled:
         return task
-    heads = Heads.of(network, [Softmax(0, task.model.num_outputs)])
-    rows = np.unique(np.concatenate([_rows(task.lowered.stacked([label])) for label in set(task.labels)]), axis=0)
+    heads = task.model.heads or Heads.of(network, [Softmax(0, task.model.num_outputs)])
+    rows = np.unique(np.concatenate([_rows(task.lowered.stacked([given])) for given in set(task.given)]), axis=0)
     if all(map(heads.keeps, rows)):
         return task
     heads = heads.fitted(rows)
     model = replace(task.model, network=heads.network(network), heads=heads)
-    return replace(task, model=model, lowered=Lowered(task.template, heads.size, heads))
+    return replace(task, model=model, lowered=Lowered(task.template, task.lowered.layout, heads))
 
 
 def _rows(clauses: Clauses) -> np.ndarray:
@@ -76,14 +76,27 @@ def _rows(clauses: Clauses) -> np.ndarray:
     return np.asarray(together[np.isfinite(clauses.offsets)])
 
 
-def label_is_class(formula: Any) -> bool:
-    """Tells whether the formula compares the label with an ``argmax`` or ``argmin``, so that it must be a class."""
-    return _has(formula, lambda part: isinstance(part, ArgIs | ArgIn) and _has(part, lambda p: p == Label()))
+def label_is_class(formula: Any, of: int = 0) -> bool:
+    """Tells whether the formula compares the label with an ``argmax`` or ``argmin`` of an application, so that it must
+    be a class."""
+    return _has(
+        formula,
+        lambda part: isinstance(part, ArgIs | ArgIn) and part.of == of and _has(part, lambda p: p == Label()),
+    )
 
 
-def asks_for_class(formula: Any) -> bool:
-    """Tells whether the formula asks for a class, or for the output at the label."""
-    return _has(formula, lambda part: isinstance(part, ArgIs | ArgIn) or part == Output(None))
+def asks_for_class(formula: Any, of: int = 0) -> bool:
+    """Tells whether the formula asks for a class of an application, or for its output at the label."""
+
+    def asks(part: Any) -> bool:
+        either = isinstance(part, SameClass) and of in part.of
+        return either or (isinstance(part, ArgIs | ArgIn) and part.of == of) or part in _at_label(of)
+
+    return _has(formula, asks)
+
+
+def _at_label(of: int) -> tuple[Output, SampleOutput]:
+    return Output(None, of), SampleOutput(None, of)
 
 
 def _has(formula: Any, wanted: Callable[[Any], bool]) -> bool:

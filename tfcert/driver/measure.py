@@ -80,7 +80,8 @@ class MeasureRun:
         assert isinstance(task.template, MeasureTemplate)
         self._task, self._stages, self._watch = task, stages, watch
         self._clock = stages.clock
-        (region,) = balls_of(task.template.region)
+        balls = [ball for point in task.template.points for ball in balls_of(point.region)]
+        region = next((ball for ball in balls if ball.slope), balls[0])
         self._template, self._region, self._unit = task.template, region, ball_unit(region, task.template.transform)
         self._low, self._high = float(task.template.lower), float(task.template.upper)
         specs = task.template.strategy.stages
@@ -134,7 +135,7 @@ class MeasureRun:
         at_zero = self._batch(places, np.zeros(len(places)))
         start, slope = slopes(at_zero, self._region.norm)
         rounding: np.ndarray | float = 0.0
-        if self._region.eps:  # not a point, so its margin takes a proof
+        if self._region.eps or self._task.placed is not None:  # not a point, so its margin takes a proof
             start, rounding = self._certified(stage, places, np.zeros(len(places)))
         slope = slope * self._net_size()
         guesses = first_guess(start, slope, self._region.norm)
@@ -212,6 +213,8 @@ class MeasureRun:
 
     def _smallest(self, place: int, witness: np.ndarray, eps: float) -> float:
         """A value at most ``eps`` whose region still holds the witness: its distance, rounded up."""
+        if self._task.placed is not None:
+            return eps
         assert self._task.centers is not None
         step = witness.astype(np.float64) - self._task.centers[place].astype(np.float64)
         unit = self._task.template.transform.net_eps(self._region.space, Fraction(1))
@@ -245,7 +248,8 @@ class MeasureRun:
         high = self._high if math.isnan(known.refuted) else known.refuted
         sample = self._batch(np.array([place]), np.array([high]))
         ball = sample.regions.proof
-        assert isinstance(ball, LpBall)
+        if not isinstance(ball, LpBall):
+            return replace(known, reason=Reason.SEVERAL_POINTS.because(stage=self._solver.name))
         running, limit = (
             self._stages.get(self._solver, self._task.take(np.array([place]))),
             self._solver.option("time_limit"),

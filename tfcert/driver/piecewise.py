@@ -16,6 +16,7 @@ import numpy as np
 from tfcert.driver.batch import Batch
 from tfcert.driver.budget import Clock, Seconds, StageBudget
 from tfcert.driver.pieces import batch_kind
+from tfcert.driver.points import empty_joint
 from tfcert.driver.progress import Watch
 from tfcert.driver.property import PropertyRun
 from tfcert.driver.regions import empty_of
@@ -215,7 +216,10 @@ def _rows(task: Task) -> Iterator[tuple[Task, np.ndarray, Any]]:
     shape, dtype = tuple(network.input_shape), network.dtype.as_numpy_dtype
     kinds: dict[Any, list[tuple[int, int]]] = {}
     for number, piece in enumerate(task.pieces):
-        held = ~empty_of(piece, task.centers, shape, dtype)
+        if task.placed is None:
+            held = ~empty_of(piece, task.centers, shape, dtype)
+        else:
+            held = ~empty_joint(piece, task.placed, dtype)
         kinds.setdefault(batch_kind(piece), []).extend((int(place), number) for place in np.flatnonzero(held))
     for kind, pairs in kinds.items():
         pairs.sort()

@@ -75,7 +75,7 @@ class PropertyRun:
         if outputs is None:
             return
         wrong = broken(batch, outputs)
-        if not isinstance(self._task.template.region, BallSpec):
+        if self._task.placed is not None or not isinstance(self._task.template.region, BallSpec):
             # Unlike a ball, another region need not hold the sample; one outside of it is no witness.
             held, centers = batch.regions.witness, self._task.centers
             wrong &= False if held is None or centers is None else held.contains(centers)

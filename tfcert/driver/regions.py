@@ -111,6 +111,15 @@ def build_pieces(
     ]
     if centers is None and len(found) == 1:
         return found[0]
+    return gathered(found, places)
+
+
+def gathered(found: Sequence[Regions], places: Sequence[np.ndarray]) -> Regions:
+    """The sets of several batches as one batch, in which each batch's stand at ``places``.
+
+    Raises:
+        ValueError: they are of several kinds.
+    """
     back = np.argsort(np.concatenate(places))
     proof = type(found[0].proof).joined([one.proof for one in found]).take(back)
     inner = [one.witness for one in found if one.witness is not None]

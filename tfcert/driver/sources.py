@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from tfcert.errors import UsageError
 from tfcert.language import AnyTemplate, Dataset
 from tfcert.language import ModelDeclaration as ModelTemplate
 from tfcert.language.spec.choice import chosen, needs_end, only_take
+from tfcert.language.spec.layout import SampleFacts
+from tfcert.language.spec.named import applications, sample_features
 
 
 def load_samples(template: Dataset, bindings: Mapping[str, Any], models: Sequence[ModelTemplate] = ()) -> Samples:
@@ -145,8 +148,19 @@ def each_label(samples: Samples) -> Iterator[float | None]:
     return iter([None] * len(samples.x))
 
 
-def asked_samples(template: AnyTemplate, samples: Samples) -> list[tuple[int, float | None]]:
+FactsOf = Callable[[Any, Sequence[Any]], Sequence[SampleFacts]]
+"""``(x [n, ...] as stored, labels) -> facts``: what samples give to a formula."""
+_AT_ONCE = 256
+"""Of so many samples at a time is found out what networks say of them."""
+
+
+def asked_samples(
+    template: AnyTemplate, samples: Samples, facts: FactsOf | None = None
+) -> list[tuple[int, float | None]]:
     """The samples that a question is about, as indices and labels; of a stream no more is read than that takes.
+
+    Args:
+        facts: what samples give to ``where``, which may name more than their labels. Without it all are chosen then.
 
     Raises:
         UsageError: the question asks for labels, and there are none.
@@ -155,13 +169,34 @@ def asked_samples(template: AnyTemplate, samples: Samples) -> list[tuple[int, fl
         raise UsageError(f"{template.name} asks for labels, but data set {template.dataset} has none")
     if needs_end(template.choice) and isinstance(samples.x, LazyInputs):
         samples.x.require_end()
-    selected = ((i, label) for i, label in enumerate(each_label(samples)) if template.sample_selected(label))
+    each = enumerate(each_label(samples))
+    selected: Iterator[tuple[int, float | None]]
+    if not chooses_by_facts(template):
+        selected = ((i, label) for i, label in each if template.sample_selected(label))
+    elif facts is None:
+        return list(each)
+    else:
+        selected = _told(template, samples, each, facts)
     try:
         return list(chosen(template.choice, selected))
     except (IndexError, ValueError) as error:
         raise (
             error if isinstance(error, UsageError | DatasetError) else UsageError(f"{template.name}: {error}")
         ) from error
+
+
+def chooses_by_facts(template: AnyTemplate) -> bool:
+    """Tells whether samples are chosen by more than their labels: by their numbers, or by what networks say of them."""
+    return template.where is not None and bool(sample_features(template.where) or applications(template.where))
+
+
+def _told(
+    template: AnyTemplate, samples: Samples, each: Iterator[tuple[int, float | None]], facts: FactsOf
+) -> Iterator[tuple[int, float | None]]:
+    while some := list(itertools.islice(each, _AT_ONCE)):
+        x = some_of(samples.x, np.array([i for i, _ in some], int))
+        known = facts(x, [label for _, label in some])
+        yield from (pair for pair, fact in zip(some, known, strict=True) if template.sample_selected(fact))
 
 
 def seen(template: AnyTemplate, samples: Samples) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,17 @@ import numpy as np
 
 from tfcert.clauses import Clauses
 from tfcert.datasets.lazy import LazyInputs
+from tfcert.driver.points import Placed
 from tfcert.language import AnyTemplate, StageSpec
+from tfcert.language.spec.layout import Layout, SampleFacts
 
 if TYPE_CHECKING:
     from tfcert.network import Network
     from tfcert.network.probabilities import Heads
 
 CHUNK = 256
+SampleGives = SampleFacts | float | None
+"""What a sample gives to a formula: all that this names, or its label alone."""
 
 
 @dataclass(frozen=True)
@@ -69,31 +73,31 @@ class LoadedModel:
 
 
 class Lowered:
-    """The clauses that a question's formula amounts to, lowered once for each label.
+    """The clauses that a question's formula amounts to, lowered once for each label, or for what else a sample gives.
 
     With ``heads`` they are clauses over the outputs that these say. The last labels are kept, as many as a batch has by
     default: of a thousand outputs each takes eight megabytes. All are padded to the largest that was met, so that
     batches are alike once each label has been.
     """
 
-    def __init__(self, template: AnyTemplate, num_outputs: int, heads: Heads | None = None):
-        self._template, self._outputs, self._heads = template, num_outputs, heads
+    def __init__(self, template: AnyTemplate, layout: Layout | int, heads: Heads | None = None):
+        self._template, self.layout, self._heads = template, Layout.of(layout), heads
         self._size: tuple[int, ...] = (1, 1)  # the most clauses of a label, and rows of a clause
         self._lower = functools.lru_cache(maxsize=100)(self._lowered)
 
-    def stacked(self, labels: Iterable[float | None]) -> Clauses:
-        """The clauses of samples with these labels.
+    def stacked(self, given: Iterable[SampleGives]) -> Clauses:
+        """The clauses of samples that give this.
 
         Raises:
             ValueError, IndexError: as for :meth:`~tfcert.language.spec.questions.Template.clauses`.
         """
-        given = list(labels)
-        known = {label: self._lower(label) for label in dict.fromkeys(given)}
-        padded = {label: clauses.padded(*self._size) for label, clauses in known.items()}
-        return Clauses.joined([padded[label] for label in given])
+        each = list(given)
+        known = {facts: self._lower(facts) for facts in dict.fromkeys(each)}
+        padded = {facts: clauses.padded(*self._size) for facts, clauses in known.items()}
+        return Clauses.joined([padded[facts] for facts in each])
 
-    def _lowered(self, label: float | None) -> Clauses:
-        clauses = Clauses.stack([self._template.clauses(self._outputs, label)])
+    def _lowered(self, given: SampleGives) -> Clauses:
+        clauses = Clauses.stack([self._template.clauses(self.layout, given)])
         clauses = clauses if self._heads is None else self._heads.clauses(clauses)
         self._size = tuple(map(max, self._size, clauses.offsets.shape[1:]))
         return clauses
@@ -105,12 +109,15 @@ class Task:
 
     Attributes:
         samples: ``[n]``, their indices in the data set (0 for a property without one).
-        centers: ``[n, *input]`` in network space; None for a property without samples.
+        centers: ``[n, *input]`` in network space; None for a property without samples. Of several points their
+            vectors, which are known without samples, too.
         labels: ``[n]``, None where there is none.
         outputs: ``[n, outputs]``, the model's answer to the centres; None without them.
         lowered: the formula's clauses.
         pieces: the question about each piece of its region, where there are several.
         rows: ``[n]``, where samples are of pieces: of which, by its number; else None.
+        facts: ``[n]``, what each sample gives to the formula, where that is more than its label; else none.
+        placed: several points of one vector; None of a single one.
     """
 
     template: AnyTemplate
@@ -122,6 +129,17 @@ class Task:
     lowered: Lowered = field(repr=False)
     pieces: tuple[AnyTemplate, ...] = field(default=(), repr=False)
     rows: np.ndarray | None = field(default=None, repr=False)
+    facts: tuple[SampleFacts, ...] = field(default=(), repr=False)
+    placed: Placed | None = field(default=None, repr=False)
+
+    @property
+    def given(self) -> Sequence[SampleGives]:
+        """What each sample gives to the formula."""
+        return self.facts or self.labels
+
+    def holds(self, place: int, outputs: np.ndarray) -> bool:
+        """Tells whether the formula holds of one sample at its network's outputs, in exact arithmetic."""
+        return self.template.holds(outputs, self.given[place], self.lowered.layout)
 
     @property
     def name(self) -> str:
@@ -139,4 +157,15 @@ class Task:
         labels = tuple(self.labels[i] for i in places)
         centers, outputs = part if part is not None else (None, None)
         rows = None if self.rows is None else self.rows[places]
-        return replace(self, samples=self.samples[places], centers=centers, labels=labels, outputs=outputs, rows=rows)
+        facts = tuple(self.facts[i] for i in places) if self.facts else ()
+        placed = None if self.placed is None else self.placed.take(places)
+        return replace(
+            self,
+            samples=self.samples[places],
+            centers=centers,
+            labels=labels,
+            outputs=outputs,
+            rows=rows,
+            facts=facts,
+            placed=placed,
+        )

@@ -176,7 +176,9 @@ class _Run:
         witness = verdict.witness
         path = None if witness is None else artifacts.save_witness(self.folder, task, place, witness)
         outputs = None if task.outputs is None else task.outputs[place]
-        predicted = outputs is not None and outputs.size > 1 and bool(np.isfinite(outputs).all())
+        predicted = (
+            outputs is not None and outputs.size > 1 and task.placed is None and bool(np.isfinite(outputs).all())
+        )
         label = task.labels[place]
         return Record(
             property=task.name,

@@ -16,7 +16,7 @@ _ROUNDS = 32
 """How often sets that share numbers are projected onto in turn, and how many steps lead back to the centre."""
 
 
-class Side(NamedTuple):
+class SideSet(NamedTuple):
     """A set, and the places of its numbers in the vector (in the order in which they lie in the set, flat)."""
 
     sets: Perturbation
@@ -40,7 +40,7 @@ class SideBySide(Perturbation):
     norm = "product"
 
     def __init__(self, sides: Sequence[tuple[Perturbation, np.ndarray]]):
-        self.sides = tuple(Side(sets, np.asarray(places, np.int64).ravel()) for sets, places in sides)
+        self.sides = tuple(SideSet(sets, np.asarray(places, np.int64).ravel()) for sets, places in sides)
         sizes = {len(side.sets) for side in self.sides}
         dtypes = {side.sets.lower.dtype for side in self.sides}
         if len(sizes) != 1 or len(dtypes) != 1:
@@ -84,7 +84,7 @@ class SideBySide(Perturbation):
     def take(self, index: Any) -> SideBySide:
         # What was found right for all samples is right for some: nothing is looked for again.
         part, index = copy.copy(self), np.arange(len(self))[index]
-        part.sides = tuple(Side(sets.take(index), places) for sets, places in self.sides)
+        part.sides = tuple(SideSet(sets.take(index), places) for sets, places in self.sides)
         part.lower, part.upper, part._center = self.lower[index], self.upper[index], self._center[index]
         return part
 
@@ -143,7 +143,7 @@ class SideBySide(Perturbation):
         return point
 
     @staticmethod
-    def _of(side: Side, flat: np.ndarray) -> np.ndarray:
+    def _of(side: SideSet, flat: np.ndarray) -> np.ndarray:
         """What a side's set sees of vectors ``[batch, size]``."""
         return np.asarray(flat[:, side.places].reshape(len(flat), *side.sets.input_shape))
 

@@ -12,8 +12,9 @@ import numpy as np
 from tfcert.datasets import Samples
 from tfcert.datasets.lazy import LazyInputs, some_of
 from tfcert.driver.arrivals import normalization
-from tfcert.driver.bind import bind, network_inputs, placed
+from tfcert.driver.bind import bind, placed
 from tfcert.driver.doubts import require_unit
+from tfcert.driver.joining import network_inputs
 from tfcert.driver.regions import clip_of, require_inside
 from tfcert.driver.sources import load_samples
 from tfcert.driver.task import LoadedModel
