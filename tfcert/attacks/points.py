@@ -16,6 +16,7 @@ from tfcert.attacks.witness import model_outputs
 from tfcert.clauses import Clauses
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.sets.side_by_side import SideBySide
+from tfcert.sets.stepped import Stepped
 
 _BUDGET = 8192
 """So many numbers a sample are spent on points, within the next two limits."""
@@ -77,7 +78,10 @@ def _placed(region: Perturbation, pattern: np.ndarray) -> np.ndarray:
         points = np.clip(center + reach * pattern[:, None], low, high)
     else:
         points = low + (high - low) * pattern[:, None]
-    return points.astype(region.lower.dtype)
+    points = points.astype(region.lower.dtype)
+    if isinstance(region, Stepped):  # between its values no point is a witness
+        points = np.stack([region.project(p.reshape(region.lower.shape)).reshape(p.shape) for p in points])
+    return points
 
 
 def _pattern(region: Perturbation, count: int, seed: int) -> np.ndarray:

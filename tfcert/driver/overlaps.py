@@ -78,7 +78,7 @@ class Overlap:
     def empty(self) -> np.ndarray:
         """Marks the samples for which nothing is left."""
         low, high = self.proof
-        return np.asarray((low > high).reshape(len(low), -1).any(axis=1))
+        return np.asarray((low > high).any(axis=tuple(range(1, low.ndim))))
 
     def take(self, index: Any) -> Overlap:
         """Those of some samples."""
@@ -160,7 +160,7 @@ def overlap_of(
     for place, kinds in _stepped(both, frame):
         allowed, values = _common(both, frame, place, kinds, (centers, radii))
         for side, end in zip(sides, allowed, strict=True):
-            side.reshape(len(radii), -1)[:, place] = end
+            side.reshape(len(radii), frame.size)[:, place] = end
         if len(values) > 1:
             steps[place] = values
     return Overlap((low, high), (inner_low, inner_high), steps)

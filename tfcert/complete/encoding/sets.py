@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,10 @@ from tfcert.complete.encoding.program import ProgramBuilder
 from tfcert.complete.encoding.variables import Encoding, EncodingOptions
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.sets.side_by_side import SideBySide
+from tfcert.sets.stepped import Stepped
 
+_ROUNDING = 1e-14
+"""What float64 may lose of a number on a grid, relative to the largest."""
 Costs = tuple[np.ndarray, np.ndarray]
 """The variables and coefficients of a distance from a centre (of its square for L2)."""
 
@@ -35,7 +39,33 @@ def encode_set(region: Perturbation, options: EncodingOptions, distance: bool) -
         for sets, places in region.sides:
             if isinstance(sets, LpBall):
                 _ball(encoding, sets, places, False)
+            elif isinstance(sets, Stepped):
+                _steps(encoding, sets, places)
+    elif isinstance(region, Stepped):
+        _steps(encoding, region, np.arange(len(lower)))
     return encoding
+
+
+def _steps(encoding: Encoding, region: Stepped, places: np.ndarray) -> None:
+    """Whole numbers behind the inputs that have some values only: ``x = start + step * k``, as exactly as they are."""
+    for place, values in region.steps.items():
+        low, high = (end[0].astype(np.float64).ravel()[place] for end in region.interval())
+        found = values[(values >= low) & (values <= high)]
+        if len(found) < 2 or encoding.options.relax:
+            continue
+        builder, x = encoding.builder, encoding.inputs[[places[place]]]
+        start, step = found[0], (found[-1] - found[0]) / (len(found) - 1)
+        off = np.abs(found - (start + step * np.arange(len(found)))).max()
+        slack = off + _ROUNDING * max(abs(low), abs(high), step * len(found))
+        number = builder.variables(np.zeros(1), np.array([len(found) - 1.0]), integer=True)
+        builder.rows([(x, 1.0), (number, -step)], np.array([start + slack]))
+        builder.rows([(x, -1.0), (number, step)], np.array([slack - start]))
+        encoding.step(number, functools.partial(_nearest, x, start, step))
+
+
+def _nearest(x: np.ndarray, start: float, step: float, v: np.ndarray) -> np.ndarray:
+    """The whole number of a value that lies on its grid."""
+    return np.round((v[x] - start) / step)
 
 
 def _ball(encoding: Encoding, region: LpBall, places: np.ndarray, distance: bool) -> Costs | None:

@@ -1,0 +1,144 @@
+"""Regions of several pieces, and of some values only: stages against all points of a lattice, by exact membership."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from tfcert.driver.verify import verify
+from tfcert.errors import UsageError
+from tfcert.language import load
+from tfcert.language.spec.membership import lies_in
+from tfcert.verdict import Outcome
+
+HEAD = """prop 1
+model f = keras("f.keras") { inputs: [age, income, sex] outputs: [no, yes] }
+dataset d = npz("d.npz")
+domain adult = box(age in integers [0, 5], income in [0, 4], sex in {0, 1})
+domain two = box(age in [0, 1], income in [0, 1], sex in [0, 1]) or box(age in [3, 4], income in [2, 4], sex in [0, 1])
+"""
+AROUND = {
+    "listed": "ball(x, linf, eps=[1, 0.5, 0]) within anything",
+    "fixed": "ball(x, l1, 0.75, fixed=[sex])",
+    "free": "ball(x, l2, 1, free=[age, income])",
+    "share": "ball(x, linf, eps=[age: 1, income: 25%, sex: 1]) within adult",
+    "few": "ball(x, l0, 1) within adult",
+    "union": "ball(x, linf, 0.5) or ball(x, l1, 1.5, free=income)",
+    "cut": "ball(x, linf, 1.5) and box(sex in {0, 1}, age in integers [0, 5])",
+    "round": "ball(x, l2, 1.5) and ball(x, linf, 1) and box(income in [0, 4])",
+    "one_hot": "ball(x, linf, 4) and box(one_hot(age, sex))",
+}
+BOXES = {"adult": "adult", "two": "two", "whole": "box(age in integers [1, 2], income in [0, 1], sex in {0, 1})"}
+LATTICE = [
+    tuple(map(Fraction, point))
+    for point in itertools.product(np.arange(-1, 6.5, 0.5), np.arange(-0.5, 5, 0.25), (-0.5, 0, 0.25, 0.5, 1, 1.5))
+]
+
+
+@pytest.fixture(scope="module")
+def model():
+    import keras
+
+    keras.utils.set_random_seed(3)
+    layers = [keras.Input((3,)), keras.layers.Dense(6, activation="relu"), keras.layers.Dense(2)]
+    made = keras.Sequential(layers)
+    outputs = np.asarray(made(np.array(LATTICE, np.float32)))
+    made.layers[-1].bias.assign(-np.median(outputs, axis=0))  # both classes are met
+    return made
+
+
+@pytest.fixture(scope="module")
+def people(model):
+    """Samples on the lattice, among them one that each region of ``AROUND`` takes apart."""
+    x = np.array([[2, 1, 0], [4, 3.5, 1], [1, 2.25, 0], [0, 0.5, 1]], np.float32)
+    return x, np.asarray(model(x)).argmax(axis=1)
+
+
+def asked(regions: dict[str, str], formula: str, samples: str = "(x, y in d)") -> str:
+    parts = (f"property {n}{samples} using s {{ forall z in {r}: {formula} }}" for n, r in regions.items())
+    return "\n".join(parts) + "\n"
+
+
+def answers(model, points) -> np.ndarray:
+    return np.asarray(model(np.array(points, np.float32))).argmax(axis=1)
+
+
+def agrees(record, region, broken, sample) -> None:
+    """A verdict holds what a lattice of points and exact membership say."""
+    found = lies_in_lattice(region, sample)
+    breaks = any(bad and inside for bad, inside in zip(broken, found, strict=True))
+    assert any(found), "the lattice says nothing of this region"
+    if breaks:
+        assert record.outcome is not Outcome.VERIFIED
+    if record.outcome is Outcome.FALSIFIED:
+        point = tuple(Fraction(float(v)) for v in record.verdict.witness.ravel())
+        assert lies_in(region.region, region.transform, (3,), point, sample)
+
+
+def lies_in_lattice(template, sample) -> list[bool]:
+    return [lies_in(template.region, template.transform, (3,), point, sample) for point in LATTICE]
+
+
+@pytest.mark.parametrize(
+    ("stages", "names"),
+    [
+        ("pgd -> ibp -> crown -> milp", tuple(AROUND)),
+        ("alpha_crown(iterations=1)", ("round",)),
+        ("split", ("share",)),
+        ("lp", ("few", "union")),
+    ],
+)
+def test_verdicts_agree_with_all_points_of_a_lattice(stages, names, model, people, eager, tmp_path):
+    """Complete stages decide every region, and no verdict contradicts a point of it."""
+    x, y = (part[: 4 if len(names) > 2 else 2] for part in people)
+    text = HEAD + f"strategy s = {stages}\n" + asked({n: AROUND[n] for n in names}, "argmax(f(z)) == y")
+    report = verify(text, bindings={"f": model, "d": (x, y)}, out=tmp_path, verbose=0)
+    templates, where = load(text, bound=("f", "d")).properties, answers(model, LATTICE)
+    for record in report.records:
+        sample = tuple(Fraction(float(v)) for v in x[record.sample])
+        agrees(record, templates[record.property], where != y[record.sample], sample)
+        if "milp" in stages:
+            assert record.outcome in (Outcome.VERIFIED, Outcome.FALSIFIED), (record.property, record.verdict.reason)
+    assert len(report.records) == len(names) * len(x)
+    assert any(record.outcome is Outcome.VERIFIED for record in report.records)
+
+
+def test_boxes_of_some_values_agree_with_a_lattice(model, eager, tmp_path):
+    """Around no sample: a union of boxes, whole numbers and listed values, for all inputs and for some."""
+    text = (
+        HEAD
+        + "strategy s = pgd -> crown -> milp\n"
+        + asked({f"all_{n}": r for n, r in BOXES.items()}, "f(z)[yes] < f(z)[no] + 0.4", "")
+    )
+    text += asked({f"some_{n}": r for n, r in BOXES.items()}, "f(z)[yes] > f(z)[no]", "").replace("forall", "exists")
+    report = verify(text, bindings={"f": model}, out=tmp_path, verbose=0)
+    templates, outputs = load(text, bound=("f",)).properties, np.asarray(model(np.array(LATTICE, np.float32)))
+    for record in report.records:
+        some = record.property.startswith("some_")
+        broken = outputs[:, 1] > outputs[:, 0] if some else outputs[:, 1] >= outputs[:, 0] + np.float32(0.4)
+        found = lies_in_lattice(templates[record.property], None)
+        breaks = any(bad and inside for bad, inside in zip(broken, found, strict=True))
+        refuted = Outcome.VERIFIED if some else Outcome.FALSIFIED
+        assert record.outcome in (Outcome.VERIFIED, Outcome.FALSIFIED)
+        assert not breaks or record.outcome is refuted
+        if record.outcome is refuted:
+            point = tuple(Fraction(float(v)) for v in record.verdict.witness.ravel())
+            assert lies_in(templates[record.property].region, templates[record.property].transform, (3,), point)
+
+
+def test_a_sample_outside_of_its_domain_is_an_error(model, tmp_path):
+    text = HEAD + "strategy s = ibp\n" + asked({"p": AROUND["share"]}, "argmax(f(z)) == y")
+    for sample in ([2.5, 1, 0], [2, 4.5, 0], [2, 1, 0.5]):
+        with pytest.raises(UsageError, match=r"outside of the domain"):
+            verify(text, bindings={"f": model, "d": (np.array([sample], np.float32), [0])}, out=tmp_path, verbose=0)
+
+
+def test_an_empty_region_is_an_error(model, tmp_path):
+    text = HEAD + "strategy s = ibp\n"
+    text += asked({"p": "ball(x, linf, 0.25) and box(age in integers [0, 5])"}, "argmax(f(z)) == y")
+    data = np.array([[2, 1, 0], [2.5, 1, 0]], np.float32), [0, 0]
+    with pytest.raises(UsageError, match=r"place 1 .*an empty region would prove nothing"):
+        verify(text, bindings={"f": model, "d": data}, out=tmp_path, verbose=0)
