@@ -11,7 +11,7 @@ import pytest
 from tfcert.driver.arrivals import to_net
 from tfcert.driver.regions import build_regions
 from tfcert.driver.verify import verify
-from tfcert.errors import UsageError
+from tfcert.errors import JournalError, UsageError
 from tfcert.language import load
 from tfcert.language.spec.membership import lies_in
 from tfcert.verdict import Outcome
@@ -168,6 +168,9 @@ def test_a_mask_is_read_from_its_file(images, eager, tmp_path):
     for record in report.records:
         wanted = 1.2 - (weights * x[record.sample, ..., 0]).sum() - 0.25 * np.abs(weights[mask]).sum()
         assert record.verdict.margin == pytest.approx(wanted, abs=1e-4)
+    np.savez(tmp_path / "m.npz", mask=~mask)
+    with pytest.raises(JournalError, match=r"the mask m.npz changed since"):
+        verify(tmp_path / "p.prop", out=None, resume=tmp_path / "out", verbose=0)
     np.savez(tmp_path / "m.npz", mask=np.ones((2, 2), bool))
     with pytest.raises(UsageError, match=r"the mask m.npz has shape \(2, 2\)"):
         verify(tmp_path / "p.prop", out=tmp_path / "out", verbose=0)
@@ -186,3 +189,16 @@ def test_a_measure_over_a_union_is_the_least_of_its_pieces(linear, eager, tmp_pa
     assert first.measured.lower <= wanted * (1 + 1e-6) and first.measured.upper >= wanted * (1 - 1e-6)
     assert first.measured.upper - first.measured.lower <= 2e-3 * wanted
     assert wrong.outcome is Outcome.FALSIFIED  # as it is, by a clean input
+
+
+def test_a_measure_within_a_box_grows_only_where_the_box_lets_it(linear, eager, tmp_path):
+    """The second number may only grow, which helps no witness: the closed form is that of the other two."""
+    x = np.array([[1.0, 4.0, 2.0]], np.float32)
+    text = "measure m(x, y in d) = largest r in [0, 9] such that "
+    text += "forall z in ball(x, linf, r) and box(b in [4, 20]) in raw: "
+    text = TABLE.format(stages="pgd -> crown -> milp", asked=text + "f(z)[0] > f(z)[1] using s")
+    (record,) = verify(text, bindings={"f": linear, "d": (x, [0])}, out=tmp_path, verbose=0).records
+    slope = np.abs(WEIGHTS / STD / 2)[[0, 2]].sum()
+    wanted = (1 - WEIGHTS @ ((x[0] / 2 - MEAN) / STD)) / slope
+    assert record.measured.lower <= wanted * (1 + 1e-6) and record.measured.upper >= wanted * (1 - 1e-6)
+    assert record.measured.upper - record.measured.lower <= 2e-3 * wanted

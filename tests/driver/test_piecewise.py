@@ -142,3 +142,28 @@ def test_an_empty_region_is_an_error(model, tmp_path):
     data = np.array([[2, 1, 0], [2.5, 1, 0]], np.float32), [0, 0]
     with pytest.raises(UsageError, match=r"place 1 .*an empty region would prove nothing"):
         verify(text, bindings={"f": model, "d": data}, out=tmp_path, verbose=0)
+
+
+def test_points_that_agree_share_their_values(model, eager, tmp_path):
+    """Two people of one age and income: what sex makes of them is at most so much, over all ages."""
+    values = {point: out for point, out in zip(LATTICE, np.asarray(model(np.array(LATTICE, np.float32))), strict=True)}
+    pairs = itertools.product(range(6), np.arange(0, 4.25, 0.25))
+    most = max(abs(values[age, income, 1][1] - values[age, income, 0][1]) for age, income in pairs)
+    fair = "forall a, b in adult where agree(a, b, except=[sex]): abs(f(a)[yes] - f(b)[yes]) <= {}"
+    text = HEAD + "strategy s = pgd -> crown -> milp\n"
+    text += f"property loose using s {{ {fair.format(round(float(most) * 1.5, 3))} }}\n"
+    text += f"property tight using s {{ {fair.format(round(float(most) * 0.9, 3))} }}\n"
+    loose, tight = verify(text, bindings={"f": model}, out=tmp_path, verbose=0).records
+    assert loose.outcome is Outcome.VERIFIED and tight.outcome is Outcome.FALSIFIED
+    assert {0, 1} <= set(tight.verdict.witness.tolist()) and any(v == round(v) for v in tight.verdict.witness.tolist())
+
+
+def test_the_time_of_a_sample_is_that_of_its_pieces(model, people, eager, tmp_path):
+    """A budget that is used up leaves a sample open, whatever the number of its pieces; seconds are theirs together."""
+    x, y = people
+    text = HEAD + "strategy s = crown -> milp { budget: 1ms per sample }\n"
+    text += asked({"few": AROUND["few"]}, "f(z)[yes] < f(z)[no] + 100")
+    text += asked({"tight": AROUND["few"]}, "f(z)[yes] < f(z)[no] + 1")
+    report = verify(text, bindings={"f": model, "d": (x, y)}, out=tmp_path, verbose=0)
+    assert {record.outcome for record in report.records} <= {Outcome.TIMEOUT, Outcome.VERIFIED, Outcome.FALSIFIED}
+    assert any(record.outcome is Outcome.TIMEOUT for record in report.records)

@@ -13,7 +13,10 @@ import numpy as np
 
 from tfcert.datasets import Samples
 from tfcert.datasets.lazy import LazyInputs
+from tfcert.datasets.masks import read_mask
 from tfcert.digest import add_array
+from tfcert.language import Spec
+from tfcert.language.spec.regions import balls_of
 
 SCHEME = 2
 """Which rules the hashes follow. Those before 2 left out how layers are wired."""
@@ -25,6 +28,22 @@ def weights_hash(model: Any) -> str:
     from tfcert.network.frontend import frontend_of
 
     return frontend_of(model).digest(model, network_of(model))
+
+
+def masks_header(spec: Spec) -> dict[str, dict[str, str]]:
+    """SHA-256 of each mask that a region is cut by, by its path; nothing where there are none.
+
+    Raises:
+        DatasetError: as for :func:`tfcert.datasets.masks.read_mask`.
+    """
+    found: dict[str, str] = {}
+    for template in (*spec.properties.values(), *spec.measures.values()):
+        for places in (ball.places for point in template.points for ball in balls_of(point.region)):
+            if places is not None and places.mask:
+                digest = hashlib.sha256()
+                add_array(digest, read_mask(places.mask, places.folder or None))
+                found[places.mask] = digest.hexdigest()
+    return {"masks_sha256": found} if found else {}
 
 
 def data_hash(samples: Samples) -> str:

@@ -16,7 +16,8 @@ from tfcert.report.records import Json
 
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-probability")
 IDENTITY = (
-    "tfcert", "spec_sha256", "objective", "params", "weights_sha256", "data_sha256", "preprocessing", "abstractions",
+    "tfcert", "spec_sha256", "objective", "params", "weights_sha256", "data_sha256", "masks_sha256", "preprocessing",
+    "abstractions",
 )  # fmt: skip
 """Keys that must agree before a run may go on from another one's results; a kind of run has those that it knows."""
 SAYS_VALUES = ("tfcert", "params")
@@ -29,6 +30,7 @@ _WORDS = {
     "params": "the parameter {}",
     "weights_sha256": "what {} computes (its graph, options or weights)",
     "data_sha256": "the samples of {} (values, labels or order)",
+    "masks_sha256": "the mask {}",
     "preprocessing": "the preprocessing of {} (scale or normalize)",
     "abstractions": "the abstraction of {}",
 }

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from tfcert.errors import UsageError
 from tfcert.language import AnyTemplate, BallSpec
 from tfcert.language.spec.pieces import MAX_PIECES, EmptyRegionError, TooManyPiecesError, is_single, pieces
 from tfcert.language.spec.places import NoPlaceError
-from tfcert.language.spec.regions import INTEGERS, BothSpec, RegionSpec, SomewhereSpec, parts_of_union
+from tfcert.language.spec.regions import INTEGERS, BothSpec, Convex, RegionSpec, SomewhereSpec, parts_of_union
 
+MAX_CHOICES = 1 << 18
+"""So many combinations of pieces of several points are looked through for those in which the points agree."""
 Limited = BothSpec | SomewhereSpec
 """Regions that a domain after ``within`` may limit."""
 
@@ -34,16 +37,40 @@ def pieces_of(template: AnyTemplate, shapes: Sequence[InputShape]) -> tuple[AnyT
     try:
         each = [pieces(point.region, shape) for point, shape in zip(points, shapes, strict=True)]
         count = math.prod(map(len, each))
-        if count > MAX_PIECES:
+        if count > MAX_CHOICES or (count > MAX_PIECES and not template.agreements):
             raise TooManyPiecesError(count)
+        chosen = [parts for parts in itertools.product(*each) if _agree(template, parts, shapes)]
+        if len(chosen) > MAX_PIECES:
+            raise TooManyPiecesError(len(chosen))
+        if not chosen:
+            raise EmptyRegionError("the points have no values in common where they agree")
     except TooManyPiecesError as error:
         raise UsageError(f"{template.name}: {error}; {error.fix}") from error
     except (NoPlaceError, EmptyRegionError) as error:
         raise UsageError(f"{template.name}: {error}") from error
     return tuple(
-        template.with_points([replace(point, region=part) for point, part in zip(points, chosen, strict=True)])
-        for chosen in itertools.product(*each)
+        template.with_points([replace(point, region=part) for point, part in zip(points, parts, strict=True)])
+        for parts in chosen
     )
+
+
+def _agree(template: AnyTemplate, parts: Sequence[Convex], shapes: Sequence[InputShape]) -> bool:
+    """Tells whether pieces of several points may have the same values where these agree."""
+    for agreement in template.agreements:
+        if agreement.other is None:
+            continue
+        one, other = _listed(parts[agreement.one]), _listed(parts[agreement.other])
+        shared = agreement.shared(math.prod(shapes[agreement.one])) if one and other else ()
+        if any(one.get(place, other.get(place)) != other.get(place, one.get(place)) for place in shared):
+            return False
+    return True
+
+
+def _listed(part: Convex) -> dict[int, tuple[str, Fraction]]:
+    """The only value of each number that has one, with its space."""
+    limits = part.limits if isinstance(part, BothSpec) else ()
+    each = ((i, one.space, kind) for one in limits for i, kind in enumerate(one.kinds))
+    return {i: (space, kind[0]) for i, space, kind in each if isinstance(kind, tuple) and len(kind) == 1}
 
 
 def require_pieces(

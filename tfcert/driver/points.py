@@ -182,7 +182,28 @@ def empty_joint(piece: AnyTemplate, placed: Placed, dtype: Any) -> np.ndarray:
     for number, (point, shape) in enumerate(zip(piece.points, placed.vector.shapes, strict=False)):
         around = None if placed.around is None else placed.around[number]
         found.append(empty_of(piece.with_points([point]), around, shape, dtype))
-    return np.any(found, axis=0)
+    empty = np.asarray(np.any(found, axis=0))
+    if placed.vector.size < sum(map(len, placed.vector.places)):  # points share numbers, which then lie in two sets
+        for row in np.flatnonzero(~empty):
+            empty[row] = _apart(piece, placed.take(np.array([row])), dtype)
+    return empty
+
+
+def _apart(piece: AnyTemplate, placed: Placed, dtype: Any) -> bool:
+    """Tells whether points of one sample share a number for which their sets have no value in common."""
+    vector, around = placed.vector, placed.around
+    low, high = np.full(vector.size, -np.inf), np.full(vector.size, np.inf)
+    for i, places in enumerate(vector.places):
+        if i < len(piece.points):
+            alone, centers = piece.with_points([piece.points[i]]), None if around is None else around[i]
+            ends = build_regions(alone, centers, vector.shapes[i], dtype).proof.interval()
+        elif around is None:
+            continue
+        else:
+            ends = around[i], around[i]
+        np.maximum.at(low, places, ends[0].reshape(-1).astype(np.float64))
+        np.minimum.at(high, places, ends[1].reshape(-1).astype(np.float64))
+    return bool((low > high).any())
 
 
 def _joined(sets: Sequence[Perturbation], vector: Vector) -> Perturbation:

@@ -14,7 +14,7 @@ from typing import Any
 from tfcert.datasets import Samples
 from tfcert.driver.bind import load_data, load_spec, spec_name
 from tfcert.driver.files import require_models
-from tfcert.driver.fingerprint import data_hash
+from tfcert.driver.fingerprint import data_hash, masks_header
 from tfcert.driver.folder import RunFolder
 from tfcert.driver.header import restored, run_header, spec_header
 from tfcert.driver.journal import JournalFolder
@@ -55,7 +55,8 @@ def begin(
     require_models(checked, bindings)
     data = load_data(checked, bindings)
     header["data_sha256"] = {name: data_hash(samples) for name, samples in data.items()}
-    folder.require_same(header, "data_sha256")
+    header |= masks_header(checked)
+    folder.require_same(header, "data_sha256", "masks_sha256")
     folder.settle(Path("out") / spec_name(checked))
     return RunStart(checked, bindings, data, folder, header)
 
