@@ -60,6 +60,17 @@ def test_an_equation_that_only_exact_numbers_solve_has_a_point(cbc):
     np.testing.assert_allclose(found.point[0], 0.1 * found.point[1], rtol=1e-6)
 
 
+def test_an_equation_that_leaves_the_set_in_a_corner_is_solved_within_it(cbc):
+    """``z1 == z0 - 1.1`` of normalised numbers: the least breach is met in a corner, where rounding leaves the set."""
+    sets = Box(np.array([[-0.1, -0.8]], np.float32), np.array([[0.7, 0.8]], np.float32))
+    rows = np.array([[[-1.0, 1.0], [1.0, -1.0]]])
+    (found,) = common_points(sets, Conditions(rows, np.array([[1.1, -1.1]])), cbc)
+    assert found.point is not None and sets.contains(found.point[None]).all()
+    np.testing.assert_allclose(found.point[0] - 1.1, found.point[1], rtol=1e-6)
+    (found,) = common_points(sets, Conditions(rows, np.array([[1.6, -1.6]])), cbc)
+    assert found.empty
+
+
 def test_fixed_numbers_decide_a_condition(cbc):
     sets = Box(np.array([[0.25, 0.0]], np.float32), np.array([[0.25, 1.0]], np.float32))
     for offset, empty in ((-0.25, False), (-0.2501, True)):

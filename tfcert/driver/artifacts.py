@@ -47,7 +47,8 @@ def save_witness(folder: Path, task: Task, place: int, witness: np.ndarray) -> s
         for name, point in task.placed.vector.split(witness).items():
             arrays[f"point_{name}" if name in _RESERVED else name] = point
         if task.placed.around is not None:
-            arrays["original"] = task.placed.around[0][place]
+            known = [part[place] for part in task.placed.around if np.isfinite(part[place]).all()]
+            arrays |= {"original": known[0]} if known else {}
     elif task.centers is not None:
         arrays["original"] = task.centers[place]
     if task.labels[place] is not None:

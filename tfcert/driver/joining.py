@@ -23,6 +23,7 @@ from tfcert.language.spec.formula import Feature, Formula, SampleFeature, Variab
 from tfcert.language.spec.layout import Layout, SampleFacts
 from tfcert.language.spec.named import rewritten
 from tfcert.language.spec.points import Application, AppliedTo, AtAnswer, AtPoint, AtSample
+from tfcert.language.spec.regions import balls_of
 
 
 def network_inputs(
@@ -57,7 +58,7 @@ def facts_of(
     Args:
         loaded: the model of each application.
         x: the samples as stored, ``[n, ...]``.
-        centers: as the first point's network receives them. The numbers of a sample are taken back from there, so that
+        centers: as networks receive them. The numbers of a sample are taken back from there, so that
             the centre of a ball is the sample.
     """
     if not (template.sample_features or template.fixed_applications):
@@ -199,7 +200,9 @@ def joined_task(
     layout = template.layout([part.num_outputs for part in loaded])
     labels = (None,) if chosen is None else tuple(label for _, label in chosen)
     around = None if chosen is None else _around(template, taken, x)
-    facts = () if around is None else facts_of(template, loaded, x, labels, around[0])
+    own = taken.models[0].network.dtype.as_numpy_dtype
+    received = to_net(template.transform, np.asarray(x), own) if template.sample_features else np.zeros(0)
+    facts = () if chosen is None else facts_of(template, loaded, x, labels, received)
     placed = Placed(vector, around, conditions_of(template, vector, layout, _known(facts, labels)))
     dtype = model.network.dtype.as_numpy_dtype
     samples = np.array([i for i, _ in chosen or [(0, None)]], int)
@@ -218,10 +221,13 @@ def _known(facts: Sequence[SampleFacts], labels: Sequence[float | None]) -> list
 
 
 def _around(template: AnyTemplate, taken: _Taken, x: Any) -> tuple[np.ndarray, ...]:
-    each = [
-        network_inputs(template.name, model, x, point.transform, shape)
-        for point, model, shape in zip(template.points, taken.models, taken.shapes, strict=True)
-    ]
+    """The samples as each point's networks receive them; NaN where the point is no such input and in no ball."""
+    each = []
+    for point, model, shape in zip(template.points, taken.models, taken.shapes, strict=True):
+        if fits(tuple(x.shape[1:]), shape) or balls_of(point.region):
+            each.append(network_inputs(template.name, model, x, point.transform, shape))
+        else:
+            each.append(np.full((len(x), *shape), np.nan, model.network.dtype.as_numpy_dtype))
     if taken.sample is not None:
         each.append(network_inputs(template.name, taken.models[0], x, template.transform, taken.sample))
     return tuple(np.asarray(part) for part in each)

@@ -121,7 +121,34 @@ def _by_program(sets: Perturbation, conditions: Conditions, solver: SolverProces
     for point in _near(sets, conditions, answer.v[inputs]):
         if sets.contains(point)[0] and conditions.holds(point)[0]:
             return CommonPoint(point[0])
-    return _rounded(sets, conditions, answer.v[inputs])
+    # What breaks nothing most may lie in a corner of the set, where no number can be moved to solve an equation.
+    found = _rounded(sets, conditions, answer.v[inputs])
+    with contextlib.suppress(SolverError):
+        deepest = solver.solve(_deepest(sets, conditions), seconds, relax=True).v
+        if found.point is None and deepest is not None:
+            return _rounded(sets, conditions, deepest[inputs])
+    return found
+
+
+def _deepest(sets: Perturbation, conditions: Conditions) -> Program:
+    """The program of a point as far within the set's box, and within the conditions that are no equations, as any.
+
+    Its first variables are the input's.
+    """
+    encoding = encode_set(sets.astype(np.float64), EncodingOptions(relax=True), False)
+    builder, inputs = encoding.builder, encoding.inputs
+    low, high = (end[0].astype(np.float64).reshape(-1) for end in sets.interval())
+    rows, offsets = conditions.rows[0], conditions.offsets[0]
+    equal = conditions.equations(0)
+    opposite = [k for k in range(len(rows)) for j in equal if np.allclose(rows[k], -rows[j], rtol=_EMPTY, atol=0)]
+    span = np.abs(rows) @ (high - low)
+    inset = builder.variables(np.zeros(1), np.full(1, 0.5))
+    columns, unit, width = np.concatenate([inputs, inset]), np.eye(len(low)), (high - low)[:, None]
+    builder.rows([(columns, np.concatenate([-unit, width], axis=1))], -low)
+    builder.rows([(columns, np.concatenate([unit, width], axis=1))], high)
+    room = np.where(np.isin(np.arange(len(rows)), [*equal, *opposite]), 0.0, span)[:, None]
+    builder.rows([(columns, np.concatenate([-rows, room], axis=1))], offsets + _EMPTY * span)
+    return builder.program((inset, -np.ones(1)))
 
 
 def _least_breach(sets: Perturbation, rows: np.ndarray, offsets: np.ndarray) -> tuple[Program, np.ndarray]:
