@@ -35,7 +35,8 @@ class Clause:
         coefficients: C, ``[rows, outputs]`` float64.
         offsets: d, ``[rows]`` float64.
 
-    One row proven everywhere proves the clause; a query is proven when all its clauses are.
+    One row proven everywhere proves the clause, and so does a combination of rows with multipliers of at least 0; a
+    query is proven when all its clauses are.
     """
 
     coefficients: np.ndarray
@@ -131,6 +132,18 @@ class Clauses:
         always = np.isposinf(self.offsets).any(axis=2, keepdims=True)
         return np.asarray(np.isfinite(self.offsets) & ~always)
 
+    def over(self, outputs: np.ndarray) -> np.ndarray:
+        """Marks rows that :attr:`counts` marks and that depend on ``outputs`` (bool ``[outputs]``) alone, on one at
+        least: bool ``[batch, clauses, rows]``."""
+        depends = self.coefficients != 0
+        inside = depends[..., outputs].any(axis=-1) & ~depends[..., ~outputs].any(axis=-1)
+        return np.asarray(self.counts & inside)
+
+    @property
+    def disjunctive(self) -> bool:
+        """Tells whether some clause has several rows, so that a combination of them may prove it."""
+        return bool((self.counts.sum(axis=2) > 1).any())
+
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
         """C and d of all rows side by side, ``[batch, clauses * rows, outputs]`` and ``[batch, clauses * rows]``.
 
@@ -176,22 +189,34 @@ class Clauses:
         each = np.asarray(bounds, np.float64).reshape(self.offsets.shape)
         return np.where(self.counts, np.where(np.isfinite(each), each, unknown), self.offsets)
 
-    def certified(self, lower: np.ndarray, rounding: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    def certified(
+        self, lower: np.ndarray, rounding: np.ndarray | float = 0.0, combined: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The certified margins ``[batch]``, NaN where nothing is known, and what rounding may take from them.
 
         Args:
             lower: lower bounds of :meth:`rows`.
             rounding: what rounding may take from each of these rows, in the same shape or a number.
+            combined: lower bounds ``[batch, clauses]`` of a combination of each clause's rows; None for none. Its
+                multipliers are at least 0 and add up to 1, but for those of rows from which rounding takes nothing,
+                which may be any: so it takes no more from the combination than from one of the rows.
 
         Returns:
-            Margin and rounding. :func:`tfcert.verdict.is_proof` of the two is true exactly where every clause has a row
-            whose bound is above what rounding may take from it.
+            Margin and rounding. :func:`tfcert.verdict.is_proof` of the two is true exactly where every clause has a
+            row, or a combination of rows, whose bound is above what rounding may take from it.
         """
         each = np.asarray(lower, np.float64).reshape(self.offsets.shape)
-        lost = np.asarray(rounding, np.float64)
-        lost = lost.reshape(each.shape) if lost.ndim else lost
+        lost = np.broadcast_to(np.asarray(rounding, np.float64), np.shape(rounding) or each.shape).reshape(each.shape)
         with np.errstate(invalid="ignore"):
-            margin, surplus = (_worst(self.settled(part)) for part in (each, each - lost))
+            best, left = (self.settled(part) for part in (each, each - lost))
+            if combined is not None:
+                known = self.counts.any(axis=2) & np.isfinite(combined)
+                most = np.where(self.counts, lost, 0.0).max(axis=2)
+                some = [np.where(known, part, -np.inf) for part in (combined, combined - most)]
+                best, left = (
+                    np.concatenate([a, b[..., None]], axis=2) for a, b in zip((best, left), some, strict=True)
+                )
+            margin, surplus = _worst(best), _worst(left)
             margin = np.where(np.isfinite(margin), margin, np.nan)
             return margin, np.maximum(margin - surplus, 0.0)
 

@@ -10,7 +10,7 @@ from soundness.networks import randomize
 
 from tfcert.network.cache import network_of
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
-from tfcert.propagation.splitting import Climb, climb, curved_nodes, first_pieces, hinges, split_nodes
+from tfcert.propagation.splitting import AskedRows, Climb, climb, curved_nodes, first_pieces, hinges, split_nodes
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import Region, region_of
 
@@ -55,6 +55,12 @@ def bounded(network, ball, row, pieces, steps=20, refresh=False):
     return found._replace(bound=found.bound + 1e3)
 
 
+def one_row(coefficients, offsets):
+    """A row ``[1, outputs]`` with its offset ``[1]``, as a clause."""
+    one = tf.ones_like(offsets)[:, None]
+    return AskedRows(coefficients[:, None], offsets[:, None], one, one)
+
+
 def norm(region):
     return region.norm, region.clipped
 
@@ -63,7 +69,7 @@ def norm(region):
 def compiled(network, kind, refresh):
     @tf.function(autograph=False, reduce_retracing=True)
     def run(sets, coefficients, offsets, pieces, steps):
-        return climb(network, Region(*kind, *sets), (coefficients, offsets), pieces, Climb(steps, 0.05, refresh))
+        return climb(network, Region(*kind, *sets), one_row(coefficients, offsets), pieces, Climb(steps, 0.05, refresh))
 
     return run
 
@@ -161,7 +167,9 @@ def test_a_piece_that_is_empty_is_proven():
     row = (tf.constant([[1.0]], tf.float64), tf.constant([0.0], tf.float64))
     pieces = halves(network, first_pieces(network, bounds), 1, 0)
     pieces = pieces._replace(signs=[-tf.ones_like(pieces.signs[0]), pieces.signs[1]])
-    found = climb(network, region_of(ball), row, tf.nest.map_structure(lambda t: t[1:], pieces), Climb(5, 0.05, True))
+    found = climb(
+        network, region_of(ball), one_row(*row), tf.nest.map_structure(lambda t: t[1:], pieces), Climb(5, 0.05, True)
+    )
     assert np.isposinf(found.bound.numpy()[0])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfcert.sets.balls import Box, LpBall, Perturbation
-from tfcert.sets.conditions import Conditions, moved_into, solved_exactly
+from tfcert.sets.conditions import Conditions, moved_into, narrowed, solved_exactly
 
 KINDS = ("box", "linf", "l2", "l1")
 
@@ -83,3 +83,32 @@ def test_fixed_numbers_stay(rng):
     conditions = Conditions(np.array([[[-1.0, 1.0], [1.0, -1.0]]]), np.zeros((1, 2)))
     moved = moved_into(sets, conditions, np.array([[0.5, 0.9]], np.float32))
     np.testing.assert_array_equal(moved, [[0.5, 0.5]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_narrower_boxes_keep_every_point_that_meets_the_conditions(kind, rng):
+    """Random conditions of three numbers: no sample that meets them is cut off, and most boxes get narrower."""
+    x = rng.normal(size=(40, 3)).astype(np.float32)
+    sets = around(kind, x, 1.0)
+    rows = rng.normal(size=(40, 2, 3)) * (rng.random((40, 2, 3)) < 0.7)
+    conditions = Conditions(rows, -np.einsum("bcn,bn->bc", rows, x) + rng.normal(size=(40, 2)))
+    small = narrowed(sets, conditions)
+    for z in sets.sample(200):
+        met = conditions.holds(z)
+        inside = ((z >= small.lower) & (z <= small.upper)).all(axis=1)
+        assert inside[met].all()
+    assert (small.lower >= sets.lower).all() and (small.upper <= sets.upper).all()
+    if kind in ("box", "linf"):
+        assert ((small.upper - small.lower).sum(axis=1) < (sets.upper - sets.lower).sum(axis=1)).mean() > 0.5
+
+
+def test_a_box_is_narrowed_to_the_last_number_and_an_empty_one_is_left():
+    """``z0 >= z1 + 0.5``, ``z1 >= 0.25`` leave ``z0`` above 0.75; opposite ones that leave nothing change nothing."""
+    sets = Box(np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32))
+    rows = np.array([[[1.0, -1.0], [0.0, 1.0]], [[1.0, 0.0], [-1.0, 0.0]]])
+    small = narrowed(sets, Conditions(rows, np.array([[-0.5, -0.25], [-0.75, 0.5]])))
+    np.testing.assert_allclose(small.lower[0], [0.75, 0.25], atol=1e-6)
+    np.testing.assert_allclose(small.upper[0], [1.0, 0.5], atol=1e-6)
+    assert (small.lower[0] <= [0.75, 0.25]).all() and (small.upper[0] >= [1.0, 0.5]).all()
+    np.testing.assert_array_equal(small.lower[1], [0, 0])
+    np.testing.assert_array_equal(small.upper[1], [1, 1])

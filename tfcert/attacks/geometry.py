@@ -8,6 +8,7 @@ for L-inf it is the box alone. What is computed here is near the region, roundin
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -19,6 +20,8 @@ _NEAR = 1e-5
 """How far from the surface of a ball a point may be that should lie on it, relative to the radius."""
 _NEGLIGIBLE = 1e-12
 """Entries of a unit vector below this are treated as zero, so that no quotient overflows."""
+_TURNS = 4
+"""How often conditions are projected onto in turn."""
 _L1_SHARE = 0.05
 """The share of coordinates that the first L1 steps move; it falls to one coordinate half-way."""
 
@@ -52,6 +55,42 @@ def project(region: Region, z: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(region.center + move, region.lower, region.upper)
 
     return tf.where(excess, shrunk(_reaching(region, shrunk, most)), inside)
+
+
+class Halfspaces(NamedTuple):
+    """Conditions ``A z + b >= 0`` on the points of a region.
+
+    Attributes:
+        rows: A, ``[batch, conditions, n]``; offsets: b, ``[batch, conditions]``.
+    """
+
+    rows: tf.Tensor
+    offsets: tf.Tensor
+
+    def in_units(self, region: Region) -> Halfspaces:
+        """The same in the coordinates of an uneven region."""
+        offsets = self.offsets + tf.einsum("bcn,bn->bc", self.rows, region.center)
+        return Halfspaces(self.rows * region.eps[:, None], offsets)
+
+
+def into(region: Region, conditions: Halfspaces, z: tf.Tensor) -> tf.Tensor:
+    """A point near ``z`` that meets conditions, as far as a few projections in turn onto each and the region find it.
+
+    A number moves as far as the region lets it relative to the others.
+    """
+    width = tf.square(region.upper - region.lower)
+    lengths = tf.einsum("bcn,bn->bc", tf.square(conditions.rows), width)
+    count = tf.shape(conditions.offsets)[1]
+
+    def step(number: tf.Tensor, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        row, length = (tf.gather(part, number % count, axis=1) for part in (conditions.rows, lengths))
+        value = tf.reduce_sum(row * z, axis=1) + tf.gather(conditions.offsets, number % count, axis=1)
+        share = tf.math.divide_no_nan(tf.nn.relu(-value), length)
+        moved = z + share[:, None] * width * row
+        ends = tf.equal(number % count, count - 1)
+        return number + 1, tf.cond(ends, lambda: project(region, moved), lambda: moved)
+
+    return tf.while_loop(lambda number, _: number < _TURNS * count, step, (tf.constant(0), z))[1]
 
 
 def furthest(region: Region, direction: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfcert.attacks import geometry
 from tfcert.catalog import ATTACKS
 from tfcert.clauses import Clauses
+from tfcert.sets.conditions import Conditions
 from tfcert.sets.region import Region
 from tfcert.tracing import traced
 
@@ -97,7 +98,13 @@ class Proposal(NamedTuple):
 
 
 def pgd(
-    model: TensorFunction, region: Region, clauses: Clauses, restart: int, options: AttackOptions, left: Left = endless
+    model: TensorFunction,
+    region: Region,
+    clauses: Clauses,
+    restart: int,
+    options: AttackOptions,
+    left: Left = endless,
+    conditions: Conditions | None = None,
 ) -> Proposal:
     """The best point that one start of the attack finds for each sample.
 
@@ -105,14 +112,21 @@ def pgd(
 
     Args:
         left: is asked between runs of steps, whose number is what half of the time that is left is expected to do.
+        conditions: on the inputs, into which every step is moved back.
     """
     shape = region.center.shape
     vectors = ("center", "lower", "upper", "eps") if region.uneven else ("center", "lower", "upper")
     flat = region._replace(**{k: tf.reshape(getattr(region, k), [shape[0], -1]) for k in vectors})
     dtype = region.center.dtype
-    given = (*flat[2:], tf.constant(clauses.coefficients, dtype), tf.constant(clauses.offsets, dtype))
+    given: tuple[tf.Tensor, ...] = (
+        *flat[2:],
+        tf.constant(clauses.coefficients, dtype),
+        tf.constant(clauses.offsets, dtype),
+    )
+    if conditions is not None:
+        given += tf.constant(conditions.rows, dtype), tf.constant(conditions.offsets, dtype)
     chased = (restart + 1) // 2 if restart % 2 else -1
-    kind = *region.kind, options.loss
+    kind = *region.kind, options.loss, conditions is not None
     begin, descend = _compiled(model, (*shape[1:],), dtype, kind, options.jit)
     size = _step_size(flat, options)
     before, done, late = left(), 0, False
@@ -134,16 +148,22 @@ def pgd(
 
 def trace(model: TensorFunction, region: Region) -> None:
     """Traces what :func:`pgd` runs on regions of this kind, down the margin."""
-    kind = (*region.kind, AttackOptions.loss)
+    kind = (*region.kind, AttackOptions.loss, False)
     for function in _compiled(model, (*region.center.shape[1:],), region.center.dtype, kind, False):
         function.get_concrete_function()
 
 
 def fgsm(
-    model: TensorFunction, region: Region, clauses: Clauses, restart: int, options: AttackOptions, left: Left = endless
+    model: TensorFunction,
+    region: Region,
+    clauses: Clauses,
+    restart: int,
+    options: AttackOptions,
+    left: Left = endless,
+    conditions: Conditions | None = None,
 ) -> Proposal:
     """The same of the first step alone: there is never time for another. Arguments and results as for :func:`pgd`."""
-    return pgd(model, region, clauses, restart, options, lambda: 0.0)._replace(late=False)
+    return pgd(model, region, clauses, restart, options, lambda: 0.0, conditions)._replace(late=False)
 
 
 def _affordable(left: float, pace: float, wanted: int) -> int:
@@ -166,10 +186,11 @@ def _step_size(region: Region, options: AttackOptions) -> tf.Tensor:
 
 
 class MarginLoss(NamedTuple):
-    """The margins of points, ``every``, and the loss by which they are lowered."""
+    """The margins of points, ``every``, the loss by which they are lowered, and what moves them into conditions."""
 
     every: Margins
     loss: str
+    into: TensorFunction
 
     def aim(self, every: tf.Tensor) -> tf.Tensor:
         """What a start descends on that goes for no single clause: one number a point, of its clauses' margins."""
@@ -194,18 +215,19 @@ class Path(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def _compiled(
-    model: TensorFunction, shape: tuple[int, ...], dtype: tf.DType, kind: tuple[str, bool, bool, str], jit: bool
+    model: TensorFunction, shape: tuple[int, ...], dtype: tf.DType, kind: tuple[Any, bool, bool, str, bool], jit: bool
 ) -> tuple[Any, Any]:
     """The beginning of a start and some of its steps, as compiled functions of tensors; for any batch size.
 
-    ``kind`` is that of the region, and the loss. The last functions are kept, with their models. On an uneven region
-    points are in units of its radii.
+    ``kind`` is that of the region, the loss, and whether there are conditions on inputs. The last functions are kept,
+    with their models. On an uneven region points are in units of its radii.
     """
-    norm, clipped, uneven, loss = kind
+    norm, clipped, uneven, loss, limited = kind
 
     def asked(given: Sequence[tf.Tensor]) -> tuple[Region, MarginLoss]:
-        *sets, coefficients, offsets = given
+        sets, (coefficients, offsets, *limits) = given[:4], given[4:]
         region = Region(norm, clipped, *sets)
+        around = region.in_units() if uneven else region
 
         def margins(z: tf.Tensor) -> tf.Tensor:
             if uneven:
@@ -214,7 +236,13 @@ def _compiled(
             outputs = tf.cast(tf.reshape(outputs, [tf.shape(z)[0], -1]), z.dtype)
             return clause_margins(outputs, coefficients, offsets)
 
-        return region.in_units() if uneven else region, MarginLoss(margins, loss)
+        def into(z: tf.Tensor) -> tf.Tensor:
+            if not limited:
+                return z
+            conditions = geometry.Halfspaces(*limits)
+            return geometry.into(around, conditions.in_units(region) if uneven else conditions, z)
+
+        return around, MarginLoss(margins, loss, into)
 
     def begin(*arguments: tf.Tensor) -> tuple[tf.Tensor, Path]:
         *given, seed, chased, jump = arguments
@@ -237,6 +265,8 @@ def _compiled(
         tf.TensorSpec([None] * 4, dtype),
         tf.TensorSpec([None] * 3, dtype),
     ]
+    if limited:
+        given += [tf.TensorSpec([None, None, int(np.prod(shape))], dtype), tf.TensorSpec([None, None], dtype)]
     path = Path(point, point, point, each)
     first = [*given, tf.TensorSpec([2], tf.int32), number, number]
     target, ends, size = (
@@ -271,10 +301,10 @@ def _clause_in_rank(margins: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
 
 def _first(region: Region, margins: MarginLoss, target: tf.Tensor, first: tuple[tf.Tensor, tf.Tensor]) -> Path:
     """The path once its first two points have been looked at: ``first`` is where it starts, and whether it jumps."""
-    start, jump = first
+    start, jump = margins.into(first[0]), first[1]
     lowest, uphill = _look(margins, target, start)
     # From the centre, the first step goes all the way (FGSM, exact on a linear model); the others start from there.
-    z = tf.cond(jump > 0, lambda: geometry.furthest(region, uphill), lambda: start)
+    z = tf.cond(jump > 0, lambda: margins.into(geometry.furthest(region, uphill)), lambda: start)
     margin, uphill = _look(margins, target, z)
     return _kept(Path(z, uphill, start, lowest), margin)
 
@@ -313,7 +343,7 @@ def _descend(
     def body(i: tf.Tensor, path: Path) -> tuple[tf.Tensor, Path]:
         progress = tf.cast(i, path.point.dtype) / tf.cast(ends[2], path.point.dtype)
         length = tf.where(size < 0, -size, size * (1 - progress))
-        z = geometry.ascend(region, path.point, path.uphill, length, progress)
+        z = margins.into(geometry.ascend(region, path.point, path.uphill, length, progress))
         margin, uphill = _look(margins, target, z)
         return i + 1, _kept(path._replace(point=z, uphill=uphill), margin)
 

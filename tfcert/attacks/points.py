@@ -15,6 +15,7 @@ from tfcert.attacks.gradient import Left, Proposal, endless
 from tfcert.attacks.witness import model_outputs
 from tfcert.clauses import Clauses
 from tfcert.sets.balls import LpBall, Perturbation
+from tfcert.sets.conditions import Conditions, moved_into
 from tfcert.sets.side_by_side import SideBySide
 from tfcert.sets.stepped import Stepped
 
@@ -33,7 +34,12 @@ def default_count(size: int) -> int:
 
 
 def best_points(
-    model: object, region: Perturbation, clauses: Clauses, draw: tuple[int, int], left: Left = endless
+    model: object,
+    region: Perturbation,
+    clauses: Clauses,
+    draw: tuple[int, int],
+    left: Left = endless,
+    conditions: Conditions | None = None,
 ) -> Proposal:
     """Of some points of each region the one with the lowest margin.
 
@@ -43,6 +49,7 @@ def best_points(
     Args:
         draw: how many points, and the seed.
         left: seconds that are left; asked between passes, which are small where there is a limit.
+        conditions: on the inputs, into which points are moved.
     """
     count, seed = draw
     shape, size = region.lower.shape, math.prod(region.input_shape)
@@ -54,6 +61,10 @@ def best_points(
         if left() <= 0:
             return Proposal(best, late=True)
         points = _placed(region, pattern[first : first + part]).reshape(-1, *shape)
+        if conditions is not None:
+            every = np.tile(np.arange(len(region)), len(points))
+            moved = moved_into(region.take(every), conditions.take(every), points.reshape(-1, *shape[1:]))
+            points = moved.reshape(points.shape)
         outputs = model_outputs(model, points.reshape(-1, *shape[1:])).reshape(len(points), shape[0], -1)
         margins = clauses.margins(outputs)
         margins = np.where(np.isnan(margins), np.inf, margins)

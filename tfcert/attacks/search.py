@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfcert.attacks.conditions import different
 from tfcert.attacks.gradient import AttackOptions, Left, Proposal, endless, trace
 from tfcert.attacks.points import best_points, default_count
 from tfcert.attacks.witness import Holds, differentiable, input_dtype, model_outputs, replay, rounded
@@ -19,6 +20,7 @@ from tfcert.given import class_labels, samples
 from tfcert.misfit import warn_of_misfit, warn_of_tiny_radius
 from tfcert.network import inputs_of
 from tfcert.sets.balls import Box, LpBall, Perturbation
+from tfcert.sets.conditions import Conditions, moved_into
 from tfcert.sets.fitting import require_steps_fixed
 from tfcert.sets.region import region_of
 from tfcert.showing import counted, spread, table
@@ -151,6 +153,7 @@ def falsify(
     network: Any = None,
     holds: Holds | None = None,
     left: Left = endless,
+    conditions: Sequence[Conditions] = (),
     **options: Any,
 ) -> Attacks:
     """Looks for an input of each region on which the clauses do not all hold.
@@ -169,6 +172,8 @@ def falsify(
             ``network``: not negative, as probabilities may tie where logits do not).
         left: seconds that are left, by a clock of the caller's; it is asked between starts, and every few steps. What
             was found by then is the result.
+        conditions: on the inputs that break each clause, see :func:`tfcert.attacks.conditions.limits`: candidates are
+            moved into them. Nothing is taken on trust: a witness is one by its clauses.
         options: the fields of :class:`AttackOptions`.
     """
     settings = AttackOptions(**options)
@@ -177,7 +182,7 @@ def falsify(
     if len(stacked) != len(perturbation):
         raise ValueError(f"{len(stacked)} lists of clauses for {len(perturbation)} samples")
     judge = holds or _judge(stacked, ties_count=network is None)
-    task = _Task(model, network, perturbation, stacked, judge, settings, left)
+    task = _Task(model, network, perturbation, stacked, judge, settings, left, different(conditions))
     parts = [
         task.run(np.arange(first, min(first + settings.batch_size, len(perturbation))))
         for first in range(0, len(perturbation), settings.batch_size)
@@ -205,8 +210,8 @@ def _judge(clauses: Clauses, ties_count: bool) -> Holds:
     return holds
 
 
-Way = Callable[[Perturbation, Clauses, np.dtype], Proposal]
-"""``(regions, clauses, dtype) ->`` a point of each region, worth replaying."""
+Way = Callable[[Perturbation, Clauses, np.dtype, np.ndarray], Proposal]
+"""``(regions, clauses, dtype, numbers of samples) ->`` a point of each region, worth replaying."""
 
 
 @dataclass
@@ -229,6 +234,7 @@ class _Task:
     holds: Holds
     options: AttackOptions
     left: Left
+    conditions: Sequence[Conditions] = ()
 
     def run(self, samples: np.ndarray) -> _Part:
         """Attacks some samples; one with a witness takes no part in later starts."""
@@ -248,27 +254,38 @@ class _Task:
                 part.late = True
                 break
             some = self.perturbation.take(samples[open_])
-            proposal = way(some, self.clauses.take(samples[open_]), dtype)
+            proposal = way(some, self.clauses.take(samples[open_]), dtype, samples[open_])
             part.gradients[open_] += proposal.gradients
             part.late |= proposal.late
             self._settle(witness, samples, open_, some.project(proposal.points.astype(dtype)))
+            for conditions in self.conditions:
+                left = open_[np.isnan(witness[open_].reshape(len(open_), -1)).any(axis=1)]
+                if not len(left):
+                    break
+                near = proposal.points[np.isin(open_, left)].astype(dtype)
+                moved = moved_into(self.perturbation.take(samples[left]), conditions.take(samples[left]), near)
+                self._settle(witness, samples, left, moved)
         return part
 
     def _by_gradient(self, restart: int) -> Way:
         propose = ATTACKS.load(self.options.method)
 
-        def find(some: Perturbation, clauses: Clauses, dtype: np.dtype) -> Proposal:
+        def find(some: Perturbation, clauses: Clauses, dtype: np.dtype, samples: np.ndarray) -> Proposal:
             region = region_of(some.astype(dtype))
             region = region._replace(center=tf.constant(some.center.astype(dtype)))
             attacked = differentiable(self.model if self.network is None else self.network)
-            return propose(attacked, region, clauses, restart, self.options, self.left)
+            return propose(attacked, region, clauses, restart, self.options, self.left, self._shared(samples))
 
         return find
 
-    def _by_points(self, some: Perturbation, clauses: Clauses, dtype: np.dtype) -> Proposal:
+    def _shared(self, samples: np.ndarray) -> Conditions | None:
+        """The conditions of some samples, where all clauses have the same."""
+        return self.conditions[0].take(samples) if len(self.conditions) == 1 else None
+
+    def _by_points(self, some: Perturbation, clauses: Clauses, dtype: np.dtype, samples: np.ndarray) -> Proposal:
         size = math.prod(some.input_shape)
         count = default_count(size) if self.options.points is None else self.options.points
-        return best_points(self.model, some, clauses, (count, self.options.seed), self.left)
+        return best_points(self.model, some, clauses, (count, self.options.seed), self.left, self._shared(samples))
 
     def _settle(self, witness: np.ndarray, samples: np.ndarray, which: np.ndarray, points: np.ndarray) -> None:
         """Writes down those of the points that a replay confirms."""

@@ -51,7 +51,7 @@ class _Solved:
         with SolverProcess(SolverSettings(solver=options.solver)) as process:
             for i in range(count):
                 asked = Clauses.all_of(coefficients[i][None], offsets[i][None])
-                lower[i] = row_bounds(builder, perturbation.take([i]), asked, Solvers(process), (each, self._exact))
+                lower[i], _ = row_bounds(builder, perturbation.take([i]), asked, Solvers(process), (each, self._exact))
         return lower
 
 
@@ -60,30 +60,35 @@ LP, MILP = _Solved(exact=False), _Solved(exact=True)
 
 def row_bounds(
     builder: QueryBuilder, perturbation: Perturbation, clauses: Clauses, solvers: Solvers, how: tuple[float, bool]
-) -> np.ndarray:
-    """Lower bounds of one sample's rows, ``[clauses * rows]``, as far as there is time; never below CROWN's.
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Lower bounds of one sample's rows and clauses, as far as there is time.
 
     Args:
         builder: of the sample's query.
         perturbation: the sample's set.
         clauses: of the sample, whose rows are bounded.
         solvers: of which the first is asked, until their time is used up.
-        how: the most seconds of one row, and whether an integer program follows its linear relaxation.
+        how: the most seconds of one program, and whether an integer program follows its linear relaxation.
+
+    Returns:
+        Of the rows, ``[clauses * rows]``, never below CROWN's, and None. Where some clause has several rows, the solver
+        is asked about clauses: -inf for rows, and ``[clauses]``, of the best row of each where conditions on inputs are
+        met.
 
     Raises:
         TimeoutError: there is no time for CROWN's bounds either.
     """
     region = perturbation.astype(np.float64)
-    rows, offsets = clauses.rows()
-    alone = Clauses.all_of(rows, offsets)
-    query = builder.query(region, Judge(builder.model, region, alone), solvers)
+    together = clauses.disjunctive
+    asked = clauses if together else Clauses.all_of(*clauses.rows())
+    query = builder.query(region, Judge(builder.model, region, asked), solvers)
     lower = query.lower.max(axis=1)
-    for row in range(len(lower)):
+    for number in query.asked if together else range(len(lower)):
         seconds = min(how[0], solvers.left())
         if seconds <= 0:
             break
-        lower[row] = max(float(lower[row]), _row(query, row, solvers.first, seconds, exact=how[1]))
-    return lower
+        lower[number] = max(float(lower[number]), _row(query, number, solvers.first, seconds, exact=how[1]))
+    return (np.full(query.lower.size, -np.inf), lower) if together else (lower, None)
 
 
 def _row(query: Query, row: int, process: SolverProcess, limit: float, *, exact: bool) -> float:

@@ -126,7 +126,7 @@ def linear_lower_bounds(
         if isinstance(node, Input):
             constants.append(least_change(here, region))
             continue
-        if index in affine and not waiting and not any(i < index for i in relaxed.added):
+        if index in affine and not waiting and not any(i < index for i in relaxed.fixed):
             turned = _turned(here, index, part().factor)
             if turned is not None:
                 constants.append(least_change(turned, region))

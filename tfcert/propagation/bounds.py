@@ -10,6 +10,7 @@ from tfcert.catalog import METHODS, RELAXATIONS, check_method, relaxation_info
 from tfcert.network.graph import Elementwise, MaxPool, Multivariate, Network, Node
 from tfcert.propagation.backward import NodeLines, Relaxed
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.combined import Together
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.methods.base import Bounded, How, Method
 from tfcert.propagation.optimised import Ascent
@@ -55,6 +56,7 @@ def bounded_outputs(
     relaxation: str | None = None,
     passes: Passes = WHOLE,
     ascent: Ascent = How.ascent,
+    together: Together | None = None,
 ) -> Bounded:
     """Lower bounds of linear functions of the network's output over a region, and the layers' bounds that led there.
 
@@ -67,10 +69,11 @@ def bounded_outputs(
             ``frown`` is what ``alpha-crown`` does with one pair of lines a neuron, and goes with ``crown`` too.
         passes: how to cut the backward passes, and whether they may leave out stable neurons.
         ascent: how ``alpha-crown`` and ``frown`` look for relaxations.
+        together: the clauses that the rows make up, whose combinations of rows are bounded, too; None for none.
 
     Returns:
-        The rows' bounds ``[samples, rows]``, and those of every node that enters a nonlinearity. Guarantee:
-        ``numeric``.
+        The rows' bounds ``[samples, rows]``, those of every node that enters a nonlinearity, and those of combinations
+        ``[samples, clauses]``. Guarantee: ``numeric``.
 
     Raises:
         ValueError: an unknown method, or a relaxation that an activation does not define.
@@ -79,7 +82,7 @@ def bounded_outputs(
     check_names(network, method, relaxation)
     chosen, slopes = method_of(method, relaxation)
     first = Coefficients(coefficients[:, None], network.output_shape)
-    bounded = chosen.lower(network, region, first, How(slopes, passes, ascent))
+    bounded = chosen.lower(network, region, first, How(slopes, passes, ascent, together))
     return bounded._replace(lower=bounded.lower + offsets)
 
 

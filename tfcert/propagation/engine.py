@@ -22,6 +22,7 @@ from tfcert.network.graph import Elementwise
 from tfcert.network.related import Related, related
 from tfcert.options import BoundOptions
 from tfcert.propagation.bounds import bounded_outputs, check_names, method_of
+from tfcert.propagation.combined import Together
 from tfcert.propagation.kernels import fused_kernels
 from tfcert.propagation.methods.base import SolvedMethod
 from tfcert.propagation.optimised import Ascent
@@ -82,9 +83,10 @@ class _Compiled:
         """Runs on a batch, in passes of at most ``limit`` samples, padding included.
 
         Returns:
-            The rows' bounds and, with ``layers``, lower and upper bounds of what enters each nonlinearity.
+            The bounds of rows (and after them of clauses, where rows make up such) and, with ``layers``, lower and
+            upper bounds of what enters each nonlinearity.
         """
-        count, rows = (int(n) for n in tensors[-1].shape)
+        count, rows = (int(n) for n in tensors[5].shape)
         size = -(-count // -(-count // min(limit, self.usual)))  # the fewest passes, alike in size
         self.passes += -(-count // size) + expected()
         self.is_traced = self.is_traced or pays(self.passes)
@@ -99,7 +101,7 @@ class _Compiled:
             bounds, finite, *ends = run(*[_padded(t, size - int(t.shape[0]), 0) for t in some], *iterations)
             if not finite:
                 raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
-            found = bounds[:, :rows].numpy()
+            found = bounds[:, : rows + int(bounds.shape[1]) - wide].numpy()
             found = np.where(np.isnan(found), -np.inf, found)  # a bound that overflowed says nothing
             whole = [found, *(end.numpy() for end in (ends if layers else ()))]
             parts.append([np.broadcast_to(part, (size, *part.shape[1:])) for part in whole])
@@ -169,7 +171,7 @@ def lower_bounds(
     )
     found = question.run()
     bounds = found[0] if found else np.zeros(np.shape(offsets), network.dtype.as_numpy_dtype)
-    _warn_of_domains(network, bounds)
+    warn_of_domains(network, bounds)
     return bounds
 
 
@@ -195,12 +197,12 @@ def joint_bounds(
     """
     question = prepared_bounds(network, perturbation, coefficients, offsets, method=method, options=options)
     bounds, *ends = question.run(layers=True)
-    _warn_of_domains(network, bounds)
+    warn_of_domains(network, bounds)
     pairs = zip(ends[::2], ends[1::2], strict=True)
     return bounds, dict(zip(network.bounded(), pairs, strict=True))
 
 
-def _warn_of_domains(network: Network, bounds: np.ndarray) -> None:
+def warn_of_domains(network: Network, bounds: np.ndarray) -> None:
     """Says where activations are declared if nothing is known of some rows, which may be why."""
     if np.isfinite(bounds).all():
         return
@@ -263,8 +265,12 @@ def prepared_bounds(
     method: str = "crown",
     relaxation: str | None = None,
     options: BoundOptions | None = None,
+    together: Together | None = None,
 ) -> PreparedBounds:
-    """The function that :func:`lower_bounds` runs; arguments and errors as there."""
+    """The function that :func:`lower_bounds` runs; arguments and errors as there.
+
+    ``together``: the clauses that the rows make up, whose combinations are bounded, too.
+    """
     options = options or BoundOptions()
     _check(network, perturbation, coefficients, offsets, (method, relaxation))
     perturbation = perturbation.astype(network.dtype.as_numpy_dtype)
@@ -275,10 +281,14 @@ def prepared_bounds(
     computed, count = (network, rows) if pairs is None else (pairs.network, 2 * rows)
     plan = method_of(method, relaxation)[0].plan(computed, count, options.memory_mb, region.is_box)
     limit = min(plan.samples, options.batch_size or _LARGEST_BATCH)
-    run = _compiled(network, (method, relaxation, pairs is not None), region, plan, options)
+    per_clause = 0 if together is None else together.rows
+    run = _compiled(network, (method, relaxation, pairs is not None, per_clause), region, plan, options)
     arrays = [region.center, region.lower, region.upper, region.eps]
     # A threshold is rounded so that its row is not easier to prove; C is rounded to nearest (the guarantee is numeric).
     arrays += [_as(coefficients, network), _as(round_down(offsets, network.dtype.as_numpy_dtype), network)]
+    if together is not None:
+        arrays.append(_as(round_down(together.offsets, network.dtype.as_numpy_dtype), network))
+        arrays += [_as(together.counts, network), _as(together.weighs, network)]
     # XLA is told how many iterations there are; else that is an argument, so that fewer of them are no other function.
     return PreparedBounds(run, arrays, limit, () if use_jit(options) else (tf.constant(options.iterations),))
 
@@ -309,52 +319,59 @@ def guarantee_of(method: str) -> Guarantee:
 
 
 def _compiled(
-    network: Network, asked: tuple[str, str | None, bool], region: Region, plan: Plan, options: BoundOptions
+    network: Network, asked: tuple[str, str | None, bool, int], region: Region, plan: Plan, options: BoundOptions
 ) -> _Compiled:
     """The pass for a kind of region, made once for a network.
 
-    ``asked`` is the method, the relaxation, and whether rows are bounded by differences, too.
+    ``asked`` is the method, the relaxation, whether rows are bounded by differences, too, and how many rows make up a
+    clause (0: each is one).
     """
     parts = tuple(
         sorted((node, tuple((p.start, p.stop) if p else None for p in cut)) for node, cut in plan.parts.items())
     )
     jit = use_jit(options)
-    method, relaxation, differs = asked
+    method, relaxation, differs, per_clause = asked
     fixed, rate = options.iterations if jit else None, options.learning_rate
     # Under XLA shapes are fixed, so the unstable neurons cannot be picked out there.
     passes = Passes(plan.parts, not jit, plan.rows, plan.inputs)
     norm, clipped, uneven = region.kind
     owner = weakref.ref(network)
 
-    def run(center, lower, upper, eps, coefficients, offsets, iterations=fixed):  # type: ignore[no-untyped-def]
+    def run(center, lower, upper, eps, coefficients, offsets, *more):  # type: ignore[no-untyped-def]
+        together = Together(per_clause, *more[:3]) if per_clause else None
+        iterations = fixed if jit else more[-1]
         live = owner()
         assert live is not None
         pairs = related(live) if differs else None
         net = (live if pairs is None else pairs.network).with_weights_read()
         rows = (coefficients, offsets) if pairs is None else both_ways(pairs, coefficients, offsets)
+        together = together if together is None or pairs is None else together.twice()
         inputs, ascent = Region(norm, clipped, center, lower, upper, eps), Ascent(iterations, rate)
         with fused_kernels(options.jit is None and not jit):
-            bounded = bounded_outputs(net, inputs, rows, method, relaxation, passes, ascent)
-        best = bounded.lower if pairs is None else greater(*tf.split(bounded.lower, 2, axis=1))
+            bounded = bounded_outputs(net, inputs, rows, method, relaxation, passes, ascent, together)
+        found = [part if pairs is None else greater(*tf.split(part, 2, axis=1)) for part in bounded.of_rows()]
         layers = [bounded.pre_activation[i] for i in live.bounded()]
+        whole = [tf.broadcast_to(part, [tf.shape(center)[0], part.shape[1]]) for part in found]
+        best = found[0] if together is None else tf.concat(whole, axis=1)
         return [best, net.finite(), *(end for pair in layers for end in pair)]
 
     inputs, outputs, dtype = network.input_shape, network.output_shape, network.dtype
 
     def trace(rows: int) -> Callable[..., list[tf.Tensor]]:
         shapes = [inputs, inputs, inputs, inputs if uneven else (), (rows, *outputs), (rows,)]
+        shapes += [(rows,)] * 3 if per_clause else []
         signature = [tf.TensorSpec([None, *shape], dtype) for shape in shapes]
         signature += [] if jit else [tf.TensorSpec([], tf.int32)]
         return traced(run, input_signature=signature, jit_compile=jit)
 
     searches = optimises(method, relaxation)
     usual = plan.samples if jit else max(_SAMPLES, int(_LONG / plan.floats))
-    # A search for better relaxations is a loop that a graph runs faster from its first round on.
-    is_traced = options.jit is not None or jit or searches
+    # A search for better relaxations or combinations is a loop that a graph runs faster from its first round on.
+    is_traced = options.jit is not None or jit or searches or per_clause > 0
     return kept(
         network,
         ("bounds", asked, *region.kind, parts, plan.rows, plan.inputs, options.jit, fixed, rate),
-        lambda: _Compiled(run, trace, plan.floats, usual, is_traced, pads_rows=not searches),
+        lambda: _Compiled(run, trace, plan.floats, usual, is_traced, pads_rows=not searches and not per_clause),
     )
 
 

@@ -34,6 +34,7 @@ from tfcert.propagation.backward import (
     selected,
 )
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.combined import Together, WeightedRows, best_weights, combined_rows
 from tfcert.propagation.concretize import middle
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.folding import only_reader
@@ -60,6 +61,8 @@ from tfcert.sets.region import Region
 _CURVED = 0.1
 """Steps of an activation that is no hinge, relative to those of one: its lines turn as the slopes move (measured on
 sigmoids: a tenth ends 6% higher after 20 steps, on ReLU it ends lower)."""
+_WEIGHT = 0.1
+"""The same of the weights of rows, which are best for the named relaxation to begin with."""
 _PIECE, _PIECE_OF_ALL = 1 << 20, 1 << 23
 """How many coefficients climb together at most: as many as stay in a CPU's caches, or where XLA compiles a whole pass,
 for a device."""
@@ -95,27 +98,49 @@ def optimised_bounds(
     relaxation: str | None,
     passes: Passes,
     ascent: Ascent,
-) -> tuple[tf.Tensor, dict[int, TensorInterval]]:
+    together: Together | None = None,
+) -> Optimised:
     """Lower bounds of rows over the output, never below those of the named relaxation that the search starts from.
 
-    Args as for :func:`~tfcert.propagation.bounds.output_bounds`.
+    Args as for :func:`~tfcert.propagation.bounds.output_bounds`; ``together``: the clauses that the rows make up.
 
     Returns:
-        ``[samples, rows]``, guarantee ``numeric``; and the pre-activation bounds of the last pass (of FROWN, those
-        that the search starts from).
+        Guarantee: ``numeric``.
     """
     start = by_name(network, relaxation)
     affine = affine_part(network, region)
     bounds = backward_bounds(network, region, start, passes, affine)
-    best = _last_pass(network, region, rows, relax_before(network, network.output, start, bounds, affine))
+    relaxed = relax_before(network, network.output, start, bounds, affine)
+    best = _last_pass(network, region, rows, relaxed)
     best = greater(best, floor(network, region, rows, bounds))
     if ascent.shared:
-        return _shared(network, region, rows, relaxation, bounds, best, passes, ascent), bounds
+        combined = None if together is None else combined_rows(network, region, rows, together, relaxed)
+        return Optimised(_shared(network, region, rows, relaxation, bounds, best, passes, ascent), bounds, combined)
     search = _Search(network, region, relaxation, ascent, affine, {})
     bounds = _tightened(search, bounds, passes)
     pools = {i: (n, bounds[n.inputs[0]]) for i, n in enumerate(network.nodes) if isinstance(n, MaxPool)}
     found = _climbed(search, network.output, rows, pools)
-    return best if found is None else tf.maximum(best, found), bounds
+    best = best if found is None else tf.maximum(best, found)
+    if together is None:
+        return Optimised(best, bounds)
+    relaxed = relax_before(network, network.output, by_name(network, relaxation), bounds, affine)
+    combined, weighted = best_weights(network, region, rows, together, relaxed)
+    found = _climbed(search, network.output, rows, pools, weighted)
+    return Optimised(best, bounds, combined if found is None else tf.maximum(combined, found))
+
+
+class Optimised(NamedTuple):
+    """Results of the search.
+
+    Attributes:
+        lower: of the rows, ``[samples, rows]``.
+        pre_activation: bounds of neurons of the last pass (of FROWN, those that the search starts from).
+        combined: of the clauses' combinations of rows, ``[samples, clauses]``, where rows make up clauses.
+    """
+
+    lower: tf.Tensor
+    pre_activation: dict[int, TensorInterval]
+    combined: tf.Tensor | None = None
 
 
 class _Open(NamedTuple):
@@ -377,6 +402,7 @@ def _climbed(
     target: int,
     rows: Coefficients,
     pools: Mapping[int, tuple[MaxPool, TensorInterval]] | None = None,
+    weighted: WeightedRows | None = None,
 ) -> tf.Tensor | None:
     """Lower bounds of rows over a node by lines that each row chooses for itself, given bounds of the nodes before it.
 
@@ -385,9 +411,11 @@ def _climbed(
         target: the node.
         rows: over its output.
         pools: those pooling nodes whose levels are to be chosen, for all rows of a sample, with bounds of their input.
+        weighted: where combinations of rows are bounded, one a clause, the weights to begin with, which climb too.
 
     Returns:
-        ``[samples, groups * rows]`` (selected groups: ``[1, groups * rows]``); None where there is nothing to choose.
+        ``[samples, groups * rows]`` (selected groups: ``[1, groups * rows]``), or ``[samples, clauses]``; None where
+        there is nothing to choose.
     """
     network, region, pools = search.network, search.region, pools or {}
     known = {i: search.opened[i] for i in nonlinear(network) if i in network.ancestors(target)}
@@ -397,9 +425,19 @@ def _climbed(
         return None
     lead = [1, rows.values.shape[1] * rows.values.shape[2]]
     if rows.owner is None:
-        lead = [tf.shape(region.center)[0], rows.values.shape[2]]
+        lead = [tf.shape(region.center)[0], rows.values.shape[2] if weighted is None else weighted.together.clauses]
     nothing = tf.fill(lead, tf.constant(-float("inf"), network.dtype))
     target, rows, gained = before_linear(network, target, rows)  # once for all steps
+
+    def asked(weights: Sequence[tf.Tensor]) -> tuple[Coefficients, tf.Tensor]:
+        """The rows, or their combinations by these weights, and what they gain before the target."""
+        if weighted is None:
+            return rows, gained
+        by_now = replace(weighted, weights=weights[0])
+        mixed, offsets = by_now.mixture(rows)
+        return mixed, by_now.mixed(gained) + offsets
+
+    first_weights = [] if weighted is None else [weighted.weights]
     arranged: dict[int, Opened] = {}  # for the entries that rows have at a node, which the first pass finds out
     places: list[tf.Tensor] = []
     sizes: list[int] = []
@@ -421,26 +459,32 @@ def _climbed(
             box.append(here.unfold(tf.maximum(region.upper - center, center - region.lower)))
         return None, -kernels.size_by_fixed_weights(here.values, box[0])
 
-    def bound(steps: Mapping[int, Step | ChosenStep], heights: Sequence[tf.Tensor]) -> tf.Tensor:
+    def bound(
+        steps: Mapping[int, Step | ChosenStep], heights: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]
+    ) -> tf.Tensor:
+        some, constant = asked(weights)
         levels = {
             i: pool_lines(pool, *ends, search.relaxation, height)
             for (i, (pool, ends)), height in zip(pools.items(), heights, strict=True)
         }
         relaxed = Relaxed({**named, **levels, **steps}, {0: over_box} if region.is_box else {}, {}, search.affine)
-        return linear_lower_bounds(network, target, rows, relaxed, region)
+        return linear_lower_bounds(network, target, some, relaxed, region) + constant
 
     heights = [default_height(pool, *ends) for pool, ends in pools.values()]
-    bound({i: _step(what, functools.partial(arrange, i)) for i, what in free.items()}, heights)
+    bound({i: _step(what, functools.partial(arrange, i)) for i, what in free.items()}, heights, first_weights)
 
     def evaluate(flat: list[tf.Tensor]) -> tf.Tensor:
         parts, steps = iter(flat), {}
         for index, size in zip(arranged, sizes, strict=True):
             chosen = [next(parts) for _ in range(size)]
             steps[index] = _step(arranged[index], functools.partial(arranged[index].back, choices=chosen))
-        return tf.ensure_shape(greater(bound(steps, list(parts)) + gained, nothing), nothing.shape)
+        rest = list(parts)
+        found = bound(steps, rest[: len(heights)], rest[len(heights) :])
+        return tf.ensure_shape(greater(found, nothing), nothing.shape)
 
     paces = [what.pace for what, size in zip(arranged.values(), sizes, strict=True) for _ in range(size)]
-    return _ascend(evaluate, places + heights, nothing, search.ascent, paces + [1.0] * len(heights))
+    paces += [1.0] * len(heights) + [_WEIGHT] * len(first_weights)
+    return _ascend(evaluate, places + heights + first_weights, nothing, search.ascent, paces)
 
 
 def _shared(

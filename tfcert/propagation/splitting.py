@@ -23,6 +23,7 @@ from tfcert.activations import lines as lines_of
 from tfcert.network.graph import Elementwise, Network
 from tfcert.propagation.backward import Relaxed, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.combined import Together, WeightedRows
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.interval import both_sides
 from tfcert.propagation.optimised import Choices, adam, chosen_lines, named_choices, open_slopes
@@ -36,6 +37,8 @@ _FLOOR = 0.05
 """The least step of a multiplier, relative to the mean weight of the neurons of its layer."""
 _NARROW = 1e-7
 """Curves on intervals that are no wider than this, relative to their ends, are split no further."""
+_LEAST_SHARE = 1e-6
+"""The least weight of a row."""
 _EMPTY = 1e-9
 """By how much bounds must cross (relative to their size) to show that a piece is empty."""
 
@@ -51,6 +54,7 @@ class Pieces(NamedTuple):
         choices: of the relaxations, node by node, as :func:`named_choices` lists them.
         multipliers: of the conditions, at least 0, for each of :func:`split_nodes`.
         cuts: for each of :func:`curved_nodes`: between which numbers conditions place the neurons; infinite for none.
+        weights: of the clause's rows, at least 0, in their scale: ``[pieces, rows]``; 1 where it is one row.
     """
 
     bounds: list[TensorInterval]
@@ -58,14 +62,44 @@ class Pieces(NamedTuple):
     choices: list[tf.Tensor]
     multipliers: list[tf.Tensor]
     cuts: list[TensorInterval]
+    weights: tf.Tensor
+
+
+class AskedRows(NamedTuple):
+    """The rows of a clause, of which one, or a combination, is bounded on each piece; of one row the first two say all.
+
+    Attributes:
+        coefficients, offsets: ``[pieces or 1, rows, outputs]`` and ``[pieces or 1, rows]``.
+        weighs: 1 for a row among whose weights 1 is shared out, 0 for a condition on inputs, ``[pieces or 1, rows]``.
+        scale: with which weights are multiplied, ``[pieces or 1, rows]``.
+    """
+
+    coefficients: tf.Tensor
+    offsets: tf.Tensor
+    weighs: tf.Tensor
+    scale: tf.Tensor
+
+    @property
+    def several(self) -> bool:
+        """Tells whether there is anything to combine."""
+        return int(self.offsets.shape[1]) > 1
+
+    def mixed(self, weights: tf.Tensor, shape: tuple[int, ...]) -> tuple[Coefficients, tf.Tensor]:
+        """The row that is bounded, over outputs of this shape, and its offset ``[pieces]``."""
+        rows = Coefficients(self.coefficients[:, None], shape)
+        if not self.several:
+            return rows, self.offsets[:, 0]
+        together = Together(int(self.offsets.shape[1]), self.offsets, tf.ones_like(self.offsets), self.weighs)
+        row, offset = WeightedRows(together, self.scale[:, None], weights[:, None]).mixture(rows)
+        return row, offset[:, 0]
 
 
 class Climbed(NamedTuple):
     """Results of climbing.
 
     Attributes:
-        bound: ``[pieces]`` of the row; infinite where the piece is empty.
-        pieces: with the choices and multipliers of that bound, and the bounds of its neurons.
+        bound: ``[pieces]`` of the row, or the combination; infinite where the piece is empty.
+        pieces: with the choices, multipliers and weights of that bound, and the bounds of its neurons.
         gaps: for each of :func:`split_nodes`: what the relaxation of a neuron costs where the bound is attained; 0 for
             those that are straight.
         point: ``[pieces, *input]``: an input of the region where it is about attained.
@@ -142,16 +176,18 @@ def first_pieces(network: Network, bounds: Mapping[int, TensorInterval]) -> Piec
     signs = [tf.zeros_like(bounds[i][0]) for i in split_nodes(network)]
     infinity = [tf.fill(tf.shape(bounds[i][0]), tf.constant(np.inf, network.dtype)) for i in curved_nodes(network)]
     cuts = [(-end, end) for end in infinity]
-    return Pieces([bounds[i] for i in network.bounded()], signs, first, signs, cuts)
+    one = tf.ones([tf.shape(signs[0])[0], 1], network.dtype)
+    return Pieces([bounds[i] for i in network.bounded()], signs, first, signs, cuts, one)
 
 
-def climb(network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], pieces: Pieces, how: Climb) -> Climbed:
-    """A lower bound of a linear function of the output over each piece, as good as the steps allow.
+def climb(network: Network, region: Region, row: AskedRows, pieces: Pieces, how: Climb) -> Climbed:
+    """A lower bound of a linear function of the output over each piece, or of a combination of several, as good as the
+    steps allow.
 
     Args:
         network: the network.
         region: one set for each piece.
-        row: coefficients ``[pieces or 1, outputs]`` and offsets ``[pieces or 1]``.
+        row: the linear functions.
         pieces: where to begin.
         how: how long to climb.
 
@@ -161,36 +197,41 @@ def climb(network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], pi
     bounds, empty = _restricted(network, region, pieces, how.refresh)
     evaluate = _function(network, region, row, bounds)
     split, bent, dtype, count = split_nodes(network), splittable(network), network.dtype, len(pieces.choices)
+    ends = count + len(pieces.multipliers)
     places = _places(network, pieces)
     # Terms and intercepts of zero, each a tensor of its own: the bound is derived by them.
     nothing = tf.zeros_like(region.center)
     probes = [tf.zeros_like(bounds[network.nodes[i].inputs[0]][0]) for i in bent for _ in range(2)]
 
     def step(number, best, kept, free, mean, square, total, _):  # type: ignore[no-untyped-def]
-        added = [nothing, *(-s * m for s, m in zip(pieces.signs, free[count:], strict=True))]
+        added = [nothing, *(-s * m for s, m in zip(pieces.signs, free[count:ends], strict=True))]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([free[:count], added, probes])
-            found = evaluate(free[:count], added, probes) + _shift(network, pieces, places, free[count:])
+            tape.watch([free[:count], added, probes, free[ends:]])
+            found = evaluate(free[:count], added, probes, free[-1] if row.several else pieces.weights)
+            found += _shift(network, pieces, places, free[count:ends])
             summed = tf.reduce_sum(tf.where(tf.math.is_finite(found), found, tf.zeros_like(found)))
-        d_choices, values, weights = tape.gradient(summed, [free[:count], added, probes], unconnected_gradients="zero")
+        d_choices, values, weights, d_shares = tape.gradient(
+            summed, [free[:count], added, probes, free[ends:]], unconnected_gradients="zero"
+        )
         better = found > best
         best = tf.where(better, found, best)
         kept = [tf.where(_as_column(better, new), new, old) for new, old in zip(free, kept, strict=True)]
         time = tf.cast(number + 1, dtype)
         beyond = [z - places[i] if i in places else z for i, z in zip(split, values[1:], strict=True)]
-        gradients = [*d_choices, *(-s * z for s, z in zip(pieces.signs, beyond, strict=True))]
+        gradients = [*d_choices, *(-s * z for s, z in zip(pieces.signs, beyond, strict=True)), *d_shares]
         moves, mean, square = adam(gradients, mean, square, time, _ADAM)
         rate = how.rate * _LAST ** (time / tf.cast(how.steps, dtype))
         scales = _weights(network, split, bent, weights)
         choices = [tf.clip_by_value(c + rate * move, 0, 1) for c, move in zip(free[:count], moves[:count], strict=True)]
         multipliers = [
             tf.nn.relu(m + scale * rate * move)
-            for m, scale, move in zip(free[count:], scales, moves[count:], strict=True)
+            for m, scale, move in zip(free[count:ends], scales, moves[count:ends], strict=True)
         ]
+        shares = [_shared_out(s + rate * move) for s, move in zip(free[ends:], moves[ends:], strict=True)]
         total = [t + time * z for t, z in zip(total, values, strict=True)]
-        return number + 1, best, kept, choices + multipliers, mean, square, total, list(weights)
+        return number + 1, best, kept, choices + multipliers + shares, mean, square, total, list(weights)
 
-    free = [*pieces.choices, *pieces.multipliers]
+    free = [*pieces.choices, *pieces.multipliers, *([pieces.weights] if row.several else [])]
     none = [tf.zeros_like(f) for f in free]
     start = tf.where(empty, tf.constant(np.inf, dtype), tf.constant(-np.inf, dtype))
     totals = [nothing, *(tf.zeros_like(s) for s in pieces.signs)]
@@ -201,8 +242,15 @@ def climb(network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], pi
     steps = tf.cast(done, dtype)
     middle = [t / tf.maximum(0.5 * steps * (steps + 1), 1) for t in totals]
     values = dict(zip(split, middle[1:], strict=True))
-    found = Pieces([bounds[i] for i in network.bounded()], pieces.signs, kept[:count], kept[count:], pieces.cuts)
+    layers, shares = [bounds[i] for i in network.bounded()], kept[ends] if row.several else pieces.weights
+    found = Pieces(layers, pieces.signs, kept[:count], kept[count:ends], pieces.cuts, shares)
     return Climbed(best, found, _gaps(network, bounds, values, weights), middle[0], done)
+
+
+def _shared_out(weights: tf.Tensor) -> tf.Tensor:
+    """Weights of at least 0 whose sum is 1."""
+    weights = tf.nn.relu(weights) + tf.constant(_LEAST_SHARE, weights.dtype)
+    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
 
 
 def _places(network: Network, pieces: Pieces) -> dict[int, tf.Tensor]:
@@ -228,11 +276,10 @@ def _shift(
 
 
 def _function(
-    network: Network, region: Region, row: tuple[tf.Tensor, tf.Tensor], bounds: Mapping[int, TensorInterval]
+    network: Network, region: Region, row: AskedRows, bounds: Mapping[int, TensorInterval]
 ) -> Callable[..., tf.Tensor]:
-    """The row's bound as a function of the choices, of linear terms over the input and the split nodes, and of what is
-    added to the intercepts of each hinge's lower and upper line."""
-    rows = Coefficients(row[0][:, None, None, :], network.output_shape)
+    """The row's bound as a function of the choices, of linear terms over the input and the split nodes, of what is
+    added to the intercepts of each hinge's lower and upper line, and of the weights of rows."""
     at = [0, *split_nodes(network)]
     # Computed once for all steps: the bounds stay.
     known = {
@@ -246,7 +293,10 @@ def _function(
     }
     order, sizes = [i for i in free if free[i]], [size for size in free.values() if size]
 
-    def evaluate(choices: list[tf.Tensor], added: list[tf.Tensor], probes: list[tf.Tensor]) -> tf.Tensor:
+    def evaluate(
+        choices: list[tf.Tensor], added: list[tf.Tensor], probes: list[tf.Tensor], weights: tf.Tensor
+    ) -> tf.Tensor:
+        rows, offset = row.mixed(weights, network.output_shape)
         relaxer = chosen_lines(network, None, _by_node(order, sizes, choices), known)
         lines = dict(relax_before(network, network.output, relaxer, bounds).lines)
         for i, below, above in zip(splittable(network), probes[::2], probes[1::2], strict=True):
@@ -258,7 +308,7 @@ def _function(
                 upper_intercept=upper + tf.reshape(above, tf.shape(upper)),
             )
         relaxed = Relaxed(lines, {}, dict(zip(at, added, strict=True)))
-        found = linear_lower_bounds(network, network.output, rows, relaxed, region)[:, 0] + row[1]
+        found = linear_lower_bounds(network, network.output, rows, relaxed, region)[:, 0] + offset
         return tf.where(tf.math.is_nan(found), tf.constant(-np.inf, found.dtype), found)
 
     return evaluate

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfcert.attacks.conditions import within_limits
 from tfcert.clauses import Clauses
 from tfcert.network import Network
 from tfcert.options import BoundOptions
+from tfcert.propagation.disjunctions import clause_bounds
 from tfcert.propagation.engine import lower_bounds
 from tfcert.propagation.question import first_order
 from tfcert.propagation.radius import RadiusSearch, first_guess, largest_radius
@@ -57,9 +59,11 @@ def margins_of(
     network: Network, sets: Perturbation, clauses: Clauses, how: CertifyingMethod
 ) -> tuple[np.ndarray, np.ndarray]:
     """The certified margins in the type of the bounds, NaN where nothing is known; and what rounding may take."""
-    rows, _ = clauses.rows()
-    lower = rows_below(network, sets, rows, how)
-    margins, lost = clauses.certified(lower, rounding(network, sets, rows))
+    sets, (rows, _) = within_limits(network, sets, clauses), clauses.rows()
+    lower, combined = clause_bounds(
+        network, sets, clauses, method=how.method, relaxation=how.relaxation, options=how.options
+    )
+    margins, lost = clauses.certified(lower, rounding(network, sets, rows), combined)
     return margins.astype(lower.dtype), lost  # each margin is one of the bounds
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from tfcert.sets.balls import Perturbation
+from tfcert.sets.balls import Box, LpBall, Perturbation
+from tfcert.sets.rounding import enclosing
 
 _ROUNDS = 60
 """How often a point is moved over each condition in turn, and back into its set, at most."""
@@ -16,6 +18,8 @@ _INSIDE = 1e-5
 """How far beyond its edge a point is moved at first, as a share of what a condition's value spans over the set."""
 _GRID = 11
 """Numbers of an equation are rounded to so many bits of their width, so that the last one can be solved exactly."""
+_PASSES, _HARDLY = 8, 1e-3
+"""How often conditions narrow a box in turn, at most, and by what share of its width that is not worth another turn."""
 _EQUAL = 1e-12
 """Two conditions are one equation where they are opposite up to this share of their coefficients."""
 
@@ -46,12 +50,16 @@ class Conditions:
         flat = np.asarray(z, np.float64).reshape(len(self), -1)
         return np.asarray(np.einsum("bcn,bn->bc", self.rows, flat) + self.offsets)
 
+    def sizes(self, z: np.ndarray) -> np.ndarray:
+        """The size of the terms that :meth:`values` adds up, ``[batch, conditions]``."""
+        flat = np.abs(np.asarray(z, np.float64).reshape(len(self), -1))
+        return np.asarray(np.einsum("bcn,bn->bc", np.abs(self.rows), flat) + np.abs(self.offsets))
+
     def holds(self, z: np.ndarray) -> np.ndarray:
         """Tells whether each point ``z[i]`` meets all conditions, by exact arithmetic where floats leave a doubt."""
         flat = np.asarray(z, np.float64).reshape(len(self), -1)
         values = self.values(flat)
-        sizes = np.einsum("bcn,bn->bc", np.abs(self.rows), np.abs(flat)) + np.abs(self.offsets)
-        doubt = 4 * (flat.shape[1] + 4) * np.finfo(np.float64).eps * sizes
+        doubt = 4 * (flat.shape[1] + 4) * np.finfo(np.float64).eps * self.sizes(flat)
         found = values > doubt
         for sample, number in zip(*np.nonzero(np.abs(values) <= doubt), strict=True):
             exact = self.exactly(int(sample), int(number), [Fraction(float(v)) for v in flat[sample]])
@@ -75,6 +83,43 @@ class Conditions:
             if size[number] > 0 and (others <= _EQUAL * size[number]).any():
                 found.append(number)
         return found
+
+
+def narrowed(sets: Perturbation, conditions: Conditions) -> Perturbation:
+    """The sets with a narrower box around them, which still has every point of each that meets the conditions.
+
+    Each condition bounds each number by what the others may be, in turn (interval constraint propagation), rounded
+    outward. A box that no point of is left, and one around several points' balls, stay as they are.
+    """
+    if not isinstance(sets, Box | LpBall):
+        return sets
+    shape, kind = sets.lower.shape, sets.lower.dtype
+    first = [end.astype(np.float64).reshape(len(sets), -1) for end in (sets.lower, sets.upper)]
+    low, high = first
+    eps = 4 * (low.shape[1] + 4) * np.finfo(np.float64).eps
+    for _ in range(_PASSES):
+        before = low, high
+        for number in range(conditions.offsets.shape[1]):
+            row, offset = conditions.rows[:, number], conditions.offsets[:, number][:, None]
+            most = np.where(row > 0, row * high, row * low)
+            sizes = np.abs(row) * np.maximum(np.abs(low), np.abs(high))
+            lost = eps * (sizes.sum(axis=1, keepdims=True) + np.abs(offset))
+            rest = most.sum(axis=1, keepdims=True) - most + offset + lost  # of the others: row * z >= -rest
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                end = -rest / row
+                end += np.where(row > 0, -1, 1) * eps * np.abs(end)
+            low = np.where((row > 0) & np.isfinite(end), np.maximum(low, end), low)
+            high = np.where((row < 0) & np.isfinite(end), np.minimum(high, end), high)
+        if (np.abs(low - before[0]) + np.abs(high - before[1]) <= _HARDLY * (before[1] - before[0])).all():
+            break
+    if isinstance(sets, LpBall) and sets.norm != "linf":  # what is known of a clipped ball holds the centre
+        center = sets.x.reshape(len(sets), -1)
+        low, high = np.minimum(low, center), np.maximum(high, center)
+    left = (low <= high).all(axis=1, keepdims=True)
+    low, high = np.where(left, low, first[0]), np.where(left, high, first[1])
+    part = copy.copy(sets)
+    part.lower, part.upper = (end.reshape(shape) for end in enclosing(low, high, kind))
+    return part
 
 
 def moved_into(sets: Perturbation, conditions: Conditions, z: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import full_precision, use_jit
 from tfcert.propagation.splitting import (
+    AskedRows,
     Climb,
     Climbed,
     Pieces,
@@ -94,8 +95,8 @@ class _Piece:
         curved: for each split node the place of its lower end in ``cuts``; None of one that enters hinges alone.
         bounds: of what enters the nonlinear nodes on the piece, where they are computed anew on pieces of it; None
             where they are those of the whole set, cut by the signs.
-        row: the row of the clause that is bounded.
-        bound: its lower bound.
+        weights: of the clause's rows, in their scale, of which a combination is bounded.
+        bound: the lower bound of that.
         split: split node and neuron whose relaxation costs most, and where it is cut; None where none costs anything.
         layers: of what enters the layers on the piece, flattened, if its linear relaxation is to be solved before it is
             split.
@@ -107,7 +108,7 @@ class _Piece:
     cuts: list[np.ndarray]
     curved: tuple[int | None, ...]
     bounds: list[np.ndarray] | None
-    row: int = 0
+    weights: np.ndarray
     bound: float = -math.inf
     split: tuple[int, int, float] | None = None
     layers: tuple[tuple[np.ndarray, np.ndarray], ...] | None = None
@@ -208,10 +209,14 @@ class _Tree:
         self._network = query.net.network
         self._region = region_of(query.region)
         self._asked = query.clause(clause)
+        real = query.clauses.counts[0, clause]
+        self._weighs = (~query.conditions[clause][real]).astype(np.float64)
+        spread = (query.upper - query.lower)[clause][real]
+        self._scale = np.where(np.isfinite(spread) & (spread > 0), 1 / np.where(spread > 0, spread, 1.0), 1.0)
         sizes = [math.prod(self._network.nodes[i].shape) for i in self._network.bounded()]
         self._refresh = 0 < sum(sizes[1:]) <= _REFRESHED
         self._most = max((s for s in _SIZES if s * sum(sizes) <= _NUMBERS), default=_SIZES[0])
-        self._climber = _climber(self._network, self._region, self._refresh)
+        self._climber = _climber(self._network, self._region, (self._refresh, len(self._asked.offsets)))
         # Places of the split nodes among the bounded ones.
         split, curved = split_nodes(self._network), curved_nodes(self._network)
         self._open = [self._network.bounded().index(i) for i in split]
@@ -240,8 +245,8 @@ class _Tree:
 
     def measure(self) -> None:
         """Takes a few steps on the smallest batch, with a row that none of them proves."""
-        coefficients, offsets = self._row([0] * _SIZES[0])
-        row = coefficients, offsets - _UNPROVEN * self._query.scale
+        asked = self._rows(_SIZES[0])
+        row = asked._replace(offsets=asked.offsets - _UNPROVEN * self._query.scale)
         for steps in (1, _TELLING):
             self._climber(self._sets(_SIZES[0]), row, self._batch([self.whole()] * _SIZES[0]), steps)
 
@@ -251,7 +256,15 @@ class _Tree:
         signs = [s.numpy()[0].astype(np.int8) for s in first.signs]
         bounds = [end.numpy()[0] for pair in first.bounds for end in pair] if self._refresh else None
         cuts = [end.numpy()[0] for pair in first.cuts for end in pair]
-        return _Piece(signs, _numbers(first.choices), _numbers(first.multipliers), cuts, self._curved, bounds)
+        choices, multipliers = _numbers(first.choices), _numbers(first.multipliers)
+        return _Piece(signs, choices, multipliers, cuts, self._curved, bounds, self._first_weights())
+
+    def _first_weights(self) -> np.ndarray:
+        """Half of the weight on the row that bounds prove most of, the rest on all alike."""
+        found = np.full(len(self._asked.offsets), 0.5 / len(self._asked.offsets))
+        lower = self._query.lower[self._clause][self._query.clauses.counts[0, self._clause]]
+        found[int(np.where(self._weighs > 0, lower, -np.inf).argmax())] += 0.5
+        return found
 
     def bounded(self, pieces: Sequence[_Piece]) -> list[_Piece]:
         """Halves pieces, unless there is only the whole set, and bounds what results; may find a witness."""
@@ -261,7 +274,7 @@ class _Tree:
         size = next(s for s in _SIZES if s >= len(parts))
         fill = [*parts, *[parts[-1]] * (size - len(parts))]
         steps = self._climber.steps(size, _FIRST if first else _STEPS, self._solvers.left())
-        climbed = self._climber(self._sets(size), self._row([p.row for p in fill]), self._batch(fill), steps)
+        climbed = self._climber(self._sets(size), self._rows(size), self._batch(fill), steps)
         self.passes += 1
         return self._read(parts, climbed)
 
@@ -269,10 +282,10 @@ class _Tree:
         """The region, once for each piece."""
         return [tf.repeat(t, size, axis=0) for t in self._region[2:]]
 
-    def _row(self, numbers: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Coefficients and offsets of the row of each piece."""
-        rows = np.array(numbers)
-        return tf.constant(self._asked.coefficients[rows]), tf.constant(self._asked.offsets[rows])
+    def _rows(self, size: int) -> AskedRows:
+        """The clause's rows, once for each piece."""
+        parts = self._asked.coefficients, self._asked.offsets, self._weighs, self._scale
+        return AskedRows(*(tf.constant(np.repeat(part[None], size, axis=0), tf.float64) for part in parts))
 
     def solved(self, piece: _Piece, layers: tuple[tuple[np.ndarray, np.ndarray], ...]) -> _Piece:
         """The piece with the bound of its linear relaxation, if that is better; its solution may be a witness."""
@@ -305,7 +318,8 @@ class _Tree:
             bounds = [(tf.repeat(low, len(pieces), 0), tf.repeat(high, len(pieces), 0)) for low, high in each]
         cuts = stacked("cuts")
         pairs = list(zip(cuts[::2], cuts[1::2], strict=True))
-        return Pieces(bounds, stacked("signs"), stacked("choices"), stacked("multipliers"), pairs)
+        weights = tf.constant(np.stack([p.weights for p in pieces]), tf.float64)
+        return Pieces(bounds, stacked("signs"), stacked("choices"), stacked("multipliers"), pairs, weights)
 
     def _read(self, parts: Sequence[_Piece], found: Climbed) -> list[_Piece]:
         count = len(parts)
@@ -319,6 +333,7 @@ class _Tree:
             for tensors in (found.pieces.choices, found.pieces.multipliers)
         )
         ends = [end.numpy() for pair in found.pieces.bounds for end in pair]
+        weights = found.pieces.weights.numpy()
         pieces = []
         for i, part in enumerate(parts):
             node = int(widest[i].argmax())
@@ -331,7 +346,7 @@ class _Tree:
                     choices=[c[i] for c in choices],
                     multipliers=[m[i] for m in multipliers],
                     bounds=[end[i] for end in ends] if self._refresh else None,
-                    row=int(margins[i].argmax()),
+                    weights=weights[i],
                     bound=max(float(bound[i]), part.bound),
                     split=split,
                     layers=self._layers(ends, i) if short else None,
@@ -344,9 +359,10 @@ class _Tree:
         inside = points.reshape(-1, *self._region.center.shape[1:])
         outputs = self._network(tf.constant(inside)).numpy()
         margins = self._asked.values(outputs)
-        worst = int(margins.max(axis=1).argmin())
-        if self.witness is None and margins[worst].max() <= 0:
-            self.witness = self._query.judge.confirm(self._query.region.project(inside[worst][None]))
+        best = self._query.best(self._clause, margins)
+        worst = int(best.argmin())
+        if self.witness is None and best[worst] <= 0:
+            self.witness = self._query.confirmed(inside[worst])
         return margins
 
     def _layers(self, ends: Sequence[np.ndarray], piece: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
@@ -397,19 +413,19 @@ class _Climber:
         norm, clipped, _ = region.kind
         owner = weakref.ref(network)
 
-        def run(center, lower, upper, eps, coefficients, offsets, pieces, steps):  # type: ignore[no-untyped-def]
+        def run(center, lower, upper, eps, row, pieces, steps):  # type: ignore[no-untyped-def]
             net = owner()
             assert net is not None
             sets = Region(norm, clipped, center, lower, upper, eps)
-            return climb(net, sets, (coefficients, offsets), pieces, Climb(steps, _RATE, refresh))
+            return climb(net, sets, row, pieces, Climb(steps, _RATE, refresh))
 
         self._function = run
         self._run: Callable[..., Climbed] | None = None
         self._pace: dict[int, float] = {}
 
-    def __call__(self, sets: Sequence[tf.Tensor], row: Sequence[tf.Tensor], pieces: Pieces, steps: int) -> Climbed:
+    def __call__(self, sets: Sequence[tf.Tensor], row: AskedRows, pieces: Pieces, steps: int) -> Climbed:
         """Climbs for at most so many steps; the arguments as :func:`climb` takes them, one set and row for each."""
-        arguments = [*sets, *row, pieces, tf.constant(steps)]
+        arguments = [*sets, row, pieces, tf.constant(steps)]
         fresh = self._run is None
         if self._run is None:
             signature = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), arguments[:-1])
@@ -448,8 +464,9 @@ class _Climber:
 _CLIMBERS: weakref.WeakKeyDictionary[Network, dict[Any, _Climber]] = weakref.WeakKeyDictionary()
 
 
-def _climber(network: Network, region: Region, refresh: bool) -> _Climber:
-    known, key = _CLIMBERS.setdefault(network, {}), (refresh, *region.kind)
+def _climber(network: Network, region: Region, what: tuple[bool, int]) -> _Climber:
+    """The climber of a network, a kind of region, whether bounds are computed anew, and a number of rows."""
+    known, key = _CLIMBERS.setdefault(network, {}), (*what, *region.kind)
     if key not in known:
-        known[key] = _Climber(network, region, refresh)
+        known[key] = _Climber(network, region, what[0])
     return known[key]

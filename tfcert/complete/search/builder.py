@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcert.attacks.conditions import within_limits
 from tfcert.catalog import BOUNDS, NeuronBoundsInfo
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.piecewise import PiecewiseNetwork
@@ -18,6 +19,7 @@ from tfcert.complete.search.witness import Judge
 from tfcert.network import Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.bounds import check_names
+from tfcert.propagation.disjunctions import clause_bounds
 from tfcert.rigour.margins import rounding
 from tfcert.sets.balls import Perturbation
 
@@ -81,20 +83,31 @@ class QueryBuilder:
         if not self._how.solver:
             return query
         integer = self._how.solver == "progressive"
-        bounds = tightened(self.net, region, query.bounds, solvers.first, solvers.until, integer=integer)
+        bounds = tightened(self.net, query.region, query.bounds, solvers.first, solvers.until, integer=integer)
         return replace(query, bounds=bounds)
 
     def untightened(self, region: Perturbation, judge: Judge) -> Query:
         """The query as far as it takes no solver."""
         began = time.monotonic()
         clauses = judge.clauses
+        region = within_limits(self.net.network, region, clauses)
         bounds, lower, upper = propagated_bounds(self.net, region, self._how.method, clauses, self.options)
         lost = self._lost(region, clauses)
         less = np.where(np.isfinite(lost), lost, 0.0)  # nothing is decided where it is not: see ``decide``
         ends = lower - less, upper - less
         query = Query(self.net, region, clauses.less(less), lost, bounds, *ends, judge, tighten=self.bounds)
+        if clauses.disjunctive and query.open:
+            query = self._combined(query)
         self._pace.seconds = time.monotonic() - began
         return query
+
+    def _combined(self, query: Query) -> Query:
+        """The query with what combinations of rows prove of its clauses."""
+        method, options = self._how.method, self.options
+        _, combined = clause_bounds(self.net.network, query.region, query.clauses, method=method, options=options)
+        if combined is None:
+            return query
+        return query.holding({k: float(combined[0, k]) for k in query.open if np.isfinite(combined[0, k])}, False)
 
     def _lost(self, region: Perturbation, clauses: Clauses) -> np.ndarray:
         """Estimates what the rounding of the deployed network may take from the clauses' rows, ``[clauses, rows]``."""

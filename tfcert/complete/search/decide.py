@@ -228,9 +228,8 @@ def _relaxed(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> Dec
 
 
 def _refuted(query: Query, x: np.ndarray) -> Decision | None:
-    """The decision if the point, moved into the set (solvers step out of it by their tolerances), is a witness."""
-    inside = query.region.project(x.reshape(1, *query.region.input_shape))
-    point = query.judge.confirm(inside)
+    """The decision if the point, moved into the set and into conditions on inputs, is a witness."""
+    point = query.confirmed(x)
     if point is None:
         return None
     return Decision(Outcome.FALSIFIED, "", query.judge.margin(point), witness=point, guarantee=Guarantee.REPLAYED)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from tfcert.attacks.conditions import condition_rows, limits
+from tfcert.attacks.witness import input_dtype
 from tfcert.clauses import Clause, Clauses
 from tfcert.complete.encoding.encode import Encoding, EncodingOptions, encode
 from tfcert.complete.encoding.piecewise import PiecewiseNetwork
@@ -21,11 +23,14 @@ from tfcert.complete.search.tighten import LayerBounds
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
 from tfcert.sets.balls import Perturbation
+from tfcert.sets.conditions import moved_into
 from tfcert.verdict import Because, Reason
 
 CLOSE = 1e-6
 """Margins and distances that differ by this little (relative to the numbers involved) count as equal: a hundred times
 the solvers' tolerances."""
+_MET = 1e-12
+"""By what share of its terms' size a point may break a condition that counts as met: what float64 loses."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ class Query:
     options: EncodingOptions = field(default_factory=EncodingOptions)
     tighten: str = "crown"
     _encodings: dict[tuple[bool, bool], Encoding] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _met: dict[int, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @functools.cached_property
     def open(self) -> list[int]:
@@ -89,6 +95,12 @@ class Query:
         """Rows that are no padding ``[clauses, rows]``."""
         real: np.ndarray = self.clauses.counts[0]
         return real
+
+    @functools.cached_property
+    def conditions(self) -> np.ndarray:
+        """Rows over inputs that the network shows, in clauses with others ``[clauses, rows]``: a clause holds wherever
+        one of them does, so what is asked of the others is asked where none does."""
+        return condition_rows(self.net.network, self.clauses)[0]
 
     @functools.cached_property
     def finite(self) -> bool:
@@ -128,6 +140,32 @@ class Query:
         upper: np.ndarray = self.upper[clause][self._real[clause]]
         return upper
 
+    def limited(self, clause: int) -> np.ndarray:
+        """Marks the condition rows of a clause ``[rows]``, without padding, if some input meets the conditions; none
+        where no such input is known, since they may leave a program without a solution."""
+        marks = self.conditions[clause][self._real[clause]]
+        if marks.any() and clause not in self._met:
+            every = limits(self.net.network, self.clauses)
+            assert every is not None
+            point = moved_into(self.region, every[clause], self.region.center)
+            breach = np.minimum(every[clause].values(point)[0], 0.0)  # an equation may have no float that solves it
+            self._met[clause] = bool((-breach <= _MET * every[clause].sizes(point)[0]).all())
+        return marks & self._met.get(clause, False)
+
+    def near(self, x: np.ndarray) -> Iterator[np.ndarray]:
+        """Points of the set by an input (flattened) that may be a witness: solvers step out by their tolerances, and
+        out of conditions too."""
+        point = x.reshape(1, *self.region.input_shape)
+        yield self.region.project(point)
+        for conditions in limits(self.net.network, self.clauses) or ():
+            dtype = input_dtype(self.judge.model, self.judge.region.lower.dtype)
+            yield moved_into(self.judge.region, conditions, point.astype(dtype))
+
+    def confirmed(self, x: np.ndarray) -> np.ndarray | None:
+        """A witness by an input (flattened) that may be one; None where none of the points near it is."""
+        found = (self.judge.confirm(point) for point in self.near(x))
+        return next((point for point in found if point is not None), None)
+
     @property
     def overflows(self) -> bool:
         """Tells whether the network leaves the range of its numbers on the set: then no proof of it means anything."""
@@ -165,9 +203,19 @@ class Query:
         return self.holding(dict(enumerate(other.lower.max(axis=1).tolist())), other.bounds.believed)
 
     def true_margin(self, x: np.ndarray, clause: int) -> float:
-        """The best row of a clause at an input (flattened), by the float64 network."""
-        outputs = self.net.network(x.reshape(1, *self.region.input_shape)).numpy()[0]
-        return float(self.clause(clause).margin(outputs))
+        """The best row of a clause at an input (flattened), by the float64 network; see :meth:`best`."""
+        outputs = self.net.network(x.reshape(1, *self.region.input_shape)).numpy()
+        return float(self.best(clause, self.clause(clause).values(outputs))[0])
+
+    def best(self, clause: int, values: np.ndarray) -> np.ndarray:
+        """The best of a clause's rows ``[...]`` by their values ``[..., rows]`` at points: of those that are no
+        conditions; infinite where a condition is not met, by more than solvers leave open."""
+        real = self._real[clause]
+        conditions = self.conditions[clause][real]
+        size = np.maximum(np.abs(self.lower), np.abs(self.upper))[clause][real]
+        open_ = CLOSE * np.where(np.isfinite(size), np.maximum(size, 1e-3), 1e-3)
+        broken = (values > open_)[..., conditions].any(axis=-1)
+        return np.where(broken, np.inf, values[..., ~conditions].max(axis=-1))
 
 
 @dataclass(frozen=True)
@@ -197,6 +245,8 @@ def margin_program(
 ) -> Margin:
     """The worst margin of some clauses, or ``least`` where it is lower than that.
 
+    Condition rows that an input meets are constraints, and the margin is that of the other rows.
+
     Several clauses have a binary each, one of which is 1: the one whose rows the margin bounds.
 
     Raises:
@@ -210,18 +260,20 @@ def margin_program(
     choices = builder.binaries(len(clauses)) if len(clauses) > 1 else None
     if choices is not None:
         builder.rows([(choices, -np.ones((1, len(choices))))], np.array([-1.0]))
-    for number, clause in enumerate(asked):
+    limited = [query.limited(k) for k in clauses]
+    for number, (clause, limit) in enumerate(zip(asked, limited, strict=True)):
         count, right = len(clause.offsets), -clause.offsets
-        extra: list[RowTerm] = [(np.full(count, column), -1.0)]
+        extra: list[RowTerm] = [(np.full(count, column), np.where(limit, 0.0, -1.0))]
         if choices is not None:
-            room = np.maximum(0.0, query.highest(clauses[number]) - floor)
+            room = np.maximum(0.0, query.highest(clauses[number]) - np.where(limit, 0.0, floor))
             extra.append((np.full(count, choices[number]), room))
             right = right + room
         _row_terms(builder, encoding, clause.coefficients, right, extra)
 
     def margins(v: np.ndarray) -> np.ndarray:
         outputs = encoding.outputs.at(v)
-        return np.array([float(clause.margin(outputs)) for clause in asked])
+        both = zip(asked, limited, strict=True)
+        return np.array([float(clause.values(outputs)[~limit].max()) for clause, limit in both])
 
     encoding.step(np.array([column]), lambda v: np.array([max(floor, float(margins(v).min()))]))
     if choices is not None:

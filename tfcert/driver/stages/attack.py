@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfcert.attacks import Attacks, falsify
+from tfcert.attacks.conditions import limits
 from tfcert.attacks.gradient import Left, endless
 from tfcert.attacks.search import trace_attack
 from tfcert.driver.batch import Batch, broken, make_batch
@@ -107,6 +108,7 @@ class RunningAttack:
             network=loaded.network if loaded.peeled else None,
             holds=lambda outputs, places: ~broken(batch.take(places), outputs.reshape(len(outputs), -1)),
             left=left,
+            conditions=limits(loaded.network, batch.clauses) or (),
             method=self._spec.method,
             **self._options | options,
         )

@@ -20,8 +20,8 @@ from tfcert.driver.task import LoadedModel, Task
 from tfcert.language import MeasureTemplate, StageSpec
 from tfcert.options import BoundOptions
 from tfcert.propagation.bounds import check_names
-from tfcert.propagation.engine import guarantee_of, lower_bounds, prepared_bounds
-from tfcert.rigour.margins import rounding
+from tfcert.propagation.engine import guarantee_of, prepared_bounds
+from tfcert.rigour.radius import CertifyingMethod, margins_of
 from tfcert.tracing import expecting, timed
 from tfcert.verdict import NO_REASON, Outcome, Reason, Work, is_proof
 
@@ -163,15 +163,5 @@ class RunningBound:
 
     def _margins(self, batch: Batch, iterations: int) -> tuple[np.ndarray, np.ndarray]:
         """Lower bounds of the margins ``[batch]``, NaN where nothing is known, and what rounding may take from each."""
-        coefficients, offsets = batch.clauses.rows()
-        network, proof = batch.task.model.network, batch.regions.proof
-        bounds = lower_bounds(
-            network,
-            proof,
-            coefficients,
-            offsets,
-            method=self._spec.method,
-            relaxation=self._spec.relaxation,
-            options=replace(self._options, iterations=iterations),
-        )
-        return batch.clauses.certified(bounds, rounding(network, proof, coefficients))
+        how = CertifyingMethod(self._spec.method, self._spec.relaxation, replace(self._options, iterations=iterations))
+        return margins_of(batch.task.model.network, batch.regions.proof, batch.clauses, how)

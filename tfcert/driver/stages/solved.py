@@ -45,13 +45,15 @@ class RunningSolved:
             spent = solvers.spent()
             try:
                 with timed():
-                    lower = row_bounds(self._builder, sample.regions.proof, sample.clauses, solvers, (math.inf, False))
+                    proof, how = sample.regions.proof, (math.inf, False)
+                    lower, combined = row_bounds(self._builder, proof, sample.clauses, solvers, how)
             except TimeoutError:
                 yield Finding(place, Outcome.TIMEOUT, seconds=budget.used() - began)
                 continue
             rows, _ = sample.clauses.rows()
             lost = rounding(sample.task.model.network, sample.regions.proof, rows)
-            (margin,), (taken,) = sample.clauses.certified(lower[None], lost)
+            together = None if combined is None else combined[None]
+            (margin,), (taken,) = sample.clauses.certified(lower[None], lost, together)
             late = solvers.left() <= 0
             reason = Reason.TIME_LIMIT.because(said=_LATE.format(self._name)) if late else NO_REASON
             outcome = Outcome.VERIFIED if is_proof(margin, taken) else Outcome.TIMEOUT if late else Outcome.UNKNOWN

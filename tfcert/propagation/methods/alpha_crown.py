@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from tfcert.network.graph import Network
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.combined import Together
 from tfcert.propagation.enclosures import TensorInterval
-from tfcert.propagation.methods.base import Bounded, How, in_parts
+from tfcert.propagation.methods.base import Bounded, How, in_clauses, split
 from tfcert.propagation.optimised import optimised_bounds
 from tfcert.propagation.plan import COPIES_OF_ASCENT, Plan, passes_plan
 from tfcert.propagation.preactivation import backward_bounds, by_name
@@ -23,14 +24,15 @@ class _AlphaCrown:
         return backward_bounds(network, region, by_name(network, how.relaxation), how.passes)
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
-        found: list[dict[int, TensorInterval]] = []
-
-        def bound(some: Coefficients) -> tf.Tensor:
-            lower, bounds = optimised_bounds(network, region, some, how.relaxation, how.passes, how.ascent)
-            found.append(bounds)
-            return lower
-
-        return Bounded(in_parts(rows, how.passes.rows, bound), found[0])
+        parts: list[tuple[Coefficients, Together | None]] = [*in_clauses(rows, how)]
+        parts = parts or [(some, None) for some in split(rows, how.passes.rows)]
+        found = [
+            optimised_bounds(network, region, some, how.relaxation, how.passes, how.ascent, clauses)
+            for some, clauses in parts
+        ]
+        lower = tf.concat([part.lower for part in found], axis=1)
+        combined = None if how.together is None else tf.concat([part.combined for part in found], axis=1)
+        return Bounded(lower, found[0].pre_activation, combined)
 
 
 ALPHA_CROWN = _AlphaCrown()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -13,6 +13,7 @@ from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.backward import Relaxed, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.combined import Together, combined_rows
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.interval import intervals
 from tfcert.propagation.optimised import Ascent
@@ -32,18 +33,29 @@ class How:
         relaxation: a rule by which activations choose their lines; None for the default of each.
         passes: how backward passes are cut, and whether they may leave out stable neurons.
         ascent: how better relaxations are looked for.
+        together: the clauses that the rows make up; None where each row is one.
     """
 
     relaxation: str | None = None
     passes: Passes = WHOLE
     ascent: Ascent = _ASCENT
+    together: Together | None = None
 
 
 class Bounded(NamedTuple):
-    """Lower bounds of rows ``[samples, rows]``, and the bounds of every node that enters a nonlinearity."""
+    """Lower bounds of rows ``[samples, rows]``, and the bounds of every node that enters a nonlinearity.
+
+    ``combined`` are those of the clauses' best combinations of rows ``[samples, clauses]``, offsets included, where
+    rows make up clauses.
+    """
 
     lower: tf.Tensor
     pre_activation: dict[int, TensorInterval]
+    combined: tf.Tensor | None = None
+
+    def of_rows(self) -> list[tf.Tensor]:
+        """The bounds of rows, and those of combinations where there are such."""
+        return [self.lower] if self.combined is None else [self.lower, self.combined]
 
 
 class Method(Protocol):
@@ -84,11 +96,39 @@ def interval_bounds(network: Network, region: Region, how: How) -> dict[int, Ten
 
 def in_parts(rows: Coefficients, at_once: int | None, bound: Callable[[Coefficients], tf.Tensor]) -> tf.Tensor:
     """Bounds of rows ``[samples, rows]`` that are found for so many ``at_once``."""
+    parts = [bound(part) for part in split(rows, at_once)]
+    return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
+
+
+def split(rows: Coefficients, at_once: int | None) -> list[Coefficients]:
+    """So many rows ``at_once``."""
     count = rows.values.shape[2]
     if at_once is None or count <= at_once:
-        return bound(rows)
-    parts = [replace(rows, values=rows.values[:, :, i : i + at_once]) for i in range(0, count, at_once)]
-    return tf.concat([bound(part) for part in parts], axis=1)
+        return [rows]
+    return [replace(rows, values=rows.values[:, :, i : i + at_once]) for i in range(0, count, at_once)]
+
+
+def in_clauses(rows: Coefficients, how: How) -> Iterator[tuple[Coefficients, Together]]:
+    """The rows of as many clauses at a time as rows may be bounded at once, with the clauses; none where there are no
+    clauses."""
+    whole = how.together
+    if whole is None:
+        return
+    at_once = whole.clauses if how.passes.rows is None else max(1, how.passes.rows // whole.rows)
+    for first in range(0, whole.clauses, at_once):
+        last = min(first + at_once, whole.clauses)
+        yield (
+            replace(rows, values=rows.values[:, :, first * whole.rows : last * whole.rows]),
+            whole.part(first, last),
+        )
+
+
+def combined_through(
+    network: Network, region: Region, rows: Coefficients, relaxed: Relaxed, how: How
+) -> tf.Tensor | None:
+    """Bounds of the clauses' combinations of rows through relaxed nodes; None where rows make up no clauses."""
+    found = [combined_rows(network, region, some, clauses, relaxed) for some, clauses in in_clauses(rows, how)]
+    return tf.concat(found, axis=1) if found else None
 
 
 def by_rows(
@@ -97,15 +137,16 @@ def by_rows(
     rows: Coefficients,
     relaxed: Relaxed,
     bounds: dict[int, TensorInterval],
-    passes: Passes,
+    how: How,
 ) -> Bounded:
-    """Rows bounded through relaxed nodes, met with what intervals say."""
+    """Rows bounded through relaxed nodes, met with what intervals say, and combinations of them through the nodes."""
 
     def bound(some: Coefficients) -> tf.Tensor:
         lower = linear_lower_bounds(network, network.output, some, relaxed, region)
         return greater(lower, floor(network, region, some, bounds))
 
-    return Bounded(in_parts(rows, passes.rows, bound), bounds)
+    combined = combined_through(network, region, rows, relaxed, how)
+    return Bounded(in_parts(rows, how.passes.rows, bound), bounds, combined)
 
 
 def backward_rows(
@@ -113,4 +154,4 @@ def backward_rows(
 ) -> Bounded:
     """Rows bounded by a backward pass to the input, every nonlinear node relaxed on its bounds."""
     relaxed = relax_before(network, network.output, by_name(network, how.relaxation), bounds)
-    return by_rows(network, region, rows, relaxed, bounds, how.passes)
+    return by_rows(network, region, rows, relaxed, bounds, how)

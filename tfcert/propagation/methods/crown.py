@@ -24,7 +24,7 @@ class _Crown:
         affine = affine_part(network, region)
         bounds = backward_bounds(network, region, relaxer, how.passes, affine)
         relaxed = relax_before(network, network.output, relaxer, bounds, affine)
-        return by_rows(network, region, rows, relaxed, bounds, how.passes)
+        return by_rows(network, region, rows, relaxed, bounds, how)
 
 
 CROWN = _Crown()

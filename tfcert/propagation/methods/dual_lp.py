@@ -30,10 +30,12 @@ from tfcert.propagation.backward import linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.interval import all_sides, exact_intervals, step, tidy
-from tfcert.propagation.methods.base import Bounded, How, in_parts
+from tfcert.propagation.methods.base import Bounded, How, combined_through, in_parts
 from tfcert.propagation.plan import Plan, passes_plan
-from tfcert.propagation.preactivation import WHOLE, Passes, Relaxer, by_name, relax_before
+from tfcert.propagation.preactivation import Passes, Relaxer, by_name, relax_before
 from tfcert.sets.region import Region
+
+_HOW = How()
 
 
 class _DualLp:
@@ -44,19 +46,20 @@ class _DualLp:
         return _layers(network, region, _slopes(network), how.passes, affine_part(network, region))
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
-        return dual_network(network, region, rows, how.passes)
+        return dual_network(network, region, rows, how)
 
 
-def dual_network(network: Network, region: Region, rows: Coefficients, passes: Passes = WHOLE) -> Bounded:
+def dual_network(network: Network, region: Region, rows: Coefficients, how: How = _HOW) -> Bounded:
     """Lower bounds of rows over the output by the dual network, and the layers' bounds by algorithm 1."""
     affine, relaxer = affine_part(network, region), _slopes(network)
-    bounds = _layers(network, region, relaxer, passes, affine)
+    bounds = _layers(network, region, relaxer, how.passes, affine)
     relaxed = relax_before(network, network.output, relaxer, bounds, affine)
 
     def bound(some: Coefficients) -> tf.Tensor:
         return linear_lower_bounds(network, network.output, some, relaxed, region)
 
-    return Bounded(in_parts(rows, passes.rows, bound), bounds)
+    combined = combined_through(network, region, rows, relaxed, how)
+    return Bounded(in_parts(rows, how.passes.rows, bound), bounds, combined)
 
 
 def _slopes(network: Network) -> Relaxer:

@@ -28,7 +28,7 @@ class _Forward:
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
         stop, bounds = _run(network, region, how)
         relaxed = Relaxed({}, {i: stop(i) for i in nonlinear(network)})
-        return by_rows(network, region, rows, relaxed, bounds, how.passes)
+        return by_rows(network, region, rows, relaxed, bounds, how)
 
 
 def _run(network: Network, region: Region, how: How) -> tuple[Callable[[int], Stop], dict[int, TensorInterval]]:

@@ -9,7 +9,7 @@ from tfcert.propagation.backward import linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.interval import intervals
-from tfcert.propagation.methods.base import Bounded, How, in_parts, interval_bounds
+from tfcert.propagation.methods.base import Bounded, How, combined_through, in_parts, interval_bounds
 from tfcert.propagation.plan import Plan, rows_plan
 from tfcert.propagation.preactivation import relaxed_by_intervals
 from tfcert.sets.region import Region
@@ -29,7 +29,8 @@ class _Ibp:
         def bound(some: Coefficients) -> tf.Tensor:
             return linear_lower_bounds(network, network.output, some, relaxed, region)
 
-        return Bounded(in_parts(rows, how.passes.rows, bound), {i: ranges[i] for i in network.bounded()})
+        combined = combined_through(network, region, rows, relaxed, how)
+        return Bounded(in_parts(rows, how.passes.rows, bound), {i: ranges[i] for i in network.bounded()}, combined)
 
 
 IBP = _Ibp()

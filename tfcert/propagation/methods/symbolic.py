@@ -31,7 +31,7 @@ class _Symbolic:
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
         between, bounds = _run(network, region)
         relaxed = Relaxed({}, {i: substitute(between[i], network.input_shape) for i in nonlinear(network)})
-        return by_rows(network, region, rows, relaxed, bounds, how.passes)
+        return by_rows(network, region, rows, relaxed, bounds, how)
 
 
 def _run(network: Network, region: Region) -> tuple[list[Planes], dict[int, TensorInterval]]:
