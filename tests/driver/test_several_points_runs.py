@@ -227,3 +227,24 @@ def test_pictures_show_the_only_point_and_what_each_network_says(tmp_path, monke
     (picture,) = drawn[0][3]
     assert picture.witness.shape == (3, 3, 1) and picture.witness_caption == "predicted 1, predicted 1"
     assert "predicted 0, predicted 1" in picture.original_caption
+
+
+def test_stages_refuse_before_anything_runs_what_they_cannot_take():
+    two = "property p(x, y in d) using s { forall z in ball(x, linf, 0.1): f(z)[0] <= g(z)[0] + 9 }"
+    for stage, said in (
+        ("milp(targets=runner_up)", "of one network at one point"),
+        ("split(guide=pgd)", "needs one `ball`"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            bound(f"strategy s = {stage}\n{two}")
+
+
+def test_records_say_the_balls_only_where_all_points_lie_in_alike_ones(tmp_path):
+    balls = ("ball(x, linf, 0.1), b in ball(x, linf, 0.1)", "ball(x, linf, 0.1), b in ball(x, l2, 0.1)")
+    body = "\n".join(
+        f"property p{i}(x, y in d) using s {{ forall a in {ball}: f(a)[0] <= g(b)[0] + 9 }}"
+        for i, ball in enumerate(balls)
+    )
+    alike, apart = (r.asked for r in run(body, tmp_path, "crown").records if r.sample == 0)
+    assert (alike.norm, alike.eps) == ("linf", 0.1) and apart.norm == "" and np.isnan(apart.eps)
+    assert not any(record.prediction is not None for record in run(body, tmp_path / "again", "crown").records)

@@ -86,7 +86,8 @@ class BoundSpec:
         """
         if model in self.models:
             return self.models[model]
-        behind = {task.model.name: task.model for task in self.tasks if task.template.model == model}
+        names = [classifier_name(task.template, model) for task in self.tasks if model in models_of(task.template)]
+        behind = {name: self.models[name] for name in names}
         if len(behind) > 1:
             raise UsageError(f"accuracy({model}, ...) could be that of {' or '.join(behind)}: ask about one of them")
         return next(iter(behind.values()))

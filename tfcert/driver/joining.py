@@ -258,7 +258,8 @@ def _joined_model(template: AnyTemplate, loaded: Sequence[LoadedModel], vector: 
         raise UsageError(f"{template.name}: {error}") from error
     name = " and ".join(dict.fromkeys(model.name for _, model in live))
     joined = JoinedModels(tuple(models), shown, network.dtype.as_numpy_dtype)
-    return LoadedModel(name, joined, network, "", heads=_heads(network, [model for _, model in live]))
+    heads = _heads(network, [model for _, model in live])
+    return LoadedModel(name, joined, network, "", live[0][1].granularity, heads)
 
 
 def _heads(network: Any, live: Sequence[LoadedModel]) -> Any:

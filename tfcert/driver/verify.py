@@ -28,7 +28,7 @@ from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.start import RunStart, begin
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import advice, reconciled
-from tfcert.language import AnyTemplate, BallSpec, DistanceTemplate, MeasureTemplate, PropertyTemplate, Transform
+from tfcert.language import AnyTemplate, DistanceTemplate, MeasureTemplate, PropertyTemplate, Transform
 from tfcert.language.spec.regions import balls_of
 from tfcert.options import BoundOptions
 from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
@@ -292,11 +292,12 @@ def _asked(task: Task) -> Asked:
     quantifier = "exists" if task.template.existential else "forall"
     abstraction = "" if task.template.abstraction is None else task.template.abstraction.name
     width = float("nan") if task.template.width is None else float(task.template.width)
-    balls = balls_of(region)
+    regions = [point.region for point in task.template.points]
+    balls = [ball for one in regions for ball in balls_of(one)]
     if not balls:
         # A box is about no sample's own input, so shares of samples are no accuracies.
         return Asked("", float("nan"), region.space, targets, quantifier, abstraction, labelled=False)
-    norms, one = {"" if ball.free else ball.norm for ball in balls}, isinstance(region, BallSpec)
+    norms, one = {"" if ball.free else ball.norm for ball in balls}, set(regions) == {balls[0]}
     asks_one = one and isinstance(task.template, PropertyTemplate) and not balls[0].free
     eps, way = float(balls[0].largest) if asks_one else float("nan"), ""
     if isinstance(task.template, DistanceTemplate):

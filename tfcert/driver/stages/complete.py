@@ -44,7 +44,10 @@ class CompleteStage:
         refused = refusal(task.model, BOUNDS.find(_bounds(self.spec)).method, None)
         if refused:
             return refused
-        if self.spec.option("guide") is not None and not isinstance(task.template.region, BallSpec):
+        several = task.placed is not None
+        if several and _one_class(self.spec):
+            return f"{self.spec.name}(targets=runner_up) is for `argmax(...) == y` of one network at one point"
+        if self.spec.option("guide") is not None and (several or not isinstance(task.template.region, BallSpec)):
             return f"{self.spec.name}(guide=...) looks around a sample: it needs one `ball`"
         if _one_class(self.spec) and len(task.samples) and runner_up(make_batch(task.take(np.arange(1)))) is None:
             return f"{self.spec.name}(targets=runner_up) is for `argmax(...) == y`, where each class has its own margin"
