@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfcert.driver.bind import bind
 from tfcert.driver.explain import explain
@@ -248,3 +249,19 @@ def test_records_say_the_balls_only_where_all_points_lie_in_alike_ones(tmp_path)
     alike, apart = (r.asked for r in run(body, tmp_path, "crown").records if r.sample == 0)
     assert (alike.norm, alike.eps) == ("linf", 0.1) and apart.norm == "" and np.isnan(apart.eps)
     assert not any(record.prediction is not None for record in run(body, tmp_path / "again", "crown").records)
+
+
+def test_of_many_samples_each_is_chosen_by_its_own_numbers_whether_read_at_once_or_one_by_one():
+    x = np.random.default_rng(1).random((600, 2)).astype(np.float32)
+    said = np.asarray(F(x))
+    wanted = np.flatnonzero((said[:, 0] > said[:, 1]) & (x[:, 1] >= 0.25))
+    stream = tf.data.Dataset.from_tensor_slices((x, np.zeros(600, np.int64))).batch(50)
+    for data in ((x, np.zeros(600, int)), stream):
+        body = "property p(x, y in d where argmax(f(x)) == 0 and x[pay] >= 0.25) { forall z in ball(x, linf, 0.1): "
+        plain = bound(body + "f(z)[0] >= f(x)[0] + x[age] - 9 }", d=data)
+        several = bound(body + "f(z)[0] >= g(z)[1] + x[age] - 9 }", d=data)
+        for task in (plain, several):
+            assert task.samples.tolist() == wanted.tolist()
+            assert task.facts[-1].features[0] == Fraction(float(x[wanted[-1], 0]))
+        assert float(plain.facts[-1].outputs[1][0]) == pytest.approx(said[wanted[-1], 0], rel=1e-6)
+        assert (several.placed.around[0] == x[wanted]).all()

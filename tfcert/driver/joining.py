@@ -67,7 +67,7 @@ def facts_of(
     numbers: list[tuple[Fraction, ...]] = [()] * len(labels)
     if template.sample_features:
         moves = [template.transform.stored(i) for i in range(math.prod(centers.shape[1:]))]
-        flat = np.asarray(centers, np.float64).reshape(len(labels), -1)
+        flat = _read(centers).astype(np.float64).reshape(len(labels), -1)
         numbers = [tuple(f * Fraction(v) + o for (f, o), v in zip(moves, row, strict=True)) for row in flat.tolist()]
     return _facts(labels, numbers, answers)
 
@@ -80,6 +80,11 @@ def where_facts(
     flat = np.asarray(x, np.float64).reshape(len(labels), -1).tolist()
     numbers = [tuple(map(Fraction, row)) for row in flat]
     return _facts(labels, numbers, _answers(template, loaded, x, wanted))
+
+
+def _read(x: Any) -> np.ndarray:
+    """Inputs as an array, read if they are read as they are needed."""
+    return np.asarray(x[np.arange(len(x))])
 
 
 def _facts(
@@ -115,7 +120,7 @@ def _answers(
                 assert before is not None
                 pieces.append(before.reshape(len(before), *shape))
             else:
-                pieces.append(np.asarray(network_inputs(template.name, model, x, template.transform, shape)))
+                pieces.append(_read(network_inputs(template.name, model, x, template.transform, shape)))
         whole = tuple(model.network.input_shape)
         given = np.concatenate([piece.reshape(len(piece), -1) for piece in pieces], axis=1).reshape(-1, *whole)
         answer = model.outputs(given.astype(model.network.dtype.as_numpy_dtype))
@@ -230,7 +235,7 @@ def _around(template: AnyTemplate, taken: _Taken, x: Any) -> tuple[np.ndarray, .
             each.append(np.full((len(x), *shape), np.nan, model.network.dtype.as_numpy_dtype))
     if taken.sample is not None:
         each.append(network_inputs(template.name, taken.models[0], x, template.transform, taken.sample))
-    return tuple(np.asarray(part) for part in each)
+    return tuple(map(_read, each))
 
 
 def _joined_model(template: AnyTemplate, loaded: Sequence[LoadedModel], vector: Vector) -> LoadedModel:

@@ -194,8 +194,7 @@ def _told(
     template: AnyTemplate, samples: Samples, each: Iterator[tuple[int, float | None]], facts: FactsOf
 ) -> Iterator[tuple[int, float | None]]:
     while some := list(itertools.islice(each, _AT_ONCE)):
-        x = some_of(samples.x, np.array([i for i, _ in some], int))
-        known = facts(x, [label for _, label in some])
+        known = facts(samples.x[np.array([i for i, _ in some], int)], [label for _, label in some])
         yield from (pair for pair, fact in zip(some, known, strict=True) if template.sample_selected(fact))
 
 
