@@ -159,6 +159,16 @@ def test_features_are_columns_by_what_networks_receive() -> None:
     np.testing.assert_array_equal(clause.offsets, [-1.5])
 
 
+def test_outputs_are_columns_side_by_side_without_those_at_the_sample() -> None:
+    layout = Layout((3, 4, 2, 2), frozenset({1}), LAYOUT.shown)
+    assert [layout.start(of) for of in (0, 2, 3)] == [0, 3, 5] and (layout.outputs, layout.width) == (7, 9)
+    (clause,) = lower(Atom(variable_term(Output(1, 3)), True), layout)
+    np.testing.assert_array_equal(clause.coefficients, np.eye(9)[[6]])
+    values = layout.values([Fraction(n) for n in range(9)])
+    assert values.outputs == ((0, 1, 2), (), (3, 4), (5, 6)) and values.features == {
+        (0, 1): 3 * 7 - Fraction(1, 2), (1, 0): Fraction(8, 3) + 2}  # fmt: skip
+
+
 def test_columns_that_are_not_shown_are_an_error() -> None:
     with pytest.raises(IndexError, match="not among those shown"):
         lower(Atom(variable_term(Feature(0, 0)), True), LAYOUT)
