@@ -63,7 +63,7 @@ def test_where_a_class_is_meant_a_real_label_is_refused():
     with pytest.raises(UsageError, match=r"accuracy\(f, d\): sample 1 has label 0.5"):
         run(f"property p(x in d) using s {{ {ball}: f(z)[0] >= 0 }}\nreport accuracy(f, d)", samples, outputs=2)
     split = 'dataset e = npz("e.npz") take 1 per class\n'
-    with pytest.raises(UsageError, match="cannot be taken per class: the label 0.5 is none"):
+    with pytest.raises(UsageError, match=r"cannot be taken per class: the label 0\.5 is none"):
         text = HEAD.format("pgd") + split + f"property p(x in e) using s {{ {ball}: f(z)[0] >= 0 }}"
         verify(text, bindings={"f": built(), "d": samples, "e": samples}, verbose=0)
     with pytest.raises(UsageError, match=r"m: sample 1 of d has label 0.5"):
