@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tfcert.language.spec.formula import (
     Atom,
     Extreme,
     Formula,
+    InTop,
     Label,
     Not,
     Or,
@@ -50,6 +52,7 @@ extremes = st.builds(
     st.sampled_from(["min", "max"]),
     st.one_of(st.none(), st.lists(linear(simple), min_size=1, max_size=3).map(tuple)),
 )
+extremes = st.one_of(extremes, st.just(Extreme("sum", None)))
 terms = linear(st.one_of(simple, simple, extremes))
 targets = st.one_of(
     st.just(variable_term(Label())),
@@ -61,6 +64,13 @@ leaves = st.one_of(
     st.builds(Atom, terms, st.booleans()),
     st.builds(ArgIs, st.sampled_from(["argmax", "argmin"]), targets),
     st.builds(ArgIn, st.sampled_from(["argmax", "argmin"]), st.lists(targets, min_size=1, max_size=4).map(tuple)),
+    st.builds(
+        InTop,
+        st.lists(targets, min_size=1, max_size=3).map(tuple),
+        st.integers(1, OUTPUTS + 1),
+        st.just(0),
+        st.booleans(),
+    ),
 )
 
 
@@ -104,6 +114,27 @@ def test_proven_clauses_imply_the_formula(formula: Formula, outputs: list[Fracti
     # Offsets are rounded by less than 1e-15 here: beyond that, a failed clause refutes the formula.
     if reached < -Fraction(1, 10**12):
         assert not holds
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("label", range(OUTPUTS))
+def test_the_largest_outputs_are_those_that_few_others_reach(count: int, label: int) -> None:
+    """By sorting, over all orders and ties of four outputs: the one at the label is above all but ``count - 1``."""
+    asked = InTop((variable_term(Label()),), count)
+    for values in product(range(3), repeat=OUTPUTS):
+        outputs = [Fraction(v) for v in values]
+        others = sorted(outputs[:label] + outputs[label + 1 :], reverse=True)
+        holds = count >= OUTPUTS or outputs[label] > others[count - 1]
+        assert evaluate(asked, outputs, label) is holds
+        assert (margin(lower(asked, OUTPUTS, label), outputs) > 0) == holds
+        assert (margin(lower(Not(asked), OUTPUTS, label), outputs) >= 0) == (not holds) or count > OUTPUTS
+    members = tuple(Term((), Fraction(i)) for i in range(label + 1))
+    whole = InTop(members, count, exactly=True)
+    for values in product(range(3), repeat=OUTPUTS):
+        inside, outside = values[: label + 1], values[label + 1 :]
+        assert evaluate(whole, [Fraction(v) for v in values], 0) is (
+            count == label + 1 and all(i > o for i in inside for o in outside)
+        )
 
 
 @settings(max_examples=300, deadline=None)

@@ -172,10 +172,11 @@ def bind(spec: Spec, bindings: Mapping[str, Any], data: Mapping[str, Samples] | 
     templates = _templates(spec)
     data = load_data(spec, bindings) if data is None else data
     models: dict[str, LoadedModel] = {}
+    opened: dict[str, Any] = {}
     for name in needed_models(spec):
         model = spec.models[name]
         with placed(spec, name, model.span):
-            models |= _classifiers(model, [t for t in templates if name in models_of(t)], bindings, data)
+            models |= _classifiers(model, [t for t in templates if name in models_of(t)], bindings, data, opened)
     tasks: list[Task] = []
     doubted: dict[str, None] = {}
     for t in templates:
@@ -257,12 +258,16 @@ def classifier_name(template: AnyTemplate, model: str = "") -> str:
 
 
 def _classifiers(
-    template: ModelDeclaration, asked: list[AnyTemplate], bindings: Mapping[str, Any], data: Mapping[str, Samples]
+    template: ModelDeclaration,
+    asked: list[AnyTemplate],
+    bindings: Mapping[str, Any],
+    data: Mapping[str, Samples],
+    opened: dict[str, Any],
 ) -> dict[str, LoadedModel]:
     """A model by itself and behind each abstraction, as far as questions need it so; checked, by name."""
     from tfcert.network.cache import network_of
 
-    model = _load_model(template, bindings)
+    model = _load_model(template, bindings, opened)
     found: dict[str, LoadedModel] = {}
     for question in asked:
         name, abstraction = classifier_name(question, template.name), question.abstraction
@@ -281,13 +286,18 @@ def _classifiers(
     return found
 
 
-def _load_model(template: ModelDeclaration, bindings: Mapping[str, Any]) -> Any:
+def _load_model(template: ModelDeclaration, bindings: Mapping[str, Any], opened: dict[str, Any]) -> Any:
+    """The model, or the part of one; ``opened`` keeps whole models, so that parts share their weights."""
     from tfcert.loading import load_model
-    from tfcert.network import with_output
+    from tfcert.network import with_layer, with_output
 
-    value = bindings[template.name] if template.bound else confine(template.path, template.folder or None)
-    model = load_model(value) if isinstance(value, str | Path) else value
-    return with_output(model, template.output) if template.output else model
+    name = template.whole
+    if name not in opened:
+        value = bindings[name] if template.bound else confine(template.path, template.folder or None)
+        opened[name] = load_model(value) if isinstance(value, str | Path) else value
+    if template.layer:
+        return with_layer(opened[name], template.layer)
+    return with_output(opened[name], template.output) if template.output else opened[name]
 
 
 def _check_model(template: ModelDeclaration, loaded: LoadedModel) -> None:

@@ -29,7 +29,7 @@ def require_models(spec: Spec, bindings: Mapping[str, Any], *, if_there: bool = 
         with placed(spec, name, model.span):
             if if_there and not model.bound and not Path(model.folder, model.path).exists():
                 continue
-            given = bindings[name] if model.bound else confine(model.path, model.folder or None)
+            given = bindings[model.whole] if model.bound else confine(model.path, model.folder or None)
             if isinstance(given, str | Path):
                 require_model(Path(given))
 

@@ -11,7 +11,7 @@ import numpy as np
 from tfcert.clauses import Clauses
 from tfcert.driver.task import Lowered, Task
 from tfcert.errors import UsageError
-from tfcert.language.spec.formula import ArgIn, ArgIs, Label, Output, SameClass, SampleOutput
+from tfcert.language.spec.formula import ArgIn, ArgIs, InTop, Label, Output, SameClass, SampleOutput
 
 if TYPE_CHECKING:
     from tfcert.network import Network
@@ -81,7 +81,7 @@ def label_is_class(formula: Any, of: int = 0) -> bool:
     be a class."""
     return _has(
         formula,
-        lambda part: isinstance(part, ArgIs | ArgIn) and part.of == of and _has(part, lambda p: p == Label()),
+        lambda part: isinstance(part, ArgIs | ArgIn | InTop) and part.of == of and _has(part, lambda p: p == Label()),
     )
 
 
@@ -90,7 +90,7 @@ def asks_for_class(formula: Any, of: int = 0) -> bool:
 
     def asks(part: Any) -> bool:
         either = isinstance(part, SameClass) and of in part.of
-        return either or (isinstance(part, ArgIs | ArgIn) and part.of == of) or part in _at_label(of)
+        return either or (isinstance(part, ArgIs | ArgIn | InTop) and part.of == of) or part in _at_label(of)
 
     return _has(formula, asks)
 

@@ -16,12 +16,13 @@ from tfcert.catalog import NORMS
 from tfcert.language.check.abstractions import report_unused
 from tfcert.language.check.asking import what_is_asked
 from tfcert.language.check.asserting import Asserter
-from tfcert.language.check.calls import BUILTINS
+from tfcert.language.check.calls import BUILTINS, ORDINARY
 from tfcert.language.check.declared import output_names
 from tfcert.language.check.distances import check_distance
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.loops import expand_loops
 from tfcert.language.check.naming import define_all
+from tfcert.language.check.heads import PIECES
 from tfcert.language.check.objectives import check_objective
 from tfcert.language.check.params import check_overrides, resolve_param
 from tfcert.language.check.questions import check_question
@@ -301,8 +302,10 @@ def _check_let(scope: Scope, node: s.Let) -> None:
         if parameter.text in outputs:
             message = f"`{parameter.text}` is already an output of a model"
             scope.report("E202", message, parameter, "choose another name")
-    known = {*names, *BUILTINS, *NORMS, *outputs, *scope.session.bound}
+    known = {*names, *BUILTINS, *ORDINARY, *NORMS, *outputs, *scope.session.bound}
     for ref in _refs(node.value):
+        if ref.parts[-1] in PIECES and scope.look_up(s.Ref(ref.parts[:-1])) is not None:
+            continue
         if ref.name not in known and ref.name not in scope.misnamed and scope.look_up(ref) is None:
             hint = value_slip(ref.name) or did_you_mean(ref.name, sorted({*known, *scope.definitions}))
             scope.report("E201", f"the name `{ref.name}` is not known", ref, hint)

@@ -26,7 +26,7 @@ from tfcert.network.keras import reductions as _keras_reductions  # noqa: F401
 from tfcert.network.keras import windows as _keras_windows  # noqa: F401
 from tfcert.network.keras.embedding import embedded
 from tfcert.network.keras.graph import from_keras, register_layer
-from tfcert.network.keras.inputs import inputs_of, joined, with_output
+from tfcert.network.keras.inputs import inputs_of, joined, with_layer, with_output
 from tfcert.network.keras.preprocessing import with_preprocessing
 from tfcert.network.linear import ConvMap, DenseMap, LinearMap, ScaleMap
 from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap
@@ -39,5 +39,5 @@ __all__ = [
     "MaxPool", "ModelLoadError", "Multivariate", "Network", "Node", "NonFiniteWeightError", "PadMap", "ParamRamp",
     "Product", "ReshapeMap", "ScaleMap", "SumMap", "TakeMap", "Tensor", "TransposeMap", "UnsupportedLayerError",
     "abstraction_of", "abstractions", "densify", "embedded", "from_keras", "inputs_of", "joined", "register_layer",
-    "with_output", "with_preprocessing",
+    "with_layer", "with_output", "with_preprocessing",
 ]  # fmt: skip

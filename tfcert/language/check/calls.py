@@ -5,12 +5,26 @@ from __future__ import annotations
 from fractions import Fraction
 
 from tfcert.language.check.evaluator import Evaluator
-from tfcert.language.check.values import Agreed, Inputs, Items, Meaning, Numeric, Outputs, Winner, describe, sum_unit
+from tfcert.language.check.operators import number_of
+from tfcert.language.check.values import (
+    Agreed,
+    Inputs,
+    Items,
+    Meaning,
+    Numeric,
+    Outputs,
+    TopOutputs,
+    Winner,
+    describe,
+    sum_unit,
+)
 from tfcert.language.spec.formula import Extreme, Term, variable_term
 from tfcert.language.spec.normal_form import MAX_PIECES
 from tfcert.language.text import syntax as s
 
 BUILTINS = ("argmax", "argmin", "abs", "min", "max", "clip", "agree")
+ORDINARY = ("sum", "top")
+"""Functions whose names are no words of the language: where a model or a definition has the name, that is meant."""
 _MANY = 1000
 
 
@@ -23,6 +37,10 @@ def call_builtin(e: Evaluator, call: s.Call) -> Meaning:
             return _absolute(e, call)
         case "min" | "max":
             return _extreme(e, call)
+        case "sum":
+            return _sum(e, call)
+        case "top":
+            return _top(e, call)
         case "clip":
             fix = "clip within the model, or quantify over inputs by `ball(...) within [0, 1]`"
             raise e.scope.problem("E253", "inputs are not transformed by `clip` in a formula", call, fix)
@@ -56,6 +74,52 @@ def _agreed(e: Evaluator, call: s.Call) -> Meaning:
     return Agreed(one, other, tuple(e.place(about, item) for item in excepted))
 
 
+def _top(e: Evaluator, call: s.Call) -> Meaning:
+    outputs, count = e.positional(call, 2)
+    value = e.value(outputs)
+    if not isinstance(value, Outputs):
+        raise e.scope.problem("E206", f"`top` takes all outputs of a network; this is {describe(value)}", outputs)
+    return TopOutputs(value.model, e.whole(count, "how many of the largest outputs", 1), value.of)
+
+
+def _sum(e: Evaluator, call: s.Call) -> Meaning:
+    """The sum of some numbers, or of all outputs of a network."""
+    numbers = _numbers(e, call)
+    if isinstance(numbers, Outputs):
+        return Numeric(variable_term(Extreme("sum", None, numbers.of)))
+    unit = _common_unit(e, call, numbers)
+    total = Term()
+    for number in numbers:
+        total = total.plus(number.term)
+    return Numeric(total, unit)
+
+
+def _numbers(e: Evaluator, call: s.Call) -> Outputs | list[Numeric]:
+    """The numbers that a function is called with, in a list or not; or all outputs of a network."""
+    name, arguments = call.function.name, e.positional(call, 1, _MANY)
+    values = [e.value(a) for a in arguments]
+    if len(values) == 1 and isinstance(values[0], Outputs):
+        return values[0]
+    if len(values) == 1 and isinstance(values[0], Items):
+        values = list(values[0].values)
+    else:
+        values = [number_of(e, v, a) for v, a in zip(values, arguments, strict=True)]
+    numbers = [v for v in values if isinstance(v, Numeric)]
+    if len(numbers) != len(values) or not numbers:
+        raise e.scope.problem("E206", f"`{name}` takes numbers, or all outputs of a network", call)
+    return numbers
+
+
+def _common_unit(e: Evaluator, call: s.Call, numbers: list[Numeric]) -> str:
+    unit: str | None = numbers[0].unit
+    for other in numbers[1:]:
+        unit = None if unit is None else sum_unit(unit, other.unit)
+    if unit is None:
+        how = "add" if call.function.name == "sum" else "compare"
+        raise e.scope.problem("E207", f"`{call.function.name}` cannot {how} numbers of different units", call)
+    return unit
+
+
 def _absolute(e: Evaluator, call: s.Call) -> Meaning:
     (argument,) = e.positional(call, 1)
     value = e.numeric(argument, "the argument of `abs`")
@@ -65,20 +129,10 @@ def _absolute(e: Evaluator, call: s.Call) -> Meaning:
 
 
 def _extreme(e: Evaluator, call: s.Call) -> Meaning:
-    kind = call.function.name
-    values = [e.value(a) for a in e.positional(call, 1, _MANY)]
-    if len(values) == 1 and isinstance(values[0], Outputs):
-        return Numeric(variable_term(Extreme(kind, None, values[0].of)))
-    if len(values) == 1 and isinstance(values[0], Items):
-        values = list(values[0].values)
-    numbers = [v for v in values if isinstance(v, Numeric)]
-    if len(numbers) != len(values) or not numbers:
-        raise e.scope.problem("E206", f"`{kind}` takes numbers, or all outputs of a network", call)
-    unit: str | None = numbers[0].unit
-    for other in numbers[1:]:
-        unit = None if unit is None else sum_unit(unit, other.unit)
-    if unit is None:
-        raise e.scope.problem("E207", f"`{kind}` cannot compare numbers of different units", call)
+    kind, numbers = call.function.name, _numbers(e, call)
+    if isinstance(numbers, Outputs):
+        return Numeric(variable_term(Extreme(kind, None, numbers.of)))
+    unit = _common_unit(e, call, numbers)
     if all(n.term.is_constant for n in numbers):
         pick = max if kind == "max" else min
         return Numeric(Term((), pick(n.term.constant for n in numbers)), unit)

@@ -10,21 +10,46 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tfcert.language.check.evaluator import Evaluator
-from tfcert.language.check.operators import class_term, compare, value_or_class
-from tfcert.language.check.values import Condition, Winner
-from tfcert.language.spec.formula import And, ArgIn, ArgIs, Formula, Not, Or, Term, negation
+from tfcert.language.check.operators import class_term, class_terms, compare, set_members, value_or_class
+from tfcert.language.check.values import ClassSet, Condition, Outputs, TopOutputs, Winner, describe
+from tfcert.language.spec.formula import And, ArgIn, ArgIs, Formula, InTop, Not, Or, Term, negation
 from tfcert.language.text import syntax as s
 
 
 def membership(e: Evaluator, node: s.Member) -> Condition:
     """Reads ``... in {...}``: a set of classes of an argmax, or equality with one of some numbers."""
-    value = e.value(node.operand)
-    if isinstance(value, Winner):
-        targets = [class_term(e, value, value_or_class(e, m, value.model), m) for m in node.members]
-        formula = _arg_in(value.kind, value.of, targets)
-    else:
-        formula = Or(tuple(compare(e, value, "==", e.value(m), m) for m in node.members))
+    formula = _in_set(e, node.operand, ClassSet(node.members, e))
     return Condition(Not(formula) if node.negated else formula)
+
+
+def among(e: Evaluator, node: s.Among) -> Condition:
+    """Reads ``... in animals`` and ``... in top(f(z), 3)``."""
+    group = e.value(node.group)
+    match group:
+        case ClassSet():
+            formula = _in_set(e, node.operand, group)
+        case TopOutputs(model, count, of):
+            value = value_or_class(e, node.operand, model)
+            if isinstance(value, Winner):
+                message = f"an {value.kind} cannot be looked for among the largest outputs"
+                fix = "say it of a class, as `y in top(f(z), 3)`, or of each of some"
+                raise e.scope.problem("E206", message, node.operand, fix)
+            formula = InTop((class_term(e, Winner("argmax", model, of), value, node.operand),), count, of)
+        case _:
+            message = f"what follows `in` must be a set of classes; this is {describe(group)}"
+            fix = "write `in {2, 3}`, the name of a set (`let animals = {2, 3}`), or `in top(f(z), 3)`"
+            raise e.scope.problem("E206", message, node.group, fix)
+    return Condition(Not(formula) if node.negated else formula)
+
+
+def _in_set(e: Evaluator, operand: s.Expr, group: ClassSet) -> Formula:
+    value = e.value(operand)
+    if isinstance(value, Outputs):
+        fix = "write `argmax(f(z)) in {...}` for the class"
+        raise e.scope.problem("E206", "all outputs of a network are in no set of classes", operand, fix)
+    if isinstance(value, Winner):
+        return _arg_in(value.kind, value.of, class_terms(e, group, value.model, value.of))
+    return Or(tuple(compare(e, value, "==", home.value(m), m) for home, m in set_members(group)))
 
 
 def _arg_in(kind: str, of: int, targets: list[Term]) -> Formula:

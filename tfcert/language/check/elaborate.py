@@ -8,17 +8,30 @@ from fractions import Fraction
 
 from tfcert.catalog import NORMS
 from tfcert.language.check.asked import Mentions, NamedNumber
-from tfcert.language.check.calls import BUILTINS, call_builtin
-from tfcert.language.check.classes import membership
+from tfcert.language.check.calls import BUILTINS, ORDINARY, call_builtin
+from tfcert.language.check.classes import among, membership
 from tfcert.language.check.declared import listed_places
 from tfcert.language.check.lists import list_of
-from tfcert.language.check.operators import MOST, comparison, is_unknown, named_output, no_output, product_of, sum_of
+from tfcert.language.check.heads import called_part, named_part
+from tfcert.language.check.operators import (
+    MOST,
+    class_group,
+    class_terms,
+    comparison,
+    is_unknown,
+    named_output,
+    no_output,
+    number_of,
+    product_of,
+    sum_of,
+)
 from tfcert.language.check.params import resolve_param
 from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean
 from tfcert.language.check.values import (
     NUMBERS,
     UNITS,
     Agreed,
+    ClassSet,
     Condition,
     Inputs,
     Items,
@@ -119,7 +132,7 @@ class Elaborator:
 
     def numeric(self, expression: s.Expr, what: str) -> Numeric:
         """A number, constant or not."""
-        value = self.value(expression)
+        value = number_of(self, self.value(expression), expression)
         if not isinstance(value, Numeric):
             raise self.scope.problem("E206", f"{what} must be a number; this is {describe(value)}", expression)
         return value
@@ -155,6 +168,12 @@ class Elaborator:
                     return self._ref(expression)
                 case s.Call():
                     return self._call(expression)
+                case s.Applied():
+                    part, call = called_part(self, expression)
+                    return self._apply_model(call, part)
+                case s.Part():
+                    part, call = named_part(self, expression)
+                    return self._apply_model(call, part)
                 case s.Index():
                     return self._index(expression)
                 case s.ListExpr() | s.Comprehension():
@@ -177,6 +196,10 @@ class Elaborator:
                     return self._chain(expression)
                 case s.Member():
                     return membership(self, expression)
+                case s.Among():
+                    return among(self, expression)
+                case s.SetExpr(members):
+                    return ClassSet(members, self)
                 case s.Quantified():
                     raise self.scope.problem(
                         "E211",
@@ -209,6 +232,8 @@ class Elaborator:
 
     def _call(self, call: s.Call) -> Meaning:
         name = call.function.name
+        if name in ORDINARY and not self._is_defined(call.function):
+            return call_builtin(self, call)
         if name in BUILTINS and not call.function.quoted:
             if name in self.scope.misnamed:
                 raise AbortError("E246")
@@ -226,6 +251,12 @@ class Elaborator:
             raise self.scope.problem("E201", f"the name `{name}` is not known", call.function, hint)
         found = self.scope.find(call.function, ("model", "let"))
         return self._apply_let(call, found) if found.kind == "let" else self._apply_model(call, found)
+
+    def _is_defined(self, function: s.Ref) -> bool:
+        """Tells whether a name stands for something that can be applied, or for a variable."""
+        found = self.scope.look_up(function)
+        known = function.name in self.local or function.name in self.scope.session.bound
+        return known or function.quoted or (found is not None and found.kind in ("model", "let"))
 
     def positional(self, call: s.Call, least: int, most: int | None = None) -> list[s.Expr]:
         """The arguments of a call that takes no named ones."""
@@ -275,6 +306,9 @@ class Elaborator:
         base = self.value(node.base)
         match base:
             case Outputs(model, of, fixed):
+                group = class_group(self, node.index) if named_output(self, model, node.index) is None else None
+                if group is not None:
+                    return self._outputs_of(base, group, node.index)
                 index = self._output(model, node.index)
                 return Numeric(variable_term(SampleOutput(index, of) if fixed else Output(index, of)))
             case Inputs(_, point):
@@ -299,6 +333,15 @@ class Elaborator:
             return self.asked.number(NamedNumber(of.point, name, self.scope, index))
         place = self.whole(index, f"a place in `{of.name}`")
         return self.asked.number(NamedNumber(of.point, place, self.scope, index, name))
+
+    def _outputs_of(self, outputs: Outputs, group: ClassSet, node: s.Expr) -> Items:
+        """Some of a network's outputs: ``f(z)[animals]``."""
+        terms = dict.fromkeys(class_terms(self, group, outputs.model, outputs.of))
+        if not all(t.is_constant for t in terms):
+            message = "which outputs these are depends on the label"
+            raise self.scope.problem("E206", message, node, "name the label's output by itself, `f(z)[y]`")
+        kind = SampleOutput if outputs.fixed else Output
+        return Items(tuple(Numeric(variable_term(kind(int(t.constant), outputs.of))) for t in terms))
 
     def _output(self, model: Definition, index: s.Expr) -> int | None:
         """The place of an output, None for that at the label."""

@@ -38,5 +38,8 @@ class Evaluator(Protocol):
     def place(self, of: Inputs, index: s.Expr) -> int:
         """What stands for one number of an input, by its name or place, until all networks are known."""
 
+    def whole(self, expression: s.Expr, what: str, least: int = 0) -> int:
+        """A whole constant that is not below ``least``."""
+
     def positional(self, call: s.Call, least: int, most: int | None = None) -> list[s.Expr]:
         """The arguments of a call that takes no named ones, as many as there may be."""

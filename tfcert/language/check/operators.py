@@ -11,10 +11,13 @@ from tfcert.language.check.scope import KINDS, Definition, did_you_mean
 from tfcert.language.check.values import (
     MIXED,
     NUMBERS,
+    ClassSet,
     Condition,
     Inputs,
     Meaning,
     Numeric,
+    Outputs,
+    TopOutputs,
     Winner,
     describe,
     product_unit,
@@ -27,13 +30,17 @@ from tfcert.language.spec.formula import (
     Atom,
     Feature,
     Formula,
+    InTop,
     Label,
     Not,
     Or,
+    Output,
     SameClass,
     SampleFeature,
+    SampleOutput,
     Term,
     Variable,
+    variable_term,
 )
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
@@ -103,7 +110,7 @@ def _may_vary(e: Evaluator, operator: str, varying: Term, node: s.Expr) -> None:
 
 
 def _operand(e: Evaluator, operand: s.Expr, what: str) -> Numeric:
-    value = e.value(operand)
+    value = number_of(e, e.value(operand), operand)
     if isinstance(value, Inputs):
         fix = "put what is computed of inputs into the model, and quantify over a `ball` or `box` of its inputs"
         raise e.scope.problem("E253", "inputs are not transformed in a formula", operand, fix)
@@ -199,12 +206,83 @@ def _winner_model(e: Evaluator, operand: s.Expr) -> Definition | None:
     return value.model if isinstance(value, Winner) else None
 
 
+def set_members(group: ClassSet) -> list[tuple[Evaluator, s.Expr]]:
+    """The members of a set, each with the evaluator of the text that it stands in; sets within it are opened."""
+    found: list[tuple[Evaluator, s.Expr]] = []
+    for member in group.members:
+        home: Evaluator = group.home
+        inner = home.value(member) if isinstance(member, s.SetExpr) or _names_value(home, member) else None
+        found += set_members(inner) if isinstance(inner, ClassSet) else [(home, member)]
+    return found
+
+
+def _names_value(e: Evaluator, node: s.Expr) -> bool:
+    """Tells whether a lone name stands for a value here: a variable, a parameter or a definition without arguments."""
+    if not isinstance(node, s.Ref):
+        return False
+    found = e.scope.look_up(node)
+    if len(node.parts) == 1 and node.name in e.local:
+        return True
+    return found is not None and (found.kind == "param" or (found.kind == "let" and not found.node.parameters))
+
+
+def class_group(e: Evaluator, node: s.Expr) -> ClassSet | None:
+    """The set that an index is, if it is one."""
+    if isinstance(node, s.SetExpr) or _names_value(e, node):
+        value = e.value(node)
+        return value if isinstance(value, ClassSet) else None
+    return None
+
+
+def class_terms(e: Evaluator, group: ClassSet, model: Definition, of: int) -> list[Term]:
+    """The classes of a model, constants or the label, that are in a set."""
+    winner = Winner("argmax", model, of)
+    return [class_term(e, winner, value_or_class(home, m, model), m) for home, m in set_members(group)]
+
+
+def number_of(e: Evaluator, value: Meaning, node: s.Expr) -> Meaning:
+    """All outputs of a network taken for a number, where it has a single one; any other value as it is.
+
+    How many there are is known where they have names, and else when the network is loaded.
+    """
+    if not isinstance(value, Outputs):
+        return value
+    names = output_names(value.model)
+    if len(names) > 1:
+        message = f"`{value.model.full_name}` has {len(names)} outputs, and is taken for a number"
+        fix = f"write which, `[{written(names[0])}]`, `max(...)` or `min(...)` for all, or `argmax(...)` for the class"
+        raise e.scope.problem("E206", message, node, fix)
+    only = SampleOutput(0, value.of, True) if value.fixed else Output(0, value.of, True)
+    return Numeric(variable_term(only))
+
+
+def _compare_top(e: Evaluator, top: TopOutputs, operator: str, other: Meaning, node: s.Expr) -> Formula:
+    """``top(f(z), 2) == {a, b}``."""
+    if not isinstance(other, ClassSet) or operator not in ("==", "!="):
+        message = f"the largest outputs are compared with a set of classes by `==` or `!=`; this is {describe(other)}"
+        raise e.scope.problem("E206", message, node, "write `top(f(z), 2) == {a, b}`, or `y in top(f(z), 2)`")
+    targets = tuple(dict.fromkeys(class_terms(e, other, top.model, top.of)))
+    known = sum(t.is_constant for t in targets)
+    if known > top.count or (known == len(targets) < top.count):
+        message = f"a set of {len(targets)} is never that of the {top.count} largest outputs"
+        raise e.scope.problem(
+            "E206", message, node, f"name {top.count}, or ask for each: `a in top(f(z), {top.count})`"
+        )
+    formula = InTop(targets, top.count, top.of, exactly=True)
+    return formula if operator == "==" else Not(formula)
+
+
 def compare(e: Evaluator, a: Meaning, operator: str, b: Meaning, node: s.Expr) -> Formula:
     """``a operator b``; ``node`` is what problems are reported of."""
+    if isinstance(a, TopOutputs) or isinstance(b, TopOutputs):
+        top, group = (a, b) if isinstance(a, TopOutputs) else (b, a)
+        assert isinstance(top, TopOutputs)
+        return _compare_top(e, top, operator, group, node)
     if isinstance(a, Winner) or isinstance(b, Winner):
         winner, other = (a, b) if isinstance(a, Winner) else (b, a)
         assert isinstance(winner, Winner)
         return _compare_winner(e, winner, operator, other, node)
+    a, b = number_of(e, a, node), number_of(e, b, node)
     if not isinstance(a, Numeric) or not isinstance(b, Numeric):
         raise e.scope.problem("E206", f"{describe(a)} and {describe(b)} cannot be compared", node)
     if a.unit != b.unit and not (a.unit in NUMBERS and b.unit in NUMBERS):

@@ -11,7 +11,15 @@ from tfcert.language.spec.declarations import ModelDeclaration
 from tfcert.language.spec.formula import And, Atom, Formula, Not, Or, Output, SingleOutputError, Term, TruthConstant
 from tfcert.language.spec.layout import Layout, SampleFacts, Shown
 from tfcert.language.spec.lowering import InexactRowError, check_lowering, leaves
-from tfcert.language.spec.named import applications, features, output_indices, sample_features, uses_label
+from tfcert.language.spec.named import (
+    applications,
+    features,
+    largest_asked,
+    output_indices,
+    sample_features,
+    taken_for_numbers,
+    uses_label,
+)
 from tfcert.language.spec.normal_form import MAX_PIECES, TooManyClausesError, normalise
 from tfcert.language.spec.points import Application
 from tfcert.language.spec.questions import Point
@@ -41,8 +49,11 @@ class Unloaded:
 
         ``most`` outputs of each are counted.
         """
+        single = taken_for_numbers(self.formula)
+        ranked = {n: count + more for n, count in largest_asked(self.formula).items()}
         sizes = [
-            len(m.output_names) or max(2, *(i + more for i in output_indices(self.formula, n)), 0)
+            len(m.output_names)
+            or (1 if n in single else max(2, *(i + more for i in output_indices(self.formula, n)), ranked.get(n, 0)))
             for n, m in enumerate(self.models)
         ]
         fixed = frozenset(n for n, a in enumerate(self.applications) if a.fixed)

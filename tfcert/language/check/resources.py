@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -21,7 +22,7 @@ from tfcert.language.check.reading import (
     read_numbers,
     read_option,
 )
-from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean
+from tfcert.language.check.scope import KINDS, Definition, Piece, Scope, did_you_mean
 from tfcert.language.spec.choice import Choice, ChoiceStep
 from tfcert.language.spec.declarations import Columns, Dataset, ModelDeclaration, StageSpec, Strategy, Value
 from tfcert.language.spec.spaces import IDENTITY, Transform
@@ -146,6 +147,8 @@ def _source(
 
 def _model(definition: Definition) -> ModelDeclaration:
     node: s.Resource | None = definition.node
+    if definition.part is not None:
+        return _piece(definition.full_name, definition.part)
     bound = _is_bound(definition)
     if node is None:
         return ModelDeclaration(definition.full_name, "bound", "", True)
@@ -169,6 +172,19 @@ def _model(definition: Definition) -> ModelDeclaration:
         node.name.span,
         _output(e, entries["output"]) if "output" in entries else "",
     )
+
+
+def _piece(name: str, piece: Piece) -> ModelDeclaration:
+    """One output or layer of a declared model, as a model of its own."""
+    whole: ModelDeclaration = resolve_resource(piece.model)
+    scope = piece.model.scope
+    if piece.word == "head" and whole.output:
+        message = f"`{whole.name}` is declared `output: {whole.output}`, which is one output already"
+        raise scope.problem("E206", message, piece.node, "leave `output` out of its declaration")
+    if not piece.name.strip():
+        raise scope.problem("E206", "this is no name", piece.node, f"write that of the {piece.word} in quotes")
+    output, layer = (piece.name, "") if piece.word == "head" else ("", piece.name)
+    return replace(whole, name=name, base=whole.name, outputs="", output_names=(), output=output, layer=layer)
 
 
 def _output(e: Elaborator, entry: s.EntryNode) -> str:

@@ -37,9 +37,19 @@ KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class Piece:
+    """What a part of a model is a part of: a ``head`` or a ``layer`` of a name, written at a node."""
+
+    model: Definition
+    word: str
+    name: str
+    node: s.SyntaxNode
+
+
 @dataclass
 class Definition:
-    """A named statement; ``result`` and ``listed`` cache what it was found to mean.
+    """A named statement, or the part of a model; ``result`` and ``listed`` cache what it was found to mean.
 
     ``instances`` are those of a template, by the values that it is asked with.
     """
@@ -52,6 +62,7 @@ class Definition:
     state: str = "new"
     listed: dict[str, dict[str, int]] = field(default_factory=dict)
     instances: dict[Any, Definition] = field(default_factory=dict)
+    part: Piece | None = None
 
     @property
     def full_name(self) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from tfcert.language.check.scope import Definition
 from tfcert.language.spec.formula import Formula, Term
+from tfcert.language.text import syntax as s
 
 MAX_BITS = 4096
 """Numerators and denominators beyond this are refused: no text may cost unbounded arithmetic."""
@@ -92,6 +94,24 @@ class Winner:
 
 
 @dataclass(frozen=True)
+class TopOutputs:
+    """``top(f(z), count)``: the ``count`` largest outputs; the application by its number."""
+
+    model: Definition
+    count: int
+    of: int = 0
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """``{members}``; what they stand for is known where it is known of which network they are classes."""
+
+    members: tuple[s.Expr, ...]
+    home: Any
+    """The evaluator of the text that they stand in."""
+
+
+@dataclass(frozen=True)
 class Inputs:
     """An input of a network: a quantified point by its number, or the sample (None)."""
 
@@ -129,7 +149,7 @@ class Items:
     values: tuple[Meaning, ...]
 
 
-Meaning = Numeric | Condition | Outputs | Winner | Inputs | Agreed | Words | Norm | Items
+Meaning = Numeric | Condition | Outputs | Winner | TopOutputs | ClassSet | Inputs | Agreed | Words | Norm | Items
 
 
 def describe(value: Meaning) -> str:
@@ -143,6 +163,10 @@ def describe(value: Meaning) -> str:
             return "all outputs of a network"
         case Winner(kind):
             return f"an {kind}"
+        case TopOutputs():
+            return "the largest outputs of a network"
+        case ClassSet():
+            return "a set of classes"
         case Inputs():
             return "an input of the network"
         case Agreed():

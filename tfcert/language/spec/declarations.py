@@ -48,6 +48,8 @@ class ModelDeclaration:
         output_names, input_names: in order; empty if not given.
         output: which of several outputs is asked about, ``all`` for all as one vector; "" where that is not said.
         folder: the folder to which the path is relative ("" if the text came from no file).
+        base: of a part of a model the name of that model; else "".
+        layer: the layer whose values are asked about; "" for the outputs.
     """
 
     name: str
@@ -62,6 +64,13 @@ class ModelDeclaration:
     folder: str = ""
     span: Span = field(default=Span(), compare=False)
     output: str = ""
+    base: str = ""
+    layer: str = ""
+
+    @property
+    def whole(self) -> str:
+        """The name of the model that it is, or is a part of."""
+        return self.base or self.name
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ it. Where several networks or points are spoken of, ``of`` is the number of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -18,10 +18,14 @@ from tfcert.language.spec.layout import Concrete, LabelValue, SampleFacts
 
 @dataclass(frozen=True)
 class Output:
-    """One output of an application: a fixed index, or the output at the label (``index is None``)."""
+    """One output of an application: a fixed index, or the output at the label (``index is None``).
+
+    ``only`` says that it must be the only one there is: ``f(z)`` taken for a number.
+    """
 
     index: int | None
     of: int = 0
+    only: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,14 @@ class SampleFeature:
 
 @dataclass(frozen=True)
 class SampleOutput:
-    """One output of an application to the sample alone, or that at the label (``index is None``): a constant."""
+    """One output of an application to the sample alone, or that at the label (``index is None``): a constant.
+
+    ``only`` is as for an :class:`Output`.
+    """
 
     index: int | None
     of: int
+    only: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,8 @@ class Label:
 @dataclass(frozen=True)
 class Extreme:
     """The largest (``max``) or smallest (``min``) of some terms, or of all outputs (``arguments is None``).
+
+    Without arguments also their sum (``sum``).
 
     Attributes:
         of: the application whose outputs are meant, without arguments.
@@ -162,6 +172,30 @@ class ArgIn:
 
 
 @dataclass(frozen=True)
+class InTop:
+    """``a in top(f, 2)`` and ``top(f, 2) == {a, b}``: each target is one of the ``count`` largest outputs.
+
+    That is, less than ``count`` others are as large: a tie counts against it. Targets are as for ``ArgIs``.
+
+    Attributes:
+        exactly: whether there must be ``count`` different targets, too.
+    """
+
+    targets: tuple[Term, ...]
+    count: int
+    of: int = 0
+    exactly: bool = False
+
+    def places(self, num_outputs: int, given: SampleFacts | LabelValue) -> tuple[int, ...] | None:
+        """The targets, each once; None where one is no output, or there are too few or too many."""
+        need_classes(num_outputs)
+        values = {evaluate_term(t, (), given) for t in self.targets}
+        if any(v.denominator != 1 or not 0 <= v < num_outputs for v in values) or len(values) > self.count:
+            return None
+        return None if self.exactly and len(values) < self.count else tuple(sorted(map(int, values)))
+
+
+@dataclass(frozen=True)
 class SameClass:
     """``argmax(f) == argmax(g)``, or ``argmin`` of either: one class is strictly beyond every other one in both.
 
@@ -194,7 +228,7 @@ class Not:
     part: Formula
 
 
-Formula = TruthConstant | Atom | ArgIs | ArgIn | SameClass | And | Or | Not
+Formula = TruthConstant | Atom | ArgIs | ArgIn | InTop | SameClass | And | Or | Not
 
 
 class SingleOutputError(ValueError):
@@ -242,6 +276,10 @@ def evaluate(formula: Formula, values: Concrete | Sequence[Fraction], given: Sam
             members = set(formula.members(len(outputs), given))
             best = max(outputs) if kind == "argmax" else min(outputs)
             return all(j in members for j, value in enumerate(outputs) if value == best)
+        case InTop(_, count, of):
+            outputs = answers_of(of, values, given)
+            places = formula.places(len(outputs), given)
+            return places is not None and all(sum(o >= outputs[i] for o in outputs) <= count for i in places)
         case SameClass(kinds, of):
             one, other = (strict_class(k, answers_of(o, values, given)) for k, o in zip(kinds, of, strict=True))
             return one is not None and one == other
@@ -271,6 +309,11 @@ def strict_class(kind: str, outputs: Sequence[Fraction]) -> int | None:
     return reached[0] if len(reached) == 1 else None
 
 
+_FOLDS: dict[str, Callable[[Sequence[Fraction]], Fraction]] = {
+    "max": max, "min": min, "sum": lambda numbers: sum(numbers, Fraction(0)),
+}  # fmt: skip
+
+
 def evaluate_term(
     term: Term, values: Concrete | Sequence[Fraction], given: SampleFacts | LabelValue = None
 ) -> Fraction:
@@ -279,9 +322,9 @@ def evaluate_term(
     total = term.constant
     for variable, coefficient in term.coefficients:
         match variable:
-            case Output(index, of):
+            case Output(index, of, only):
                 outputs = answers_of(of, values, given)
-                value = outputs[output_index(index, given.label, len(outputs))]
+                value = outputs[output_index(index, given.label, len(outputs), only)]
             case Feature(index, of):
                 value = values.features[of, index]
             case Extreme(kind, arguments, of):
@@ -290,7 +333,7 @@ def evaluate_term(
                     if arguments is None
                     else [evaluate_term(a, values, given) for a in arguments]
                 )
-                value = max(numbers) if kind == "max" else min(numbers)
+                value = _FOLDS[kind](numbers)
             case _:
                 value = constant_value(variable, given)
         total += coefficient * value
@@ -306,9 +349,9 @@ def constant_value(variable: Label | SampleFeature | SampleOutput | Radius, give
             if index >= len(given.features):
                 raise IndexError(f"the formula names number {index} of the sample, which has {len(given.features)}")
             return given.features[index]
-        case SampleOutput(index, of):
+        case SampleOutput(index, of, only):
             outputs = given.answers(of)
-            return outputs[output_index(index, given.label, len(outputs))]
+            return outputs[output_index(index, given.label, len(outputs), only)]
         case Radius():
             raise ValueError("the radius of a measure has no value in a formula")
 
@@ -326,8 +369,23 @@ def need_classes(num_outputs: int) -> None:
         raise SingleOutputError
 
 
-def output_index(index: int | None, label: LabelValue, num_outputs: int) -> int:
-    """The index of an output that a formula names, checked against the number of outputs."""
+class SeveralOutputsError(ValueError):
+    """The outputs of a network are taken for a number, and there are several."""
+
+    fix = "write which, `f(z)[0]`, `max(f(z))` or `min(f(z))` for all of them, or `argmax(f(z))` for the class"
+
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__(f"the network has {num_outputs} outputs and is taken for a number: {self.fix}")
+
+
+def output_index(index: int | None, label: LabelValue, num_outputs: int, only: bool = False) -> int:
+    """The index of an output that a formula names, checked against the number of outputs.
+
+    Raises:
+        SeveralOutputsError: it is said to be the ``only`` one.
+    """
+    if only and num_outputs != 1:
+        raise SeveralOutputsError(num_outputs)
     if index is None:
         need_classes(num_outputs)
     chosen = need_label(label) if index is None else index

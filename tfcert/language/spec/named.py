@@ -13,6 +13,7 @@ from tfcert.language.spec.formula import (
     Extreme,
     Feature,
     Formula,
+    InTop,
     Label,
     Not,
     Or,
@@ -46,7 +47,7 @@ def variables(formula: Formula) -> Iterator[Variable]:
         match part:
             case Atom(term, _) | ArgIs(_, term, _):
                 pending = [term]
-            case ArgIn(_, targets, _):
+            case ArgIn(_, targets, _) | InTop(targets):
                 pending = list(reversed(targets))
         while pending:
             for variable, _ in pending.pop().coefficients:
@@ -63,10 +64,24 @@ def output_indices(formula: Formula, of: int | None = None) -> frozenset[int]:
         if isinstance(v, Output | SampleOutput) and v.index is not None and of in (None, v.of)
     }
     for part in statements(formula):
-        if isinstance(part, ArgIs | ArgIn) and of in (None, part.of):
-            targets = part.targets if isinstance(part, ArgIn) else (part.target,)
+        if isinstance(part, ArgIs | ArgIn | InTop) and of in (None, part.of):
+            targets = (part.target,) if isinstance(part, ArgIs) else part.targets
             found |= {int(t.constant) for t in targets if t.is_constant and t.constant.denominator == 1}
     return frozenset(found)
+
+
+def largest_asked(formula: Formula) -> dict[int, int]:
+    """How many of an application's largest outputs a formula asks for at most, by the application's number."""
+    found: dict[int, int] = {}
+    for part in statements(formula):
+        if isinstance(part, InTop):
+            found[part.of] = max(part.count, found.get(part.of, 0))
+    return found
+
+
+def taken_for_numbers(formula: Formula) -> frozenset[int]:
+    """The applications whose outputs are taken for a number, so that there must be a single one."""
+    return frozenset(v.of for v in variables(formula) if isinstance(v, Output | SampleOutput) and v.only)
 
 
 def uses_label(formula: Formula) -> bool:
@@ -91,7 +106,7 @@ def applications(formula: Formula) -> frozenset[int]:
     found = {v.of for v in variables(formula) if isinstance(v, Output | SampleOutput)}
     found |= {v.of for v in variables(formula) if isinstance(v, Extreme) and v.arguments is None}
     for part in statements(formula):
-        if isinstance(part, ArgIs | ArgIn):
+        if isinstance(part, ArgIs | ArgIn | InTop):
             found.add(part.of)
         elif isinstance(part, SameClass):
             found.update(part.of)
@@ -116,7 +131,7 @@ def rewritten(formula: Formula, variable: Callable[[Variable], Variable], of: Ca
             return replace(formula, term=_term(term, variable))
         case ArgIs(_, target, number):
             return replace(formula, target=_term(target, variable), of=of(number))
-        case ArgIn(_, targets, number):
+        case ArgIn(_, targets, number) | InTop(targets, _, number):
             return replace(formula, targets=tuple(_term(t, variable) for t in targets), of=of(number))
         case SameClass(_, (one, other)):
             return replace(formula, of=(of(one), of(other)))

@@ -6,7 +6,10 @@ Maxima and minima are split into conjunctions and disjunctions of linear atoms, 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from fractions import Fraction
+from itertools import combinations
 
 from tfcert.language.spec.formula import (
     And,
@@ -16,6 +19,7 @@ from tfcert.language.spec.formula import (
     Extreme,
     Feature,
     Formula,
+    InTop,
     Not,
     Or,
     Output,
@@ -57,8 +61,8 @@ class _Budget:
         if self.work < 0:
             raise TooManyClausesError("the formula takes too long to be split into linear pieces")
 
-    def spend(self) -> None:
-        self.left -= 1
+    def spend(self, pieces: int = 1) -> None:
+        self.left -= pieces
         if self.left < 0:
             raise TooManyClausesError(f"the formula splits into more than {MAX_PIECES} linear pieces")
 
@@ -83,6 +87,8 @@ class _Lowering:
                 return self._arg_is(kind, evaluate_term(target, (), self._given), of, positive)
             case ArgIn():
                 return self._arg_in(f, positive)
+            case InTop():
+                return self._in_top(f, positive)
             case SameClass():
                 return self._same_class(f, positive)
             case Atom(term, strict):
@@ -130,6 +136,35 @@ class _Lowering:
         clauses = [_join(False, [self._difference(f.kind, f.of, i, j, positive) for i in larger]) for j in smaller]
         return _join(True, clauses)
 
+    def _in_top(self, f: InTop, positive: bool) -> Formula:
+        """``a in top(f, k)``: of any k others, one is below a. The negation: of any n - k others, one is not.
+
+        Where there are k targets, they are the k largest: each is above every output that is no target.
+        """
+        size = self._size(f.of)
+        places = f.places(size, self._given)
+        if places is None:
+            return TruthConstant(not positive)
+        if f.count >= size:
+            return TruthConstant(positive)
+        if len(places) == f.count:
+            rows = self._pairs(f.of, places, [j for j in range(size) if j not in places], positive)
+            return _join(positive, rows)
+        every = []
+        for place in places:
+            others = [j for j in range(size) if j != place]
+            chosen = f.count if positive else size - f.count
+            self._budget.spend(math.comb(len(others), chosen) * chosen)
+            groups = combinations(others, chosen)
+            every.append(_join(True, [_join(False, self._pairs(f.of, (place,), g, positive)) for g in groups]))
+        return _join(positive, every)
+
+    def _pairs(self, of: int, above: Sequence[int], below: Sequence[int], strictly: bool) -> list[Formula]:
+        """Each of some outputs beyond each of others; or, not ``strictly``, each of the others at least as large."""
+        if strictly:
+            return [self._difference("argmax", of, i, j, True) for i in above for j in below]
+        return [self._difference("argmax", of, j, i, False) for i in above for j in below]
+
     def _same_class(self, f: SameClass, positive: bool) -> Formula:
         """``argmax(f) == argmax(g)``: of no two different classes is one a largest of f and the other one of g.
 
@@ -168,8 +203,14 @@ class _Lowering:
         constant = term.constant
         for variable, coefficient in term.coefficients:
             match variable:
-                case Output(index, of):
-                    bound: Variable = Output(output_index(index, self._given.label, self._layout.sizes[of]), of)
+                case Output(index, of, only):
+                    bound: Variable = Output(output_index(index, self._given.label, self._layout.sizes[of], only), of)
+                case Extreme("sum", _, of):
+                    for output in self._outputs(of):
+                        constant += coefficient * output.constant
+                        for summand, _ in output.coefficients:
+                            sums[summand] = sums.get(summand, Fraction(0)) + coefficient
+                    continue
                 case Feature():
                     bound = variable
                 case Extreme(kind, arguments, of):

@@ -199,6 +199,14 @@ def print_expression(expression: s.Expr) -> str:
             parts = [_within(operands[0], level)]
             parts += [f"{op} {_within(o, level)}" for op, o in zip(operators, operands[1:], strict=True)]
             return " ".join(parts)
+        case s.Applied(called, arguments):
+            return f"{print_expression(called)}({', '.join(map(_argument, arguments))})"
+        case s.Part(base, name):
+            return f"{print_expression(base)}.{_name(name)}"
+        case s.Among(operand, negated, group):
+            return f"{_within(operand, _SUM)} {'not in' if negated else 'in'} {print_expression(group)}"
+        case s.SetExpr(members):
+            return f"{{{', '.join(map(_plain, members))}}}"
         case s.Member(operand, negated, members):
             how = "not in" if negated else "in"
             return f"{_within(operand, _SUM)} {how} {{{', '.join(map(_plain, members))}}}"
@@ -225,7 +233,7 @@ def _level(expression: s.Expr) -> int:
             return _QUANTIFIED
         case s.Unary(operator, _):
             return _NOT if operator == "not" else _UNARY
-        case s.Member():
+        case s.Member() | s.Among():
             return _COMPARE
         case s.Chain(_, operators):
             return _LEVELS.get(operators[0], _COMPARE)

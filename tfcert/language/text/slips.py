@@ -48,9 +48,9 @@ _VALUES = {
 }  # fmt: skip
 _LINEAR = "conditions are linear; there are `abs`, `min`, `max`, `argmax` and `argmin`"
 _FUNCTIONS = {
-    "sum": "write `f(z)[0] + f(z)[1] + ...`", "mean": "write `1/2*f(z)[0] + 1/2*f(z)[1]`",
+    "mean": "write `sum(f(z))/10`, where there are ten",
     "len": "write the number of outputs", "range": "write the numbers, as in `{0, 1, 2}`",
-    "softmax": "declare `outputs: probabilities`, if the model has them", "top": "write `argmax(f(z)) in {...}`",
+    "softmax": "outputs are probabilities where the model ends in a softmax",
     **dict.fromkeys(
         ("verified_accuracy", "verified_share", "attack_accuracy", "nominal_accuracy", "accuracy", "median"),
         "results of a run stand in `assert` and `report` alone",

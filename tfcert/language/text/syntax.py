@@ -120,6 +120,22 @@ class Index(SyntaxNode):
 
 
 @dataclass(frozen=True)
+class Applied(SyntaxNode):
+    """``function(arguments)`` of what is a call itself: ``clf.layer("dense")(z)``."""
+
+    function: Call
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True)
+class Part(SyntaxNode):
+    """``base.name``: one of the outputs of a network that has several, ``clf(z).steer``."""
+
+    base: Call
+    name: Name
+
+
+@dataclass(frozen=True)
 class OfCorrect(SyntaxNode):
     """``base of correct``: a quantity of the samples that are classified right alone."""
 
@@ -158,6 +174,22 @@ class RangeNode(SyntaxNode):
     low: Expr
     high: Expr
     step: Expr | None
+
+
+@dataclass(frozen=True)
+class Among(SyntaxNode):
+    """``operand in group``, or ``operand not in group`` if ``negated``, where the group is a name or ``top(...)``."""
+
+    operand: Expr
+    negated: bool
+    group: Expr
+
+
+@dataclass(frozen=True)
+class SetExpr(SyntaxNode):
+    """``{members}``."""
+
+    members: tuple[Expr, ...]
 
 
 @dataclass(frozen=True)
@@ -243,7 +275,10 @@ class Quantified(SyntaxNode):
 
 
 Listing = ListExpr | RangeNode | Comprehension
-Expr = Number | Text | Boolean | Ref | Call | Index | OfCorrect | Unary | Chain | Member | Listing | Shares | Quantified
+Expr = (
+    Number | Text | Boolean | Ref | Call | Applied | Part | Index | OfCorrect | Unary | Chain | Member | Among
+    | SetExpr | Listing | Shares | Quantified
+)  # fmt: skip
 
 # Values in blocks
 

@@ -289,6 +289,13 @@ class TreeBuilder:
         operand, negated, _, *members = self._all(t.children)
         return s.Member(operand, negated is not None, tuple(members), span=span)
 
+    def _among(self, t: Tree[Token], span: Span) -> s.Among:
+        operand, negated, _, group = self._all(t.children)
+        return s.Among(operand, negated is not None, group, span=span)
+
+    def _set(self, t: Tree[Token], span: Span) -> s.SetExpr:
+        return s.SetExpr(self._all(t.children), span=span)
+
     def _not_(self, t: Tree[Token], span: Span) -> s.Unary:
         return s.Unary("not", self.build(t.children[-1]), span=span)
 
@@ -304,6 +311,12 @@ class TreeBuilder:
 
     def _call(self, t: Tree[Token], span: Span) -> s.Call:
         return s.Call(self.build(t.children[0]), self.build(t.children[1]) or (), span=span)
+
+    def _applied(self, t: Tree[Token], span: Span) -> s.Applied:
+        return s.Applied(self.build(t.children[0]), self.build(t.children[1]) or (), span=span)
+
+    def _part(self, t: Tree[Token], span: Span) -> s.Part:
+        return s.Part(self.build(t.children[0]), self._name(t.children[1]), span=span)
 
     def _arguments(self, t: Tree[Token], _: Span) -> tuple[s.Argument, ...]:
         return self._all(t.children)

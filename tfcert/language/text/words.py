@@ -8,8 +8,8 @@ from lark import Token
 
 from tfcert.language.text.names import STATEMENTS
 
-_EXPRESSION = {"NAME", "NUMBER", "QUANTITY", "LPAR", "LSQB", "BOOLEAN", "STRING", "NOT", "MINUS"}
-_OPERATORS = {"ADD", "MUL", "COMPARISON", "IN_SET", "AND", "OR", "IMPLIES", "OF"}
+_EXPRESSION = {"NAME", "NUMBER", "QUANTITY", "LPAR", "LSQB", "LBRACE", "BOOLEAN", "STRING", "NOT", "MINUS"}
+_OPERATORS = {"ADD", "MUL", "COMPARISON", "IN_SET", "IN_NAME", "AND", "OR", "IMPLIES", "OF"}
 STATEMENT_TERMINALS = tuple(word.upper() for word in STATEMENTS)
 _WORDS = {
     "NAME": "a name",
@@ -85,6 +85,8 @@ def likely_slip(found: str, terminals: Iterable[str]) -> str:
         return "write `==` to compare"
     if found == "`->`" and left.isdisjoint(("ARROW", "LBRACE", "LPAR")):
         return "write `=>`"
+    if found == "`in`" and "WITHIN" in left:
+        return "after a region `in` is followed by a space: `raw`, `unit` or `net`"
     if found in ("`in`", "the name `in`") and left & {"IN_SET", "RPAR", "RBRACE"}:
         return "a set stands in braces: write `in {3, 5}`"
     if left == {"PROP"}:

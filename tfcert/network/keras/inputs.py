@@ -145,6 +145,27 @@ def outputs_of(model: Any) -> NamedParts | None:
     return NamedParts.of(list(zip(names, shapes, strict=True)), [t.dtype for t in tensors])
 
 
+def with_layer(model: keras.Model, layer: str) -> keras.Model:
+    """A model whose outputs are the values of one of its layers, flat, by the layer's name.
+
+    Raises:
+        ValueError: there is no such layer, it is called several times, or has several outputs.
+    """
+    graph = functional_graph(model)
+    if graph is None:
+        raise ValueError(f"model {model.name!r} is no functional model, whose layers could be told apart")
+    found = [node.outputs for node in calls(graph) if node.operation.name == layer]
+    if not found:
+        known = ", ".join(repr(node.operation.name) for node in calls(graph))
+        raise ValueError(f"model {model.name!r} has no layer {layer!r}; its layers are {known}")
+    if len(found) > 1 or len(found[0]) > 1:
+        how = f"is called {len(found)} times" if len(found) > 1 else f"has {len(found[0])} outputs"
+        raise ValueError(f"layer {layer!r} of model {model.name!r} {how}, so its value is not a single one")
+    (value,) = found[0]
+    flat = value if len(value.shape) == 2 else keras.layers.Flatten()(value)
+    return keras.Model(input_structure(model), flat, name=f"{model.name}_{layer}")
+
+
 def with_output(model: keras.Model, output: str | int) -> keras.Model:
     """A model of the same layers with one output: to be asked about, attacked and trained as any other.
 
