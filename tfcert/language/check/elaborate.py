@@ -168,10 +168,10 @@ class Elaborator:
                     return self._ref(expression)
                 case s.Call():
                     return self._call(expression)
-                case s.Applied():
+                case s.CalledPart():
                     part, call = called_part(self, expression)
                     return self._apply_model(call, part)
-                case s.Part():
+                case s.OutputPart():
                     part, call = named_part(self, expression)
                     return self._apply_model(call, part)
                 case s.Index():

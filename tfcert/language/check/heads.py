@@ -14,7 +14,7 @@ PIECES = ("head", "layer")
 """What a part of a model may be."""
 
 
-def called_part(e: Evaluator, node: s.Applied) -> tuple[Definition, s.Call]:
+def called_part(e: Evaluator, node: s.CalledPart) -> tuple[Definition, s.Call]:
     """The model that ``clf.head("steer")`` or ``clf.layer("dense_2")`` is, and the call of it."""
     *of, word = node.function.function.parts
     arguments = node.function.arguments
@@ -29,7 +29,7 @@ def called_part(e: Evaluator, node: s.Applied) -> tuple[Definition, s.Call]:
     return part, s.Call(s.Ref((part.full_name,), span=node.function.span), node.arguments, span=node.span)
 
 
-def named_part(e: Evaluator, node: s.Part) -> tuple[Definition, s.Call]:
+def named_part(e: Evaluator, node: s.OutputPart) -> tuple[Definition, s.Call]:
     """The model that ``clf(z).steer`` is about, and the call of it."""
     found = e.scope.find(node.base.function, ("model",))
     part = part_of(found, "head", node.name, node.name.text)

@@ -199,9 +199,9 @@ def print_expression(expression: s.Expr) -> str:
             parts = [_within(operands[0], level)]
             parts += [f"{op} {_within(o, level)}" for op, o in zip(operators, operands[1:], strict=True)]
             return " ".join(parts)
-        case s.Applied(called, arguments):
+        case s.CalledPart(called, arguments):
             return f"{print_expression(called)}({', '.join(map(_argument, arguments))})"
-        case s.Part(base, name):
+        case s.OutputPart(base, name):
             return f"{print_expression(base)}.{_name(name)}"
         case s.Among(operand, negated, group):
             return f"{_within(operand, _SUM)} {'not in' if negated else 'in'} {print_expression(group)}"

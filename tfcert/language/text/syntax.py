@@ -120,7 +120,7 @@ class Index(SyntaxNode):
 
 
 @dataclass(frozen=True)
-class Applied(SyntaxNode):
+class CalledPart(SyntaxNode):
     """``function(arguments)`` of what is a call itself: ``clf.layer("dense")(z)``."""
 
     function: Call
@@ -128,7 +128,7 @@ class Applied(SyntaxNode):
 
 
 @dataclass(frozen=True)
-class Part(SyntaxNode):
+class OutputPart(SyntaxNode):
     """``base.name``: one of the outputs of a network that has several, ``clf(z).steer``."""
 
     base: Call
@@ -276,7 +276,7 @@ class Quantified(SyntaxNode):
 
 Listing = ListExpr | RangeNode | Comprehension
 Expr = (
-    Number | Text | Boolean | Ref | Call | Applied | Part | Index | OfCorrect | Unary | Chain | Member | Among
+    Number | Text | Boolean | Ref | Call | CalledPart | OutputPart | Index | OfCorrect | Unary | Chain | Member | Among
     | SetExpr | Listing | Shares | Quantified
 )  # fmt: skip
 

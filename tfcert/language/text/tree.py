@@ -312,11 +312,11 @@ class TreeBuilder:
     def _call(self, t: Tree[Token], span: Span) -> s.Call:
         return s.Call(self.build(t.children[0]), self.build(t.children[1]) or (), span=span)
 
-    def _applied(self, t: Tree[Token], span: Span) -> s.Applied:
-        return s.Applied(self.build(t.children[0]), self.build(t.children[1]) or (), span=span)
+    def _applied(self, t: Tree[Token], span: Span) -> s.CalledPart:
+        return s.CalledPart(self.build(t.children[0]), self.build(t.children[1]) or (), span=span)
 
-    def _part(self, t: Tree[Token], span: Span) -> s.Part:
-        return s.Part(self.build(t.children[0]), self._name(t.children[1]), span=span)
+    def _part(self, t: Tree[Token], span: Span) -> s.OutputPart:
+        return s.OutputPart(self.build(t.children[0]), self._name(t.children[1]), span=span)
 
     def _arguments(self, t: Tree[Token], _: Span) -> tuple[s.Argument, ...]:
         return self._all(t.children)
