@@ -79,7 +79,7 @@ def test_of_two_classes_a_row_is_one_difference_of_logits():
 )
 def test_only_rows_that_order_two_probabilities_are_read_over_logits(row, kept):
     heads, row = Heads((Softmax(0, 3),), 3), np.array(row, float)
-    assert heads.keeps(row) == kept
+    assert heads.keeps(row[None]).tolist() == [kept]
     assert not kept or rewritten(row, heads.softmaxes, 3)[1].tolist() == row.tolist()
 
 
@@ -96,7 +96,7 @@ def test_numbers_beside_a_softmax_and_another_softmax_are_compared_with_its_prob
     heads, found = rewritten(np.array([1.0, 0, 0, -1.0, 0, 0, 0.25]), two, 6)
     assert heads.whole == two[:1] and np.flatnonzero(found).tolist() == [3, 6, 9]
     heads, found = rewritten(np.array([0, 0, 0, 1.0, 0, 0, 0.25]), two, 6)
-    assert heads.outputs == 6 and found.tolist() == [0, 0, 0, 1, 0, 0, 0.25] and heads.keeps(found)
+    assert heads.outputs == 6 and found.tolist() == [0, 0, 0, 1, 0, 0, 0.25] and heads.keeps(found[None]).all()
     # Each softmax by itself keeps its ratios, whatever stands beside it.
     heads, found = rewritten(np.array([0, 1.0, 0, 0, 0, 0, -0.25]), two, 6)
     assert set(heads.ratios) == {(0, 1), (2, 1)} and found[0] == 0 and (found[6:8] < 0).all()

@@ -62,10 +62,13 @@ def with_heads(task: Task) -> Task:
     if not network.peeled:
         return task
     heads = task.model.heads or Heads.of(network, [Softmax(0, task.model.num_outputs)])
-    rows = np.unique(np.concatenate([_rows(task.lowered.stacked([given])) for given in set(task.given)]), axis=0)
-    if all(map(heads.keeps, rows)):
+    asked: dict[bytes, np.ndarray] = {}
+    for given in set() if task.template.is_robustness else set(task.given):
+        rows = _rows(task.lowered.stacked([given]))
+        asked |= {row.tobytes(): row for row in rows[~heads.keeps(rows)]}
+    if not asked:
         return task
-    heads = heads.fitted(rows)
+    heads = heads.fitted(asked.values())
     model = replace(task.model, network=heads.network(network), heads=heads)
     return replace(task, model=model, lowered=Lowered(task.template, task.lowered.layout, heads))
 

@@ -20,9 +20,9 @@ from tfcert.language.check.calls import BUILTINS, ORDINARY
 from tfcert.language.check.declared import output_names
 from tfcert.language.check.distances import check_distance
 from tfcert.language.check.elaborate import Elaborator
+from tfcert.language.check.heads import PIECES
 from tfcert.language.check.loops import expand_loops
 from tfcert.language.check.naming import define_all
-from tfcert.language.check.heads import PIECES
 from tfcert.language.check.objectives import check_objective
 from tfcert.language.check.params import check_overrides, resolve_param
 from tfcert.language.check.questions import check_question

@@ -77,14 +77,17 @@ class Heads:
         """The number of all outputs."""
         return self.size + len(self.ratios) + sum(softmax.size for softmax in self.whole)
 
-    def keeps(self, row: np.ndarray) -> bool:
-        """Tells whether a row ``[size + 1]`` over the answers may be read over the peeled network's outputs as it is.
+    def keeps(self, rows: np.ndarray) -> np.ndarray:
+        """Marks the rows ``[n, size + 1]`` over answers that may be read over the peeled network's outputs as they are.
 
-        It says which of two values of a softmax is larger, or speaks of none.
+        Such a row says which of two values of one softmax is larger, or speaks of none.
         """
-        if self._asked(row) is not None:
-            return _orders(row)
-        return not any(row[softmax.places].any() for softmax in self.softmaxes)
+        named = rows[:, :-1] != 0
+        inside = [named[:, softmax.places] for softmax in self.softmaxes]
+        touched = np.any([part.any(axis=1) for part in inside], axis=0)
+        both = np.any([part.sum(axis=1) == 2 for part in inside], axis=0)
+        compares = (named.sum(axis=1) == 2) & both & (rows[:, :-1].sum(axis=1) == 0) & (rows[:, -1] == 0)
+        return np.asarray(~touched | compares)
 
     def fitted(self, rows: Iterable[np.ndarray]) -> Heads:
         """The heads with the outputs that rows ``[..., size + 1]`` over answers, their offsets last, need."""

@@ -11,8 +11,8 @@ from tfcert.language.check.asked import Mentions, NamedNumber
 from tfcert.language.check.calls import BUILTINS, ORDINARY, call_builtin
 from tfcert.language.check.classes import among, membership
 from tfcert.language.check.declared import listed_places
-from tfcert.language.check.lists import list_of
 from tfcert.language.check.heads import called_part, named_part
+from tfcert.language.check.lists import list_of
 from tfcert.language.check.operators import (
     MOST,
     class_group,
