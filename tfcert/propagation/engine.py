@@ -351,8 +351,10 @@ def _compiled(
             bounded = bounded_outputs(net, inputs, rows, method, relaxation, passes, ascent, together)
         found = [part if pairs is None else greater(*tf.split(part, 2, axis=1)) for part in bounded.of_rows()]
         layers = [bounded.pre_activation[i] for i in live.bounded()]
-        whole = [tf.broadcast_to(part, [tf.shape(center)[0], part.shape[1]]) for part in found]
-        best = found[0] if together is None else tf.concat(whole, axis=1)
+        best = found[0]
+        if together is not None:
+            whole = [tf.broadcast_to(part, [tf.shape(center)[0], tf.shape(part)[1]]) for part in found]
+            best = tf.concat(whole, axis=1)
         return [best, net.finite(), *(end for pair in layers for end in pair)]
 
     inputs, outputs, dtype = network.input_shape, network.output_shape, network.dtype
