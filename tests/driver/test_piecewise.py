@@ -167,3 +167,21 @@ def test_the_time_of_a_sample_is_that_of_its_pieces(model, people, eager, tmp_pa
     report = verify(text, bindings={"f": model, "d": (x, y)}, out=tmp_path, verbose=0)
     assert {record.outcome for record in report.records} <= {Outcome.TIMEOUT, Outcome.VERIFIED, Outcome.FALSIFIED}
     assert any(record.outcome is Outcome.TIMEOUT for record in report.records)
+
+
+def test_inputs_of_integers_have_listed_values(eager, tmp_path):
+    """A count that the model takes as an integer is no interval, but each of some values; `in integers` lists few."""
+    import keras
+
+    rate, count = keras.Input((2,), name="rate"), keras.Input((1,), dtype="int32", name="count")
+    both = keras.layers.Concatenate()([rate, keras.layers.Rescaling(1.0, dtype="float32")(count)])
+    out = keras.layers.Dense(1)(both)
+    model = keras.Model([rate, count], out)
+    model.layers[-1].set_weights([np.array([[1.0], [-1.0], [2.0]]), np.zeros(1)])
+    head = 'prop 1\nmodel f = keras("f.keras") { inputs: [rate, count] }\nstrategy s = pgd -> crown\n'
+    ask = "property p using s {{ forall z in box(rate in [0, 1], count in {}): f(z)[0] <= {} }}"
+    for values, limit, outcome in (("{0, 1, 3}", 7.1, "verified"), ("integers [0, 3]", 6.9, "falsified")):
+        report = verify(head + ask.format(values, limit), bindings={"f": model}, out=tmp_path, verbose=0)
+        assert str(report.records[0].outcome) == outcome
+    with pytest.raises(UsageError, match="changes in steps"):
+        verify(head + ask.format("[0, 3]", 8), bindings={"f": model}, out=tmp_path, verbose=0)

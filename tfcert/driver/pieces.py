@@ -14,7 +14,7 @@ import numpy as np
 from tfcert.driver.arrivals import InputShape
 from tfcert.driver.regions import build_regions, empty_of
 from tfcert.errors import UsageError
-from tfcert.language import AnyTemplate, BallSpec
+from tfcert.language import AnyTemplate, BallSpec, BoxSpec
 from tfcert.language.spec.pieces import MAX_PIECES, EmptyRegionError, TooManyPiecesError, is_single, pieces
 from tfcert.language.spec.places import NoPlaceError
 from tfcert.language.spec.regions import INTEGERS, BothSpec, Convex, RegionSpec, SomewhereSpec, parts_of_union
@@ -124,4 +124,5 @@ def _kind(region: RegionSpec) -> Hashable:
             apart = [ball for ball in balls if ball.norm != "linf"]
             return tuple(_kind(ball) for ball in apart) or "box"
         case _:
-            return "box"
+            # A point may be no number of the network's type: then there are no witnesses in the whole batch.
+            return "box", any(low == high for low, high in region.bounds) if isinstance(region, BoxSpec) else False

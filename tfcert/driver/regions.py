@@ -243,11 +243,15 @@ class _Inputs:
 
     def box(self, box: BoxSpec) -> BoxSpec:
         """The box of numbers."""
-        if box.names:
-            what = f"region is of {len(box.names)} inputs, {', '.join(box.names[:8])}"
-            spread = self._spread(box.bounds, what)
-            return replace(box, bounds=spread if self._several else box.bounds)
-        return box
+        if not box.names:
+            return box
+        what = f"region is of {len(box.names)} inputs, {', '.join(box.names[:8])}"
+        spread = self._spread(box.bounds, what)
+        if not self._several:
+            return box
+        if box.groups:
+            raise UsageError("`one_hot` is of numbers of a single input")
+        return replace(box, bounds=spread, kinds=self._spread(box.kinds, what) if box.kinds else ())
 
     def limits(self, limits: LimitsSpec) -> LimitsSpec:
         """The limits of numbers."""
