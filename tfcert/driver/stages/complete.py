@@ -48,7 +48,7 @@ class CompleteStage:
         if several and _one_class(self.spec):
             return f"{self.spec.name}(targets=runner_up) is for `argmax(...) == y` of one network at one point"
         if self.spec.option("guide") is not None and (several or not isinstance(task.template.region, BallSpec)):
-            return f"{self.spec.name}(guide=...) looks around a sample: it needs one `ball`"
+            return f"{self.spec.name}(guide=...) looks around a sample: it needs a `ball`, not a box or several regions"
         if _one_class(self.spec) and len(task.samples) and runner_up(make_batch(task.take(np.arange(1)))) is None:
             return f"{self.spec.name}(targets=runner_up) is for `argmax(...) == y`, where each class has its own margin"
         return ""
