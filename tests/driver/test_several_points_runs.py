@@ -265,3 +265,15 @@ def test_of_many_samples_each_is_chosen_by_its_own_numbers_whether_read_at_once_
             assert task.facts[-1].features[0] == Fraction(float(x[wanted[-1], 0]))
         assert float(plain.facts[-1].outputs[1][0]) == pytest.approx(said[wanted[-1], 0], rel=1e-6)
         assert (several.placed.around[0] == x[wanted]).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_least_distance_at_which_two_networks_differ_is_found_by_a_solver(norm, tmp_path):
+    """``f - g`` is 0.5 age in output 1: it passes 0.5 where age passes 1, so at 1 less the sample's own."""
+    body = (
+        f"measure m(x, y in d) = largest r in [0, 1] such that "
+        f"forall z in ball(x, {norm}, r): f(z)[1] - g(z)[1] <= 0.5 using s"
+    )
+    for record, age in zip(run(body, tmp_path, "crown -> milp").records, X[:, 0], strict=True):
+        assert record.measured.lower == pytest.approx(1 - age, rel=1e-3)
+        assert record.measured.upper == pytest.approx(1 - age, rel=1e-3)

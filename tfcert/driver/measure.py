@@ -213,10 +213,10 @@ class MeasureRun:
 
     def _smallest(self, place: int, witness: np.ndarray, eps: float) -> float:
         """A value at most ``eps`` whose region still holds the witness: its distance, rounded up."""
-        if self._task.placed is not None:
+        center = self._ball_center(place)
+        if center is None:
             return eps
-        assert self._task.centers is not None
-        step = witness.astype(np.float64) - self._task.centers[place].astype(np.float64)
+        step = witness.reshape(center.shape).astype(np.float64) - center.astype(np.float64)
         unit = self._task.template.transform.net_eps(self._region.space, Fraction(1))
         scaled = (np.abs(step) / np.array([float(u) for u in unit])).ravel()
         if self._region.shares:
@@ -228,6 +228,15 @@ class MeasureRun:
             return eps
         region = self._batch(np.array([place]), np.array([value])).regions.witness
         return value if region is not None and bool(region.contains(witness[None])[0]) else eps
+
+    def _ball_center(self, place: int) -> np.ndarray | None:
+        """The centre of the ball that a sample's region is, as networks receive it; None where there are several."""
+        placed = self._task.placed
+        if placed is None:
+            assert self._task.centers is not None
+            return np.asarray(self._task.centers[place])
+        alone = len(placed.vector.places) == 1 and placed.around is not None
+        return placed.around[0][place] if alone and placed.around is not None else None
 
     def _consistent(self, known: _Known, place: int) -> _Known:
         """The state without a proof that a nearer witness refutes."""

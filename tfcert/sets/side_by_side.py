@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfcert.sets.balls import Box, Perturbation
+from tfcert.sets.balls import Box, LpBall, Perturbation
 from tfcert.sets.rounding import enclosed
 from tfcert.sets.stepped import Stepped
+from tfcert.sets.uneven import Scale
 
 _ROUNDS = 32
 """How often sets that share numbers are projected onto in turn, and how many steps lead back to the centre."""
@@ -149,11 +150,16 @@ class SideBySide(Perturbation):
 
 
 def side_by_side(sides: Sequence[tuple[Perturbation, np.ndarray]]) -> Perturbation:
-    """Sets side by side; of boxes alone one box, whose numbers keep the values that they have on some side.
+    """Sets side by side: a single ball in order is itself, laid out flat, and boxes alone are one box.
+
+    The numbers of that box keep the values that they have on some side.
 
     Raises:
         ValueError: as for :class:`SideBySide`.
     """
+    ball, places = sides[0]
+    if len(sides) == 1 and isinstance(ball, LpBall) and np.array_equal(places, np.arange(ball.lower[0].size)):
+        return _flat(ball)
     whole = SideBySide(sides)
     if not all(isinstance(side.sets, Box) for side in whole.sides):
         return whole
@@ -163,6 +169,14 @@ def side_by_side(sides: Sequence[tuple[Perturbation, np.ndarray]]) -> Perturbati
             number = int(places[place])
             steps[number] = np.intersect1d(steps.get(number, values), values)
     return Stepped(whole.lower, whole.upper, steps) if steps else Box(whole.lower, whole.upper)
+
+
+def _flat(ball: LpBall) -> LpBall:
+    """A ball of inputs of any shape as one of vectors."""
+    shape, rows = ball.x.shape, (len(ball), -1)
+    ends = None if ball.clip is None else tuple(np.broadcast_to(end, shape).reshape(rows) for end in ball.clip)
+    scale = None if ball.scale is None else Scale(*(end.reshape(rows) for end in ball.scale))
+    return LpBall(ball.x.reshape(rows), ball.exact_eps, ball.norm, ends, scale=scale)
 
 
 def boxed(sets: Perturbation) -> Perturbation:
