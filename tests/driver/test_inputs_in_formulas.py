@@ -211,6 +211,18 @@ def test_a_region_that_no_input_is_left_of_is_refused():
             run("crown", f"property p(x in d) using s {{ {body} }}")
 
 
+def test_conditions_that_a_sample_leaves_nothing_of_are_refused():
+    """They are constants of each sample, or alternatives for some of them: nothing is claimed of either."""
+    near = "forall z in ball(x, linf, 1) in raw where"
+    for condition, said in (
+        ("x[age] > 5", "false of a sample"),
+        ("f(x)[0] > 1000 and z[pay] >= x[pay]", "false of a sample"),
+        ("y == 0 or z[age] > 100 or z[pay] > 100", "are alternatives"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            run("crown", f"property p(x, y in d) using s {{ {near} {condition}: f(z)[0] > 1000 }}")
+
+
 def test_a_condition_at_the_edge_leaves_the_edge():
     """``z[age] >= 10`` of numbers up to 10 leaves those that are 10."""
     z = np.stack([np.full(401, 10.0), np.linspace(0, 10, 401)], 1)

@@ -15,7 +15,7 @@ from tfcert.driver.arrivals import InputShape
 from tfcert.driver.regions import Regions, build_regions, empty_of, gathered
 from tfcert.errors import UsageError
 from tfcert.language import AnyTemplate
-from tfcert.language.spec.formula import And, Atom, Feature, Formula
+from tfcert.language.spec.formula import And, Atom, Feature, Formula, TruthConstant
 from tfcert.language.spec.layout import Layout, SampleFacts
 from tfcert.language.spec.normal_form import normalise
 from tfcert.language.spec.points import AppliedTo, AtPoint, AtSample
@@ -215,11 +215,16 @@ def conditions_of(
 ) -> Conditions | None:
     """The linear conditions on the vectors of samples; None where there are none.
 
-    Of a condition that is no conjunction of linear ones (one of two, say) nothing is here: the formula has it, too.
+    Raises:
+        UsageError: they are alternatives, or false whatever the point is: then nothing would be known of whether a
+            point is left.
     """
     if template.given is None:
         return None
-    each = [_linear(template.given, layout, known) for known in facts]
+    try:
+        each = [_linear(template.given, layout, known) for known in facts]
+    except UsageError as error:
+        raise UsageError(f"{template.name}: {error}") from error
     most = max(map(len, each))
     if not most:
         return None
@@ -239,8 +244,15 @@ def _linear(given: Formula, layout: Layout, facts: SampleFacts) -> list[tuple[di
     normal = normalise(given, layout, facts)
     found = []
     for part in normal.parts if isinstance(normal, And) else (normal,):
-        if not isinstance(part, Atom):
+        if part == TruthConstant(True):
             continue
+        if part == TruthConstant(False):
+            raise UsageError(
+                "the conditions of `where` are false of a sample whatever the input is, so that no input of the region "
+                "is left; choose samples by `where` behind the data set"
+            )
+        if not isinstance(part, Atom):
+            raise UsageError("the conditions of `where` are alternatives; write them as a premise, `... => ...`")
         values: dict[int, Fraction] = {}
         constant = part.term.constant
         for variable, coefficient in part.term.coefficients:

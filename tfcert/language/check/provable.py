@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -69,8 +70,8 @@ class Unloaded:
     @property
     def asks_of_samples(self) -> bool:
         """Tells whether it depends on what a sample gives."""
-        fixed = any(self.applications[n].fixed for n in applications(self.formula))
-        return fixed or uses_label(self.formula) or bool(sample_features(self.formula))
+        fixed = any(self.applications[n].fixed for n in applications(self.whole))
+        return fixed or uses_label(self.whole) or bool(sample_features(self.whole))
 
 
 def check_provable(scope: Scope, quantified: s.Quantified, asked: Unloaded) -> None:
@@ -97,6 +98,17 @@ def check_provable(scope: Scope, quantified: s.Quantified, asked: Unloaded) -> N
     elif _demands_equality(asked.formula):
         message = "that outputs differ somewhere can be verified but never refuted: an equality is never proven"
         scope.report("W001", message, node, "use `<` or `>`")
+
+
+def check_conditions(scope: Scope, node: s.Expr, given: Formula, asked: Unloaded) -> None:
+    """Report conditions on points that are alternatives: whether one of them leaves any point would not be known."""
+    layout = asked.layout(most=MAX_PIECES)
+    with suppress(ValueError, IndexError):  # reported with the whole formula
+        normal = normalise(given, layout, asked.facts(layout))
+        if any(isinstance(part, Or) for part in (normal.parts if isinstance(normal, And) else (normal,))):
+            message = "conditions on inputs are linear ones that all hold, and these are alternatives"
+            fix = "write a union of regions, or a premise after the colon: `... => ...`"
+            scope.report("E206", message, node, fix)
 
 
 def _decided(scope: Scope, quantified: s.Quantified, asked: Unloaded) -> None:

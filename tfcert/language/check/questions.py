@@ -13,7 +13,7 @@ from tfcert.language.check.asked import Mentions, Settled
 from tfcert.language.check.classes import merge_classes
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.lengths import is_tiny, read_interval, read_length, report_tiny, share_of_range
-from tfcert.language.check.provable import Unloaded, check_provable
+from tfcert.language.check.provable import Unloaded, check_conditions, check_provable
 from tfcert.language.check.quantified import (
     Binding,
     PointConditions,
@@ -104,7 +104,10 @@ def _asked(
     formula = negation(body.formula) if existential else body.formula
     given, applied = body.condition.given, body.settled.applications
     whole = formula if given is None else Or((Not(given), formula))
-    check_provable(scope, node, Unloaded(formula, whole, applied, [models[a.model] for a in applied], points))
+    unloaded = Unloaded(formula, whole, applied, [models[a.model] for a in applied], points)
+    check_provable(scope, node, unloaded)
+    if given is not None and node.where is not None:
+        check_conditions(scope, node.where, given, unloaded)
     first, *others = points
     return {
         "model": applied[0].model,
