@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conditional import KINDS, around, clause, least_margins, row, showing
 from scipy.optimize import linprog
 
@@ -155,3 +156,17 @@ def test_inputs_are_found_among_outputs_wherever_they_are_shown():
     np.testing.assert_array_equal(shown_inputs(network), [-1, -1, 0, 1, 2, 3])
     single = joint([Applied(network_of(showing(), np.zeros((1, 2), np.float32)), np.array([2, 0]))], 3, [1, 1])
     np.testing.assert_array_equal(shown_inputs(single), [-1, -1, 2, 0, 1, 1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_in_a_graph_bounds_are_those_found_step_by_step(dtype, rng):
+    """Two samples with one clause of two rows, in the types of bounds and of branch and bound."""
+    model = showing(seed=4)
+    x = rng.normal(size=(2, 2)).astype(dtype)
+    network, region = network_of(model, x.astype(np.float32)).astype(tf.as_dtype(dtype)), around("box", x, 0.4)
+    asked = Clauses.stack([[clause(row(2, 2, {0: 1.0, 1: -1.0}), row(2, 2, {2: 1.0, 3: -0.5}, 0.1))]] * 2)
+    found = [clause_bounds(network, region, asked, method="crown")]
+    tf.config.run_functions_eagerly(False)
+    found.append(clause_bounds(network, region, asked, method="crown"))
+    for eager, graph in zip(*found, strict=True):
+        np.testing.assert_allclose(eager, graph, rtol=1e-3, atol=1e-3)
