@@ -119,3 +119,33 @@ def test_a_threshold_that_rounding_reaches_is_not_proven():
     samples = np.zeros((1, 1), np.float32), np.zeros(1, int)
     found, _ = decided(model, "ibp -> crown -> milp", samples, ["clf(z)[0] < 1", "clf(z)[0] > 99.9%"], radius=0.5)
     assert found[0, 0] != "verified" and found[1, 0] == "verified"
+
+
+@pytest.mark.parametrize("stage", sweep_but(["crown"], ["ibp", "crown", "milp"]))
+@pytest.mark.usefixtures("eager")
+def test_probabilities_are_compared_with_those_of_other_networks_and_with_inputs(stage):
+    """Where a row speaks of more than one softmax, the probabilities themselves are bounded."""
+    one, other = built(3), keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, "softmax")])
+    formulas = ("f(z)[0] - g(z)[0] <= {}", "f(z)[y] >= f(x)[y] - {}", "f(z)[1] <= z[0] + {}")
+    x = np.array([[0.3, 0.6], [0.8, 0.1]], np.float32)
+    y = np.asarray(one(x)).argmax(axis=1)
+    steps = np.linspace(-0.05, 0.05, 21)
+    grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2).astype(np.float32)
+    for loose in (0.45, 0.0):
+        asked = "\n".join(
+            f"property p{i}(x, y in d) using s {{ forall z in ball(x, linf, 0.05): {formula.format(loose)} }}"
+            for i, formula in enumerate(formulas)
+        )
+        text = 'prop 1\nmodel f = keras("f.keras")\nmodel g = keras("g.keras")\ndataset d = npz("d.npz")\n'
+        text += f"strategy s = pgd -> {stage}\n{asked}\n"
+        report = verify(text, bindings={"f": one, "g": other, "d": (x, y)}, verbose=0)
+        found = np.array([str(r.outcome) for r in report.records]).reshape(3, 2)
+        for i, center in enumerate(x):
+            points = center + grid
+            p, q = (np.asarray(model(points)).astype(np.float64) for model in (one, other))
+            at = np.asarray(one(center[None]))[0].astype(np.float64)
+            truth = [p[:, 0] - q[:, 0] <= loose, p[:, y[i]] >= at[y[i]] - loose, p[:, 1] <= points[:, 0] + loose]
+            for j, holds in enumerate(truth):
+                assert holds.all() or found[j, i] != "verified", (formulas[j], loose, i)
+        assert loose == 0.0 or (found == "verified").any()
+        assert loose > 0.0 or (found == "falsified").any()

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from tfcert.language import BallSpec, load, net_within
+from tfcert.language import BallSpec, SpecError, load, net_within
 
 HEAD = """prop 1
 model clf = keras("clf.keras")
@@ -68,3 +68,37 @@ def test_percentages_and_angles_are_plain_numbers_in_conditions_and_boxes():
     ).properties["p"]
     assert p.holds([0.4, 0.18]) and not p.holds([0.39, 0]) and not p.holds([0.4, 0.19])
     assert round(float(p.region.bounds[0][1]), 4) == 0.5236
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [("500m/1ft", Fraction(5_000_000, 3048)), ("1nmi/1km", Fraction(1852, 1000)), ("36kt/1kt", 36), ("2km/50cm", 4000),
+     ("1mi/1ft", 5280), ("(300mm + 70cm)/1m", 1), ("180deg/1rad", Fraction("3.14159265358979323846")),
+     ("1h/30min", 2)],
+)  # fmt: skip
+def test_lengths_speeds_angles_and_times_convert_exactly(written, number):
+    text = (
+        f'prop 1\nmodel f = keras("f.keras")\nlet v = {written}\nproperty p {{ forall z in box([0, v]): f(z)[0] > v }}'
+    )
+    template = load(text).properties["p"]
+    ((_, high),) = template.region.bounds
+    assert high == pytest.approx(number, rel=1e-15) and (high == number or "deg" in written)
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("forall z in ball(x, linf, 5ft): f(z)[0] > 0", "distance between inputs, not a length"),
+        ("forall z in ball(x, linf, 1rad): f(z)[0] > 0", "distance between inputs, not an angle"),
+        ("forall z in box([0, 300kt]): f(z)[0] > 0", "plain number or pixels, not a speed"),
+        ("forall z in box([0, 1]): f(z)[0] > 3m", "a plain number and a length cannot be compared"),
+        ("forall z in box([0, 1]): f(z)[0] > 3m/1kt", "a length cannot be divided by a speed"),
+        ("forall z in box([0, 1]): f(z)[0] + 3m > 1", "a plain number and a length cannot be added"),
+        ("forall z in box([0, 1]): z[0] <= 3m => f(z)[0] > 1", "a plain number and a length cannot be compared"),
+    ],
+)
+def test_a_measured_quantity_is_no_number_by_itself(question, said):
+    text = f'prop 1\nmodel f = keras("f.keras")\ndataset d = npz("d.npz")\nproperty p(x in d) {{ {question} }}'
+    with pytest.raises(SpecError, match="E207") as caught:
+        load(text)
+    assert said in str(caught.value)

@@ -28,6 +28,7 @@ from tfcert.language.check.operators import (
 from tfcert.language.check.params import resolve_param
 from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean
 from tfcert.language.check.values import (
+    MEASURED,
     NUMBERS,
     UNITS,
     Agreed,
@@ -149,7 +150,8 @@ class Elaborator:
 
     def _wrong_unit(self, what: str, value: Numeric, unit: str, node: s.SyntaxNode) -> None:
         expected = {"": "a plain number", "px": "pixels", "s": "a time, e.g. `60s`"}[unit]
-        raise self.scope.problem("E207", f"{what} must be {expected}, not {describe(value)}", node)
+        fix = MEASURED.get(value.unit, "") if unit == "" else ""
+        raise self.scope.problem("E207", f"{what} must be {expected}, not {describe(value)}", node, fix)
 
     # Expressions
 

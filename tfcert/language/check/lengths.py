@@ -8,7 +8,7 @@ from fractions import Fraction
 from tfcert.catalog import DISTANCES
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.setting import Setting, is_unit
-from tfcert.language.check.values import MIXED, Numeric, describe
+from tfcert.language.check.values import MEASURED, MIXED, Numeric, describe
 from tfcert.language.spec.formula import Radius, Term
 from tfcert.language.spec.regions import BallSpec, Ends
 from tfcert.language.spec.spaces import Transform
@@ -53,9 +53,9 @@ def _unit_space(transform: Transform) -> str:
 def read_length(e: Elaborator, node: s.Expr, what: str, setting: Setting, space: str) -> Term:
     """A distance in a space, pixels and shares of the range converted; nothing but the radius may vary in it."""
     value = e.numeric(node, what)
-    if value.unit == "deg":
-        fix = "write a plain number, in the units of the inputs"
-        raise e.scope.problem("E207", f"{what} must be a distance between inputs, not an angle", node, fix)
+    if value.unit in ("deg", *MEASURED):
+        fix = MEASURED.get(value.unit, "write a plain number, in the units of the inputs")
+        raise e.scope.problem("E207", f"{what} must be a distance between inputs, not {describe(value)}", node, fix)
     if value.unit == MIXED:
         fix = "write one percentage, which is a share of the range, or a plain number"
         raise e.scope.problem("E207", f"{what} must not be {describe(value)}", node, fix)
@@ -82,8 +82,9 @@ def read_place(e: Elaborator, node: s.Expr, what: str, setting: Setting, space: 
 def _term(e: Elaborator, node: s.Expr, what: str, value: Numeric, size: Fraction = Fraction(1)) -> Term:
     if any(not isinstance(v, Radius) for v, _ in value.term.coefficients):
         raise e.scope.problem("E206", f"{what} must be a constant", node)
-    if value.unit == "s":
-        raise e.scope.problem("E207", f"{what} must be a plain number or pixels, not a time", node)
+    if value.unit in ("s", *MEASURED):
+        fix, found = MEASURED.get(value.unit, ""), describe(value)
+        raise e.scope.problem("E207", f"{what} must be a plain number or pixels, not {found}", node, fix)
     term = value.term.times(size)
     for number in (term.constant, *(c for _, c in term.coefficients)):
         e.usable(number, what, node)

@@ -55,9 +55,9 @@ def as_written(value: Meaning) -> str | None:
 
 
 def _number(number: Fraction, unit: str) -> str:
-    word = {"%": "%", "px": "px", "deg": "deg", "s": "s"}.get(unit, "")
+    word = {"%": "%", "px": "px", "deg": "deg", "s": "s", "m": "m", "kt": "kt"}.get(unit, "")
     number = number / UNITS[word][0]
-    if word not in ("%", "px", "deg", "s") and unit:
+    if word not in ("%", "px", "deg", "s", "m", "kt") and unit:
         return f"{_plain(number)} of a percentage"
     text = _plain(number)
     return f"{text}{word}" if "/" not in text or not word else f"({text}){word}"

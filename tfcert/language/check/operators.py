@@ -9,6 +9,7 @@ from tfcert.language.check.declared import listed_places, output_names
 from tfcert.language.check.evaluator import Evaluator
 from tfcert.language.check.scope import KINDS, Definition, did_you_mean
 from tfcert.language.check.values import (
+    MEASURED,
     MIXED,
     NUMBERS,
     ClassSet,
@@ -286,7 +287,8 @@ def compare(e: Evaluator, a: Meaning, operator: str, b: Meaning, node: s.Expr) -
     if not isinstance(a, Numeric) or not isinstance(b, Numeric):
         raise e.scope.problem("E206", f"{describe(a)} and {describe(b)} cannot be compared", node)
     if a.unit != b.unit and not (a.unit in NUMBERS and b.unit in NUMBERS):
-        raise e.scope.problem("E207", f"{describe(a)} and {describe(b)} cannot be compared", node)
+        fix = next((MEASURED[n.unit] for n in (a, b) if n.unit in MEASURED), "")
+        raise e.scope.problem("E207", f"{describe(a)} and {describe(b)} cannot be compared", node, fix)
     difference = a.term.plus(b.term, Fraction(-1))
     if {a.unit, b.unit} & {"%", MIXED} and any(
         isinstance(v, Feature | SampleFeature) for v, _ in difference.coefficients

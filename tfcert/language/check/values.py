@@ -21,13 +21,22 @@ UNITS: dict[str, tuple[Fraction, str]] = {
     "": (Fraction(1), ""),
     "%": (Fraction(1, 100), "%"),
     "deg": (_PI / 180, "deg"),
+    "rad": (Fraction(1), "deg"),
     "px": (Fraction(1), "px"),
+    "mm": (Fraction(1, 1000), "m"),
+    "cm": (Fraction(1, 100), "m"),
+    "m": (Fraction(1), "m"),
+    "km": (Fraction(1000), "m"),
+    "ft": (Fraction(3048, 10_000), "m"),
+    "mi": (Fraction(1_609_344, 1000), "m"),
+    "nmi": (Fraction(1852), "m"),
+    "kt": (Fraction(1852, 3600), "kt"),
     "ms": (Fraction(1, 1000), "s"),
     "s": (Fraction(1), "s"),
     "min": (Fraction(60), "s"),
     "h": (Fraction(3600), "s"),
 }
-"""Factor and dimension of each unit. Degrees are radians to 60 digits."""
+"""Factor and dimension of each unit. Degrees are radians to 60 digits, lengths metres, speeds metres a second."""
 
 MIXED = "*%"
 """The dimension of a percentage times or plus a plain number: nobody can say what it would be a share of."""
@@ -37,8 +46,15 @@ DIMENSIONS = {
     MIXED: "a percentage that is scaled or added to a number",
     "deg": "an angle",
     "px": "a number of pixels",
+    "m": "a length",
+    "kt": "a speed",
     "s": "a time",
 }
+MEASURED = {
+    "m": "divide by the unit in which it is stored: `500m/1ft` is a plain number",
+    "kt": "divide by the unit in which it is stored: `250kt/1kt` is a plain number",
+}
+"""Dimensions that are no values of inputs or outputs by themselves, and what to write."""
 NUMBERS = ("", "%", MIXED, "deg")
 """Dimensions that stand for plain numbers where a share or an angle means nothing of its own."""
 

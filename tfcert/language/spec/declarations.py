@@ -32,7 +32,7 @@ class Param:
         """The value with its unit, which is a part of what it means: 8% of a range are not 8/100."""
         if self.unit == "%":
             return f"{100 * Fraction(self.value)}%"
-        units = {"": "", "px": "px", "deg": " radians"}
+        units = {"": "", "px": "px", "deg": " radians", "s": " s", "m": " m", "kt": " m/s"}
         return f"{self.value}{units.get(self.unit, ' of a percentage')}"
 
 
