@@ -50,7 +50,7 @@ LEVELS = [
     {"driver.journal", "driver.property", "driver.distances", "driver.train.search"},
     {"driver.measure", "driver.piecewise", "driver.distance_task", "driver.start", "driver.direct.ask"},
     {"driver.piecewise_measure"},
-    {"driver.verify", "driver.direct", "driver.train.start"},
+    {"driver.verify", "driver.several", "driver.direct", "driver.train.start"},
     {"driver.train.run"},
     {"driver", "driver.train"},
     {"cli.arguments"},

@@ -248,3 +248,14 @@ for p in ["forall"(3px)] { assert verified_accuracy(p) >= 0 or verified_accuracy
     found = spec(text)
     assert list(found.properties) == [f"forall(eps={k}px)" for k in (2, 3, 4)]
     assert [s.name for s in found.strategies["longer"].stages] == ["ibp", "crown"]
+
+
+def test_the_reference_s_example_of_templates_asks_what_it_says() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "language.md").read_text("utf-8")
+    section = reference[reference.index("## Templates, loops and lists") :]
+    found = load(section.split("```")[1])
+    radii = [f"robust(eps={k}px, m={m})" for m in ("small", "big") for k in (1, 2, 3, 4)]
+    named = ["top_class(m=small)", "top_class(m=big)", "robust(eps=8px, m=small)", "robust(eps=1.5px, m=big)"]
+    assert set(found.properties) == {*radii, *named, "robust(eps=64px, m=big)"} and not found.warnings
+    assert [s.name for s in found.strategies["exact"].stages] == ["pgd", "ibp", "crown", "milp"]
+    assert found.assertions[-1].expect_fail and len(found.assertions) == 9

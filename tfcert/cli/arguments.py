@@ -23,12 +23,28 @@ class Parser(argparse.ArgumentParser):
         self.exit(ExitCode.USAGE_ERROR, f"error: {message}\n")
 
 
-def spec_arguments(parser: argparse.ArgumentParser) -> None:
-    """The specification, and values and files for its names."""
-    parser.add_argument("spec", metavar="SPEC", help="a .prop file")
+def spec_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """The specification (or ``several``), and values and files for its names."""
+    if several:
+        parser.add_argument("spec", metavar="SPEC", nargs="+", help=".prop files, or folders of such")
+    else:
+        parser.add_argument("spec", metavar="SPEC", help="a .prop file")
     parser.add_argument(
         "--set", action="append", default=[], type=assignment, metavar="NAME=VALUE", help="give a parameter a value"
     )
+    parser.add_argument(
+        "--params", action="append", default=[], metavar="FILE",
+        help='give parameters values from a JSON or TOML file, as {"eps": "2/255"}; --set wins',
+    )  # fmt: skip
+    parser.add_argument(
+        "--set-from-env", action="store_true",
+        help="give parameters values from the environment: TFCERT_eps, or TFCERT_common__eps for common.eps; wins "
+        "against --params",
+    )  # fmt: skip
+    parser.add_argument(
+        "--root", metavar="DIR",
+        help="a folder around SPEC's own: paths may lead into it by `..`, and not out of it (default: SPEC's folder)",
+    )  # fmt: skip
     models, data = ", ".join(suffixes(FORMATS)), ", ".join(suffixes(SOURCES))
     parser.add_argument(
         "--bind", action="append", default=[], type=assignment, metavar="NAME=PATH",
@@ -38,9 +54,10 @@ def spec_arguments(parser: argparse.ArgumentParser) -> None:
 
 def verify_arguments(parser: argparse.ArgumentParser) -> None:
     """A specification, where results go, and how much is said."""
-    spec_arguments(parser)
-    parser.add_argument("--json", metavar="FILE", help="write the result here as well")
-    _places(parser, "out/<name of SPEC>")
+    spec_arguments(parser, several=True)
+    parser.add_argument("--json", metavar="FILE", help="write the result here as well; of several, those of all")
+    parser.add_argument("--junit", metavar="FILE", help="write what is judged here, as JUnit reports tell it")
+    _places(parser, "out/<name of SPEC>; of several SPECs, DIR/<name> for each")
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument(
         "-v", "--verbose", action="store_true", help="a line a sample, and what a solver finds on the way"

@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from tfcert import quiet
 from tfcert.catalog import DISTANCES
@@ -30,6 +30,7 @@ from tfcert.memory import keep_freed_memory
 from tfcert.showing import counted
 
 if TYPE_CHECKING:
+    from tfcert.language import Spec
     from tfcert.report import Report
 
 
@@ -120,18 +121,82 @@ def _verify(options: argparse.Namespace) -> int:
     from tfcert.driver.start import begin
 
     _require_json(options.json)
-    start = begin(
-        Path(options.spec),
-        params=dict(options.set),
-        bindings=dict(options.bind),
-        resume=options.resume,
-        out=options.out,
-    )
+    _require_json(options.junit)
+    if len(options.spec) > 1 or Path(options.spec[0]).is_dir():
+        return _verify_several(options)
+    (path,) = map(Path, options.spec)
+    start = begin(path, **_names(options), resume=options.resume, out=options.out, root=options.root)
     _import_tensorflow()
+    from tfcert.driver.several import SpecRun, save_junit
     from tfcert.driver.verify import run_verification
 
-    report = run_verification(start, verbose=0 if options.quiet else 2 if options.verbose else "auto")
+    report = run_verification(start, verbose=_loudness(options))
+    if options.junit:
+        save_junit(options.junit, [SpecRun(path, report)])
     return _finish(report, options.json, quiet=options.quiet)
+
+
+def _names(options: argparse.Namespace) -> dict[str, Any]:
+    """What is given for parameters, models and data sets."""
+    from tfcert.cli.parameters import from_environment, given_parameters
+
+    params = given_parameters(options.params, from_environment(options.set_from_env), options.set)
+    return {"params": params, "bindings": dict(options.bind)}
+
+
+def _loudness(options: argparse.Namespace) -> Literal[0, 2, "auto"]:
+    return 0 if options.quiet else 2 if options.verbose else "auto"
+
+
+def _verify_several(options: argparse.Namespace) -> int:
+    """Checks all specifications, runs those that ask something, and tells of all in one summary."""
+    from tfcert.driver.several import (
+        asks,
+        checked_all,
+        folder_names,
+        run_each,
+        save_json,
+        save_junit,
+        specifications,
+        summary_lines,
+        worst,
+    )
+
+    paths, given = specifications(options.spec), _names(options)
+    specs = checked_all(paths, given["params"], given["bindings"], options.root)
+    asking = [path for path in paths if asks(specs[path]) or str(path) in options.spec]
+    for path in (p for p in paths if p not in asking):
+        print(f"{path}: asks nothing, and is left out", file=sys.stderr)
+    if not asking:
+        return ExitCode.NOTHING_TO_CHECK
+    names, base = folder_names(asking), Path(options.out or options.resume or "out")
+    _import_tensorflow()
+
+    def run(path: Path) -> Report:
+        from tfcert.driver.start import begin
+        from tfcert.driver.verify import run_verification
+
+        folder = base / names[path]
+        place = {"resume": folder} if options.resume and folder.is_dir() else {"out": folder}
+        own = {kind: {n: v for n, v in values.items() if _has(specs[path], n)} for kind, values in given.items()}
+        report = run_verification(begin(path, **own, **place, root=options.root), verbose=_loudness(options))
+        print(f"== {path}")
+        _finish(report, None, quiet=options.quiet)
+        return report
+
+    runs = run_each(asking, run, _user_errors())
+    for failed in (r for r in runs if r.report is None):
+        print(f"== {failed.path}\nerror: {failed.error}", file=sys.stderr)
+    if options.json:
+        save_json(options.json, runs)
+    if options.junit:
+        save_junit(options.junit, runs)
+    print("\n".join(["", *summary_lines(runs, len(asking) - len(runs))]))
+    return worst([r.exit_code for r in runs])
+
+
+def _has(spec: Spec, name: str) -> bool:
+    return name in spec.params or name in spec.models or name in spec.datasets
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -139,7 +204,7 @@ def _check(options: argparse.Namespace) -> int:
     from tfcert.driver.bind import load_spec
     from tfcert.driver.files import require_models
 
-    spec = load_spec(Path(options.spec), dict(options.set), dict(options.bind))
+    spec = load_spec(Path(options.spec), **_names(options), root=options.root)
     require_models(spec, dict(options.bind), if_there=True)
     for warning in spec.warnings:
         print(warning.render(), file=sys.stderr)
@@ -160,7 +225,7 @@ def _explain(options: argparse.Namespace) -> int:
     from tfcert.driver.bind import load_spec
     from tfcert.driver.explain import explain
 
-    print(explain(load_spec(Path(options.spec), dict(options.set), dict(options.bind))))
+    print(explain(load_spec(Path(options.spec), **_names(options), root=options.root)))
     return ExitCode.PASS
 
 
@@ -171,8 +236,8 @@ def _train(options: argparse.Namespace) -> int:
         Path(options.spec),
         options.objective,
         options.out,
-        params=dict(options.set),
-        bindings=dict(options.bind),
+        **_names(options),
+        root=options.root,
         resume=options.resume,
         tensorboard=options.tensorboard,
         widths=options.widths,

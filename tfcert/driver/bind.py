@@ -93,7 +93,14 @@ class BoundSpec:
         return next(iter(behind.values()))
 
 
-def load_spec(spec: str | Path, params: Mapping[str, Any] | None, bindings: Mapping[str, Any] | None) -> Spec:
+def load_spec(
+    spec: str | Path,
+    params: Mapping[str, Any] | None,
+    bindings: Mapping[str, Any] | None,
+    *,
+    root: str | Path | None = None,
+    shared: bool = False,
+) -> Spec:
     """A specification from a path or from its text (which has a line break or begins with ``prop``).
 
     Raises:
@@ -108,7 +115,9 @@ def load_spec(spec: str | Path, params: Mapping[str, Any] | None, bindings: Mapp
         return load(spec, params=params, bound=bound)
     if not Path(spec).is_file():
         raise UsageError(f"there is no specification {spec}")
-    return load_file(spec, params=params, bound=bound)
+    if root is not None and not Path(spec).resolve().is_relative_to(Path(root).resolve()):
+        raise UsageError(f"{spec} is not in the folder {root}, which its paths may not leave")
+    return load_file(spec, params=params, bound=bound, confines=root, shared=shared)
 
 
 def spec_name(spec: Spec) -> str:

@@ -54,7 +54,9 @@ def package_version(name: str) -> str | None:
         return None
 
 
-def spec_header(spec: Spec, params: Mapping[str, Any], bindings: Mapping[str, Any]) -> Json:
+def spec_header(
+    spec: Spec, params: Mapping[str, Any], bindings: Mapping[str, Any], root: str | Path | None = None
+) -> Json:
     """Describes a specification, and what was given for its names, as JSON can hold it."""
     return {
         "spec": spec.filename,
@@ -66,6 +68,7 @@ def spec_header(spec: Spec, params: Mapping[str, Any], bindings: Mapping[str, An
                 name: str(Path(value).resolve()) if isinstance(value, str | Path) else None
                 for name, value in bindings.items()
             },
+            **({} if root is None else {"root": str(Path(root).resolve())}),
         },
     }
 

@@ -47,10 +47,11 @@ def begin(
     bindings: Mapping[str, Any] | None = None,
     resume: str | Path | None = None,
     out: str | Path | None = None,
+    root: str | Path | None = None,
 ) -> RunStart:
     """Checks what :func:`tfcert.verify` was given, and reads its samples. Arguments and errors as there."""
     folder = JournalFolder(out=out, resume=resume)
-    checked, bindings, header = read_spec(spec, params, bindings, folder)
+    checked, bindings, header = read_spec(spec, params, bindings, folder, root=root)
     folder.require_same(header, "tfcert", "spec_sha256", "params")
     require_models(checked, bindings)
     data = load_data(checked, bindings)
@@ -62,11 +63,17 @@ def begin(
 
 
 def read_spec(
-    spec: str | Path, params: Mapping[str, Any] | None, bindings: Mapping[str, Any] | None, folder: RunFolder
+    spec: str | Path,
+    params: Mapping[str, Any] | None,
+    bindings: Mapping[str, Any] | None,
+    folder: RunFolder,
+    *,
+    root: str | Path | None = None,
 ) -> tuple[Spec, Mapping[str, Any], Json]:
     """A specification with its bindings and header; of a run that is resumed, with what its folder says."""
     params, bindings = dict(params or {}), dict(bindings or {})
     if folder.then is not None:
         params, bindings = restored(folder.header_path, folder.then, params, bindings)
-    checked = load_spec(spec, params, bindings)
-    return checked, bindings, run_header() | spec_header(checked, params, bindings)
+        root = root or folder.then["given"].get("root")
+    checked = load_spec(spec, params, bindings, root=root)
+    return checked, bindings, run_header() | spec_header(checked, params, bindings, root)

@@ -51,6 +51,7 @@ def verify(
     bindings: Mapping[str, Any] | None = None,
     resume: str | Path | None = None,
     out: str | Path | None = None,
+    root: str | Path | None = None,
     verbose: Verbosity = "auto",
 ) -> Report:
     """Checks every property, measure and assertion of a specification.
@@ -62,6 +63,8 @@ def verify(
         resume: the folder of an interrupted run to go on with. Parameters and bindings are taken from there unless
             they are given again; specification, parameters, models and data must be the same as then.
         out: where journal, JSON, witnesses and pictures go; ``out/<name of the specification>`` by default.
+        root: a folder around the specification's own, which its paths may not leave; with ``..`` they may lead to
+            other folders in there. None for the specification's own folder.
         verbose: "auto" shows progress on standard error; 0 is silent, 2 adds a line a sample and for whatever a solver
             finds on the way.
 
@@ -74,7 +77,8 @@ def verify(
         ContradictionError: a witness refutes a proof that claimed to hold whatever is rounded: a bug in tfcert. Against
             any other proof a witness is the sample's verdict, and the report counts it.
     """
-    return run_verification(begin(spec, params=params, bindings=bindings, resume=resume, out=out), verbose)
+    start = begin(spec, params=params, bindings=bindings, resume=resume, out=out, root=root)
+    return run_verification(start, verbose)
 
 
 def run_verification(start: RunStart, verbose: Verbosity = "auto") -> Report:

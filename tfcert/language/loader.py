@@ -32,7 +32,7 @@ from tfcert.language.check.scope import MAX_IMPORTS, Definition, Scope, Session,
 from tfcert.language.check.templates import report_unasked
 from tfcert.language.check.values import Condition, Meaning, Norm, Numeric
 from tfcert.language.spec.assertions import Assertion, ReportItem
-from tfcert.language.spec.declarations import Param, Value
+from tfcert.language.spec.declarations import GivenValue, Param, Value
 from tfcert.language.spec.formula import TruthConstant
 from tfcert.language.spec.questions import AnyTemplate, DistanceTemplate, MeasureTemplate, PropertyTemplate
 from tfcert.language.spec.specification import Spec
@@ -46,9 +46,11 @@ def load(
     source: str,
     *,
     filename: str = "<text>",
-    params: Mapping[str, Value | float] | None = None,
+    params: Mapping[str, Value | float | GivenValue] | None = None,
     bound: Collection[str] = (),
     root: str | Path | None = None,
+    confines: str | Path | None = None,
+    shared: bool = False,
 ) -> Spec:
     """Check a specification given as text.
 
@@ -61,12 +63,18 @@ def load(
             be declared.
         root: the folder to which paths and imports are relative and confined. None: paths are only checked for
             staying inside, imports are refused.
+        confines: a folder around ``root`` that paths are confined to instead; they may have ``..`` then.
+        shared: whether ``params`` and ``bound`` may name what this specification does not have: others have it.
 
     Raises:
         SpecError: with everything that is wrong.
+        ValueError: ``root`` is not in ``confines``.
     """
     diagnostics = Diagnostics()
-    session = Session(diagnostics, frozenset(bound), dict(params or {}))
+    around = None if confines is None else Path(confines).resolve()
+    if around is not None and (root is None or not Path(root).resolve().is_relative_to(around)):
+        raise ValueError(f"the specification is not in {around}")
+    session = Session(diagnostics, frozenset(bound), dict(params or {}), around, shared)
     scope = Scope(SourceText(filename, source), session, root=None if root is None else Path(root))
     if scope.root is not None:
         session.importing.append(os.path.realpath(scope.root / filename))
@@ -80,7 +88,12 @@ def load(
 
 
 def load_file(
-    path: str | Path, *, params: Mapping[str, Value | float] | None = None, bound: Collection[str] = ()
+    path: str | Path,
+    *,
+    params: Mapping[str, Value | float | GivenValue] | None = None,
+    bound: Collection[str] = (),
+    confines: str | Path | None = None,
+    shared: bool = False,
 ) -> Spec:
     """Check a specification in a file; its folder is the root. Arguments and errors as for ``load``."""
     path = Path(path)
@@ -88,7 +101,8 @@ def load_file(
     text = _text_of(path, str(path), diagnostics)
     if text is None:
         raise diagnostics.errors()
-    return load(text, filename=str(path), params=params, bound=bound, root=path.resolve().parent)
+    folder = path.resolve().parent
+    return load(text, filename=str(path), params=params, bound=bound, root=folder, confines=confines, shared=shared)
 
 
 def _text_of(path: Path, shown: str, diagnostics: Diagnostics) -> str | None:
@@ -151,7 +165,7 @@ def _import(scope: Scope, node: s.Import) -> None:
     if scope.root is None:
         raise scope.problem("E007", "only a specification in a file can import others", node)
     path = check_path(scope, node.path)
-    real = os.path.realpath(scope.root / path)
+    real = os.path.realpath(os.path.join(scope.folder, path))
     if real in session.importing:
         raise scope.problem("E223", f'"{path}" imports this specification in turn', node.path)
     session.imports += 1
@@ -325,6 +339,8 @@ def _refs(root: Any) -> Iterator[s.Ref]:
 
 def _check_bindings(scope: Scope) -> None:
     session = scope.session
+    if session.shared:
+        return
     known = [d.full_name for d in scope.definitions.values() if d.kind in ("model", "dataset")]
     for name in session.bound:
         # What could not be understood may use it, if it is named anywhere.

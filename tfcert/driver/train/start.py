@@ -80,6 +80,7 @@ def begin_training(
     params: Mapping[str, Any] | None = None,
     bindings: Mapping[str, Any] | None = None,
     resume: str | Path | None = None,
+    root: str | Path | None = None,
     tensorboard: str | Path | None = None,
     widths: bool = False,
 ) -> TrainingStart:
@@ -90,7 +91,7 @@ def begin_training(
     if tensorboard is not None and importlib.util.find_spec("tensorboard") is None:
         raise UsageError("TensorBoard's logs need it installed: pip install 'tfcert[tensorboard]'")
     folder = TrainingFolder(resume=resume)
-    checked, bindings, header = read_spec(spec, params, bindings, folder)
+    checked, bindings, header = read_spec(spec, params, bindings, folder, root=root)
     asked = find_objective(checked, objective)
     header["objective"] = asked.text
     # A log that goes on keeps its columns.

@@ -251,9 +251,8 @@ def _placed(e: Elaborator, call: s.Call, ball: BallSpec, options: Mapping[str, s
     mask = check_path(e.scope, options["mask"]) if "mask" in options else ""
     if rows is None and columns is None and not mask:
         return ball
-    folder = "" if e.scope.root is None else str(e.scope.root)
     places = ball.places or Movable()
-    return replace(ball, places=replace(places, rows=rows, columns=columns, mask=mask, folder=folder))
+    return replace(ball, places=replace(places, rows=rows, columns=columns, mask=mask, folder=e.scope.folder))
 
 
 def _free(e: Elaborator, call: s.Call, ball: BallSpec, listed: tuple[s.Expr, bool], setting: Setting) -> BallSpec:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from tfcert.language.check.evaluator import Evaluator
 from tfcert.language.check.scope import Definition, Scope
 from tfcert.language.check.values import NUMBERS, Condition, Meaning, Norm, Numeric, describe
+from tfcert.language.spec.declarations import GivenValue
 from tfcert.language.spec.formula import Term, TruthConstant, evaluate
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, SourceText, Span
@@ -41,7 +42,7 @@ def _find_value(e: Evaluator, definition: Definition) -> Meaning:
     if definition.full_name in session.overrides:
         session.used_overrides.add(definition.full_name)
         given = session.overrides[definition.full_name]
-        outside = Scope(SourceText(f"--set {definition.full_name}", _as_text(given)), session)
+        outside = Scope(SourceText(_origin(given, f"--set {definition.full_name}"), _as_text(given)), session)
         expression = parse_expression(outside.source, session.diagnostics)
         if expression is None:
             raise AbortError("E101")
@@ -66,9 +67,11 @@ def _find_value(e: Evaluator, definition: Definition) -> Meaning:
 
 def _as_text(given: object) -> str:
     """A value given from Python as the text one would write; a float means its shortest decimal."""
-    if isinstance(given, bool):
-        return "true" if given else "false"
-    return str(given)
+    return ("true" if given else "false") if isinstance(given, bool) else str(given)
+
+
+def _origin(given: object, otherwise: str) -> str:
+    return given.origin if isinstance(given, GivenValue) else otherwise
 
 
 def of_type(value: Meaning, kind: str, scope: Scope, node: s.Expr) -> Meaning:
@@ -117,12 +120,14 @@ def short(number: Fraction) -> str:
 
 
 def check_overrides(scope: Scope) -> None:
-    """Report values given for parameters that do not exist."""
+    """Report values given for parameters that do not exist, unless they may be for other specifications."""
     session = scope.session
+    if session.shared:
+        return
     names = [d.name for d in scope.definitions.values() if d.kind == "param"]
     for name in session.overrides:
         if name not in session.used_overrides:
-            text = f"{name}={_as_text(session.overrides[name])}"
-            outside = Scope(SourceText("--set", text), session)
+            given = session.overrides[name]
+            outside = Scope(SourceText(_origin(given, "--set"), f"{name}={_as_text(given)}"), session)
             hint = f"the parameters are {', '.join(names[:8])}" if names else "the specification has no parameter"
             outside.report("E201", f"there is no parameter `{name}`", Span(1, 1, 1, 1 + max(1, len(name))), hint)

@@ -65,10 +65,6 @@ def _is_bound(definition: Definition) -> bool:
     return True
 
 
-def _folder(scope: Scope) -> str:
-    return str(scope.root) if scope.root is not None else ""
-
-
 def check_path(scope: Scope, node: s.Expr, *, folder: bool = False) -> str:
     """A path inside the folder of the specification that names a file or ``folder`` (as far as that can be known)."""
     if not isinstance(node, s.Text):
@@ -78,29 +74,35 @@ def check_path(scope: Scope, node: s.Expr, *, folder: bool = False) -> str:
     if "\\" in path:
         raise scope.problem("E221", f'the path "{path}" has a backslash', node, "write `/` between folders")
     absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive
-    if not parts or absolute or ".." in parts or path.startswith("~"):
-        raise scope.problem(
-            "E221",
-            f'the path "{path}" leads outside the folder of the specification',
-            node,
-            "copy the file there, or bind the name on the command line",
-        )
-    if scope.root is not None:
-        root = os.path.realpath(scope.root)
-        real = os.path.realpath(os.path.join(root, path))
-        if os.path.commonpath([root, real]) != root:
-            raise scope.problem("E221", f'the link "{path}" leads outside the folder of the specification', node)
-        if not os.path.exists(real):
-            fix = "create it, or bind the name on the command line"
-            kind = "folder" if folder else "file"
-            raise scope.problem("E222", f'there is no {kind} "{path}" beside the specification', node, fix)
-        if folder and not os.path.isdir(real):
-            raise scope.problem("E248", f'"{path}" is no folder', node, "write the path of a folder of images")
-        if not folder and not os.path.isfile(real):
-            # To read a pipe or a device may never end.
-            message = f'"{path}" is no regular file'
-            raise scope.problem("E248", message, node, "write the path of a file, not of a folder, a pipe or a device")
-    return path
+    leaves = ".." in parts and scope.session.confines is None
+    if not parts or absolute or leaves or path.startswith("~"):
+        fix = "copy the file there, or bind the name on the command line"
+        fix = "give `--root` the folder that holds both, or bind the name on the command line" if leaves else fix
+        raise scope.problem("E221", f'the path "{path}" leads outside the folder of the specification', node, fix)
+    if scope.root is None:
+        return path
+    limit = os.path.realpath(scope.folder)
+    real = os.path.realpath(os.path.join(scope.root, path))
+    if os.path.commonpath([limit, real]) != limit:
+        what, whose = ("path", "that `--root` names") if ".." in parts else ("link", "of the specification")
+        raise scope.problem("E221", f'the {what} "{path}" leads outside the folder {whose}', node)
+    _require_there(scope, node, real, folder)
+    return path if scope.session.confines is None else os.path.relpath(real, limit)
+
+
+def _require_there(scope: Scope, node: s.Text, real: str, folder: bool) -> None:
+    """Reports a path that leads to nothing, or to something of another kind."""
+    path = node.value
+    if not os.path.exists(real):
+        fix = "create it, or bind the name on the command line"
+        kind = "folder" if folder else "file"
+        raise scope.problem("E222", f'there is no {kind} "{path}" beside the specification', node, fix)
+    if folder and not os.path.isdir(real):
+        raise scope.problem("E248", f'"{path}" is no folder', node, "write the path of a folder of images")
+    if not folder and not os.path.isfile(real):
+        # To read a pipe or a device may never end.
+        message = f'"{path}" is no regular file'
+        raise scope.problem("E248", message, node, "write the path of a file, not of a folder, a pipe or a device")
 
 
 def _source(
@@ -168,7 +170,7 @@ def _model(definition: Definition) -> ModelDeclaration:
         inputs,
         mean,
         std,
-        _folder(definition.scope),
+        definition.scope.folder,
         node.name.span,
         _output(e, entries["output"]) if "output" in entries else "",
     )
@@ -288,7 +290,7 @@ def _dataset(definition: Definition) -> Dataset:
         choice,
         limits,
         transform,
-        _folder(definition.scope),
+        definition.scope.folder,
         node.name.span,
     )
 
@@ -344,7 +346,7 @@ def _joined(definition: Definition, e: Elaborator, node: s.Resource, choice: Cho
         raise e.scope.problem("E205", f"`{JOINED}` takes two data sets or more", node.source)
     return Dataset(
         definition.full_name, JOINED, "", bound, (), choice, parts[0].range, parts[0].transform,
-        _folder(definition.scope), node.name.span, () if bound else tuple(parts),
+        definition.scope.folder, node.name.span, () if bound else tuple(parts),
     )  # fmt: skip
 
 

@@ -72,11 +72,19 @@ class Definition:
 
 @dataclass
 class Session:
-    """State of one load, shared by all its texts."""
+    """State of one load, shared by all its texts.
+
+    Attributes:
+        bound, overrides: names that the caller binds, and values of parameters.
+        confines: the folder that paths may not leave; None for that of each text.
+        shared: whether what is given may be for other specifications than this one.
+    """
 
     diagnostics: Diagnostics
     bound: Collection[str]
     overrides: Mapping[str, object]
+    confines: Path | None = None
+    shared: bool = False
     digest: Any = field(default_factory=hashlib.sha256)
     steps: int = 0
     depth: int = 0
@@ -137,6 +145,12 @@ class Scope:
         for turns in self.turns.values():
             for turn in turns:
                 yield from turn.with_turns()
+
+    @property
+    def folder(self) -> str:
+        """The folder that paths of this text may not leave, and that checked paths are relative to; "" for none."""
+        folder = self.root if self.session.confines is None else self.session.confines
+        return "" if self.root is None or folder is None else str(folder)
 
     @property
     def bound(self) -> str:

@@ -18,6 +18,17 @@ Columns = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
+class GivenValue:
+    """A value for a parameter, and where it was given: for error messages."""
+
+    value: Value | float
+    origin: str
+
+    def __str__(self) -> str:
+        return ("true" if self.value else "false") if isinstance(self.value, bool) else str(self.value)
+
+
+@dataclass(frozen=True)
 class Param:
     """A parameter with the value it ended up with (``--set`` wins over the text); its unit is "", px, % or deg."""
 

@@ -1,0 +1,191 @@
+"""Several specifications in one run: each has its own folder; one summary and one exit code tell of all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from tfcert.driver.bind import load_spec
+from tfcert.errors import ExitCode, UsageError
+from tfcert.language import Diagnostic, Spec, SpecError
+from tfcert.report import Judged, Report
+from tfcert.showing import counted
+
+WORST = (
+    ExitCode.INTERNAL_ERROR, ExitCode.USAGE_ERROR, ExitCode.INTERRUPTED, ExitCode.FAIL, ExitCode.INCONCLUSIVE,
+    ExitCode.NOTHING_TO_CHECK, ExitCode.PASS,
+)  # fmt: skip
+"""Exit codes, the worst first: that of several runs is the first of these that one of them has."""
+
+
+@dataclass(frozen=True)
+class SpecRun:
+    """One of several specifications, and what came of it: a report, or the sentences that say why there is none."""
+
+    path: Path
+    report: Report | None
+    error: str = ""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The run's own exit code; that of a usage error without a report."""
+        return ExitCode.USAGE_ERROR if self.report is None else self.report.exit_code
+
+    @property
+    def judged(self) -> tuple[Judged, ...]:
+        """Its assertions and properties, with what came of them."""
+        return () if self.report is None else self.report.judged
+
+
+def specifications(given: Sequence[str]) -> list[Path]:
+    """The files that were named, and those of the folders that were named, in the order of their paths.
+
+    Raises:
+        UsageError: there is no such file or folder, or none in a folder.
+    """
+    found: dict[Path, None] = {}
+    for name in given:
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*.prop") if p.is_file())
+            if not inside:
+                raise UsageError(f"there is no specification (*.prop) in {path}")
+            found |= dict.fromkeys(inside)
+        elif path.is_file():
+            found[path] = None
+        else:
+            raise UsageError(f"there is no specification {name}")
+    return list(found)
+
+
+def checked_all(
+    paths: Sequence[Path], params: Mapping[str, Any], bindings: Mapping[str, Any], root: str | Path | None = None
+) -> dict[Path, Spec]:
+    """All specifications, checked before any of them is run.
+
+    Raises:
+        SpecError: with everything that is wrong with any of them.
+        UsageError: a value or a file is given for a name that none of them has.
+    """
+    found: dict[Path, Spec] = {}
+    wrong: list[Diagnostic] = []
+    for path in paths:
+        try:
+            found[path] = load_spec(path, params, bindings, root=root, shared=True)
+        except SpecError as error:
+            wrong += error.diagnostics
+    if any(d.is_error for d in wrong):
+        raise SpecError(tuple(wrong))
+    for name in params:
+        if not any(name in spec.params for spec in found.values()):
+            raise UsageError(f"none of the {len(found)} specifications has a parameter {name}")
+    for name in bindings:
+        if not any(name in spec.models or name in spec.datasets for spec in found.values()):
+            raise UsageError(f"none of the {len(found)} specifications has a model or a data set {name}")
+    return found
+
+
+def asks(spec: Spec) -> bool:
+    """Tells whether a specification asks anything: files of templates and definitions for others do not."""
+    return bool(spec.properties or spec.measures or spec.assertions or spec.reports)
+
+
+def folder_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """A name for each specification's folder: that of the file, with those of its folders where two are alike."""
+    stems = [path.stem for path in paths]
+    common = os.path.commonpath([path.resolve().parent for path in paths])
+    names = {}
+    for path in paths:
+        parts = path.resolve().relative_to(common).with_suffix("").parts
+        names[path] = path.stem if stems.count(path.stem) == 1 else "-".join(parts)
+    if len(set(names.values())) < len(names):
+        names = {path: f"{place}-{name}" for place, (path, name) in enumerate(names.items(), start=1)}
+    return names
+
+
+def run_each(paths: Sequence[Path], run: Callable[[Path], Report], wrong: tuple[type[Exception], ...]) -> list[SpecRun]:
+    """Runs one specification after the other; an error of one (of these types) keeps no other from its run.
+
+    After an interruption the rest is left out.
+    """
+    runs: list[SpecRun] = []
+    for path in paths:
+        try:
+            runs.append(SpecRun(path, run(path)))
+        except wrong as error:
+            runs.append(SpecRun(path, None, "\n".join([str(error), *getattr(error, "__notes__", [])])))
+        if runs[-1].exit_code is ExitCode.INTERRUPTED:
+            break
+    return runs
+
+
+def worst(codes: Sequence[ExitCode]) -> ExitCode:
+    """The exit code of several runs: the worst of theirs."""
+    return min(codes, key=WORST.index, default=ExitCode.NOTHING_TO_CHECK)
+
+
+def summary_lines(runs: Sequence[SpecRun], left_out: int = 0) -> list[str]:
+    """A line for each specification, and one for all."""
+    words = {run.path: run.exit_code.name.lower().replace("_", " ") for run in runs}
+    width = max(len(str(path)) for path in words)
+    lines = []
+    for run in runs:
+        where = run.error.splitlines()[0] if run.report is None else f"results in {run.report.folder}"
+        lines.append(f"{run.path!s:<{width}}  {words[run.path]:<16}  {where}")
+    counts = [f"{list(words.values()).count(word)} {word}" for word in dict.fromkeys(words.values())]
+    code = worst([run.exit_code for run in runs])
+    rest = f", {left_out} not run" if left_out else ""
+    lines.append(f"{counted(len(runs), 'specification')}: {', '.join(counts)}{rest} (exit code {int(code)})")
+    return lines
+
+
+def save_json(path: str | Path, runs: Sequence[SpecRun]) -> None:
+    """Writes ``{"exit_code": ..., "runs": [{"spec": ..., "exit_code": ..., "header": ..., "records": ...}]}``."""
+    told = []
+    for run in runs:
+        entry: dict[str, Any] = {"spec": str(run.path), "exit_code": int(run.exit_code)}
+        if run.report is None:
+            entry["error"] = run.error
+        else:
+            entry |= {"header": run.report.header, "records": [r.as_json() for r in run.report.records]}
+        told.append(entry)
+    code = worst([run.exit_code for run in runs])
+    _write(path, json.dumps({"exit_code": int(code), "runs": told}, indent=1, allow_nan=False) + "\n")
+
+
+def save_junit(path: str | Path, runs: Sequence[SpecRun]) -> None:
+    """Writes a JUnit report: a suite for each specification, a case for each assertion and property that is judged.
+
+    What fails is a failure; what is inconclusive, or could not be run, is an error: neither passes.
+    """
+    top = ElementTree.Element("testsuites", name="tfcert")
+    for run in runs:
+        suite = ElementTree.SubElement(top, "testsuite", name=str(run.path))
+        for judged in run.judged:
+            case = ElementTree.SubElement(suite, "testcase", classname=str(run.path), name=judged.text)
+            if judged.judgement != "pass":
+                kind = "failure" if judged.judgement == "fail" else "error"
+                ElementTree.SubElement(case, kind, message=f"{judged.judgement}: {judged.text}")
+        if not run.judged:
+            case = ElementTree.SubElement(suite, "testcase", classname=str(run.path), name="run")
+            if run.exit_code is not ExitCode.PASS:
+                word = run.error or run.exit_code.name.lower().replace("_", " ")
+                ElementTree.SubElement(case, "error", message=word)
+        for kind in ("failure", "error"):
+            suite.set(f"{kind}s", str(sum(case.find(kind) is not None for case in suite)))
+        suite.set("tests", str(len(suite)))
+    _write(path, ElementTree.tostring(top, encoding="unicode", xml_declaration=True) + "\n")
+
+
+def _write(path: str | Path, text: str) -> None:
+    """Writes a file in one step: a reader sees the old one or the new one."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".part")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, target)
