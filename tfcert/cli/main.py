@@ -177,9 +177,14 @@ def _verify_several(options: argparse.Namespace) -> int:
         from tfcert.driver.verify import run_verification
 
         folder = base / names[path]
-        place = {"resume": folder} if options.resume and folder.is_dir() else {"out": folder}
-        own = {kind: {n: v for n, v in values.items() if _has(specs[path], n)} for kind, values in given.items()}
-        report = run_verification(begin(path, **own, **place, root=options.root), verbose=_loudness(options))
+        resume = folder if options.resume and folder.is_dir() else None
+        params, bindings = (
+            {name: value for name, value in given[kind].items() if _has(specs[path], name)}
+            for kind in ("params", "bindings")
+        )
+        out = None if resume else folder
+        start = begin(path, params=params, bindings=bindings, resume=resume, out=out, root=options.root)
+        report = run_verification(start, verbose=_loudness(options))
         print(f"== {path}")
         _finish(report, None, quiet=options.quiet)
         return report
