@@ -18,6 +18,8 @@ class BoundOptions:
         batch_size: largest number of samples in one pass; None lets ``memory_mb`` decide.
         solver: of the methods ``lp`` and ``milp``: ``cbc`` or ``highs``.
         solver_seconds: most time of a solver for one row, with what is known then; None for no limit.
+        differences: whether rows about related networks, or about one at two points, are bounded by differences of
+            their neurons, too (no bound gets looser by them; without them passes are shorter).
 
     Raises:
         ValueError: a value is not positive.
@@ -30,6 +32,7 @@ class BoundOptions:
     batch_size: int | None = None
     solver: str = "cbc"
     solver_seconds: float | None = None
+    differences: bool = True
 
     def __post_init__(self) -> None:
         for name in ("memory_mb", "iterations", "learning_rate"):

@@ -20,7 +20,7 @@ from tfcert.attacks.witness import model_outputs
 from tfcert.catalog import GUIDES
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.piecewise import flatten
-from tfcert.complete.search import branch
+from tfcert.complete.search import boxes, branch
 from tfcert.complete.search.builder import QueryBuilder
 from tfcert.complete.search.decide import Decision, TellMargin, decide, out_of_time, say_nothing
 from tfcert.complete.search.minimum import Minimum, NearestSearch, minimum, plain_minimum
@@ -222,7 +222,9 @@ def _rehearse(ready: Prepared, region: Perturbation, clauses: Clauses) -> None:
     judge = Judge(builder.model, region, clauses)
     for _ in range(2):
         query = builder.untightened(region.astype(np.float64), judge)
-    if "split" in ready.setup.ways:
+    if "split" in ready.setup.ways and boxes.can_divide(query):
+        boxes.prepare(query)
+    elif "split" in ready.setup.ways:
         branch.prepare(query, ready.solvers())
 
 

@@ -226,7 +226,7 @@ class _DifferenceKind(Kind):
         each, size, none = np.arange(known.size), known.size, np.zeros(known.size)
         places = np.concatenate([each + size, each + 2 * size])
         itself = Entries(np.tile(each, 2), places, np.repeat([1.0, -1.0], size))
-        found = [Facet(1, itself, none), Facet(-1, itself, none)]
+        found = [Facet(0, itself, none)]
         if known.all():
             found += [Facet(1, Entries(each, each, low_slope), low), Facet(-1, Entries(each, each, high_slope), high)]
         return found

@@ -276,7 +276,7 @@ def prepared_bounds(
     perturbation = perturbation.astype(network.dtype.as_numpy_dtype)
     rows = np.shape(coefficients)[1]
     region = region_of(perturbation)
-    pairs = related(network)
+    pairs = related(network) if options.differences else None
     pairs = pairs if pairs is not None and pairs.concerns(coefficients) else None
     computed, count = (network, rows) if pairs is None else (pairs.network, 2 * rows)
     plan = method_of(method, relaxation)[0].plan(computed, count, options.memory_mb, region.is_box)

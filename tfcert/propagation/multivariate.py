@@ -69,7 +69,7 @@ class Facet(NamedTuple):
     """A side of what encloses a node: ``sign * (value - slopes @ inputs - intercept) >= 0`` on the inputs' bounds.
 
     Attributes:
-        sign: 1 for a plane below the node, -1 for one above it.
+        sign: 1 for a plane below the node, -1 for one above it, 0 for one that the node's values lie in.
         slopes: a matrix ``[values, numbers]``, the numbers of all inputs one after another.
         intercept: ``[values]``.
     """

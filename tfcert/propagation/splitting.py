@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfcert.activations import Activation, Lines
+from tfcert.activations import Activation, Lines, image
 from tfcert.activations import lines as lines_of
 from tfcert.network.graph import Elementwise, Network
 from tfcert.propagation.backward import Relaxed, linear_lower_bounds
@@ -351,8 +351,13 @@ def _restricted(
     relaxer = by_name(network, None)
     for target in network.bounded():
         lower, upper = given[target]
-        if refresh and any(i in network.ancestors(target) for i in bent):
+        passes = refresh and not isinstance(network.nodes[target], Elementwise)
+        if passes and any(i in network.ancestors(target) for i in bent):
             low, high = both_sides(network, target, relax_before(network, target, relaxer, bounds), region)
+            lower, upper = tf.maximum(lower, low), tf.minimum(upper, high)
+        node = network.nodes[target]
+        if isinstance(node, Elementwise):
+            low, high = image(node.activation, *bounds[node.inputs[0]])
             lower, upper = tf.maximum(lower, low), tf.minimum(upper, high)
         if target in cuts:
             lower, upper = tf.maximum(lower, cuts[target][0]), tf.minimum(upper, cuts[target][1])

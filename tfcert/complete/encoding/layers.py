@@ -47,7 +47,8 @@ def layer_values(encoding: Encoding, layer: Layer, values: Sequence[Values], pai
             entering = affine_values(encoding, layer.before, values, pair)
             return _maxima(encoding, layer.kind.table, entering, pair)
         case Enclosed():
-            return enclosed_values(encoding, layer.kind, affine_values(encoding, layer.before, values, pair), pair)
+            entering = affine_values(encoding, layer.before, values, pair, layer.kind.wanted)
+            return enclosed_values(encoding, layer.kind, entering, pair)
 
 
 def _pieces(

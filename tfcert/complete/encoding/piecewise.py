@@ -126,6 +126,12 @@ class Enclosed:
     node: Multivariate
     shapes: tuple[Shape, ...]
 
+    @property
+    def wanted(self) -> np.ndarray:
+        """Marks the numbers that enter and that the node's values are a function of."""
+        sizes = [math.prod(shape) for shape in self.shapes]
+        return np.arange(sum(sizes)) < sum(sizes[: len(self.node.sources)])
+
     def apart(self, entering: np.ndarray) -> list[np.ndarray]:
         """The numbers that enter, ``[size]``, as the inputs that they are."""
         ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
@@ -171,7 +177,9 @@ class PiecewiseNetwork:
     @property
     def exact(self) -> bool:
         """Tells whether an encoding says exactly what the network computes: nothing curved."""
-        return not any(isinstance(layer.kind, CurvedActivation | Enclosed) for layer in self.layers)
+        bent = [layer.kind for layer in self.layers]
+        enclosed = (kind for kind in bent if isinstance(kind, Enclosed))
+        return not any(isinstance(kind, CurvedActivation) for kind in bent) and all(k.node.exact for k in enclosed)
 
     def before(self, x: np.ndarray) -> list[np.ndarray]:
         """The values that enter each layer at inputs ``x`` ``[batch, *input]``: ``[batch, size]`` each."""
@@ -188,12 +196,14 @@ class PiecewiseNetwork:
 
     def by_node(self, layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Bounds of the nodes that enter layers ``[1, *shape]``, given bounds of what enters each layer."""
-        found = {}
+        found = dict[int, tuple[np.ndarray, np.ndarray]]()
         for layer, (low, high) in zip(self.layers, layers, strict=True):
             shapes = [self.network.nodes[i].shape for i in layer.sources]
-            ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
-            for i, shape, *pair in zip(layer.sources, shapes, np.split(low, ends), np.split(high, ends), strict=True):
-                found[i] = pair[0].reshape(1, *shape), pair[1].reshape(1, *shape)
+            cuts = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+            for i, shape, *pair in zip(layer.sources, shapes, np.split(low, cuts), np.split(high, cuts), strict=True):
+                ends = pair[0].reshape(1, *shape), pair[1].reshape(1, *shape)
+                known = found.get(i, ends)
+                found[i] = np.maximum(known[0], ends[0]), np.minimum(known[1], ends[1])
         return found
 
 

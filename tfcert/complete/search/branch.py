@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.complete.search.query import CLOSE, Query, Solvers, margin_program, within_rounding
+from tfcert.complete.search.results import POSITIVE, Branched
 from tfcert.complete.solver.process import SolverError
 from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
@@ -61,28 +62,6 @@ _KEPT = 1 << 29
 """Numbers that open pieces may hold together."""
 _UNPROVEN = 1e6
 """A row that is moved down by this many times the margins' size is not proven."""
-_POSITIVE = 1e-9
-"""A bound counts as positive above this share of the margins' size: far more than float64 loses."""
-
-
-@dataclass(frozen=True)
-class Branched:
-    """Results of branch and bound on a clause.
-
-    Attributes:
-        bound: no input of the set has a lower margin, less what rounding may take (``numeric``); -inf where nothing
-            is known.
-        witness: an input of the original model that breaks the clause, or None.
-        pieces: how many pieces were bounded.
-        passes: in how many passes.
-        reason: why the clause is neither proven nor broken; "" where it is.
-    """
-
-    bound: float
-    witness: np.ndarray | None
-    pieces: int
-    passes: int
-    reason: Because = NO_REASON
 
 
 @dataclass(frozen=True)
@@ -158,7 +137,7 @@ def branch(
         solvers: the first solves linear relaxations; ``until`` ends the search.
         tell: is told the lower bound so far and how many pieces were bounded.
     """
-    tree, enough = _Tree(query, clause, solvers), _POSITIVE * query.scale
+    tree, enough = _Tree(query, clause, solvers), POSITIVE * query.scale
     proven, stack, told = math.inf, [tree.whole()], 0
 
     def ended(bound: float, reason: Because) -> Branched:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import weakref
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfcert.attacks.conditions import within_limits
 from tfcert.catalog import BOUNDS, NeuronBoundsInfo
 from tfcert.clauses import Clauses
-from tfcert.complete.encoding.piecewise import PiecewiseNetwork
+from tfcert.complete.encoding.piecewise import PiecewiseNetwork, flatten
 from tfcert.complete.search.query import Query, Solvers
 from tfcert.complete.search.tighten import propagated_bounds, tightened
 from tfcert.complete.search.witness import Judge
 from tfcert.network import Network
+from tfcert.network.related import related
 from tfcert.options import BoundOptions
 from tfcert.propagation.bounds import check_names
 from tfcert.propagation.disjunctions import clause_bounds
 from tfcert.rigour.margins import rounding
 from tfcert.sets.balls import Perturbation
+
+_PARTS = ("coefficients", "offsets")
 
 
 @dataclass
@@ -83,20 +88,23 @@ class QueryBuilder:
         if not self._how.solver:
             return query
         integer = self._how.solver == "progressive"
-        bounds = tightened(self.net, query.region, query.bounds, solvers.first, solvers.until, integer=integer)
+        bounds = tightened(query.net, query.region, query.bounds, solvers.first, solvers.until, integer=integer)
         return replace(query, bounds=bounds)
 
     def untightened(self, region: Perturbation, judge: Judge) -> Query:
         """The query as far as it takes no solver."""
         began = time.monotonic()
-        clauses = judge.clauses
-        region = within_limits(self.net.network, region, clauses)
-        bounds, lower, upper = propagated_bounds(self.net, region, self._how.method, clauses, self.options)
-        lost = self._lost(region, clauses)
+        region = within_limits(self.net.network, region, judge.clauses)
+        net, ways = self._asked(judge.clauses)
+        every = Clauses(*(np.concatenate([getattr(way, part) for way in ways], axis=2) for part in _PARTS))
+        bounds, lower, upper = propagated_bounds(net, region, self._how.method, every, self.options)
+        lower = np.max(np.split(lower, len(ways), axis=1), axis=0)
+        upper = np.min(np.split(upper, len(ways), axis=1), axis=0)
+        lost = self._lost(region, judge.clauses)
         less = np.where(np.isfinite(lost), lost, 0.0)  # nothing is decided where it is not: see ``decide``
-        ends = lower - less, upper - less
-        query = Query(self.net, region, clauses.less(less), lost, bounds, *ends, judge, tighten=self.bounds)
-        if clauses.disjunctive and query.open:
+        ends, of = (lower - less, upper - less), None if net is self.net else self.net.network
+        query = Query(net, region, ways[-1].less(less), lost, bounds, *ends, judge, tighten=self.bounds, asked_of=of)
+        if judge.clauses.disjunctive and query.open:
             query = self._combined(query)
         self._pace.seconds = time.monotonic() - began
         return query
@@ -104,10 +112,25 @@ class QueryBuilder:
     def _combined(self, query: Query) -> Query:
         """The query with what combinations of rows prove of its clauses."""
         method, options = self._how.method, self.options
-        _, combined = clause_bounds(self.net.network, query.region, query.clauses, method=method, options=options)
+        _, combined = clause_bounds(self.net.network, query.region, query.posed, method=method, options=options)
         if combined is None:
             return query
         return query.holding({k: float(combined[0, k]) for k in query.open if np.isfinite(combined[0, k])}, False)
+
+    def _asked(self, clauses: Clauses) -> tuple[PiecewiseNetwork, list[Clauses]]:
+        """The network to be asked, and the clauses over its outputs: as they are, and those over differences last."""
+        pairs = related(self.net.network) if (self.options or BoundOptions()).differences else None
+        if pairs is None or not pairs.concerns(clauses.coefficients):
+            return self.net, [clauses]
+        forms = [form(tf.constant(clauses.coefficients)).numpy() for form in (pairs.plain, pairs.matched)]
+        return self._with_differences, [Clauses(form, clauses.offsets) for form in forms]
+
+    @functools.cached_property
+    def _with_differences(self) -> PiecewiseNetwork:
+        """The network with its differences, as layers."""
+        pairs = related(self.net.network)
+        assert pairs is not None
+        return flatten(pairs.network)
 
     def _lost(self, region: Perturbation, clauses: Clauses) -> np.ndarray:
         """Estimates what the rounding of the deployed network may take from the clauses' rows, ``[clauses, rows]``."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from tfcert.complete.search.boxes import can_divide, divided
 from tfcert.complete.search.branch import branch, can_branch
 from tfcert.complete.search.query import CLOSE, Margin, Query, Solvers, checked, margin_program, within_rounding
 from tfcert.complete.search.witness import solve_cell
@@ -102,7 +103,7 @@ def decide(
     if query.open and not query.finite:
         return so_far.completed(Decision(Outcome.UNKNOWN, NOT_FINITE))
     for clause in _by_distance(query, query.open):
-        if "split" in ways and can_branch(query):
+        if "split" in ways and (can_divide(query) or can_branch(query)):
             decided = _branched(query, clause, _first_share(solvers) if "milp" in ways else solvers, so_far)
         else:
             decided = _relaxed(query, clause, solvers, so_far)
@@ -186,7 +187,8 @@ def _branched(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> De
     if solvers.left() <= 0 and so_far.reason:  # what was said of the clause before it holds of all
         so_far.leave(clause, -math.inf)
         return None
-    found = branch(query, clause, solvers, lambda bound, _: so_far.say(clause, bound))
+    search = divided if can_divide(query) else branch
+    found = search(query, clause, solvers, lambda bound, _: so_far.say(clause, bound))
     so_far.work += Work(pieces=found.pieces, evaluations=found.passes)
     if found.witness is not None:
         margin = query.judge.margin(found.witness)

@@ -22,6 +22,7 @@ from tfcert.complete.encoding.program import Program, ProgramBuilder, RowTerm
 from tfcert.complete.search.tighten import LayerBounds
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
+from tfcert.network import Network
 from tfcert.sets.balls import Perturbation
 from tfcert.sets.conditions import moved_into
 from tfcert.verdict import Because, Reason
@@ -64,6 +65,8 @@ class Query:
         judge: who decides whether a point is a witness.
         options: how to encode.
         tighten: how the bounds of neurons were found, see :class:`~tfcert.complete.search.builder.QueryBuilder`.
+        asked_of: the network that the judge's clauses are about, in float64, where it is another than that of ``net``,
+            whose outputs have differences beside them.
     """
 
     net: PiecewiseNetwork
@@ -76,8 +79,26 @@ class Query:
     judge: Judge
     options: EncodingOptions = field(default_factory=EncodingOptions)
     tighten: str = "crown"
+    asked_of: Network | None = None
     _encodings: dict[tuple[bool, bool], Encoding] = field(default_factory=dict, init=False, repr=False, compare=False)
     _met: dict[int, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def about(self) -> Network:
+        """The network that was asked about, in float64: without differences beside its outputs."""
+        return self.net.network if self.asked_of is None else self.asked_of
+
+    @functools.cached_property
+    def posed(self) -> Clauses:
+        """The clauses over the outputs of :attr:`about`, less what rounding may take."""
+        if self.asked_of is None:
+            return self.clauses
+        return self.judge.clauses.less(np.where(np.isfinite(self.rounding), self.rounding, 0.0))
+
+    def about_clause(self, number: int) -> Clause:
+        """One of :attr:`posed`, without padding."""
+        real = self._real[number]
+        return Clause(self.posed.coefficients[0, number][real], self.posed.offsets[0, number][real])
 
     @functools.cached_property
     def open(self) -> list[int]:
@@ -100,7 +121,7 @@ class Query:
     def conditions(self) -> np.ndarray:
         """Rows over inputs that the network shows, in clauses with others ``[clauses, rows]``: a clause holds wherever
         one of them does, so what is asked of the others is asked where none does."""
-        return condition_rows(self.net.network, self.clauses)[0]
+        return condition_rows(self.about, self.posed)[0]
 
     @functools.cached_property
     def finite(self) -> bool:
@@ -145,7 +166,7 @@ class Query:
         where no such input is known, since they may leave a program without a solution."""
         marks = self.conditions[clause][self._real[clause]]
         if marks.any() and clause not in self._met:
-            every = limits(self.net.network, self.clauses)
+            every = limits(self.about, self.posed)
             assert every is not None
             point = moved_into(self.region, every[clause], self.region.center)
             breach = np.minimum(every[clause].values(point)[0], 0.0)  # an equation may have no float that solves it
@@ -157,7 +178,7 @@ class Query:
         out of conditions too."""
         point = x.reshape(1, *self.region.input_shape)
         yield self.region.project(point)
-        for conditions in limits(self.net.network, self.clauses) or ():
+        for conditions in limits(self.about, self.posed) or ():
             dtype = input_dtype(self.judge.model, self.judge.region.lower.dtype)
             yield moved_into(self.judge.region, conditions, point.astype(dtype))
 
