@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from benchmarks.common import data
 SIZES = (5, 50, 50, 50, 50, 50, 50, 5)
 PERTURBED = 1e-3
 """The standard deviation of what is added to each weight of the copy, relative to that of its layer's weights."""
-_SHARES = (0.8, 1.5, 2.0, 3.0, 5.0)
+_SHARES = (0.5, 1.5, 2.0, 3.0, 5.0)
 """How much may lie between the outputs, relative to the largest distance seen: below 1 the answer is known to be no."""
 
 
@@ -49,7 +50,7 @@ def questions(count: int) -> Iterator[PairQuestion]:
         path = files[rng.integers(len(files))]
         weights = _weights(path.read_bytes())
         changed = [w + (PERTURBED * w.std() * rng.normal(size=w.shape)).astype(np.float32) for w in weights]
-        center, half = rng.uniform(-0.4, 0.4, 5), 10 ** rng.uniform(-2, -0.7, 5)
+        center, half = rng.uniform(-0.4, 0.4, 5), 10 ** rng.uniform(-2.5, -1, 5)
         lower, upper = (np.clip(center + sign * half, -0.5, 0.5).astype(np.float32) for sign in (-1, 1))
         points = rng.uniform(lower, upper, (4000, 5)).astype(np.float32)
         output = int(rng.integers(5))
@@ -58,12 +59,10 @@ def questions(count: int) -> Iterator[PairQuestion]:
         yield PairQuestion(number, path.name, weights, changed, lower, upper, output, delta)
 
 
-def model_of(weights: list[np.ndarray]) -> keras.Model:
-    """The network as a Keras model."""
+def empty_model() -> keras.Model:
+    """A Keras model of this architecture, its weights still to be set."""
     inner = [keras.layers.Dense(size, "relu") for size in SIZES[1:-1]]
-    model = keras.Sequential([keras.Input((SIZES[0],)), *inner, keras.layers.Dense(SIZES[-1])])
-    model.set_weights(weights)
-    return model
+    return keras.Sequential([keras.Input((SIZES[0],)), *inner, keras.layers.Dense(SIZES[-1])])
 
 
 def _values(weights: list[np.ndarray], x: np.ndarray) -> np.ndarray:
@@ -79,7 +78,7 @@ def _weights(file: bytes) -> list[np.ndarray]:
     Raises:
         ValueError: the file holds other tensors.
     """
-    shapes = [shape for pair in zip(SIZES[:-1], SIZES[1:], strict=True) for shape in (pair, pair[1:])]
+    shapes = [shape for pair in itertools.pairwise(SIZES) for shape in (pair, pair[1:])]
     arrays = [tensor for tensor in _tensors(file) if tensor.ndim < 3]  # the other one is subtracted from the input: 0
     if [array.shape for array in arrays] != shapes:
         raise ValueError(f"tensors of shapes {[array.shape for array in arrays]}, not {shapes}")

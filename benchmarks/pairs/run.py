@@ -17,19 +17,32 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import store
-from benchmarks.pairs.questions import PairQuestion, model_of, questions
+from benchmarks.pairs.questions import PairQuestion, empty_model, questions
 
 STORE = store.Store(__file__)
 SIDES = {"differences": True, "stacked": False}
 
 
-def measured(question: PairQuestion, limit: tuple[int | None, float | None]) -> dict[str, Any]:
-    """The answers of both sides."""
-    from tfcert.network import from_keras
-    from tfcert.network.joint import Applied, joint
+class Pair:
+    """Both networks as one: its weights are those of the question that is asked, so that it is traced once for all."""
 
-    models = [model_of(weights) for weights in (question.weights, question.changed)]
-    network = joint([Applied(from_keras(model), np.arange(5)) for model in models], 5)
+    def __init__(self) -> None:
+        from tfcert.network import from_keras
+        from tfcert.network.joint import Applied, joint
+
+        self.models = [empty_model(), empty_model()]
+        self.network = joint([Applied(from_keras(model), np.arange(5)) for model in self.models], 5)
+
+    def of(self, question: PairQuestion) -> Any:
+        """The network of a question."""
+        for model, weights in zip(self.models, (question.weights, question.changed), strict=True):
+            model.set_weights(weights)
+        return self.network
+
+
+def measured(pair: Pair, question: PairQuestion, limit: tuple[int | None, float | None]) -> dict[str, Any]:
+    """The answers of both sides."""
+    network = pair.of(question)
     found: dict[str, Any] = {"number": question.number, "network": question.name, "output": question.output}
     found["delta"] = question.delta
     for side, differences in SIDES.items():
@@ -94,9 +107,10 @@ def main() -> None:
     if results["limit"] != limit:
         raise SystemExit(f"results/{name}.json is of another limit, {results['limit']}: remove it first")
     known = {question["number"] for question in results["questions"]}
+    pair = Pair()
     for question in questions(options.count):
         if question.number not in known:
-            results["questions"].append(measured(question, (options.passes, options.seconds)))
+            results["questions"].append(measured(pair, question, (options.passes, options.seconds)))
             print(results["questions"][-1], flush=True)
             STORE.write(name, results)
 

@@ -22,7 +22,7 @@ CASES = [
     ("softplus", {}),
     ("elu", {}),
     ("gelu", {}),
-    ("threshold", {"threshold": 0.5, "default_value": 0.5}),
+    ("sign", {}),
 ]
 
 
@@ -82,7 +82,7 @@ def test_facets_hold_and_say_what_the_difference_is(case):
             assert (facet.sign * (true - level) >= -1e-9).all()
             assert facet.sign or np.allclose(level, true, atol=1e-12)
         sides.add(facet.sign)
-    assert sides == ({0} if case[0] == "threshold" else {0, 1, -1})
+    assert sides == ({0} if case[0] == "sign" else {0, 1, -1})
 
 
 def pair(low, high):

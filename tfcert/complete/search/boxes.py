@@ -95,7 +95,10 @@ def divided(
         count, passes, pace = count + len(bound), passes + 1, time.monotonic() - began
         proven = min(proven, float(bound[bound > enough].min(initial=math.inf)))
         some = some._replace(bound=bound).taken(np.argsort(-bound, kind="stable"))  # the worst is halved first
-        halves, witness = boxes.halved(some.taken(~(some.bound > enough)))
+        some = some.taken(~(some.bound > enough))
+        if not len(some.bound):
+            continue
+        halves, witness = boxes.halved(some)
         if witness is not None:
             return Branched(-math.inf, witness, count, passes)
         if halves is None:
@@ -138,7 +141,7 @@ class _Boxes:
         points = np.clip(middle + steps[:, None] * half, some.lower, some.upper)
         outputs = self._network(tf.constant(points.reshape(-1, *self._shape))).numpy().reshape(len(steps), count, -1)
         margins = self._clause.margin(outputs)
-        if count and margins.min() <= 0:
+        if margins.min() <= 0:
             worst = np.unravel_index(margins.argmin(), margins.shape)
             inside = self._query.region.project(points[worst].reshape(1, *self._shape))
             witness = self._query.judge.confirm(inside)

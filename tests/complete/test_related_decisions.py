@@ -1,0 +1,178 @@
+"""Decisions about related networks: by programs, over neurons and over boxes, as sampling and solvers say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from related_networks import APART, dense, near, together
+
+from complete.questions import question
+from tfcert.clauses import Clauses
+from tfcert.complete.encoding.piecewise import Enclosed, flatten
+from tfcert.complete.search import boxes
+from tfcert.complete.search.builder import QueryBuilder
+from tfcert.complete.search.decide import decide
+from tfcert.complete.search.query import Solvers, margin_program
+from tfcert.complete.search.witness import Judge
+from tfcert.network.related import related
+from tfcert.options import BoundOptions
+from tfcert.propagation.engine import lower_bounds
+from tfcert.sets.balls import Box
+from tfcert.verdict import Outcome
+
+pytestmark = pytest.mark.usefixtures("eager")
+
+
+def box_of(network, rng, radius=0.3):
+    center = rng.normal(size=(1, *network.input_shape)).astype(np.float32)
+    return Box(center - np.float32(radius), center + np.float32(radius))
+
+
+def difference(network, offset=0.0):
+    """``f(a)_0 - g(b)_0 + offset > 0``."""
+    row = np.zeros((1, 1, network.output_shape[0]))
+    row[0, 0, [0, network.applied[0]]] = 1, -1
+    return row, np.full((1, 1), offset)
+
+
+def least(network, region):
+    """The exact least difference, by a solver on the stacked program."""
+    row, zero = difference(network)
+    stacked = BoundOptions(differences=False)
+    return float(lower_bounds(network, region, row, zero, method="milp", options=stacked)[0, 0])
+
+
+@pytest.mark.parametrize("places", ["same", "apart"])
+def test_programs_are_exact_and_their_relaxations_no_looser_than_stacked(places, seed, rng):
+    one = dense((5, 4), 1)
+    network = together(one, near(one, 0.02)) if places == "same" else together(one, one, APART)
+    region = box_of(network, rng)
+    row, zero = difference(network)
+    found = {}
+    for method in ("lp", "milp"):
+        for differs in (True, False):
+            options = BoundOptions(differences=differs)
+            found[method, differs] = float(
+                lower_bounds(network, region, row, zero, method=method, options=options)[0, 0]
+            )
+    assert found["milp", True] == pytest.approx(found["milp", False], abs=1e-5)
+    assert found["lp", True] >= found["lp", False] - 1e-6
+    if places == "same":
+        assert found["milp", True] - found["lp", True] < 0.3 * (found["milp", False] - found["lp", False])
+    seen = network(tf.constant(region.sample(2000).reshape(-1, *network.input_shape))).numpy() @ row[0, 0]
+    assert found["milp", True] <= seen.min() + 1e-5
+
+
+def test_every_point_is_one_of_the_program(seed, rng):
+    """No row of the encoding cuts off what the networks compute, and the outputs are theirs."""
+    one = dense((5, 4), 2, activation="relu")
+    network = together(one, near(one, 0.05))
+    region = box_of(network, rng)
+    query = question(network, region, Clauses.all_of(*difference(network)))
+    assert any(isinstance(layer.kind, Enclosed) for layer in query.net.layers) and query.net.exact
+    asked = margin_program(query, [0])
+    for x in region.sample(50).reshape(50, -1):
+        v = asked.encoding.point(x.astype(np.float64), asked.program)
+        assert asked.program.violation(v) < 1e-7
+        outputs = asked.encoding.outputs.at(v)
+        np.testing.assert_allclose(
+            outputs[:4], network.astype(tf.float64)(tf.constant(x[None], tf.float64))[0], atol=1e-7
+        )
+
+
+@pytest.mark.parametrize("ways", ["split", "milp"])
+@pytest.mark.parametrize("differs", [True, False])
+def test_a_difference_is_decided_on_either_side_of_its_least_value(ways, differs, cbc, seed, rng):
+    one = dense((5, 4), 1)
+    network = together(one, near(one, 0.02))
+    region = box_of(network, rng)
+    worst = least(network, region)
+    for above in (0.003, -0.003):
+        clauses = Clauses.all_of(*difference(network, above - worst))
+        builder = QueryBuilder(flatten(network), network, "crown", BoundOptions(differences=differs), rounded=False)
+        query = builder.query(region.astype(np.float64), Judge(network, region, clauses), Solvers(cbc))
+        assert (query.asked_of is not None) == differs
+        decision = decide(query, Solvers(cbc), ways=(ways,))
+        assert decision.outcome is (Outcome.VERIFIED if above > 0 else Outcome.FALSIFIED)
+
+
+def test_bounds_of_queries_are_never_looser_than_stacked(seed, rng):
+    one = dense((6, 5), 2)
+    network = together(one, near(one, 0.01))
+    region = box_of(network, rng)
+    row = np.zeros((1, 3, 4))
+    row[0] = [[1, 0, -1, 0], [1, 0, 0, 0], [1, 0.5, -1, -1]]
+    clauses = Clauses.all_of(row)
+    queries = [question(net, region, clauses) for net in (network, replace(network, applied=()))]
+    assert (queries[0].lower >= queries[1].lower - 1e-9).all() and (queries[0].upper <= queries[1].upper + 1e-9).all()
+    assert queries[0].lower[0, 0] > 0.5 * queries[1].lower[0, 0]
+
+
+def test_rows_about_one_network_alone_are_asked_of_the_network_as_it_is(seed, rng):
+    network = together(one := dense(), near(one))
+    row = np.array([[[1.0, -1, 0, 0]]])
+    assert question(network, box_of(network, rng), Clauses.all_of(row)).asked_of is None
+
+
+def test_bounds_that_a_solver_tightens_hold(cbc, seed, rng):
+    network = together(one := dense((5, 4), 1), near(one, 0.02))
+    region = box_of(network, rng)
+    query = question(network, region, Clauses.all_of(*difference(network)), bounds="lp", solver=cbc)
+    known = query.net.by_node(query.bounds.layers)
+    values = related(network.astype(tf.float64)).network.values(tf.constant(region.sample(300)[:, 0], tf.float64))
+    for index, (low, high) in known.items():
+        assert (values[index].numpy() >= low - 1e-6).all() and (values[index].numpy() <= high + 1e-6).all()
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """Any network has too many neurons for splitting these."""
+    monkeypatch.setattr(boxes, "_NEURONS", 0)
+    monkeypatch.setattr(boxes, "_AT_ONCE", 16)
+
+
+@pytest.mark.parametrize("differs", [True, False])
+def test_boxes_decide_as_a_solver_does(differs, many, cbc, seed, rng):
+    one = dense((5, 4), 1)
+    network = together(one, near(one, 0.02))
+    region = box_of(network, rng)
+    worst = least(network, region)
+    pieces = {}
+    for above in (0.01, -0.003):
+        clauses = Clauses.all_of(*difference(network, above - worst))
+        builder = QueryBuilder(flatten(network), network, "crown", BoundOptions(differences=differs), rounded=False)
+        query = builder.query(region.astype(np.float64), Judge(network, region, clauses), Solvers(cbc))
+        assert boxes.can_divide(query)
+        found = boxes.divided(query, 0, Solvers(cbc))
+        pieces[above] = found.pieces
+        if above > 0:
+            assert not found.reason and 0 < found.bound <= above + 1e-6
+        else:
+            assert query.judge.margin(found.witness) <= 0 and found.bound == -np.inf
+            assert (region.lower[0] <= found.witness).all() and (found.witness <= region.upper[0]).all()
+
+
+def test_boxes_stop_in_time_and_say_how_far_they_came(many, cbc, seed, rng):
+    network = together(one := dense((5, 4), 1), near(one, 0.02))
+    region = box_of(network, rng)
+    query = question(
+        network, region, Clauses.all_of(*difference(network, -least(network, region) + 1e-4)), rounded=False
+    )
+    found = boxes.divided(query, 0, Solvers(cbc, until=0.0))
+    assert "budget" in str(found.reason) and found.bound == -np.inf and found.pieces == 0
+
+
+def test_a_box_that_is_a_point_is_not_halved(many, cbc, seed, rng):
+    network = together(one := dense((5, 4), 1), near(one, 0.02))
+    center = rng.normal(size=(1, 3)).astype(np.float32)
+    query = question(network, Box(center, center), Clauses.all_of(*difference(network)))
+    assert not boxes.can_divide(query)
+
+
+def test_questions_about_one_network_do_not_halve_boxes(many, seed, rng):
+    from tfcert.network import from_keras
+
+    network = from_keras(dense())
+    query = question(network, box_of(network, rng), Clauses.all_of(np.array([[[1.0, -1.0]]])))
+    assert not boxes.can_divide(query)
