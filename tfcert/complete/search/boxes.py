@@ -99,6 +99,8 @@ def divided(
         if not len(some.bound):
             continue
         halves, witness = boxes.halved(some)
+        while halves is not None and witness is None and 2 * len(halves.bound) <= _AT_ONCE:  # a pass takes so many
+            halves, witness = boxes.halved(halves)
         if witness is not None:
             return Branched(-math.inf, witness, count, passes)
         if halves is None:
