@@ -81,7 +81,7 @@ def answered(network: Any, question: PairQuestion, differences: bool, limit: tup
     builder = QueryBuilder(flatten(network), network, "crown", BoundOptions(differences=differences))
     query = builder.untightened(box.astype(np.float64), Judge(network, box, clauses))
     assert boxes.can_divide(query)
-    boxes.prepare(query)
+    boxes.prepare_boxes(query)
     passes, seconds = limit
     until = math.inf if seconds is None else time.monotonic() + seconds
     solvers = Limited(SolverProcess(), until=until, most=math.inf if passes is None else passes)

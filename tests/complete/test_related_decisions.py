@@ -144,7 +144,7 @@ def test_boxes_decide_as_a_solver_does(differs, many, cbc, seed, rng):
         builder = QueryBuilder(flatten(network), network, "crown", BoundOptions(differences=differs), rounded=False)
         query = builder.query(region.astype(np.float64), Judge(network, region, clauses), Solvers(cbc))
         assert boxes.can_divide(query)
-        found = boxes.divided(query, 0, Solvers(cbc))
+        found = boxes.by_halves(query, 0, Solvers(cbc))
         pieces[above] = found.pieces
         if above > 0:
             assert not found.reason and 0 < found.bound <= above + 1e-6
@@ -159,7 +159,7 @@ def test_boxes_stop_in_time_and_say_how_far_they_came(many, cbc, seed, rng):
     query = question(
         network, region, Clauses.all_of(*difference(network, -least(network, region) + 1e-4)), rounded=False
     )
-    found = boxes.divided(query, 0, Solvers(cbc, until=0.0))
+    found = boxes.by_halves(query, 0, Solvers(cbc, until=0.0))
     assert "budget" in str(found.reason) and found.bound == -np.inf and found.pieces == 0
 
 

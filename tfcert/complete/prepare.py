@@ -223,7 +223,7 @@ def _rehearse(ready: Prepared, region: Perturbation, clauses: Clauses) -> None:
     for _ in range(2):
         query = builder.untightened(region.astype(np.float64), judge)
     if "split" in ready.setup.ways and boxes.can_divide(query):
-        boxes.prepare(query)
+        boxes.prepare_boxes(query)
     elif "split" in ready.setup.ways:
         branch.prepare(query, ready.solvers())
 

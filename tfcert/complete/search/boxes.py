@@ -61,14 +61,14 @@ def can_divide(query: Query) -> bool:
     return 0 < free <= _INPUTS and neurons > _NEURONS
 
 
-def prepare(query: Query) -> None:
-    """Traces what :func:`divided` runs on queries like this one."""
+def prepare_boxes(query: Query) -> None:
+    """Traces what :func:`by_halves` runs on queries like this one."""
     if query.asked:
         with expecting(_PASSES):
             _Boxes(query, query.asked[0]).bounds(_whole(query))
 
 
-def divided(
+def by_halves(
     query: Query, clause: int, solvers: Solvers, tell: Callable[[float, int], None] = lambda bound, pieces: None
 ) -> Branched:
     """Proves a clause on a query's box, or finds an input that breaks it.

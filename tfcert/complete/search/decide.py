@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tfcert.complete.search.boxes import can_divide, divided
+from tfcert.complete.search.boxes import by_halves, can_divide
 from tfcert.complete.search.branch import branch, can_branch
 from tfcert.complete.search.query import CLOSE, Margin, Query, Solvers, checked, margin_program, within_rounding
 from tfcert.complete.search.witness import solve_cell
@@ -187,7 +187,7 @@ def _branched(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> De
     if solvers.left() <= 0 and so_far.reason:  # what was said of the clause before it holds of all
         so_far.leave(clause, -math.inf)
         return None
-    search = divided if can_divide(query) else branch
+    search = by_halves if can_divide(query) else branch
     found = search(query, clause, solvers, lambda bound, _: so_far.say(clause, bound))
     so_far.work += Work(pieces=found.pieces, evaluations=found.passes)
     if found.witness is not None:
