@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfcert.clauses import Clauses
 from tfcert.complete.search.query import Query, Solvers
 from tfcert.complete.search.results import POSITIVE, Branched
 from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
-from tfcert.propagation.engine import lower_bounds
+from tfcert.propagation.disjunctions import clause_bounds
 from tfcert.sets.balls import Box
 from tfcert.sets.region import region_of
 from tfcert.tracing import expecting
@@ -121,17 +122,20 @@ class _Boxes:
     """Bounds and halves boxes for one clause."""
 
     def __init__(self, query: Query, clause: int):
-        self._query, self._clause, self._shape = query, query.about_clause(clause), query.region.input_shape
+        self._query, self._number, self._shape = query, clause, query.region.input_shape
+        self._clause = query.about_clause(clause)
         self._network: Network = query.about
         self._options = BoundOptions(differences=query.asked_of is not None)
 
     def bounds(self, some: _Open) -> np.ndarray:
-        """Lower bounds of the clause's best row over each box."""
+        """Lower bounds of the clause's best row, or combination of rows, over each box."""
         spare = _AT_ONCE - len(some.lower)
         ends = [np.concatenate([end, np.repeat(end[-1:], spare, axis=0)]) for end in some[:2]]
         sets, asked = Box(*(end.reshape(-1, *self._shape) for end in ends)), self._clause
-        rows = [np.repeat(part[None], _AT_ONCE, axis=0) for part in (asked.coefficients, asked.offsets)]
-        found = lower_bounds(self._network, sets, *rows, options=self._options).max(axis=1)
+        rows, offsets = (np.repeat(p[None, None], _AT_ONCE, axis=0) for p in (asked.coefficients, asked.offsets))
+        lower, combined = clause_bounds(self._network, sets, Clauses(rows, offsets), options=self._options)
+        found = np.where(np.isnan(lower), -np.inf, lower).max(axis=1)
+        found = found if combined is None else np.fmax(found, combined[:, 0])
         return np.asarray(np.where(np.isnan(found), -np.inf, found), np.float64)[: len(some.lower)]
 
     def halved(self, some: _Open) -> tuple[_Open | None, np.ndarray | None]:
@@ -142,11 +146,10 @@ class _Boxes:
         steps = np.concatenate([np.zeros((1, size)), -np.eye(size), np.eye(size)])
         points = np.clip(middle + steps[:, None] * half, some.lower, some.upper)
         outputs = self._network(tf.constant(points.reshape(-1, *self._shape))).numpy().reshape(len(steps), count, -1)
-        margins = self._clause.margin(outputs)
+        margins = self._query.best(self._number, self._clause.values(outputs))
         if margins.min() <= 0:
             worst = np.unravel_index(margins.argmin(), margins.shape)
-            inside = self._query.region.project(points[worst].reshape(1, *self._shape))
-            witness = self._query.judge.confirm(inside)
+            witness = self._query.confirmed(points[worst])
             if witness is not None:
                 return None, witness
         smear = np.abs(outputs[1 : size + 1] - outputs[size + 1 :]).sum(axis=2).T  # [boxes, inputs]
@@ -158,5 +161,5 @@ class _Boxes:
         which, each = score.argmax(axis=1), np.arange(count)
         low, high = some.lower.copy(), some.upper.copy()
         high[each, which] = low[each, which] = middle[each, which]
-        ends = [np.stack(pair, axis=1).reshape(-1, size) for pair in ((some.lower, low), (high, some.upper))]
-        return _Open(*ends, np.repeat(some.bound, 2)), None
+        starts, ends = (np.stack(pair, axis=1).reshape(-1, size) for pair in ((some.lower, low), (high, some.upper)))
+        return _Open(starts, ends, np.repeat(some.bound, 2)), None
