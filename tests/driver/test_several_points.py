@@ -150,8 +150,8 @@ def decided(case: Case, stage: str, thresholds: list[float], tmp_path: Any) -> A
 
 ALL = list(itertools.product(CASES, STAGES))
 SPLIT = "crown -> split"
-USUAL = [("monotone", SPLIT), ("lipschitz", "pgd"), ("chained", SPLIT), ("rows", "lp"), ("two balls", "milp")]
-USUAL += [("alike", "crown"), ("fair", "alpha_crown(iterations=5)"), ("probabilities", SPLIT), ("two balls", "ibp")]
+USUAL = [("monotone", "milp"), ("lipschitz", SPLIT), ("chained", "milp"), ("rows", "lp"), ("two balls", "milp")]
+USUAL += [("alike", "crown"), ("fair", "alpha_crown(iterations=5)"), ("probabilities", "pgd"), ("two balls", "ibp")]
 
 
 @pytest.mark.parametrize(("name", "stage"), sweep_but(USUAL, ALL))
