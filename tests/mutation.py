@@ -38,6 +38,7 @@ SEARCH = "tests/propagation/test_radius.py"
 ROUNDING = "tests/rigour/test_rigour.py"
 SETS = "tests/sets/test_balls.py"
 LOWERING = "tests/language/test_lowering.py"
+PROBABILITIES = "tests/network/test_probabilities.py"
 POINTS = "tests/language/test_points.py"
 ENCODING = "tests/complete/test_encoding.py"
 SPLITTING = "tests/propagation/test_splitting.py"
@@ -213,6 +214,19 @@ MUTANTS = (
     Mutant("outputs of the application before", "language/spec/layout.py",
            "for number, size in enumerate(self.sizes[:of])",
            "for number, size in enumerate(self.sizes[:max(0, of - 1)])", (POINTS,), "side_by_side"),
+    Mutant("one group too small for the largest outputs", "language/spec/normal_form.py",
+           "chosen = f.count if positive else size - f.count", "chosen = f.count if positive else size - f.count - 1",
+           (LOWERING,), "largest_outputs"),
+    Mutant("a tie counts for the largest outputs", "language/spec/formula.py",
+           "sum(o >= outputs[i] for o in outputs) <= count", "sum(o > outputs[i] for o in outputs) < count",
+           (LOWERING,), "largest_outputs"),
+    Mutant("an offset left out of the weights of probabilities", "network/probabilities.py",
+           "np.asarray(given + offset - lost - exact)", "np.asarray(given - lost - exact)", (PROBABILITIES,)),
+    Mutant("rounding of a softmax not taken from a row", "network/probabilities.py",
+           "np.asarray(given + offset - lost - exact)", "np.asarray(given + offset)", (PROBABILITIES,)),
+    Mutant("a ratio the wrong way round", "network/probabilities.py",
+           "matrix[j, column], matrix[reference, column] = 1.0, -1.0",
+           "matrix[j, column], matrix[reference, column] = -1.0, 1.0", (PROBABILITIES,)),
     Mutant("one pair of classes left out of the same class", "language/spec/normal_form.py",
            "for j in range(sizes[1]) if i != j]", "for j in range(sizes[1]) if i < j]", (POINTS,), "same_class"),
     Mutant("different classes by one network alone", "language/spec/normal_form.py",

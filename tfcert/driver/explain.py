@@ -219,7 +219,10 @@ def _source(template: AnyTemplate, spec: Spec) -> str:
 
 
 def _model_source(model: ModelDeclaration) -> str:
-    return "bound by the caller" if model.bound else model.path
+    part = f"layer {model.layer} of " if model.layer else f"output {model.output} of " if model.base else ""
+    return part + (
+        "what the caller binds" if part and model.bound else "bound by the caller" if model.bound else model.path
+    )
 
 
 def strategy_text(strategy: Strategy) -> str:
