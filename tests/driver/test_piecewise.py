@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.verify import verify
 from tfcert.errors import UsageError
 from tfcert.language import load
@@ -185,3 +186,23 @@ def test_inputs_of_integers_have_listed_values(eager, tmp_path):
         assert str(report.records[0].outcome) == outcome
     with pytest.raises(UsageError, match="changes in steps"):
         verify(head + ask.format("[0, 3]", 8), bindings={"f": model}, out=tmp_path, verbose=0)
+
+
+def test_what_a_clean_input_settles_is_asked_no_more(model, people, eager, tmp_path, monkeypatch):
+    """A misclassified sample is no work for any stage, in whichever piece it lies; others go on without a budget."""
+    x, y = people
+    labels = np.where(np.arange(len(x)) == 1, 1 - y, y)
+    text = HEAD + "strategy s = ibp -> crown\n"
+    region = "ball(x, linf, 0.01) or box(age in [0, 0.5], income in [0, 4], sex in [0, 1])"
+    text += asked({"p": region}, "argmax(f(z)) == y")
+    get, given = OpenStages.get, []
+
+    def noted(stages, spec, task, kind=None):
+        given.extend(task.samples.tolist())
+        return get(stages, spec, task, kind)
+
+    monkeypatch.setattr(OpenStages, "get", noted)
+    report = verify(text, bindings={"f": model, "d": (x, labels)}, out=tmp_path, verbose=0)
+    wrong = next(record for record in report.records if record.sample == 1)
+    assert wrong.outcome is Outcome.FALSIFIED and wrong.verdict.stage == "clean"
+    assert set(given) == set(range(len(x))) - {1}

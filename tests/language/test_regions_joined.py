@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from language.language_specs import codes
 
-from tfcert.language import BallSpec, BoxSpec, load
+from tfcert.language import BallSpec, BoxSpec, SpecError, load
 from tfcert.language.spec.membership import lies_in
 from tfcert.language.spec.pieces import MAX_PIECES, TooManyPiecesError, count_pieces, pieces
 from tfcert.language.spec.places import AnyFew, AnyPatch, Movable, NoPlaceError
@@ -194,3 +194,11 @@ def test_regions_of_too_many_pieces_are_refused():
         pieces(somewhere, (121,))
     assert isinstance(region("ball(x, linf, 1) and box(age in [0, 1])"), BothSpec)
     assert isinstance(region("ball(x, linf, 1)"), BallSpec)
+
+
+def test_a_region_with_its_own_limits_stands_in_brackets():
+    """`within` and a space end a region: what could follow them would read as theirs, or not."""
+    with pytest.raises(SpecError, match="stand in brackets") as caught:
+        load(HEAD + FORALL.format(region="ball(x, linf, 1) within [0, 1] or adult"))
+    assert [problem.code for problem in caught.value.diagnostics] == ["E101"]
+    assert isinstance(region("(ball(x, linf, 1) within [0, 6]) or adult"), UnionSpec)

@@ -88,6 +88,11 @@ class _SharedBudget(StageBudget):
     owners: np.ndarray
     limit: float | None
 
+    @property
+    def limited(self) -> bool:
+        # That nothing is left to a sample that is settled is no limit of the others.
+        return self.limit is not None or self.shared.clock.per_sample is not None or math.isfinite(self.total())
+
     def begin(self, places: np.ndarray) -> Seconds:
         began, seconds = self.used(), float(self.shared.left(self.owners[places], self.limit).sum())
         return lambda: min(seconds - (self.used() - began), self.total())
@@ -116,6 +121,8 @@ class _Rows(PropertyRun):
     def clean(self) -> Iterator[tuple[int, Verdict]]:
         """Samples that break the formula as they are and lie in their piece."""
         yield from self._clean(self._batch())
+        # What is not broken here may be of a sample that another piece has settled.
+        self._open = self._open[~self._shared.closed[self._owners[self._open]]]
 
     def stage(self, number: int) -> Iterator[tuple[int, Verdict]]:
         """What the stage of that number finds of what is open, and what it leaves no time for."""

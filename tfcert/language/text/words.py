@@ -89,6 +89,10 @@ def likely_slip(found: str, terminals: Iterable[str]) -> str:
         return "after a region `in` is followed by a space: `raw`, `unit` or `net`"
     if found in ("`in`", "the name `in`") and left & {"IN_SET", "RPAR", "RBRACE"}:
         return "a set stands in braces: write `in {3, 5}`"
+    if found in ("`or`", "`and`") and {"WHERE", "COLON"} <= left and "OR" not in left:
+        return (
+            "regions with a `within` or a space of their own stand in brackets: `(ball(...) within [0, 1]) or box(...)`"
+        )
     if left == {"PROP"}:
         return "a specification begins with `prop 1`"
     return ""
