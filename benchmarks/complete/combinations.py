@@ -26,7 +26,7 @@ from tfcert.network.cache import network_of
 from tfcert.propagation.disjunctions import clause_bounds
 from tfcert.sets.balls import Box
 
-INPUTS, OUTPUTS, WIDTH, RADIUS = 4, 3, 12, 0.6
+INPUTS, OUTPUTS, WIDTH = 4, 3, 12
 KINDS = {"one condition": (1, 1), "two conditions": (1, 2), "an equation": (1, -1), "three rows": (3, 0)}
 """For each kind of clause its rows over outputs and its conditions; -1 for the two of an equation."""
 METHODS = ("ibp", "crown", "alpha-crown")
@@ -41,14 +41,14 @@ def showing(seed: int) -> keras.Model:
     return keras.Model(x, keras.layers.Concatenate()([keras.layers.Dense(OUTPUTS)(hidden), x]))
 
 
-def asked(kind: str, x: np.ndarray, rng: np.random.Generator) -> Clause:
+def asked(kind: str, x: np.ndarray, radius: float, rng: np.random.Generator) -> Clause:
     """A clause about the neighbourhood of a point; conditions cut through it."""
     rows, limits = KINDS[kind]
     over = [np.append(rng.normal(size=OUTPUTS), np.zeros(INPUTS)) for _ in range(rows)]
     offsets = [0.0] * rows
     for _ in range(abs(limits)):
         cut = rng.normal(size=INPUTS)
-        through = float(-cut @ x + 0.2 * RADIUS * rng.normal())
+        through = float(-cut @ x + 0.2 * radius * rng.normal())
         for sign in (1, -1)[: 2 if limits < 0 else 1]:
             over.append(sign * np.append(np.zeros(OUTPUTS), cut))
             offsets.append(sign * through)
@@ -66,15 +66,15 @@ def exact_margins(network: Network, region: Box, clauses: Clauses, solver: Solve
     return np.array(found)
 
 
-def table(questions: int, seed: int) -> list[str]:
+def table(questions: int, radius: float, seed: int) -> list[str]:
     """The lines of the table."""
     lines = ["| clauses | questions | method | gap closed, mean | half of it |", "|---|---|---|---|---|"]
     rng, network = np.random.default_rng(seed), network_of(showing(seed), np.zeros((1, INPUTS), np.float32))
     with SolverProcess() as solver:
         for kind in KINDS:
             x = rng.normal(size=(questions, INPUTS)).astype(np.float32)
-            region = Box(x - np.float32(RADIUS), x + np.float32(RADIUS))
-            clauses = Clauses.stack([[asked(kind, center, rng)] for center in x])
+            region = Box(x - np.float32(radius), x + np.float32(radius))
+            clauses = Clauses.stack([[asked(kind, center, radius, rng)] for center in x])
             exact = exact_margins(network, region, clauses, solver)
             others = ~condition_rows(network, clauses)[:, 0]
             for method in METHODS:
@@ -94,6 +94,7 @@ def table(questions: int, seed: int) -> list[str]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--questions", type=int, default=40)
+    parser.add_argument("--radius", type=float, default=0.2, help="half the width of the boxes")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    print("\n".join(table(given.questions, given.seed)))
+    print("\n".join(table(given.questions, given.radius, given.seed)))

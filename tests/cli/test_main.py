@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faked import BOUNDS
 
 from tfcert.catalog import METHODS, RELAXATIONS, check_method
 from tfcert.cli.main import main
@@ -189,7 +190,7 @@ def test_an_unforeseen_error_is_a_traceback_and_exit_code_3(folder, capsys, monk
     def broken(*_, **__):
         raise RuntimeError("something nobody thought of")
 
-    monkeypatch.setattr("tfcert.driver.stages.bound.lower_bounds", broken)
+    monkeypatch.setattr(BOUNDS, broken)
     assert main(["verify", str(folder / "s.prop")]) == 3
     assert "something nobody thought of" in capsys.readouterr().err
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faked import BOUNDS, of_clauses
 
 SPEC = """\
 prop 1
@@ -93,6 +94,6 @@ def margins(monkeypatch):
         def bounds(network, perturbation, coefficients, offsets, **_):
             return np.full(offsets.shape, value)
 
-        monkeypatch.setattr("tfcert.driver.stages.bound.lower_bounds", bounds)
+        monkeypatch.setattr(BOUNDS, of_clauses(bounds))
 
     return replace

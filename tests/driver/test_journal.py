@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faked import BOUNDS, of_clauses
 
 from tfcert.driver.fingerprint import SCHEME
 from tfcert.driver.header import IDENTITY
@@ -254,7 +255,7 @@ def test_resuming_a_finished_run_computes_nothing_again(run, folder, margins, mo
     def bounds(*_, **__):
         raise AssertionError("nothing was left to do")
 
-    monkeypatch.setattr("tfcert.driver.stages.bound.lower_bounds", bounds)
+    monkeypatch.setattr(BOUNDS, of_clauses(bounds))
     assert plain(run("crown", resume=folder / "out").records) == plain(first.records)
 
 

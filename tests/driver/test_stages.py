@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from faked import BOUNDS, of_clauses
 
 from tfcert.catalog import STAGES, Option, StageKind, StageSchema
 from tfcert.driver.budget import Clock
@@ -498,9 +499,7 @@ def test_a_distance_that_makes_no_sense_changes_nothing(run, margins, solver, sa
 
 
 def test_a_solver_s_witness_below_a_certified_value_is_what_counts(run, solver, monkeypatch, misclassified):
-    monkeypatch.setattr(
-        "tfcert.driver.stages.bound.lower_bounds", lambda n, p, c, d, **_: np.full(d.shape, 0.95 - p.eps[0])
-    )
+    monkeypatch.setattr(BOUNDS, of_clauses(lambda n, p, c, d, **_: np.full(d.shape, 0.95 - p.eps[0])))
     solver(lambda sample, witness, proven: Said(witness=misclassified(sample)))
     records = found(run("pgd", measure("crown -> oracle"), blocks="batch: 1"), "radius").values()
     against = [r for r in records if r.verdict.contradicted is Guarantee.NUMERIC]

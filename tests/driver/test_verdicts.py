@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from faked import BOUNDS, of_clauses
 
 from tfcert.attacks import Attacks
 from tfcert.driver.budget import Clock
@@ -82,7 +83,7 @@ def test_survivors_only_reach_the_next_stage(run, monkeypatch):
         proven = np.arange(len(offsets)) % 2 if method == "ibp" else np.ones(len(offsets))
         return np.broadcast_to(proven[:, None] - 0.5, offsets.shape)
 
-    monkeypatch.setattr("tfcert.driver.stages.bound.lower_bounds", bounds)
+    monkeypatch.setattr(BOUNDS, of_clauses(bounds))
     report = run("ibp -> crown", blocks="batch: 8")
     assert asked == [("ibp", 7)] * 2 + [("crown", 4)] * 2  # once to prepare
     assert sum(r.verdict.method == "ibp" for r in report.records) == 3
@@ -162,7 +163,7 @@ def timed(monkeypatch):
             now[0] += seconds * len(offsets) * options.iterations
             return np.full(offsets.shape, margin)
 
-        monkeypatch.setattr("tfcert.driver.stages.bound.lower_bounds", bounds)
+        monkeypatch.setattr(BOUNDS, of_clauses(bounds))
         monkeypatch.setattr("tfcert.driver.stages.bound.time", SimpleNamespace(monotonic=lambda: now[0]))
         monkeypatch.setattr("tfcert.driver.verify.Clock", functools.partial(Clock, now=lambda: now[0]))
         return passes
@@ -298,7 +299,7 @@ def test_options_of_a_stage_reach_the_bounds(run, monkeypatch):
         seen.append((method, relaxation, options.iterations, options.learning_rate))
         return np.full(offsets.shape, -1.0)
 
-    monkeypatch.setattr("tfcert.driver.stages.bound.lower_bounds", bounds)
+    monkeypatch.setattr(BOUNDS, of_clauses(bounds))
     run("alpha_crown(iterations=7, learning_rate=1/8, relaxation=fastlin) -> alpha_crown", blocks="batch: 8")
     first, second = ("alpha-crown", "fastlin", 7, 0.125), ("alpha-crown", None, 20, 0.5)
     assert [asked for asked in seen if asked[2] > 1] == [first, second]  # one step prepares
