@@ -49,6 +49,7 @@ LEVELS = [
     {"driver.folder", "driver.direct.request", "driver.train.build", "driver.train.order"},
     {"driver.journal", "driver.property", "driver.distances", "driver.train.search"},
     {"driver.measure", "driver.piecewise", "driver.distance_task", "driver.start", "driver.direct.ask"},
+    {"driver.bracket", "driver.share"},
     {"driver.piecewise_measure"},
     {"driver.verify", "driver.several", "driver.direct", "driver.train.start"},
     {"driver.train.run"},

@@ -120,6 +120,11 @@ class Reason(StrEnum):
         "{stage} looks for the nearest witness in one ball, and the measure is about several points",
         "bounds and attacks narrow it: allow a larger tolerance, or ask a property about one radius",
     )
+    OPEN_VOLUME = (
+        "open-volume",
+        "{said}",
+        "a larger `tol`, tighter bounds (`-> alpha_crown`) or a region of fewer inputs leaves less of it open",
+    )
     ROUNDING = (
         "within-rounding",
         "within rounding: {said}",

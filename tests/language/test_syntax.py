@@ -38,6 +38,7 @@ def test_whole_language_parses_and_round_trips() -> None:
         s.Let,
         s.PropertyStatement,
         s.MeasureStatement,
+        s.ShareStatement,
         s.DistanceStatement,
         s.ObjectiveStatement,
         s.AssertStatement,

@@ -12,8 +12,9 @@ import numpy as np
 
 from tfcert.driver.arrivals import to_unit
 from tfcert.driver.task import Task
+from tfcert.language import ShareTemplate
 from tfcert.report import figures
-from tfcert.report.records import Record
+from tfcert.report.records import Cells, Record
 from tfcert.report.summary import own_witness, summarize_measure
 from tfcert.sets.balls import ORDER
 
@@ -59,6 +60,33 @@ def save_witness(folder: Path, task: Task, place: int, witness: np.ndarray) -> s
     return relative.as_posix()
 
 
+def save_cells(folder: Path, task: Task, place: int, cells: Cells) -> None:
+    """Writes the pieces of a region beside the run's witnesses, for a picture: see ``Cells``."""
+    path = _cells(folder, task, int(task.samples[place]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = {"low": cells.low, "high": cells.high, "known": cells.known, "sides": cells.sides}
+    np.savez(path, allow_pickle=False, **known)
+
+
+def _cells(folder: Path, task: Task, sample: int) -> Path:
+    return folder / "cells" / f"{_file_name(task.name)}-{sample}.npz"
+
+
+def _draw_cells(folder: Path, task: Task, records: Sequence[Record]) -> list[Path]:
+    """Draws the pieces of the first samples' regions, as far as there are files of them."""
+    drawn: list[Path] = []
+    mine = [r for r in records if r.property == task.name and _cells(folder, task, r.sample).is_file()]
+    for record in mine[:MOST_PICTURES]:
+        with np.load(_cells(folder, task, record.sample), allow_pickle=False) as saved:
+            cells = Cells(saved["low"], saved["high"], saved["known"], saved["sides"])
+        names = task.template.names or tuple(f"input {i}" for i in range(int(cells.sides.max()) + 1))
+        axes = [f"{names[int(side)]} (network space)" for side in cells.sides]
+        path = folder / "figures" / f"{_file_name(task.name)}-{record.sample}-cells.png"
+        figures.draw_cells(path, f"{task.name}: pieces of the region", (axes[0], axes[1]), cells)
+        drawn.append(path)
+    return drawn
+
+
 def write_table(folder: Path, name: str, records: Sequence[Record]) -> Path:
     """Writes a measure's answers as CSV, a line a sample; nothing stands where nothing is known."""
     path = folder / "tables" / f"{_file_name(name)}.csv"
@@ -90,6 +118,9 @@ def draw_pictures(
             else:
                 figures.draw_histogram(drawn[-1], summary, bins)
     for task in tasks:
+        if isinstance(task.template, ShareTemplate):
+            drawn += _draw_cells(folder, task, records)
+            continue
         if task.centers is None or not figures.is_image(_pictured(task)):
             continue
         chosen = _one_a_class(folder, [r for r in records if r.property == task.name])

@@ -5,7 +5,7 @@ A witness lies in the region (exactly) and breaks the formula on the original mo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +15,7 @@ from tfcert.clauses import Clauses
 from tfcert.driver.points import build_joint, build_joint_pieces
 from tfcert.driver.regions import Regions, build_pieces, build_regions
 from tfcert.driver.task import Task
-from tfcert.language import MeasureTemplate
+from tfcert.language import MeasureTemplate, ValueTemplate
 from tfcert.propagation.question import first_order
 
 
@@ -50,20 +50,34 @@ def make_batch(task: Task, radii: list[Fraction] | None = None) -> Batch:
 
     Nothing is lowered that was before.
     """
-    if radii is None and isinstance(task.template, MeasureTemplate):
-        radii = [task.template.upper] * len(task.samples)
+    template = task.template
+    if isinstance(template, MeasureTemplate | ValueTemplate):
+        values = [template.usual] * len(task.samples) if radii is None else radii
+        radii = values if template.in_region else None
+        task = task.at(values) if isinstance(template, ValueTemplate) else task
     network = task.model.network
     dtype = network.dtype.as_numpy_dtype
     shape = tuple(network.input_shape)
     if task.placed is not None and task.rows is not None:
         regions = build_joint_pieces(task.pieces, task.rows, task.placed, dtype)
     elif task.placed is not None:
-        regions = build_joint(task.template, task.placed, dtype, radii)
+        regions = build_joint(template, task.placed, dtype, radii)
     elif task.rows is not None:
         regions = build_pieces(task.pieces, task.rows, task.centers, shape, dtype)
     else:
-        regions = build_regions(task.template, task.centers, shape, dtype, radii)
+        regions = build_regions(template, task.centers, shape, dtype, radii)
+    if len(regions.proof) < len(task.samples):  # one region, asked about several times
+        regions = regions.take(np.zeros(len(task.samples), int))
     return Batch(task, regions, task.lowered.stacked(task.given))
+
+
+def revalued(batch: Batch, values: list[Fraction]) -> Batch:
+    """The same samples at other values of their measure's variable."""
+    template = batch.task.template
+    if isinstance(template, ValueTemplate) and not template.in_region:
+        task = batch.task.at(values)
+        return replace(batch, task=task, clauses=task.lowered.stacked(task.given))
+    return make_batch(batch.task, values)
 
 
 def slopes(batch: Batch, norm: str) -> tuple[np.ndarray, np.ndarray]:

@@ -38,6 +38,7 @@ from tfcert.language import (
     ModelDeclaration,
     Span,
     Spec,
+    ValueTemplate,
     load,
     load_file,
 )
@@ -344,6 +345,8 @@ def _task(template: AnyTemplate, loaded: Sequence[LoadedModel], data: Samples | 
         _check_labels(template, loaded, chosen)
     some = None if data is None or chosen is None else _stored(data.x, np.array([i for i, _ in chosen], int))
     task = (_plain if template.is_single else joined_task)(template, loaded, chosen, some)
+    if isinstance(template, ValueTemplate):
+        task = task.at([template.usual] * len(task.samples))
     from tfcert.driver.stages.base import require_stages
 
     _check_lowering(task)

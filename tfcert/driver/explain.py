@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from tfcert.catalog import RELAXATIONS, SOURCES
+from tfcert.catalog import METHODS, RELAXATIONS, SOURCES
 from tfcert.driver.abstracted import best_figure, classifier
 from tfcert.driver.region_text import region_text, share_text, valid_text
 from tfcert.language import (
@@ -20,10 +20,12 @@ from tfcert.language import (
     RampSpec,
     Rate,
     Scheduled,
+    ShareTemplate,
     Spec,
     StageKind,
     StageSpec,
     Strategy,
+    ValueTemplate,
 )
 from tfcert.language.spec.choice import at_most
 from tfcert.language.spec.declarations import ModelDeclaration
@@ -40,6 +42,8 @@ _ROLES = {
 }
 SEARCH_EVALUATIONS = 15
 """About so many bounds a sample does the search of a measure take."""
+ROUNDS, DECISIONS = 30, 40
+"""So many bounds of a sample at most, and decisions of a solver, does the search of a value of a formula take."""
 _STEPS = {
     "ibp": "about two and a half steps of plain training",
     "constrained_ibp": "about two and a half steps of plain training",
@@ -98,7 +102,7 @@ def _distance(template: DistanceTemplate, spec: Spec) -> list[str]:
 def _template(template: AnyTemplate, spec: Spec) -> list[str]:
     if isinstance(template, DistanceTemplate):
         return _distance(template, spec)
-    kind = "measure" if isinstance(template, MeasureTemplate) else "property"
+    kind = "property" if isinstance(template, PropertyTemplate) else "measure"
     queries, most = _queries(template, spec)
     lines = [
         f"{kind} {template.name}",
@@ -108,7 +112,12 @@ def _template(template: AnyTemplate, spec: Spec) -> list[str]:
         f"  asked: {_asked(template)}",
     ]
     stages = list(enumerate(template.strategy.stages, start=1))
-    if isinstance(template, MeasureTemplate):
+    if isinstance(template, ShareTemplate):
+        lines.append(f"  strategy {template.strategy.name}, of which the bounding stages decide pieces of the region:")
+        lines += [f"    {i}. {_dividing(stage)}" for i, stage in stages]
+        tolerance = f"{template.tolerance}{' of what is proven' if template.relative else ''}"
+        lines.append(f"  search: pieces are halved until at most {tolerance} of the volume is open")
+    elif isinstance(template, MeasureTemplate | ValueTemplate):
         lines.append(f"  strategy {template.strategy.name}, of which a search takes one stage of each kind:")
         lines += [f"    {i}. {_searching(stage, i, template.strategy)}" for i, stage in stages]
         lines.append(f"  search: {_search(template)}")
@@ -175,6 +184,15 @@ def _points(template: AnyTemplate) -> list[str]:
 
 def _asked(template: AnyTemplate) -> str:
     """The outcome that settles the question: proofs and witnesses change places where it is about some input."""
+    if isinstance(template, ShareTemplate):
+        return "the share of the region's volume with the formula: of inputs that are uniformly distributed in it"
+    if isinstance(template, ValueTemplate):
+        how = "some input" if template.existential else "all inputs"
+        ends = ("above", "below") if template.proof_above else ("below", "above")
+        return (
+            f"the {template.extremum} value with the formula for {how}: proofs bound it from {ends[0]}, witnesses "
+            f"from {ends[1]}"
+        )
     match isinstance(template, MeasureTemplate), template.existential:
         case True, False:
             return (
@@ -190,8 +208,17 @@ def _asked(template: AnyTemplate) -> str:
             return "the formula for some input: a witness verifies, a proof that there is none falsifies"
 
 
-def _search(template: MeasureTemplate) -> str:
+def _dividing(stage: StageSpec) -> str:
+    """The part of a stage in counting a volume."""
+    if stage.kind is StageKind.BOUND and not METHODS.find(stage.method).asks_solver:
+        return _stage(stage)
+    return f"{_stage_text(stage)}: not used, pieces are decided by bounds"
+
+
+def _search(template: MeasureTemplate | ValueTemplate) -> str:
     """The search for a measure's value."""
+    if isinstance(template, ValueTemplate):
+        return _value_search(template)
     tolerance = f"{template.tolerance}{' relative' if template.relative else ''}"
     text = f"in [{template.lower}, {template.upper}] to {tolerance}"
     if any(stage.kind is StageKind.BOUND for stage in template.strategy.stages):
@@ -201,6 +228,18 @@ def _search(template: MeasureTemplate) -> str:
     ball = balls_of(template.region)[0]
     share = share_text(ball.radius(template.upper), template.width) if ball.is_even else ""
     return f"{text}; radii up to{share}" if share else text
+
+
+def _value_search(template: ValueTemplate) -> str:
+    """The search for a value of the formula."""
+    ends = ["-infinity" if template.lower is None else f"{template.lower}"]
+    ends.append("infinity" if template.upper is None else f"{template.upper}")
+    text = f"in [{', '.join(ends)}] to {template.tolerance}{' relative' if template.relative else ''}"
+    if any(stage.kind is StageKind.BOUND for stage in template.strategy.stages):
+        text += f", a few bounds a sample with the last bounding stage (at most {ROUNDS})"
+    if any(stage.solves for stage in template.strategy.stages):
+        text += f", then up to {DECISIONS} decisions a sample by the last solving stage"
+    return text
 
 
 def _queries(template: AnyTemplate, spec: Spec) -> tuple[str, int | None]:

@@ -10,7 +10,16 @@ from fractions import Fraction
 import numpy as np
 
 from tfcert.errors import UsageError
-from tfcert.language import Assertion, DistanceTemplate, Judgement, MeasureValues, PropertyCounts, Results, Spec
+from tfcert.language import (
+    Assertion,
+    DistanceTemplate,
+    Judgement,
+    MeasureValues,
+    PropertyCounts,
+    Results,
+    ShareTemplate,
+    Spec,
+)
 from tfcert.language.spec.assertions import compared, judge_condition
 from tfcert.language.spec.quantities import MEASURE_QUANTITIES, Quantity, Quotient
 from tfcert.report import ExitCode, Judged, Record, summarize_measure, summarize_property
@@ -176,6 +185,8 @@ def _told(text: str, quantity: Quantity | Quotient, results: Results, spec: Spec
     if width is not None:
         shares = " to ".join(dict.fromkeys(percent(float(end / width)) for end in interval if not math.isinf(end)))
         said += f" ({shares} of the range)"
+    if isinstance(measure, ShareTemplate):
+        said += ", a share of the region's volume: of inputs that are uniformly distributed in it"
     if isinstance(quantity, Quantity) and quantity.kind in MEASURE_QUANTITIES and not quantity.correct:
         said += _mixed(quantity, results)
     if isinstance(measure, DistanceTemplate):

@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from tfcert.driver.bracket import BracketRun
 from tfcert.driver.measure import MeasureAnswer, MeasureRun
 from tfcert.driver.progress import Watch
 from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import CLEAN
+from tfcert.language import ValueTemplate
 from tfcert.report.records import Measured
 from tfcert.verdict import Guarantee, Outcome
 
@@ -23,7 +25,8 @@ def measured_pieces(task: Task, stages: OpenStages, watch: Watch) -> Iterator[Me
     found: dict[int, list[MeasureAnswer]] = {int(place): [] for place in left}
     for piece in task.pieces:
         part = replace(task.take(left), template=piece, pieces=())
-        for answer in MeasureRun(part, stages, watch, began).run():
+        run = BracketRun if isinstance(piece, ValueTemplate) else MeasureRun
+        for answer in run(part, stages, watch, began).run():
             found[int(left[answer.place])].append(answer)
         done = [place for place in left.tolist() if found[place][-1].verdict.stage == CLEAN]
         for place in done:
@@ -31,8 +34,17 @@ def measured_pieces(task: Task, stages: OpenStages, watch: Watch) -> Iterator[Me
         left = np.array([place for place in left.tolist() if place not in done], int)
         if not len(left):
             return
+    above = isinstance(task.template, ValueTemplate) and task.template.proof_above
     for place in left.tolist():
-        yield of_union(place, found[place])
+        # What proofs bound from above is the opposite of the least of the opposites.
+        answers = [opposite(a) for a in found[place]] if above else found[place]
+        yield opposite(of_union(place, answers)) if above else of_union(place, answers)
+
+
+def opposite(answer: MeasureAnswer) -> MeasureAnswer:
+    """The answer about the opposite of what is measured."""
+    measured = answer.measured
+    return replace(answer, measured=replace(measured, lower=0.0 - measured.upper, upper=0.0 - measured.lower))
 
 
 def of_union(place: int, answers: list[MeasureAnswer]) -> MeasureAnswer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tfcert.datasets.lazy import LazyInputs
 from tfcert.driver.points import Placed
 from tfcert.language import AnyTemplate, StageSpec
 from tfcert.language.spec.layout import Layout, SampleFacts
+from tfcert.language.spec.questions import exact_facts
 
 if TYPE_CHECKING:
     from tfcert.network import Network
@@ -140,6 +142,11 @@ class Task:
     def holds(self, place: int, outputs: np.ndarray) -> bool:
         """Tells whether the formula holds of one sample at its network's outputs, in exact arithmetic."""
         return self.template.holds(outputs, self.given[place], self.lowered.layout)
+
+    def at(self, values: Sequence[Fraction]) -> Task:
+        """The same task at values of its measure's variable, one a sample."""
+        given = zip(map(exact_facts, self.given), values, strict=True)
+        return replace(self, facts=tuple(replace(facts, value=value) for facts, value in given))
 
     @property
     def name(self) -> str:

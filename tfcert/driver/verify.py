@@ -14,21 +14,31 @@ from tfcert.clauses import is_right
 from tfcert.driver import artifacts
 from tfcert.driver.abstracted import classifier
 from tfcert.driver.bind import BoundSpec, bind
+from tfcert.driver.bracket import BracketRun
 from tfcert.driver.budget import Clock
 from tfcert.driver.distance_task import distances
 from tfcert.driver.explain import plan_text
 from tfcert.driver.journal import Journal
 from tfcert.driver.judge import exit_code, gather_results, judge, reported
-from tfcert.driver.measure import MeasureRun
+from tfcert.driver.measure import MeasureAnswer, MeasureRun
 from tfcert.driver.piecewise import PiecewiseRun
 from tfcert.driver.piecewise_measure import measured_pieces
 from tfcert.driver.progress import Narrator, Verbosity, Watch
 from tfcert.driver.property import PropertyRun
+from tfcert.driver.share import ShareRun
 from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.start import RunStart, begin
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import advice, reconciled
-from tfcert.language import AnyTemplate, DistanceTemplate, MeasureTemplate, PropertyTemplate, Transform
+from tfcert.language import (
+    AnyTemplate,
+    DistanceTemplate,
+    MeasureTemplate,
+    PropertyTemplate,
+    ShareTemplate,
+    Transform,
+    ValueTemplate,
+)
 from tfcert.language.spec.regions import balls_of
 from tfcert.options import BoundOptions
 from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
@@ -179,6 +189,8 @@ class _Run:
     def _record(self, task: Task, place: int, verdict: Verdict, measured: Measured | None) -> Record:
         witness = verdict.witness
         path = None if witness is None else artifacts.save_witness(self.folder, task, place, witness)
+        if measured is not None and measured.cells is not None:
+            artifacts.save_cells(self.folder, task, place, measured.cells)
         outputs = None if task.outputs is None else task.outputs[place]
         predicted = (
             outputs is not None and outputs.size > 1 and task.placed is None and bool(np.isfinite(outputs).all())
@@ -273,9 +285,8 @@ def _claims(tasks: Sequence[Task]) -> list[str]:
 def _decide(task: Task, stages: OpenStages, watch: Watch) -> Iterator[tuple[int, Verdict, Measured | None]]:
     if isinstance(task.template, DistanceTemplate):
         yield from distances(task)
-    elif isinstance(task.template, MeasureTemplate):
-        whole = measured_pieces(task, stages, watch) if task.pieces else MeasureRun(task, stages, watch).run()
-        for answer in whole:
+    elif not isinstance(task.template, PropertyTemplate):
+        for answer in _measuring(task, stages, watch):
             yield answer.place, answer.verdict, answer.measured
     else:
         run = PiecewiseRun if task.pieces else PropertyRun
@@ -283,9 +294,22 @@ def _decide(task: Task, stages: OpenStages, watch: Watch) -> Iterator[tuple[int,
             yield place, verdict, None
 
 
+def _measuring(task: Task, stages: OpenStages, watch: Watch) -> Iterator[MeasureAnswer]:
+    """The answers of a measure: a radius, a value of the formula, or a share of volume."""
+    if isinstance(task.template, ShareTemplate):
+        return ShareRun(task, stages, watch).run()
+    if task.pieces:
+        return measured_pieces(task, stages, watch)
+    return (BracketRun if isinstance(task.template, ValueTemplate) else MeasureRun)(task, stages, watch).run()
+
+
 def _narrowed(task: Task) -> str:
     """Names what a solver narrows, and in which space, for the reader."""
     asked = _asked(task)
+    if isinstance(task.template, ValueTemplate):
+        return f"the {task.template.extremum} value"
+    if isinstance(task.template, ShareTemplate):
+        return "the share of the volume"
     if not isinstance(task.template, MeasureTemplate):
         return "the margin"
     return f"the {'smallest' if asked.existential else 'largest'} radius ({asked.norm}, {asked.space} space)"
@@ -296,17 +320,23 @@ def _asked(task: Task) -> Asked:
     quantifier = "exists" if task.template.existential else "forall"
     abstraction = "" if task.template.abstraction is None else task.template.abstraction.name
     width = float("nan") if task.template.width is None else float(task.template.width)
+    kind: Json = {}
+    if isinstance(task.template, ValueTemplate):
+        proof = "upper" if task.template.proof_above else "lower"
+        kind = {"measures": "value", "extremum": task.template.extremum, "proof": proof}
+    elif isinstance(task.template, ShareTemplate):
+        kind = {"measures": "share"}
     regions = [point.region for point in task.template.points]
     balls = [ball for one in regions for ball in balls_of(one)]
     if not balls:
         # A box is about no sample's own input, so shares of samples are no accuracies.
-        return Asked("", float("nan"), region.space, targets, quantifier, abstraction, labelled=False)
+        return Asked("", float("nan"), region.space, targets, quantifier, abstraction, labelled=False, **kind)
     norms, one = {"" if ball.free else ball.norm for ball in balls}, set(regions) == {balls[0]}
-    asks_one = one and isinstance(task.template, PropertyTemplate) and not balls[0].free
+    asks_one = one and not isinstance(task.template, MeasureTemplate | DistanceTemplate) and not balls[0].free
     eps, way = float(balls[0].largest) if asks_one else float("nan"), ""
     if isinstance(task.template, DistanceTemplate):
         way, targets = task.template.info.name, str(task.template.settled()["targets"]).replace("_", "-")
     return Asked(
         norms.pop() if len(norms) == 1 else "",
-        eps, region.space, targets, quantifier, abstraction, width, task.template.needs_label, way,
+        eps, region.space, targets, quantifier, abstraction, width, task.template.needs_label, way, **kind,
     )  # fmt: skip

@@ -24,7 +24,14 @@ from tfcert.language.spec.lowering import InexactRowError
 from tfcert.language.spec.normal_form import TooManyClausesError
 from tfcert.language.spec.objective import CosineRate, LearningRate, Named, ObjectiveTemplate, RampSpec, Rate, Scheduled
 from tfcert.language.spec.quantities import MeasureValues, PropertyCounts, Quantity, Results
-from tfcert.language.spec.questions import AnyTemplate, DistanceTemplate, MeasureTemplate, PropertyTemplate
+from tfcert.language.spec.questions import (
+    AnyTemplate,
+    DistanceTemplate,
+    MeasureTemplate,
+    PropertyTemplate,
+    ShareTemplate,
+    ValueTemplate,
+)
 from tfcert.language.spec.regions import BallSpec, BoxSpec, net_within
 from tfcert.language.spec.spaces import Transform
 from tfcert.language.spec.specification import Spec
@@ -59,6 +66,7 @@ __all__ = [
     "ReportItem",
     "Results",
     "Scheduled",
+    "ShareTemplate",
     "SourceText",
     "Span",
     "Spec",
@@ -69,6 +77,7 @@ __all__ = [
     "TooManyClausesError",
     "Transform",
     "Tuning",
+    "ValueTemplate",
     "load",
     "load_file",
     "net_within",

@@ -34,7 +34,7 @@ from tfcert.language.check.values import Condition, Meaning, Norm, Numeric
 from tfcert.language.spec.assertions import Assertion, ReportItem
 from tfcert.language.spec.declarations import GivenValue, Param, Value
 from tfcert.language.spec.formula import TruthConstant
-from tfcert.language.spec.questions import AnyTemplate, DistanceTemplate, MeasureTemplate, PropertyTemplate
+from tfcert.language.spec.questions import AnyTemplate, PropertyTemplate
 from tfcert.language.spec.specification import Spec
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, Diagnostics, SourceText, Span, SpecError, TooManyProblemsError
@@ -246,7 +246,7 @@ def _check(scope: Scope) -> Spec:
         {d.full_name: d.result for d in _usable(scopes, "strategy")},
         {d.full_name: d.result for d in _usable(scopes, "abstraction")},
         {n: q for n, q in questions.items() if isinstance(q, PropertyTemplate)},
-        {n: q for n, q in questions.items() if isinstance(q, MeasureTemplate | DistanceTemplate)},
+        {n: q for n, q in questions.items() if not isinstance(q, PropertyTemplate)},
         objectives,
         tuple(assertions),
         tuple(reports),

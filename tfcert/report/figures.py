@@ -13,6 +13,7 @@ import numpy as np
 
 from tfcert.catalog import DISTANCES
 from tfcert.report.curves import Curves
+from tfcert.report.records import Cells
 from tfcert.report.summary import MeasureSummary
 
 MISSING = "pictures were skipped, because matplotlib is not installed: pip install 'tfcert[report]' draws them"
@@ -116,6 +117,30 @@ def draw_curve(path: Path, summary: MeasureSummary) -> None:
     axes.set_ylim(0.0, 1.02)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    _save(figure, path)
+
+
+def draw_cells(path: Path, title: str, axes_names: tuple[str, str], cells: Cells) -> None:
+    """Draws the pieces of a region with two sides: where the formula is proven, where refuted, and what is open."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
+    figure = _figure(6.0, 5.2)
+    axes = figure.subplots()
+    kinds = ((1, "proven", _GREEN), (-1, "refuted", _ORANGE), (0, "open", _GREY))
+    for known, label, color in kinds:
+        chosen = np.flatnonzero(cells.known == known)
+        width = cells.high[chosen] - cells.low[chosen]
+        boxes = [Rectangle(tuple(low), *size) for low, size in zip(cells.low[chosen], width, strict=True)]
+        axes.add_collection(PatchCollection(boxes, facecolor=color, edgecolor="white", linewidth=0.2))
+        axes.plot([], [], "s", color=color, label=label)
+    ends = [(float(cells.low[:, i].min()), float(cells.high[:, i].max())) for i in range(2)]
+    axes.set_xlim(*ends[0])
+    axes.set_ylim(*ends[1])
+    axes.set_title(title)
+    axes.set_xlabel(axes_names[0])
+    axes.set_ylabel(axes_names[1])
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
     _save(figure, path)
 
 

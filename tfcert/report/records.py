@@ -22,6 +22,9 @@ class Asked:
     ``width`` is that of the values' range in ``space`` (of the narrowest channel; NaN: not known), of which radii are
     told as shares. ``labelled`` says that the question is about the sample's label: shares of samples are accuracies.
     ``distance`` names the way that distances to another class are measured (``tfcert.catalog.DISTANCES``).
+    ``measures`` says what a measure is of, where that is no radius: a ``value`` of the formula, or a ``share`` of the
+    region's volume; ``extremum`` says of a value whether it is the largest or the smallest, and ``proof`` which end of
+    what is known of it rests on a proof, ``lower`` or ``upper``; the other one rests on a witness.
     """
 
     norm: str = ""
@@ -33,20 +36,41 @@ class Asked:
     width: float = math.nan
     labelled: bool = True
     distance: str = ""
+    measures: str = ""
+    extremum: str = ""
+    proof: str = "lower"
 
     @property
     def existential(self) -> bool:
         return self.quantifier == "exists"
 
 
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The pieces that a region with two sides was divided into.
+
+    Attributes:
+        low, high: ``[pieces, 2]``, in network space.
+        known: ``[pieces]``: 1 where the formula is proven, -1 where it is refuted, 0 where that is open.
+        sides: the two places among the numbers of an input.
+    """
+
+    low: Any
+    high: Any
+    known: Any
+    sides: Any
+
+
 @dataclass(frozen=True)
 class Measured:
-    """A measure's answer: the largest certified value and the smallest value with a replayed witness (NaN: none).
+    """A measure's answer lies between ``lower`` and ``upper`` (NaN: nothing is known at that end).
 
-    The largest radius that was asked for lies between the two, and so does the smallest.
+    Of a radius, the largest or smallest one, ``lower`` is certified and ``upper`` has a replayed witness; of a value
+    of a formula it may be the other way round (``Asked.proof``); of a share of volume both are certified.
 
     ``evaluations`` is how many bounds a sample of its batch took, where that was counted. ``estimate`` is a number that
-    bounds nothing (NaN: none); ``optimal`` says whether a search for both ends closed in on one number.
+    bounds nothing (NaN: none); ``optimal`` says whether a search for both ends closed in on one number; ``cells`` are
+    the pieces of a region with two sides, which are kept in files of their own.
     """
 
     lower: float
@@ -54,6 +78,7 @@ class Measured:
     evaluations: int | None = None
     estimate: float = math.nan
     optimal: bool | None = None
+    cells: Cells | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -117,7 +142,9 @@ class Record:
             flat |= {} if self.measured.evaluations is None else {"evaluations": self.measured.evaluations}
             flat |= {} if math.isnan(self.measured.estimate) else {"estimate": number(self.measured.estimate)}
             flat |= {} if self.measured.optimal is None else {"optimal": self.measured.optimal}
-        return flat | ({"distance": asked.distance} if asked.distance else {})
+        flat |= {"distance": asked.distance} if asked.distance else {}
+        kind = {"measures": asked.measures, "extremum": asked.extremum or None, "proof": asked.proof}
+        return flat | (kind if asked.measures else {})
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Record:
@@ -152,6 +179,9 @@ class Record:
             width=_nan(flat["range_width"]),
             labelled=flat["labelled"],
             distance=flat.get("distance") or "",
+            measures=flat.get("measures") or "",
+            extremum=flat.get("extremum") or "",
+            proof=flat.get("proof") or "lower",
         )
         return cls(
             property=flat["property"],

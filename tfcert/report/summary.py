@@ -63,7 +63,7 @@ class MeasureSummary:
     Of a smallest radius these are a lower bound and the distance of a witness. ``width`` is that of the values' range
     in the same space, NaN where it is not known; ``work`` is that of all stages on all samples. Of distances to another
     class, ``distance`` is the way that they are measured (``tfcert.catalog.DISTANCES``) and ``estimated`` numbers that
-    bound nothing; NaN where there are none.
+    bound nothing; NaN where there are none. ``measures``, ``extremum`` and ``proof`` are as for ``Asked``.
     """
 
     name: str
@@ -79,6 +79,9 @@ class MeasureSummary:
     work: Work = NO_WORK
     distance: str = ""
     estimated: np.ndarray | None = None
+    measures: str = ""
+    extremum: str = ""
+    proof: str = "lower"
 
     @property
     def total(self) -> int:
@@ -119,6 +122,9 @@ def summarize_measure(name: str, records: Iterable[Record]) -> MeasureSummary:
         work=sum((r.verdict.work for r in mine), NO_WORK),
         distance=next((r.asked.distance for r in mine), ""),
         estimated=np.array([r.measured.estimate for r in mine if r.measured], dtype=float),
+        measures=next((r.asked.measures for r in mine), ""),
+        extremum=next((r.asked.extremum for r in mine), ""),
+        proof=next((r.asked.proof for r in mine), "lower"),
     )
 
 

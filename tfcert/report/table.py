@@ -120,11 +120,52 @@ def measure_tables(summaries: Sequence[MeasureSummary]) -> list[Table]:
 
     Smallest radii have a table of their own: for these that is a lower bound, and the distance of a witness.
     """
-    radii = [s for s in summaries if not s.distance]
+    radii = [s for s in summaries if not s.distance and not s.measures]
     parts = [(some, [s for s in radii if s.existential == some]) for some in (False, True)]
     found = [_measure_table(some, part) for some, part in parts if part]
+    values = [s for s in summaries if s.measures == "value"]
+    shares = [s for s in summaries if s.measures == "share"]
     ways = [s for s in summaries if s.distance]
-    return [*found, _distance_table(ways)] if ways else found
+    others = ((_value_table, values), (_share_table, shares), (_distance_table, ways))
+    return [*found, *(table(some) for table, some in others if some)]
+
+
+def _value_table(summaries: Sequence[MeasureSummary]) -> Table:
+    """Values of formulas: what is known of both ends, and which of them rests on a proof, the other on a witness."""
+    table = _table("measure\n(value)")
+    for name in ("of", "proven\nend"):
+        table.add_column(name, no_wrap=True)
+    names = ("N", "median\nlower end", "median\nupper end", "min\nlower end", "max\nupper end", "open\nends")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("guarantee", overflow="fold")
+    for s in summaries:
+        lower, upper = np.where(np.isnan(s.proven), -np.inf, s.proven), np.where(np.isnan(s.refuted), np.inf, s.refuted)
+        ends = [np.median(lower), np.median(upper), lower.min(), upper.max()] if s.total else []
+        cells = [_end(float(end)) for end in ends] or ["-"] * 4
+        open_ = str(int(np.isnan(s.proven).sum() + np.isnan(s.refuted).sum()))
+        guarantees = ", ".join(s.guarantees) or "-"
+        table.add_row(Text(_named(s)), s.extremum, s.proof, _done(s), *cells, open_, guarantees)
+    return table
+
+
+def _share_table(summaries: Sequence[MeasureSummary]) -> Table:
+    """Shares of volume: surely in, surely out, and open."""
+    table = _table("measure\n(share of volume)")
+    for name in ("N", "mean\nproven", "mean\nrefuted", "mean\nopen"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("guarantee", overflow="fold")
+    for s in summaries:
+        proven = np.nan_to_num(s.proven, nan=0.0)
+        refuted = 1 - np.where(np.isnan(s.refuted), 1.0, s.refuted)
+        means = [float(v.mean()) if s.total else math.nan for v in (proven, refuted, 1 - proven - refuted)]
+        table.add_row(Text(_named(s)), _done(s), *map(percent, means), ", ".join(s.guarantees) or "-")
+    return table
+
+
+def _end(value: float) -> str:
+    """An end of an interval; a dash where nothing is known of it."""
+    return "-" if math.isinf(value) else figure(value)
 
 
 def _distance_table(summaries: Sequence[MeasureSummary]) -> Table:
@@ -218,6 +259,9 @@ def record_line(record: Record) -> str:
     if record.measured is not None and record.asked.distance:
         ends = columns(DISTANCES.find(record.asked.distance))
         what += "".join(f" {name} {figure(getattr(record.measured, end))}" for name, end in ends.items())
+    elif record.measured is not None and record.asked.measures:
+        known = (record.measured.lower, record.measured.upper)
+        what += f" between {' and '.join('?' if math.isnan(end) else figure(end) for end in known)}"
     elif record.measured is not None:
         lower, upper = figure(record.measured.lower), figure(record.measured.upper)
         witness = "no witness found" if math.isnan(record.measured.upper) else f"witness at {upper}"

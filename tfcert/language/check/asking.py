@@ -52,7 +52,7 @@ def _statements(scope: Scope, asked: RunOutline, seen: set[str], named: set[str]
     for statement in scope.statements:
         instances: Iterator[tuple[s.Ref, Definition]] = iter(())
         match statement:
-            case s.PropertyStatement() | s.MeasureStatement() | s.DistanceStatement():
+            case s.PropertyStatement() | s.MeasureStatement() | s.ShareStatement() | s.DistanceStatement():
                 found = scope.own.get(statement.name.text)
                 if found is not None and found.kind in QUESTIONS and not formals_of(found):
                     asked.questions[found.full_name] = found

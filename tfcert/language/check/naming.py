@@ -18,6 +18,7 @@ _KINDS: dict[type, str] = {
     s.Let: "let",
     s.PropertyStatement: "property",
     s.MeasureStatement: "measure",
+    s.ShareStatement: "measure",
     s.DistanceStatement: "measure",
     s.ObjectiveStatement: "objective",
 }

@@ -65,7 +65,7 @@ class Unloaded:
         """A sample as good as any to count clauses with."""
         outputs = [tuple(map(Fraction, range(n))) if i in layout.fixed else () for i, n in enumerate(layout.sizes)]
         most = max(sample_features(self.whole), default=-1)
-        return SampleFacts(label, (Fraction(0),) * (most + 1), tuple(outputs))
+        return SampleFacts(label, (Fraction(0),) * (most + 1), tuple(outputs), Fraction(144, 233))
 
     @property
     def asks_of_samples(self) -> bool:
@@ -117,7 +117,7 @@ def _decided(scope: Scope, quantified: s.Quantified, asked: Unloaded) -> None:
     layout = asked.layout(2)
     if asked.asks_of_samples or layout.width > MAX_PIECES:
         return
-    normal = normalise(asked.whole, layout)
+    normal = normalise(asked.whole, layout, asked.facts(layout))
     if isinstance(normal, TruthConstant):
         holds = normal.value != (quantified.quantifier == "exists")
         says = "always true" if holds else "never true"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -29,7 +30,9 @@ from tfcert.language.spec.questions import (
     DistanceTemplate,
     MeasureTemplate,
     PropertyTemplate,
+    ShareTemplate,
     Template,
+    ValueTemplate,
 )
 from tfcert.language.spec.regions import balls_of
 from tfcert.language.text import syntax as s
@@ -246,13 +249,18 @@ class QuantityReader:
             self.properties.add(template.name)
             return Quantity(kind, (template.name,)), frozenset()
         percent = self._percent(arguments[1]) if kind == "percentile" else Fraction(50)
-        return replace(self._measured(template), kind=kind, percent=percent), frozenset([_width(template)])
+        return replace(self._measured(template), kind=kind, percent=percent), _widths(template)
 
     def _measured(self, template: AnyTemplate) -> Quantity:
         """A quantity of a measure, with the interval that its values lie in."""
         self.measures.add(template.name)
         if isinstance(template, DistanceTemplate):
             return Quantity("value", (template.name,), ceiling=None, estimate=template.info.estimates)
+        if isinstance(template, ShareTemplate):
+            return Quantity("value", (template.name,), ceiling=Fraction(1))
+        if isinstance(template, ValueTemplate):
+            low = -math.inf if template.lower is None else template.lower
+            return Quantity("value", (template.name,), floor=low, ceiling=template.upper)
         assert isinstance(template, MeasureTemplate)
         floor = template.lower if template.existential else Fraction(0)
         return Quantity("value", (template.name,), floor=floor, ceiling=template.upper)
@@ -281,7 +289,7 @@ class QuantityReader:
             raise self.scope.problem("E206", message, ref, fix)
         if proves:
             self._can_prove(template, ref)
-        return QuantitySum(((self._measured(template), Fraction(1)),), widths=frozenset([_width(template)]))
+        return QuantitySum(((self._measured(template), Fraction(1)),), widths=_widths(template))
 
     # Shares of samples
 
@@ -323,7 +331,7 @@ class QuantityReader:
         if found is None or reads.count(None) != 1:
             raise self.scope.problem("E206", "`share` compares a measure with numbers", right, "e.g. `share(m >= 0.1)`")
         number = next(r for r in reads if r is not None)
-        widths = frozenset([_width(found)])
+        widths = _widths(found)
         constant = self.resolved(replace(number, widths=widths), right).constant
         sign = 1 if (reads[0] is None) == (operator in (">", ">=")) else -1
         return Side(Fraction(sign), -sign * constant, operator in ("<", ">"))
@@ -383,6 +391,13 @@ class QuantityReader:
             )
 
 
+def _widths(template: Template) -> frozenset[Fraction | None]:
+    """The width of the declared range where pixels and shares of it mean something: not after normalisation.
+
+    None of a measure that is no distance between inputs.
+    """
+    return frozenset() if isinstance(template, ValueTemplate | ShareTemplate) else frozenset([_width(template)])
+
+
 def _width(template: Template) -> Fraction | None:
-    """The width of the declared range where pixels and shares of it mean something: not after normalisation."""
     return None if template.region.space == "net" and template.transform.normalises else template.width

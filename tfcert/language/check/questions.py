@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from tfcert.language.check.abstractions import check_abstracted
 from tfcert.language.check.asked import Mentions, Settled
 from tfcert.language.check.classes import merge_classes
 from tfcert.language.check.elaborate import Elaborator
-from tfcert.language.check.lengths import is_tiny, read_interval, read_length, report_tiny, share_of_range
+from tfcert.language.check.measures import (
+    VARIABLE,
+    asked_formula,
+    check_variable,
+    local_variable,
+    mentions,
+    named,
+    read_measure,
+    read_share,
+    variable_of,
+)
 from tfcert.language.check.provable import Unloaded, check_conditions, check_provable
 from tfcert.language.check.quantified import (
     Binding,
@@ -29,38 +38,45 @@ from tfcert.language.check.resources import resolve_resource
 from tfcert.language.check.samples import NO_SAMPLES, AskedSamples, label_hints, read_asked_samples
 from tfcert.language.check.scope import Definition, Scope
 from tfcert.language.check.setting import Setting
-from tfcert.language.check.values import Meaning, Numeric
+from tfcert.language.check.values import Meaning
 from tfcert.language.spec.cells import Abstraction
 from tfcert.language.spec.declarations import DEFAULT_STRATEGY, ModelDeclaration, Strategy
-from tfcert.language.spec.formula import Formula, Not, Or, Radius, negation, variable_term
+from tfcert.language.spec.formula import Formula, Not, Or, negation
 from tfcert.language.spec.named import applications, sample_features
 from tfcert.language.spec.points import AtPoint
-from tfcert.language.spec.questions import MeasureTemplate, Point, PropertyTemplate
-from tfcert.language.spec.regions import RegionSpec, balls_of
+from tfcert.language.spec.questions import AnyTemplate, Point, PropertyTemplate
+from tfcert.language.spec.regions import balls_of
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.printer import print_statement
 
-QuestionStatement = s.PropertyStatement | s.MeasureStatement
+QuestionStatement = s.PropertyStatement | s.MeasureStatement | s.ShareStatement
 
 
-def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate | None:
+def check_question(definition: Definition) -> AnyTemplate | None:
     """The template of a property or a measure; None if there are problems, which are then reported."""
+    with suppress(AbortError):
+        return _question(definition)
+    return None
+
+
+def _question(definition: Definition) -> AnyTemplate | None:
     scope, node, asked = definition.scope, definition.node, Mentions()
+    written, node = node, named(node, scope) if isinstance(node, s.ShareStatement) else node
     samples = read_asked_samples(scope, node.samples, asked) if node.samples else NO_SAMPLES
     strategy = _strategy(scope, node.strategy)
     quantified = _quantified(scope, node)
     if quantified is None:
         return None
     bound = bindings(quantified)
-    body = _body(scope, quantified, quantified_names(scope, bound, samples.local), _hints(node, samples), asked)
-    around = dict(samples.local)
-    if isinstance(node, s.MeasureStatement):
-        _radius(scope, node, {*around, *(b.name.text for b in bound)})
-        around[node.radius.text] = Numeric(variable_term(Radius()))
+    local = quantified_names(scope, bound, samples.local)
+    check_variable(scope, node, local)
+    body = _body(scope, node, local | local_variable(node), _hints(node, samples), asked)
+    around = dict(samples.local) | local_variable(node)
     with suppress(AbortError):
         models = resolved(asked)
-        radius = node.radius.text if isinstance(node, s.MeasureStatement) else ""
+        # A variable that stands in the formula may stand in no region, and otherwise must in the first.
+        radius = "" if mentions(quantified.body, variable_of(node)) else variable_of(node)
         _clashes(scope, (*(node.samples.names if node.samples else ()), *(b.name for b in bound)), models)
         points = read_points(scope, node.name, bound, Surroundings(asked, models, samples, around, radius))
         if points is not None:
@@ -73,15 +89,17 @@ def check_question(definition: Definition) -> PropertyTemplate | MeasureTemplate
             "name": definition.full_name,
             "strategy": strategy,
             "abstraction": abstraction,
-            "text": print_statement(node),
+            "text": print_statement(written),
             "span": node.name.span,
             **_about(samples, body),
             **_asked(scope, quantified, body, points, models),
         }
         if isinstance(node, s.PropertyStatement):
             return PropertyTemplate(**common, expect_fail=node.expect_fail)
+        if isinstance(node, s.ShareStatement):
+            return read_share(scope, node, points, common)
         setting = Setting(samples.dataset, models[common["model"]], True)
-        return _measure(scope, node, setting, points[0].region, common)
+        return read_measure(scope, node, setting, points, (body.formula, common))
     return None
 
 
@@ -146,20 +164,7 @@ def _quantified(scope: Scope, node: QuestionStatement) -> s.Quantified | None:
     if not isinstance(formula, s.Quantified):
         scope.report("E206", "a formula begins with `forall ... in ...:` or `exists ... in ...:`", formula)
         return None
-    if isinstance(node, s.MeasureStatement):
-        _extremum(scope, node, formula)
     return formula
-
-
-def _extremum(scope: Scope, node: s.MeasureStatement, formula: s.Quantified) -> None:
-    """Report measures whose answer is an end of the interval, because larger balls hold what smaller ones do."""
-    name = node.radius.text
-    if (node.extremum, formula.quantifier) == ("largest", "exists"):
-        message = f"the larger `{name}`, the more inputs there are: the largest is the interval's high end"
-        scope.report("E228", message, node.radius, "write `smallest`, or `forall`")
-    if (node.extremum, formula.quantifier) == ("smallest", "forall"):
-        message = f"the smaller `{name}`, the fewer inputs there are: the smallest is the interval's low end"
-        scope.report("E228", message, node.radius, "write `largest`, or `exists`")
 
 
 # The formula
@@ -167,10 +172,7 @@ def _extremum(scope: Scope, node: s.MeasureStatement, formula: s.Quantified) -> 
 
 def _hints(node: QuestionStatement, samples: AskedSamples) -> dict[str, str]:
     """Advice about names that may be expected in the formula of a question."""
-    hints = {} if samples.label is not None or node.samples is None else label_hints(node.samples)
-    if isinstance(node, s.MeasureStatement):
-        hints[node.radius.text] = "the measure's variable is the radius of its ball, not a part of the condition"
-    return hints
+    return {} if samples.label is not None or node.samples is None else label_hints(node.samples)
 
 
 @dataclass(frozen=True)
@@ -183,15 +185,19 @@ class Body:
 
 
 def _body(
-    scope: Scope, node: s.Quantified, local: Mapping[str, Meaning], hints: Mapping[str, str], asked: Mentions
+    scope: Scope, question: QuestionStatement, local: Mapping[str, Meaning], hints: Mapping[str, str], asked: Mentions
 ) -> Body | None:
     """The formula and the conditions; None where problems were reported."""
+    node = question.formula
+    assert isinstance(node, s.Quantified)
     e = Elaborator(scope, local, asked, hints)
     formula, read = None, None
     with suppress(AbortError):
-        formula = merge_classes(e.formula(node.body, "what follows `:`"))
+        formula = merge_classes(asked_formula(e, question, node.body))
     with suppress(AbortError):
-        read = read_conditions(e, node.where)
+        without = {name: meaning for name, meaning in local.items() if meaning is not VARIABLE}
+        told = {name: "a measure's variable stands in the formula or in a radius" for name in local_variable(question)}
+        read = read_conditions(Elaborator(scope, without, asked, {**hints, **told}), node.where)
     if formula is None or read is None:
         return None
     with suppress(AbortError):
@@ -210,15 +216,6 @@ def _body(
 
 
 # The regions
-
-
-def _radius(scope: Scope, node: s.MeasureStatement, taken: set[str]) -> None:
-    """Report a name that a measure's radius cannot have."""
-    scope.refuse_word(node.radius)
-    scope.refuse_clash(node.radius.text, node.radius)
-    if node.radius.text in taken:
-        message = f"`{node.radius.text}` is already the sample or the variable"
-        scope.report("E202", message, node.radius, "choose another name")
 
 
 def _clashes(scope: Scope, names: tuple[s.Name, ...], models: Mapping[str, ModelDeclaration]) -> None:
@@ -284,38 +281,3 @@ def _abstraction(
                 check_abstracted(scope, ref, found, point.region, Setting(samples.dataset, model))
         return found, True
     return None, False
-
-
-# Measures
-
-
-def _measure(
-    scope: Scope, node: s.MeasureStatement, setting: Setting, region: RegionSpec, common: dict[str, Any]
-) -> MeasureTemplate | None:
-    e = Elaborator(scope)
-    with suppress(AbortError):
-        low, high = read_interval(e, node.interval.low, node.interval.high, setting, region.space, read_length)
-        if low < 0 or low == high:
-            raise scope.problem("E209", "a measure needs an interval `[a, b]` with 0 <= a < b", node.interval)
-        tolerance, relative = Fraction(1, 10_000), True
-        if node.tolerance is not None:
-            tolerance, relative = _tolerance(e, node.tolerance, setting, region.space)
-        even = next((ball for ball in balls_of(region) if ball.is_even), None)
-        if even is not None and is_tiny(even.radius(high), setting, region.space):
-            share = share_of_range(even.radius(high), setting, region.space)
-            report_tiny(e, node.interval, share, "the largest radius of this interval")
-        return MeasureTemplate(**common, lower=low, upper=high, tolerance=tolerance, relative=relative)
-    return None
-
-
-def _tolerance(e: Elaborator, node: s.Expr, setting: Setting, space: str) -> tuple[Fraction, bool]:
-    """The tolerance, and whether it is relative: a percentage is one of the answer, anything else a distance."""
-    relative = e.numeric(node, "a tolerance").unit == "%"
-    if relative:
-        tolerance = e.number(node, "a tolerance")
-    else:
-        # An interval from the tolerance to itself: the same units as the ends of the measure's interval.
-        tolerance, _ = read_interval(e, node, node, setting, space, read_length)
-    if tolerance <= 0:
-        raise e.scope.problem("E220", "a tolerance must be positive", node)
-    return tolerance, relative

@@ -168,7 +168,7 @@ def _check_formals(template: Definition) -> None:
     scope, node = template.scope, template.node
     variables = {n.text for q in s.walk(node) if isinstance(q, s.Binder) for n in q.names}
     variables |= {n.text for n in node.samples.names} if node.samples else set()
-    variables |= {node.radius.text} if isinstance(node, s.MeasureStatement) else set()
+    variables |= {node.radius.text} if isinstance(node, s.MeasureStatement) and node.radius else set()
     seen: set[str] = set()
     reported = scope.session.diagnostics.reported
     for formal in formals_of(template):

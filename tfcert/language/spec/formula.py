@@ -89,7 +89,7 @@ class Extreme:
 
 @dataclass(frozen=True)
 class Radius:
-    """The radius of a measure. It stands in the radius of a ball and never in a checked formula."""
+    """The variable of a measure: in the radius of a ball, or in the formula, where each value has its own."""
 
 
 Variable = Output | Feature | SampleFeature | SampleOutput | Label | Extreme | Radius
@@ -353,7 +353,9 @@ def constant_value(variable: Label | SampleFeature | SampleOutput | Radius, give
             outputs = given.answers(of)
             return outputs[output_index(index, given.label, len(outputs), only)]
         case Radius():
-            raise ValueError("the radius of a measure has no value in a formula")
+            if given.value is None:
+                raise ValueError("the formula names a measure's variable, of which no value is given")
+            return given.value
 
 
 def need_label(label: LabelValue) -> int | Fraction:

@@ -118,11 +118,13 @@ class SampleFacts:
         label: its label, or None.
         features: its stored numbers, where the formula names any.
         outputs: the answers of the applications to the sample alone, by number; empty for the others.
+        value: what a measure's variable is taken to be; None where there is none.
     """
 
     label: LabelValue = None
     features: tuple[Fraction, ...] = ()
     outputs: tuple[tuple[Fraction, ...], ...] = ()
+    value: Fraction | None = None
 
     @classmethod
     def of(cls, given: SampleFacts | LabelValue) -> SampleFacts:

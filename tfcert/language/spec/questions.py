@@ -29,6 +29,7 @@ from tfcert.language.spec.named import applications, features, output_indices, s
 from tfcert.language.spec.normal_form import normalise
 from tfcert.language.spec.points import Agreement, Application, AtPoint
 from tfcert.language.spec.regions import BallSpec, RegionSpec
+from tfcert.language.spec.sense import Sense
 from tfcert.language.spec.spaces import Transform
 from tfcert.language.text.diagnostics import Span
 
@@ -183,7 +184,7 @@ class Template:
             IndexError: a named output or the label does not exist among the outputs.
             ValueError: the label is needed and is missing or no whole number.
         """
-        return lower(self.formula, layout, _exact_facts(given))
+        return lower(self.formula, layout, exact_facts(given))
 
     def holds(
         self,
@@ -202,11 +203,11 @@ class Template:
             IndexError: as for ``clauses``.
         """
         exact = _exact_outputs(outputs)
-        return evaluate(self.formula, exact if layout is None else layout.values(exact), _exact_facts(given))
+        return evaluate(self.formula, exact if layout is None else layout.values(exact), exact_facts(given))
 
     def sample_selected(self, given: SampleFacts | LabelNumber | None) -> bool:
         """Tells whether ``where`` selects a sample that gives this: all that ``where`` names, or its label alone."""
-        return self.where is None or evaluate(self.where, (), _exact_facts(given))
+        return self.where is None or evaluate(self.where, (), exact_facts(given))
 
     @property
     def named_outputs(self) -> frozenset[int]:
@@ -224,7 +225,7 @@ class Template:
         Raises:
             As for ``clauses``.
         """
-        return isinstance(normalise(self.formula, layout, _exact_facts(given)), TruthConstant)
+        return isinstance(normalise(self.formula, layout, exact_facts(given)), TruthConstant)
 
     @property
     def is_robustness(self) -> bool:
@@ -256,10 +257,69 @@ class MeasureTemplate(Template):
     tolerance: Fraction = Fraction(1, 10_000)
     relative: bool = True
 
+    proof_above = False
+    in_region = True
+
     @property
     def extremum(self) -> str:
         """``largest`` or ``smallest``: what was asked for."""
         return "smallest" if self.existential else "largest"
+
+    @property
+    def usual(self) -> Fraction:
+        """A value of the interval, to prepare by."""
+        return self.upper
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueTemplate(Template):
+    """A ``measure`` whose variable v stands in the formula: the largest or smallest v with which the answer is yes.
+
+    A value with a witness bounds ``largest v such that exists ...: f >= v`` from below, and a proof that no input has a
+    value bounds it from above; of ``largest v such that forall ...: f >= v`` it is the other way round.
+
+    Attributes:
+        lower, upper: the interval in which v is sought; None for no end.
+        tolerance: how exactly to find it; relative to the value if ``relative``.
+        sense: how ``formula``, with the radius of the region, moves with v: it ``RISES`` or ``FALLS``.
+        in_region: whether v stands in the radius of the region, too.
+    """
+
+    lower: Fraction | None
+    upper: Fraction | None
+    tolerance: Fraction = Fraction(1, 10_000)
+    relative: bool = True
+    sense: Sense
+    in_region: bool = False
+
+    @property
+    def proof_above(self) -> bool:
+        """Tells whether a value with a proof bounds the answer from above, and one with a witness from below."""
+        return self.sense is Sense.RISES
+
+    @property
+    def extremum(self) -> str:
+        """``largest`` or ``smallest``: what was asked for."""
+        return "smallest" if self.existential != self.proof_above else "largest"
+
+    @property
+    def usual(self) -> Fraction:
+        """A value of the interval, to prepare by: one that is nothing in particular."""
+        low = self.lower if self.lower is not None else (self.upper or Fraction(0)) - 1
+        high = self.upper if self.upper is not None else low + 2
+        return low + (high - low) * Fraction(144, 233)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShareTemplate(Template):
+    """A ``measure`` of the share of a region's volume whose inputs satisfy the formula.
+
+    Attributes:
+        tolerance: how much of the volume may stay open; relative to the share if ``relative``.
+    """
+
+    tolerance: Fraction = Fraction(1, 100)
+    relative: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,10 +366,15 @@ class DistanceTemplate(Template):
         return self.info.settled(given)
 
 
-AnyTemplate = PropertyTemplate | MeasureTemplate | DistanceTemplate
+AnyTemplate = PropertyTemplate | MeasureTemplate | ValueTemplate | DistanceTemplate | ShareTemplate
 
 
-def _exact_facts(given: SampleFacts | LabelNumber | None) -> SampleFacts:
+def exact_facts(given: SampleFacts | LabelNumber | None) -> SampleFacts:
+    """What a sample gives, exact; a number, or None, is its label.
+
+    Raises:
+        ValueError: the label is NaN or infinite.
+    """
     if given is None or isinstance(given, SampleFacts):
         return SampleFacts.of(given)
     number = float(given)

@@ -9,7 +9,13 @@ from tfcert.language.spec.assertions import Assertion, ReportItem
 from tfcert.language.spec.cells import Abstraction
 from tfcert.language.spec.declarations import Dataset, ModelDeclaration, Param, Strategy
 from tfcert.language.spec.objective import ObjectiveTemplate
-from tfcert.language.spec.questions import DistanceTemplate, MeasureTemplate, PropertyTemplate
+from tfcert.language.spec.questions import (
+    DistanceTemplate,
+    MeasureTemplate,
+    PropertyTemplate,
+    ShareTemplate,
+    ValueTemplate,
+)
 from tfcert.language.text.diagnostics import Diagnostic
 
 
@@ -38,7 +44,7 @@ class Spec:
     strategies: Mapping[str, Strategy]
     abstractions: Mapping[str, Abstraction]
     properties: Mapping[str, PropertyTemplate]
-    measures: Mapping[str, MeasureTemplate | DistanceTemplate]
+    measures: Mapping[str, MeasureTemplate | ValueTemplate | DistanceTemplate | ShareTemplate]
     objectives: Mapping[str, ObjectiveTemplate]
     assertions: tuple[Assertion, ...]
     reports: tuple[ReportItem, ...]

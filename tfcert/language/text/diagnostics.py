@@ -65,6 +65,8 @@ CODES: dict[str, str] = {
     "E262": "a statement cannot stand inside a loop",
     "E263": "what is expected to fail is judged in another way",
     "E264": "the specification needs another version of tfcert",
+    "E270": "a measure is not monotone in its variable",
+    "E271": "a share of volume is of something else than a box",
     "W001": "an equality between numbers can be refuted but never proven",
     "W002": "a ball covers the whole range of values",
     "W003": "an accuracy is compared with a number that is no fraction",

@@ -50,7 +50,7 @@ def print_statement(statement: s.Statement) -> str:
             return f"measure {_head(statement)} = {_region(distance)}"
         case s.For(name, values, body):
             return f"for {_name(name)} in {_plain(values)} {{ {' '.join(map(print_statement, body))} }}"
-        case s.PropertyStatement() | s.MeasureStatement():
+        case s.PropertyStatement() | s.MeasureStatement() | s.ShareStatement():
             return _question(statement)
         case _:
             assert_never(statement)
@@ -67,17 +67,32 @@ def _formal(formal: s.Formal) -> str:
     return f"{_name(formal.name)}: {formal.kind}{within}" + (f" = {_plain(formal.default)}" if formal.default else "")
 
 
-def _question(statement: s.PropertyStatement | s.MeasureStatement) -> str:
+def _question(statement: s.PropertyStatement | s.MeasureStatement | s.ShareStatement) -> str:
     using = f" using {_ref(statement.strategy)}" if statement.strategy else ""
     by = f" abstracted by {_ref(statement.abstraction)}" if statement.abstraction else ""
     formula = print_expression(statement.formula)
     if isinstance(statement, s.PropertyStatement):
         return f"{_EXPECTED if statement.expect_fail else ''}property {_head(statement)}{using}{by} {{ {formula} }}"
-    tolerance = f" tol {_plain(statement.tolerance)}" if statement.tolerance else ""
-    return (
-        f"measure {_head(statement)} = {statement.extremum} {_name(statement.radius)} in "
-        f"{_interval(statement.interval)}{tolerance} such that {formula}{using}{by}"
-    )
+    head, tolerance = f"measure {_head(statement)} =", ""
+    if statement.tolerance:
+        tolerance = f" tol {_plain(statement.tolerance.value)} {statement.tolerance.relation}".rstrip()
+    if isinstance(statement, s.ShareStatement):
+        (binder,), where, body = statement.formula.binders, statement.formula.where, statement.formula.body
+        of = _binder(binder) if binder.names else _region(binder.region)
+        condition = f" where {_plain(where)}" if where else ""
+        return f"{head} share of {of}{condition}{tolerance} such that {print_expression(body)}{using}{by}"
+    if statement.radius is None:
+        asked = statement.formula
+        assert isinstance(asked, s.Quantified)
+        bound = ", ".join(map(_binder, asked.binders))
+        condition = f" where {_plain(asked.where)}" if asked.where else ""
+        return f"{head} {statement.extremum} {_plain(asked.body)} over {bound}{condition}{tolerance}{using}{by}"
+    within = f" in {_interval(statement.interval)}" if statement.interval else ""
+    return f"{head} {statement.extremum} {_name(statement.radius)}{within}{tolerance} such that {formula}{using}{by}"
+
+
+def _binder(binder: s.Binder) -> str:
+    return f"{_names(binder.names)} in {_region(binder.region)}"
 
 
 def _samples(samples: s.SamplesNode) -> str:
@@ -220,7 +235,7 @@ def print_expression(expression: s.Expr) -> str:
         case s.Shares(items):
             return f"[{', '.join(f'{_name(share.name)}: {_plain(share.value)}' for share in items)}]"
         case s.Quantified(quantifier, binders, where, body):
-            bound = ", ".join(f"{_names(b.names)} in {_region(b.region)}" for b in binders)
+            bound = ", ".join(map(_binder, binders))
             condition = f" where {_plain(where)}" if where else ""
             return f"{quantifier} {bound}{condition}: {print_expression(body)}"
         case _:

@@ -433,19 +433,45 @@ class PropertyStatement(SyntaxNode):
 
 
 @dataclass(frozen=True)
+class Tolerance(SyntaxNode):
+    """``tol value relation``: ``relative``, ``absolute``, or "" where neither is written."""
+
+    value: Expr
+    relation: str = ""
+
+
+@dataclass(frozen=True)
 class MeasureStatement(SyntaxNode):
     """``measure name(formals)(samples) = largest r in interval tol tolerance such that formula using strategy``.
 
-    An ``abstracted by abstraction`` may follow.
+    An ``abstracted by abstraction`` may follow. Without a ``radius`` it is that of an expression: ``largest expression
+    over binders``, whose ``formula`` is ``exists binders: expression``, though an expression is no formula.
     """
 
     name: Name
     samples: SamplesNode | None
     extremum: str
-    radius: Name
-    interval: IntervalNode
-    tolerance: Expr | None
+    radius: Name | None
+    interval: IntervalNode | None
+    tolerance: Tolerance | None
     formula: Expr
+    strategy: Ref | None
+    abstraction: Ref | None
+    formals: tuple[Formal, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShareStatement(SyntaxNode):
+    """``measure name = share of binder where condition tol tolerance such that formula using strategy``.
+
+    ``formula`` is ``forall binder where condition: formula``. The binder has no names where none are written: in
+    ``share of domain such that f(z) >= 0`` it is whatever name the formula applies networks to.
+    """
+
+    name: Name
+    samples: SamplesNode | None
+    tolerance: Tolerance | None
+    formula: Quantified
     strategy: Ref | None
     abstraction: Ref | None
     formals: tuple[Formal, ...] = ()
@@ -512,6 +538,7 @@ Statement = (
     | Let
     | PropertyStatement
     | MeasureStatement
+    | ShareStatement
     | DistanceStatement
     | ObjectiveStatement
     | Check
@@ -519,7 +546,7 @@ Statement = (
     | ReportStatement
     | For
 )
-Question = PropertyStatement | MeasureStatement | DistanceStatement
+Question = PropertyStatement | MeasureStatement | ShareStatement | DistanceStatement
 
 
 @dataclass(frozen=True)

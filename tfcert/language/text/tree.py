@@ -149,6 +149,46 @@ class TreeBuilder:
             span=span,
         )
 
+    def _value_measure(self, t: Tree[Token], span: Span) -> s.MeasureStatement:
+        (name, formals, samples, extremum, value, *binders, where, tolerance), settings = self._settings(t)
+        built, bound = self.build(value), self._all(binders)
+        asked = s.Quantified("exists", bound, self.build(where), built, span=built.span.to(bound[-1].span))
+        return s.MeasureStatement(
+            self._name(name),
+            self.build(samples),
+            str(extremum),
+            None,
+            None,
+            self.build(tolerance),
+            asked,
+            settings.get("using"),
+            settings.get("abstracted"),
+            self.build(formals) or (),
+            span=span,
+        )
+
+    def _share_measure(self, t: Tree[Token], span: Span) -> s.ShareStatement:
+        (name, *rest), settings = self._settings(t)
+        formals, samples, of, where, tolerance, formula = self._all(rest)
+        binder = (
+            of if isinstance(of, s.Binder) else s.Binder((), s.RegionNode(of, None, None, span=of.span), span=of.span)
+        )
+        asked = s.Quantified("forall", (binder,), where, formula, span=formula.span)
+        return s.ShareStatement(
+            self._name(name),
+            samples,
+            tolerance,
+            asked,
+            settings.get("using"),
+            settings.get("abstracted"),
+            formals or (),
+            span=span,
+        )
+
+    def _tolerance(self, t: Tree[Token], span: Span) -> s.Tolerance:
+        value, relation = t.children
+        return s.Tolerance(self.build(value), "" if relation is None else str(relation), span=span)
+
     def _distance_measure(self, t: Tree[Token], span: Span) -> s.DistanceStatement:
         (name, formals, samples, distance), settings = self._settings(t)
         for place in settings.values():
