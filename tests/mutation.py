@@ -51,6 +51,8 @@ PRODUCT = "tests/propagation/test_product.py"
 SIMPLE = "tests/network/test_simplify.py"
 FIXED = "tests/network/keras/test_fixed.py"
 MIXED = "tests/soundness/test_mixed.py"
+DIFFERENCE = "tests/propagation/test_difference.py"
+RELATED = "tests/network/test_related.py"
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,26 @@ MUTANTS = (
            "mx + above * dx", (PRODUCT,), "every_choice"),
     Mutant("a product's searched planes turned the wrong way", "propagation/product.py", "(low - high) * dx",
            "(low + high) * dx", (PRODUCT,), "steps_through"),
+    Mutant("a difference's upper chord below it", "propagation/difference.py", "-high_turn * left * share",
+           "high_turn * left * share", (DIFFERENCE,), "by_the_signs"),
+    Mutant("slopes of a difference's other side", "propagation/difference.py",
+           "return chosen(theirs, ours), chosen(ours, theirs)", "return chosen(ours, theirs), chosen(theirs, ours)",
+           (DIFFERENCE,), "by_the_signs"),
+    Mutant("a difference's second value added", "propagation/difference.py", "(over, stay, -stay)",
+           "(over, stay, stay)", (DIFFERENCE,), "steps_through"),
+    Mutant("a difference's bounds not met with those of both", "propagation/difference.py",
+           "tf.maximum(d[0], a[0] - b[1]), tf.minimum(d[1], a[1] - b[0])", "d[0], d[1]", (DIFFERENCE,), "are_met"),
+    Mutant("slopes of one piece alone", "activations/steepness.py",
+           "most = tf.where(inside, tf.maximum(most, slope), most)", "most = tf.where(inside, slope, most)",
+           ("tests/activations/test_steepness.py",), "steeper"),
+    Mutant("changed weights added", "network/related.py", "return lambda: ours() - theirs()",
+           "return lambda: ours() + theirs()", (RELATED,), "stay_live"),
+    Mutant("numbers that points share differ", "network/related.py", "np.where(a == b, -1, places)", "places",
+           (RELATED,), "share_are_left_out"),
+    Mutant("rows over differences with the wrong sign", "network/related.py", "((-share, first), (share, second))",
+           "((share, first), (-share, second))", (RELATED,), "rows_are"),
+    Mutant("a half of a box lost", "complete/search/boxes.py", "((some.lower, low), (high, some.upper))",
+           "((low, low), (high, some.upper))", ("tests/complete/test_related_decisions.py",), "boxes_cover_them"),
     Mutant("a product above what it overflowed to", "propagation/product.py",
            "tf.where(known & tf.math.is_finite(low), low, -nothing)", "tf.where(known, low, -nothing)",
            (PRODUCT,), "overflows"),

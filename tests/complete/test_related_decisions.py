@@ -176,3 +176,20 @@ def test_questions_about_one_network_do_not_halve_boxes(many, seed, rng):
     network = from_keras(dense())
     query = question(network, box_of(network, rng), Clauses.all_of(np.array([[[1.0, -1.0]]])))
     assert not boxes.can_divide(query)
+
+
+def test_halved_boxes_cover_them_and_meet_in_their_faces(many, seed, rng):
+    network = together(one := dense((5, 4), 1), near(one, 0.02))
+    region = box_of(network, rng)
+    query = question(network, region, Clauses.all_of(*difference(network, 1.0)))
+    cut = boxes._Boxes(query, 0)
+    whole = boxes._whole(query)
+    halves, witness = cut.halved(whole)
+    assert witness is None
+    halves, _ = cut.halved(halves)
+    assert len(halves.bound) == 4
+    volumes = (halves.upper - halves.lower).prod(axis=1)
+    assert volumes.sum() == pytest.approx((whole.upper - whole.lower).prod(), rel=1e-12)
+    points = region.sample(500).reshape(500, -1).astype(np.float64)
+    inside = (halves.lower[:, None] <= points) & (points <= halves.upper[:, None])
+    assert inside.all(axis=2).any(axis=0).all()

@@ -9,8 +9,12 @@ from related_networks import AGREEING, APART, BUILDS, SAME, dense, near, pooled,
 
 from tfcert.network import from_keras
 from tfcert.network.difference import Difference
+from tfcert.network.graph import Add
 from tfcert.network.joint import Applied, joint
 from tfcert.network.related import related
+from tfcert.propagation.interval import intervals
+from tfcert.sets.balls import Box
+from tfcert.sets.region import region_of
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -136,3 +140,14 @@ def test_rows_are_the_same_over_differences(seed, rng):
     np.testing.assert_array_equal(matched[1], [0, 0, 0, -1, 0, 0, 0.5, 0, 2, 0, 0, 0, 0])
     np.testing.assert_array_equal(matched[2, :7], difference[2])
     assert [pairs.concerns(row[None]) for row in difference] == [True, True, False]
+
+
+def test_numbers_that_points_share_are_left_out_of_their_distance(seed):
+    """Subtracted, an interval is not zero: bounds must see that a shared number differs by nothing."""
+    one = dense()
+    wide = related(together(one, one, AGREEING)).network
+    box = Box(np.full((1, 4), -1, np.float32), np.ones((1, 4), np.float32))
+    ranges = intervals(wide, region_of(box), {})
+    (distance,) = (i for i, node in enumerate(wide.nodes) if isinstance(node, Add) and node.shape == (3,))
+    np.testing.assert_array_equal(ranges[distance][0], [[0, -2, 0]])
+    np.testing.assert_array_equal(ranges[distance][1], [[0, 2, 0]])
