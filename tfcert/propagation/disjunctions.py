@@ -53,7 +53,8 @@ def clause_bounds(
     )
     (bounds,) = question.run()
     warn_of_domains(network, bounds[:, : rows.shape[1]])
-    return bounds[:, : rows.shape[1]], bounds[:, rows.shape[1] :]
+    lower, combined = np.split(bounds, [rows.shape[1]], axis=1)
+    return lower, combined if combined.size else None  # a method need not combine rows
 
 
 def clauses_of(network: Network, perturbation: Perturbation, clauses: Clauses) -> Together:
