@@ -44,7 +44,7 @@ from tfcert.language import (
 )
 from tfcert.language.check.setting import Setting
 from tfcert.language.spec.formula import SingleOutputError
-from tfcert.language.spec.named import output_indices
+from tfcert.language.spec.named import applications, output_indices
 from tfcert.misfit import misfit
 from tfcert.showing import counted
 
@@ -291,9 +291,18 @@ def _classifiers(
         found[name] = LoadedModel(name, whole, network, weights_hash(whole), granularity_of(whole))
     if not found or any(question.abstraction is None for question in asked):
         found[template.name] = LoadedModel(template.name, model, network_of(model), weights_hash(model))
+    said = any(_speaks_of(question, template.name) for question in asked)
     for loaded in found.values():
-        _check_model(template, loaded)
+        _check_model(template, loaded, said=said or not asked)
     return found
+
+
+def _speaks_of(question: AnyTemplate, model: str) -> bool:
+    """Tells whether a question speaks of a model's outputs, which otherwise another model reads."""
+    if question.is_single:
+        return True
+    formulas = [f for f in (question.formula, question.given, question.where) if f is not None]
+    return any(question.applications[n].model == model for f in formulas for n in applications(f))
 
 
 def _load_model(template: ModelDeclaration, bindings: Mapping[str, Any], opened: dict[str, Any]) -> Any:
@@ -310,7 +319,7 @@ def _load_model(template: ModelDeclaration, bindings: Mapping[str, Any], opened:
     return with_output(opened[name], template.output) if template.output else opened[name]
 
 
-def _check_model(template: ModelDeclaration, loaded: LoadedModel) -> None:
+def _check_model(template: ModelDeclaration, loaded: LoadedModel, *, said: bool) -> None:
     name, network = f"model {loaded.name}", loaded.network
     check_declared(name, template.outputs, network)
     parts = network.parts
@@ -325,7 +334,7 @@ def _check_model(template: ModelDeclaration, loaded: LoadedModel) -> None:
     ):
         if names and len(names) != int(np.prod(shape)):
             raise UsageError(f"{name} has {int(np.prod(shape))} {what}, but {len(names)} are named")
-    if len(network.output_shape) != 1:
+    if said and len(network.output_shape) != 1:
         raise UsageError(f"{name} answers with shape {network.output_shape}; properties need one axis of outputs")
     if not bool(network.finite()):
         raise UsageError(f"{name} has a NaN or an infinity among its weights")
@@ -393,7 +402,9 @@ def _plain(
 ) -> Task:
     """A question about one network at one point."""
     (model,) = (m for a, m in zip(template.applications, loaded, strict=True) if not a.fixed)
-    template = replace(template, region=by_number(template.region, model.network))
+    template = replace(
+        template, region=by_number(template.region, tuple(model.network.input_shape), model.network.parts)
+    )
     lowered = Lowered(template, layout_of(template, loaded))
     pieces = pieces_of(template, [tuple(model.network.input_shape)])
     if chosen is None:

@@ -24,6 +24,7 @@ from tfcert.language.spec.layout import Layout, SampleFacts
 from tfcert.language.spec.named import rewritten
 from tfcert.language.spec.points import Application, AppliedTo, AtAnswer, AtPoint, AtSample
 from tfcert.language.spec.regions import balls_of
+from tfcert.parts import NamedParts
 
 
 def network_inputs(
@@ -161,6 +162,11 @@ class _Taken:
     shapes: tuple[InputShape, ...]
     models: tuple[LoadedModel, ...]
     sample: InputShape | None
+
+    def parts(self, point: int) -> NamedParts | None:
+        """The named inputs that a point is, side by side; None where it is one input."""
+        network = self.models[point].network
+        return network.parts if self.shapes[point] == tuple(network.input_shape) else None
 
 
 def _taken(template: AnyTemplate, loaded: Sequence[LoadedModel]) -> _Taken:
@@ -359,11 +365,13 @@ def _by_numbers(template: AnyTemplate, taken: _Taken) -> AnyTemplate:
     Raises:
         UsageError: a name stands for several numbers where one is meant.
     """
+    parts = [taken.parts(place) for place in range(len(template.points))]
     points = [
-        replace(p, region=by_number(p.region, m.network)) for p, m in zip(template.points, taken.models, strict=True)
+        replace(point, region=by_number(point.region, shape, own))
+        for point, shape, own in zip(template.points, taken.shapes, parts, strict=True)
     ]
     template = template.with_points(points)
-    spans = [_spans(model) for model in taken.models]
+    spans = [_spans(own) for own in parts]
     if not any(spans):
         return template
 
@@ -399,9 +407,8 @@ def _by_numbers(template: AnyTemplate, taken: _Taken) -> AnyTemplate:
     return replace(template, formula=formula(template.formula), given=given, agreements=agreements)
 
 
-def _spans(loaded: LoadedModel) -> list[list[int]]:
-    """The numbers of each input, where a network has several and some have more than one."""
-    parts = loaded.network.parts
+def _spans(parts: NamedParts | None) -> list[list[int]]:
+    """The numbers of each input, where there are several and some have more than one."""
     if parts is None or all(part.size == 1 for part in parts):
         return []
     return [list(range(part.start, part.stop)) for part in parts]

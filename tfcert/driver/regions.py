@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,12 +29,10 @@ from tfcert.language.spec.regions import (
     balls_of,
     with_balls,
 )
+from tfcert.parts import NamedParts
 from tfcert.sets.balls import Box, LpBall, Perturbation
 from tfcert.sets.rounding import enclosed, enclosing, float_down, float_up
 from tfcert.sets.uneven import Scale
-
-if TYPE_CHECKING:
-    from tfcert.network import Network
 
 
 @dataclass(frozen=True)
@@ -202,19 +200,19 @@ def empty_of(template: AnyTemplate, centers: np.ndarray | None, shape: InputShap
     return overlap_of(region, Frame(template.transform, shape, dtype), centers, zeros).empty
 
 
-def by_number(region: RegionSpec, network: Network) -> Any:
+def by_number(region: RegionSpec, shape: tuple[int, ...], parts: NamedParts | None) -> Any:
     """The region with what its radii are multiplied with for each number that the network takes, not each input, and
-    with masks read from their files.
+    with masks read from their files; ``parts`` are its inputs, where these are arrays with names.
 
     Raises:
         UsageError: there are radii, bounds or a mask for other inputs than the network has.
     """
-    inputs = _Inputs(network)
+    inputs = _Inputs(shape, parts)
     match with_balls(region, inputs.ball):
         case BoxSpec() as box:
             return inputs.box(box)
-        case UnionSpec(parts):
-            return UnionSpec(tuple(by_number(part, network) for part in parts))
+        case UnionSpec(pieces):
+            return UnionSpec(tuple(by_number(part, shape, parts) for part in pieces))
         case BothSpec() | SomewhereSpec() as part:
             return replace(part, limits=tuple(map(inputs.limits, part.limits)))
         case other:
@@ -224,11 +222,10 @@ def by_number(region: RegionSpec, network: Network) -> Any:
 class _Inputs:
     """What is said of a network's inputs, said of each number that it takes."""
 
-    def __init__(self, network: Network):
-        self._shape = tuple(network.input_shape)
-        self._several = network.parts is not None
-        whole = int(np.prod(self._shape))
-        self._sizes = [1] * whole if network.parts is None else [part.size for part in network.parts]
+    def __init__(self, shape: tuple[int, ...], parts: NamedParts | None):
+        self._shape = shape
+        self._several = parts is not None
+        self._sizes = [1] * int(np.prod(shape)) if parts is None else [part.size for part in parts]
 
     def _spread(self, values: tuple[Any, ...], what: str) -> tuple[Any, ...]:
         if len(values) != len(self._sizes):

@@ -43,7 +43,7 @@ from tfcert.language.spec.cells import Abstraction
 from tfcert.language.spec.declarations import DEFAULT_STRATEGY, ModelDeclaration, Strategy
 from tfcert.language.spec.formula import Formula, Not, Or, negation
 from tfcert.language.spec.named import applications, sample_features
-from tfcert.language.spec.points import AtPoint
+from tfcert.language.spec.points import AtAnswer, AtPoint, AtSample
 from tfcert.language.spec.questions import AnyTemplate, Point, PropertyTemplate
 from tfcert.language.spec.regions import balls_of
 from tfcert.language.text import syntax as s
@@ -241,7 +241,11 @@ def _sample_matters(
     scope: Scope, bound: Sequence[Binding], points: Sequence[Point], samples: AskedSamples, body: Body
 ) -> None:
     """Warn of a question about samples that says the same of each."""
-    fixed = any(body.settled.applications[n].fixed for n in applications(body.formula))
+    asked, todo = set[int](), list(applications(body.formula))
+    while todo:
+        asked.add(number := todo.pop())
+        todo += [a.number for a in body.settled.applications[number].arguments if isinstance(a, AtAnswer)]
+    fixed = any(AtSample() in body.settled.applications[number].arguments for number in asked)
     shared = any(a.other is None for a in body.condition.agreements)
     named = [f for f in (body.formula, body.condition.given) if f is not None and sample_features(f)]
     boxes = not any(balls_of(point.region) for point in points)
