@@ -207,7 +207,7 @@ MUTANTS = (
            ("tests/test_clauses.py",)),
     Mutant("rounding is taken from no margin", "clauses.py", "np.maximum(margin - surplus, 0.0)",
            "np.zeros(len(self))", ("tests/test_clauses.py",)),
-    Mutant("solvers forget rounding", "complete/search/builder.py", "clauses.less(less), lost", "clauses, lost",
+    Mutant("solvers forget rounding", "complete/search/builder.py", "ways[-1].less(less), lost", "ways[-1], lost",
            ("tests/complete/test_decide.py",), "within_the_rounding"),
     Mutant("a witness on the boundary dropped", "complete/search/witness.py", "< 0 if self.broken is None else",
            "< 0 if True else", ("tests/driver/test_boundary.py",)),
