@@ -125,3 +125,16 @@ def test_the_network_has_what_is_read_of_the_models_answers(seed, size):
     np.testing.assert_allclose(found[:, :size] - shift, read[:, :size], atol=1e-5)
     np.testing.assert_allclose(found[:, size:], read[:, size:], rtol=1e-5)
     assert heads.network(network) is whole and (size > 2 or whole is network)
+
+
+def test_rows_that_heads_were_not_fitted_to_are_no_rows_over_logits():
+    """A comparison needs no ratios; the same with an offset does, and must not be read over logits for want of them."""
+    softmaxes = (Softmax(0, 3), Softmax(3, 3))
+    compares, shifted, both = np.zeros((3, 7))
+    compares[[0, 1]] = shifted[[0, 1]] = 1, -1
+    shifted[-1], both[[0, 3]] = 0.1, 1
+    heads = Heads(softmaxes, 6).fitted([compares])
+    assert heads.outputs == 6 and not heads.ratios
+    for row in (shifted, both):
+        with pytest.raises(ValueError, match="lack the probabilities from 0 on"):
+            heads.clauses(Clauses(row[None, None, None, :-1], row[None, None, -1:]))

@@ -114,6 +114,9 @@ class Heads:
     def clauses(self, asked: Clauses) -> Clauses:
         """Clauses over the models' answers as clauses over :attr:`outputs`.
 
+        Raises:
+            ValueError: the heads were not fitted to such rows.
+
         Proving a row proves what it was made of, also for probabilities that the model computes with rounding: that of
         the softmax itself is taken from the row. Its value is the row's divided by the probability ``p_r``; where two
         outputs are compared with each other, a difference of logits.
@@ -213,7 +216,14 @@ class Heads:
         return found, -(needed + 8 * np.finfo(np.float64).eps * (abs(math.log(less)) + abs(math.log(more)) + 1))
 
     def _mixed(self, row: np.ndarray) -> np.ndarray:
-        """The coefficients of a row over the probabilities themselves."""
+        """The coefficients of a row over the probabilities themselves.
+
+        Raises:
+            ValueError: the heads were not fitted to such a row. Its logits must not be taken for probabilities.
+        """
+        missing = [s for s in self.softmaxes if row[s.places].any() and s not in self.whole]
+        if missing:
+            raise ValueError(f"the outputs lack the probabilities from {missing[0].start} on that a row names")
         found = np.zeros(self.outputs)
         found[: self.size] = row[:-1]
         place = self.size + len(self.ratios)
