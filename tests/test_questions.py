@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from tfcert.cli.main import main
 from tfcert.driver.verify import verify
+from tfcert.language import load_file
 
 FOLDER = Path(__file__).parents[1] / "examples" / "questions"
 SPECS = sorted(FOLDER.glob("*.prop"))
@@ -43,3 +45,14 @@ def test_the_networks_are_those_that_the_script_makes():
         saved = keras.models.load_model(FOLDER / f"{name}.keras")
         for own, other in zip(model.get_weights(), saved.get_weights(), strict=True):
             np.testing.assert_allclose(own, other, atol=1e-3, err_msg=name)
+
+
+def test_the_page_for_those_who_come_from_elsewhere_names_questions_that_are_there():
+    page = (FOLDER.parents[1] / "docs" / "coming-from.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## ", page, flags=re.MULTILINE)[1:5]
+    for section in sections:
+        (name,) = re.findall(r"\| in `(from_\w+)\.prop` \|", section)
+        named = set(re.findall(r"\| `(\w+)` \|$", section, flags=re.MULTILINE))
+        assert named == set(load_file(FOLDER / f"{name}.prop").properties), name
+    numbers = {path.stem.split("_")[0] for path in SPECS if not path.stem.startswith("from_")}
+    assert numbers == set(re.findall(r"`(\d\db?)`", page.split("## Every kind of user")[1])) | {"07"}
