@@ -11,7 +11,7 @@ import pytest
 from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.verify import verify
 from tfcert.errors import UsageError
-from tfcert.language import load
+from tfcert.language import SpecError, load
 from tfcert.language.spec.membership import lies_in
 from tfcert.verdict import Outcome
 
@@ -32,6 +32,7 @@ AROUND = {
     "round": "ball(x, l2, 1.5) and ball(x, linf, 1) and box(income in [0, 4])",
     "one_hot": "ball(x, linf, 4) and box(one_hot(age, sex))",
 }
+WAYS = {"largest": np.max, "smallest": np.min}
 BOXES = {"adult": "adult", "two": "two", "whole": "box(age in integers [1, 2], income in [0, 1], sex in {0, 1})"}
 LATTICE = [
     tuple(map(Fraction, point))
@@ -143,6 +144,66 @@ def test_an_empty_region_is_an_error(model, tmp_path):
     data = np.array([[2, 1, 0], [2.5, 1, 0]], np.float32), [0, 0]
     with pytest.raises(UsageError, match=r"place 1 .*an empty region would prove nothing"):
         verify(text, bindings={"f": model, "d": data}, out=tmp_path, verbose=0)
+
+
+def test_within_leaves_out_values_of_a_group(model, tmp_path):
+    """Nothing is 1 in [0, 0.5]: without the bound an empty region would be proven, or a point outside be a witness."""
+    region = "box(age in [0, 1], one_hot(income, sex)) within [0, {}]"
+    text = HEAD + "strategy s = ibp\n" + asked({"p": region.format("0.5")}, "f(z)[yes] < f(z)[no] + 1000", "")
+    with pytest.raises(SpecError, match=r"E209.*nothing lies in this region"):
+        load(text, bound=("f",))
+    text = HEAD + "strategy s = ibp\n" + asked({"p": region.format("1")}, "f(z)[yes] < f(z)[no] + 1000", "")
+    assert verify(text, bindings={"f": model}, out=tmp_path, verbose=0).records[0].outcome is Outcome.VERIFIED
+
+
+@pytest.mark.parametrize("stages", ["pgd -> crown", "milp"])
+def test_a_listed_value_at_the_edge_of_a_ball_around_a_rounded_centre_counts(stages, eager, tmp_path):
+    """0.1 is no float32: -0.3 is 0.4 away from what is stored, and a little more from what arrives."""
+    import keras
+
+    f = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    f.set_weights([np.array([[0, -1], [0, 0], [0, 0]], np.float32), np.zeros(2, np.float32)])  # yes is -age
+    data = np.array([[0.1, 0, 0]]), [0]
+    text = HEAD + f"strategy s = {stages}\n"
+    text += asked({"edge": "ball(x, linf, 0.4) and box(age in {-0.3, 0.1, 0.5})"}, "f(z)[yes] <= 0.2")
+    text += asked({"fixed": "ball(x, linf, 1, fixed=[age]) and box(age in {0.1, 0.5})"}, "f(z)[yes] <= -0.05")
+    edge, fixed = verify(text, bindings={"f": f, "d": data}, out=tmp_path, verbose=0).records
+    assert edge.outcome is not Outcome.VERIFIED
+    assert fixed.outcome is Outcome.VERIFIED
+
+
+def test_values_over_pieces_some_of_which_hold_nothing_around_a_sample(model, people, eager, tmp_path):
+    """The largest and the smallest value are those of the pieces that hold something: bounds meet a lattice's."""
+    x, _ = people
+    region = "ball(x, linf, 1) and box(age in integers [0, 5])"
+    text = HEAD + "strategy s = pgd -> crown -> milp\n"
+    text += "".join(f"measure {way}(x in d) = {way} f(z)[yes] over z in {region} using s\n" for way in WAYS)
+    report = verify(text, bindings={"f": model, "d": x}, out=tmp_path, verbose=0)
+    outputs = np.asarray(model(np.array(LATTICE, np.float32)))[:, 1].astype(float)
+    points = np.array(LATTICE, float)
+    for record in report.records:
+        inside = (np.abs(points - x[record.sample]) <= 1).all(axis=1) & np.isin(points[:, 0], range(6))
+        end = WAYS[record.property](outputs[inside])
+        low, high = record.measured.lower, record.measured.upper
+        assert record.outcome is Outcome.VERIFIED
+        assert end <= high + 1e-4 if record.property == "largest" else low - 1e-4 <= end
+        assert high - low <= 1e-3 * max(1, abs(low))
+
+
+def test_radii_by_input_in_a_union_of_a_model_with_several_inputs(eager, tmp_path):
+    """Each part's radii are those of the model's inputs, each of which has numbers of its own."""
+    import keras
+
+    image, age = keras.Input((2,), name="image"), keras.Input((1,), name="age")
+    f = keras.Model([image, age], keras.layers.Dense(1)(keras.layers.Concatenate()([image, age])))
+    f.layers[-1].set_weights([np.ones((3, 1), np.float32), np.zeros(1, np.float32)])
+    text = 'prop 1\nmodel f = keras("f.keras") { inputs: [image, age] }\ndataset d = npz("d.npz")\n'
+    text += "strategy s = pgd -> crown\n"
+    either = "ball(x, linf, eps=[image: 1, age: 0]) or ball(x, linf, eps=[image: 0, age: 3])"
+    text += asked({"most": either, "less": either.replace("3", "4")}, "f(z) <= 3.5")
+    x = {"image": np.zeros((1, 2), np.float32), "age": np.zeros((1, 1), np.float32)}
+    most, less = verify(text, bindings={"f": f, "d": (x, [0])}, out=tmp_path, verbose=0).records
+    assert most.outcome is Outcome.VERIFIED and less.outcome is Outcome.FALSIFIED
 
 
 def test_points_that_agree_share_their_values(model, eager, tmp_path):

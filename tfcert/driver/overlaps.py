@@ -230,13 +230,14 @@ def _common(
     kept = [i for i, e in enumerate(exact) if all(_allows(one, frame, place, e) for one in (*both.limits, *valid))]
     sides = [np.full(len(radii), end) for end in (np.inf, -np.inf, np.inf, -np.inf)]
     for sample in range(len(radii)):
-        first, last = _within_balls(both, frame, place, [exact[i] for i in kept], (centers, radii, sample))
-        if first > last:
-            continue
-        low, high = kept[first], kept[last]
-        sides[0][sample] = min(float_down(exact[low]), arrived[low])
-        sides[1][sample] = max(float_up(exact[high]), arrived[high])
-        sides[2][sample], sides[3][sample] = arrived[low], arrived[high]
+        at = [(exact[i], Fraction(float(arrived[i]))) for i in kept]
+        held, reached = _within_balls(both, frame, place, at, (centers, radii, sample))
+        if held:
+            low, high = kept[held[0]], kept[held[-1]]
+            sides[0][sample] = min(float_down(exact[low]), arrived[low])
+            sides[1][sample] = max(float_up(exact[high]), arrived[high])
+        if reached:
+            sides[2][sample], sides[3][sample] = arrived[kept[reached[0]]], arrived[kept[reached[-1]]]
     return tuple(sides), arrived[kept]
 
 
@@ -269,24 +270,26 @@ def _within_balls(
     both: BothSpec,
     frame: Frame,
     place: int,
-    values: Sequence[Fraction],
+    values: Sequence[tuple[Fraction, Fraction]],
     around: tuple[np.ndarray | None, Sequence[Fraction], int],
-) -> tuple[int, int]:
-    """The first and the last of some ordered values that all balls around one sample hold."""
+) -> tuple[list[int], list[int]]:
+    """Which of some values, each with where it arrives, all balls around one sample hold: those that proofs are about,
+    and those that witnesses may have.
+
+    A centre is known up to its own rounding, which proofs allow for. So do witnesses where values are scaled or
+    normalised on their way; else it is what is stored, and what arrives must lie in the ball as it is.
+    """
     centers, radii, sample = around
-    first, last = 0, len(values) - 1
+    held, reached = list(range(len(values))), list(range(len(values)))
     for ball in both.balls:
         assert centers is not None
         center = centers[sample].reshape(-1)[place]
         moved = frame.transform.scales or frame.transform.normalises
-        slack = Fraction(float(np.spacing(np.abs(center)))) if moved else Fraction(0)
+        slack, middle = Fraction(float(np.spacing(np.abs(center)))), Fraction(float(center))
         eps = frame.each(ball.net_eps(frame.transform, radii[sample]))[place]
         eps *= frame.each(ball.shares)[place] if ball.shares else 1
         mask = mask_of(ball, frame)
-        reach = (eps if mask is None or mask.reshape(-1)[place] else Fraction(0)) + slack
-        low, high = Fraction(float(center)) - reach, Fraction(float(center)) + reach
-        while first <= last and values[first] < low:
-            first += 1
-        while first <= last and values[last] > high:
-            last -= 1
-    return first, last
+        reach = eps if mask is None or mask.reshape(-1)[place] else Fraction(0)
+        held = [i for i in held if abs(values[i][0] - middle) <= reach + slack]
+        reached = [i for i in reached if i in held and (moved or min(abs(v - middle) for v in values[i]) <= reach)]
+    return held, reached

@@ -23,6 +23,7 @@ from tfcert.driver.regions import empty_of
 from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import as_asked
+from tfcert.language import AnyTemplate
 from tfcert.showing import counted
 from tfcert.verdict import NO_WORK, Guarantee, Outcome, Verdict, Work
 
@@ -217,17 +218,21 @@ def on_all(verdicts: list[Verdict]) -> Verdict:
     return replace(narrowest, guarantee=narrowest.guarantee if weakest is None else weakest.guarantee)
 
 
+def holds(task: Task, piece: AnyTemplate) -> np.ndarray:
+    """Marks the samples ``[batch]`` of which something lies in a piece."""
+    network = task.model.network
+    dtype = network.dtype.as_numpy_dtype
+    if task.placed is not None:
+        return ~empty_joint(piece, task.placed, dtype)
+    return ~empty_of(piece, task.centers, tuple(network.input_shape), dtype)
+
+
 def _rows(task: Task) -> Iterator[tuple[Task, np.ndarray, Any]]:
     """The pieces of each sample that hold something, some of one kind at a time, and their samples."""
-    network = task.model.network
-    shape, dtype = tuple(network.input_shape), network.dtype.as_numpy_dtype
     kinds: dict[Any, list[tuple[int, int]]] = {}
     for number, piece in enumerate(task.pieces):
-        if task.placed is None:
-            held = ~empty_of(piece, task.centers, shape, dtype)
-        else:
-            held = ~empty_joint(piece, task.placed, dtype)
-        kinds.setdefault(batch_kind(piece), []).extend((int(place), number) for place in np.flatnonzero(held))
+        held = np.flatnonzero(holds(task, piece))
+        kinds.setdefault(batch_kind(piece), []).extend((int(place), number) for place in held)
     for kind, pairs in kinds.items():
         pairs.sort()
         for first in range(0, len(pairs), ROWS):

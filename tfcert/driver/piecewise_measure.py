@@ -10,11 +10,13 @@ import numpy as np
 
 from tfcert.driver.bracket import BracketRun
 from tfcert.driver.measure import MeasureAnswer, MeasureRun
+from tfcert.driver.piecewise import holds
 from tfcert.driver.progress import Watch
 from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import CLEAN
 from tfcert.language import ValueTemplate
+from tfcert.language.spec.regions import balls_of
 from tfcert.report.records import Measured
 from tfcert.verdict import Guarantee, Outcome
 
@@ -24,11 +26,15 @@ def measured_pieces(task: Task, stages: OpenStages, watch: Watch) -> Iterator[Me
     began, left = stages.clock.used(), np.arange(len(task.samples))
     found: dict[int, list[MeasureAnswer]] = {int(place): [] for place in left}
     for piece in task.pieces:
-        part = replace(task.take(left), template=piece, pieces=())
+        grows = any(ball.slope for point in piece.points for ball in balls_of(point.region))
+        held = left if grows else left[holds(task.take(left), piece)]
+        if not len(held):
+            continue
+        part = replace(task.take(held), template=piece, pieces=())
         run = BracketRun if isinstance(piece, ValueTemplate) else MeasureRun
         for answer in run(part, stages, watch, began).run():
-            found[int(left[answer.place])].append(answer)
-        done = [place for place in left.tolist() if found[place][-1].verdict.stage == CLEAN]
+            found[int(held[answer.place])].append(answer)
+        done = [place for place in held.tolist() if found[place][-1].verdict.stage == CLEAN]
         for place in done:
             yield replace(found[place][-1], place=place)
         left = np.array([place for place in left.tolist() if place not in done], int)

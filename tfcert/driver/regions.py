@@ -207,12 +207,12 @@ def by_number(region: RegionSpec, shape: tuple[int, ...], parts: NamedParts | No
     Raises:
         UsageError: there are radii, bounds or a mask for other inputs than the network has.
     """
+    if isinstance(region, UnionSpec):
+        return UnionSpec(tuple(by_number(part, shape, parts) for part in region.parts))
     inputs = _Inputs(shape, parts)
     match with_balls(region, inputs.ball):
         case BoxSpec() as box:
             return inputs.box(box)
-        case UnionSpec(pieces):
-            return UnionSpec(tuple(by_number(part, shape, parts) for part in pieces))
         case BothSpec() | SomewhereSpec() as part:
             return replace(part, limits=tuple(map(inputs.limits, part.limits)))
         case other:

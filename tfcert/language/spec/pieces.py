@@ -140,7 +140,8 @@ def _choices(limits: LimitsSpec) -> Iterator[LimitsSpec]:
         return
     kinds: list[ValueKind] = list(limits.kinds or (None,) * len(limits.bounds))
     listed = {i: _values(kind, limits.bounds[i]) for i, kind in enumerate(kinds) if isinstance(kind, tuple)}
-    total = math.prod([*map(len, listed.values()), *map(len, limits.groups)])
+    groups = [_ones(group, limits.bounds) for group in limits.groups]
+    total = math.prod([*map(len, listed.values()), *map(len, groups)])
     whole = {i: _whole(limits.bounds[i]) for i, kind in enumerate(kinds) if kind == INTEGERS}
     for i, (first, last) in sorted(whole.items(), key=lambda item: item[1][1] - item[1][0]):
         if first > last:
@@ -151,7 +152,7 @@ def _choices(limits: LimitsSpec) -> Iterator[LimitsSpec]:
     if total > MAX_PIECES:
         raise TooManyPiecesError(total)
     for values in itertools.product(*listed.values()):
-        for ones in itertools.product(*limits.groups):
+        for ones in itertools.product(*groups):
             chosen = dict(zip(listed, values, strict=True))
             chosen |= {i: Fraction(int(i in ones)) for group in limits.groups for i in group}
             yield _with(limits, kinds, chosen)
@@ -167,6 +168,12 @@ def _with(limits: LimitsSpec, kinds: Sequence[ValueKind], chosen: dict[int, Frac
             first, last = _whole(bounds[i])
             bounds[i] = Fraction(first), Fraction(last)
     return LimitsSpec(tuple(bounds), limits.space, tuple(kept))
+
+
+def _ones(group: tuple[int, ...], bounds: Sequence[Ends | None]) -> list[int]:
+    """The inputs of a group that may be 1 while the others are 0, between bounds that may leave out either."""
+    ends = [(i, bounds[i]) for i in group]
+    return [one for one in group if all(e is None or e[0] <= int(i == one) <= e[1] for i, e in ends)]
 
 
 def _values(kind: tuple[Fraction, ...], ends: Ends | None) -> tuple[Fraction, ...]:
