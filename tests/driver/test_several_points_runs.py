@@ -75,8 +75,12 @@ def test_a_condition_that_no_input_meets_is_an_error_and_no_pass():
     for body in (
         f"property p {{ forall z in {BOX} where z[age] + z[pay] >= 3: f(z)[0] >= 0 }}",
         "property p(x, y in d) { forall z in ball(x, linf, 0.1) where z[age] >= x[age] + 0.5: f(z)[0] >= 0 }",
+        # No float64 tells these two numbers apart.
+        f"property p {{ forall z in {BOX} where z[age] >= 0.1 and z[age] <= 0.1 - 1e-19: f(z)[0] >= -9 }}",
+        f"property p {{ forall z in {BOX} where 3*z[age] + z[pay] >= 0.7 and 6*z[age] + 2*z[pay] <= 1.4 - 1e-17: "
+        "f(z)[0] >= -9 }",
     ):
-        with pytest.raises(UsageError, match=r"p: no input of the region.* meets the conditions"):
+        with pytest.raises(UsageError, match=r"p: no input of the region.* meets? the conditions"):
             bound(body)
     with pytest.raises(UsageError, match="empty: points that share a number"):
         bound(f"property p {{ forall a in {BOX}, b in box([2, 3]) where agree(a, b): f(a)[0] >= f(b)[1] }}")
@@ -198,6 +202,21 @@ def test_a_point_may_agree_with_the_sample_in_some_numbers(tmp_path):
     assert outcomes(report) == ["verified"] * 3 + ["falsified"] * 3
     saved = np.load(tmp_path / "out" / report.records[4].witness)
     assert saved["z"][0] == X[1, 0] and saved["z"][1] > 0.99
+
+
+def test_a_sample_at_the_end_of_a_box_may_be_agreed_with_however_it_is_normalised(tmp_path):
+    """``(0 - 0.3) / 0.7`` arrives as a float32 below it, where the box ends: the number is the sample's own."""
+    head = HEAD.replace('"d.npz")', '"d.npz") { normalize: { mean: [0.1, 0.3] std: [0.3, 0.7] } }')
+    text = head + "strategy s = pgd -> crown\n" + "".join(
+        f"property p{i}(x, y in d) using s {{ forall z in {BOX} in raw where agree(z, x, except=[age]): "
+        f"f(z)[0] <= {3 - 2 * 0.3 / 0.7 + room:.6f} }}\n" for i, room in enumerate((0.01, -0.01))
+    )  # fmt: skip
+    x = np.array([[1, 0]], np.float32)
+    report = verify(text, bindings={**NAMES, "d": (x, [0])}, verbose=0, out=tmp_path / "out")
+    assert outcomes(report) == ["verified", "falsified"]
+    arrived = np.float32(-0.3 / 0.7)
+    assert Fraction(float(arrived)) < Fraction(-3, 7)
+    assert np.load(tmp_path / "out" / report.records[1].witness)["z"][1] == arrived
 
 
 def test_integers_are_held_fixed_at_every_point():

@@ -102,6 +102,26 @@ def test_shares_of_balls_are_those_of_each_sample(ask, plane):
         assert record.measured.lower - 0.01 <= true <= record.measured.upper + 0.01
 
 
+@pytest.mark.parametrize(
+    ("left", "right"), [("f(z)[power]", "g(z)[power] + z[a]"), ("g(z)[heat]", "f(x)[power]"), ("f(z)[heat]", "z[a]")]
+)
+def test_shares_are_of_several_networks_and_of_inputs_too(left, right, plane, tmp_path):
+    """The negation of a formula has the columns of the formula: those of two networks, and of inputs behind them."""
+    other, r = network(2, 5), np.random.default_rng(0)
+    z = SAMPLES[0] + 0.25 * (2 * r.random((40_000, 2)) - 1)
+    f, g, x = outputs(plane, z), outputs(other, z), outputs(plane, SAMPLES[:1])
+    terms = {"f(z)[power]": f[:, 0], "f(z)[heat]": f[:, 1], "g(z)[heat]": g[:, 1], "z[a]": z[:, 0]}
+    terms |= {"g(z)[power] + z[a]": g[:, 0] + z[:, 0], "f(x)[power]": x[:, 0]}
+    gap = terms[left] - terms[right]
+    formula = f"{left} - {np.quantile(gap, 0.4):.5f} >= {right}"
+    head = HEAD.replace("dataset", 'model g = keras("g.keras") { outputs: [power, heat] inputs: [a, b] }\ndataset')
+    text = f"measure safe(x in d take 1) = share of z in ball(x, linf, 0.25) tol 4% such that {formula} using bounds"
+    names = {"f": plane, "g": other, "d": (SAMPLES, np.zeros(2, int))}
+    (record,) = verify(head + text, bindings=names, out=tmp_path / "out", verbose=0).records
+    assert record.measured.lower - 0.01 <= 0.6 <= record.measured.upper + 0.01
+    assert record.measured.upper - record.measured.lower <= 0.041
+
+
 def test_a_side_without_width_does_not_count(ask, plane):
     report = ask(plane, "measure safe = share of box(a in [0, 1], b in [0.3, 0.3]) tol 1% such that f(z)[power] >= 0")
     z = np.column_stack([np.linspace(0, 1, 10_001), np.full(10_001, 0.3)])

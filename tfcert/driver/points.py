@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from tfcert.language.spec.layout import Layout, SampleFacts
 from tfcert.language.spec.normal_form import normalise
 from tfcert.language.spec.points import AppliedTo, AtPoint, AtSample
 from tfcert.sets.balls import Box, Perturbation
-from tfcert.sets.conditions import Conditions
+from tfcert.sets.conditions import Conditions, Linear
 from tfcert.sets.side_by_side import boxed, side_by_side
 
 
@@ -150,6 +151,7 @@ def build_joint(template: AnyTemplate, placed: Placed, dtype: Any, radii: Sequen
         for i, (point, shape) in enumerate(zip(template.points, vector.shapes, strict=False))
     ]
     if vector.sample and around is not None:
+        found = [_with_sample(one, vector, i, around[-1]) for i, one in enumerate(found)]
         known = Box(around[-1], around[-1])
         found.append(Regions(known, known))
     inner = [one.witness for one in found]
@@ -159,6 +161,25 @@ def build_joint(template: AnyTemplate, placed: Placed, dtype: Any, radii: Sequen
     except ValueError as error:
         raise UsageError(f"{template.name}: {error}") from error
     return Regions(boxed(proof), witness)
+
+
+def _with_sample(one: Regions, vector: Vector, point: int, sample: np.ndarray) -> Regions:
+    """The sets of a point, in which witnesses may have the numbers that the point shares with the sample.
+
+    A stored number at the end of a box arrives at the network rounded, perhaps beyond that end by a roundoff, which
+    only the proof's box holds.
+    """
+    if not (isinstance(one.proof, Box) and isinstance(one.witness, Box)):
+        return one
+    places, known = vector.places[point], np.zeros((len(sample), vector.size), sample.dtype)
+    known[:, vector.places[-1]] = sample.reshape(len(sample), -1)
+    values = known[:, places].reshape(one.proof.lower.shape)
+    shared = np.isin(places, vector.places[-1]).reshape(one.proof.input_shape)
+    arrived = shared & (values >= one.proof.lower) & (values <= one.proof.upper)
+    witness = copy.copy(one.witness)
+    witness.lower = np.where(arrived, np.minimum(witness.lower, values), witness.lower)
+    witness.upper = np.where(arrived, np.maximum(witness.upper, values), witness.upper)
+    return Regions(one.proof, witness)
 
 
 def build_joint_pieces(pieces: Sequence[AnyTemplate], rows: np.ndarray, placed: Placed, dtype: Any) -> Regions:
@@ -230,13 +251,17 @@ def conditions_of(
         return None
     rows, offsets = np.zeros((len(facts), most, vector.size)), np.ones((len(facts), most))
     strict = np.zeros((len(facts), most), bool)
+    exact: list[list[Linear]] = [[({}, Fraction(1))] * most for _ in facts]
     columns = vector.shown([Feature(shown.index, shown.of) for shown in layout.shown])
     for i, atoms in enumerate(each):
         for j, (values, constant, is_strict) in enumerate(atoms):
+            terms: dict[int, Fraction] = {}
             for column, value in values.items():
-                rows[i, j, columns[column]] += float(value)
-            offsets[i, j], strict[i, j] = float(constant), is_strict
-    return Conditions(rows, offsets, strict)
+                terms[columns[column]] = terms.get(columns[column], Fraction(0)) + value
+            for place, value in terms.items():
+                rows[i, j, place] = float(value)
+            offsets[i, j], strict[i, j], exact[i][j] = float(constant), is_strict, (terms, constant)
+    return Conditions(rows, offsets, strict, exact)
 
 
 def _linear(given: Formula, layout: Layout, facts: SampleFacts) -> list[tuple[dict[int, Fraction], Fraction, bool]]:

@@ -62,7 +62,7 @@ class ShareRun:
         self._template = task.template
         opposite = replace(task.template, formula=negation(task.template.formula))
         # What the rows of a formula need of a softmax, those of its negation need: they are their opposites.
-        lowered = Lowered(opposite, task.model.num_outputs, task.model.heads)
+        lowered = Lowered(opposite, task.lowered.layout, task.model.heads)
         self._sides = {True: task, False: replace(task, template=opposite, lowered=lowered)}
         self._specs = [
             spec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -23,6 +24,9 @@ _PASSES, _HARDLY = 8, 1e-3
 _EQUAL = 1e-12
 """Two conditions are one equation where they are opposite up to this share of their coefficients."""
 
+Linear = tuple[Mapping[int, Fraction], Fraction]
+"""A linear function exactly: coefficients by the number's place in an input, flattened, and a constant."""
+
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
@@ -32,18 +36,23 @@ class Conditions:
         rows: A, ``[batch, conditions, size]`` float64.
         offsets: b, ``[batch, conditions]`` float64.
         strict: bool ``[batch, conditions]``, where ``A z + b > 0`` is meant; None for nowhere.
+        exact: of each sample its conditions as they are written, where floats round them: coefficients by the number's
+            place, and b. Whether a point meets a condition is decided by these. None where floats say all.
     """
 
     rows: np.ndarray
     offsets: np.ndarray
     strict: np.ndarray | None = field(default=None)
+    exact: Sequence[Sequence[Linear]] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def take(self, index: Any) -> Conditions:
         """The conditions of some samples."""
-        return Conditions(self.rows[index], self.offsets[index], None if self.strict is None else self.strict[index])
+        strict = None if self.strict is None else self.strict[index]
+        exact = None if self.exact is None else [self.exact[i] for i in np.arange(len(self))[index]]
+        return Conditions(self.rows[index], self.offsets[index], strict, exact)
 
     def values(self, z: np.ndarray) -> np.ndarray:
         """``A z + b`` at a point of each sample, ``[batch, conditions]``, in float64."""
@@ -69,9 +78,16 @@ class Conditions:
 
     def exactly(self, sample: int, number: int, z: list[Fraction]) -> Fraction:
         """The value of one condition at a point."""
+        row, offset = self.linear(sample, number)
+        return sum((value * z[k] for k, value in row.items()), offset)
+
+    def linear(self, sample: int, number: int) -> Linear:
+        """One condition exactly: its coefficients that are not 0, and b."""
+        if self.exact is not None:
+            return self.exact[sample][number]
         row = self.rows[sample, number]
-        terms = (Fraction(float(row[k])) * z[k] for k in np.flatnonzero(row))
-        return sum(terms, Fraction(float(self.offsets[sample, number])))
+        coefficients = {int(k): Fraction(float(row[k])) for k in np.flatnonzero(row)}
+        return coefficients, Fraction(float(self.offsets[sample, number]))
 
     def equations(self, sample: int) -> list[int]:
         """The conditions of a sample whose opposite is one, too: together they say ``A z + b == 0``."""
@@ -189,10 +205,8 @@ def solved_exactly(sets: Perturbation, conditions: Conditions, z: np.ndarray) ->
     exact = [Fraction(float(v)) for v in point]
     solved: list[tuple[int, dict[int, Fraction], Fraction]] = []
     for number in equations:
-        row = {
-            int(k): Fraction(float(conditions.rows[0, number, k])) for k in np.flatnonzero(conditions.rows[0, number])
-        }
-        offset = Fraction(float(conditions.offsets[0, number]))
+        known, offset = conditions.linear(0, number)
+        row = dict(known)
         for pivot, terms, constant in solved:
             weight = row.pop(pivot, Fraction(0))
             offset += weight * constant
