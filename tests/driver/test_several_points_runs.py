@@ -253,7 +253,7 @@ def test_stages_refuse_before_anything_runs_what_they_cannot_take():
     two = "property p(x, y in d) using s { forall z in ball(x, linf, 0.1): f(z)[0] <= g(z)[0] + 9 }"
     for stage, said in (
         ("milp(targets=runner_up)", "of one network at one point"),
-        ("split(guide=pgd)", "needs one `ball`"),
+        ("split(guide=pgd)", "needs a `ball`"),
     ):
         with pytest.raises(UsageError, match=said):
             bound(f"strategy s = {stage}\n{two}")
