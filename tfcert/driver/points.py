@@ -21,7 +21,7 @@ from tfcert.language.spec.layout import Layout, SampleFacts
 from tfcert.language.spec.normal_form import normalise
 from tfcert.language.spec.points import AppliedTo, AtPoint, AtSample
 from tfcert.sets.balls import Box, Perturbation
-from tfcert.sets.conditions import Conditions, Linear
+from tfcert.sets.conditions import Conditions, ExactCondition
 from tfcert.sets.side_by_side import boxed, side_by_side
 
 
@@ -251,7 +251,7 @@ def conditions_of(
         return None
     rows, offsets = np.zeros((len(facts), most, vector.size)), np.ones((len(facts), most))
     strict = np.zeros((len(facts), most), bool)
-    exact: list[list[Linear]] = [[({}, Fraction(1))] * most for _ in facts]
+    exact: list[list[ExactCondition]] = [[({}, Fraction(1))] * most for _ in facts]
     columns = vector.shown([Feature(shown.index, shown.of) for shown in layout.shown])
     for i, atoms in enumerate(each):
         for j, (values, constant, is_strict) in enumerate(atoms):

@@ -24,8 +24,8 @@ _PASSES, _HARDLY = 8, 1e-3
 _EQUAL = 1e-12
 """Two conditions are one equation where they are opposite up to this share of their coefficients."""
 
-Linear = tuple[Mapping[int, Fraction], Fraction]
-"""A linear function exactly: coefficients by the number's place in an input, flattened, and a constant."""
+ExactCondition = tuple[Mapping[int, Fraction], Fraction]
+"""A condition exactly: coefficients by the number's place in an input, flattened, and a constant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Conditions:
     rows: np.ndarray
     offsets: np.ndarray
     strict: np.ndarray | None = field(default=None)
-    exact: Sequence[Sequence[Linear]] | None = field(default=None, repr=False)
+    exact: Sequence[Sequence[ExactCondition]] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -81,7 +81,7 @@ class Conditions:
         row, offset = self.linear(sample, number)
         return sum((value * z[k] for k, value in row.items()), offset)
 
-    def linear(self, sample: int, number: int) -> Linear:
+    def linear(self, sample: int, number: int) -> ExactCondition:
         """One condition exactly: its coefficients that are not 0, and b."""
         if self.exact is not None:
             return self.exact[sample][number]
