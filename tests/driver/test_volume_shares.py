@@ -156,3 +156,17 @@ def test_a_resumed_share_is_the_same_and_explain_says_what_is_used(ask, plane, t
     told = explain(load(HEAD + text))
     assert "uniformly distributed" in told and "pgd: not used, pieces are decided by bounds" in told
     assert "at most 1/5 of the volume is open" in told
+
+
+@pytest.mark.parametrize("formula", ["f(z)[power] >= z[a] + {}", "f(z)[power] >= g(z)[power] + {}"])
+def test_what_is_refuted_may_speak_of_inputs_and_of_two_networks(plane, formula, tmp_path):
+    """The negation is about the same joint network as the formula."""
+    other = network(2, seed=3)
+    points = np.random.default_rng(0).random((20_000, 2))
+    gap = outputs(plane, points)[:, 0] - (points if "z[a]" in formula else outputs(other, points))[:, 0]
+    asked = formula.format(round(float(np.quantile(gap, 0.4)), 6))
+    text = HEAD + 'model g = keras("g.keras") { outputs: [power, heat] inputs: [a, b] }\n'
+    text += f"measure safe = share of z in all tol 10% such that {asked} using bounds\n"
+    (record,) = verify(text, bindings={"f": plane, "g": other}, out=tmp_path, verbose=0).records
+    assert record.measured.lower - 0.01 <= 0.6 <= record.measured.upper + 0.01
+    assert record.outcome is Outcome.VERIFIED and record.measured.upper - record.measured.lower <= 0.11
