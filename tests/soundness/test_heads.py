@@ -18,7 +18,6 @@ from sweeps import sweep_but
 from soundness import networks
 from tfcert.catalog import METHODS, STAGES, method_name
 from tfcert.driver.verify import verify
-from tfcert.errors import UsageError
 
 HEADS = {
     "softmax2": ("softmax", 2), "softmax3": ("softmax", 3), "sigmoid1": ("sigmoid", 1), "sigmoid2": ("sigmoid", 2),
@@ -185,15 +184,6 @@ def test_no_answer_contradicts_the_samples(head: str, eager: None, tmp_path: Pat
     only_relu = {info.name for info in METHODS.values() if info.activations and head.startswith("sigmoid")}
     stages = [word for word in STAGES.words() if word != "split" and method_name(word) not in only_relu]
     check(s, s.forms(head.startswith("softmax")), stages, True, tmp_path)
-
-
-@pytest.mark.parametrize("head", ["softmax2", "softmax3"])
-def test_every_other_form_is_refused_of_a_softmax_at_every_stage(head: str, tmp_path: Path) -> None:
-    s = setting(*HEADS[head])
-    for form in [f for f in FORMS if s.outputs.shape[2] in f.outputs and not f.orders]:
-        for stage in STAGES.words():
-            with pytest.raises(UsageError, match="ends in a softmax, and of its probabilities tfcert decides only"):
-                verify(specification(s, [form], [stage], False), bindings={"clf": s.model, "d": (s.x, s.y)}, verbose=0)
 
 
 @pytest.mark.parametrize("head", ["softmax3", "plain1", "plain3"])
