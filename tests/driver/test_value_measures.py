@@ -9,6 +9,7 @@ from fractions import Fraction
 import keras
 import numpy as np
 import pytest
+from six_neurons import network
 from sweeps import sweep_but
 
 from tfcert.driver.explain import explain
@@ -26,15 +27,6 @@ strategy attacked = pgd(steps=10, restarts=1) -> crown
 strategy exact = crown -> split
 strategy program = crown -> milp
 """
-
-
-def network(inputs: int, seed: int = 1, head: str | None = None) -> keras.Model:
-    """Six ReLUs and two outputs."""
-    keras.utils.set_random_seed(seed)
-    layers = [keras.Input((inputs,)), keras.layers.Dense(6, activation="relu"), keras.layers.Dense(2, activation=head)]
-    model = keras.Sequential(layers)
-    model.layers[0].bias.assign(np.random.default_rng(seed).uniform(-0.5, 0.5, 6))
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from six_neurons import network
 
 from tfcert.driver.explain import explain
 from tfcert.driver.verify import verify
@@ -23,14 +24,6 @@ domain all = box([0, 1])
 strategy bounds = pgd -> ibp -> crown
 """
 SAMPLES = np.array([[0.25, 0.5], [0.875, 0.125]], np.float32)
-
-
-def network(inputs: int, seed: int = 1, head: str | None = None) -> keras.Model:
-    keras.utils.set_random_seed(seed)
-    layers = [keras.Input((inputs,)), keras.layers.Dense(6, activation="relu"), keras.layers.Dense(2, activation=head)]
-    model = keras.Sequential(layers)
-    model.layers[0].bias.assign(np.random.default_rng(seed).uniform(-0.5, 0.5, 6))
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 
 from tfcert.driver.batch import Batch, broken, make_batch, margin_at, replay_claims, revalued
-from tfcert.driver.budget import StageBudget
+from tfcert.driver.budget import SharedTime, StageBudget
 from tfcert.driver.explain import DECISIONS, ROUNDS
 from tfcert.driver.measure import MeasureAnswer
 from tfcert.driver.progress import Standing, Watch
@@ -73,7 +73,7 @@ class BracketRun:
         self._bound = next((spec for spec in reversed(specs) if spec.kind is StageKind.BOUND), None)
         self._attack = next((spec for spec in specs if spec.attacks), None)
         self._solver = next((spec for spec in reversed(specs) if spec.solves), None)
-        self._began = self._clock.used() if began is None else began
+        self._time = SharedTime(self._clock, self._clock.used() if began is None else began, len(task.samples))
         self._known = [_Known() for _ in task.samples]
 
     def run(self) -> Iterator[MeasureAnswer]:
@@ -81,7 +81,7 @@ class BracketRun:
         self._look()
         self._prove()
         self._attacked()
-        shared = (self._clock.used() - self._began) / max(1, len(self._known))
+        shared = self._time.spent()
         for place in range(len(self._known)):
             began = self._clock.used()
             self._consistent(place)
@@ -203,7 +203,7 @@ class BracketRun:
         at = np.array([k.refuted if math.isfinite(k.refuted) else self._start() for k in self._known])
         slopes = self._slopes(every, at)
         for _ in range(ROUNDS):
-            if self._late():
+            if self._time.late():
                 return
             margins, rounding = self._certified(self._bound, every, at)
             following = at.copy()
@@ -282,7 +282,7 @@ class BracketRun:
             above = np.array([k.refuted if math.isfinite(k.refuted) else self._highest(k) for k in self._known])
             open_ = [not self._closed(k) and b < a for k, b, a in zip(self._known, below, above, strict=True)]
             places = np.flatnonzero(open_)
-            if not len(places) or self._late():
+            if not len(places) or self._time.late():
                 return
             at = below[places] + share * (above[places] - below[places])
             for i, finding in self._findings(self._attack, places, at):
@@ -395,15 +395,6 @@ class BracketRun:
 
     # Time
 
-    def _spent(self) -> float:
-        """The seconds of a sample so far, on average."""
-        return (self._clock.used() - self._began) / max(1, len(self._known))
-
-    def _late(self) -> bool:
-        return bool(self._clock.reason(self._spent()))
-
     def _budget(self, stage: StageSpec, places: np.ndarray) -> StageBudget:
         """The time for some samples: what is left to the whole batch, which is charged for it evenly."""
-        budget = self._clock.budget(np.full(len(places), self._spent()))
-        each = budget.each * len(self._known) / max(1, len(places))
-        return replace(budget, each=np.minimum(each, float(stage.option("time_limit", math.inf))))
+        return self._time.budget(len(places), float(stage.option("time_limit", math.inf)))

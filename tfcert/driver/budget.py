@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -103,3 +103,34 @@ class StageBudget:
         """The seconds left to some samples, which are worked on together from now on."""
         began, seconds = self.used(), float(self.each[places].sum())
         return lambda: min(seconds - (self.used() - began), self.total())
+
+
+@dataclass(frozen=True, eq=False)
+class SharedTime:
+    """The time of samples that are worked on together, of which each is charged its share.
+
+    Attributes:
+        began: what the clock had used when they were begun.
+        count: how many they are, those that are done with included.
+    """
+
+    clock: Clock
+    began: float
+    count: int
+
+    def used(self) -> float:
+        """The seconds of all of them so far."""
+        return self.clock.used() - self.began
+
+    def spent(self) -> float:
+        """The seconds of a sample so far, on average."""
+        return self.used() / max(1, self.count)
+
+    def late(self) -> bool:
+        """Tells whether the samples must stop."""
+        return bool(self.clock.reason(self.spent()))
+
+    def budget(self, size: int, limit: float = math.inf) -> StageBudget:
+        """The time for ``size`` of them: what is left to all, and no more than ``limit`` for each."""
+        budget = self.clock.budget(np.full(size, self.spent()))
+        return replace(budget, each=np.minimum(budget.each * self.count / max(1, size), limit))

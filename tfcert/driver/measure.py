@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from tfcert.driver.batch import Batch, broken, make_batch, margin_at, replay_claims, slopes
-from tfcert.driver.budget import StageBudget
+from tfcert.driver.budget import SharedTime, StageBudget
 from tfcert.driver.progress import Standing, Watch
 from tfcert.driver.property import PROOFS, relaxation_name
 from tfcert.driver.regions import ball_unit
@@ -88,7 +88,7 @@ class MeasureRun:
         self._bound = next((spec for spec in reversed(specs) if spec.kind is StageKind.BOUND), None)
         self._attack = next((spec for spec in specs if spec.attacks), None)
         self._solver = next((spec for spec in reversed(specs) if spec.solves), None)
-        self._began = self._clock.used() if began is None else began
+        self._time = SharedTime(self._clock, self._clock.used() if began is None else began, len(task.samples))
         self._work = [NO_WORK] * len(task.samples)
 
     def run(self) -> Iterator[MeasureAnswer]:
@@ -104,7 +104,7 @@ class MeasureRun:
             return
         radius, margin = self._prove(places)
         refutation = self._refute(places, radius)
-        shared = (self._clock.used() - self._began) / len(places)
+        shared = self._time.used() / len(places)
         for i, place in enumerate(places.tolist()):
             values = float(radius[i]), float(margin[i]), float(refutation.value[i])
             known = self._consistent(_Known(*values, refutation.witness[i], self._bound), place)
@@ -157,7 +157,7 @@ class MeasureRun:
         """Lower bounds of the margins at some values, and what rounding may take from each; what there is no time for,
         or proves nothing, is NaN."""
         margins, rounding = np.full(len(places), np.nan), np.zeros(len(places))
-        if not self._late():
+        if not self._time.late():
             running, batch = self._stages.get(stage, self._task.take(places)), self._batch(places, eps)
             for finding in running.decide(batch, self._budget(stage, places), lambda place, margin: None):
                 self._work[int(places[finding.place])] += finding.work
@@ -191,7 +191,7 @@ class MeasureRun:
         self, places: np.ndarray, some: np.ndarray, eps: np.ndarray, found: _Refutation, below: np.ndarray
     ) -> None:
         """Attacks ``places[some]`` at ``eps``: lowers what is refuted, or raises from where to look."""
-        if not len(some) or self._attack is None or self._late():
+        if not len(some) or self._attack is None or self._time.late():
             return
         running, batch = self._stages.get(self._attack, self._task.take(places[some])), self._batch(places[some], eps)
         for finding in running.decide(batch, self._budget(self._attack, places[some]), lambda place, margin: None):
@@ -322,18 +322,9 @@ class MeasureRun:
     def _batch(self, places: np.ndarray, values: np.ndarray) -> Batch:
         return make_batch(self._task.take(places), [Fraction(float(v)) for v in values])
 
-    def _spent(self) -> float:
-        """The seconds of a sample so far, on average."""
-        return (self._clock.used() - self._began) / max(1, len(self._task.samples))
-
-    def _late(self) -> bool:
-        return bool(self._clock.reason(self._spent()))
-
     def _budget(self, stage: StageSpec, places: np.ndarray) -> StageBudget:
         """The time for some samples: what is left to the whole batch, which is charged for it evenly."""
-        budget = self._clock.budget(np.full(len(places), self._spent()))
-        each = budget.each * len(self._task.samples) / max(1, len(places))
-        return replace(budget, each=np.minimum(each, float(stage.option("time_limit", math.inf))))
+        return self._time.budget(len(places), float(stage.option("time_limit", math.inf)))
 
     def _verdict(self, known: _Known, seconds: float) -> Verdict:
         stage = known.stage or self._solver or self._attack

@@ -15,7 +15,7 @@ import numpy as np
 
 from tfcert.catalog import METHODS
 from tfcert.driver.batch import Batch, broken, make_batch
-from tfcert.driver.budget import StageBudget
+from tfcert.driver.budget import SharedTime
 from tfcert.driver.measure import MeasureAnswer
 from tfcert.driver.progress import Standing, Watch
 from tfcert.driver.property import PROOFS, relaxation_name
@@ -81,7 +81,7 @@ class _Region:
 
     def __init__(self, run: ShareRun, place: int):
         self._run, self._place = run, place
-        self._began, self._work = run._clock.used(), NO_WORK
+        self._time, self._work = SharedTime(run._clock, run._clock.used(), 1), NO_WORK
         proof = make_batch(run._task.take(np.array([place]))).regions.proof
         low, high = (end.reshape(1, -1) for end in self._box(proof))
         self._shape = proof.input_shape
@@ -105,14 +105,16 @@ class _Region:
     def answer(self) -> MeasureAnswer:
         """Divides until little enough is open, or no time or no piece is left."""
         run = self._run
-        while len(self._open.share) and self._left() > self._tolerance() and self._pieces < MOST and not self._late():
+        while (
+            len(self._open.share) and self._left() > self._tolerance() and self._pieces < MOST and not self._time.late()
+        ):
             first = np.argsort(-self._open.share, kind="stable")[: SIZES[-1]]
             chosen, rest = self._open.take(first), np.ones(len(self._open.share), bool)
             rest[first] = False
             self._open = self._open.take(np.flatnonzero(rest))
             self._decide(chosen)
             ends = self._ends()
-            run._watch(Standing(int(run._task.samples[self._place]), *ends, run._clock.used() - self._began))
+            run._watch(Standing(int(run._task.samples[self._place]), *ends, self._time.used()))
         return MeasureAnswer(self._place, self._verdict(), Measured(*self._ends(), cells=self._cells()))
 
     def _left(self) -> float:
@@ -155,10 +157,10 @@ class _Region:
         batch = Batch(task, Regions(box, box), task.lowered.stacked(task.given))
         proven = np.zeros(count, bool)
         for spec in self._run._specs:
-            if proven.all() or self._late():
+            if proven.all() or self._time.late():
                 break
             running = self._run._stages.get(spec, task)
-            for finding in running.decide(batch, self._budget(size), lambda place, margin: None):
+            for finding in running.decide(batch, self._time.budget(size), lambda place, margin: None):
                 if finding.place < count and finding.guarantee in PROOFS:
                     proven[finding.place] |= bool(is_proof(finding.margin, finding.rounding))
         self._work += Work(pieces=count)
@@ -184,18 +186,11 @@ class _Region:
         self._open = self._open.with_more(first).with_more(second)
         self._pieces += len(each)
 
-    # Time, and what is said
-
-    def _late(self) -> bool:
-        return bool(self._run._clock.reason(self._run._clock.used() - self._began))
-
-    def _budget(self, size: int) -> StageBudget:
-        budget = self._run._clock.budget(np.array([self._run._clock.used() - self._began]))
-        return replace(budget, each=np.full(size, budget.each[0] / size))
+    # What is said
 
     def _verdict(self) -> Verdict:
         run = self._run
-        seconds = run._clock.used() - self._began
+        seconds = self._time.used()
         late = run._clock.reason(seconds)
         said = ""
         if self._left() > self._tolerance():

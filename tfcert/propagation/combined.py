@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import tensorflow as tf
 
 from tfcert.network.graph import Network
+from tfcert.propagation.adam import adam
 from tfcert.propagation.backward import Relaxed, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_change
@@ -31,7 +32,7 @@ _ROUNDS, _STEPS = 3, 33
 """Rounds of supergradient steps; each begins with the best weights so far, and with shorter steps than the last."""
 _RATE, _SHORTER, _DECAY = 0.1, 0.2, 0.93
 """The length of the first step, what a round leaves of it, and what a step does."""
-_KEEP, _KEEP_SQUARE = 0.8, 0.95
+_ADAM = (0.8, 0.95, 1e-30)
 """Shares that a step keeps of the mean gradient and of the mean square."""
 _LEAST = 1e-6
 """The least weight of the rows that are no conditions, together."""
@@ -227,12 +228,9 @@ def _climbed(value: Callable[[tf.Tensor], tf.Tensor], weights: tf.Tensor, counts
         better = found > most
         best, most = tf.where(better[..., None], weights, best), tf.maximum(most, found)
         gradient = tape.gradient(total, weights, unconnected_gradients="zero")
-        gradient = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient)) * counts
-        mean = _KEEP * mean + (1 - _KEEP) * gradient
-        square = _KEEP_SQUARE * square + (1 - _KEEP_SQUARE) * tf.square(gradient)
         time = tf.cast(count % _STEPS + 1, weights.dtype)
         rate = _RATE * _SHORTER ** tf.cast(count // _STEPS, weights.dtype) * _DECAY**time
-        move = mean / (1 - _KEEP**time) / (tf.sqrt(square / (1 - _KEEP_SQUARE**time)) + _tiny(weights))
+        (move,), (mean,), (square,) = adam([gradient * counts], [mean], [square], time, _ADAM)
         moved = (tf.nn.relu(weights + rate * move) + _LEAST) * counts
         moved /= tf.reduce_sum(moved, axis=2, keepdims=True)
         return count + 1, moved, best, most, mean, square
@@ -241,7 +239,3 @@ def _climbed(value: Callable[[tf.Tensor], tf.Tensor], weights: tf.Tensor, counts
     start = (tf.constant(0), weights, weights, value(weights), zero, zero)
     loop = tf.while_loop(lambda count, *_: count < _ROUNDS * _STEPS, step, start, parallel_iterations=1)
     return loop[2]
-
-
-def _tiny(x: tf.Tensor) -> tf.Tensor:
-    return tf.constant(x.dtype.as_numpy_dtype(1e-30), x.dtype)

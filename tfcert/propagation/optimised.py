@@ -24,6 +24,7 @@ from tfcert.activations import image, lines
 from tfcert.activations.registry import Activation, Ranges, Slopes
 from tfcert.network.graph import Elementwise, Linear, MaxPool, Multivariate, Network
 from tfcert.propagation import kernels
+from tfcert.propagation.adam import adam
 from tfcert.propagation.affine import AffinePart, affine_nodes, affine_part
 from tfcert.propagation.backward import (
     NodeLines,
@@ -574,27 +575,6 @@ def _moved(
     """A choice after a step of Adam, with its moments."""
     (move,), (mean,), (square,) = adam([gradient], [mean], [square], time, _ADAM)
     return tf.clip_by_value(choice + pace * rate * move, 0, 1), mean, square
-
-
-def adam(
-    gradients: Sequence[tf.Tensor],
-    mean: Sequence[tf.Tensor],
-    square: Sequence[tf.Tensor],
-    time: tf.Tensor,
-    how: tuple[float, float, float],
-) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
-    """Adam's moves for a rate of 1, and the new moments; gradients that are not finite count as 0.
-
-    Args:
-        time: how many steps were taken, this one included.
-        how: shares kept of the mean and of the mean square, and what is added to its root.
-    """
-    keep, keep2, tiny = how
-    known = [tf.where(tf.math.is_finite(g), g, tf.zeros_like(g)) for g in gradients]
-    mean = [keep * m + (1 - keep) * g for m, g in zip(mean, known, strict=True)]
-    square = [keep2 * v + (1 - keep2) * g * g for v, g in zip(square, known, strict=True)]
-    bias = tf.sqrt(1 - keep2**time) / (1 - keep**time)
-    return [bias * m / (tf.sqrt(v) + tiny) for m, v in zip(mean, square, strict=True)], mean, square
 
 
 def named_choices(

@@ -10,7 +10,7 @@ from typing import Any
 
 from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.lengths import is_tiny, read_interval, read_length, report_tiny, share_of_range
-from tfcert.language.check.quantified import nodes
+from tfcert.language.check.quantified import grows, nodes
 from tfcert.language.check.scope import Scope
 from tfcert.language.check.setting import Setting
 from tfcert.language.check.values import NUMBERS, Meaning, Numeric, describe
@@ -94,10 +94,10 @@ def read_measure(
         asked: the formula as it is written, and what the template has in common with others.
     """
     written, common = asked
-    in_region = any(map(_grows, points))
+    in_region = any(map(grows, points))
     with suppress(AbortError):
         _monotone(scope, node, written, in_region)
-        e, space = Elaborator(scope), next((p.region.space for p in points if _grows(p)), points[0].region.space)
+        e, space = Elaborator(scope), next((p.region.space for p in points if grows(p)), points[0].region.space)
         low, high = _interval(e, node, setting, space, in_region)
         tolerance, relative = _tolerance(e, node.tolerance, setting, space if in_region else "")
         even = next((ball for ball in balls_of(points[0].region) if ball.is_even), None)
@@ -110,10 +110,6 @@ def read_measure(
         sense = sense_in_all((sense_of(common["formula"]), *([Sense.FALLS] if in_region else [])))
         return ValueTemplate(**found, sense=sense, in_region=in_region)
     return None
-
-
-def _grows(point: Point) -> bool:
-    return any(ball.slope > 0 for ball in balls_of(point.region))
 
 
 def _monotone(scope: Scope, node: s.MeasureStatement, written: Formula, in_region: bool) -> None:

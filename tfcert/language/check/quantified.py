@@ -131,7 +131,7 @@ def _one_normalisation(scope: Scope, question: s.Name, where: Surroundings) -> N
 
 def _one_radius(scope: Scope, bound: Sequence[Binding], points: Sequence[Point]) -> bool:
     """Tells whether the balls of a measure have their radius in one space; reports where not."""
-    spaces = {p.region.space: b for p, b in zip(points, bound, strict=True) if _grows(p)}
+    spaces = {p.region.space: b for p, b in zip(points, bound, strict=True) if grows(p)}
     if len(spaces) < 2:
         return True
     place = list(spaces.values())[1].region
@@ -139,7 +139,8 @@ def _one_radius(scope: Scope, bound: Sequence[Binding], points: Sequence[Point])
     return False
 
 
-def _grows(point: Point) -> bool:
+def grows(point: Point) -> bool:
+    """Tells whether a measure's variable is in the radius of a ball of a point."""
     return any(ball.slope > 0 for ball in balls_of(point.region))
 
 
