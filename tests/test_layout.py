@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tfcert"
 
 LEVELS = [
-    {"parts"},
+    {"parts", "roundoff"},
     {"errors", "options", "quiet", "memory", "showing", "given", "tracing", "verdict", "digest"},
     {"entries"},
     {"clauses", "catalog", "misfit", "sets.rounding"},
@@ -66,7 +66,7 @@ ONLY = {
     "entries": {"verdict"},
     "catalog": {"verdict", "entries"},
     "proof": set(),
-    "activations": {"verdict", "clauses", "catalog"},
+    "activations": {"verdict", "clauses", "catalog", "roundoff"},
     "language": {"verdict", "clauses", "catalog", "sets.rounding"},
     "report": {"verdict", "clauses", "catalog", "showing", "errors"},
 }

@@ -205,7 +205,7 @@ class Larger(Multivariate):
     def evaluate(self, inputs):
         return tf.maximum(*inputs)
 
-    def rounding(self, inputs, value):
+    def deviation(self, inputs, value):
         return tf.zeros_like(value)
 
     def carried(self, inputs, variances):

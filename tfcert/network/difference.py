@@ -33,7 +33,7 @@ class Difference(Multivariate):
     def evaluate(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         return inputs[1] - inputs[2]
 
-    def rounding(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
+    def deviation(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
         return tf.abs(value)
 
     def carried(self, inputs: Sequence[tf.Tensor], variances: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -17,16 +17,21 @@ from tfcert.activations import Activation
 from tfcert.network.linear import LinearMap, Pads, Shape, Source, cast_source
 from tfcert.network.windows import gather_windows
 from tfcert.parts import NamedParts
+from tfcert.roundoff import Rounding
 from tfcert.tracing import kept
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Node:
-    """A node: its name (of the Keras layer), the indices of its inputs, and the shape of its output."""
+    """A node: its name (of the Keras layer), the indices of its inputs, and the shape of its output.
+
+    ``rounding`` is what bounds of it are charged for rounding; None where rounding is left out of account.
+    """
 
     name: str
     inputs: tuple[int, ...] = ()
     shape: Shape
+    rounding: Rounding | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -92,7 +97,7 @@ class Multivariate(Node, ABC):
         """The function of its inputs, ``[batch, *shape]`` each."""
 
     @abstractmethod
-    def rounding(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
+    def deviation(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
         """The standard deviation of the rounding error that computing ``value`` makes, in units of the roundoff."""
 
     @abstractmethod
@@ -177,6 +182,25 @@ class Network:
             return replace(self._reading(lambda source: cast_source(source, dtype)), dtype=dtype)
 
         return kept(self, ("cast", dtype), cast)
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """What bounds of the network's values are charged for rounding; None: nothing."""
+        return self.nodes[0].rounding
+
+    def rounded(self, rounding: Rounding | None) -> Network:
+        """The same network, whose bounds are of its values as computed with this rounding; one object for each.
+
+        Bounds of such a network hold although they are computed in floating point themselves. None leaves rounding out
+        of account.
+        """
+        if rounding == self.rounding:
+            return self
+
+        def charged() -> Network:
+            return replace(self, nodes=tuple(replace(node, rounding=rounding) for node in self.nodes))
+
+        return kept(self, ("rounded", rounding), charged)
 
     def with_weights_read(self) -> Network:
         """The same network, with every weight read once, now: for one pass, which reads each many times.

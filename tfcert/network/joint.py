@@ -81,7 +81,8 @@ def joint(applied: Sequence[Applied], size: int, shown: Sequence[int] = ()) -> N
     notes = dict.fromkeys(note for part in applied if not part.softmax for note in part.network.notes)
     peeled = any(part.network.peeled and not part.softmax for part in applied)
     sizes = tuple(part.outputs for part in applied)
-    return replace(network, notes=tuple(notes), weights=tuple(weights), peeled=peeled, applied=sizes)
+    whole = replace(network, notes=tuple(notes), weights=tuple(weights), peeled=peeled, applied=sizes)
+    return whole.rounded(applied[0].network.rounding)
 
 
 def _places(source: np.ndarray | Sequence[int], size: int) -> np.ndarray:

@@ -31,7 +31,7 @@ class Normalized(Multivariate):
         c, rest = inputs
         return c * tf.math.rsqrt(self._mean(c, rest))
 
-    def rounding(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
+    def deviation(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
         return 3 * tf.abs(value)
 
     def carried(self, inputs: Sequence[tf.Tensor], variances: Sequence[tf.Tensor]) -> tf.Tensor:

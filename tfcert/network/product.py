@@ -22,7 +22,7 @@ class Product(Multivariate):
     def evaluate(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         return inputs[0] * inputs[1]
 
-    def rounding(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
+    def deviation(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
         return tf.abs(value)
 
     def carried(self, inputs: Sequence[tf.Tensor], variances: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -78,7 +78,7 @@ class Contraction(Multivariate):
     def evaluate(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         return self.contract(*inputs)
 
-    def rounding(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
+    def deviation(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
         return math.sqrt(self.terms) * self.contract(*map(tf.abs, inputs))
 
     def carried(self, inputs: Sequence[tf.Tensor], variances: Sequence[tf.Tensor]) -> tf.Tensor:

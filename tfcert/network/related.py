@@ -88,8 +88,10 @@ def related(network: Network) -> Related | None:
     """
     if len(network.applied) < 2:
         return None
-    found: Related | None = kept(network, "related", lambda: _Differences(network).related())
-    return found
+    found: Related | None = kept(network, "related", lambda: _Differences(network.rounded(None)).related())
+    if found is None or network.rounding is None:
+        return found
+    return replace(found, network=found.network.rounded(network.rounding))
 
 
 class _Gap(NamedTuple):

@@ -20,7 +20,7 @@ class LogOdds(Multivariate):
     def evaluate(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         return inputs[0] - log_sum_of_others(inputs[0])
 
-    def rounding(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
+    def deviation(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
         largest = tf.reduce_max(tf.abs(inputs[0]), axis=-1, keepdims=True)
         return tf.abs(value) + 2 * largest + float(self.shape[-1])
 

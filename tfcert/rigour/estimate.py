@@ -104,7 +104,7 @@ def _variance(node: Node, inputs: Sequence[tf.Tensor], variances: Sequence[tf.Te
         case Concatenate():
             return tf.concat(list(variances), axis=node.axis + 1)
         case Multivariate():
-            return node.carried(inputs, variances) + tf.square(node.rounding(inputs, value))
+            return node.carried(inputs, variances) + tf.square(node.deviation(inputs, value))
     raise TypeError(f"no rule for the rounding of a {type(node).__name__} node")
 
 

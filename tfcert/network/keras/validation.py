@@ -230,7 +230,7 @@ def _error_scale(node: Node, inputs: list[tf.Tensor], value: tf.Tensor) -> tf.Te
         case Add():
             return tf.add_n([tf.abs(term) for term in inputs])
         case Multivariate():
-            return node.rounding(inputs, value)
+            return node.deviation(inputs, value)
     return None
 
 

@@ -1,0 +1,47 @@
+"""Rounding as bounds take it into account: unit roundoffs of the deployed program and of the bounds' own arithmetic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+ROUNDINGS = ("deployed", "real", "ignore")
+"""What bounds can be about: the network as deployed, as exact arithmetic, or with rounding left out of account."""
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What bounds of a node are charged.
+
+    Attributes:
+        deployed: unit roundoff of the program that the bounds are about (2**-24 of float32, 2**-53 of float64); 0 for
+            a network in exact arithmetic.
+        own: unit roundoff of the type that the bounds are computed in.
+        tiny: the smallest normal number of either type, the larger: each operation may lose so much, because results
+            below it may be flushed to zero.
+    """
+
+    deployed: float
+    own: float
+    tiny: float
+
+
+def rounding_of(kind: str, deployed: Any, own: Any) -> Rounding | None:
+    """The rounding of a kind, for a deployed type and that of the bounds (NumPy types); None of ``"ignore"``."""
+    if kind == "ignore":
+        return None
+    units = [0.5 * float(np.finfo(dtype).eps) for dtype in (deployed, own)]
+    tiny = max(float(np.finfo(dtype).tiny) for dtype in (deployed, own))
+    return Rounding(units[0] if kind == "deployed" else 0.0, units[1], tiny)
+
+
+def gamma(terms: float, unit: float) -> float:
+    """``k u / (1 - k u)``, never below it: what k roundings in a row may add to a number, relative to it.
+
+    Higham 2002, "Accuracy and Stability of Numerical Algorithms", lemma 3.1; infinite where ``k u >= 1/2``.
+    """
+    size = terms * unit
+    return size / (1.0 - size) * (1.0 + 2.0**-48) if size < 0.5 else math.inf
