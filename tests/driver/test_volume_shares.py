@@ -7,6 +7,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from six_neurons import network
 
 from tfcert.driver.explain import explain
@@ -60,6 +61,7 @@ def test_the_share_of_a_line_is_exact_between_its_ends(ask):
 
 @pytest.mark.parametrize("head", [None, "softmax"])
 def test_pieces_tile_the_region_and_say_what_sampling_says(ask, tmp_path, head):
+    tf.config.run_functions_eagerly(False)  # hundreds of passes
     model = network(2, 1, head)
     r = np.random.default_rng(0)
     z = r.random((40_000, 2))
