@@ -15,9 +15,10 @@ demo: $(DEMO)
 test: lint
 	$(TESTS) -m "not sweep"
 
-# What `make test` leaves out: more networks, norms and examples of what the other tests show on a few.
+# What `make test` leaves out: more networks, norms and examples of what the other tests show on a few. With
+# SWEEP_SECONDS those that begin in that time.
 sweeps: $(STAMP)
-	$(TESTS) -m sweep
+	$(TESTS) -m sweep $(if $(SWEEP_SECONDS),--sweep-seconds $(SWEEP_SECONDS))
 
 test-all: lint
 	$(TESTS)

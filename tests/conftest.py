@@ -1,7 +1,9 @@
 """What the tests share: a quiet TensorFlow, the reference data where it is mounted, and fixed seeds."""
 
+import math
 import os
 import sys
+import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -18,6 +20,24 @@ import numpy as np
 import pytest
 
 from benchmarks.common import data
+
+_BEGAN = time.monotonic()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--sweep-seconds",
+        type=float,
+        default=math.inf,
+        help="begin no long sweep after so many seconds: the rest of them is skipped, and said to be",
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips a long sweep for which there is no time."""
+    limit = item.config.getoption("--sweep-seconds")
+    if item.get_closest_marker("sweep") and time.monotonic() - _BEGAN > limit:
+        pytest.skip(f"the {limit:g} s for long sweeps are used up (`make sweeps` runs them all)")
 
 
 @pytest.fixture(scope="session")

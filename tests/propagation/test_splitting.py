@@ -1,12 +1,14 @@
 """Bounds over pieces of a region: sound where the signs hold, no worse for splitting, and what they say of a split."""
 
 import functools
+import itertools
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from soundness.networks import randomize
+from sweeps import sweep_but
 
 from tfcert.network.cache import network_of
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
@@ -184,12 +186,13 @@ def test_hinges_are_split_at_zero_and_every_other_curve_where_it_is_asked_for():
 
 
 CURVED = {"sigmoid": "sigmoid", "square": keras.ops.square, "exp": "exponential", "sin": keras.ops.sin}
+REFRESHED = [("sigmoid", False), ("sigmoid", True), ("square", True), ("exp", False), ("sin", True)]
 
 
-@pytest.mark.parametrize("refresh", [False, True])
-@pytest.mark.parametrize("function", CURVED.values(), ids=CURVED)
-def test_halves_of_a_curve_are_bounded_from_below_and_better_than_the_whole(function, refresh):
+@pytest.mark.parametrize(("name", "refresh"), sweep_but(REFRESHED, itertools.product(CURVED, [False, True])))
+def test_halves_of_a_curve_are_bounded_from_below_and_better_than_the_whole(name, refresh):
     """On either side of a cut, no sample of that side is below its bound; both together are above the whole's."""
+    function = CURVED[name]
     inputs = keras.Input((2,), dtype="float64")
     x = keras.layers.Dense(3, function, dtype="float64")(inputs)
     model = keras.Model(
