@@ -11,21 +11,22 @@ from tfcert.activations import ramp as _ramp  # noqa: F401
 from tfcert.activations import relu as _relu  # noqa: F401
 from tfcert.activations import s_shaped as _s_shaped  # noqa: F401
 from tfcert.activations import waves as _waves  # noqa: F401
+from tfcert.activations.accuracy import Accuracy
 from tfcert.activations.cells import cell_ends, cells
 from tfcert.activations.general import Bends, general
+from tfcert.activations.placing import image, lines
 from tfcert.activations.registration import register_activation
 from tfcert.activations.registry import (
     Activation,
     Lines,
     activation,
-    image,
     is_shipped,
-    lines,
     names,
     spelled,
 )
 
 __all__ = [
+    "Accuracy",
     "Activation",
     "Bends",
     "Lines",

@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfcert.activations.accuracy import Accuracy
 from tfcert.activations.registry import Activation, Ranges, Slopes
 from tfcert.catalog import RELAXATIONS
 
@@ -78,5 +79,6 @@ def cells(edges: Callable[[], tf.Tensor]) -> Activation:
         relaxations={name: flat for name, rule in RELAXATIONS.items() if not rule.where},
         ranges=nothing,
         increasing=True,
+        accuracy=Accuracy(2.0, sharp=True),
         edges=edges,
     )

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
+from tfcert.activations.accuracy import Accuracy
 from tfcert.activations.curves import Function, midpoint, sloped, smallest
 from tfcert.activations.registry import WHOLE, Activation, Declaration, DomainEnds, Ranges, Slopes, enter
 
@@ -175,12 +176,13 @@ def squareplus(b: float = 4.0) -> Activation:
         size = tf.abs(x) + tf.sqrt(tf.square(x) + b)  # without cancellation on the left
         return tf.where(x > 0, 0.5 * size, 0.5 * b / size)
 
-    return convex(
+    found = convex(
         "squareplus",
         function,
         lambda x: 0.5 * (1.0 + x * tf.math.rsqrt(tf.square(x) + b)),
         solve,
     )
+    return replace(found, accuracy=Accuracy(4.0, base=root, reach=1.0))
 
 
 def sparse_plus() -> Activation:

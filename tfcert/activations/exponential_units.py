@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
+from tfcert.activations.accuracy import Accuracy
 from tfcert.activations.convex import convex
 from tfcert.activations.curves import sloped, smallest
 from tfcert.activations.general import Bends, general
-from tfcert.activations.registry import WHOLE, Activation, enter
+from tfcert.activations.registry import WHOLE, Activation, Declaration, enter
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 """The constants of Klambauer et al. 2017, which Keras and TensorFlow use."""
@@ -37,7 +38,8 @@ class _Unit:
 
     def activation(self, name: str) -> Activation:
         if 0 < self.height / self.width <= self.right:
-            return convex(name, self.value, self.derivative, self.solve)
+            bent = convex(name, self.value, self.derivative, self.solve)
+            return replace(bent, declaration=Declaration(self.derivative, (0.0,), (True, None)))
         bends = Bends(self.value, self.derivative, (0.0,), solve=lambda slope: (self.solve(slope),), domain=WHOLE)
         return general(name, bends)
 
@@ -50,7 +52,8 @@ def elu(alpha: float = 1.0) -> Activation:
     """
     if not alpha > 0:
         raise ValueError(f"alpha must be positive, not {alpha}")
-    return _Unit(1.0, float(alpha)).activation("elu")
+    accuracy = Accuracy(8.0, base=float(alpha), steep=max(1.0, float(alpha)))
+    return replace(_Unit(1.0, float(alpha)).activation("elu"), accuracy=accuracy)
 
 
 def celu(alpha: float = 1.0) -> Activation:
@@ -61,7 +64,7 @@ def celu(alpha: float = 1.0) -> Activation:
     """
     if not alpha > 0:
         raise ValueError(f"alpha must be positive, not {alpha}")
-    return _Unit(1.0, float(alpha), float(alpha)).activation("celu")
+    return replace(_Unit(1.0, float(alpha), float(alpha)).activation("celu"), accuracy=Accuracy(8.0))
 
 
 def selu() -> Activation:

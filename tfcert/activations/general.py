@@ -217,4 +217,5 @@ def general(name: str, bends: Bends) -> Activation:
         ranges,
         domain=bends.reach,
         declaration=Declaration(bends.derivative, bends.ends, bends.rising, bends.jumps),
+        exact=len(bends.ends) + len(bends.jumps),
     )

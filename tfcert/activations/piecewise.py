@@ -6,17 +6,24 @@ import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import tensorflow as tf
 
+from tfcert.activations.accuracy import EXACT, Accuracy
 from tfcert.activations.curves import Function, smallest
 from tfcert.activations.general import Bends, general
 from tfcert.activations.registry import WHOLE, Activation, Ranges, Slopes, enter
 
 
 def piecewise(
-    name: str, function: Function, kinks: tuple[float, ...], slopes: tuple[float, ...], jumps: tuple[float, ...] = ()
+    name: str,
+    function: Function,
+    kinks: tuple[float, ...],
+    slopes: tuple[float, ...],
+    jumps: tuple[float, ...] = (),
+    accuracy: Accuracy | None = None,
 ) -> Activation:
-    """The activation with these slopes left of, between and right of its kinks."""
+    """The activation with these slopes left of, between and right of its kinks; ``accuracy`` of computed values."""
 
     def derivative(x: tf.Tensor) -> tf.Tensor:
         steps = zip(kinks, itertools.pairwise(slopes), strict=True)
@@ -26,12 +33,17 @@ def piecewise(
         )
 
     straight = general(name, Bends(function, derivative, kinks, jumps, lambda slope: (), WHOLE))
-    return straight if jumps else replace(straight, kinks=kinks)
+    return replace(straight, kinks=None if jumps else kinks, accuracy=accuracy)
+
+
+def _single(*places: float) -> bool:
+    """Tells whether numbers are the same in single precision: a program that runs in it compares with the same."""
+    return all(float(np.float32(place)) == place for place in places)
 
 
 def hard_tanh() -> Activation:
     """``x`` clipped to [-1, 1]."""
-    return piecewise("hard_tanh", lambda x: tf.clip_by_value(x, -1.0, 1.0), (-1.0, 1.0), (0.0, 1.0, 0.0))
+    return piecewise("hard_tanh", lambda x: tf.clip_by_value(x, -1.0, 1.0), (-1.0, 1.0), (0.0, 1.0, 0.0), (), EXACT)
 
 
 def clip(lower: float = -1.0, upper: float = 1.0) -> Activation:
@@ -45,24 +57,35 @@ def clip(lower: float = -1.0, upper: float = 1.0) -> Activation:
     if not ends[0] < ends[1] or not kinks:
         raise ValueError(f"limits that rise, one of them finite, are needed, not {lower} and {upper}")
     slopes = (*(() if ends[0] == -math.inf else (0.0,)), 1.0, *(() if ends[1] == math.inf else (0.0,)))
-    return piecewise("clip", lambda x: tf.clip_by_value(x, *ends), kinks, slopes)
+    accuracy = EXACT if _single(*kinks) else Accuracy(2.0)
+    return piecewise("clip", lambda x: tf.clip_by_value(x, *ends), kinks, slopes, (), accuracy)
 
 
 def hard_sigmoid() -> Activation:
     """``x / 6 + 1/2`` clipped to [0, 1]."""
-    return piecewise("hard_sigmoid", lambda x: tf.nn.relu6(x + 3.0) / 6.0, (-3.0, 3.0), (0.0, 1 / 6, 0.0))
+    return piecewise(
+        "hard_sigmoid",
+        lambda x: tf.nn.relu6(x + 3.0) / 6.0,
+        (-3.0, 3.0),
+        (0.0, 1 / 6, 0.0),
+        accuracy=Accuracy(2.0, base=1.0),
+    )
 
 
 def sparse_sigmoid() -> Activation:
     """``(x + 1) / 2`` clipped to [0, 1]."""
     return piecewise(
-        "sparse_sigmoid", lambda x: tf.clip_by_value(0.5 * (x + 1.0), 0.0, 1.0), (-1.0, 1.0), (0.0, 0.5, 0.0)
+        "sparse_sigmoid",
+        lambda x: tf.clip_by_value(0.5 * (x + 1.0), 0.0, 1.0),
+        (-1.0, 1.0),
+        (0.0, 0.5, 0.0),
+        accuracy=Accuracy(2.0, base=1.0),
     )
 
 
 def relu6() -> Activation:
     """``x`` clipped to [0, 6]."""
-    return piecewise("relu6", tf.nn.relu6, (0.0, 6.0), (0.0, 1.0, 0.0))
+    return piecewise("relu6", tf.nn.relu6, (0.0, 6.0), (0.0, 1.0, 0.0), (), EXACT)
 
 
 def bounded_relu(negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Activation:
@@ -85,7 +108,9 @@ def bounded_relu(negative_slope: float = 0.0, max_value: float | None = None, th
 
     kinks = (float(threshold), *(() if max_value is None else (cap,)))
     slopes = (float(negative_slope), 1.0, *(() if max_value is None else (0.0,)))
-    return piecewise("bounded_relu", function, kinks, slopes, kinks[:1] if threshold > 0 else ())
+    jumps = kinks[:1] if threshold > 0 else ()
+    accuracy = Accuracy(2.0, base=kinks[0], steep=max(1.0, slopes[0])) if _single(*jumps) else None
+    return piecewise("bounded_relu", function, kinks, slopes, jumps, accuracy)
 
 
 def soft_shrink(threshold: float = 0.5) -> Activation:
@@ -97,12 +122,13 @@ def soft_shrink(threshold: float = 0.5) -> Activation:
     if threshold < 0:
         raise ValueError(f"threshold must not be negative, but is {threshold}")
     if threshold == 0:
-        return piecewise("soft_shrink", tf.identity, (0.0,), (1.0, 1.0))
+        return piecewise("soft_shrink", tf.identity, (0.0,), (1.0, 1.0), (), EXACT)
     return piecewise(
         "soft_shrink",
         lambda x: x - tf.clip_by_value(x, -threshold, threshold),
         (-float(threshold), float(threshold)),
         (1.0, 0.0, 1.0),
+        accuracy=Accuracy(2.0, base=float(threshold)),
     )
 
 
@@ -115,7 +141,9 @@ def threshold(threshold: float, default_value: float) -> Activation:
     def function(x: tf.Tensor) -> tf.Tensor:
         return tf.where(x > limit, x, tf.constant(other, x.dtype))
 
-    return piecewise("threshold", function, (limit,), (0.0, 1.0), () if limit == other else (limit,))
+    jumps = () if limit == other else (limit,)
+    accuracy = Accuracy(2.0, base=abs(limit) + abs(other), sharp=True) if _single(*jumps) else None
+    return piecewise("threshold", function, (limit,), (0.0, 1.0), jumps, accuracy)
 
 
 def sign() -> Activation:
@@ -146,7 +174,15 @@ def sign() -> Activation:
         near = tf.fill(tf.shape(slope), tf.constant(smallest(slope), slope.dtype))
         return tf.zeros_like(slope), near, -near
 
-    return Activation("sign", tf.sign, critical_points, {"adaptive": adaptive}, ranges, increasing=True)
+    return Activation(
+        "sign",
+        tf.sign,
+        critical_points,
+        {"adaptive": adaptive},
+        ranges,
+        increasing=True,
+        accuracy=Accuracy(0.0, sharp=True),
+    )
 
 
 def hard_silu() -> Activation:

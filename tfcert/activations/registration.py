@@ -10,12 +10,15 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfcert.activations.registry import WHOLE, Activation, Declaration, enter, lines
+from tfcert.activations.accuracy import Accuracy
+from tfcert.activations.placing import lines
+from tfcert.activations.registry import WHOLE, Activation, Declaration, enter
 
 _NEAR, _FAR = 200.0, 1e6
 """Evenly up to the first, and in growing steps up to the second, is a piece sampled that never ends."""
@@ -29,7 +32,10 @@ _ROUNDING = 1e-9
 
 
 def register_activation(
-    name: str, build: Callable[..., Activation], spellings: Iterable[Callable[..., Any]] = ()
+    name: str,
+    build: Callable[..., Activation],
+    spellings: Iterable[Callable[..., Any]] = (),
+    ulps: float | None = None,
 ) -> None:
     """Makes ``build(**parameters) -> Activation`` available under ``name``.
 
@@ -43,9 +49,13 @@ def register_activation(
             derivative take tensors of float32 and of float64.
         spellings: functions of Keras or your own which are this activation (with default parameters) where a model
             applies them. Functions of Keras's own that have the same name are found without.
+        ulps: your word, which nothing checks, that every program which computes the function, and tfcert in the type of
+            the model and in float64, errs by at most so many units in the last place of ``|f(x)| + |x| + 1``. None:
+            nothing is known of how it rounds, and results of networks with it are ``numeric``.
 
     Raises:
-        ValueError: the name is taken, or a declaration is wrong; the message says at which number.
+        ValueError: the name is taken, ``ulps`` is no number above 0, or a declaration is wrong; the message says at
+            which number.
 
     Example:
         >>> @keras.saving.register_keras_serializable("mine")
@@ -66,6 +76,8 @@ def register_activation(
         >>> [float(part[1]) for part in found]  # 30 lies beyond 8 pi: nothing is known there
         [0.0, -inf, 0.0, inf]
     """
+    if ulps is not None and not 0 < ulps < np.inf:
+        raise ValueError(f"ulps must be a finite number above 0, not {ulps}")
     known: set[Any] = set()
 
     def checked(**parameters: Any) -> Activation:
@@ -74,7 +86,7 @@ def register_activation(
         if key not in known:
             check_activation(act)
             known.add(key)
-        return act
+        return replace(act, accuracy=None if ulps is None else Accuracy(float(ulps), 1.0, 1.0, _steep(act), sharp=True))
 
     given = inspect.signature(build).parameters.values()
     if all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in given):
@@ -101,6 +113,15 @@ def check_activation(act: Activation) -> None:
                 _all(act, x, np.abs(value - straight) <= _slack(value, x), "is declared straight, and bends")
         for rule in act.relaxations:
             _check_lines(act, rule)
+
+
+def _steep(act: Activation) -> float:
+    """Above the function's slope next to zero; where it has no values, its domain ends, and the rest is sharp."""
+    with tf.init_scope(), tf.device("/CPU:0"):
+        step = 1e-6
+        left, middle, right = act.function(tf.constant([-step, 0.0, step], tf.float64)).numpy()
+    slopes = [abs(right - middle) / step, abs(middle - left) / step]
+    return 1.0 + 2.0 * max([slope for slope in slopes if np.isfinite(slope)], default=0.0)
 
 
 def _check_pieces(act: Activation, told: Declaration) -> None:

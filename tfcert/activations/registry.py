@@ -1,19 +1,20 @@
 """The registry of activations: what bound propagation must know of an elementwise function.
 
 A *relaxation* is a choice of two slopes for an interval ``[l, u]``; the intercepts follow from the function by one
-shared routine (:func:`lines`), so any slope gives a sound pair of lines (CROWN, Zhang et al. 2018, section 3.2,
-writes the same thing as "alpha (x + beta)").
+shared routine (:func:`tfcert.activations.placing.lines`), so any slope gives a sound pair of lines (CROWN, Zhang et al.
+2018, section 3.2, writes the same thing as "alpha (x + beta)").
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from tfcert.activations.accuracy import ACCURACIES, Accuracy
 
 Slopes = tuple[tf.Tensor, tf.Tensor]
 SlopeRule = Callable[[tf.Tensor, tf.Tensor], Slopes]
@@ -74,8 +75,14 @@ class Activation:
         overflows: whether a finite number may have an infinite value; on intervals with such an end lines are flat.
         alike: whether it is the same function at every place of a tensor; False of one whose parameters are a tensor.
         declaration: what the family that made it was told.
-        closed_form: ``(lower, upper) -> lines``: what :func:`lines` finds for the default rule, up to rounding, on
-            finite intervals; in few operations, for passes whose gradient is taken. None where nobody wrote it.
+        accuracy: how far computed values may be from the function's; None where nothing is known of that.
+        exact: how many of the critical points, the first ones, are declared places, rather than searched for.
+        strays: ``(lower, upper, unit) -> errors``: by how much the least of ``f(x) - s x`` at critical points as they
+            are computed with this unit roundoff may lie above the true one, and the greatest below. None where that
+            is found from the derivative that was declared, or the points are exact.
+        closed_form: ``(lower, upper) -> lines``: what :func:`~tfcert.activations.placing.lines` finds for the default
+            rule, up to rounding, on finite intervals; in few operations, for passes whose gradient is taken. None where
+            nobody wrote it.
 
     Raises:
         ValueError: a domain that is empty, or a domain or poles beside ``kinks``, ``increasing`` or ``edges``, which
@@ -97,6 +104,9 @@ class Activation:
     overflows: bool = False
     alike: bool = True
     declaration: Declaration | None = None
+    accuracy: Accuracy | None = None
+    exact: int = 0
+    strays: Callable[[tf.Tensor, tf.Tensor, float], tf.Tensor] | None = None
     closed_form: Callable[[tf.Tensor, tf.Tensor], Lines] | None = None
 
     def __post_init__(self) -> None:
@@ -242,64 +252,12 @@ def activation(name: str, **parameters: Any) -> Activation:
     """
     if name not in _ACTIVATIONS:
         raise KeyError(f"unknown activation {name!r}; registered: {', '.join(names())}")
-    return _ACTIVATIONS[name](**parameters)
+    act = _ACTIVATIONS[name](**parameters)
+    if act.accuracy is None and name in _SHIPPED:
+        return replace(act, accuracy=ACCURACIES.get(act.name))
+    return act
 
 
 def names() -> list[str]:
     """The registered names, sorted."""
     return sorted(_ACTIVATIONS)
-
-
-def lines(act: Activation, slopes: Slopes, lower: tf.Tensor, upper: tf.Tensor) -> Lines:
-    """The tightest sound lines with the given slopes over ``[lower, upper]``.
-
-    ``f(x) - s x`` takes its extrema on the interval at an end or at a critical point, so the least (greatest) value
-    over those points is the intercept of a lower (upper) line.
-    """
-    lower_slope, upper_slope = slopes
-    return Lines(
-        lower_slope,
-        _extremum(act, lower_slope, lower, upper, tf.minimum),
-        upper_slope,
-        _extremum(act, upper_slope, lower, upper, tf.maximum),
-    )
-
-
-def image(act: Activation, lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The interval of values that the function takes on ``[lower, upper]``: lines of slope zero."""
-    if act.increasing:  # the values at the ends; a NaN says that nothing is known
-        low, high = act.function(lower), act.function(upper)
-        return (
-            tf.where(tf.math.is_nan(low), tf.constant(-np.inf, low.dtype), low),
-            tf.where(tf.math.is_nan(high), tf.constant(np.inf, high.dtype), high),
-        )
-    flat = tf.zeros_like(lower)
-    return (
-        _extremum(act, flat, lower, upper, tf.minimum),
-        _extremum(act, flat, lower, upper, tf.maximum),
-    )
-
-
-def _extremum(
-    act: Activation,
-    slope: tf.Tensor,
-    lower: tf.Tensor,
-    upper: tf.Tensor,
-    choose: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
-) -> tf.Tensor:
-    known = act.declared(lower, upper) if act.limited else None
-    if known is not None:  # elsewhere, the function may not even have values
-        lower, upper = act.within(known, lower, upper)
-    # At an extremum the gap does not change with the point: its gradient needs none of the point's.
-    critical = map(tf.stop_gradient, act.critical_points(slope, lower, upper))
-    # Critical points first: where they tie with an end (a ReLU's slope of 0 or 1), the gradient is that of the first,
-    # and theirs is the one that slopes within the range see.
-    points = [*(tf.clip_by_value(point, lower, upper) for point in critical), lower, upper]
-    # XLA's min and max may drop a NaN, which stands for "nothing is known": say so with an infinity.
-    unknown = tf.constant(-np.inf if choose is tf.minimum else np.inf, lower.dtype)
-    gaps = [act.function(point) - tf.math.multiply_no_nan(point, slope) for point in points]
-    found = functools.reduce(choose, [tf.where(tf.math.is_nan(gap), unknown, gap) for gap in gaps])
-    if known is None:
-        return found
-    limit = tf.constant(act.values[0 if choose is tf.minimum else 1], lower.dtype)
-    return tf.where(known, found, tf.where(slope == 0, limit, unknown))

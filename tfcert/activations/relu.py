@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import tensorflow as tf
 
+from tfcert.activations.accuracy import EXACT, Accuracy
 from tfcert.activations.curves import smallest
 from tfcert.activations.registry import Activation, Lines, Ranges, Slopes, enter
 
@@ -82,6 +83,9 @@ def hinge(name: str, function: Callable[[tf.Tensor], tf.Tensor], left: LeftSlope
     "CNN-Cert-Ada"), and so is ``adaptive``: it leaves the least area between the line and the function.
     """
 
+    def steep() -> tf.Tensor:
+        return tf.maximum(1.0, tf.reduce_max(tf.abs(tf.cast(left(), tf.float64))))  # type: ignore[operator]
+
     def fastlin(lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
         chord = _chord(left, lower, upper, _stable(lower, upper))
         return chord, chord
@@ -89,6 +93,10 @@ def hinge(name: str, function: Callable[[tf.Tensor], tf.Tensor], left: LeftSlope
     def crown(lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
         return _crown(left, lower, upper)
 
+    if callable(left):
+        accuracy = Accuracy(2.0, steep=steep)
+    else:
+        accuracy = EXACT if left in (0.0, -1.0) else Accuracy(2.0, steep=max(1.0, abs(left)))
     return Activation(
         name=name,
         function=function,
@@ -103,6 +111,7 @@ def hinge(name: str, function: Callable[[tf.Tensor], tf.Tensor], left: LeftSlope
         ranges=lambda lower, upper: _ranges(left, lower, upper),
         kinks=(0.0,),
         increasing=not callable(left) and left >= 0,
+        accuracy=accuracy,
         closed_form=None if callable(left) or left > 1 else functools.partial(_closed_form, left),
     )
 
