@@ -528,5 +528,12 @@ FORMATS = Table(
         title="a Keras model",
         check="tfcert.model_files:keras_complaint",
     ),
-    FormatInfo("onnx", positional="path", suffix=".onnx", title="an ONNX model"),
+    FormatInfo(
+        "onnx",
+        "tfcert.network.onnx.frontend:ONNX",
+        positional="path",
+        suffix=".onnx",
+        title="an ONNX model",
+        check="tfcert.model_files:onnx_complaint",
+    ),
 )

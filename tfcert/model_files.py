@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from tfcert.catalog import FORMATS, FormatInfo, of_file, suffixes
@@ -34,4 +35,14 @@ def keras_complaint(path: Path) -> str | None:
         return f"{str(path)!r} is not a .keras file; save the model with model.save('model.keras')"
     if not zipfile.is_zipfile(path):
         return f"{str(path)!r} is damaged: a .keras file is a zip archive, and this is none"
+    return None
+
+
+def onnx_complaint(path: Path) -> str | None:
+    """A sentence that says why an existing file cannot be an ONNX model; None if it may be one."""
+    if not path.is_file():
+        return f"{str(path)!r} is not an .onnx file"
+    missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        return f"{str(path)!r} needs {' and '.join(missing)}: pip install tfcert[onnx]"
     return None

@@ -17,7 +17,7 @@ Where a probe overflows, it is scaled down until it does not. What is not finite
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,17 +72,35 @@ def validate(network: Network, model: keras.Model, checkpoints: Sequence[Checkpo
         FrontendMismatchError: a value differs by more than :func:`tolerances`, or is finite in the network alone; or a
             value that the model has could be judged on no probe but zero.
     """
+    inner = _inner_model(model, checkpoints)
+
+    def answers(inputs: tf.Tensor) -> list[tf.Tensor]:
+        apart = [inputs] if network.parts is None else taken_apart(inputs, network.parts)
+        return [*outputs_at(inner, apart), _output(model, inputs, network.parts)]
+
+    compare(network, f"model {model.name!r}", [*checkpoints, checkpoints[-1]], answers, x)
+
+
+def compare(
+    network: Network,
+    whose: str,
+    checkpoints: Sequence[Checkpoint],
+    answers: Callable[[tf.Tensor], Sequence[tf.Tensor]],
+    x: Any = None,
+) -> None:
+    """Compares nodes of a network with ``answers`` to the inputs of :func:`probes`, one a checkpoint.
+
+    Raises:
+        FrontendMismatchError: as for :func:`validate`.
+    """
     with tf.device("/CPU:0"):  # The error model does not cover the 10-bit products of some accelerators.
         every = probes(network, x)
         at_once = max(1, _LARGEST // (RUNS * sum(int(np.prod(node.shape)) for node in network.nodes)))
-        inner, compared = _inner_model(model, checkpoints), [*checkpoints, checkpoints[-1]]
-        seen = [_Seen(f"layer {checkpoint.layer!r} of model {model.name!r}") for checkpoint in compared]
+        seen = [_Seen(f"layer {checkpoint.layer!r} of {whose}") for checkpoint in checkpoints]
         for first in range(0, len(every), at_once):
             inputs, computed = _within_range(network, tf.constant(every[first : first + at_once]))
-            allowed = tolerances(network, computed, inputs, {checkpoint.node for checkpoint in compared})
-            apart = [inputs] if network.parts is None else taken_apart(inputs, network.parts)
-            expected = [*outputs_at(inner, apart), _output(model, inputs, network.parts)]
-            for known, checkpoint, wanted in zip(seen, compared, expected, strict=True):
+            allowed = tolerances(network, computed, inputs, {checkpoint.node for checkpoint in checkpoints})
+            for known, checkpoint, wanted in zip(seen, checkpoints, answers(inputs), strict=True):
                 value, slack = computed[checkpoint.node], allowed[checkpoint.node]
                 if checkpoint.softmax:
                     value, slack = _softmax(value, slack, unit_roundoff(network))

@@ -1,0 +1,111 @@
+"""From an ONNX model to a network, node by node; whatever is not known is refused, and the result is compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.network.builder import Builder
+from tfcert.network.errors import UnsupportedLayerError
+from tfcert.network.graph import Network
+from tfcert.network.keras.advice import nearest
+from tfcert.network.keras.validation import Checkpoint, compare
+from tfcert.network.onnx import arithmetic, rearranging, windows  # noqa: F401  (they enter their operators)
+from tfcert.network.onnx.model import Attributes, OnnxModel, Operation, session
+from tfcert.network.onnx.values import OPERATORS, Call, Known, Value, inner
+
+_DRAWN = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
+
+
+def from_onnx(model: OnnxModel, x: np.ndarray | None = None) -> Network:
+    """The network that a model computes, with its outputs as one vector; compared with onnxruntime, node by node.
+
+    Inputs keep the file's order and shape. A softmax at the end is peeled off, as of Keras models.
+
+    Args:
+        model: the model.
+        x: inputs of the user's; a few of them join the probes of the comparison.
+
+    Raises:
+        UnsupportedLayerError: an operator, or an option of it, has no exact translation.
+        FrontendMismatchError: the network computes something else than the model.
+    """
+    builder = Builder(tf.as_dtype(model.dtype))
+    source = builder.input(model.input_shape, model.input_name)
+    start = Value(builder.reshape(source, inner(model.shape)), model.shape)
+    values: dict[str, Known] = {**model.constants, model.input_name: start}
+    kinds = {}
+    for operation in model.operations:
+        with builder.scope(operation.name, operation.kind):
+            found = _converted(operation, values, builder, model)
+        values.update((name, value) for name, value in zip(operation.outputs, found, strict=False) if name)
+        kinds.update(dict.fromkeys(operation.outputs, operation.name))
+    output = values.get(model.output_name)
+    if not isinstance(output, Value):
+        raise UnsupportedLayerError(f"the output of {model.name} does not depend on its input")
+    flat = (int(np.prod(output.shape)),)
+    with builder.scope("output", "Flatten"):
+        last = output.tensor if output.tensor.shape == flat else builder.reshape(output.tensor, flat)
+    network, place = builder.network(last)
+    checkpoints = [
+        Checkpoint(kinds[name], place[value.tensor.index], name, value.tensor.softmax is not None)
+        for name, value in values.items()
+        if isinstance(value, Value) and name in kinds and value.tensor.index in place
+    ]
+    checkpoints.append(Checkpoint("output", network.output, model.output_name, last.softmax is not None))
+    _compared(network, model, checkpoints, x)
+    return network
+
+
+def _compared(network: Network, model: OnnxModel, checkpoints: list[Checkpoint], x: np.ndarray | None) -> None:
+    names = [checkpoint.tensor for checkpoint in checkpoints]
+
+    def answers(inputs: tf.Tensor) -> list[Any]:
+        found = [*model.values(names, inputs.numpy()), model.run(inputs.numpy())]
+        nodes = [*(checkpoint.node for checkpoint in checkpoints), network.output]
+        return [
+            tf.reshape(tf.constant(value), [-1, *network.nodes[node].shape])
+            for value, node in zip(found, nodes, strict=True)
+        ]
+
+    compare(network, model.name, [*checkpoints, checkpoints[-1]], answers, x)
+
+
+def _converted(
+    operation: Operation, values: dict[str, Known], builder: Builder, model: OnnxModel
+) -> list[Known]:
+    unknown = [name for name in operation.inputs if name and name not in values]
+    if unknown:
+        raise builder.refuse(f"reads {unknown[0]!r}, a value that is not computed, or an output that is not supported")
+    inputs = [values[name] if name else None for name in operation.inputs]
+    if operation.kind in _DRAWN:
+        raise builder.refuse("draws random numbers")
+    if not any(isinstance(value, Value) for value in inputs):
+        return list(_folded(operation, values, builder, model))
+    convert = OPERATORS.get(operation.kind)
+    if convert is None:
+        raise builder.refuse(f"is an operator that tfcert cannot bound yet; {nearest(operation.kind, OPERATORS)}")
+    attributes = Attributes(operation.attributes)
+    call = Call(builder, operation.kind, inputs, attributes, len(operation.outputs), model.opset)
+    found = convert(call)
+    if attributes.unread:
+        raise builder.refuse(f"has the attribute {attributes.unread[0]!r}, which tfcert does not know")
+    return [found] if isinstance(found, Value | np.ndarray) else list(found)
+
+
+def _folded(operation: Operation, values: dict[str, Known], builder: Builder, model: OnnxModel) -> list[np.ndarray]:
+    """What constants alone enter, computed by onnxruntime."""
+    import onnx
+
+    inputs = [
+        onnx.numpy_helper.from_array(np.asarray(values[name]), name) for name in dict.fromkeys(operation.inputs) if name
+    ]
+    outputs = [onnx.ValueInfoProto(name=name) for name in operation.outputs if name]
+    graph = onnx.helper.make_graph([operation.proto], "constant", [], outputs, inputs)
+    proto = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", model.opset)], ir_version=model.proto.ir_version
+    )
+    found = iter(session(proto.SerializeToString(), f"{model.name}, {builder.where}").run(None, {}))
+    return [np.asarray(next(found)) if name else np.zeros(0) for name in operation.outputs]

@@ -1,0 +1,241 @@
+"""ONNX models in memory: what their files say as plain data, and their answers by onnxruntime.
+
+The packages ``onnx`` and ``onnxruntime`` are needed where a file is read, and not before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcert.network.errors import ModelLoadError, UnsupportedLayerError
+
+_DOMAINS = ("", "ai.onnx")
+TYPES = {1: np.float32, 11: np.float64}
+"""The numbers that inputs may be, by ONNX's codes."""
+
+
+class Attributes:
+    """The attributes of a node by name; it keeps count of those that were read, so that none is overlooked."""
+
+    def __init__(self, values: dict[str, Any]):
+        self._values, self._read = values, set[str]()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An attribute, or ``default`` where the node does not have it."""
+        self._read.add(name)
+        return self._values.get(name, default)
+
+    @property
+    def unread(self) -> list[str]:
+        """Attributes that nothing has asked for."""
+        return sorted(set(self._values) - self._read)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A node of a file.
+
+    Attributes:
+        name: of the node, or made of its kind and number.
+        kind: the operator.
+        inputs, outputs: the names of values; "" for one that is left out.
+        attributes: numbers, texts, lists of these and arrays.
+        proto: the node as onnx holds it.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+    proto: Any = field(repr=False)
+
+
+class OnnxModel:
+    """An ONNX model with one input and one output.
+
+    A sample is a batch of one: the first axis of the input is the batch where it is open or 1 and others follow.
+
+    Attributes:
+        name: of the file.
+        opset: the version of ONNX's operators that the model was written with.
+        input_name, output_name: of its only input and output.
+        dtype: ``float32`` or ``float64``.
+        shape: of a batch of one sample, as the file has it.
+        batched: whether the first of these axes is the batch.
+        constants: the numbers that the file holds, by name.
+        operations: in the file's order, which is one in which they can be computed.
+    """
+
+    def __init__(self, proto: Any, name: str = "model.onnx"):
+        self.proto, self.name = proto, name
+        graph = proto.graph
+        self.opset = _opset(proto, name)
+        numpy_helper = _package("onnx.numpy_helper", name)
+        self.constants = {part.name: numpy_helper.to_array(part) for part in graph.initializer}
+        if graph.sparse_initializer or proto.functions:
+            raise UnsupportedLayerError(f"{name} has sparse weights or functions of its own, which are not read")
+        given = [value for value in graph.input if value.name not in self.constants]
+        if len(given) != 1 or len(graph.output) != 1:
+            raise UnsupportedLayerError(
+                f"{name} has {len(given)} inputs and {len(graph.output)} outputs; models with one of each are supported"
+            )
+        self.input_name, self.output_name = given[0].name, graph.output[0].name
+        tensor = given[0].type.tensor_type
+        if tensor.elem_type not in TYPES:
+            raise UnsupportedLayerError(f"{name} takes no float32 or float64 numbers (ONNX type {tensor.elem_type})")
+        self.dtype = np.dtype(TYPES[tensor.elem_type])
+        self.shape, self.batched, self.open = _sample(tensor.shape.dim, name)
+        self.operations = tuple(_operations(graph.node, name))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the model's serialised form."""
+        return hashlib.sha256(self.proto.SerializeToString(deterministic=True)).hexdigest()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of a sample, without the batch."""
+        return self.shape[1:] if self.batched else self.shape
+
+    @cached_property
+    def _session(self) -> Any:
+        return session(self.proto.SerializeToString(), self.name)
+
+    @cached_property
+    def together(self) -> bool:
+        """Tells whether several samples go into one call: the batch is open, and two samples get two answers."""
+        if not self.open:
+            return False
+        try:
+            two = self._session.run([self.output_name], {self.input_name: np.zeros((2, *self.input_shape), self.dtype)})
+        except Exception:  # onnxruntime's errors have no common class; one sample at a time is right for any model
+            return False
+        one = self._session.run([self.output_name], {self.input_name: np.zeros((1, *self.input_shape), self.dtype)})
+        return bool(two[0].ndim and two[0].shape == (2, *one[0].shape[1:]))
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """The answers ``[batch, outputs]`` of onnxruntime to inputs ``[batch, *input_shape]``, flattened."""
+        (found,) = self._answers(self._session, [self.output_name], x)
+        return found
+
+    def values(self, names: Sequence[str], x: np.ndarray) -> list[np.ndarray]:
+        """Values within the model by name, ``[batch, numbers]`` each; nothing is fused, so that each is computed."""
+        onnx = _package("onnx", self.name)
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        known = {value.name for value in proto.graph.output}
+        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in known)
+        return self._answers(session(proto.SerializeToString(), self.name, plain=True), list(names), x)
+
+    def _answers(self, runs: Any, names: list[str], x: np.ndarray) -> list[np.ndarray]:
+        x = np.ascontiguousarray(x, self.dtype).reshape(-1, *self.input_shape)
+        if not len(x):
+            return [np.zeros((0, 0), self.dtype) for _ in names]
+        if self.together:
+            return [part.reshape(len(x), -1) for part in runs.run(names, {self.input_name: x})]
+        each = [runs.run(names, {self.input_name: sample.reshape(self.shape)}) for sample in x]
+        return [np.stack([part.reshape(-1) for part in parts]) for parts in zip(*each, strict=True)]
+
+
+def read_onnx(path: Path) -> OnnxModel:
+    """The model in a file.
+
+    Raises:
+        ModelLoadError: it cannot be read, or the packages ``onnx`` and ``onnxruntime`` are not installed.
+    """
+    onnx = _package("onnx", str(path))
+    _package("onnxruntime", str(path))
+    try:
+        proto = onnx.load(str(path))
+        onnx.checker.check_model(proto)
+    except Exception as error:  # protobuf's and onnx's errors have no common class
+        raise ModelLoadError(f"onnx cannot load {str(path)!r}: {str(error).partition(chr(10))[0]}") from error
+    return OnnxModel(proto, path.name)
+
+
+def session(model: bytes, name: str, *, plain: bool = False) -> Any:
+    """A session of onnxruntime on the processor; ``plain`` without its rewriting of graphs.
+
+    Raises:
+        ModelLoadError: onnxruntime refuses the model.
+    """
+    runtime = _package("onnxruntime", name)
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    if plain:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common class
+        raise ModelLoadError(f"onnxruntime cannot run {name}: {str(error).partition(chr(10))[0]}") from error
+
+
+def _package(module: str, what: str) -> Any:
+    """A module of a package that only ONNX needs."""
+    try:
+        if module == "onnx":
+            import onnx
+
+            return onnx
+        if module == "onnx.numpy_helper":
+            from onnx import numpy_helper
+
+            return numpy_helper
+        import onnxruntime
+
+        return onnxruntime
+    except ImportError as error:
+        raise ModelLoadError(f"{what}: ONNX models need the packages onnx and onnxruntime: pip install tfcert[onnx]") from error
+
+
+def _opset(proto: Any, name: str) -> int:
+    versions = {part.version for part in proto.opset_import if part.domain in _DOMAINS}
+    if not versions:
+        raise UnsupportedLayerError(f"{name} says no version of ONNX's operators")
+    if min(versions) < 7:
+        raise UnsupportedLayerError(f"{name} was written with operators of version {min(versions)}; 7 and newer are read")
+    if len(versions) > 1:
+        raise UnsupportedLayerError(f"{name} says several versions of ONNX's operators: {sorted(versions)}")
+    return int(versions.pop())
+
+
+def _sample(dimensions: Any, name: str) -> tuple[tuple[int, ...], bool, bool]:
+    """The shape of a batch of one, whether its first axis is the batch, and whether the batch is open."""
+    sizes = [int(d.dim_value) for d in dimensions]
+    if not sizes:
+        raise UnsupportedLayerError(f"{name} takes a single number or a tensor of unknown rank, which is not supported")
+    if any(size <= 0 for size in sizes[1:]):
+        raise UnsupportedLayerError(f"{name} leaves dimensions of its input open beyond the batch: {sizes}")
+    open_ = sizes[0] <= 0
+    if len(sizes) == 1 and open_:
+        raise UnsupportedLayerError(f"{name} leaves the only dimension of its input open")
+    batched = len(sizes) > 1 and (open_ or sizes[0] == 1)
+    return (1, *sizes[1:]) if batched else tuple(sizes), batched, open_
+
+
+def _operations(nodes: Any, name: str) -> Iterator[Operation]:
+    onnx = _package("onnx", name)
+    for number, node in enumerate(nodes):
+        called = node.name or f"{node.op_type}_{number}"
+        if node.domain not in _DOMAINS:
+            raise UnsupportedLayerError(f"layer {called!r} ({node.op_type}) is an operator of {node.domain!r}, not of ONNX")
+        read = {part.name: onnx.helper.get_attribute_value(part) for part in node.attribute}
+        attributes = {key: _plain(value, onnx) for key, value in read.items()}
+        yield Operation(called, node.op_type, tuple(node.input), tuple(node.output), attributes, node)
+
+
+def _plain(value: Any, onnx: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, onnx.TensorProto):
+        return onnx.numpy_helper.to_array(value)
+    return list(value) if isinstance(value, list | tuple) else value
