@@ -93,5 +93,5 @@ def test_a_specification_names_it(path, tmp_path):
 
 
 def test_what_no_format_has_is_told_with_what_there_is():
-    with pytest.raises(TypeError, match="expected a Keras model, got int"):
+    with pytest.raises(TypeError, match="expected a Keras model or an ONNX model, got int"):
         tfcert.certify(3, X, Y, eps=0.1)

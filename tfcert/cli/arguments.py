@@ -26,7 +26,9 @@ class Parser(argparse.ArgumentParser):
 def spec_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
     """The specification (or ``several``), and values and files for its names."""
     if several:
-        parser.add_argument("spec", metavar="SPEC", nargs="+", help=".prop files, or folders of such")
+        parser.add_argument(
+            "spec", metavar="SPEC", nargs="+", help=".prop files, or folders of such; or a model and a .vnnlib"
+        )
     else:
         parser.add_argument("spec", metavar="SPEC", help="a .prop file")
     parser.add_argument(
@@ -58,6 +60,10 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the result here as well; of several, those of all")
     parser.add_argument("--junit", metavar="FILE", help="write what is judged here, as JUnit reports tell it")
     _places(parser, "out/<name of SPEC>; of several SPECs, DIR/<name> for each")
+    parser.add_argument(
+        "--timeout", type=positive_number, metavar="SECONDS",
+        help="of a model and a .vnnlib: the time for everything, after which `timeout` is printed",
+    )  # fmt: skip
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument(
         "-v", "--verbose", action="store_true", help="a line a sample, and what a solver finds on the way"

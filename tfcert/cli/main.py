@@ -25,6 +25,7 @@ from tfcert.cli.arguments import (
     train_arguments,
     verify_arguments,
 )
+from tfcert.cli.vnnlib import asks_vnnlib, verify_vnnlib
 from tfcert.errors import ExitCode, UsageError
 from tfcert.memory import keep_freed_memory
 from tfcert.showing import counted
@@ -118,6 +119,10 @@ class _Version(argparse.Action):
 
 
 def _verify(options: argparse.Namespace) -> int:
+    if asks_vnnlib(options.spec):
+        return verify_vnnlib(options, _import_tensorflow)
+    if options.timeout is not None:
+        raise UsageError("--timeout is for VNN-LIB files; a specification says its limits in `strategy`")
     from tfcert.driver.start import begin
 
     _require_json(options.json)

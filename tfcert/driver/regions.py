@@ -75,7 +75,7 @@ def build_regions(
         bounds = region.net_bounds(transform)
         if max(abs(v) for side in bounds for v in side) > Fraction(float(np.finfo(dtype).max)):
             raise UsageError(f"{template.name}: the box reaches beyond the largest number of {np.dtype(dtype).name}")
-        return _box(bounds, shape, dtype, 1 if centers is None else len(centers))
+        return _box(bounds, shape, dtype, 1 if centers is None else len(centers), region.rounded)
     if centers is None and balls_of(region):
         raise UsageError(f"{template.name}: a ball needs a sample in its centre")
     if isinstance(region, BothSpec):
@@ -280,12 +280,17 @@ def _unmasked(ball: BallSpec, shape: InputShape) -> BallSpec:
     return replace(ball, places=Movable(numbers=marked))
 
 
-def _box(bounds: tuple[Sequence[Fraction], Sequence[Fraction]], shape: InputShape, dtype: Any, count: int) -> Regions:
+def _box(
+    bounds: tuple[Sequence[Fraction], Sequence[Fraction]], shape: InputShape, dtype: Any, count: int, rounded: bool
+) -> Regions:
     def ends(rounding: Any) -> list[np.ndarray]:
         exact = [np.broadcast_to(laid_out([rounding(v) for v in side], shape), shape) for side in bounds]
         return [np.broadcast_to(side, (count, *shape)) for side in exact]
 
     (low, inner_high), (inner_low, high) = ends(float_down), ends(float_up)
+    if rounded:  # rounding keeps order, so what numbers of the box become is all that lies between what its ends become
+        near_low, near_high = (side.astype(dtype) for side in ends(float))
+        return Regions(Box(*enclosing(low, high, dtype)), Box(near_low, near_high))
     inside = enclosed(inner_low, inner_high, dtype)
     empty = bool((inside[0] > inside[1]).any())
     return Regions(Box(*enclosing(low, high, dtype)), None if empty else Box(*inside))

@@ -84,6 +84,8 @@ class BoxSpec:
         space: ``raw``, ``unit`` or ``net``.
         kinds: the values of each input, in the box's space, in the order of the bounds; empty where all may be any.
         groups: inputs by their places of which exactly one is 1, and the others are 0.
+        rounded: whether inputs are real numbers that the program rounds to its own type when it takes them: then a
+            witness is what one of them is rounded to, and may lie outside by that.
     """
 
     bounds: tuple[Ends, ...]
@@ -91,6 +93,7 @@ class BoxSpec:
     space: str
     kinds: tuple[ValueKind, ...] = ()
     groups: tuple[tuple[int, ...], ...] = ()
+    rounded: bool = False
 
     @property
     def is_real(self) -> bool:

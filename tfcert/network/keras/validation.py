@@ -78,10 +78,10 @@ def validate(network: Network, model: keras.Model, checkpoints: Sequence[Checkpo
         apart = [inputs] if network.parts is None else taken_apart(inputs, network.parts)
         return [*outputs_at(inner, apart), _output(model, inputs, network.parts)]
 
-    compare(network, f"model {model.name!r}", [*checkpoints, checkpoints[-1]], answers, x)
+    compare_nodes(network, f"model {model.name!r}", [*checkpoints, checkpoints[-1]], answers, x)
 
 
-def compare(
+def compare_nodes(
     network: Network,
     whose: str,
     checkpoints: Sequence[Checkpoint],

@@ -11,10 +11,10 @@ from tfcert.network.builder import Builder
 from tfcert.network.errors import UnsupportedLayerError
 from tfcert.network.graph import Network
 from tfcert.network.keras.advice import nearest
-from tfcert.network.keras.validation import Checkpoint, compare
+from tfcert.network.keras.validation import Checkpoint, compare_nodes
 from tfcert.network.onnx import arithmetic, rearranging, windows  # noqa: F401  (they enter their operators)
 from tfcert.network.onnx.model import Attributes, OnnxModel, Operation, session
-from tfcert.network.onnx.values import OPERATORS, Call, Known, Value, inner
+from tfcert.network.onnx.values import OPERATORS, Known, OnnxNode, Varying, inner
 
 _DRAWN = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 
@@ -34,7 +34,7 @@ def from_onnx(model: OnnxModel, x: np.ndarray | None = None) -> Network:
     """
     builder = Builder(tf.as_dtype(model.dtype))
     source = builder.input(model.input_shape, model.input_name)
-    start = Value(builder.reshape(source, inner(model.shape)), model.shape)
+    start = Varying(builder.reshape(source, inner(model.shape)), model.shape)
     values: dict[str, Known] = {**model.constants, model.input_name: start}
     kinds = {}
     for operation in model.operations:
@@ -43,7 +43,7 @@ def from_onnx(model: OnnxModel, x: np.ndarray | None = None) -> Network:
         values.update((name, value) for name, value in zip(operation.outputs, found, strict=False) if name)
         kinds.update(dict.fromkeys(operation.outputs, operation.name))
     output = values.get(model.output_name)
-    if not isinstance(output, Value):
+    if not isinstance(output, Varying):
         raise UnsupportedLayerError(f"the output of {model.name} does not depend on its input")
     flat = (int(np.prod(output.shape)),)
     with builder.scope("output", "Flatten"):
@@ -52,7 +52,7 @@ def from_onnx(model: OnnxModel, x: np.ndarray | None = None) -> Network:
     checkpoints = [
         Checkpoint(kinds[name], place[value.tensor.index], name, value.tensor.softmax is not None)
         for name, value in values.items()
-        if isinstance(value, Value) and name in kinds and value.tensor.index in place
+        if isinstance(value, Varying) and name in kinds and value.tensor.index in place
     ]
     checkpoints.append(Checkpoint("output", network.output, model.output_name, last.softmax is not None))
     _compared(network, model, checkpoints, x)
@@ -70,29 +70,27 @@ def _compared(network: Network, model: OnnxModel, checkpoints: list[Checkpoint],
             for value, node in zip(found, nodes, strict=True)
         ]
 
-    compare(network, model.name, [*checkpoints, checkpoints[-1]], answers, x)
+    compare_nodes(network, model.name, [*checkpoints, checkpoints[-1]], answers, x)
 
 
-def _converted(
-    operation: Operation, values: dict[str, Known], builder: Builder, model: OnnxModel
-) -> list[Known]:
+def _converted(operation: Operation, values: dict[str, Known], builder: Builder, model: OnnxModel) -> list[Known]:
     unknown = [name for name in operation.inputs if name and name not in values]
     if unknown:
         raise builder.refuse(f"reads {unknown[0]!r}, a value that is not computed, or an output that is not supported")
     inputs = [values[name] if name else None for name in operation.inputs]
     if operation.kind in _DRAWN:
         raise builder.refuse("draws random numbers")
-    if not any(isinstance(value, Value) for value in inputs):
+    if not any(isinstance(value, Varying) for value in inputs):
         return list(_folded(operation, values, builder, model))
     convert = OPERATORS.get(operation.kind)
     if convert is None:
         raise builder.refuse(f"is an operator that tfcert cannot bound yet; {nearest(operation.kind, OPERATORS)}")
     attributes = Attributes(operation.attributes)
-    call = Call(builder, operation.kind, inputs, attributes, len(operation.outputs), model.opset)
+    call = OnnxNode(builder, operation.kind, inputs, attributes, len(operation.outputs), model.opset)
     found = convert(call)
     if attributes.unread:
         raise builder.refuse(f"has the attribute {attributes.unread[0]!r}, which tfcert does not know")
-    return [found] if isinstance(found, Value | np.ndarray) else list(found)
+    return [found] if isinstance(found, Varying | np.ndarray) else list(found)
 
 
 def _folded(operation: Operation, values: dict[str, Known], builder: Builder, model: OnnxModel) -> list[np.ndarray]:

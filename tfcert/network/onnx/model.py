@@ -112,13 +112,14 @@ class OnnxModel:
     @cached_property
     def together(self) -> bool:
         """Tells whether several samples go into one call: the batch is open, and two samples get two answers."""
+        runs = self._session
         if not self.open:
             return False
         try:
-            two = self._session.run([self.output_name], {self.input_name: np.zeros((2, *self.input_shape), self.dtype)})
+            two = runs.run([self.output_name], {self.input_name: np.zeros((2, *self.input_shape), self.dtype)})
         except Exception:  # onnxruntime's errors have no common class; one sample at a time is right for any model
             return False
-        one = self._session.run([self.output_name], {self.input_name: np.zeros((1, *self.input_shape), self.dtype)})
+        one = runs.run([self.output_name], {self.input_name: np.zeros((1, *self.input_shape), self.dtype)})
         return bool(two[0].ndim and two[0].shape == (2, *one[0].shape[1:]))
 
     def run(self, x: np.ndarray) -> np.ndarray:
@@ -155,10 +156,11 @@ def read_onnx(path: Path) -> OnnxModel:
     _package("onnxruntime", str(path))
     try:
         proto = onnx.load(str(path))
-        onnx.checker.check_model(proto)
     except Exception as error:  # protobuf's and onnx's errors have no common class
         raise ModelLoadError(f"onnx cannot load {str(path)!r}: {str(error).partition(chr(10))[0]}") from error
-    return OnnxModel(proto, path.name)
+    model = OnnxModel(proto, path.name)
+    model.together  # noqa: B018  (onnxruntime refuses here what it cannot run)
+    return model
 
 
 def session(model: bytes, name: str, *, plain: bool = False) -> Any:
@@ -194,7 +196,9 @@ def _package(module: str, what: str) -> Any:
 
         return onnxruntime
     except ImportError as error:
-        raise ModelLoadError(f"{what}: ONNX models need the packages onnx and onnxruntime: pip install tfcert[onnx]") from error
+        raise ModelLoadError(
+            f"{what}: ONNX models need the packages onnx and onnxruntime: pip install tfcert[onnx]"
+        ) from error
 
 
 def _opset(proto: Any, name: str) -> int:
@@ -202,7 +206,9 @@ def _opset(proto: Any, name: str) -> int:
     if not versions:
         raise UnsupportedLayerError(f"{name} says no version of ONNX's operators")
     if min(versions) < 7:
-        raise UnsupportedLayerError(f"{name} was written with operators of version {min(versions)}; 7 and newer are read")
+        raise UnsupportedLayerError(
+            f"{name} was written with operators of version {min(versions)}; 7 and newer are read"
+        )
     if len(versions) > 1:
         raise UnsupportedLayerError(f"{name} says several versions of ONNX's operators: {sorted(versions)}")
     return int(versions.pop())
@@ -227,7 +233,9 @@ def _operations(nodes: Any, name: str) -> Iterator[Operation]:
     for number, node in enumerate(nodes):
         called = node.name or f"{node.op_type}_{number}"
         if node.domain not in _DOMAINS:
-            raise UnsupportedLayerError(f"layer {called!r} ({node.op_type}) is an operator of {node.domain!r}, not of ONNX")
+            raise UnsupportedLayerError(
+                f"layer {called!r} ({node.op_type}) is an operator of {node.domain!r}, not of ONNX"
+            )
         read = {part.name: onnx.helper.get_attribute_value(part) for part in node.attribute}
         attributes = {key: _plain(value, onnx) for key, value in read.items()}
         yield Operation(called, node.op_type, tuple(node.input), tuple(node.output), attributes, node)

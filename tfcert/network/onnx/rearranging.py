@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -9,16 +10,16 @@ import numpy as np
 
 from tfcert.network.builder import Tensor
 from tfcert.network.onnx.model import TYPES
-from tfcert.network.onnx.values import Call, Known, Value, operator
+from tfcert.network.onnx.values import Known, OnnxNode, Varying, operator
 
 
 @operator("Identity")
-def _identity(call: Call) -> Value:
+def _identity(call: OnnxNode) -> Varying:
     return call.value()
 
 
 @operator("Dropout")
-def _dropout(call: Call) -> Value:
+def _dropout(call: OnnxNode) -> Varying:
     for name in ("ratio", "seed"):
         call.get(name)
     training = call.given(2)
@@ -28,22 +29,24 @@ def _dropout(call: Call) -> Value:
 
 
 @operator("Cast")
-def _cast(call: Call) -> Value:
+def _cast(call: OnnxNode) -> Varying:
     call.get("saturate")
     to = TYPES.get(int(call.get("to", 0)))
     if to is None or np.dtype(to) != call.builder.dtype.as_numpy_dtype:
-        raise call.refuse(f"changes the type of numbers (to ONNX's {call.get('to')}); networks of one type are supported")
+        raise call.refuse(
+            f"changes the type of numbers (to ONNX's {call.get('to')}); networks of one type are supported"
+        )
     return call.value()
 
 
 @operator("Shape")
-def _shape(call: Call) -> np.ndarray:
+def _shape(call: OnnxNode) -> np.ndarray:
     shape = call.value().shape
     return np.array(shape[call.get("start", 0) : call.get("end")], np.int64)
 
 
 @operator("Flatten")
-def _flatten(call: Call) -> Value:
+def _flatten(call: OnnxNode) -> Varying:
     x = call.value()
     axis = int(call.get("axis", 1))
     axis = len(x.shape) if axis == len(x.shape) else call.axis(axis, len(x.shape))
@@ -51,7 +54,7 @@ def _flatten(call: Call) -> Value:
 
 
 @operator("Reshape")
-def _reshape(call: Call) -> Value:
+def _reshape(call: OnnxNode) -> Varying:
     x, wanted = call.value(), [int(n) for n in call.numbers(1).ravel()]
     if not call.get("allowzero", 0):
         if any(n == 0 and place >= len(x.shape) for place, n in enumerate(wanted)):
@@ -66,7 +69,7 @@ def _reshape(call: Call) -> Value:
 
 
 @operator("Squeeze")
-def _squeeze(call: Call) -> Value:
+def _squeeze(call: OnnxNode) -> Varying:
     x, axes = call.value(), call.setting("axes", 1)
     gone = [i for i, n in enumerate(x.shape) if n == 1] if axes is None else [call.axis(a, len(x.shape)) for a in axes]
     if any(x.shape[axis] != 1 for axis in gone):
@@ -75,7 +78,7 @@ def _squeeze(call: Call) -> Value:
 
 
 @operator("Unsqueeze")
-def _unsqueeze(call: Call) -> Value:
+def _unsqueeze(call: OnnxNode) -> Varying:
     x, axes = call.value(), call.setting("axes", 1, [])
     rank = len(x.shape) + len(axes)
     new = {call.axis(axis, rank) for axis in axes}
@@ -84,23 +87,23 @@ def _unsqueeze(call: Call) -> Value:
 
 
 @operator("Transpose")
-def _transpose(call: Call) -> Value:
+def _transpose(call: OnnxNode) -> Varying:
     x = call.value()
     order = [call.axis(axis, len(x.shape)) for axis in call.get("perm", list(range(len(x.shape)))[::-1])]
     shape = [x.shape[axis] for axis in order]
     if order[:1] == [0] and len(x.shape) > 1 and x.shape[0] == 1:
-        return Value(call.builder.transpose(x.tensor, [axis - 1 for axis in order[1:]]), tuple(shape))
+        return Varying(call.builder.transpose(x.tensor, [axis - 1 for axis in order[1:]]), tuple(shape))
     return call.held(call.builder.transpose(call.whole(x), order), shape)
 
 
 @operator("Expand")
-def _expand(call: Call) -> Value:
+def _expand(call: OnnxNode) -> Varying:
     x = call.value()
     return call.broadcast(x, np.broadcast_shapes(x.shape, tuple(int(n) for n in call.numbers(1).ravel())))
 
 
 @operator("Slice")
-def _slice(call: Call) -> Value:
+def _slice(call: OnnxNode) -> Varying:
     x = call.value()
     starts, ends = call.setting("starts", 1), call.setting("ends", 2)
     axes, steps = call.setting("axes", 3), call.setting("steps", 4)
@@ -117,7 +120,7 @@ def _span(start: int, end: int, step: int, size: int) -> np.ndarray:
     return np.arange(size)[start:end:step]
 
 
-def _taken(call: Call, x: Value, axis: int, index: np.ndarray) -> Value:
+def _taken(call: OnnxNode, x: Varying, axis: int, index: np.ndarray) -> Varying:
     """Slices along an axis: the indices' axes stand in its place."""
     tensor, (place,), _ = call.along(x, [axis])
     axis = call.axis(axis, len(x.shape))
@@ -126,7 +129,7 @@ def _taken(call: Call, x: Value, axis: int, index: np.ndarray) -> Value:
 
 
 @operator("Gather")
-def _gather(call: Call) -> Value:
+def _gather(call: OnnxNode) -> Varying:
     index = call.numbers(1)
     if not np.issubdtype(index.dtype, np.integer):
         raise call.refuse("gathers by numbers that are not whole")
@@ -134,7 +137,7 @@ def _gather(call: Call) -> Value:
 
 
 @operator("Split")
-def _split(call: Call) -> list[Known]:
+def _split(call: OnnxNode) -> list[Known]:
     x, axis = call.value(), int(call.get("axis", 0))
     size, sizes, count = x.shape[axis], call.setting("split", 1), int(call.get("num_outputs", call.outputs))
     if sizes is None:
@@ -143,11 +146,11 @@ def _split(call: Call) -> list[Known]:
     if sum(sizes) != size or len(sizes) != call.outputs or min(sizes) < 1:
         raise call.refuse(f"splits an axis of {size} into {sizes} for {call.outputs} outputs")
     ends = np.cumsum([0, *sizes])
-    return [_taken(call, x, axis, np.arange(*pair)) for pair in zip(ends, ends[1:], strict=False)]
+    return [_taken(call, x, axis, np.arange(*pair)) for pair in itertools.pairwise(ends)]
 
 
 @operator("Concat")
-def _concat(call: Call) -> Value:
+def _concat(call: OnnxNode) -> Varying:
     values = [call.value(place) for place in range(len(call.inputs))]
     rank = len(values[0].shape)
     axis = call.axis(int(call.get("axis", 1)), rank)
@@ -163,7 +166,7 @@ def _concat(call: Call) -> Value:
 
 
 def _one_rank(
-    call: Call, parts: Sequence[tuple[Tensor, list[int], tuple[int, ...]]], values: Sequence[Value]
+    call: OnnxNode, parts: Sequence[tuple[Tensor, list[int], tuple[int, ...]]], values: Sequence[Varying]
 ) -> tuple[list[Tensor], tuple[int, ...]]:
     """The tensors that are joined, all with their first axis or all without."""
     if all(lead for _, _, lead in parts):
@@ -172,7 +175,7 @@ def _one_rank(
 
 
 @operator("Pad")
-def _pad(call: Call) -> Value:
+def _pad(call: OnnxNode) -> Varying:
     x = call.value()
     amounts = call.setting("pads", 1)
     value = call.given(2)
@@ -192,7 +195,7 @@ def _pad(call: Call) -> Value:
 
 
 @operator("ReduceSum", "ReduceMean", "ReduceMax")
-def _reduce(call: Call) -> Value:
+def _reduce(call: OnnxNode) -> Varying:
     x, axes = call.value(), call.setting("axes", 1)
     keep, nothing = bool(call.get("keepdims", 1)), bool(call.get("noop_with_empty_axes", 0))
     if not axes:
@@ -208,7 +211,7 @@ def _reduce(call: Call) -> Value:
 
 
 @operator("Upsample", "Resize")
-def _resize(call: Call) -> Value:
+def _resize(call: OnnxNode) -> Varying:
     """Nearest neighbours, each number so many times: whole factors, for which all of ONNX's roundings agree."""
     x = call.value()
     for name in ("coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a", "exclude_outside",

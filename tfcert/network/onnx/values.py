@@ -15,7 +15,7 @@ from tfcert.network.onnx.model import Attributes
 
 
 @dataclass(frozen=True)
-class Value:
+class Varying:
     """A value that depends on the input.
 
     Attributes:
@@ -27,9 +27,9 @@ class Value:
     shape: Shape
 
 
-Known = Value | np.ndarray
+Known = Varying | np.ndarray
 """A value, or numbers that are the same for every input."""
-Converter = Callable[["Call"], Known | Sequence[Known]]
+Converter = Callable[["OnnxNode"], Known | Sequence[Known]]
 OPERATORS: dict[str, Converter] = {}
 """How operators are translated, by ONNX's names."""
 
@@ -52,7 +52,7 @@ def inner(shape: Sequence[int]) -> Shape:
 
 
 @dataclass
-class Call:
+class OnnxNode:
     """One node of the graph while it is translated.
 
     Attributes:
@@ -88,20 +88,20 @@ class Call:
             raise self.refuse(f"has no input {place}")
         return found
 
-    def value(self, place: int = 0) -> Value:
+    def value(self, place: int = 0) -> Varying:
         """An input as a value; what is the same for every input becomes one, too."""
         found = self.known(place)
-        return found if isinstance(found, Value) else self.fixed(found)
+        return found if isinstance(found, Varying) else self.fixed(found)
 
-    def fixed(self, numbers: np.ndarray) -> Value:
+    def fixed(self, numbers: np.ndarray) -> Varying:
         """Numbers as a value of the network."""
         source = self.builder.constant(numbers.reshape(inner(numbers.shape)))
-        return Value(self.builder.fixed(source, inner(numbers.shape), part="constant"), tuple(numbers.shape))
+        return Varying(self.builder.fixed(source, inner(numbers.shape), part="constant"), tuple(numbers.shape))
 
     def numbers(self, place: int) -> np.ndarray:
         """An input that must be the same for every input of the network."""
         found = self.known(place)
-        if isinstance(found, Value):
+        if isinstance(found, Varying):
             raise self.refuse(f"computes its input {place} from the model's input; only constants are supported there")
         return found
 
@@ -116,22 +116,22 @@ class Call:
         """Reads numbers in the network's type."""
         return self.builder.constant(numbers)
 
-    def plus(self, x: Value, numbers: np.ndarray) -> Value:
+    def plus(self, x: Varying, numbers: np.ndarray) -> Varying:
         """A value and numbers that fit it in the network: the bias of the product that it is, if it is one."""
         node, bias = self.builder.node(x.tensor), self.constant(numbers)
         if isinstance(node, Linear) and node.bias is None and not node.map.moves and x.tensor.softmax is None:
             source = self.builder.node(node.inputs[0])
-            return Value(self.builder.linear(Tensor(node.inputs[0], source.shape), node.map, bias), x.shape)
-        return Value(self.builder.add([x.tensor, self.builder.fixed(bias, x.tensor.shape, part="constant")]), x.shape)
+            return Varying(self.builder.linear(Tensor(node.inputs[0], source.shape), node.map, bias), x.shape)
+        return Varying(self.builder.add([x.tensor, self.builder.fixed(bias, x.tensor.shape, part="constant")]), x.shape)
 
-    def whole(self, x: Value) -> Tensor:
+    def whole(self, x: Varying) -> Tensor:
         """A value in the shape that ONNX has."""
         return self.builder.reshape(x.tensor, x.shape or (1,))
 
-    def held(self, x: Tensor, shape: Sequence[int]) -> Value:
+    def held(self, x: Tensor, shape: Sequence[int]) -> Varying:
         """A tensor as a value of a shape of as many numbers."""
         flat = x if x.shape == inner(shape) else self.builder.reshape(x, inner(shape))
-        return Value(flat, tuple(shape))
+        return Varying(flat, tuple(shape))
 
     def axis(self, axis: int, rank: int) -> int:
         """An axis, counted from the front."""
@@ -139,7 +139,7 @@ class Call:
             raise self.refuse(f"reads the axis {axis} of a tensor of {rank}")
         return axis % max(rank, 1)
 
-    def along(self, x: Value, axes: Sequence[int]) -> tuple[Tensor, list[int], Shape]:
+    def along(self, x: Varying, axes: Sequence[int]) -> tuple[Tensor, list[int], Shape]:
         """A tensor with some axes of a value in it: where these are, and what stands before its shape in ONNX's."""
         found = [self.axis(axis, len(x.shape)) for axis in axes]
         if len(x.shape) > 1 and x.shape[0] == 1 and 0 not in found:
@@ -151,7 +151,7 @@ class Call:
         spare = numbers.ndim - len(inner(shape))
         return numbers.reshape(numbers.shape[spare:]) if spare > 0 else numbers
 
-    def broadcast(self, x: Value, shape: Sequence[int]) -> Value:
+    def broadcast(self, x: Varying, shape: Sequence[int]) -> Varying:
         """A value repeated to a shape, by NumPy's rules."""
         if tuple(shape) == x.shape:
             return x

@@ -11,14 +11,16 @@ from tfcert.network.builder import Tensor
 from tfcert.network.keras.pools import average, box_filter, largest
 from tfcert.network.keras.windows import kernel_map
 from tfcert.network.linear import Pads
-from tfcert.network.onnx.values import Call, Value, operator
+from tfcert.network.onnx.values import OnnxNode, Varying, operator
 from tfcert.network.volumes import TransposedMap
 
 
-def _on_images(call: Call, x: Value, compute: Callable[[Tensor], Tensor]) -> Value:
+def _on_images(call: OnnxNode, x: Varying, compute: Callable[[Tensor], Tensor]) -> Varying:
     """What ``compute`` makes of the tensor with its channels last, sequences as images of one row."""
     if len(x.shape) not in (3, 4, 5) or x.shape[0] != 1:
-        raise call.refuse(f"moves over a tensor of shape {x.shape}; [batch, channels, ..] of one to three dimensions fit")
+        raise call.refuse(
+            f"moves over a tensor of shape {x.shape}; [batch, channels, ..] of one to three dimensions fit"
+        )
     rank, builder = len(x.shape) - 1, call.builder
     last = builder.transpose(x.tensor, (*range(1, rank), 0), part="channels_last")
     if rank == 2:
@@ -27,7 +29,7 @@ def _on_images(call: Call, x: Value, compute: Callable[[Tensor], Tensor]) -> Val
     if rank == 2:
         found = builder.reshape(found, found.shape[1:], part="lower")
     found = builder.transpose(found, (rank - 1, *range(rank - 1)), part="channels_first")
-    return Value(found, (1, *found.shape))
+    return Varying(found, (1, *found.shape))
 
 
 def _lifted(numbers: Sequence[int], fill: int) -> tuple[int, ...]:
@@ -38,7 +40,7 @@ def _lifted(numbers: Sequence[int], fill: int) -> tuple[int, ...]:
 class _Window:
     """Window, strides, dilation and padding of a node, one number a dimension of the image."""
 
-    def __init__(self, call: Call, size: Sequence[int], window: Sequence[int]):
+    def __init__(self, call: OnnxNode, size: Sequence[int], window: Sequence[int]):
         rank = len(size)
         given = call.get("kernel_shape")
         if given is not None and list(given) != list(window):
@@ -50,7 +52,7 @@ class _Window:
         if rank == 1:
             self.pads = ((0, 0), *self.pads)
 
-    def _padding(self, call: Call, size: Sequence[int], rank: int) -> Pads:
+    def _padding(self, call: OnnxNode, size: Sequence[int], rank: int) -> Pads:
         auto, given = call.get("auto_pad", "NOTSET"), call.get("pads")
         if auto == "NOTSET":
             flat = given or [0] * (2 * rank)
@@ -71,7 +73,7 @@ class _Window:
 
 
 @operator("Conv")
-def _conv(call: Call) -> Value:
+def _conv(call: OnnxNode) -> Varying:
     x, weights = call.value(), call.numbers(1)
     groups = int(call.get("group", 1))
     seen = _Window(call, x.shape[2:], weights.shape[2:])
@@ -97,7 +99,7 @@ def _kernel(weights: np.ndarray, order: Sequence[int]) -> np.ndarray:
 
 
 @operator("ConvTranspose")
-def _conv_transpose(call: Call) -> Value:
+def _conv_transpose(call: OnnxNode) -> Varying:
     x, weights = call.value(), call.numbers(1)
     rank = weights.ndim - 2
     if call.get("group", 1) != 1 or call.get("output_shape") is not None or call.get("auto_pad", "NOTSET") != "NOTSET":
@@ -126,7 +128,7 @@ def _conv_transpose(call: Call) -> Value:
 
 
 @operator("MaxPool", "AveragePool")
-def _pool(call: Call) -> Value:
+def _pool(call: OnnxNode) -> Varying:
     x, window = call.value(), call.get("kernel_shape")
     call.get("storage_order")
     counts, ceil = bool(call.get("count_include_pad", 0)), bool(call.get("ceil_mode", 0))
@@ -134,7 +136,9 @@ def _pool(call: Call) -> Value:
     if set(seen.dilation) != {1}:
         raise call.refuse(f"has dilations {seen.dilation}; windows without holes are supported")
     size = _lifted(x.shape[2:], 1)
-    pads = tuple(_rounded_up(*part) if ceil else part[3] for part in zip(size, seen.window, seen.strides, seen.pads, strict=True))
+    pads = tuple(
+        _rounded_up(*part) if ceil else part[3] for part in zip(size, seen.window, seen.strides, seen.pads, strict=True)
+    )
     if call.kind == "AveragePool" and counts and pads != seen.pads:
         raise call.refuse("rounds its size up and counts what it pads; one of both is supported")
 
@@ -159,7 +163,7 @@ def _rounded_up(length: int, window: int, stride: int, pads: tuple[int, int]) ->
 
 
 @operator("GlobalAveragePool", "GlobalMaxPool")
-def _global_pool(call: Call) -> Value:
+def _global_pool(call: OnnxNode) -> Varying:
     x = call.value()
     tensor, axes, _ = call.along(x, list(range(2, len(x.shape))))
     reduce = call.builder.mean if call.kind == "GlobalAveragePool" else call.builder.reduce_max
