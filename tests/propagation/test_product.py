@@ -55,7 +55,7 @@ def at(slopes, intercept, x, y):
 def test_every_choice_of_planes_encloses_the_product_and_the_ends_meet_it_at_two_corners(place):
     x, y = boxes(0)
     same = tf.fill(x[0].shape, tf.constant(place, tf.float64))
-    planes = planes_at(box_of(x, y), same, same)
+    planes = planes_at(box_of(NODE, x, y), same, same)
     first, second = spread(x, y)
     slack = 1e-12 * (1 + np.abs(first) * np.abs(second)).max()
     below, above = at(planes.lower, planes.below, first, second), at(planes.upper, planes.above, first, second)
@@ -143,7 +143,7 @@ def test_gradients_of_planes_and_ranges_are_finite_at_degenerate_intervals_and_t
 
 def test_default_planes_reach_the_product_s_extrema_and_have_the_least_slope_by_the_wider_factor():
     x, y = boxes(300)
-    box = box_of(x, y)
+    box = box_of(NODE, x, y)
     planes = planes_at(box, *default_places(box))
     corners = np.stack([a * b for a in x for b in y])
     ends = [(a, b) for a in x for b in y]
@@ -162,7 +162,7 @@ def test_default_planes_reach_the_product_s_extrema_and_have_the_least_slope_by_
 def test_steps_through_a_product_are_those_of_its_planes():
     rng = np.random.default_rng(3)
     x, y = boxes(3)
-    box = box_of(x, y)
+    box = box_of(NODE, x, y)
     rows = Coefficients(tf.constant(rng.normal(size=(50, 1, 3, 4))), (4,))
     places = default_places(box)
     planes = planes_at(box, *places)
@@ -435,7 +435,7 @@ def test_a_kind_that_nobody_bounds_is_an_error_that_names_it():
         def evaluate(self, inputs):
             return inputs[0] / inputs[1]
 
-        rounding = carried = lipschitz = evaluate
+        deviation = carried = lipschitz = evaluate
 
     with pytest.raises(TypeError, match=r"no rule to bound a Quotient node \(q\)"):
         multivariate_kind(Quotient(name="q", inputs=(0, 0), shape=(2,)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -22,7 +22,12 @@ from tfcert.propagation.concretize import dual_norm, least, least_over_box
 from tfcert.propagation.enclosures import Planes, TensorInterval
 from tfcert.propagation.forward import RelaxNode, advance, below, unit_planes
 from tfcert.propagation.interval import tidy
+from tfcert.propagation.slack import lost_by_ranges, lost_by_rows, slack_of
 from tfcert.sets.region import Region
+
+_TWICE = 2.0
+"""Of a rounded network each block is charged for its own slopes, with intercepts and slack: for the sums of blocks, the
+same again."""
 
 LinesByNode = Mapping[int, NodeLines]
 
@@ -73,17 +78,21 @@ class Blocks:
         zeros = tf.ensure_shape(tf.zeros([samples, 1, math.prod(shape)], self.network.dtype), [known, 1, None])
         level = tf.ensure_shape(tf.zeros([samples, *shape], self.network.dtype), [known, *shape])
 
-        def step(start: tf.Tensor, sums: tuple[_Sums, _Sums], _: tuple[tf.Tensor, tf.Tensor]) -> tuple[Any, ...]:
+        def step(start: tf.Tensor, sums: tuple[_Sums, _Sums], ends: tuple[tf.Tensor, ...]) -> tuple[Any, ...]:
             node, part = self._planes(target, start, lines), self._part(start)
+            lost = lost_by_ranges(node)
+            charge = ends[2] if lost is None else ends[2] + lost * _TWICE
             both = node.lower.slopes, -node.upper.slopes
             added = tuple(self._added(old, slopes, part) for old, slopes in zip(sums, both, strict=True))
-            return start + self.size, added, (level + node.lower.intercept, level + node.upper.intercept)
+            return start + self.size, added, (level + node.lower.intercept, level + node.upper.intercept, charge)
 
         none = _Sums(zeros, zeros, zeros)
-        begin = tf.constant(0), (none, none), (level, level)
-        _, (low, high), (bottom, top) = tf.while_loop(self._is_left, step, begin, parallel_iterations=1)
+        begin = tf.constant(0), (none, none), (level, level, level)
+        _, (low, high), (bottom, top, charge) = tf.while_loop(self._is_left, step, begin, parallel_iterations=1)
         lower, upper = (tf.reshape(self._least(sums), [-1, *shape]) for sums in (low, high))
-        return tidy(bottom + lower, top - upper)
+        if self.network.rounding is None:
+            return tidy(bottom + lower, top - upper)
+        return tidy(bottom + lower - charge, top - upper + charge)
 
     def substitute(self, target: int, lines: LinesByNode) -> Stop:
         """A stop for backward passes: rows over the node become rows over the input, below by the planes."""
@@ -92,15 +101,18 @@ class Blocks:
             values = rows.dense().values
 
             @tf.autograph.experimental.do_not_convert
-            def over(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                return below(values, self._planes(target, start, lines))
+            def over(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+                node = self._planes(target, start, lines)
+                found, constant = below(values, node)
+                lost = lost_by_rows(values, node)
+                return found, constant, tf.zeros_like(constant) if lost is None else lost * _TWICE
 
             starts = tf.range(0, self._inputs, self.size)
-            slopes, constants = tf.map_fn(over, starts, (values.dtype, values.dtype), parallel_iterations=1)
+            slopes, constants, charges = tf.map_fn(over, starts, (values.dtype,) * 3, parallel_iterations=1)
             slopes = tf.transpose(slopes, [1, 2, 3, 0, 4])  # [samples, 1, rows, blocks, inputs of a block]
             lead = [-1 if n is None else n for n in slopes.shape[:3]]
             whole = tf.reshape(slopes, [*lead, slopes.shape[3] * self.size])[..., : self._inputs]
-            return Coefficients(whole, self.network.input_shape), constants[0]
+            return Coefficients(whole, self.network.input_shape), constants[0] - tf.reduce_sum(charges, axis=0)
 
         return stop
 
@@ -120,7 +132,8 @@ class Blocks:
             node = nodes[index]
             if isinstance(node, Input):
                 units = tf.one_hot(start + tf.range(self.size), self._inputs, dtype=self.network.dtype)
-                found[index] = unit_planes(self.network, units)
+                unit, slack = unit_planes(self.network, units), slack_of(self.region, self.network.rounding, units)
+                found[index] = replace(unit, slack=slack)
             else:
                 found[index] = advance(node, [found[i] for i in node.inputs], lines.get(index))
             for source in {i for i in node.inputs if last[i] == index}:

@@ -5,11 +5,27 @@ as the default is, coefficients pass by a few matrix products of the size of the
 would hold for every single product never exists. With ``a`` and ``b`` these two numbers, a positive row passes to x by
 
     ``sum over y's: row (my + (a + b) / 2 dy) = row . (my + b dy / 2) + a / 2 (row . dy)``
+
+*Rounding.* On a rounded network the planes of a sum of n products lie farther off by ``lost``. With X and Y the largest
+``|x|`` and ``|y|``, everything is relative to their contraction Z:
+
+* the deployed sum errs by ``gamma_n Z`` in any order, with FMA or without (Higham 2002, "Accuracy and Stability of
+  Numerical Algorithms", section 4.2); ``gamma_(n + 4)`` is charged, and n flushed numbers;
+* the products' planes err by 28 u (see :mod:`tfcert.propagation.product`), the sum of middles by ``gamma_n``;
+* coefficients passed to x are sums of as many terms as there are values that a number of x goes into, in four parts
+  that are together up to ``2 |a| Y``; those passed to y likewise. What they err by is read as a change of what is
+  passed on, times X or Y;
+* constants are summed in float64 and rounded once.
+
+That is less than ``2 gamma_t Z`` with t all these terms and 64 more, by ``gamma_j + gamma_k <= gamma_(j + k)`` (lemma
+3.3 there); 3 are charged.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -21,7 +37,7 @@ from tfcert.network.linear import Shape
 from tfcert.network.product import Contraction
 from tfcert.network.sparse import Entries
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.enclosures import Plane, Planes, TensorInterval
+from tfcert.propagation.enclosures import Plane, Planes, Slack, TensorInterval
 from tfcert.propagation.multivariate import Carried, Facet, Kind, MultivariatePlanes, OpenPlanes
 from tfcert.propagation.product import (
     clipped_ratio,
@@ -30,6 +46,8 @@ from tfcert.propagation.product import (
     middle_and_radius,
     unless_unknown,
 )
+from tfcert.propagation.slack import charged_slack, plane_sizes, raised
+from tfcert.roundoff import Rounding, gamma
 
 _LARGEST = 1 << 24
 """So many products of a sample are computed one by one for the exact range of their sums; else it is enclosed."""
@@ -64,8 +82,27 @@ def factors_of(node: Contraction, x: TensorInterval, y: TensorInterval) -> Facto
     """The middles and radii of inputs with these bounds."""
     known = [known_marks(pair) for pair in (x, y)]
     (mx, dx), (my, dy) = (middle_and_radius(k, *pair) for k, pair in zip(known, (x, y), strict=True))
-    lost = tf.where(_known_sums(node, *known), node.contract(dx, dy), tf.constant(np.inf, dx.dtype))
+    lost = node.contract(dx, dy)
+    if node.rounding is not None:
+        lost += _rounding_charge(node, node.rounding, tf.abs(mx) + dx, tf.abs(my) + dy)
+    lost = tf.where(_known_sums(node, *known), lost, tf.constant(np.inf, dx.dtype))
     return Factors(mx, dx, my, dy, node.contract(mx, my), lost)
+
+
+def _rounding_charge(node: Contraction, rounding: Rounding, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """What planes lie farther off for rounding; x and y bound the factors."""
+    sizes_of, (first, second, result), n = dict(node.sizes), node.words, node.terms
+    readers = sum(math.prod(sizes_of[k] for k in result if k not in word) for word in (first, second))
+    numbers = sum(math.prod(shape) for shape in (*node.shapes, node.shape))
+    unit = 1.01 * gamma(n + 4, rounding.deployed) + 3 * gamma(n + readers + 64, rounding.own)
+    unit += 4 * gamma(numbers, 2.0**-53)
+    few = 8 * rounding.tiny
+    return raised(node.contract(x, y) * unit + few * (_sum_of(x, y) + n + readers + 32), n, rounding)
+
+
+def _sum_of(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """The sum of all numbers of two tensors, ``[samples, 1...]`` as the first has axes: for what may be flushed."""
+    return sum(tf.reduce_sum(part) for part in (x, y))
 
 
 def _known_sums(node: Contraction, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -123,7 +160,7 @@ def _carried(node: Contraction, rows: Coefficients, factors: Factors, places: Pl
     x += 0.5 * (low_x * to_x(positive, dy) + high_x * to_x(negative, dy))
     y = to_y(positive, mx + 0.5 * low_x * dx) + to_y(negative, mx - 0.5 * high_x * dx)
     y += 0.5 * (low_y * to_y(positive, dx) - high_y * to_y(negative, dx))
-    constant = _total(values * at - tf.abs(values) * lost) - _total(x * mx) - _total(y * my)
+    constant = _constant(node, ((values, at), (-tf.abs(values), lost), (-x, mx), (-y, my)))
     sent = []
     for part, shape in zip((x, y), node.shapes, strict=True):
         lead = _leading(part, rows)
@@ -144,6 +181,14 @@ def _leading(values: tf.Tensor, rows: Coefficients) -> list[int | tf.Tensor]:
         kept = own is not None and (own > 1 or axis == 0)
         found.append(n if n is not None else own if kept else length[axis])
     return found
+
+
+def _constant(node: Contraction, products: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
+    """Sums of products over all but three axes; of a rounded network in float64, and rounded once."""
+    if node.rounding is None:
+        return tf.add_n([_total(first * second) for first, second in products])
+    wide = [_total(tf.cast(first, tf.float64) * tf.cast(second, tf.float64)) for first, second in products]
+    return tf.cast(functools.reduce(operator.add, wide), products[0][0].dtype)
 
 
 def _total(values: tf.Tensor) -> tf.Tensor:
@@ -201,7 +246,21 @@ class ContractionPlanes(MultivariatePlanes):
         return Planes(
             side((my + below * dy, mx + below * dx), low, high, -self.factors.lost),
             side((my + above * dy, mx - above * dx), high, low, self.factors.lost),
+            self._slack(x, y),
         )
+
+    def _slack(self, x: Planes, y: Planes) -> Slack | None:
+        """Slopes by x are up to the largest ``|y|``, and the other way round."""
+        slack, node = x.slack, self.node
+        if slack is None or y.slack is None:
+            return None
+        largest = [(tf.abs(m) + d) * (1 + 8 * slack.rounding.own) for m, d in (self.factors[:2], self.factors[2:4])]
+        amount, size = (
+            node.contract(first, largest[1]) + node.contract(largest[0], second)
+            for first, second in ((slack.amount, y.slack.amount), (plane_sizes(x), plane_sizes(y)))
+        )
+        size += 6 * node.contract(*largest) + self.factors.lost
+        return charged_slack(slack, amount, size, 2 * node.terms + 8, exact=True)
 
 
 def _through(node: Contraction, slopes: tf.Tensor, word: str, near: Plane, far: Plane) -> Plane:
@@ -248,6 +307,8 @@ class _OpenContraction(OpenPlanes):
 
 
 class _ContractionKind(Kind):
+    charges_rounding = True
+
     def held(self, node: Contraction) -> int:
         return min(_LARGEST, math.prod(size for _, size in node.sizes))
 
@@ -258,14 +319,15 @@ class _ContractionKind(Kind):
         if math.prod(size for _, size in node.sizes) > _LARGEST:
             (mx, dx), (my, dy) = (middle_and_radius(k, *pair) for k, pair in zip(known, inputs, strict=True))
             at, reach = node.contract(mx, my), node.contract(tf.abs(mx) + dx, dy) + node.contract(dx, tf.abs(my))
-            return unless_unknown(sums, at - reach, at + reach)
+            return unless_unknown(sums, *_outward(node, (mx, dx), (my, dy), at - reach, at + reach))
         ends = []
         for k, pair, word in zip(known, inputs, node.words[:2], strict=True):
             ends += [_apart(node, tf.where(k, end, tf.zeros_like(end)), word) for end in pair]
         low, high = (
             tf.reduce_sum(end, axis=list(range(1 + len(node.shape), end.shape.rank))) for end in corner_range(*ends)
         )
-        return unless_unknown(sums, low, high)
+        middles = [middle_and_radius(k, *pair) for k, pair in zip(known, inputs, strict=True)]
+        return unless_unknown(sums, *_outward(node, *middles, low, high))
 
     def relax(
         self,
@@ -305,7 +367,18 @@ class _ContractionKind(Kind):
             found.append(_facet(node, 1, share, ((lx, ly), (ux, uy))))
         for share in (np.zeros_like(above), np.ones_like(above), above):
             found.append(_facet(node, -1, share, ((ux, ly), (lx, uy))))
-        return found
+        lost = _facet_charge(node, bounds)
+        return [facet._replace(intercept=facet.intercept - facet.sign * lost) for facet in found]
+
+
+def _facet_charge(node: Contraction, bounds: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray | float:
+    """How far facets, in float64, lie off for rounding: of the deployed sums, and of the facets themselves."""
+    rounding, n = node.rounding, node.terms
+    if rounding is None:
+        return 0.0
+    x, y = (tf.constant(np.maximum(*map(np.abs, pair))[None], tf.float64) for pair in bounds)
+    unit = 1.01 * gamma(n + 4, rounding.deployed) + 8 * gamma(n + 16, 2.0**-53)
+    return (node.contract(x, y).numpy() * unit + 8 * rounding.tiny * (_sum_of(x, y).numpy() + n + 16)).ravel()
 
 
 def _every(node: Contraction, x: np.ndarray, word: str) -> np.ndarray:
@@ -316,6 +389,22 @@ def _every(node: Contraction, x: np.ndarray, word: str) -> np.ndarray:
 def _sizes(node: Contraction) -> list[int]:
     sizes = dict(node.sizes)
     return [sizes[letter] for letter in node.words[2] + node.summed]
+
+
+def _outward(
+    node: Contraction, x: TensorInterval, y: TensorInterval, low: tf.Tensor, high: tf.Tensor
+) -> TensorInterval:
+    """The range's ends, moved out by what they and the deployed sums may err, for middles and radii of the inputs.
+
+    Both ways to find the range add up 3 n numbers at most that are together no more than ``3 Z``.
+    """
+    rounding, n = node.rounding, node.terms
+    if rounding is None:
+        return low, high
+    largest = [tf.abs(middle) + radius for middle, radius in (x, y)]
+    unit = 1.01 * gamma(n + 4, rounding.deployed) + 8 * gamma(n + 16, rounding.own)
+    charge = raised(node.contract(*largest) * unit + 8 * rounding.tiny * (_sum_of(*largest) + n + 16), n, rounding)
+    return low - charge, high + charge
 
 
 Corner = tuple[np.ndarray, np.ndarray]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import tensorflow as tf
+
+from tfcert.roundoff import Rounding
 
 TensorInterval = tuple[tf.Tensor, tf.Tensor]
 
@@ -20,12 +23,31 @@ class Plane:
     intercept: tf.Tensor
 
 
+class Slack(NamedTuple):
+    """What planes are charged for rounding.
+
+    Attributes:
+        amount: by how much the node's deployed values may lie below the lower plane or above the upper one, both taken
+            with their coefficients as they are, in exact arithmetic: ``[samples or 1, *shape]``.
+        reach: the largest absolute value of each input over the region, ``[samples or 1, inputs]``.
+        rounding: of the network.
+    """
+
+    amount: tf.Tensor
+    reach: tf.Tensor
+    rounding: Rounding
+
+
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """A node lies above ``lower`` and below ``upper``; for an affine node both are the same object."""
+    """A node lies above ``lower`` and below ``upper``; for an affine node both are the same object.
+
+    Of a rounded network it does so up to the ``slack``, which is kept apart so that affine nodes have one plane.
+    """
 
     lower: Plane
     upper: Plane
+    slack: Slack | None = None
 
 
 def scaled_plane(factor: tf.Tensor, near: Plane, far: Plane) -> Plane:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
@@ -25,10 +26,11 @@ from tfcert.network.windows import gather_windows
 from tfcert.propagation.backward import NodeLines, Stop
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least
-from tfcert.propagation.enclosures import Plane, Planes, TensorInterval, scaled_plane
-from tfcert.propagation.interval import tidy
+from tfcert.propagation.enclosures import Plane, Planes, Slack, TensorInterval, scaled_plane
+from tfcert.propagation.interval import moves, tidy
 from tfcert.propagation.multivariate import MultivariatePlanes
 from tfcert.propagation.pooling import PoolLines
+from tfcert.propagation.slack import charged_slack, lost_by_ranges, lost_by_rows, plane_sizes, slack_of
 from tfcert.sets.region import Region
 
 RelaxNode = Callable[[int, Callable[[int], TensorInterval]], NodeLines]
@@ -42,7 +44,8 @@ def planes(network: Network, region: Region, relax: RelaxNode) -> list[Planes]:
     def range_of(index: int) -> TensorInterval:
         return ranges(found[index], network.input_shape, region)
 
-    itself = unit_planes(network, tf.eye(int(np.prod(network.input_shape)), dtype=network.dtype))
+    whole = unit_planes(network, tf.eye(int(np.prod(network.input_shape)), dtype=network.dtype))
+    itself = replace(whole, slack=slack_of(region, network.rounding))
     for index, node in enumerate(network.nodes):
         lines = relax(index, range_of) if isinstance(node, Nonlinear) else None
         found.append(itself if isinstance(node, Input) else advance(node, [found[i] for i in node.inputs], lines))
@@ -68,7 +71,7 @@ def advance(node: Node, inputs: list[Planes], lines: NodeLines | None) -> Planes
             assert isinstance(lines, PoolLines)
             return _pool(node, inputs[0], lines)
         case Add():
-            return _join(inputs, tf.add_n, lambda planes: tf.add_n(planes))
+            return _join(inputs, tf.add_n, tf.add_n, len(inputs))
         case Concatenate():
             axis = node.axis
             return _join(inputs, lambda p: tf.concat(p, axis + 2), lambda p: tf.concat(p, axis + 1))
@@ -82,15 +85,18 @@ def ranges(node: Planes, input_shape: tuple[int, ...], region: Region) -> Tensor
     """The range over the region of a node that lies between two planes: a pair ``[samples, *shape]``."""
     lower = _least(node.lower.slopes, input_shape, region) + node.lower.intercept
     upper = node.upper.intercept - _least(-node.upper.slopes, input_shape, region)
-    return tidy(lower, upper)
+    lost = lost_by_ranges(node)
+    return tidy(lower, upper) if lost is None else tidy(lower - lost, upper + lost)
 
 
 def substitute(node: Planes, input_shape: tuple[int, ...]) -> Stop:
     """A stop for backward passes: rows over the node become rows over the input, below by the planes."""
 
     def stop(rows: Coefficients) -> tuple[Coefficients, tf.Tensor]:
-        slopes, constant = below(rows.dense().values, node)
-        return Coefficients(slopes, input_shape), constant
+        values = rows.dense().values
+        slopes, constant = below(values, node)
+        lost = lost_by_rows(values, node)
+        return Coefficients(slopes, input_shape), constant if lost is None else constant - lost
 
     return stop
 
@@ -117,7 +123,8 @@ def _least(slopes: tf.Tensor, input_shape: tuple[int, ...], region: Region) -> t
     return tf.reshape(least(rows, region), [-1, *shape])
 
 
-def _join(inputs: list[Planes], slopes: Callable, intercepts: Callable) -> Planes:
+def _join(inputs: list[Planes], slopes: Callable, intercepts: Callable, terms: int = 0) -> Planes:
+    """Sums of so many terms, or numbers side by side, ``terms`` being 0."""
     sides = []
     for side in ("lower", "upper"):
         plane = [getattr(p, side) for p in inputs]
@@ -127,7 +134,25 @@ def _join(inputs: list[Planes], slopes: Callable, intercepts: Callable) -> Plane
         flat = [tf.broadcast_to(p.intercept, [lead, *p.intercept.shape[1:]]) for p in plane]
         sides.append(Plane(slopes(wide), intercepts(flat)))
     exact = all(p.lower is p.upper for p in inputs)
-    return Planes(sides[0], sides[0] if exact else sides[1])
+    return Planes(sides[0], sides[0] if exact else sides[1], _joined_slack(inputs, intercepts, terms))
+
+
+def _joined_slack(inputs: list[Planes], join: Callable, terms: int) -> Slack | None:
+    slack = inputs[0].slack
+    if slack is None:
+        return None
+    lead = tf.shape(slack.reach)[0]
+
+    def joined(parts: list[tf.Tensor]) -> tf.Tensor:
+        found = join([tf.broadcast_to(part, [lead, *part.shape[1:]]) for part in parts])
+        return tf.ensure_shape(found, [slack.reach.shape[0], *found.shape[1:]])
+
+    amount = joined([p.slack.amount for p in inputs if p.slack is not None])
+    return (
+        slack._replace(amount=amount)
+        if terms == 0
+        else charged_slack(slack, amount, joined(list(map(plane_sizes, inputs))), terms)
+    )
 
 
 def _linear(node: Linear, source: Planes) -> Planes:
@@ -141,12 +166,23 @@ def _linear(node: Linear, source: Planes) -> Planes:
     low, high = source.lower, source.upper
     if low is high:
         same = Plane(over(apply, low.slopes), apply(low.intercept) + bias)
-        return Planes(same, same)
+        return Planes(same, same, _linear_slack(node, source))
     # W+ L + W- U = W (L + U) / 2 - |W| (U - L) / 2, entry by entry.
     middle, half = over(apply, 0.5 * (low.slopes + high.slopes)), over(reach, 0.5 * (high.slopes - low.slopes))
     at = apply(0.5 * (low.intercept + high.intercept)) + bias
     gap = reach(0.5 * (high.intercept - low.intercept))
-    return Planes(Plane(middle - half, at - gap), Plane(middle + half, at + gap))
+    return Planes(Plane(middle - half, at - gap), Plane(middle + half, at + gap), _linear_slack(node, source))
+
+
+def _linear_slack(node: Linear, source: Planes) -> Slack | None:
+    """Of ``W x + b``: the slack's own image by ``|W|``, and roundings relative to ``|W| s + |b|``."""
+    slack = source.slack
+    if slack is None or moves(node):
+        return slack if slack is None else slack._replace(amount=node.map.apply(slack.amount))
+    size = node.map.abs_apply(plane_sizes(source))
+    if node.bias is not None:
+        size += tf.abs(node.bias())
+    return charged_slack(slack, node.map.abs_apply(slack.amount), size, node.map.terms())
 
 
 def _bend(source: Planes, lines: Lines) -> Planes:
@@ -156,7 +192,15 @@ def _bend(source: Planes, lines: Lines) -> Planes:
 
     lower = through(lines.lower_slope, lines.lower_intercept, source.lower, source.upper)
     upper = through(lines.upper_slope, lines.upper_intercept, source.upper, source.lower)
-    return Planes(lower, upper)
+    slack = source.slack
+    if slack is None:
+        return Planes(lower, upper)
+    # What the activation's own value errs by is in its lines.
+    steepest = tf.maximum(tf.abs(lines.lower_slope), tf.abs(lines.upper_slope))
+    level = tf.maximum(tf.abs(lines.lower_intercept), tf.abs(lines.upper_intercept))
+    amount = tf.math.multiply_no_nan(slack.amount, steepest)
+    size = tf.math.multiply_no_nan(plane_sizes(source), steepest) + level
+    return Planes(lower, upper, charged_slack(slack, amount, size, 2, exact=True))
 
 
 def _pool(node: MaxPool, source: Planes, lines: PoolLines) -> Planes:
@@ -168,4 +212,18 @@ def _pool(node: MaxPool, source: Planes, lines: PoolLines) -> Planes:
         return slopes, tf.reduce_sum(gather_windows(plane.intercept, node) * weights, axis=3)
 
     low, high = through(lines.lower_weights, source.lower), through(lines.upper_weights, source.upper)
-    return Planes(Plane(low[0], low[1] + lines.lower_intercept), Plane(high[0], high[1] + lines.upper_intercept))
+    lower, upper = Plane(low[0], low[1] + lines.lower_intercept), Plane(high[0], high[1] + lines.upper_intercept)
+    return Planes(lower, upper, _pool_slack(node, source, lines))
+
+
+def _pool_slack(node: MaxPool, source: Planes, lines: PoolLines) -> Slack | None:
+    """Of weighted sums over windows; maxima are exact where they are deployed."""
+    slack = source.slack
+    if slack is None:
+        return None
+    weights = tf.maximum(tf.abs(lines.lower_weights), tf.abs(lines.upper_weights))
+    level = tf.maximum(tf.abs(lines.lower_intercept), tf.abs(lines.upper_intercept))
+    amount, size = (
+        tf.reduce_sum(gather_windows(part, node) * weights, axis=3) for part in (slack.amount, plane_sizes(source))
+    )
+    return charged_slack(slack, amount, size + level, node.window[0] * node.window[1], exact=True)

@@ -13,10 +13,28 @@ where the plane's extremum over the box is the product's own, which some ``s`` a
 is ``mx my - dx dy - dx dy (|my / dy + s| + |mx / dx + s|)``, largest between ``-my / dy`` and ``-mx / dx`` (each
 clipped to [-1, 1]). The first has the least slope by x, the second by y, and that by the wider factor is kept small:
 what is wide has lost the most before it (a gate is narrow, and the memory that it lets through grows wide).
+
+*Rounding.* On a rounded network the planes lie farther from the product, by :func:`rounding_charge`. Let X and Y be the
+largest ``|x|`` and ``|y|``, u the unit roundoff of this arithmetic, and v that of the deployed program, which computes
+``x y`` up to ``v X Y``, and the smallest normal number where it flushes (an FMA that adds something to the product, or
+an order of several factors, rounds no more often). With slopes as they were computed and read as exact,
+``x y - sx x - sy y`` is ``mx my - sx mx - sy my + (x - mx)(y - my) - (sx - my)(x - mx) - (sy - mx)(y - my)``, for
+whatever middle was computed. Each of X's and Y's halves, middles and radii errs by ``u X`` or ``u Y`` at most, so
+
+* ``|x - mx| <= dx + 3 u X``: the last three terms err by ``6 u X Y`` and, with the ``3 u`` that each slope errs by, by
+  ``6 u X Y`` more;
+* the first three, products of numbers up to X and Y, are summed with ``12 u X Y``; ``dx dy`` and what is charged is
+  subtracted with ``4 u X Y``;
+
+28 in all to first order. A row ``a`` over the product is passed on with slopes ``a sx`` and ``a sy``, each rounded up
+to four times: ``|a| 8 u X Y``; 48 u are charged for both. Its constant is a sum of n terms ``a b``, with ``|b| <= 4 X Y``, which
+errs by ``|a| gamma_(n + 8) 4 X Y`` in any order (Higham 2002, "Accuracy and Stability of Numerical Algorithms",
+section 4.2). That is in the charge too, for each entry by itself, so that passing rows costs nothing more.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -30,6 +48,8 @@ from tfcert.propagation import kernels
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.enclosures import Plane, Planes, TensorInterval, scaled_plane
 from tfcert.propagation.multivariate import Carried, Facet, Kind, MultivariatePlanes, OpenPlanes
+from tfcert.propagation.slack import charged_slack, plane_sizes
+from tfcert.roundoff import Rounding, gamma
 
 
 class FactorBox(NamedTuple):
@@ -46,11 +66,33 @@ class FactorBox(NamedTuple):
     lost: tf.Tensor
 
 
-def box_of(x: TensorInterval, y: TensorInterval) -> FactorBox:
-    """The box of two factors with these bounds."""
+def box_of(node: Product, x: TensorInterval, y: TensorInterval) -> FactorBox:
+    """The box of a product's factors with these bounds."""
     known = known_marks(x, y)
     (mx, dx), (my, dy) = (middle_and_radius(known, *pair) for pair in (x, y))
-    return FactorBox(mx, dx, my, dy, tf.where(known, dx * dy, tf.constant(np.inf, dx.dtype)))
+    lost = dx * dy
+    if node.rounding is not None:
+        lost += rounding_charge(node.rounding, tf.abs(mx) + dx, tf.abs(my) + dy, math.prod(node.shape))
+    return FactorBox(mx, dx, my, dy, tf.where(known, lost, tf.constant(np.inf, dx.dtype)))
+
+
+def rounding_charge(rounding: Rounding, x: tf.Tensor, y: tf.Tensor, entries: int) -> tf.Tensor:
+    """What planes of products lie farther off for rounding, in rows of so many entries; x and y bound the factors."""
+    own = rounding.own
+    unit = 1.01 * rounding.deployed + 48 * own + 4 * gamma(entries + 8, own)
+    return unit * x * y + 32 * rounding.tiny * (1 + x + y)
+
+
+def rounded_out(rounding: Rounding | None, low: tf.Tensor, high: tf.Tensor) -> TensorInterval:
+    """Bounds of a deployed value that one rounding makes of a number between these, each computed with one, too.
+
+    ``e - v |e|`` rises with an end e, and e differs from the computed one by u of it: ``v + u`` and little more are
+    needed, and another u for this difference; 4 u are charged. Each operation may flush.
+    """
+    if rounding is None:
+        return low, high
+    unit, lost = 1.01 * rounding.deployed + 4 * rounding.own, 8 * rounding.tiny
+    return low - (unit * tf.abs(low) + lost), high + (unit * tf.abs(high) + lost)
 
 
 def known_marks(*pairs: TensorInterval) -> tf.Tensor:
@@ -117,6 +159,14 @@ class ProductPlanes(MultivariatePlanes):
 
     def advance(self, inputs: Sequence[Planes]) -> Planes:
         x, y = inputs
+        slack = x.slack
+        if slack is not None and y.slack is not None:
+            # Like an activation's lines of two numbers: what the product errs by is in the intercepts.
+            steepest = [tf.maximum(*map(tf.abs, pair)) for pair in zip(self.lower, self.upper, strict=True)]
+            size = tf.maximum(tf.abs(self.below), tf.abs(self.above))
+            amount = steepest[0] * slack.amount + steepest[1] * y.slack.amount
+            size += steepest[0] * plane_sizes(x) + steepest[1] * plane_sizes(y)
+            slack = charged_slack(slack, amount, size, 4, exact=True)
 
         def total(slopes: tuple[tf.Tensor, tf.Tensor], sides: Sequence[tuple[Plane, Plane]], at: tf.Tensor) -> Plane:
             first, second = (scaled_plane(slope, *pair) for slope, pair in zip(slopes, sides, strict=True))
@@ -125,6 +175,7 @@ class ProductPlanes(MultivariatePlanes):
         return Planes(
             total(self.lower, [(x.lower, x.upper), (y.lower, y.upper)], self.below),
             total(self.upper, [(x.upper, x.lower), (y.upper, y.lower)], self.above),
+            slack,
         )
 
 
@@ -174,13 +225,14 @@ def _carried(
 
 class _ProductKind(Kind):
     keeps_patches = True
+    charges_rounding = True
 
     def interval(self, node: Product, inputs: Sequence[TensorInterval]) -> TensorInterval:
         """The least and the largest product of ends."""
         x, y = inputs
         known = known_marks(x, y)
         lx, ux, ly, uy = (tf.where(known, end, tf.zeros_like(end)) for end in (*x, *y))
-        return unless_unknown(known, *corner_range(lx, ux, ly, uy))
+        return unless_unknown(known, *rounded_out(node.rounding, *corner_range(lx, ux, ly, uy)))
 
     def relax(
         self,
@@ -189,22 +241,33 @@ class _ProductKind(Kind):
         relaxation: str | None,
         choices: Sequence[tf.Tensor] = (),
     ) -> ProductPlanes:
-        box = box_of(*bounds)
+        box = box_of(node, *bounds)
         below, above = (2 * choice - 1 for choice in choices) if choices else default_places(box)
         return planes_at(box, below, above)
 
     def choices(self, node: Product, bounds: Sequence[TensorInterval], relaxation: str | None) -> tuple[tf.Tensor, ...]:
-        return tuple(tf.stop_gradient(0.5 + 0.5 * place) for place in default_places(box_of(*bounds)))
+        return tuple(tf.stop_gradient(0.5 + 0.5 * place) for place in default_places(box_of(node, *bounds)))
 
     def opened(self, node: Product, bounds: Sequence[TensorInterval], relaxation: str | None) -> _OpenProduct:
-        return _OpenProduct(box_of(*bounds))
+        return _OpenProduct(box_of(node, *bounds))
 
     def facets(self, node: Product, bounds: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Facet]:
         """McCormick's four planes."""
         (lx, ux), (ly, uy) = ([np.reshape(end, -1) for end in pair] for pair in bounds)
         row, column = np.tile(np.arange(lx.size), 2), np.arange(2 * lx.size)
         corners = ((1, lx, ly), (1, ux, uy), (-1, lx, uy), (-1, ux, ly))
-        return [Facet(sign, Entries(row, column, np.concatenate([y, x])), -x * y) for sign, x, y in corners]
+        lost = facet_charge(node, bounds)
+        return [
+            Facet(sign, Entries(row, column, np.concatenate([y, x])), -x * y - sign * lost) for sign, x, y in corners
+        ]
+
+
+def facet_charge(node: Product, bounds: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """How far facets, in float64, lie off the product for rounding: the deployed one, and ``x y``'s own."""
+    if node.rounding is None:
+        return np.zeros(bounds[0][0].size)
+    x, y = (np.maximum(*map(np.abs, pair)).reshape(-1) for pair in bounds)
+    return (1.01 * node.rounding.deployed + 2.0**-50) * x * y + 8 * node.rounding.tiny
 
 
 PRODUCT = _ProductKind()

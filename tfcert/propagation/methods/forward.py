@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tfcert.activations import image
 from tfcert.network.graph import Elementwise, Network
 from tfcert.propagation.backward import NodeLines, Relaxed, Stop
 from tfcert.propagation.blocks import Blocks
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.forward import planes, substitute
-from tfcert.propagation.interval import exact_intervals, hull, intervals
+from tfcert.propagation.interval import exact_intervals, hull, intervals, step
 from tfcert.propagation.methods.base import Bounded, How, by_rows
 from tfcert.propagation.plan import Plan, planes_plan
 from tfcert.propagation.preactivation import met_with, nonlinear, relax
@@ -42,7 +41,7 @@ def _run(network: Network, region: Region, how: How) -> tuple[Callable[[int], St
         if index in exact:
             return ranges[index]
         if isinstance(node, Elementwise):  # its planes would only lie outside the image of what is known
-            return hull(*image(node.activation, *bounds[node.inputs[0]]))
+            return hull(*step(node, [bounds[node.inputs[0]]]))
         return met_with(network, index, range_of(index), ranges[index])
 
     def bend(index: int, range_of: Callable[[int], TensorInterval]) -> NodeLines:

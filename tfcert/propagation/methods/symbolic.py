@@ -7,6 +7,8 @@ its upper one the number that this reaches at most, unless the upper equation is
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import tensorflow as tf
 
 from tfcert.activations import Lines
@@ -18,6 +20,7 @@ from tfcert.propagation.forward import advance, ranges, substitute, unit_planes
 from tfcert.propagation.methods.base import Bounded, How, by_rows
 from tfcert.propagation.plan import Plan, planes_plan
 from tfcert.propagation.preactivation import nonlinear
+from tfcert.propagation.slack import slack_of
 from tfcert.sets.region import Region
 
 
@@ -41,7 +44,8 @@ def _run(network: Network, region: Region) -> tuple[list[Planes], dict[int, Tens
     size = region.lower.shape[1:].num_elements()
     for node in network.nodes:
         if isinstance(node, Input):
-            found.append(unit_planes(network, tf.eye(size, dtype=network.dtype)))
+            units = unit_planes(network, tf.eye(size, dtype=network.dtype))
+            found.append(replace(units, slack=slack_of(region, network.rounding)))
             continue
         lines = None
         if isinstance(node, Elementwise):
@@ -49,7 +53,7 @@ def _run(network: Network, region: Region) -> tuple[list[Planes], dict[int, Tens
             equations = found[source]
             bounds[source] = ranges(equations, network.input_shape, region)
             same = equations.lower is equations.upper
-            above = Planes(equations.upper, equations.upper)
+            above = Planes(equations.upper, equations.upper, equations.slack)
             least = bounds[source][0] if same else ranges(above, network.input_shape, region)[0]
             lines = concretised(*bounds[source], least)
         found.append(advance(node, [found[i] for i in node.inputs], lines))

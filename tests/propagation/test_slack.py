@@ -1,0 +1,125 @@
+"""Forward planes of rounded networks: ranges hold for float32 values, in any order, and for exact ones."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfcert.network import Builder
+from tfcert.network.linear import DenseMap
+from tfcert.propagation import slack
+from tfcert.propagation.blocks import Blocks
+from tfcert.propagation.forward import planes, ranges
+from tfcert.propagation.methods import symbolic
+from tfcert.roundoff import rounding_of
+from tfcert.sets.balls import LpBall
+from tfcert.sets.region import region_of
+
+ROUNDING = rounding_of("deployed", np.float32, np.float32)
+
+
+def random_network(rng, giant):
+    """Dense layers and ReLUs with a skip connection; with ``giant``, biases that absorb what is added to them."""
+    builder = Builder(tf.float32)
+    sizes, layers = (4, 5, 5, 3), []
+    x = builder.input((4,), "in")
+    first = None
+    for k, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        kernel = (rng.normal(size=(fan_in, fan_out)) * rng.choice([1.0, 1e-3, 50.0], (fan_in, fan_out))).astype(np.float32)
+        bias = (rng.normal(size=fan_out) * (giant if k < 2 else 1.0)).astype(np.float32)
+        layers.append((kernel, bias))
+        x = builder.linear(x, DenseMap(builder.constant(kernel), (fan_in,), fan_out), builder.constant(bias))
+        if k == 1:
+            x = builder.add([x, first])
+        if k < 2:
+            x = builder.activation(x, "relu")
+        first = x if k == 0 else first
+    return builder.network(x)[0], layers
+
+
+def dense(x, kernel, bias, rng, exact):
+    if exact:
+        return [sum((a * Fraction(float(w)) for a, w in zip(x, column, strict=True)), Fraction(float(b)))
+                for column, b in zip(kernel.T, bias, strict=True)]  # fmt: skip
+    found = []
+    for column, b in zip(kernel.T, bias, strict=True):
+        terms = [np.float32(a * w) for a, w in zip(x, column, strict=True)] + [np.float32(b)]
+        while len(terms) > 1:  # a random tree of additions
+            first, second = (terms.pop(rng.integers(len(terms))) for _ in range(2))
+            terms.append(np.float32(first + second))
+        found.append(terms[0])
+    return found
+
+
+def computed(layers, x, rng, exact):
+    value = [Fraction(float(v)) for v in x] if exact else list(x)
+    zero, kept = (Fraction(0), None) if exact else (np.float32(0), None)
+    for k, (kernel, bias) in enumerate(layers):
+        value = dense(value, kernel, bias, rng, exact)
+        if k == 1:
+            value = [a + b if exact else np.float32(a + b) for a, b in zip(value, kept, strict=True)]
+        if k < 2:
+            value = [max(v, zero) for v in value]
+        kept = value if k == 0 else kept
+    return value
+
+
+def corners(rng, x, eps, norm):
+    if norm == "linf":
+        return np.clip(x + np.float32(eps) * rng.choice([-1, 1], x.shape).astype(np.float32), *ends(x, eps))
+    step = rng.normal(size=x.shape) if norm == "l2" else np.eye(len(x))[rng.integers(len(x))] * rng.choice([-1, 1])
+    return (x + 0.999 * eps * step / np.linalg.norm(step)).astype(np.float32)
+
+
+def ends(x, eps):
+    return np.nextafter(x - np.float32(eps), x), np.nextafter(x + np.float32(eps), x)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("giant", [1.0, 2.0**24])
+def test_ranges_hold_what_float32_computes_in_any_order(norm, giant):
+    """Catches slack without the deployed sums, without our own, and ranges that are rounded inward."""
+    tight = 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        network, layers = random_network(rng, giant)
+        eps = float(rng.choice([0.0, 1e-6, 0.1]))
+        x = rng.normal(size=4).astype(np.float32)
+        region = region_of(LpBall(x[None], eps, norm=norm))
+        rounded = network.rounded(ROUNDING)
+        found, _ = symbolic._run(rounded, region)
+        low, high = (end.numpy()[0] for end in ranges(found[-1], (4,), region))
+        plain = ranges(symbolic._run(network, region)[0][-1], (4,), region)
+        for _ in range(6):
+            point = corners(rng, x, eps, norm)
+            exact = computed(layers, point, rng, True)
+            floats = [computed(layers, point, rng, False) for _ in range(4)]
+            for value in (exact, *floats):
+                assert all(Fraction(float(a)) <= Fraction(b) <= Fraction(float(c))
+                           for a, b, c in zip(low, map(_fraction, value), high, strict=True))  # fmt: skip
+                tight += not all(a <= float(b) <= c for a, b, c in zip(plain[0][0], value, plain[1][0], strict=True))
+    assert tight > 0  # the cases tell planes that are charged from planes that are not
+
+
+def _fraction(value):
+    return value if isinstance(value, Fraction) else Fraction(float(value))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_blocks_of_inputs_are_charged_as_all_inputs_together_at_least(norm):
+    """Catches a block that leaves out the charge of another."""
+    rng = np.random.default_rng(7)
+    network, _ = random_network(rng, 1.0)
+    region, rounded = region_of(LpBall(rng.normal(size=(1, 4)).astype(np.float32), 0.01, norm=norm)), None
+    widths = []
+    for net in (network, network.rounded(ROUNDING)):
+        bounds = symbolic._run(network, region)[1]
+        lines = lambda i, _: symbolic.concretised(*bounds[net.nodes[i].inputs[0]], tf.zeros([1]))  # noqa: B023, E731
+        whole = ranges(planes(net, region, lines)[-1], (4,), region)
+        blocks = Blocks(net, region, 3)
+        parts = blocks.ranges(net.output, blocks.lines(lines))
+        widths.append((parts[1] - parts[0]).numpy() - (whole[1] - whole[0]).numpy())
+        rounded = parts if net.rounding else rounded
+    assert (widths[1] > widths[0]).all()
+    assert slack.slack_of(region, None) is None
