@@ -1,4 +1,4 @@
-"""Kinds of several numbers on rounded networks: against exact rational arithmetic and float32 in any order, no slack."""
+"""Kinds of several numbers on rounded networks: against exact rational arithmetic and float32 in any order."""
 
 import itertools
 from dataclasses import replace

@@ -1,5 +1,6 @@
 """Forward planes of rounded networks: ranges hold for float32 values, in any order, and for exact ones."""
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -25,8 +26,10 @@ def random_network(rng, giant):
     sizes, layers = (4, 5, 5, 3), []
     x = builder.input((4,), "in")
     first = None
-    for k, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
-        kernel = (rng.normal(size=(fan_in, fan_out)) * rng.choice([1.0, 1e-3, 50.0], (fan_in, fan_out))).astype(np.float32)
+    for k, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        kernel = (rng.normal(size=(fan_in, fan_out)) * rng.choice([1.0, 1e-3, 50.0], (fan_in, fan_out))).astype(
+            np.float32
+        )
         bias = (rng.normal(size=fan_out) * (giant if k < 2 else 1.0)).astype(np.float32)
         layers.append((kernel, bias))
         x = builder.linear(x, DenseMap(builder.constant(kernel), (fan_in,), fan_out), builder.constant(bias))

@@ -327,7 +327,7 @@ class _ContractionKind(Kind):
             tf.reduce_sum(end, axis=list(range(1 + len(node.shape), end.shape.rank))) for end in corner_range(*ends)
         )
         middles = [middle_and_radius(k, *pair) for k, pair in zip(known, inputs, strict=True)]
-        return unless_unknown(sums, *_outward(node, *middles, low, high))
+        return unless_unknown(sums, *_outward(node, middles[0], middles[1], low, high))
 
     def relax(
         self,

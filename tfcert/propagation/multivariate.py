@@ -84,8 +84,9 @@ class Kind(ABC):
 
     Attributes:
         keeps_patches: whether patches over the node are patches over each input, of the same layout.
-        charges_rounding: whether what it says of nodes of a rounded network holds for their deployed values, and although
-            it is computed with rounding itself: its interval, the planes, and passing rows and planes through these.
+        charges_rounding: whether what it says of nodes of a rounded network holds for their deployed values, and
+            although it is computed with rounding itself: its interval, the planes, and passing rows and planes through
+            these.
     """
 
     keeps_patches = False

@@ -27,8 +27,8 @@ whatever middle was computed. Each of X's and Y's halves, middles and radii errs
   subtracted with ``4 u X Y``;
 
 28 in all to first order. A row ``a`` over the product is passed on with slopes ``a sx`` and ``a sy``, each rounded up
-to four times: ``|a| 8 u X Y``; 48 u are charged for both. Its constant is a sum of n terms ``a b``, with ``|b| <= 4 X Y``, which
-errs by ``|a| gamma_(n + 8) 4 X Y`` in any order (Higham 2002, "Accuracy and Stability of Numerical Algorithms",
+to four times: ``|a| 8 u X Y``; 48 u are charged for both. Its constant is a sum of n terms ``a b``, ``|b| <= 4 X Y``,
+which errs by ``|a| gamma_(n + 8) 4 X Y`` in any order (Higham 2002, "Accuracy and Stability of Numerical Algorithms",
 section 4.2). That is in the charge too, for each entry by itself, so that passing rows costs nothing more.
 """
 
