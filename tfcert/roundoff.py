@@ -28,6 +28,12 @@ class Rounding:
     own: float
     tiny: float
 
+    @property
+    def largest(self) -> float:
+        """Sizes from which on the deployed program may overflow, half of its largest number."""
+        single = 2.0**-24 in (self.deployed, self.own)
+        return 2.0**127 if single else 2.0**1023
+
 
 def rounding_of(kind: str, deployed: Any, own: Any) -> Rounding | None:
     """The rounding of a kind, for a deployed type and that of the bounds (NumPy types); None of ``"ignore"``."""

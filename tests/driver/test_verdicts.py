@@ -107,7 +107,7 @@ def test_a_witness_against_a_numeric_proof_is_that_sample_s_verdict(run, margins
 
 def test_a_witness_against_a_proof_that_allows_for_rounding_stops_the_run(run, margins, monkeypatch):
     margins(1.0)
-    monkeypatch.setattr("tfcert.driver.stages.bound.guarantee_of", lambda method: Guarantee.REAL)
+    monkeypatch.setattr("tfcert.rigour.radius.guarantee_of", lambda *_: Guarantee.REAL)
     monkeypatch.setattr("tfcert.driver.property.PROOFS", (Guarantee.REAL,))
     with pytest.raises(ContradictionError, match=r"by guarantee `real`.*bug in tfcert"):
         run("ibp -> pgd", params={"eps": "1/2"})

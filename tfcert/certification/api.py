@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcert.catalog import method_name, with_fallback
+from tfcert.catalog import METHODS, method_name, with_fallback
 from tfcert.certification.softmax import softmax_bounds
 from tfcert.clauses import differences, other_classes
 from tfcert.given import radius
@@ -15,7 +15,6 @@ from tfcert.misfit import warn_of_tiny_radius
 from tfcert.network import Elementwise, Network
 from tfcert.network.cache import ModelOrNetwork, network_of
 from tfcert.options import BoundOptions
-from tfcert.propagation.engine import guarantee_of
 from tfcert.propagation.question import asked, labels_of, target_clauses
 from tfcert.rigour.radius import CertifyingMethod, Reach, margins_of, proven_radius, rows_below
 from tfcert.sets.balls import LpBall, Perturbation
@@ -52,7 +51,8 @@ class Certification:
         guarantee: what the margin promises.
         method, relaxation: how it was obtained.
         rounding: ``[batch]``, what the rounding of the model's own arithmetic may take from the margin: twice its
-            estimated standard deviation. A positive margin that is not above it proves nothing.
+            estimated standard deviation, or 0 where the margin is charged for it already (the guarantees
+            ``float32-any-order`` and ``real``). A positive margin that is not above it proves nothing.
     """
 
     verified: np.ndarray
@@ -144,11 +144,12 @@ def bounds(
             rows = np.broadcast_to(some, (len(perturbation), *some.shape))
             return rows_below(network, perturbation, rows, CertifyingMethod(method, relaxation, options))
 
-        return Bounds(*softmax_bounds(network.output_shape[-1], differences), guarantee_of(method))
+        return Bounds(*softmax_bounds(network.output_shape[-1], differences), METHODS.find(method).guarantee)
     eye = np.eye(network.output_shape[-1])
     rows = np.broadcast_to(np.concatenate([eye, -eye]), (len(perturbation), 2 * len(eye), len(eye)))
-    found = rows_below(network, perturbation, rows, CertifyingMethod(method, relaxation, options))
-    return Bounds(found[:, : len(eye)], -found[:, len(eye) :], guarantee_of(method))
+    how = CertifyingMethod(method, relaxation, options)
+    found = rows_below(network, perturbation, rows, how)
+    return Bounds(found[:, : len(eye)], -found[:, len(eye) :], how.guarantee(network))
 
 
 def margins(
@@ -230,9 +231,10 @@ def certify(
     if model is not network:
         warn_of_tiny_radius(ball.eps, ball.x)
     clauses = target_clauses(network, ball, y, targets)
-    margin, lost = margins_of(network, ball, clauses, CertifyingMethod(method, relaxation, options))
-    verified = is_proof(margin, lost)
-    return Certification(verified, margin, guarantee_of(method), method, relaxation or "adaptive", lost)
+    how = CertifyingMethod(method, relaxation, options)
+    margin, lost = margins_of(network, ball, clauses, how)
+    guarantee = how.guarantee(network, clauses)
+    return Certification(is_proof(margin, lost), margin, guarantee, method, relaxation or "adaptive", lost)
 
 
 def certified_radius(
@@ -288,5 +290,7 @@ def certified_radius(
         raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
     clauses = target_clauses(network, center, y, targets)
     reach = Reach(np.inf if upper is None else float(upper), tolerance, absolute_tolerance, start and float(start))
-    found = proven_radius(network, center, clauses, CertifyingMethod(method, relaxation, options), reach)
-    return Radii(found.radius, found.margin, found.evaluations, guarantee_of(method), method, relaxation or "adaptive")
+    how = CertifyingMethod(method, relaxation, options)
+    found = proven_radius(network, center, clauses, how, reach)
+    guarantee = how.guarantee(network, clauses)
+    return Radii(found.radius, found.margin, found.evaluations, guarantee, method, relaxation or "adaptive")

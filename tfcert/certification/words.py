@@ -16,7 +16,6 @@ from tfcert.clauses import keeps_label
 from tfcert.network.cache import network_of
 from tfcert.network.keras.embedding import embedded, encoder
 from tfcert.options import BoundOptions
-from tfcert.propagation.engine import guarantee_of
 from tfcert.propagation.question import labels_of
 from tfcert.rigour.radius import CertifyingMethod, margins_of
 from tfcert.sets.balls import Box
@@ -76,13 +75,14 @@ def certify_words(
     box = sets.box.astype(network.dtype.as_numpy_dtype)
     labels = labels_of(y, len(np.asarray(tokens)), network)
     clauses = keeps_label(labels[sets.owner], network.output_shape[-1])
-    margin, lost = margins_of(network, box, clauses, CertifyingMethod(method, with_fallback(relaxation, None), options))
+    how = CertifyingMethod(method, with_fallback(relaxation, None), options)
+    margin, lost = margins_of(network, box, clauses, how)
     surplus = np.where(np.isnan(margin), -np.inf, margin - lost)
     worst = [
         index[np.argmin(surplus[index])] for index in (np.flatnonzero(sets.owner == i) for i in range(len(labels)))
     ]
     margin, lost = margin[worst], lost[worst]
-    found = guarantee_of(method)
+    found = how.guarantee(network, clauses)
     return Certification(is_proof(margin, lost), margin, found, method, relaxation or "adaptive", lost)
 
 

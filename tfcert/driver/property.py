@@ -22,7 +22,7 @@ from tfcert.driver.verdicts import as_asked, clean_verdict, refuted
 from tfcert.language import BallSpec, StageKind, StageSpec
 from tfcert.verdict import NO_WORK, Guarantee, Outcome, Reason, Verdict, Work, is_proof
 
-PROOFS = (Guarantee.NUMERIC, Guarantee.SOLVER)
+PROOFS = (Guarantee.FLOAT32_ANY_ORDER, Guarantee.REAL, Guarantee.NUMERIC, Guarantee.SOLVER)
 """What a stage's proof may promise."""
 
 

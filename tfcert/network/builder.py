@@ -67,8 +67,18 @@ class Builder(Composed):
         """The network's input."""
         return self._append(Input(name=self._unique(name), shape=tuple(shape)))
 
-    def linear(self, x: Tensor, linear_map: LinearMap, bias: Source | None = None, *, part: str = "") -> Tensor:
+    def linear(
+        self,
+        x: Tensor,
+        linear_map: LinearMap,
+        bias: Source | None = None,
+        *,
+        size: Source | None = None,
+        part: str = "",
+    ) -> Tensor:
         """``linear_map(x) + bias``; ``bias`` reads a tensor that broadcasts against the map's output.
+
+        ``size`` reads the sum of the sizes of the bias's terms, where these may cancel.
 
         Raises:
             UnsupportedLayerError: the map or the bias does not fit the shape of ``x``.
@@ -78,7 +88,7 @@ class Builder(Composed):
         if bias is not None:
             self._check_bias(bias, linear_map.out_shape)
         shape, inputs = tuple(linear_map.out_shape), (self.plain(x),)
-        node = Linear(name=self._name(part), inputs=inputs, shape=shape, map=linear_map, bias=bias)
+        node = Linear(name=self._name(part), inputs=inputs, shape=shape, map=linear_map, bias=bias, size_of_bias=size)
         self._note_weights(node)
         return self._append(node)
 
@@ -216,9 +226,11 @@ class Builder(Composed):
             raise self.refuse(f"reads the axes {given} of a tensor of shape {x.shape} (batch left out)")
         return found
 
-    def scale(self, x: Tensor, scale: Source, bias: Source | None = None, *, part: str = "") -> Tensor:
-        """``x * scale + bias``; both broadcast against the shape of ``x``."""
-        return self.linear(x, ScaleMap(scale, x.shape), bias, part=part)
+    def scale(
+        self, x: Tensor, scale: Source, bias: Source | None = None, *, size: Source | None = None, part: str = ""
+    ) -> Tensor:
+        """``x * scale + bias``; both broadcast against the shape of ``x``. ``size`` is that of the bias's terms."""
+        return self.linear(x, ScaleMap(scale, x.shape), bias, size=size, part=part)
 
     def activation(self, x: Tensor, name: str, *, part: str = "", **parameters: float | None) -> Tensor:
         """The registered activation ``name``, elementwise.

@@ -41,10 +41,15 @@ class Input(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Linear(Node):
-    """``map(x) + bias``; ``bias`` reads a tensor that broadcasts against ``shape``, or is None."""
+    """``map(x) + bias``; ``bias`` reads a tensor that broadcasts against ``shape``, or is None.
+
+    ``size_of_bias`` reads the sum of the sizes of the numbers that the bias is computed from, where these may cancel
+    (what batch normalisation adds); None: the bias's own.
+    """
 
     map: LinearMap
     bias: Source | None = None
+    size_of_bias: Source | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -226,7 +231,8 @@ class Network:
         def read(node: Node) -> Node:
             if not isinstance(node, Linear):
                 return node
-            return replace(node, map=node.map.reading(change), bias=None if node.bias is None else change(node.bias))
+            bias, size = (None if part is None else change(part) for part in (node.bias, node.size_of_bias))
+            return replace(node, map=node.map.reading(change), bias=bias, size_of_bias=size)
 
         return replace(self, nodes=tuple(map(read, self.nodes)))
 

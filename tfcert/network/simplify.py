@@ -245,8 +245,8 @@ def permuted_last(node: Node, nodes: SimpleNodes) -> Node | int | None:
         if type(node.map) is not ScaleMap:
             return None
         scale = ScaleMap(_turned(node.map.scale, back), shape)
-        bias = None if node.bias is None else _turned(node.bias, back)
-        inner: Node = replace(node, inputs=before, shape=shape, map=scale, bias=bias)
+        bias, size = (None if part is None else _turned(part, back) for part in (node.bias, node.size_of_bias))
+        inner: Node = replace(node, inputs=before, shape=shape, map=scale, bias=bias, size_of_bias=size)
     elif isinstance(node, Elementwise) and (node.activation.edges is not None or not node.activation.alike):
         return None  # it has steps or slopes of its own at each place
     else:

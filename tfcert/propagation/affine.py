@@ -70,7 +70,8 @@ def affine_part(network: Network, region: Region) -> AffinePart:
     for index in sorted(affine_nodes(network)):
         node = network.nodes[index]
         values[index] = evaluate_node(node, [values[i] for i in node.inputs], x)
-    return AffinePart(values, _factor(network, region))
+    # The factor is right up to rounding alone.
+    return AffinePart(values, _factor(network, region) if network.rounding is None else None)
 
 
 def _factor(network: Network, region: Region) -> Factor | None:

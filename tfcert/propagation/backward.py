@@ -8,7 +8,7 @@ of a row is minus the lower bound of its negative (Zhang et al. 2018, section 3.
 from __future__ import annotations
 
 import functools
-import operator
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -23,6 +23,16 @@ from tfcert.propagation import kernels
 from tfcert.propagation.affine import AffinePart, Factor, affine_nodes, affine_part
 from tfcert.propagation.coefficients import Coefficients, Patches, carried
 from tfcert.propagation.concretize import least_change
+from tfcert.propagation.enclosures import TensorInterval
+from tfcert.propagation.errors import (
+    Errors,
+    apart,
+    charged,
+    dotted,
+    lowered,
+    share_of_sum,
+    summed,
+)
 from tfcert.propagation.folding import (
     absorbed,
     only_reader,
@@ -30,7 +40,8 @@ from tfcert.propagation.folding import (
     scaled_convolution,
 )
 from tfcert.propagation.multivariate import ChosenStep, MultivariatePlanes
-from tfcert.propagation.pooling import PoolLines
+from tfcert.propagation.pooling import PoolLines, pooled_apart
+from tfcert.propagation.ranges import errors_of
 from tfcert.sets.region import Region
 
 NodeLines = Lines | PoolLines | MultivariatePlanes
@@ -66,12 +77,16 @@ class Relaxed:
             rows over the input (or None) and the constant ``[samples, groups, rows]``, a lower bound of the rest.
         added: linear terms ``[samples, *shape]`` over nodes, which every row gains there (multipliers of constraints).
         affine: the network's affine part over the region; None for it to be computed for this pass.
+        errors: of a rounded network; None for them to be computed for this pass, of nodes with these ``bounds``.
+        bounds: ranges of nodes, as far as they are known.
     """
 
     lines: Mapping[int, NodeLines | Step | ChosenStep]
     stops: Mapping[int, Stop] = field(default_factory=dict)
     added: Mapping[int, tf.Tensor] = field(default_factory=dict)
     affine: AffinePart | None = None
+    errors: Errors | None = None
+    bounds: Mapping[int, TensorInterval] = field(default_factory=dict)
 
     @property
     def fixed(self) -> frozenset[int]:
@@ -95,7 +110,11 @@ def linear_lower_bounds(
         ``[samples, groups * rows]`` (selected groups: ``[1, groups * rows]``).
     """
     waiting: dict[int, Coefficients] = {target: rows}
-    charged: set[int | None] = set()  # nodes whose bias is in the lines of the activation after them
+    biased_lines: set[int | None] = set()  # nodes whose bias is in the lines of the activation after them
+    paid: set[int] = set()  # nodes whose errors are in the lines of the activation after them
+    rounding, errors = network.rounding, relaxed.errors
+    if errors is None:
+        errors = errors_of(network, region, relaxed.bounds, target)
     free = frozenset(only_reader(network)) - relaxed.fixed
     affine = affine_nodes(network)  # rows over these are functions of how far they are from their values in the middle
     part = functools.cache(lambda: relaxed.affine or affine_part(network, region))
@@ -105,26 +124,28 @@ def linear_lower_bounds(
 
     constants: list[tf.Tensor] = []  # [samples or 1, groups or 1, rows] each
     if target in affine:
-        constants.append(rows.dot(part().values[target]))
+        constants.append(dotted(rows, part().values[target], rounding))
     for index in range(target, -1, -1):
         if index not in waiting:
             continue
         node, here = network.nodes[index], waiting.pop(index)
+        if errors is not None and index in errors.vectors and index not in paid:
+            constants.append(-charged(here, errors.vectors[index], errors.rounding))
         if index in relaxed.added:
             size = int(np.prod(node.shape))
             term = Coefficients(tf.reshape(relaxed.added[index], [-1, 1, 1, size]), node.shape)
             here = here.plus(term)
             if index in affine:
-                constants.append(term.dot(part().values[index]))
+                constants.append(dotted(term, part().values[index], rounding))
         if index in relaxed.stops:
             over_input, constant = relaxed.stops[index](here)
             constants.append(constant)
             if over_input is not None:
-                constants.append(over_input.dot(part().values[0]))
+                constants.append(dotted(over_input, part().values[0], rounding))
                 waiting[0] = waiting[0].plus(over_input) if 0 in waiting else over_input
             continue
         if isinstance(node, Input):
-            constants.append(least_change(here, region))
+            constants.append(least_change(here, region, rounding))
             continue
         if index in affine and not waiting and not any(i < index for i in relaxed.fixed):
             turned = _turned(here, index, part().factor)
@@ -132,13 +153,22 @@ def linear_lower_bounds(
                 constants.append(least_change(turned, region))
                 continue
         if isinstance(node, Linear):
-            node = scaled_convolution(network, index, free)
+            whole = scaled_convolution(network, index, free)
+            if errors is not None and whole is not node:
+                scale = tf.abs(node.map.diagonal())
+                constants.append(-charged(here, scale * errors.vectors[node.inputs[0]], errors.rounding))
+            node = whole
         sources, lines = node.inputs, None
         if index in relaxed.lines:
-            lines, sources, biased = _folded(network, index, relaxed, free, middle)
-            charged.add(biased)
+            lines, sources, biased = _folded(network, index, relaxed, free, middle, errors)
+            biased_lines.add(biased)
+            if isinstance(lines, Lines) or (isinstance(lines, PoolLines) and sources != node.inputs):
+                paid.update(i for i in sources if i in free)
+            if errors is not None and isinstance(lines, Lines | PoolLines):
+                share = share_of_sum(here.values.shape[3], errors.rounding)
+                lines = apart(lines, share) if isinstance(lines, Lines) else pooled_apart(lines, share)
         shapes = [network.nodes[i].shape for i in sources]
-        sent, constant = _back(node, here, lines, shapes, with_bias=index not in charged | affine)
+        sent, constant = _back(node, here, lines, shapes, with_bias=index not in biased_lines | affine)
         if constant is not None:
             constants.append(constant)
         for source, coefficients in zip(sources, sent, strict=True):
@@ -149,9 +179,9 @@ def linear_lower_bounds(
                 and index not in affine
                 and not isinstance(lines, Lines | Step)
             ):
-                constants.append(coefficients.dot(part().values[source]))
+                constants.append(dotted(coefficients, part().values[source], rounding))
             waiting[source] = waiting[source].plus(coefficients) if source in waiting else coefficients
-    return _flat(functools.reduce(operator.add, constants), _group_count(rows), rows.values.shape[2])
+    return _flat(summed(constants, errors), _group_count(rows), rows.values.shape[2])
 
 
 def _turned(rows: Coefficients, index: int, factor: Factor | None) -> Coefficients | None:
@@ -185,13 +215,14 @@ def _folded(
     relaxed: Relaxed,
     free: Collection[int],
     middle: Callable[[int], tf.Tensor | None],
+    errors: Errors | None,
 ) -> tuple[NodeLines | Step | ChosenStep, tuple[int, ...], int | None]:
     """A nonlinear node's lines with what precedes it, and what :func:`absorbed` returns with them."""
     node, lines = network.nodes[index], relaxed.lines[index]
     if isinstance(lines, Step):
         return lines, node.inputs, lines.biased
     if isinstance(lines, Lines):
-        lines, before, biased = absorbed(network, index, lines, free, middle)
+        lines, before, biased = absorbed(network, index, lines, free, middle, errors)
         return lines, (before,), biased
     if isinstance(node, Multivariate):
         return lines, node.sources, None
@@ -202,7 +233,11 @@ def _folded(
         return lines, node.inputs, None
     if inner.lower_slope.shape.rank > len(node.shape) + 1:  # they differ by row
         return lines, node.inputs, None
-    inner, before, biased = absorbed(network, source, inner, free, middle)
+    inner, before, biased = absorbed(network, source, inner, free, middle, errors)
+    if errors is not None:
+        share = share_of_sum(2 * math.prod(node.window), errors.rounding)
+        # Rows over overlapping windows are summed: those of the nodes that are passed by have that in their errors.
+        inner = apart(inner if before in free else lowered(inner, share * errors.sizes[before]), share)
     return over_activation(node, lines, inner), (before,), biased
 
 
@@ -341,7 +376,7 @@ def _back_linear(
 ) -> tuple[list[Coefficients], tf.Tensor | None]:
     constant = None
     if node.bias is not None and with_bias:
-        constant = rows.dot(tf.broadcast_to(node.bias(), node.shape)[None])
+        constant = dotted(rows, tf.broadcast_to(node.bias(), node.shape)[None], node.rounding)
     linear = node.map
     scale = linear.diagonal()
     if scale is not None:

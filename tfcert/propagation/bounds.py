@@ -83,7 +83,10 @@ def bounded_outputs(
     chosen, slopes = method_of(method, relaxation)
     first = Coefficients(coefficients[:, None], network.output_shape)
     bounded = chosen.lower(network, region, first, How(slopes, passes, ascent, together))
-    return bounded._replace(lower=bounded.lower + offsets)
+    lower = bounded.lower + offsets
+    if network.rounding is not None:
+        lower -= 2.0 * network.rounding.own * tf.abs(lower) + network.rounding.tiny
+    return bounded._replace(lower=lower)
 
 
 def pre_activation_bounds(

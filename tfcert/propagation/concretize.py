@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from tfcert.propagation import kernels
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.errors import share_of_sum
+from tfcert.roundoff import Rounding
 from tfcert.sets.region import BlockNorms, Region, entries_at
 
 _DUAL_STEPS = 24
@@ -23,13 +25,19 @@ _LEAST_T = 1e-18
 """Multipliers of L2 are kept between this and its inverse."""
 
 
-def least_over_box(rows: Coefficients, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+def least_over_box(
+    rows: Coefficients, lower: tf.Tensor, upper: tf.Tensor, rounding: Rounding | None = None
+) -> tf.Tensor:
     """The least value of each row over the box ``[lower, upper]`` (``[samples, *shape]``): ``[samples, groups, rows]``.
 
-    Written with the box's middle and radius, so that coefficients are read once.
+    Written with the box's middle and radius, so that coefficients are read once. With ``rounding`` never above it: the
+    sum of n products ``a x - |a| r`` is off by at most ``gamma_(n+2)`` times the sum of their sizes, which is what a
+    radius larger by that share of ``|x| + r`` takes away.
     """
     middle = 0.5 * lower + 0.5 * upper
     radius = tf.maximum(upper - middle, middle - lower)
+    if rounding is not None:
+        radius += share_of_sum(rows.values.shape[3], rounding, 16) * (tf.abs(middle) + radius)
     return kernels.box_least(rows.values, rows.unfold(middle), rows.unfold(radius))
 
 
@@ -45,13 +53,24 @@ def least(rows: Coefficients, region: Region) -> tf.Tensor:
     return rows.dot(region.center) + least_change(rows, region)
 
 
-def least_change(rows: Coefficients, region: Region) -> tf.Tensor:
+def least_change(rows: Coefficients, region: Region, rounding: Rounding | None = None) -> tf.Tensor:
     """A lower bound of how far each row can change from the region's middle: ``[samples, groups, rows]``.
 
     A ball of radius eps costs ``eps ||a||_q`` with q the dual norm (CROWN, Zhang et al. 2018, eq. 9); an uneven one
     ``||eps a||_q``, multiplied number by number. A ball cut by a box costs the value of its Lagrange dual, sound for
     every multiplier; see :func:`_clipped_l2`, :func:`_clipped_l1`.
+
+    With ``rounding`` never above it. All terms that are summed are at most 0, so that a sum of n of them is off by a
+    share ``gamma_n`` of itself, and each by a few roundings more: of the ends' distance from the middle, of a radius
+    for each number, of a product. (A dual is evaluated at a multiplier and at a point that is off by a few roundings
+    from its minimiser; what that misses is quadratic in them, and at most a few roundings of the term, too.)
     """
+    found = _least_change(rows, region)
+    return found if rounding is None else found * (1.0 + share_of_sum(2 * rows.values.shape[3], rounding, 64))
+
+
+def _least_change(rows: Coefficients, region: Region) -> tf.Tensor:
+    """The same as it is computed."""
     if region.is_box:
         radius = tf.maximum(region.upper - middle(region), middle(region) - region.lower)
         return -kernels.weighted_size(rows.values, rows.unfold(radius))
@@ -82,7 +101,7 @@ def _least_side_by_side(rows: Coefficients, region: Region) -> tf.Tensor:
             down, up = (part.unfold(end - block.center) for end in (block.lower, block.upper))
             total += kernels.row_sums(tf.minimum(part.values * down, part.values * up))
         else:
-            total += least_change(part, block)
+            total += _least_change(part, block)
     return total
 
 

@@ -28,11 +28,11 @@ from tfcert.propagation.methods.base import SolvedMethod
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import Plan
 from tfcert.propagation.preactivation import Passes, greater
+from tfcert.propagation.supported import not_supported, with_charges
 from tfcert.sets.balls import Perturbation
 from tfcert.sets.region import Region, region_of
 from tfcert.sets.rounding import round_down
 from tfcert.tracing import expected, kept, pays, traced
-from tfcert.verdict import Guarantee
 
 _LARGEST_BATCH = 1024
 _COMPILATION = 4e8
@@ -156,7 +156,8 @@ def lower_bounds(
         options: memory, batch size, compilation.
 
     Returns:
-        ``[batch, rows]``. Guarantee: see :func:`guarantee_of`. -inf or NaN where nothing is known (overflow).
+        ``[batch, rows]``; -inf or NaN where nothing is known (overflow). Guarantee: see
+        :func:`~tfcert.propagation.supported.guarantee_of`.
 
     Raises:
         ValueError: shapes that do not fit, an unknown name, or a weight that is NaN or infinite.
@@ -190,7 +191,8 @@ def joint_bounds(
 
     Returns:
         What :func:`lower_bounds` returns; and for each of ``network.bounded()`` lower and upper bounds of its values,
-        ``[batch, *shape]``, which the rows' bounds were found with. Guarantee: see :func:`guarantee_of`.
+        ``[batch, *shape]``, which the rows' bounds were found with. Guarantee: see
+        :func:`~tfcert.propagation.supported.guarantee_of`.
 
     Raises:
         ValueError: as for :func:`lower_bounds`, or a method that asks a solver.
@@ -273,18 +275,22 @@ def prepared_bounds(
     """
     options = options or BoundOptions()
     _check(network, perturbation, coefficients, offsets, (method, relaxation))
+    network = with_charges(network, method, relaxation, options, together is not None)
     perturbation = perturbation.astype(network.dtype.as_numpy_dtype)
     rows = np.shape(coefficients)[1]
     region = region_of(perturbation)
     pairs = related(network) if options.differences else None
     pairs = pairs if pairs is not None and pairs.concerns(coefficients) else None
+    if pairs is not None and network.rounding is not None and not_supported(pairs.network):
+        pairs = None
     computed, count = (network, rows) if pairs is None else (pairs.network, 2 * rows)
     plan = method_of(method, relaxation)[0].plan(computed, count, options.memory_mb, region.is_box)
     limit = min(plan.samples, options.batch_size or _LARGEST_BATCH)
     per_clause = 0 if together is None else together.rows
     run = _compiled(network, (method, relaxation, pairs is not None, per_clause), region, plan, options)
     arrays = [region.center, region.lower, region.upper, region.eps]
-    # A threshold is rounded so that its row is not easier to prove; C is rounded to nearest (the guarantee is numeric).
+    # A threshold is rounded so that its row is not easier to prove; C is rounded to nearest, which rows over a rounded
+    # network are charged for.
     arrays += [_as(coefficients, network), _as(round_down(offsets, network.dtype.as_numpy_dtype), network)]
     if together is not None:
         arrays.append(_as(round_down(together.offsets, network.dtype.as_numpy_dtype), network))
@@ -311,11 +317,6 @@ def _check(
         raise ValueError(
             f"C and d of shapes {np.shape(coefficients)} and {np.shape(offsets)}, not {wanted}, {wanted[:2]}"
         )
-
-
-def guarantee_of(method: str) -> Guarantee:
-    """The guarantee of a method's bounds."""
-    return METHODS.find(method).guarantee
 
 
 def _compiled(

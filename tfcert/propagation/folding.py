@@ -19,6 +19,7 @@ import tensorflow as tf
 from tfcert.activations import Lines
 from tfcert.network.graph import Linear, MaxPool, Network
 from tfcert.network.windows import gather_windows
+from tfcert.propagation.errors import Errors, lowered
 from tfcert.propagation.pooling import PoolLines
 
 
@@ -32,7 +33,12 @@ def only_reader(network: Network) -> Mapping[int, int]:
 
 
 def absorbed(
-    network: Network, index: int, lines: Lines, free: Collection[int], middle: Callable[[int], tf.Tensor | None]
+    network: Network,
+    index: int,
+    lines: Lines,
+    free: Collection[int],
+    middle: Callable[[int], tf.Tensor | None],
+    errors: Errors | None = None,
 ) -> tuple[Lines, int, int | None]:
     """An activation's lines with the biases and scalings before it.
 
@@ -42,6 +48,8 @@ def absorbed(
         lines: its lines.
         free: nodes with a single reader that need no step of their own.
         middle: the value of a node in the middle of the region if it is affine, else None; ``[samples, *shape]``.
+        errors: of a rounded network: those of the nodes with a single reader are in the lines that are returned, the
+            first one's even where it is no linear node.
 
     Returns:
         The lines, the node that they are lines over (of an affine node: over how far it is from its value in the
@@ -53,6 +61,8 @@ def absorbed(
         lines = _before_bias(lines, value if lines.lower_slope.shape.rank == value.shape.rank else value[:, None])
     while source in free:
         node = network.nodes[source]
+        if errors is not None and source in errors.vectors:
+            lines = lowered(lines, errors.vectors[source])
         if not isinstance(node, Linear):
             break
         if node.bias is not None and value is None:

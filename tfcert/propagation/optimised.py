@@ -625,7 +625,8 @@ def chosen_lines(
             else:
                 least, most = (tf.stop_gradient(end) for end in ends)
                 slopes.append(least + next(rest) * (most - least))
-        return lines(node.activation, (slopes[0], slopes[1]), *(end[:, None] for end in here))
+        lower, upper = (end[:, None] for end in here)
+        return lines(node.activation, (slopes[0], slopes[1]), lower, upper, node.rounding)
 
     return relaxer
 

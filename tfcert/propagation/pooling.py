@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfcert.network.graph import MaxPool
 from tfcert.network.windows import gather_windows
+from tfcert.propagation.errors import share_of_sum
 
 
 class PoolLines(NamedTuple):
@@ -27,6 +28,36 @@ class PoolLines(NamedTuple):
     lower_intercept: tf.Tensor
     upper_weights: tf.Tensor
     upper_intercept: tf.Tensor
+
+
+def pooled_apart(lines: PoolLines, share: float) -> PoolLines:
+    """Lines whose intercepts may be summed with rows, losing a share of their sizes."""
+    return lines._replace(
+        lower_intercept=lines.lower_intercept - share * tf.abs(lines.lower_intercept),
+        upper_intercept=lines.upper_intercept + share * tf.abs(lines.upper_intercept),
+    )
+
+
+def _outward(node: MaxPool, lines: PoolLines, windows: _Windows) -> PoolLines:
+    """Lines that hold although they are computed, and rows through them, in floating point.
+
+    With k entries a weight ``(u - g) / (u - l)`` is off by three roundings, which moves the line by at most so many
+    times ``w (u - l)`` on the interval, and the intercept is a sum of k terms no larger than ``w m`` and one of the
+    level; as many windows as there are entries may read a number, so that rows over it are a sum of so many products.
+    """
+    assert node.rounding is not None
+    share = share_of_sum(2 * lines.upper_weights.shape[3], node.rounding, 32)
+    size = tf.maximum(tf.abs(windows.low), tf.abs(windows.high))
+    size = tf.where((windows.low == -np.inf) & (windows.high == -np.inf), tf.zeros_like(size), size)
+    level = tf.reduce_max(size, axis=3)
+    below, above = (
+        tf.reduce_sum(tf.math.multiply_no_nan(size, weights), axis=3)
+        for weights in (lines.lower_weights, lines.upper_weights)
+    )
+    return lines._replace(
+        lower_intercept=lines.lower_intercept - share * (below + level),
+        upper_intercept=lines.upper_intercept + share * (above + level),
+    )
 
 
 class _Windows(NamedTuple):
@@ -70,10 +101,12 @@ def pool_lines(
     """
     windows = _windows(node, lower, upper)
     if height is None and (relaxation or "").partition("+")[0] == "cnncert":
-        return _cnncert_lines(windows)
+        found = _cnncert_lines(windows)
+        return found if node.rounding is None else _outward(node, found, windows)
     level = windows.ceiling() if height is None else _level(windows, height)
     lower_weights = _lower_weights(windows)
-    return PoolLines(lower_weights, tf.zeros_like(level), *_upper_line(windows, level))
+    found = PoolLines(lower_weights, tf.zeros_like(level), *_upper_line(windows, level))
+    return found if node.rounding is None else _outward(node, found, windows)
 
 
 def default_height(node: MaxPool, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:

@@ -21,6 +21,7 @@ from tfcert.propagation.backward import NodeLines, Relaxed, Stop, linear_lower_b
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
 from tfcert.propagation.enclosures import TensorInterval
+from tfcert.propagation.errors import Errors
 from tfcert.propagation.folding import only_reader
 from tfcert.propagation.interval import (
     Parts,
@@ -82,15 +83,18 @@ def backward_bounds(
     exact = exact_intervals(network, region.is_box)
     ranges: list[TensorInterval] = []
     bounds: dict[int, TensorInterval] = {}
+    errors = None if network.rounding is None else Errors(network)
     wanted = set(network.bounded())
     for index, node in enumerate(network.nodes):
         if index == 0:
             here: TensorInterval = (region.lower, region.upper)
         else:
             here = tidy(*step(node, [ranges[i] for i in node.inputs]))
+        if errors is not None:
+            errors.add(index, here)
         if index in wanted:
             if not (isinstance(node, Elementwise) or index in exact):
-                relaxed = relax_before(network, index, relaxer, bounds, affine)
+                relaxed = relax_before(network, index, relaxer, bounds, affine, errors)
                 if passes.select and passes.parts.get(index, (None,)) == (None,) and stable_is_exact(network, index):
                     here = _to_the_first_pooling(network, index, relaxed, region, here, ranges)
                 here = _refined(network, index, relaxed, region, here, passes)
@@ -138,9 +142,10 @@ def _to_the_first_pooling(
         return here
 
     def box(rows: Coefficients) -> tuple[None, tf.Tensor]:
-        return None, least_over_box(rows, *ranges[first])
+        return None, least_over_box(rows, *ranges[first], network.rounding)
 
-    return tighter(here, both_sides(network, index, Relaxed(relaxed.lines, {first: box}), region), True)
+    ending = Relaxed(relaxed.lines, {first: box}, errors=relaxed.errors)
+    return tighter(here, both_sides(network, index, ending, region), True)
 
 
 def _some_only(
@@ -216,20 +221,21 @@ def relax_before(
     relaxer: Relaxer,
     bounds: Mapping[int, TensorInterval],
     affine: AffinePart | None = None,
+    errors: Errors | None = None,
 ) -> Relaxed:
     """The relaxations that a pass to ``target`` goes through (its own too, if it is nonlinear)."""
     before = network.ancestors(target)
     lines = {i: relaxer(i, target, bounds) for i in nonlinear(network) if i in before}
-    return Relaxed(lines, affine=affine)
+    return Relaxed(lines, affine=affine, errors=errors, bounds=bounds)
 
 
 def relaxed_by_intervals(network: Network, ranges: Sequence[TensorInterval]) -> Relaxed:
     """Bounds rows at the last nonlinear nodes by the ranges of these, as ``ibp`` does."""
 
     def box(lower: tf.Tensor, upper: tf.Tensor) -> Stop:
-        return lambda rows: (None, least_over_box(rows, lower, upper))
+        return lambda rows: (None, least_over_box(rows, lower, upper, network.rounding))
 
-    return Relaxed({}, {i: box(*ranges[i]) for i in nonlinear(network)})
+    return Relaxed({}, {i: box(*ranges[i]) for i in nonlinear(network)}, bounds=dict(enumerate(ranges)))
 
 
 def floor(network: Network, region: Region, rows: Coefficients, bounds: Mapping[int, TensorInterval]) -> tf.Tensor:
@@ -284,7 +290,7 @@ def relax(network: Network, index: int, bounds: Mapping[int, TensorInterval], re
     act = node.activation
 
     def placed(lower: tf.Tensor, upper: tf.Tensor) -> Lines:
-        return lines(act, act.slopes(relaxation, lower, upper), lower, upper)
+        return lines(act, act.slopes(relaxation, lower, upper), lower, upper, node.rounding)
 
     # XLA computes curves several times over, and may not know how to compute a user's function.
     if act.kinks is None or not is_shipped(act):

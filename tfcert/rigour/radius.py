@@ -16,8 +16,19 @@ from tfcert.propagation.disjunctions import clause_bounds
 from tfcert.propagation.engine import lower_bounds
 from tfcert.propagation.question import first_order
 from tfcert.propagation.radius import RadiusSearch, first_guess, largest_radius
+from tfcert.propagation.supported import guarantee_of, not_charged
 from tfcert.rigour.margins import rounding
 from tfcert.sets.balls import LpBall, Perturbation
+from tfcert.verdict import Guarantee
+
+_TIED = 16.0
+"""Units of roundoff, of differences of logits: where ``z_y - z_j`` is larger, ``exp(z_j - z_y)`` is below 1 by more
+than the error of four units in the last place that an exponential may have and the rounding of a quotient."""
+
+
+def unit_of(network: Network) -> float:
+    """The unit roundoff of a network's type."""
+    return 0.5 * float(np.finfo(network.dtype.as_numpy_dtype).eps)
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,19 @@ class CertifyingMethod:
     method: str = "crown"
     relaxation: str | None = None
     options: BoundOptions | None = None
+
+    def not_charged(self, network: Network, clauses: Clauses | None = None) -> str:
+        """The reason why bounds of a network leave rounding out of account, in words; "" where they do not."""
+        return not_charged(network, self.method, self.relaxation, self.options or BoundOptions(), _combines(clauses))
+
+    def guarantee(self, network: Network, clauses: Clauses | None = None) -> Guarantee:
+        """The guarantee of bounds of a network."""
+        return guarantee_of(network, self.method, self.relaxation, self.options or BoundOptions(), _combines(clauses))
+
+
+def _combines(clauses: Clauses | None) -> bool:
+    """Tells whether bounds are of combinations of rows, too."""
+    return clauses is not None and clauses.disjunctive and len(clauses) > 0
 
 
 @dataclass(frozen=True)
@@ -58,12 +82,19 @@ def rows_below(network: Network, sets: Perturbation, rows: np.ndarray, how: Cert
 def margins_of(
     network: Network, sets: Perturbation, clauses: Clauses, how: CertifyingMethod
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The certified margins in the type of the bounds, NaN where nothing is known; and what rounding may take."""
+    """The certified margins in the type of the bounds, NaN where nothing is known; and what rounding may take.
+
+    Where the bounds are charged for rounding themselves, that is nothing but what a softmax may take that the network
+    leaves out: outputs closer than that may become equal.
+    """
     sets, (rows, _) = within_limits(network, sets, clauses), clauses.rows()
     lower, combined = clause_bounds(
         network, sets, clauses, method=how.method, relaxation=how.relaxation, options=how.options
     )
-    margins, lost = clauses.certified(lower, rounding(network, sets, rows), combined)
+    taken: np.ndarray | float = _TIED * unit_of(network) if network.peeled else 0.0
+    if how.not_charged(network, clauses):
+        taken = rounding(network, sets, rows)
+    margins, lost = clauses.certified(lower, taken, combined)
     return margins.astype(lower.dtype), lost  # each margin is one of the bounds
 
 
@@ -96,7 +127,7 @@ def proven_radius(
     return largest_radius(
         margin_at,
         start,
-        start_rounding=rounding(network, center, clauses.rows()[0]).min(axis=1),
+        start_rounding=rounding(network, center, clauses.rows()[0]).min(axis=1),  # a guess
         guesses=first_guess(start, slope, center.norm) if reach.start is None else np.full(len(start), reach.start),
         slope=slope,
         upper=min(reach.upper, farthest(center)),

@@ -20,7 +20,7 @@ from tfcert.driver.task import LoadedModel, Task
 from tfcert.language import MeasureTemplate, StageSpec
 from tfcert.options import BoundOptions
 from tfcert.propagation.bounds import check_names
-from tfcert.propagation.engine import guarantee_of, prepared_bounds
+from tfcert.propagation.engine import prepared_bounds
 from tfcert.rigour.radius import CertifyingMethod, margins_of
 from tfcert.tracing import expecting, timed
 from tfcert.verdict import NO_REASON, Outcome, Reason, Work, is_proof
@@ -146,7 +146,8 @@ class RunningBound:
         late = iterations < self._iterations
         taken = f"{self._spec.name} took {iterations} of its {self._iterations} steps in the time that was left"
         reason = Reason.TIME_LIMIT.because(said=taken) if late else NO_REASON
-        guarantee, work = guarantee_of(self._spec.method), Work(evaluations=1)
+        guarantee = self._how(iterations).guarantee(batch.task.model.network, batch.clauses)
+        work = Work(evaluations=1)
         for i, place in enumerate(places.tolist()):
             proven = bool(is_proof(margins[i], lost[i]))
             outcome = Outcome.VERIFIED if proven else Outcome.TIMEOUT if late else Outcome.UNKNOWN
@@ -163,5 +164,8 @@ class RunningBound:
 
     def _margins(self, batch: Batch, iterations: int) -> tuple[np.ndarray, np.ndarray]:
         """Lower bounds of the margins ``[batch]``, NaN where nothing is known, and what rounding may take from each."""
-        how = CertifyingMethod(self._spec.method, self._spec.relaxation, replace(self._options, iterations=iterations))
-        return margins_of(batch.task.model.network, batch.regions.proof, batch.clauses, how)
+        return margins_of(batch.task.model.network, batch.regions.proof, batch.clauses, self._how(iterations))
+
+    def _how(self, iterations: int) -> CertifyingMethod:
+        options = replace(self._options, iterations=iterations)
+        return CertifyingMethod(self._spec.method, self._spec.relaxation, options)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tfcert.catalog import METHODS
 from tfcert.complete.bounds import row_bounds
 from tfcert.complete.prepare import Prepared
 from tfcert.complete.search.query import Solvers
@@ -16,7 +17,6 @@ from tfcert.driver.batch import Batch
 from tfcert.driver.budget import StageBudget
 from tfcert.driver.stages.base import Finding, Tell
 from tfcert.language import StageSpec
-from tfcert.propagation.engine import guarantee_of
 from tfcert.rigour.margins import rounding
 from tfcert.tracing import timed
 from tfcert.verdict import NO_REASON, Outcome, Reason, Work, is_proof
@@ -28,7 +28,7 @@ class RunningSolved:
     """Bounds samples one after the other, each in its own time: what is known by its end counts."""
 
     def __init__(self, spec: StageSpec, ready: Prepared):
-        self._ready, self._name, self._guarantee = ready, spec.name, guarantee_of(spec.method)
+        self._ready, self._name, self._guarantee = ready, spec.name, METHODS.find(spec.method).guarantee
         self._builder = replace(ready.builder, rounded=False)  # rounding is taken from the margins
 
     def decide(self, batch: Batch, budget: StageBudget, tell: Tell) -> Iterator[Finding]:

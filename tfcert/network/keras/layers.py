@@ -177,7 +177,11 @@ def batch_normalization(layer: layers.BatchNormalization, builder: Builder, inpu
         shift = -read(statistics(layer)[0]) * scale()
         return shift + read(layer.beta) if layer.center else shift
 
-    return builder.scale(x, scale, bias)
+    def size() -> tf.Tensor:
+        shift = tf.abs(read(statistics(layer)[0]) * scale())
+        return 2.0 * (shift + tf.abs(read(layer.beta)) if layer.center else shift)
+
+    return builder.scale(x, scale, bias, size=size)
 
 
 @converter(layers.Normalization)

@@ -1,0 +1,100 @@
+"""The range of one node, given those of its inputs, and what rounding adds to each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.activations import image
+from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Multivariate, Network, Node
+from tfcert.network.windows import gather_windows
+from tfcert.propagation.enclosures import TensorInterval
+from tfcert.propagation.errors import Errors, interval_error, moved_outward, sizes, sum_error
+from tfcert.propagation.kinds import multivariate_kind
+from tfcert.sets.region import Region
+
+
+def tidy(lower: tf.Tensor, upper: tf.Tensor) -> TensorInterval:
+    """Bounds that later steps can rely on: no NaN (nothing is known there: infinite), and ``lower <= upper``."""
+    low = tf.where(tf.math.is_nan(lower), tf.constant(-np.inf, lower.dtype), lower)
+    high = tf.where(tf.math.is_nan(upper), tf.constant(np.inf, upper.dtype), upper)
+    return hull(low, high)
+
+
+def hull(low: tf.Tensor, high: tf.Tensor) -> TensorInterval:
+    """Bounds in order: those of a constant may cross by a rounding error, and their hull is sound to that error."""
+    return tf.minimum(low, high), tf.maximum(low, high)
+
+
+def step(node: Node, inputs: Sequence[TensorInterval]) -> TensorInterval:
+    """The range of a node, given ranges of its inputs; of a rounded node, of its values as computed."""
+    match node:
+        case Linear():
+            return through_linear(node, inputs[0])[0]
+        case Elementwise():
+            return image(node.activation, *inputs[0], node.rounding)
+        case MaxPool():
+            low, high = (tf.reduce_max(gather_windows(end, node, fill=-np.inf), axis=3) for end in inputs[0])
+            return low, high
+        case Add():
+            total = tf.add_n([low for low, _ in inputs]), tf.add_n([high for _, high in inputs])
+            if node.rounding is None:
+                return total
+            return moved_outward(total, sum_error(node, tf.add_n([sizes(pair) for pair in inputs])))
+        case Concatenate():
+            low, high = (tf.concat([pair[end] for pair in inputs], axis=node.axis + 1) for end in (0, 1))
+            return low, high
+        case Multivariate():
+            return multivariate_kind(node).interval(node, inputs)
+    raise TypeError(f"no rule to propagate an interval through a {type(node).__name__} node")
+
+
+def moves(node: Linear) -> bool:
+    """Tells whether a node only moves or copies numbers, zeros between them."""
+    return node.bias is None and node.map.moves
+
+
+def through_linear(
+    node: Linear, pair: TensorInterval, nominal: Sequence[tf.Tensor] = ()
+) -> tuple[TensorInterval, list[tf.Tensor]]:
+    """A linear node's range, and its values at points: at most one tensor ``nominal``, ``[batch, *shape]``.
+
+    The range's middle and the points go through the map as one batch; the radii take a second product, with ``|W|``.
+    """
+    lower, upper = pair
+    bias = None if node.bias is None else node.bias()
+    if moves(node):
+        return (node.map.apply(lower), node.map.apply(upper)), [node.map.apply(value) for value in nominal]
+    middle, radius = 0.5 * lower + 0.5 * upper, 0.5 * upper - 0.5 * lower
+    together = node.map.apply(tf.concat([*nominal, middle], axis=0) if nominal else middle)
+    if bias is not None:
+        together += bias
+    reach = node.map.abs_apply(radius)
+    if node.rounding is not None:
+        reach += interval_error(node, pair)
+    *value, center = tf.split(together, 2, axis=0) if nominal else [together]
+    return (center - reach, center + reach), value
+
+
+def errors_of(
+    network: Network, region: Region, known: Mapping[int, TensorInterval], last: int | None = None
+) -> Errors | None:
+    """The errors of a rounded network's nodes, with ranges ``known`` of some; None of another network."""
+    if network.rounding is None:
+        return None
+    ranges: dict[int, TensorInterval] = {}
+    before = network.ancestors(network.output if last is None else last)
+    errors = Errors(network)
+    for index, node in enumerate(network.nodes):
+        if index not in before:
+            continue
+        if index in known:
+            ranges[index] = known[index]
+        elif isinstance(node, Input):
+            ranges[index] = (region.lower, region.upper)
+        else:
+            ranges[index] = tidy(*step(node, [ranges[i] for i in node.inputs]))
+        errors.add(index, ranges[index])
+    return errors

@@ -1,0 +1,62 @@
+"""What is bounded with rounding taken into account, and why what is not is not."""
+
+from __future__ import annotations
+
+from tfcert.catalog import METHODS, RELAXATIONS
+from tfcert.network.graph import Elementwise, Multivariate, Network
+from tfcert.options import BoundOptions
+from tfcert.roundoff import rounding_of
+from tfcert.verdict import Guarantee
+
+_METHODS = ("ibp", "crown-ibp", "crown")
+"""The methods whose passes charge rounding throughout."""
+_KINDS: tuple[type[Multivariate], ...] = ()
+"""The nonlinearities of several numbers whose planes and intervals charge rounding."""
+_LEVELS = {"deployed": Guarantee.FLOAT32_ANY_ORDER, "real": Guarantee.REAL}
+
+
+def not_supported(network: Network) -> str:
+    """The reason why rounding is not taken into account in bounds of a network, in words; "" where it is."""
+    for node in network.nodes:
+        if isinstance(node, Elementwise) and node.activation.accuracy is None:
+            return f"nothing is known of how activation {node.activation.name!r} ({node.name}) rounds"
+        if isinstance(node, Multivariate) and not isinstance(node, _KINDS):
+            return f"the rounding of a {type(node).__name__.lower()} ({node.name}) is not bounded"
+    return ""
+
+
+def not_charged(
+    network: Network, method: str, relaxation: str | None, options: BoundOptions, combined: bool = False
+) -> str:
+    """The reason why bounds by a method leave rounding out of account; "" where they do not.
+
+    ``combined``: rows are bounded together, as combinations.
+    """
+    if options.rounding == "ignore":
+        return "rounding is left out of account, as asked"
+    if method not in _METHODS:
+        return f"the method {method} does not bound rounding"
+    if relaxation is not None and "+" not in relaxation and RELAXATIONS.find(relaxation).where:
+        return f"the relaxation {relaxation} does not bound rounding"
+    if combined:
+        return "combinations of rows do not bound rounding"
+    return not_supported(network)
+
+
+def with_charges(
+    network: Network, method: str, relaxation: str | None, options: BoundOptions, combined: bool = False
+) -> Network:
+    """The network whose bounds are charged for rounding as asked; the network itself where they cannot be."""
+    if not_charged(network, method, relaxation, options, combined):
+        return network.rounded(None)
+    dtype = network.dtype.as_numpy_dtype
+    return network.rounded(rounding_of(options.rounding, dtype, dtype))
+
+
+def guarantee_of(
+    network: Network, method: str, relaxation: str | None, options: BoundOptions, combined: bool = False
+) -> Guarantee:
+    """The guarantee of a method's bounds of a network."""
+    if not_charged(network, method, relaxation, options, combined):
+        return METHODS.find(method).guarantee
+    return _LEVELS[options.rounding]
