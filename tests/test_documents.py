@@ -91,3 +91,21 @@ def test_specifications_on_a_page_are_without_mistakes(page):
     for text in shown:
         found = load(text)
         assert not found.warnings, found.warnings[0].render()
+
+
+def test_the_page_about_onnx_prints_what_it_says_and_lists_what_is_read(tmp_path, monkeypatch, capsys):
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package, reason=f"ONNX models need the package {package}")
+    from tfcert.network.onnx.graph import OPERATORS
+
+    text = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8")
+    listed = re.sub(r"\([^)]*\)", "", text.rpartition("## Operators")[2])
+    assert set(re.findall(r"\w+", listed)) == set(OPERATORS)
+    monkeypatch.chdir(tmp_path)
+    namespace: dict = {}
+    for number, (code, said) in enumerate(blocks(text), start=1):
+        capsys.readouterr()
+        exec(compile(code, f"block {number} of onnx.md", "exec"), namespace)
+        printed = capsys.readouterr().out
+        assert not said or agree(printed, said), f"block {number} prints:\n{printed}"
+    assert printed.startswith("unsat\n0\nsat\n((X_0 ") and "(X_1 0.1)" in printed and printed.endswith("1\n")

@@ -1,0 +1,1 @@
+"""Questions of the verification competition, answered by one resident process."""
