@@ -85,6 +85,7 @@ CASES = {
     "pad": (IMAGE, node("Pad", [E, ints(0, 1, 1, 0, 0, 0, 2, 1)])),
     "crop": (IMAGE, node("Pad", [E, ints(0, 0, -1, 0, 0, 0, 0, -2)])),
     "reduce": (IMAGE, node("ReduceMean", [E], axes=[2], keepdims=0), node("ReduceSum", [E, ints(1)])),
+    "reduce nothing": (SHAPE, node("ReduceSum", [E], noop_with_empty_axes=1), node("Abs", [E])),
     "reduce all": (SHAPE, node("ReduceMax", [E], keepdims=0)),
     "resize": (IMAGE, node("Resize", [E, "", np.array([1.0, 1.0, 2.0, 3.0])], mode="nearest")),
     "softmax": (SHAPE, node("Gemm", [E, rng(4, 3)]), node("Softmax", [E])),
@@ -151,6 +152,11 @@ REFUSED = {
     "padding": ([1, 4], [node("Pad", [E, ints(0, 1, 0, 1), np.array(3.0)])], "zeros"),
     "reflection": ([1, 4], [node("Pad", [E, ints(0, 1, 0, 1)], mode="reflect")], "reflect"),
     "bilinear": ([1, 1, 2, 2], [node("Resize", [E, "", np.array([1.0, 1.0, 2.0, 2.0])], mode="linear")], "linear"),
+    "resize by ceilings": (
+        [1, 1, 2, 2],
+        [node("Resize", [E, "", np.array([1.0, 1.0, 2.0, 2.0])], nearest_mode="ceil")],
+        "ceil",
+    ),
     "random": ([1, 4], [node("RandomNormal", [], "r", shape=[1, 4]), node("Add", ["x", "r"])], "random"),
     "open image": ([1, 2, None, 4], [node("Relu", [E])], "open"),
 }
@@ -179,6 +185,14 @@ def test_a_translation_that_is_wrong_is_noticed(monkeypatch):
     monkeypatch.setitem(arithmetic.FUNCTIONS, "LeakyRelu", "relu")
     with pytest.raises(FrontendMismatchError, match="n0"):
         network_of(model([1, 4], node("LeakyRelu", [E], alpha=0.1)))
+
+
+def test_a_model_whose_samples_mix_is_noticed():
+    """Every sample less the mean of its batch: alone it is zero, and in a batch it is not."""
+    with pytest.raises(FrontendMismatchError, match="output"):
+        network_of(
+            model([None, 4], node("ReduceMean", [E], axes=[0]), node("Sub", ["x", E]), node("Add", [E, np.ones(4)]))
+        )
 
 
 def test_files_that_are_no_models(tmp_path):

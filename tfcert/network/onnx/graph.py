@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.network.builder import Builder
-from tfcert.network.errors import UnsupportedLayerError
+from tfcert.network.errors import FrontendMismatchError, UnsupportedLayerError
 from tfcert.network.graph import Network
 from tfcert.network.keras.advice import nearest
 from tfcert.network.keras.validation import Checkpoint, compare_nodes
@@ -65,10 +65,13 @@ def _compared(network: Network, model: OnnxModel, checkpoints: list[Checkpoint],
     def answers(inputs: tf.Tensor) -> list[Any]:
         found = [*model.values(names, inputs.numpy()), model.run(inputs.numpy())]
         nodes = [*(checkpoint.node for checkpoint in checkpoints), network.output]
-        return [
-            tf.reshape(tf.constant(value), [-1, *network.nodes[node].shape])
-            for value, node in zip(found, nodes, strict=True)
-        ]
+        shapes = [network.nodes[node].shape for node in nodes]
+        for name, value, shape in zip([*names, model.output_name], found, shapes, strict=True):
+            if value.shape[1] != np.prod(shape):
+                raise FrontendMismatchError(
+                    f"{model.name} computes {value.shape[1]} numbers in {name!r}, and the network {int(np.prod(shape))}"
+                )
+        return [tf.reshape(tf.constant(value), [-1, *shape]) for value, shape in zip(found, shapes, strict=True)]
 
     compare_nodes(network, model.name, [*checkpoints, checkpoints[-1]], answers, x)
 

@@ -124,7 +124,7 @@ class OnnxModel:
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """The answers ``[batch, outputs]`` of onnxruntime to inputs ``[batch, *input_shape]``, flattened."""
-        (found,) = self._answers(self._session, [self.output_name], x)
+        (found,) = self._answers(self._session, [self.output_name], x, self.together)
         return found
 
     def values(self, names: Sequence[str], x: np.ndarray) -> list[np.ndarray]:
@@ -134,13 +134,14 @@ class OnnxModel:
         proto.CopyFrom(self.proto)
         known = {value.name for value in proto.graph.output}
         proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in known)
-        return self._answers(session(proto.SerializeToString(), self.name, plain=True), list(names), x)
+        runs = session(proto.SerializeToString(), self.name, plain=True)
+        return self._answers(runs, list(names), x, together=False)
 
-    def _answers(self, runs: Any, names: list[str], x: np.ndarray) -> list[np.ndarray]:
+    def _answers(self, runs: Any, names: list[str], x: np.ndarray, together: bool) -> list[np.ndarray]:
         x = np.ascontiguousarray(x, self.dtype).reshape(-1, *self.input_shape)
         if not len(x):
             return [np.zeros((0, 0), self.dtype) for _ in names]
-        if self.together:
+        if together:
             return [part.reshape(len(x), -1) for part in runs.run(names, {self.input_name: x})]
         each = [runs.run(names, {self.input_name: sample.reshape(self.shape)}) for sample in x]
         return [np.stack([part.reshape(-1) for part in parts]) for parts in zip(*each, strict=True)]

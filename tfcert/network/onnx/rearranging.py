@@ -13,6 +13,10 @@ from tfcert.network.onnx.model import TYPES
 from tfcert.network.onnx.values import Known, OnnxNode, Varying, operator
 
 
+_REPEATS = (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"), ("half_pixel", "round_prefer_ceil"))
+"""Where a resized image takes its numbers from, and how that is rounded, so that whole factors repeat each number."""
+
+
 @operator("Identity")
 def _identity(call: OnnxNode) -> Varying:
     return call.value()
@@ -199,7 +203,7 @@ def _reduce(call: OnnxNode) -> Varying:
     x, axes = call.value(), call.setting("axes", 1)
     keep, nothing = bool(call.get("keepdims", 1)), bool(call.get("noop_with_empty_axes", 0))
     if not axes:
-        if nothing and axes is not None:
+        if nothing:
             return x
         axes = list(range(len(x.shape)))
     tensor, places, _ = call.along(x, axes)
@@ -212,10 +216,13 @@ def _reduce(call: OnnxNode) -> Varying:
 
 @operator("Upsample", "Resize")
 def _resize(call: OnnxNode) -> Varying:
-    """Nearest neighbours, each number so many times: whole factors, for which all of ONNX's roundings agree."""
+    """Nearest neighbours by whole factors, rounded so that each number stands so many times side by side."""
     x = call.value()
-    for name in ("coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a", "exclude_outside",
-                 "extrapolation_value", "antialias"):  # fmt: skip
+    mode = call.get("coordinate_transformation_mode", "half_pixel" if call.opset >= 11 else "asymmetric")
+    rounds = call.get("nearest_mode", "round_prefer_floor" if call.opset >= 11 else "floor")
+    if (mode, rounds) not in _REPEATS:
+        raise call.refuse(f"resizes by the places {mode!r} rounded by {rounds!r}; {_REPEATS} are supported")
+    for name in ("cubic_coeff_a", "exclude_outside", "extrapolation_value", "antialias"):
         call.get(name)
     if call.get("mode", "nearest") != "nearest" or call.get("axes") is not None:
         raise call.refuse(f"resizes by {call.get('mode')!r}; `nearest` along all axes is supported")
