@@ -104,7 +104,7 @@ class Blocks:
             def over(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
                 node = self._planes(target, start, lines)
                 found, constant = below(values, node)
-                lost = lost_by_rows(values, node)
+                lost = lost_by_rows(values, node, len(self.network.nodes))
                 return found, constant, tf.zeros_like(constant) if lost is None else lost * _TWICE
 
             starts = tf.range(0, self._inputs, self.size)

@@ -89,13 +89,13 @@ def ranges(node: Planes, input_shape: tuple[int, ...], region: Region) -> Tensor
     return tidy(lower, upper) if lost is None else tidy(lower - lost, upper + lost)
 
 
-def substitute(node: Planes, input_shape: tuple[int, ...]) -> Stop:
-    """A stop for backward passes: rows over the node become rows over the input, below by the planes."""
+def substitute(node: Planes, input_shape: tuple[int, ...], stops: int = 1) -> Stop:
+    """A stop, one of so many, for backward passes: rows over the node become rows over the input, below by the planes."""
 
     def stop(rows: Coefficients) -> tuple[Coefficients, tf.Tensor]:
         values = rows.dense().values
         slopes, constant = below(values, node)
-        lost = lost_by_rows(values, node)
+        lost = lost_by_rows(values, node, stops)
         return Coefficients(slopes, input_shape), constant if lost is None else constant - lost
 
     return stop

@@ -108,10 +108,11 @@ def lost_by_ranges(planes: Planes) -> tf.Tensor | None:
     return raised(lost, _length(slack), slack.rounding)
 
 
-def lost_by_rows(rows: tf.Tensor, planes: Planes) -> tf.Tensor | None:
+def lost_by_rows(rows: tf.Tensor, planes: Planes, stops: int) -> tf.Tensor | None:
     """What rows ``[samples or 1, 1, rows, values]`` over a node are charged for being put through its planes.
 
-    Their coefficients over the input are sums of as many terms as the node has values, read as exact from there on.
+    Their coefficients over the input are sums of as many terms as the node has values, read as exact from there on, and
+    added to those of at most so many ``stops``, this one included.
 
     Returns:
         ``[samples or 1, 1, rows]``; None: nothing.
@@ -120,9 +121,9 @@ def lost_by_rows(rows: tf.Tensor, planes: Planes) -> tf.Tensor | None:
     if slack is None:
         return None
     terms = int(rows.shape[3])
-    each = slack.amount + gamma(terms + _SPARE, slack.rounding.own) * plane_sizes(planes)
+    each = slack.amount + gamma(terms + stops + _SPARE, slack.rounding.own) * plane_sizes(planes)
     lost = tf.reduce_sum(tf.abs(rows) * tf.reshape(each, [-1, 1, 1, terms]), axis=3)
-    few = tf.reshape(flushed(slack, terms), [-1, 1, 1])
+    few = tf.reshape(flushed(slack, terms + stops), [-1, 1, 1])
     return raised(lost + few, terms, slack.rounding)
 
 

@@ -51,8 +51,8 @@ def _run(network: Network, region: Region, how: How) -> tuple[Callable[[int], St
         return relax(network, index, bounds, how.relaxation)
 
     if how.passes.inputs is None:
-        between = planes(network, region, bend)
-        return lambda index: substitute(between[index], network.input_shape), bounds
+        between, stops = planes(network, region, bend), len(nonlinear(network))
+        return lambda index: substitute(between[index], network.input_shape, stops), bounds
     blocks = Blocks(network, region.hull() if region.blocks() else region, how.passes.inputs)
     lines = blocks.lines(bend)
     return lambda index: blocks.substitute(index, lines), bounds

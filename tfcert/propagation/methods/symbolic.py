@@ -33,7 +33,8 @@ class _Symbolic:
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
         between, bounds = _run(network, region)
-        relaxed = Relaxed({}, {i: substitute(between[i], network.input_shape) for i in nonlinear(network)})
+        ends = nonlinear(network)
+        relaxed = Relaxed({}, {i: substitute(between[i], network.input_shape, len(ends)) for i in ends})
         return by_rows(network, region, rows, relaxed, bounds, how)
 
 
