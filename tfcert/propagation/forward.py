@@ -22,11 +22,13 @@ from tfcert.network.graph import (
     Node,
     Nonlinear,
 )
+from tfcert.network.linear import LinearMap, ScaleMap
 from tfcert.network.windows import gather_windows
 from tfcert.propagation.backward import NodeLines, Stop
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least
 from tfcert.propagation.enclosures import Plane, Planes, Slack, TensorInterval, scaled_plane
+from tfcert.propagation.errors import linear_size
 from tfcert.propagation.interval import moves, tidy
 from tfcert.propagation.multivariate import MultivariatePlanes
 from tfcert.propagation.pooling import PoolLines
@@ -90,7 +92,7 @@ def ranges(node: Planes, input_shape: tuple[int, ...], region: Region) -> Tensor
 
 
 def substitute(node: Planes, input_shape: tuple[int, ...], stops: int = 1) -> Stop:
-    """A stop, one of so many, for backward passes: rows over the node become rows over the input, below by the planes."""
+    """A stop, one of so many, for backward passes: rows over the node become rows over the input, by the planes."""
 
     def stop(rows: Coefficients) -> tuple[Coefficients, tf.Tensor]:
         values = rows.dense().values
@@ -179,10 +181,14 @@ def _linear_slack(node: Linear, source: Planes) -> Slack | None:
     slack = source.slack
     if slack is None or moves(node):
         return slack if slack is None else slack._replace(amount=node.map.apply(slack.amount))
-    size = node.map.abs_apply(plane_sizes(source))
-    if node.bias is not None:
-        size += tf.abs(node.bias())
-    return charged_slack(slack, node.map.abs_apply(slack.amount), size, node.map.terms())
+    # Values that are no larger than the planes' sizes are off by so much, and middles and halves by little more.
+    size = linear_size(node, plane_sizes(source))
+    return charged_slack(slack, node.map.abs_apply(slack.amount), size, _terms(node.map))
+
+
+def _terms(linear: LinearMap) -> int:
+    """How many roundings a deployed value may have seen: a few more where its factor is itself computed."""
+    return linear.terms() + (16 if isinstance(linear, ScaleMap) else 0)
 
 
 def _bend(source: Planes, lines: Lines) -> Planes:

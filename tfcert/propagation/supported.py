@@ -5,13 +5,12 @@ from __future__ import annotations
 from tfcert.catalog import METHODS, RELAXATIONS
 from tfcert.network.graph import Elementwise, Multivariate, Network
 from tfcert.options import BoundOptions
+from tfcert.propagation.kinds import multivariate_kind
 from tfcert.roundoff import rounding_of
 from tfcert.verdict import Guarantee
 
-_METHODS = ("ibp", "crown-ibp", "crown")
+_METHODS = ("ibp", "symbolic", "forward", "forward+backward", "crown-ibp", "crown")
 """The methods whose passes charge rounding throughout."""
-_KINDS: tuple[type[Multivariate], ...] = ()
-"""The nonlinearities of several numbers whose planes and intervals charge rounding."""
 _LEVELS = {"deployed": Guarantee.FLOAT32_ANY_ORDER, "real": Guarantee.REAL}
 
 
@@ -20,7 +19,7 @@ def not_supported(network: Network) -> str:
     for node in network.nodes:
         if isinstance(node, Elementwise) and node.activation.accuracy is None:
             return f"nothing is known of how activation {node.activation.name!r} ({node.name}) rounds"
-        if isinstance(node, Multivariate) and not isinstance(node, _KINDS):
+        if isinstance(node, Multivariate) and not multivariate_kind(node).charges_rounding:
             return f"the rounding of a {type(node).__name__.lower()} ({node.name}) is not bounded"
     return ""
 

@@ -1,0 +1,55 @@
+"""Methods over rounded networks with products: bounds hold for what Keras computes, and say so."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfcert.network import from_keras
+from tfcert.options import BoundOptions
+from tfcert.propagation.engine import lower_bounds
+from tfcert.propagation.supported import guarantee_of
+from tfcert.sets.balls import LpBall
+from tfcert.verdict import Guarantee
+
+pytestmark = pytest.mark.usefixtures("eager")
+METHODS = ["ibp", "symbolic", "forward", "forward+backward", "crown-ibp", "crown"]
+
+
+def model(products):
+    x = keras.Input((4,))
+    y = keras.layers.Dense(5, activation="relu")(x)
+    if products:
+        gate = keras.layers.Dense(5, activation="relu")(x)
+        y = keras.layers.Multiply()([y, gate])
+    else:
+        y = keras.layers.Dense(5, activation="relu")(y)
+    return keras.Model(x, keras.layers.Dense(2)(y))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("products", [False, True])
+def test_bounds_are_charged_and_hold_for_the_model(method, products):
+    """Catches a method whose result claims rounding that it leaves out: at radius 0 a bound is the value itself."""
+    if products and method == "symbolic":
+        pytest.skip("symbolic intervals are of ReLU networks")
+    keras.utils.set_random_seed(5)
+    given = model(products)
+    network, rng = from_keras(given), np.random.default_rng(5)
+    x = rng.normal(size=(8, 4)).astype(np.float32)
+    rows, none = np.tile(np.eye(2, dtype=np.float32), (8, 1, 1)), np.zeros((8, 2))
+    for eps, norm in ((0.0, "linf"), (1e-3, "linf"), (0.0, "l2")):
+        ball = LpBall(x, eps, norm=norm)
+        sides = {}
+        for rounding in ("ignore", "deployed"):
+            options = BoundOptions(rounding=rounding)
+            sides[rounding] = [
+                lower_bounds(network, ball, s * rows, none, method=method, options=options) for s in (1, -1)
+            ]
+        plain, charged = sides["ignore"], sides["deployed"]
+        assert all((ours < theirs).all() for ours, theirs in zip(charged, plain, strict=True))
+        assert all((theirs - ours < 1e-3).all() for ours, theirs in zip(charged, plain, strict=True))
+        points = x[:, None] + eps * rng.choice([-0.999, 0.999], (8, 5, 4))
+        for batch in (1, 8):
+            y = given.predict(points.reshape(-1, 4).astype(np.float32), batch_size=batch, verbose=0).reshape(8, 5, 2)
+            assert (charged[0][:, None] <= y).all() and (y <= -charged[1][:, None]).all()
+    assert guarantee_of(network, method, None, BoundOptions(rounding="deployed")) == Guarantee.FLOAT32_ANY_ORDER
