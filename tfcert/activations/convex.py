@@ -182,7 +182,7 @@ def squareplus(b: float = 4.0) -> Activation:
         lambda x: 0.5 * (1.0 + x * tf.math.rsqrt(tf.square(x) + b)),
         solve,
     )
-    return replace(found, accuracy=Accuracy(4.0, base=root, reach=1.0))
+    return replace(found, accuracy=Accuracy(2.0, base=root, reach=1.0))
 
 
 def sparse_plus() -> Activation:

@@ -52,7 +52,7 @@ def elu(alpha: float = 1.0) -> Activation:
     """
     if not alpha > 0:
         raise ValueError(f"alpha must be positive, not {alpha}")
-    accuracy = Accuracy(8.0, base=float(alpha), steep=max(1.0, float(alpha)))
+    accuracy = Accuracy(4.0, base=float(alpha), steep=max(1.0, float(alpha)))
     return replace(_Unit(1.0, float(alpha)).activation("elu"), accuracy=accuracy)
 
 

@@ -109,7 +109,7 @@ def bounded_relu(negative_slope: float = 0.0, max_value: float | None = None, th
     kinks = (float(threshold), *(() if max_value is None else (cap,)))
     slopes = (float(negative_slope), 1.0, *(() if max_value is None else (0.0,)))
     jumps = kinks[:1] if threshold > 0 else ()
-    accuracy = Accuracy(2.0, base=kinks[0], steep=max(1.0, slopes[0])) if _single(*jumps) else None
+    accuracy = Accuracy(3.0, base=kinks[0], steep=max(1.0, slopes[0])) if _single(*jumps) else None
     return piecewise("bounded_relu", function, kinks, slopes, jumps, accuracy)
 
 

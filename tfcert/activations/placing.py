@@ -13,8 +13,8 @@ intercepts ``t``, ``u`` the unit roundoffs, and ``k``, ``base``, ``reach`` of th
   The deployed value is off by at most ``k 2 u_deployed (Z + base + reach m)``, and so is each value that the lines were
   computed from, with ``u_own``. A kernel that is not monotone where the function is, is off by no more than that.
 * *The gap* ``f(p) - s p`` of a point. The product errs by ``u_own |s| m``, the difference by ``u_own (Z + |s| m)``, and
-  moving the intercept out by ``u_own`` of the result: ``6 u_own Z`` together, with room. With slopes 0 and 1 of an
-  exact function nothing of this rounds.
+  moving the intercept out by ``u_own`` of the result: ``6 u_own Z`` together, with room. Of an exact
+  function nothing of this rounds with slope 0, and of the ReLU and the absolute value none with slope 1.
 * *Points that were searched for.* Where ``g(x) = f(x) - s x`` is convex, ``g(x) >= g(p) + g'(p) (x - p)`` for every
   ``p`` of the piece, so no point has to be right: each ``p`` near which the least value is looked for is charged
   ``max(0, -g'(p)) (u - p) + max(0, g'(p)) (p - l)``, which is zero at a minimum and at the end of an interval towards
@@ -38,7 +38,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tfcert.activations.accuracy import DOUBLE, Accuracy
+from tfcert.activations.accuracy import Accuracy
 from tfcert.activations.registry import Activation, Lines, Slopes
 from tfcert.roundoff import Rounding
 
@@ -75,8 +75,8 @@ def lines(
     lower, upper = _settled(act, lower, upper)
     below = _extremum(act, lower_slope, lower, upper, 1.0, rounding)
     above = _extremum(act, upper_slope, lower, upper, -1.0, rounding)
-    charge = _charge(act, rounding, (lower, upper), (lower_slope, below), (upper_slope, above))
-    return Lines(lower_slope, below - charge, upper_slope, above + charge)
+    below, above = _moved(act, rounding, (lower, upper), (lower_slope, below), (upper_slope, above))
+    return Lines(lower_slope, below, upper_slope, above)
 
 
 def image(
@@ -97,8 +97,7 @@ def image(
     high = tf.where(tf.math.is_nan(high), tf.constant(np.inf, high.dtype), high)
     if rounding is not None:
         flat = tf.zeros_like(low)
-        charge = _charge(act, rounding, (lower, upper), (flat, low), (flat, high))
-        low, high = low - charge, high + charge
+        low, high = _moved(act, rounding, (lower, upper), (flat, low), (flat, high))
     return low, high
 
 
@@ -116,14 +115,14 @@ def accuracy_of(act: Activation) -> Accuracy:
     return act.accuracy
 
 
-def _charge(
+def _moved(
     act: Activation,
     rounding: Rounding,
     ends: tuple[tf.Tensor, tf.Tensor],
     below: tuple[tf.Tensor, tf.Tensor],
     above: tuple[tf.Tensor, tf.Tensor],
-) -> tf.Tensor:
-    """By how much both lines, ``(slope, intercept)`` each, move out: for the kernel, the gap, and what is flushed."""
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The intercepts of two lines ``(slope, intercept)``, moved out: for the kernel, the gap, and what is flushed."""
     accuracy = accuracy_of(act)
     # Of a subnormal point and a slope the product may be flushed: as large as a rounding of this one's.
     most = tf.maximum(tf.maximum(tf.abs(ends[0]), tf.abs(ends[1])), rounding.tiny / rounding.own)
@@ -133,18 +132,19 @@ def _charge(
     flushed = (8.0 * rounding.tiny) * (1.0 + steep)
     own = 6.0 * _ROOM * rounding.own
     if accuracy.ulps:
-        least = accuracy.ulps if rounding.own > 2.0**-53 else max(accuracy.ulps, DOUBLE)
-        kernels = 2.0 * _ROOM * (accuracy.ulps * rounding.deployed + least * rounding.own)
+        kernels = 2.0 * _ROOM * sum(accuracy.within(unit) * unit for unit in (rounding.deployed, rounding.own))
         charge = (kernels + own) * size + ((kernels * accuracy.reach) * most + kernels * accuracy.base) + flushed
         within = tf.maximum(size, most * (_LARGEST / _FAR)) <= _LARGEST
     else:
+        straight = act.piecewise_linear  # values are 0, x or -x: of slope 1, too, no difference of theirs rounds
         rounds = [
-            tf.where((slope == 0.0) | (slope == 1.0), tf.zeros_like(part), part)
+            tf.where((slope == 0.0) | (slope == 1.0) if straight else slope == 0.0, tf.zeros_like(part), part)
             for (slope, _), part in zip((below, above), sizes, strict=True)
         ]
         charge = own * tf.maximum(*rounds) + flushed
         within = tf.maximum(size, most) <= _LARGEST
-    return tf.where(within, charge, tf.constant(np.inf, charge.dtype))
+    infinite = tf.constant(np.inf, charge.dtype)
+    return tf.where(within, below[1] - charge, -infinite), tf.where(within, above[1] + charge, infinite)
 
 
 def _settled(act: Activation, lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -65,7 +65,7 @@ def power(exponent: float) -> Activation:
     act = _power(p, exponent)
     if act.name != "power":
         return act
-    return replace(act, accuracy=Accuracy(8.0 + (0.0 if float(np.float32(p)) == p else 64.0 * abs(p))))
+    return replace(act, accuracy=Accuracy(4.0 + (0.0 if float(np.float32(p)) == p else 64.0 * abs(p))))
 
 
 def _power(p: float, exponent: float) -> Activation:

@@ -1,0 +1,217 @@
+"""Measures by how many ulps the functions that tfcert ships err as TensorFlow computes them, one function at a time.
+
+python -m benchmarks.ulps.run                  a sample of the float32 numbers, of every function (seconds each)
+python -m benchmarks.ulps.run tanh sigmoid     the same of these
+python -m benchmarks.ulps.run --all tanh       all 2^32 float32 numbers (many minutes each)
+python -m benchmarks.ulps.run --table          the README's table, from what is stored
+
+Measured are tfcert's own form of a function and Keras's, each eager, as a graph and compiled by XLA, against tfcert's
+form in float64; and that one, at fewer points, against extended precision. An error is counted in ulps of the size that
+``tfcert/activations/accuracy.py`` names for the function: ``2 u (|f(x)| + base + reach |x|)``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.common import machine, store
+from benchmarks.ulps.extended import EXTENDED
+from tfcert.activations import Activation, activation, names
+from tfcert.activations.accuracy import ACCURACIES, EXACT
+
+STORE = store.Store(__file__)
+STRIDE, CHUNK = 4099, 2**20
+"""Every so many float32 numbers are the sample: a prime, so that all exponents and low bits are met."""
+FAR, LARGEST = 2.0**60, 2.0**120
+TINY = float(np.finfo(np.float32).tiny)
+PARAMETERS: dict[str, list[dict[str, Any]]] = {
+    "bounded_relu": [{"max_value": 2.0}, {"threshold": 0.5, "max_value": 2.0, "negative_slope": 0.1}],
+    "celu": [{}, {"alpha": 0.3}, {"alpha": 2.5}],
+    "clip": [{"lower": -0.1, "upper": 0.7}],
+    "elu": [{}, {"alpha": 0.3}, {"alpha": 2.5}],
+    "gelu": [{"approximate": False}, {"approximate": True}],
+    "leaky_relu": [{"negative_slope": 0.01}, {"negative_slope": 1.5}],
+    "power": [{"exponent": p} for p in (3.0, 4.0, 7.0, -2.0, -3.0, 1.5, -1.25, 0.3, 2.7)],
+    "prelu": [{"alpha": lambda: 0.3}],
+    "soft_shrink": [{"threshold": 0.3}],
+    "squareplus": [{}, {"b": 0.5}],
+    "threshold": [{"threshold": 0.5, "default_value": -0.3}],
+}
+"""Where a function has parameters, or two forms."""
+
+
+def of_keras(name: str, parameters: dict[str, Any]) -> Callable[[tf.Tensor], tf.Tensor] | None:
+    """Keras's function of the same name; None where it has none."""
+    if name == "power":
+        return lambda x: keras.ops.power(x, parameters["exponent"])
+    if name in ("bounded_relu", "clip", "prelu", "param_ramp"):
+        return None
+    found = getattr(keras.activations, name, None) or getattr(keras.ops, name, None)
+    return None if found is None else lambda x: found(x, **parameters)
+
+
+def numbers(stride: int) -> Iterator[np.ndarray]:
+    """The float32 numbers (every so many), without NaN and infinities, in order of their bits."""
+    for start in range(0, 2**32, CHUNK * stride):
+        bits = np.arange(start, min(start + CHUNK * stride, 2**32), stride, dtype=np.uint64).astype(np.uint32)
+        x = bits.view(np.float32)
+        x = x[np.isfinite(x)]
+        if len(x):
+            yield x
+
+
+def ways(
+    function: Callable[[tf.Tensor], tf.Tensor], kind: tf.DType = tf.float32
+) -> dict[str, Callable[[tf.Tensor], tf.Tensor]]:
+    """The ways to run a function."""
+    spec = [tf.TensorSpec([None], kind)]
+    return {
+        "eager": function,
+        "graph": tf.function(function, input_signature=spec, autograph=False),
+        "xla": tf.function(function, input_signature=spec, jit_compile=True, autograph=False),
+    }
+
+
+def compared(act: Activation, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Those of the numbers that the statement is about, the values of the function there, and the sizes of ulps."""
+    accuracy = act.accuracy
+    wide = x.astype(np.float64)
+    least, most = act.domain
+    inside = (np.abs(wide) <= FAR) & (wide >= least) & (wide <= most) & ~np.isin(wide, act.poles)
+    if accuracy.sharp or act.limited:
+        inside &= (np.abs(wide) >= TINY) | (wide == 0)
+    x, wide = x[inside], wide[inside]
+    with np.errstate(all="ignore"):
+        value = act.function(tf.constant(wide)).numpy()
+    held = np.isfinite(value) & (np.abs(value) <= LARGEST)
+    x, wide, value = x[held], wide[held], value[held]
+    return x, value, np.abs(value) + accuracy.base + accuracy.reach * np.abs(wide)
+
+
+def worst(act: Activation, functions: dict[str, Callable[[tf.Tensor], tf.Tensor]], stride: int) -> dict[str, Any]:
+    """The largest error of each way in ulps, and where; what may be flushed does not count."""
+    steep = act.accuracy.steep() if callable(act.accuracy.steep) else act.accuracy.steep
+    flushed = 8 * TINY * (1 + float(steep))
+    found: dict[str, Any] = {way: {"ulps": 0.0, "at": 0.0} for way in functions}
+    count = 0
+    for chunk in numbers(stride):
+        x, value, size = compared(act, chunk)
+        count += len(x)
+        if not len(x):
+            continue
+        for way, function in functions.items():
+            error = np.abs(function(tf.constant(x)).numpy().astype(np.float64) - value)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ulps = np.where(error <= flushed, 0.0, (error - flushed) / (np.finfo(np.float32).eps * size))
+            ulps = np.where(np.isnan(error), np.inf, ulps)
+            at = int(ulps.argmax())
+            if ulps[at] > found[way]["ulps"]:
+                found[way] = {"ulps": float(ulps[at]), "at": float(x[at])}
+    return {"points": count, "ways": found}
+
+
+def double(act: Activation, name: str, parameters: dict[str, Any]) -> dict[str, Any] | None:
+    """The float64 kernel's largest error in its own ulps at some thousand points; None without an extended form."""
+    if name not in EXTENDED:
+        return None
+    form, points = EXTENDED[name]
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=points) * np.exp(generator.uniform(-20, 5, points))
+    x = x[(x > act.domain[0]) & (x < act.domain[1])]
+    with np.errstate(all="ignore"):
+        exact = form(x, **parameters)
+    exact_size = np.abs(exact) + act.accuracy.base + act.accuracy.reach * np.abs(x)
+    fine = np.isfinite(exact) & (np.abs(exact) < 1e300) & (np.abs(exact) > 1e-290)
+    fine &= exact_size < LARGEST
+    ulps = {}
+    for way, function in ways(act.function, tf.float64).items():
+        error = np.abs(function(tf.constant(x[fine])).numpy() - exact[fine])
+        ulps[way] = float((error / (np.finfo(np.float64).eps * exact_size[fine])).max())
+    return {"points": int(fine.sum()), "ways": ulps, "ulps": max(ulps.values())}
+
+
+def measured(name: str, whole: bool) -> list[dict[str, Any]]:
+    """The record of each set of parameters of a function."""
+    found = []
+    for parameters in PARAMETERS.get(name, [{}]):
+        act = activation(name, **parameters)
+        forms = {"tfcert": act.function, "keras": of_keras(name, parameters)}
+        functions = {
+            f"{form} {way}": run
+            for form, function in forms.items()
+            if function is not None
+            for way, run in ways(function).items()
+        }
+        shown = {key: value() if callable(value) else value for key, value in parameters.items()}
+        record = {"name": name, "parameters": shown, "all": whole, "stated": act.accuracy.ulps}
+        record |= {"base": act.accuracy.base, "reach": act.accuracy.reach}
+        record |= worst(act, functions, 1 if whole else STRIDE)
+        record["ulps"] = max(way["ulps"] for way in record["ways"].values())
+        record["float64"] = double(act, name, parameters)
+        found.append(record)
+    return found
+
+
+def features() -> list[str]:
+    """The vector instructions that the processor has: kernels choose by them."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return sorted(flag for flag in flags.split() if flag.startswith(("avx", "fma", "sse4")))
+
+
+def table() -> str:
+    """What is stored, as Markdown."""
+    rows = []
+    for records in STORE.read("ulps").values():
+        for record in records["functions"]:
+            parameters = ", ".join(f"{key} {value}" for key, value in record["parameters"].items())
+            wide = record["float64"]
+            rows.append(
+                {
+                    "function": f"{record['name']} ({parameters})" if parameters else record["name"],
+                    "numbers": f"{'all' if record['all'] else 'sample'}, {record['points']:,}",
+                    "largest error": f"{record['ulps']:.2f}",
+                    "of": max(record["ways"], key=lambda way: record["ways"][way]["ulps"]),
+                    "stated": f"{record['stated']:g}",
+                    "float64": "" if wide is None else f"{wide['ulps']:.2f}",
+                }
+            )
+    return store.markdown(rows)
+
+
+def main() -> None:
+    """Measures the functions named, or all."""
+    known = [name for name in names() if activation_known(name)]
+    parser = argparse.ArgumentParser(description="Errors of TensorFlow's elementwise functions in ulps.")
+    parser.add_argument("functions", nargs="*", choices=[[], *known], help="these (default: every one)")
+    parser.add_argument("--all", action="store_true", help="all 2^32 float32 numbers instead of a sample")
+    parser.add_argument("--table", action="store_true", help="only write the README's table")
+    options = parser.parse_args()
+    if not options.table:
+        for name in options.functions or known:
+            found = measured(name, options.all)
+            date = datetime.datetime.now(datetime.UTC).date().isoformat()
+            where = machine.describe() | {"features": features(), "device": "CPU"}
+            del where["load_average"], where["threads"]
+            STORE.write("ulps", STORE.read("ulps", {}) | {name: {"date": date, "machine": where, "functions": found}})
+            print(name, *(f"{record['ulps']:.2f} of {record['stated']:g}" for record in found), flush=True)
+    STORE.write_table("ulps", table())
+
+
+def activation_known(name: str) -> bool:
+    """Whether an accuracy is stated of a function, which is not exact by construction."""
+    act = activation(name, **PARAMETERS.get(name, [{}])[0])
+    return act.accuracy is not None and (act.accuracy is not EXACT or name in ACCURACIES)
+
+
+if __name__ == "__main__":
+    main()
