@@ -536,4 +536,5 @@ FORMATS = Table(
         title="an ONNX model",
         check="tfcert.model_files:onnx_complaint",
     ),
+    FormatInfo("tflite", positional="path", suffix=".tflite", title="a TensorFlow Lite model"),
 )

@@ -222,6 +222,12 @@ def test_a_model_of_a_file_is_certified_as_any_other(saved):
     assert np.allclose(tfcert.certified_radius(loaded, x, y).radius, [0.4, 0.25], rtol=1e-2)
 
 
+def test_parts_of_it_are_refused_in_a_sentence(saved):
+    for of in (tfcert.with_output, tfcert.with_layer):
+        with pytest.raises(ValueError, match="are of Keras models, and this is a OnnxModel"):
+            of(tfcert.load_model(saved / "clf.onnx"), "n0")
+
+
 def test_a_specification_names_it(saved):
     (saved / "s.prop").write_text(
         'prop 1\nmodel clf = onnx("clf.onnx") { outputs: logits }\ndataset d = npz("d.npz") { range: [0, 1] }\n'

@@ -151,6 +151,7 @@ def with_layer(model: keras.Model, layer: str) -> keras.Model:
     Raises:
         ValueError: there is no such layer, it is called several times, or has several outputs.
     """
+    _require_keras(model)
     graph = functional_graph(model)
     if graph is None:
         raise ValueError(f"model {model.name!r} is no functional model, whose layers could be told apart")
@@ -183,6 +184,7 @@ def with_output(model: keras.Model, output: str | int) -> keras.Model:
         >>> with_output(two, "grade").output_shape, with_output(two, "all").output_shape
         ((None, 3), (None, 4))
     """
+    _require_keras(model)
     parts, graph = outputs_of(model), functional_graph(model)
     if graph is None:
         raise ValueError(f"model {model.name!r} is no functional model, whose outputs could be told apart")
@@ -196,3 +198,9 @@ def with_output(model: keras.Model, output: str | int) -> keras.Model:
         known = ", ".join(map(repr, names))
         raise ValueError(f"model {model.name!r} has no output {output!r}; its outputs are {known}, in this order")
     return keras.Model(structure, graph.outputs[place], name=f"{model.name}_{names[place]}")
+
+
+def _require_keras(model: Any) -> None:
+    """Refuses models of other formats, of which no parts are known."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"layers and single outputs are of Keras models, and this is a {type(model).__name__}")

@@ -12,7 +12,6 @@ from tfcert.network.builder import Tensor
 from tfcert.network.onnx.model import TYPES
 from tfcert.network.onnx.values import Known, OnnxNode, Varying, operator
 
-
 _REPEATS = (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"), ("half_pixel", "round_prefer_ceil"))
 """Where a resized image takes its numbers from, and how that is rounded, so that whole factors repeat each number."""
 
