@@ -53,3 +53,23 @@ def test_bounds_are_charged_and_hold_for_the_model(method, products):
             y = given.predict(points.reshape(-1, 4).astype(np.float32), batch_size=batch, verbose=0).reshape(8, 5, 2)
             assert (charged[0][:, None] <= y).all() and (y <= -charged[1][:, None]).all()
     assert guarantee_of(network, method, None, BoundOptions(rounding="deployed")) == Guarantee.FLOAT32_ANY_ORDER
+
+
+def test_logits_that_a_softmax_cannot_tell_apart_are_not_proven_different():
+    """Catches a proof by logits of an order that the deployed probabilities do not have: they are the same number."""
+    given = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, use_bias=False, activation="softmax")])
+    given.layers[0].set_weights([np.eye(3, dtype=np.float32)])
+    network, rng = from_keras(given), np.random.default_rng(0)
+    assert network.peeled
+    x = rng.uniform(0.01, 0.1, (64, 3)).astype(np.float32)
+    x[:, 1] = np.nextafter(x[:, 0], np.float32(0))
+    x[:, 2] = 0.0
+    rows = np.tile(np.array([1.0, -1.0, 0.0], np.float32), (64, 1, 1))
+    found = [
+        lower_bounds(network, LpBall(x, 0.0), rows, np.zeros((64, 1)), options=BoundOptions(rounding=rounding))[:, 0]
+        for rounding in ("ignore", "deployed")
+    ]
+    p = given.predict(x, verbose=0)
+    tied = p[:, 0] <= p[:, 1]
+    assert tied.any() and (found[0][tied] > 0).any()
+    assert (found[1] <= 0).all()
