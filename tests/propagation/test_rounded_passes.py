@@ -12,13 +12,15 @@ from keras import layers
 import tfcert
 from tfcert.network.keras.graph import from_keras
 from tfcert.propagation.bounds import output_bounds
+from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.supported import not_supported
 from tfcert.roundoff import rounding_of
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import region_of
 from tfcert.verdict import Guarantee
 
-METHODS = ("ibp", "crown-ibp", "crown")
+SHORT = Ascent(2)
+METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown")
 
 
 def exact_layer(x, kernel, bias):
@@ -74,14 +76,14 @@ def test_bounds_of_points_are_below_exact_and_computed_values(method, kind, bias
     """A set of one point has the point's value for a bound, so that any rounding that is not charged shows."""
     rng = np.random.default_rng(0)
     rows = np.concatenate([np.eye(2), -np.eye(2)]).astype(np.float32)
-    for _ in range(4):
+    for _ in range(1 if method == "alpha-crown" else 3):
         model = dense((3, 6, 6, 2), rng, bias)
         weights = model.get_weights()
         x = rng.random((5, 3)).astype(np.float32)
         network = from_keras(model).rounded(rounding_of(kind, np.float32, np.float32))
         region = region_of(LpBall(x, 0.0, "linf").astype(np.float32))
         bounds = output_bounds(
-            network, region, (np.tile(rows, (5, 1, 1)), np.zeros((5, 4), np.float32)), method
+            network, region, (np.tile(rows, (5, 1, 1)), np.zeros((5, 4), np.float32)), method, ascent=SHORT
         ).numpy()
         for point, found in zip(x, bounds, strict=True):
             values = [exact(weights, point)]
@@ -125,8 +127,13 @@ def convolutional(rng):
     return model
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("norm", "clip"), itertools.product(["linf", "l2", "l1"], [None, (0, 1)]))
+@pytest.mark.parametrize(
+    ("method", "norm", "clip"),
+    [
+        *itertools.product(["crown"], ["linf", "l2", "l1"], [None, (0, 1)]),
+        *itertools.product(["ibp", "crown-ibp", "alpha-crown"], ["linf", "l1"], [None]),
+    ],
+)
 def test_points_of_a_ball_are_above_the_bounds_of_a_network_with_every_node(method, norm, clip):
     rng = np.random.default_rng(1)
     model = convolutional(rng)
@@ -137,7 +144,7 @@ def test_points_of_a_ball_are_above_the_bounds_of_a_network_with_every_node(meth
     rows = np.tile(np.concatenate([np.eye(2), -np.eye(2)]).astype(np.float32), (3, 1, 1))
     rounded = network.rounded(rounding_of("deployed", np.float32, np.float32))
     asked = region_of(ball.astype(np.float32)), (rows, np.zeros((3, 4), np.float32)), method
-    bounds, plain = output_bounds(rounded, *asked).numpy(), output_bounds(network, *asked).numpy()
+    bounds, plain = (output_bounds(net, *asked, ascent=SHORT).numpy() for net in (rounded, network))
     assert np.isfinite(bounds).all() and (bounds < plain).all()
     wide = network.astype(tf.float64)
     for points in (x, ball.project(x + rng.normal(size=x.shape).astype(np.float32) * 1e-7)):
@@ -167,3 +174,18 @@ def test_what_is_not_charged_stays_numeric():
     options = tfcert.BoundOptions(rounding="deployed")
     found = tfcert.certify(model, np.zeros((1, 3), np.float32), [0], eps=1e-3, options=options)
     assert found.guarantee is Guarantee.NUMERIC and (found.rounding > 0).all()
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_traced_and_compiled_passes_charge_the_same(jit):
+    rng = np.random.default_rng(1)
+    model = dense((3, 6, 6, 2), rng, 1.0)
+    x = rng.random((2, *model.input_shape[1:])).astype(np.float32)
+    found = [
+        tfcert.margins(model, LpBall(x, 1e-4), [0, 1], options=tfcert.BoundOptions(rounding="deployed", jit=how))
+        for how in (None, jit)
+    ]
+    plain = tfcert.margins(model, LpBall(x, 1e-4), [0, 1])
+    finite = np.isfinite(plain)
+    assert (found[1][finite] < plain[finite]).all()
+    np.testing.assert_allclose(found[1][finite], found[0][finite], rtol=1e-4)

@@ -193,20 +193,26 @@ def _turned(rows: Coefficients, index: int, factor: Factor | None) -> Coefficien
     return replace(rows, values=tf.reshape(flat, [*lead, flat.shape[1]]))
 
 
-def before_linear(network: Network, target: int, rows: Coefficients) -> tuple[int, Coefficients, tf.Tensor]:
+def before_linear(
+    network: Network, target: int, rows: Coefficients, errors: Errors | None = None
+) -> tuple[int, Coefficients, tf.Tensor]:
     """Rows over a node as rows over the first node before it that is not linear, and what they gain on the way.
+
+    ``errors``: of a rounded network, of which what is gained is a lower bound.
 
     Returns:
         That node, the rows, and the constant ``[samples or 1, groups * rows]``.
     """
     groups, count = _group_count(rows), rows.values.shape[2]
-    total = tf.zeros([1, 1, count], rows.values.dtype)
+    constants = [tf.zeros([1, 1, count], rows.values.dtype)]
     while isinstance(network.nodes[target], Linear):
         node = network.nodes[target]
+        if errors is not None:
+            constants.append(-charged(rows, errors.vectors[target], errors.rounding))
         (target,) = node.inputs
         (rows,), constant = _back(node, rows, None, [network.nodes[target].shape], with_bias=True)
-        total = total if constant is None else total + constant
-    return target, rows, _flat(total, groups, count)
+        constants += [] if constant is None else [constant]
+    return target, rows, _flat(summed(constants, errors), groups, count)
 
 
 def _folded(

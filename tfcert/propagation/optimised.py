@@ -15,12 +15,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfcert.activations import image, lines
+from tfcert.activations import lines
 from tfcert.activations.registry import Activation, Ranges, Slopes
 from tfcert.network.graph import Elementwise, Linear, MaxPool, Multivariate, Network
 from tfcert.propagation import kernels
@@ -38,6 +38,7 @@ from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.combined import Together, WeightedRows, best_weights, combined_rows
 from tfcert.propagation.concretize import middle
 from tfcert.propagation.enclosures import TensorInterval
+from tfcert.propagation.errors import share_of_sum, summed
 from tfcert.propagation.folding import only_reader
 from tfcert.propagation.interval import exact_intervals, hull
 from tfcert.propagation.kinds import multivariate_kind
@@ -57,6 +58,8 @@ from tfcert.propagation.preactivation import (
     relax_before,
     stable_is_exact,
 )
+from tfcert.propagation.ranges import errors_of, step
+from tfcert.roundoff import Rounding
 from tfcert.sets.region import Region
 
 _CURVED = 0.1
@@ -157,6 +160,7 @@ class _Open(NamedTuple):
         ends: the bounds; None for hinges.
         bias: of the linear node before, or None if its own step adds it; of an affine node, its value in the middle.
         biased: that node.
+        rounding: of a rounded network: sums of intercepts and biases with rows are charged.
     """
 
     activation: Activation
@@ -166,6 +170,7 @@ class _Open(NamedTuple):
     ends: TensorInterval | None
     bias: tf.Tensor | None
     biased: int | None
+    rounding: Rounding | None = None
 
     @property
     def pace(self) -> float:
@@ -177,13 +182,31 @@ class _Open(NamedTuple):
         def pair(ends: Any) -> Any:
             return None if ends is None else tuple(map(rows.unfold, ends))
 
-        return self._replace(
+        found = self._replace(
             slopes=pair(self.slopes),
             ranges=(pair(self.ranges[0]), pair(self.ranges[1])),
             intercepts=pair(self.intercepts),
             ends=pair(self.ends),
             bias=None if self.bias is None else rows.unfold(self.bias),
         )
+        if found.intercepts is None or self.rounding is None:
+            return found
+        steepest = [
+            tf.abs(slope) if between is None else tf.maximum(tf.abs(between[0]), tf.abs(between[0] + between[1]))
+            for slope, between in zip(found.slopes, found.ranges, strict=True)
+        ]
+        return found._replace(intercepts=found._charged(rows, found.intercepts, (steepest[0], steepest[1])))
+
+    def _charged(self, rows: Coefficients, intercepts: Slopes, slopes: Slopes) -> Slopes:
+        """Intercepts that may be summed with rows over the activation, and a bias with rows before it."""
+        if self.rounding is None:
+            return intercepts
+        share, bias = share_of_sum(2 * rows.values.shape[3], self.rounding, 16), self.bias
+        below, above = (
+            share * (tf.abs(part) + (0.0 if bias is None else tf.abs(slope * bias)))
+            for part, slope in zip(intercepts, slopes, strict=True)
+        )
+        return intercepts[0] - below, intercepts[1] + above
 
     def first(self, shape: Sequence[int | tf.Tensor]) -> list[tf.Tensor]:
         """The choices that give the named relaxation to coefficients of a shape."""
@@ -211,9 +234,10 @@ class _Open(NamedTuple):
             ]
             turns, intercepts = (None, None), self.intercepts
             if self.ends is not None:
-                slopes, intercepts, turns = _chosen(self.activation)(
+                slopes, intercepts, turns = _chosen(self.activation, self.rounding)(
                     *(*choices, None)[:2], *sides[0][:2], *sides[1][:2], *self.ends
                 )
+                intercepts = self._charged(rows, intercepts, slopes)
                 sides = [(slope, None, None) for slope in slopes]
             assert intercepts is not None
 
@@ -264,7 +288,7 @@ def _bent_gradients(
 
 
 @functools.lru_cache(maxsize=32)
-def _chosen(activation: Activation) -> Callable[..., tuple[tuple[tf.Tensor, ...], ...]]:
+def _chosen(activation: Activation, rounding: Rounding | None) -> Callable[..., tuple[tuple[tf.Tensor, ...], ...]]:
     """The kernel of an activation that is no hinge: from places in ranges to lines.
 
     It takes the places of those lines that have a range, each line's least slope and range, and the bounds; it returns
@@ -277,7 +301,7 @@ def _chosen(activation: Activation) -> Callable[..., tuple[tuple[tf.Tensor, ...]
         slopes = (_slope(least, width, first), _slope(upper_least, upper_width, high))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(slopes)
-            _, below, _, above = lines(activation, slopes, *ends)
+            _, below, _, above = lines(activation, slopes, ends[0], ends[1], rounding)
         turns = tape.gradient((below, above), slopes, unconnected_gradients="zero")
         return slopes, (below, above), tuple(turns)
 
@@ -305,7 +329,7 @@ def _opened(
         return pool_lines(node, *ends, relaxation)
     assert isinstance(node, Elementwise)
     slopes, between = node.activation.slopes(relaxation, *ends), node.activation.slope_ranges(*ends)
-    named = lines(node.activation, slopes, *ends)
+    named = lines(node.activation, slopes, *ends, node.rounding)
     if between == (None, None):
         return named
     ranges = [None if pair is None else (pair[0], pair[1] - pair[0]) for pair in between]
@@ -324,6 +348,7 @@ def _opened(
         None if is_hinge else ends,
         bias,
         None if bias is None else source,
+        node.rounding,
     )
 
 
@@ -333,6 +358,7 @@ class _Search:
 
     Attributes:
         opened: of each nonlinear node whose input's bounds are final, what its lines are chosen from.
+        bounds: of nodes, as they are known by now.
     """
 
     network: Network
@@ -341,6 +367,7 @@ class _Search:
     ascent: Ascent
     affine: AffinePart
     opened: dict[int, Opened | NodeLines]
+    bounds: dict[int, TensorInterval] = field(default_factory=dict)
 
 
 def _tightened(search: _Search, bounds: Mapping[int, TensorInterval], passes: Passes) -> dict[int, TensorInterval]:
@@ -351,15 +378,16 @@ def _tightened(search: _Search, bounds: Mapping[int, TensorInterval], passes: Pa
     """
     network = search.network
     exact = exact_intervals(network, search.region.is_box)
+    search.bounds.update(bounds)
     found: dict[int, TensorInterval] = {}
     for index in network.bounded():
         node, here = network.nodes[index], bounds[index]
         if isinstance(node, Elementwise):
-            low, high = image(node.activation, *found[node.inputs[0]])
+            low, high = step(node, [found[node.inputs[0]]])
             here = hull(tf.maximum(here[0], low), tf.minimum(here[1], high))
         elif index not in exact:
             here = _narrowed(search, index, here, passes)
-        found[index] = here
+        found[index] = search.bounds[index] = here
         for reader in nonlinear(network):
             inputs = network.nodes[reader].inputs
             if index in inputs and all(source in found for source in inputs):
@@ -428,7 +456,8 @@ def _climbed(
     if rows.owner is None:
         lead = [tf.shape(region.center)[0], rows.values.shape[2] if weighted is None else weighted.together.clauses]
     nothing = tf.fill(lead, tf.constant(-float("inf"), network.dtype))
-    target, rows, gained = before_linear(network, target, rows)  # once for all steps
+    errors = errors_of(network, region, search.bounds, target)
+    target, rows, gained = before_linear(network, target, rows, errors)  # once for all steps
 
     def asked(weights: Sequence[tf.Tensor]) -> tuple[Coefficients, tf.Tensor]:
         """The rows, or their combinations by these weights, and what they gain before the target."""
@@ -458,7 +487,10 @@ def _climbed(
         if not box:
             center = middle(region)
             box.append(here.unfold(tf.maximum(region.upper - center, center - region.lower)))
-        return None, -kernels.size_by_fixed_weights(here.values, box[0])
+        size = kernels.size_by_fixed_weights(here.values, box[0])
+        if network.rounding is not None:
+            size *= 1.0 + share_of_sum(here.values.shape[3], network.rounding, 16)
+        return None, -size
 
     def bound(
         steps: Mapping[int, Step | ChosenStep], heights: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]
@@ -468,8 +500,10 @@ def _climbed(
             i: pool_lines(pool, *ends, search.relaxation, height)
             for (i, (pool, ends)), height in zip(pools.items(), heights, strict=True)
         }
-        relaxed = Relaxed({**named, **levels, **steps}, {0: over_box} if region.is_box else {}, {}, search.affine)
-        return linear_lower_bounds(network, target, some, relaxed, region) + constant
+        stops = {0: over_box} if region.is_box else {}
+        relaxed = Relaxed({**named, **levels, **steps}, stops, {}, search.affine, errors)
+        found = linear_lower_bounds(network, target, some, relaxed, region)
+        return found + constant if errors is None else summed([found, constant], errors)
 
     heights = [default_height(pool, *ends) for pool, ends in pools.values()]
     bound({i: _step(what, functools.partial(arrange, i)) for i, what in free.items()}, heights, first_weights)

@@ -9,7 +9,7 @@ from tfcert.propagation.kinds import multivariate_kind
 from tfcert.roundoff import rounding_of
 from tfcert.verdict import Guarantee
 
-_METHODS = ("ibp", "symbolic", "forward", "forward+backward", "crown-ibp", "crown")
+_METHODS = ("ibp", "symbolic", "forward", "forward+backward", "crown-ibp", "crown", "alpha-crown")
 """The methods whose passes charge rounding throughout."""
 _LEVELS = {"deployed": Guarantee.FLOAT32_ANY_ORDER, "real": Guarantee.REAL}
 
@@ -37,6 +37,8 @@ def not_charged(
         return f"the method {method} does not bound rounding"
     if relaxation is not None and "+" not in relaxation and RELAXATIONS.find(relaxation).where:
         return f"the relaxation {relaxation} does not bound rounding"
+    if method == "alpha-crown" and any(isinstance(node, Multivariate) for node in network.nodes):
+        return "alpha-crown does not bound the rounding of planes that it chooses"
     if combined:
         return "combinations of rows do not bound rounding"
     return not_supported(network)
