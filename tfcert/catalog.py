@@ -325,9 +325,9 @@ STAGES = _Stages(
         "tfcert.driver.stages.complete:CompleteStage",
         kind=StageKind.SOLVER,
         norms=tuple(NORMS),
-        options={**_LINEAR, **_GUIDE},
-        cost="branch and bound by the signs of neurons, {most}, with a linear program by {solver} where a piece needs "
-        "it; its time may double with every neuron that may switch",
+        options={**_LINEAR, "cut": Option("choice", ("auto", "inputs", "neurons"), default="auto"), **_GUIDE},
+        cost="branch and bound by the signs of neurons, or by inputs where few of a box may move, {most}, with a "
+        "linear program by {solver} where a piece needs it; its time may double with every neuron that may switch",
     ),
 )
 

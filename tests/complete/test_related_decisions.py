@@ -129,7 +129,6 @@ def test_bounds_that_a_solver_tightens_hold(cbc, seed, rng):
 def many(monkeypatch):
     """Any network has too many neurons for splitting these."""
     monkeypatch.setattr(boxes, "_NEURONS", 0)
-    monkeypatch.setattr(boxes, "_AT_ONCE", 16)
 
 
 @pytest.mark.parametrize("differs", [True, False])
@@ -144,12 +143,12 @@ def test_boxes_decide_as_a_solver_does(differs, many, cbc, seed, rng):
         builder = QueryBuilder(flatten(network), network, "crown", BoundOptions(differences=differs), rounded=False)
         query = builder.query(region.astype(np.float64), Judge(network, region, clauses), Solvers(cbc))
         assert boxes.can_divide(query)
-        found = boxes.by_halves(query, 0, Solvers(cbc))
+        found = boxes.by_halves(query, [0], Solvers(cbc))
         pieces[above] = found.pieces
         if above > 0:
-            assert not found.reason and 0 < found.bound <= above + 1e-6
+            assert not found.reason and found.proven == (0,) and 0 < found.bounds[0] <= above + 1e-6
         else:
-            assert query.judge.margin(found.witness) <= 0 and found.bound == -np.inf
+            assert query.judge.margin(found.witness) <= 0 and not found.proven
             assert (region.lower[0] <= found.witness).all() and (found.witness <= region.upper[0]).all()
 
 
@@ -159,8 +158,8 @@ def test_boxes_stop_in_time_and_say_how_far_they_came(many, cbc, seed, rng):
     query = question(
         network, region, Clauses.all_of(*difference(network, -least(network, region) + 1e-4)), rounded=False
     )
-    found = boxes.by_halves(query, 0, Solvers(cbc, until=0.0))
-    assert "budget" in str(found.reason) and found.bound == -np.inf and found.pieces == 0
+    found = boxes.by_halves(query, [0], Solvers(cbc, until=0.0))
+    assert found.late and "budget" in str(found.reason) and not found.proven and found.pieces == 0
 
 
 def test_a_box_that_is_a_point_is_not_halved(many, cbc, seed, rng):
@@ -168,28 +167,3 @@ def test_a_box_that_is_a_point_is_not_halved(many, cbc, seed, rng):
     center = rng.normal(size=(1, 3)).astype(np.float32)
     query = question(network, Box(center, center), Clauses.all_of(*difference(network)))
     assert not boxes.can_divide(query)
-
-
-def test_questions_about_one_network_do_not_halve_boxes(many, seed, rng):
-    from tfcert.network import from_keras
-
-    network = from_keras(dense())
-    query = question(network, box_of(network, rng), Clauses.all_of(np.array([[[1.0, -1.0]]])))
-    assert not boxes.can_divide(query)
-
-
-def test_halved_boxes_cover_them_and_meet_in_their_faces(many, seed, rng):
-    network = together(one := dense((5, 4), 1), near(one, 0.02))
-    region = box_of(network, rng)
-    query = question(network, region, Clauses.all_of(*difference(network, 1.0)))
-    cut = boxes._Boxes(query, 0)
-    whole = boxes._whole(query)
-    halves, witness = cut.halved(whole)
-    assert witness is None
-    halves, _ = cut.halved(halves)
-    assert len(halves.bound) == 4
-    volumes = (halves.upper - halves.lower).prod(axis=1)
-    assert volumes.sum() == pytest.approx((whole.upper - whole.lower).prod(), rel=1e-12)
-    points = region.sample(500).reshape(500, -1).astype(np.float64)
-    inside = (halves.lower[:, None] <= points) & (points <= halves.upper[:, None])
-    assert inside.all(axis=2).any(axis=0).all()

@@ -22,7 +22,7 @@ from tfcert.clauses import Clauses
 from tfcert.complete.encoding.piecewise import flatten
 from tfcert.complete.search import boxes, branch
 from tfcert.complete.search.builder import QueryBuilder
-from tfcert.complete.search.decide import Decision, TellMargin, decide, out_of_time, say_nothing
+from tfcert.complete.search.decide import Decision, TellMargin, cuts, decide, out_of_time, say_nothing
 from tfcert.complete.search.minimum import Minimum, NearestSearch, minimum, plain_minimum
 from tfcert.complete.search.query import Query, Solvers
 from tfcert.complete.search.witness import Judge
@@ -222,9 +222,10 @@ def _rehearse(ready: Prepared, region: Perturbation, clauses: Clauses) -> None:
     judge = Judge(builder.model, region, clauses)
     for _ in range(2):
         query = builder.untightened(region.astype(np.float64), judge)
-    if "split" in ready.setup.ways and boxes.can_divide(query):
+    cut = cuts(query, ready.setup.ways)
+    if cut == "inputs" and boxes.can_divide(query):
         boxes.prepare_boxes(query)
-    elif "split" in ready.setup.ways:
+    elif cut == "neurons":
         branch.prepare(query, ready.solvers())
 
 

@@ -1,165 +1,296 @@
-"""Branch and bound over the inputs: a box is halved until every part of it is bounded.
+"""Branch and bound over the inputs: a box is cut until every clause is bounded on every part of it.
 
-For questions about related networks with few inputs and many neurons: on a small box few neurons change their sign, and
-all of them are bounded anew, so halving an input says more than fixing the sign of one neuron (as for ACAS-Xu's
-networks: ReluVal, Wang et al. 2018, "Formal security analysis of neural networks using symbolic intervals"). The input
-that is halved is the one along which the outputs move most (their "smear"). Bounds are CROWN's, a batch of boxes at a
-time, so what is proven is ``numeric``; parts meet in their faces and cover the whole.
+For questions with few inputs: on a small box few neurons change their sign, and all of them are bounded anew, so
+cutting an input says more than fixing the sign of one neuron (as for ACAS-Xu's networks: ReluVal, Wang et al. 2018,
+"Formal security analysis of neural networks using symbolic intervals"), and what kind of activation it is does not
+matter. Bounds are CROWN's, a batch of boxes at a time. A plane below the row that nearly holds tells the rest: a box is
+cut in the input along which that plane, or the row itself, falls most, and what lies where the plane is positive is cut
+off (as "Clip-and-Verify" does, Zhou et al. 2025). Parts meet in their faces and cover the whole but for what was cut
+off.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from tfcert.clauses import Clauses
+from tfcert.complete.search.halving import SIZES, Batches, RowPlanes
 from tfcert.complete.search.query import Query, Solvers
-from tfcert.complete.search.results import POSITIVE, Branched
-from tfcert.network.graph import Network
-from tfcert.options import BoundOptions
-from tfcert.propagation.disjunctions import clause_bounds
-from tfcert.sets.balls import Box
+from tfcert.complete.search.results import POSITIVE
 from tfcert.sets.region import region_of
 from tfcert.tracing import expecting
 from tfcert.verdict import NO_REASON, Because, Reason
 
-_INPUTS = 12
-"""Boxes are halved where at most so many inputs may move."""
+MOST_INPUTS = 20
+"""Boxes are cut where at most so many inputs may move."""
+_FEW = 12
+"""And without being asked to where so few may,"""
 _NEURONS = 128
-"""And where more neurons than these are not in the first layer: else splitting neurons ends sooner."""
-_AT_ONCE = 64
+"""and more neurons than these are not in the first layer (else splitting neurons ends sooner),"""
+_FEWEST = 2
+"""or no more inputs than these may."""
 _PASSES = 1000
 """For about so many passes to come the first is traced."""
-_KEPT = 1 << 22
+_KEPT = 1 << 24
 """Numbers that open boxes may hold together."""
+_AT_MOST = 3
+"""A box is halved at most so many times before its parts are bounded."""
+_ATTACKED = 16
+"""From the worst so many boxes of a pass a point descends."""
+_STARTS = 64
+"""From so many points of the whole box one descends before anything is cut."""
 _NARROW = 1e-12
-"""A box is halved no further where its widest side is this narrow, relative to its ends."""
+"""A box is cut no further where its widest side is this narrow, relative to its ends."""
+_SLACK = 1e-9
+"""What is cut off is less by this share than planes allow: more than float64 loses in their slopes."""
 
 
 class _Open(NamedTuple):
-    """Boxes ``[boxes, inputs]`` that are not bounded yet, and the bound of the box that each is a half of."""
+    """Boxes that are not proven yet.
+
+    Attributes:
+        lower, upper: ``[boxes, inputs]``.
+        bound: of each clause on the box that each is a part of ``[boxes, clauses]``.
+        falls: how steep its worst row, or the plane below it, is along each input ``[boxes, inputs]``.
+        depth: how many times it was cut ``[boxes]``.
+    """
 
     lower: np.ndarray
     upper: np.ndarray
     bound: np.ndarray
+    falls: np.ndarray
+    depth: np.ndarray
 
     def taken(self, index: np.ndarray | slice) -> _Open:
         return _Open(*(part[index] for part in self))
 
 
-def can_divide(query: Query) -> bool:
-    """Tells whether the query is one about several applications that halving boxes is for."""
-    network = query.about
-    if len(network.applied) < 2 or not query.finite or not region_of(query.region).is_box:
+@dataclass(frozen=True)
+class Divided:
+    """What cutting a query's box finds out.
+
+    Attributes:
+        bounds: of each clause that was looked at: no input of the box has a lower margin.
+        proven: those that hold.
+        witness: an input of the original model that breaks one of them, or None.
+        pieces, passes, depth: how many boxes were bounded, in how many passes, and how often one was cut at most.
+        reason: why some are neither proven nor broken; "" where none is.
+        late: whether that is for want of time.
+    """
+
+    bounds: dict[int, float]
+    proven: tuple[int, ...]
+    witness: np.ndarray | None
+    pieces: int
+    passes: int
+    depth: int
+    reason: Because = NO_REASON
+    late: bool = False
+
+
+def can_divide(query: Query, most: int = MOST_INPUTS) -> bool:
+    """Tells whether the query is about a box in which at least one input may move, and at most so many."""
+    if not query.finite or not region_of(query.region).is_box:
         return False
-    free = int((query.region.lower < query.region.upper).sum())
+    return 0 < int((query.region.lower < query.region.upper).sum()) <= most
+
+
+def should_divide(query: Query) -> bool:
+    """Tells whether cutting inputs is likely to end sooner than splitting neurons."""
+    network = query.about
     neurons = sum(math.prod(network.nodes[i].shape) for i in network.bounded()[1:])
-    return 0 < free <= _INPUTS and neurons > _NEURONS
+    return can_divide(query, _FEW if neurons > _NEURONS else _FEWEST)
 
 
 def prepare_boxes(query: Query) -> None:
     """Traces what :func:`by_halves` runs on queries like this one."""
     if query.asked:
-        with expecting(_PASSES):
-            _Boxes(query, query.asked[0]).bounds(_whole(query))
+        batches, low, high = Batches(query), *_ends(query)
+        clause = np.zeros(1, int)
+        for size in SIZES:
+            ends = np.repeat(low, size, axis=0), np.repeat(high, size, axis=0)
+            with expecting(_PASSES):
+                _, layers = batches.bounds(*ends)
+            batches.planes(*ends, (np.repeat(clause, size), np.repeat(clause, size)), layers)
+            batches.steepness(*ends, (np.repeat(clause, size), np.repeat(clause, size)))
+            batches.descended(*ends, ends[0], np.repeat(clause, size))
 
 
 def by_halves(
-    query: Query, clause: int, solvers: Solvers, tell: Callable[[float, int], None] = lambda bound, pieces: None
-) -> Branched:
-    """Proves a clause on a query's box, or finds an input that breaks it.
+    query: Query,
+    clauses: Sequence[int],
+    solvers: Solvers,
+    tell: Callable[[int, float], None] = lambda clause, bound: None,
+) -> Divided:
+    """Proves clauses on a query's box, or finds an input that breaks one; the same at every call.
 
     Args:
         query: one that :func:`can_divide`.
-        clause: which.
+        clauses: which; of all of them the same boxes are cut.
         solvers: ``until`` ends the search.
-        tell: is told the lower bound so far and how many boxes were bounded.
+        tell: is told clauses and the lower bounds of them so far.
     """
-    boxes, enough = _Boxes(query, clause), POSITIVE * query.scale
-    left, proven, count, passes, told, pace = _whole(query), math.inf, 0, 0, 0, 0.0
+    tree = _Tree(query, clauses)
+    low, high = _ends(query)
+    left = _Open(low, high, tree.first(), high - low, np.zeros(1, int))
+    told = 0
 
-    def ended(reason: Because, some: _Open) -> Branched:
-        return Branched(min(proven, float(some.bound.min(initial=math.inf))), None, count, passes, reason)
+    def ended(reason: Because = NO_REASON, *some: _Open, witness: np.ndarray | None = None) -> Divided:
+        least = tree.least(*some)
+        proven = () if witness is not None else tuple(k for k in clauses if least[k] > tree.enough)
+        passes = tree.batches.passes
+        bounds = {k: float(least[k]) for k in clauses}
+        late = reason.reason is Reason.TIME_LIMIT
+        return Divided(bounds, proven, witness, tree.count, passes, tree.depth, reason, late)
 
     while len(left.bound):
-        if solvers.left() <= pace:
+        size = tree.batches.size(SIZES[-1], solvers.left())
+        if not size:
             return ended(Reason.TIME_LIMIT.because(said="the budget was used up"), left)
-        if left.lower.size > _KEPT:
+        if left.lower.size + left.bound.size > _KEPT:
             return ended(Reason.TOO_MANY_PIECES.because(), left)
-        began, some, left = time.monotonic(), left.taken(slice(-_AT_ONCE, None)), left.taken(slice(None, -_AT_ONCE))
-        bound = np.maximum(boxes.bounds(some), some.bound)
-        count, passes, pace = count + len(bound), passes + 1, time.monotonic() - began
-        proven = min(proven, float(bound[bound > enough].min(initial=math.inf)))
-        some = some._replace(bound=bound).taken(np.argsort(-bound, kind="stable"))  # the worst is halved first
-        some = some.taken(~(some.bound > enough))
+        some, left = left.taken(slice(-size, None)), left.taken(slice(None, -size))
+        some, witness = tree.bounded(some)
+        if witness is not None:
+            return ended(witness=witness)
         if not len(some.bound):
             continue
-        halves, witness = boxes.halved(some)
-        while halves is not None and witness is None and 2 * len(halves.bound) <= _AT_ONCE:  # a pass takes so many
-            halves, witness = boxes.halved(halves)
-        if witness is not None:
-            return Branched(-math.inf, witness, count, passes)
+        parts = _cut(some, _AT_MOST, SIZES[1])
+        if parts is None:
+            return ended(Reason.NOTHING_TO_SPLIT.because(said="a box is open that cannot be cut any more"), left, some)
+        left = _Open(*(np.concatenate(both) for both in zip(left, parts, strict=True)))
+        if tree.count > 2 * told:
+            told, least = tree.count, tree.least(left)
+            for clause in clauses:
+                tell(clause, float(least[clause]))
+    return ended()
+
+
+def _ends(query: Query) -> tuple[np.ndarray, np.ndarray]:
+    low, high = (np.asarray(end, np.float64).reshape(1, -1) for end in (query.region.lower, query.region.upper))
+    return low, high
+
+
+class _Tree:
+    """Bounds boxes for some clauses of a query, and keeps what is known of those that are done.
+
+    Attributes:
+        batches: bounds them.
+        enough: a clause is proven where its bound is above this.
+        count, depth: how many boxes were bounded, and how often one was cut at most.
+    """
+
+    def __init__(self, query: Query, clauses: Sequence[int]):
+        self.batches, self.enough = Batches(query), POSITIVE * query.scale
+        self._asked, self._query = np.array(sorted(clauses)), query
+        self.count, self.depth = 0, 0
+        self._done = np.full(len(query.lower), np.inf)
+
+    def first(self) -> np.ndarray:
+        """What is known of the clauses on the whole box ``[1, clauses]``: of those not looked at, that they hold."""
+        found = np.full((1, len(self._done)), np.inf)
+        known = self._query.lower[self._asked].max(axis=1)
+        found[0, self._asked] = np.where(np.isfinite(known), known, -np.inf)
+        return found
+
+    def least(self, *some: _Open) -> np.ndarray:
+        """Lower bounds of all clauses ``[clauses]``, by what is done and by boxes that are not."""
+        found = self._done
+        for part in some:
+            found = np.minimum(found, part.bound.min(axis=0, initial=np.inf))
+        return found
+
+    def bounded(self, some: _Open) -> tuple[_Open, np.ndarray | None]:
+        """What stays open of some boxes, the worst last, and a witness if there is one."""
+        rows, layers = self.batches.bounds(some.lower, some.upper)
+        self.count += len(rows)
+        self.depth = max(self.depth, int(some.depth.max()))
+        bound = np.maximum(rows.max(axis=2), some.bound)
+        some = some._replace(bound=bound)
+        kept = np.flatnonzero(~(bound > self.enough).all(axis=1))
+        # The worst last: it is cut next, and few boxes are open at a time.
+        kept = kept[np.argsort(-bound[kept].min(axis=1), kind="stable")]
+        over = np.setdiff1d(np.arange(len(bound)), kept)
+        self._done = np.minimum(self._done, bound[over].min(axis=0, initial=np.inf))
+        some, rows, layers = some.taken(kept), rows[kept], [end[kept] for end in layers]
+        if not len(kept):
+            return some, None
+        clause = some.bound.argmin(axis=1)
+        row = rows[np.arange(len(rows)), clause].argmax(axis=1)
+        planes = self.batches.planes(some.lower, some.upper, (clause, row), layers)
+        witness = self._attacked(some, planes, clause)
+        # Where lines of slope zero are below many neurons a plane is flatter than the row.
+        steep = self.batches.steepness(some.lower, some.upper, (clause, row))
+        some = some._replace(falls=np.maximum(np.abs(planes.slopes), steep))
+        return self._shrunk(some, planes, clause), witness
+
+    def _attacked(self, some: _Open, planes: RowPlanes, clause: np.ndarray) -> np.ndarray | None:
+        """A witness among the boxes' middles, where planes are least on them, and what the worst lead to."""
+        least = np.where(planes.slopes > 0, some.lower, some.upper)
+        points = [0.5 * some.lower + 0.5 * some.upper, least]
+        worst = some.taken(slice(-_ATTACKED, None))
+        points.append(self.batches.descended(worst.lower, worst.upper, least[-_ATTACKED:], clause[-_ATTACKED:]))
+        if not some.depth.max():
+            rng, (low, high) = np.random.default_rng(0), (some.lower[0], some.upper[0])
+            starts = low + rng.uniform(size=(_STARTS, len(low))) * (high - low)
+            first, last = (np.repeat(end[None], _STARTS, axis=0) for end in (low, high))
+            points.append(self.batches.descended(first, last, starts, np.resize(self._asked, _STARTS)))
+        return self.batches.witness(np.concatenate(points), self._asked.tolist())
+
+    def _shrunk(self, some: _Open, planes: RowPlanes, clause: np.ndarray) -> _Open:
+        """Boxes without what lies where a plane is positive, where one clause alone is open.
+
+        On a box a row is at least ``least + sum of |slope| d`` where ``d`` is how far an input is from the end at which
+        the plane is least. So with one input that far from it the row holds, whatever the others are.
+        """
+        alone = (~(some.bound > self.enough)).sum(axis=1) == 1
+        level, width = 2 * self.enough, some.upper - some.lower
+        steep = np.abs(planes.slopes)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            far = (level - planes.least)[:, None] / steep
+        far = np.where(alone[:, None] & np.isfinite(far), far, np.inf) * (1 + _SLACK)
+        far += _SLACK * width
+        up = planes.slopes > 0
+        lower = np.where(up | (far >= width), some.lower, np.maximum(some.lower, some.upper - far))
+        upper = np.where(up & (far < width), np.minimum(some.upper, some.lower + far), some.upper)
+        less = ((lower > some.lower) | (upper < some.upper)).any(axis=1) & (planes.least <= level)
+        rest = np.where(np.arange(some.bound.shape[1]) == clause[:, None], level, some.bound)
+        self._done = np.minimum(self._done, rest[less].min(axis=0, initial=np.inf))
+        pick = less[:, None]
+        return some._replace(lower=np.where(pick, lower, some.lower), upper=np.where(pick, upper, some.upper))
+
+
+def _cut(some: _Open, most: int, fill: int) -> _Open | None:
+    """The parts of boxes, each halved at least once and at most so many times while there are few; None where one
+    cannot be halved."""
+    for number in range(most):
+        if number and 2 * len(some.bound) > fill:
+            break
+        halves = _halved(some)
         if halves is None:
-            return ended(Reason.NOTHING_TO_SPLIT.because(said="a box is open that cannot be halved any more"), some)
-        left = _Open(*(np.concatenate(parts) for parts in zip(left, halves, strict=True)))
-        if count > 2 * told:
-            told = count
-            tell(min(proven, float(left.bound.min(initial=math.inf))), count)
-    return ended(NO_REASON, left)
+            return some if number else None
+        some = halves
+    return some
 
 
-def _whole(query: Query) -> _Open:
-    low, high = (end.reshape(1, -1) for end in (query.region.lower, query.region.upper))
-    return _Open(low, high, np.array([-np.inf]))
-
-
-class _Boxes:
-    """Bounds and halves boxes for one clause."""
-
-    def __init__(self, query: Query, clause: int):
-        self._query, self._number, self._shape = query, clause, query.region.input_shape
-        self._clause = query.about_clause(clause)
-        self._network: Network = query.about
-        self._options = BoundOptions(differences=query.asked_of is not None)
-
-    def bounds(self, some: _Open) -> np.ndarray:
-        """Lower bounds of the clause's best row, or combination of rows, over each box."""
-        spare = _AT_ONCE - len(some.lower)
-        ends = [np.concatenate([end, np.repeat(end[-1:], spare, axis=0)]) for end in some[:2]]
-        sets, asked = Box(*(end.reshape(-1, *self._shape) for end in ends)), self._clause
-        rows, offsets = (np.repeat(p[None, None], _AT_ONCE, axis=0) for p in (asked.coefficients, asked.offsets))
-        lower, combined = clause_bounds(self._network, sets, Clauses(rows, offsets), options=self._options)
-        found = np.where(np.isnan(lower), -np.inf, lower).max(axis=1)
-        found = found if combined is None else np.fmax(found, combined[:, 0])
-        return np.asarray(np.where(np.isnan(found), -np.inf, found), np.float64)[: len(some.lower)]
-
-    def halved(self, some: _Open) -> tuple[_Open | None, np.ndarray | None]:
-        """The halves of boxes, or None where one has no half; and a witness, if one is found on the way."""
-        count, size = some.lower.shape
-        middle, half = 0.5 * some.lower + 0.5 * some.upper, 0.5 * some.upper - 0.5 * some.lower
-        # The middles, and from each as far as the box goes along every input, down and up.
-        steps = np.concatenate([np.zeros((1, size)), -np.eye(size), np.eye(size)])
-        points = np.clip(middle + steps[:, None] * half, some.lower, some.upper)
-        outputs = self._network(tf.constant(points.reshape(-1, *self._shape))).numpy().reshape(len(steps), count, -1)
-        margins = self._query.best(self._number, self._clause.values(outputs))
-        if margins.min() <= 0:
-            worst = np.unravel_index(margins.argmin(), margins.shape)
-            witness = self._query.confirmed(points[worst])
-            if witness is not None:
-                return None, witness
-        smear = np.abs(outputs[1 : size + 1] - outputs[size + 1 :]).sum(axis=2).T  # [boxes, inputs]
-        wide = half > _NARROW * (1 + np.abs(middle))
-        if not wide.any(axis=1).all():
-            return None, None
-        # Where no output moves, the widest side.
-        score = np.where(wide, smear + 1e-9 * half * smear.max(axis=1, keepdims=True) + np.finfo(float).tiny * half, -1)
-        which, each = score.argmax(axis=1), np.arange(count)
-        low, high = some.lower.copy(), some.upper.copy()
-        high[each, which] = low[each, which] = middle[each, which]
-        starts, ends = (np.stack(pair, axis=1).reshape(-1, size) for pair in ((some.lower, low), (high, some.upper)))
-        return _Open(starts, ends, np.repeat(some.bound, 2)), None
+def _halved(some: _Open) -> _Open | None:
+    """The halves of boxes along the input in which it falls most; None where one cannot be halved."""
+    middle, width = 0.5 * some.lower + 0.5 * some.upper, some.upper - some.lower
+    wide = width > _NARROW * (1 + np.abs(middle))
+    if not wide.any(axis=1).all():
+        return None
+    falls = some.falls * width
+    # Where the plane is flat, the widest side.
+    share = width / np.maximum(width.max(axis=1, keepdims=True), np.finfo(float).tiny)
+    score = np.where(wide, falls + 1e-6 * share * falls.max(axis=1, keepdims=True) + np.finfo(float).tiny * share, -1.0)
+    which, each = score.argmax(axis=1), np.arange(len(width))
+    low, high = some.lower.copy(), some.upper.copy()
+    high[each, which] = low[each, which] = middle[each, which]
+    size = width.shape[1]
+    starts, ends = (np.stack(pair, axis=1).reshape(-1, size) for pair in ((some.lower, low), (high, some.upper)))
+    rest = (np.repeat(part, 2, axis=0) for part in (some.bound, some.falls, some.depth + 1))
+    return _Open(starts, ends, *rest)

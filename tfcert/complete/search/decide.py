@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tfcert.complete.search.boxes import by_halves, can_divide
+from tfcert.complete.search.boxes import MOST_INPUTS, by_halves, can_divide, should_divide
 from tfcert.complete.search.branch import branch, can_branch
 from tfcert.complete.search.query import CLOSE, Margin, Query, Solvers, checked, margin_program, within_rounding
 from tfcert.complete.search.witness import solve_cell
@@ -64,8 +64,12 @@ NOT_FINITE = Reason.NOT_FINITE.because(
     said="the bounds of the network over the set are not finite, so nothing can be encoded"
 )
 UNSPLIT = Reason.NOTHING_TO_SPLIT.because(said="the linear relaxation does not settle it, and no neuron can be split")
-WAYS = ("split", "milp")
-"""How clauses are decided: by branch and bound, by integer programs; both means in this order."""
+WAYS = ("split", "inputs", "neurons", "milp")
+"""How clauses are decided: by branch and bound (that cuts inputs, splits neurons, or whichever of the two is likely to
+end sooner), by integer programs; both means in this order."""
+NO_BOX = Reason.NOTHING_TO_SPLIT.because(
+    said=f"inputs are cut in boxes where at least one and at most {MOST_INPUTS} of them may move"
+)
 TellMargin = Callable[[float], None]
 """Is told a lower bound of the worst margin whenever it moves."""
 
@@ -102,8 +106,13 @@ def decide(
     so_far = _SoFar(query, solvers, tell)
     if query.open and not query.finite:
         return so_far.completed(Decision(Outcome.UNKNOWN, NOT_FINITE))
-    for clause in _by_distance(query, query.open):
-        if "split" in ways and (can_divide(query) or can_branch(query)):
+    cut = cuts(query, ways)
+    if cut == "inputs" and query.open:
+        decided = _divided(query, _first_share(solvers) if "milp" in ways else solvers, so_far)
+        if decided is not None:
+            return so_far.completed(decided)
+    for clause in [] if cut == "inputs" else _by_distance(query, query.open):
+        if cut == "neurons":
             decided = _branched(query, clause, _first_share(solvers) if "milp" in ways else solvers, so_far)
         else:
             decided = _relaxed(query, clause, solvers, so_far)
@@ -124,6 +133,13 @@ def decide(
     rounding = max(0.0, worst - min(finite.values(), default=math.inf)) if finite else 0.0
     guarantee = Guarantee.SOLVER if so_far.believed else Guarantee.NUMERIC
     return so_far.completed(Decision(Outcome.VERIFIED, "", worst, rounding, None, guarantee))
+
+
+def cuts(query: Query, ways: Sequence[str]) -> str:
+    """What branch and bound cuts on a query, ``inputs`` or ``neurons``; "" where it does not run."""
+    if "inputs" in ways or ("split" in ways and should_divide(query)):
+        return "inputs"
+    return "neurons" if {"split", "neurons"} & set(ways) and can_branch(query) else ""
 
 
 class _SoFar:
@@ -187,8 +203,7 @@ def _branched(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> De
     if solvers.left() <= 0 and so_far.reason:  # what was said of the clause before it holds of all
         so_far.leave(clause, -math.inf)
         return None
-    search = by_halves if can_divide(query) else branch
-    found = search(query, clause, solvers, lambda bound, _: so_far.say(clause, bound))
+    found = branch(query, clause, solvers, lambda bound, _: so_far.say(clause, bound))
     so_far.work += Work(pieces=found.pieces, evaluations=found.passes)
     if found.witness is not None:
         margin = query.judge.margin(found.witness)
@@ -201,6 +216,29 @@ def _branched(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> De
             so_far.why = found.reason
         return None
     so_far.prove(clause, found.bound)
+    return None
+
+
+def _divided(query: Query, solvers: Solvers, so_far: _SoFar) -> Decision | None:
+    """Decides all open clauses by cutting the inputs; returns a refutation."""
+    if not can_divide(query):
+        for clause in query.open:
+            so_far.leave(clause, -math.inf)
+        so_far.why = NO_BOX
+        return None
+    found = by_halves(query, query.open, solvers, so_far.say)
+    so_far.work += Work(pieces=found.pieces, evaluations=found.passes)
+    if found.witness is not None:
+        margin = query.judge.margin(found.witness)
+        return Decision(Outcome.FALSIFIED, "", margin, witness=found.witness, guarantee=Guarantee.REPLAYED)
+    for clause, bound in found.bounds.items():
+        if clause in found.proven:
+            so_far.prove(clause, bound)
+        else:
+            so_far.leave(clause, bound)
+    if found.reason:
+        so_far.outcome = Outcome.TIMEOUT if found.late else Outcome.UNKNOWN
+        so_far.why = found.reason.more(f" (inputs were cut, at most {found.depth} times)")
     return None
 
 

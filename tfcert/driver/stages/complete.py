@@ -106,7 +106,8 @@ def _setup(spec: StageSpec, options: BoundOptions) -> Setup:
         threads=int(spec.option("threads", SolverSettings.threads)),
         confirm=None if confirm is None else str(confirm).replace("_", "-"),
     )
-    ways = (spec.name,) if spec.option("guided", True) else ()
+    cut = str(spec.option("cut", "auto"))
+    ways = (spec.name if cut == "auto" else cut,) if spec.option("guided", True) else ()
     return Setup(ways, _bounds(spec), str(spec.option("guide", "")), options, settings)
 
 

@@ -1,0 +1,216 @@
+"""What a search over boxes asks about batches of them: bounds of rows, planes below some, points that break one.
+
+Boxes are arguments of everything here, and batches are filled up to a few sizes, so that each function is traced once
+for a network and a number of rows.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfcert.complete.search.query import Query
+from tfcert.network.graph import Network
+from tfcert.options import BoundOptions
+from tfcert.propagation.backward import linear_lower_bounds
+from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.engine import full_precision, joint_bounds
+from tfcert.propagation.preactivation import by_name, relax_before
+from tfcert.sets.balls import Box
+from tfcert.sets.region import Region
+from tfcert.tracing import kept, traced
+
+SIZES = (16, 64, 256)
+"""How many boxes are bounded at a time: a batch is filled up to one of these."""
+_NUMBERS = 1 << 19
+"""Neurons of all boxes of a batch at most."""
+_PLACES = 6
+"""At so many points of a box it is seen how steep a row is."""
+_STEPS = 5
+"""Steps of a descent towards a point that breaks a clause."""
+_FAR, _NEARER = 0.25, 0.6
+"""How long the first step is, of a box's width, and how much shorter each is than the one before."""
+
+
+class RowPlanes(NamedTuple):
+    """A linear function below a row on each of some boxes.
+
+    Attributes:
+        least: of the function on the box ``[boxes]``: a lower bound of the row.
+        slopes: over the inputs ``[boxes, inputs]``.
+    """
+
+    least: np.ndarray
+    slopes: np.ndarray
+
+
+class Batches:
+    """Bounds batches of boxes ``[boxes, inputs]`` for all clauses of a query.
+
+    Attributes:
+        passes: how many passes were made.
+    """
+
+    def __init__(self, query: Query):
+        self._query, self._network, self._shape = query, query.about, query.region.input_shape
+        asked, size = query.posed, self._network.output_shape[0]
+        self._real = asked.counts[0]
+        self._rows = asked.coefficients[0].reshape(-1, size)
+        self._offsets = np.where(self._real, asked.offsets[0], 0.0).ravel()
+        self._options = BoundOptions(differences=query.asked_of is not None, jit=False)
+        self._pace: dict[int, float] = {}
+        self.passes = 0
+
+    def size(self, most: int, left: float) -> int:
+        """How many boxes, at most so many, the next pass is for, if it is to end in the time that is left; 0: none."""
+        neurons = sum(int(np.prod(self._network.nodes[i].shape)) for i in self._network.bounded())
+        fits = [s for s in SIZES if s == SIZES[0] or s * neurons <= _NUMBERS]
+        in_time = [s for s in fits if self._pace.get(s, 0.0) <= left]
+        return min(most, max(in_time, default=0)) if left > 0 else 0
+
+    def bounds(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Lower bounds of all rows ``[boxes, clauses, rows]``, -inf where nothing is known, and for each node that
+        enters a nonlinearity lower and upper bounds ``[boxes, *shape]``, which they were found with."""
+        count, began = len(lower), time.monotonic()
+        size = _filled(count)
+        box = Box(*(_repeated(end, size).reshape(-1, *self._shape) for end in (lower, upper)))
+        rows = np.repeat(self._rows[None], size, axis=0), np.repeat(self._offsets[None], size, axis=0)
+        found, layers = joint_bounds(self._network, box, *rows, options=self._options)
+        self.passes += 1
+        if size in self._pace or self.passes > 1:  # a first pass may have been traced in that time
+            self._pace[size] = time.monotonic() - began
+        found = np.where(np.isnan(found), -np.inf, found).astype(np.float64).reshape(size, *self._real.shape)
+        ends = [end[:count] for index in self._network.bounded() for end in layers[index]]
+        return np.where(self._real, found, -np.inf)[:count], ends
+
+    def planes(
+        self, lower: np.ndarray, upper: np.ndarray, which: tuple[np.ndarray, np.ndarray], layers: Sequence[np.ndarray]
+    ) -> RowPlanes:
+        """A plane below one row of each box (``which``: its clause and its number), given bounds of the layers."""
+        count = len(lower)
+        flat = which[0] * self._real.shape[1] + which[1]
+        parts = [lower, upper, self._rows[flat], self._offsets[flat], *layers]
+        with full_precision():
+            least, slopes = _planes_of(self._network)(*(_tensor(part, _filled(count)) for part in parts))
+        return RowPlanes(least.numpy()[:count], slopes.numpy()[:count])
+
+    def steepness(self, lower: np.ndarray, upper: np.ndarray, which: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """An estimate of how steep one row of each box is at most along each input ``[boxes, inputs]``."""
+        count, flat = len(lower), which[0] * self._real.shape[1] + which[1]
+        found = _steepness_of(self._network)(
+            *(_tensor(part, _filled(count)) for part in (lower, upper, self._rows[flat]))
+        )
+        return np.asarray(found.numpy()[:count], np.float64)
+
+    def descended(self, lower: np.ndarray, upper: np.ndarray, points: np.ndarray, clause: np.ndarray) -> np.ndarray:
+        """Points of boxes, each moved down the margin of a clause, number ``clause`` for each."""
+        count = len(points)
+        offsets = np.where(self._real, self._query.posed.offsets[0], -np.inf)[clause]
+        rows = self._query.posed.coefficients[0][clause]
+        parts = [lower, upper, points, rows, offsets]
+        found = _descent_of(self._network)(*(_tensor(part, _filled(count)) for part in parts))
+        return np.asarray(found.numpy()[:count], np.float64)
+
+    def witness(self, points: np.ndarray, clauses: Sequence[int]) -> np.ndarray | None:
+        """An input that breaks one of the clauses on the original model, if the worst of the points leads to one."""
+        outputs = self._network(tf.constant(points.reshape(-1, *self._shape))).numpy()
+        for clause in clauses:
+            margins = self._query.best(clause, self._query.about_clause(clause).values(outputs))
+            worst = int(margins.argmin())
+            found = self._query.confirmed(points[worst]) if margins[worst] <= 0 else None
+            if found is not None:
+                return found
+        return None
+
+
+def _filled(count: int) -> int:
+    """The size of the batch that so many boxes are filled up to."""
+    return next((size for size in SIZES if size >= count), count)
+
+
+def _repeated(part: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+
+
+def _tensor(part: np.ndarray, size: int) -> tf.Tensor:
+    return tf.constant(_repeated(part, size), tf.float64)
+
+
+def _planes_of(network: Network) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """The traced function of planes.
+
+    Where the relaxations of the layers are held, a row's bound is the least of a linear function over the box, and its
+    derivatives by the two ends of an input add up to that function's slope.
+    """
+    owner = weakref.ref(network)
+
+    def run(lower, upper, row, offset, *layers):  # type: ignore[no-untyped-def]
+        net = owner()
+        assert net is not None
+        ends = [tf.reshape(end, [-1, *net.input_shape]) for end in (lower, upper)]
+        bounds = dict(zip(net.bounded(), zip(layers[::2], layers[1::2], strict=True), strict=True))
+        relaxed = relax_before(net, net.output, by_name(net, None), bounds)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(ends)
+            low, high = ends
+            radius = tf.zeros([tf.shape(low)[0]], low.dtype)  # of a ball: a box has none
+            region = Region("linf", False, 0.5 * low + 0.5 * high, low, high, radius)
+            rows = Coefficients(row[:, None, None], net.output_shape)
+            least = linear_lower_bounds(net, net.output, rows, relaxed, region)[:, 0] + offset
+        slopes = sum(tape.gradient(least, ends, unconnected_gradients="zero"))
+        slopes = tf.reshape(slopes, tf.shape(lower))
+        known = tf.math.is_finite(least) & tf.reduce_all(tf.math.is_finite(slopes), axis=1)
+        return tf.where(known, least, -np.inf), tf.where(known[:, None], slopes, 0.0)
+
+    return kept(network, "planes below rows", lambda: traced(run, reduce_retracing=True))
+
+
+def _steepness_of(network: Network) -> Callable[..., Any]:
+    """The traced function of the largest gradients at the same few places of each box."""
+    owner = weakref.ref(network)
+    places = np.random.default_rng(0).uniform(size=(_PLACES, int(np.prod(network.input_shape))))
+
+    def run(lower, upper, rows):  # type: ignore[no-untyped-def]
+        net = owner()
+        assert net is not None
+        points = lower[None] + places[:, None] * (upper - lower)[None]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(points)
+            outputs = tf.reshape(net(tf.reshape(points, [-1, *net.input_shape])), [_PLACES, -1, *net.output_shape])
+            value = tf.reduce_sum(outputs * rows[None])
+        slopes = tape.gradient(value, points, unconnected_gradients="zero")
+        return tf.reduce_max(tf.where(tf.math.is_finite(slopes), tf.abs(slopes), 0.0), axis=0)
+
+    return kept(network, "steepness in boxes", lambda: traced(run, reduce_retracing=True))
+
+
+def _descent_of(network: Network) -> Callable[..., Any]:
+    """The traced function that moves points down the best row of a clause, by signs of gradients."""
+    owner = weakref.ref(network)
+
+    def run(lower, upper, points, rows, offsets):  # type: ignore[no-untyped-def]
+        net = owner()
+        assert net is not None
+
+        def margin(x):  # type: ignore[no-untyped-def]
+            outputs = net(tf.reshape(x, [-1, *net.input_shape]))
+            return tf.reduce_max(tf.linalg.matvec(rows, outputs) + offsets, axis=1)
+
+        least, best = margin(points), points
+        for number in range(_STEPS):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(points)
+                value = margin(points)
+            step = _FAR * _NEARER**number * (upper - lower)
+            points = tf.clip_by_value(points - step * tf.sign(tape.gradient(value, points)), lower, upper)
+            value = margin(points)
+            best = tf.where((value < least)[:, None], points, best)
+            least = tf.minimum(value, least)
+        return best
+
+    return kept(network, "descent in boxes", lambda: traced(run, reduce_retracing=True))
