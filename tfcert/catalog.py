@@ -326,8 +326,8 @@ STAGES = _Stages(
         kind=StageKind.SOLVER,
         norms=tuple(NORMS),
         options={**_LINEAR, "cut": Option("choice", ("auto", "inputs", "neurons"), default="auto"), **_GUIDE},
-        cost="branch and bound by the signs of neurons, {most}, or by inputs where few of a box may move, with a linear "
-        "program by {solver} where a piece needs it; its time may double with every neuron that may switch",
+        cost="branch and bound by the signs of neurons, {most}, or by inputs where few of a box may move, with a "
+        "linear program by {solver} where a piece needs it; its time may double with every neuron that may switch",
     ),
 )
 
