@@ -21,6 +21,7 @@ from tfcert.entries import (
     Option,
     Options,
     RelaxationInfo,
+    RoundingInfo,
     SolverInfo,
     SourceInfo,
     StageKind,
@@ -169,6 +170,14 @@ RELAXATIONS = Table(
     RelaxationInfo("frown", "tfcert.propagation.methods.frown:FROWN", methods=("crown", "alpha-crown"), cost=_ASCENT),
     RelaxationInfo("adaptive"),
 )
+
+ROUNDINGS = Table(
+    "rounding",
+    RoundingInfo("deployed", guarantee=Guarantee.FLOAT32_ANY_ORDER, about="the network as its floating point runs it"),
+    RoundingInfo("real", guarantee=Guarantee.REAL, about="the network in exact arithmetic"),
+    RoundingInfo("ignore", guarantee=Guarantee.NUMERIC, about="the network, with rounding estimated and not bounded"),
+)
+"""What proofs are about: the names of ``tfcert.BoundOptions``'s ``rounding``."""
 
 FALLBACKS = ("adaptive",)
 """What may stand in where an activation lacks the rule of a relaxation: its default."""

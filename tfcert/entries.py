@@ -105,6 +105,19 @@ class RelaxationInfo(Entry):
 
 
 @dataclass(frozen=True)
+class RoundingInfo(Entry):
+    """What proofs are about, as far as rounding goes.
+
+    Attributes:
+        guarantee: of a proof, where all that the network is made of is covered.
+        about: what it is about, as a phrase.
+    """
+
+    guarantee: Guarantee = Guarantee.NUMERIC
+    about: str = ""
+
+
+@dataclass(frozen=True)
 class MethodInfo(Entry):
     """A way to bound linear functions of a network's outputs from below.
 

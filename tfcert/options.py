@@ -49,3 +49,8 @@ class BoundOptions:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
         if self.rounding not in ROUNDINGS:
             raise ValueError(f"rounding must be {', '.join(ROUNDINGS[:-1])} or {ROUNDINGS[-1]}, not {self.rounding!r}")
+
+
+def options_of(rounding: str | None) -> BoundOptions:
+    """The usual options, with what a strategy says of rounding; None: it says nothing."""
+    return BoundOptions() if rounding is None else BoundOptions(rounding=rounding)

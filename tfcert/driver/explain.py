@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from tfcert.catalog import METHODS, RELAXATIONS, SOURCES
+from tfcert.catalog import METHODS, RELAXATIONS, ROUNDINGS, SOURCES
 from tfcert.driver.abstracted import best_figure, classifier
 from tfcert.driver.region_text import region_text, share_text, valid_text
 from tfcert.language import (
@@ -32,7 +32,7 @@ from tfcert.language.spec.declarations import ModelDeclaration
 from tfcert.language.spec.formula import And
 from tfcert.language.spec.points import AppliedTo, AtAnswer, AtPoint, AtSample
 from tfcert.language.spec.regions import balls_of
-from tfcert.options import BoundOptions
+from tfcert.options import BoundOptions, options_of
 from tfcert.showing import counted
 
 _ROLES = {
@@ -124,7 +124,15 @@ def _template(template: AnyTemplate, spec: Spec) -> list[str]:
     else:
         lines.append(f"  strategy {template.strategy.name}, survivors only to the next stage:")
         lines += [f"    {i}. {_stage(stage)}" for i, stage in stages]
-    return [*lines, f"  budget: {_budget(template.strategy, most)}"]
+    return [*lines, *_rounding(template.strategy), f"  budget: {_budget(template.strategy, most)}"]
+
+
+def _rounding(strategy: Strategy) -> list[str]:
+    """What proofs are about; nothing where no stage proves."""
+    if all(stage.attacks for stage in strategy.stages):
+        return []
+    chosen = ROUNDINGS[options_of(strategy.rounding).rounding]
+    return [f"  rounding: {chosen.name}; proofs are about {chosen.about} (guarantee {chosen.guarantee}, or what is less)"]
 
 
 def _queried(template: AnyTemplate, spec: Spec, queries: str) -> list[str]:

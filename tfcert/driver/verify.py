@@ -40,7 +40,7 @@ from tfcert.language import (
     ValueTemplate,
 )
 from tfcert.language.spec.regions import balls_of
-from tfcert.options import BoundOptions
+from tfcert.options import options_of
 from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
 from tfcert.report.records import Json
 from tfcert.showing import counted
@@ -175,7 +175,7 @@ class _Run:
         # The total is that of all questions with this strategy, a resumed run's included.
         clock = Clock(strategy.seconds_per_sample, strategy.seconds_total, self.spent.get(strategy.name, 0.0))
         size = task.template.info.batch if isinstance(task.template, DistanceTemplate) else strategy.batch or BATCH
-        with OpenStages(clock, BoundOptions(), self.narrator.preparing) as stages:
+        with OpenStages(clock, options_of(strategy.rounding), self.narrator.preparing) as stages:
             self.setup[task.name] = stages.seconds
             for first in range(0, len(todo), size):
                 part = task.take(np.array(todo[first : first + size], int))

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from tfcert.catalog import FORMATS, SOURCES, STAGES, FormatInfo, Option, SourceInfo, Table
+from tfcert.catalog import FORMATS, ROUNDINGS, SOURCES, STAGES, FormatInfo, Option, SourceInfo, Table
 from tfcert.language.check.abstractions import read_abstraction
 from tfcert.language.check.declared import described_names, listed_name
 from tfcert.language.check.elaborate import Elaborator
@@ -368,7 +368,7 @@ def _strategy(definition: Definition) -> Strategy:
     if len(stages) > MAX_STAGES:
         message = f"this strategy has more than {MAX_STAGES} stages"
         raise e.scope.problem("E006", message, node.name, "leave out what is repeated")
-    entries = read_entries(e, node.block, ("budget", "batch", "dtype"), "a strategy")
+    entries = read_entries(e, node.block, ("budget", "batch", "dtype", "rounding"), "a strategy")
     each, total = _budget(e, entries["budget"]) if "budget" in entries else (None, None)
     batch, dtype = None, "float32"
     if "batch" in entries:
@@ -378,7 +378,11 @@ def _strategy(definition: Definition) -> Strategy:
     if "dtype" in entries:
         choice = Option("choice", ("float32", "float64"))
         dtype = str(read_option(e, _plain(e, entries["dtype"]), choice, "`dtype`"))
-    return Strategy(definition.full_name, tuple(stages), each, total, batch, dtype)
+    rounding = None
+    if "rounding" in entries:
+        about = Option("choice", lambda: tuple(ROUNDINGS))
+        rounding = str(read_option(e, _plain(e, entries["rounding"]), about, "`rounding`"))
+    return Strategy(definition.full_name, tuple(stages), each, total, batch, dtype, rounding)
 
 
 def _plain(e: Elaborator, entry: s.EntryNode) -> s.Expr:

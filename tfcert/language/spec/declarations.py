@@ -171,6 +171,7 @@ class Strategy:
         seconds_per_sample, seconds_total: exact, or None for no limit.
         batch: samples at a time, or None to choose.
         dtype: ``float32`` or ``float64``.
+        rounding: what proofs are about (``tfcert.catalog.ROUNDINGS``), or None for the default.
     """
 
     name: str
@@ -179,6 +180,7 @@ class Strategy:
     seconds_total: Fraction | None = None
     batch: int | None = None
     dtype: str = "float32"
+    rounding: str | None = None
 
 
 DEFAULT_STRATEGY = Strategy("default", (StageSpec("pgd"), StageSpec("ibp"), StageSpec("crown_ibp"), StageSpec("crown")))
