@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tfcert import catalog
+from tfcert import catalog, roundoff
 from tfcert.catalog import (
     ATTACKS,
     BOUNDS,
@@ -17,6 +17,7 @@ from tfcert.catalog import (
     METHODS,
     NORMS,
     RELAXATIONS,
+    ROUNDINGS,
     SOLVERS,
     SOURCES,
     STAGES,
@@ -125,3 +126,7 @@ def lists_of_names() -> list[str]:
 
 def test_no_list_of_names_stands_anywhere_else():
     assert not lists_of_names()
+
+
+def test_roundings_of_options_and_of_strategies_are_the_same():
+    assert tuple(ROUNDINGS) == roundoff.ROUNDINGS

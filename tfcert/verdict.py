@@ -7,6 +7,7 @@ classes below, so that any layer can be read, tested and replaced on its own.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
@@ -19,7 +20,7 @@ class Guarantee(StrEnum):
     """Levels of guarantee, strongest first."""
 
     FLOAT32_ANY_ORDER = "float32-any-order"
-    """Holds for the network as executed in float32, in any summation order."""
+    """Holds for the network as executed in float32 (or float64), in any order of its sums."""
     REAL = "real"
     """Holds for the exact-arithmetic network; bounds computed with rigorous rounding."""
     NUMERIC = "numeric"
@@ -67,6 +68,16 @@ class Reason(StrEnum):
     MISCLASSIFIED = "misclassified", "the unperturbed input is misclassified"
     # Proofs and witnesses that do not fit together.
     REFUTED = "proof-refuted", "{proof}, yet a witness replays on the original model: {meaning}"
+    ORDER = (
+        "answer-undefined",
+        "{runs}: the network's answer there is not defined by the model file, but by the order of the runtime's sums",
+        "a model of float64 rounds far less; a deployment that needs this answer has to fix the runtime and batch size",
+    )
+    MARKED_DOWN = (
+        "marked-down",
+        "marked down to `{level}`: {what}",
+        "remove what is not covered, or ask with `rounding: ignore` where `numeric` is enough",
+    )
     RETRACTED = (
         "proof-retracted",
         "rests on a solver's word, which was wrong about {places}",
@@ -232,13 +243,38 @@ NO_WORK = Work()
 
 
 @dataclass(frozen=True)
+class Replayed:
+    """The runs of the original model on a witness.
+
+    Attributes:
+        runtime: how the model was run: ``eager``, called as TensorFlow runs it without a graph.
+        batches: the number of copies of the witness in each run.
+        breaks: for each run whether its answer makes the formula false.
+    """
+
+    runtime: str
+    batches: tuple[int, ...]
+    breaks: tuple[bool, ...]
+
+    @property
+    def agree(self) -> bool:
+        """Tells whether every run says that it is a witness."""
+        return all(self.breaks)
+
+    def __str__(self) -> str:
+        each = zip(self.batches, self.breaks, strict=True)
+        said = " and ".join(f"{'breaks' if b else 'keeps'} the property in a batch of {n}" for n, b in each)
+        return f"the witness, run {self.runtime}, {said}"
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The answer for one property on one sample, and how it was obtained.
 
     ``margin`` is the certified lower bound of the property's margin when verified, the margin reached by the
     witness when falsified, and the best lower bound known otherwise; NaN where there is none. ``reason`` is a
     :class:`Reason`'s sentence, or "". ``contradicted`` is the level of a proof that a replayed witness refuted.
-    ``work`` is that of all stages that looked at the sample.
+    ``work`` is that of all stages that looked at the sample. ``replayed`` says how a witness was run.
     """
 
     outcome: Outcome
@@ -252,6 +288,18 @@ class Verdict:
     witness: np.ndarray | None = field(default=None, compare=False, repr=False)
     contradicted: Guarantee | None = None
     work: Work = NO_WORK
+    replayed: Replayed | None = None
+
+
+PROOFS = (Guarantee.FLOAT32_ANY_ORDER, Guarantee.REAL, Guarantee.NUMERIC, Guarantee.SOLVER)
+"""What a proof may promise, strongest first."""
+
+
+def weakest(guarantees: Iterable[Guarantee | None]) -> Guarantee | None:
+    """What rests on several verdicts promises: the least of what they do; None where one promises nothing."""
+    levels = list(guarantees)
+    order = list(Guarantee)
+    return None if None in levels or not levels else max((g for g in levels if g is not None), key=order.index)
 
 
 def is_proof(margin: Any, rounding: Any = 0.0) -> Any:

@@ -194,7 +194,7 @@ def test_a_relaxation_s_proof_inside_a_solver_stays_numeric(run, margins, solver
         dataclasses.replace(PROOF, margin=0.0),
         dataclasses.replace(PROOF, margin=-1.0),
         dataclasses.replace(PROOF, guarantee=Guarantee.ESTIMATE),
-        dataclasses.replace(PROOF, guarantee=Guarantee.REAL),
+        dataclasses.replace(PROOF, guarantee=Guarantee.REPLAYED),
         Said(Outcome.FALSIFIED, ""),
         Said(Outcome.UNKNOWN, "", 3.0),
     ],

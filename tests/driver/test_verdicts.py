@@ -107,9 +107,9 @@ def test_a_witness_against_a_numeric_proof_is_that_sample_s_verdict(run, margins
 
 def test_a_witness_against_a_proof_that_allows_for_rounding_stops_the_run(run, margins, monkeypatch):
     margins(1.0)
-    monkeypatch.setattr("tfcert.rigour.radius.guarantee_of", lambda *_: Guarantee.REAL)
-    monkeypatch.setattr("tfcert.driver.property.PROOFS", (Guarantee.REAL,))
-    with pytest.raises(ContradictionError, match=r"by guarantee `real`.*bug in tfcert"):
+    monkeypatch.setattr("tfcert.rigour.radius.guarantee_of", lambda *_: Guarantee.FLOAT32_ANY_ORDER)
+    monkeypatch.setattr("tfcert.driver.property.PROOFS", (Guarantee.FLOAT32_ANY_ORDER,))
+    with pytest.raises(ContradictionError, match=r"by guarantee `float32-any-order`.*bug in tfcert"):
         run("ibp -> pgd", params={"eps": "1/2"})
 
 

@@ -134,3 +134,10 @@ def test_a_relaxation_takes_a_fallback_where_it_may_lack_a_rule() -> None:
     assert spec("strategy s = crown(relaxation=deepcert)").strategies["s"].stages[0].relaxation == "deepcert"
     for options in ("fallback=adaptive", "relaxation=frown, fallback=adaptive", "relaxation=deepcert, fallback=crown"):
         assert codes(HEAD + f"strategy s = crown({options})") == ["E220"]
+
+
+def test_a_strategy_says_what_proofs_are_about() -> None:
+    for name in ("deployed", "real", "ignore"):
+        assert spec(f"strategy s = ibp {{ rounding: {name} }}").strategies["s"].rounding == name
+    assert spec("strategy s = ibp").strategies["s"].rounding is None
+    assert codes(HEAD + "strategy s = ibp { rounding: exact }") == ["E220"]

@@ -9,10 +9,22 @@ from fractions import Fraction
 from operator import methodcaller
 from typing import NoReturn
 
-from tfcert.catalog import DISTANCES, FALLBACKS, FORMATS, METHODS, NORMS, RELAXATIONS, SOURCES, method_name, suffixes
+from tfcert.catalog import (
+    DISTANCES,
+    FALLBACKS,
+    FORMATS,
+    METHODS,
+    NORMS,
+    RELAXATIONS,
+    ROUNDINGS,
+    SOURCES,
+    method_name,
+    suffixes,
+)
 from tfcert.clauses import TARGETS
 from tfcert.entries import DistanceInfo, Option
 from tfcert.errors import ExitCode
+from tfcert.options import BoundOptions
 
 
 class Parser(argparse.ArgumentParser):
@@ -105,6 +117,11 @@ def radius_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fallback", choices=FALLBACKS,
         help="how to relax activations for which the relaxation has no rule (default: such models are refused)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rounding", choices=tuple(ROUNDINGS),
+        help=f"what radii are about: {'; '.join(f'{name}: {each.about}' for name, each in ROUNDINGS.items())} "
+        f"(default: {BoundOptions().rounding})",
     )  # fmt: skip
     parser.add_argument(
         "--targets", choices=TARGETS,

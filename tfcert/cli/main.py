@@ -267,7 +267,7 @@ def _radius(options: argparse.Namespace) -> int:
     _require_json(options.json)
     names = (
         "norm", "clip", "limit", "correct", "method", "relaxation", "fallback", "targets", "tolerance",
-        "absolute_tolerance", "start", "iterations", "learning_rate",
+        "absolute_tolerance", "start", "iterations", "learning_rate", "rounding",
     )  # fmt: skip
     given = {name: getattr(options, name) for name in names}
     folder = JournalFolder(out=options.out, resume=options.resume)

@@ -17,6 +17,10 @@ from tfcert.driver.regions import Regions, build_pieces, build_regions
 from tfcert.driver.task import Task
 from tfcert.language import MeasureTemplate, ValueTemplate
 from tfcert.propagation.question import first_order
+from tfcert.verdict import Replayed
+
+REPLAYS = (1, 8)
+"""How many copies of a witness the model is run on: alone, and inside a batch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,24 +93,52 @@ def slopes(batch: Batch, norm: str) -> tuple[np.ndarray, np.ndarray]:
 
 def margin_at(batch: Batch, outputs: np.ndarray) -> np.ndarray:
     """The margins ``[batch]`` at the model's answers ``[batch, outputs]``, in float64 and the unit of the bounds."""
-    read = outputs if batch.clauses.reads is not None else batch.task.model.scores(outputs)
-    return batch.clauses.margin(read)
+    return _margins(batch.task, batch.clauses, outputs)
+
+
+def _margins(task: Task, clauses: Clauses, outputs: np.ndarray) -> np.ndarray:
+    return clauses.margin(outputs if clauses.reads is not None else task.model.scores(outputs))
 
 
 def broken(batch: Batch, outputs: np.ndarray) -> np.ndarray:
+    """Marks where the formula is false at the original model's outputs; see :func:`breaks`."""
+    return breaks(batch.task, batch.clauses, outputs)
+
+
+def breaks(task: Task, clauses: Clauses, outputs: np.ndarray) -> np.ndarray:
     """Marks where the formula is false at the original model's outputs ``[batch, outputs]``, in exact arithmetic.
 
     NaN and infinity break nothing and prove nothing. Of probabilities a tie does not count: they may tie where the
     logits, which the formula is about, do not.
     """
     finite = np.isfinite(outputs).all(axis=1)
-    found = [bool(ok) and not batch.task.holds(i, o) for i, (ok, o) in enumerate(zip(finite, outputs, strict=True))]
+    found = [bool(ok) and not task.holds(i, o) for i, (ok, o) in enumerate(zip(finite, outputs, strict=True))]
     false = np.array(found, bool)
-    return false & (margin_at(batch, outputs) < 0) if batch.task.model.peeled else false
+    return false & (_margins(task, clauses, outputs) < 0) if task.model.peeled else false
+
+
+def replayed(task: Task, point: np.ndarray) -> Replayed:
+    """What the original model says of a witness of the task's one sample: alone, and inside a batch of copies.
+
+    Args:
+        point: ``[*input]`` in the model's dtype.
+    """
+    clauses = task.lowered.stacked(task.given)
+    return Replayed("eager", REPLAYS, tuple(bool(breaks(task, clauses, o)[0]) for o in _replays(task, point[None])))
+
+
+def _replays(task: Task, points: np.ndarray) -> list[np.ndarray]:
+    """The model's answers ``[batch, outputs]`` to each point, in runs of so many copies of it."""
+    alone = [task.model.outputs(point[None]) for point in points]
+    copies = [task.model.outputs(np.repeat(point[None], REPLAYS[1], axis=0))[-1:] for point in points]
+    return [np.concatenate(run) if run else np.zeros((0, task.model.num_outputs)) for run in (alone, copies)]
 
 
 def replay_claims(batch: Batch, points: np.ndarray, claimed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The claims that hold up: points in their region that break the formula on the original model.
+
+    Each is run alone and inside a batch, since a product's rounding depends on the batch: one run that breaks the
+    formula shows that the deployed program may. :func:`replayed` says where the two runs differ.
 
     Args:
         points: ``[batch, *input]`` in the model's dtype.
@@ -115,7 +147,11 @@ def replay_claims(batch: Batch, points: np.ndarray, claimed: np.ndarray) -> tupl
     Returns:
         bool ``[batch]``, and the margins that the model reaches there; NaN elsewhere.
     """
-    region, outputs = batch.regions.witness, batch.task.model.outputs(points)
+    region = batch.regions.witness
     inside = np.zeros(len(batch), bool) if region is None else region.contains(points)
-    kept = claimed & inside & broken(batch, outputs)
-    return kept, np.where(kept, margin_at(batch, outputs), np.nan)
+    kept, margins = np.zeros(len(batch), bool), np.full(len(batch), np.nan)
+    for outputs in _replays(batch.task, points):
+        some = claimed & inside & broken(batch, outputs)
+        margins = np.where(some, np.fmin(margins, margin_at(batch, outputs)), margins)
+        kept |= some
+    return kept, margins

@@ -23,14 +23,14 @@ from tfcert.driver.budget import SharedTime, StageBudget
 from tfcert.driver.explain import DECISIONS, ROUNDS
 from tfcert.driver.measure import MeasureAnswer
 from tfcert.driver.progress import Standing, Watch
-from tfcert.driver.property import PROOFS, relaxation_name
+from tfcert.driver.property import relaxation_name
 from tfcert.driver.stages.base import Finding
 from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import refuted
 from tfcert.language import MeasureTemplate, StageKind, StageSpec, ValueTemplate
 from tfcert.report.records import Measured
-from tfcert.verdict import NO_WORK, Guarantee, Outcome, Reason, Verdict, Work, is_proof
+from tfcert.verdict import NO_WORK, PROOFS, Guarantee, Outcome, Reason, Verdict, Work, is_proof
 
 ATTACKS = 6
 """Values at most at which a sample is attacked."""

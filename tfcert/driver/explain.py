@@ -132,7 +132,7 @@ def _rounding(strategy: Strategy) -> list[str]:
     if all(stage.attacks for stage in strategy.stages):
         return []
     chosen = ROUNDINGS[options_of(strategy.rounding).rounding]
-    return [f"  rounding: {chosen.name}; proofs are about {chosen.about} (guarantee {chosen.guarantee}, or what is less)"]
+    return [f"  rounding: {chosen.name}; proofs are about {chosen.about} ({chosen.guarantee}, or less)"]
 
 
 def _queried(template: AnyTemplate, spec: Spec, queries: str) -> list[str]:

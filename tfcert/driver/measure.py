@@ -16,7 +16,7 @@ import numpy as np
 from tfcert.driver.batch import Batch, broken, make_batch, margin_at, replay_claims, slopes
 from tfcert.driver.budget import SharedTime, StageBudget
 from tfcert.driver.progress import Standing, Watch
-from tfcert.driver.property import PROOFS, relaxation_name
+from tfcert.driver.property import relaxation_name
 from tfcert.driver.regions import ball_unit
 from tfcert.driver.stages.base import NearestStart
 from tfcert.driver.stages.opened import OpenStages
@@ -29,7 +29,7 @@ from tfcert.report.records import Measured
 from tfcert.sets.balls import ORDER, LpBall
 from tfcert.sets.rounding import float_down
 from tfcert.sets.uneven import divided
-from tfcert.verdict import NO_WORK, Guarantee, Outcome, Reason, Verdict
+from tfcert.verdict import NO_WORK, PROOFS, Guarantee, Outcome, Reason, Verdict
 
 BISECTIONS = 4
 """How often the gap between what is proven and what is refuted is halved by another attack."""

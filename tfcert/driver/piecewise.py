@@ -25,7 +25,7 @@ from tfcert.driver.task import Task
 from tfcert.driver.verdicts import as_asked
 from tfcert.language import AnyTemplate
 from tfcert.showing import counted
-from tfcert.verdict import NO_WORK, Guarantee, Outcome, Verdict, Work
+from tfcert.verdict import NO_WORK, Outcome, Verdict, Work, weakest
 
 ROWS = 128
 """Pieces that are taken together."""
@@ -213,9 +213,8 @@ def on_all(verdicts: list[Verdict]) -> Verdict:
         told = f" ({counted(len(open_), 'piece')} of {len(verdicts)} open)" if len(verdicts) > 1 else ""
         more = getattr(late.reason, "more", None)
         return replace(late, margin=least, reason=late.reason if more is None or not late.reason else more(told))
-    weakest = next((v for v in verdicts if v.guarantee is Guarantee.SOLVER), None)
     narrowest = min(verdicts, key=lambda v: v.margin)
-    return replace(narrowest, guarantee=narrowest.guarantee if weakest is None else weakest.guarantee)
+    return replace(narrowest, guarantee=weakest(v.guarantee for v in verdicts))
 
 
 def holds(task: Task, piece: AnyTemplate) -> np.ndarray:

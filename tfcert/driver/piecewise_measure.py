@@ -18,7 +18,7 @@ from tfcert.driver.verdicts import CLEAN
 from tfcert.language import ValueTemplate
 from tfcert.language.spec.regions import balls_of
 from tfcert.report.records import Measured
-from tfcert.verdict import Guarantee, Outcome
+from tfcert.verdict import Outcome, weakest
 
 
 def measured_pieces(task: Task, stages: OpenStages, watch: Watch) -> Iterator[MeasureAnswer]:
@@ -62,12 +62,11 @@ def of_union(place: int, answers: list[MeasureAnswer]) -> MeasureAnswer:
     open_ = [a for a in answers if math.isnan(a.measured.lower)]
     late = next((a for a in open_ if a.verdict.outcome is Outcome.TIMEOUT), open_[0] if open_ else None)
     chosen = late or min(answers, key=lambda a: a.measured.lower)
-    guarantees = {a.verdict.guarantee for a in answers}
-    weakest = Guarantee.SOLVER if not open_ and Guarantee.SOLVER in guarantees else chosen.verdict.guarantee
+    guarantee = chosen.verdict.guarantee if open_ else weakest(a.verdict.guarantee for a in answers)
     work = sum((a.verdict.work for a in answers[1:]), answers[0].verdict.work)
     verdict = replace(
         chosen.verdict,
-        guarantee=weakest,
+        guarantee=guarantee,
         witness=nearest.verdict.witness,
         seconds=max(a.verdict.seconds for a in answers),
         work=work,

@@ -20,10 +20,7 @@ from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import as_asked, clean_verdict, refuted
 from tfcert.language import BallSpec, StageKind, StageSpec
-from tfcert.verdict import NO_WORK, Guarantee, Outcome, Reason, Verdict, Work, is_proof
-
-PROOFS = (Guarantee.FLOAT32_ANY_ORDER, Guarantee.REAL, Guarantee.NUMERIC, Guarantee.SOLVER)
-"""What a stage's proof may promise."""
+from tfcert.verdict import NO_WORK, PROOFS, Guarantee, Outcome, Reason, Verdict, Work, is_proof
 
 
 class PropertyRun:

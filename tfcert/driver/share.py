@@ -18,7 +18,7 @@ from tfcert.driver.batch import Batch, broken, make_batch
 from tfcert.driver.budget import SharedTime
 from tfcert.driver.measure import MeasureAnswer
 from tfcert.driver.progress import Standing, Watch
-from tfcert.driver.property import PROOFS, relaxation_name
+from tfcert.driver.property import relaxation_name
 from tfcert.driver.regions import Regions
 from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.task import Lowered, Task
@@ -27,7 +27,7 @@ from tfcert.language import ShareTemplate, StageKind
 from tfcert.language.spec.formula import negation
 from tfcert.report.records import Cells, Measured
 from tfcert.sets.balls import Box, Perturbation
-from tfcert.verdict import NO_WORK, Guarantee, Outcome, Reason, Verdict, Work, is_proof
+from tfcert.verdict import NO_WORK, PROOFS, Guarantee, Outcome, Reason, Verdict, Work, is_proof
 
 SIZES = (16, 64, 256)
 """So many pieces are bounded at once: the least that holds those at hand."""

@@ -6,13 +6,21 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from fractions import Fraction
+from typing import Any
 
+import numpy as np
+
+from tfcert.catalog import METHODS
+from tfcert.driver.batch import replayed
 from tfcert.driver.task import Task
 from tfcert.errors import ContradictionError
-from tfcert.language import AnyTemplate
-from tfcert.report import Record
+from tfcert.language import AnyTemplate, ValueTemplate
+from tfcert.options import options_of
+from tfcert.propagation.supported import not_charged, not_supported
+from tfcert.report import Measured, Record
 from tfcert.showing import counted
-from tfcert.verdict import Guarantee, Outcome, Reason, Verdict, reason_of
+from tfcert.verdict import Because, Guarantee, Outcome, Reason, Verdict, reason_of
 
 CLEAN = "clean"
 """The stage that runs the model on the unperturbed samples."""
@@ -45,6 +53,50 @@ def clean_verdict(task: Task, place: int, margin: float) -> Verdict:
     )
 
 
+def recorded(task: Task, place: int, verdict: Verdict, measured: Measured | None = None) -> Verdict:
+    """The verdict as it is recorded: with the runs on its witness, and why its level is less than what was asked for.
+
+    Args:
+        measured: of a measure, the ends of its answer, one of which the witness is about.
+    """
+    if verdict.witness is not None:
+        one = task.take(np.array([place]))
+        if isinstance(task.template, ValueTemplate) and measured is not None:
+            one = one.at([Fraction(measured.lower if task.template.proof_above else measured.upper)])
+        runs = replayed(one, verdict.witness)
+        verdict = replace(verdict, replayed=runs)
+        if not runs.agree:
+            verdict = _more(verdict, Reason.ORDER.because(runs=runs))
+    less = marked_down(task.model.network, task.template.strategy.rounding, verdict)
+    return _more(verdict, less) if less else verdict
+
+
+def marked_down(network: Any, rounding: str | None, verdict: Verdict) -> Because | None:
+    """The reason why a proof is `numeric` although rounding was to be bounded; None where that is not so.
+
+    Args:
+        network: that the proof is about, a ``tfcert.Network``.
+        rounding: what was asked for, as for :func:`~tfcert.options.options_of`.
+    """
+    options = options_of(rounding)
+    if verdict.guarantee is not Guarantee.NUMERIC or options.rounding == "ignore":
+        return None
+    if verdict.method in METHODS:
+        what = not_charged(network, verdict.method, verdict.relaxation or None, options)
+    else:
+        what = not_supported(network)
+    what = what or f"{verdict.stage} does not bound the rounding of this question"
+    return Reason.MARKED_DOWN.because(level=verdict.guarantee, what=what)
+
+
+def _more(verdict: Verdict, said: Because) -> Verdict:
+    """The verdict with one reason more; the first one keeps its name."""
+    if not verdict.reason:
+        return replace(verdict, reason=said)
+    more = getattr(verdict.reason, "more", None)
+    return verdict if more is None else replace(verdict, reason=more(f"; {said}"))
+
+
 def refuted(task: Task, place: int, proof: str, guarantee: Guarantee | None, refutation: Verdict) -> Verdict:
     """The verdict where a proof meets a witness that replays: the witness's, and whose word was wrong.
 
@@ -65,6 +117,7 @@ def refuted(task: Task, place: int, proof: str, guarantee: Guarantee | None, ref
 
 
 _MAY_ERR = {
+    Guarantee.REAL: "the proof's guarantee is `real`, which is about exact arithmetic, and the model rounds",
     Guarantee.NUMERIC: "the proof's guarantee is `numeric`, which estimates rounding and does not bound it",
     Guarantee.SOLVER: "the solver's word was wrong",
 }

@@ -29,7 +29,7 @@ from tfcert.driver.share import ShareRun
 from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.start import RunStart, begin
 from tfcert.driver.task import Task
-from tfcert.driver.verdicts import advice, reconciled
+from tfcert.driver.verdicts import advice, reconciled, recorded
 from tfcert.language import (
     AnyTemplate,
     DistanceTemplate,
@@ -199,7 +199,7 @@ class _Run:
         return Record(
             property=task.name,
             sample=int(task.samples[place]),
-            verdict=verdict,
+            verdict=recorded(task, place, verdict, measured),
             asked=_asked(task),
             measured=measured,
             label=label,

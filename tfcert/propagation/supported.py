@@ -5,6 +5,7 @@ from __future__ import annotations
 from tfcert.catalog import METHODS, RELAXATIONS
 from tfcert.network.graph import Elementwise, Multivariate, Network
 from tfcert.options import BoundOptions
+from tfcert.propagation.deployed import not_modelled
 from tfcert.propagation.kinds import multivariate_kind
 from tfcert.roundoff import rounding_of
 from tfcert.verdict import Guarantee
@@ -16,6 +17,9 @@ _LEVELS = {"deployed": Guarantee.FLOAT32_ANY_ORDER, "real": Guarantee.REAL}
 
 def not_supported(network: Network) -> str:
     """The reason why rounding is not taken into account in bounds of a network, in words; "" where it is."""
+    outside = not_modelled(network)
+    if outside:
+        return outside
     for node in network.nodes:
         if isinstance(node, Elementwise) and node.activation.accuracy is None:
             return f"nothing is known of how activation {node.activation.name!r} ({node.name}) rounds"

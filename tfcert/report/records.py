@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tfcert.verdict import Because, Guarantee, Outcome, Reason, Verdict, Work, reason_of
+from tfcert.verdict import Because, Guarantee, Outcome, Reason, Replayed, Verdict, Work, reason_of
 
 Json = dict[str, Any]
 
@@ -134,6 +134,7 @@ class Record:
             "range_width": number(asked.width),
             "eps_share": number(asked.eps / asked.width),
             "contradicted": None if verdict.contradicted is None else str(verdict.contradicted),
+            "replayed": None if verdict.replayed is None else _replays(verdict.replayed),
             "work": {name: round(done, 6) for name, done in asdict(verdict.work).items() if done},
         }
         if self.measured is not None:
@@ -165,6 +166,7 @@ class Record:
             seconds=float(flat["seconds"]),
             contradicted=None if contradicted is None else Guarantee(contradicted),
             work=Work(**flat.get("work", {})),
+            replayed=_replayed(flat.get("replayed")),
         )
         measured = None
         if "lower" in flat:
@@ -203,6 +205,23 @@ def number(value: float | None) -> float | None:
     if math.isinf(value):
         return math.copysign(1.7976931348623157e308, value)
     return float(value)
+
+
+def _replays(replayed: Replayed) -> Json:
+    runs = zip(replayed.batches, replayed.breaks, strict=True)
+    return {
+        "runtime": replayed.runtime,
+        "runs": [{"batch": batch, "breaks": breaks} for batch, breaks in runs],
+        "agree": replayed.agree,
+    }
+
+
+def _replayed(flat: Json | None) -> Replayed | None:
+    """The runs on a witness; None also for what was written before they were."""
+    if flat is None:
+        return None
+    runs = [(int(run["batch"]), bool(run["breaks"])) for run in flat["runs"]]
+    return Replayed(flat["runtime"], tuple(batch for batch, _ in runs), tuple(breaks for _, breaks in runs))
 
 
 def _reason(name: str | None) -> Reason | None:

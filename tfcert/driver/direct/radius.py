@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tfcert.driver.direct.request import Loaded, Request
 from tfcert.driver.header import run_header
 from tfcert.driver.journal import JournalFolder
 from tfcert.driver.progress import Narrator
+from tfcert.driver.verdicts import marked_down
 from tfcert.errors import UsageError
 from tfcert.options import BoundOptions
 from tfcert.report import Asked, Measured, Record, figures
@@ -31,9 +32,10 @@ from tfcert.verdict import Guarantee, Outcome, Reason, Verdict
 DEFAULTS: Json = {
     "norm": "linf", "clip": None, "limit": 100, "correct": False, "method": "crown", "relaxation": None,
     "fallback": None, "targets": "all", "tolerance": 1e-4, "absolute_tolerance": 0.0, "start": None,
+    "rounding": BoundOptions().rounding,
 }  # fmt: skip
 """Radii are measured by these where nothing else is said."""
-_HOW = ("method", "relaxation", "fallback", "targets", "tolerance", "absolute_tolerance", "start")
+_HOW = ("method", "relaxation", "fallback", "targets", "tolerance", "absolute_tolerance", "start", "rounding")
 """What radii depend on, beside what they are radii of and the options of optimising methods."""
 
 
@@ -50,6 +52,7 @@ class Bounding:
     start: float | None = None
     iterations: int | None = None
     learning_rate: float | None = None
+    rounding: str = BoundOptions().rounding
     batch: int = 50
 
     @property
@@ -73,7 +76,7 @@ class Bounding:
                 f"--iterations and --learning-rate are for the method {methods} and the relaxation {relaxations}, "
                 f"which optimise their bounds; {self.method} does not"
             )
-        return BoundOptions(**given)
+        return BoundOptions(rounding=self.rounding, **given)
 
     def params(self) -> dict[str, object]:
         """Parameters that the radii depend on: everything but the size of a batch."""
@@ -204,21 +207,23 @@ def _radii(request: Request, bounding: Bounding, part: Loaded, right: np.ndarray
         start=bounding.start, options=bounding.options(),
     )  # fmt: skip
     how = radii.relaxation if METHODS.find(bounding.method).relaxes else ""
+    found = Verdict(Outcome.VERIFIED, "", bounding.method, bounding.method, how, radii.guarantee)
+    found = replace(found, reason=marked_down(part.model.network, bounding.rounding, found) or "")
     return [
-        (_verdict(ok, radius, margin, (bounding.method, how)), _measured(ok, radius, radii.evaluations))
+        (_verdict(ok, radius, margin, found), _measured(ok, radius, radii.evaluations))
         for ok, radius, margin in zip(right.tolist(), radii.radius, radii.margin, strict=True)
     ]
 
 
-def _verdict(right: bool, radius: float, margin: float, how: tuple[str, str]) -> Verdict:
-    method, relaxation = how
+def _verdict(right: bool, radius: float, margin: float, found: Verdict) -> Verdict:
+    """The verdict of one sample; ``found`` is what is said of every radius above 0."""
     if not right:
         reason = Reason.MISCLASSIFIED.because()
         return Verdict(Outcome.FALSIFIED, reason, "clean", guarantee=Guarantee.REPLAYED)
     if not (math.isfinite(radius) and radius > 0):
         reason = Reason.NOTHING_PROVEN.because(said="no radius could be proven")
-        return Verdict(Outcome.UNKNOWN, reason, method, method, relaxation, Guarantee.ESTIMATE)
-    return Verdict(Outcome.VERIFIED, "", method, method, relaxation, Guarantee.NUMERIC, float(margin))
+        return replace(found, outcome=Outcome.UNKNOWN, reason=reason, guarantee=Guarantee.ESTIMATE)
+    return replace(found, margin=float(margin))
 
 
 def _measured(right: bool, radius: float, evaluations: int) -> Measured:

@@ -1,0 +1,70 @@
+"""Records say how a witness was run and what became of the level that was asked for; older records are still read."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tfcert.driver.batch import REPLAYS
+from tfcert.driver.task import LoadedModel
+from tfcert.report import Record
+from tfcert.verdict import Guarantee, Outcome, Reason, Replayed, reason_of, weakest
+
+
+def journal(folder):
+    lines = (folder / "out" / "journal.jsonl").read_text().splitlines()
+    return [record for line in lines if (record := json.loads(line).get("record"))]
+
+
+def test_a_witness_is_run_alone_and_inside_a_batch(run, folder):
+    """Every falsified record says so, in the journal too, and reads back as it was."""
+    report = run("pgd", params={"eps": "1/2"})
+    falsified = [r for r in report.records if r.outcome is Outcome.FALSIFIED]
+    assert falsified and all(r.verdict.replayed == Replayed("eager", REPLAYS, (True, True)) for r in falsified)
+    for record in journal(folder):
+        again = Record.from_json(record)
+        assert again.as_json() == record
+        assert (again.verdict.replayed is None) == (record["outcome"] != "falsified")
+
+
+def test_records_from_before_witnesses_were_run_twice_are_read(run, folder):
+    run("pgd", params={"eps": "1/2"})
+    old = [{key: value for key, value in record.items() if key != "replayed"} for record in journal(folder)]
+    assert old and all(Record.from_json(record).verdict.replayed is None for record in old)
+
+
+def test_where_batches_disagree_the_verdict_says_that_the_answer_is_not_defined(run, monkeypatch, wrong):
+    """The classifier answers with the label's class in batches of eight alone."""
+    outputs = LoadedModel.outputs
+
+    def by_batch(self, z):
+        found = outputs(self, z)
+        return np.zeros_like(found) + np.roll(found[:1], 1) if len(z) == REPLAYS[1] and same(z) else found
+
+    def same(z):
+        return bool((z == z[:1]).all())
+
+    monkeypatch.setattr(LoadedModel, "outputs", by_batch)
+    records = run("pgd", params={"eps": "1/2"}).records
+    apart = [r for r in records if r.verdict.replayed is not None and not r.verdict.replayed.agree]
+    assert apart
+    for record in apart:
+        assert record.outcome is Outcome.FALSIFIED and "not defined by the model file" in record.verdict.reason
+        assert record.as_json()["replayed"]["agree"] is False
+    assert any(reason_of(r.verdict.reason) is Reason.ORDER for r in apart)
+
+
+@pytest.mark.parametrize(("rounding", "says"), [("ignore", False), ("deployed", True), ("real", True)])
+def test_a_proof_that_promises_less_than_was_asked_for_says_why(run, margins, monkeypatch, rounding, says):
+    margins(1.0)
+    monkeypatch.setattr("tfcert.propagation.supported.not_modelled", lambda network: "a setting: of some kind")
+    report = run("ibp", blocks=f"rounding: {rounding}")
+    proven = [r for r in report.records if r.verdict.guarantee is Guarantee.NUMERIC]
+    assert proven and all(("a setting: of some kind" in r.verdict.reason) == says for r in proven)
+    assert all((reason_of(r.verdict.reason) is Reason.MARKED_DOWN) == says for r in proven)
+
+
+def test_what_rests_on_several_proofs_promises_the_least_of_them():
+    levels = [Guarantee.FLOAT32_ANY_ORDER, Guarantee.NUMERIC, Guarantee.REAL]
+    assert weakest(levels) is Guarantee.NUMERIC and weakest(levels[:1]) is Guarantee.FLOAT32_ANY_ORDER
+    assert weakest([*levels, Guarantee.SOLVER]) is Guarantee.SOLVER and weakest([*levels, None]) is None
