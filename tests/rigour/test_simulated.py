@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from rigour.deceiving import BUILDERS, margins
 from rigour.simulated import Program, drawn, fused, simulated
+
 from tfcert.network.cache import network_of
 
 L = keras.layers

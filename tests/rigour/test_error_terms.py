@@ -1,0 +1,201 @@
+"""Bounds of rounded networks hold without slack: of every program's values, and of the exact result in rationals.
+
+Three oracles: exact rational arithmetic (``soundness/exact.py``); simulated float32 programs; and, for sums of three to
+five products, *every* order and shape of the sum. Bounds computed in float64 are charged for the float32 program alone,
+which leaves the program's own terms nothing to hide behind.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from rigour.simulated import Program, drawn, fused, simulated, values
+from soundness.exact import Affine, Leaky, evaluate, least
+from soundness.test_exact import as_network, box_of, random_layers
+
+from tfcert.network import Network
+from tfcert.propagation.bounds import output_bounds
+from tfcert.propagation.interval import intervals
+from tfcert.roundoff import rounding_of
+from tfcert.sets.balls import Box
+from tfcert.sets.region import region_of
+
+ROWS = np.array([[1, -1], [-1, 1], [1, 0], [0.5, 2]], np.float32)
+METHODS = ("ibp", "crown-ibp", "crown")
+
+
+def charged(network: Network, kind: str = "deployed", own: type = np.float32) -> Network:
+    """A float32 network's bounds in a type of our own, charged for rounding."""
+    return network.astype(tf.as_dtype(own)).rounded(rounding_of(kind, np.float32, own))
+
+
+def below(network: Network, box: Box, rows: np.ndarray, method: str) -> np.ndarray:
+    """Lower bounds of rows over a box, ``[rows]``."""
+    dtype = network.dtype.as_numpy_dtype
+    region, count = region_of(box.astype(dtype)), len(rows)
+    asked = (tf.constant(rows[None], dtype), tf.zeros([1, count], dtype))
+    return output_bounds(network, region, asked, method).numpy()[0]
+
+
+def exactly(row: np.ndarray, output: np.ndarray) -> Fraction:
+    return sum((Fraction(float(c)) * Fraction(float(v)) for c, v in zip(row, output, strict=True)), Fraction(0))
+
+
+def corners(box: Box, count: int) -> np.ndarray:
+    rng = np.random.default_rng(count)
+    chosen = rng.integers(0, 2, (count, box.lower.shape[1])).astype(bool)
+    return np.concatenate([np.where(chosen, box.lower, box.upper), box.lower, box.upper]).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(8, 80))])
+def test_bounds_lie_below_the_exact_optimum_and_every_program_without_slack(seed):
+    layers, inputs = random_layers(seed)
+    layers = [Leaky(0.0) if isinstance(layer, Leaky) else layer for layer in layers]
+    box = box_of(seed, inputs)
+    network = as_network(layers, inputs, tf.float32)
+    exact = [least(layers, box.lower[0], box.upper[0], row) for row in ROWS]
+    points = corners(box, 8)
+    outputs = np.concatenate([simulated(network, drawn(number))(points) for number in range(12)])
+    outputs = np.concatenate([outputs, network(tf.constant(points)).numpy()])
+    lowest = [min(exactly(row, output) for output in outputs) for row in ROWS]
+    for own, method in itertools.product((np.float32, np.float64), METHODS):
+        real = below(charged(network, "real", own), box, ROWS, method)
+        ours = below(charged(network, "deployed", own), box, ROWS, method)
+        for row in range(len(ROWS)):
+            assert Fraction(float(real[row])) <= exact[row], (own, method, row)
+            assert Fraction(float(ours[row])) <= min(exact[row], lowest[row]), (own, method, row)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_node_s_interval_holds_every_program_s_values(seed):
+    layers, inputs = random_layers(4 * seed + 1)
+    box, layers = box_of(seed, inputs), [Leaky(0.0) if isinstance(layer, Leaky) else layer for layer in layers]
+    network = as_network(layers, inputs, tf.float32)
+    points = corners(box, 8)
+    for own in (np.float32, np.float64):
+        found = intervals(charged(network, "deployed", own), region_of(box.astype(own)))
+        for number in range(8):
+            for value, (low, high) in zip(values(network, points, drawn(number)), found, strict=True):
+                assert (low.numpy() <= value.astype(np.float64)).all()
+                assert (value.astype(np.float64) <= high.numpy()).all()
+
+
+def every_sum(terms: tuple[tuple[np.float32, np.float32], ...]) -> Iterator[np.float32]:
+    """The values of every order and shape of a sum of products, each step fused or not."""
+    if len(terms) == 1:
+        yield np.float32(terms[0][0] * terms[0][1])
+        return
+    for size in range(1, len(terms) // 2 + 1):
+        for left in itertools.combinations(range(len(terms)), size):
+            if 2 * size == len(terms) and 0 not in left:
+                continue
+            ours = tuple(terms[i] for i in left)
+            theirs = tuple(terms[i] for i in range(len(terms)) if i not in left)
+            for b in set(every_sum(theirs)):
+                for a in set(every_sum(ours)):
+                    yield np.float32(a + b)
+                if size == 1:
+                    yield fused(*(np.array([v], np.float32) for v in (*ours[0], b)))[0]
+            if len(theirs) == 1:
+                for a in set(every_sum(ours)):
+                    yield fused(*(np.array([v], np.float32) for v in (*theirs[0], a)))[0]
+
+
+def operands(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random, extreme and adversarial weights and values: ties, giants that cancel, last places that are lost."""
+    rng = np.random.default_rng(seed)
+    w, x = rng.normal(size=count).astype(np.float32), rng.normal(size=count).astype(np.float32)
+    match seed % 5:
+        case 1:
+            x *= np.float32(2.0) ** rng.integers(-60, 60, count).astype(np.float32)
+        case 2:
+            w[0], x[0], w[1], x[1] = 3e8, 1.0, -3e8, 1.0
+        case 3:
+            w[:], x[:] = 1.0, 2.0**-24
+            x[0] = 1.0
+        case 4:
+            w[:], x[:] = 1 + 2.0**-12 - 2.0**-23, 1 + 2.0**-12
+            x[1] = -x[0]
+    return w, x
+
+
+@pytest.mark.parametrize("count", [3, 4])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_order_and_no_shape_of_a_small_sum_leaves_the_interval(count, seed):
+    contained(count, seed)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("count", [3, 4, 5])
+@pytest.mark.parametrize("seed", range(5, 20))
+def test_no_order_and_no_shape_of_many_small_sums_leaves_the_interval(count, seed):
+    contained(count, seed)
+
+
+def contained(count: int, seed: int) -> None:
+    """Every way to add up products and a bias lies within a rounded node's bounds at the point, and so does the sum."""
+    w, x = operands(count, seed)
+    layers = [Affine(w[:-1, None], w[-1:])]  # the last product is the bias, times 1
+    terms = (*zip(w[:-1], x[:-1], strict=True), (w[-1], np.float32(1)))
+    found = set(every_sum(tuple(terms)))
+    exact = evaluate(layers, [Fraction(float(v)) for v in x[:-1]])[0]
+    network, box = as_network(layers, count - 1, tf.float32), Box(x[None, :-1], x[None, :-1])
+    for own, method in itertools.product((np.float32, np.float64), METHODS):
+        low, high = below(charged(network, "deployed", own), box, np.array([[1.0], [-1.0]]), method) * [1, -1]
+        assert Fraction(float(low)) <= exact <= Fraction(float(high))
+        assert all(low <= float(value) <= high for value in found), method
+
+
+def absorbing(count: int, bias: float = 0.0) -> tuple[list[Affine], np.ndarray]:
+    """A sum whose terms after the first are lost one by one: it errs by nearly ``n u`` times its size."""
+    kernel, x = np.ones((count, 1), np.float32), np.full(count, 2.0**-24, np.float32)
+    if not bias:
+        x[0] = 1.0
+    return [Affine(kernel, np.array([bias], np.float32))], x
+
+
+@pytest.mark.parametrize("bias", [0.0, 1.0])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_sum_that_errs_as_much_as_a_sum_can_stays_within_its_bounds(bias, method):
+    """Behind a bound in float64, that only the program's own terms widen: half of them would not do."""
+    layers, x = absorbing(1000, bias)
+    network, box = as_network(layers, 1000, tf.float32), Box(x[None], x[None])
+    run = simulated(network, Program(order="falling", bias_first=True))(x[None])[0, 0]
+    exact = evaluate(layers, [Fraction(float(v)) for v in x])[0]
+    assert abs(Fraction(float(run)) - exact) > Fraction(99, 100) * 1000 * Fraction(2) ** -24
+    low, high = below(charged(network, "deployed", np.float64), box, np.array([[1.0], [-1.0]]), method) * [1, -1]
+    assert low <= float(run) <= high
+    assert high - low < 2.2 * 1000 * 2.0**-24
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_product_is_charged_its_rounding(method):
+    """A program that does not fuse rounds the product, too: ``w x`` alone errs although nothing is added up."""
+    for seed in range(20):
+        w, x = (np.random.default_rng(seed).random((1, 1)).astype(np.float32) for _ in range(2))
+        x = np.nextafter(x, np.float32(1)) + np.float32(seed) / 64
+        network, box = as_network([Affine(w, np.zeros(1, np.float32))], 1, tf.float32), Box(x, x)
+        low, high = below(charged(network, "deployed", np.float64), box, np.array([[1.0], [-1.0]]), method) * [1, -1]
+        assert low <= float((w * x)[0, 0]) <= high
+
+
+@pytest.mark.parametrize("kind", ["deployed", "real"])
+@pytest.mark.parametrize("seed", range(12))
+def test_points_have_bounds_on_both_sides_of_the_exact_value(kind, seed):
+    """At a point all of a bound's error is rounding's, so an end that is rounded inward once is on the wrong side."""
+    rng = np.random.default_rng(seed)
+    layers = [
+        Affine(rng.normal(size=s).astype(np.float32), rng.normal(size=s[1]).astype(np.float32)) for s in ((4, 3),)
+    ]
+    x = rng.normal(size=(1, 4)).astype(np.float32)
+    exact = evaluate(layers, [Fraction(float(v)) for v in x[0]])
+    network = charged(as_network(layers, 4, tf.float32), kind)
+    for method in METHODS:
+        found = below(network, Box(x, x), np.concatenate([np.eye(3), -np.eye(3)]), method)
+        for i in range(3):
+            assert Fraction(float(found[i])) <= exact[i] <= -Fraction(float(found[3 + i]))
