@@ -78,7 +78,7 @@ def test_every_node_s_interval_holds_every_program_s_values(seed):
     network = as_network(layers, inputs, tf.float32)
     points = corners(box, 8)
     for own in (np.float32, np.float64):
-        found = intervals(charged(network, "deployed", own), region_of(box.astype(own)))
+        found = intervals(charged(network, "deployed", own), region_of(box.astype(own)), {})
         for number in range(8):
             for value, (low, high) in zip(values(network, points, drawn(number)), found, strict=True):
                 assert (low.numpy() <= value.astype(np.float64)).all()
