@@ -36,6 +36,8 @@ BALLS = "tests/propagation/test_concretize.py"
 LAYERS = "tests/network/keras/test_layers.py"
 SEARCH = "tests/propagation/test_radius.py"
 ROUNDING = "tests/rigour/test_rigour.py"
+TERMS = "tests/rigour/test_error_terms.py"
+DECEIVED = "tests/rigour/test_deceived.py"
 SETS = "tests/sets/test_balls.py"
 LOWERING = "tests/language/test_lowering.py"
 PROBABILITIES = "tests/network/test_probabilities.py"
@@ -401,6 +403,18 @@ MUTANTS = (
     Mutant("results about another model are gone on from", "driver/folder.py",
            "require_same(self.header_path, self._read_header(), header, IDENTITY)", "pass",
            ("tests/driver/test_journal.py",), "of_another_run"),
+    Mutant("a program's own term dropped", "propagation/errors.py",
+           "gamma(terms + extra, rounding.deployed) + gamma(own", "gamma(own", (TERMS,), "errs_as_much"),
+    Mutant("gamma halved", "roundoff.py", "return size / (1.0 - size)", "return 0.5 * size / (1.0 - size)",
+           (TERMS,), "errs_as_much"),
+    Mutant("an interval rounded inward", "propagation/errors.py", "return pair[0] - error, pair[1] + error",
+           "return pair[0] + error, pair[1] - error", (TERMS,), "both_sides"),
+    Mutant("products are taken to be fused", "propagation/errors.py", "gamma(terms + extra, rounding.deployed)",
+           "gamma(terms - 1, rounding.deployed)", (TERMS,), "one_product"),
+    Mutant("|W| m without the bias", "propagation/errors.py", "size += tf.abs(bias())", "pass",
+           (TERMS,), "errs_as_much"),
+    Mutant("operands are not flushed", "propagation/errors.py", "+ 4.0 * (weights + terms * most)", "",
+           (DECEIVED,), "small"),
 )  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 After "No Soundness in the Real World" (arXiv 2506.01054), Zombori et al. 2021 ("Fooling a Complete Neural Network
 Verifier") and Jia and Rinard 2021 ("Exploiting Verified Neural Networks via Floating Point Numerical Error").
-Two outputs each, label 1: in exact arithmetic the margin is positive all over the ball, or of either sign where programs
-differ in what they flush to zero.
+Two outputs each, label 1: in exact arithmetic the margin is positive all over the ball, or of either sign where
+programs differ in what they flush to zero.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ def least_over_box(
     radius = tf.maximum(upper - middle, middle - lower)
     if rounding is not None:
         radius += share_of_sum(rows.values.shape[3], rounding, 16) * (tf.abs(middle) + radius)
+        radius += 4.0 * rounding.tiny  # the box's ends may be flushed
     return kernels.box_least(rows.values, rows.unfold(middle), rows.unfold(radius))
 
 

@@ -69,26 +69,26 @@ def times_read(linear: LinearMap) -> int:
     return max(1, int(kept(linear, "times read", counted)))
 
 
-def linear_size(node: Linear, m: tf.Tensor) -> tf.Tensor:
-    """``|W| m + |b|``, never below it."""
-    assert node.rounding is not None
-    size = node.map.abs_apply(m)
+def linear_error(node: Linear, m: tf.Tensor, own: int) -> tf.Tensor:
+    """What rounding adds to a linear node of inputs of size m: the program's, and ``own`` roundings of ours a term.
+
+    Operands may be flushed, too: an input that is loses ``|w|`` times the smallest normal number, a weight ``m`` times.
+    """
+    rounding = node.rounding
+    assert rounding is not None
+    terms, size = node.map.terms(), node.map.abs_apply(tf.concat([m, tf.ones_like(m[:1])], axis=0))
+    size, weights = size[:-1], size[-1:]
     bias = node.size_of_bias or node.bias
     if bias is not None:
         size += tf.abs(bias())
-    size *= 1.0 + 2.0 * gamma(node.map.terms() + 4, node.rounding.own)
-    limit = tf.constant(node.rounding.largest, size.dtype)
-    return tf.where(size < limit, size, tf.constant(np.inf, size.dtype))
-
-
-def linear_error(node: Linear, size: tf.Tensor, own: int) -> tf.Tensor:
-    """What rounding adds to a linear node of a size: the program's, and ``own`` roundings of ours for each term."""
-    rounding = node.rounding
-    assert rounding is not None
-    terms = node.map.terms()
+    size *= 1.0 + 2.0 * gamma(terms + 4, rounding.own)
+    limit = tf.constant(rounding.largest, size.dtype)
+    size = tf.where(size < limit, size, tf.constant(np.inf, size.dtype))
+    most = tf.reduce_max(m)
     extra = _SCALED if isinstance(node.map, ScaleMap) else _FOLDED
     share = gamma(terms + extra, rounding.deployed) + gamma(own, rounding.own)
-    return size * up(share) + (2.0 * terms + extra + own) * rounding.tiny
+    lost = 2.0 * terms + extra + own + 4.0 * (weights + terms * most)
+    return size * up(share) + lost * rounding.tiny
 
 
 def up(share: float) -> float:
@@ -98,7 +98,7 @@ def up(share: float) -> float:
 
 def interval_error(node: Linear, pair: TensorInterval) -> tf.Tensor:
     """By how much a linear node's interval, computed from its middle and radius, is moved outward."""
-    return linear_error(node, linear_size(node, sizes(pair)), 2 * node.map.terms() + 16)
+    return linear_error(node, sizes(pair), 2 * node.map.terms() + 16)
 
 
 def sum_error(node: Node, size: tf.Tensor) -> tf.Tensor:
@@ -153,10 +153,9 @@ class Errors:
                 source = node.map.abs_apply(self.sizes[node.inputs[0]])
                 self.vectors[index] = rows + up(gamma(read + 1, unit)) * source
             case Linear():
-                size = linear_size(node, self.sizes[node.inputs[0]])
                 # Values in the middle of the region are computed of affine nodes alone.
                 evaluated = node.map.terms() + 8 if index in self._affine else 4
-                self.vectors[index] = rows + linear_error(node, size, read + evaluated)
+                self.vectors[index] = rows + linear_error(node, self.sizes[node.inputs[0]], read + evaluated)
             case Add():
                 self.vectors[index] = rows + sum_error(node, tf.add_n([self.sizes[i] for i in node.inputs]))
             case _ if readers > 1:
@@ -197,7 +196,8 @@ def dotted(rows: Coefficients, x: tf.Tensor, rounding: Rounding | None) -> tf.Te
     found = rows.dot(x)
     if rounding is None:
         return found
-    return found - charged(rows, share_of_sum(rows.values.shape[3], rounding) * tf.abs(x), rounding)
+    lost = share_of_sum(rows.values.shape[3], rounding) * tf.abs(x) + 4.0 * rounding.tiny  # x may be flushed
+    return found - charged(rows, lost, rounding)
 
 
 def beside(vector: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
