@@ -69,10 +69,10 @@ def times_read(linear: LinearMap) -> int:
     return max(1, int(kept(linear, "times read", counted)))
 
 
-def linear_error(node: Linear, m: tf.Tensor, own: int) -> tf.Tensor:
-    """What rounding adds to a linear node of inputs of size m: the program's, and ``own`` roundings of ours a term.
+def linear_size(node: Linear, m: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """``|W| m + |b|`` of inputs of size m, never below it; and what is lost where operands are flushed to zero.
 
-    Operands may be flushed, too: an input that is loses ``|w|`` times the smallest normal number, a weight ``m`` times.
+    An input that is loses ``|w|`` times the smallest normal number, a weight ``m`` times.
     """
     rounding = node.rounding
     assert rounding is not None
@@ -84,11 +84,17 @@ def linear_error(node: Linear, m: tf.Tensor, own: int) -> tf.Tensor:
     size *= 1.0 + 2.0 * gamma(terms + 4, rounding.own)
     limit = tf.constant(rounding.largest, size.dtype)
     size = tf.where(size < limit, size, tf.constant(np.inf, size.dtype))
-    most = tf.reduce_max(m)
+    return size, (4.0 * rounding.tiny) * (weights + terms * tf.reduce_max(m))
+
+
+def linear_error(node: Linear, m: tf.Tensor, own: int) -> tf.Tensor:
+    """What rounding adds to a linear node of inputs of size m: the program's, and ``own`` roundings of ours a term."""
+    rounding, terms = node.rounding, node.map.terms()
+    assert rounding is not None
+    size, flushed = linear_size(node, m)
     extra = _SCALED if isinstance(node.map, ScaleMap) else _FOLDED
     share = gamma(terms + extra, rounding.deployed) + gamma(own, rounding.own)
-    lost = 2.0 * terms + extra + own + 4.0 * (weights + terms * most)
-    return size * up(share) + lost * rounding.tiny
+    return size * up(share) + flushed + (2.0 * terms + extra + own) * rounding.tiny
 
 
 def up(share: float) -> float:

@@ -182,8 +182,8 @@ def _linear_slack(node: Linear, source: Planes) -> Slack | None:
     if slack is None or moves(node):
         return slack if slack is None else slack._replace(amount=node.map.apply(slack.amount))
     # Values that are no larger than the planes' sizes are off by so much, and middles and halves by little more.
-    size = linear_size(node, plane_sizes(source))
-    return charged_slack(slack, node.map.abs_apply(slack.amount), size, _terms(node.map))
+    size, flushed = linear_size(node, plane_sizes(source))
+    return charged_slack(slack, node.map.abs_apply(slack.amount) + flushed, size, _terms(node.map))
 
 
 def _terms(linear: LinearMap) -> int:
