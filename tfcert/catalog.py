@@ -321,13 +321,14 @@ STAGES = _Stages(
             **_LINEAR,
             "gap": Option("share"),
             "confirm": Option("choice", lambda: tuple(SOLVERS.words())),
+            "prove": Option("flag", default=False),
             "bounds": Option("choice", lambda: tuple(BOUNDS.words()), default="crown"),
             "tighten": Option("choice", ("none", "lp", "progressive"), default="none"),
             "guided": Option("flag", default=True),
             **_GUIDE,
         },
         cost="an integer program for each open clause, on the word of {solver}{second}, {most}; its time may double "
-        "with every neuron that may switch{before}",
+        "with every neuron that may switch{before}{again}",
     ),
     StageSchema(
         "split",

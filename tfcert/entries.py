@@ -186,8 +186,8 @@ class StageSchema(Entry):
         kind: what it can do.
         norms: the balls that it can handle.
         options: what it takes, by name.
-        cost: in words. Options stand in braces, ``{most}`` for its time, ``{second}`` and ``{before}`` for what
-            ``confirm`` and ``bounds`` add.
+        cost: in words. Options stand in braces, ``{most}`` for its time, ``{second}``, ``{before}`` and
+            ``{again}`` for what ``confirm``, ``bounds`` and ``prove`` add.
     """
 
     kind: StageKind

@@ -167,6 +167,11 @@ class Reason(StrEnum):
         "{said}",
         "try the other solver: `milp(solver=highs)`",
     )
+    SOLVER_ALONE = (
+        "solver-alone",
+        "rests on the solver's word, which branch and bound did not prove again: {said}",
+        "give it more time, or ask `split` first",
+    )
     STAGE_SILENT = "stage-silent", "the stage's answer proves nothing"
     SOLVERS_DISAGREE = (
         "solvers-disagree",

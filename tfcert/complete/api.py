@@ -48,7 +48,7 @@ class MinimumPerturbations:
         seconds: ``[batch]``; the attacks' time, which is spent on the whole batch, shared out evenly.
         binaries: ``[batch]``: neurons and choices left to the solver of integer programs; 0 where none was asked.
         pieces: ``[batch]``: into how many pieces branch and bound cut the sets that it decided.
-        guarantee: ``[batch]``: of ``lower``: ``solver`` where an integer program was believed, else ``numeric``.
+        guarantee: ``[batch]``: of ``lower``: ``solver`` where an integer program was believed, else that of bounds.
         reason: ``[batch]``: why lower and upper differ; "" where they do not, or where there is no witness up to
             ``upper`` of the call and that is proven.
         target: ``all``, or that only one class was asked about.
@@ -250,7 +250,7 @@ def _each(
 ) -> Iterator[FoundMinimum]:
     ball, clauses = given.ball, given.clauses
     patience = min(limit for limit in (how.total_limit, how.time_limit, math.inf) if limit is not None)
-    setup = Setup(SEARCHES[how.search], how.bounds, how.guide, how.options, how.solver, patience)
+    setup = Setup(SEARCHES[how.search], how.bounds, how.guide, how.options, how.solver, patience=patience)
     with prepared(given.network, given.model, ball, clauses, setup) as ready:
         plain = how.search == "plain"
         if not plain:
@@ -332,7 +332,7 @@ def _one(ready: Prepared, ball: LpBall, clauses: Clauses, start: Start, how: tup
     judge, (seconds, tell) = Judge(ready.builder.model, ball, clauses), how
     if start.witness is not None and judge.distance(start.witness) == 0.0:
         return Minimum(0.0, 0.0, start.witness, Guarantee.REPLAYED, work=start.work)
-    found = ready.nearest(ball, judge, (start.witness, start.proven), seconds, tell=tell)
+    found = ready.nearest(ball, judge, (start.witness, start.proven), seconds, tell=tell, level=start.level)
     return replace(found, work=start.work + found.work)
 
 

@@ -13,8 +13,7 @@ import time
 import numpy as np
 
 from tfcert.clauses import Clauses
-from tfcert.complete.encoding.piecewise import flatten
-from tfcert.complete.search.builder import QueryBuilder
+from tfcert.complete.search.builder import QueryBuilder, flat_network
 from tfcert.complete.search.query import Query, Solvers, checked, margin_program
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import SolverError, SolverProcess, SolverSettings
@@ -44,7 +43,7 @@ class _Solved:
         Returns:
             ``[batch, rows]`` float64, never below CROWN's.
         """
-        builder = QueryBuilder(flatten(network), network, "crown", options, rounded=False)
+        builder = QueryBuilder(flat_network(network, "crown", options), network, "crown", options, rounded=False)
         each = math.inf if options.solver_seconds is None else options.solver_seconds
         count, rows = np.shape(offsets)
         lower = np.zeros((count, rows))
@@ -97,7 +96,7 @@ def _row(query: Query, row: int, process: SolverProcess, limit: float, *, exact:
     until, bound = time.monotonic() + limit, -np.inf
     try:
         relaxed = margin_program(query, [row], relax=True, until=until)
-        bound = process.solve(relaxed.program, until - time.monotonic(), relax=True).proven_bound()
+        bound = query.priced(process.solve(relaxed.program, until - time.monotonic(), relax=True))
         if exact:
             asked = margin_program(query, [row], until=until)
             answer = process.solve(asked.program, until - time.monotonic())

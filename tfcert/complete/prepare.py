@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,8 @@ from tfcert.attacks.gradient import Left
 from tfcert.attacks.witness import model_outputs
 from tfcert.catalog import GUIDES
 from tfcert.clauses import Clauses
-from tfcert.complete.encoding.piecewise import flatten
 from tfcert.complete.search import boxes, branch
-from tfcert.complete.search.builder import QueryBuilder
+from tfcert.complete.search.builder import QueryBuilder, flat_network
 from tfcert.complete.search.decide import Decision, TellMargin, cuts, decide, out_of_time, say_nothing
 from tfcert.complete.search.minimum import Minimum, NearestSearch, minimum, plain_minimum
 from tfcert.complete.search.query import Query, Solvers
@@ -32,7 +32,7 @@ from tfcert.options import BoundOptions
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.sets.region import region_of
 from tfcert.tracing import expecting, kept, timed
-from tfcert.verdict import Outcome, Work
+from tfcert.verdict import Guarantee, Outcome, Reason, Work
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Setup:
         guide: one of ``catalog.GUIDES``, the attack that a search for minima begins with; "" for none.
         options: of bound computations.
         settings: of the solver.
+        prove: whether what rests on a solver's word is proven again, by branch and bound, in the time that is left.
         patience: seconds at most that are waited for solvers to load: no longer than what they would be asked for.
     """
 
@@ -53,6 +54,7 @@ class Setup:
     guide: str = ""
     options: BoundOptions | None = None
     settings: SolverSettings = field(default_factory=SolverSettings)
+    prove: bool = False
     patience: float = math.inf
 
 
@@ -136,10 +138,22 @@ class Prepared:
         ways, left_out = self.setup.ways or ("milp",), [k for k in known.open if only not in (None, k)]
         asked = known.without(left_out) if left_out else known
         decision = decide(asked, solvers, ways=ways, tell=say_nothing if left_out else tell)
+        if decision.outcome is Outcome.VERIFIED and decision.believed and self.setup.prove:
+            decision = self._proven(decision, region, judge, solvers)
         if left_out and decision.outcome is not Outcome.FALSIFIED:
             open_ = Outcome.UNKNOWN if decision.outcome is Outcome.VERIFIED else decision.outcome
             decision = replace(decision, outcome=open_, margin=math.nan, rounding=0.0, left=known)
         return replace(decision, work=decision.work + work)
+
+    def _proven(self, decision: Decision, region: Perturbation, judge: Judge, solvers: Solvers) -> Decision:
+        """A decision that rests on a solver's word, or the same by branch and bound, which begins with bounds that do
+        not; where it does not end in a proof, the reason says why. A witness that it finds is the answer."""
+        with timed():
+            again = decide(self.builder.untightened(region.astype(np.float64), judge), solvers, ways=("split",))
+        work = decision.work + again.work
+        if again.outcome in (Outcome.VERIFIED, Outcome.FALSIFIED):
+            return replace(again, work=work)
+        return replace(decision, reason=Reason.SOLVER_ALONE.because(said=again.reason), work=work)
 
     def nearest(
         self,
@@ -149,6 +163,7 @@ class Prepared:
         seconds: float | None = None,
         *,
         tell: Callable[[float, float], None] = lambda lower, upper: None,
+        level: Guarantee = Guarantee.NUMERIC,
     ) -> Minimum:
         """The least distance from one ball's centre at which what the judge asks is broken, within the ball.
 
@@ -156,6 +171,7 @@ class Prepared:
             ball: how far to look.
             judge: the model, and the clauses.
             start: a witness or None, and a distance up to which nothing is broken.
+            level: the guarantee of that.
             seconds: the most that the answer may take; None for no limit.
             tell: is told lower and upper whenever one of them moves.
         """
@@ -167,9 +183,22 @@ class Prepared:
             *start,
             self.setup.ways,
             tell=tell,
+            level=level,
         )
         with timed():
-            return (minimum if self.setup.ways else plain_minimum)(search, solvers)
+            found = (minimum if self.setup.ways else plain_minimum)(search, solvers)
+        if found.guarantee is not Guarantee.SOLVER or not self.setup.prove or not found.lower > 0:
+            return found
+        inner = ball.resized([Fraction(found.lower)])
+        believed = Decision(Outcome.VERIFIED, found.reason, believed=True, work=found.work)
+        proven = self._proven(believed, inner, judge, solvers)
+        if proven.outcome is Outcome.FALSIFIED:  # the solver was wrong: what bounds prove remains
+            assert proven.witness is not None
+            witness, lower = proven.witness, start[1]
+            upper, said = judge.distance(witness), Reason.SOLVER_FAILED.because(said="the solver's word was wrong")
+            return Minimum(lower, upper, witness, level, said, proven.work)
+        guarantee = found.guarantee if proven.believed else proven.guarantee
+        return replace(found, guarantee=guarantee, reason=found.reason or proven.reason, work=proven.work)
 
 
 @contextlib.contextmanager
@@ -190,7 +219,8 @@ def prepared(
     """
     setup, began = setup or Setup(), time.monotonic()
     with solver_processes(setup.settings) as (first, others):
-        builder = QueryBuilder(flatten(network), model, setup.bounds, setup.options)
+        net = flat_network(network, setup.bounds, setup.options)
+        builder = QueryBuilder(net, model, setup.bounds, setup.options)
         ready = Prepared(builder, first, others, setup)
         for process in (first, *others):
             process.start()  # loads while the rest is traced

@@ -17,7 +17,7 @@ from tfcert.network import Network
 from tfcert.rigour.radius import CertifyingMethod, Reach, margins_of, proven_radius
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import region_of
-from tfcert.verdict import NO_WORK, Work
+from tfcert.verdict import NO_WORK, Guarantee, Work
 
 _CERTIFIED = 0.05
 """Relative tolerance of the certified radii that a search begins with."""
@@ -29,11 +29,13 @@ _ATTACK = 0.6
 
 @dataclass(frozen=True)
 class Start:
-    """The beginning for one sample: a witness or None, a distance within which there is none, and the work it took."""
+    """The beginning for one sample: a witness or None, a distance within which there is none, the work it took, and
+    the guarantee of that distance."""
 
     witness: np.ndarray | None
     proven: float = 0.0
     work: Work = NO_WORK
+    level: Guarantee = Guarantee.NUMERIC
 
 
 def given_starts(model: Any, ball: LpBall, clauses: Clauses) -> list[Start]:
@@ -62,11 +64,13 @@ def starts(ready: Prepared, ball: LpBall, clauses: Clauses, left: Callable[[], f
         found = ready.guided(ball.take(right), clauses.take(right), lambda: left() - kept)
         witness[right], gradients[right] = found
     proven, evaluations = _certified(ready, ball, clauses, left)
+    level = CertifyingMethod(options=ready.builder.options).guarantee(ready.builder.net.deployed, clauses)
     return [
         Start(
             None if np.isnan(witness[i]).any() else witness[i],
             float(min(proven[i], ball.eps[i])),
             Work(evaluations=int(evaluations[i]), gradients=int(gradients[i])),
+            level,
         )
         for i in range(len(ball))
     ]

@@ -292,7 +292,7 @@ def _stage(stage: StageSpec) -> str:
 
 
 def _beside(stage: StageSpec) -> dict[str, str]:
-    """The additions to a stage's cost: time limit, second solver and tightening."""
+    """The additions to a stage's cost: time limit, second solver, tightening and second proof."""
     limit, second = stage.option("time_limit"), stage.option("confirm")
     before = {"lp": "a linear", "progressive": "a linear and an integer"}.get(
         stage.option("bounds", stage.option("tighten", "none"))
@@ -300,6 +300,7 @@ def _beside(stage: StageSpec) -> dict[str, str]:
     return {
         "most": "as long as the budget lasts" if limit is None else f"at most {float(limit):g} s a sample",
         "second": f", and again by {second}" if second else "",
+        "again": "; then again by branch and bound, which rests on no solver's word" if stage.option("prove") else "",
         "before": f"; before that {before} program for each neuron that may switch" if before else "",
     }
 

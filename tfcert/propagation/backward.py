@@ -135,6 +135,10 @@ def linear_lower_bounds(
             size = int(np.prod(node.shape))
             term = Coefficients(tf.reshape(relaxed.added[index], [-1, 1, 1, size]), node.shape)
             here = here.plus(term)
+            if errors is not None:  # the node's errors of the term, and the rounding of the sum
+                if index in errors.vectors:
+                    constants.append(-charged(term, errors.vectors[index], errors.rounding))
+                constants.append(-charged(here, 4.0 * errors.rounding.own * errors.sizes[index], errors.rounding))
             if index in affine:
                 constants.append(dotted(term, part().values[index], rounding))
         if index in relaxed.stops:

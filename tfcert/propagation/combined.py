@@ -20,6 +20,8 @@ from tfcert.propagation.adam import adam
 from tfcert.propagation.backward import Relaxed, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_change
+from tfcert.propagation.errors import Errors, share_of_sum
+from tfcert.propagation.ranges import errors_of
 from tfcert.sets.region import Region
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -85,13 +87,17 @@ def combined_rows(
         relaxed: the nodes before.
 
     Returns:
-        -inf where nothing is known. Each is a lower bound of ``sum m_i r_i`` over the region, for multipliers of at
+        -inf where nothing is known. Of a rounded network what rounding takes from the combination is charged, and only
+        its own pass counts. Each is a lower bound of ``sum m_i r_i`` over the region, for multipliers of at
         least 0 whose sum over the rows that weigh is 1.
     """
     bound, weighted = best_weights(network, region, rows, together, relaxed)
     mixed, offsets = weighted.mixture(rows)
-    again = linear_lower_bounds(network, network.output, mixed, relaxed, region) + offsets
-    return tf.maximum(bound, known(again))
+    errors = relaxed.errors or errors_of(network, region, relaxed.bounds)
+    again = linear_lower_bounds(network, network.output, mixed, replace(relaxed, errors=errors), region) + offsets
+    if errors is None:
+        return tf.maximum(bound, known(again))
+    return known(again - weighted.lost(rows, errors) - 4.0 * errors.rounding.own * tf.abs(again))
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,19 @@ class WeightedRows:
         each = self.together.each(rows.values[:, 0])
         mixed = replace(rows, values=tf.einsum("skr,skrn->skn", multipliers, each)[:, None])
         return mixed, self.mixed(self.together.offsets, multipliers)
+
+    def lost(self, rows: Coefficients, errors: Errors) -> tf.Tensor:
+        """What rounding may take from the combinations of rows over the output, and from their offsets.
+
+        ``[samples, clauses]``: sums of so many products are off by a share of the sum of their sizes, and those of the
+        offsets once more where they are added to a bound.
+        """
+        multipliers, share = self.multipliers(), share_of_sum(self.together.rows, errors.rounding)
+        sizes = tf.einsum("skr,skrn->skn", multipliers, tf.abs(self.together.each(rows.values[:, 0])))
+        reach = tf.reshape(errors.sizes[errors.network.output], [-1, 1, rows.values.shape[3]])
+        every = share_of_sum(rows.values.shape[3], errors.rounding)
+        values = (1.0 + every) * tf.reduce_sum(tf.math.multiply_no_nan(reach, sizes), axis=2)
+        return 2.0 * share * (values + self.mixed(tf.abs(self.together.offsets), multipliers))
 
     def mixed(self, values: tf.Tensor, multipliers: tf.Tensor | None = None) -> tf.Tensor:
         """The combinations ``[samples, clauses]`` of numbers by row, ``[samples or 1, clauses * rows]``."""

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfcert.activations import Activation, Lines, image
+from tfcert.activations import Activation, Lines
 from tfcert.activations import lines as lines_of
 from tfcert.network.graph import Elementwise, Network
 from tfcert.propagation.adam import adam
@@ -26,7 +26,8 @@ from tfcert.propagation.backward import Relaxed, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.combined import Together, WeightedRows
 from tfcert.propagation.enclosures import TensorInterval
-from tfcert.propagation.interval import both_sides
+from tfcert.propagation.errors import Errors, share_of_sum
+from tfcert.propagation.interval import both_sides, errors_of, step
 from tfcert.propagation.optimised import Choices, chosen_lines, named_choices, open_slopes
 from tfcert.propagation.preactivation import by_name, nonlinear, relax_before
 from tfcert.sets.region import Region
@@ -90,9 +91,19 @@ class AskedRows(NamedTuple):
         rows = Coefficients(self.coefficients[:, None], shape)
         if not self.several:
             return rows, self.offsets[:, 0]
-        together = Together(int(self.offsets.shape[1]), self.offsets, tf.ones_like(self.offsets), self.weighs)
-        row, offset = WeightedRows(together, self.scale[:, None], weights[:, None]).mixture(rows)
+        row, offset = self._weighted(weights).mixture(rows)
         return row, offset[:, 0]
+
+    def lost(self, weights: tf.Tensor, shape: tuple[int, ...], errors: Errors) -> tf.Tensor:
+        """What rounding may take from the row that is bounded, and from its sum with the offset, ``[pieces]``."""
+        if not self.several:
+            return 2.0 * errors.rounding.own * tf.abs(self.offsets[:, 0])
+        rows = Coefficients(self.coefficients[:, None], shape)
+        return self._weighted(weights).lost(rows, errors)[:, 0]
+
+    def _weighted(self, weights: tf.Tensor) -> WeightedRows:
+        together = Together(int(self.offsets.shape[1]), self.offsets, tf.ones_like(self.offsets), self.weighs)
+        return WeightedRows(together, self.scale[:, None], weights[:, None])
 
 
 class Climbed(NamedTuple):
@@ -193,7 +204,8 @@ def climb(network: Network, region: Region, row: AskedRows, pieces: Pieces, how:
         how: how long to climb.
 
     Returns:
-        See :class:`Climbed`. Guarantee: ``numeric``.
+        See :class:`Climbed`. Guarantee: ``numeric``; of a rounded network, whose conditions are about values as
+        computed, that of its rounding.
     """
     bounds, empty = _restricted(network, region, pieces, how.refresh)
     evaluate = _function(network, region, row, bounds)
@@ -209,7 +221,10 @@ def climb(network: Network, region: Region, row: AskedRows, pieces: Pieces, how:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([free[:count], added, probes, free[ends:]])
             found = evaluate(free[:count], added, probes, free[-1] if row.several else pieces.weights)
-            found += _shift(network, pieces, places, free[count:ends])
+            moved = _shift(network, pieces, places, free[count:ends])
+            found += moved
+            if network.rounding is not None:
+                found -= 8.0 * network.rounding.own * (tf.abs(found) + abs(moved))
             summed = tf.reduce_sum(tf.where(tf.math.is_finite(found), found, tf.zeros_like(found)))
         d_choices, values, weights, d_shares = tape.gradient(
             summed, [free[:count], added, probes, free[ends:]], unconnected_gradients="zero"
@@ -273,6 +288,9 @@ def _shift(
         if index in places:
             axes = list(range(1, sign.shape.rank))
             total += tf.reduce_sum(sign * multiplier * places[index], axis=axes)
+            if network.rounding is not None:
+                share = share_of_sum(sign.shape[1:].num_elements(), network.rounding)
+                total -= share * tf.reduce_sum(multiplier * tf.abs(places[index]), axis=axes)
     return total
 
 
@@ -293,6 +311,7 @@ def _function(
         for i in nonlinear(network)
     }
     order, sizes = [i for i in free if free[i]], [size for size in free.values() if size]
+    errors = errors_of(network, region, bounds)
 
     def evaluate(
         choices: list[tf.Tensor], added: list[tf.Tensor], probes: list[tf.Tensor], weights: tf.Tensor
@@ -308,8 +327,10 @@ def _function(
                 lower_intercept=lower + tf.reshape(below, tf.shape(lower)),
                 upper_intercept=upper + tf.reshape(above, tf.shape(upper)),
             )
-        relaxed = Relaxed(lines, {}, dict(zip(at, added, strict=True)))
+        relaxed = Relaxed(lines, {}, dict(zip(at, added, strict=True)), errors=errors)
         found = linear_lower_bounds(network, network.output, rows, relaxed, region)[:, 0] + offset
+        if errors is not None:
+            found -= row.lost(weights, network.output_shape, errors) + 4.0 * errors.rounding.own * tf.abs(found)
         return tf.where(tf.math.is_nan(found), tf.constant(-np.inf, found.dtype), found)
 
     return evaluate
@@ -358,7 +379,7 @@ def _restricted(
             lower, upper = tf.maximum(lower, low), tf.minimum(upper, high)
         node = network.nodes[target]
         if isinstance(node, Elementwise):
-            low, high = image(node.activation, *bounds[node.inputs[0]])
+            low, high = step(node, [bounds[node.inputs[0]]])
             lower, upper = tf.maximum(lower, low), tf.minimum(upper, high)
         if target in cuts:
             lower, upper = tf.maximum(lower, cuts[target][0]), tf.minimum(upper, cuts[target][1])

@@ -7,11 +7,13 @@ from tfcert.network.graph import Elementwise, Multivariate, Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.deployed import not_modelled
 from tfcert.propagation.kinds import multivariate_kind
-from tfcert.roundoff import rounding_of
+from tfcert.roundoff import Rounding, rounding_of
 from tfcert.verdict import Guarantee
 
-_METHODS = ("ibp", "symbolic", "forward", "forward+backward", "crown-ibp", "crown", "alpha-crown")
+_METHODS = ("ibp", "symbolic", "forward", "forward+backward", "crown-ibp", "crown", "alpha-crown", "lp")
 """The methods whose passes charge rounding throughout."""
+_COMBINING = ("ibp", "crown-ibp", "crown", "lp")
+"""Those of them whose combinations of rows do, too."""
 _LEVELS = {"deployed": Guarantee.FLOAT32_ANY_ORDER, "real": Guarantee.REAL}
 
 
@@ -43,19 +45,31 @@ def not_charged(
         return f"the relaxation {relaxation} does not bound rounding"
     if method == "alpha-crown" and any(isinstance(node, Multivariate) for node in network.nodes):
         return "alpha-crown does not bound the rounding of planes that it chooses"
-    if combined:
-        return "combinations of rows do not bound rounding"
+    if combined and method not in _COMBINING:
+        return f"combinations of rows by {method} do not bound rounding"
     return not_supported(network)
 
 
 def with_charges(
     network: Network, method: str, relaxation: str | None, options: BoundOptions, combined: bool = False
 ) -> Network:
-    """The network whose bounds are charged for rounding as asked; the network itself where they cannot be."""
+    """The network whose bounds are charged for rounding as asked; without any charge where they cannot be.
+
+    A network that is rounded already stays as it is: it may be a copy of another type than the deployed one's.
+    """
     if not_charged(network, method, relaxation, options, combined):
         return network.rounded(None)
+    if network.rounding is not None:
+        return network
     dtype = network.dtype.as_numpy_dtype
     return network.rounded(rounding_of(options.rounding, dtype, dtype))
+
+
+def level_of(rounding: Rounding | None) -> Guarantee:
+    """The guarantee of bounds of a network with this rounding."""
+    if rounding is None:
+        return Guarantee.NUMERIC
+    return Guarantee.FLOAT32_ANY_ORDER if rounding.deployed else Guarantee.REAL
 
 
 def guarantee_of(

@@ -31,6 +31,11 @@ def unit_of(network: Network) -> float:
     return 0.5 * float(np.finfo(network.dtype.as_numpy_dtype).eps)
 
 
+def lost_in_ties(network: Network) -> float:
+    """What a softmax that a network leaves out may take from a margin: outputs closer than that may become equal."""
+    return _TIED * unit_of(network) if network.peeled else 0.0
+
+
 @dataclass(frozen=True)
 class CertifyingMethod:
     """The method, relaxation and options of bounds; see :func:`~tfcert.propagation.engine.lower_bounds`."""
@@ -91,7 +96,7 @@ def margins_of(
     lower, combined = clause_bounds(
         network, sets, clauses, method=how.method, relaxation=how.relaxation, options=how.options
     )
-    taken: np.ndarray | float = _TIED * unit_of(network) if network.peeled else 0.0
+    taken: np.ndarray | float = lost_in_ties(network)
     if how.not_charged(network, clauses):
         taken = rounding(network, sets, rows)
     margins, lost = clauses.certified(lower, taken, combined)

@@ -3,17 +3,20 @@
 ReLU and other functions of straight pieces are exact (Tjeng et al. 2019, "Evaluating robustness of neural networks with
 mixed integer programming", section 4.1, with the bounds of each neuron for its constants), and so are maxima (section
 4.2). Curved activations are enclosed by lines on pieces of their interval. Relaxed, a program has no binaries: hinges
-have the triangle of Ehlers (2017), curves one pair of lines.
+have the triangle of Ehlers (2017), curves one pair of lines. A program about a rounded network has room in the rows of
+its affine functions for what rounding may take; see :mod:`tfcert.complete.encoding.rounded`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tfcert.complete.encoding.layers import layer_values
 from tfcert.complete.encoding.piecewise import PiecewiseNetwork
+from tfcert.complete.encoding.rounded import layer_sizes, residuals
 from tfcert.complete.encoding.sets import encode_set
 from tfcert.complete.encoding.variables import (
     ArrayInterval,
@@ -54,8 +57,12 @@ def encode(
         raise ValueError("the bounds are not finite: nothing can be encoded")
     encoding = encode_set(region, options or EncodingOptions(), distance)
     values = [own_variables(encoding.inputs)]
-    for layer, pair in zip(net.layers, bounds, strict=True):
-        values.append(layer_values(encoding, layer, values, pair))
+    sizes = None if net.network.rounding is None else layer_sizes(net, region, bounds)
+    encoding.rounded = sizes is not None
+    for number, (layer, pair) in enumerate(zip(net.layers, bounds, strict=True), 1):
+        off = None if sizes is None else residuals(net, layer.sources, sizes[:number])
+        values.append(layer_values(encoding, replace(layer, before=replace(layer.before, off=off)), values, pair))
         encoding.check_time()
-    encoding.outputs = affine_values(encoding, net.output, values, widened(output))
+    off = None if sizes is None else residuals(net, net.targets, sizes)
+    encoding.outputs = affine_values(encoding, replace(net.output, off=off), values, widened(output))
     return encoding

@@ -128,7 +128,8 @@ def _hinge(
     encoding.step(w, lambda v: np.maximum(0.0, inner.at(v) - kink))
     if encoding.options.relax:
         share = high / (high - low)
-        builder.rows([(w, 1.0), (inner.column, -share * inner.scale)], share * (below - low))
+        right = share * (below - low) + encoding.room(low, high)
+        builder.rows([(w, 1.0), (inner.column, -share * inner.scale)], right)
         return columns, switches
     a = builder.binaries(len(which))
     builder.rows([(w, 1.0), (a, -high)], np.zeros(len(which)))
@@ -289,7 +290,8 @@ def _maxima(encoding: Encoding, table: np.ndarray, entering: Values, pair: Array
         room = np.maximum(0.0, others - lower[table[some, entry]])
         column, scale = np.maximum(inner.column, 0), np.where(inner.column < 0, 0.0, inner.scale)
         builder.rows([(column, scale), (y[some], -1.0)], -inner.shift)
-        builder.rows([(y[some], 1.0), (column, -scale), (on[some, entry], room)], inner.shift + room)
+        right = inner.shift + room + encoding.room(room, others, lower[table[some, entry]])
+        builder.rows([(y[some], 1.0), (column, -scale), (on[some, entry], room)], right)
     row, slot = np.nonzero(rivals)
     builder.entries(row, on[row, slot], np.ones(len(row)))
     builder.rows([], np.ones(len(open_)), equal=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,14 +20,19 @@ from tfcert.network.graph import Add, Concatenate, Elementwise, Linear, MaxPool,
 from tfcert.network.linear import Shape
 from tfcert.network.sparse import Entries, numbered, product, sparse_identity, total
 from tfcert.network.windows import gather_windows
+from tfcert.roundoff import Rounding
 
 
 @dataclass(frozen=True)
 class Affine:
-    """``sum of matrices @ values of earlier layers + offset``; layers by number, 0 is the input."""
+    """``sum of matrices @ values of earlier layers + offset``; layers by number, 0 is the input.
+
+    ``off`` is by how much the numbers, as a program computes them, may differ from that; None: not at all.
+    """
 
     matrices: Mapping[int, Entries]
     offset: np.ndarray
+    off: np.ndarray | None = None
 
     @property
     def size(self) -> int:
@@ -146,13 +151,14 @@ class Layer:
     """One nonlinear node of the network.
 
     Attributes:
-        name: of the node.
+        name, index: of the node.
         sources: the nodes (by index) whose values it reads.
         before: these values, one after another, as an affine function of earlier layers.
         kind: what it does to them.
     """
 
     name: str
+    index: int
     sources: tuple[int, ...]
     before: Affine
     kind: LayerKind
@@ -167,16 +173,20 @@ class PiecewiseNetwork:
         deployed: the network as it is, whose rounding counts.
         layers: its nonlinear nodes, in order.
         output: the output.
+        targets: the nodes whose values the output is, one after another.
     """
 
     network: Network = field(repr=False)
     deployed: Network = field(repr=False)
     layers: tuple[Layer, ...]
     output: Affine
+    targets: tuple[int, ...]
 
     @property
     def exact(self) -> bool:
-        """Tells whether an encoding says exactly what the network computes: nothing curved."""
+        """Tells whether an encoding says exactly what the network computes: nothing curved, nothing rounded."""
+        if self.network.rounding is not None:
+            return False
         bent = [layer.kind for layer in self.layers]
         enclosed = (kind for kind in bent if isinstance(kind, Enclosed))
         return not any(isinstance(kind, CurvedActivation) for kind in bent) and all(k.node.exact for k in enclosed)
@@ -207,26 +217,27 @@ class PiecewiseNetwork:
         return found
 
 
-def flatten(network: Network) -> PiecewiseNetwork:
+def flatten(network: Network, rounding: Rounding | None = None) -> PiecewiseNetwork:
     """Reads a network, weights and all, as it stands now.
 
-    Its matrices are kept with the network, and read anew where a weight has changed since.
+    Its matrices are kept with the network, and read anew where a weight has changed since. With ``rounding`` what is
+    said of it is about its values as computed.
 
     Raises:
         ValueError: a weight is NaN or infinite.
     """
     if not bool(network.finite()):
         raise ValueError("a weight of the model is NaN or infinite: nothing can be encoded")
-    wide, digest = network.astype(tf.float64), _digest(network)
+    wide, digest = network.astype(tf.float64).rounded(rounding), _digest(network)
     known = _MATRICES.get(network)
     if known is None or known[0] != digest:
         known = _MATRICES[network] = digest, _matrices(wide)
     maps, output = known[1]
     layers = tuple(
-        Layer(node.name, node.inputs, before, _kind(wide, index))
+        Layer(node.name, index, node.inputs, before, _kind(wide, index))
         for (index, node), before in zip(_bent(wide), maps, strict=True)
     )
-    return PiecewiseNetwork(wide, network, layers, output)
+    return PiecewiseNetwork(wide, network, layers, output, (wide.output,))
 
 
 _MATRICES: weakref.WeakKeyDictionary[Network, tuple[bytes, tuple[list[Affine], Affine]]] = weakref.WeakKeyDictionary()
@@ -262,7 +273,7 @@ def _affine(network: Network, target: int, number: Mapping[int, int]) -> Affine:
     """The value of a node as an affine function of those in ``number``: matrices multiplied node by node."""
     values: dict[int, Affine] = {}
     widths = {place: math.prod(network.nodes[index].shape) for index, place in number.items()}
-    for index in _between(network, target, number):
+    for index in between(network, target, number):
         node = network.nodes[index]
         if index in number:
             values[index] = Affine(
@@ -313,7 +324,7 @@ def _joined(inputs: Sequence[Affine], places: Sequence[np.ndarray], size: int, w
     return Affine(matrices, offset)
 
 
-def _between(network: Network, target: int, stops: Mapping[int, int]) -> list[int]:
+def between(network: Network, target: int, stops: Collection[int]) -> list[int]:
     """The nodes from ``stops`` (included) to the target, in order."""
     found, stack = set(), [target]
     while stack:

@@ -73,7 +73,9 @@ class Program:
         For prices p (at most 0 on inequalities) the least of ``c v + p (right - A v)`` over the box bounds the
         minimum from below (Neumaier and Shcherbina, "Safe bounds in linear and mixed-integer programming", 2004).
         Evaluated in float64, less the most that rounding can have added, so that huge prices prove nothing that is not
-        so; -inf where they overflow. Guarantee: ``numeric``.
+        so; -inf where they overflow. It holds of the program as it stands: k roundings add at most ``gamma_k`` times
+        the sum of the terms' sizes (Higham 2002, section 3.1), and what is lost below the normal numbers, a tiny number
+        each. What that says of a network is up to the rows; see :mod:`tfcert.complete.encoding.rounded`.
 
         Args:
             prices: ``[rows]``, of either sign convention; signs that prove nothing are cut off.
@@ -141,7 +143,9 @@ class Program:
             reach = np.maximum(np.abs(self.lower), np.abs(self.upper))
             size = float(weights @ reach + np.abs(prices) @ np.abs(self.right) + np.abs(self.constant))
             longest = np.bincount(self.columns).max(initial=0) + count + len(prices) + 4
-            bound = float(ends.sum() + prices @ self.right + self.constant) - longest * np.finfo(np.float64).eps * size
+            limits = np.finfo(np.float64)
+            small = longest * limits.tiny * (1.0 + float(reach.sum()) + float(np.abs(prices).sum()))
+            bound = float(ends.sum() + prices @ self.right + self.constant) - longest * limits.eps * size - small
         return bound if np.isfinite(bound) else -np.inf
 
 

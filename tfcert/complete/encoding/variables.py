@@ -16,6 +16,8 @@ from tfcert.network.sparse import Entries
 ArrayInterval = tuple[np.ndarray, np.ndarray]
 PAD = 1e-9
 """Bounds and lines are computed in float64: they are widened by this much, relative to numbers above 1."""
+ROOM = 2.0**-48
+"""What 32 operations of float64 lose of their terms, at most."""
 SHORT = 1e-7
 """An input is this near an edge if a solver may have mistaken its side: a hundred times the tolerance of solvers."""
 
@@ -59,6 +61,7 @@ class Encoding:
         inputs: the variables of the input, ``[n]``.
         outputs: the outputs.
         distance: the variables and coefficients of the distance from the centre (of its square for L2).
+        rounded: whether the numbers are those of a rounded network, so that rows must leave room for our own rounding.
     """
 
     builder: ProgramBuilder
@@ -66,6 +69,7 @@ class Encoding:
     inputs: np.ndarray
     outputs: Values = field(default_factory=lambda: constants(np.zeros(0)))
     distance: tuple[np.ndarray, np.ndarray] | None = None
+    rounded: bool = False
     _steps: list[Callable[[np.ndarray], None]] = field(default_factory=list)
     _switches: list[tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]] = field(default_factory=list)
     _jumps: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
@@ -79,6 +83,10 @@ class Encoding:
             _switches=list(self._switches),
             _jumps=list(self._jumps),
         )
+
+    def room(self, *terms: np.ndarray) -> np.ndarray | float:
+        """By how much a row is moved that is computed from such terms by a few operations; 0 unless rounding counts."""
+        return ROOM * sum(map(np.abs, terms), np.finfo(np.float64).tiny) if self.rounded else 0.0
 
     def check_time(self) -> None:
         """Raises a TimeoutError where the time to write is over."""
@@ -157,7 +165,8 @@ def affine_values(
 ) -> Values:
     """The numbers of an affine function; those that are not ``wanted`` (by default all are) are left zero.
 
-    A number that hangs on one variable is that variable, scaled; the others get one of their own.
+    A number that hangs on one variable is that variable, scaled; the others, and those that may be off, get one of
+    their own.
     """
     offset, parts = affine.offset.copy(), []
     wanted = np.ones(affine.size, bool) if wanted is None else wanted
@@ -170,18 +179,21 @@ def affine_values(
     row, column, value = (np.concatenate([getattr(p, k) for p in parts]) for k in ("row", "column", "value"))
     count = np.bincount(row, minlength=affine.size)
     found = constants(np.where(wanted, offset, 0.0))
-    single = count[row] == 1
+    off = np.where(wanted, 0.0 if affine.off is None else affine.off, 0.0)
+    single = (count[row] == 1) & (off[row] == 0)
     found.column[row[single]], found.scale[row[single]] = column[single], value[single]
-    many = np.flatnonzero(count > 1)
+    many = np.flatnonzero((count > 1) | (off > 0))
     if len(many):
         own = encoding.builder.variables(pair[0][many], pair[1][many])
         place = np.zeros(affine.size, np.int64)
         place[many] = np.arange(len(many))
         rest = ~single
         row, column, value = place[row[rest]], column[rest], value[rest]
-        encoding.builder.entries(row, column, value)
-        encoding.builder.rows([(own, -1.0)], -offset[many], equal=True)
-        shift = offset[many]
+        shift, off = offset[many], off[many]
+        for sign in (1.0, -1.0) if (off > 0).any() else (1.0,):
+            encoding.builder.entries(row, column, sign * value)
+            room = off + encoding.room(shift, off) if (off > 0).any() else 0.0
+            encoding.builder.rows([(own, -sign)], room - sign * shift, equal=not (off > 0).any())
         encoding.step(own, lambda v: np.bincount(row, weights=value * v[column], minlength=len(own)) + shift)
         found.column[many], found.scale[many], found.shift[many] = own, 1.0, 0.0
     return found

@@ -93,8 +93,11 @@ class Divided:
 
 
 def can_divide(query: Query, most: int = MOST_INPUTS) -> bool:
-    """Tells whether the query is about a box in which at least one input may move, and at most so many."""
-    if not query.finite or not region_of(query.region).is_box:
+    """Tells whether the query is about a box in which at least one input may move, and at most so many.
+
+    Planes below rows, by which boxes are cut off, are not charged for rounding: not of a query that bounds it.
+    """
+    if not query.finite or query.about.rounding is not None or not region_of(query.region).is_box:
         return False
     return 0 < int((query.region.lower < query.region.upper).sum()) <= most
 

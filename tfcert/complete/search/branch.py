@@ -2,8 +2,9 @@
 
 Bounds of the pieces are beta-CROWN's (Wang et al. 2021; ``propagation.splitting``), a batch of pieces at a time. The
 neuron whose relaxation costs most where the bound is attained is split next. Where splitting cannot help any more, a
-piece's linear relaxation is solved and bounded by its dual prices, which rests on no solver's word: everything that is
-proven here is ``numeric``.
+piece's linear relaxation is solved and bounded by its dual prices, which rests on no solver's word. Of a rounded
+network every bound, that of prices too, is charged for rounding, and the signs of neurons are those of values as
+computed, so that what is proven has that network's guarantee; of others it is ``numeric``.
 """
 
 from __future__ import annotations
@@ -282,7 +283,7 @@ class _Tree:
             return piece
         if answer.v is not None:
             self._look(asked.encoding.settled(answer.v)[None])
-        return replace(piece, bound=max(piece.bound, answer.proven_bound()))
+        return replace(piece, bound=max(piece.bound, self._query.priced(answer)))
 
     def _batch(self, pieces: Sequence[_Piece]) -> Pieces:
         def stacked(name: str) -> list[tf.Tensor]:

@@ -19,11 +19,15 @@ from tfcert.complete.search.query import Query, Solvers
 from tfcert.complete.search.tighten import propagated_bounds, tightened
 from tfcert.complete.search.witness import Judge
 from tfcert.network import Network
+from tfcert.network.graph import Multivariate
 from tfcert.network.related import related
 from tfcert.options import BoundOptions
 from tfcert.propagation.bounds import check_names
 from tfcert.propagation.disjunctions import clause_bounds
+from tfcert.propagation.supported import not_charged
 from tfcert.rigour.margins import rounding
+from tfcert.rigour.radius import lost_in_ties
+from tfcert.roundoff import rounding_of
 from tfcert.sets.balls import Perturbation
 
 _PARTS = ("coefficients", "offsets")
@@ -37,6 +41,21 @@ class _Pace:
 
 
 _PACES: weakref.WeakKeyDictionary[Network, dict[Any, _Pace]] = weakref.WeakKeyDictionary()
+
+
+def flat_network(network: Network, bounds: str, options: BoundOptions | None = None) -> PiecewiseNetwork:
+    """Reads a network for queries with bounds of that name: rounded, as options ask, where all bounds can charge it.
+
+    Branch and bound chooses planes of functions of several numbers in a way of its own, which nobody charges yet.
+
+    Raises:
+        ValueError: a weight is NaN or infinite, or unknown bounds.
+    """
+    asked = options or BoundOptions()
+    several = any(isinstance(node, Multivariate) for node in network.nodes)
+    if several or not_charged(network, BOUNDS.find(bounds).method, None, asked, combined=True):
+        return flatten(network)
+    return flatten(network, rounding_of(asked.rounding, network.dtype.as_numpy_dtype, np.float64))
 
 
 @dataclass(frozen=True)
@@ -85,9 +104,9 @@ class QueryBuilder:
                 else f"the budget was used up: bounds take about {self._pace.seconds:.3g} s, and {left:.3g} s are left"
             )
         query = self.untightened(region, judge)
-        if not self._how.solver:
-            return query
         integer = self._how.solver == "progressive"
+        if not self._how.solver or not (integer or query.prices_prove):
+            return query
         bounds = tightened(query.net, query.region, query.bounds, solvers.first, solvers.until, integer=integer)
         return replace(query, bounds=bounds)
 
@@ -121,7 +140,7 @@ class QueryBuilder:
     def _asked(self, clauses: Clauses) -> tuple[PiecewiseNetwork, list[Clauses]]:
         """The network to be asked, and the clauses over its outputs: as they are, and those over differences last."""
         pairs = related(self.net.network) if (self.options or BoundOptions()).differences else None
-        if pairs is None or not pairs.concerns(clauses.coefficients):
+        if pairs is None or not pairs.concerns(clauses.coefficients) or self.net.network.rounding is not None:
             return self.net, [clauses]
         forms = [form(tf.constant(clauses.coefficients)).numpy() for form in (pairs.plain, pairs.matched)]
         return self._with_differences, [Clauses(form, clauses.offsets) for form in forms]
@@ -137,4 +156,6 @@ class QueryBuilder:
         """Estimates what the rounding of the deployed network may take from the clauses' rows, ``[clauses, rows]``."""
         if not self.rounded:
             return np.zeros(clauses.offsets.shape[1:])
+        if self.net.network.rounding is not None:  # bounds are of what the deployed network computes
+            return np.full(clauses.offsets.shape[1:], lost_in_ties(self.net.deployed))
         return rounding(self.net.deployed, region, clauses.rows()[0]).reshape(clauses.offsets.shape[1:])

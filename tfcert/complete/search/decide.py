@@ -39,11 +39,12 @@ class Decision:
         margin: proven lower bound of the worst margin; the margin a witness reaches; NaN where unknown.
         rounding: what the rounding of the model's own arithmetic may take from that bound.
         witness: an input of the original model, or None.
-        guarantee: ``numeric`` where linear relaxations sufficed, ``solver`` where an integer program was believed (the
-            one of a bound, too).
+        guarantee: the query's level where linear relaxations sufficed, ``solver`` where an integer program was
+            believed (the one of a bound, too).
         work: what it took, for all clauses.
         proven: the clauses that are proven, whatever became of the others.
         believed: whether an integer program was believed for one of them, or for a bound.
+        level: the guarantee of what is proven where none was.
         left: where it is still open, the query with all that is known now; None where it is not.
     """
 
@@ -56,6 +57,7 @@ class Decision:
     work: Work = NO_WORK
     proven: tuple[int, ...] = ()
     believed: bool = False
+    level: Guarantee = Guarantee.NUMERIC
     left: Query | None = field(default=None, repr=False, compare=False)
 
 
@@ -131,7 +133,7 @@ def decide(
     finite = {k: m for k, m in so_far.margins.items() if math.isfinite(m)}
     worst = min((m + query.taken(k) for k, m in finite.items()), default=math.inf)
     rounding = max(0.0, worst - min(finite.values(), default=math.inf)) if finite else 0.0
-    guarantee = Guarantee.SOLVER if so_far.believed else Guarantee.NUMERIC
+    guarantee = Guarantee.SOLVER if so_far.believed else query.level
     return so_far.completed(Decision(Outcome.VERIFIED, "", worst, rounding, None, guarantee))
 
 
@@ -190,7 +192,8 @@ class _SoFar:
         work = self.work + Work(solver_seconds=self._solvers.spent() - self._began)
         closed = decision.outcome in (Outcome.VERIFIED, Outcome.FALSIFIED)
         left = None if closed else self._query.holding(self._bounds | self.margins, self.believed)
-        return replace(decision, work=work, proven=tuple(self.margins), believed=self.believed, left=left)
+        proven, level = tuple(self.margins), self._query.level
+        return replace(decision, work=work, proven=proven, believed=self.believed, level=level, left=left)
 
 
 def _first_share(solvers: Solvers) -> Solvers:
@@ -258,7 +261,7 @@ def _relaxed(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> Dec
         answer = solvers.first.solve(asked.program, solvers.left(), relax=True)
     except (SolverError, TimeoutError):
         return None
-    bound = answer.proven_bound()
+    bound = query.priced(answer)
     if is_proof(bound):
         so_far.left.pop()
         so_far.prove(clause, bound)

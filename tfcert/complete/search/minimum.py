@@ -82,7 +82,7 @@ class NearestSearch:
         judge: decides what is a witness.
         ball: how far to look, one sample, float64.
         witness: a confirmed witness in the ball, from an attack, or None.
-        lower: a distance at which bounds prove that nothing is broken.
+        lower: a distance at which bounds prove that nothing is broken; ``level``: their guarantee.
         ways: see :func:`~tfcert.complete.search.decide.decide`.
         tell: is told of progress.
     """
@@ -94,6 +94,7 @@ class NearestSearch:
     lower: float = 0.0
     ways: tuple[str, ...] = ("milp",)
     tell: TellDistances = lambda lower, upper: None
+    level: Guarantee = Guarantee.NUMERIC
 
 
 @dataclass
@@ -104,6 +105,7 @@ class _Bracket:
         last: how near the witness was before the last decision.
         inside: which of ``_INSIDE`` is far enough for a margin to show.
         stalls: how many decisions in a row brought the witness hardly nearer.
+        proven_at: the guarantee of proofs, the same of all queries of a search.
         proven: clauses, and the largest radius within which each is proven.
         work: what it took so far.
     """
@@ -114,13 +116,20 @@ class _Bracket:
     inside: int = 0
     stalls: int = 0
     believed: bool = False
+    proven_at: Guarantee | None = None
     proven: dict[int, float] = field(default_factory=dict)
     work: Work = NO_WORK
+
+    def level(self, search: NearestSearch) -> Guarantee:
+        """The guarantee of the larger of both lower ends, if no program was believed."""
+        return search.level if self.proven_at is None or self.low <= search.lower else self.proven_at
 
     def ask(self, search: NearestSearch, ball: LpBall) -> Query:
         """The query for a ball, counted."""
         self.work += Work(evaluations=1)
-        return search.ask(ball)
+        query = search.ask(ball)
+        self.proven_at = query.level
+        return query
 
     def radius(self) -> float:
         """The radius to decide next: just inside the witness, or further in where that gains little."""
@@ -178,7 +187,7 @@ def minimum(search: NearestSearch, solvers: Solvers) -> Minimum:
         max(search.lower, bracket.low),
         bracket.best.distance,
         bracket.best.witness,
-        Guarantee.SOLVER if believed else Guarantee.NUMERIC,
+        Guarantee.SOLVER if believed else bracket.level(search),
         reason,
         replace(bracket.work, solver_seconds=solvers.spent() - began),
     )
@@ -217,13 +226,14 @@ def plain_minimum(search: NearestSearch, solvers: Solvers) -> Minimum:
     """The same by one integer program over the whole ball that minimises the distance (MIPVerify's formulation, Tjeng
     et al. 2019, section 3): what the guided search is compared with. A witness, if any, is the solver's start."""
     best, began = _first(search), solvers.spent()
-    known = Minimum(search.lower, best.distance, best.witness, Guarantee.NUMERIC)
+    known = Minimum(search.lower, best.distance, best.witness, search.level)
     try:
         query = search.ask(search.ball)
         if query.overflows or (query.open and not query.finite):
             return replace(known, reason=OVERFLOW if query.overflows else NOT_FINITE)
         if not query.open:
-            return replace(known, lower=float(search.ball.eps[0]))
+            lower = float(search.ball.eps[0])
+            return replace(known, lower=lower, guarantee=query.level if lower > search.lower else search.level)
         asked = distance_program(query, way_out=best.witness is None, until=solvers.until)
     except TimeoutError as error:
         return replace(known, reason=out_of_time(error))

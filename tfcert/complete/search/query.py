@@ -19,13 +19,16 @@ from tfcert.clauses import Clause, Clauses
 from tfcert.complete.encoding.encode import Encoding, EncodingOptions, encode
 from tfcert.complete.encoding.piecewise import PiecewiseNetwork
 from tfcert.complete.encoding.program import Program, ProgramBuilder, RowTerm
+from tfcert.complete.encoding.rounded import covers
 from tfcert.complete.search.tighten import LayerBounds
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
 from tfcert.network import Network
+from tfcert.propagation.supported import level_of
+from tfcert.roundoff import gamma
 from tfcert.sets.balls import Perturbation
 from tfcert.sets.conditions import moved_into
-from tfcert.verdict import Because, Reason
+from tfcert.verdict import Because, Guarantee, Reason
 
 CLOSE = 1e-6
 """Margins and distances that differ by this little (relative to the numbers involved) count as equal: a hundred times
@@ -133,6 +136,26 @@ class Query:
         """The size of the margins, at least 1e-3: what closeness is relative to."""
         some = self.upper[self._real & np.isfinite(self.upper)]
         return max(1e-3, float(np.abs(some).max(initial=0.0)))
+
+    @functools.cached_property
+    def level(self) -> Guarantee:
+        """The guarantee of bounds of the query: those of :attr:`lower`, of passes over the network, and of prices."""
+        return level_of(self.net.network.rounding)
+
+    @functools.cached_property
+    def prices_prove(self) -> bool:
+        """Tells whether a relaxation's prices prove bounds of that guarantee."""
+        return self.level is Guarantee.NUMERIC or covers(self.net, self.region)
+
+    def room(self, clause: Clause) -> np.ndarray:
+        """What float64 may lose of a clause's rows where they are written over numbers of an encoding, ``[rows]``."""
+        size = np.maximum(*map(np.abs, self.bounds.output))
+        share = gamma(self.net.output.size + 16, 2.0**-53)
+        return np.asarray(share * (np.abs(clause.coefficients) @ size + np.abs(clause.offsets)))
+
+    def priced(self, answer: Answer) -> float:
+        """The lower bound that a relaxation's prices prove; -inf where they prove nothing of the network's rounding."""
+        return answer.proven_bound() if self.prices_prove else -np.inf
 
     def encoding(self, until: float, *, relax: bool = False, distance: bool = False) -> Encoding:
         """The network over the set, without the question; written once.
@@ -289,7 +312,8 @@ def margin_program(
             room = np.maximum(0.0, query.highest(clauses[number]) - np.where(limit, 0.0, floor))
             extra.append((np.full(count, choices[number]), room))
             right = right + room
-        _row_terms(builder, encoding, clause.coefficients, right, extra)
+        room = query.room(clause) if encoding.rounded else 0.0
+        _row_terms(builder, encoding, clause.coefficients, right + room, extra)
 
     def margins(v: np.ndarray) -> np.ndarray:
         outputs = encoding.outputs.at(v)

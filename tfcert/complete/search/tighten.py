@@ -98,7 +98,7 @@ def tightened(
     for number, layer in enumerate(net.layers):
         exact = set(layer.before.matrices) == {0} and region.norm == "linf"
         if isinstance(layer.kind, PiecewiseLinear) and not exact:
-            part = replace(net, layers=net.layers[:number], output=layer.before)
+            part = replace(net, layers=net.layers[:number], output=layer.before, targets=layer.sources)
             for relax in (True, False) if integer else (True,):
                 if time.monotonic() >= until:
                     break

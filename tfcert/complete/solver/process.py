@@ -97,7 +97,7 @@ class Answer:
     seconds: float
 
     def proven_bound(self, objective: np.ndarray | None = None) -> float:
-        """The lower bound of the linear relaxation that the prices prove (guarantee ``numeric``), -inf without any.
+        """The lower bound of the linear relaxation that the prices prove, -inf without any.
 
         Args:
             objective: what was minimised, if not the program's own; then without its constant.

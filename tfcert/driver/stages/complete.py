@@ -108,7 +108,8 @@ def _setup(spec: StageSpec, options: BoundOptions) -> Setup:
     )
     cut = str(spec.option("cut", "auto"))
     ways = (spec.name if cut == "auto" else cut,) if spec.option("guided", True) else ()
-    return Setup(ways, _bounds(spec), str(spec.option("guide", "")), options, settings)
+    prove = bool(spec.option("prove", False))
+    return Setup(ways, _bounds(spec), str(spec.option("guide", "")), options, settings, prove)
 
 
 class RunningComplete:
@@ -216,7 +217,7 @@ def _about(one: OneClass, decision: Decision) -> Because:
         return Because(decision.reason, reason_of(decision.reason))
     told = f"class {one.label}, the runner-up, is "
     if one.clause in decision.proven and not decision.reason:
-        word = Guarantee.SOLVER if decision.believed else Guarantee.NUMERIC
+        word = Guarantee.SOLVER if decision.believed else decision.level
         return Reason.ONE_CLASS.because(said=f"{told}not reached ({word}); other classes are open")
     return Because(f"{told}open: {decision.reason}", reason_of(decision.reason))
 

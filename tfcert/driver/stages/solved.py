@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfcert.catalog import METHODS
 from tfcert.complete.bounds import row_bounds
 from tfcert.complete.prepare import Prepared
 from tfcert.complete.search.query import Solvers
@@ -17,9 +16,11 @@ from tfcert.driver.batch import Batch
 from tfcert.driver.budget import StageBudget
 from tfcert.driver.stages.base import Finding, Tell
 from tfcert.language import StageSpec
+from tfcert.propagation.supported import level_of
 from tfcert.rigour.margins import rounding
+from tfcert.rigour.radius import lost_in_ties
 from tfcert.tracing import timed
-from tfcert.verdict import NO_REASON, Outcome, Reason, Work, is_proof
+from tfcert.verdict import NO_REASON, Guarantee, Outcome, Reason, Work, is_proof
 
 _LATE = "{} was cut short: some rows have no bound but CROWN's"
 
@@ -28,7 +29,7 @@ class RunningSolved:
     """Bounds samples one after the other, each in its own time: what is known by its end counts."""
 
     def __init__(self, spec: StageSpec, ready: Prepared):
-        self._ready, self._name, self._guarantee = ready, spec.name, METHODS.find(spec.method).guarantee
+        self._ready, self._name, self._guarantee = ready, spec.name, level_of(ready.builder.net.network.rounding)
         self._builder = replace(ready.builder, rounded=False)  # rounding is taken from the margins
 
     def decide(self, batch: Batch, budget: StageBudget, tell: Tell) -> Iterator[Finding]:
@@ -51,7 +52,9 @@ class RunningSolved:
                 yield Finding(place, Outcome.TIMEOUT, seconds=budget.used() - began)
                 continue
             rows, _ = sample.clauses.rows()
-            lost = rounding(sample.task.model.network, sample.regions.proof, rows)
+            network = sample.task.model.network
+            charged = self._guarantee is not Guarantee.NUMERIC
+            lost = lost_in_ties(network) if charged else rounding(network, sample.regions.proof, rows)
             together = None if combined is None else combined[None]
             (margin,), (taken,) = sample.clauses.certified(lower[None], lost, together)
             late = solvers.left() <= 0
