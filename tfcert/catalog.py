@@ -206,26 +206,39 @@ _OPTIMISER: Options = {"iterations": Option("whole", least=1), "learning_rate": 
 
 METHODS = Table(
     "method",
-    MethodInfo("ibp", "tfcert.propagation.methods.ibp:IBP", cost="about two runs of the network", relaxes=False),
+    MethodInfo(
+        "ibp",
+        "tfcert.propagation.methods.ibp:IBP",
+        cost="about two runs of the network",
+        relaxes=False,
+        charges_rounding=True,
+        charges_combined=True,
+    ),
     MethodInfo(
         "forward",
         "tfcert.propagation.methods.forward:FORWARD",
         cost="one run that carries a plane over the inputs for every neuron",
+        charges_rounding=True,
     ),
     MethodInfo(
         "forward+backward",
         "tfcert.propagation.methods.forward_backward:FORWARD_BACKWARD",
         cost="one forward run with planes, and one backward pass for the outputs",
+        charges_rounding=True,
     ),
     MethodInfo(
         "crown-ibp",
         "tfcert.propagation.methods.crown_ibp:CROWN_IBP",
         cost="two runs, and one backward pass for the outputs",
+        charges_rounding=True,
+        charges_combined=True,
     ),
     MethodInfo(
         "crown",
         "tfcert.propagation.methods.crown:CROWN",
         cost="one backward pass for every neuron that may switch, and for the outputs",
+        charges_rounding=True,
+        charges_combined=True,
     ),
     MethodInfo(
         "dual-lp",
@@ -240,6 +253,7 @@ METHODS = Table(
         cost=_ASCENT,
         optimises=True,
         options=_OPTIMISER,
+        charges_rounding=True,
     ),
     MethodInfo(
         "symbolic",
@@ -247,6 +261,7 @@ METHODS = Table(
         cost="one run that carries two equations of the inputs for every neuron",
         relaxes=False,
         activations=("relu",),
+        charges_rounding=True,
     ),
     MethodInfo(
         "lp",
@@ -255,6 +270,8 @@ METHODS = Table(
         relaxes=False,
         asks_solver=True,
         options=_LINEAR,
+        charges_rounding=True,
+        charges_combined=True,
     ),
     MethodInfo(
         "milp",

@@ -144,6 +144,18 @@ class Clauses:
         """Tells whether some clause has several rows, so that a combination of them may prove it."""
         return bool((self.counts.sum(axis=2) > 1).any())
 
+    @property
+    def ranks_first(self) -> np.ndarray:
+        """Marks the samples ``[batch]`` of which one output is said to be above every other, and nothing else."""
+        real = np.isfinite(self.offsets)
+        up, down = self.coefficients > 0, self.coefficients < 0
+        single = (real.sum(axis=2) <= 1).all(axis=1)
+        plain = (up.sum(axis=3) == 1) & (down.sum(axis=3) == 1) & (self.coefficients.sum(axis=3) == 0)
+        plain &= self.offsets == 0
+        first, others = (np.any(part & real[..., None], axis=(1, 2)) for part in (up, down))
+        alone = (first.sum(axis=1) == 1) & np.all(first ^ others, axis=1)
+        return np.asarray(single & (plain | ~real).all(axis=(1, 2)) & alone)
+
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
         """C and d of all rows side by side, ``[batch, clauses * rows, outputs]`` and ``[batch, clauses * rows]``.
 

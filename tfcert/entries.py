@@ -132,6 +132,8 @@ class MethodInfo(Entry):
         asks_solver: whether it is a solver that bounds, not propagation.
         activations: those that it is defined for, where it is for networks without any other nonlinearity; else empty.
         options: of a stage that uses it, beside the relaxation.
+        charges_rounding: whether it bounds rounded networks, each row by itself.
+        charges_combined: and combinations of rows.
     """
 
     cost: str = "not estimated"
@@ -141,6 +143,8 @@ class MethodInfo(Entry):
     asks_solver: bool = False
     activations: tuple[str, ...] = ()
     options: Options = field(default_factory=dict)
+    charges_rounding: bool = False
+    charges_combined: bool = False
 
 
 @dataclass(frozen=True)

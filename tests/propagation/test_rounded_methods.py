@@ -4,12 +4,14 @@ import keras
 import numpy as np
 import pytest
 
+from tfcert.clauses import Clauses, keeps_label
 from tfcert.network import from_keras
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import lower_bounds
 from tfcert.propagation.supported import guarantee_of
+from tfcert.rigour.radius import CertifyingMethod, lost_in_ties, margins_of
 from tfcert.sets.balls import LpBall
-from tfcert.verdict import Guarantee
+from tfcert.verdict import Guarantee, is_proof
 
 pytestmark = pytest.mark.usefixtures("eager")
 METHODS = ["ibp", "symbolic", "forward", "forward+backward", "crown-ibp", "crown"]
@@ -64,12 +66,17 @@ def test_logits_that_a_softmax_cannot_tell_apart_are_not_proven_different():
     x = rng.uniform(0.01, 0.1, (64, 3)).astype(np.float32)
     x[:, 1] = np.nextafter(x[:, 0], np.float32(0))
     x[:, 2] = 0.0
-    rows = np.tile(np.array([1.0, -1.0, 0.0], np.float32), (64, 1, 1))
-    found = [
-        lower_bounds(network, LpBall(x, 0.0), rows, np.zeros((64, 1)), options=BoundOptions(rounding=rounding))[:, 0]
-        for rounding in ("ignore", "deployed")
-    ]
     p = given.predict(x, verbose=0)
     tied = p[:, 0] <= p[:, 1]
-    assert tied.any() and (found[0][tied] > 0).any()
-    assert (found[1] <= 0).all()
+    how = CertifyingMethod("crown", None, BoundOptions(rounding="deployed"))
+    first = keeps_label(np.zeros(64, int), 3)
+    margins, lost = margins_of(network, LpBall(x, 0.0), first, how)
+    assert how.guarantee(network, first) is Guarantee.FLOAT32_ANY_ORDER
+    assert tied.any() and not is_proof(margins, lost).any()
+    assert (0 < (x[:, 0] - x[:, 1])[tied]).all() and (
+        (x[:, 0] - x[:, 1])[tied] < lost_in_ties(network, first)[tied, 0]
+    ).all()
+    # Of two logits neither of which is known to be the largest both probabilities may be 0.
+    second = Clauses.all_of(np.tile(np.array([1.0, 0.0, -1.0]), (64, 1, 1)))
+    assert how.guarantee(network, second) is Guarantee.NUMERIC
+    assert np.isposinf(lost_in_ties(network, second)).all()

@@ -29,6 +29,7 @@ from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import SolverProcess, SolverSettings
 from tfcert.network import Network
 from tfcert.options import BoundOptions
+from tfcert.rigour.radius import unranked
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.sets.region import region_of
 from tfcert.tracing import expecting, kept, timed
@@ -219,8 +220,10 @@ def prepared(
     """
     setup, began = setup or Setup(), time.monotonic()
     with solver_processes(setup.settings) as (first, others):
-        net = flat_network(network, setup.bounds, setup.options)
-        builder = QueryBuilder(net, model, setup.bounds, setup.options)
+        options = setup.options or BoundOptions()
+        if unranked(network, clauses):
+            options = replace(options, rounding="ignore")
+        builder = QueryBuilder(flat_network(network, setup.bounds, options), model, setup.bounds, options)
         ready = Prepared(builder, first, others, setup)
         for process in (first, *others):
             process.start()  # loads while the rest is traced

@@ -23,7 +23,6 @@ from tfcert.network.related import Related, related
 from tfcert.options import BoundOptions
 from tfcert.propagation.bounds import bounded_outputs, check_names, method_of
 from tfcert.propagation.combined import Together
-from tfcert.propagation.errors import ties_of_softmax
 from tfcert.propagation.kernels import fused_kernels
 from tfcert.propagation.methods.base import SolvedMethod
 from tfcert.propagation.optimised import Ascent
@@ -290,8 +289,6 @@ def prepared_bounds(
     per_clause = 0 if together is None else together.rows
     run = _compiled(network, (method, relaxation, pairs is not None, per_clause), region, plan, options)
     arrays = [region.center, region.lower, region.upper, region.eps]
-    if network.rounding is not None and network.peeled:
-        offsets = offsets - ties_of_softmax(network.rounding, coefficients)
     # A threshold is rounded so that its row is not easier to prove; C is rounded to nearest, which rows over a rounded
     # network are charged for.
     arrays += [_as(coefficients, network), _as(round_down(offsets, network.dtype.as_numpy_dtype), network)]

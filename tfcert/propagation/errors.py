@@ -248,16 +248,3 @@ def rounded_down(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """A number of a type that is not above ``x``, of float64."""
     limits = np.finfo(dtype.as_numpy_dtype)
     return tf.cast(x - 2.0 * float(limits.eps) * tf.abs(x) - float(limits.tiny), dtype)
-
-
-def ties_of_softmax(rounding: Rounding, coefficients: np.ndarray) -> np.ndarray:
-    """How much rows ``[batch, rows, outputs]`` that compare logits must exceed 0 by for the softmax to tell them apart.
-
-    Two logits that differ may have one probability as deployed. Let x be the largest logit and y another, ``x - y`` at
-    least ``64 u``, u the deployed unit roundoff. The program computes ``exp`` of 0 and of at most ``-(x - y) (1 - u)``,
-    each up to 8 ulps, ``16 u`` of its value, and divides both by one sum (or multiplies by its inverse), which leaves
-    their order and needs no more than ``4 u`` between them to keep them apart: ``exp(-64 u) < 1 - 60 u``, and
-    ``(1 - 60 u)(1 + 16 u)(1 + 4 u) < 1 - 16 u``. Of two logits neither of which is the largest nothing is said: both
-    probabilities may be 0.
-    """
-    return 64.0 * rounding.deployed * np.abs(coefficients).max(axis=-1, initial=0.0)

@@ -42,7 +42,7 @@ def _outward(node: MaxPool, lines: PoolLines, windows: _Windows) -> PoolLines:
     """Lines that hold although they are computed, and rows through them, in floating point.
 
     With k entries a weight ``(u - g) / (u - l)`` is off by three roundings, which moves the line by at most so many
-    times ``w (u - l)`` on the interval, and the intercept is a sum of k terms no larger than ``w m`` and one of the
+    times ``w (u - l)`` on the interval, and the intercept is a sum of k terms no larger than ``w m`` or ``w`` times the
     level; as many windows as there are entries may read a number, so that rows over it are a sum of so many products.
     """
     assert node.rounding is not None
@@ -50,13 +50,14 @@ def _outward(node: MaxPool, lines: PoolLines, windows: _Windows) -> PoolLines:
     size = tf.maximum(tf.abs(windows.low), tf.abs(windows.high))
     size = tf.where((windows.low == -np.inf) & (windows.high == -np.inf), tf.zeros_like(size), size)
     level = tf.reduce_max(size, axis=3)
-    below, above = (
-        tf.reduce_sum(tf.math.multiply_no_nan(size, weights), axis=3)
-        for weights in (lines.lower_weights, lines.upper_weights)
-    )
+
+    def lost(weights: tf.Tensor) -> tf.Tensor:
+        total = tf.reduce_sum(tf.math.multiply_no_nan(size, weights), axis=3)
+        return share * (total + level * (1.0 + tf.reduce_sum(weights, axis=3)))
+
     return lines._replace(
-        lower_intercept=lines.lower_intercept - share * (below + level),
-        upper_intercept=lines.upper_intercept + share * (above + level),
+        lower_intercept=lines.lower_intercept - lost(lines.lower_weights),
+        upper_intercept=lines.upper_intercept + lost(lines.upper_weights),
     )
 
 

@@ -10,10 +10,6 @@ from tfcert.propagation.kinds import multivariate_kind
 from tfcert.roundoff import Rounding, rounding_of
 from tfcert.verdict import Guarantee
 
-_METHODS = ("ibp", "symbolic", "forward", "forward+backward", "crown-ibp", "crown", "alpha-crown", "lp")
-"""The methods whose passes charge rounding throughout."""
-_COMBINING = ("ibp", "crown-ibp", "crown", "lp")
-"""Those of them whose combinations of rows do, too."""
 _LEVELS = {"deployed": Guarantee.FLOAT32_ANY_ORDER, "real": Guarantee.REAL}
 
 
@@ -39,13 +35,14 @@ def not_charged(
     """
     if options.rounding == "ignore":
         return "rounding is left out of account, as asked"
-    if method not in _METHODS:
+    info = METHODS.find(method)
+    if not info.charges_rounding:
         return f"the method {method} does not bound rounding"
     if relaxation is not None and "+" not in relaxation and RELAXATIONS.find(relaxation).where:
         return f"the relaxation {relaxation} does not bound rounding"
     if method == "alpha-crown" and any(isinstance(node, Multivariate) for node in network.nodes):
         return "alpha-crown does not bound the rounding of planes that it chooses"
-    if combined and method not in _COMBINING:
+    if combined and not info.charges_combined:
         return f"combinations of rows by {method} do not bound rounding"
     return not_supported(network)
 

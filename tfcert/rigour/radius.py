@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfcert.attacks.conditions import within_limits
+from tfcert.catalog import METHODS
 from tfcert.clauses import Clauses
 from tfcert.network import Network
 from tfcert.options import BoundOptions
@@ -21,9 +22,8 @@ from tfcert.rigour.margins import rounding
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.verdict import Guarantee
 
-_TIED = 16.0
-"""Units of roundoff, of differences of logits: where ``z_y - z_j`` is larger, ``exp(z_j - z_y)`` is below 1 by more
-than the error of four units in the last place that an exponential may have and the rounding of a quotient."""
+_TIED = 64.0
+"""Units of roundoff, of differences of logits, that a softmax tells apart: see :func:`lost_in_ties`."""
 
 
 def unit_of(network: Network) -> float:
@@ -31,9 +31,21 @@ def unit_of(network: Network) -> float:
     return 0.5 * float(np.finfo(network.dtype.as_numpy_dtype).eps)
 
 
-def lost_in_ties(network: Network) -> float:
-    """What a softmax that a network leaves out may take from a margin: outputs closer than that may become equal."""
-    return _TIED * unit_of(network) if network.peeled else 0.0
+def lost_in_ties(network: Network, clauses: Clauses) -> np.ndarray:
+    """What a softmax that a network leaves out may take from the clauses' rows ``[batch, rows]``, as deployed.
+
+    Two logits that differ may have one probability. Let x be the largest logit and y another, ``x - y`` at least
+    ``64 u``, u the unit roundoff. The program computes ``exp`` of 0 and of at most ``-(x - y) (1 - u)``, each up to 8
+    ulps, ``16 u`` of its value, and divides both by one sum (or multiplies by its inverse), which leaves their order
+    and needs no more than ``4 u`` between them to keep them apart: ``exp(-64 u) < 1 - 60 u``, and
+    ``(1 - 60 u)(1 + 16 u)(1 + 4 u) < 1 - 16 u``. Of two logits neither of which is the largest nothing is said (both
+    probabilities may be 0), nor of any other rows: these lose everything.
+    """
+    rows, _ = clauses.rows()
+    if not network.peeled:
+        return np.zeros(rows.shape[:2])
+    tied = _TIED * unit_of(network) * np.abs(rows).max(axis=2, initial=0.0)
+    return np.where(clauses.ranks_first[:, None], tied, np.inf)
 
 
 @dataclass(frozen=True)
@@ -46,11 +58,21 @@ class CertifyingMethod:
 
     def not_charged(self, network: Network, clauses: Clauses | None = None) -> str:
         """The reason why bounds of a network leave rounding out of account, in words; "" where they do not."""
-        return not_charged(network, self.method, self.relaxation, self.options or BoundOptions(), _combines(clauses))
+        what = not_charged(network, self.method, self.relaxation, self.options or BoundOptions(), _combines(clauses))
+        return what or unranked(network, clauses)
 
     def guarantee(self, network: Network, clauses: Clauses | None = None) -> Guarantee:
         """The guarantee of bounds of a network."""
+        if unranked(network, clauses):
+            return METHODS.find(self.method).guarantee
         return guarantee_of(network, self.method, self.relaxation, self.options or BoundOptions(), _combines(clauses))
+
+
+def unranked(network: Network, clauses: Clauses | None) -> str:
+    """The reason why rows over the logits of a softmax say nothing certain of its probabilities as deployed; or ""."""
+    if not network.peeled or clauses is None or clauses.ranks_first.all():
+        return ""
+    return "of the probabilities of a softmax, as deployed, only which one is the largest follows from bounds of logits"
 
 
 def _combines(clauses: Clauses | None) -> bool:
@@ -96,9 +118,8 @@ def margins_of(
     lower, combined = clause_bounds(
         network, sets, clauses, method=how.method, relaxation=how.relaxation, options=how.options
     )
-    taken: np.ndarray | float = lost_in_ties(network)
-    if how.not_charged(network, clauses):
-        taken = rounding(network, sets, rows)
+    uncharged = bool(how.not_charged(network, clauses))
+    taken = rounding(network, sets, rows) if uncharged else lost_in_ties(network, clauses)
     margins, lost = clauses.certified(lower, taken, combined)
     return margins.astype(lower.dtype), lost  # each margin is one of the bounds
 

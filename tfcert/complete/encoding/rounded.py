@@ -99,8 +99,9 @@ def _after(node: Node, inputs: Sequence[tuple[tf.Tensor, tf.Tensor, int]]) -> tu
         case Linear():
             count = node.map.terms()
             carried = node.map.abs_apply(errors[0]) * (1.0 + 2.0 * gamma(count + 4, rounding.own))
-            own = linear_error(node, linear_size(node, sizes[0] + errors[0]), count)
-            return linear_size(node, sizes[0]), carried + own, terms + count + 1
+            own = linear_error(node, sizes[0] + errors[0], count)
+            size, flushed = linear_size(node, sizes[0])
+            return size, carried + own + flushed, terms + count + 1
         case Add():
             size = tf.add_n(sizes)
             own = sum_error(node, size + tf.add_n(errors))

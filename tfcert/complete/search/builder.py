@@ -157,5 +157,5 @@ class QueryBuilder:
         if not self.rounded:
             return np.zeros(clauses.offsets.shape[1:])
         if self.net.network.rounding is not None:  # bounds are of what the deployed network computes
-            return np.full(clauses.offsets.shape[1:], lost_in_ties(self.net.deployed))
+            return lost_in_ties(self.net.deployed, clauses).reshape(clauses.offsets.shape[1:])
         return rounding(self.net.deployed, region, clauses.rows()[0]).reshape(clauses.offsets.shape[1:])

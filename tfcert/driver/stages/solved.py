@@ -54,7 +54,7 @@ class RunningSolved:
             rows, _ = sample.clauses.rows()
             network = sample.task.model.network
             charged = self._guarantee is not Guarantee.NUMERIC
-            lost = lost_in_ties(network) if charged else rounding(network, sample.regions.proof, rows)
+            lost = lost_in_ties(network, sample.clauses) if charged else rounding(network, sample.regions.proof, rows)
             together = None if combined is None else combined[None]
             (margin,), (taken,) = sample.clauses.certified(lower[None], lost, together)
             late = solvers.left() <= 0
