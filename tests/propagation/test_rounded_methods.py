@@ -73,9 +73,8 @@ def test_logits_that_a_softmax_cannot_tell_apart_are_not_proven_different():
     margins, lost = margins_of(network, LpBall(x, 0.0), first, how)
     assert how.guarantee(network, first) is Guarantee.FLOAT32_ANY_ORDER
     assert tied.any() and not is_proof(margins, lost).any()
-    assert (0 < (x[:, 0] - x[:, 1])[tied]).all() and (
-        (x[:, 0] - x[:, 1])[tied] < lost_in_ties(network, first)[tied, 0]
-    ).all()
+    gap = (x[:, 0] - x[:, 1])[tied]
+    assert (gap > 0).all() and (gap < lost_in_ties(network, first)[tied, 0]).all()
     # Of two logits neither of which is known to be the largest both probabilities may be 0.
     second = Clauses.all_of(np.tile(np.array([1.0, 0.0, -1.0]), (64, 1, 1)))
     assert how.guarantee(network, second) is Guarantee.NUMERIC
