@@ -151,3 +151,26 @@ def test_inputs_of_a_ball_are_not_cut(whole):
     query = question(model, region, asked(model, box_of(2), "one", 1e-4))
     found = decide(query, whole, ways=("inputs",))
     assert found.outcome is Outcome.UNKNOWN and found.reason.reason is Reason.NOTHING_TO_SPLIT
+
+
+@pytest.mark.parametrize("kind", ["one", "several"])
+def test_parts_cover_what_is_not_cut_off_and_what_is_cut_off_holds(kind):
+    """Catches a side that shrinks at the wrong end or too far, and halves with a gap between them."""
+    model = made("relu")
+    region = box_of(1)
+    clauses = asked(model, region, kind, -0.05)
+    query = question(model, region, clauses)
+    tree, (low, high) = boxes._Tree(query, range(clauses.offsets.shape[1])), boxes._ends(query)
+    some = boxes._Open(low, high, tree.first(), high - low, np.zeros(1, int))
+    points = grid(region)
+    outputs = np.asarray(model(points), np.float64)
+    values = np.einsum("cro,po->pcr", clauses.coefficients[0], outputs) + clauses.offsets[0]
+    margins = values.max(axis=2).min(axis=1)
+    for _ in range(6):
+        left, _ = tree.bounded(some)
+        some = boxes._cut(left, 1, 64)
+        size = (some.upper - some.lower).prod(axis=1).sum()
+        assert size == pytest.approx((left.upper - left.lower).prod(axis=1).sum(), rel=1e-12)
+        inside = ((some.lower[:, None] <= points) & (points <= some.upper[:, None])).all(axis=2).any(axis=0)
+        assert inside[margins <= 0].all() and (margins[~inside] > 0).all()
+    assert not inside.all(), "something was proven or cut off"
