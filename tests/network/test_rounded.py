@@ -3,14 +3,17 @@
 import math
 from fractions import Fraction
 
+import keras
 import numpy as np
 import pytest
 import six_neurons
 import tensorflow as tf
 
+import tfcert
 from tfcert.network.joint import Applied, joint
 from tfcert.network.keras.graph import from_keras
 from tfcert.options import BoundOptions
+from tfcert.propagation.supported import not_supported
 from tfcert.roundoff import Rounding, gamma, rounding_of
 
 
@@ -59,3 +62,14 @@ def test_a_joint_network_is_charged_as_its_applications_are():
 def test_a_rounding_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="deployed, real or ignore"):
         BoundOptions(rounding="single")
+
+
+def test_what_the_model_computes_of_constants_or_copies_marks_a_network():
+    """Catches a level for sums that the model runs and the network has not: their rounding is nobody's."""
+    x = keras.Input((3,))
+    fixed = keras.Model(x, keras.layers.Add()([x, keras.layers.Dense(3)(keras.ops.ones_like(x))]))
+    both = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(2)])
+    assert not_supported(from_keras(both)) == ""
+    assert "beforehand" in not_supported(from_keras(fixed))
+    ends = keras.Sequential([keras.Input((3,)), tfcert.IntervalAbstraction(0.25), keras.layers.Dense(2)])
+    assert "beforehand" in not_supported(from_keras(ends))

@@ -440,6 +440,10 @@ class Builder(Composed):
         self._weights.setdefault(value, self.layer)
         return self._append(self._nodes.constant(self._name(part), tuple(shape), value))
 
+    def has_precomputed(self) -> None:
+        """Notes that some number was computed that the model computes when it runs."""
+        self._nodes.precomputed = True
+
     def constant(self, value: Any) -> Source:
         """Reads a constant, in the network's type: an array, or what is live: a ``keras.Variable``, a function."""
         if callable(value):
@@ -475,7 +479,8 @@ class Builder(Composed):
                 f"the softmax of {output.softmax!r} was peeled off: which output is larger is decided by the logits, "
                 "and margins are differences of logits",
             )
-        return Network(nodes, self.dtype, notes, tuple(self._weights), output.softmax is not None), place
+        weights, peeled = tuple(self._weights), output.softmax is not None
+        return Network(nodes, self.dtype, notes, weights, peeled, precomputed=self._nodes.precomputed), place
 
     def plain(self, x: Tensor) -> int:
         """The node that has the values of ``x``, its softmax written."""

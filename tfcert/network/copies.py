@@ -39,7 +39,8 @@ def without_copies(network: Network) -> Network:
     whole = replace(network, nodes=tuple(nodes))
     kept = sorted(whole.ancestors(len(nodes) - 1) | {0})
     new = {old: number for number, old in enumerate(kept)}
-    return replace(network, nodes=tuple(replace(nodes[i], inputs=tuple(new[j] for j in nodes[i].inputs)) for i in kept))
+    nodes = [replace(nodes[i], inputs=tuple(new[j] for j in nodes[i].inputs)) for i in kept]
+    return replace(network, nodes=tuple(nodes), precomputed=True)
 
 
 def _chain(network: Network, index: int) -> list[int]:

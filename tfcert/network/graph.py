@@ -130,6 +130,8 @@ class Network:
         peeled: whether the model's outputs are the softmax of the network's.
         parts: of a model with several inputs, which numbers of the network's input, a vector, are which; None for one.
         applied: of a joint network the number of outputs of each application: its first outputs, one after the other.
+        precomputed: whether numbers stand in it that the model computes when it runs (of constants, of copies): their
+            rounding is not that of any node.
     """
 
     nodes: tuple[Node, ...]
@@ -139,6 +141,7 @@ class Network:
     peeled: bool = False
     parts: NamedParts | None = None
     applied: tuple[int, ...] = ()
+    precomputed: bool = False
 
     @property
     def input_shape(self) -> Shape:

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from tfcert.activations import Activation, activation
 from tfcert.network.contractions import EinsumMap
-from tfcert.network.graph import Add, Elementwise, Input, Linear, Multivariate, Node, evaluate_node
+from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, Multivariate, Node, evaluate_node
 from tfcert.network.linear import LinearMap, ScaleMap, Shape, Source
 from tfcert.network.moves import IndexMap, ReshapeMap, TakeMap, TransposeMap
 from tfcert.network.product import Contraction, Product
@@ -42,6 +42,8 @@ class SimpleNodes:
 
     def __init__(self, dtype: tf.DType):
         self.dtype = dtype
+        self.precomputed = False
+        """Whether a constant was worked out that the model computes when it runs."""
         self._nodes: list[Node] = []
         self._places: dict[Hashable, int] = {}
 
@@ -95,6 +97,8 @@ def of_constants(node: Node, nodes: SimpleNodes) -> Node | int | None:
     plain = not isinstance(node, Linear) or node.bias is None
     if zeros and plain and not isinstance(node, Elementwise | Multivariate):
         return nodes.constant(node.name, node.shape, None)
+    moves = isinstance(node, Linear) and node.bias is None and node.map.moves
+    nodes.precomputed |= not (moves or isinstance(node, Concatenate))
 
     def value() -> tf.Tensor:
         known = [nodes.value(i) for i in node.inputs]

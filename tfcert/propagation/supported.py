@@ -18,6 +18,8 @@ def not_supported(network: Network) -> str:
     outside = not_modelled(network)
     if outside:
         return outside
+    if network.precomputed:
+        return "what the model computes of constants, or of copies, was computed beforehand"
     for node in network.nodes:
         if isinstance(node, Elementwise) and node.activation.accuracy is None:
             return f"nothing is known of how activation {node.activation.name!r} ({node.name}) rounds"

@@ -65,6 +65,8 @@ def fixed_outputs(node: Any, values: Mapping[int, Any], builder: Builder) -> lis
     random = given[1].get("training") not in (None, False)
     if random or not known or (not shaped and any(isinstance(value, Tensor) for value in known)):
         return None
+    if not shaped:
+        builder.has_precomputed()
     layer = isinstance(node.operation, keras.layers.Layer)
     inference = {"training": False} if layer and takes_training(node.operation) else {}
 
