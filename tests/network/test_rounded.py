@@ -71,5 +71,5 @@ def test_what_the_model_computes_of_constants_or_copies_marks_a_network():
     both = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(2)])
     assert not_supported(from_keras(both)) == ""
     assert "beforehand" in not_supported(from_keras(fixed))
-    ends = keras.Sequential([keras.Input((3,)), tfcert.IntervalAbstraction(0.25), keras.layers.Dense(2)])
+    ends = keras.Sequential([keras.Input((3,)), tfcert.layers.IntervalAbstraction(0.25), keras.layers.Dense(2)])
     assert "beforehand" in not_supported(from_keras(ends))
