@@ -165,7 +165,7 @@ def test_what_is_said_of_a_search_that_ran_out_of_time_is_about_all_clauses(cbc,
     now = iter([0.0] * 5 + [100.0] * 1000)
     solvers = Solvers(cbc, until=50.0)
     monkeypatch.setattr(type(solvers), "left", lambda _: 50.0 - next(now))
-    decision = decide(query, solvers, ways=("split",))
+    decision = decide(query, solvers, ways=("neurons",))
     assert decision.outcome is Outcome.TIMEOUT and decision.work.pieces > 0
     assert f"pieces bounded: {decision.work.pieces}" in decision.reason
     told = float(decision.reason.split("at least ")[1].rstrip(")"))

@@ -223,9 +223,8 @@ def test_a_model_of_a_file_is_certified_as_any_other(saved):
 
 
 def test_parts_of_it_are_refused_in_a_sentence(saved):
-    for of in (tfcert.with_output, tfcert.with_layer):
-        with pytest.raises(ValueError, match="are of Keras models, and this is a OnnxModel"):
-            of(tfcert.load_model(saved / "clf.onnx"), "n0")
+    with pytest.raises(ValueError, match="are of Keras models, and this is a OnnxModel"):
+        tfcert.with_output(tfcert.load_model(saved / "clf.onnx"), "n0")
 
 
 def test_a_specification_names_it(saved):

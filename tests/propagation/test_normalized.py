@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfcert.network.normalized import Normalized
+from tfcert.network.product import Product
 from tfcert.propagation.normalized import NORMALIZED
 from tfcert.propagation.product import PRODUCT
 
@@ -80,7 +81,7 @@ def test_planes_are_tighter_than_those_of_the_product_with_the_root(entries, wid
     whole = tuple(s[None].sum(axis=-1) / entries + LEAST for s in squares)
     mine = NORMALIZED.relax(node(1 / entries), (first, rest), None)
     root = tuple(tf.constant(1 / np.sqrt(end)) for end in whole[::-1])
-    chain = PRODUCT.relax(None, (first, root), None)
+    chain = PRODUCT.relax(Product(name="p", inputs=(1, 2), shape=low.shape[:1]), (first, root), None)
     # Between its least and greatest value a mean of squares lies within these planes in the middle.
     means = [(center[:, start:] ** 2).sum(axis=1) / entries + LEAST for start in (1, 0)]
     spread = [(radius[:, start:] ** 2).sum(axis=1) / entries for start in (1, 0)]

@@ -234,9 +234,10 @@ def enter(
     _SPELLINGS.extend((function, name) for function in spellings)
 
 
-def is_shipped(act: Activation) -> bool:
-    """Tells whether an activation is tfcert's own: XLA compiles these, and need not compile a user's."""
-    return act.name in _SHIPPED
+def is_shipped(act: Activation | str) -> bool:
+    """Tells whether an activation, or one of this name, is tfcert's own: XLA compiles these, and need not compile a
+    user's."""
+    return (act if isinstance(act, str) else act.name) in _SHIPPED
 
 
 def spelled(function: Any) -> str | None:

@@ -17,7 +17,6 @@ from tfcert.driver.task import Task
 from tfcert.errors import ContradictionError
 from tfcert.language import AnyTemplate, ValueTemplate
 from tfcert.options import options_of
-from tfcert.propagation.supported import not_charged, not_supported
 from tfcert.report import Measured, Record
 from tfcert.showing import counted
 from tfcert.verdict import Because, Guarantee, Outcome, Reason, Verdict, reason_of
@@ -78,6 +77,8 @@ def marked_down(network: Any, rounding: str | None, verdict: Verdict) -> Because
         network: that the proof is about, a ``tfcert.Network``.
         rounding: what was asked for, as for :func:`~tfcert.options.options_of`.
     """
+    from tfcert.propagation.supported import not_charged, not_supported
+
     options = options_of(rounding)
     if verdict.guarantee is not Guarantee.NUMERIC or options.rounding == "ignore":
         return None

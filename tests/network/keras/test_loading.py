@@ -33,7 +33,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("old.h5", "HDF5"), ("old.hdf5", "HDF5"), ("model.pkl", "not a .keras file"), ("model.keras", "damaged")],
+    [("old.h5", "HDF5"), ("old.hdf5", "HDF5"), ("model.pkl", "not a .keras or .onnx file"), ("model.keras", "damaged")],
 )
 def test_other_formats_are_refused(tmp_path, name, message):
     (tmp_path / name).write_bytes(b"not a model")

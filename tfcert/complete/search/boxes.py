@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfcert.complete.search.halving import SIZES, Batches, RowPlanes
-from tfcert.complete.search.query import Query, Solvers
+from tfcert.complete.search.query import Query, Solvers, within_rounding
 from tfcert.complete.search.results import POSITIVE
 from tfcert.sets.region import region_of
 from tfcert.tracing import expecting
@@ -43,6 +43,8 @@ _ATTACKED = 16
 """From the worst so many boxes of a pass a point descends."""
 _STARTS = 64
 """From so many points of the whole box one descends before anything is cut."""
+_MORE = 16
+"""Where something is only broken within rounding, so many passes, and as many again, may find a witness."""
 _NARROW = 1e-12
 """A box is cut no further where its widest side is this narrow, relative to its ends."""
 _SLACK = 1e-9
@@ -162,6 +164,9 @@ def by_halves(
             return ended(witness=witness)
         if not len(some.bound):
             continue
+        tied = tree.batches.tied
+        if tied and tree.batches.passes > _MORE + 2 * min(tied.values()):
+            return ended(within_rounding(query, sorted(tied)), left, some)
         parts = _cut(some, _AT_MOST, SIZES[1])
         if parts is None:
             return ended(Reason.NOTHING_TO_SPLIT.because(said="a box is open that cannot be cut any more"), left, some)

@@ -54,6 +54,8 @@ class Batches:
 
     Attributes:
         passes: how many passes were made.
+        tied: the clauses that are never proven, for some point breaks them up to rounding and is no witness, and after
+            how many passes that was seen.
     """
 
     def __init__(self, query: Query):
@@ -65,6 +67,7 @@ class Batches:
         self._options = BoundOptions(differences=query.asked_of is not None, jit=False)
         self._pace: dict[int, float] = {}
         self.passes = 0
+        self.tied: dict[int, int] = {}
 
     def size(self, most: int, left: float) -> int:
         """How many boxes, at most so many, the next pass is for, if it is to end in the time that is left; 0: none."""
@@ -125,6 +128,8 @@ class Batches:
             found = self._query.confirmed(points[worst]) if margins[worst] <= 0 else None
             if found is not None:
                 return found
+            if margins[worst] <= 0:
+                self.tied.setdefault(clause, self.passes)
         return None
 
 
