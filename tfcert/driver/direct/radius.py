@@ -20,7 +20,6 @@ from tfcert.driver.direct.request import Loaded, Request
 from tfcert.driver.header import run_header
 from tfcert.driver.journal import JournalFolder
 from tfcert.driver.progress import Narrator
-from tfcert.driver.verdicts import marked_down
 from tfcert.errors import UsageError
 from tfcert.options import BoundOptions
 from tfcert.report import Asked, Measured, Record, figures
@@ -194,6 +193,7 @@ def run_radii(start: RadiiStart) -> RadiusReport:
 def _radii(request: Request, bounding: Bounding, part: Loaded, right: np.ndarray) -> Answers:
     """A verdict and the radius of each sample of one batch."""
     from tfcert.certification import certified_radius
+    from tfcert.driver.verdicts import marked_down
     from tfcert.propagation.question import choose_targets
 
     targets: str | np.ndarray = bounding.targets
