@@ -307,7 +307,7 @@ REFUSED = [
     (["verify", "{folder}/s.prop", "--resume", "radii"], "is of a run without a specification"),
     (["radius", "{folder}/clf.keras", "{folder}/test.npz", "--resume", "same"], "the parameter norm was not given"),
     (["verify", "{folder}/s.prop", "--bind", "clf=none.keras"], "there is no file none.keras"),
-    (["verify", "{folder}/s.prop", "--bind", "clf={folder}/test.npz"], "is not a .keras file"),
+    (["verify", "{folder}/s.prop", "--bind", "clf={folder}/test.npz"], "is not a .keras or .onnx file"),
     (["verify", "{folder}/s.prop", "--bind", "test={folder}/bad.npz"], "is not an npz archive"),
     (["verify", "{folder}/gone.prop"], 'there is no file "gone.keras"'),
     (["verify", "{folder}/s.prop", "--out", "{folder}/test.npz"], "is no folder"),
