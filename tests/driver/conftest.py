@@ -22,6 +22,12 @@ property robust(x, y in test) using plan {{
 WRONG = 3
 
 
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path_factory, monkeypatch) -> None:
+    """Tests that name no folder for their results would write into one of the same name, several at a time."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+
+
 @pytest.fixture(scope="session")
 def wrong() -> int:
     """The sample whose label is not what the classifier says."""
