@@ -46,8 +46,8 @@ def sizes(pair: TensorInterval) -> tf.Tensor:
     return tf.maximum(tf.abs(pair[0]), tf.abs(pair[1]))
 
 
-def is_exact(node: Linear) -> bool:
-    """Tells whether a node only moves or copies numbers."""
+def moves(node: Linear) -> bool:
+    """Tells whether a node only moves or copies numbers, zeros between them."""
     return node.bias is None and node.map.moves
 
 
@@ -155,7 +155,7 @@ class Errors:
         readers, pools = _readers(self.network)[index], _pooled(self.network)
         rows = up(gamma(_STEPS + 2 * readers + pools, unit)) * m
         match node:
-            case Linear() if is_exact(node):
+            case Linear() if moves(node):
                 source = node.map.abs_apply(self.sizes[node.inputs[0]])
                 self.vectors[index] = rows + up(gamma(read + 1, unit)) * source
             case Linear():

@@ -11,7 +11,8 @@ from tfcert.network.graph import Elementwise, Input, Linear, Network
 from tfcert.propagation.affine import leaving_nodes
 from tfcert.propagation.backward import Relaxed, identity_rows, linear_lower_bounds
 from tfcert.propagation.enclosures import TensorInterval
-from tfcert.propagation.ranges import errors_of, hull, moves, step, through_linear, tidy
+from tfcert.propagation.errors import moves
+from tfcert.propagation.ranges import errors_of, hull, step, through_linear, tidy
 from tfcert.sets.region import Region
 
 

@@ -11,7 +11,7 @@ from tfcert.activations import image
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Multivariate, Network, Node
 from tfcert.network.windows import gather_windows
 from tfcert.propagation.enclosures import TensorInterval
-from tfcert.propagation.errors import Errors, interval_error, moved_outward, sizes, sum_error
+from tfcert.propagation.errors import Errors, interval_error, moved_outward, moves, sizes, sum_error
 from tfcert.propagation.kinds import multivariate_kind
 from tfcert.sets.region import Region
 
@@ -49,11 +49,6 @@ def step(node: Node, inputs: Sequence[TensorInterval]) -> TensorInterval:
         case Multivariate():
             return multivariate_kind(node).interval(node, inputs)
     raise TypeError(f"no rule to propagate an interval through a {type(node).__name__} node")
-
-
-def moves(node: Linear) -> bool:
-    """Tells whether a node only moves or copies numbers, zeros between them."""
-    return node.bias is None and node.map.moves
 
 
 def through_linear(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from tfcert.catalog import METHODS, RELAXATIONS
+from tfcert.catalog import METHODS, RELAXATIONS, ROUNDINGS
 from tfcert.network.graph import Elementwise, Multivariate, Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.deployed import not_modelled
 from tfcert.propagation.kinds import multivariate_kind
 from tfcert.roundoff import Rounding, rounding_of
 from tfcert.verdict import Guarantee
-
-_LEVELS = {"deployed": Guarantee.FLOAT32_ANY_ORDER, "real": Guarantee.REAL}
 
 
 def not_supported(network: Network) -> str:
@@ -77,4 +75,4 @@ def guarantee_of(
     """The guarantee of a method's bounds of a network."""
     if not_charged(network, method, relaxation, options, combined):
         return METHODS.find(method).guarantee
-    return _LEVELS[options.rounding]
+    return ROUNDINGS.find(options.rounding).guarantee

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tfcert.complete.encoding.piecewise import Layer, PiecewiseLinear, PiecewiseNetwork, Windows, between
 from tfcert.complete.encoding.variables import ArrayInterval
 from tfcert.network.graph import Add, Concatenate, Linear, Network, Node
-from tfcert.propagation.errors import is_exact, linear_error, linear_size, sum_error
+from tfcert.propagation.errors import linear_error, linear_size, moves, sum_error
 from tfcert.propagation.interval import step
 from tfcert.roundoff import gamma
 from tfcert.sets.balls import Box, LpBall, Perturbation
@@ -94,7 +94,7 @@ def _after(node: Node, inputs: Sequence[tuple[tf.Tensor, tf.Tensor, int]]) -> tu
     terms, rounding = max(part[2] for part in inputs), node.rounding
     assert rounding is not None
     match node:
-        case Linear() if is_exact(node):
+        case Linear() if moves(node):
             return node.map.abs_apply(sizes[0]), node.map.abs_apply(errors[0]), terms
         case Linear():
             count = node.map.terms()
