@@ -62,11 +62,14 @@ class Clauses:
         reads: the outputs ``[..., outputs]`` that belong to answers ``[..., answers]`` of the original model, where
             rows are over something else than these answers (the ratios of probabilities, say). It is applied to what
             :meth:`values`, :meth:`margin` and :meth:`margins` are given.
+        charged: whether offsets have in them all that the rounding of a softmax may take from rows over its
+            probabilities, where rows are over the logits of a softmax that the model computes.
     """
 
     coefficients: np.ndarray
     offsets: np.ndarray
     reads: Callable[[np.ndarray], np.ndarray] | None = None
+    charged: bool = False
 
     @classmethod
     def stack(cls, samples: Sequence[Sequence[Clause]]) -> Clauses:
@@ -101,7 +104,8 @@ class Clauses:
     def joined(cls, parts: Sequence[Clauses]) -> Clauses:
         """One batch after the other, padded alike and read alike."""
         offsets = np.concatenate([p.offsets for p in parts])
-        return cls(np.concatenate([p.coefficients for p in parts]), offsets, parts[0].reads)
+        charged = all(p.charged for p in parts)
+        return cls(np.concatenate([p.coefficients for p in parts]), offsets, parts[0].reads, charged)
 
     def __len__(self) -> int:
         return len(self.offsets)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from tfcert.clauses import Clauses
 from tfcert.network import from_keras
 from tfcert.network import probabilities as module
 from tfcert.network.probabilities import Heads, Softmax
+from tfcert.options import BoundOptions
+from tfcert.rigour.radius import CertifyingMethod
 
 halves = st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0])
 thresholds = st.sampled_from([-1.0, -0.75, -0.25, 0.0, 0.1, 0.5, 1.0, 1 - 2.0**-30, -(2.0**-30), 1e-30, 2.0])
@@ -57,6 +61,52 @@ def test_a_row_that_is_positive_over_logits_is_positive_of_the_rounded_probabili
     # Nor is much given away: what holds of probabilities by more than rounding is positive.
     clear = value(row, computed) > 1e-5
     assert ordering or positive[clear & (np.abs(logits).max(axis=1) < 5)].all()
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "xla"])
+@pytest.mark.parametrize("size", [2, 3, 40])
+def test_rows_that_a_computed_softmax_only_just_keeps_are_not_positive(size, compiled):
+    """Catches a charge that leaves out what the difference from the largest logit, or an exponential, errs by."""
+    rng = np.random.default_rng(size)
+    softmax = tf.function(tf.nn.softmax, jit_compile=compiled) if compiled else tf.nn.softmax
+    logits = np.concatenate([rng.normal(size=(50, size)) * scale for scale in (0.3, 3.0, 30.0, 60.0)])
+    logits = logits.astype(np.float32).astype(np.float64)
+    computed = np.asarray(softmax(tf.constant(logits, tf.float32))).astype(np.float64)
+    exact = np.exp(logits - logits.max(axis=1, keepdims=True))
+    exact /= exact.sum(axis=1, keepdims=True)
+    heads, worst = Heads((Softmax(0, size),), size), 0.0
+    for place, sign in itertools.product(range(0, size, max(1, size // 3)), (1.0, -1.0)):
+        for p, q in zip(exact, computed, strict=True):
+            row = np.append(sign * np.eye(size)[place], -sign * q[place])  # 0 as computed
+            weights = heads._weights(row, Softmax(0, size))
+            assert weights @ p <= 0
+            worst = max(worst, abs(q[place] - p[place]) / p[place] if p[place] > 1e-30 else 0.0)
+    assert worst > (10 if size < 40 else 2) * 2.0**-24  # it is not for want of errors
+
+
+def test_rows_that_order_two_of_several_probabilities_are_not_charged():
+    """As deployed both may be 0: what decides such a row over logits claims nothing of it."""
+    three, two = (Softmax(0, 3),), (Softmax(0, 2),)
+
+    def charged(softmaxes, size, *row):
+        heads = Heads(softmaxes, size).fitted([np.array(row)])
+        return heads.clauses(Clauses(np.array(row)[None, None, None, :-1], np.array([[[row[-1]]]]))).charged
+
+    assert not charged(three, 3, 1.0, -1.0, 0.0, 0.0) and not charged(three, 3, 2.0, 0.0, -1.0, 0.0)
+    assert not charged(two, 2, 1.0, -1.0, 0.0)  # a tie is charged elsewhere, where one is ranked above all others
+    assert charged(two, 2, 2.0, -1.0, 0.0) and charged(three, 3, 1.0, 0.0, 0.0, -0.5)
+    assert np.asarray(tf.nn.softmax([[200.0, 20.0, 10.0]]))[0, 1:].tolist() == [0.0, 0.0]
+
+
+def test_thresholds_have_the_level_of_their_network_and_bare_orders_have_not(seed):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation="softmax")])
+    network = from_keras(model)
+    how = CertifyingMethod("crown-ibp", options=BoundOptions(rounding="deployed"))
+    for row, level in (([1.0, 0, 0, -0.3], "float32-any-order"), ([1.0, -1.0, 0, 0], "numeric")):
+        heads = Heads.of(network, [Softmax(0, 3)]).fitted([np.array(row)])
+        asked = heads.clauses(Clauses(np.array(row)[None, None, None, :-1], np.array([[[row[-1]]]])))
+        assert how.guarantee(heads.network(network), asked).value == level
+        assert (how.not_charged(heads.network(network), asked) == "") == (level != "numeric")
 
 
 def test_of_two_classes_a_row_is_one_difference_of_logits():

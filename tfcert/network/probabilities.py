@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 
+from tfcert.activations.accuracy import ACCURACIES
 from tfcert.clauses import Clauses
 from tfcert.network.builder import Builder
 from tfcert.network.composed import Tensor
@@ -28,6 +29,8 @@ _MOST_RATIOS = 4096
 
 _FLUSHED = 8
 """Exponentials and quotients below so many least normal numbers may be computed as 0."""
+_TANGENT = 14.0
+"""The L at which the tangent of the entropy's terms is taken, for thresholds near 1."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,15 @@ class Heads:
 
         Proving a row proves what it was made of, also for probabilities that the model computes with rounding: that of
         the softmax itself is taken from the row. Its value is the row's divided by the probability ``p_r``; where two
-        outputs are compared with each other, a difference of logits.
+        outputs are compared with each other, a difference of logits. That two probabilities are in order as deployed
+        does not follow from their logits (both may be 0), unless there are no others: clauses with such rows are not
+        marked as charged.
         """
         count, clauses, rows, _ = asked.coefficients.shape
         coefficients = np.zeros((count, clauses, rows, self.outputs))
         offsets = asked.offsets.copy()
         known: dict[bytes, tuple[np.ndarray, float]] = {}
+        charged = True
         for place in np.ndindex(count, clauses, rows):
             row = np.append(asked.coefficients[place], offsets[place])
             if not np.isfinite(row[-1]):
@@ -132,8 +138,9 @@ class Heads:
             key = row.tobytes()
             if key not in known:
                 known[key] = self._row(row)
+                charged &= not self._ordered(row)
             coefficients[place], offsets[place] = known[key]
-        return Clauses(coefficients, offsets, self.scores)
+        return Clauses(coefficients, offsets, self.scores, charged)
 
     def scores(self, answers: np.ndarray) -> np.ndarray:
         """The outputs ``[..., outputs]`` that belong to the models' answers ``[..., size]``, in float64.
@@ -169,7 +176,7 @@ class Heads:
         if _orders(row):
             found[: self.size] = row[:-1]
             return found, 0.0
-        if _compares(row):
+        if self._ordered(row):
             first, second = map(int, np.flatnonzero(row[:-1]))
             above, below = (first, second) if row[first] > 0 else (second, first)
             return self._compared(above, below, row[above], -row[below])
@@ -189,6 +196,11 @@ class Heads:
                 found[column] = weight
         return found, float(weights[reference - softmax.start])
 
+    def _ordered(self, row: np.ndarray) -> bool:
+        """Tells whether a row is decided by the difference of two logits, without what rounding may take."""
+        softmax = self._asked(row)
+        return softmax is not None and (_orders(row) or (softmax.size > 2 and _compares(row)))
+
     def _ratio(self, j: int, reference: int) -> int | None:
         """The output that is a ratio; -1 for that of a probability with itself, None where there is none."""
         return -1 if j == reference else self._columns.get((j, reference))
@@ -200,13 +212,25 @@ class Heads:
     def _weights(self, row: np.ndarray, softmax: Softmax) -> np.ndarray:
         """The numbers e, lowered by what the rounding of a softmax may take from the row, ``|c_j|`` of each p_j.
 
-        The computed probability is ``p_j (1 + t)``, with ``|t|`` below one roundoff for each exponential and each sum,
-        and a few for the exponential, the division and this arithmetic; or it is too small for the type.
+        The program computes ``exp`` of ``x_j - m``, m the largest logit, which errs by ``u |x_j - m|`` for the
+        difference and by E u for itself, relative to the value (E: twice what is stated of the function, for a softmax
+        is a kernel of its own); sums n of them (``(n - 1) u``), and divides, or multiplies with the inverse (a few u).
+        Because ``|x_j - m| <= -log p_j``, and ``-p log p <= p (L - 1) + exp(-L)`` for every L (a tangent of a concave
+        function), p_j errs by ``u`` times, to first order,
+
+        * ``p_j (L - 1 + E) + exp(-L)`` for its own exponential;
+        * ``p_j (log n + E + n)`` for the sum, whose terms err by the mean of ``-log p_i``, at most log n;
+
+        and what is below the least normal number may be computed as 0: so differences beyond its logarithm do not
+        count, and terms of higher order are below one u. L is such that ``exp(-L)`` is small beside the offset.
         """
         given, offset = row[softmax.places], row[-1]
-        lost = (softmax.size + 8) * self.roundoff * np.abs(given) + _FLUSHED * self.tiny * np.abs(given).sum()
-        exact = 4 * np.finfo(np.float64).eps * (np.abs(given) + abs(offset))
-        return np.asarray(given + offset - lost - exact)
+        size, n, exponential = np.abs(given), softmax.size, 4.0 * ACCURACIES["exp"].within(self.roundoff)
+        tangent = min(-math.log(self.tiny), _TANGENT - math.log(min(abs(offset), 1.0) or self.tiny))
+        unit = (tangent + 2.0 * exponential + n + math.log(n) + 8.0) * self.roundoff
+        least = 1.01 * math.exp(-tangent) * self.roundoff + _FLUSHED * self.tiny
+        exact = 4 * np.finfo(np.float64).eps * (size + abs(offset))
+        return np.asarray(given + offset - unit * size - least * size.sum() - exact)
 
     def _compared(self, above: int, below: int, more: float, less: float) -> tuple[np.ndarray, float]:
         """``more p_above > less p_below`` as a difference of logits; both factors are positive."""

@@ -42,7 +42,7 @@ def lost_in_ties(network: Network, clauses: Clauses) -> np.ndarray:
     probabilities may be 0), nor of any other rows: these lose everything.
     """
     rows, _ = clauses.rows()
-    if not network.peeled:
+    if not network.peeled or clauses.charged:
         return np.zeros(rows.shape[:2])
     tied = _TIED * unit_of(network) * np.abs(rows).max(axis=2, initial=0.0)
     return np.where(clauses.ranks_first[:, None], tied, np.inf)
@@ -70,7 +70,7 @@ class CertifyingMethod:
 
 def unranked(network: Network, clauses: Clauses | None) -> str:
     """The reason why rows over the logits of a softmax say nothing certain of its probabilities as deployed; or ""."""
-    if not network.peeled or clauses is None or clauses.ranks_first.all():
+    if not network.peeled or clauses is None or clauses.charged or clauses.ranks_first.all():
         return ""
     return "of the probabilities of a softmax, as deployed, only which one is the largest follows from bounds of logits"
 
