@@ -44,6 +44,13 @@ def rounding_of(kind: str, deployed: Any, own: Any) -> Rounding | None:
     return Rounding(units[0] if kind == "deployed" else 0.0, units[1], tiny)
 
 
+def rounding_name(rounding: Rounding | None) -> str:
+    """The kind that a rounding is of, one of ``ROUNDINGS``."""
+    if rounding is None:
+        return "ignore"
+    return "deployed" if rounding.deployed else "real"
+
+
 def gamma(terms: float, unit: float) -> float:
     """``k u / (1 - k u)``, never below it: what k roundings in a row may add to a number, relative to it.
 

@@ -20,7 +20,6 @@ import numpy as np
 
 from tfcert.complete.search.halving import SIZES, Batches, RowPlanes
 from tfcert.complete.search.query import Query, Solvers, within_rounding
-from tfcert.complete.search.results import POSITIVE
 from tfcert.sets.region import region_of
 from tfcert.tracing import expecting
 from tfcert.verdict import NO_REASON, Because, Reason
@@ -47,8 +46,6 @@ _MORE = 16
 """Where something is only broken within rounding, so many passes, and as many again, may find a witness."""
 _NARROW = 1e-12
 """A box is cut no further where its widest side is this narrow, relative to its ends."""
-_SLACK = 1e-9
-"""What is cut off is less by this share than planes allow: more than float64 loses in their slopes."""
 
 
 class _Open(NamedTuple):
@@ -95,11 +92,8 @@ class Divided:
 
 
 def can_divide(query: Query, most: int = MOST_INPUTS) -> bool:
-    """Tells whether the query is about a box in which at least one input may move, and at most so many.
-
-    Planes below rows, by which boxes are cut off, are not charged for rounding: not of a query that bounds it.
-    """
-    if not query.finite or query.about.rounding is not None or not region_of(query.region).is_box:
+    """Tells whether the query is about a box in which at least one input may move, and at most so many."""
+    if not query.finite or not region_of(query.region).is_box:
         return False
     return 0 < int((query.region.lower < query.region.upper).sum()) <= most
 
@@ -146,7 +140,7 @@ def by_halves(
 
     def ended(reason: Because = NO_REASON, *some: _Open, witness: np.ndarray | None = None) -> Divided:
         least = tree.least(*some)
-        proven = () if witness is not None else tuple(k for k in clauses if least[k] > tree.enough)
+        proven = () if witness is not None else tuple(k for k in clauses if least[k] > tree.batches.enough)
         passes = tree.batches.passes
         bounds = {k: float(least[k]) for k in clauses}
         late = reason.reason is Reason.TIME_LIMIT
@@ -166,7 +160,8 @@ def by_halves(
             continue
         tied = tree.batches.tied
         if tied and tree.batches.passes > _MORE + 2 * min(tied.values()):
-            return ended(within_rounding(query, sorted(tied)), left, some)
+            seen = max(tree.batches.seen[clause] for clause in tied)
+            return ended(within_rounding(query, sorted(tied), seen), left, some)
         parts = _cut(some, _AT_MOST, SIZES[1])
         if parts is None:
             return ended(Reason.NOTHING_TO_SPLIT.because(said="a box is open that cannot be cut any more"), left, some)
@@ -188,12 +183,11 @@ class _Tree:
 
     Attributes:
         batches: bounds them.
-        enough: a clause is proven where its bound is above this.
         count, depth: how many boxes were bounded, and how often one was cut at most.
     """
 
     def __init__(self, query: Query, clauses: Sequence[int]):
-        self.batches, self.enough = Batches(query), POSITIVE * query.scale
+        self.batches = Batches(query)
         self._asked, self._query = np.array(sorted(clauses)), query
         self.count, self.depth = 0, 0
         self._done = np.full(len(query.lower), np.inf)
@@ -219,7 +213,7 @@ class _Tree:
         self.depth = max(self.depth, int(some.depth.max()))
         bound = np.maximum(rows.max(axis=2), some.bound)
         some = some._replace(bound=bound)
-        kept = np.flatnonzero(~(bound > self.enough).all(axis=1))
+        kept = np.flatnonzero(~(bound > self.batches.enough).all(axis=1))
         # The worst last: it is cut next, and few boxes are open at a time.
         kept = kept[np.argsort(-bound[kept].min(axis=1), kind="stable")]
         over = np.setdiff1d(np.arange(len(bound)), kept)
@@ -253,18 +247,18 @@ class _Tree:
         """Boxes without what lies where a plane is positive, where one clause alone is open.
 
         On a box a row is at least ``least + sum of |slope| d`` where ``d`` is how far an input is from the end at which
-        the plane is least. So with one input that far from it the row holds, whatever the others are.
+        the plane is least. So with one input that far from it the row holds, whatever the others are. Each step is
+        rounded outward, and slopes are exact: what is cut off holds for whatever the row's bound is about.
         """
-        alone = (~(some.bound > self.enough)).sum(axis=1) == 1
-        level, width = 2 * self.enough, some.upper - some.lower
-        steep = np.abs(planes.slopes)
+        alone = (~(some.bound > self.batches.enough)).sum(axis=1) == 1
+        level, steep = 2 * self.batches.enough, np.abs(planes.slopes)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            far = (level - planes.least)[:, None] / steep
-        far = np.where(alone[:, None] & np.isfinite(far), far, np.inf) * (1 + _SLACK)
-        far += _SLACK * width
+            far = np.nextafter(np.nextafter(level - planes.least, np.inf)[:, None] / steep, np.inf)
+            far = np.where(alone[:, None] & np.isfinite(far), far, np.inf)
+            start, end = np.nextafter(some.upper - far, -np.inf), np.nextafter(some.lower + far, np.inf)
         up = planes.slopes > 0
-        lower = np.where(up | (far >= width), some.lower, np.maximum(some.lower, some.upper - far))
-        upper = np.where(up & (far < width), np.minimum(some.upper, some.lower + far), some.upper)
+        lower = np.where(up, some.lower, np.maximum(some.lower, start))
+        upper = np.where(up, np.minimum(some.upper, end), some.upper)
         less = ((lower > some.lower) | (upper < some.upper)).any(axis=1) & (planes.least <= level)
         rest = np.where(np.arange(some.bound.shape[1]) == clause[:, None], level, some.bound)
         self._done = np.minimum(self._done, rest[less].min(axis=0, initial=np.inf))

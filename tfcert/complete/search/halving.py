@@ -9,18 +9,22 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tfcert.complete.search.query import Query
+from tfcert.complete.search.results import POSITIVE
 from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.backward import linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
+from tfcert.propagation.concretize import least_change
 from tfcert.propagation.engine import full_precision, joint_bounds
 from tfcert.propagation.preactivation import by_name, relax_before
+from tfcert.roundoff import rounding_name
 from tfcert.sets.balls import Box
 from tfcert.sets.region import Region
 from tfcert.tracing import kept, traced
@@ -37,12 +41,16 @@ _FAR, _NEARER = 0.25, 0.6
 """How long the first step is, of a box's width, and how much shorter each is than the one before."""
 
 
+_NEWS = 0.9
+"""A point is looked at again where it is by this much worse than the last one that was."""
+
+
 class RowPlanes(NamedTuple):
-    """A linear function below a row on each of some boxes.
+    """A linear function below a row on each of some boxes; of a rounded network, below what any program computes.
 
     Attributes:
-        least: of the function on the box ``[boxes]``: a lower bound of the row.
-        slopes: over the inputs ``[boxes, inputs]``.
+        least: of the function on the box ``[boxes]``, not above it: a lower bound of the row.
+        slopes: over the inputs ``[boxes, inputs]``, exact: the function is the one that has these.
     """
 
     least: np.ndarray
@@ -50,12 +58,14 @@ class RowPlanes(NamedTuple):
 
 
 class Batches:
-    """Bounds batches of boxes ``[boxes, inputs]`` for all clauses of a query.
+    """Bounds batches of boxes ``[boxes, inputs]`` for all clauses of a query, with its network's rounding.
 
     Attributes:
+        enough: a clause is proven where its bound is above this.
         passes: how many passes were made.
         tied: the clauses that are never proven, for some point breaks them up to rounding and is no witness, and after
             how many passes that was seen.
+        seen: of each clause the least margin at a point so far.
     """
 
     def __init__(self, query: Query):
@@ -64,10 +74,13 @@ class Batches:
         self._real = asked.counts[0]
         self._rows = asked.coefficients[0].reshape(-1, size)
         self._offsets = np.where(self._real, asked.offsets[0], 0.0).ravel()
-        self._options = BoundOptions(differences=query.asked_of is not None, jit=False)
+        kind = rounding_name(self._network.rounding)
+        self._options = BoundOptions(differences=query.asked_of is not None, jit=False, rounding=kind)
         self._pace: dict[int, float] = {}
-        self.passes = 0
+        self.enough, self.passes = POSITIVE * query.scale, 0
         self.tied: dict[int, int] = {}
+        self.seen: dict[int, float] = {}
+        self._looked: dict[int, tuple[float, int]] = {}
 
     def size(self, most: int, left: float) -> int:
         """How many boxes, at most so many, the next pass is for, if it is to end in the time that is left; 0: none."""
@@ -128,9 +141,22 @@ class Batches:
             found = self._query.confirmed(points[worst]) if margins[worst] <= 0 else None
             if found is not None:
                 return found
-            if margins[worst] <= 0:
+            self.seen[clause] = min(float(margins[worst]), self.seen.get(clause, np.inf))
+            if margins[worst] <= 0 or not self._provable(clause, points[worst], float(margins[worst])):
                 self.tied.setdefault(clause, self.passes)
         return None
+
+    def _provable(self, clause: int, point: np.ndarray, margin: float) -> bool:
+        """Tells whether a clause may be proven on boxes that hold a point: whether it is on the point alone, where that
+        is news, since rounding may take more there than the margin."""
+        before, passes = self._looked.get(clause, (np.inf, 0))
+        if self._network.rounding is None or clause in self.tied:
+            return True
+        if margin > _NEWS * before and self.passes < 2 * passes:
+            return True
+        rows, _ = self.bounds(point[None], point[None])
+        self._looked[clause] = min(margin, before), self.passes
+        return bool(rows[0, clause].max() > self.enough)
 
 
 def _filled(count: int) -> int:
@@ -149,26 +175,31 @@ def _tensor(part: np.ndarray, size: int) -> tf.Tensor:
 def _planes_of(network: Network) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """The traced function of planes.
 
-    Where the relaxations of the layers are held, a row's bound is the least of a linear function over the box, and its
-    derivatives by the two ends of an input add up to that function's slope.
+    A backward pass that ends at the input has a row ``a``, the slopes, of which the bound is the least value over the
+    box: ``least <= a x + c`` on all of it. What rounding takes is in the constant c, for ``a`` as it was computed is
+    read as exact; so the plane is below the row, as computed by any program, wherever the bound is one.
     """
     owner = weakref.ref(network)
 
     def run(lower, upper, row, offset, *layers):  # type: ignore[no-untyped-def]
         net = owner()
         assert net is not None
-        ends = [tf.reshape(end, [-1, *net.input_shape]) for end in (lower, upper)]
+        low, high = (tf.reshape(end, [-1, *net.input_shape]) for end in (lower, upper))
         bounds = dict(zip(net.bounded(), zip(layers[::2], layers[1::2], strict=True), strict=True))
-        relaxed = relax_before(net, net.output, by_name(net, None), bounds)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(ends)
-            low, high = ends
-            radius = tf.zeros([tf.shape(low)[0]], low.dtype)  # of a ball: a box has none
-            region = Region("linf", False, 0.5 * low + 0.5 * high, low, high, radius)
-            rows = Coefficients(row[:, None, None], net.output_shape)
-            least = linear_lower_bounds(net, net.output, rows, relaxed, region)[:, 0] + offset
-        slopes = sum(tape.gradient(least, ends, unconnected_gradients="zero"))
-        slopes = tf.reshape(slopes, tf.shape(lower))
+        radius = tf.zeros([tf.shape(low)[0]], low.dtype)  # of a ball: a box has none
+        region = Region("linf", False, 0.5 * low + 0.5 * high, low, high, radius)
+        over_input = [tf.zeros_like(lower)]
+
+        def at_input(rows: Coefficients) -> tuple[None, tf.Tensor]:
+            over_input.append(tf.reshape(rows.dense().values, [-1, lower.shape[1]]) + over_input[0])
+            return None, least_change(rows, region, net.rounding)
+
+        relaxed = replace(relax_before(net, net.output, by_name(net, None), bounds), stops={0: at_input})
+        rows = Coefficients(row[:, None, None], net.output_shape)
+        least = linear_lower_bounds(net, net.output, rows, relaxed, region)[:, 0] + offset
+        if net.rounding is not None:
+            least -= 2.0 * net.rounding.own * tf.abs(least) + net.rounding.tiny
+        slopes = over_input[-1]
         known = tf.math.is_finite(least) & tf.reduce_all(tf.math.is_finite(slopes), axis=1)
         return tf.where(known, least, -np.inf), tf.where(known[:, None], slopes, 0.0)
 

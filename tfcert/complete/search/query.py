@@ -277,9 +277,10 @@ class Margin:
     clauses: tuple[int, ...]
 
 
-def within_rounding(query: Query, clauses: Sequence[int]) -> Because:
-    """The reason why clauses stay open whose margin is about what rounding may take."""
-    taken = max(CLOSE * query.scale, *(query.taken(k) for k in clauses))
+def within_rounding(query: Query, clauses: Sequence[int], seen: float = -np.inf) -> Because:
+    """The reason why clauses stay open whose margin is about what rounding may take, or at a point no more than is
+    ``seen``, of which rounding leaves nothing."""
+    taken = max(CLOSE * query.scale, seen, *(query.taken(k) for k in clauses))
     said = f"the worst margin is {taken:.3g} or less, which the model's rounding or our own may take"
     return Reason.ROUNDING.because(said=said)
 
