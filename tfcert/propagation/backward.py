@@ -30,6 +30,7 @@ from tfcert.propagation.errors import (
     charged,
     dotted,
     lowered,
+    readers,
     share_of_sum,
     summed,
 )
@@ -123,6 +124,16 @@ def linear_lower_bounds(
         return part().values[index] if index in affine else None
 
     constants: list[tf.Tensor] = []  # [samples or 1, groups or 1, rows] each
+
+    def send(source: int, coefficients: Coefficients) -> None:
+        if source not in waiting:
+            waiting[source] = coefficients
+            return
+        waiting[source] = total = waiting[source].plus(coefficients)
+        if errors is not None and (source == 0 or readers(network)[source] > 2):
+            # Sums on the way may be larger than the last one, which is what the node's own errors are charged for.
+            constants.append(-charged(total, 2.0 * errors.rounding.own * errors.sizes[source], errors.rounding))
+
     if target in affine:
         constants.append(dotted(rows, part().values[target], rounding))
     for index in range(target, -1, -1):
@@ -146,7 +157,7 @@ def linear_lower_bounds(
             constants.append(constant)
             if over_input is not None:
                 constants.append(dotted(over_input, part().values[0], rounding))
-                waiting[0] = waiting[0].plus(over_input) if 0 in waiting else over_input
+                send(0, over_input)
             continue
         if isinstance(node, Input):
             constants.append(least_change(here, region, rounding))
@@ -184,7 +195,7 @@ def linear_lower_bounds(
                 and not isinstance(lines, Lines | Step)
             ):
                 constants.append(dotted(coefficients, part().values[source], rounding))
-            waiting[source] = waiting[source].plus(coefficients) if source in waiting else coefficients
+            send(source, coefficients)
     return _flat(summed(constants, errors), _group_count(rows), rows.values.shape[2])
 
 

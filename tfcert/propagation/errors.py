@@ -11,7 +11,8 @@ also lose the smallest normal number, where results below it are flushed to zero
 Our own rounding is charged in the same way. Rows ``A`` over a linear node become ``A' = fl(A W)``, which are taken to
 be exact from there on: ``|A W - A'| |x| <= |A| gamma_K (|W| m)`` where an input is read K times. The affine nodes'
 values in the middle of the region are off by ``gamma_(n+1)`` times the same size. What products and sums of rows with
-slopes change is relative to the rows themselves: a few roundings times m. So ``|A| e`` is all that a node is charged,
+slopes change is relative to the rows themselves: a few roundings times m; where more than two nodes read a number, rows
+are charged for each sum on the way. So ``|A| e`` is all that a node is charged,
 and e is one vector for each sample.
 
 Assumption: no value reaches :attr:`~tfcert.roundoff.Rounding.largest`; where one may, errors are infinite.
@@ -152,8 +153,8 @@ class Errors:
         read = times_read(node.map) if isinstance(node, Linear) else 1
         total = tf.reduce_max(tf.reduce_sum(m, axis=list(range(1, m.shape.rank))))
         self.lost += (2.0 * self.rounding.tiny) * ((read + _STEPS) * total + 4.0 * entries)
-        readers, pools = _readers(self.network)[index], _pooled(self.network)
-        rows = up(gamma(_STEPS + 2 * readers + pools, unit)) * m
+        read_by, pools = readers(self.network)[index], _pooled(self.network)
+        rows = up(gamma(_STEPS + 2 * read_by + pools, unit)) * m
         match node:
             case Linear() if moves(node):
                 source = node.map.abs_apply(self.sizes[node.inputs[0]])
@@ -164,11 +165,11 @@ class Errors:
                 self.vectors[index] = rows + linear_error(node, self.sizes[node.inputs[0]], read + evaluated)
             case Add():
                 self.vectors[index] = rows + sum_error(node, tf.add_n([self.sizes[i] for i in node.inputs]))
-            case _ if readers > 1:
+            case _ if read_by > 1:
                 self.vectors[index] = rows
 
 
-def _readers(network: Network) -> Mapping[int, int]:
+def readers(network: Network) -> Mapping[int, int]:
     """How many nodes read each."""
     count = dict.fromkeys(range(len(network.nodes)), 0)
     for node in network.nodes:
