@@ -38,7 +38,7 @@ class BoundOptions:
     solver: str = "cbc"
     solver_seconds: float | None = None
     differences: bool = True
-    rounding: str = "ignore"
+    rounding: str = "deployed"
 
     def __post_init__(self) -> None:
         for name in ("memory_mb", "iterations", "learning_rate"):

@@ -17,6 +17,7 @@ from tfcert.certification.softmax import softmax_bounds
 from tfcert.network import from_keras
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.optimised import Ascent
+from tfcert.roundoff import rounding_of
 from tfcert.sets.region import region_of
 
 METHODS = propagated()
@@ -45,7 +46,8 @@ def inputs(model: keras.Model, count: int = 6) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_radius_of_a_linear_model_is_margin_over_dual_norm(norm, dtype):
+@pytest.mark.parametrize("rounding", ["deployed", "ignore"])
+def test_the_radius_of_a_linear_model_is_margin_over_dual_norm(norm, dtype, rounding):
     model = linear_model(dtype)
     x, y = inputs(model)
     kernel, values = model.layers[-1].kernel.numpy().astype(float), np.asarray(model(x), float)
@@ -54,12 +56,14 @@ def test_the_radius_of_a_linear_model_is_margin_over_dual_norm(norm, dtype):
         for j in set(range(3)) - {label}:
             cost = np.linalg.norm(kernel[:, label] - kernel[:, j], NORMS[norm])
             exact[i] = min(exact[i], (values[i, label] - values[i, j]) / cost)
-    found = tfcert.certified_radius(model, x, y, norm=norm)
+    how = {"norm": norm, "options": BoundOptions(rounding=rounding)}
+    found = tfcert.certified_radius(model, x, y, **how)
     np.testing.assert_allclose(found.radius, exact, rtol=2e-4)
-    again = tfcert.certify(model, x, y, eps=found.radius, norm=norm)
+    again = tfcert.certify(model, x, y, eps=found.radius, **how)
     assert again.verified.all()
-    np.testing.assert_allclose(again.margin, found.margin, rtol=1e-5, atol=1e-7)
-    assert not tfcert.certify(model, x, y, eps=found.radius * (1 + 4e-4), norm=norm).verified.any()
+    ulp = np.finfo(dtype).eps * np.abs(values).max()  # charges are of the outputs' size, and rounded in their type
+    np.testing.assert_allclose(again.margin, found.margin, rtol=1e-5, atol=ulp if rounding == "deployed" else 1e-7)
+    assert not tfcert.certify(model, x, y, eps=found.radius * (1 + 4e-4), **how).verified.any()
     assert again.margin.dtype == np.dtype(dtype)
 
 
@@ -113,11 +117,12 @@ def test_margins_are_those_of_each_class_and_infinite_for_the_label():
     assert np.all(np.isinf(found[np.arange(6), y])) and np.all(found[np.arange(6), y] > 0)
     everything = tfcert.certify(model, x, y, eps=0.05)
     np.testing.assert_array_equal(found.min(axis=1), everything.margin)
+    network = from_keras(model).rounded(rounding_of("deployed", np.float32, np.float32))
     for sample, label in enumerate(y):
         for j in set(range(3)) - {label}:
             rows = tf.constant(np.eye(3, dtype=np.float32)[None, [label]] - np.eye(3, dtype=np.float32)[None, [j]])
             region = region_of(ball.take([sample]))
-            alone = output_bounds(from_keras(model), region, (rows, tf.zeros([1, 1])), "crown").numpy()
+            alone = output_bounds(network, region, (rows, tf.zeros([1, 1])), "crown").numpy()
             assert alone[0, 0] == pytest.approx(found[sample, j], abs=1e-5)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -9,10 +11,11 @@ import tensorflow as tf
 from keras import layers as L
 from methods import GENERAL
 from sweeps import sweep_but
+from unrounded import IGNORED
 
 import tfcert
 
-OPTIONS = tfcert.BoundOptions(jit=False, iterations=3)
+OPTIONS = replace(IGNORED, jit=False, iterations=3)
 METHODS = [*GENERAL, "symbolic", "dual-lp"]
 NORMS = ["linf", "l2", "l1"]
 CLIPS = [None, (0.0, 1.0)]

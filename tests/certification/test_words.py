@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
+from unrounded import IGNORED
 
 import tfcert
 from tfcert.network.keras.private import calls
@@ -68,9 +69,16 @@ def test_what_is_proven_of_the_boxes_holds_for_every_sentence(model):
             logits = model(sentences(row, 4 if changes is None else changes)).numpy()
             least = (logits[:, labels[i]] - logits[:, 1 - labels[i]]).min()
             assert found.margin[i] == pytest.approx(margins[sets.owner == i].min(), rel=1e-5)
-            assert found.margin[i] <= least + 1e-4 and found.verified[i] == (found.margin[i] > found.rounding[i])
+            assert found.margin[i] <= least and found.verified[i] == (found.margin[i] > 0)
         assert found.verified[1], "a sentence without replacements is as it is"
-        assert found.method == "crown" and 0 < found.rounding.max() < 1e-3
+        assert found.method == "crown" and found.guarantee == "float32-any-order" and (found.rounding == 0).all()
+
+
+def test_what_rounding_is_estimated_to_take_is_that_of_the_worst_set(model):
+    labels = model(TOKENS).numpy().argmax(axis=1)
+    found = tfcert.certify_words(model, TOKENS, labels, WORDS, options=IGNORED)
+    assert found.guarantee == "numeric" and 0 < found.rounding.max() < 1e-3
+    assert (found.verified == (found.margin > found.rounding)).all()
 
 
 def test_one_set_that_is_not_proven_is_enough_not_to_verify_a_sample(model):

@@ -75,7 +75,7 @@ def test_every_public_name_resolves():
 def test_verify_passes_prints_the_table_and_writes_where_it_says(folder, tmp_path, capsys):
     assert main(["verify", str(folder / "s.prop"), "--json", "r.json"]) == 0
     shown = capsys.readouterr().out
-    assert "robust" in shown and "numeric" in shown and "3 of 3 verified" in shown
+    assert "robust" in shown and "float32-any-order" in shown and "3 of 3 verified" in shown
     assert "out/s" in shown
     assert (tmp_path / "out" / "s" / "journal.jsonl").exists()
     assert len(json.loads((tmp_path / "r.json").read_text())["records"]) == 3
@@ -199,7 +199,7 @@ def test_radii_of_a_linear_classifier_are_the_distances_to_its_boundary(folder, 
     assert main(["radius", str(folder / "clf.keras"), str(folder / "test.npz"), "--json", "r.json"]) == 0
     records = json.loads(Path("r.json").read_text())["records"]
     assert [r["lower"] for r in records] == pytest.approx([0.4, 0.2, 0.05], rel=1e-3)
-    assert all(r["guarantee"] == "numeric" and r["space"] == "net" for r in records)
+    assert all(r["guarantee"] == "float32-any-order" and r["space"] == "net" for r in records)
     shown = capsys.readouterr().out.splitlines()
     assert next(line.split() for line in shown if "median" in line) == ["median", f"{records[1]['lower']:.4g}"]
     assert shown[-1] == "3 of 3 samples have a certified radius; results in out/radius-clf-linf"

@@ -84,7 +84,8 @@ def test_a_property_of_some_input_is_judged_by_its_witnesses_and_proofs(run, mar
 
 def test_a_witness_against_the_proof_that_there_is_none_answers_the_question(run, margins):
     margins(1.0)
-    report = run("ibp -> pgd", ADVERSARIAL + "assert attack_accuracy(robust) > 0", params={"eps": "1/2"})
+    more = ADVERSARIAL + "assert attack_accuracy(robust) > 0"
+    report = run("ibp -> pgd", more, blocks="rounding: ignore", params={"eps": "1/2"})
     found = [v for v in verdicts(report, "adversarial").values() if v.contradicted is Guarantee.NUMERIC]
     assert found and all(v.outcome is Outcome.VERIFIED and v.guarantee is Guarantee.REPLAYED for v in found)
     assert all("that there is no witness, yet" in v.reason for v in found)
@@ -99,7 +100,7 @@ def test_a_box_holds_what_it_holds(run):
     )
     found = {r.property: r.verdict for r in run(text=text).records}
     assert (found["some"].outcome, found["some"].stage) == (Outcome.VERIFIED, "pgd")
-    assert (found["none"].outcome, found["none"].guarantee) == (Outcome.FALSIFIED, Guarantee.NUMERIC)
+    assert (found["none"].outcome, found["none"].guarantee) == (Outcome.FALSIFIED, Guarantee.FLOAT32_ANY_ORDER)
     assert found["none"].margin < 0 < found["some"].margin
     assert found["first"].outcome is Outcome.VERIFIED
 

@@ -1,6 +1,7 @@
 """Bounds of related networks by their differences: sound, never looser than stacked ones, and tight."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,15 +9,16 @@ import tensorflow as tf
 from methods import GENERAL
 from related_networks import APART, BUILDS, SAME, dense, near, pooled, together
 from sweeps import sweep_but
+from unrounded import IGNORED
 
 from tfcert.network import from_keras
 from tfcert.network.joint import Applied, joint
-from tfcert.options import BoundOptions
-from tfcert.propagation.engine import joint_bounds, lower_bounds
+from tfcert.propagation import engine
 from tfcert.sets.balls import Box, LpBall
 
 pytestmark = pytest.mark.usefixtures("eager")
-QUICK = BoundOptions(iterations=3)
+QUICK = replace(IGNORED, iterations=3)
+joint_bounds, lower_bounds = (partial(bounds, options=IGNORED) for bounds in (engine.joint_bounds, engine.lower_bounds))
 CASES = {
     "perturbed": lambda: together(one := dense(), near(one), shown=[0]),
     "apart": lambda: together(one := dense(), one, APART),
@@ -89,7 +91,7 @@ def test_a_search_for_planes_only_helps(seed, rng):
     sets, rows = boxes(network, rng), rows_of(network, 2)[:, :4]
     asked = repeated(rows, sets)
     named = lower_bounds(network, sets, *asked)
-    searched = lower_bounds(network, sets, *asked, method="alpha-crown", options=BoundOptions(iterations=10))
+    searched = lower_bounds(network, sets, *asked, method="alpha-crown", options=replace(IGNORED, iterations=10))
     assert (searched >= named - 1e-6).all() and searched.mean() > named.mean() + 0.01 * np.abs(named.mean())
 
 
@@ -137,7 +139,7 @@ def test_a_compiled_pass_bounds_as_the_others_do(seed, rng):
     sets, asked = boxes(network, rng), repeated(np.array([[[1.0, 0, -1, 0]]]), boxes(network, rng))
     eager = lower_bounds(network, sets, *asked)
     tf.config.run_functions_eagerly(False)
-    compiled = lower_bounds(network, sets, *asked, options=BoundOptions(jit=False))
+    compiled = lower_bounds(network, sets, *asked, options=replace(IGNORED, jit=False))
     np.testing.assert_allclose(compiled, eager, atol=1e-6)
 
 
@@ -149,7 +151,7 @@ def test_a_pass_that_is_cut_to_fit_bounds_as_a_whole_one(seed, rng, monkeypatch)
     asked = repeated(rows, sets)
     whole = lower_bounds(network, sets, *asked)
     monkeypatch.setattr(plan, "COPIES", 500_000)
-    cut = lower_bounds(replace(network), sets, *asked, options=BoundOptions(memory_mb=256))
+    cut = lower_bounds(replace(network), sets, *asked, options=replace(IGNORED, memory_mb=256))
     np.testing.assert_allclose(cut, whole, atol=1e-6)
 
 

@@ -22,6 +22,7 @@ import itertools
 import numpy as np
 import pytest
 from sweeps import sweep_but
+from unrounded import IGNORED
 
 import tfcert
 
@@ -46,7 +47,8 @@ def margins_at(points, network, x, norm, relaxation) -> np.ndarray:
     """Our margins at each (record, eps) for the record's target."""
     eps = np.array([eps for _, eps in points])
     labels, targets = (np.array([record[key] for record, _ in points]) for key in ("label", "target"))
-    return tfcert.certify(network, x, labels, eps=eps, norm=norm, relaxation=relaxation, targets=targets).margin
+    how = {"norm": norm, "relaxation": relaxation, "targets": targets, "options": IGNORED}
+    return tfcert.certify(network, x, labels, eps=eps, **how).margin
 
 
 @pytest.mark.parametrize(("name", "norm"), EACH)
@@ -85,7 +87,7 @@ def test_margins_are_not_below_those_of_auto_lirpa(model, images, records, name,
     (record,) = records("margins", model=name, norm=norm, method=method.upper())
     few = slice(2 * FEW)
     ball = tfcert.LpBall(images(name, record["images"][few]), record["eps"], norm)
-    ours = tfcert.margins(model(name), ball, record["labels"][few], method=method)
+    ours = tfcert.margins(model(name), ball, record["labels"][few], method=method, options=IGNORED)
     peer, classes = np.array(record["margins_lb"])[few], np.array(record["classes"])[few]
     assert gains(np.take_along_axis(ours, classes, axis=1), peer).min() >= -1e-3
 
@@ -95,7 +97,7 @@ def test_the_default_is_not_below_the_line_of_cnncert(model, images, records, na
     (record,) = records("margins", model=name, norm=norm, method="CROWN")
     ball = tfcert.LpBall(images(name, record["images"][: 2 * FEW]), record["eps"], norm)
     default, cnncert = (
-        tfcert.margins(model(name), ball, record["labels"][: 2 * FEW], relaxation=relaxation)
+        tfcert.margins(model(name), ball, record["labels"][: 2 * FEW], relaxation=relaxation, options=IGNORED)
         for relaxation in ("adaptive", "cnncert")
     )
     kept = np.isfinite(default)

@@ -7,6 +7,7 @@ steps, up to 0.4% below the largest radius of their own bounds, so ours may be l
 import numpy as np
 import pytest
 from sweeps import sweep_but
+from unrounded import IGNORED
 
 import tfcert
 
@@ -68,9 +69,8 @@ def sampled_points(name, found):
 @pytest.mark.parametrize(("file", "name", "method", "norm"), sweep_but(USUAL, EACH))
 def test_radii_are_not_smaller_than_the_peers(question, file, name, method, norm):
     found, network, x, labels, targets = question(file, name, method, norm)
-    ours = tfcert.certified_radius(
-        network, x, labels, norm=norm, relaxation=RELAXATIONS[method], targets=targets, tolerance=1e-4
-    )
+    how = {"relaxation": RELAXATIONS[method], "targets": targets, "options": IGNORED}
+    ours = tfcert.certified_radius(network, x, labels, norm=norm, tolerance=1e-4, **how)
     peer = np.array([record["value"] for record in found])
     assert (ours.radius >= (1 - 1e-3) * peer).all(), ours.radius / peer
     assert (ours.margin > 0).all()
@@ -91,6 +91,7 @@ def test_bounds_along_the_peers_search_equal_theirs(question, file, name, method
         norm=norm,
         relaxation=RELAXATIONS[method],
         targets=targets[index],
+        options=IGNORED,
     ).margin
     gain = (ours - peer) / np.maximum(1, np.abs(peer))
     assert gain.min() >= -1e-3

@@ -12,15 +12,16 @@ from typing import Any
 from tfcert.driver.fingerprint import SCHEME
 from tfcert.errors import JournalError
 from tfcert.language import Spec
+from tfcert.options import options_of
 from tfcert.report.records import Json
 
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-probability")
 IDENTITY = (
-    "tfcert", "spec_sha256", "objective", "params", "weights_sha256", "data_sha256", "masks_sha256", "preprocessing",
-    "abstractions",
+    "tfcert", "spec_sha256", "objective", "params", "rounding", "weights_sha256", "data_sha256", "masks_sha256",
+    "preprocessing", "abstractions",
 )  # fmt: skip
 """Keys that must agree before a run may go on from another one's results; a kind of run has those that it knows."""
-SAYS_VALUES = ("tfcert", "params")
+SAYS_VALUES = ("tfcert", "params", "rounding")
 """Those of them whose values tell a reader more than that they differ."""
 
 _WORDS = {
@@ -28,6 +29,7 @@ _WORDS = {
     "spec_sha256": "the specification",
     "objective": "the objective",
     "params": "the parameter {}",
+    "rounding": "the rounding that proofs take into account (where a strategy does not say it)",
     "weights_sha256": "what {} computes (its graph, options or weights)",
     "data_sha256": "the samples of {} (values, labels or order)",
     "masks_sha256": "the mask {}",
@@ -44,6 +46,12 @@ def run_header() -> Json:
         "versions": {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def rounding_header(rounding: str | None = None) -> Json:
+    """What proofs of a run are about, where its strategies say nothing of it; as for
+    :func:`~tfcert.options.options_of`."""
+    return {"rounding": options_of(rounding).rounding}
 
 
 def package_version(name: str) -> str | None:

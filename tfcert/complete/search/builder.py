@@ -24,7 +24,7 @@ from tfcert.network.related import related
 from tfcert.options import BoundOptions
 from tfcert.propagation.bounds import check_names
 from tfcert.propagation.disjunctions import clause_bounds
-from tfcert.propagation.supported import not_charged
+from tfcert.propagation.supported import as_given, not_charged
 from tfcert.rigour.margins import rounding
 from tfcert.rigour.radius import lost_in_ties
 from tfcert.roundoff import rounding_of
@@ -131,7 +131,7 @@ class QueryBuilder:
 
     def _combined(self, query: Query) -> Query:
         """The query with what combinations of rows prove of its clauses."""
-        method, options = self._how.method, self.options
+        method, options = self._how.method, as_given(self.net.network, self.options)
         _, combined = clause_bounds(self.net.network, query.region, query.posed, method=method, options=options)
         if combined is None:
             return query

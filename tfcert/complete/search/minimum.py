@@ -26,7 +26,7 @@ from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
 from tfcert.sets.balls import LpBall
 from tfcert.verdict import NO_REASON, NO_WORK, Guarantee, Outcome, Reason, Work
 
-_INSIDE = (4e-6, 9e-6, 4e-5, 4e-4)
+_INSIDE = (4e-6, 9e-6, 4e-5, 4e-4, 4e-3, 4e-2)
 """How far inside the nearest witness's distance (relative) a proof is tried: farther where a margin, or a nearer point
 of the model's own dtype, is lost in rounding."""
 OPTIMAL = 1e-5
@@ -107,6 +107,7 @@ class _Bracket:
         stalls: how many decisions in a row brought the witness hardly nearer.
         proven_at: the guarantee of proofs, the same of all queries of a search.
         proven: clauses, and the largest radius within which each is proven.
+        doubt: why the last decision that was none was none.
         work: what it took so far.
     """
 
@@ -118,6 +119,7 @@ class _Bracket:
     believed: bool = False
     proven_at: Guarantee | None = None
     proven: dict[int, float] = field(default_factory=dict)
+    doubt: str = ""
     work: Work = NO_WORK
 
     def level(self, search: NearestSearch) -> Guarantee:
@@ -142,7 +144,7 @@ class _Bracket:
     def closed(self) -> bool:
         """Tells whether the two ends are as near as was asked."""
         share = _INSIDE[self.inside]
-        return self.best.distance - self.low <= max(share, min(1.5 * share, OPTIMAL)) * self.best.distance
+        return self.best.distance - self.low <= max(1.01 * share, min(1.5 * share, OPTIMAL)) * self.best.distance
 
     def descend(self, search: NearestSearch, solvers: Solvers) -> None:
         """Moves the last decision's witness, if it is one, as near as its piece of the network allows."""
@@ -165,6 +167,7 @@ class _Bracket:
             if self.best.distance < before:
                 return True
         # A margin was lost in rounding, or a nearer point was rounded to one that is not nearer.
+        self.doubt = decision.reason or self.doubt
         lost = decision.outcome in (Outcome.UNKNOWN, Outcome.FALSIFIED)
         if lost and self.best.witness is not None and self.inside + 1 < len(_INSIDE):
             self.inside += 1
@@ -181,7 +184,7 @@ def minimum(search: NearestSearch, solvers: Solvers) -> Minimum:
         reason = out_of_time(error)
     best, low = bracket.best.distance, bracket.low
     if not reason and math.isfinite(best) and best - low > OPTIMAL * best:
-        reason = Reason.INPUTS_ROUNDED.because()
+        reason = bracket.doubt or Reason.INPUTS_ROUNDED.because()
     believed = bracket.believed and bracket.low > search.lower
     return Minimum(
         max(search.lower, bracket.low),

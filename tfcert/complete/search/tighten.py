@@ -21,6 +21,7 @@ from tfcert.complete.encoding.program import Program
 from tfcert.complete.solver.process import SolverError, SolverProcess
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import joint_bounds
+from tfcert.propagation.supported import as_given
 from tfcert.sets.balls import Perturbation
 
 _OBJECTIVES = 1 << 20
@@ -68,7 +69,7 @@ def propagated_bounds(
         region.astype(np.float64),
         *rows,
         method=method,
-        options=options,
+        options=as_given(net.network, options),
     )
     lower, upper = np.split(ends, 2, axis=1)
     lower, upper = np.minimum(lower, -upper), np.maximum(lower, -upper)  # those of a constant may cross by rounding

@@ -18,7 +18,7 @@ from tfcert.catalog import DISTANCES, DistanceInfo
 from tfcert.driver.direct.ask import DirectQuestion, asked_exit_code, remarks
 from tfcert.driver.direct.request import Loaded, Request
 from tfcert.driver.distances import measured_distances, unperturbed
-from tfcert.driver.header import run_header
+from tfcert.driver.header import rounding_header, run_header
 from tfcert.driver.journal import JournalFolder
 from tfcert.driver.progress import Narrator
 from tfcert.errors import UsageError
@@ -60,7 +60,7 @@ def begin_distances(name: str, model: str, data: str, given: Mapping[str, Any], 
     given = {option: value for option, value in given.items() if value is not None}
     then = {} if folder.then is None else folder.then["params"]
     now: Json = {"distance": name} | given
-    folder.require_same(run_header() | {"params": then | now}, "tfcert", "params")
+    folder.require_same(run_header() | rounding_header() | {"params": then | now}, "tfcert", "params", "rounding")
     asked = DEFAULTS | {"norm": info.norms[0]} | then | now
     require_norm(info, asked["norm"])
     options = info.settled(asked)
@@ -68,7 +68,7 @@ def begin_distances(name: str, model: str, data: str, given: Mapping[str, Any], 
         raise UsageError("how far to look is not bounded: give --upper, or the valid range of an input, --clip")
     clip = asked["clip"]
     request = Request(model, data, asked["norm"], None if clip is None else (clip[0], clip[1]), asked["limit"])
-    header = request.header({"distance": name} | options)
+    header = request.header({"distance": name} | options) | rounding_header()
     folder.require_same(header, "tfcert", "params", "data_sha256")
     folder.settle(Path("out") / f"{name}-{Path(model).stem}-{request.norm}")
     return DistanceStart(info, request, options, header, folder)

@@ -17,7 +17,7 @@ from tfcert.catalog import METHODS, RELAXATIONS, check_method, optimises, with_f
 from tfcert.clauses import require_random
 from tfcert.driver.direct.ask import Answers, DirectQuestion, asked_exit_code, remarks
 from tfcert.driver.direct.request import Loaded, Request
-from tfcert.driver.header import run_header
+from tfcert.driver.header import rounding_header, run_header
 from tfcert.driver.journal import JournalFolder
 from tfcert.driver.progress import Narrator
 from tfcert.errors import UsageError
@@ -31,10 +31,9 @@ from tfcert.verdict import Guarantee, Outcome, Reason, Verdict
 DEFAULTS: Json = {
     "norm": "linf", "clip": None, "limit": 100, "correct": False, "method": "crown", "relaxation": None,
     "fallback": None, "targets": "all", "tolerance": 1e-4, "absolute_tolerance": 0.0, "start": None,
-    "rounding": BoundOptions().rounding,
 }  # fmt: skip
 """Radii are measured by these where nothing else is said."""
-_HOW = ("method", "relaxation", "fallback", "targets", "tolerance", "absolute_tolerance", "start", "rounding")
+_HOW = ("method", "relaxation", "fallback", "targets", "tolerance", "absolute_tolerance", "start")
 """What radii depend on, beside what they are radii of and the options of optimising methods."""
 
 
@@ -105,8 +104,8 @@ def radius_request(
 
     Args:
         model, data: files.
-        given: the options by name, None for those that are not given: they are those of the run that is resumed, or
-            ``DEFAULTS``.
+        given: the options by name, None for those that are not given: they are those of the run that is resumed (one
+            from before runs said so left rounding out of account), or ``DEFAULTS``.
         batch: samples at a time.
         folder: of the run.
 
@@ -115,20 +114,22 @@ def radius_request(
     """
     given = {name: value for name, value in given.items() if value is not None}
     then = {} if folder.then is None else folder.then["params"]
-    folder.require_same(run_header() | {"params": then | given}, "tfcert", "params")
+    rounding = given.pop("rounding", None) or (folder.then or {}).get("rounding")
+    now = run_header() | rounding_header(rounding) | {"params": then | given}
+    folder.require_same(now, "tfcert", "params", "rounding")
     asked = DEFAULTS | then | given
     clip = asked["clip"]
     ends = None if clip is None else (clip[0], clip[1])
     request = Request(model, data, asked["norm"], ends, asked["limit"], correct=bool(asked["correct"]))
     how: dict[str, Any] = {name: asked.get(name) for name in (*_HOW, "iterations", "learning_rate")}
-    return request, Bounding(**how, batch=batch)
+    return request, Bounding(**how, rounding=now["rounding"], batch=batch)
 
 
 def begin_radii(request: Request, bounding: Bounding, folder: JournalFolder) -> RadiiStart:
     """Starts a run, checked without TensorFlow. Errors as for :func:`measure_radii`."""
     bounding.options()
-    header = request.header(bounding.params()) | {"batch": bounding.batch}
-    folder.require_same(header, "tfcert", "params", "data_sha256")
+    header = request.header(bounding.params()) | rounding_header(bounding.rounding) | {"batch": bounding.batch}
+    folder.require_same(header, "tfcert", "params", "rounding", "data_sha256")
     folder.settle(Path("out") / f"radius-{Path(request.model).stem}-{request.norm}")
     return RadiiStart(request, bounding, header, folder)
 
