@@ -9,7 +9,7 @@ from tfcert.network.graph import Elementwise, Multivariate, Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.deployed import not_modelled
 from tfcert.propagation.kinds import multivariate_kind
-from tfcert.roundoff import Rounding, rounding_of
+from tfcert.roundoff import Rounding, rounding_name, rounding_of
 from tfcert.verdict import Guarantee
 
 
@@ -66,9 +66,7 @@ def with_charges(
 
 def as_given(network: Network, options: BoundOptions | None) -> BoundOptions:
     """The options of bounds of a network that is taken as it is, charged or not, whatever they say of rounding."""
-    level = level_of(network.rounding)
-    kind = next(kind.name for kind in ROUNDINGS.values() if kind.guarantee is level)
-    return replace(options or BoundOptions(), rounding=kind)
+    return replace(options or BoundOptions(), rounding=rounding_name(network.rounding))
 
 
 def level_of(rounding: Rounding | None) -> Guarantee:
