@@ -161,6 +161,8 @@ def test_a_margin_of_exactly_zero_is_not_verified():
     layers: list[Layer] = [Affine(np.array([[1.0, 1.0]]), np.array([0.0, 0.0]))]
     network = as_network(layers, 1, tf.float32)
     for eps in (0.0, 0.5):
-        verdict = tfcert.certify(network, np.array([[1.0]], np.float32), [0], eps=eps)
-        assert verdict.margin[0] == 0
-        assert not verdict.verified[0]
+        for rounding in ("deployed", "ignore"):
+            options = tfcert.BoundOptions(rounding=rounding)
+            verdict = tfcert.certify(network, np.array([[1.0]], np.float32), [0], eps=eps, options=options)
+            assert verdict.margin[0] == 0 if rounding == "ignore" else -1e-6 < verdict.margin[0] < 0
+            assert not verdict.verified[0]
