@@ -139,6 +139,22 @@ def plain(records) -> list[dict]:
     return [{k: v for k, v in r.as_json().items() if k != "seconds"} for r in records]
 
 
+def test_a_run_of_before_runs_said_what_proofs_are_about_is_not_mixed_with_one_that_bounds_rounding(
+    run, folder, margins
+):
+    """Catches proofs of two meanings in one run of one strategy that says nothing of rounding."""
+    margins(0.5)
+    report = run("crown")
+    assert report.header["rounding"] == "deployed"
+    journal = folder / "out" / FILE_NAME
+    first, rest = journal.read_text().split("\n", 1)
+    header = json.loads(first)
+    del header["header"]["rounding"]
+    journal.write_text(f"{json.dumps(header)}\n{rest}")
+    with pytest.raises(JournalError, match=r"the rounding .* was ignore and is now deployed"):
+        run("crown", resume=folder / "out")
+
+
 def test_a_killed_run_is_resumed_to_the_same_records(run, write_spec, folder, margins):
     process = start_slowly(write_spec("crown", blocks="batch: 1"), folder / "out")
     os.kill(process.pid, signal.SIGKILL)

@@ -47,6 +47,7 @@ class _Known:
     proven: float = math.nan
     margin: float = math.nan
     failed: float = math.inf
+    missed: int = 0
     refuted: float = math.nan
     witness: np.ndarray | None = None
     stage: StageSpec | None = None
@@ -232,13 +233,15 @@ class BracketRun:
         (at, margin, lost), known = found, self._known[place]
         proven = bool(is_proof(margin, lost))
         if proven and not at <= known.proven:
-            known.proven, known.margin, known.stage = at, margin, self._bound
+            known.proven, known.margin, known.stage, known.missed = at, margin, self._bound, 0
         elif not proven:
-            known.failed = min(known.failed, at)
+            known.failed, known.missed = min(known.failed, at), known.missed + 1
         step = math.nan
         if math.isfinite(margin) and min(slope) > 0:
             step = (margin - lost) / slope[1 if proven else 0]
-            step = step * (1 - _SLACK) if proven else step * (1 + _SLACK) - 1e-12 * (1 + abs(at))
+            # Bounds may be blind to steps below their type's precision: each miss in a row makes the next step longer.
+            short = 1e-12 * 16.0 ** (known.missed - 1) * (1 + abs(at))
+            step = step * (1 - _SLACK) if proven else step * (1 + _SLACK) - short
         low, high = known.proven, min(known.failed, known.refuted if math.isfinite(known.refuted) else math.inf)
         if math.isnan(low):
             if at <= self._low:

@@ -84,6 +84,7 @@ def charged_slack(slack: Slack, amount: tf.Tensor, size: tf.Tensor, terms: int, 
     """
     rounding = slack.rounding
     unit = gamma(terms + _SPARE, rounding.own) + (0.0 if exact else gamma(terms + 4, rounding.deployed))
+    slack = slack._replace(amount=amount)
     return slack._replace(amount=raised(amount + unit * size + flushed(slack, terms), terms, rounding))
 
 

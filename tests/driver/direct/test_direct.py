@@ -82,6 +82,22 @@ def test_the_command_line_resumes_radii_with_what_the_folder_says(folder, counte
     assert header["params"].items() >= {"norm": "l1", "clip": [-9.0, 9.0], "limit": 5}.items()
 
 
+def test_radii_of_before_runs_said_what_proofs_are_about_go_on_without_rounding(folder, counted, capsys):
+    """Catches radii of two meanings in one run, and a refusal that does not say what was meant then."""
+    arguments = ["radius", str(folder / "clf.keras"), str(folder / "test.npz")]
+    run = str(folder / "run")
+    assert main([*arguments, "--batch", "2", "--rounding", "ignore", "--out", run]) == ExitCode.INTERRUPTED
+    journal = folder / "run" / "journal.jsonl"
+    first, rest = journal.read_text().split("\n", 1)
+    header = json.loads(first)
+    assert header["header"].pop("rounding") == "ignore"
+    journal.write_text(f"{json.dumps(header)}\n{rest}")
+    assert main([*arguments, "--rounding", "deployed", "--resume", run]) == ExitCode.USAGE_ERROR
+    assert "proofs take into account" in (said := capsys.readouterr().err) and "ignore and is now deployed" in said
+    assert main([*arguments, "--resume", run]) == ExitCode.PASS
+    assert json.loads((folder / "run" / "result.json").read_text())["header"]["rounding"] == "ignore"
+
+
 def test_options_of_the_optimising_methods_reach_the_search(data, folder, monkeypatch):
     seen = []
 
