@@ -246,6 +246,8 @@ METHODS = Table(
         cost="one pass through the dual network for every neuron, and for the outputs",
         relaxes=False,
         activations=("relu",),
+        charges_rounding=True,
+        charges_combined=True,
     ),
     MethodInfo(
         "alpha-crown",
@@ -254,6 +256,7 @@ METHODS = Table(
         optimises=True,
         options=_OPTIMISER,
         charges_rounding=True,
+        charges_combined=True,
     ),
     MethodInfo(
         "symbolic",

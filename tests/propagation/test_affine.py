@@ -1,16 +1,23 @@
 """What passes do not carry to the input, but add at the affine nodes or take from a factor, is what they would find."""
 
+import math
+from dataclasses import replace
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from soundness import networks
 from soundness.networks import Sketch
 
+from tfcert.network import DenseMap
 from tfcert.network.graph import Network
 from tfcert.propagation import affine, backward, kernels, preactivation
 from tfcert.propagation.affine import affine_part
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
+from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.preactivation import Passes
+from tfcert.roundoff import rounding_of
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import Region, region_of
 
@@ -104,6 +111,36 @@ def test_no_row_is_shorter_by_the_factor_than_by_the_matrix_whatever_its_rank(dt
         rounding = 6 * np.finfo(dtype).eps * size
         assert (found >= length - rounding).all()
         np.testing.assert_allclose(found, length, rtol=0, atol=(1e-6 * size + rounding).max() + 1e-150)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_row_of_a_rounded_network_is_longer_than_the_factor_and_what_it_is_charged(seed):
+    """In rational arithmetic; catches rows whose terms cancel in the factor, computed in float32."""
+    rng, s = np.random.default_rng(seed), Sketch(np.random.default_rng(seed))
+    s.dense(s.activate(s.dense(s.input((24,)), 4)), 2)
+    network = s.network(tf.float32).rounded(rounding_of("deployed", np.float32, np.float32))
+    kernel = (rng.normal(size=24) + 1e-5 * rng.normal(size=(4, 24))).astype(np.float32)
+    first = network.nodes[1]
+    nodes = (
+        network.nodes[0],
+        replace(first, map=DenseMap(lambda: tf.constant(kernel.T), (24,), 4)),
+        *network.nodes[2:],
+    )
+    network = replace(network, nodes=nodes)
+    region = region_of(LpBall(rng.normal(size=(1, 24)), 1.0, "l2").astype(np.float32))
+    factor = affine_part(network, region).factor
+    rows = rng.normal(size=(40, 4)).astype(np.float32)
+    rows[:, 3] = -rows[:, :3].sum(axis=1)  # all of them nearly cancel
+    over = Coefficients(tf.constant(rows[None, None]), (4,))
+    turned = tf.matmul(over.values, factor.matrix)[0, 0].numpy()
+    lost = sum(tf.reshape(part, [-1]) for part in backward.lost_by_turning(over, factor, region, network.rounding))
+    for row, short, charge in zip(rows, turned, -lost.numpy(), strict=True):
+        exact = [
+            sum(Fraction(float(a)) * Fraction(float(w)) for a, w in zip(row, column, strict=True))
+            for column in kernel.T
+        ]
+        length = Fraction(math.sqrt(sum(Fraction(float(v)) ** 2 for v in short))) * (1 + Fraction(2) ** -50)
+        assert sum(v**2 for v in exact) <= (length + Fraction(float(charge))) ** 2
 
 
 def test_of_a_matrix_that_is_not_finite_the_factor_says_nothing():

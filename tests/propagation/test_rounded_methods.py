@@ -14,7 +14,8 @@ from tfcert.sets.balls import LpBall
 from tfcert.verdict import Guarantee, is_proof
 
 pytestmark = pytest.mark.usefixtures("eager")
-METHODS = ["ibp", "symbolic", "forward", "forward+backward", "crown-ibp", "crown"]
+METHODS = ["ibp", "symbolic", "forward", "forward+backward", "crown-ibp", "crown", "dual-lp", "alpha-crown", "frown"]
+RELU_ONLY = ("symbolic", "dual-lp")
 
 
 def model(products):
@@ -32,8 +33,9 @@ def model(products):
 @pytest.mark.parametrize("products", [False, True])
 def test_bounds_are_charged_and_hold_for_the_model(method, products):
     """Catches a method whose result claims rounding that it leaves out: at radius 0 a bound is the value itself."""
-    if products and method == "symbolic":
-        pytest.skip("symbolic intervals are of ReLU networks")
+    if products and method in RELU_ONLY:
+        pytest.skip("the method is for ReLU networks")
+    method, relaxation = ("crown", method) if method == "frown" else (method, None)
     keras.utils.set_random_seed(5)
     given = model(products)
     network, rng = from_keras(given), np.random.default_rng(5)
@@ -43,9 +45,10 @@ def test_bounds_are_charged_and_hold_for_the_model(method, products):
         ball = LpBall(x, eps, norm=norm)
         sides = {}
         for rounding in ("ignore", "deployed"):
-            options = BoundOptions(rounding=rounding)
+            options = BoundOptions(rounding=rounding, iterations=2, jit=None)
             sides[rounding] = [
-                lower_bounds(network, ball, s * rows, none, method=method, options=options) for s in (1, -1)
+                lower_bounds(network, ball, s * rows, none, method=method, relaxation=relaxation, options=options)
+                for s in (1, -1)
             ]
         plain, charged = sides["ignore"], sides["deployed"]
         assert all((ours < theirs).all() for ours, theirs in zip(charged, plain, strict=True))
@@ -54,7 +57,7 @@ def test_bounds_are_charged_and_hold_for_the_model(method, products):
         for batch in (1, 8):
             y = given.predict(points.reshape(-1, 4).astype(np.float32), batch_size=batch, verbose=0).reshape(8, 5, 2)
             assert (charged[0][:, None] <= y).all() and (y <= -charged[1][:, None]).all()
-    assert guarantee_of(network, method, None, BoundOptions(rounding="deployed")) == Guarantee.FLOAT32_ANY_ORDER
+    assert guarantee_of(network, method, relaxation, BoundOptions(rounding="deployed")) == Guarantee.FLOAT32_ANY_ORDER
 
 
 def test_logits_that_a_softmax_cannot_tell_apart_are_not_proven_different():

@@ -20,7 +20,7 @@ from tfcert.sets.region import region_of
 from tfcert.verdict import Guarantee
 
 SHORT = Ascent(2)
-METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown")
+METHODS = ("ibp", "crown-ibp", "crown", "dual-lp", "alpha-crown", "crown/frown")
 
 
 def exact_layer(x, kernel, bias):
@@ -76,14 +76,20 @@ def test_bounds_of_points_are_below_exact_and_computed_values(method, kind, bias
     """A set of one point has the point's value for a bound, so that any rounding that is not charged shows."""
     rng = np.random.default_rng(0)
     rows = np.concatenate([np.eye(2), -np.eye(2)]).astype(np.float32)
-    for _ in range(1 if method == "alpha-crown" else 3):
+    method, _, relaxation = method.partition("/")
+    for _ in range(1 if method == "alpha-crown" or relaxation else 3):
         model = dense((3, 6, 6, 2), rng, bias)
         weights = model.get_weights()
         x = rng.random((5, 3)).astype(np.float32)
         network = from_keras(model).rounded(rounding_of(kind, np.float32, np.float32))
         region = region_of(LpBall(x, 0.0, "linf").astype(np.float32))
         bounds = output_bounds(
-            network, region, (np.tile(rows, (5, 1, 1)), np.zeros((5, 4), np.float32)), method, ascent=SHORT
+            network,
+            region,
+            (np.tile(rows, (5, 1, 1)), np.zeros((5, 4), np.float32)),
+            method,
+            relaxation or None,
+            ascent=SHORT,
         ).numpy()
         for point, found in zip(x, bounds, strict=True):
             values = [exact(weights, point)]

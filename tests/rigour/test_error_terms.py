@@ -18,11 +18,14 @@ from rigour.simulated import Program, drawn, fused, simulated, values
 from soundness.exact import Affine, Leaky, evaluate, least
 from soundness.test_exact import as_network, box_of, random_layers
 
-from tfcert.network import Network
+from tfcert.network import DenseMap, Network
+from tfcert.network.graph import Input, Linear
+from tfcert.network.linear import ScaleMap
 from tfcert.propagation.bounds import output_bounds
+from tfcert.propagation.errors import ball_of, linear_size
 from tfcert.propagation.interval import intervals
 from tfcert.roundoff import rounding_of
-from tfcert.sets.balls import Box
+from tfcert.sets.balls import Box, LpBall
 from tfcert.sets.region import region_of
 
 ROWS = np.array([[1, -1], [-1, 1], [1, 0], [0.5, 2]], np.float32)
@@ -171,6 +174,64 @@ def test_a_sum_that_errs_as_much_as_a_sum_can_stays_within_its_bounds(bias, meth
     low, high = below(charged(network, "deployed", np.float64), box, np.array([[1.0], [-1.0]]), method) * [1, -1]
     assert low <= float(run) <= high
     assert high - low < 2.2 * 1000 * 2.0**-24
+
+
+def cancelling(count: int) -> tuple[list[Affine], np.ndarray]:
+    """Halves that cancel: added up one after the other, each loses nearly ``n u / 2`` times the size of the terms."""
+    half = np.array([2.0**24, *[1.0] * (count // 2 - 1)], np.float32)
+    kernel = np.concatenate([half, -half])[:, None].astype(np.float32)
+    return [Affine(kernel, np.zeros(1, np.float32))], np.ones(count, np.float32)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sums_of_terms_that_cancel_are_charged_what_they_add_up_on_the_way(method):
+    """Catches a charge relative to the sum, which is 0 here; and one of all terms' sizes, twice what is needed."""
+    layers, x = cancelling(400)
+    network, box = as_network(layers, 400, tf.float32), Box(x[None], x[None])
+    found = [simulated(network, drawn(seed))(x[None])[0, 0] for seed in range(20)]
+    assert max(map(abs, found)) > 20 and evaluate(layers, [Fraction(1)] * 400)[0] == 0
+    low, high = below(charged(network, "deployed", np.float64), box, np.array([[1.0], [-1.0]]), method) * [1, -1]
+    assert all(low <= float(value) <= high for value in found)
+    assert high - low < 2 * 1.1 * (200 + 2 * 5) * 2.0**-24 * 2.0**25
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_bias_that_is_folded_into_a_sum_is_rounded_with_every_term(method):
+    """Where batch normalisation is folded, its bias may come first in the sum: of a hundred terms, not of one."""
+    kernel, one = np.full((100, 1), 2.0**-25, np.float32), np.ones(1, np.float32)
+    matrix, scale = DenseMap(lambda: tf.constant(kernel), (100,), 1), ScaleMap(lambda: tf.constant(one), (1,))
+    network = Network(
+        nodes=(
+            Input(name="input", shape=(100,)),
+            Linear(name="sum", inputs=(0,), shape=(1,), map=matrix),
+            Linear(name="scale", inputs=(1,), shape=(1,), map=scale, bias=lambda: tf.constant(one)),
+        ),
+        dtype=tf.float32,
+    )
+    x = np.ones((1, 100), np.float32)
+    run = simulated(network, Program(bias_first=True, folded=True))(x)[0, 0]
+    assert run == 1.0  # all terms are lost
+    low, high = below(charged(network, "deployed", np.float64), Box(x, x), np.array([[1.0], [-1.0]]), method) * [1, -1]
+    assert low <= run <= high
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_terms_of_inputs_in_a_ball_are_within_their_size(norm):
+    """Against points on the ball that make one term, or all alike, as large as they get; far less than over the box."""
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.normal(size=(40, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)
+    x, eps = rng.normal(size=(2, 40)).astype(np.float32), np.array([0.5, 3.0])
+    network = charged(as_network([Affine(kernel, bias)], 40, tf.float32))
+    region = region_of(LpBall(x, eps, norm).astype(np.float32))
+    ball, node = ball_of(region), network.nodes[-1]
+    found, box = ball.terms(node).numpy(), linear_size(node, tf.maximum(abs(region.lower), abs(region.upper)))[0]
+    weights = np.abs(kernel.astype(np.float64))
+    for sample in range(2):
+        along = weights / np.linalg.norm(weights, axis=0)
+        for step in [*(along.T if norm == "l2" else ()), *np.eye(40)]:
+            point = np.abs(x[sample].astype(np.float64)) + eps[sample] * step
+            assert (point @ weights + np.abs(bias) <= found[sample]).all()
+    assert (found < 0.8 * box.numpy()).all() and (found[1] < 0.5 * box.numpy()[1]).all()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -44,12 +44,14 @@ class Linear(Node):
     """``map(x) + bias``; ``bias`` reads a tensor that broadcasts against ``shape``, or is None.
 
     ``size_of_bias`` reads the sum of the sizes of the numbers that the bias is computed from, where these may cancel
-    (what batch normalisation adds); None: the bias's own.
+    (what batch normalisation adds); None: the bias's own. ``folded`` is of a rounded network: how many terms the sum
+    has that the program may fold the node into; 0: none.
     """
 
     map: LinearMap
     bias: Source | None = None
     size_of_bias: Source | None = None
+    folded: int = 0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -206,9 +208,20 @@ class Network:
             return self
 
         def charged() -> Network:
-            return replace(self, nodes=tuple(replace(node, rounding=rounding) for node in self.nodes))
+            return replace(self, nodes=tuple(replace(node, **self._rounds(node, rounding)) for node in self.nodes))
 
         return kept(self, ("rounded", rounding), charged)
+
+    def _rounds(self, node: Node, rounding: Rounding | None) -> dict[str, Any]:
+        """What is said of a node's rounding: see :class:`Node` and :class:`Linear`."""
+        found: dict[str, Any] = {"rounding": rounding}
+        if isinstance(node, Linear):
+            before = node
+            while isinstance(before, Linear) and not (before.map.mixes or before.map.moves):  # it scales
+                before = self.nodes[before.inputs[0]]
+            is_sum = before is not node and isinstance(before, Linear) and before.map.mixes
+            found["folded"] = before.map.terms() + 1 if is_sum else 0
+        return found
 
     def with_weights_read(self) -> Network:
         """The same network, with every weight read once, now: for one pass, which reads each many times.

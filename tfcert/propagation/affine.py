@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfcert.network.graph import Add, Concatenate, Input, Linear, Network, evaluate_node
 from tfcert.propagation.concretize import middle
+from tfcert.roundoff import gamma
 from tfcert.sets.region import Region
 
 _NARROWER = 4
@@ -29,10 +30,14 @@ class Factor(NamedTuple):
     Attributes:
         node: the node, of one axis, which everything else reads the input through.
         matrix: ``[values, values]``.
+        lost: of a rounded network: ``|a F|_2`` as it is computed may lack ``|a| . lost`` and, for what is flushed to
+            zero, ``flushed``; of another None and 0.
     """
 
     node: int
     matrix: tf.Tensor
+    lost: tf.Tensor | None = None
+    flushed: float = 0.0
 
 
 class AffinePart(NamedTuple):
@@ -64,14 +69,19 @@ def leaving_nodes(network: Network) -> frozenset[int]:
 
 
 def affine_part(network: Network, region: Region) -> AffinePart:
-    """The affine part of a network, to be shared by all passes over a region."""
-    x = middle(region)
+    """The affine part of a network, to be shared by all passes over a region.
+
+    Values of a rounded network are computed in float64: what that costs, bounds gain (see
+    :mod:`tfcert.propagation.errors`).
+    """
+    wide = network if network.rounding is None else network.astype(tf.float64)
+    x = tf.cast(middle(region), wide.dtype)
     values: dict[int, tf.Tensor] = {}
     for index in sorted(affine_nodes(network)):
-        node = network.nodes[index]
+        node = wide.nodes[index]
         values[index] = evaluate_node(node, [values[i] for i in node.inputs], x)
-    # The factor is right up to rounding alone.
-    return AffinePart(values, _factor(network, region) if network.rounding is None else None)
+    found = {index: tf.cast(value, network.dtype) for index, value in values.items()}
+    return AffinePart(found, _factor(network, region))
 
 
 def _factor(network: Network, region: Region) -> Factor | None:
@@ -82,17 +92,36 @@ def _factor(network: Network, region: Region) -> Factor | None:
     shape, inputs = network.nodes[gate].shape, math.prod(network.input_shape)
     if len(shape) != 1 or _NARROWER * shape[0] > inputs:
         return None
-    rows, index = tf.eye(shape[0], dtype=network.dtype), gate
+    rows, index, computed = tf.eye(shape[0], dtype=network.dtype), gate, 0
     while index:
         node = network.nodes[index]
         if not isinstance(node, Linear):
             return None
+        computed += not node.map.moves
         rows, index = node.map.transpose(tf.reshape(rows, [shape[0], *node.shape])), node.inputs[0]
-    return Factor(gate, _root(tf.reshape(rows, [shape[0], inputs])))
+    root = _root(tf.reshape(rows, [shape[0], inputs]))
+    if network.rounding is None:
+        return Factor(gate, tf.cast(root, network.dtype))
+    # One node's weights are read as they are; products of several would be rounded.
+    return _rounded(gate, root, inputs, network) if computed == 1 else None
+
+
+def _rounded(gate: int, root: tf.Tensor, inputs: int, network: Network) -> Factor:
+    """The factor of a rounded network: ``a F`` is a sum of as many terms as there are values, of rounded entries.
+
+    So it is off by at most ``gamma |a| |F|``, no longer than ``gamma sum |a_i| |F_i|_2`` by F's rows; what is flushed
+    of the weights is no longer than the smallest normal number for each of a row's entries.
+    """
+    rounding, values = network.rounding, int(root.shape[0])
+    assert rounding is not None
+    share = gamma(values + 8, rounding.own)
+    lost = tf.norm(root, axis=1) * share + 2.0 * inputs * rounding.tiny
+    lost = tf.cast(lost, network.dtype) * (1.0 + 4.0 * rounding.own) + rounding.tiny
+    return Factor(gate, tf.cast(root, network.dtype), lost, 4.0 * values**2 * rounding.tiny)
 
 
 def _root(matrix: tf.Tensor) -> tf.Tensor:
-    """A triangular ``F``, ``F F^T = W W^T`` up to rounding and never less, whatever the rank of ``W``.
+    """A triangular ``F`` of float64, ``F F^T = W W^T`` up to rounding and never less, whatever the rank of ``W``.
 
     Computed in float64: the sums of ``W W^T`` are wrong by at most ``gamma_inputs`` times its trace (in the spectral
     norm), Cholesky's factors by ``gamma_(values + 1)`` times that (Higham 2002, "Accuracy and Stability of Numerical
@@ -106,4 +135,4 @@ def _root(matrix: tf.Tensor) -> tf.Tensor:
     limits = np.finfo(np.float64)
     slack = (inputs + values + 2) * limits.eps * tf.linalg.trace(gram) + limits.tiny
     root = tf.linalg.cholesky(gram + slack * tf.eye(values, dtype=gram.dtype))
-    return tf.cast(tf.where(known, root, tf.constant(np.nan, root.dtype)), matrix.dtype)
+    return tf.where(known, root, tf.constant(np.nan, root.dtype))

@@ -43,6 +43,7 @@ from tfcert.propagation.folding import (
 from tfcert.propagation.multivariate import ChosenStep, MultivariatePlanes
 from tfcert.propagation.pooling import PoolLines, pooled_apart
 from tfcert.propagation.ranges import errors_of
+from tfcert.roundoff import Rounding
 from tfcert.sets.region import Region
 
 NodeLines = Lines | PoolLines | MultivariatePlanes
@@ -165,7 +166,8 @@ def linear_lower_bounds(
         if index in affine and not waiting and not any(i < index for i in relaxed.fixed):
             turned = _turned(here, index, part().factor)
             if turned is not None:
-                constants.append(least_change(turned, region))
+                constants.append(least_change(turned, region, rounding))
+                constants += lost_by_turning(here, part().factor, region, rounding)
                 continue
         if isinstance(node, Linear):
             whole = scaled_convolution(network, index, free)
@@ -206,6 +208,16 @@ def _turned(rows: Coefficients, index: int, factor: Factor | None) -> Coefficien
     lead = [-1 if n is None else n for n in rows.values.shape[:3]]
     flat = tf.matmul(tf.reshape(rows.values, [-1, rows.values.shape[3]]), factor.matrix)
     return replace(rows, values=tf.reshape(flat, [*lead, flat.shape[1]]))
+
+
+def lost_by_turning(
+    rows: Coefficients, factor: Factor | None, region: Region, rounding: Rounding | None
+) -> list[tf.Tensor]:
+    """What rounding may take from the bound of rows that were turned."""
+    if factor is None or factor.lost is None or rounding is None:
+        return []
+    eps = region.eps[:, None] * (1.0 + 4.0 * rounding.own)
+    return [-charged(rows, eps * factor.lost, rounding), tf.reshape(-factor.flushed * tf.reduce_max(eps), [1, 1, 1])]
 
 
 def before_linear(

@@ -91,13 +91,19 @@ def combined_rows(
         its own pass counts. Each is a lower bound of ``sum m_i r_i`` over the region, for multipliers of at
         least 0 whose sum over the rows that weigh is 1.
     """
+    return best_combination(network, region, rows, together, relaxed)[0]
+
+
+def best_combination(
+    network: Network, region: Region, rows: Coefficients, together: Together, relaxed: Relaxed
+) -> tuple[tf.Tensor, WeightedRows]:
+    """The same, and the weights of the combinations."""
     bound, weighted = best_weights(network, region, rows, together, relaxed)
     mixed, offsets = weighted.mixture(rows)
     errors = relaxed.errors or errors_of(network, region, relaxed.bounds)
     again = linear_lower_bounds(network, network.output, mixed, replace(relaxed, errors=errors), region) + offsets
-    if errors is None:
-        return tf.maximum(bound, known(again))
-    return known(again - weighted.lost(rows, errors) - 4.0 * errors.rounding.own * tf.abs(again))
+    best = tf.maximum(bound, known(again)) if errors is None else known(weighted.charged(again, rows, errors))
+    return best, weighted
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,10 @@ class WeightedRows:
         each = self.together.each(rows.values[:, 0])
         mixed = replace(rows, values=tf.einsum("skr,skrn->skn", multipliers, each)[:, None])
         return mixed, self.mixed(self.together.offsets, multipliers)
+
+    def charged(self, bound: tf.Tensor, rows: Coefficients, errors: Errors) -> tf.Tensor:
+        """What a bound of the combinations, offsets included, proves of a rounded network."""
+        return bound - self.lost(rows, errors) - 4.0 * errors.rounding.own * tf.abs(bound)
 
     def lost(self, rows: Coefficients, errors: Errors) -> tf.Tensor:
         """What rounding may take from the combinations of rows over the output, and from their offsets.

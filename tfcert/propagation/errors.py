@@ -1,19 +1,25 @@
 """What rounding may add to each node's values and to rows over them, as one vector a node.
 
 Statement. Let a node's inputs lie within ``m`` in size, as computed by the deployed program. A linear node of n terms
-computes ``b + sum w_i x_i`` by additions in any order, with or without fused multiplications, so its value is off by at
-most ``gamma_(n+1) (|W| m + |b|)`` (Higham 2002, "Accuracy and Stability of Numerical Algorithms", sections 3.1 and 4.2;
-Jeannerod and Rump 2013, "Improved error bounds for inner products in floating-point arithmetic", show n u to be enough
-for n terms, which is less). Three more roundings a term stand for a scale that was folded into the weights first, and
-more for a node that only scales, whose factor (of batch normalisation) the program computes itself. Each operation may
-also lose the smallest normal number, where results below it are flushed to zero.
+computes ``b + sum w_i x_i`` by n additions in any order, with or without fused multiplications. Its terms sum up to
+``T = |W| m + |b|`` in size, and each is off by ``gamma_4`` of itself: a product, and three roundings for a scale that
+was folded into the weights first (more for a node that only scales, whose factor, of batch normalisation, the program
+computes itself). An addition errs by u times what it adds up to, and that is the sum of *some* of the terms and what
+was lost before (Higham 2002, "Accuracy and Stability of Numerical Algorithms", sections 3.1 and 4.2). The sum of some
+terms is largest for all those of one sign, ``(sum |t_i| + |sum t_i|) / 2``, at most ``S = (T + Z) / 2`` where the
+node's values are within Z: terms of a layer cancel, so that this is little more than half of T. With L lost in all,
+``L <= gamma_n (S + gamma_4 T) + gamma_4 T``, where S counts L/2 once more if Z is of values that have lost it.
+A bias that is folded into the sum of a node before may come first there, and is in all of its additions:
+:attr:`~tfcert.network.graph.Linear.folded` says how many. Each operation may also lose the smallest normal number,
+where results below it are flushed to zero.
 
 Our own rounding is charged in the same way. Rows ``A`` over a linear node become ``A' = fl(A W)``, which are taken to
 be exact from there on: ``|A W - A'| |x| <= |A| gamma_K (|W| m)`` where an input is read K times. The affine nodes'
-values in the middle of the region are off by ``gamma_(n+1)`` times the same size. What products and sums of rows with
+values in the middle of the region are computed in float64, and rounded once. What products and sums of rows with
 slopes change is relative to the rows themselves: a few roundings times m; where more than two nodes read a number, rows
-are charged for each sum on the way. So ``|A| e`` is all that a node is charged,
-and e is one vector for each sample.
+are charged for each sum on the way. So ``|A| e`` is all that a node is charged, and e is one vector for each sample. An
+interval's middle and radius, ``W c + b`` and ``|W| r``, are each a sum in some order, too: the partial sums of both
+together are no larger than S.
 
 Assumption: no value reaches :attr:`~tfcert.roundoff.Rounding.largest`; where one may, errors are infinite.
 """
@@ -23,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -34,10 +41,13 @@ from tfcert.propagation import kernels
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.roundoff import Rounding, gamma
+from tfcert.sets.region import Region
 from tfcert.tracing import kept
 
 _FOLDED, _SCALED = 4, 12
 """Roundings of a term beside those of the sum: of any linear node, and of one that only scales."""
+_SPARE = 8
+"""Roundings of a product of rows beside those of its sum: values that enter and leave it, and room."""
 _STEPS = 12
 """Roundings of a row's entry between two nodes: slopes, a scale, a middle."""
 
@@ -70,15 +80,36 @@ def times_read(linear: LinearMap) -> int:
     return max(1, int(kept(linear, "times read", counted)))
 
 
-def linear_size(node: Linear, m: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+Sized = tuple[tf.Tensor, tf.Tensor]
+"""What :func:`linear_size` finds."""
+
+
+def linear_size(node: Linear, m: tf.Tensor) -> Sized:
     """``|W| m + |b|`` of inputs of size m, never below it; and what is lost where operands are flushed to zero.
 
     An input that is loses ``|w|`` times the smallest normal number, a weight ``m`` times.
     """
-    rounding = node.rounding
+    size, weights = through_sizes(node, m, tf.ones_like(m[:1]))
+    return _sized(node, m, size, weights)
+
+
+def through_sizes(node: Linear, *inputs: tf.Tensor) -> list[tf.Tensor]:
+    """``|W| x`` of several batches, in one product."""
+    found = node.map.abs_apply(tf.concat(inputs, axis=0))
+    return tf.split(found, [tf.shape(x)[0] if x.shape[0] is None else x.shape[0] for x in inputs], axis=0)
+
+
+def radius_and_size(node: Linear, pair: TensorInterval, radius: tf.Tensor) -> tuple[tf.Tensor, Sized]:
+    """``|W| r`` and, for inputs within an interval, what :func:`linear_size` finds."""
+    m = sizes(pair)
+    reach, size, weights = through_sizes(node, radius, m, tf.ones_like(m[:1]))
+    return reach, _sized(node, m, size, weights)
+
+
+def _sized(node: Linear, m: tf.Tensor, size: tf.Tensor, weights: tf.Tensor) -> Sized:
+    """The same, given ``|W| m`` and ``|W| 1`` as they are computed."""
+    rounding, terms = node.rounding, node.map.terms()
     assert rounding is not None
-    terms, size = node.map.terms(), node.map.abs_apply(tf.concat([m, tf.ones_like(m[:1])], axis=0))
-    size, weights = size[:-1], size[-1:]
     bias = node.size_of_bias or node.bias
     if bias is not None:
         size += tf.abs(bias())
@@ -88,24 +119,42 @@ def linear_size(node: Linear, m: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return size, (4.0 * rounding.tiny) * (weights + terms * tf.reduce_max(m))
 
 
+class Own(NamedTuple):
+    """Our own roundings: those of each term, and the additions of terms that may cancel."""
+
+    terms: float
+    additions: int = 0
+
+
 def linear_error(node: Linear, m: tf.Tensor, own: int) -> tf.Tensor:
     """What rounding adds to a linear node of inputs of size m: the program's, and ``own`` roundings of ours a term."""
-    rounding, terms = node.rounding, node.map.terms()
+    return sum_of_terms_error(node, linear_size(node, m), None, Own(own))
+
+
+def sum_of_terms_error(node: Linear, terms: Sized, reach: tf.Tensor | None, own: Own) -> tf.Tensor:
+    """The same where :func:`linear_size` is known, and that the node's values are within ``reach`` in size.
+
+    ``reach`` may be found in arithmetic of ours, as an interval is; None: nothing is known of it.
+    """
+    rounding, (size, flushed), count = node.rounding, terms, node.map.terms()
     assert rounding is not None
-    size, flushed = linear_size(node, m)
+    ours, theirs = gamma(own.additions, rounding.own), gamma(count, rounding.deployed)
+    within = size
+    if reach is not None and max(ours, theirs) < 0.25:
+        reach += up(gamma(count + 8, rounding.own)) * size
+        within = 0.5 * size + 0.5 * tf.minimum(reach, size)
     extra = _SCALED if isinstance(node.map, ScaleMap) else _FOLDED
-    share = gamma(terms + extra, rounding.deployed) + gamma(own, rounding.own)
-    return size * up(share) + flushed + (2.0 * terms + extra + own) * rounding.tiny
+    each = gamma(extra, rounding.deployed) * (1.0 + theirs) + gamma(own.terms, rounding.own) * (1.0 + ours)
+    lost = within * up((ours + theirs) / max(1.0 - ours - theirs, 0.5)) + size * up(each)
+    bias = node.size_of_bias or node.bias
+    if node.folded and bias is not None:
+        lost += tf.abs(bias()) * up(gamma(node.folded, rounding.deployed))
+    return lost + flushed + (2.0 * count + extra + node.folded + own.terms + own.additions) * rounding.tiny
 
 
 def up(share: float) -> float:
     """A share made larger by what multiplying with it in float32 may lose."""
     return share * (1.0 + 2.0**-20)
-
-
-def interval_error(node: Linear, pair: TensorInterval) -> tf.Tensor:
-    """By how much a linear node's interval, computed from its middle and radius, is moved outward."""
-    return linear_error(node, sizes(pair), 2 * node.map.terms() + 16)
 
 
 def sum_error(node: Node, size: tf.Tensor) -> tf.Tensor:
@@ -121,6 +170,49 @@ def moved_outward(pair: TensorInterval, error: tf.Tensor) -> TensorInterval:
     return pair[0] - error, pair[1] + error
 
 
+class Ball(NamedTuple):
+    """Inputs ``c + d`` of which d is no longer than 1 in units of a radius for each number: an L2 ball, or an L1 ball.
+
+    All terms of a sum of them are no larger together than ``|w| |c| + |r w|_2``, far less than over the box around it.
+
+    Attributes:
+        size: ``|c|``, ``[samples, *shape]``.
+        square: of the radii.
+    """
+
+    size: tf.Tensor
+    square: tf.Tensor
+
+    def moved(self, node: Linear) -> Ball:
+        return Ball(*map(node.map.apply, self))
+
+    def terms(self, node: Linear) -> tf.Tensor:
+        """The first half of :func:`linear_size`."""
+        assert node.rounding is not None
+        count, tiny = node.map.terms(), node.rounding.tiny
+        # Squares that are flushed to zero are charged as if they were not.
+        square = node.map.square_apply(self.square + tiny) + 4.0 * count * tiny * (1.0 + tf.reduce_max(self.square))
+        length = tf.sqrt(square) * (1.0 + 2.0 * gamma(count + 16, node.rounding.own))
+        zero = tf.zeros_like(length)
+        return _sized(node, zero[:1], node.map.abs_apply(self.size) + length, zero)[0]
+
+
+def ball_of(region: Region) -> Ball | None:
+    """The ball that a region is, or that it is cut from; None of a box, and of sets side by side."""
+    if region.is_box or region.blocks():
+        return None
+    eps = region.eps if region.uneven else tf.reshape(region.eps, [-1] + [1] * (region.center.shape.rank - 1))
+    return Ball(tf.abs(region.center), tf.square(eps) + tf.zeros_like(region.center))
+
+
+def no_errors(network: Network, region: Region) -> Errors | None:
+    """The errors of a rounded network, of no node yet; None of another network."""
+    if network.rounding is None:
+        return None
+    ball = ball_of(region)
+    return Errors(network, balls={} if ball is None else {0: ball})
+
+
 @dataclass
 class Errors:
     """The error vectors of a rounded network's nodes, as far as their intervals are known.
@@ -130,39 +222,60 @@ class Errors:
         vectors: ``[samples, *shape]`` by node: rows over it lose ``|A| e``.
         sizes: of every node, the largest size of its values, ``[samples, *shape]``.
         lost: what flushing to zero may take from any row, a scalar.
+        balls: of the input, where it is in a ball that is no box, and of the nodes that only move it.
     """
 
     network: Network
     vectors: dict[int, tf.Tensor] = field(default_factory=dict)
     sizes: dict[int, tf.Tensor] = field(default_factory=dict)
     lost: tf.Tensor | float = 0.0
+    balls: dict[int, Ball] = field(default_factory=dict)
     _affine: set[int] = field(default_factory=set)
+    _terms: dict[int, Sized] = field(default_factory=dict)
 
     @property
     def rounding(self) -> Rounding:
         assert self.network.rounding is not None
         return self.network.rounding
 
-    def add(self, index: int, pair: TensorInterval) -> None:
-        """Takes up a node's interval; its inputs' are known."""
-        node, m, unit = self.network.nodes[index], sizes(pair), self.rounding.own
+    def add(self, index: int, pair: TensorInterval, terms: Sized | None = None) -> None:
+        """Takes up a node's interval; its inputs' are known.
+
+        ``terms``: of a linear node what :func:`linear_size` finds, where that is known already.
+        """
+        node, m = self.network.nodes[index], sizes(pair)
         self.sizes[index] = m
         if isinstance(node, Input | Linear | Add | Concatenate) and self._affine.issuperset(node.inputs):
             self._affine.add(index)
-        entries = math.prod(node.shape)
+        ball = self.balls.get(node.inputs[0]) if isinstance(node, Linear) else None
+        if isinstance(node, Linear) and not moves(node):
+            found, flushed = terms or linear_size(node, self.sizes[node.inputs[0]])
+            self._terms[index] = (found if ball is None else tf.minimum(found, ball.terms(node))), flushed
+        elif isinstance(node, Linear) and ball is not None:
+            self.balls[index] = ball.moved(node)
         read = times_read(node.map) if isinstance(node, Linear) else 1
         total = tf.reduce_max(tf.reduce_sum(m, axis=list(range(1, m.shape.rank))))
-        self.lost += (2.0 * self.rounding.tiny) * ((read + _STEPS) * total + 4.0 * entries)
+        self.lost += (2.0 * self.rounding.tiny) * ((read + _STEPS) * total + 4.0 * math.prod(node.shape))
+        self._charge(index)
+
+    def narrow(self, index: int, pair: TensorInterval) -> None:
+        """Takes up better bounds of a node that was added."""
+        self.sizes[index] = sizes(pair)
+        self._charge(index)
+
+    def _charge(self, index: int) -> None:
+        node, m, unit = self.network.nodes[index], self.sizes[index], self.rounding.own
         read_by, pools = readers(self.network)[index], _pooled(self.network)
         rows = up(gamma(_STEPS + 2 * read_by + pools, unit)) * m
         match node:
             case Linear() if moves(node):
                 source = node.map.abs_apply(self.sizes[node.inputs[0]])
-                self.vectors[index] = rows + up(gamma(read + 1, unit)) * source
+                self.vectors[index] = rows + up(gamma(times_read(node.map) + 1, unit)) * source
             case Linear():
-                # Values in the middle of the region are computed of affine nodes alone.
-                evaluated = node.map.terms() + 8 if index in self._affine else 4
-                self.vectors[index] = rows + linear_error(node, self.sizes[node.inputs[0]], read + evaluated)
+                own = times_read(node.map) + _SPARE
+                if index in self._affine:  # the value in the middle of the region, computed in float64
+                    own += (node.map.terms() + _SPARE) * (2.0**-53 / unit)
+                self.vectors[index] = rows + sum_of_terms_error(node, self._terms[index], m, Own(own))
             case Add():
                 self.vectors[index] = rows + sum_error(node, tf.add_n([self.sizes[i] for i in node.inputs]))
             case _ if read_by > 1:

@@ -11,8 +11,8 @@ from tfcert.network.graph import Elementwise, Input, Linear, Network
 from tfcert.propagation.affine import leaving_nodes
 from tfcert.propagation.backward import Relaxed, identity_rows, linear_lower_bounds
 from tfcert.propagation.enclosures import TensorInterval
-from tfcert.propagation.errors import moves
-from tfcert.propagation.ranges import errors_of, hull, step, through_linear, tidy
+from tfcert.propagation.errors import Errors, moves, no_errors
+from tfcert.propagation.ranges import hull, step, taken_up, through_linear, tidy
 from tfcert.sets.region import Region
 
 
@@ -64,21 +64,30 @@ Parts = Mapping[int, tuple[slice | None, ...]]
 
 
 def intervals(
-    network: Network, region: Region, known: Mapping[int, TensorInterval], parts: Parts = MappingProxyType({})
+    network: Network,
+    region: Region,
+    known: Mapping[int, TensorInterval],
+    parts: Parts = MappingProxyType({}),
+    errors: Errors | None = None,
 ) -> list[TensorInterval]:
-    """The range of each node, ``[samples, *shape]`` pairs, taking and using the ranges ``known`` where given."""
-    ball = needs_ball(network, region)
+    """The range of each node, ``[samples, *shape]`` pairs, taking and using the ranges ``known`` where given.
+
+    ``errors``: of a rounded network, of no node yet: those of all nodes are taken up there.
+    """
+    ball = needs_ball(network, region) - known.keys()
+    errors = no_errors(network, region) if ball and errors is None else errors
     found: list[TensorInterval] = []
     for index, node in enumerate(network.nodes):
-        if index in known:
-            found.append(known[index])
-        elif index in ball:
-            relaxed = Relaxed({}, errors=errors_of(network, region, dict(enumerate(found)), index))
-            found.append(all_sides(network, index, relaxed, region, parts))
-        elif isinstance(node, Input):
-            found.append((region.lower, region.upper))
-        else:
-            found.append(tidy(*step(node, [found[i] for i in node.inputs])))
+        if index in known or isinstance(node, Input):
+            found.append(known.get(index, (region.lower, region.upper)))
+            if errors is not None:
+                errors.add(index, found[index])
+            continue
+        found.append(taken_up(index, node, [found[i] for i in node.inputs], errors))
+        if index in ball:
+            found[index] = all_sides(network, index, Relaxed({}, errors=errors), region, parts)
+            if errors is not None:
+                errors.narrow(index, found[index])
     return found
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -35,10 +35,10 @@ from tfcert.propagation.backward import (
     selected,
 )
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.combined import Together, WeightedRows, best_weights, combined_rows
+from tfcert.propagation.combined import Together, WeightedRows, best_combination, combined_rows
 from tfcert.propagation.concretize import middle
 from tfcert.propagation.enclosures import TensorInterval
-from tfcert.propagation.errors import share_of_sum, summed
+from tfcert.propagation.errors import Errors, no_errors, share_of_sum, summed
 from tfcert.propagation.folding import only_reader
 from tfcert.propagation.interval import exact_intervals, hull
 from tfcert.propagation.kinds import multivariate_kind
@@ -58,7 +58,7 @@ from tfcert.propagation.preactivation import (
     relax_before,
     stable_is_exact,
 )
-from tfcert.propagation.ranges import errors_of, step
+from tfcert.propagation.ranges import step
 from tfcert.roundoff import Rounding
 from tfcert.sets.region import Region
 
@@ -113,22 +113,23 @@ def optimised_bounds(
     """
     start = by_name(network, relaxation)
     affine = affine_part(network, region)
-    bounds = backward_bounds(network, region, start, passes, affine)
-    relaxed = relax_before(network, network.output, start, bounds, affine)
+    errors = no_errors(network, region)
+    bounds = backward_bounds(network, region, start, passes, affine, errors)
+    relaxed = relax_before(network, network.output, start, bounds, affine, errors)
     best = _last_pass(network, region, rows, relaxed)
-    best = greater(best, floor(network, region, rows, bounds))
+    best = greater(best, floor(network, region, rows, bounds, errors))
     if ascent.shared:
         combined = None if together is None else combined_rows(network, region, rows, together, relaxed)
         return Optimised(_shared(network, region, rows, relaxation, bounds, best, passes, ascent), bounds, combined)
-    search = _Search(network, region, relaxation, ascent, affine, {})
+    search = _Search(network, region, relaxation, ascent, affine, {}, errors)
     bounds = _tightened(search, bounds, passes)
     pools = {i: (n, bounds[n.inputs[0]]) for i, n in enumerate(network.nodes) if isinstance(n, MaxPool)}
     found = _climbed(search, network.output, rows, pools)
     best = best if found is None else tf.maximum(best, found)
     if together is None:
         return Optimised(best, bounds)
-    relaxed = relax_before(network, network.output, by_name(network, relaxation), bounds, affine)
-    combined, weighted = best_weights(network, region, rows, together, relaxed)
+    relaxed = relax_before(network, network.output, by_name(network, relaxation), bounds, affine, errors)
+    combined, weighted = best_combination(network, region, rows, together, relaxed)
     found = _climbed(search, network.output, rows, pools, weighted)
     return Optimised(best, bounds, combined if found is None else tf.maximum(combined, found))
 
@@ -358,7 +359,7 @@ class _Search:
 
     Attributes:
         opened: of each nonlinear node whose input's bounds are final, what its lines are chosen from.
-        bounds: of nodes, as they are known by now.
+        errors: of a rounded network, with the bounds of nodes as they are known by now.
     """
 
     network: Network
@@ -367,7 +368,7 @@ class _Search:
     ascent: Ascent
     affine: AffinePart
     opened: dict[int, Opened | NodeLines]
-    bounds: dict[int, TensorInterval] = field(default_factory=dict)
+    errors: Errors | None
 
 
 def _tightened(search: _Search, bounds: Mapping[int, TensorInterval], passes: Passes) -> dict[int, TensorInterval]:
@@ -378,7 +379,6 @@ def _tightened(search: _Search, bounds: Mapping[int, TensorInterval], passes: Pa
     """
     network = search.network
     exact = exact_intervals(network, search.region.is_box)
-    search.bounds.update(bounds)
     found: dict[int, TensorInterval] = {}
     for index in network.bounded():
         node, here = network.nodes[index], bounds[index]
@@ -387,7 +387,9 @@ def _tightened(search: _Search, bounds: Mapping[int, TensorInterval], passes: Pa
             here = hull(tf.maximum(here[0], low), tf.minimum(here[1], high))
         elif index not in exact:
             here = _narrowed(search, index, here, passes)
-        found[index] = search.bounds[index] = here
+        found[index] = here
+        if search.errors is not None:
+            search.errors.narrow(index, here)
         for reader in nonlinear(network):
             inputs = network.nodes[reader].inputs
             if index in inputs and all(source in found for source in inputs):
@@ -456,8 +458,12 @@ def _climbed(
     if rows.owner is None:
         lead = [tf.shape(region.center)[0], rows.values.shape[2] if weighted is None else weighted.together.clauses]
     nothing = tf.fill(lead, tf.constant(-float("inf"), network.dtype))
-    errors = errors_of(network, region, search.bounds, target)
-    target, rows, gained = before_linear(network, target, rows, errors)  # once for all steps
+    errors, given = search.errors, rows
+    gained = tf.zeros([1, rows.values.shape[2]], network.dtype)
+    if (
+        weighted is None or errors is None
+    ):  # what rounding takes from a combination is found from rows as they are given
+        target, rows, gained = before_linear(network, target, rows, errors)  # once for all steps
 
     def asked(weights: Sequence[tf.Tensor]) -> tuple[Coefficients, tf.Tensor]:
         """The rows, or their combinations by these weights, and what they gain before the target."""
@@ -503,7 +509,11 @@ def _climbed(
         stops = {0: over_box} if region.is_box else {}
         relaxed = Relaxed({**named, **levels, **steps}, stops, {}, search.affine, errors)
         found = linear_lower_bounds(network, target, some, relaxed, region)
-        return found + constant if errors is None else summed([found, constant], errors)
+        if errors is None:
+            return found + constant
+        if weighted is None:
+            return summed([found, constant], errors)
+        return replace(weighted, weights=weights[0]).charged(found + constant, given, errors)
 
     heights = [default_height(pool, *ends) for pool, ends in pools.values()]
     bound({i: _step(what, functools.partial(arrange, i)) for i, what in free.items()}, heights, first_weights)
@@ -541,8 +551,9 @@ def _shared(
     def evaluate(flat: list[tf.Tensor]) -> tf.Tensor:
         parts = iter(flat)
         relaxer = chosen_lines(network, relaxation, {i: tuple(next(parts) for _ in c) for i, c in first.items()})
-        bounds = backward_bounds(network, region, relaxer, every)
-        return _last_pass(network, region, rows, relax_before(network, network.output, relaxer, bounds))
+        errors = no_errors(network, region)
+        bounds = backward_bounds(network, region, relaxer, every, errors=errors)
+        return _last_pass(network, region, rows, relax_before(network, network.output, relaxer, bounds, errors=errors))
 
     flat = [choice for choices in first.values() for choice in choices]
     return _ascend(evaluate, flat, best, ascent, _paces(network, first))

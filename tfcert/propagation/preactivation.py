@@ -21,7 +21,7 @@ from tfcert.propagation.backward import NodeLines, Relaxed, Stop, linear_lower_b
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
 from tfcert.propagation.enclosures import TensorInterval
-from tfcert.propagation.errors import Errors
+from tfcert.propagation.errors import Errors, no_errors
 from tfcert.propagation.folding import only_reader
 from tfcert.propagation.interval import (
     Parts,
@@ -32,6 +32,7 @@ from tfcert.propagation.interval import (
     intervals,
     needs_ball,
     step,
+    taken_up,
     tidy,
 )
 from tfcert.propagation.kinds import multivariate_kind
@@ -71,33 +72,42 @@ _SIZES = 3
 
 
 def backward_bounds(
-    network: Network, region: Region, relaxer: Relaxer, passes: Passes = WHOLE, affine: AffinePart | None = None
+    network: Network,
+    region: Region,
+    relaxer: Relaxer,
+    passes: Passes = WHOLE,
+    affine: AffinePart | None = None,
+    errors: Errors | None = None,
 ) -> dict[int, TensorInterval]:
     """Bounds of every node that enters a nonlinearity, ``[samples, *shape]`` pairs, by node number.
 
     Each is found by a backward pass through the nonlinear nodes before it, relaxed on the bounds found so far, and is
     met with the interval that follows from the bounds of the nodes before; see :func:`tighter`. An activation that
     enters a maximum needs no pass: its lines over the interval that it maps would only lie outside its image.
+
+    ``errors``: of a rounded network, of no node yet: those of all nodes are taken up there.
     """
     affine = affine or affine_part(network, region)
     exact = exact_intervals(network, region.is_box)
     ranges: list[TensorInterval] = []
     bounds: dict[int, TensorInterval] = {}
-    errors = None if network.rounding is None else Errors(network)
+    errors = errors or no_errors(network, region)
     wanted = set(network.bounded())
     for index, node in enumerate(network.nodes):
-        if index == 0:
-            here: TensorInterval = (region.lower, region.upper)
+        if index:
+            here = taken_up(index, node, [ranges[i] for i in node.inputs], errors)
         else:
-            here = tidy(*step(node, [ranges[i] for i in node.inputs]))
-        if errors is not None:
-            errors.add(index, here)
+            here = region.lower, region.upper
+            if errors is not None:
+                errors.add(index, here)
         if index in wanted:
             if not (isinstance(node, Elementwise) or index in exact):
                 relaxed = relax_before(network, index, relaxer, bounds, affine, errors)
                 if passes.select and passes.parts.get(index, (None,)) == (None,) and stable_is_exact(network, index):
                     here = _to_the_first_pooling(network, index, relaxed, region, here, ranges)
                 here = _refined(network, index, relaxed, region, here, passes)
+                if errors is not None:
+                    errors.narrow(index, here)
             bounds[index] = here
         ranges.append(here)
     return bounds
@@ -229,21 +239,28 @@ def relax_before(
     return Relaxed(lines, affine=affine, errors=errors, bounds=bounds)
 
 
-def relaxed_by_intervals(network: Network, ranges: Sequence[TensorInterval]) -> Relaxed:
+def relaxed_by_intervals(network: Network, ranges: Sequence[TensorInterval], errors: Errors | None = None) -> Relaxed:
     """Bounds rows at the last nonlinear nodes by the ranges of these, as ``ibp`` does."""
 
     def box(lower: tf.Tensor, upper: tf.Tensor) -> Stop:
         return lambda rows: (None, least_over_box(rows, lower, upper, network.rounding))
 
-    return Relaxed({}, {i: box(*ranges[i]) for i in nonlinear(network)}, bounds=dict(enumerate(ranges)))
+    stops = {i: box(*ranges[i]) for i in nonlinear(network)}
+    return Relaxed({}, stops, errors=errors, bounds=dict(enumerate(ranges)))
 
 
-def floor(network: Network, region: Region, rows: Coefficients, bounds: Mapping[int, TensorInterval]) -> tf.Tensor:
+def floor(
+    network: Network,
+    region: Region,
+    rows: Coefficients,
+    bounds: Mapping[int, TensorInterval],
+    errors: Errors | None = None,
+) -> tf.Tensor:
     """Interval bounds of rows over the output, ``[samples, rows]``: at least as high as those of ``ibp``.
 
     Lines can leave the range of a bounded function (a sigmoid's lie below 0), and be looser than intervals where a
     network is wide and bounds are loose. Each nonlinear node's range is met with what its pre-activation ``bounds``
-    leave of it, where they are given.
+    leave of it, where they are given. ``errors``: of a rounded network; None for them to be computed.
     """
     # Over a ball that is no box, bounds of affine nodes were found from the ball, as intervals find them.
     ranges = intervals(network, region, {i: bounds[i] for i in needs_ball(network, region) if i in bounds})
@@ -253,7 +270,7 @@ def floor(network: Network, region: Region, rows: Coefficients, bounds: Mapping[
             low, high = tidy(*step(node, [bounds[source] for source in node.inputs]))
             least, most = tf.maximum(ranges[index][0], low), tf.minimum(ranges[index][1], high)
             ranges[index] = tidy(least, most)
-    return linear_lower_bounds(network, network.output, rows, relaxed_by_intervals(network, ranges), region)
+    return linear_lower_bounds(network, network.output, rows, relaxed_by_intervals(network, ranges, errors), region)
 
 
 def greater(bound: tf.Tensor, other: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,18 @@ from tfcert.activations import image
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Multivariate, Network, Node
 from tfcert.network.windows import gather_windows
 from tfcert.propagation.enclosures import TensorInterval
-from tfcert.propagation.errors import Errors, interval_error, moved_outward, moves, sizes, sum_error
+from tfcert.propagation.errors import (
+    Errors,
+    Own,
+    Sized,
+    moved_outward,
+    moves,
+    no_errors,
+    radius_and_size,
+    sizes,
+    sum_error,
+    sum_of_terms_error,
+)
 from tfcert.propagation.kinds import multivariate_kind
 from tfcert.sets.region import Region
 
@@ -51,6 +62,20 @@ def step(node: Node, inputs: Sequence[TensorInterval]) -> TensorInterval:
     raise TypeError(f"no rule to propagate an interval through a {type(node).__name__} node")
 
 
+def taken_up(index: int, node: Node, inputs: Sequence[TensorInterval], errors: Errors | None) -> TensorInterval:
+    """The range of a node, given those of its inputs, which are taken up in ``errors`` already, as this then is."""
+    if errors is None:
+        return tidy(*step(node, inputs))
+    terms = None
+    if isinstance(node, Linear) and not moves(node):
+        found, _, terms = _through_linear(node, inputs[0])
+    else:
+        found = step(node, inputs)
+    pair = tidy(*found)
+    errors.add(index, pair, terms)
+    return pair
+
+
 def through_linear(
     node: Linear, pair: TensorInterval, nominal: Sequence[tf.Tensor] = ()
 ) -> tuple[TensorInterval, list[tf.Tensor]]:
@@ -58,38 +83,44 @@ def through_linear(
 
     The range's middle and the points go through the map as one batch; the radii take a second product, with ``|W|``.
     """
-    lower, upper = pair
-    bias = None if node.bias is None else node.bias()
     if moves(node):
-        return (node.map.apply(lower), node.map.apply(upper)), [node.map.apply(value) for value in nominal]
+        return (node.map.apply(pair[0]), node.map.apply(pair[1])), [node.map.apply(value) for value in nominal]
+    return _through_linear(node, pair, nominal)[:2]
+
+
+def _through_linear(
+    node: Linear, pair: TensorInterval, nominal: Sequence[tf.Tensor] = ()
+) -> tuple[TensorInterval, list[tf.Tensor], Sized | None]:
+    """The same of a node that computes; and of a rounded one the sizes of its terms, found by the second product."""
+    lower, upper = pair
     middle, radius = 0.5 * lower + 0.5 * upper, 0.5 * upper - 0.5 * lower
     together = node.map.apply(tf.concat([*nominal, middle], axis=0) if nominal else middle)
-    if bias is not None:
-        together += bias
-    reach = node.map.abs_apply(radius)
-    if node.rounding is not None:
-        reach += interval_error(node, pair)
+    if node.bias is not None:
+        together += node.bias()
     *value, center = tf.split(together, 2, axis=0) if nominal else [together]
-    return (center - reach, center + reach), value
+    if node.rounding is None:
+        reach, terms = node.map.abs_apply(radius), None
+    else:
+        reach, terms = radius_and_size(node, pair, radius)
+        reach += sum_of_terms_error(node, terms, tf.abs(center) + reach, Own(16, node.map.terms()))
+    return (center - reach, center + reach), value, terms
 
 
 def errors_of(
     network: Network, region: Region, known: Mapping[int, TensorInterval], last: int | None = None
 ) -> Errors | None:
     """The errors of a rounded network's nodes, with ranges ``known`` of some; None of another network."""
-    if network.rounding is None:
+    errors = no_errors(network, region)
+    if errors is None:
         return None
     ranges: dict[int, TensorInterval] = {}
     before = network.ancestors(network.output if last is None else last)
-    errors = Errors(network)
     for index, node in enumerate(network.nodes):
         if index not in before:
             continue
-        if index in known:
-            ranges[index] = known[index]
-        elif isinstance(node, Input):
-            ranges[index] = (region.lower, region.upper)
+        if index in known or isinstance(node, Input):
+            ranges[index] = known.get(index, (region.lower, region.upper))
+            errors.add(index, ranges[index])
         else:
-            ranges[index] = tidy(*step(node, [ranges[i] for i in node.inputs]))
-        errors.add(index, ranges[index])
+            ranges[index] = taken_up(index, node, [ranges[i] for i in node.inputs], errors)
     return errors

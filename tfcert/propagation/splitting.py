@@ -27,9 +27,10 @@ from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.combined import Together, WeightedRows
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.errors import Errors, share_of_sum
-from tfcert.propagation.interval import both_sides, errors_of, step
+from tfcert.propagation.interval import both_sides, step
 from tfcert.propagation.optimised import Choices, chosen_lines, named_choices, open_slopes
 from tfcert.propagation.preactivation import by_name, nonlinear, relax_before
+from tfcert.propagation.ranges import errors_of
 from tfcert.sets.region import Region
 
 _ADAM = (0.8, 0.99, 1e-12)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tfcert.catalog import METHODS, RELAXATIONS, ROUNDINGS
+from tfcert.catalog import METHODS, ROUNDINGS
 from tfcert.network.graph import Elementwise, Multivariate, Network
 from tfcert.options import BoundOptions
 from tfcert.propagation.deployed import not_modelled
@@ -40,10 +40,6 @@ def not_charged(
     info = METHODS.find(method)
     if not info.charges_rounding:
         return f"the method {method} does not bound rounding"
-    if relaxation is not None and "+" not in relaxation and RELAXATIONS.find(relaxation).where:
-        return f"the relaxation {relaxation} does not bound rounding"
-    if method == "alpha-crown" and any(isinstance(node, Multivariate) for node in network.nodes):
-        return "alpha-crown does not bound the rounding of planes that it chooses"
     if combined and not info.charges_combined:
         return f"combinations of rows by {method} do not bound rounding"
     return not_supported(network)

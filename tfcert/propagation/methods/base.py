@@ -15,10 +15,12 @@ from tfcert.propagation.backward import Relaxed, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.combined import Together, combined_rows
 from tfcert.propagation.enclosures import TensorInterval
+from tfcert.propagation.errors import Errors
 from tfcert.propagation.interval import intervals
 from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import Plan
 from tfcert.propagation.preactivation import WHOLE, Passes, by_name, floor, greater, relax_before
+from tfcert.propagation.ranges import errors_of
 from tfcert.sets.balls import Perturbation
 from tfcert.sets.region import Region
 
@@ -88,9 +90,11 @@ class SolvedMethod(Protocol):
         """Lower bounds ``[batch, rows]`` float64 of ``C y + d``, C ``[batch, rows, outputs]``, d ``[batch, rows]``."""
 
 
-def interval_bounds(network: Network, region: Region, how: How) -> dict[int, TensorInterval]:
-    """The intervals of every node that enters a nonlinearity."""
-    ranges = intervals(network, region, {}, how.passes.parts)
+def interval_bounds(
+    network: Network, region: Region, how: How, errors: Errors | None = None
+) -> dict[int, TensorInterval]:
+    """The intervals of every node that enters a nonlinearity; those of all nodes are taken up in ``errors``."""
+    ranges = intervals(network, region, {}, how.passes.parts, errors)
     return {i: ranges[i] for i in network.bounded()}
 
 
@@ -140,18 +144,25 @@ def by_rows(
     how: How,
 ) -> Bounded:
     """Rows bounded through relaxed nodes, met with what intervals say, and combinations of them through the nodes."""
+    errors = relaxed.errors or errors_of(network, region, relaxed.bounds)
+    relaxed = replace(relaxed, errors=errors)
 
     def bound(some: Coefficients) -> tf.Tensor:
         lower = linear_lower_bounds(network, network.output, some, relaxed, region)
-        return greater(lower, floor(network, region, some, bounds))
+        return greater(lower, floor(network, region, some, bounds, errors))
 
     combined = combined_through(network, region, rows, relaxed, how)
     return Bounded(in_parts(rows, how.passes.rows, bound), bounds, combined)
 
 
 def backward_rows(
-    network: Network, region: Region, rows: Coefficients, how: How, bounds: dict[int, TensorInterval]
+    network: Network,
+    region: Region,
+    rows: Coefficients,
+    how: How,
+    bounds: dict[int, TensorInterval],
+    errors: Errors | None = None,
 ) -> Bounded:
     """Rows bounded by a backward pass to the input, every nonlinear node relaxed on its bounds."""
-    relaxed = relax_before(network, network.output, by_name(network, how.relaxation), bounds)
+    relaxed = relax_before(network, network.output, by_name(network, how.relaxation), bounds, errors=errors)
     return by_rows(network, region, rows, relaxed, bounds, how)

@@ -6,6 +6,7 @@ from tfcert.network.graph import Network
 from tfcert.propagation.affine import affine_part
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.enclosures import TensorInterval
+from tfcert.propagation.errors import no_errors
 from tfcert.propagation.methods.base import Bounded, How, by_rows
 from tfcert.propagation.plan import Plan, passes_plan
 from tfcert.propagation.preactivation import backward_bounds, by_name, relax_before
@@ -22,8 +23,9 @@ class _Crown:
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
         relaxer = by_name(network, how.relaxation)  # one for layers and rows: it keeps the lines that it has made
         affine = affine_part(network, region)
-        bounds = backward_bounds(network, region, relaxer, how.passes, affine)
-        relaxed = relax_before(network, network.output, relaxer, bounds, affine)
+        errors = no_errors(network, region)
+        bounds = backward_bounds(network, region, relaxer, how.passes, affine, errors)
+        relaxed = relax_before(network, network.output, relaxer, bounds, affine, errors)
         return by_rows(network, region, rows, relaxed, bounds, how)
 
 

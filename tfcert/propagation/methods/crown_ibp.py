@@ -5,6 +5,7 @@ from __future__ import annotations
 from tfcert.network.graph import Network
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.enclosures import TensorInterval
+from tfcert.propagation.errors import no_errors
 from tfcert.propagation.methods.base import Bounded, How, backward_rows, interval_bounds
 from tfcert.propagation.plan import Plan, rows_plan
 from tfcert.sets.region import Region
@@ -18,7 +19,9 @@ class _CrownIbp:
         return interval_bounds(network, region, how)
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
-        return backward_rows(network, region, rows, how, interval_bounds(network, region, how))
+        errors = no_errors(network, region)
+        bounds = interval_bounds(network, region, how, errors)
+        return backward_rows(network, region, rows, how, bounds, errors)
 
 
 CROWN_IBP = _CrownIbp()

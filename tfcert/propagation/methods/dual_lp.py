@@ -33,6 +33,7 @@ from tfcert.propagation.interval import all_sides, exact_intervals, step, tidy
 from tfcert.propagation.methods.base import Bounded, How, combined_through, in_parts
 from tfcert.propagation.plan import Plan, passes_plan
 from tfcert.propagation.preactivation import Passes, Relaxer, by_name, relax_before
+from tfcert.propagation.ranges import errors_of
 from tfcert.sets.region import Region
 
 _HOW = How()
@@ -53,7 +54,8 @@ def dual_network(network: Network, region: Region, rows: Coefficients, how: How 
     """Lower bounds of rows over the output by the dual network, and the layers' bounds by algorithm 1."""
     affine, relaxer = affine_part(network, region), _slopes(network)
     bounds = _layers(network, region, relaxer, how.passes, affine)
-    relaxed = relax_before(network, network.output, relaxer, bounds, affine)
+    errors = errors_of(network, region, bounds)
+    relaxed = relax_before(network, network.output, relaxer, bounds, affine, errors)
 
     def bound(some: Coefficients) -> tf.Tensor:
         return linear_lower_bounds(network, network.output, some, relaxed, region)

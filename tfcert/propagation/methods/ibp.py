@@ -8,6 +8,7 @@ from tfcert.network.graph import Network
 from tfcert.propagation.backward import linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.enclosures import TensorInterval
+from tfcert.propagation.errors import no_errors
 from tfcert.propagation.interval import intervals
 from tfcert.propagation.methods.base import Bounded, How, combined_through, in_parts, interval_bounds
 from tfcert.propagation.plan import Plan, rows_plan
@@ -23,8 +24,9 @@ class _Ibp:
         return interval_bounds(network, region, how)
 
     def lower(self, network: Network, region: Region, rows: Coefficients, how: How) -> Bounded:
-        ranges = intervals(network, region, {}, how.passes.parts)
-        relaxed = relaxed_by_intervals(network, ranges)
+        errors = no_errors(network, region)
+        ranges = intervals(network, region, {}, how.passes.parts, errors)
+        relaxed = relaxed_by_intervals(network, ranges, errors)
 
         def bound(some: Coefficients) -> tf.Tensor:
             return linear_lower_bounds(network, network.output, some, relaxed, region)
