@@ -15,8 +15,8 @@ from tfcert import BoundOptions, Box, LpBall
 from tfcert.catalog import propagated
 from tfcert.certification.softmax import softmax_bounds
 from tfcert.network import from_keras
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import output_bounds
-from tfcert.propagation.optimised import Ascent
 from tfcert.roundoff import rounding_of
 from tfcert.sets.region import region_of
 

@@ -14,11 +14,11 @@ from tfcert.network import densify
 from tfcert.network.graph import Elementwise, Network
 from tfcert.network.linear import ConvMap
 from tfcert.propagation import backward, kernels, preactivation
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.backward import Relaxed, identity_rows, linear_lower_bounds, selected
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
 from tfcert.propagation.coefficients import Coefficients, Patches, toeplitz
 from tfcert.propagation.interval import both_sides, exact_over_boxes, intervals
-from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import Box, LpBall, Perturbation
 from tfcert.sets.region import region_of
 from tfcert.tracing import traced

@@ -10,9 +10,9 @@ from soundness import networks
 
 from tfcert.activations import activation
 from tfcert.network import Elementwise, Network, from_keras
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.interval import tidy
-from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import region_of
 

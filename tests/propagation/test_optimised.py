@@ -12,12 +12,12 @@ from sweeps import sweep_but
 from tfcert import BoundOptions
 from tfcert.activations import activation, lines
 from tfcert.network.graph import Elementwise, Network
-from tfcert.propagation import kernels, optimised
+from tfcert.propagation import kernels, open_lines, optimised
 from tfcert.propagation.affine import affine_part
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.engine import lower_bounds
-from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import entries_per_row
 from tfcert.sets.balls import Box, LpBall, Perturbation
 from tfcert.sets.region import region_of
@@ -117,8 +117,8 @@ def test_a_step_by_chosen_lines_and_its_gradient_are_those_of_the_lines(name):
     lower = tf.constant(rng.uniform(-2, 0.3, (2, 4)))
     upper = lower + rng.uniform(0.5, 3, (2, 4))
     affine = affine_part(network, region_of(LpBall(rng.uniform(0, 1, (2, 3)), 0.1)))
-    opened = optimised._opened(network, 2, {1: (lower, upper)}, None, affine)
-    assert isinstance(opened, optimised._Open) and opened.biased == 1
+    opened = open_lines.opened(network, 2, {1: (lower, upper)}, None, affine)
+    assert isinstance(opened, open_lines.OpenLines) and opened.biased == 1
     values, weights = (tf.constant(rng.normal(size=(2, 1, 3, 4))) for _ in range(2))
     rows = Coefficients(values, (4,))
     ranges = act.slope_ranges(lower, upper)

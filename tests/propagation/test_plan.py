@@ -11,8 +11,8 @@ import tfcert
 from tfcert import BoundOptions
 from tfcert.catalog import METHODS, propagated
 from tfcert.network import from_keras
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import output_bounds
-from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.preactivation import WHOLE, Passes
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import region_of

@@ -13,12 +13,12 @@ from tfcert.catalog import propagated
 from tfcert.network import Builder, Contraction, Network, Product
 from tfcert.network.graph import Multivariate
 from tfcert.propagation import backward, contraction, product
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import check_names, output_bounds, pre_activation_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.contraction import CONTRACTION
 from tfcert.propagation.enclosures import Plane, Planes
 from tfcert.propagation.kinds import KINDS, multivariate_kind
-from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import entries_per_row
 from tfcert.propagation.preactivation import Passes
 from tfcert.propagation.product import PRODUCT, box_of, clipped_ratio, default_places, planes_at

@@ -11,8 +11,8 @@ from keras import layers
 
 import tfcert
 from tfcert.network.keras.graph import from_keras
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import output_bounds
-from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.supported import not_supported
 from tfcert.roundoff import rounding_of
 from tfcert.sets.balls import LpBall

@@ -12,8 +12,8 @@ from soundness.networks import Sketch, flatten
 from tfcert.activations import activation, names
 from tfcert.network.graph import Elementwise, Network
 from tfcert.options import BoundOptions
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import output_bounds
-from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.supported import with_charges
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import region_of

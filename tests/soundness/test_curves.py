@@ -10,8 +10,8 @@ from keras import ops
 from soundness.networks import randomize
 from tfcert.network import from_keras
 from tfcert.options import BoundOptions
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import output_bounds
-from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.supported import with_charges
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import region_of

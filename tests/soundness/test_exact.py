@@ -13,8 +13,8 @@ from soundness.exact import Affine, Largest, Layer, Leaky, Skip, evaluate, least
 from tfcert.activations import activation
 from tfcert.network import DenseMap, Network, ReshapeMap
 from tfcert.network.graph import Add, Elementwise, Input, Linear, MaxPool, Node
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import output_bounds
-from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.supported import with_charges
 from tfcert.sets.balls import Box, LpBall
 from tfcert.sets.region import region_of

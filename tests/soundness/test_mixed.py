@@ -18,8 +18,8 @@ from soundness import networks
 from soundness.test_products import assert_sound
 from tfcert.network import Builder, DenseMap, Elementwise, MaxPool, Network, Product, from_keras
 from tfcert.options import BoundOptions
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import output_bounds
-from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.supported import with_charges
 from tfcert.sets.balls import Box, LpBall
 from tfcert.sets.region import region_of

@@ -11,8 +11,8 @@ from sweeps import sweep_but
 from soundness import networks, regions
 from tfcert.network import Contraction, Network, Product, from_keras
 from tfcert.options import BoundOptions
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import output_bounds
-from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.supported import with_charges
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.sets.region import region_of

@@ -17,9 +17,9 @@ from soundness.allowance import allowance
 from tfcert import BoundOptions
 from tfcert.network import from_keras
 from tfcert.network.graph import Network
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.engine import lower_bounds
-from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.supported import with_charges
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.sets.region import region_of

@@ -216,11 +216,12 @@ class Network:
         """What is said of a node's rounding: see :class:`Node` and :class:`Linear`."""
         found: dict[str, Any] = {"rounding": rounding}
         if isinstance(node, Linear):
-            before = node
+            found["folded"] = 0
+            before: Node = node
             while isinstance(before, Linear) and not (before.map.mixes or before.map.moves):  # it scales
                 before = self.nodes[before.inputs[0]]
-            is_sum = before is not node and isinstance(before, Linear) and before.map.mixes
-            found["folded"] = before.map.terms() + 1 if is_sum else 0
+            if before is not node and isinstance(before, Linear) and not before.map.moves:
+                found["folded"] = before.map.terms() + 1
         return found
 
     def with_weights_read(self) -> Network:

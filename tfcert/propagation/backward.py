@@ -234,7 +234,7 @@ def before_linear(
     constants = [tf.zeros([1, 1, count], rows.values.dtype)]
     while isinstance(network.nodes[target], Linear):
         node = network.nodes[target]
-        if errors is not None:
+        if errors is not None and target in errors.vectors:
             constants.append(-charged(rows, errors.vectors[target], errors.rounding))
         (target,) = node.inputs
         (rows,), constant = _back(node, rows, None, [network.nodes[target].shape], with_bias=True)

@@ -21,11 +21,11 @@ from tfcert.network import Network
 from tfcert.network.graph import Elementwise
 from tfcert.network.related import Related, related
 from tfcert.options import BoundOptions
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import bounded_outputs, check_names, method_of
 from tfcert.propagation.combined import Together
 from tfcert.propagation.kernels import fused_kernels
 from tfcert.propagation.methods.base import SolvedMethod
-from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import Plan
 from tfcert.propagation.preactivation import Passes, greater
 from tfcert.propagation.supported import not_supported, with_charges

@@ -268,11 +268,13 @@ class Errors:
         read_by, pools = readers(self.network)[index], _pooled(self.network)
         rows = up(gamma(_STEPS + 2 * read_by + pools, unit)) * m
         match node:
+            case Linear() if moves(node) and _only_moved(self.network, index):
+                pass  # no number is rounded on the way
             case Linear() if moves(node):
                 source = node.map.abs_apply(self.sizes[node.inputs[0]])
                 self.vectors[index] = rows + up(gamma(times_read(node.map) + 1, unit)) * source
             case Linear():
-                own = times_read(node.map) + _SPARE
+                own = float(times_read(node.map) + _SPARE)
                 if index in self._affine:  # the value in the middle of the region, computed in float64
                     own += (node.map.terms() + _SPARE) * (2.0**-53 / unit)
                 self.vectors[index] = rows + sum_of_terms_error(node, self._terms[index], m, Own(own))
@@ -280,6 +282,13 @@ class Errors:
                 self.vectors[index] = rows + sum_error(node, tf.add_n([self.sizes[i] for i in node.inputs]))
             case _ if read_by > 1:
                 self.vectors[index] = rows
+
+
+def _only_moved(network: Network, index: int) -> bool:
+    """Tells whether rows over a moving node are what a linear node sent it, and are moved back one by one."""
+    node, reading = network.nodes[index], [node for node in network.nodes if index in node.inputs]
+    assert isinstance(node, Linear)
+    return times_read(node.map) == 1 and len(reading) == 1 and isinstance(reading[0], Linear)
 
 
 def readers(network: Network) -> Mapping[int, int]:

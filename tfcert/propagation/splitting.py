@@ -23,12 +23,12 @@ from tfcert.activations import lines as lines_of
 from tfcert.network.graph import Elementwise, Network
 from tfcert.propagation.adam import adam
 from tfcert.propagation.backward import Relaxed, linear_lower_bounds
+from tfcert.propagation.chosen import Choices, chosen_lines, named_choices, open_slopes
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.combined import Together, WeightedRows
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.errors import Errors, share_of_sum
 from tfcert.propagation.interval import both_sides, step
-from tfcert.propagation.optimised import Choices, chosen_lines, named_choices, open_slopes
 from tfcert.propagation.preactivation import by_name, nonlinear, relax_before
 from tfcert.propagation.ranges import errors_of
 from tfcert.sets.region import Region

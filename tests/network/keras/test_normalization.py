@@ -11,8 +11,8 @@ from sweeps import sweep_but
 from tfcert.network import Builder, DenseMap, Elementwise, UnsupportedLayerError, from_keras
 from tfcert.network.normalized import Normalized
 from tfcert.network.softmax import LogOdds
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import output_bounds
-from tfcert.propagation.optimised import Ascent
 from tfcert.sets.balls import LpBall
 from tfcert.sets.region import region_of
 

@@ -11,13 +11,13 @@ import tensorflow as tf
 
 from tfcert.network.graph import Network
 from tfcert.options import BoundOptions
+from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.backward import Relaxed, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.combined import Together, combined_rows
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.errors import Errors
 from tfcert.propagation.interval import intervals
-from tfcert.propagation.optimised import Ascent
 from tfcert.propagation.plan import Plan
 from tfcert.propagation.preactivation import WHOLE, Passes, by_name, floor, greater, relax_before
 from tfcert.propagation.ranges import errors_of
