@@ -35,11 +35,16 @@ class Rounding:
         return 2.0**127 if single else 2.0**1023
 
 
+def unit_roundoff(dtype: Any) -> float:
+    """Half the distance from 1 to the next number of a type (NumPy's): what a rounding changes, relative to a number."""
+    return 0.5 * float(np.finfo(dtype).eps)
+
+
 def rounding_of(kind: str, deployed: Any, own: Any) -> Rounding | None:
     """The rounding of a kind, for a deployed type and that of the bounds (NumPy types); None of ``"ignore"``."""
     if kind == "ignore":
         return None
-    units = [0.5 * float(np.finfo(dtype).eps) for dtype in (deployed, own)]
+    units = [unit_roundoff(dtype) for dtype in (deployed, own)]
     tiny = max(float(np.finfo(dtype).tiny) for dtype in (deployed, own))
     return Rounding(units[0] if kind == "deployed" else 0.0, units[1], tiny)
 

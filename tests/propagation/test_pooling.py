@@ -1,5 +1,7 @@
 """The lines of max pooling: sound whatever the bounds, exact under dominance, and where each relaxation puts them."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,6 +10,7 @@ from soundness import networks
 from tfcert.network.graph import MaxPool
 from tfcert.propagation.pooling import PoolLines, default_height, pool_lines
 from tfcert.propagation.preactivation import _may_win
+from tfcert.roundoff import rounding_of
 
 INF = np.inf
 
@@ -92,6 +95,29 @@ def test_sampled_points_never_leave_the_lines(seed, relaxation):
     assert_between(node, found, [*corners, *inside, low, low + width], 1e-12)
     assert np.all(found.upper_weights >= 0)
     assert np.all(found.upper_weights <= 1)
+
+
+def rational(array) -> list[Fraction]:
+    return [Fraction(float(number)) for number in np.ravel(array)]
+
+
+@pytest.mark.parametrize(("relaxation", "height"), [(None, None), (None, 0.3), ("cnncert", None), ("deepcert", None)])
+def test_lines_of_a_rounded_maximum_hold_in_rational_arithmetic(relaxation, height):
+    """Of float32 entries, whose maximum is exact; catches weights, levels and sums that are computed with rounding."""
+    rng, rounding = np.random.default_rng(1), rounding_of("deployed", np.float32, np.float32)
+    node = MaxPool(name="pool", inputs=(0,), shape=(1, 1, 1), window=(1, 4), strides=(1, 1), rounding=rounding)
+    low, high = (end.astype(np.float32) for end in random_boxes(60))
+    scale = np.float32(10.0) ** rng.integers(-6, 7, (60, 1)).astype(np.float32)
+    low, high = low * scale + scale, high * scale + scale  # rounded: sums of such ends are, too
+    for below, above in zip(low, high, strict=True):
+        ends = (tf.constant(end.reshape(1, 1, -1, 1)) for end in (below, above))
+        at = None if height is None else tf.fill([1, 1, 1, 1], tf.constant(height, tf.float32))
+        lower, least, upper, most = map(rational, pool_lines(node, *ends, relaxation, at))
+        for x in np.unique(np.concatenate([corners_of(below, above), [0.5 * below + 0.5 * above]]), axis=0):
+            entries = rational(np.clip(x.astype(np.float32), below, above))
+            value = max(entries)
+            assert sum(w * v for w, v in zip(lower, entries, strict=True)) + least[0] <= value
+            assert sum(w * v for w, v in zip(upper, entries, strict=True)) + most[0] >= value
 
 
 @pytest.mark.parametrize("height", [None, 0.0, 0.4, 1.0])

@@ -138,6 +138,7 @@ def convolutional(rng):
     [
         *itertools.product(["crown"], ["linf", "l2", "l1"], [None, (0, 1)]),
         *itertools.product(["ibp", "crown-ibp", "alpha-crown"], ["linf", "l1"], [None]),
+        *itertools.product(["crown/cnncert", "crown/deepcert", "crown/frown"], ["linf"], [None]),
     ],
 )
 def test_points_of_a_ball_are_above_the_bounds_of_a_network_with_every_node(method, norm, clip):
@@ -149,7 +150,8 @@ def test_points_of_a_ball_are_above_the_bounds_of_a_network_with_every_node(meth
     ball = LpBall(x, 0.0 if norm == "linf" else 1e-6, norm, clip)
     rows = np.tile(np.concatenate([np.eye(2), -np.eye(2)]).astype(np.float32), (3, 1, 1))
     rounded = network.rounded(rounding_of("deployed", np.float32, np.float32))
-    asked = region_of(ball.astype(np.float32)), (rows, np.zeros((3, 4), np.float32)), method
+    method, _, relaxation = method.partition("/")
+    asked = region_of(ball.astype(np.float32)), (rows, np.zeros((3, 4), np.float32)), method, relaxation or None
     bounds, plain = (output_bounds(net, *asked, ascent=SHORT).numpy() for net in (rounded, network))
     assert np.isfinite(bounds).all() and (bounds < plain).all()
     wide = network.astype(tf.float64)

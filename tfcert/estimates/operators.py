@@ -27,6 +27,7 @@ from tfcert.network import (
     TransposeMap,
 )
 from tfcert.network.densify import matrix
+from tfcert.roundoff import unit_roundoff
 
 MapChain = tuple[LinearMap, ...]
 """Maps in the order in which they are applied."""
@@ -36,7 +37,7 @@ _PLAIN = (ReshapeMap, PadMap, IndexMap, TransposeMap, TakeMap, BroadcastMap)
 _MATRIX_SIDE, _MATRIX_ENTRIES = 1024, 1 << 22
 """A chain no larger than this is written out as one matrix."""
 _GRAM_SIDE = 4096
-_ROUNDOFF = np.finfo(np.float64).eps / 2
+_ROUNDOFF = unit_roundoff(np.float64)
 
 
 def in_float64(linear_map: LinearMap, dtype: tf.DType) -> MapChain:

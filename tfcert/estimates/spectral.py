@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from tfcert.network import ConvMap
+from tfcert.roundoff import unit_roundoff
 
-_ROUNDOFF = np.finfo(np.float64).eps / 2
+_ROUNDOFF = unit_roundoff(np.float64)
 STEPS = 20
 """Gram steps: the excess of the bound, at most ``rank ** (1 / 2 ** (STEPS + 1)) - 1``, is then below 1e-5."""
 _CONVERGED = 1e-12

@@ -22,6 +22,7 @@ from tfcert.network.builder import Builder
 from tfcert.network.composed import Tensor
 from tfcert.network.graph import Input, Network
 from tfcert.network.linear import DenseMap
+from tfcert.roundoff import unit_roundoff
 from tfcert.tracing import kept
 
 _MOST_RATIOS = 4096
@@ -71,9 +72,9 @@ class Heads:
     @classmethod
     def of(cls, network: Network, softmaxes: Iterable[Softmax]) -> Heads:
         """The heads of a peeled network of which nothing but the order of outputs is asked."""
-        kind = np.finfo(network.dtype.as_numpy_dtype)
+        kind = network.dtype.as_numpy_dtype
         size = math.prod(network.output_shape)
-        return cls(tuple(softmaxes), size, roundoff=float(kind.eps) / 2, tiny=float(kind.tiny))
+        return cls(tuple(softmaxes), size, roundoff=unit_roundoff(kind), tiny=float(np.finfo(kind).tiny))
 
     @property
     def outputs(self) -> int:

@@ -28,6 +28,7 @@ from tfcert.network.graph import (
 )
 from tfcert.network.windows import gather_windows
 from tfcert.propagation.interval import moves
+from tfcert.roundoff import unit_roundoff
 from tfcert.sets.region import Region
 
 _ULPS = 4.0
@@ -73,7 +74,7 @@ def _points(region: Region) -> list[tf.Tensor]:
 
 def _deviations(network: Network, x: tf.Tensor) -> tf.Tensor:
     """The same at points ``[batch, *input]``. Variances are counted in ``u^2``, so that they do not vanish."""
-    unit = 0.5 * float(np.finfo(network.dtype.as_numpy_dtype).eps)
+    unit = unit_roundoff(network.dtype.as_numpy_dtype)
     values: list[tf.Tensor] = []
     variances: list[tf.Tensor] = []
     for node in network.nodes:

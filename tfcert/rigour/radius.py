@@ -19,16 +19,12 @@ from tfcert.propagation.question import first_order
 from tfcert.propagation.radius import RadiusSearch, first_guess, largest_radius
 from tfcert.propagation.supported import guarantee_of, not_charged
 from tfcert.rigour.margins import rounding
+from tfcert.roundoff import unit_roundoff
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.verdict import Guarantee
 
 _TIED = 64.0
 """Units of roundoff, of differences of logits, that a softmax tells apart: see :func:`lost_in_ties`."""
-
-
-def unit_of(network: Network) -> float:
-    """The unit roundoff of a network's type."""
-    return 0.5 * float(np.finfo(network.dtype.as_numpy_dtype).eps)
 
 
 def lost_in_ties(network: Network, clauses: Clauses) -> np.ndarray:
@@ -44,7 +40,7 @@ def lost_in_ties(network: Network, clauses: Clauses) -> np.ndarray:
     rows, _ = clauses.rows()
     if not network.peeled or clauses.charged:
         return np.zeros(rows.shape[:2])
-    tied = _TIED * unit_of(network) * np.abs(rows).max(axis=2, initial=0.0)
+    tied = _TIED * unit_roundoff(network.dtype.as_numpy_dtype) * np.abs(rows).max(axis=2, initial=0.0)
     return np.where(clauses.ranks_first[:, None], tied, np.inf)
 
 

@@ -31,6 +31,7 @@ from tfcert.network.graph import Add, Elementwise, Linear, Multivariate, Network
 from tfcert.network.keras.inputs import arguments, outputs_at, taken_apart
 from tfcert.network.keras.private import functional_graph
 from tfcert.parts import NamedParts
+from tfcert.roundoff import unit_roundoff
 
 PROBE_SCALE = 255.0
 """The largest magnitude of a corner probe: pixels that were never rescaled."""
@@ -103,7 +104,7 @@ def compare_nodes(
             for known, checkpoint, wanted in zip(seen, checkpoints, answers(inputs), strict=True):
                 value, slack = computed[checkpoint.node], allowed[checkpoint.node]
                 if checkpoint.softmax:
-                    value, slack = _softmax(value, slack, unit_roundoff(network))
+                    value, slack = _softmax(value, slack, unit_roundoff(network.dtype.as_numpy_dtype))
                 known.compare(value, wanted, slack, after=int(first == 0), last=first + at_once >= len(every))
 
 
@@ -200,11 +201,6 @@ def probes(network: Network, x: Any = None) -> np.ndarray:
     return np.stack([*drawn, *given]).astype(network.dtype.as_numpy_dtype)
 
 
-def unit_roundoff(network: Network) -> float:
-    """Half the distance from 1 to the next number of the network's type."""
-    return float(np.finfo(network.dtype.as_numpy_dtype).eps) / 2
-
-
 def tolerances(
     network: Network, clean: Sequence[tf.Tensor], x: tf.Tensor, wanted: Collection[int]
 ) -> dict[int, tf.Tensor]:
@@ -218,7 +214,7 @@ def tolerances(
         value = evaluate_node(node, [found[i] for i in node.inputs], runs)
         scale = _error_scale(node, [clean[i] for i in node.inputs], clean[index])
         if scale is not None:
-            value += tf.repeat(unit_roundoff(network) * scale, RUNS, axis=0) * generator.normal(
+            value += tf.repeat(unit_roundoff(network.dtype.as_numpy_dtype) * scale, RUNS, axis=0) * generator.normal(
                 tf.shape(value), dtype=network.dtype
             )
         found[index] = value
