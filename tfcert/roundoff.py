@@ -36,7 +36,7 @@ class Rounding:
 
 
 def unit_roundoff(dtype: Any) -> float:
-    """Half the distance from 1 to the next number of a type (NumPy's): what a rounding changes, relative to a number."""
+    """Half the distance from 1 to the next number of a type (NumPy): what rounding changes, relative to a number."""
     return 0.5 * float(np.finfo(dtype).eps)
 
 
