@@ -13,7 +13,7 @@ from tfcert.activations import activation
 from tfcert.network import densify
 from tfcert.network.graph import Elementwise, Network
 from tfcert.network.linear import ConvMap
-from tfcert.propagation import backward, kernels, preactivation
+from tfcert.propagation import kernels, preactivation, stepping
 from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.backward import Relaxed, identity_rows, linear_lower_bounds, selected
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
@@ -51,7 +51,7 @@ def relaxations(network: Network, region: Perturbation) -> Relaxed:
 @pytest.fixture
 def always_patches(monkeypatch):
     """Patches wherever they are possible: on images this small the cost model goes dense at once."""
-    monkeypatch.setattr(backward, "patches_pay", lambda *_: True)
+    monkeypatch.setattr(stepping, "patches_pay", lambda *_: True)
 
 
 @pytest.mark.parametrize("window", [(2, 2), (1, 3), (3, 2)])

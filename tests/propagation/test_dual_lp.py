@@ -13,7 +13,7 @@ from tfcert.network import densify, from_keras
 from tfcert.network.graph import Elementwise, Network
 from tfcert.network.linear import DenseMap
 from tfcert.network.moves import ReshapeMap
-from tfcert.propagation import backward
+from tfcert.propagation import stepping
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
 from tfcert.propagation.preactivation import Passes
 from tfcert.sets.balls import Box, LpBall
@@ -154,7 +154,7 @@ RELU_BLOCKS = [skip_block, *(block for block in networks.IMAGE_BLOCKS if block n
 @pytest.mark.parametrize("number", range(len(RELU_BLOCKS)), ids=lambda number: RELU_BLOCKS[number].__name__)
 def test_no_point_leaves_the_bounds_and_patches_are_the_dense_network(number, monkeypatch):
     block, norm = RELU_BLOCKS[number], NORMS[number % 3]
-    monkeypatch.setattr(backward, "patches_pay", lambda *_: True)
+    monkeypatch.setattr(stepping, "patches_pay", lambda *_: True)
     s = networks.block_sketch(block, 3)
     network = s.network()
     region = LpBall(s.rng.uniform(0, 1, (3, 4, 4, 2)), [0.02, 0.2, 0.6], norm, (0, 1))

@@ -11,7 +11,7 @@ from soundness.networks import Sketch
 from tfcert.activations import image
 from tfcert.network.graph import Elementwise, Network
 from tfcert.network.linear import ConvMap
-from tfcert.propagation import backward, coefficients, kernels, preactivation
+from tfcert.propagation import backward, coefficients, kernels, preactivation, stepping
 from tfcert.propagation.backward import selected
 from tfcert.propagation.bounds import output_bounds, pre_activation_bounds
 from tfcert.propagation.coefficients import Coefficients, Patches
@@ -46,7 +46,7 @@ def margins(network: Network, region: Region, passes: Passes) -> np.ndarray:
 @pytest.fixture(params=["patches", "dense", "by cost"])
 def layout(request, monkeypatch):
     if request.param != "by cost":
-        monkeypatch.setattr(backward, "patches_pay", lambda *_: request.param == "patches")
+        monkeypatch.setattr(stepping, "patches_pay", lambda *_: request.param == "patches")
 
 
 @pytest.mark.parametrize("scale", [(3,), (1, 1, 3), (1,)])
@@ -75,7 +75,7 @@ def test_windows_apart_are_passed_as_windows_that_overlap(monkeypatch, layout, w
     s = pooled(window, padding)
     network, region = s.network(), small_region(s, "l2")
     apart = margins(network, region, Passes(select=True))
-    monkeypatch.setattr(backward, "_apart", backward._overlapping)
+    monkeypatch.setattr(stepping, "_apart", stepping._overlapping)
     np.testing.assert_allclose(apart, margins(network, region, Passes(select=True)), rtol=1e-10, atol=1e-10)
 
 
@@ -139,7 +139,7 @@ def test_coefficients_on_padding_do_not_reach_through_two_convolutions_before_an
     network, region = s.network(), small_region(s)
     found = []
     for patched in (True, False):
-        monkeypatch.setattr(backward, "patches_pay", lambda *_, patched=patched: patched)
+        monkeypatch.setattr(stepping, "patches_pay", lambda *_, patched=patched: patched)
         found.append(margins(network, region, Passes()))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-10, atol=1e-10)
 

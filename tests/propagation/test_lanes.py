@@ -7,7 +7,7 @@ from soundness.networks import Sketch, flatten
 
 from tfcert.activations import Lines, lines
 from tfcert.network.graph import Elementwise
-from tfcert.propagation import backward
+from tfcert.propagation import stepping
 from tfcert.propagation.backward import Relaxed, identity_rows, linear_lower_bounds
 from tfcert.propagation.bounds import pre_activation_bounds
 from tfcert.propagation.coefficients import Coefficients, Patches
@@ -26,7 +26,7 @@ def convolutional() -> Sketch:
 @pytest.mark.parametrize("patched", [True, False], ids=["patches", "dense"])
 @pytest.mark.parametrize("place", ["convolution", "output"])
 def test_each_lane_of_rows_is_bounded_with_its_own_lines(monkeypatch, place, patched):
-    monkeypatch.setattr(backward, "patches_pay", lambda *_: patched)
+    monkeypatch.setattr(stepping, "patches_pay", lambda *_: patched)
     s = convolutional()
     network = s.network()
     region = region_of(LpBall(s.rng.uniform(0, 1, (3, *s.shapes[0])), 0.1))

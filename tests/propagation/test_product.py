@@ -12,7 +12,7 @@ from soundness.networks import Sketch
 from tfcert.catalog import propagated
 from tfcert.network import Builder, Contraction, Network, Product
 from tfcert.network.graph import Multivariate
-from tfcert.propagation import backward, contraction, product
+from tfcert.propagation import contraction, product, stepping
 from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import check_names, output_bounds, pre_activation_bounds
 from tfcert.propagation.coefficients import Coefficients
@@ -230,7 +230,7 @@ def gated(seed: int, image: bool = False) -> Sketch:
 @pytest.fixture
 def always_patches(monkeypatch):
     """Patches wherever they are possible: on images this small the cost model goes dense at once."""
-    monkeypatch.setattr(backward, "patches_pay", lambda *_: True)
+    monkeypatch.setattr(stepping, "patches_pay", lambda *_: True)
 
 
 @pytest.mark.parametrize("method", ["crown", "alpha-crown"])
@@ -239,7 +239,7 @@ def test_patches_and_dense_rows_agree_on_products_of_images(method, monkeypatch)
     region = region_of(LpBall(rng.uniform(0, 1, (2, 4, 4, 2)), 0.05, "l2", (0, 1)))
     found = []
     for pays in (True, False):
-        monkeypatch.setattr(backward, "patches_pay", lambda *_, pays=pays: pays)
+        monkeypatch.setattr(stepping, "patches_pay", lambda *_, pays=pays: pays)
         network = s.network()
         asked = rows_of(network, np.concatenate([np.eye(3), -np.eye(3)]))
         found.append(output_bounds(network, region, asked, method, ascent=Ascent(3)).numpy())

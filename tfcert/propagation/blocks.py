@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfcert.network.graph import Input, Network, Nonlinear
-from tfcert.propagation.backward import NodeLines, Stop
+from tfcert.propagation.backward import Stop
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import dual_norm, least, least_over_box
 from tfcert.propagation.enclosures import Planes, TensorInterval
 from tfcert.propagation.forward import RelaxNode, advance, below, unit_planes
 from tfcert.propagation.interval import tidy
 from tfcert.propagation.slack import lost_by_ranges, lost_by_rows, slack_of
+from tfcert.propagation.stepping import NodeLines
 from tfcert.sets.region import Region
 
 _TWICE = 2.0

@@ -9,12 +9,13 @@ import tensorflow as tf
 from tfcert.catalog import METHODS, RELAXATIONS, check_method, relaxation_info
 from tfcert.network.graph import Elementwise, MaxPool, Multivariate, Network, Node
 from tfcert.propagation.ascent import Ascent
-from tfcert.propagation.backward import NodeLines, Relaxed
+from tfcert.propagation.backward import Relaxed
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.combined import Together
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.methods.base import Bounded, How, Method
 from tfcert.propagation.preactivation import WHOLE, Passes, by_name, relax_before
+from tfcert.propagation.stepping import NodeLines
 from tfcert.sets.region import Region
 
 

@@ -9,11 +9,11 @@ import tensorflow as tf
 from tfcert.activations import lines
 from tfcert.activations.registry import Ranges, Slopes
 from tfcert.network.graph import Elementwise, MaxPool, Multivariate, Network
-from tfcert.propagation.backward import NodeLines
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.kinds import multivariate_kind
 from tfcert.propagation.pooling import default_height, pool_lines
 from tfcert.propagation.preactivation import Relaxer, relax
+from tfcert.propagation.stepping import NodeLines
 
 Choices = dict[int, tuple[tf.Tensor, ...]]
 """By node: of an ``Elementwise`` its lower and upper slope, those that are free; of a ``MaxPool`` its height; of others

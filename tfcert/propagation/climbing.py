@@ -12,7 +12,7 @@ from tfcert.network.graph import MaxPool, Network
 from tfcert.propagation import kernels
 from tfcert.propagation.affine import AffinePart
 from tfcert.propagation.ascent import Ascent, Choosing, best_choices, owned
-from tfcert.propagation.backward import NodeLines, Relaxed, Step, before_linear, linear_lower_bounds
+from tfcert.propagation.backward import Relaxed, before_linear, linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.combined import WeightedRows
 from tfcert.propagation.concretize import middle
@@ -22,6 +22,7 @@ from tfcert.propagation.multivariate import Carried, ChosenStep
 from tfcert.propagation.open_lines import Opened, OpenLines, chosen_step
 from tfcert.propagation.pooling import default_height, pool_lines
 from tfcert.propagation.preactivation import greater, nonlinear
+from tfcert.propagation.stepping import NodeLines, Step
 from tfcert.sets.region import Region
 
 _WEIGHT = 0.1

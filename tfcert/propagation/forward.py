@@ -24,7 +24,7 @@ from tfcert.network.graph import (
 )
 from tfcert.network.linear import LinearMap, ScaleMap
 from tfcert.network.windows import gather_windows
-from tfcert.propagation.backward import NodeLines, Stop
+from tfcert.propagation.backward import Stop
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least
 from tfcert.propagation.enclosures import Plane, Planes, Slack, TensorInterval, scaled_plane
@@ -33,6 +33,7 @@ from tfcert.propagation.interval import moves, tidy
 from tfcert.propagation.multivariate import MultivariatePlanes
 from tfcert.propagation.pooling import PoolLines
 from tfcert.propagation.slack import charged_slack, lost_by_ranges, lost_by_rows, plane_sizes, slack_of
+from tfcert.propagation.stepping import NodeLines
 from tfcert.sets.region import Region
 
 RelaxNode = Callable[[int, Callable[[int], TensorInterval]], NodeLines]

@@ -19,7 +19,6 @@ from tfcert.network.graph import Elementwise, Linear, MaxPool, Multivariate, Net
 from tfcert.propagation import kernels
 from tfcert.propagation.affine import AffinePart, affine_nodes
 from tfcert.propagation.ascent import CURVED
-from tfcert.propagation.backward import NodeLines, Step
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.errors import share_of_sum
@@ -27,6 +26,7 @@ from tfcert.propagation.folding import only_reader
 from tfcert.propagation.kinds import multivariate_kind
 from tfcert.propagation.multivariate import ChosenStep, OpenPlanes
 from tfcert.propagation.pooling import pool_lines
+from tfcert.propagation.stepping import NodeLines, Step
 from tfcert.roundoff import Rounding
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from tfcert.network.graph import Concatenate, Elementwise, Input, Linear, MaxPool, Multivariate, Network, Node
 from tfcert.network.linear import Window
 from tfcert.propagation.affine import leaving_nodes
-from tfcert.propagation.backward import patches_before
 from tfcert.propagation.coefficients import Patches
 from tfcert.propagation.interval import exact_intervals, moved_inputs
 from tfcert.propagation.kinds import multivariate_kind
+from tfcert.propagation.stepping import patches_before
 
 COPIES = 8
 """Arrays of the size of the coefficients that one pass is taken to keep at once: before and after a step, data of its

@@ -17,7 +17,7 @@ from tfcert.network.linear import pad_or_crop
 from tfcert.network.windows import gather_windows
 from tfcert.propagation import kernels
 from tfcert.propagation.affine import AffinePart, affine_part
-from tfcert.propagation.backward import NodeLines, Relaxed, Stop, linear_lower_bounds, selected
+from tfcert.propagation.backward import Relaxed, Stop, linear_lower_bounds, selected
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
 from tfcert.propagation.enclosures import TensorInterval
@@ -37,6 +37,7 @@ from tfcert.propagation.interval import (
 )
 from tfcert.propagation.kinds import multivariate_kind
 from tfcert.propagation.pooling import pool_lines
+from tfcert.propagation.stepping import NodeLines
 from tfcert.sets.region import Region
 
 Relaxer = Callable[[int, int, Mapping[int, TensorInterval]], NodeLines]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tfcert.network.graph import Elementwise, Network
-from tfcert.propagation.backward import NodeLines, Relaxed, Stop
+from tfcert.propagation.backward import Relaxed, Stop
 from tfcert.propagation.blocks import Blocks
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.enclosures import TensorInterval
@@ -14,6 +14,7 @@ from tfcert.propagation.interval import exact_intervals, hull, intervals, step
 from tfcert.propagation.methods.base import Bounded, How, by_rows
 from tfcert.propagation.plan import Plan, planes_plan
 from tfcert.propagation.preactivation import met_with, nonlinear, relax
+from tfcert.propagation.stepping import NodeLines
 from tfcert.sets.region import Region
 
 
