@@ -26,7 +26,7 @@ from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
 from tfcert.sets.balls import LpBall
 from tfcert.verdict import NO_REASON, NO_WORK, Guarantee, Outcome, Reason, Work
 
-_INSIDE = (4e-6, 9e-6, 4e-5, 4e-4, 4e-3, 4e-2)
+_INSIDE = (4e-6, 9e-6, 4e-5, 1.2e-4, 4e-4, 1.2e-3, 4e-3, 1.2e-2, 4e-2)
 """How far inside the nearest witness's distance (relative) a proof is tried: farther where a margin, or a nearer point
 of the model's own dtype, is lost in rounding."""
 OPTIMAL = 1e-5
