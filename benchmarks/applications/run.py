@@ -14,9 +14,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.common import store, usage
+from benchmarks.common.unrounded import UNROUNDED
 
 SIDES = {
     "MobileNet": 32, "MobileNetV2": 32, "MobileNetV3Small": 32, "MobileNetV3Large": 32, "VGG16": 32, "ResNet50": 32,
@@ -58,7 +60,7 @@ def measured(name: str) -> dict[str, Any]:
     values = np.asarray(model(x, training=False))
     for method in METHODS:
         ball = tfcert.LpBall(x, EPS)
-        options = tfcert.BoundOptions(jit=False)
+        options = replace(UNROUNDED, jit=False)
         bounds, took = spent(lambda m=method, b=ball, o=options: tfcert.bounds(network, b, method=m, options=o))
         slack = 1e-4 * (1 + np.abs(values))
         inside = bool(((bounds.lower <= values + slack) & (values <= bounds.upper + slack)).all())

@@ -6,7 +6,7 @@ Images are in [-1, 1] here, as in the paper, and so are eps and d: an eps of 0.1
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfcert
+from benchmarks.common.unrounded import UNROUNDED
 from benchmarks.training import certified
 from tfcert.layers import IntervalAbstraction, ParamRamp
 from tfcert.objectives import IBP, AdvIBP, CrownIBP, LossLandscapeMatters, Objective
@@ -164,7 +165,7 @@ def judged(model: keras.Model, run: Run, images: certified.Data, count: int = 10
     attack = tfcert.attack(model, *some, eps=run.eps, clip=RANGE, **_PGD)
     found |= {"attack_error": float(np.mean(attack.success)), "count": count}
     for method, (inputs, labels) in {"ibp": (x, y), "crown": some}.items():
-        options = tfcert.BoundOptions(batch_size=_JUDGED if method == "ibp" else 100)
+        options = replace(UNROUNDED, batch_size=_JUDGED if method == "ibp" else 100)
         tfcert.certify(model, inputs[:100], labels[:100], eps=run.eps, clip=RANGE, method=method, options=options)
         start = time.perf_counter()
         proof = tfcert.certify(model, inputs, labels, eps=run.eps, clip=RANGE, method=method, options=options)

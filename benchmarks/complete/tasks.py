@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 import tfcert
+from benchmarks.common.unrounded import UNROUNDED
 from benchmarks.complete.networks import CLIP, EPS, Digits
 from benchmarks.complete.witness import check
 
@@ -34,7 +35,7 @@ def least(model: keras.Model, digits: Digits, how: How) -> dict[str, Any]:
     """
     found = tfcert.minimum_perturbation(
         model, digits.x, digits.y, clip=CLIP, upper=EPS, time_limit=how.limit, solver=how.solver, search=how.search,
-        bounds=how.bounds,
+        bounds=how.bounds, options=UNROUNDED,
     )  # fmt: skip
     stored: dict[str, Any] = {
         "lower": float(found.lower[0]),
@@ -64,7 +65,7 @@ def judged(model: keras.Model, digits: Digits, witness: np.ndarray) -> dict[str,
 
 
 _SPEC = """prop 1
-strategy complete = pgd -> crown -> {stage}(solver={solver}, time_limit={limit:g}s)
+strategy complete = pgd -> crown -> {stage}(solver={solver}, time_limit={limit:g}s) {{ rounding: ignore }}
 property robust(x, y in images) using complete {{
   forall z in ball(x, linf, 15/255) within [0, 1] in unit: argmax(net(z)) == y
 }}

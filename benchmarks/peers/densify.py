@@ -22,6 +22,7 @@ import tfcert
 from benchmarks.common import machine, networks, store, timing
 from benchmarks.common.clock import Clock, add_minutes
 from benchmarks.common.question import posed
+from benchmarks.common.unrounded import UNROUNDED
 from benchmarks.common.usage import used
 from benchmarks.peers.fastlin import SparseFastLin
 
@@ -44,7 +45,7 @@ def measure(name: str, norm: str, rounds: int) -> dict[str, Any]:
     matrices = SparseFastLin(patches)
 
     def margins(form: str, **how: str) -> np.ndarray:
-        found = tfcert.margins(forms[form], tfcert.LpBall(x, question.eps, norm), labels, **how)
+        found = tfcert.margins(forms[form], tfcert.LpBall(x, question.eps, norm), labels, options=UNROUNDED, **how)
         return found[np.arange(IMAGES)[:, None], question.classes[:IMAGES]]
 
     def by_sparse() -> np.ndarray:

@@ -15,7 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -25,6 +25,7 @@ import numpy as np
 import tfcert
 from benchmarks.common import architectures, data, machine, networks, store, timing
 from benchmarks.common.clock import Clock, add_minutes
+from benchmarks.common.unrounded import UNROUNDED
 from benchmarks.common.usage import peak_mib, used
 from benchmarks.peers import profile
 from benchmarks.peers.flops import crown_pass
@@ -85,7 +86,7 @@ def measure(point: Point) -> dict[str, Any]:
     """Measures one point in this process, and the peer's side in another."""
     machine.limit_threads()
     model, network, images = subject(point)
-    options = tfcert.BoundOptions(memory_mb=point.memory_mb)
+    options = replace(UNROUNDED, memory_mb=point.memory_mb)
 
     def run(count: int = point.batch) -> None:
         ball = tfcert.LpBall(images.x[:count], point.eps, "linf")

@@ -15,6 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -23,6 +24,7 @@ import numpy as np
 import tfcert
 from benchmarks.common import machine, store, usage
 from benchmarks.common.clock import Clock, add_minutes
+from benchmarks.common.unrounded import UNROUNDED
 
 STORE = store.Store(__file__)
 CASES = [
@@ -44,7 +46,7 @@ def measured(name: str, method: str) -> dict[str, Any]:
     networks: list[Any] = []
     spent, found["model_mib"] = usage.peak_mib(lambda: usage.used(lambda: networks.append(tfcert.from_keras(model))))
     found |= {"neurons": networks[0].neurons(), "model_seconds": round(spent["seconds"], 1)}
-    options, margins = tfcert.BoundOptions(memory_mb=MEMORY), list[float]()
+    options, margins = replace(UNROUNDED, memory_mb=MEMORY), list[float]()
 
     def certify() -> None:
         proof = tfcert.certify(networks[0], x, np.zeros(1, int), eps=EPS, method=method, options=options)

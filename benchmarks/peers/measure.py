@@ -18,6 +18,7 @@ import numpy as np
 import tfcert
 from benchmarks.common import machine, networks, timing
 from benchmarks.common.question import Question, posed
+from benchmarks.common.unrounded import UNROUNDED
 from benchmarks.common.usage import peak_mib, used
 from benchmarks.peers.export import export
 from benchmarks.peers.flops import crown_pass
@@ -88,7 +89,7 @@ class Ours:
     def __call__(self) -> np.ndarray:
         """The margins over balls that are built anew: ``[images, classes]``, in the order of the peer's rows."""
         ball = tfcert.LpBall(self.question.x, self.question.eps, self.case.norm)
-        options = tfcert.BoundOptions(jit=self.jit, iterations=ITERATIONS, learning_rate=LEARNING_RATE)
+        options = replace(UNROUNDED, jit=self.jit, iterations=ITERATIONS, learning_rate=LEARNING_RATE)
         found = tfcert.margins(self.model, ball, self.question.labels, method=self.case.method, options=options)
         return np.take_along_axis(found, self.question.classes, axis=1)
 

@@ -21,6 +21,7 @@ import numpy as np
 import tfcert
 from benchmarks.common import architectures, machine, networks, store
 from benchmarks.common.clock import Clock, add_minutes
+from benchmarks.common.unrounded import UNROUNDED
 from benchmarks.radius.searches import NORMS, SIZES, Batch, batch
 
 STORE = store.Store(__file__)
@@ -48,8 +49,9 @@ def measure(name: str, norm: str) -> dict[str, Any]:
     """
     model, question = networks.load(name), question_of(name)
     asked = {"norm": norm, "targets": question.targets}
+    bounded = asked | {"options": UNROUNDED}
     sides: dict[str, Callable[[], np.ndarray]] = {
-        "certified": lambda: tfcert.certified_radius(model, question.x, question.labels, **asked).radius,
+        "certified": lambda: tfcert.certified_radius(model, question.x, question.labels, **bounded).radius,
         "lipschitz": lambda: tfcert.global_lipschitz_radius(model, question.x, question.labels, **asked).radius,
         "attack": lambda: tfcert.attack_distance(model, question.x, question.labels, **asked).distance,
         "clever": lambda: tfcert.clever_score(model, question.x, question.labels, **asked).score,

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 import tfcert
 from benchmarks.common import machine, networks, store
+from benchmarks.common.unrounded import UNROUNDED
 from benchmarks.radius import records
 from tfcert.propagation import pooling, preactivation
 
@@ -71,6 +72,7 @@ def measure(name: str, norm: str) -> dict[str, Any]:
                 tfcert.from_keras(model),  # anew: what was traced for one variant is not for another
                 images.x[numbers], images.y[numbers],
                 norm=norm, relaxation="cnncert", targets=np.array([known[n] for n in numbers]), tolerance=_TOLERANCE,
+                options=UNROUNDED,
             ).radius.tolist()  # fmt: skip
     return {"images": numbers, "theirs": list(found.radii.values()), **radii}
 

@@ -25,6 +25,7 @@ import numpy as np
 
 import tfcert
 from benchmarks.common import architectures, machine, networks, store
+from benchmarks.common.unrounded import UNROUNDED
 from benchmarks.radius import tables
 from benchmarks.radius.searches import NORMS, SIZES, Batch, Search, batch, searches
 
@@ -48,7 +49,7 @@ def measure(model: keras.Model, question: Batch, search: Search, once: bool = Fa
         options = {"norm": search.norm, "method": search.method, "relaxation": search.relaxation}
         targets, tolerance = question.targets, _TOLERANCE
         found = tfcert.certified_radius(
-            model, question.x, question.labels, targets=targets, tolerance=tolerance, **options
+            model, question.x, question.labels, targets=targets, tolerance=tolerance, options=UNROUNDED, **options
         )
         return found, time.perf_counter() - start, time.process_time() - used
 

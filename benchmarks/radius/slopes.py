@@ -15,6 +15,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -23,6 +24,7 @@ import tensorflow as tf
 
 import tfcert
 from benchmarks.common import machine, networks, store
+from benchmarks.common.unrounded import UNROUNDED
 from benchmarks.radius.run import read
 from tfcert.activations import s_shaped
 
@@ -62,7 +64,7 @@ def measure(name: str, norm: str, stored: dict[str, Any]) -> dict[str, Any]:
         model = tfcert.from_keras(networks.load(name))  # anew: its activations are made with the rule of now
         found = tfcert.certify(
             model, images.x[numbers], images.y[numbers],
-            eps=scale * eps, norm=norm, relaxation=relaxation, targets=targets, options=tfcert.BoundOptions(jit=False),
+            eps=scale * eps, norm=norm, relaxation=relaxation, targets=targets, options=replace(UNROUNDED, jit=False),
         )  # fmt: skip
         return found.margin.astype(float)
 

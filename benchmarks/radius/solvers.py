@@ -19,12 +19,14 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 import tfcert
 from benchmarks.common import machine, networks, store
+from benchmarks.common.unrounded import UNROUNDED
 from benchmarks.radius.comparators import question_of
 from benchmarks.radius.searches import NORMS, Batch
 
@@ -58,12 +60,12 @@ def search(name: str, norm: str, side: str, question: Batch, image: int) -> dict
     asked: tuple[Any, ...] = model, question.x[part], question.labels[part]
     start = time.perf_counter()
     if side == "exact":
-        options: dict[str, Any] = {"upper": _FARTHEST[norm], "time_limit": 1200}
+        options: dict[str, Any] = {"upper": _FARTHEST[norm], "time_limit": 1200, "options": UNROUNDED}
         found = tfcert.minimum_perturbation(*asked, norm=norm, targets=question.targets[part], **options)
         result = {"radius": _short(found.lower[0]), "upper": _short(found.upper[0]), "optimal": bool(found.optimal[0])}
     else:
         options = {"norm": norm, "targets": question.targets[part], "tolerance": _TOLERANCE, **_METHODS[side]}
-        result = {"radius": _short(tfcert.certified_radius(*asked, **options).radius[0])}
+        result = {"radius": _short(tfcert.certified_radius(*asked, options=UNROUNDED, **options).radius[0])}
     return {**result, **_taken(start)}
 
 
@@ -71,12 +73,13 @@ def margin(name: str, norm: str, factor: float, question: Batch, image: int) -> 
     """Margins of CROWN's lines and of the linear program at a multiple of the radius that the lines certify."""
     model, part = networks.load(name), slice(image, image + 1)
     x, label, target = question.x[part], question.labels[part], question.targets[part]
-    radius = tfcert.certified_radius(model, x, label, norm=norm, targets=target, tolerance=_TOLERANCE).radius[0]
-    asked: dict[str, Any] = {"eps": float(factor * radius), "norm": norm, "targets": target}
-    lines = tfcert.certify(model, x, label, **asked)
+    asked: dict[str, Any] = {"norm": norm, "targets": target}
+    radius = tfcert.certified_radius(model, x, label, tolerance=_TOLERANCE, options=UNROUNDED, **asked).radius[0]
+    asked["eps"] = float(factor * radius)
+    lines = tfcert.certify(model, x, label, options=UNROUNDED, **asked)
     start = time.perf_counter()
     # By HiGHS: CBC's simplex takes several times as long on programs of a convolutional network.
-    solved = tfcert.certify(model, x, label, method="lp", options=tfcert.BoundOptions(solver="highs"), **asked)
+    solved = tfcert.certify(model, x, label, method="lp", options=replace(UNROUNDED, solver="highs"), **asked)
     return {
         "radius": _short(radius),
         "adaptive": _short(lines.margin[0]),

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import tfcert
 from benchmarks.common.data import pixels
+from benchmarks.common.unrounded import UNROUNDED
 from tfcert.callbacks import IntervalWidths
 from tfcert.objectives import IBP, ConstrainedIBP, Objective
 from tfcert.schedules import Ramp
@@ -177,7 +178,7 @@ def judged(model: keras.Model, images: Data, eps: float) -> dict[str, float]:
     """Test accuracy and verified accuracy by intervals (``tfcert.certify``) of the plain model."""
     x, y = images.x_test, images.y_test
     right = model.predict(x, batch_size=_JUDGED, verbose=0).argmax(axis=1) == y
-    options = tfcert.BoundOptions(batch_size=_JUDGED)
+    options = replace(UNROUNDED, batch_size=_JUDGED)
     proof = tfcert.certify(model, x, y, eps=eps, clip=(0, 1), method="ibp", options=options)
     return {"accuracy": float(right.mean()), "verified": float(proof.verified.mean())}
 

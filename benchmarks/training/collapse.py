@@ -21,6 +21,7 @@ import tensorflow as tf
 
 import tfcert
 from benchmarks.common import machine, store
+from benchmarks.common.unrounded import UNROUNDED
 from benchmarks.training import certified
 from benchmarks.training.run import EXPERIMENTS
 from benchmarks.training.tables import METHODS
@@ -54,7 +55,7 @@ class Looks(IntervalWidths):
         self.eps = float(self.model.objective.at(step)[0])
         widths = self.widths()
         ball = tfcert.LpBall(self.x, self.eps, clip=(0, 1))
-        margins = tfcert.margins(self.model.model, ball, self.y, method="ibp")
+        margins = tfcert.margins(self.model.model, ball, self.y, method="ibp", options=UNROUNDED)
         others = np.where(np.arange(margins.shape[1]) == self.y[:, None], -np.inf, -margins.astype(float))
         hidden = [layer for layer in self.model.model.layers if getattr(layer, "activation", None) is not None][:-1]
         outputs = keras.Model(self.model.model.inputs, [layer.output for layer in hidden]).predict(self.x, verbose=0)

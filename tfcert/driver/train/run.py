@@ -30,6 +30,8 @@ from tfcert.driver.train.order import Order
 from tfcert.driver.train.search import Search
 from tfcert.driver.train.start import BACKUP, FINISHED, HEADER, LOG, TRIALS, TrainingStart, begin_training
 from tfcert.language import LearningRate, RampSpec, Spec, Tuning
+from tfcert.options import BoundOptions
+from tfcert.propagation.supported import guarantee_of
 from tfcert.report import ExitCode, figures
 from tfcert.report.curves import Curves, read_curves
 from tfcert.report.records import Json
@@ -37,6 +39,7 @@ from tfcert.showing import counted
 from tfcert.training.constancy import constant_since
 from tfcert.training.granularity import STOPS, GranularityTuning
 from tfcert.training.tuner import GranularityTuner
+from tfcert.verdict import Guarantee
 
 
 class Backup(keras.callbacks.BackupAndRestore):
@@ -330,8 +333,15 @@ class _Run:
         count = len(self.bound.held_out.x)
         return (
             f"of {count} held-out samples at eps {float(self._eps()):.4g} in {self._space()} space: "
-            f"{', '.join(rates)} (numeric)"
+            f"{', '.join(rates)} ({self._level()})"
         )
+
+    def _level(self) -> Guarantee:
+        """The guarantee of the verified rate, which is that of ``tfcert.certify``; behind an abstraction, at least."""
+        if self.bound.asked.abstraction is not None:
+            return Guarantee.NUMERIC
+        method = self.bound.objective.verify.method
+        return guarantee_of(self.bound.model.network, method, None, BoundOptions())
 
     def _eps(self) -> Any:
         return self.bound.asked.region.eps  # type: ignore[union-attr]
