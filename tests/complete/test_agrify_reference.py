@@ -1,13 +1,16 @@
 """Agrify's reference networks: known minima, the false optimum of default CBC, and the order of all methods."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from sweeps import sweep_but
+from unrounded import IGNORED
 
+import tfcert
 from complete.questions import question
-from tfcert import minimum_perturbation
 from tfcert.attacks import attack
 from tfcert.clauses import Clauses, keeps_label
 from tfcert.complete.search.query import distance_program, margin_program
@@ -15,6 +18,8 @@ from tfcert.complete.solver.process import SolverProcess, SolverSettings
 from tfcert.network.cache import network_of
 from tfcert.propagation.engine import lower_bounds
 from tfcert.sets.balls import LpBall
+
+minimum_perturbation = functools.partial(tfcert.minimum_perturbation, options=IGNORED)
 
 MINIMA = {0: 0.0344555, 1: 0.0315379, 4: 0.0165002}
 """L-infinity, clipped to [0, 1]; to five digits."""

@@ -1,17 +1,21 @@
 """Guides: whichever attack confines a search, the minimum is the same; witnesses count by the distance asked about."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 from sweeps import sweep_but
+from unrounded import IGNORED
 
 import tfcert
 from complete.questions import keeps_class, mlp
-from tfcert import minimum_perturbation
 from tfcert.attacks import falsify
 from tfcert.attacks.minimal import _affordable, nearest_by
 from tfcert.catalog import BOUNDS, GUIDES
 from tfcert.sets.balls import ORDER, LpBall
+
+minimum_perturbation = functools.partial(tfcert.minimum_perturbation, options=IGNORED)
 
 pytestmark = pytest.mark.usefixtures("eager")
 

@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from unrounded import IGNORED
 
 import tfcert
 from tfcert.catalog import FORMATS, FormatInfo
@@ -76,7 +77,7 @@ def test_a_model_of_a_new_format_is_loaded_and_certified(path):
     found = tfcert.certify(model, X, Y, eps=0.1)
     assert np.allclose(found.margin, [0.6, 0.3], atol=1e-5) and found.verified.all()
     assert np.allclose(tfcert.certified_radius(model, X, Y).radius, [0.4, 0.25], rtol=1e-2)
-    nearest = tfcert.minimum_perturbation(model, X, Y, clip=(0, 1))
+    nearest = tfcert.minimum_perturbation(model, X, Y, clip=(0, 1), options=IGNORED)
     assert np.allclose(nearest.upper, [0.4, 0.25], rtol=1e-4) and nearest.optimal.all()
 
 

@@ -55,9 +55,11 @@ def encode(
     """
     if not all(np.isfinite(end).all() for pair in (*bounds, output) for end in pair):
         raise ValueError("the bounds are not finite: nothing can be encoded")
-    encoding = encode_set(region, options or EncodingOptions(), distance)
+    options = options or EncodingOptions()
+    encoding = encode_set(region, options, distance)
     values = [own_variables(encoding.inputs)]
-    sizes = None if net.network.rounding is None else layer_sizes(net, region, bounds)
+    room = options.room and net.network.rounding is not None
+    sizes = layer_sizes(net, region, bounds) if room else None
     encoding.rounded = sizes is not None
     for number, (layer, pair) in enumerate(zip(net.layers, bounds, strict=True), 1):
         off = None if sizes is None else residuals(net, layer.sources, sizes[:number])

@@ -44,11 +44,14 @@ class EncodingOptions:
 
     Attributes:
         relax: without binaries.
+        room: whether rows leave room for what rounding may take where the network is rounded; without it points of the
+            program are what the formula says, good to look for witnesses, and nothing is proven.
         pieces: into how many pieces the interval of a curved activation is cut.
         until: ``time.monotonic()`` at which writing is given up, with a TimeoutError.
     """
 
     relax: bool = False
+    room: bool = True
     pieces: int = 6
     until: float = math.inf
 

@@ -83,7 +83,7 @@ class Query:
     options: EncodingOptions = field(default_factory=EncodingOptions)
     tighten: str = "crown"
     asked_of: Network | None = None
-    _encodings: dict[tuple[bool, bool], Encoding] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _encodings: dict[tuple[bool, ...], Encoding] = field(default_factory=dict, init=False, repr=False, compare=False)
     _met: dict[int, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -157,18 +157,18 @@ class Query:
         """The lower bound that a relaxation's prices prove; -inf where they prove nothing of the network's rounding."""
         return answer.proven_bound() if self.prices_prove else -np.inf
 
-    def encoding(self, until: float, *, relax: bool = False, distance: bool = False) -> Encoding:
-        """The network over the set, without the question; written once.
+    def encoding(self, until: float, *, relax: bool = False, distance: bool = False, room: bool = True) -> Encoding:
+        """The network over the set, without the question; written once. ``room``: see :class:`EncodingOptions`.
 
         Raises:
             TimeoutError: it was not written ``until`` then.
         """
-        options = replace(self.options, relax=relax, until=until)
-        known = self._encodings.get((relax, distance))
+        options, kind = replace(self.options, relax=relax, room=room, until=until), (relax, distance, room)
+        known = self._encodings.get(kind)
         if known is None:
             bounds = self.bounds
             known = encode(self.net, self.region, bounds.layers, bounds.output, options, distance=distance)
-            self._encodings[relax, distance] = known
+            self._encodings[kind] = known
         found = known.copy()
         found.options = options
         found.check_time()
@@ -403,12 +403,12 @@ def _chosen(query: Query, encoding: Encoding, way_out: bool) -> Callable[[np.nda
 
 
 def strict_distance(query: Query, clause: int, demand: float, *, until: float = np.inf) -> Distance:
-    """The least distance at which one clause, as it was asked, is broken by at least ``demand``.
+    """The least distance at which one clause, as it was asked, is broken by at least ``demand`` by the formula.
 
     Raises:
         TimeoutError: it was not written ``until`` then.
     """
-    encoding = query.encoding(until, distance=True)
+    encoding = query.encoding(until, distance=True, room=False)
     assert encoding.distance is not None
     asked = query.clause(clause)
     _row_terms(encoding.builder, encoding, asked.coefficients, -asked.offsets - query.taken(clause) - demand, [])
