@@ -2,7 +2,8 @@
 
 python -m benchmarks.ulps.run                  a sample of the float32 numbers, of every function (seconds each)
 python -m benchmarks.ulps.run tanh sigmoid     the same of these
-python -m benchmarks.ulps.run --all tanh       all 2^32 float32 numbers (many minutes each)
+python -m benchmarks.ulps.run --all tanh       all 2^32 float32 numbers (about a minute of one core each)
+python -m benchmarks.ulps.run --all            the same of every function of which that is not stored yet
 python -m benchmarks.ulps.run --table          the README's table, from what is stored
 
 Measured are tfcert's own form of a function and Keras's, each eager, as a graph and compiled by XLA, against tfcert's
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
-from collections.abc import Callable, Iterator
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,13 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.common import machine, store
+from benchmarks.ulps import whole
 from benchmarks.ulps.extended import EXTENDED
+from benchmarks.ulps.sizes import LARGEST, STRIDE, Function, worst
 from tfcert.activations import Activation, activation, is_shipped, names
 from tfcert.activations.accuracy import ACCURACIES, EXACT
 
 STORE = store.Store(__file__)
-STRIDE, CHUNK = 4099, 2**20
-"""Every so many float32 numbers are the sample: a prime, so that all exponents and low bits are met."""
-FAR, LARGEST = 2.0**60, 2.0**120
-TINY = float(np.finfo(np.float32).tiny)
 PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "bounded_relu": [{"max_value": 2.0}, {"threshold": 0.5, "max_value": 2.0, "negative_slope": 0.1}],
     "celu": [{}, {"alpha": 0.3}, {"alpha": 2.5}],
@@ -48,7 +47,7 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
 """Where a function has parameters, or two forms."""
 
 
-def of_keras(name: str, parameters: dict[str, Any]) -> Callable[[tf.Tensor], tf.Tensor] | None:
+def of_keras(name: str, parameters: dict[str, Any]) -> Function | None:
     """Keras's function of the same name; None where it has none."""
     if name == "power":
         return lambda x: keras.ops.power(x, parameters["exponent"])
@@ -58,19 +57,7 @@ def of_keras(name: str, parameters: dict[str, Any]) -> Callable[[tf.Tensor], tf.
     return None if found is None else lambda x: found(x, **parameters)
 
 
-def numbers(stride: int) -> Iterator[np.ndarray]:
-    """The float32 numbers (every so many), without NaN and infinities, in order of their bits."""
-    for start in range(0, 2**32, CHUNK * stride):
-        bits = np.arange(start, min(start + CHUNK * stride, 2**32), stride, dtype=np.uint64).astype(np.uint32)
-        x = bits.view(np.float32)
-        x = x[np.isfinite(x)]
-        if len(x):
-            yield x
-
-
-def ways(
-    function: Callable[[tf.Tensor], tf.Tensor], kind: tf.DType = tf.float32
-) -> dict[str, Callable[[tf.Tensor], tf.Tensor]]:
+def ways(function: Function, kind: tf.DType = tf.float32) -> dict[str, Function]:
     """The ways to run a function."""
     spec = [tf.TensorSpec([None], kind)]
     return {
@@ -78,44 +65,6 @@ def ways(
         "graph": tf.function(function, input_signature=spec, autograph=False),
         "xla": tf.function(function, input_signature=spec, jit_compile=True, autograph=False),
     }
-
-
-def compared(act: Activation, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Those of the numbers that the statement is about, the values of the function there, and the sizes of ulps."""
-    accuracy = act.accuracy
-    wide = x.astype(np.float64)
-    least, most = act.domain
-    inside = (np.abs(wide) <= FAR) & (wide >= least) & (wide <= most) & ~np.isin(wide, act.poles)
-    if accuracy.sharp or act.limited:
-        inside &= (np.abs(wide) >= TINY) | (wide == 0)
-    x, wide = x[inside], wide[inside]
-    with np.errstate(all="ignore"):
-        value = act.function(tf.constant(wide)).numpy()
-    held = np.isfinite(value) & (np.abs(value) <= LARGEST)
-    x, wide, value = x[held], wide[held], value[held]
-    return x, value, np.abs(value) + accuracy.base + accuracy.reach * np.abs(wide)
-
-
-def worst(act: Activation, functions: dict[str, Callable[[tf.Tensor], tf.Tensor]], stride: int) -> dict[str, Any]:
-    """The largest error of each way in ulps, and where; what may be flushed does not count."""
-    steep = act.accuracy.steep() if callable(act.accuracy.steep) else act.accuracy.steep
-    flushed = 8 * TINY * (1 + float(steep))
-    found: dict[str, Any] = {way: {"ulps": 0.0, "at": 0.0} for way in functions}
-    count = 0
-    for chunk in numbers(stride):
-        x, value, size = compared(act, chunk)
-        count += len(x)
-        if not len(x):
-            continue
-        for way, function in functions.items():
-            error = np.abs(function(tf.constant(x)).numpy().astype(np.float64) - value)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ulps = np.where(error <= flushed, 0.0, (error - flushed) / (np.finfo(np.float32).eps * size))
-            ulps = np.where(np.isnan(error), np.inf, ulps)
-            at = int(ulps.argmax())
-            if ulps[at] > found[way]["ulps"]:
-                found[way] = {"ulps": float(ulps[at]), "at": float(x[at])}
-    return {"points": count, "ways": found}
 
 
 def double(act: Activation, name: str, parameters: dict[str, Any]) -> dict[str, Any] | None:
@@ -138,7 +87,7 @@ def double(act: Activation, name: str, parameters: dict[str, Any]) -> dict[str, 
     return {"points": int(fine.sum()), "ways": ulps, "ulps": max(ulps.values())}
 
 
-def measured(name: str, whole: bool) -> list[dict[str, Any]]:
+def measured(name: str, every: bool) -> list[dict[str, Any]]:
     """The record of each set of parameters of a function."""
     found = []
     for parameters in PARAMETERS.get(name, [{}]):
@@ -151,9 +100,10 @@ def measured(name: str, whole: bool) -> list[dict[str, Any]]:
             for way, run in ways(function).items()
         }
         shown = {key: value() if callable(value) else value for key, value in parameters.items()}
-        record = {"name": name, "parameters": shown, "all": whole, "stated": act.accuracy.ulps}
+        record = {"name": name, "parameters": shown, "all": every, "stated": act.accuracy.ulps}
         record |= {"base": act.accuracy.base, "reach": act.accuracy.reach}
-        record |= worst(act, functions, 1 if whole else STRIDE)
+        key = f"{name} {json.dumps(shown)}"
+        record |= whole.worst(act, functions, STORE, key) if every else worst(act, functions, STRIDE)
         record["ulps"] = max(way["ulps"] for way in record["ways"].values())
         record["float64"] = double(act, name, parameters)
         found.append(record)
@@ -197,14 +147,25 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only write the README's table")
     options = parser.parse_args()
     if not options.table:
-        for name in options.functions or known:
+        stored = STORE.read("ulps", {})
+        left = [name for name in known if not (options.all and is_whole(stored.get(name)))]
+        for name in options.functions or left:
             found = measured(name, options.all)
             date = datetime.datetime.now(datetime.UTC).date().isoformat()
             where = machine.describe() | {"features": features(), "device": "CPU"}
             del where["load_average"], where["threads"]
             STORE.write("ulps", STORE.read("ulps", {}) | {name: {"date": date, "machine": where, "functions": found}})
+            whole.forget(STORE, name)
             print(name, *(f"{record['ulps']:.2f} of {record['stated']:g}" for record in found), flush=True)
     STORE.write_table("ulps", table())
+
+
+def is_whole(stored: dict[str, Any] | None) -> bool:
+    """Whether what is stored of a function is about all numbers, on the versions and the processor at hand."""
+    if stored is None or not all(record["all"] for record in stored["functions"]):
+        return False
+    here = machine.describe()
+    return all(stored["machine"][name] == here[name] for name in ("cpu", "onednn", "tensorflow", "keras"))
 
 
 def activation_known(name: str) -> bool:
