@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Activation
-from tfcert.network.linear import LinearMap, Pads, Shape, Source, cast_source
+from tfcert.network.linear import LinearMap, Pads, ScaleMap, Shape, Source, cast_source
 from tfcert.network.windows import gather_windows
 from tfcert.parts import NamedParts
 from tfcert.roundoff import Rounding
@@ -45,13 +45,15 @@ class Linear(Node):
 
     ``size_of_bias`` reads the sum of the sizes of the numbers that the bias is computed from, where these may cancel
     (what batch normalisation adds); None: the bias's own. ``folded`` is of a rounded network: how many terms the sum
-    has that the program may fold the node into; 0: none.
+    has that the program may fold the node into; 0: none. ``scales`` reads the scales that follow, which it may fold into
+    the node's weights; they broadcast against ``shape``.
     """
 
     map: LinearMap
     bias: Source | None = None
     size_of_bias: Source | None = None
     folded: int = 0
+    scales: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -208,15 +210,33 @@ class Network:
             return self
 
         def charged() -> Network:
-            return replace(self, nodes=tuple(replace(node, **self._rounds(node, rounding)) for node in self.nodes))
+            scales = self._scales()
+            rounded = (
+                replace(node, **self._rounds(node, rounding, scales[index])) for index, node in enumerate(self.nodes)
+            )
+            return replace(self, nodes=tuple(rounded))
 
         return kept(self, ("rounded", rounding), charged)
 
-    def _rounds(self, node: Node, rounding: Rounding | None) -> dict[str, Any]:
+    def _scales(self) -> list[list[Source]]:
+        """By node the scales right behind it, one after another, of every node that reads it."""
+        found: list[list[Source]] = [[] for _ in self.nodes]
+        for node in self.nodes:
+            if not isinstance(node, Linear) or not isinstance(node.map, ScaleMap):
+                continue
+            index = node.inputs[0]
+            while isinstance(before := self.nodes[index], Linear):
+                found[index].append(node.map.scale)
+                if not isinstance(before.map, ScaleMap):
+                    break
+                index = before.inputs[0]
+        return found
+
+    def _rounds(self, node: Node, rounding: Rounding | None, scales: list[Source]) -> dict[str, Any]:
         """What is said of a node's rounding: see :class:`Node` and :class:`Linear`."""
         found: dict[str, Any] = {"rounding": rounding}
         if isinstance(node, Linear):
-            found["folded"] = 0
+            found |= {"folded": 0, "scales": tuple(scales)}
             before: Node = node
             while isinstance(before, Linear) and not (before.map.mixes or before.map.moves):  # it scales
                 before = self.nodes[before.inputs[0]]
@@ -249,7 +269,8 @@ class Network:
             if not isinstance(node, Linear):
                 return node
             bias, size = (None if part is None else change(part) for part in (node.bias, node.size_of_bias))
-            return replace(node, map=node.map.reading(change), bias=bias, size_of_bias=size)
+            scales = tuple(map(change, node.scales))
+            return replace(node, map=node.map.reading(change), bias=bias, size_of_bias=size, scales=scales)
 
         return replace(self, nodes=tuple(map(read, self.nodes)))
 

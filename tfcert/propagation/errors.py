@@ -11,7 +11,8 @@ node's values are within Z: terms of a layer cancel, so that this is little more
 ``L <= gamma_n (S + gamma_4 T) + gamma_4 T``, where S counts L/2 once more if Z is of values that have lost it.
 A bias that is folded into the sum of a node before may come first there, and is in all of its additions:
 :attr:`~tfcert.network.graph.Linear.folded` says how many. Each operation may also lose the smallest normal number,
-where results below it are flushed to zero.
+where results below it are flushed to zero; a weight that a scale s was folded into may, too, and then ``tiny |x|`` of the
+folded sum, which is ``tiny |x| / |s|`` of the node's own.
 
 Our own rounding is charged in the same way. Rows ``A`` over a linear node become ``A' = fl(A W)``, which are taken to
 be exact from there on: ``|A W - A'| |x| <= |A| gamma_K (|W| m)`` where an input is read K times. The affine nodes'
@@ -21,7 +22,8 @@ are charged for each sum on the way. So ``|A| e`` is all that a node is charged,
 interval's middle and radius, ``W c + b`` and ``|W| r``, are each a sum in some order, too: the partial sums of both
 together are no larger than S.
 
-Assumption: no value reaches :attr:`~tfcert.roundoff.Rounding.largest`; where one may, errors are infinite.
+Assumption: no value reaches :attr:`~tfcert.roundoff.Rounding.largest`; where one may, errors are infinite. No
+partial sum is larger than ``|W| m + |b|``, no folded one than ``|s|`` times that, no folded weight than ``|s| |W| 1``.
 """
 
 from __future__ import annotations
@@ -87,7 +89,7 @@ Sized = tuple[tf.Tensor, tf.Tensor]
 def linear_size(node: Linear, m: tf.Tensor) -> Sized:
     """``|W| m + |b|`` of inputs of size m, never below it; and what is lost where operands are flushed to zero.
 
-    An input that is loses ``|w|`` times the smallest normal number, a weight ``m`` times.
+    An input that is loses ``|w|`` times the smallest normal number, a weight ``m`` times, a folded one more.
     """
     size, weights = through_sizes(node, m, tf.ones_like(m[:1]))
     return _sized(node, m, size, weights)
@@ -114,9 +116,28 @@ def _sized(node: Linear, m: tf.Tensor, size: tf.Tensor, weights: tf.Tensor) -> S
     if bias is not None:
         size += tf.abs(bias())
     size *= 1.0 + 2.0 * gamma(terms + 4, rounding.own)
-    limit = tf.constant(rounding.largest, size.dtype)
-    size = tf.where(size < limit, size, tf.constant(np.inf, size.dtype))
-    return size, (4.0 * rounding.tiny) * (weights + terms * tf.reduce_max(m))
+    growth, spread = _folded(node)
+    if node.scales:
+        size = tf.where(growth * weights < rounding.largest, size, tf.constant(np.inf, size.dtype))
+    few = 4.0 * rounding.tiny
+    return limited(size, rounding, growth), few * weights + (few * spread) * terms * (1.0 + tf.reduce_max(m))
+
+
+def limited(size: tf.Tensor, rounding: Rounding, growth: tf.Tensor | float = 1.0) -> tf.Tensor:
+    """Sizes that partial sums do not exceed; infinite where the program may overflow, with sizes that grow so much."""
+    return tf.where(growth * size < rounding.largest, size, tf.constant(np.inf, size.dtype))
+
+
+def _folded(node: Linear) -> tuple[tf.Tensor | float, tf.Tensor | float]:
+    """By how much the scales that may be folded into a node's weights make numbers larger, and smaller, at most."""
+    assert node.rounding is not None
+    growth: tf.Tensor | float = 1.0
+    spread: tf.Tensor | float = 1.0
+    for scale in node.scales:
+        size = tf.abs(scale())
+        growth *= tf.maximum(size, 1.0)
+        spread /= tf.clip_by_value(size, node.rounding.tiny, 1.0)
+    return growth, spread
 
 
 class Own(NamedTuple):
@@ -162,7 +183,7 @@ def sum_error(node: Node, size: tf.Tensor) -> tf.Tensor:
     rounding, terms = node.rounding, len(node.inputs)
     assert rounding is not None
     share = gamma(terms, rounding.deployed) + gamma(terms + 4, rounding.own)
-    return size * up(share) + 2.0 * terms * rounding.tiny
+    return limited(size, rounding) * up(share) + 2.0 * terms * rounding.tiny
 
 
 def moved_outward(pair: TensorInterval, error: tf.Tensor) -> TensorInterval:

@@ -18,6 +18,7 @@ import math
 import tensorflow as tf
 
 from tfcert.propagation.enclosures import Planes, Slack
+from tfcert.propagation.errors import limited
 from tfcert.roundoff import Rounding, gamma
 from tfcert.sets.region import Region
 
@@ -82,7 +83,7 @@ def charged_slack(slack: Slack, amount: tf.Tensor, size: tf.Tensor, terms: int, 
     ``gamma_(terms + 4)``: of n terms there are n products and n - 1 sums, a bias, and two more where a batch
     normalisation's scale is folded into the kernel.
     """
-    rounding = slack.rounding
+    rounding, size = slack.rounding, limited(size, slack.rounding)
     unit = gamma(terms + _SPARE, rounding.own) + (0.0 if exact else gamma(terms + 4, rounding.deployed))
     slack = slack._replace(amount=amount)
     return slack._replace(amount=raised(amount + unit * size + flushed(slack, terms), terms, rounding))
