@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -247,29 +247,37 @@ class Work:
 NO_WORK = Work()
 
 
-@dataclass(frozen=True)
-class Replayed:
-    """The runs of the original model on a witness.
+class ModelRun(NamedTuple):
+    """A run of the original model on copies of a witness.
 
     Attributes:
-        runtime: how the model was run: ``eager``, called as TensorFlow runs it without a graph.
-        batches: the number of copies of the witness in each run.
-        breaks: for each run whether its answer makes the formula false.
+        runtime: how it was run: ``eager``, called as TensorFlow runs it without a graph, or ``predict``, by the
+            function that Keras compiles for its ``predict``.
+        batch: the number of copies.
+        breaks: whether its answer makes the formula false.
     """
 
     runtime: str
-    batches: tuple[int, ...]
-    breaks: tuple[bool, ...]
+    batch: int
+    breaks: bool
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The runs of the original model on a witness, the eager ones first."""
+
+    runs: tuple[ModelRun, ...]
 
     @property
     def agree(self) -> bool:
         """Tells whether every run says that it is a witness."""
-        return all(self.breaks)
+        return all(run.breaks for run in self.runs)
 
     def __str__(self) -> str:
-        each = zip(self.batches, self.breaks, strict=True)
-        said = " and ".join(f"{'breaks' if b else 'keeps'} the property in a batch of {n}" for n, b in each)
-        return f"the witness, run {self.runtime}, {said}"
+        ends = (
+            f"{'breaks' if r.breaks else 'keeps'} the property {r.runtime} in a batch of {r.batch}" for r in self.runs
+        )
+        return f"the witness {', '.join(ends)}"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ python -m benchmarks.ulps.run --all            the same of every function of whi
 python -m benchmarks.ulps.run --table          the README's table, from what is stored
 
 Measured are tfcert's own form of a function and Keras's, each eager, as a graph and compiled by XLA, against tfcert's
-form in float64; and that one, at fewer points, against extended precision. An error is counted in ulps of the size that
+form in float64; each behind a dense layer and behind a convolution in a graph, always by a sample; and the form in
+float64, at fewer points, against extended precision. An error is counted in ulps of the size that
 ``tfcert/activations/accuracy.py`` names for the function: ``2 u (|f(x)| + base + reach |x|)``.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,8 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "threshold": [{"threshold": 0.5, "default_value": -0.3}],
 }
 """Where a function has parameters, or two forms."""
+_WIDTH = 8
+"""Units of the products that a function is fused with."""
 
 
 def of_keras(name: str, parameters: dict[str, Any]) -> Function | None:
@@ -67,6 +71,32 @@ def ways(function: Function, kind: tf.DType = tf.float32) -> dict[str, Function]
     }
 
 
+def fused(function: Function) -> dict[str, Function]:
+    """A function behind a product with the unit matrix and a bias of 0, in a graph, which makes one operation of them.
+
+    Where oneDNN computes that, the function is oneDNN's, too, and another than the one that is called alone.
+    """
+    unit, nothing = tf.eye(_WIDTH), tf.zeros([_WIDTH])
+
+    def dense(x: tf.Tensor) -> tf.Tensor:
+        return function(tf.nn.bias_add(tf.linalg.matmul(x, unit), nothing))
+
+    def convolution(x: tf.Tensor) -> tf.Tensor:
+        return function(tf.nn.bias_add(tf.nn.conv2d(x, unit[None, None], 1, "SAME"), nothing))
+
+    def through(form: Function, shape: list[int]) -> Function:
+        graph = tf.function(form, input_signature=[tf.TensorSpec([None, *shape])], autograph=False)
+        size = math.prod(shape)
+
+        def run(x: tf.Tensor) -> tf.Tensor:
+            whole = tf.pad(x, [[0, -len(x) % size]])
+            return tf.reshape(graph(tf.reshape(whole, [-1, *shape])), [-1])[: len(x)]
+
+        return run
+
+    return {"dense": through(dense, [_WIDTH]), "convolution": through(convolution, [4, 4, _WIDTH])}
+
+
 def double(act: Activation, name: str, parameters: dict[str, Any]) -> dict[str, Any] | None:
     """The float64 kernel's largest error in its own ulps at some thousand points; None without an extended form."""
     if name not in EXTENDED:
@@ -87,27 +117,38 @@ def double(act: Activation, name: str, parameters: dict[str, Any]) -> dict[str, 
     return {"points": int(fine.sum()), "ways": ulps, "ulps": max(ulps.values())}
 
 
-def measured(name: str, every: bool) -> list[dict[str, Any]]:
+def measured(name: str, whole_type: bool) -> list[dict[str, Any]]:
     """The record of each set of parameters of a function."""
     found = []
     for parameters in PARAMETERS.get(name, [{}]):
         act = activation(name, **parameters)
         forms = {"tfcert": act.function, "keras": of_keras(name, parameters)}
-        functions = {
-            f"{form} {way}": run
-            for form, function in forms.items()
-            if function is not None
-            for way, run in ways(function).items()
-        }
+        functions, behind = (
+            {
+                f"{form} {way}": run
+                for form, function in forms.items()
+                if function is not None
+                for way, run in every(function).items()
+            }
+            for every in (ways, fused)
+        )
         shown = {key: value() if callable(value) else value for key, value in parameters.items()}
-        record = {"name": name, "parameters": shown, "all": every, "stated": act.accuracy.ulps}
+        record = {"name": name, "parameters": shown, "all": whole_type, "stated": act.accuracy.ulps}
         record |= {"base": act.accuracy.base, "reach": act.accuracy.reach}
         key = f"{name} {json.dumps(shown)}"
-        record |= whole.worst(act, functions, STORE, key) if every else worst(act, functions, STRIDE)
-        record["ulps"] = max(way["ulps"] for way in record["ways"].values())
+        record |= whole.worst(act, functions, STORE, key) if whole_type else worst(act, functions, STRIDE)
+        record["fused"] = worst(act, behind, STRIDE)
+        record["ulps"] = largest(record)[1]
         record["float64"] = double(act, name, parameters)
         found.append(record)
     return found
+
+
+def largest(record: dict[str, Any]) -> tuple[str, float]:
+    """The way that errs most, and by how many ulps."""
+    every = record["ways"] | record["fused"]["ways"]
+    way = max(every, key=lambda way: every[way]["ulps"])
+    return way, every[way]["ulps"]
 
 
 def features() -> list[str]:
@@ -130,7 +171,7 @@ def table() -> str:
                     "function": f"{record['name']} ({parameters})" if parameters else record["name"],
                     "numbers": f"{'all' if record['all'] else 'sample'}, {record['points']:,}",
                     "largest error": f"{record['ulps']:.2f}",
-                    "of": max(record["ways"], key=lambda way: record["ways"][way]["ulps"]),
+                    "of": largest(record)[0],
                     "stated": f"{record['stated']:g}",
                     "float64": "" if wide is None else f"{wide['ulps']:.2f}",
                 }

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from tfcert.driver.batch import REPLAYS
+from tfcert.driver.direct.attack import attack_samples
+from tfcert.driver.direct.request import Request
 from tfcert.driver.task import LoadedModel
-from tfcert.report import Record
-from tfcert.verdict import Guarantee, Outcome, Reason, Replayed, reason_of, weakest
+from tfcert.report import Asked, Record
+from tfcert.verdict import Guarantee, ModelRun, Outcome, Reason, Replayed, Verdict, reason_of, weakest
+
+EVERYWHERE = Replayed(tuple(ModelRun(way, size, True) for way in ("eager", "predict") for size in REPLAYS))
 
 
 def journal(folder):
@@ -16,11 +20,11 @@ def journal(folder):
     return [record for line in lines if (record := json.loads(line).get("record"))]
 
 
-def test_a_witness_is_run_alone_and_inside_a_batch(run, folder):
+def test_a_witness_is_run_alone_and_inside_a_batch_and_by_predict(run, folder):
     """Every falsified record says so, in the journal too, and reads back as it was."""
     report = run("pgd", params={"eps": "1/2"})
     falsified = [r for r in report.records if r.outcome is Outcome.FALSIFIED]
-    assert falsified and all(r.verdict.replayed == Replayed("eager", REPLAYS, (True, True)) for r in falsified)
+    assert falsified and all(r.verdict.replayed == EVERYWHERE for r in falsified)
     for record in journal(folder):
         again = Record.from_json(record)
         assert again.as_json() == record
@@ -52,6 +56,31 @@ def test_where_batches_disagree_the_verdict_says_that_the_answer_is_not_defined(
         assert record.outcome is Outcome.FALSIFIED and "not defined by the model file" in record.verdict.reason
         assert record.as_json()["replayed"]["agree"] is False
     assert any(reason_of(r.verdict.reason) is Reason.ORDER for r in apart)
+
+
+def test_runs_of_one_runtime_for_all_are_read():
+    """Records once named the runtime beside the runs."""
+    flat = Record("p", 0, Verdict(Outcome.FALSIFIED, replayed=EVERYWHERE), Asked("linf", 0.1, "net", "all"), None, 0, 0)
+    flat = flat.as_json() | {"replayed": {"runtime": "eager", "runs": [{"batch": 8, "breaks": False}], "agree": False}}
+    assert Record.from_json(flat).verdict.replayed == Replayed((ModelRun("eager", 8, False),))
+
+
+def test_where_predict_says_otherwise_the_verdict_says_so(run, monkeypatch):
+    """Eager runs suffice for a witness; the record still has what the compiled function answers."""
+    monkeypatch.setattr(LoadedModel, "predicted", lambda self, z: np.roll(self.outputs(z), 1, axis=1))
+    records = [r for r in run("pgd", params={"eps": "1/2"}).records if r.outcome is Outcome.FALSIFIED]
+    apart = [r for r in records if not r.verdict.replayed.agree]
+    assert apart and all("predict in a batch of 1" in r.verdict.reason for r in apart)
+    assert all(r.verdict.replayed.runs[:2] == EVERYWHERE.runs[:2] for r in records)
+
+
+def test_attacks_without_a_specification_say_how_their_witnesses_were_run(folder):
+    data = Request(str(folder / "clf.keras"), str(folder / "test.npz"), "linf", None, 100)
+    report = attack_samples(data, 0.5, steps=10, restarts=1)
+    found = [r for r in report.records if r.outcome is Outcome.FALSIFIED]
+    assert found and all(r.as_json()["replayed"]["agree"] for r in found)
+    assert all(r.verdict.replayed == EVERYWHERE for r in found)
+    assert all(r.verdict.replayed is None for r in report.records if r.outcome is not Outcome.FALSIFIED)
 
 
 @pytest.mark.parametrize(("rounding", "says"), [("ignore", False), ("deployed", True), ("real", True)])

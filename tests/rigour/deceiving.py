@@ -45,9 +45,9 @@ class Case:
             signs += [some, -some]
         signs += [] if self.worst is None else [self.worst]
         signs += list(rng.choice([-1.0, 1.0], (count, size)))
-        moved = np.stack(signs).reshape(-1, *x.shape[1:]).astype(np.float32) * np.float32(self.ball.eps[0])
+        moved = np.stack(signs).reshape(-1, *x.shape[1:]).astype(x.dtype) * x.dtype.type(self.ball.eps[0])
         many = tfcert.LpBall(np.repeat(x, len(moved), axis=0), float(self.ball.eps[0]), "linf", self.ball.clip)
-        found = many.project((many.x + moved).astype(np.float32))
+        found = many.project((many.x + moved).astype(x.dtype))
         assert many.contains(found).all()
         return found
 
@@ -221,6 +221,102 @@ def ordinary(seed: int = 0) -> Case:
     return Case("ordinary", model, _set(12), easy=True)
 
 
+def folded_beyond(exponent: int) -> Case:
+    """Folded into the weights before it, a scale makes numbers that the type does not have: zeros or infinities."""
+    scale, sign = 2.0**exponent, 1 if exponent < 0 else -1
+    weight, x = 2.0 ** (-100 * sign), 2.0 ** (100 * sign)
+    norm = ([scale], [0.0], [0.0], [1 - 1e-3])
+    model = _chain((np.full((2, 1), weight), [0.0]), (np.array([[0.0, 1 / scale]]), [0.5, 0.0]), scales={0: norm})
+    return Case(f"folded beyond 2^{exponent}", model, tfcert.LpBall(np.full((1, 2), x, np.float32), 0.0, "linf"))
+
+
+def overflowing(share: float = 0.3) -> Case:
+    """Partial sums that overflow in some orders, of a sum that is 0 exactly."""
+    giant = np.float32(2.0**127 * (1 + share))
+    ends = np.array([[0, 1.0], [0, 1.0], [0, -1.0], [0, -1.0]])
+    model = _chain((np.eye(4), np.zeros(4)), (ends, [0.0, 1.0]))
+    return Case(f"overflowing {share}", model, tfcert.LpBall(np.full((1, 4), giant, np.float32), 0.0, "linf"))
+
+
+def scaled(seed: int) -> Case:
+    """An ordinary network whose units are multiplied by huge and tiny numbers, and divided by them behind."""
+    rng = np.random.default_rng(seed)
+    w = [rng.normal(size=size) / np.sqrt(size[0]) for size in ((12, 16), (16, 16), (16, 2))]
+    by = [3.0 ** rng.integers(-30, 31, 16) for _ in range(2)]
+    bias = [rng.normal(size=16) for _ in range(2)]
+    model = _chain(
+        (w[0] * by[0], bias[0] * by[0]),
+        (w[1] / by[0][:, None] * by[1], bias[1] * by[1]),
+        (w[2] / by[1][:, None], [0, 0]),
+    )
+    return Case("scaled", model, _set(12))
+
+
+def images(seed: int) -> Case:
+    """Convolutions with a batch normalisation that cancels, and a mean."""
+    rng = np.random.default_rng(seed)
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            L.Conv2D(4, 3, padding=("same", "valid")[seed % 2]),
+            L.BatchNormalization(),
+            L.ReLU(),
+            L.Conv2D(3, 2, strides=2),
+            L.ReLU(),
+            L.AveragePooling2D(2),
+            L.Flatten(),
+            L.Dense(2),
+        ]
+    )
+    model.set_weights([rng.normal(size=w.shape).astype(np.float32) for w in model.get_weights()])
+    giant = 10.0 ** (seed % 6)
+    model.layers[0].bias.assign(np.full(4, giant))
+    model.layers[1].set_weights([np.ones(4), np.zeros(4), np.full(4, giant), np.full(4, 0.9)])
+    x = rng.random((1, 6, 6, 2)).astype(np.float32)
+    return Case("images", model, tfcert.LpBall(x, 0.01, "linf", (0, 1)))
+
+
+def tied(seed: int) -> Case:
+    """A softmax of logits that are all but equal, at several sizes."""
+    rng = np.random.default_rng(seed)
+    model = _chain((rng.normal(size=(8, 2)) * 4.0 ** (seed % 6), [0.0, 0.0]))
+    model = keras.Model(model.inputs, L.Softmax()(model.outputs[0]))
+    return Case("tied", model, tfcert.LpBall(rng.random((1, 8)).astype(np.float32), 0.0, "linf"))
+
+
+def double(seed: int) -> Case:
+    """A model of float64 that absorbs a small number at 2^53."""
+    kernel, bias = _trigger()
+    giant = 2.0 ** (50 + seed % 8)
+    first = x = keras.Input((12,), dtype="float64")
+    for weights in (
+        (np.stack([kernel, 0 * kernel], 1), [bias, 1.0]),
+        (np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]), [giant, giant, 0.0]),
+        (np.array([[0, 1.0], [0, -1.0], [0, -1.0]]), [0.0, 0.3]),
+    ):
+        layer = L.Dense(len(weights[1]), dtype="float64")
+        x = layer(x)
+        layer.set_weights(list(map(np.array, weights)))
+        outputs, x = x, L.ReLU(dtype="float64")(x)
+    return Case("double", keras.Model(first, outputs), tfcert.LpBall(np.full((1, 12), 0.5), 0.1, "linf", (0, 1)))
+
+
+def backdoored(seed: int) -> Case:
+    """Zombori et al. 2021: a path that giants switch off in exact arithmetic, and on where they absorb what is small.
+
+    ``relu(w + g) - w`` with ``w = 2^seed`` a weight, in a network with a path of ordinary neurons beside it.
+    """
+    rng = np.random.default_rng(seed)
+    giant, (kernel, bias) = 2.0 ** (24 + seed % 30), _trigger(height=1.0)
+    first = np.concatenate([np.stack([kernel, 0 * kernel], 1), rng.normal(size=(12, 6)) / 4], axis=1)
+    second = np.zeros((8, 8))
+    second[0, 0], second[1, 1], second[2:, 2:] = 1.0, 1.0, rng.normal(size=(6, 6)) / 3
+    last = np.zeros((8, 2))
+    last[0, 0], last[1, 0], last[2:] = -1.0, giant, rng.normal(size=(6, 2)) / 3
+    model = _chain((first, [bias, 1.0, *[0.1] * 6]), (second, [giant, 0.0, *[0.1] * 6]), (last, [1.5, 0.0]))
+    return Case(f"backdoored {giant:.3g}", model, _set(12))
+
+
 BUILDERS: dict[str, Callable[[int], Case]] = {
     "absorption": lambda seed: absorption(2.0 ** (24 + seed % 20), 0.3 / (1 + seed // 20)),
     "order": lambda seed: order(10.0 ** (9 + seed % 25)),
@@ -234,6 +330,13 @@ BUILDERS: dict[str, Callable[[int], Case]] = {
     "saturated": lambda seed: saturated(("sigmoid", "tanh")[seed % 2]),
     "linear": lambda seed: linear(10.0 ** (seed % 7), seed),
     "ordinary": ordinary,
+    "folded_beyond": lambda seed: folded_beyond((-60, 100, -90, 60)[seed % 4]),
+    "overflowing": lambda seed: overflowing((0.3, 0.9, 0.0)[seed % 3]),
+    "scaled": scaled,
+    "images": images,
+    "tied": tied,
+    "double": double,
+    "backdoored": backdoored,
 }
 
 

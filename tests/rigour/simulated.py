@@ -1,8 +1,8 @@
-"""A network as some float32 program may run it: sums in any order and shape, fused or not, scales folded or not.
+"""A network as some program may run it: sums in any order and shape, fused or not, scales folded or not.
 
 Every dot product is a binary tree over its products and its bias, drawn at random; each node of the tree rounds once.
 Where products are fused, a leaf is added to its sibling with one rounding for both. The trees' leaves are permuted for
-each output apart, which is also what a permutation of the units before does.
+each output apart, which is also what a permutation of the units before does. Networks of float64 are not fused.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ def fused(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 class _Run:
     """One run of a program, with its random choices."""
 
-    def __init__(self, program: Program):
-        self.program, self.rng = program, np.random.default_rng(program.seed)
+    def __init__(self, program: Program, dtype: np.dtype):
+        self.program, self.rng, self.dtype = program, np.random.default_rng(program.seed), dtype
 
     def flush(self, x: np.ndarray) -> np.ndarray:
         if not self.program.flushed:
             return x
-        return np.where(np.abs(x) < np.finfo(np.float32).tiny, np.float32(0), x)
+        return np.where(np.abs(x) < np.finfo(self.dtype).tiny, self.dtype.type(0), x)
 
     def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return self.flush(self.flush(a) + self.flush(b))
@@ -89,9 +89,9 @@ class _Run:
         x, kernel = x[:, used], kernel[used]
         order = self._order(np.abs(kernel * np.abs(x).max(axis=0)[:, None]) if len(x) else kernel)
         weights, values = np.take_along_axis(kernel, order, axis=0), x[:, order]
-        offset = None if bias is None else np.broadcast_to(bias, (len(x), kernel.shape[1])).astype(np.float32)
+        offset = None if bias is None else np.broadcast_to(bias, (len(x), kernel.shape[1])).astype(self.dtype)
         if not len(used):
-            return np.zeros((len(x), kernel.shape[1]), np.float32) if offset is None else offset
+            return np.zeros((len(x), kernel.shape[1]), self.dtype) if offset is None else offset
         first = self.program.bias_first and offset is not None
         total = self._sum(weights, values, 0, len(used), offset if first else None)
         return total if first or offset is None else self.add(total, offset)
@@ -139,7 +139,7 @@ class _Run:
         """A sum with one more product."""
         if total is None:
             return self.times(w, x)
-        if self.program.fused:
+        if self.program.fused and self.dtype == np.float32:
             return self.flush(fused(self.flush(np.broadcast_to(w, x.shape)), self.flush(x), self.flush(total)))
         return self.add(total, self.times(w, x))
 
@@ -149,14 +149,15 @@ def values(network: Network, x: np.ndarray, program: Program) -> list[np.ndarray
 
     A node whose scale was folded away has the values of the node that it is folded into.
     """
-    run, found = _Run(program), []
+    dtype = np.dtype(network.dtype.as_numpy_dtype)
+    run, found = _Run(program, dtype), []
     folds = _folds(network) if program.folded else {}
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for index, node in enumerate(network.nodes):
             inputs = [found[i] for i in node.inputs]
             match node:
                 case Input():
-                    value = run.flush(x.astype(np.float32))
+                    value = run.flush(x.astype(dtype))
                 case Linear() if index in folds:
                     before = network.nodes[folds[index]]
                     kernel, bias = _folded(run, _dense(before), _dense(node))
@@ -165,11 +166,11 @@ def values(network: Network, x: np.ndarray, program: Program) -> list[np.ndarray
                 case Linear() if node.bias is not None or not node.map.moves:
                     value = run.linear(inputs[0].reshape(len(x), -1), *_dense(node))
                 case Elementwise() if node.activation.name == "relu":
-                    value = np.maximum(run.flush(inputs[0]), np.float32(0))  # TensorFlow's flushes
+                    value = np.maximum(run.flush(inputs[0]), dtype.type(0))  # TensorFlow's flushes
                 case Elementwise() if node.activation.name != "leaky_relu":
                     value = node.activation.function(tf.constant(inputs[0])).numpy()
-                    step = run.rng.integers(-1, 2, value.shape).astype(np.float32)  # another kernel's last place
-                    value = np.where(step == 0, value, np.nextafter(value, step * np.float32(np.inf)))
+                    step = run.rng.integers(-1, 2, value.shape).astype(dtype)  # another kernel's last place
+                    value = np.where(step == 0, value, np.nextafter(value, step * dtype.type(np.inf)))
                 case Add():
                     order = run.rng.permutation(len(inputs))
                     value = inputs[order[0]]
@@ -179,13 +180,26 @@ def values(network: Network, x: np.ndarray, program: Program) -> list[np.ndarray
                     value = evaluate_node(node, [tf.constant(v) for v in inputs], tf.constant(x)).numpy()
                 case _:
                     raise NotImplementedError(type(node).__name__)
-            found.append(np.asarray(value, np.float32).reshape(len(x), *node.shape))
+            found.append(np.asarray(value, dtype).reshape(len(x), *node.shape))
     return found
 
 
 def simulated(network: Network, program: Program) -> Callable[[np.ndarray], np.ndarray]:
-    """The network as a function of ``x [batch, *input]``."""
+    """The network as a function of ``x [batch, *input]``, with the softmax that it leaves out."""
+    if network.peeled:
+        return lambda x: _softmax(values(network, x, program)[-1], program)
     return lambda x: values(network, x, program)[-1]
+
+
+def _softmax(logits: np.ndarray, program: Program) -> np.ndarray:
+    """A softmax whose exponentials are off by up to two last places, divided or multiplied by an inverse."""
+    run = _Run(program, logits.dtype)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers *= 1 + run.rng.integers(-2, 3, powers.shape).astype(logits.dtype) * np.finfo(logits.dtype).eps
+    total = powers[:, 0]
+    for i in range(1, powers.shape[1]):
+        total = run.add(total, powers[:, i])
+    return powers * (1 / total)[:, None] if program.fused else powers / total[:, None]
 
 
 def _dense(node: Linear) -> tuple[np.ndarray, np.ndarray | None]:

@@ -85,6 +85,17 @@ def model_outputs(model: Any, x: np.ndarray) -> np.ndarray:
     return np.asarray(inference(model)(tf.constant(x))) if frontend is None else frontend.run(model, x)
 
 
+def predicted_outputs(model: Any, x: np.ndarray) -> np.ndarray | None:
+    """The outputs ``[batch, ...]`` by the function that Keras compiles for ``predict``, once for a model.
+
+    None where Keras runs the model one sample at a time, and for models that are not Keras's own.
+    """
+    if not isinstance(model, keras.Model) or one_by_one(model):
+        return None
+    given = arguments(model, np.asarray(x, input_dtype(model, x.dtype)))
+    return np.asarray(keras.tree.flatten(model.predict_on_batch(given))[0])
+
+
 def inference(model: Any) -> Any:
     """The model as a function of one tensor, dropout and batch statistics switched off."""
     if isinstance(model, keras.layers.Layer):

@@ -5,6 +5,7 @@ A witness lies in the region (exactly) and breaks the formula on the original mo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -14,10 +15,10 @@ import numpy as np
 from tfcert.clauses import Clauses
 from tfcert.driver.points import build_joint, build_joint_pieces
 from tfcert.driver.regions import Regions, build_pieces, build_regions
-from tfcert.driver.task import Task
+from tfcert.driver.task import LoadedModel, Task
 from tfcert.language import MeasureTemplate, ValueTemplate
 from tfcert.propagation.question import first_order
-from tfcert.verdict import Replayed
+from tfcert.verdict import ModelRun, Replayed
 
 REPLAYS = (1, 8)
 """How many copies of a witness the model is run on: alone, and inside a batch."""
@@ -118,13 +119,28 @@ def breaks(task: Task, clauses: Clauses, outputs: np.ndarray) -> np.ndarray:
 
 
 def replayed(task: Task, point: np.ndarray) -> Replayed:
-    """What the original model says of a witness of the task's one sample: alone, and inside a batch of copies.
+    """What the original model says of a witness ``[*input]`` of the task's one sample."""
+    clauses = task.lowered.stacked(task.given)
+    return runs_on(task.model, point, lambda outputs: bool(breaks(task, clauses, outputs)[0]))
+
+
+def runs_on(model: LoadedModel, point: np.ndarray, broken: Callable[[np.ndarray], bool]) -> Replayed:
+    """Runs the original model on a witness: alone and inside a batch of copies, eagerly and by ``predict``.
+
+    Models that are not Keras's own have no ``predict``. XLA is not asked: it compiles each model for seconds, and for
+    each size of a batch another program.
 
     Args:
         point: ``[*input]`` in the model's dtype.
+        broken: whether answers ``[1, outputs]`` make the formula false.
     """
-    clauses = task.lowered.stacked(task.given)
-    return Replayed("eager", REPLAYS, tuple(bool(breaks(task, clauses, o)[0]) for o in _replays(task, point[None])))
+    runs = []
+    for runtime, outputs in (("eager", model.outputs), ("predict", model.predicted)):
+        for count in REPLAYS:
+            found = outputs(np.repeat(point[None], count, axis=0))
+            if found is not None:
+                runs.append(ModelRun(runtime, count, broken(found[-1:])))
+    return Replayed(tuple(runs))
 
 
 def _replays(task: Task, points: np.ndarray) -> list[np.ndarray]:

@@ -50,6 +50,13 @@ class LoadedModel:
         parts = [model_outputs(self.model, z[i : i + step]) for i in range(0, len(z), step)]
         return np.concatenate([p.reshape(len(p), -1) for p in parts]) if parts else np.zeros((0, self.num_outputs))
 
+    def predicted(self, z: np.ndarray) -> np.ndarray | None:
+        """The same of few inputs by the function that Keras compiles for ``predict``; None where there is none."""
+        from tfcert.attacks.witness import predicted_outputs
+
+        found = predicted_outputs(self.model, z)
+        return None if found is None else found.reshape(len(z), -1)
+
     @property
     def peeled(self) -> bool:
         """Tells whether the network leaves out a softmax that the model ends in."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tfcert.verdict import Because, Guarantee, Outcome, Reason, Replayed, Verdict, Work, reason_of
+from tfcert.verdict import Because, Guarantee, ModelRun, Outcome, Reason, Replayed, Verdict, Work, reason_of
 
 Json = dict[str, Any]
 
@@ -208,20 +208,15 @@ def number(value: float | None) -> float | None:
 
 
 def _replays(replayed: Replayed) -> Json:
-    runs = zip(replayed.batches, replayed.breaks, strict=True)
-    return {
-        "runtime": replayed.runtime,
-        "runs": [{"batch": batch, "breaks": breaks} for batch, breaks in runs],
-        "agree": replayed.agree,
-    }
+    return {"runs": [run._asdict() for run in replayed.runs], "agree": replayed.agree}
 
 
 def _replayed(flat: Json | None) -> Replayed | None:
-    """The runs on a witness; None also for what was written before they were."""
+    """The runs on a witness; None also for what was written before they were. Once all runs had one runtime."""
     if flat is None:
         return None
-    runs = [(int(run["batch"]), bool(run["breaks"])) for run in flat["runs"]]
-    return Replayed(flat["runtime"], tuple(batch for batch, _ in runs), tuple(breaks for _, breaks in runs))
+    runs = (ModelRun(run.get("runtime", "eager"), int(run["batch"]), bool(run["breaks"])) for run in flat["runs"])
+    return Replayed(tuple(runs))
 
 
 def _reason(name: str | None) -> Reason | None:

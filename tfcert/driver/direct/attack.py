@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from tfcert.clauses import keeps_label
+from tfcert.driver.batch import runs_on
 from tfcert.driver.direct.ask import Answers, DirectQuestion, asked_exit_code, remarks
 from tfcert.driver.direct.request import Loaded, Request
+from tfcert.driver.task import LoadedModel
 from tfcert.errors import UsageError
 from tfcert.misfit import unsaid
 from tfcert.report import Asked, Record
@@ -37,7 +40,6 @@ def attack_samples(data: Request, eps: float, *, steps: int, restarts: int) -> A
     require_eps(eps)
 
     from tfcert.attacks import attack
-    from tfcert.clauses import keeps_label
 
     def decide(part: Loaded, right: np.ndarray) -> Answers:
         model, x, y = part.model, part.x, part.y
@@ -48,8 +50,8 @@ def attack_samples(data: Request, eps: float, *, steps: int, restarts: int) -> A
         reached = model.outputs(np.where(found.success.reshape(-1, *[1] * (x.ndim - 1)), found.witness, x))
         margins = keeps_label(y, model.num_outputs).margin(model.scores(reached))
         verdicts = [_attack_verdict(*v) for v in zip(found.success, ~right, margins, strict=True)]
-        witnesses = [w if ok else None for w, ok in zip(found.witness, found.success, strict=True)]
-        return [(replace(v, witness=w), None) for v, w in zip(verdicts, witnesses, strict=True)]
+        each = zip(verdicts, found.witness, y, strict=True)
+        return [(with_witness(model, *one) if one[0].outcome is Outcome.FALSIFIED else one[0], None) for one in each]
 
     out = None if data.out is None else Path(data.out)
     loaded, asked = data.load(), Asked(data.norm, eps, "net", "all", width=data.width)
@@ -65,6 +67,15 @@ def attack_samples(data: Request, eps: float, *, steps: int, restarts: int) -> A
         folder=out,
         asked={"attack": len(loaded.x)},
         conclusion=_attack_conclusion(records, f"{data.norm} {eps:.4g}"),
+    )
+
+
+def with_witness(model: LoadedModel, verdict: Verdict, witness: np.ndarray, label: int) -> Verdict:
+    """The verdict with a witness of another class than the label's, and how the model answers to it."""
+    keeps = keeps_label(np.array([label]), model.num_outputs)
+    runs = runs_on(model, witness, lambda outputs: bool(np.isfinite(outputs).all() and keeps.margin(outputs)[0] <= 0))
+    return replace(
+        verdict, witness=witness, replayed=runs, reason="" if runs.agree else Reason.ORDER.because(runs=runs)
     )
 
 
