@@ -41,6 +41,11 @@ class Question:
         return eye[self.labels][:, None, :] - eye[self.classes]
 
 
+def radii(network: str) -> dict[str, float]:
+    """The radius of balls by norm; a KeyError where none is kept for the network."""
+    return dict(_EPS[network])
+
+
 def posed(network: str, norm: str) -> Question:
     """The first test images, their labels, every other class, and the radius for a network and norm.
 
