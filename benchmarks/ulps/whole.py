@@ -26,7 +26,7 @@ from tfcert.activations import Activation
 
 CHUNK = 2**20
 CHUNKS = 2**32 // CHUNK
-_KEPT_EVERY = 64
+KEPT_EVERY = 64
 Found = dict[str, Any]
 
 
@@ -46,7 +46,7 @@ def _subnormal(chunk: int) -> bool:
     return chunk % (CHUNKS // 2) < 2**23 // CHUNK
 
 
-def _comparison(act: Activation) -> Callable[..., Any]:
+def comparison(act: Activation) -> Callable[..., Any]:
     """``(wide, *results) -> largest errors in ulps [results], numbers compared``: compiled."""
     accuracy, (least, most) = act.accuracy, act.domain
     flushed = sizes.flushed(act)
@@ -95,11 +95,11 @@ def worst(act: Activation, functions: dict[str, sizes.Function], progress: store
     """What ``sizes.worst`` returns, over all numbers; ``progress`` keeps what is done under ``key``."""
     stored = progress.read("partial", {})
     found = stored.get(key) or {"next": 0, "points": 0, "ways": {way: {"ulps": 0.0, "at": 0.0} for way in functions}}
-    comparison = _comparison(act)
+    compare = comparison(act)
     for chunk in range(found["next"], CHUNKS):
-        extend(act, functions, chunk, found, comparison)
+        extend(act, functions, chunk, found, compare)
         found["next"] = chunk + 1
-        if chunk % _KEPT_EVERY == _KEPT_EVERY - 1:
+        if chunk % KEPT_EVERY == KEPT_EVERY - 1:
             progress.write("partial", progress.read("partial", {}) | {key: found})
     return {"points": found["points"], "ways": found["ways"]}
 

@@ -59,7 +59,7 @@ ACCURACIES = {
     "hard_silu": Accuracy(2.0, reach=1.0),
     "log": Accuracy(4.0),
     "log1p": Accuracy(6.0, double=512.0),  # XLA's, near -0.41
-    "log_sigmoid": Accuracy(8.0),
+    "log_sigmoid": Accuracy(10.0),
     "mish": Accuracy(4.0, reach=1.0),
     "param_ramp": Accuracy(3.0),
     "reciprocal": Accuracy(4.0),
@@ -69,7 +69,7 @@ ACCURACIES = {
     "silu": Accuracy(4.0, reach=1.0),
     "sin": Accuracy(2.0, base=1.0),
     "sinh": Accuracy(64.0),
-    "softplus": Accuracy(8.0),
+    "softplus": Accuracy(10.0),
     "softsign": Accuracy(3.0),
     "sparse_plus": Accuracy(4.0),
     "sqrt": Accuracy(2.0),
