@@ -45,8 +45,8 @@ class Linear(Node):
 
     ``size_of_bias`` reads the sum of the sizes of the numbers that the bias is computed from, where these may cancel
     (what batch normalisation adds); None: the bias's own. ``folded`` is of a rounded network: how many terms the sum
-    has that the program may fold the node into; 0: none. ``scales`` reads the scales that follow, which it may fold into
-    the node's weights; they broadcast against ``shape``.
+    has that the program may fold the node into; 0: none. ``scales`` reads the scales that follow, which it may fold
+    into the node's weights; they broadcast against ``shape``.
     """
 
     map: LinearMap

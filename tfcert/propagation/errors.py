@@ -11,8 +11,8 @@ node's values are within Z: terms of a layer cancel, so that this is little more
 ``L <= gamma_n (S + gamma_4 T) + gamma_4 T``, where S counts L/2 once more if Z is of values that have lost it.
 A bias that is folded into the sum of a node before may come first there, and is in all of its additions:
 :attr:`~tfcert.network.graph.Linear.folded` says how many. Each operation may also lose the smallest normal number,
-where results below it are flushed to zero; a weight that a scale s was folded into may, too, and then ``tiny |x|`` of the
-folded sum, which is ``tiny |x| / |s|`` of the node's own.
+where results below it are flushed to zero; a weight that a scale s was folded into may, too, and then ``tiny |x|`` of
+the folded sum, which is ``tiny |x| / |s|`` of the node's own.
 
 Our own rounding is charged in the same way. Rows ``A`` over a linear node become ``A' = fl(A W)``, which are taken to
 be exact from there on: ``|A W - A'| |x| <= |A| gamma_K (|W| m)`` where an input is read K times. The affine nodes'
