@@ -13,7 +13,7 @@ import tfcert
 from tfcert.network.joint import Applied, joint
 from tfcert.network.keras.graph import from_keras
 from tfcert.options import BoundOptions
-from tfcert.propagation.supported import not_supported
+from tfcert.propagation.supported import not_supported, with_charges
 from tfcert.roundoff import Rounding, gamma, rounding_of
 
 
@@ -22,6 +22,19 @@ def network():
 
 
 SINGLE = Rounding(2.0**-24, 2.0**-24, float(np.finfo(np.float32).tiny))
+
+
+def test_a_copy_in_another_type_is_about_the_model_s_own():
+    """Catches a float64 copy of a float32 model whose bounds are charged as if the model computed in float64."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    network = from_keras(model)
+    charged = with_charges(network.astype(tf.float64), "crown", None, BoundOptions())
+    assert charged.rounding is not None
+    assert (charged.rounding.deployed, charged.rounding.own) == (2.0**-24, 2.0**-53)
+    assert with_charges(network.astype(tf.float64).astype(tf.float32), "ibp", None, BoundOptions()).rounding is not None
+    start = keras.Input((3,), dtype="float64")
+    wide = from_keras(keras.Model(start, keras.layers.Dense(2, dtype="float64")(start)))
+    assert with_charges(wide.astype(tf.float32), "crown", None, BoundOptions()).rounding is None
 
 
 def test_units_and_the_smallest_number_are_those_of_the_types():

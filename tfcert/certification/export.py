@@ -6,7 +6,8 @@ The file is an ``.npz`` without pickles, for ``benchmarks/run_hlo.py`` or any ot
 - ``argument_000``, ...: its parameters in order: centre, lower and upper ends ``[batch, *input]`` and eps ``[batch]``
   of the perturbation, C ``[batch, rows, outputs]``, d ``[batch, rows]``, then the network's weights and constants;
 - ``expected_bounds``, ``expected_finite``: what TensorFlow's XLA computed on the device of the export;
-- ``metadata``: JSON text with versions, method, relaxation, norm, shapes, and the precision of products.
+- ``metadata``: JSON text with versions, method, relaxation, norm, shapes, the guarantee of the bounds where they are
+  computed as here, and the precision of products.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tfcert.network.cache import ModelOrNetwork, network_of
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import full_precision, prepared_bounds
 from tfcert.propagation.question import target_clauses
+from tfcert.propagation.supported import guarantee_of
 from tfcert.sets.balls import Perturbation
 from tfcert.sets.fitting import fitted
 from tfcert.tracing import traced
@@ -125,6 +127,7 @@ def export_hlo(
     arguments = tuple(tensor.numpy() for tensor in [*question.arguments, *map(_value, captured)])
     _require_same_parameters(text, arguments)
     metadata = _metadata(network, perturbation, rows, method, relaxation or "adaptive") | {
+        "guarantee": str(guarantee_of(network, method, relaxation, options)),
         "iterations": options.iterations,
         "learning_rate": options.learning_rate,
         "products": _products_at_highest(text),

@@ -136,6 +136,7 @@ class Network:
         applied: of a joint network the number of outputs of each application: its first outputs, one after the other.
         precomputed: whether numbers stand in it that the model computes when it runs (of constants, of copies): their
             rounding is not that of any node.
+        cast_from: of a copy in another type the type that the model computes in; None where that is ``dtype``.
     """
 
     nodes: tuple[Node, ...]
@@ -146,6 +147,12 @@ class Network:
     parts: NamedParts | None = None
     applied: tuple[int, ...] = ()
     precomputed: bool = False
+    cast_from: tf.DType | None = None
+
+    @property
+    def deployed(self) -> tf.DType:
+        """The type that the model computes in."""
+        return self.cast_from or self.dtype
 
     @property
     def input_shape(self) -> Shape:
@@ -191,7 +198,8 @@ class Network:
             return self
 
         def cast() -> Network:
-            return replace(self._reading(lambda source: cast_source(source, dtype)), dtype=dtype)
+            copied = self._reading(lambda source: cast_source(source, dtype))
+            return replace(copied, dtype=dtype, cast_from=self.deployed)
 
         return kept(self, ("cast", dtype), cast)
 

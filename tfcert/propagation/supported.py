@@ -18,6 +18,8 @@ def not_supported(network: Network) -> str:
     outside = not_modelled(network)
     if outside:
         return outside
+    if network.deployed.size > network.dtype.size:
+        return f"the model computes in {network.deployed.name}, and weights were rounded to {network.dtype.name}"
     if network.precomputed:
         return "what the model computes of constants, or of copies, was computed beforehand"
     for node in network.nodes:
@@ -56,8 +58,8 @@ def with_charges(
         return network.rounded(None)
     if network.rounding is not None:
         return network
-    dtype = network.dtype.as_numpy_dtype
-    return network.rounded(rounding_of(options.rounding, dtype, dtype))
+    deployed, own = (dtype.as_numpy_dtype for dtype in (network.deployed, network.dtype))
+    return network.rounded(rounding_of(options.rounding, deployed, own))
 
 
 def as_given(network: Network, options: BoundOptions | None) -> BoundOptions:
