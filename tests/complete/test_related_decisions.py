@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from related_networks import APART, dense, near, together
+from unrounded import IGNORED
 
 from complete.questions import question
 from tfcert.clauses import Clauses
@@ -39,7 +40,7 @@ def difference(network, offset=0.0):
 def least(network, region):
     """The exact least difference, by a solver on the stacked program."""
     row, zero = difference(network)
-    stacked = BoundOptions(differences=False)
+    stacked = replace(IGNORED, differences=False)
     return float(lower_bounds(network, region, row, zero, method="milp", options=stacked)[0, 0])
 
 
@@ -52,7 +53,7 @@ def test_programs_are_exact_and_their_relaxations_no_looser_than_stacked(places,
     found = {}
     for method in ("lp", "milp"):
         for differs in (True, False):
-            options = BoundOptions(differences=differs)
+            options = replace(IGNORED, differences=differs)
             found[method, differs] = float(
                 lower_bounds(network, region, row, zero, method=method, options=options)[0, 0]
             )
