@@ -26,13 +26,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from benchmarks.common.unrounded import UNROUNDED
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WORKS = {"ibp": 25, "crown": 50, "alpha-crown": 85, "radius": 55, "training ibp": 30, "training crown-ibp": 45}
@@ -70,7 +68,7 @@ def prepare(folder: Path, small: bool, passes: tuple[str, ...] = ()) -> None:
     np.savez(folder / "question.npz", x=x, labels=labels, eps=eps, classes=classes)
     for method in passes:
         ball = tfcert.LpBall(x, eps)
-        options = replace(UNROUNDED, iterations=ITERATIONS, memory_mb=size.memory_mb)
+        options = tfcert.BoundOptions(rounding="ignore", iterations=ITERATIONS, memory_mb=size.memory_mb)
         export_hlo(model, ball, labels, method=method, options=options).save(folder / f"{method}.npz")
 
 
@@ -121,7 +119,7 @@ def ours(work: str, folder: Path, size: Size, seconds: float) -> dict[str, Any]:
     x, labels, eps = question["x"], question["labels"], float(question["eps"])
     if work.startswith("training"):
         return device | timed(_training(model, work, x, labels, size.steps), size.steps * len(x), seconds)
-    options = replace(UNROUNDED, jit=True, iterations=ITERATIONS, memory_mb=size.memory_mb)
+    options = tfcert.BoundOptions(rounding="ignore", jit=True, iterations=ITERATIONS, memory_mb=size.memory_mb)
 
     def run() -> None:
         if work == "radius":
