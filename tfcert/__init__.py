@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tfcert.attacks import Attacks, attack
     from tfcert.certification import (
         Bounds,
+        Certificate,
         Certification,
         Radii,
         Substitutions,
@@ -63,6 +64,7 @@ _HOMES = {
     "BoundOptions": "options",
     "Bounds": "certification",
     "Box": "sets.balls",
+    "Certificate": "certification",
     "Certification": "certification",
     "CertifiedModel": "training",
     "GranularityTuning": "training",
@@ -115,6 +117,7 @@ __all__ = [
     "BoundOptions",
     "Bounds",
     "Box",
+    "Certificate",
     "Certification",
     "CertifiedModel",
     "GranularityTuning",

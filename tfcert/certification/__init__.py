@@ -9,9 +9,10 @@ from tfcert.certification.api import (
     certify,
     margins,
 )
+from tfcert.certification.certificates import Certificate
 from tfcert.certification.words import Substitutions, certify_words, substitutions
 
 __all__ = [
-    "Bounds", "Certification", "Radii", "Substitutions", "bounds", "certified_radius", "certify", "certify_words",
-    "margins", "substitutions",
+    "Bounds", "Certificate", "Certification", "Radii", "Substitutions", "bounds", "certified_radius", "certify",
+    "certify_words", "margins", "substitutions",
 ]  # fmt: skip

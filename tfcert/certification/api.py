@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfcert.catalog import METHODS, method_name, with_fallback
+from tfcert.certification.certificates import Certificate, CertificateWriter
 from tfcert.certification.softmax import softmax_bounds
 from tfcert.clauses import differences, other_classes
 from tfcert.given import radius
@@ -53,6 +54,8 @@ class Certification:
         rounding: ``[batch]``, what the rounding of the model's own arithmetic may take from the margin: twice its
             estimated standard deviation, or 0 where the margin is charged for it already (the guarantees
             ``float32-any-order`` and ``real``). A positive margin that is not above it proves nothing.
+        certificates: where they were asked for, one a sample: a :class:`~tfcert.Certificate`, None where nothing is
+            verified, or the reason why the proof has none, in a sentence.
     """
 
     verified: np.ndarray
@@ -61,6 +64,7 @@ class Certification:
     method: str
     relaxation: str
     rounding: np.ndarray
+    certificates: tuple[Certificate | str | None, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -201,6 +205,7 @@ def certify(
     relaxation: str | None = None,
     fallback: str | None = None,
     targets: Any = "all",
+    certificate: bool = False,
     options: BoundOptions | None = None,
 ) -> Certification:
     """Certifies that no input within ``eps`` of ``x`` (and within ``clip``) reaches a target class.
@@ -220,10 +225,12 @@ def certify(
         targets: ``"all"``; ``"runner-up"`` or ``"least"`` (the most or least likely other class at x); ``"random"``
             (neither of these two, see :func:`tfcert.choose_targets`); or integers ``[batch]``. With one target the
             claim is about that class only.
+        certificate: whether each proof is to be written as a certificate, which ``python -m tfcert.proof`` checks.
 
     Raises:
         ValueError: as for :func:`margins`, or a centre outside ``clip``.
     """
+    deployed = model
     network, x, y = asked(model, x, y)
     method, relaxation = method_name(method), with_fallback(relaxation, fallback)
     ball = LpBall(x, eps, norm, clip, free=free, parts=network.parts).astype(network.dtype.as_numpy_dtype)
@@ -233,8 +240,15 @@ def certify(
     clauses = target_clauses(network, ball, y, targets)
     how = CertifyingMethod(method, relaxation, options)
     margin, lost = margins_of(network, ball, clauses, how)
-    guarantee = how.guarantee(network, clauses)
-    return Certification(is_proof(margin, lost), margin, guarantee, method, relaxation or "adaptive", lost)
+    guarantee, verified = how.guarantee(network, clauses), is_proof(margin, lost)
+    found: tuple[Certificate | str | None, ...] = ()
+    if certificate:
+        writer = CertificateWriter(deployed)
+        found = tuple(
+            writer.certificate(ball.take([i]), clauses.take([i]), method, {"sample": i}) if proven else None
+            for i, proven in enumerate(verified)
+        )
+    return Certification(verified, margin, guarantee, method, relaxation or "adaptive", lost, found)
 
 
 def certified_radius(

@@ -76,6 +76,10 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=positive_number, metavar="SECONDS",
         help="of a model and a .vnnlib: the time for everything, after which `timeout` is printed",
     )  # fmt: skip
+    parser.add_argument(
+        "--certificates", action="store_true",
+        help="write each proof to DIR/certificates, for `python -m tfcert.proof DIR` (docs/certificates.md)",
+    )  # fmt: skip
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument(
         "-v", "--verbose", action="store_true", help="a line a sample, and what a solver finds on the way"

@@ -135,7 +135,7 @@ def _verify(options: argparse.Namespace) -> int:
     from tfcert.driver.several import SpecRun, save_junit
     from tfcert.driver.verify import run_verification
 
-    report = run_verification(start, verbose=_loudness(options))
+    report = run_verification(start, verbose=_loudness(options), certificates=options.certificates)
     if options.junit:
         save_junit(options.junit, [SpecRun(path, report)])
     return _finish(report, options.json, quiet=options.quiet)
@@ -189,7 +189,7 @@ def _verify_several(options: argparse.Namespace) -> int:
         )
         out = None if resume else folder
         start = begin(path, params=params, bindings=bindings, resume=resume, out=out, root=options.root)
-        report = run_verification(start, verbose=_loudness(options))
+        report = run_verification(start, verbose=_loudness(options), certificates=options.certificates)
         print(f"== {path}")
         _finish(report, None, quiet=options.quiet)
         return report

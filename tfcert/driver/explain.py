@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from tfcert.catalog import METHODS, RELAXATIONS, ROUNDINGS, SOURCES
 from tfcert.driver.abstracted import best_figure, classifier
+from tfcert.driver.certificates import uncertifiable
 from tfcert.driver.region_text import region_text, share_text, valid_text
 from tfcert.language import (
     AnyTemplate,
@@ -124,7 +125,18 @@ def _template(template: AnyTemplate, spec: Spec) -> list[str]:
     else:
         lines.append(f"  strategy {template.strategy.name}, survivors only to the next stage:")
         lines += [f"    {i}. {_stage(stage)}" for i, stage in stages]
-    return [*lines, *_rounding(template.strategy), f"  budget: {_budget(template.strategy, most)}"]
+    lines += [*_rounding(template.strategy), *_certificates(template)]
+    return [*lines, f"  budget: {_budget(template.strategy, most)}"]
+
+
+def _certificates(template: AnyTemplate) -> list[str]:
+    """Which proofs `--certificates` writes; nothing where no stage proves."""
+    if all(stage.attacks for stage in template.strategy.stages):
+        return []
+    refusal = uncertifiable(template)
+    if refusal:
+        return [f"  certificates: none; {refusal}"]
+    return ["  certificates: of proofs that lines of CROWN repeat, of layers that the checker knows (--certificates)"]
 
 
 def _rounding(strategy: Strategy) -> list[str]:

@@ -26,8 +26,8 @@ class JournalFolder(RunFolder):
     """The folder of a run that keeps a journal of its verdicts, as ``verify`` and ``radius`` do."""
 
     header_file = FILE_NAME
-    kept_together = (FILE_NAME, "result.json", "witnesses", "figures")
-    stale = ("witnesses/*.npz", "figures/*.png")
+    kept_together = (FILE_NAME, "result.json", "witnesses", "certificates", "figures")
+    stale = ("witnesses/*.npz", "certificates/*", "figures/*.png")
 
     def _header_in(self, path: Path) -> Json:
         # Before runs wrote it down, rounding was left out of account where nothing was said.

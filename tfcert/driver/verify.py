@@ -16,6 +16,7 @@ from tfcert.driver.abstracted import classifier
 from tfcert.driver.bind import BoundSpec, bind
 from tfcert.driver.bracket import BracketRun
 from tfcert.driver.budget import Clock
+from tfcert.driver.certificates import Certificates
 from tfcert.driver.distance_task import distances
 from tfcert.driver.explain import plan_text
 from tfcert.driver.journal import Journal
@@ -62,6 +63,7 @@ def verify(
     resume: str | Path | None = None,
     out: str | Path | None = None,
     root: str | Path | None = None,
+    certificates: bool = False,
     verbose: Verbosity = "auto",
 ) -> Report:
     """Checks every property, measure and assertion of a specification.
@@ -75,6 +77,7 @@ def verify(
         out: where journal, JSON, witnesses and pictures go; ``out/<name of the specification>`` by default.
         root: a folder around the specification's own, which its paths may not leave; with ``..`` they may lead to
             other folders in there. None for the specification's own folder.
+        certificates: whether each proof is to be written to ``out/certificates``, for ``python -m tfcert.proof``.
         verbose: "auto" shows progress on standard error; 0 is silent, 2 adds a line a sample and for whatever a solver
             finds on the way.
 
@@ -88,10 +91,10 @@ def verify(
             any other proof a witness is the sample's verdict, and the report counts it.
     """
     start = begin(spec, params=params, bindings=bindings, resume=resume, out=out, root=root)
-    return run_verification(start, verbose)
+    return run_verification(start, verbose, certificates)
 
 
-def run_verification(start: RunStart, verbose: Verbosity = "auto") -> Report:
+def run_verification(start: RunStart, verbose: Verbosity = "auto", certificates: bool = False) -> Report:
     """Goes on from what :func:`tfcert.driver.start.begin` checked; returns and raises as :func:`verify` does."""
     with Narrator(verbose) as narrator:
         for warning in start.spec.warnings:
@@ -100,6 +103,7 @@ def run_verification(start: RunStart, verbose: Verbosity = "auto") -> Report:
         for doubt in bound.doubts:
             narrator.say(f"warning: {doubt}")
         doing = _Run(bound, start.folder.path, narrator, start.header | header(bound))
+        doing.certificates = Certificates(doing.folder) if certificates else None
         with start.folder.open(doing.header, narrator.say) as journal:
             complete = doing.all(journal)
             if complete:
@@ -152,6 +156,7 @@ class _Run:
     began: float = field(default_factory=time.monotonic)
     spent: dict[str, float] = field(default_factory=dict)
     setup: dict[str, dict[str, float]] = field(default_factory=dict)
+    certificates: Certificates | None = None
 
     def all(self, journal: Journal) -> bool:
         """Runs every task; False if it was interrupted."""
@@ -196,6 +201,7 @@ class _Run:
             outputs is not None and outputs.size > 1 and task.placed is None and bool(np.isfinite(outputs).all())
         )
         label = task.labels[place]
+        said = (None, "") if self.certificates is None else self.certificates.write(task, place, verdict)
         return Record(
             property=task.name,
             sample=int(task.samples[place]),
@@ -206,6 +212,8 @@ class _Run:
             prediction=int(outputs.argmax()) if predicted and outputs is not None else None,
             witness=path,
             correct=None if outputs is None or label is None else is_right(outputs, label),
+            certificate=said[0],
+            no_certificate=said[1],
         )
 
     def finish(self, complete: bool) -> Report:

@@ -87,7 +87,9 @@ class Record:
 
     ``sample`` is the index in the data set, 0 for a property without one. ``witness`` is a path relative to the
     folder of the run. ``measured`` is None for a property. ``correct`` says whether the unperturbed sample gets its
-    label, by a strictly largest output; None where there is no label, or no class.
+    label, by a strictly largest output; None where there is no label, or no class. ``certificate`` is the path of a
+    proof's certificate, relative to the same folder; ``no_certificate`` says why a proof has none, where they were
+    asked for.
     """
 
     property: str
@@ -99,6 +101,8 @@ class Record:
     prediction: int | None = None
     witness: str | None = None
     correct: bool | None = None
+    certificate: str | None = None
+    no_certificate: str = ""
 
     @builtins.property
     def outcome(self) -> Outcome:
@@ -144,6 +148,8 @@ class Record:
             flat |= {} if math.isnan(self.measured.estimate) else {"estimate": number(self.measured.estimate)}
             flat |= {} if self.measured.optimal is None else {"optimal": self.measured.optimal}
         flat |= {"distance": asked.distance} if asked.distance else {}
+        certificate = {"certificate": self.certificate, "no_certificate": self.no_certificate or None}
+        flat |= {key: said for key, said in certificate.items() if said is not None}
         kind = {"measures": asked.measures, "extremum": asked.extremum or None, "proof": asked.proof}
         return flat | (kind if asked.measures else {})
 
@@ -195,6 +201,8 @@ class Record:
             prediction=flat["prediction"],
             witness=flat["witness"],
             correct=flat.get("correct"),
+            certificate=flat.get("certificate"),
+            no_certificate=flat.get("no_certificate") or "",
         )
 
 

@@ -1,0 +1,159 @@
+"""Certificates from end to end: written with proofs, and checked by a copy of the checker that sees nothing else."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import tfcert
+from proof import small
+from tfcert.certification.certificates import CertificateWriter
+from tfcert.options import BoundOptions
+from tfcert.proof.__main__ import main
+from tfcert.proof.check import check, read_claim
+
+PROOF = Path(tfcert.__file__).parent / "proof"
+DEPLOYED = BoundOptions(rounding="deployed")
+
+
+def samples(model, count=6):
+    x = np.random.default_rng(3).random((count, *model.input_shape[1:])).astype(np.float32)
+    return x, model(x).numpy().argmax(axis=1)
+
+
+@pytest.mark.parametrize("build", [small.dense, small.image, small.flat])
+@pytest.mark.parametrize(
+    ("norm", "method"), [("linf", "crown"), ("linf", "ibp"), ("linf", "crown-ibp"), ("l2", "crown"), ("l1", "crown")]
+)
+def test_what_the_prover_proves_the_checker_proves(build, norm, method, tmp_path, eager):
+    """All of it, and with larger margins: the checker computes in float64. At radii of every size, some too large."""
+    model = build()
+    x, y = samples(model)
+    proofs = 0
+    for eps in (0.001, 0.01, 0.05):
+        found = tfcert.certify(
+            model, x, y, eps=eps, norm=norm, clip=(0, 1), method=method, options=DEPLOYED, certificate=True
+        )
+        for number, proven in enumerate(found.verified):
+            certificate = found.certificates[number]
+            if not proven:
+                assert certificate is None
+                continue
+            assert isinstance(certificate, tfcert.Certificate), certificate
+            assert certificate.margin >= found.margin[number] - 1e-9
+            proofs += 1
+    assert proofs >= 6
+
+
+def test_slopes_of_alpha_crown_are_in_the_certificate(tmp_path, eager):
+    """At a radius where lines by the rule are too loose, and what the file says is what the checker needs."""
+    model = small.dense((4, 12, 12, 3))
+    path, graph = small.saved(model, tmp_path)
+    x, y = samples(model, 12)
+    radii = [tfcert.certified_radius(model, x, y, method=m, options=DEPLOYED).radius for m in ("crown", "alpha-crown")]
+    gain = np.argmax(radii[1] - radii[0])
+    eps = float(radii[0][gain] + 0.3 * (radii[1][gain] - radii[0][gain]))
+    found = tfcert.certify(
+        model, x[[gain]], y[[gain]], eps=eps, method="alpha-crown", options=DEPLOYED, certificate=True
+    )
+    (certificate,) = found.certificates
+    assert found.verified[0] and isinstance(certificate, tfcert.Certificate), certificate
+    assert any(name.startswith("slopes/") for name in certificate.arrays)
+    file = certificate.save(tmp_path / "c.npz")
+    assert main([str(file), "--model", str(path)]) == 0
+    bare = tfcert.Certificate(certificate.head, {k: v for k, v in certificate.arrays.items() if "slopes" not in k}, 0.0)
+    assert not check(read_claim(bare.save(tmp_path / "bare.npz")), graph).proven
+
+
+def test_what_the_checker_does_not_know_has_no_certificate():
+    start = keras.Input((3,))
+    model = keras.Model(start, keras.layers.Dense(2)(keras.layers.Dense(3, activation="gelu")(start)))
+    x, y = samples(model)
+    found = tfcert.certify(model, x, y, eps=1e-4, options=DEPLOYED, certificate=True)
+    assert found.verified.any()
+    for proven, certificate in zip(found.verified, found.certificates, strict=True):
+        assert ("gelu" in str(certificate)) if proven else certificate is None
+    assert CertificateWriter(tfcert.from_keras(small.dense())).refusal
+
+
+SPEC = """prop 1
+model clf = keras("clf.keras")
+dataset test = npz("test.npz")
+strategy plan = crown {{ rounding: deployed }}
+property robust(x, y in test) using plan {{ forall z in ball(x, linf, {eps}) in net: argmax(clf(z)) == y }}
+"""
+
+
+@pytest.fixture
+def run(tmp_path, eager):
+    """A run with certificates: its folder and report."""
+    model = small.dense()
+    model.save(tmp_path / "clf.keras")
+    x, y = samples(model)
+    np.savez(tmp_path / "test.npz", x=x, y=y)
+    (tmp_path / "spec.prop").write_text(SPEC.format(eps="0.01"))
+    report = tfcert.verify(tmp_path / "spec.prop", out=tmp_path / "out", certificates=True, verbose=0)
+    return tmp_path / "out", report
+
+
+def test_a_run_writes_one_file_a_proof_and_says_where(run, capsys):
+    out, _ = run
+    records = json.loads((out / "result.json").read_text())["records"]
+    proofs = [r for r in records if r["outcome"] == "verified"]
+    assert proofs and all((out / r["certificate"]).is_file() for r in proofs)
+    assert len(list((out / "certificates").glob("*.npz"))) == len(proofs)
+    assert all("certificate" not in r for r in records if r["outcome"] != "verified")
+    assert main([str(out)]) == 0
+    assert f"{len(proofs)} of {len(proofs)} certificates proven" in capsys.readouterr().out
+
+
+def alone(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the checker's folder, copied away, where nothing but NumPy and h5py can be imported."""
+    site = folder / "site"
+    if not site.exists():
+        site.mkdir()
+        shutil.copytree(PROOF, site / "proof", ignore=shutil.ignore_patterns("__pycache__"))
+        for package in ("numpy", "h5py"):
+            home = Path(find_spec(package).submodule_search_locations[0])
+            for part in (home, home.with_name(f"{package}.libs")):
+                if part.exists():
+                    (site / part.name).symlink_to(part)
+    code = (
+        "import sys, runpy; sys.argv[0] = 'proof'\n"
+        "try: runpy.run_module('proof', run_name='__main__')\n"
+        "except SystemExit as end: code = end.code\n"
+        "seen = {m.split('.')[0] for m in sys.modules} & {'tensorflow', 'keras', 'tfcert', 'scipy'}\n"
+        "print('strangers:', sorted(seen))\n"
+        "sys.exit(code)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    return subprocess.run(
+        [sys.executable, "-S", "-c", code, *arguments], cwd=site, env=environment, capture_output=True, text=True
+    )
+
+
+def test_the_checker_needs_nothing_else(run, tmp_path):
+    out, _ = run
+    found = alone(tmp_path, str(out))
+    assert found.returncode == 0, found.stderr
+    assert "strangers: []" in found.stdout and "proven at level float32-any-order" in found.stdout
+    (out / "certificates" / "more.npz").write_bytes(b"nothing")
+    assert alone(tmp_path, str(out)).returncode == 1
+
+
+def test_the_checker_is_small_and_imports_nothing_of_tfcert():
+    files = sorted(PROOF.glob("*.py"))
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 2000
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        imports = [line for line in text.splitlines() if line.startswith(("import ", "from "))]
+        known = ("from .", "from __future__", "import numpy", "import h5py")
+        outside = [line.split()[1].split(".")[0] for line in imports if not line.startswith(known)]
+        assert set(outside) <= set(sys.stdlib_module_names), outside

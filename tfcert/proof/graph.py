@@ -1,0 +1,179 @@
+"""What a model computes, as the checker sees it: places in an order in which each reads earlier ones."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .errors import ProofError
+from .maps import Map, Windows
+
+LARGEST_PLACE = 1 << 24
+"""Numbers that one place may have."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Place:
+    """Numbers that the model computes: the name of their layer, the places that they are computed from, their shape."""
+
+    name: str
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Entry(Place):
+    """The model's input."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Affine(Place):
+    """``W x + b``.
+
+    Attributes:
+        map: W.
+        bias: b, broadcast against the shape; 0 where there is none.
+        bias_size: the sum of the sizes of the numbers that the program computes the bias from, at least ``|b|``.
+        extra: how many roundings a term of the program's sum may take beside those of products and additions.
+        follows: whether the program may have drawn this scale into the weights of the place before it.
+    """
+
+    map: Map
+    bias: np.ndarray
+    bias_size: np.ndarray
+    extra: int = 4
+    follows: bool = False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Bent(Place):
+    """A continuous function of straight pieces, of each number.
+
+    Attributes:
+        kinks: where it bends, in order.
+        slopes: of its pieces, one more than there are kinks.
+        value: at the first kink.
+        units: how many unit roundoffs the program may err by, relative to the value; 0: it computes the function
+        exactly.
+    """
+
+    kinks: tuple[float, ...]
+    slopes: tuple[float, ...]
+    value: float
+    units: int = 0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Largest(Place):
+    """The largest number of each window; what lies outside the image never is."""
+
+    windows: Windows
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Total(Place):
+    """The sum of several places of one shape."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Beside(Place):
+    """Several places side by side along the last axis."""
+
+
+Nonlinear = Bent | Largest
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """The places of a model; the first is its input, the last its output, before a softmax that ends it.
+
+    Attributes:
+        unit: unit roundoff of the type that the model computes in.
+        tiny: the smallest normal number of that type.
+        softmax: whether the model's output is the softmax of the last place.
+        digest: SHA-256 of all that was read: layers, options that matter, weights.
+    """
+
+    places: tuple[Place, ...]
+    unit: float
+    tiny: float
+    softmax: bool
+    digest: str
+
+    def values(self, x: np.ndarray) -> np.ndarray:
+        """The output of the last place at inputs ``[count, *input]``, in float64: what tests compare with the model."""
+        found: list[np.ndarray] = []
+        for place in self.places:
+            here = [found[i] for i in place.inputs]
+            match place:
+                case Entry():
+                    value = x.astype(np.float64)
+                case Affine():
+                    value = place.map.forward(here[0]) + place.bias
+                case Bent():
+                    value = bent(place, here[0])
+                case Largest():
+                    image = place.windows.pad(here[0], -np.inf)
+                    value = np.max([image[place.windows.at(p)] for p in place.windows.places], axis=0)
+                case Total():
+                    value = np.sum(here, axis=0)
+                case Beside():
+                    value = np.concatenate(here, axis=-1)
+                case _:
+                    raise TypeError(type(place).__name__)
+            found.append(value)
+        return found[-1]
+
+
+def bent(place: Bent, x: np.ndarray) -> np.ndarray:
+    """The function in float64: off by at most 4 unit roundoffs, relative to ``slope |x - kink|`` and values at kinks,
+    for each of its pieces; by none where its slopes are 0 and 1 and its one kink is 0."""
+    kinks, value = place.kinks, place.value
+    found = value + place.slopes[0] * np.minimum(x - kinks[0], 0.0)
+    for number, slope in enumerate(place.slopes[1:]):
+        width = np.maximum(x - kinks[number], 0.0)
+        if number + 1 < len(kinks):
+            width = np.minimum(width, kinks[number + 1] - kinks[number])
+        found = found + slope * width
+    return np.asarray(found)
+
+
+@dataclass
+class Building:
+    """A graph in the making."""
+
+    places: list[Place] = field(default_factory=list)
+    _hash: Any = field(default_factory=hashlib.sha256)
+
+    def add(self, place: Place, *says: Any) -> int:
+        """Takes up a place; what it ``says`` goes into the digest, arrays by their numbers.
+
+        Raises:
+            ProofError: it is empty, or too large.
+        """
+        if not all(n > 0 for n in place.shape) or place.count > LARGEST_PLACE:
+            raise ProofError(f"layer {place.name!r} has shape {place.shape}, which is empty or too large")
+        for part in (type(place).__name__, place.inputs, place.shape, *says):
+            plain = isinstance(part, np.ndarray)
+            self._hash.update(f"{part.dtype.str}{part.shape};".encode() if plain else f"{part!r};".encode())
+            if plain:
+                self._hash.update(np.ascontiguousarray(part).tobytes())
+        self.places.append(place)
+        return len(self.places) - 1
+
+    def finished(self, output: int, dtype: str, softmax: bool) -> Graph:
+        """The graph up to its output."""
+        kind = np.dtype(dtype)
+        self._hash.update(f"{output} {dtype} {softmax}".encode())
+        limits = np.finfo(kind)
+        return Graph(
+            tuple(self.places[: output + 1]), float(limits.eps) / 2, float(limits.tiny), softmax, self._hash.hexdigest()
+        )

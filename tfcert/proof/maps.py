@@ -1,0 +1,187 @@
+"""Linear maps: forward, with absolute values, and transposed; values are ``[count, *shape]`` float64."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+import numpy as np
+
+Pair = tuple[int, int]
+Padding = tuple[Pair, Pair]
+
+
+class Map(ABC):
+    """A linear map W of a layer, without its bias.
+
+    Attributes:
+        into, out: shapes of what it takes and gives.
+        terms: of the sum that is one number of ``W x``, at most.
+        reads: of the sum that is one number of the transposed product, at most.
+        exact: whether it only moves numbers, so that no program rounds.
+    """
+
+    into: tuple[int, ...]
+    out: tuple[int, ...]
+    terms: int
+    reads: int
+    exact = False
+
+    @abstractmethod
+    def forward(self, x: np.ndarray, size: bool = False) -> np.ndarray:
+        """``W x``, or ``|W| x``."""
+
+    @abstractmethod
+    def back(self, rows: np.ndarray) -> np.ndarray:
+        """``rows W``."""
+
+
+class Matrix(Map):
+    """A matrix ``[inputs, outputs]``, applied to the last axis."""
+
+    def __init__(self, into: tuple[int, ...], weights: np.ndarray):
+        self.weights = weights.astype(np.float64)
+        self.into, self.out = into, (*into[:-1], weights.shape[1])
+        self.terms, self.reads = weights.shape
+
+    def forward(self, x: np.ndarray, size: bool = False) -> np.ndarray:
+        return np.asarray(x @ (np.abs(self.weights) if size else self.weights))
+
+    def back(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(rows @ self.weights.T)
+
+
+class Scale(Map):
+    """Each channel times a number."""
+
+    terms = reads = 1
+
+    def __init__(self, into: tuple[int, ...], factors: np.ndarray):
+        self.factors, self.into, self.out = factors.astype(np.float64), into, into
+
+    def forward(self, x: np.ndarray, size: bool = False) -> np.ndarray:
+        return np.asarray(x * (np.abs(self.factors) if size else self.factors))
+
+    def back(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(rows * self.factors)
+
+
+class Moved(Map):
+    """The same numbers in another shape, or with zeros around an image."""
+
+    terms = reads = 1
+    exact = True
+
+    def __init__(self, into: tuple[int, ...], out: tuple[int, ...], zeros: Padding | None = None):
+        self.into, self.out, self._zeros = into, out, zeros
+
+    def forward(self, x: np.ndarray, size: bool = False) -> np.ndarray:
+        return x.reshape(-1, *self.out) if self._zeros is None else np.pad(x, ((0, 0), *self._zeros, (0, 0)))
+
+    def back(self, rows: np.ndarray) -> np.ndarray:
+        return rows.reshape(-1, *self.into) if self._zeros is None else cropped(rows, self._zeros)
+
+
+def cropped(x: np.ndarray, zeros: Padding) -> np.ndarray:
+    """Images ``[count, h, w, channels]`` without what was put around them."""
+    (top, bottom), (left, right) = zeros
+    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
+
+
+class Windows:
+    """The windows that a layer cuts an image ``[h, w, channels]`` into."""
+
+    def __init__(self, into: tuple[int, ...], size: Pair, strides: Pair, padding: str, dilation: Pair = (1, 1)):
+        reach = [d * (n - 1) + 1 for n, d in zip(size, dilation, strict=True)]
+        if padding == "same":
+            counts = [-(-n // s) for n, s in zip(into, strides, strict=False)]
+            extra = [max((c - 1) * s + r - n, 0) for c, s, r, n in zip(counts, strides, reach, into, strict=False)]
+            self.zeros: Padding = tuple((e // 2, e - e // 2) for e in extra)  # type: ignore[assignment]
+        else:
+            counts = [(n - r) // s + 1 for n, r, s in zip(into, reach, strides, strict=False)]
+            self.zeros = ((0, 0), (0, 0))
+        self.into, self.count, self.strides = into, (counts[0], counts[1]), strides
+        self.places = [(i * dilation[0], j * dilation[1]) for i in range(size[0]) for j in range(size[1])]
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        (top, bottom), (left, right) = self.zeros
+        return self.into[0] + top + bottom, self.into[1] + left + right
+
+    def at(self, place: Pair) -> tuple[slice, slice, slice]:
+        """Where in a batch of padded images the number at one place of each window stands."""
+        down, right = (
+            slice(p, p + s * (n - 1) + 1, s) for p, s, n in zip(place, self.strides, self.count, strict=True)
+        )
+        return slice(None), down, right
+
+    def pad(self, x: np.ndarray, fill: float = 0.0) -> np.ndarray:
+        return np.pad(x, ((0, 0), *self.zeros, (0, 0)), constant_values=fill)
+
+    def empty(self, count: int) -> np.ndarray:
+        """Zeros for padded images."""
+        return np.zeros((count, *self.padded, self.into[2]))
+
+
+class Convolution(Map):
+    """A convolution with a kernel ``[h, w, inputs, outputs]``; of each channel alone with ``[h, w, inputs, 1]``."""
+
+    def __init__(self, windows: Windows, kernel: np.ndarray, apart: bool = False):
+        self._windows, self._apart = windows, apart
+        self._kernel = kernel.astype(np.float64).reshape(-1, *kernel.shape[2:])
+        self.into = windows.into
+        self.out = (*windows.count, kernel.shape[2] if apart else kernel.shape[3])
+        self.terms = len(self._kernel) * (1 if apart else kernel.shape[2])
+        self.reads = len(self._kernel) * kernel.shape[3]
+
+    @cached_property
+    def _sizes(self) -> np.ndarray:
+        return np.abs(self._kernel)
+
+    def forward(self, x: np.ndarray, size: bool = False) -> np.ndarray:
+        image, kernel = self._windows.pad(x), self._sizes if size else self._kernel
+        found = np.zeros((len(x), *self.out))
+        for place, weights in zip(self._windows.places, kernel, strict=True):
+            part = image[self._windows.at(place)]
+            found += part * weights[:, 0] if self._apart else part @ weights
+        return found
+
+    def back(self, rows: np.ndarray) -> np.ndarray:
+        found = self._windows.empty(len(rows))
+        for place, weights in zip(self._windows.places, self._kernel, strict=True):
+            found[self._windows.at(place)] += rows * weights[:, 0] if self._apart else rows @ weights.T
+        return cropped(found, self._windows.zeros)
+
+
+class Mean(Map):
+    """The mean of the numbers in each window that lie in the image."""
+
+    def __init__(self, windows: Windows):
+        channels = windows.into[2]
+        self._sum = Convolution(windows, np.ones((len(windows.places), 1, channels, 1)), apart=True)
+        self.into, self.out, self.terms, self.reads = windows.into, self._sum.out, self._sum.terms, self._sum.reads
+        self._share = 1.0 / self._sum.forward(np.ones((1, *self.into)))
+
+    def forward(self, x: np.ndarray, size: bool = False) -> np.ndarray:
+        return np.asarray(self._sum.forward(x) * self._share)
+
+    def back(self, rows: np.ndarray) -> np.ndarray:
+        return self._sum.back(rows * self._share)
+
+
+class MeanOfAll(Map):
+    """The mean of each channel over all places."""
+
+    reads = 1
+
+    def __init__(self, into: tuple[int, ...], keeps: bool):
+        self.into, self.out = into, (*(1 for _ in into[:-1] if keeps), into[-1])
+        self.terms = math.prod(into[:-1])
+
+    def forward(self, x: np.ndarray, size: bool = False) -> np.ndarray:
+        return np.asarray(x.reshape(len(x), -1, self.into[-1]).sum(axis=1) / self.terms).reshape(-1, *self.out)
+
+    def back(self, rows: np.ndarray) -> np.ndarray:
+        flat = rows.reshape(len(rows), *(1 for _ in self.into[:-1]), self.into[-1]) / self.terms
+        return np.broadcast_to(flat, (len(rows), *self.into))
