@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers
 
 from tfcert.proof.check import Claim, claim_of
-from tfcert.proof.graph import Graph
+from tfcert.proof.graph import Affine, Bent, Beside, Entry, Graph, Largest, Total, bent
 from tfcert.proof.model import read_model
 
 HEAD: dict[str, Any] = {
@@ -75,3 +75,28 @@ def claim(graph: Graph, center: np.ndarray, eps: str, rows: Any, **more: Any) ->
     if clip is not None:
         arrays |= {"region/low": np.array([clip[0]], np.float64), "region/high": np.array([clip[1]], np.float64)}
     return claim_of(head, arrays)
+
+
+def values(graph: Graph, x: np.ndarray) -> np.ndarray:
+    """The output of the last place at inputs ``[count, *input]``, in float64."""
+    found: list[np.ndarray] = []
+    for place in graph.places:
+        here = [found[i] for i in place.inputs]
+        match place:
+            case Entry():
+                value = x.astype(np.float64)
+            case Affine():
+                value = place.map.forward(here[0]) + place.bias
+            case Bent():
+                value = bent(place, here[0])
+            case Largest():
+                image = place.windows.pad(here[0], -np.inf)
+                value = np.max([image[place.windows.at(p)] for p in place.windows.places], axis=0)
+            case Total():
+                value = np.sum(here, axis=0)
+            case Beside():
+                value = np.concatenate(here, axis=-1)
+            case _:
+                raise TypeError(type(place).__name__)
+        found.append(value)
+    return found[-1]

@@ -1,5 +1,6 @@
 """Certificates from end to end: written with proofs, and checked by a copy of the checker that sees nothing else."""
 
+import ast
 import json
 import os
 import shutil
@@ -56,15 +57,15 @@ def test_slopes_of_alpha_crown_are_in_the_certificate(tmp_path, eager):
     """At a radius where lines by the rule are too loose, and what the file says is what the checker needs."""
     model = small.dense((4, 12, 12, 3))
     path, graph = small.saved(model, tmp_path)
-    x, y = samples(model, 12)
-    radii = [tfcert.certified_radius(model, x, y, method=m, options=DEPLOYED).radius for m in ("crown", "alpha-crown")]
-    gain = np.argmax(radii[1] - radii[0])
-    eps = float(radii[0][gain] + 0.3 * (radii[1][gain] - radii[0][gain]))
-    found = tfcert.certify(
-        model, x[[gain]], y[[gain]], eps=eps, method="alpha-crown", options=DEPLOYED, certificate=True
+    x, y = (part[[2, 7]] for part in samples(model, 12))
+    named, chosen = (
+        tfcert.certify(model, x, y, eps=0.19, method=method, options=DEPLOYED, certificate=certificate)
+        for method, certificate in (("crown", False), ("alpha-crown", True))
     )
-    (certificate,) = found.certificates
-    assert found.verified[0] and isinstance(certificate, tfcert.Certificate), certificate
+    gained = chosen.verified & ~named.verified
+    assert gained.any()
+    certificate = chosen.certificates[int(np.argmax(gained))]
+    assert isinstance(certificate, tfcert.Certificate), certificate
     assert any(name.startswith("slopes/") for name in certificate.arrays)
     file = certificate.save(tmp_path / "c.npz")
     assert main([str(file), "--model", str(path)]) == 0
@@ -148,12 +149,25 @@ def test_the_checker_needs_nothing_else(run, tmp_path):
     assert alone(tmp_path, str(out)).returncode == 1
 
 
+def is_text(node):
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
 def test_the_checker_is_small_and_imports_nothing_of_tfcert():
-    files = sorted(PROOF.glob("*.py"))
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 2000
+    """Lines of code are counted: comments, docstrings and empty lines explain them."""
+    files, count = sorted(PROOF.glob("*.py")), 0
     for path in files:
         text = path.read_text(encoding="utf-8")
+        said = {
+            line
+            for node in ast.walk(ast.parse(text))
+            if is_text(node)
+            for line in range(node.lineno, node.end_lineno + 1)
+        }
+        lines = enumerate(text.splitlines(), start=1)
+        count += sum(bool(line.strip()) and line.strip()[0] != "#" and number not in said for number, line in lines)
         imports = [line for line in text.splitlines() if line.startswith(("import ", "from "))]
         known = ("from .", "from __future__", "import numpy", "import h5py")
         outside = [line.split()[1].split(".")[0] for line in imports if not line.startswith(known)]
         assert set(outside) <= set(sys.stdlib_module_names), outside
+    assert count <= 1500

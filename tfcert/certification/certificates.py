@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tfcert.certification.slopes import climbed, climbing
+from tfcert.certification.slopes import climbing
+from tfcert.certification.trees import Limits, tree_of
 from tfcert.clauses import Clauses
-from tfcert.network.cache import ModelOrNetwork
-from tfcert.proof.bounds import Bounds
+from tfcert.proof.bounds import margin_of_softmax
 from tfcert.proof.check import FORMAT, VERSION, Claim, check, claim_of
 from tfcert.proof.errors import ProofError
 from tfcert.proof.graph import Graph
@@ -27,6 +27,8 @@ from tfcert.sets.balls import Box, LpBall, Perturbation
 
 _BY_INTERVALS = {"ibp": ("intervals", "intervals"), "crown-ibp": ("intervals", "lines")}
 """How the checker is to bound neurons and rows, where that is less than it can."""
+_THOROUGH, _BRIEF = Limits(400, 60.0), Limits(40, 10.0)
+"""How long choices are looked for: for proofs by branch and bound or a solver, and for others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ class Certificate:
         path.parent.mkdir(parents=True, exist_ok=True)
         head = np.frombuffer(json.dumps(self.head, sort_keys=True, allow_nan=False).encode(), np.uint8)
         with open(path, "wb") as stream:
-            np.savez_compressed(stream, head=head, **self.arrays)
+            np.savez_compressed(stream, allow_pickle=False, head=head, **dict(self.arrays))
         return path
 
 
@@ -60,7 +62,7 @@ class CertificateWriter:
         refusal: the reason why the checker cannot read the model; "" where it can.
     """
 
-    def __init__(self, model: ModelOrNetwork, name: str = "model"):
+    def __init__(self, model: Any, name: str = "model"):
         self._model, self._name, self.refusal = model, name, ""
         self._graph: Graph | None = None
         if not hasattr(model, "save"):
@@ -122,25 +124,25 @@ class CertificateWriter:
         try:
             found = check(claim_of(head, arrays), self._graph)
             if not found.proven and lines == "lines" and not climbing(self._graph):
-                arrays |= self._slopes(claim_of(head, arrays), self._graph)
+                limits = _THOROUGH if method in ("split", "milp", "lp") else _BRIEF
+                arrays |= _choices(claim_of(head, arrays), self._graph, limits)
                 found = check(claim_of(head, arrays), self._graph)
         except ProofError as error:
             return str(error)
         if not found.proven:
-            return f"the checker's own bound is {found.margin:.4g}, by the lines that it knows"
+            return f"the checker's own bound is {found.margin:.4g}, and no tree was found that proves more"
         return Certificate(head, arrays, found.margin)
 
-    def _slopes(self, claim: Claim, graph: Graph) -> dict[str, np.ndarray]:
-        inputs = read_inputs(claim.head["region"], claim.arrays, graph.places[0].shape)
-        bounds = Bounds(graph, inputs, backward=claim.head["bounds"]["neurons"] == "lines")
-        last = len(graph.places) - 1
 
-        def evaluate(places: dict[int, np.ndarray]) -> np.ndarray:
-            shares = {index: part / 255.0 for index, part in places.items()}
-            return bounds.least(last, claim.rows, shares, offsets=claim.offsets)
+def _choices(claim: Claim, graph: Graph, limits: Limits) -> dict[str, np.ndarray]:
+    """The arrays of a tree and of its leaves' choices that prove a claim; none where none is found."""
+    inputs = read_inputs(claim.head["region"], claim.arrays, graph.places[0].shape)
 
-        found = climbed(bounds, inputs, claim.rows, evaluate)
-        return {f"slopes/{index}": part for index, part in found.items()}
+    def holds(least: np.ndarray) -> bool:
+        return all(least[some].max() > 0 for some in claim.clauses)
+
+    tree = tree_of(graph, inputs, (claim.rows, claim.offsets, margin_of_softmax(graph)), holds, limits)
+    return {} if tree is None else tree.arrays(len(claim.rows))
 
 
 def _region(sets: Perturbation) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:

@@ -1,64 +1,94 @@
-"""Slopes for certificates: lines that make rows' bounds larger, found in plain floating point.
+"""Choices for certificates: slopes and multipliers that make rows' bounds larger, found in plain floating point.
 
-The bound of a row is concave in the slopes of its lower lines (Xu et al. 2021, "Fast and complete", section 3.1).
-Where its bound takes its least value, at an input x, the chosen lines give every place a number, and the bound changes
-with a slope as the row's coefficient times the number that enters there: a supergradient. What is found is a choice;
-the checker computes the bound.
+The bound of a row is concave in the slopes of its lower lines (Xu et al. 2021, "Fast and complete", section 3.1) and in
+the multipliers of cuts (Wang et al. 2021, "Beta-CROWN", theorem 3.1). Where it takes its least value, at an input x,
+the chosen lines give every place a number, and the bound changes with a slope as the row's coefficient times the
+number that enters there, with a multiplier as the distance of the number from its cut: supergradients. What is found
+is a choice; the checker computes the bound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from tfcert.proof.bounds import Bounds
+from tfcert.proof.bounds import Bounds, Cut
 from tfcert.proof.graph import Affine, Bent, Beside, Entry, Graph, Total
-from tfcert.proof.region import Inputs
 
 _RATE, _DECAY = 0.5, 0.97
 
 
+@dataclass
+class Chosen:
+    """Choices for rows: by activation the places of lower lines, ``[rows, *shape]`` bytes, and multipliers of cuts.
+
+    Attributes:
+        slopes: as certificates hold them.
+        multipliers: ``[rows, cuts]``, not negative.
+        least: the checker's bound of each row by these, ``[rows]``.
+        coefficients: of each place in the last pass, ``[rows, *shape]``.
+    """
+
+    slopes: dict[int, np.ndarray]
+    multipliers: np.ndarray
+    least: np.ndarray
+    coefficients: dict[int, np.ndarray]
+
+
 def climbing(graph: Graph) -> str:
-    """The reason why no slopes are looked for in a graph; "" where they are."""
+    """The reason why no choices are looked for in a graph; "" where they are."""
     known = (Entry, Affine, Total, Beside, Bent)
     return next((f"{p.name} is no activation" for p in graph.places if not isinstance(p, known)), "")
 
 
 def climbed(
-    bounds: Bounds,
-    inputs: Inputs,
-    rows: np.ndarray,
-    evaluate: Callable[[dict[int, np.ndarray]], np.ndarray],
-    steps: int = 40,
-) -> dict[int, np.ndarray]:
-    """For each activation the places of lower lines, as bytes ``[rows, *shape]``, at which each row's bound was best.
+    bounds: Bounds, rows: np.ndarray, offsets: np.ndarray, wanted: float, cuts: Sequence[Cut] = (), steps: int = 40
+) -> Chosen:
+    """The choices at which each row's bound was best.
 
     Args:
-        bounds: intervals of all places.
-        inputs: the set.
-        rows: over the outputs, ``[rows, outputs]``.
-        evaluate: the checker's bounds of the rows by some such places.
+        bounds: of all places, where the cuts hold.
+        rows: over the outputs, ``[rows, outputs]``; ``offsets`` are added.
+        wanted: where every bound is above that, the search ends.
+        cuts: with multipliers to be chosen.
         steps: of the search; each takes two passes.
     """
     graph = bounds.graph
+    last = len(graph.places) - 1
     places = {i: _first(bounds, i, len(rows)) for i, place in enumerate(graph.places) if isinstance(place, Bent)}
-    best = {i: np.rint(255 * a).astype(np.uint8) for i, a in places.items()}
-    least = evaluate(best)
-    for step in range(steps):
-        gradients = _gradients(bounds, inputs, rows, places)
-        for index, gradient in gradients.items():
+    forces = np.zeros((len(rows), len(cuts)))
+    best: Chosen | None = None
+    for step in range(steps + 1):
+        slopes = {i: np.rint(255 * a).astype(np.uint8) for i, a in places.items()}
+        found = bounds.least(
+            last, rows, {i: a / 255.0 for i, a in slopes.items()}, offsets=offsets, cuts=cuts, multipliers=forces
+        )
+        parts, values = _run(bounds, rows, places, cuts, forces)
+        if best is None:
+            best = Chosen(slopes, forces.copy(), found, parts)
+        better = found > best.least
+        best.least = np.maximum(found, best.least)
+        best.multipliers[better] = forces[better]
+        for index in slopes:
+            best.slopes[index][better] = slopes[index][better]
+        if (best.least > wanted).all() or step == steps:
+            break
+        rate = _RATE * _DECAY**step
+        for index in places:
+            source = graph.places[index].inputs[0]
+            low, high = bounds.intervals[source]
+            gradient = np.where((low < 0) & (high > 0), np.maximum(parts[index], 0.0) * values[source], 0.0)
             scale = np.abs(gradient).reshape(len(rows), -1).max(axis=1).reshape(-1, *[1] * (gradient.ndim - 1))
             share = np.sign(gradient) * np.sqrt(np.abs(gradient) / np.maximum(scale, 1e-30))
-            places[index] = np.clip(places[index] + _RATE * _DECAY**step * share, 0.0, 1.0)
-        tried = {i: np.rint(255 * a).astype(np.uint8) for i, a in places.items()}
-        found = evaluate(tried)
-        better = found > least
-        least = np.maximum(found, least)
-        for index in best:
-            best[index][better] = tried[index][better]
-        if (least > 0).all():
-            break
+            places[index] = np.clip(places[index] + rate * share, 0.0, 1.0)
+        for number, cut in enumerate(cuts):
+            past = values[cut.place].reshape(len(rows), -1)[:, cut.number] - cut.at
+            past = -past if cut.above else past  # how far the cut is missed
+            size = np.abs(parts[cut.place]).reshape(len(rows), -1).max(axis=1) + 1e-6
+            forces[:, number] = np.maximum(forces[:, number] + rate * size * np.sign(past) * (np.abs(past) > 1e-9), 0.0)
+    assert best is not None
     return best
 
 
@@ -71,16 +101,21 @@ def _first(bounds: Bounds, index: int, rows: int) -> np.ndarray:
     return np.broadcast_to(share, (rows, *place.shape)).copy()
 
 
-def _gradients(
-    bounds: Bounds, inputs: Inputs, rows: np.ndarray, chosen: dict[int, np.ndarray]
-) -> dict[int, np.ndarray]:
-    """How the rows' bounds change with the places of lower lines."""
-    graph = bounds.graph
-    waiting, parts = {len(graph.places) - 1: rows}, {}
+def _run(
+    bounds: Bounds, rows: np.ndarray, chosen: dict[int, np.ndarray], cuts: Sequence[Cut], forces: np.ndarray
+) -> tuple[dict[int, np.ndarray], list[np.ndarray]]:
+    """The rows' coefficients of each place, and the numbers that lines give each place at the rows' least inputs."""
+    graph, parts = bounds.graph, {}
+    waiting = {i: np.zeros((len(rows), *place.shape)) for i, place in enumerate(graph.places)}
+    waiting[len(graph.places) - 1] = rows.astype(np.float64)
+    for number, cut in enumerate(cuts):
+        waiting[cut.place] = waiting[cut.place].copy()
+        flat = waiting[cut.place].reshape(len(rows), -1)
+        flat[:, cut.number] += (-1.0 if cut.above else 1.0) * forces[:, number]
     lines = {i: bounds.bent_lines(i, graph.places[i], a) for i, a in chosen.items()}  # type: ignore[arg-type]
     for here in range(len(graph.places) - 1, -1, -1):
-        place = graph.places[here]
-        part = parts[here] = waiting.pop(here, np.zeros((len(rows), *place.shape)))
+        place, part = graph.places[here], waiting[here]
+        parts[here] = part
         if isinstance(place, Beside):
             ends = np.cumsum([graph.places[source].shape[-1] for source in place.inputs])[:-1]
             passed = np.split(part, ends, axis=-1)
@@ -91,13 +126,13 @@ def _gradients(
         else:
             passed = [part] * len(place.inputs)
         for source, found in zip(place.inputs, passed, strict=True):
-            waiting[source] = waiting[source] + found if source in waiting else found
+            waiting[source] = waiting[source] + found
     values: list[np.ndarray] = []
     for here, place in enumerate(graph.places):
         before = [values[i] for i in place.inputs]
         match place:
             case Entry():
-                values.append(np.where(parts[0] > 0, inputs.low, inputs.high))
+                values.append(np.where(parts[0] > 0, *bounds.intervals[0]))
             case Affine():
                 values.append(place.map.forward(before[0]) + place.bias)
             case Bent():
@@ -107,10 +142,4 @@ def _gradients(
                 values.append(np.sum(before, axis=0))
             case _:
                 values.append(np.concatenate(before, axis=-1))
-    found = {}
-    for index in chosen:
-        source = graph.places[index].inputs[0]
-        low, high = bounds.intervals[source]
-        open_ = (low < 0) & (high > 0)
-        found[index] = np.where(open_, np.maximum(parts[index], 0.0) * values[source], 0.0)
-    return found
+    return parts, values

@@ -11,13 +11,12 @@ import numpy as np
 
 from tfcert.driver.task import Task
 from tfcert.language import AnyTemplate, PropertyTemplate
-from tfcert.verdict import PROOFS, Guarantee, Outcome, Verdict
+from tfcert.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
     from tfcert.certification.certificates import CertificateWriter
 
 FOLDER = "certificates"
-_PROVES = tuple(level for level in PROOFS if level is not Guarantee.SOLVER)
 
 
 def uncertifiable(template: AnyTemplate) -> str:
@@ -48,8 +47,6 @@ class Certificates:
         if verdict.outcome is not Outcome.VERIFIED or task.template.existential:
             return None, ""
         refusal = uncertifiable(task.template)
-        if not refusal and verdict.guarantee not in _PROVES:
-            refusal = "it rests on a solver's word"
         if not refusal and (task.pieces or task.model.heads is not None):
             refusal = "questions of regions in pieces, or about probabilities, have none"
         if refusal:

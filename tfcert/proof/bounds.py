@@ -22,13 +22,16 @@ lines on its interval; their slopes are choices, and any will do, since intercep
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from .errors import ProofError
 from .graph import Affine, Bent, Beside, Entry, Graph, Largest, Nonlinear, Place, Total, bent
-from .region import Inputs
+from .maps import cropped
+from .region import Inputs, box_of
 from .rounding import LARGEST, LEAST, growth, weighed
 
 Interval = tuple[np.ndarray, np.ndarray]
@@ -40,11 +43,24 @@ AT_ONCE = 1 << 17
 """Coefficients of a batch of rows, at most."""
 
 
-class Lines:
+class Cut(NamedTuple):
+    """Inputs at which a number of a place is at most (``above`` False) or at least ``at``, as the program computes
+    it."""
+
+    place: int
+    number: int
+    at: float
+    above: bool
+
+
+class Lines(NamedTuple):
     """``lower x + below <= f(x) <= upper x + above`` on an interval, and what rows over it lose: ``|A| lost``."""
 
-    def __init__(self, lower: np.ndarray, below: np.ndarray, upper: np.ndarray, above: np.ndarray, lost: np.ndarray):
-        self.lower, self.below, self.upper, self.above, self.lost = lower, below, upper, above, lost
+    lower: np.ndarray
+    below: np.ndarray
+    upper: np.ndarray
+    above: np.ndarray
+    lost: np.ndarray
 
 
 class Bounds:
@@ -64,7 +80,7 @@ class Bounds:
     def __init__(self, graph: Graph, inputs: Inputs, backward: bool):
         self.graph, self._inputs = graph, inputs
         self.intervals: list[Interval] = []
-        self._sizes: list[np.ndarray] = []
+        self.sizes: list[np.ndarray] = []
         self._lost: list[np.ndarray] = []  # by the program, of affine places and totals
         self._rows: list[np.ndarray] = []  # by rows over the place
         self._named: dict[int, Lines | tuple[np.ndarray, ...]] = {}
@@ -98,15 +114,35 @@ class Bounds:
         size = np.maximum(np.abs(low), np.abs(high))
         if not (size <= LARGEST).all() or not (low <= high).all():
             raise ProofError(f"numbers of layer {self.graph.places[index].name!r} may be larger than 2**100, or NaN")
-        for known, part in ((self.intervals, (low, high)), (self._sizes, size)):
+        for known, part in ((self.intervals, (low, high)), (self.sizes, size)):
             known[index:] = [part]  # type: ignore[list-item, index]
+
+    def within(self, cuts: Sequence[Cut]) -> Bounds | None:
+        """The same on the inputs that some cuts of places leave; None where they leave none.
+
+        What holds on all inputs holds on fewer; the numbers that are cut have narrower intervals, and so other lines.
+        """
+        found = copy.copy(self)
+        found.intervals, found.sizes, found._named = list(self.intervals), list(self.sizes), dict(self._named)
+        for cut in cuts:
+            low, high = (end.copy() for end in found.intervals[cut.place])
+            (low if cut.above else high).flat[cut.number] = (max if cut.above else min)(
+                cut.at, (low if cut.above else high).flat[cut.number]
+            )
+            if low.flat[cut.number] > high.flat[cut.number]:
+                return None
+            found.intervals[cut.place], found.sizes[cut.place] = (low, high), np.maximum(np.abs(low), np.abs(high))
+            for index, place in enumerate(self.graph.places):
+                if cut.place in place.inputs:
+                    found._named.pop(index, None)
+        return found
 
     # Intervals.
 
     def _interval(self, place: Place) -> Interval:
         unit, tiny = self.graph.unit, self.graph.tiny
         ends = [self.intervals[i] for i in place.inputs]
-        sizes = [self._sizes[i] for i in place.inputs]
+        sizes = [self.sizes[i] for i in place.inputs]
         lost = rows = np.zeros(())
         match place:
             case Entry():
@@ -160,8 +196,8 @@ class Bounds:
         if not isinstance(before, Affine) or before.map.exact:
             return np.zeros(())
         size, flushed = (
-            self._affine_size(before, self._sizes[before.inputs[0]]),
-            self._flushed(before, self._sizes[before.inputs[0]]),
+            self._affine_size(before, self.sizes[before.inputs[0]]),
+            self._flushed(before, self.sizes[before.inputs[0]]),
         )
         both = np.stack([np.broadcast_to(part, place.map.into) for part in (size, self._lost[index])])
         size, lost = place.map.forward(both, size=True)
@@ -228,6 +264,8 @@ class Bounds:
         slopes: Slopes | None = None,
         stops: bool = False,
         offsets: np.ndarray | None = None,
+        cuts: Sequence[Cut] = (),
+        multipliers: np.ndarray | None = None,
     ) -> np.ndarray:
         """Lower bounds ``[count]`` of rows over the numbers of a place; minus infinity where nothing is known.
 
@@ -237,11 +275,23 @@ class Bounds:
             slopes: where lower lines of bent places lie, other than by the rule.
             stops: whether nonlinear places are bounded by their intervals, and not by lines.
             offsets: ``[count]`` numbers that are added.
+            cuts: the rows are bounded where these hold.
+            multipliers: ``[count, cuts]``, not negative: where ``z >= a`` holds a row is at least the row less ``m (z -
+                a)``, which is what is bounded then (weak duality).
         """
         count, places = len(rows), self.graph.places
         total = np.zeros(count) if offsets is None else offsets.astype(np.float64)
         size, lost, most = np.abs(total), np.zeros(count), max(place.count for place in places)
         waiting: dict[int, np.ndarray] = {index: np.asarray(rows, np.float64)}
+        pulls: dict[int, np.ndarray] = {}
+        for number, cut in enumerate(cuts if multipliers is not None else ()):
+            assert multipliers is not None
+            pull = pulls.setdefault(cut.place, np.zeros((count, places[cut.place].count)))
+            force = (-1.0 if cut.above else 1.0) * multipliers[:, number]
+            pull[:, cut.number] += force
+            total, size = total - force * cut.at, size + np.abs(force * cut.at)
+            # A number may be cut several times: the sum of what is added is rounded as often.
+            lost = lost + np.abs(force) * (4.0 * growth(len(cuts) + 2) * self.sizes[cut.place].flat[cut.number])
 
         def gain(parts: np.ndarray, sizes: np.ndarray) -> None:
             nonlocal total, size
@@ -251,18 +301,21 @@ class Bounds:
             nonlocal lost
             if source in waiting:
                 found = waiting[source] + found
-                lost = lost + weighed(found, 2.0 * growth(2) * self._sizes[source])
+                lost = lost + weighed(found, 2.0 * growth(2) * self.sizes[source])
             waiting[source] = found
 
         with np.errstate(over="ignore", invalid="ignore"):
             for here in range(index, -1, -1):
+                if here in pulls:
+                    pass_on(here, pulls[here].reshape(count, *places[here].shape))
                 if here not in waiting:
                     continue
                 part, place = waiting.pop(here), places[here]
                 if not (np.abs(part) <= LARGEST).all():
                     return np.full(count, -np.inf)
                 if isinstance(place, Entry) or (stops and isinstance(place, Nonlinear)):
-                    found = self._inputs.least(part) if isinstance(place, Entry) else self._least_over_box(part, here)
+                    inputs = self._inputs if isinstance(place, Entry) else box_of(*self.intervals[here])
+                    found = inputs.least(part)
                     gain(found, np.abs(found))
                     continue
                 if isinstance(place, Affine | Total):
@@ -301,12 +354,6 @@ class Bounds:
             )
             return np.where(np.isfinite(least), least, -np.inf)
 
-    def _least_over_box(self, rows: np.ndarray, index: int) -> np.ndarray:
-        low, high = (end.reshape(-1) for end in self.intervals[index])
-        flat = rows.reshape(len(rows), -1)
-        lost = 4.0 * growth(flat.shape[1] + 8) * weighed(flat, self._sizes[index])
-        return np.asarray(np.maximum(flat, 0.0) @ low + np.minimum(flat, 0.0) @ high - lost)
-
     def bent_lines(self, index: int, place: Bent, chosen: np.ndarray | None) -> Lines:
         if chosen is None:
             if index not in self._named:
@@ -324,10 +371,8 @@ class Bounds:
         with np.errstate(divide="ignore", invalid="ignore"):
             chord = (bent(place, high) - bent(place, low)) / width
         kinks = np.array(place.kinks)
-        pieces = [
-            np.array(place.slopes)[np.searchsorted(kinks, low, side="right")],
-            np.array(place.slopes)[np.searchsorted(kinks, high, side="left")],
-        ]
+        slopes = np.array(place.slopes)
+        pieces = slopes[np.searchsorted(kinks, low, "right")], slopes[np.searchsorted(kinks, high, "left")]
         chord = np.clip(np.where(np.isfinite(chord), chord, pieces[0]), min(place.slopes), max(place.slopes))
         found = []
         for side in (0, 1):
@@ -357,7 +402,7 @@ class Bounds:
 
     def _made(self, place: Bent, lower: np.ndarray, upper: np.ndarray) -> Lines:
         """Lines of any slopes between the least and the greatest of the function's pieces."""
-        steepest, size = max(1.0, *map(abs, place.slopes)), self._sizes[place.inputs[0]]
+        steepest, size = max(1.0, *map(abs, place.slopes)), self.sizes[place.inputs[0]]
         below, above = self._intercepts(place, lower)[0], self._intercepts(place, upper)[1]
         return Lines(lower, below, upper, above, 4.0 * growth(4) * steepest * size + LEAST)
 
@@ -376,9 +421,12 @@ class Bounds:
         found = windows.empty(len(rows))
         for number, where in enumerate(windows.places):
             found[windows.at(where)] += up * below[number] + down * above[number]
-        (top, bottom), (left, right) = windows.zeros
-        found = found[:, top : found.shape[1] - bottom, left : found.shape[2] - right]
-        return found, _summed(down * intercept), weighed(rows, np.abs(intercept)), weighed(rows, lost)
+        return (
+            cropped(found, windows.zeros),
+            _summed(down * intercept),
+            weighed(rows, np.abs(intercept)),
+            weighed(rows, lost),
+        )
 
     def _largest_lines(self, place: Largest) -> tuple[np.ndarray, ...]:
         windows = place.windows
@@ -425,6 +473,3 @@ def ranks_first(clauses: Sequence[np.ndarray]) -> bool:
             return False
         firsts.add(int(np.argmax(rows[0])))
     return len(firsts) == 1
-
-
-__all__ = ["AT_ONCE", "Bounds", "Interval", "Slopes", "margin_of_softmax", "ranks_first"]

@@ -9,20 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from .bounds import Bounds, margin_of_softmax, ranks_first
+from .bounds import Bounds, Cut, margin_of_softmax, ranks_first
 from .errors import ProofError
 from .files import arrays_of, parsed_json
 from .graph import Bent, Graph
 from .region import Inputs, read_inputs
-from .rounding import LARGEST
+from .rounding import LARGEST, LEAST, growth, weighed
 
 FORMAT, VERSION = "tfcert certificate", 1
 LEVEL = "float32-any-order"
 """What an accepted certificate promises of a model of float32 or float64: see ``docs/guarantees.md``."""
+_ARRAYS = ("region", "rows", "slopes", "tree", "multipliers", "weights")
 _HEAD = ("format", "version", "model", "claim", "region", "bounds")
 _WORK = 1e15
 """Products that a check may take, at most."""
-_ROWS = 1 << 16
+_ROWS, _NODES, _DEPTH = 1 << 16, 1 << 20, 200
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,12 @@ def read_claim(path: Path) -> Claim:
 def claim_of(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Claim:
     """What a head and arrays claim; raises as :func:`read_claim` does."""
     if head.get("format") != FORMAT or head.get("version") != VERSION:
-        raise ProofError(
-            f"it is of format {head.get('format')!r}, version {head.get('version')!r}, not {FORMAT!r}, {VERSION}"
-        )
+        raise ProofError(f"it is of another format or version than {FORMAT!r}, {VERSION}")
     if set(head) != set(_HEAD) or not all(isinstance(head[key], dict) for key in _HEAD[2:]):
         raise ProofError(f"its head says {sorted(head)}, not {sorted(_HEAD)}")
     if not isinstance(head["model"].get("digest"), str):
         raise ProofError("it does not say which model it is about")
-    unknown = [name for name in arrays if name.split("/")[0] not in ("region", "rows", "slopes")]
+    unknown = [name for name in arrays if name.split("/")[0] not in _ARRAYS]
     missing = [name for name in ("rows/C", "rows/d", "rows/clause") if name not in arrays]
     if unknown or missing:
         raise ProofError(f"it holds {sorted(unknown)[:5]}, of which nothing is known, and lacks {missing}")
@@ -109,17 +108,14 @@ def check(claim: Claim, graph: Graph) -> Checked:
         ProofError: it is about another model, its region is empty, or it asks for what is not checked.
     """
     if claim.digest != graph.digest:
-        raise ProofError(
-            f"it is about the model {claim.digest[:12]}..., and the model at hand is {graph.digest[:12]}..."
-        )
+        raise ProofError(f"it is about another model, {claim.digest[:12]}..., not {graph.digest[:12]}...")
     inputs = read_inputs(claim.head["region"], claim.arrays, graph.places[0].shape)
     if claim.rows.shape[1:] != graph.places[-1].shape:
         raise ProofError(f"rows over {claim.rows.shape[1]} outputs, and the model has {graph.places[-1].shape}")
     if graph.softmax and (claim.offsets.any() or not ranks_first([claim.rows[some] for some in claim.clauses])):
         raise ProofError("of a softmax, only which output is the largest follows from what enters it")
-    margins = least_of_clauses(claim, graph, inputs)
-    margin = float(margins.min())
-    return Checked(margin > 0.0, margin, _words(claim, inputs))
+    margin = float(least_of_clauses(claim, graph, inputs).min())
+    return Checked(0.0 < margin < np.inf, margin, _words(claim, inputs))
 
 
 def least_of_clauses(claim: Claim, graph: Graph, inputs: Inputs) -> np.ndarray:
@@ -128,45 +124,144 @@ def least_of_clauses(claim: Claim, graph: Graph, inputs: Inputs) -> np.ndarray:
     for key in ("neurons", "rows"):
         if asked.get(key) not in ("lines", "intervals"):
             raise ProofError(f"bounds of {key} by {asked.get(key)!r} are not known")
-    _require_affordable(graph, len(claim.rows), asked["neurons"] == "lines")
-    slopes = _slopes(claim, graph)
-    bounds = Bounds(graph, inputs, backward=asked["neurons"] == "lines")
-    last = len(graph.places) - 1
-    least = bounds.least(last, claim.rows, stops=True, offsets=claim.offsets)
-    if asked["rows"] == "lines":
-        least = np.maximum(least, bounds.least(last, claim.rows, slopes or None, offsets=claim.offsets))
-    least = least - margin_of_softmax(graph)
-    return np.array([least[some].max() for some in claim.clauses])
-
-
-def _slopes(claim: Claim, graph: Graph) -> dict[int, np.ndarray]:
-    """The lower lines' places that a certificate states, by the number of the place: bytes, 255 for the greatest
-    slope."""
-    found = {}
-    for name, array in claim.arrays.items():
-        if not name.startswith("slopes/"):
-            continue
-        number = name.removeprefix("slopes/")
-        index = int(number) if number.isascii() and number.isdigit() and len(number) < 8 else len(graph.places)
-        place = graph.places[index] if index < len(graph.places) else None
-        shapes = [] if place is None else [place.shape, (len(claim.rows), *place.shape)]
-        if not isinstance(place, Bent) or array.dtype != np.uint8 or array.shape not in shapes:
-            raise ProofError(f"{name!r} of shape {array.shape} fits no place of the model that lines are chosen for")
-        found[index] = array / 255.0
+    leaves = leaves_of(claim, graph)
+    _require_affordable(graph, len(claim.rows), asked["neurons"] == "lines", leaves)
+    choices = _Choices(claim, graph, len(leaves))
+    whole: dict[tuple[Cut, ...], Bounds | None] = {}
+    found = np.full(len(claim.clauses), np.inf)
+    for number, cuts in enumerate(leaves):
+        outer = tuple(cut for cut in cuts if cut.place == 0)
+        if outer not in whole:
+            whole.clear()  # leaves of one part of the inputs stand side by side
+            part: Inputs | None = inputs
+            for cut in outer:
+                part = None if part is None else part.cut(cut.number, cut.at, cut.above)
+            whole[outer] = None if part is None else Bounds(graph, part, backward=asked["neurons"] == "lines")
+        inner = [cut for cut in cuts if cut.place != 0]
+        bounds = whole[outer]
+        here = None if bounds is None else bounds.within(inner)
+        if here is not None:  # else no input is left
+            chosen = choices.of(number, len(inner))
+            found = np.minimum(found, _of_leaf(claim, here, chosen, inner, asked["rows"] == "lines"))
     return found
 
 
-def _require_affordable(graph: Graph, rows: int, backward: bool) -> None:
+def _of_leaf(claim: Claim, bounds: Bounds, chosen: tuple[Any, ...], cuts: list[Cut], lines: bool) -> np.ndarray:
+    """Of each clause the largest lower bound of a row, or of the combination of its rows that is chosen."""
+    slopes, multipliers, weights = chosen
+    last, rows, offsets = len(bounds.graph.places) - 1, claim.rows, claim.offsets
+    if weights is not None:  # and of each clause a combination, less what rounding changes in it
+        share = np.zeros((len(claim.clauses), len(rows)))
+        for clause, some in enumerate(claim.clauses):
+            share[clause, some] = weights[some]
+        gone = weighed(share @ np.abs(rows), bounds.sizes[last]) + share @ np.abs(offsets)
+        gone = 4.0 * growth(len(rows) + 4) * gone + LEAST
+        rows, offsets = np.concatenate([rows, share @ rows]), np.concatenate([offsets, share @ offsets - gone])
+    least = bounds.least(last, rows, stops=True, offsets=offsets)
+    if lines:
+        least = np.maximum(least, bounds.least(last, rows, slopes, offsets=offsets, cuts=cuts, multipliers=multipliers))
+    least = least - margin_of_softmax(bounds.graph)
+    best = np.array([least[some].max() for some in claim.clauses])
+    return best if weights is None else np.maximum(best, least[len(claim.rows) :])
+
+
+def leaves_of(claim: Claim, graph: Graph) -> list[tuple[Cut, ...]]:
+    """The cuts on the way to each leaf of a certificate's tree, from left to right; one leaf without a tree.
+
+    The tree stands in preorder. A node cuts a number of a place: to its left all inputs at which that is at most
+    ``at``, to its right all at which it is at least ``at``; every number that a program computes is one or the other,
+    so that the leaves of any tree cover the set. (NaN does not occur: all numbers are at most 2**100.)
+    """
+    names = ("tree/place", "tree/number", "tree/at")
+    given = [claim.arrays[name] for name in names if name in claim.arrays]
+    if not given:
+        return [()]
+    if len(given) < 3 or not 0 < len(given[0]) <= _NODES or len({a.shape for a in given}) > 1 or given[0].ndim != 1:
+        raise ProofError(f"a tree has {', '.join(names)}, of one length and at most {_NODES}")
+    places, numbers, ats = given
+    if [a.dtype for a in given] != [np.int64, np.int64, np.float64] or not (np.abs(ats) <= LARGEST).all():
+        raise ProofError("a tree's places and numbers are whole numbers, and it cuts at numbers")
+    leaves: list[tuple[Cut, ...]] = []
+    waiting: list[tuple[Cut, ...]] = [()]
+    for place, number, at in zip(places.tolist(), numbers.tolist(), ats.tolist(), strict=True):
+        if not waiting:
+            raise ProofError("a tree goes on after its last leaf")
+        cuts = waiting.pop()
+        if place == -1:
+            leaves.append(cuts)
+            continue
+        if not 0 <= place < len(graph.places) or not 0 <= number < graph.places[place].count or len(cuts) >= _DEPTH:
+            raise ProofError(f"a tree cuts number {number} of place {place}, which is none, or is too deep")
+        waiting += [(*cuts, Cut(place, number, at, above)) for above in (True, False)]
+    if waiting:
+        raise ProofError("a tree ends before its last leaf")
+    return leaves
+
+
+class _Choices:
+    """What a certificate chooses for each leaf; what is left out is by the rule."""
+
+    def __init__(self, claim: Claim, graph: Graph, leaves: int):
+        arrays, count = claim.arrays, len(claim.rows)
+        self._weights = arrays.get("weights")
+        rows = count + (0 if self._weights is None else len(claim.clauses))
+        if self._weights is not None:
+            _require(self._weights, "weights", np.float64, [(count,), (leaves, count)])
+        self._multipliers = arrays.get("multipliers")
+        if self._multipliers is not None:
+            depth = self._multipliers.shape[-1] if self._multipliers.ndim == 3 else -1
+            _require(self._multipliers, "multipliers", np.float64, [(leaves, rows, depth)])
+        self._slopes = {}
+        for name, array in arrays.items():
+            if name.startswith("slopes/"):
+                number = name.removeprefix("slopes/")
+                index = int(number) if number.isascii() and number.isdigit() and len(number) < 8 else len(graph.places)
+                place = graph.places[index] if index < len(graph.places) else None
+                shape = place.shape if isinstance(place, Bent) else (-1,)
+                _require(array, name, np.uint8, [shape, (rows, *shape), (leaves, rows, *shape)])
+                self._slopes[index] = array
+        self._graph = graph
+
+    def of(self, leaf: int, cuts: int) -> tuple[dict[int, np.ndarray] | None, np.ndarray | None, np.ndarray | None]:
+        """Slopes, multipliers ``[rows, cuts]`` and weights of a leaf."""
+        slopes = {}
+        for index, array in self._slopes.items():
+            own = array[leaf] if array.ndim == len(self._graph.places[index].shape) + 2 else array
+            slopes[index] = own / 255.0
+        multipliers, weights = self._multipliers, self._weights
+        if multipliers is not None:
+            if multipliers.shape[2] < cuts:
+                raise ProofError(f"there are {multipliers.shape[2]} multipliers for {cuts} cuts")
+            multipliers = multipliers[leaf, :, :cuts]
+        return slopes or None, multipliers, weights[leaf] if weights is not None and weights.ndim == 2 else weights
+
+
+def _require(array: np.ndarray, name: str, dtype: Any, shapes: list[tuple[int, ...]]) -> None:
+    """Requires numbers of a type, in one of some shapes, neither negative nor larger than 2**100."""
+    if array.dtype != dtype or array.shape not in shapes:
+        raise ProofError(f"{name!r} of type {array.dtype} and shape {array.shape} fits no place or tree")
+    if not ((array >= 0) & (array <= LARGEST)).all():
+        raise ProofError(f"{name!r} holds a negative number, a NaN, or one larger than 2**100")
+
+
+def _require_affordable(graph: Graph, rows: int, backward: bool, leaves: list[tuple[Cut, ...]]) -> None:
     each = sum(place.count * getattr(getattr(place, "map", None), "terms", 16) for place in graph.places)
     neurons = sum(place.count for place in graph.places) if backward else 0
-    if each * (2 * neurons + rows) > _WORK:
-        raise ProofError(f"a check would take some {each * (2 * neurons + rows):.0e} products, more than {_WORK:.0e}")
+    parts = len({tuple(cut for cut in cuts if cut.place == 0) for cuts in leaves})
+    passes = 2 * (parts * neurons + rows * len(leaves))
+    if each * passes > _WORK:
+        raise ProofError(f"a check would take some {each * passes:.0e} products, more than {_WORK:.0e}")
 
 
 def _words(claim: Claim, inputs: Inputs) -> str:
     said = claim.head["claim"]
-    name, sample = (str(said.get(key, ""))[:80] for key in ("property", "sample"))
+    name, sample = (printable(said.get(key, ""))[:80] for key in ("property", "sample"))
     rows = f"{len(claim.clauses)} clauses of {len(claim.rows)} rows"
     if not claim.offsets.any() and ranks_first([claim.rows[some] for some in claim.clauses]):
         rows = f"output {int(claim.rows[0].argmax())} is above {len(claim.clauses)} others"
     return f"{name or 'a claim'}{f', sample {sample}' if sample else ''}: {rows} over {inputs.said}"
+
+
+def printable(said: object) -> str:
+    """A text from a file as it may be shown: without what would move the cursor or begin a line."""
+    return "".join(c for c in str(said) if c.isprintable())

@@ -25,7 +25,7 @@ LARGEST_MODEL = 1 << 32
 """Bytes that a model's archive may unpack to."""
 _LARGEST_ARRAY = 1 << 28
 _LARGEST_HEAD = 1 << 22
-_MEMBERS = 100_000
+_MEMBERS = 4096
 _DTYPES = ("|u1", "|b1", "<f4", "<f8", "<i4", "<i8")
 
 
@@ -51,9 +51,7 @@ def archive(path: Path, limit: int) -> dict[str, Callable[[], bytes]]:
             try:
                 with zipfile.ZipFile(path) as opened, opened.open(member) as stream:
                     found = stream.read(member.file_size + 1)
-            except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, NotImplementedError) as error:
-                raise ProofError(f"{path}: {member.filename!r} cannot be unpacked: {error}") from None
-            except Exception as error:  # a decompressor's own kind of error
+            except Exception as error:  # a decompressor has kinds of errors of its own
                 raise ProofError(f"{path}: {member.filename!r} cannot be unpacked: {error}") from None
             if len(found) != member.file_size:
                 raise ProofError(f"{path}: {member.filename!r} is not of the size that the archive states")
@@ -153,9 +151,7 @@ class Weights:
             raise ProofError(f"{self._what}: weights of layer {name!r} cannot be read: {error}") from None
         noted = noted.decode() if isinstance(noted, bytes) else noted
         if noted != name:
-            raise ProofError(
-                f"{self._what}: the weights in layers/{place} are noted as those of {noted!r}, not {name!r}"
-            )
+            raise ProofError(f"{self._what}: weights in layers/{place} are noted as those of {noted!r}, not {name!r}")
         if count != len(shapes):
             raise ProofError(f"{self._what}: layer {name!r} has {count} arrays, and its options ask for {len(shapes)}")
         return [self._read(group, str(number), name, shape) for number, shape in enumerate(shapes)]

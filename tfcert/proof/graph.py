@@ -58,16 +58,14 @@ class Bent(Place):
     """A continuous function of straight pieces, of each number.
 
     Attributes:
-        kinks: where it bends, in order.
+        kinks: where it bends, in order; it is 0 at the first of them.
         slopes: of its pieces, one more than there are kinks.
-        value: at the first kink.
         units: how many unit roundoffs the program may err by, relative to the value; 0: it computes the function
         exactly.
     """
 
     kinks: tuple[float, ...]
     slopes: tuple[float, ...]
-    value: float
     units: int = 0
 
 
@@ -108,36 +106,12 @@ class Graph:
     softmax: bool
     digest: str
 
-    def values(self, x: np.ndarray) -> np.ndarray:
-        """The output of the last place at inputs ``[count, *input]``, in float64: what tests compare with the model."""
-        found: list[np.ndarray] = []
-        for place in self.places:
-            here = [found[i] for i in place.inputs]
-            match place:
-                case Entry():
-                    value = x.astype(np.float64)
-                case Affine():
-                    value = place.map.forward(here[0]) + place.bias
-                case Bent():
-                    value = bent(place, here[0])
-                case Largest():
-                    image = place.windows.pad(here[0], -np.inf)
-                    value = np.max([image[place.windows.at(p)] for p in place.windows.places], axis=0)
-                case Total():
-                    value = np.sum(here, axis=0)
-                case Beside():
-                    value = np.concatenate(here, axis=-1)
-                case _:
-                    raise TypeError(type(place).__name__)
-            found.append(value)
-        return found[-1]
-
 
 def bent(place: Bent, x: np.ndarray) -> np.ndarray:
     """The function in float64: off by at most 4 unit roundoffs, relative to ``slope |x - kink|`` and values at kinks,
     for each of its pieces; by none where its slopes are 0 and 1 and its one kink is 0."""
-    kinks, value = place.kinks, place.value
-    found = value + place.slopes[0] * np.minimum(x - kinks[0], 0.0)
+    kinks = place.kinks
+    found = place.slopes[0] * np.minimum(x - kinks[0], 0.0)
     for number, slope in enumerate(place.slopes[1:]):
         width = np.maximum(x - kinks[number], 0.0)
         if number + 1 < len(kinks):

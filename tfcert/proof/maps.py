@@ -74,13 +74,13 @@ class Moved(Map):
     exact = True
 
     def __init__(self, into: tuple[int, ...], out: tuple[int, ...], zeros: Padding | None = None):
-        self.into, self.out, self._zeros = into, out, zeros
+        self.into, self.out, self.zeros = into, out, zeros
 
     def forward(self, x: np.ndarray, size: bool = False) -> np.ndarray:
-        return x.reshape(-1, *self.out) if self._zeros is None else np.pad(x, ((0, 0), *self._zeros, (0, 0)))
+        return x.reshape(-1, *self.out) if self.zeros is None else np.pad(x, ((0, 0), *self.zeros, (0, 0)))
 
     def back(self, rows: np.ndarray) -> np.ndarray:
-        return rows.reshape(-1, *self.into) if self._zeros is None else cropped(rows, self._zeros)
+        return rows.reshape(-1, *self.into) if self.zeros is None else cropped(rows, self.zeros)
 
 
 def cropped(x: np.ndarray, zeros: Padding) -> np.ndarray:
@@ -103,6 +103,8 @@ class Windows:
             self.zeros = ((0, 0), (0, 0))
         self.into, self.count, self.strides = into, (counts[0], counts[1]), strides
         self.places = [(i * dilation[0], j * dilation[1]) for i in range(size[0]) for j in range(size[1])]
+
+        self.said = self.zeros, strides, self.places
 
     @property
     def padded(self) -> tuple[int, int]:

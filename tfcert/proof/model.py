@@ -114,8 +114,6 @@ class _Reader:
 
     def _in_a_row(self, layers: list[Any]) -> int:
         last = -1
-        if layers[0]["class_name"] != "InputLayer":
-            raise ProofError("the model does not begin with an InputLayer, which gives the shape of its inputs")
         for layer in layers:
             last = self._layer(layer, [] if last < 0 else [last])
         return last
@@ -159,7 +157,7 @@ class _Reader:
             if not all(isinstance(n, int) for n in shape) or not shape:
                 raise ProofError(f"layer {name!r}: inputs of shape {shape} are not fixed")
             return self._made.add(Entry(name=name, inputs=(), shape=shape))
-        if kind in _SAME:
+        if kind in _SAME and len(sources) == 1:
             return sources[0]
         if kind not in _KINDS:
             raise ProofError(f"layer {name!r} is a {kind}, which is not known")
@@ -167,225 +165,180 @@ class _Reader:
         unknown = [key for key, value in options.items() if value is not None and key not in (*_PLAIN, *known.split())]
         if unknown or options.get("data_format") not in (None, "channels_last"):
             raise ProofError(f"layer {name!r}: what {unknown or ['data_format']} do is not known")
-        return read(self, options, sources)
+        if not sources or (len(sources) > 1 and kind not in ("Add", "Concatenate")):
+            raise ProofError(f"layer {name!r} reads {len(sources)} places")
+        return read(self, options, *sources)
 
     # Layers: options and places read to the place of their output.
+
+    def _refusal(self, options: Options, what: str) -> ProofError:
+        return ProofError(f"layer {options['name']!r}: {what}")
 
     def _arrays(self, options: Options, *shapes: tuple[int, ...]) -> list[np.ndarray]:
         found = self._weights.of(self._places[options["name"]], options["name"], shapes)
         if any(array.dtype != np.dtype(_dtype(options["dtype"])) for array in found):
-            raise ProofError(f"layer {options['name']!r}: weights are stored in another type than it computes in")
+            raise self._refusal(options, "weights are stored in another type than it computes in")
         return found
 
     def _shape(self, source: int) -> tuple[int, ...]:
         return self._made.places[source].shape
 
-    def _affine(self, name: str, source: int, map: Map, bias: np.ndarray | None, *says: Any, **more: Any) -> int:
+    def _affine(self, options: Options, source: int, map: Map, bias: Any, *says: Any, **more: Any) -> int:
         b = np.zeros(map.out[-1]) if bias is None else bias.astype(np.float64)
-        size = more.pop("bias_size", np.abs(b))
-        place = Affine(name=name, inputs=(source,), shape=map.out, map=map, bias=b, bias_size=size, **more)
+        more.setdefault("bias_size", np.abs(b))
+        place = Affine(name=options["name"], inputs=(source,), shape=map.out, map=map, bias=b, **more)
         return self._made.add(place, type(map).__name__, b, *says)
 
-    def dense(self, options: Options, sources: list[int]) -> int:
-        (source,), units = sources, _whole(options, "units")
-        shape = self._shape(source)
-        kernel, *bias = self._arrays(options, (shape[-1], units), *[(units,)] * bool(options["use_bias"]))
-        found = self._affine(options["name"], source, Matrix(shape, kernel), _first(bias), kernel)
-        return self._activation(options, found)
+    def dense(self, options: Options, source: int) -> int:
+        shape, units = self._shape(source), _whole(options, "units")
+        shapes = [(shape[-1], units), *[(units,)] * bool(options["use_bias"])]
+        kernel, bias, *_ = *self._arrays(options, *shapes), None
+        return self.activation(options, self._affine(options, source, Matrix(shape, kernel), bias, kernel))
 
-    def convolution(self, options: Options, sources: list[int]) -> int:
-        (source,), filters = sources, _whole(options, "filters")
-        windows = self._windows(options, source, "kernel_size")
-        if options.get("groups", 1) != 1:
-            raise ProofError(f"layer {options['name']!r}: groups are not known")
-        size, channels = _pair(options["kernel_size"]), self._shape(source)[-1]
-        shapes = [(*size, channels, filters), *[(filters,)] * bool(options["use_bias"])]
-        kernel, *bias = self._arrays(options, *shapes)
-        map = Convolution(windows, kernel)
-        found = self._affine(
-            options["name"], source, map, _first(bias), kernel, windows.zeros, windows.strides, windows.places
-        )
-        return self._activation(options, found)
+    def convolution(self, options: Options, source: int) -> int:
+        windows, channels = self._windows(options, source, "kernel_size"), self._shape(source)[-1]
+        apart = "filters" not in options
+        filters = 1 if apart else _whole(options, "filters")
+        if (options.get("groups", 1), options.get("depth_multiplier", 1)) != (1, 1):
+            raise self._refusal(options, "groups, and a depth_multiplier other than 1, are not known")
+        size, count = _pair(options["kernel_size"]), channels if apart else filters
+        shapes = [(*size, channels, filters), *[(count,)] * bool(options["use_bias"])]
+        kernel, bias, *_ = *self._arrays(options, *shapes), None
+        map = Convolution(windows, kernel, apart)
+        return self.activation(options, self._affine(options, source, map, bias, kernel, windows.said))
 
-    def depthwise(self, options: Options, sources: list[int]) -> int:
-        (source,) = sources
-        windows, size, channels = (
-            self._windows(options, source, "kernel_size"),
-            _pair(options["kernel_size"]),
-            self._shape(source)[-1],
-        )
-        if options.get("depth_multiplier", 1) != 1:
-            raise ProofError(f"layer {options['name']!r}: a depth_multiplier other than 1 is not known")
-        kernel, *bias = self._arrays(options, (*size, channels, 1), *[(channels,)] * bool(options["use_bias"]))
-        map = Convolution(windows, kernel, apart=True)
-        found = self._affine(
-            options["name"], source, map, _first(bias), kernel, windows.zeros, windows.strides, windows.places
-        )
-        return self._activation(options, found)
-
-    def normalization(self, options: Options, sources: list[int]) -> int:
+    def normalization(self, options: Options, source: int) -> int:
         """``gamma (x - mean) / sqrt(variance + epsilon) + beta``, with the scale and the bias that programs make of it.
 
         The program's scale is off by 8 roundings at most: epsilon's and the sum's, which the root halves, up to 6 of
         the root and its inverse (or of an approximate inverse root), and gamma's product. 16 are charged for each term
         that it is multiplied with.
         """
-        (source,) = sources
-        shape = self._shape(source)
-        axis = options["axis"]
-        axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
-        if axis not in (-1, len(shape)):
-            raise ProofError(f"layer {options['name']!r}: axis {axis!r} is not the last one")
-        count = 2 + bool(options["scale"]) + bool(options["center"])
-        arrays = self._arrays(options, *[(shape[-1],)] * count)
+        shape, epsilon = self._shape(source), float(options["epsilon"])
+        if options["axis"] not in (-1, len(shape), [-1], [len(shape)]):
+            raise self._refusal(options, f"axis {options['axis']!r} is not the last one")
+        arrays = self._arrays(options, *[shape[-1:]] * (2 + bool(options["scale"]) + bool(options["center"])))
         variance, mean = arrays.pop().astype(np.float64), arrays.pop().astype(np.float64)
         gamma = arrays.pop(0).astype(np.float64) if options["scale"] else np.ones_like(mean)
         beta = arrays.pop(0).astype(np.float64) if options["center"] else np.zeros_like(mean)
-        epsilon = float(options["epsilon"])
         spread = variance + epsilon
         if not (0 <= epsilon <= 1e30 and ((spread >= 1e-30) & (spread <= 1e30)).all()):
-            raise ProofError(
-                f"layer {options['name']!r}: variances and epsilon do not add up to numbers that are known"
-            )
+            raise self._refusal(options, "variances and epsilon do not add up to numbers that are known")
         factors = gamma / np.sqrt(spread)
         if not (np.abs(factors) <= 1e30).all():
-            raise ProofError(f"layer {options['name']!r} scales by more than 1e30")
-        map, size = Scale(shape, factors), np.abs(beta) + np.abs(mean * factors)
-        return self._affine(options["name"], source, map, beta - mean * factors, mean, variance, gamma, beta, epsilon,
-                            bias_size=size, extra=16, follows=True)  # fmt: skip
+            raise self._refusal(options, "it scales by more than 1e30")
+        shift = mean * factors
+        more = {"bias_size": np.abs(beta) + np.abs(shift), "extra": 16, "follows": True}
+        says = (mean, variance, gamma, beta, epsilon)
+        return self._affine(options, source, Scale(shape, factors), beta - shift, *says, **more)
 
-    def rescaling(self, options: Options, sources: list[int]) -> int:
-        (source,) = sources
-        shape, (scale, offset) = self._shape(source), (float(options["scale"]), float(options["offset"]))
-        bias = np.full(shape[-1], offset)
-        return self._affine(
-            options["name"], source, Scale(shape, np.full(shape[-1], scale)), bias, scale, extra=8, follows=True
-        )
+    def rescaling(self, options: Options, source: int) -> int:
+        shape, scale, offset = self._shape(source), float(options["scale"]), float(options["offset"])
+        factors, bias = np.full(shape[-1], scale), np.full(shape[-1], offset)
+        return self._affine(options, source, Scale(shape, factors), bias, scale, extra=8, follows=True)
 
-    def flatten(self, options: Options, sources: list[int]) -> int:
-        return self._moved(options, sources, (math.prod(self._shape(sources[0])),))
+    def flatten(self, options: Options, source: int) -> int:
+        return self._moved(options, source, (math.prod(self._shape(source)),))
 
-    def reshape(self, options: Options, sources: list[int]) -> int:
-        count, target = math.prod(self._shape(sources[0])), [int(n) for n in options["target_shape"]]
-        if target.count(-1) > 1 or min(target, default=0) < -1 or 0 in target:
-            raise ProofError(f"layer {options['name']!r}: shape {target} is not known")
+    def reshape(self, options: Options, source: int) -> int:
+        count, target = math.prod(self._shape(source)), [int(n) for n in options["target_shape"]]
         rest = math.prod(n for n in target if n != -1)
+        if target.count(-1) > 1 or min(target, default=0) < -1 or rest == 0 or count % rest:
+            raise self._refusal(options, f"{count} numbers have no shape {target}")
         shape = tuple(count // rest if n == -1 else n for n in target)
         if math.prod(shape) != count:
-            raise ProofError(f"layer {options['name']!r}: {count} numbers have no shape {target}")
-        return self._moved(options, sources, shape)
+            raise self._refusal(options, f"{count} numbers have no shape {target}")
+        return self._moved(options, source, shape)
 
-    def zeros(self, options: Options, sources: list[int]) -> int:
-        pads = options["padding"]
-        pads = tuple(tuple(int(n) for n in side) for side in pads)
+    def zeros(self, options: Options, source: int) -> int:
+        pads = tuple(tuple(int(n) for n in side) for side in options["padding"])
         if len(pads) != 2 or any(len(side) != 2 or min(side) < 0 for side in pads):
-            raise ProofError(f"layer {options['name']!r}: padding {pads} is not known")
-        high, wide, channels = self._image(options, sources[0])
-        shape = (high + sum(pads[0]), wide + sum(pads[1]), channels)
-        return self._moved(options, sources, shape, pads)
+            raise self._refusal(options, f"padding {pads} is not known")
+        high, wide, channels = self._image(options, source)
+        return self._moved(options, source, (high + sum(pads[0]), wide + sum(pads[1]), channels), pads)
 
-    def _moved(self, options: Options, sources: list[int], shape: tuple[int, ...], zeros: Any = None) -> int:
-        (source,) = sources
-        return self._affine(options["name"], source, Moved(self._shape(source), shape, zeros), None, zeros)
+    def _moved(self, options: Options, source: int, shape: tuple[int, ...], zeros: Any = None) -> int:
+        return self._affine(options, source, Moved(self._shape(source), shape, zeros), None, zeros)
 
-    def mean(self, options: Options, sources: list[int]) -> int:
-        (source,) = sources
+    def mean(self, options: Options, source: int) -> int:
         windows = self._windows(options, source, "pool_size")
-        return self._affine(
-            options["name"], source, Mean(windows), None, windows.zeros, windows.strides, windows.places
-        )
+        return self._affine(options, source, Mean(windows), None, windows.said)
 
-    def mean_of_all(self, options: Options, sources: list[int]) -> int:
-        (source,) = sources
-        self._image(options, source)
-        return self._affine(options["name"], source, MeanOfAll(self._shape(source), bool(options["keepdims"])), None)
+    def mean_of_all(self, options: Options, source: int) -> int:
+        return self._affine(options, source, MeanOfAll(self._image(options, source), bool(options["keepdims"])), None)
 
-    def largest(self, options: Options, sources: list[int]) -> int:
-        (source,) = sources
+    def largest(self, options: Options, source: int) -> int:
         windows = self._windows(options, source, "pool_size")
         shape = (*windows.count, self._shape(source)[-1])
         place = Largest(name=options["name"], inputs=(source,), shape=shape, windows=windows)
-        return self._made.add(place, windows.zeros, windows.strides, windows.places)
+        return self._made.add(place, windows.said)
 
-    def total(self, options: Options, sources: list[int]) -> int:
+    def total(self, options: Options, *sources: int) -> int:
         if len({self._shape(source) for source in sources}) != 1:
-            raise ProofError(f"layer {options['name']!r} adds up places of several shapes")
-        return self._made.add(Total(name=options["name"], inputs=tuple(sources), shape=self._shape(sources[0])))
+            raise self._refusal(options, "it adds up places of several shapes")
+        return self._made.add(Total(name=options["name"], inputs=sources, shape=self._shape(sources[0])))
 
-    def beside(self, options: Options, sources: list[int]) -> int:
+    def beside(self, options: Options, *sources: int) -> int:
         shapes = [self._shape(source) for source in sources]
         if options["axis"] not in (-1, len(shapes[0])) or len({shape[:-1] for shape in shapes}) != 1:
-            raise ProofError(f"layer {options['name']!r}: places are known to be joined along their last axis alone")
+            raise self._refusal(options, "places are known to be joined along their last axis alone")
         shape = (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
-        return self._made.add(Beside(name=options["name"], inputs=tuple(sources), shape=shape))
+        return self._made.add(Beside(name=options["name"], inputs=sources, shape=shape))
 
-    def activation(self, options: Options, sources: list[int]) -> int:
-        return self._activation(options, sources[0])
-
-    def relu(self, options: Options, sources: list[int]) -> int:
-        slope, most = float(options.get("negative_slope") or 0.0), options.get("max_value")
+    def relu(self, options: Options, source: int) -> int:
         if float(options.get("threshold") or 0.0) != 0.0:
-            raise ProofError(f"layer {options['name']!r}: a threshold is not known")
-        return self._bent(options["name"], sources[0], slope, None if most is None else float(most))
+            raise self._refusal(options, "a threshold is not known")
+        most = options.get("max_value")
+        slope = float(options.get("negative_slope") or 0.0)
+        return self._bent(options, source, slope, None if most is None else float(most))
 
-    def leaky(self, options: Options, sources: list[int]) -> int:
-        return self._bent(options["name"], sources[0], float(options["negative_slope"]), None)
-
-    def softmax(self, options: Options, sources: list[int]) -> int:
-        if options.get("axis", -1) not in (-1, 1) or len(self._shape(sources[0])) != 1:
-            raise ProofError(f"layer {options['name']!r}: a softmax over one axis of outputs is known")
+    def softmax(self, options: Options, source: int) -> int:
+        if options.get("axis", -1) not in (-1, 1) or len(self._shape(source)) != 1:
+            raise self._refusal(options, "a softmax over one axis of outputs is known")
         self._softmax = options["name"]
-        return sources[0]
+        return source
 
-    def _activation(self, options: Options, source: int) -> int:
+    def activation(self, options: Options, source: int) -> int:
         match options["activation"]:
             case "linear" | None:
                 return source
-            case "relu":
-                return self._bent(options["name"], source, 0.0, None)
-            case "relu6":
-                return self._bent(options["name"], source, 0.0, 6.0)
-            case "leaky_relu":
-                return self._bent(options["name"], source, 0.2, None)
             case "softmax":
-                return self.softmax({"name": options["name"]}, [source])
-            case other:
-                raise ProofError(f"layer {options['name']!r}: activation {other!r} is not known")
+                return self.softmax({"name": options["name"]}, source)
+            case "relu" | "relu6" | "leaky_relu" as name:
+                return self._bent(options, source, *{"relu": (0.0,), "relu6": (0.0, 6.0), "leaky_relu": (0.2,)}[name])
+        raise self._refusal(options, f"activation {options['activation']!r} is not known")
 
-    def _bent(self, name: str, source: int, slope: float, most: float | None) -> int:
+    def _bent(self, options: Options, source: int, slope: float, most: float | None = None) -> int:
         """A slope that float32 does not have is rounded by the program, as is its product: 4 roundings are charged."""
         if not (abs(slope) <= 1 and (most is None or (0 < most <= 2.0**60 and np.float32(most) == most))):
-            raise ProofError(f"layer {name!r}: a ReLU with slope {slope} and largest value {most} is not known")
+            raise self._refusal(options, f"a ReLU with slope {slope} and largest value {most} is not known")
         kinks, slopes = ((0.0,), (slope, 1.0)) if most is None else ((0.0, most), (slope, 1.0, 0.0))
-        value, units = 0.0, 0 if slope == 0 else 4
-        place = Bent(
-            name=name, inputs=(source,), shape=self._shape(source), kinks=kinks, slopes=slopes, value=value, units=units
-        )
-        return self._made.add(place, kinks, slopes, value)
+        more: dict[str, Any] = {"kinks": kinks, "slopes": slopes, "units": 0 if slope == 0 else 4}
+        place = Bent(name=options["name"], inputs=(source,), shape=self._shape(source), **more)
+        return self._made.add(place, kinks, slopes)
 
     def _image(self, options: Options, source: int) -> tuple[int, ...]:
         shape = self._shape(source)
         if len(shape) != 3:
-            raise ProofError(f"layer {options['name']!r} reads numbers of shape {shape}, which are no image")
+            raise self._refusal(options, f"it reads numbers of shape {shape}, which are no image")
         return shape
 
     def _windows(self, options: Options, source: int, what: str) -> Windows:
-        image, padding = self._image(options, source), options["padding"]
-        size, strides = _pair(options[what]), _pair(options.get("strides") or options[what])
-        dilation = _pair(options.get("dilation_rate") or 1)
+        image, padding, size = self._image(options, source), options["padding"], _pair(options[what])
         if padding not in ("same", "valid") or math.prod(size) > 1 << 16:
-            raise ProofError(f"layer {options['name']!r}: padding {padding!r} or windows {size} are not known")
+            raise self._refusal(options, f"padding {padding!r} or windows {size} are not known")
+        strides, dilation = _pair(options.get("strides") or size), _pair(options.get("dilation_rate") or 1)
         found = Windows(image, size, strides, padding, dilation)
         if min(found.count) < 1:
-            raise ProofError(f"layer {options['name']!r}: no window fits into an image of shape {image}")
+            raise self._refusal(options, f"no window fits into an image of shape {image}")
         return found
 
 
 _CONVOLVES = "kernel_size strides padding dilation_rate groups activation use_bias"
-_KINDS: dict[str, tuple[Callable[[_Reader, Options, list[int]], int], str]] = {
+_KINDS: dict[str, tuple[Callable[..., int], str]] = {
     "Dense": (_Reader.dense, "units activation use_bias"),
     "Conv2D": (_Reader.convolution, f"{_CONVOLVES} filters"),
-    "DepthwiseConv2D": (_Reader.depthwise, f"{_CONVOLVES} depth_multiplier"),
+    "DepthwiseConv2D": (_Reader.convolution, f"{_CONVOLVES} depth_multiplier"),
     "BatchNormalization": (_Reader.normalization, "axis epsilon center scale"),
     "Rescaling": (_Reader.rescaling, "scale offset"),
     "Flatten": (_Reader.flatten, ""),
@@ -398,7 +351,7 @@ _KINDS: dict[str, tuple[Callable[[_Reader, Options, list[int]], int], str]] = {
     "Concatenate": (_Reader.beside, "axis"),
     "Activation": (_Reader.activation, "activation"),
     "ReLU": (_Reader.relu, "negative_slope max_value threshold"),
-    "LeakyReLU": (_Reader.leaky, "negative_slope"),
+    "LeakyReLU": (_Reader.relu, "negative_slope"),
     "Softmax": (_Reader.softmax, "axis"),
 }
 """By class: how a layer is read, and the options that this looks at."""
@@ -463,7 +416,3 @@ def _pair(said: Any) -> tuple[int, int]:
     if len(pair) != 2 or not all(isinstance(n, int) and 0 < n <= 1 << 16 for n in pair):
         raise ProofError(f"a size {said!r} is no pair of counts")
     return pair[0], pair[1]
-
-
-def _first(parts: list[np.ndarray]) -> np.ndarray | None:
-    return parts[0] if parts else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from .errors import ProofError
 from .rounding import LARGEST, above, below, growth, weighed
 
-_NUMBER = re.compile(r"[0-9]{1,400}(/[0-9]{1,400})?")
+_NUMBER = re.compile(r"[0-9]{1,400}(/0*[1-9][0-9]{0,399})?")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,17 @@ class Inputs:
     scale: np.ndarray | None
     said: str
 
+    @property
+    def ball(self) -> bool:
+        """Tells whether there is a ball beside the box."""
+        return not math.isinf(self.radius)
+
+    def cut(self, number: int, at: float, above: bool) -> Inputs | None:
+        """The part of the set at which a number is at most or at least ``at``; None where there is none."""
+        low, high = self.low.copy(), self.high.copy()
+        (low if above else high).flat[number] = (max if above else min)(at, (low if above else high).flat[number])
+        return None if low.flat[number] > high.flat[number] else replace(self, low=low, high=high)
+
     def least(self, rows: np.ndarray) -> np.ndarray:
         """A lower bound of each of the rows ``[count, *shape]`` over the set.
 
@@ -53,7 +64,7 @@ class Inputs:
         size = np.maximum(np.maximum(np.abs(low), np.abs(high)), np.abs(center))
         lost = 8.0 * growth(flat.shape[1] + 8) * weighed(flat, size)
         boxed = np.minimum(flat, 0.0) @ high + np.maximum(flat, 0.0) @ low
-        if math.isinf(self.radius):
+        if not self.ball:
             return np.asarray(boxed - lost)
         found = boxed
         scale = np.ones_like(center) if self.scale is None else self.scale.reshape(-1)
@@ -71,6 +82,7 @@ class Inputs:
         """The part of rows that is bounded over the ball: where the ball's best point leaves the box, less of it."""
         center = self.center.reshape(-1)
         room = np.where(flat > 0, center - self.low.reshape(-1), self.high.reshape(-1) - center)
+        room = np.maximum(room, 0.0)  # a part of the box may lie on one side of the centre
         size = np.abs(flat)
         if self.norm == "l1":
             order = np.argsort(-size, axis=1)
@@ -93,6 +105,11 @@ class Inputs:
             return np.asarray(np.sign(flat) * np.where(t > 0, np.minimum(size, room / t), size))
 
 
+def box_of(low: np.ndarray, high: np.ndarray) -> Inputs:
+    """A box by itself."""
+    return Inputs(low, high, "linf", 0.5 * low + 0.5 * high, math.inf, None, "a box")
+
+
 def read_inputs(said: Mapping[str, Any], arrays: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> Inputs:
     """The set that a certificate describes: see ``docs/certificates.md``, "Regions".
 
@@ -111,8 +128,7 @@ def read_inputs(said: Mapping[str, Any], arrays: Mapping[str, np.ndarray], shape
     if kind == "box":
         if (known["low"] > known["high"]).any():
             raise ProofError("the region is empty: a lower end exceeds its upper end")
-        middle = 0.5 * known["low"] + 0.5 * known["high"]
-        return Inputs(known["low"], known["high"], "linf", middle, math.inf, None, "a box")
+        return box_of(known["low"], known["high"])
     norm, radius = said.get("norm"), _fraction(said.get("eps"))
     if norm not in ("linf", "l2", "l1"):
         raise ProofError(f"a ball in the norm {norm!r} is not known")
@@ -142,12 +158,9 @@ def _ends(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...], e
 
 
 def _fraction(said: Any) -> Fraction:
-    if not isinstance(said, str) or not _NUMBER.fullmatch(said) or said.endswith("/0"):
+    if not isinstance(said, str) or not _NUMBER.fullmatch(said):
         raise ProofError(f"the radius {str(said)[:80]!r} is no fraction of whole numbers, as in '3/100'")
-    try:
-        found = Fraction(said)
-    except ZeroDivisionError:
-        raise ProofError("the radius is a fraction by zero") from None
+    found = Fraction(said)
     if found > LARGEST:
         raise ProofError("the radius is larger than 2**100")
     return found
