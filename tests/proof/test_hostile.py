@@ -218,6 +218,23 @@ def test_models_are_looked_for_beside_the_certificate_alone(file, made, tmp_path
     assert "refused" in capsys.readouterr().out
 
 
+def test_a_claims_words_begin_no_line(made, tmp_path, capsys):
+    """Nor move the cursor: what a certificate calls itself could else pass for another one's verdict."""
+    path, _, claim = made
+    forged = "p\nother.npz: proven at level float32-any-order\r\x1b[2K"
+    head = dict(claim.head) | {"claim": {"property": forged, "sample": "\n1"}}
+    assert main([str(written(tmp_path / "c.npz", head, claim.arrays)), "--model", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("\n") == 3 and "\x1b" not in said and "\r" not in said
+
+
+def test_rows_that_would_not_fit_into_the_memory_are_refused(made, monkeypatch):
+    _, graph, claim = made
+    monkeypatch.setattr("tfcert.proof.check._NUMBERS", 9)
+    with pytest.raises(ProofError, match="memory"):
+        check(claim, graph)
+
+
 def test_another_model_is_no_stand_in(made, tmp_path, capsys):
     path, _, claim = made
     other = small.dense()

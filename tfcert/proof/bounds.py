@@ -246,7 +246,7 @@ class Bounds:
                 open_[...] = True
         numbers = np.flatnonzero(open_)
         widest = max(place.count for place in self.graph.places[: index + 1])
-        size = max(16, AT_ONCE // (2 * widest))
+        size = max(1, AT_ONCE // (2 * widest), min(16, (64 * AT_ONCE) // widest))
         for first in range(0, len(numbers), size):
             some = numbers[first : first + size]
             rows = np.zeros((2 * len(some), place.count))
@@ -346,12 +346,8 @@ class Bounds:
                         gain(constant, sizes)
                         lost = lost + gone
                         pass_on(place.inputs[0], found)
-            least = (
-                total
-                - lost * (1.0 + growth(len(places) + 16))
-                - 4.0 * growth(most + 4 * len(places) + 64) * size
-                - LEAST
-            )
+            steps = 4 * len(places) + 4 * len(cuts) + 64  # additions, of what is gained and of what is lost
+            least = total - lost * (1.0 + 2.0 * growth(steps)) - 4.0 * growth(most + steps) * size - LEAST
             return np.where(np.isfinite(least), least, -np.inf)
 
     def bent_lines(self, index: int, place: Bent, chosen: np.ndarray | None) -> Lines:

@@ -23,7 +23,7 @@ _ARRAYS = ("region", "rows", "slopes", "tree", "multipliers", "weights")
 _HEAD = ("format", "version", "model", "claim", "region", "bounds")
 _WORK = 1e15
 """Products that a check may take, at most."""
-_ROWS, _NODES, _DEPTH = 1 << 16, 1 << 20, 200
+_ROWS, _NODES, _DEPTH, _NUMBERS = 1 << 16, 1 << 20, 200, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -249,6 +249,8 @@ def _require_affordable(graph: Graph, rows: int, backward: bool, leaves: list[tu
     neurons = sum(place.count for place in graph.places) if backward else 0
     parts = len({tuple(cut for cut in cuts if cut.place == 0) for cuts in leaves})
     passes = 2 * (parts * neurons + rows * len(leaves))
+    if rows * max(place.count for place in graph.places) > _NUMBERS:
+        raise ProofError(f"{rows} rows over this model would take too much memory")
     if each * passes > _WORK:
         raise ProofError(f"a check would take some {each * passes:.0e} products, more than {_WORK:.0e}")
 

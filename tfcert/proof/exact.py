@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ _LARGEST = 1 << 18
 """Weights of a layer, zeros counted, at most."""
 _ZERO, _ONE = Fraction(0), Fraction(1)
 _fractions = np.vectorize(Fraction, otypes=[object])
-_most = np.frompyfunc(max, 2, 1)
+_most: Any = np.frompyfunc(max, 2, 1)
 Ends = tuple[np.ndarray, np.ndarray]
 
 
