@@ -43,7 +43,7 @@ def climbing(graph: Graph) -> str:
     return next((f"{p.name} is no activation" for p in graph.places if not isinstance(p, known)), "")
 
 
-def climbed(
+def chosen_slopes(
     bounds: Bounds, rows: np.ndarray, offsets: np.ndarray, wanted: float, cuts: Sequence[Cut] = (), steps: int = 40
 ) -> Chosen:
     """The choices at which each row's bound was best.

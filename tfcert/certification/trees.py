@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tfcert.certification.slopes import Chosen, climbed
+from tfcert.certification.slopes import Chosen, chosen_slopes
 from tfcert.proof.bounds import Bounds, Cut
 from tfcert.proof.graph import Bent, Graph
 from tfcert.proof.region import Inputs
@@ -97,7 +97,7 @@ def tree_of(
         chosen = None
         if bounds is not None:
             steps = 10 if by_inputs else 20
-            chosen = climbed(bounds, rows, offsets, wanted, cuts, steps)
+            chosen = chosen_slopes(bounds, rows, offsets, wanted, cuts, steps)
         if bounds is None or chosen is None or holds(chosen.least - wanted):
             tree.add(-1, 0, 0.0)
             tree.leaves.append((chosen, len(cuts)))
