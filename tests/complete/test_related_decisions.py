@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from related_networks import APART, dense, near, together
+from rigour.simulated import drawn, simulated
 from unrounded import IGNORED
 
 from complete.questions import question
 from tfcert.clauses import Clauses
 from tfcert.complete.encoding.piecewise import Enclosed, flatten
 from tfcert.complete.search import boxes
-from tfcert.complete.search.builder import QueryBuilder
+from tfcert.complete.search.builder import QueryBuilder, flat_network
 from tfcert.complete.search.decide import decide
 from tfcert.complete.search.query import Solvers, margin_program
 from tfcert.complete.search.witness import Judge
@@ -20,9 +21,10 @@ from tfcert.network.related import related
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import lower_bounds
 from tfcert.sets.balls import Box
-from tfcert.verdict import Outcome
+from tfcert.verdict import Guarantee, Outcome
 
 pytestmark = pytest.mark.usefixtures("eager")
+DEPLOYED = BoundOptions(rounding="deployed")
 
 
 def box_of(network, rng, radius=0.3):
@@ -151,6 +153,25 @@ def test_boxes_decide_as_a_solver_does(differs, many, cbc, seed, rng):
         else:
             assert query.judge.margin(found.witness) <= 0 and not found.proven
             assert (region.lower[0] <= found.witness).all() and (found.witness <= region.upper[0]).all()
+
+
+@pytest.mark.parametrize("ways", ["inputs", "neurons"])
+def test_what_is_decided_of_two_programs_holds_of_every_run(ways, cbc, seed, rng):
+    """Catches decisions over differences that leave out what either network rounds: each side has orders of its own."""
+    network = together(one := dense((5, 4), 1), near(one, 1e-3))
+    region = box_of(network, rng, 0.1)
+    points = np.concatenate([region.lower, region.upper, *region.sample(100)]).astype(np.float32)
+    runs = (
+        np.stack([simulated(network, drawn(k))(points) for k in range(8)]).astype(np.float64)
+        @ difference(network)[0][0, 0]
+    )
+    clauses = Clauses.all_of(*difference(network, 2e-4 - runs.min()))
+    builder = QueryBuilder(flat_network(network, "crown", DEPLOYED), network, "crown", DEPLOYED)
+    query = builder.query(region.astype(np.float64), Judge(network, region, clauses), Solvers(cbc))
+    assert query.asked_of is not None and query.level is Guarantee.FLOAT32_ANY_ORDER
+    decision = decide(query, Solvers(cbc), ways=(ways,))
+    assert decision.outcome is Outcome.VERIFIED and decision.guarantee is Guarantee.FLOAT32_ANY_ORDER
+    assert decision.margin <= 2e-4 and (runs + 2e-4 - runs.min() >= decision.margin).all()
 
 
 def test_boxes_stop_in_time_and_say_how_far_they_came(many, cbc, seed, rng):

@@ -202,14 +202,13 @@ def test_rounded_programs_are_looser_by_rounding_alone(rng):
     assert real - deployed <= 1e-3 * max(1.0, abs(real))
 
 
-def test_what_is_curved_or_round_is_not_covered(rng):
+def test_pieces_of_other_slopes_are_not_covered(rng):
     """Catches prices that count where rows of the program are only right up to rounding."""
     x = rng.normal(size=(1, 3)).astype(np.float32)
-    for activation, norm in (("tanh", "linf"), ("tanh", "l1"), ("relu", "l2")):
-        net = flat_network(network_of(mlp(3, 4, 2, activation=activation), x), "crown", DEPLOYED)
-        assert not covers(net, LpBall(x, 0.1, norm))
+    net = flat_network(network_of(mlp(3, 4, 2, activation="leaky_relu"), x), "crown", DEPLOYED)
+    assert not covers(net, LpBall(x, 0.1, "linf"))
     net = flat_network(network_of(mlp(3, 4, 2), x), "crown", DEPLOYED)
-    assert all(covers(net, LpBall(x, 0.1, norm)) for norm in ("linf", "l1"))
+    assert all(covers(net, LpBall(x, 0.1, norm)) for norm in ("linf", "l1", "l2"))
     assert replace(net, layers=()).targets == (net.network.output,)
 
 

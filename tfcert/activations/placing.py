@@ -101,6 +101,24 @@ def image(
     return low, high
 
 
+def kernel_error(act: Activation, x: tf.Tensor, y: tf.Tensor, rounding: Rounding) -> tf.Tensor:
+    """By how much the program's value may differ from the function's, of arguments and values of these sizes.
+
+    ``y`` is the size of values as computed: those of the function are larger by a few ulps at most.
+
+    Raises:
+        ValueError: nothing is known of the activation's computed values.
+    """
+    accuracy = accuracy_of(act)
+    steep: float | tf.Tensor = accuracy.steep if not callable(accuracy.steep) else tf.cast(accuracy.steep(), x.dtype)
+    flushed = (8.0 * rounding.tiny) * (1.0 + steep)
+    share = 2.0 * _ROOM * accuracy.within(rounding.deployed) * rounding.deployed
+    if not share:
+        return tf.zeros_like(x) + flushed
+    charge = share * _ROOM * (y + accuracy.base + accuracy.reach * x) + flushed
+    return tf.where((x <= _FAR) & (y <= _LARGEST), charge, tf.constant(np.inf, charge.dtype))
+
+
 def accuracy_of(act: Activation) -> Accuracy:
     """What is known of the activation's computed values.
 

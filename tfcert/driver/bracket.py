@@ -42,7 +42,7 @@ _LEAST = 1e-3
 
 @dataclass
 class _Known:
-    """What is known of one sample; NaN where there is none."""
+    """What is known of one sample; NaN where there is none. ``level`` is the guarantee of the last bound."""
 
     proven: float = math.nan
     margin: float = math.nan
@@ -52,6 +52,7 @@ class _Known:
     witness: np.ndarray | None = None
     stage: StageSpec | None = None
     guarantee: Guarantee = Guarantee.NUMERIC
+    level: Guarantee = Guarantee.NUMERIC
     reason: str = ""
     contradicted: Guarantee | None = None
     work: Work = NO_WORK
@@ -233,7 +234,8 @@ class BracketRun:
         (at, margin, lost), known = found, self._known[place]
         proven = bool(is_proof(margin, lost))
         if proven and not at <= known.proven:
-            known.proven, known.margin, known.stage, known.missed = at, margin, self._bound, 0
+            known.proven, known.margin, known.missed = at, margin, 0
+            known.stage, known.guarantee = self._bound, known.level
         elif not proven:
             known.failed, known.missed = min(known.failed, at), known.missed + 1
         step = math.nan
@@ -263,6 +265,7 @@ class BracketRun:
         for place, finding in self._findings(stage, places, at):
             if finding.guarantee in PROOFS and math.isfinite(finding.margin):
                 margins[place], rounding[place] = finding.margin, finding.rounding
+                self._known[int(places[place])].level = finding.guarantee
         return margins, rounding
 
     def _findings(self, stage: StageSpec, places: np.ndarray, at: np.ndarray) -> Iterator[tuple[int, Finding]]:

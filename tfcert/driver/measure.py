@@ -29,7 +29,7 @@ from tfcert.report.records import Measured
 from tfcert.sets.balls import ORDER, LpBall
 from tfcert.sets.rounding import float_down
 from tfcert.sets.uneven import divided
-from tfcert.verdict import NO_WORK, PROOFS, Guarantee, Outcome, Reason, Verdict
+from tfcert.verdict import NO_WORK, PROOFS, Guarantee, Outcome, Reason, Verdict, weakest
 
 BISECTIONS = 4
 """How often the gap between what is proven and what is refuted is halved by another attack."""
@@ -90,6 +90,7 @@ class MeasureRun:
         self._solver = next((spec for spec in reversed(specs) if spec.solves), None)
         self._time = SharedTime(self._clock, self._clock.used() if began is None else began, len(task.samples))
         self._work = [NO_WORK] * len(task.samples)
+        self._levels: list[set[Guarantee]] = [set() for _ in task.samples]  # of the bounds that were of use
 
     def run(self) -> Iterator[MeasureAnswer]:
         """The answers; samples that are wrong unperturbed come first."""
@@ -107,7 +108,8 @@ class MeasureRun:
         shared = self._time.used() / len(places)
         for i, place in enumerate(places.tolist()):
             values = float(radius[i]), float(margin[i]), float(refutation.value[i])
-            known = self._consistent(_Known(*values, refutation.witness[i], self._bound), place)
+            level = weakest(self._levels[place]) or Guarantee.NUMERIC
+            known = self._consistent(_Known(*values, refutation.witness[i], self._bound, level), place)
             began = self._clock.used()
             known = self._narrowed(known, place, shared)
             verdict = self._verdict(known, shared + self._clock.used() - began)
@@ -163,6 +165,7 @@ class MeasureRun:
                 self._work[int(places[finding.place])] += finding.work
                 if finding.guarantee in PROOFS and math.isfinite(finding.margin):
                     margins[finding.place], rounding[finding.place] = finding.margin, finding.rounding
+                    self._levels[int(places[finding.place])].add(finding.guarantee)
         return margins, rounding
 
     def _net_size(self) -> float:

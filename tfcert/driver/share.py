@@ -27,7 +27,7 @@ from tfcert.language import ShareTemplate, StageKind
 from tfcert.language.spec.formula import negation
 from tfcert.report.records import Cells, Measured
 from tfcert.sets.balls import Box, Perturbation
-from tfcert.verdict import NO_WORK, PROOFS, Guarantee, Outcome, Reason, Verdict, Work, is_proof
+from tfcert.verdict import NO_WORK, PROOFS, Guarantee, Outcome, Reason, Verdict, Work, is_proof, weakest
 
 SIZES = (16, 64, 256)
 """So many pieces are bounded at once: the least that holds those at hand."""
@@ -95,6 +95,7 @@ class _Region:
         self._stuck = self._open.take(np.zeros(0, int))
         self._found: dict[bool, list[_Pieces]] = {True: [], False: []}
         self._counted = {True: 0.0, False: 0.0}
+        self._levels: set[Guarantee] = set()
         self._pieces = 1
 
     def _box(self, proof: Perturbation) -> tuple[np.ndarray, np.ndarray]:
@@ -161,8 +162,9 @@ class _Region:
                 break
             running = self._run._stages.get(spec, task)
             for finding in running.decide(batch, self._time.budget(size), lambda place, margin: None):
-                if finding.place < count and finding.guarantee in PROOFS:
-                    proven[finding.place] |= bool(is_proof(finding.margin, finding.rounding))
+                if finding.place < count and finding.guarantee in PROOFS and not proven[finding.place]:
+                    proven[finding.place] = bool(is_proof(finding.margin, finding.rounding))
+                    self._levels |= {finding.guarantee} if proven[finding.place] else set()
         self._work += Work(pieces=count)
         return proven
 
@@ -199,7 +201,7 @@ class _Region:
         something = self._counted[True] > 0 or self._counted[False] > 0
         outcome = Outcome.VERIFIED if something else Outcome.TIMEOUT if late else Outcome.UNKNOWN
         spec = run._specs[-1]
-        guarantee = Guarantee.NUMERIC if something else Guarantee.ESTIMATE
+        guarantee = (weakest(self._levels) if something else None) or Guarantee.ESTIMATE
         return Verdict(
             outcome, said, spec.name, spec.method, relaxation_name(spec), guarantee, math.nan, seconds, work=self._work
         )  # fmt: skip

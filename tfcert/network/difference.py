@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
 from tfcert.activations import Activation
-from tfcert.network.graph import Multivariate
+from tfcert.network.graph import Add, Linear, Multivariate
+from tfcert.network.linear import Source
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,3 +42,41 @@ class Difference(Multivariate):
 
     def lipschitz(self, norm: str) -> None:
         return None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Residuals(Multivariate):
+    """What rounding adds to the difference of two affine nodes: ``(y - (W x + b)) - (z - (V x' + c))``.
+
+    ``y`` and ``z`` are what the program computes of them; in exact arithmetic it is zero. Its inputs are those of the
+    first node and then those of the second, of which the sizes alone matter.
+
+    Attributes:
+        pair: the two nodes.
+    """
+
+    pair: tuple[Linear | Add, Linear | Add]
+
+    exact = True
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        return ()
+
+    def reading(self, change: Callable[[Source], Source]) -> Residuals:
+        ours, theirs = self.pair
+        if isinstance(ours, Linear) and isinstance(theirs, Linear):
+            return replace(self, pair=(ours.reading(change), theirs.reading(change)))
+        return self
+
+    def evaluate(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        return tf.zeros([tf.shape(inputs[0])[0], *self.shape], inputs[0].dtype)
+
+    def deviation(self, inputs: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
+        return tf.zeros_like(value)
+
+    def carried(self, inputs: Sequence[tf.Tensor], variances: Sequence[tf.Tensor]) -> tf.Tensor:
+        return self.evaluate(inputs)
+
+    def lipschitz(self, norm: str) -> float:
+        return 0.0

@@ -25,13 +25,15 @@ from tfcert.tracing import kept
 class Node:
     """A node: its name (of the Keras layer), the indices of its inputs, and the shape of its output.
 
-    ``rounding`` is what bounds of it are charged for rounding; None where rounding is left out of account.
+    ``rounding`` is what bounds of it are charged for rounding; None where rounding is left out of account. A node that
+    is ``formal`` is computed by no program: its value is said to be that of its formula in exact arithmetic.
     """
 
     name: str
     inputs: tuple[int, ...] = ()
     shape: Shape
     rounding: Rounding | None = None
+    formal: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,6 +56,12 @@ class Linear(Node):
     size_of_bias: Source | None = None
     folded: int = 0
     scales: tuple[Source, ...] = ()
+
+    def reading(self, change: Callable[[Source], Source]) -> Linear:
+        """The same node with its weights read through what ``change`` makes of their sources."""
+        bias, size = (None if part is None else change(part) for part in (self.bias, self.size_of_bias))
+        scales = tuple(map(change, self.scales))
+        return replace(self, map=self.map.reading(change), bias=bias, size_of_bias=size, scales=scales)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -100,6 +108,10 @@ class Multivariate(Node, ABC):
     def sources(self) -> tuple[int, ...]:
         """The inputs, first among them, that it is a function of; of others the bounds alone are asked for."""
         return self.inputs
+
+    def reading(self, change: Callable[[Source], Source]) -> Multivariate:
+        """The same node with its weights, if it has any, read through what ``change`` makes of their sources."""
+        return self
 
     @abstractmethod
     def evaluate(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -218,19 +230,19 @@ class Network:
             return self
 
         def charged() -> Network:
-            scales = self._scales()
+            scales = self.scales()
             rounded = (
-                replace(node, **self._rounds(node, rounding, scales[index])) for index, node in enumerate(self.nodes)
+                replace(node, **self.rounds(node, rounding, scales[index])) for index, node in enumerate(self.nodes)
             )
             return replace(self, nodes=tuple(rounded))
 
         return kept(self, ("rounded", rounding), charged)
 
-    def _scales(self) -> list[list[Source]]:
+    def scales(self) -> list[list[Source]]:
         """By node the scales right behind it, one after another, of every node that reads it."""
         found: list[list[Source]] = [[] for _ in self.nodes]
         for node in self.nodes:
-            if not isinstance(node, Linear) or not isinstance(node.map, ScaleMap):
+            if not isinstance(node, Linear) or not isinstance(node.map, ScaleMap) or node.formal:
                 continue
             index = node.inputs[0]
             while isinstance(before := self.nodes[index], Linear):
@@ -240,8 +252,10 @@ class Network:
                 index = before.inputs[0]
         return found
 
-    def _rounds(self, node: Node, rounding: Rounding | None, scales: list[Source]) -> dict[str, Any]:
+    def rounds(self, node: Node, rounding: Rounding | None, scales: Sequence[Source]) -> dict[str, Any]:
         """What is said of a node's rounding: see :class:`Node` and :class:`Linear`."""
+        if node.formal and rounding is not None:
+            rounding = replace(rounding, deployed=0.0)
         found: dict[str, Any] = {"rounding": rounding}
         if isinstance(node, Linear):
             found |= {"folded": 0, "scales": tuple(scales)}
@@ -274,11 +288,9 @@ class Network:
         """The same network with its maps' weights and biases read through what ``change`` makes of their sources."""
 
         def read(node: Node) -> Node:
-            if not isinstance(node, Linear):
-                return node
-            bias, size = (None if part is None else change(part) for part in (node.bias, node.size_of_bias))
-            scales = tuple(map(change, node.scales))
-            return replace(node, map=node.map.reading(change), bias=bias, size_of_bias=size, scales=scales)
+            if isinstance(node, Multivariate):
+                return node.reading(change)
+            return node.reading(change) if isinstance(node, Linear) else node
 
         return replace(self, nodes=tuple(map(read, self.nodes)))
 

@@ -6,13 +6,16 @@ are. Where layers of both correspond, the difference of two neurons follows from
 (ReluDiff, Paulsen et al. 2020; NeuroDiff, Paulsen et al. 2020; VeryDiff, Teuber et al. 2024; for two points of one
 network ITNE, Wang et al. 2022). Here each such difference is a node, so that every pass, program and search takes it.
 The nodes of the network itself stay as they are, with their numbers.
+
+Of a rounded network a difference is that of what the program computes. The affine nodes of differences are formulas
+then, which nothing computes, and what rounding adds to either side is a node of its own, beside them.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -22,7 +25,7 @@ import tensorflow as tf
 
 from tfcert.activations import Activation
 from tfcert.network.contractions import EinsumMap
-from tfcert.network.difference import Difference
+from tfcert.network.difference import Difference, Residuals
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, Network, Node
 from tfcert.network.linear import Convolution, DenseMap, LinearMap, ScaleMap, Shape, Source
 from tfcert.network.moves import IndexMap
@@ -66,11 +69,15 @@ class Related:
         left, found = rows, list[tf.Tensor]()
         for first, second, size in self.pairs:
             ours, theirs = left[..., first : first + size], left[..., second : second + size]
-            common = tf.where(ours * theirs < 0, tf.minimum(tf.abs(ours), tf.abs(theirs)), tf.zeros_like(ours))
-            share = tf.sign(ours) * common
-            change = [tf.pad(part, [[0, 0]] * (rows.shape.rank - 1) + [[at, rows.shape[-1] - at - size]])
-                      for part, at in ((-share, first), (share, second))]  # fmt: skip
-            left, found = left + tf.add_n(change), [*found, share]
+            # What is left of the larger is one rounded sum, so that both subtractions after it are exact (Dekker 1971).
+            mine, some = tf.abs(ours) >= tf.abs(theirs), ours * theirs < 0
+            rest = ours + theirs
+            share = tf.where(mine, ours - rest, rest - theirs)
+            share = tf.where(some, share, tf.zeros_like(share))
+            parts = list(tf.split(left, [first, size, second - first - size, size, -1], axis=-1))
+            parts[1] = tf.where(mine & some, rest, ours - share)
+            parts[3] = tf.where(some & ~mine, rest, theirs + share)
+            left, found = tf.concat(parts, axis=-1), [*found, share]
         return tf.concat([left, *found], axis=-1)
 
     def concerns(self, rows: np.ndarray) -> bool:
@@ -88,8 +95,9 @@ def related(network: Network) -> Related | None:
     """
     if len(network.applied) < 2:
         return None
-    found: Related | None = kept(network, "related", lambda: _Differences(network.rounded(None)).related())
-    if found is None or network.rounding is None:
+    rounded = network.rounding is not None
+    found: Related | None = kept(network, "related", lambda: _Differences(network.rounded(None), rounded).related())
+    if found is None or not rounded:
         return found
     return replace(found, network=found.network.rounded(network.rounding))
 
@@ -110,10 +118,10 @@ _ZERO = _Gap(None)
 
 
 class _Differences:
-    """The nodes of a network, and after them the differences of some."""
+    """The nodes of a network, and after them the differences of some: where it is ``rounded``, of computed values."""
 
-    def __init__(self, network: Network):
-        self._network = network
+    def __init__(self, network: Network, rounded: bool):
+        self._network, self._rounded = network, rounded
         self._nodes = list(network.nodes)
         self._known: dict[tuple[int, int], _Gap] = {}
         self._minus = WrittenNumbers(np.array(-1, network.dtype.as_numpy_dtype))
@@ -197,16 +205,37 @@ class _Differences:
         name, terms = f"{a.name} - {b.name}", []
         if inner.node is not None:
             own = bias if alike else None
-            terms.append(self._append(Linear(name=name, inputs=(inner.node,), shape=a.shape, map=a.map, bias=own)))
-        elif alike and bias is None:
-            return _ZERO
+            terms.append(self._formula(name, (inner.node,), a.shape, a.map, own))
         if not alike:
-            change = _change(a.map, b.map)
-            terms.append(self._append(Linear(name=name, inputs=b.inputs, shape=a.shape, map=change, bias=bias)))
-        elif inner.node is None:
+            terms.append(self._formula(name, b.inputs, a.shape, _change(a.map, b.map), bias))
+        elif inner.node is None and bias is not None:
             nothing = IndexMap(self._network.input_shape, np.full(a.shape, -1, np.int64))
-            terms.append(self._append(Linear(name=name, inputs=(0,), shape=a.shape, map=nothing, bias=bias)))
-        return _Gap(terms[0] if len(terms) == 1 else self._append(Add(name=name, inputs=tuple(terms), shape=a.shape)))
+            terms.append(self._formula(name, (0,), a.shape, nothing, bias))
+        moved = a.map.moves and b.map.moves and a.bias is None and b.bias is None
+        terms += [] if moved else self._residuals(a, b)
+        return self._total(name, terms, a.shape)
+
+    def _formula(self, name: str, inputs: tuple[int, ...], shape: Shape, linear: LinearMap, bias: Source | None) -> int:
+        """A linear node that no program computes."""
+        return self._append(Linear(name=name, inputs=inputs, shape=shape, map=linear, bias=bias, formal=True))
+
+    def _total(self, name: str, terms: Sequence[int], shape: Shape) -> _Gap:
+        """The difference that is a sum of these nodes."""
+        if len(terms) < 2:
+            return _Gap(terms[0]) if terms else _ZERO
+        return _Gap(self._append(Add(name=name, inputs=tuple(terms), shape=shape, formal=True)))
+
+    def _residuals(self, a: Linear | Add, b: Linear | Add) -> list[int]:
+        """What rounding adds to the difference of two nodes, if it is asked for."""
+        if not self._rounded:
+            return []
+        name = f"rounding of {a.name} - {b.name}"
+        behind = self._network.scales()
+        ours, theirs = (
+            replace(node, **self._network.rounds(node, None, behind[self._number[id(node)]])) for node in (a, b)
+        )
+        inputs = (*a.inputs, *b.inputs)
+        return [self._append(Residuals(name=name, inputs=inputs, shape=a.shape, pair=(ours, theirs)))]
 
     def _activation(self, a: Elementwise, b: Elementwise) -> _Gap | None:
         act = a.activation
@@ -218,7 +247,8 @@ class _Differences:
         if inner.bare:
             return None
         if inner.node is None:
-            return _ZERO
+            exact = act.accuracy is not None and not act.accuracy.ulps
+            return _ZERO if exact or not self._rounded else None
         inputs = (inner.node, self._number[id(a)], self._number[id(b)], a.inputs[0], b.inputs[0])
         name = f"{a.name} - {b.name}"
         return _Gap(self._append(Difference(name=name, inputs=inputs, shape=a.shape, activation=act)))
@@ -227,17 +257,17 @@ class _Differences:
         if isinstance(a, Concatenate) and isinstance(b, Concatenate) and a.axis != b.axis:
             return None
         gaps = [self._gap(*pair) for pair in zip(a.inputs, b.inputs, strict=True)]
-        if all(gap.node is None for gap in gaps):
-            return _ZERO
-        if all(gap.bare or gap.node is None for gap in gaps):
+        nothing = all(gap.node is None for gap in gaps)
+        if not nothing and all(gap.bare or gap.node is None for gap in gaps):
             return None
-        if isinstance(a, Add):
-            terms = tuple(gap.node for gap in gaps if gap.node is not None)
-        else:
-            terms = tuple(self._placed(gap, self._nodes[i].shape) for gap, i in zip(gaps, a.inputs, strict=True))
-        if len(terms) == 1:
-            return _Gap(terms[0])
-        return _Gap(self._append(replace(a, name=f"{a.name} - {b.name}", inputs=terms)))
+        name = f"{a.name} - {b.name}"
+        if isinstance(a, Add) and isinstance(b, Add):
+            terms = [gap.node for gap in gaps if gap.node is not None]
+            return self._total(name, [*terms, *self._residuals(a, b)], a.shape)
+        if nothing:
+            return _ZERO
+        beside = tuple(self._placed(gap, self._nodes[i].shape) for gap, i in zip(gaps, a.inputs, strict=True))
+        return _Gap(beside[0] if len(beside) == 1 else self._append(replace(a, name=name, inputs=beside)))
 
     def _placed(self, gap: _Gap, shape: Shape) -> int:
         """Where a difference is computed, zeros included."""
@@ -253,8 +283,8 @@ class _Differences:
         """``a - b``, as a node."""
         shape, name = self._nodes[a].shape, f"{self._nodes[a].name} - {self._nodes[b].name}"
         minus = ScaleMap(self._minus, shape)
-        negative = self._append(Linear(name=name, inputs=(b,), shape=shape, map=minus))
-        return self._append(Add(name=name, inputs=(a, negative), shape=shape))
+        negative = self._formula(name, (b,), shape, minus, None)
+        return self._append(Add(name=name, inputs=(a, negative), shape=shape, formal=True))
 
     def _append(self, node: Node) -> int:
         self._nodes.append(node)

@@ -28,7 +28,7 @@ from tfcert.propagation.kernels import fused_kernels
 from tfcert.propagation.methods.base import SolvedMethod
 from tfcert.propagation.plan import Plan
 from tfcert.propagation.preactivation import Passes, greater
-from tfcert.propagation.supported import not_supported, with_charges
+from tfcert.propagation.supported import not_charged, with_charges
 from tfcert.sets.balls import Perturbation
 from tfcert.sets.region import Region, region_of
 from tfcert.sets.rounding import round_down
@@ -281,7 +281,8 @@ def prepared_bounds(
     region = region_of(perturbation)
     pairs = related(network) if options.differences else None
     pairs = pairs if pairs is not None and pairs.concerns(coefficients) else None
-    if pairs is not None and network.rounding is not None and not_supported(pairs.network):
+    how = (method, relaxation, options, together is not None)
+    if pairs is not None and network.rounding is not None and not_charged(pairs.network, *how):
         pairs = None
     computed, count = (network, rows) if pairs is None else (pairs.network, 2 * rows)
     plan = method_of(method, relaxation)[0].plan(computed, count, options.memory_mb, region.is_box)

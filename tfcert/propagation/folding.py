@@ -123,4 +123,5 @@ def scaled_convolution(network: Network, index: int, free: Collection[int]) -> L
         shape=node.shape,
         map=scaled,
         bias=None if bias is None else lambda: bias,
+        rounding=node.rounding,
     )

@@ -74,7 +74,7 @@ def advance(node: Node, inputs: list[Planes], lines: NodeLines | None) -> Planes
             assert isinstance(lines, PoolLines)
             return _pool(node, inputs[0], lines)
         case Add():
-            return _join(inputs, tf.add_n, tf.add_n, len(inputs))
+            return _join(inputs, tf.add_n, tf.add_n, len(inputs), node.formal)
         case Concatenate():
             axis = node.axis
             return _join(inputs, lambda p: tf.concat(p, axis + 2), lambda p: tf.concat(p, axis + 1))
@@ -126,8 +126,8 @@ def _least(slopes: tf.Tensor, input_shape: tuple[int, ...], region: Region) -> t
     return tf.reshape(least(rows, region), [-1, *shape])
 
 
-def _join(inputs: list[Planes], slopes: Callable, intercepts: Callable, terms: int = 0) -> Planes:
-    """Sums of so many terms, or numbers side by side, ``terms`` being 0."""
+def _join(inputs: list[Planes], slopes: Callable, intercepts: Callable, terms: int = 0, formal: bool = False) -> Planes:
+    """Sums of so many terms, which the program computes or (``formal``) does not, or numbers side by side (0 terms)."""
     sides = []
     for side in ("lower", "upper"):
         plane = [getattr(p, side) for p in inputs]
@@ -137,10 +137,10 @@ def _join(inputs: list[Planes], slopes: Callable, intercepts: Callable, terms: i
         flat = [tf.broadcast_to(p.intercept, [lead, *p.intercept.shape[1:]]) for p in plane]
         sides.append(Plane(slopes(wide), intercepts(flat)))
     exact = all(p.lower is p.upper for p in inputs)
-    return Planes(sides[0], sides[0] if exact else sides[1], _joined_slack(inputs, intercepts, terms))
+    return Planes(sides[0], sides[0] if exact else sides[1], _joined_slack(inputs, intercepts, terms, formal))
 
 
-def _joined_slack(inputs: list[Planes], join: Callable, terms: int) -> Slack | None:
+def _joined_slack(inputs: list[Planes], join: Callable, terms: int, formal: bool) -> Slack | None:
     slack = inputs[0].slack
     if slack is None:
         return None
@@ -154,7 +154,7 @@ def _joined_slack(inputs: list[Planes], join: Callable, terms: int) -> Slack | N
     return (
         slack._replace(amount=amount)
         if terms == 0
-        else charged_slack(slack, amount, joined(list(map(plane_sizes, inputs))), terms)
+        else charged_slack(slack, amount, joined(list(map(plane_sizes, inputs))), terms, formal)
     )
 
 
@@ -184,7 +184,7 @@ def _linear_slack(node: Linear, source: Planes) -> Slack | None:
         return slack if slack is None else slack._replace(amount=node.map.apply(slack.amount))
     # Values that are no larger than the planes' sizes are off by so much, and middles and halves by little more.
     size, flushed = linear_size(node, plane_sizes(source))
-    return charged_slack(slack, node.map.abs_apply(slack.amount) + flushed, size, _terms(node.map))
+    return charged_slack(slack, node.map.abs_apply(slack.amount) + flushed, size, _terms(node.map), node.formal)
 
 
 def _terms(linear: LinearMap) -> int:

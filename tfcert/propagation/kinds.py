@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfcert.network.difference import Difference
+from tfcert.network.difference import Difference, Residuals
 from tfcert.network.graph import Multivariate
 from tfcert.network.normalized import Normalized
 from tfcert.network.product import Contraction, Product
@@ -13,6 +13,7 @@ from tfcert.propagation.log_odds import LOG_ODDS
 from tfcert.propagation.multivariate import Kind
 from tfcert.propagation.normalized import NORMALIZED
 from tfcert.propagation.product import PRODUCT
+from tfcert.propagation.residuals import RESIDUALS
 
 KINDS: dict[type[Multivariate], Kind] = {
     Product: PRODUCT,
@@ -20,6 +21,7 @@ KINDS: dict[type[Multivariate], Kind] = {
     LogOdds: LOG_ODDS,
     Normalized: NORMALIZED,
     Difference: DIFFERENCE,
+    Residuals: RESIDUALS,
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Lines, image, is_shipped, lines
-from tfcert.network.difference import Difference
+from tfcert.network.difference import Difference, Residuals
 from tfcert.network.graph import Elementwise, MaxPool, Multivariate, Network, Node, Nonlinear
 from tfcert.network.linear import pad_or_crop
 from tfcert.network.windows import gather_windows
@@ -102,7 +102,7 @@ def backward_bounds(
             if errors is not None:
                 errors.add(index, here)
         if index in wanted:
-            if not (isinstance(node, Elementwise) or index in exact):
+            if not (isinstance(node, Elementwise) or index in exact) and index in worth_a_pass(network):
                 relaxed = relax_before(network, index, relaxer, bounds, affine, errors)
                 if passes.select and passes.parts.get(index, (None,)) == (None,) and stable_is_exact(network, index):
                     here = _to_the_first_pooling(network, index, relaxed, region, here, ranges)
@@ -112,6 +112,12 @@ def backward_bounds(
             bounds[index] = here
         ranges.append(here)
     return bounds
+
+
+def worth_a_pass(network: Network) -> frozenset[int]:
+    """The nodes whose bounds are worth a pass: residuals ask for sizes alone."""
+    readers = (node for node in network.nodes if isinstance(node, Nonlinear) and not isinstance(node, Residuals))
+    return frozenset(source for node in readers for source in node.inputs)
 
 
 def _refined(
@@ -193,9 +199,9 @@ def _readers(network: Network, index: int) -> list[Node]:
     """The nodes whose bounds depend on how wide those of a node are.
 
     A difference of activations takes its arguments' bounds as they are found for the activations themselves, so that
-    these are what they are without it.
+    these are what they are without it; residuals ask for sizes alone.
     """
-    readers = [node for node in network.nodes if index in node.inputs]
+    readers = [node for node in network.nodes if index in node.inputs and not isinstance(node, Residuals)]
     return [node for node in readers if not (isinstance(node, Difference) and index != node.inputs[0])]
 
 
@@ -204,7 +210,7 @@ def matters(network: Network, index: int, here: TensorInterval) -> tf.Tensor:
     found = (here[0] < 0) & (here[1] > 0)
     readers = only_reader(network)
     for number, node in enumerate(network.nodes):
-        if index not in node.inputs or isinstance(node, Difference):
+        if index not in node.inputs or isinstance(node, Difference | Residuals):
             continue
         if any(isinstance(reader, Nonlinear) for reader in _readers(network, number)):
             assert isinstance(node, Elementwise)

@@ -29,7 +29,7 @@ from tfcert.propagation.combined import Together, WeightedRows
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.errors import Errors, share_of_sum
 from tfcert.propagation.interval import both_sides, step
-from tfcert.propagation.preactivation import by_name, nonlinear, relax_before
+from tfcert.propagation.preactivation import by_name, nonlinear, relax_before, worth_a_pass
 from tfcert.propagation.ranges import errors_of
 from tfcert.sets.region import Region
 
@@ -374,7 +374,7 @@ def _restricted(
     relaxer = by_name(network, None)
     for target in network.bounded():
         lower, upper = given[target]
-        passes = refresh and not isinstance(network.nodes[target], Elementwise)
+        passes = refresh and not isinstance(network.nodes[target], Elementwise) and target in worth_a_pass(network)
         if passes and any(i in network.ancestors(target) for i in bent):
             low, high = both_sides(network, target, relax_before(network, target, relaxer, bounds), region)
             lower, upper = tf.maximum(lower, low), tf.minimum(upper, high)

@@ -37,6 +37,10 @@ def _facet(encoding: Encoding, facet: Facet, y: np.ndarray, entering: Values, si
     level = facet.intercept + np.bincount(row, weights=value * inner.shift, minlength=len(y))
     reach = np.abs(facet.intercept) + np.bincount(row, weights=np.abs(value) * size[column], minlength=len(y))
     some = inner.column >= 0
+    if not facet.sign and encoding.rounded:
+        for sign in (1, -1):
+            _facet(encoding, facet._replace(sign=sign), y, entering, size)
+        return
     if not facet.sign:
         encoding.builder.entries(row[some], inner.column[some], (value * inner.scale)[some])
         encoding.builder.rows([(y, -1.0)], -level, equal=True)

@@ -58,9 +58,8 @@ def encode(
     options = options or EncodingOptions()
     encoding = encode_set(region, options, distance)
     values = [own_variables(encoding.inputs)]
-    room = options.room and net.network.rounding is not None
-    sizes = layer_sizes(net, region, bounds) if room else None
-    encoding.rounded = sizes is not None
+    encoding.rounding = net.network.rounding if options.room else None
+    sizes = layer_sizes(net, region, bounds) if encoding.rounded else None
     for number, (layer, pair) in enumerate(zip(net.layers, bounds, strict=True), 1):
         off = None if sizes is None else residuals(net, layer.sources, sizes[:number])
         values.append(layer_values(encoding, replace(layer, before=replace(layer.before, off=off)), values, pair))

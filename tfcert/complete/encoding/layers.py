@@ -208,8 +208,8 @@ def _reaches(encoding: Encoding, z: Values, edge: tuple[np.ndarray, np.ndarray],
 def _curve(encoding: Encoding, layer: Layer, values: Sequence[Values], pair: ArrayInterval) -> Values:
     assert isinstance(layer.kind, CurvedActivation)
     kind, act, (lower, upper) = layer.kind, layer.kind.activation, pair
-    floor, ceiling = (end.numpy() for end in image(act, kind.shaped(lower), kind.shaped(upper)))
-    floor, ceiling = widened((floor, ceiling))
+    ends = image(act, kind.shaped(lower), kind.shaped(upper), encoding.rounding)
+    floor, ceiling = widened((ends[0].numpy(), ends[1].numpy()))
     y = encoding.builder.variables(floor, ceiling)
     bent = upper - lower > _NARROW
     z = affine_values(encoding, layer.before, values, pair, bent)
@@ -222,11 +222,13 @@ def _curve(encoding: Encoding, layer: Layer, values: Sequence[Values], pair: Arr
     lower, upper = np.reshape(lower, -1), np.reshape(upper, -1)
     ends = lower + shares * (upper - lower)
     tensors = kind.shaped(ends[:-1]), kind.shaped(ends[1:])
-    found = lines(act, act.slopes("adaptive", *tensors), *tensors)
+    found = lines(act, act.slopes("adaptive", *tensors), *tensors, encoding.rounding)
     low_slope, low, high_slope, high = (part.numpy().reshape(pieces, -1)[:, which] for part in found)
     ends = ends[:, which]
     low, high = low - PAD * np.maximum(1.0, np.abs(low)), high + PAD * np.maximum(1.0, np.abs(high))
     inner, own = z.take(which), y[which]
+    most = np.maximum(np.abs(lower), np.abs(upper))[which] + np.abs(inner.shift)
+    low, high = low - encoding.room(low, low_slope * most), high + encoding.room(high, high_slope * most)
     if pieces == 1:
         for sign, slope, intercept in ((-1.0, low_slope[0], low[0]), (1.0, high_slope[0], high[0])):
             right = sign * (intercept + slope * inner.shift)

@@ -126,7 +126,7 @@ class Program:
             starts=np.concatenate([self.starts, ends]),
             columns=np.concatenate([self.columns, np.stack([roots, squares], axis=1).ravel()]),
             values=np.concatenate([self.values, np.stack([2 * points, np.full(len(points), -1.0)], axis=1).ravel()]),
-            right=np.concatenate([self.right, points**2]),
+            right=np.concatenate([self.right, np.nextafter(points**2, np.inf)]),
             equal=np.concatenate([self.equal, np.zeros(len(points), bool)]),
         )
 

@@ -14,11 +14,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfcert.complete.encoding.piecewise import Layer, PiecewiseLinear, PiecewiseNetwork, Windows, between
+from tfcert.complete.encoding.piecewise import (
+    CurvedActivation,
+    Enclosed,
+    Layer,
+    PiecewiseLinear,
+    PiecewiseNetwork,
+    Windows,
+    between,
+)
 from tfcert.complete.encoding.variables import ArrayInterval
 from tfcert.network.graph import Add, Concatenate, Linear, Network, Node
 from tfcert.propagation.errors import linear_error, linear_size, moves, sum_error
 from tfcert.propagation.interval import step
+from tfcert.propagation.kinds import multivariate_kind
 from tfcert.roundoff import gamma
 from tfcert.sets.balls import Box, LpBall, Perturbation
 
@@ -29,11 +38,24 @@ _OWN = 16
 def covers(net: PiecewiseNetwork, region: Perturbation) -> bool:
     """Tells whether every row of a relaxed program holds of the values as computed: then prices prove bounds of them.
 
-    Hinges at zero and maxima are exact, and so are boxes and L1 balls; what is curved, and L2 balls, are encoded by
-    numbers that float64 rounds.
+    Hinges at zero and maxima are exact. Curves lie between lines that hold for the program's kernels, functions of
+    several numbers between facets that do, where their kind bounds its rounding. Of a set the exact steps from its
+    centre fulfil the rows, whose coefficients are read as exact and whose right sides have room. Pieces of other slopes
+    are written by differences of slopes that float64 rounds; cells, and values on a grid, are not written at all.
     """
-    exact = isinstance(region, Box) or (isinstance(region, LpBall) and region.norm in ("linf", "l1"))
-    return exact and all(isinstance(layer.kind, Windows) or _is_ramp(layer) for layer in net.layers)
+    known = isinstance(region, Box | LpBall)
+    return known and all(_is_covered(layer) for layer in net.layers)
+
+
+def _is_covered(layer: Layer) -> bool:
+    match layer.kind:
+        case Windows():
+            return True
+        case CurvedActivation():
+            return layer.kind.activation.accuracy is not None
+        case Enclosed():
+            return multivariate_kind(layer.kind.node).charges_rounding
+    return _is_ramp(layer)
 
 
 def _is_ramp(layer: Layer) -> bool:

@@ -134,8 +134,9 @@ def _l2(encoding: Encoding, ball: _Ball) -> Costs:
     absolute."""
     builder, x, eps = encoding.builder, ball.x, ball.eps
     unit = eps / np.sqrt(len(x)) if eps > 0 else 1.0
-    root = builder.variables(ball.steps(ball.lower) / unit, ball.steps(ball.upper) / unit)
-    square = builder.variables(np.zeros(len(x)), (ball.far / unit) ** 2)
+    low, high, far = ball.steps(ball.lower) / unit, ball.steps(ball.upper) / unit, _up(ball.far / unit)
+    root = builder.variables(low - (far - ball.far / unit), high + (far - ball.far / unit))
+    square = builder.variables(np.zeros(len(x)), _up(far**2))
     builder.rows([(x, 1.0), (root, -unit * ball.scale)], ball.center, equal=True)
     builder.rows([(square, np.ones((1, len(x))))], np.array([_up((eps / unit) ** 2)]))
     builder.squares(root, square)

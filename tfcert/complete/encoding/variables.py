@@ -12,6 +12,7 @@ import numpy as np
 from tfcert.complete.encoding.piecewise import Affine
 from tfcert.complete.encoding.program import Program, ProgramBuilder
 from tfcert.network.sparse import Entries
+from tfcert.roundoff import Rounding
 
 ArrayInterval = tuple[np.ndarray, np.ndarray]
 PAD = 1e-9
@@ -64,7 +65,7 @@ class Encoding:
         inputs: the variables of the input, ``[n]``.
         outputs: the outputs.
         distance: the variables and coefficients of the distance from the centre (of its square for L2).
-        rounded: whether the numbers are those of a rounded network, so that rows must leave room for our own rounding.
+        rounding: of the network, if the numbers are those of a rounded one: rows leave room for it and for our own.
     """
 
     builder: ProgramBuilder
@@ -72,10 +73,15 @@ class Encoding:
     inputs: np.ndarray
     outputs: Values = field(default_factory=lambda: constants(np.zeros(0)))
     distance: tuple[np.ndarray, np.ndarray] | None = None
-    rounded: bool = False
+    rounding: Rounding | None = None
     _steps: list[Callable[[np.ndarray], None]] = field(default_factory=list)
     _switches: list[tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]] = field(default_factory=list)
     _jumps: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    @property
+    def rounded(self) -> bool:
+        """Tells whether the numbers are those of a rounded network."""
+        return self.rounding is not None
 
     def copy(self) -> Encoding:
         """The same encoding, to be continued in another way."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from tfcert.complete.search.halving import SIZES, Batches, RowPlanes
 from tfcert.complete.search.query import Query, Solvers, within_rounding
+from tfcert.propagation.supported import as_given, not_charged
 from tfcert.sets.region import region_of
 from tfcert.tracing import expecting
 from tfcert.verdict import NO_REASON, Because, Reason
@@ -92,8 +93,12 @@ class Divided:
 
 
 def can_divide(query: Query, most: int = MOST_INPUTS) -> bool:
-    """Tells whether the query is about a box in which at least one input may move, and at most so many."""
+    """Tells whether the query is about a box in which at least one input may move, and at most so many; of a rounded
+    network, whether CROWN's bounds charge its rounding."""
     if not query.finite or not region_of(query.region).is_box:
+        return False
+    about = query.about
+    if about.rounding is not None and not_charged(about, "crown", None, as_given(about, None), combined=True):
         return False
     return 0 < int((query.region.lower < query.region.upper).sum()) <= most
 

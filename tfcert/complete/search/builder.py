@@ -19,7 +19,6 @@ from tfcert.complete.search.query import Query, Solvers
 from tfcert.complete.search.tighten import propagated_bounds, tightened
 from tfcert.complete.search.witness import Judge
 from tfcert.network import Network
-from tfcert.network.graph import Multivariate
 from tfcert.network.related import related
 from tfcert.options import BoundOptions
 from tfcert.propagation.bounds import check_names
@@ -46,14 +45,11 @@ _PACES: weakref.WeakKeyDictionary[Network, dict[Any, _Pace]] = weakref.WeakKeyDi
 def flat_network(network: Network, bounds: str, options: BoundOptions | None = None) -> PiecewiseNetwork:
     """Reads a network for queries with bounds of that name: rounded, as options ask, where all bounds can charge it.
 
-    Branch and bound chooses planes of functions of several numbers in a way of its own, which nobody charges yet.
-
     Raises:
         ValueError: a weight is NaN or infinite, or unknown bounds.
     """
     asked = options or BoundOptions()
-    several = any(isinstance(node, Multivariate) for node in network.nodes)
-    if several or not_charged(network, BOUNDS.find(bounds).method, None, asked, combined=True):
+    if not_charged(network, BOUNDS.find(bounds).method, None, asked, combined=True):
         return flatten(network)
     return flatten(network, rounding_of(asked.rounding, network.dtype.as_numpy_dtype, np.float64))
 
@@ -139,8 +135,12 @@ class QueryBuilder:
 
     def _asked(self, clauses: Clauses) -> tuple[PiecewiseNetwork, list[Clauses]]:
         """The network to be asked, and the clauses over its outputs: as they are, and those over differences last."""
-        pairs = related(self.net.network) if (self.options or BoundOptions()).differences else None
-        if pairs is None or not pairs.concerns(clauses.coefficients) or self.net.network.rounding is not None:
+        options = as_given(self.net.network, self.options)
+        pairs = related(self.net.network) if options.differences else None
+        if pairs is None or not pairs.concerns(clauses.coefficients):
+            return self.net, [clauses]
+        rounded = self.net.network.rounding is not None
+        if rounded and not_charged(pairs.network, self._how.method, None, options, combined=True):
             return self.net, [clauses]
         forms = [form(tf.constant(clauses.coefficients)).numpy() for form in (pairs.plain, pairs.matched)]
         return self._with_differences, [Clauses(form, clauses.offsets) for form in forms]
@@ -150,7 +150,7 @@ class QueryBuilder:
         """The network with its differences, as layers."""
         pairs = related(self.net.network)
         assert pairs is not None
-        return flatten(pairs.network)
+        return flatten(pairs.network, pairs.network.rounding)
 
     def _lost(self, region: Perturbation, clauses: Clauses) -> np.ndarray:
         """Estimates what the rounding of the deployed network may take from the clauses' rows, ``[clauses, rows]``."""
