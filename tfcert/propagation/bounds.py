@@ -74,7 +74,7 @@ def bounded_outputs(
 
     Returns:
         The rows' bounds ``[samples, rows]``, those of every node that enters a nonlinearity, and those of combinations
-        ``[samples, clauses]``. Guarantee: ``numeric``.
+        ``[samples, clauses]``. Guarantee: ``numeric``; of a rounded network, for the values that it is rounded for.
 
     Raises:
         ValueError: an unknown method, or a relaxation that an activation does not define.

@@ -1,6 +1,6 @@
 """Rounding of margins: what must be left of a margin for it to be a proof.
 
-Bounds are computed in floating point, and so is the network that they are about. Until rounding is bounded rigorously,
+Bounds are computed in floating point, and so is the network that they are about. Where bounds are not charged for that,
 a margin that the network's own rounding could undo proves nothing: it has to be above ``MULTIPLE`` times the standard
 deviation of the rounding error that the network's float32 (or float64) execution is estimated to make. This is no
 guarantee about rounding: what is proven so is ``numeric``.
