@@ -19,7 +19,7 @@ from soundness.exact import Affine, Leaky, evaluate, least
 from soundness.test_exact import as_network, box_of, random_layers
 
 from tfcert.network import DenseMap, Network
-from tfcert.network.graph import Input, Linear
+from tfcert.network.graph import Add, Input, Linear
 from tfcert.network.linear import ScaleMap
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.errors import ball_of, linear_size
@@ -213,6 +213,48 @@ def test_a_bias_that_is_folded_into_a_sum_is_rounded_with_every_term(method):
     assert run == 1.0  # all terms are lost
     low, high = below(charged(network, "deployed", np.float64), Box(x, x), np.array([[1.0], [-1.0]]), method) * [1, -1]
     assert low <= run <= high
+
+
+def scaled(weight: float, scale: float) -> Network:
+    """Two products with a weight, and a scale behind their sum."""
+    matrix = DenseMap(lambda: tf.fill([2, 1], np.float32(weight)), (2,), 1)
+    behind = ScaleMap(lambda: tf.fill([1], np.float32(scale)), (1,))
+    sums = Linear(name="sum", inputs=(0,), shape=(1,), map=matrix)
+    return Network((Input(name="x", shape=(2,)), sums, Linear(name="scale", inputs=(1,), shape=(1,), map=behind)))
+
+
+@pytest.mark.parametrize("own", [np.float32, np.float64])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_folded_weight_that_the_type_does_not_have_is_charged(method, own):
+    """``2^-100 2^-60`` is 0 once it is folded, and all of the sum is lost; ``2^100 2^100`` is infinite."""
+    rows, fold = np.array([[1.0], [-1.0]]), Program(folded=True)
+    small, x = scaled(2.0**-100, 2.0**-60), np.full((1, 2), 2.0**100, np.float32)
+    plain, lost = (simulated(small, program)(x)[0, 0] for program in (Program(), fold))
+    assert plain == 2.0**-59 and lost == 0
+    low, high = below(charged(small, "deployed", own), Box(x, x), rows, method) * [1, -1]
+    assert low <= 0 and plain <= high
+    large, x = scaled(2.0**100, 2.0**100), np.full((1, 2), 2.0**-100, np.float32)
+    assert simulated(large, Program())(x)[0, 0] == 2.0**101 and not np.isfinite(simulated(large, fold)(x)).any()
+    assert not np.isfinite(below(charged(large, "deployed", own), Box(x, x), rows, method)).any()
+
+
+@pytest.mark.parametrize("own", [np.float32, np.float64])
+@pytest.mark.parametrize("method", METHODS)
+def test_sums_that_overflow_on_the_way_have_no_bounds(method, own):
+    """Of products, and of nodes: the result is small, and float64, which bounds are computed in, has all of it."""
+    giant, x = np.float32(1.5 * 2.0**126), np.zeros((1, 1), np.float32)
+    signs = np.array([[1.0], [1.0], [-1.0], [-1.0]], np.float32)
+    products = as_network([Affine(signs, np.zeros(1, np.float32))], 4, tf.float32)
+    point = np.full((1, 4), giant)
+    assert not np.isfinite(below(charged(products, "deployed", own), Box(point, point), np.ones((1, 1)), method)).any()
+
+    def constant(value: np.float32, name: str) -> Linear:
+        matrix = DenseMap(lambda: tf.zeros([1, 1]), (1,), 1)
+        return Linear(name=name, inputs=(0,), shape=(1,), map=matrix, bias=lambda: tf.constant([value]))
+
+    parts = [constant(sign * giant, f"part{number}") for number, (sign,) in enumerate(signs)]
+    nodes = Network((Input(name="x", shape=(1,)), *parts, Add(name="sum", inputs=(1, 2, 3, 4), shape=(1,))))
+    assert not np.isfinite(below(charged(nodes, "deployed", own), Box(x, x), np.ones((1, 1)), method)).any()
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
