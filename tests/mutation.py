@@ -429,7 +429,7 @@ MUTANTS = (
            "share = 0.0", (AFFINE,), "charged"),
     Mutant("evaluate by the optimiser's bound", "propagation/ascent.py",
            "if climb.claim is not None:", "if False:",
-           ("tests/propagation/test_rounded_passes.py",), "bounds_of_points and alpha"),
+           ("tests/propagation/test_rounded_passes.py",), "early_layer"),
     Mutant("|W| m without the bias", "propagation/errors.py", "size += tf.abs(bias())", "pass",
            (TERMS,), "errs_as_much"),
     Mutant("operands are not flushed", "propagation/errors.py", "return lost + flushed +", "return lost +",

@@ -100,6 +100,22 @@ def test_bounds_of_points_are_below_exact_and_computed_values(method, kind, bias
                 assert Fraction(float(lower)) <= least
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_an_early_layer_loses_is_charged_behind_a_harmless_one(method):
+    """Catches bounds that only a search in fast arithmetic saw: ``2**24 + 1 - 2**24`` may be 0, and is 1."""
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1, activation="relu"), layers.Dense(2)])
+    model.set_weights([
+        np.array([[2.0**24], [1.0], [-(2.0**24)]], np.float32), np.zeros(1, np.float32),
+        np.ones((1, 2), np.float32), np.zeros(2, np.float32),
+    ])  # fmt: skip
+    x, (method, _, relaxation) = np.ones((1, 3), np.float32), method.partition("/")
+    assert exact(model.get_weights(), x[0]) == [1, 1]
+    assert np.float32(np.float32(2.0**24 + 1) - 2.0**24) == 0
+    region, rows = region_of(LpBall(x, 0.0).astype(np.float32)), (np.eye(2, dtype=np.float32)[None], np.zeros((1, 2)))
+    network = from_keras(model).rounded(rounding_of("deployed", np.float32, np.float32))
+    assert (output_bounds(network, region, rows, method, relaxation or None, ascent=SHORT).numpy() <= 0).all()
+
+
 def test_without_rounding_the_same_points_lie_on_the_wrong_side():
     """So the test above can fail."""
     rng = np.random.default_rng(0)
