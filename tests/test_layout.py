@@ -41,7 +41,7 @@ LEVELS = [
      "driver.budget"},
     {"driver.pieces", "driver.region_text"},
     {"driver.points"},
-    {"driver.task"},
+    {"driver.task", "driver.inside"},
     {"driver.abstracted", "driver.header", "driver.batch", "driver.heads", "driver.joining"},
     {"driver.stages", "driver.certificates"},
     {"driver.explain", "driver.bind"},

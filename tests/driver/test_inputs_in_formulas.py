@@ -81,6 +81,19 @@ def cut(x: np.ndarray) -> float:
     return float((out(F, z)[kept] @ [1, -1]).min())
 
 
+def either(x: np.ndarray) -> float:
+    z = near(x)
+    kept = (z[:, 0] >= x[0] + 1) | ((z[:, 1] >= x[1] + 1) & (z[:, 0] <= x[0] + 0.5))
+    return float(out(F, z)[kept, 0].min())
+
+
+def outside(x: np.ndarray) -> float:
+    """Whatever is asked of samples of class 1 is asked of all inputs, and of others far from them alone."""
+    z = near(x)
+    far = np.abs(z - x).max(axis=1) >= 1.5
+    return float((out(F, z) @ [1, -1])[far | bool(np.argmax(out(F, x[None])))].max())
+
+
 def somewhere(x: np.ndarray) -> float:
     z = near(x)
     return float(out(F, z)[z[:, 1] > x[1], 0].max())
@@ -123,6 +136,15 @@ CASES = {
     "cut": Case(
         f"{NEAR} where z[age] - z[pay] <= x[age] - x[1] and z[1] >= x[pay] - 1: f(z)[0] - f(z)[1] >= {{t}}", cut
     ),
+    "either": Case(
+        f"{NEAR} where z[age] >= x[age] + 1 or not (z[pay] < x[pay] + 1 or z[age] > x[age] + 0.5): f(z)[0] >= {{t}}",
+        either,
+    ),
+    "outside": Case(
+        "exists z in ball(x, linf, 2) in raw where max(abs(z[age] - x[age]), abs(z[pay] - x[pay])) >= 1.5 "
+        "or argmax(f(x)) == 1: f(z)[0] - f(z)[1] >= {t}",
+        outside,
+    ),
     "exists": Case("exists z in ball(x, linf, 2) in raw where z[pay] > x[pay]: f(z)[0] >= {t}", somewhere),
     "held": Case(f"{NEAR} where agree(z, x, except=[pay]): f(z)[1] - g(z)[1] + z[age]/10 >= {{t}}", held),
     "l1": Case("forall z in ball(x, l1, 1) in net where z[age] + z[pay] >= x[0] + x[1] - 0.5: f(z)[1] >= {t}", ball),
@@ -132,6 +154,10 @@ CASES = {
 }  # fmt: skip
 
 
+ALTERNATIVES = ("either", "outside")
+ALL_HOLD = tuple(name for name in CASES if name not in ALTERNATIVES)
+
+
 def run(stage: str, body: str, **options: Any) -> Any:
     text = f"{HEAD}strategy s = {stage}\n{body}\n"
     return verify(text, bindings=BINDINGS | options, verbose=0, out=options.pop("out", None))
@@ -139,22 +165,23 @@ def run(stage: str, body: str, **options: Any) -> Any:
 
 @pytest.mark.parametrize("stage", sweep_but(["crown", "milp"], STAGES))
 @pytest.mark.parametrize("sample", sweep_but([0], [0, 1]))
-def test_no_stage_contradicts_brute_force(stage, sample):
+@pytest.mark.parametrize("names", [ALL_HOLD, pytest.param(ALTERNATIVES, marks=pytest.mark.sweep)])
+def test_no_stage_contradicts_brute_force(stage, sample, names):
     """Thresholds a little within and beyond what a grid finds: complete stages decide both, none says the opposite.
 
     An equation has points that no float is, so that beyond the threshold no witness need be found.
     """
-    rooms = {name: case.room(SAMPLES[sample].astype(np.float64)) for name, case in CASES.items()}
+    rooms = {name: CASES[name].room(SAMPLES[sample].astype(np.float64)) for name in names}
     body = "\n".join(
         f"property {name}{k}(x, y in d indices [{sample}]) using s {{ {CASES[name].text.format(t=f'{t:.6f}')} }}"
         for name, room in rooms.items()
         for k, t in enumerate((room - 0.05, room + 0.05))
     )
     found = {r.property: r.outcome.value for r in run(stage, body).records}
-    assert [name for name in CASES if found[f"{name}0"] == "falsified" or found[f"{name}1"] == "verified"] == []
+    assert [name for name in names if found[f"{name}0"] == "falsified" or found[f"{name}1"] == "verified"] == []
     if stage in COMPLETE:
-        open_ = [n for n in CASES if (found[f"{n}0"], found[f"{n}1"]) != ("verified", "falsified")]
-        assert open_ == ["line"] and found["line0"] == "verified"
+        open_ = [n for n in names if (found[f"{n}0"], found[f"{n}1"]) != ("verified", "falsified")]
+        assert open_ == [n for n in names if n == "line"] and found.get("line0", "verified") == "verified"
 
 
 def test_samples_are_chosen_by_their_numbers_and_by_what_networks_say():
@@ -212,15 +239,34 @@ def test_a_region_that_no_input_is_left_of_is_refused():
 
 
 def test_conditions_that_a_sample_leaves_nothing_of_are_refused():
-    """They are constants of each sample, or alternatives for some of them: nothing is claimed of either."""
+    """They are constants of each sample, or alternatives that nothing is left of: nothing is claimed of either."""
     near = "forall z in ball(x, linf, 1) in raw where"
     for condition, said in (
         ("x[age] > 5", "false of a sample"),
         ("f(x)[0] > 1000 and z[pay] >= x[pay]", "false of a sample"),
-        ("y == 0 or z[age] > 100 or z[pay] > 100", "are alternatives"),
+        ("y == 0 or z[age] > 100 or z[pay] > 100", "no input was found in the region of sample 1"),
     ):
         with pytest.raises(UsageError, match=said):
             run("crown", f"property p(x, y in d) using s {{ {near} {condition}: f(z)[0] > 1000 }}")
+
+
+def test_an_alternative_that_nothing_is_left_of_claims_nothing():
+    """It is no piece of the question, whose margin is that of the others; nor does it hide that they are empty."""
+    near = "forall z in ball(x, linf, 1) in raw where"
+    text = f"property {{}}(x, y in d take 1) using s {{{{ {near} z[pay] >= x[pay]{{}}: f(z)[0] >= -100 }}}}"
+    body = "\n".join([text.format("alone", ""), text.format("joined", " or z[age] > 100 or y == 1")])
+    alone, joined = run("ibp", body).records
+    assert joined.outcome is Outcome.VERIFIED and joined.verdict.margin == alone.verdict.margin > 90
+
+
+def test_alternatives_are_decided_each_by_itself():
+    """Of two alternatives the nearer one decides: what is claimed of both holds below the least of the two rooms."""
+    room = either(SAMPLES[0].astype(np.float64))
+    body = "\n".join(
+        f"property p{k}(x, y in d take 1) using s {{ {CASES['either'].text.format(t=f'{t:.6f}')} }}"
+        for k, t in enumerate((room - 0.05, room + 0.05))
+    )
+    assert [r.outcome.value for r in run("milp", body).records] == ["verified", "falsified"]
 
 
 def test_a_condition_at_the_edge_leaves_the_edge():

@@ -13,6 +13,7 @@ from language_specs import codes, spec
 from test_lowering import coefficients, constants, margin, pairs
 
 from tfcert.language import PropertyTemplate, load
+from tfcert.language.spec.alternatives import TooManyAlternativesError, alternatives
 from tfcert.language.spec.formula import (
     And,
     ArgIn,
@@ -30,6 +31,7 @@ from tfcert.language.spec.formula import (
     SampleOutput,
     SingleOutputError,
     Term,
+    TruthConstant,
     evaluate,
     negation,
     variable_term,
@@ -37,7 +39,7 @@ from tfcert.language.spec.formula import (
 from tfcert.language.spec.layout import Concrete, Layout, SampleFacts, Shown
 from tfcert.language.spec.lowering import lower
 from tfcert.language.spec.named import rewritten
-from tfcert.language.spec.normal_form import TooManyClausesError
+from tfcert.language.spec.normal_form import TooManyClausesError, normalise
 from tfcert.language.spec.points import Agreement, Application, AtAnswer, AtPoint, AtSample
 
 # Three applications: of 3 outputs at a point, of 2 at another one, and of 3 at the sample alone.
@@ -117,6 +119,48 @@ def test_proven_clauses_imply_the_formula(formula: Formula, columns: tuple[Fract
     # Offsets are rounded by less than 1e-14 here: beyond that, what breaks the clauses breaks the formula.
     assert not holds if reached < -Fraction(1, 10**12) else True
     assert holds or against >= -Fraction(1, 10**12)
+
+
+about_inputs = st.one_of(st.sampled_from([Feature(1, 0), Feature(0, 1)]), facts)
+at_the_sample = st.builds(
+    lambda kind, arguments: Extreme(kind, arguments, 0 if arguments else 2),
+    st.sampled_from(["min", "max"]),
+    st.one_of(st.none(), st.lists(linear(about_inputs), min_size=1, max_size=2).map(tuple)),
+)
+conditions = st.recursive(
+    st.one_of(
+        st.builds(Atom, linear(st.one_of(about_inputs, at_the_sample)), st.booleans()),
+        st.builds(ArgIs, kinds, targets, st.just(2)),
+    ),
+    lambda inner: st.one_of(st.builds(Not, inner), st.builds(And, pairs(inner)), st.builds(Or, pairs(inner))),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(conditions, vector(LAYOUT.width), samples)
+def test_conditions_are_the_union_of_their_alternatives(
+    condition: Formula, columns: tuple[Fraction, ...], sample: SampleFacts
+) -> None:
+    """Each alternative is conditions that all hold: nothing that is left in one chooses between inputs."""
+    try:
+        found = alternatives(condition)
+    except TooManyAlternativesError:
+        return
+    at = LAYOUT.values(columns)
+    assert any(evaluate(one, at, sample) for one in found) == evaluate(condition, at, sample)
+    for one in found:
+        normal = normalise(one, LAYOUT, sample)
+        parts = normal.parts if isinstance(normal, And) else (normal,)
+        assert all(isinstance(part, Atom | TruthConstant) for part in parts)
+
+
+def test_too_many_alternatives_are_refused() -> None:
+    either = Or((Atom(variable_term(Feature(0, 0)), True), Atom(variable_term(Feature(1, 0)), True)))
+    assert len(alternatives(either)) == 2
+    apart = [Or((Atom(variable_term(Feature(i, 0)), True), Atom(variable_term(Feature(i, 1)), True))) for i in range(9)]
+    with pytest.raises(TooManyAlternativesError, match="512 alternatives"):
+        alternatives(And(tuple(apart)))
 
 
 @settings(max_examples=300, deadline=None)

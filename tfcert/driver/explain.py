@@ -188,8 +188,11 @@ def _points(template: AnyTemplate) -> list[str]:
         whose = "" if len(points) == 1 else f" of {point.name}"
         lines.append(f"  region{whose}: {region_text(point.region, point.transform, point.width)}")
     if template.given is not None:
-        parts = template.given.parts if isinstance(template.given, And) else (template.given,)
-        lines.append(f"  where: {counted(len(parts), 'condition')} on the inputs; proofs use them, witnesses keep them")
+        each = template.alternatives
+        parts = each[0].parts if isinstance(each[0], And) else each[:1]
+        told = counted(len(parts), "condition") if len(each) == 1 else f"{len(each)} alternative conditions"
+        apart = "" if len(each) == 1 else ", one piece of the question each"
+        lines.append(f"  where: {told} on the inputs{apart}; proofs use them, witnesses keep them")
     for agreement in template.agreements:
         other = template.sample or "the sample" if agreement.other is None else points[agreement.other].name
         which = "all numbers but" if agreement.others else "of their numbers"

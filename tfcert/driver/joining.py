@@ -13,16 +13,18 @@ import numpy as np
 
 from tfcert.datasets.lazy import LazyInputs
 from tfcert.driver.arrivals import InputShape, fits, to_net
+from tfcert.driver.inside import AskedPoints, centers_of
 from tfcert.driver.pieces import pieces_of
-from tfcert.driver.points import Placed, Vector, build_joint, conditions_of, empty_joint, reads_sample, vector_of
+from tfcert.driver.points import Placed, Vector, reads_sample, vector_of
 from tfcert.driver.regions import by_number
 from tfcert.driver.task import LoadedModel, Lowered, Task
 from tfcert.errors import UsageError
-from tfcert.language import AnyTemplate, MeasureTemplate, Transform
+from tfcert.language import AnyTemplate, Transform
 from tfcert.language.spec.formula import Feature, Formula, SampleFeature, Variable
 from tfcert.language.spec.layout import Layout, SampleFacts
 from tfcert.language.spec.named import rewritten
 from tfcert.language.spec.points import Application, AppliedTo, AtAnswer, AtPoint, AtSample
+from tfcert.language.spec.questions import exact_facts
 from tfcert.language.spec.regions import balls_of
 from tfcert.parts import NamedParts
 
@@ -214,21 +216,18 @@ def joined_task(
     own = taken.models[0].network.dtype.as_numpy_dtype
     received = to_net(template.transform, np.asarray(x), own) if template.sample_features else np.zeros(0)
     facts = () if chosen is None else facts_of(template, loaded, x, labels, received)
-    placed = Placed(vector, around, conditions_of(template, vector, layout, _known(facts, labels)))
+    placed = Placed(vector, around)
     dtype = model.network.dtype.as_numpy_dtype
     samples = np.array([i for i, _ in chosen or [(0, None)]], int)
     pieces = pieces_of(template, taken.shapes)
-    found, moving = _centers(template, pieces, placed, dtype, samples)
+    asked = AskedPoints(pieces or (template,), placed, layout, list(map(exact_facts, facts or labels)), samples)
+    found, moving = centers_of(asked, dtype)
     _refuse_loose_steps(template, loaded, vector, moving)
     centers, outputs = (None, None) if chosen is None else (found, model.outputs(found))
     lowered = Lowered(template, layout)
     return Task(
         template, model, samples, centers, labels, outputs, lowered, pieces=pieces, facts=facts, placed=placed
     )  # fmt: skip
-
-
-def _known(facts: Sequence[SampleFacts], labels: Sequence[float | None]) -> list[SampleFacts]:
-    return list(facts) or [SampleFacts.of(None if label is None else Fraction(label)) for label in labels]
 
 
 def _around(template: AnyTemplate, taken: _Taken, x: Any) -> tuple[np.ndarray, ...]:
@@ -280,49 +279,6 @@ def _heads(network: Any, live: Sequence[LoadedModel]) -> Any:
     starts = np.cumsum([0, *(model.num_outputs for model in live)]).tolist()
     peeled = [Softmax(at, model.num_outputs) for at, model in zip(starts, live, strict=False) if model.peeled]
     return Heads.of(network, peeled) if peeled else None
-
-
-def _centers(
-    template: AnyTemplate, pieces: Sequence[AnyTemplate], placed: Placed, dtype: Any, samples: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """A vector of each sample's region ``[n, size]``: its middle, or where conditions leave that out another one. And
-    which of its numbers change.
-
-    Raises:
-        UsageError: a region is empty.
-    """
-    from tfcert.complete.search.feasible import common_points, require_common_points
-
-    radii = [template.lower] * len(samples) if isinstance(template, MeasureTemplate) else None
-    numbers = None if placed.around is None else samples.tolist()
-    if not pieces:
-        regions = build_joint(template, placed, dtype, radii)
-        sets = regions.proof if regions.witness is None else regions.witness
-        known = placed.conditions
-        found = sets.center if known is None else require_common_points(sets, known, template.name, numbers)
-        return found, sets.moving()
-    centers = np.zeros((len(samples), placed.vector.size), dtype)
-    moving, left = np.zeros(centers.shape, bool), np.ones(len(samples), bool)
-    for piece in pieces:
-        held = np.flatnonzero(~empty_joint(piece, placed, dtype))
-        if not len(held):
-            continue
-        part = placed.take(held)
-        regions = build_joint(piece, part, dtype, None if radii is None else [radii[i] for i in held])
-        sets = regions.proof if regions.witness is None else regions.witness
-        points = sets.center
-        common = np.ones(len(held), bool)
-        if part.conditions is not None:
-            each = common_points(sets, part.conditions)
-            common = np.array([one.point is not None for one in each])
-            points = np.stack([at if one.point is None else one.point for one, at in zip(each, points, strict=True)])
-        moving[held] |= sets.moving()
-        new = common & left[held]
-        centers[held[new]], left[held[new]] = points[new], False
-    if left.any():
-        where = "" if numbers is None else f" of sample {samples[left][0]}"
-        raise UsageError(f"{template.name}: no input was found in the region{where}; an empty one would prove nothing")
-    return centers, moving
 
 
 def refuse_loose_steps(name: str, network: Any, moving: np.ndarray) -> None:

@@ -28,20 +28,22 @@ Limited = BothSpec | SomewhereSpec
 def pieces_of(template: AnyTemplate, shapes: Sequence[InputShape]) -> tuple[AnyTemplate, ...]:
     """The pieces of a question whose points have inputs of these shapes; none where it is a single one.
 
+    A piece is one of each point's region, under one of the alternatives of the conditions on the points.
+
     Raises:
         UsageError: there are too many, or places that the inputs do not have.
     """
-    points = template.points
-    if all(is_single(point.region) for point in points):
+    points, under = template.points, template.alternatives
+    if all(is_single(point.region) for point in points) and len(under) < 2:
         return ()
     try:
         each = [pieces(point.region, shape) for point, shape in zip(points, shapes, strict=True)]
-        count = math.prod(map(len, each))
+        count = math.prod(map(len, each)) * max(1, len(under))
         if count > MAX_CHOICES or (count > MAX_PIECES and not template.agreements):
             raise TooManyPiecesError(count)
         chosen = [parts for parts in itertools.product(*each) if _agree(template, parts, shapes)]
-        if len(chosen) > MAX_PIECES:
-            raise TooManyPiecesError(len(chosen))
+        if len(chosen) * max(1, len(under)) > MAX_PIECES:
+            raise TooManyPiecesError(len(chosen) * len(under))
         if not chosen:
             raise EmptyRegionError("the points have no values in common where they agree")
     except TooManyPiecesError as error:
@@ -49,7 +51,8 @@ def pieces_of(template: AnyTemplate, shapes: Sequence[InputShape]) -> tuple[AnyT
     except (NoPlaceError, EmptyRegionError) as error:
         raise UsageError(f"{template.name}: {error}") from error
     return tuple(
-        template.with_points([replace(point, region=part) for point, part in zip(points, parts, strict=True)])
+        question.with_points([replace(point, region=part) for point, part in zip(points, parts, strict=True)])
+        for question in ([template.under(one) for one in under] if len(under) > 1 else [template])
         for parts in chosen
     )
 
@@ -109,7 +112,7 @@ def some_pieces(template: AnyTemplate, parts: Sequence[AnyTemplate], *, every: b
 
 def batch_kind(piece: AnyTemplate) -> Hashable:
     """What the sets of a piece have in common with those that they can be in one batch with."""
-    return tuple(_kind(point.region) for point in piece.points)
+    return piece.given, tuple(_kind(point.region) for point in piece.points)
 
 
 def _kind(region: RegionSpec) -> Hashable:

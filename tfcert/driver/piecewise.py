@@ -16,7 +16,7 @@ import numpy as np
 from tfcert.driver.batch import Batch
 from tfcert.driver.budget import Clock, Seconds, StageBudget
 from tfcert.driver.pieces import batch_kind
-from tfcert.driver.points import empty_joint
+from tfcert.driver.points import build_joint, conditions_of, empty_joint
 from tfcert.driver.progress import Watch
 from tfcert.driver.property import PropertyRun
 from tfcert.driver.regions import empty_of
@@ -24,6 +24,8 @@ from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import as_asked
 from tfcert.language import AnyTemplate
+from tfcert.language.spec.questions import exact_facts
+from tfcert.sets.conditions import surely_empty
 from tfcert.showing import counted
 from tfcert.verdict import NO_WORK, Outcome, Verdict, Work, weakest
 
@@ -222,7 +224,16 @@ def holds(task: Task, piece: AnyTemplate) -> np.ndarray:
     network = task.model.network
     dtype = network.dtype.as_numpy_dtype
     if task.placed is not None:
-        return ~empty_joint(piece, task.placed, dtype)
+        held = ~empty_joint(piece, task.placed, dtype)
+        some = np.flatnonzero(held)
+        if len(some) and piece.given is not None:
+            part = task.take(some)
+            assert part.placed is not None
+            conditions = conditions_of(
+                piece, part.placed.vector, task.lowered.layout, list(map(exact_facts, part.given))
+            )
+            held[some] = ~surely_empty(build_joint(piece, part.placed, dtype).proof, conditions)
+        return held
     return ~empty_of(piece, task.centers, tuple(network.input_shape), dtype)
 
 
@@ -236,4 +247,5 @@ def _rows(task: Task) -> Iterator[tuple[Task, np.ndarray, Any]]:
         pairs.sort()
         for first in range(0, len(pairs), ROWS):
             owners, rows = (np.array(part, int) for part in zip(*pairs[first : first + ROWS], strict=True))
-            yield replace(task.take(owners), rows=rows), owners, kind
+            lowered = task.lowered.about(task.pieces[rows[0]])
+            yield replace(task.take(owners), rows=rows, lowered=lowered), owners, kind

@@ -30,7 +30,7 @@ def measured_pieces(task: Task, stages: OpenStages, watch: Watch) -> Iterator[Me
         held = left if grows else left[holds(task.take(left), piece)]
         if not len(held):
             continue
-        part = replace(task.take(held), template=piece, pieces=())
+        part = replace(task.take(held), template=piece, pieces=(), lowered=task.lowered.about(piece))
         run = BracketRun if isinstance(piece, ValueTemplate) else MeasureRun
         for answer in run(part, stages, watch, began).run():
             found[int(held[answer.place])].append(answer)

@@ -82,17 +82,15 @@ class Placed:
         vector: where their numbers lie.
         around: the samples ``[n, *shape]`` as each point's networks receive them, and last, where the vector holds the
             sample, as it stands there; None without samples.
-        conditions: on the vectors; None where there are none.
     """
 
     vector: Vector
     around: tuple[np.ndarray, ...] | None
-    conditions: Conditions | None = None
 
     def take(self, places: Any) -> Placed:
         """The same of some samples."""
         around = None if self.around is None else tuple(part[places] for part in self.around)
-        return Placed(self.vector, around, None if self.conditions is None else self.conditions.take(places))
+        return Placed(self.vector, around)
 
 
 def vector_of(template: AnyTemplate, shapes: Sequence[InputShape], sample: InputShape | None) -> Vector:
@@ -231,24 +229,13 @@ def _joined(sets: Sequence[Perturbation], vector: Vector) -> Perturbation:
     return side_by_side(list(zip(sets, vector.places, strict=True)))
 
 
-def conditions_of(
-    template: AnyTemplate, vector: Vector, layout: Layout, facts: Sequence[SampleFacts]
-) -> Conditions | None:
-    """The linear conditions on the vectors of samples; None where there are none.
+def conditions_of(template: AnyTemplate, vector: Vector, layout: Layout, facts: Sequence[SampleFacts]) -> Conditions:
+    """The linear conditions on the vectors of samples, of a question whose conditions are no alternatives.
 
-    Raises:
-        UsageError: they are alternatives, or false whatever the point is: then nothing would be known of whether a
-            point is left.
+    Conditions that are false of a sample whatever the point is are one that no point meets.
     """
-    if template.given is None:
-        return None
-    try:
-        each = [_linear(template.given, layout, known) for known in facts]
-    except UsageError as error:
-        raise UsageError(f"{template.name}: {error}") from error
+    each = [_linear(template.given or TruthConstant(True), layout, known) for known in facts]
     most = max(map(len, each))
-    if not most:
-        return None
     rows, offsets = np.zeros((len(facts), most, vector.size)), np.ones((len(facts), most))
     strict = np.zeros((len(facts), most), bool)
     exact: list[list[ExactCondition]] = [[({}, Fraction(1))] * most for _ in facts]
@@ -272,12 +259,8 @@ def _linear(given: Formula, layout: Layout, facts: SampleFacts) -> list[tuple[di
         if part == TruthConstant(True):
             continue
         if part == TruthConstant(False):
-            raise UsageError(
-                "the conditions of `where` are false of a sample whatever the input is, so that no input of the region "
-                "is left; choose samples by `where` behind the data set"
-            )
-        if not isinstance(part, Atom):
-            raise UsageError("the conditions of `where` are alternatives; write them as a premise, `... => ...`")
+            return [({}, Fraction(-1), False)]
+        assert isinstance(part, Atom)  # alternatives were taken apart
         values: dict[int, Fraction] = {}
         constant = part.term.constant
         for variable, coefficient in part.term.coefficients:

@@ -14,6 +14,7 @@ from tfcert.clauses import Clauses
 from tfcert.datasets.lazy import LazyInputs
 from tfcert.driver.points import Placed
 from tfcert.language import AnyTemplate, StageSpec
+from tfcert.language.spec.formula import Formula
 from tfcert.language.spec.layout import Layout, SampleFacts
 from tfcert.language.spec.questions import exact_facts
 
@@ -93,6 +94,16 @@ class Lowered:
         self._template, self.layout, self._heads = template, Layout.of(layout), heads
         self._size: tuple[int, ...] = (1, 1)  # the most clauses of a label, and rows of a clause
         self._lower = functools.lru_cache(maxsize=100)(self._lowered)
+        self._about: dict[Formula | None, Lowered] = {}  # of pieces under other conditions
+
+    def about(self, piece: AnyTemplate) -> Lowered:
+        """The clauses of a piece of the question, over the same columns."""
+        if piece.given == self._template.given:
+            return self
+        found = self._about.get(piece.given)
+        if found is None:
+            found = self._about[piece.given] = Lowered(piece, self.layout, self._heads)
+        return found
 
     def stacked(self, given: Iterable[SampleGives]) -> Clauses:
         """The clauses of samples that give this.

@@ -54,6 +54,12 @@ class Conditions:
         exact = None if self.exact is None else [self.exact[i] for i in np.arange(len(self))[index]]
         return Conditions(self.rows[index], self.offsets[index], strict, exact)
 
+    @property
+    def never(self) -> np.ndarray:
+        """Marks the samples ``[batch]`` of which some condition is false whatever the input is."""
+        constant = ~(self.rows != 0).any(axis=2) & (self.offsets < 0)
+        return np.asarray(constant.any(axis=1))
+
     def values(self, z: np.ndarray) -> np.ndarray:
         """``A z + b`` at a point of each sample, ``[batch, conditions]``, in float64."""
         flat = np.asarray(z, np.float64).reshape(len(self), -1)
@@ -111,7 +117,36 @@ def narrowed(sets: Perturbation, conditions: Conditions) -> Perturbation:
         return sets
     shape, kind = sets.lower.shape, sets.lower.dtype
     first = [end.astype(np.float64).reshape(len(sets), -1) for end in (sets.lower, sets.upper)]
-    low, high = first
+    low, high = _propagated(first[0], first[1], conditions)
+    if isinstance(sets, LpBall) and sets.norm != "linf":  # what is known of a clipped ball holds the centre
+        center = sets.x.reshape(len(sets), -1)
+        low, high = np.minimum(low, center), np.maximum(high, center)
+    left = (low <= high).all(axis=1, keepdims=True)
+    low, high = np.where(left, low, first[0]), np.where(left, high, first[1])
+    part = copy.copy(sets)
+    part.lower, part.upper = (end.reshape(shape) for end in enclosing(low, high, kind))
+    return part
+
+
+def surely_empty(sets: Perturbation, conditions: Conditions) -> np.ndarray:
+    """Marks the samples ``[batch]`` of which no point of the box around the set meets the conditions, outward rounded.
+
+    Where it does not, there need not be such a point: see :mod:`tfcert.complete.search.feasible`.
+    """
+    low, high = (end.astype(np.float64).reshape(len(sets), -1) for end in sets.interval())
+    low, high = _propagated(low, high, conditions)
+    gone = conditions.never | (low > high).any(axis=1)
+    eps = 4 * (low.shape[1] + 4) * np.finfo(np.float64).eps
+    for number in range(conditions.offsets.shape[1]):
+        row, offset = conditions.rows[:, number], conditions.offsets[:, number]
+        most = np.where(row > 0, row * high, row * low).sum(axis=1) + offset
+        sizes = (np.abs(row) * np.maximum(np.abs(low), np.abs(high))).sum(axis=1) + np.abs(offset)
+        gone |= most < -eps * sizes
+    return np.asarray(gone)
+
+
+def _propagated(low: np.ndarray, high: np.ndarray, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
+    """Ends ``[batch, size]`` of what conditions leave of boxes, outward rounded; a lower one above where nothing is."""
     eps = 4 * (low.shape[1] + 4) * np.finfo(np.float64).eps
     for _ in range(_PASSES):
         before = low, high
@@ -128,14 +163,7 @@ def narrowed(sets: Perturbation, conditions: Conditions) -> Perturbation:
             high = np.where((row < 0) & np.isfinite(end), np.minimum(high, end), high)
         if (np.abs(low - before[0]) + np.abs(high - before[1]) <= _HARDLY * (before[1] - before[0])).all():
             break
-    if isinstance(sets, LpBall) and sets.norm != "linf":  # what is known of a clipped ball holds the centre
-        center = sets.x.reshape(len(sets), -1)
-        low, high = np.minimum(low, center), np.maximum(high, center)
-    left = (low <= high).all(axis=1, keepdims=True)
-    low, high = np.where(left, low, first[0]), np.where(left, high, first[1])
-    part = copy.copy(sets)
-    part.lower, part.upper = (end.reshape(shape) for end in enclosing(low, high, kind))
-    return part
+    return low, high
 
 
 def moved_into(sets: Perturbation, conditions: Conditions, z: np.ndarray) -> np.ndarray:

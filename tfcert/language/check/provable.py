@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tfcert.language.check.scope import Scope
+from tfcert.language.spec.alternatives import TooManyAlternativesError, alternatives
 from tfcert.language.spec.declarations import ModelDeclaration
 from tfcert.language.spec.formula import And, Atom, Formula, Not, Or, Output, SingleOutputError, Term, TruthConstant
 from tfcert.language.spec.layout import Layout, SampleFacts, Shown
@@ -101,14 +102,15 @@ def check_provable(scope: Scope, quantified: s.Quantified, asked: Unloaded) -> N
 
 
 def check_conditions(scope: Scope, node: s.Expr, given: Formula, asked: Unloaded) -> None:
-    """Report conditions on points that are alternatives: whether one of them leaves any point would not be known."""
+    """Report conditions on points that nothing can meet, or that are too many alternatives."""
     layout = asked.layout(most=MAX_PIECES)
     with suppress(ValueError, IndexError):  # reported with the whole formula
-        normal = normalise(given, layout, asked.facts(layout))
-        if any(isinstance(part, Or) for part in (normal.parts if isinstance(normal, And) else (normal,))):
-            message = "conditions on inputs are linear ones that all hold, and these are alternatives"
-            fix = "write a union of regions, or a premise after the colon: `... => ...`"
-            scope.report("E206", message, node, fix)
+        normalise(given, layout, asked.facts(layout))
+        try:
+            if not alternatives(given):
+                scope.report("E209", "no input meets these conditions, whatever the sample", node)
+        except TooManyAlternativesError as error:
+            scope.report("E251", str(error), node, error.fix)
 
 
 def _decided(scope: Scope, quantified: s.Quantified, asked: Unloaded) -> None:

@@ -215,6 +215,9 @@ class _Lowering:
                     bound = variable
                 case Extreme(kind, arguments, of):
                     written = self._outputs(of) if arguments is None else tuple(self._bind(a) for a in arguments)
+                    if all(a.is_constant for a in written):
+                        constant += coefficient * (max if kind == "max" else min)(a.constant for a in written)
+                        continue
                     bound = Extreme(kind, written)
                 case _:
                     constant += coefficient * constant_value(variable, self._given)

@@ -11,6 +11,7 @@ import numpy as np
 
 from tfcert.catalog import DISTANCES, DistanceInfo
 from tfcert.clauses import Clause
+from tfcert.language.spec.alternatives import alternatives
 from tfcert.language.spec.cells import Abstraction
 from tfcert.language.spec.choice import Choice
 from tfcert.language.spec.declarations import Strategy, Value
@@ -19,6 +20,8 @@ from tfcert.language.spec.formula import (
     Feature,
     Formula,
     Label,
+    Not,
+    Or,
     TruthConstant,
     evaluate,
     variable_term,
@@ -160,6 +163,17 @@ class Template:
     def sample_features(self) -> tuple[int, ...]:
         """The numbers of the sample that the formula names."""
         return sample_features(self.formula)
+
+    @property
+    def alternatives(self) -> tuple[Formula, ...]:
+        """The conjunctions whose union the conditions on the points are; none without conditions."""
+        return () if self.given is None else alternatives(self.given)
+
+    def under(self, given: Formula) -> Self:
+        """The same question under one of the alternatives of its conditions."""
+        assert isinstance(self.formula, Or)
+        _, claim = self.formula.parts
+        return replace(self, given=given, formula=Or((Not(given), claim)))
 
     def layout(self, sizes: Sequence[int]) -> Layout:
         """The columns of rows, where applications have so many outputs each."""
