@@ -6,7 +6,6 @@ the errors of several statements.
 
 from __future__ import annotations
 
-import importlib.resources
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -18,6 +17,7 @@ from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError, Diagnostics, SourceText, Span
 from tfcert.language.text.names import BEGINNINGS, STATEMENTS
 from tfcert.language.text.slips import sign_slip, statement_slip, word_slip
+from tfcert.language.text.tables import parser
 from tfcert.language.text.tree import TreeBuilder
 from tfcert.language.text.words import STATEMENT_TERMINALS, expected_words, found_words, likely_slip
 
@@ -57,14 +57,7 @@ class _WordsEverywhere:
 
 @lru_cache(maxsize=1)
 def _parser() -> Lark:
-    grammar = importlib.resources.files("tfcert.grammar").joinpath("prop.lark").read_text("utf-8")
-    return Lark(
-        grammar,
-        parser="lalr",
-        start=["start", "formula"],
-        propagate_positions=True,
-        postlex=_WordsEverywhere(),  # type: ignore[arg-type]
-    )
+    return parser(_WordsEverywhere())
 
 
 def parse_module(source: SourceText, diagnostics: Diagnostics) -> s.Module | None:
