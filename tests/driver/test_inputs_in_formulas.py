@@ -302,6 +302,30 @@ property r(x in d) using s {{ forall a in ball(x, linf, 0.1), b in box([0, 1]): 
     assert [r.outcome.value for r in report.records] == ["verified", "falsified", "falsified"]
 
 
+def test_a_network_takes_what_another_says_of_the_sample_beside_a_point():
+    """``pair(f(x), b)``: the answer to the sample is a part of the one network, and a constant where it is named."""
+    keras.utils.set_random_seed(5)
+    left, right = keras.Input((2,), name="left"), keras.Input((1,), name="right")
+    hidden = keras.layers.Dense(4, "relu")(keras.layers.Concatenate()([left, right]))
+    pair = keras.Model([left, right], keras.layers.Dense(1)(hidden))
+    x = np.array([[0.25, 0.75], [0.5, 0.1]], np.float32)
+    ends, answers = np.linspace(0, 1, 101, dtype=np.float32)[:, None], np.asarray(F(x))
+    values = [np.asarray(pair([np.repeat(a[None], 101, axis=0), ends]))[:, 0] - a[1] for a in answers]
+    text = """prop 1
+model pair = keras("p.keras") {{ inputs: [left, right] }}
+model f = keras("f.keras")
+dataset d = npz("d.npz")
+strategy s = crown -> milp
+""" + "".join(
+        f"property p{i}{k}(x in d indices [{i}]) using s {{{{ forall b in box([0, 1]): "
+        f"pair(f(x), b)[0] >= f(x)[1] + {value.min() + shift:.6f} }}}}\n"
+        for i, value in enumerate(values)
+        for k, shift in enumerate((-0.01, 0.01))
+    )
+    report = verify(text.format(), bindings={"pair": pair, "f": F, "d": (x, None)}, verbose=0)
+    assert [r.outcome.value for r in report.records] == ["verified", "falsified"] * 2
+
+
 def test_a_classifier_behind_an_abstraction_is_compared_with_what_it_says_of_the_sample():
     """Cells of width 1: nothing changes around a sample in the middle of its cells, but beside an edge."""
     keras.utils.set_random_seed(6)

@@ -30,6 +30,8 @@ AROUND = {
     "union": "ball(x, linf, 0.5) or ball(x, l1, 1.5, free=income)",
     "cut": "ball(x, linf, 1.5) and box(sex in {0, 1}, age in integers [0, 5])",
     "round": "ball(x, l2, 1.5) and ball(x, linf, 1) and box(income in [0, 4])",
+    "sliced": "ball(x, l2, 1.5) within adult",
+    "sliced_l1": "ball(x, l1, eps=[2, 1.5, 1]) within adult",
     "one_hot": "ball(x, linf, 4) and box(one_hot(age, sex))",
 }
 WAYS = {"largest": np.max, "smallest": np.min}

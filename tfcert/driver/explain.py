@@ -32,7 +32,7 @@ from tfcert.language.spec.choice import at_most
 from tfcert.language.spec.declarations import ModelDeclaration
 from tfcert.language.spec.formula import And
 from tfcert.language.spec.points import AppliedTo, AtAnswer, AtPoint, AtSample
-from tfcert.language.spec.regions import balls_of
+from tfcert.language.spec.regions import balls_of, neighbour_of
 from tfcert.options import BoundOptions, options_of
 from tfcert.showing import counted
 
@@ -186,7 +186,9 @@ def _points(template: AnyTemplate) -> list[str]:
     lines = []
     for point in points:
         whose = "" if len(points) == 1 else f" of {point.name}"
-        lines.append(f"  region{whose}: {region_text(point.region, point.transform, point.width)}")
+        tied = neighbour_of(point.region)
+        around = "" if tied is None or tied.around is None else f" around {points[tied.around].name}"
+        lines.append(f"  region{whose}: {region_text(point.region, point.transform, point.width)}{around}")
     if template.given is not None:
         each = template.alternatives
         parts = each[0].parts if isinstance(each[0], And) else each[:1]

@@ -68,7 +68,7 @@ def centers_of(asked: AskedPoints, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
 def _points(
     asked: AskedPoints, piece: AnyTemplate, sets: Perturbation, held: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points of a piece's sets that meet its conditions, and marks where one was found: of the only piece everywhere."""
+    """Points of a piece's sets that meet its conditions, and marks where one was found: everywhere for a lone piece."""
     from tfcert.complete.search.feasible import common_points, require_common_points
 
     if piece.given is None:

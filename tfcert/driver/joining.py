@@ -14,6 +14,7 @@ import numpy as np
 from tfcert.datasets.lazy import LazyInputs
 from tfcert.driver.arrivals import InputShape, fits, to_net
 from tfcert.driver.inside import AskedPoints, centers_of
+from tfcert.driver.neighbours import tied
 from tfcert.driver.pieces import pieces_of
 from tfcert.driver.points import Placed, Vector, reads_sample, vector_of
 from tfcert.driver.regions import by_number
@@ -206,8 +207,11 @@ def joined_task(
     taken = _taken(template, loaded)
     dtypes = {model.network.dtype.name for model in loaded}
     if len(dtypes) > 1:
-        raise UsageError(f"{template.name}: its networks compute in {' and '.join(sorted(dtypes))}; save them alike")
-    template = _by_numbers(template, taken)
+        raise UsageError(
+            f"{template.name}: its networks compute in {' and '.join(sorted(dtypes))}, and a witness is numbers of one "
+            "type; save them alike"
+        )
+    template = tied(_by_numbers(template, taken), taken.shapes, loaded[0].network.dtype.as_numpy_dtype)
     vector = vector_of(template, taken.shapes, taken.sample)
     model = _joined_model(template, loaded, vector)
     layout = template.layout([part.num_outputs for part in loaded])
@@ -252,12 +256,6 @@ def _joined_model(template: AnyTemplate, loaded: Sequence[LoadedModel], vector: 
     networks: list[Applied] = []
     models: list[AppliedModel] = []
     for application, model in live:
-        late = [a for a in application.arguments if isinstance(a, AtAnswer) and a.number >= len(networks)]
-        if late:
-            raise UsageError(
-                f"{template.name}: {model.name} is applied to what another network says of the sample, and to a point "
-                "as well; make one model of the two"
-            )
         sources = tuple(vector.source(argument) for argument in application.arguments)
         networks.append(Applied(model.network, sources))
         models.append(AppliedModel(model.model, tuple(model.network.input_shape), sources))

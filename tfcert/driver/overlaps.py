@@ -211,6 +211,17 @@ def _stepped(both: BothSpec, frame: Frame) -> Iterator[tuple[int, list[LimitsSpe
             yield place, found
 
 
+def fixed_values(both: BothSpec, frame: Frame) -> dict[int, tuple[Fraction, float]]:
+    """The numbers that have one value each, by place: that value in network space, and where it arrives."""
+    found = {}
+    for place, kinds in _stepped(both, frame):
+        values = _values(kinds[0].kinds[place], kinds[0].bounds[place])
+        if len(values) == 1:
+            space = kinds[0].space
+            found[place] = frame.net(space, values[0], place), frame.arrives(space, values[0], place)
+    return found
+
+
 def _common(
     both: BothSpec,
     frame: Frame,

@@ -125,7 +125,8 @@ def _kind(region: RegionSpec) -> Hashable:
                 others = [(i, limit.bounds[0 if len(limit.bounds) == 1 else i]) for limit in limits for i, _ in whole]
                 return "steps", balls, tuple(whole), tuple(others)
             apart = [ball for ball in balls if ball.norm != "linf"]
-            return tuple(_kind(ball) for ball in apart) or "box"
+            held = tuple(i for limit in limits for i, kind in enumerate(limit.kinds) if kind is not None)
+            return (*map(_kind, apart), held) if apart else "box"
         case _:
             # A point may be no number of the network's type: then there are no witnesses in the whole batch.
             return "box", any(low == high for low, high in region.bounds) if isinstance(region, BoxSpec) else False

@@ -16,7 +16,8 @@ import numpy as np
 
 from tfcert.datasets.masks import read_mask
 from tfcert.driver.arrivals import InputShape, arrival, fits, laid_out, normalization
-from tfcert.driver.overlaps import Frame, mask_of, overlap_of
+from tfcert.driver.overlaps import Frame, Overlap, mask_of, overlap_of
+from tfcert.driver.slices import Slices, slices_of
 from tfcert.errors import UsageError
 from tfcert.language import AnyTemplate, BallSpec, BoxSpec, Transform, net_within
 from tfcert.language.spec.places import Movable
@@ -186,9 +187,32 @@ def _both(
     if apart is None:
         return Regions(*overlap.boxes(frame.dtype))
     assert centers is not None
+    slices = None if apart.norm == "linf" else slices_of(both, apart, frame, centers, radii)
+    if slices is not None:
+        return _sliced(template.name, apart, frame, (overlap, slices, radii))
     require_inside(template.name, centers, overlap.proof)
     eps, scale = _radii(apart, frame, radii, None)
     return Regions(*(LpBall(centers, eps, apart.norm, ends, scale=scale) for ends in (overlap.proof, overlap.witness)))
+
+
+def _sliced(name: str, ball: BallSpec, frame: Frame, within: tuple[Overlap, Slices, Sequence[Fraction]]) -> Regions:
+    """Slices of balls within boxes."""
+    overlap, slices, radii = within
+    require_inside(name, slices.centers, overlap.proof)
+    own = mask_of(ball, frame)
+    eps, scale = _radii(ball, frame, radii, slices.moving if own is None else slices.moving & own)
+
+    def balls(shares: Sequence[Fraction | None], ends: tuple[np.ndarray, np.ndarray]) -> LpBall | None:
+        left = [share for share in shares if share is not None]
+        if len(left) < len(shares) or (ends[0] > ends[1]).any():
+            return None
+        sizes = [size * share for size, share in zip(eps, left, strict=True)]
+        return LpBall(slices.centers, sizes, ball.norm, ends, scale=scale)
+
+    proof = balls(slices.proof, overlap.proof)
+    if proof is None:
+        raise UsageError(f"{name}: nothing lies in the region of sample {_first(slices.empty)} of those selected")
+    return Regions(proof, balls(slices.witness, overlap.witness))
 
 
 def empty_of(template: AnyTemplate, centers: np.ndarray | None, shape: InputShape, dtype: Any) -> np.ndarray:
@@ -196,8 +220,11 @@ def empty_of(template: AnyTemplate, centers: np.ndarray | None, shape: InputShap
     region, count = template.region, 1 if centers is None else len(centers)
     if not isinstance(region, BothSpec):
         return np.zeros(count, bool)
-    zeros = [Fraction(0)] * count
-    return overlap_of(region, Frame(template.transform, shape, dtype), centers, zeros).empty
+    zeros, frame = [Fraction(0)] * count, Frame(template.transform, shape, dtype)
+    empty = overlap_of(region, frame, centers, zeros).empty
+    round_ = [ball for ball in region.balls if ball.norm != "linf"]
+    slices = slices_of(region, round_[0], frame, centers, zeros) if round_ and centers is not None else None
+    return empty if slices is None else empty | slices.empty
 
 
 def by_number(region: RegionSpec, shape: tuple[int, ...], parts: NamedParts | None) -> Any:

@@ -93,18 +93,35 @@ class Mentions:
         return next(iter(named), ())
 
     def settled(self) -> Settled:
-        """The applications and numbers by their places, once all are met; reports those that there are not."""
-        order = sorted(range(len(self.applied)), key=lambda n: (self.is_fixed(n), n))
-        renumbered = {old: new for new, old in enumerate(order)}
-        met = list(self.applied.values())
-        applications = []
-        for old in order:
-            arguments = tuple(
-                AtAnswer(renumbered[a.number]) if isinstance(a, AtAnswer) else a for a in met[old].arguments
-            )
-            applications.append(Application(met[old].model.full_name, arguments, met[old].fixed))
+        """The applications and numbers by their places, once all are met; reports those that there are not.
+
+        What a network says of the sample is a constant of the sample where a formula names it, and once more a part of
+        the one network where another takes it beside a point, as ``g(f(x), z)`` does.
+        """
+        applications: list[Application] = []
+        placed: dict[tuple[int, bool], int] = {}
+        every = range(len(self.applied))
+        for old in sorted(every, key=lambda n: (self.is_fixed(n), n)):
+            self._place_application(old, self.is_fixed(old), applications, placed)
+        renumbered = {old: placed[old, self.is_fixed(old)] for old in every}
         places = {-1 - k: self._place(number) for k, number in enumerate(self.numbers.values())}
         return Settled(tuple(applications), renumbered, places)
+
+    def _place_application(
+        self, old: int, fixed: bool, applications: list[Application], placed: dict[tuple[int, bool], int]
+    ) -> int:
+        """The number of an application among those in order, behind those whose answers it takes."""
+        if (old, fixed) not in placed:
+            met = list(self.applied.values())[old]
+            arguments = tuple(
+                AtAnswer(self._place_application(a.number, fixed, applications, placed))
+                if isinstance(a, AtAnswer)
+                else a
+                for a in met.arguments
+            )
+            placed[old, fixed] = len(applications)
+            applications.append(Application(met.model.full_name, arguments, fixed))
+        return placed[old, fixed]
 
     def _place(self, number: NamedNumber) -> int:
         """The place of a number among those of its point."""

@@ -25,6 +25,7 @@ from tfcert.language.spec.formula import Radius
 from tfcert.language.spec.places import AnyFew, AnyPatch, Movable
 from tfcert.language.spec.regions import BallSpec, Ends, LimitsSpec
 from tfcert.language.text import syntax as s
+from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.names import written
 
 OPTIONS = ("eps", "fixed", "free", "rows", "columns", "mask")
@@ -68,21 +69,31 @@ def read_ball(e: Elaborator, call: s.Call, around: Around) -> tuple[BallSpec, An
         written_so = "`ball(x, norm, eps)`, or `ball(x, norm, eps=[...])`"
         raise e.scope.problem("E205", f"`ball` takes 3 arguments, not {len(given)}", call, f"write {written_so}")
     centre, norm_node, eps_node = given
-    _require_sample(e, centre, "a ball")
+    point = _centre(e, centre, "a ball")
     if isinstance(norm_node, s.Ref) and norm_node.name == "l0" and e.scope.look_up(norm_node) is None:
+        if point is not None:
+            raise _refused(e, norm_node, centre)
         few = AnyFew(e.whole(eps_node, "how many numbers change", 1))
         return _anything(e, call, around, options), few
     norm = e.value(norm_node)
     if not isinstance(norm, Norm):
         message = f"the second argument of `ball` is a norm; this is {describe(norm)}"
         raise e.scope.problem("E206", message, norm_node, "use `linf`, `l2`, `l1` or `l0`")
-    whole = BallSpec(norm.name, ONE, ZERO, space=space, **read_valid(e, around.node, setting, space))
+    if point is not None and norm.name != "linf":
+        raise _refused(e, norm_node, centre)
+    if point is not None:
+        setting = replace(setting, varies=False)
+        around = replace(around, setting=setting)
+    whole = BallSpec(norm.name, ONE, ZERO, space=space, around=point, **read_valid(e, around.node, setting, space))
     if isinstance(eps_node, s.Shares | s.ListExpr):
         ball = _uneven(e, call, eps_node, whole, around)
     elif around.domain is not None and e.numeric(eps_node, "the radius of a ball").unit == "%":
         ball = _share_of_domain(e, eps_node, whole, around)
     else:
         ball = _even(e, eps_node, whole, setting)
+    if point is not None and (ball.slope or "mask" in options):
+        message = f"a ball around `{written_of(centre)}` has a radius that is a number, and no mask"
+        raise e.scope.problem("E252", message, call, "tie the two points by conditions after `where`")
     return _placed(e, call, ball, options, setting), None
 
 
@@ -91,7 +102,8 @@ def read_patch(e: Elaborator, call: s.Call, around: Around) -> tuple[BallSpec, A
     places, options = _arguments(e, call, PATCH_OPTIONS)
     if not places:
         raise e.scope.problem("E205", "`patch` is of the sample", call, "write `patch(x, height, width)`")
-    _require_sample(e, places[0], "a patch")
+    if _centre(e, places[0], "a patch") is not None:
+        raise _refused(e, call, places[0])
     if len(places) == 1:
         if "rows" not in options or "columns" not in options or "stride" in options:
             fix = "write `patch(x, height, width)`, or `patch(x, rows=[0, 4], columns=[0, 4])`"
@@ -127,10 +139,22 @@ def _arguments(e: Elaborator, call: s.Call, names: tuple[str, ...]) -> tuple[lis
     return places, options
 
 
-def _require_sample(e: Elaborator, node: s.Expr, what: str) -> None:
+def _centre(e: Elaborator, node: s.Expr, what: str) -> int | None:
+    """What a ball is around: a quantified point by its number, or the sample (None)."""
     where = e.value(node)
-    if not isinstance(where, Inputs) or where.point is not None:
+    if not isinstance(where, Inputs):
         raise e.scope.problem("E206", f"{what} is around the sample; this is {describe(where)}", node)
+    return where.point
+
+
+def _refused(e: Elaborator, node: s.SyntaxNode, centre: s.Expr) -> AbortError:
+    message = f"what lies around `{written_of(centre)}`, a variable, is an linf ball: its ends are linear conditions"
+    return e.scope.problem("E252", message, node, "write `ball(a, linf, r)`, or a radius for each input")
+
+
+def written_of(node: s.Expr) -> str:
+    """A name as it is written."""
+    return node.name if isinstance(node, s.Ref) else "it"
 
 
 def _even(e: Elaborator, node: s.Expr, ball: BallSpec, setting: Setting) -> BallSpec:

@@ -19,9 +19,16 @@ from tfcert.language.check.values import Agreed, Inputs, Meaning
 from tfcert.language.spec.declarations import ModelDeclaration
 from tfcert.language.spec.formula import And, Atom, Feature, Formula, SampleFeature, Term, Variable
 from tfcert.language.spec.named import applications, rewritten
+from tfcert.language.spec.pieces import is_single
 from tfcert.language.spec.points import Agreement, AtAnswer, AtPoint
 from tfcert.language.spec.questions import Point
-from tfcert.language.spec.regions import balls_of
+from tfcert.language.spec.regions import (
+    BothSpec,
+    RegionSpec,
+    balls_of,
+    neighbour_of,
+    parts_of_union,
+)
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 
@@ -82,7 +89,7 @@ def read_points(
     _one_normalisation(scope, question, where)
     for number, binding in enumerate(bound):
         with suppress(AbortError):
-            points.append(_point(scope, number, binding, where))
+            points.append(_point(scope, number, binding, (where, bound, points)))
             continue
         points.append(None)
     found = tuple(point for point in points if point is not None)
@@ -91,13 +98,42 @@ def read_points(
     return found if _one_radius(scope, bound, found) else None
 
 
-def _point(scope: Scope, number: int, binding: Binding, where: Surroundings) -> Point:
+def _point(
+    scope: Scope,
+    number: int,
+    binding: Binding,
+    around: tuple[Surroundings, Sequence[Binding], Sequence[Point | None]],
+) -> Point:
+    where, bound, before = around
     setting = _setting(number, binding, where)
     centre = f"a ball is around the sample: write `ball({where.samples.sample or 'x'}, ...)`"
-    e = Elaborator(scope, where.around, hints={binding.name.text: centre})
+    hints = {later.name.text: centre for later in bound[number:]}
+    earlier = {b.name.text: Inputs(b.name.text, i) for i, b in enumerate(bound[:number])}
+    e = Elaborator(scope, {**earlier, **where.around}, hints=hints)
     region = read_region(e, binding.region, setting, binding.name.text)
+    _require_tied(scope, binding, region, before)
     names = where.asked.names(number)
     return Point(binding.name.text, region, setting.transform, names, setting.width(region.space))
+
+
+def _require_tied(scope: Scope, binding: Binding, region: RegionSpec, before: Sequence[Point | None]) -> None:
+    """Requires of a ball around an earlier point that it stands alone or within boxes, and that point in one set."""
+    parts = parts_of_union(region)
+    tied = [part for part in parts if neighbour_of(part) is not None]
+    if not tied:
+        return
+    if len(parts) > 1 or (isinstance(region, BothSpec) and (len(region.balls) > 1 or not region.is_real)):
+        message = "a ball around a variable stands alone, or within boxes of intervals"
+        raise scope.problem("E252", message, binding.region, "ask about the parts one by one")
+    ball = neighbour_of(region)
+    assert ball is not None and ball.around is not None
+    other = before[ball.around]
+    if other is not None and grows(other):
+        message = f"`{other.name}`, which this ball is around, lies in a ball that grows with the measure"
+        raise scope.problem("E252", message, binding.region, "tie the two points by conditions after `where`")
+    if other is not None and not is_single(other.region):
+        message = f"`{other.name}`, which this ball is around, lies in a region of several pieces"
+        raise scope.problem("E252", message, binding.region, "tie the two points by conditions after `where`")
 
 
 def _setting(number: int, binding: Binding, where: Surroundings) -> Setting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -13,9 +14,10 @@ from tfcert.language.check.elaborate import Elaborator
 from tfcert.language.check.lengths import read_interval, read_space
 from tfcert.language.check.scope import did_you_mean
 from tfcert.language.check.setting import Setting
-from tfcert.language.spec.pieces import EmptyRegionError, TooManyPiecesError, count_pieces
+from tfcert.language.spec.pieces import MAX_LISTED, EmptyRegionError, TooManyPiecesError, count_pieces, pieces
 from tfcert.language.spec.places import AnyFew, AnyPatch
 from tfcert.language.spec.regions import (
+    INTEGERS,
     BallSpec,
     BothSpec,
     BoxSpec,
@@ -194,10 +196,20 @@ def _region_of(e: Elaborator, node: s.RegionNode, overlap: _Overlap) -> BallSpec
         message = "no stage bounds the intersection of two balls that are no boxes"
         fix = "leave one of them out: what holds in a ball holds in a part of it"
         raise e.scope.problem("E252", message, node.base, fix)
-    if round_ and not all(one.is_real for one in limits):
-        message = f"whole numbers and listed values go with linf balls, not {round_[0].norm} ones"
-        raise e.scope.problem("E252", message, node.base, "write the ball in linf, with a radius for each input")
-    return BothSpec(overlap.balls, limits, overlap.centred)
+    both = BothSpec(overlap.balls, limits, overlap.centred)
+    if round_ and not both.is_real:
+        _require_one_by_one(e, node, both, round_[0].norm)
+    return both
+
+
+def _require_one_by_one(e: Elaborator, node: s.RegionNode, both: BothSpec, norm: str) -> None:
+    """Requires that whole numbers in a ball that is no box are few enough to be taken one by one."""
+    with suppress(TooManyPiecesError, EmptyRegionError):  # reported with the whole region
+        for piece in pieces(both, ()):
+            limits = piece.limits if isinstance(piece, BothSpec) else ()
+            if any(kind == INTEGERS for one in limits for kind in one.kinds):
+                message = f"in an {norm} ball whole numbers are taken one by one, and these are more than {MAX_LISTED}"
+                raise e.scope.problem("E252", message, node.base, "narrow their intervals, or write the ball in linf")
 
 
 def _require_all_bounded(e: Elaborator, node: s.RegionNode, overlap: _Overlap) -> None:

@@ -170,9 +170,11 @@ class Template:
         return () if self.given is None else alternatives(self.given)
 
     def under(self, given: Formula) -> Self:
-        """The same question under one of the alternatives of its conditions."""
-        assert isinstance(self.formula, Or)
-        _, claim = self.formula.parts
+        """The same claim under other conditions on the points."""
+        claim = self.formula
+        if self.given is not None:
+            assert isinstance(claim, Or)
+            claim = claim.parts[1]
         return replace(self, given=given, formula=Or((Not(given), claim)))
 
     def layout(self, sizes: Sequence[int]) -> Layout:

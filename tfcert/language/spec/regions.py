@@ -27,6 +27,7 @@ class BallSpec:
             and the data set declares a range.
         places: what may change, and nothing else; None for everything.
         free: whether what may change has any valid value; then ``eps`` is as large as that takes, and says nothing.
+        around: the quantified point in the centre, by its number, in the place of the sample; None for the sample.
     """
 
     norm: str
@@ -38,6 +39,7 @@ class BallSpec:
     shares: tuple[Fraction, ...] = ()
     places: Movable | None = None
     free: bool = False
+    around: int | None = None
 
     @property
     def is_even(self) -> bool:
@@ -203,15 +205,21 @@ def balls_of(region: RegionSpec | None) -> tuple[BallSpec, ...]:
     """The balls around the sample that a region is made of; none for boxes, which are the same for every sample."""
     match region:
         case BallSpec():
-            return (region,)
+            return (region,) if region.around is None else ()
         case SomewhereSpec(ball=ball):
             return (ball,)
         case BothSpec(balls=balls):
-            return balls
+            return tuple(ball for ball in balls if ball.around is None)
         case UnionSpec(parts):
             return tuple(ball for part in parts for ball in balls_of(part))
         case _:
             return ()
+
+
+def neighbour_of(region: RegionSpec) -> BallSpec | None:
+    """The ball around a quantified point that a region is or is made of; None where it has none."""
+    balls = (region,) if isinstance(region, BallSpec) else region.balls if isinstance(region, BothSpec) else ()
+    return next((ball for ball in balls if ball.around is not None), None)
 
 
 def parts_of_union(region: RegionSpec) -> tuple[BallSpec | BoxSpec | BothSpec | SomewhereSpec, ...]:

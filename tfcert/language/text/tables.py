@@ -1,8 +1,8 @@
 """The grammar's parser. Its tables are kept between runs, since computing them takes six times as long as reading them.
 
-They lie in the user's own cache folder, or the one that the environment variable ``TFCERT_CACHE`` names (empty for none).
-A file's name says of which grammar, lark and Python it is, so that none is read for another; one that cannot be read is
-computed again. Since it is unpickled, a folder that other users may write to is not used.
+They lie in the user's own cache folder, or the one that the environment variable ``TFCERT_CACHE`` names (empty for
+none). A file's name says of which grammar, lark and Python it is, so that none is read for another; one that cannot be
+read is computed again. Since it is unpickled, a folder that other users may write to is not used.
 """
 
 from __future__ import annotations
