@@ -137,3 +137,13 @@ def test_the_linear_program_is_asked_about_clauses(cbc):
     assert max(alone[~conditions]) - 1e-7 <= clauses[0] <= exact + 1e-7
     (margin,), _ = asked.certified(rows[None], 0.0, clauses[None])
     assert margin == clauses[0]
+
+
+def test_how_large_a_condition_is_written_says_nothing_of_the_margin(cbc):
+    """What is close is relative to the size of the rows that are asked of, so that a factor of a condition is none."""
+    model, x = showing(hidden=4, seed=1), np.zeros((1, 2), np.float32)
+    scales = []
+    for factor in (1.0, 1e6):
+        rows = row(2, 2, {0: 1.0, 1: -1.0}), row(2, 2, {2: factor, 3: factor}, -0.1 * factor)
+        scales.append(question(model, around("box", x, 0.8), Clauses.stack([[clause(*rows)]]), solver=cbc).scale)
+    assert scales[0] == pytest.approx(scales[1], rel=1e-3) and scales[0] < 100

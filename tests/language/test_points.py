@@ -29,6 +29,7 @@ from tfcert.language.spec.formula import (
     SameClass,
     SampleFeature,
     SampleOutput,
+    Scaled,
     SingleOutputError,
     Term,
     TruthConstant,
@@ -59,7 +60,7 @@ facts = st.one_of(
     st.builds(SampleFeature, st.integers(0, 1)),
     st.just(Label()),
 )
-simple = st.one_of(outputs, outputs, st.sampled_from([Feature(1, 0), Feature(0, 1)]), facts)
+plain = st.one_of(outputs, outputs, st.sampled_from([Feature(1, 0), Feature(0, 1)]), facts)
 
 
 def linear(variables: st.SearchStrategy) -> st.SearchStrategy[Term]:
@@ -68,6 +69,8 @@ def linear(variables: st.SearchStrategy) -> st.SearchStrategy[Term]:
     return st.builds(lambda d, c: Term(tuple(d.items()), c), parts, constants)
 
 
+scaled = st.builds(Scaled, linear(st.one_of(facts, st.builds(Scaled, linear(facts), facts))), plain)
+simple = st.one_of(plain, plain, plain, scaled)
 extremes = st.builds(
     lambda kind, arguments, of: Extreme(kind, arguments, of if arguments is None else 0),
     st.sampled_from(["min", "max"]),
@@ -121,7 +124,8 @@ def test_proven_clauses_imply_the_formula(formula: Formula, columns: tuple[Fract
     assert holds or against >= -Fraction(1, 10**12)
 
 
-about_inputs = st.one_of(st.sampled_from([Feature(1, 0), Feature(0, 1)]), facts)
+named_inputs = st.sampled_from([Feature(1, 0), Feature(0, 1)])
+about_inputs = st.one_of(named_inputs, named_inputs, facts, st.builds(Scaled, linear(facts), named_inputs))
 at_the_sample = st.builds(
     lambda kind, arguments: Extreme(kind, arguments, 0 if arguments else 2),
     st.sampled_from(["min", "max"]),

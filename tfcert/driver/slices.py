@@ -60,7 +60,8 @@ def slices_of(
     shares = frame.each(ball.shares) if ball.shares else (Fraction(1),) * frame.size
     inexact = frame.transform.scales or frame.transform.normalises
     for sample, r in enumerate(radii):
-        eps, spent = frame.each(ball.net_eps(frame.transform, r)), ([], [])
+        eps = frame.each(ball.net_eps(frame.transform, r))
+        spent: tuple[list[Fraction], list[Fraction]] = ([], [])
         for place, (exact, arrived) in values.items():
             center = Fraction(float(moved[sample, place]))
             near = min(abs(exact - center), abs(Fraction(arrived) - center))

@@ -133,8 +133,8 @@ class Query:
 
     @functools.cached_property
     def scale(self) -> float:
-        """The size of the margins, at least 1e-3: what closeness is relative to."""
-        some = self.upper[self._real & np.isfinite(self.upper)]
+        """The size of the margins, at least 1e-3: what closeness is relative to. Conditions on inputs have none."""
+        some = self.upper[self._real & ~self.conditions & np.isfinite(self.upper)]
         return max(1e-3, float(np.abs(some).max(initial=0.0)))
 
     @functools.cached_property

@@ -113,7 +113,7 @@ class Asserter(QuantityReader):
                     for premise in reversed(parts):
                         conclusion = Junction("or", (Junction("not", (premise,)), conclusion))
                     return conclusion
-                case s.Chain(operands, operators) if operators[0] not in ("+", "-", "*", "/"):
+                case s.Chain(operands, operators) if operators[0] not in ("+", "-", "*", "/", "^"):
                     return self._comparisons(operands, operators)
                 case s.Quantified():
                     raise self.scope.problem("E211", "an assertion is about results and has no quantifier", node)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from tfcert.language.check.arithmetic import number_of
 from tfcert.language.check.evaluator import Evaluator
-from tfcert.language.check.operators import number_of
 from tfcert.language.check.values import (
     Agreed,
     Inputs,

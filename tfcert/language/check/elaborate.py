@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from tfcert.catalog import NORMS
+from tfcert.language.check.arithmetic import number_of, power_of, product_of, sum_of
 from tfcert.language.check.asked import Mentions, NamedNumber
 from tfcert.language.check.calls import BUILTINS, ORDINARY, call_builtin
 from tfcert.language.check.classes import among, membership
@@ -21,9 +22,6 @@ from tfcert.language.check.operators import (
     is_unknown,
     named_output,
     no_output,
-    number_of,
-    product_of,
-    sum_of,
 )
 from tfcert.language.check.params import resolve_param
 from tfcert.language.check.scope import KINDS, Definition, Scope, did_you_mean
@@ -369,6 +367,8 @@ class Elaborator:
                 return sum_of(self, chain)
             case "*" | "/":
                 return product_of(self, chain)
+            case "^":
+                return power_of(self, chain)
             case "and":
                 return Condition(And(self._conditions(chain)))
             case "or":

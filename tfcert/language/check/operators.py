@@ -1,10 +1,11 @@
-"""The operators of the language: sums, products and comparisons of what their operands stand for, exactly."""
+"""Comparisons, and the classes and sets of classes that they are of."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
 from tfcert.catalog import NORMS
+from tfcert.language.check.arithmetic import bounded, number_of
 from tfcert.language.check.declared import listed_places, output_names
 from tfcert.language.check.evaluator import Evaluator
 from tfcert.language.check.scope import KINDS, Definition, did_you_mean
@@ -14,16 +15,11 @@ from tfcert.language.check.values import (
     NUMBERS,
     ClassSet,
     Condition,
-    Inputs,
     Meaning,
     Numeric,
-    Outputs,
     TopOutputs,
     Winner,
     describe,
-    product_unit,
-    sum_unit,
-    within_bounds,
 )
 from tfcert.language.spec.formula import (
     And,
@@ -35,114 +31,16 @@ from tfcert.language.spec.formula import (
     Label,
     Not,
     Or,
-    Output,
     SameClass,
     SampleFeature,
-    SampleOutput,
     Term,
-    Variable,
-    variable_term,
 )
 from tfcert.language.text import syntax as s
 from tfcert.language.text.diagnostics import AbortError
 from tfcert.language.text.names import written
 
-ONE = Term((), Fraction(1))
 MOST = 2**31 - 1
 """The largest whole number that anything is counted with."""
-
-
-def _bounded(e: Evaluator, number: Fraction, node: s.SyntaxNode) -> Fraction:
-    """The number, if it is small enough to go on exactly."""
-    if not within_bounds(number):
-        raise e.scope.problem("E004", "this number is too large or too long to be kept exact", node)
-    return number
-
-
-def sum_of(e: Evaluator, chain: s.Chain) -> Numeric:
-    """The exact sum of a chain of ``+`` and ``-``, with its unit."""
-    sums: dict[Variable, Fraction] = {}
-    constant, unit = Fraction(0), None
-    for operator, operand in zip(("+", *chain.operators), chain.operands, strict=True):
-        part = _operand(e, operand, "a part of a sum")
-        joined = part.unit if unit is None else sum_unit(unit, part.unit)
-        if joined is None:
-            raise e.scope.problem(
-                "E207", f"{describe(Numeric(Term(), unit or ''))} and {describe(part)} cannot be added", operand
-            )
-        unit = joined
-        sign = 1 if operator == "+" else -1
-        constant = _bounded(e, constant + sign * part.term.constant, chain)
-        for variable, coefficient in part.term.coefficients:
-            sums[variable] = _bounded(e, sums.get(variable, Fraction(0)) + sign * coefficient, chain)
-    return Numeric(Term(tuple((v, c) for v, c in sums.items() if c), constant), unit or "")
-
-
-def product_of(e: Evaluator, chain: s.Chain) -> Numeric:
-    """The exact product of a chain of ``*`` and ``/`` in which one factor may vary, with its unit."""
-    # Constants first, the one factor that varies last: a long chain costs no more than its length.
-    scale: Numeric | None = None
-    varying = ONE
-    for operator, operand in zip(("*", *chain.operators), chain.operands, strict=True):
-        factor = _operand(e, operand, "a factor")
-        if not factor.term.is_constant:
-            _may_vary(e, operator, varying, operand)
-            varying, factor = factor.term, Numeric(ONE, factor.unit)
-        if scale is not None:
-            factor = (_times if operator == "*" else _over)(e, scale, factor, operand)
-        scale = factor
-        _bounded(e, scale.term.constant, chain)
-    assert scale is not None
-    product = varying.times(scale.term.constant)
-    for _, number in (*product.coefficients, (None, product.constant)):
-        _bounded(e, number, chain)
-    # A share of something that varies is a share of that.
-    share_of_it = varying is not ONE and scale.unit in ("%", MIXED)
-    return Numeric(product, "" if share_of_it else scale.unit)
-
-
-def _may_vary(e: Evaluator, operator: str, varying: Term, node: s.Expr) -> None:
-    """Only one factor of a product may vary, and no divisor."""
-    if operator == "/":
-        raise e.scope.problem("E210", "this divides by a quantity that varies", node, "divide by a constant")
-    if varying is not ONE:
-        message = "this multiplies two quantities that both vary"
-        raise e.scope.problem("E210", message, node, "a factor must be a constant")
-
-
-def _operand(e: Evaluator, operand: s.Expr, what: str) -> Numeric:
-    value = number_of(e, e.value(operand), operand)
-    if isinstance(value, Inputs):
-        fix = "put what is computed of inputs into the model, and quantify over a `ball` or `box` of its inputs"
-        raise e.scope.problem("E253", "inputs are not transformed in a formula", operand, fix)
-    if not isinstance(value, Numeric):
-        raise e.scope.problem("E206", f"{what} must be a number; this is {describe(value)}", operand)
-    return value
-
-
-def _times(e: Evaluator, a: Numeric, b: Numeric, node: s.Expr) -> Numeric:
-    unit = product_unit(a.unit, b.unit)
-    if unit is None:
-        raise e.scope.problem("E207", f"{describe(a)} and {describe(b)} cannot be multiplied", node)
-    _divides_pixels(e, a if a.unit == "px" else b, b if a.unit == "px" else a, node)
-    return Numeric(a.term.times(b.term.constant), unit)
-
-
-def _over(e: Evaluator, a: Numeric, b: Numeric, node: s.Expr) -> Numeric:
-    if b.term.constant == 0:
-        raise e.scope.problem("E225", "this divides by zero", node)
-    unit = "" if a.unit == b.unit else product_unit(a.unit, b.unit) if b.unit in ("", "%", MIXED) else None
-    if unit is None:
-        raise e.scope.problem("E207", f"{describe(a)} cannot be divided by {describe(b)}", node)
-    _divides_pixels(e, a, Numeric(Term((), 1 / b.term.constant), b.unit), node)
-    return Numeric(a.term.times(1 / b.term.constant), unit)
-
-
-def _divides_pixels(e: Evaluator, pixels: Numeric, factor: Numeric, node: s.Expr) -> None:
-    """Refuses pixels over 255: a pixel is that step already."""
-    if pixels.unit == "px" and factor.unit == "" and factor.term.constant in (Fraction(1, 255), Fraction(1, 256)):
-        message = "a pixel is a 255th of the range already: this would be a 255th of a pixel"
-        raise e.scope.problem("E207", message, node, "write `8px` or `8/255`, not `8px/255`")
 
 
 def comparison(e: Evaluator, chain: s.Chain) -> Condition:
@@ -241,22 +139,6 @@ def class_terms(e: Evaluator, group: ClassSet, model: Definition, of: int) -> li
     return [class_term(e, winner, value_or_class(home, m, model), m) for home, m in set_members(group)]
 
 
-def number_of(e: Evaluator, value: Meaning, node: s.Expr) -> Meaning:
-    """All outputs of a network taken for a number, where it has a single one; any other value as it is.
-
-    How many there are is known where they have names, and else when the network is loaded.
-    """
-    if not isinstance(value, Outputs):
-        return value
-    names = output_names(value.model)
-    if len(names) > 1:
-        message = f"`{value.model.full_name}` has {len(names)} outputs, and is taken for a number"
-        fix = f"write which, `[{written(names[0])}]`, `max(...)` or `min(...)` for all, or `argmax(...)` for the class"
-        raise e.scope.problem("E206", message, node, fix)
-    only = SampleOutput(0, value.of, True) if value.fixed else Output(0, value.of, True)
-    return Numeric(variable_term(only))
-
-
 def _compare_top(e: Evaluator, top: TopOutputs, operator: str, other: Meaning, node: s.Expr) -> Formula:
     """``top(f(z), 2) == {a, b}``."""
     if not isinstance(other, ClassSet) or operator not in ("==", "!="):
@@ -296,7 +178,7 @@ def compare(e: Evaluator, a: Meaning, operator: str, b: Meaning, node: s.Expr) -
         message = "a percentage is no value of an input"
         raise e.scope.problem("E207", message, node, "write a plain number, in the units in which inputs are stored")
     for _, number in (*difference.coefficients, (None, difference.constant)):
-        _bounded(e, number, node)
+        bounded(e, number, node)
     return _compare_terms(difference, operator)
 
 

@@ -92,7 +92,31 @@ class Radius:
     """The variable of a measure: in the radius of a ball, or in the formula, where each value has its own."""
 
 
-Variable = Output | Feature | SampleFeature | SampleOutput | Label | Extreme | Radius
+@dataclass(frozen=True)
+class Scaled:
+    """A variable times what a sample gives: ``y * f(z)[0]``, ``x[0] * x[1]``.
+
+    Attributes:
+        factor: a term of what a sample gives alone, see :func:`is_given`.
+        variable: neither a maximum nor a minimum, nor a measure's variable.
+        size: how many variables it has when written out.
+    """
+
+    factor: Term
+    variable: Variable
+    size: int = field(init=False, compare=False, repr=False)
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        inner = [v.size if isinstance(v, Scaled) else 1 for v, _ in (*self.factor.coefficients, (self.variable, 1))]
+        object.__setattr__(self, "size", sum(inner))
+        object.__setattr__(self, "_hash", hash((self.factor, self.variable)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+Variable = Output | Feature | SampleFeature | SampleOutput | Label | Extreme | Radius | Scaled
 
 
 @dataclass(frozen=True)
@@ -123,6 +147,20 @@ class Term:
 def variable_term(variable: Variable) -> Term:
     """A variable as a term."""
     return Term(((variable, Fraction(1)),))
+
+
+def is_given(term: Term) -> bool:
+    """Tells whether a term is a number of each sample: its label, its own numbers, what networks say of it."""
+    pending = [v for v, _ in term.coefficients]
+    while pending:
+        match pending.pop():
+            case Scaled(factor, variable):
+                pending += [variable, *(v for v, _ in factor.coefficients)]
+            case Label() | SampleFeature() | SampleOutput():
+                pass
+            case _:
+                return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -334,6 +372,8 @@ def evaluate_term(
                     else [evaluate_term(a, values, given) for a in arguments]
                 )
                 value = _FOLDS[kind](numbers)
+            case Scaled(factor, part):
+                value = evaluate_term(factor, values, given) * evaluate_term(variable_term(part), values, given)
             case _:
                 value = constant_value(variable, given)
         total += coefficient * value

@@ -21,9 +21,11 @@ from tfcert.language.spec.formula import (
     SameClass,
     SampleFeature,
     SampleOutput,
+    Scaled,
     Term,
     TruthConstant,
     Variable,
+    variable_term,
 )
 
 
@@ -54,6 +56,8 @@ def variables(formula: Formula) -> Iterator[Variable]:
                 yield variable
                 if isinstance(variable, Extreme) and variable.arguments is not None:
                     pending.extend(reversed(variable.arguments))
+                elif isinstance(variable, Scaled):
+                    pending += [variable_term(variable.variable), variable.factor]
 
 
 def output_indices(formula: Formula, of: int | None = None) -> frozenset[int]:
@@ -140,9 +144,15 @@ def rewritten(formula: Formula, variable: Callable[[Variable], Variable], of: Ca
 def _term(term: Term, variable: Callable[[Variable], Variable]) -> Term:
     whole = Term((), term.constant)
     for given, coefficient in term.coefficients:
-        if isinstance(given, Extreme) and given.arguments is not None:
-            new: Variable = replace(given, arguments=tuple(_term(a, variable) for a in given.arguments))
-        else:
-            new = variable(given)
-        whole = whole.plus(Term(((new, coefficient),)))
+        whole = whole.plus(Term(((_variable(given, variable), coefficient),)))
     return whole
+
+
+def _variable(given: Variable, variable: Callable[[Variable], Variable]) -> Variable:
+    match given:
+        case Extreme(arguments=arguments) if arguments is not None:
+            return replace(given, arguments=tuple(_term(a, variable) for a in arguments))
+        case Scaled(factor, part):
+            return Scaled(_term(factor, variable), _variable(part, variable))
+        case _:
+            return variable(given)

@@ -24,6 +24,7 @@ from tfcert.language.spec.formula import (
     Or,
     Output,
     SameClass,
+    Scaled,
     Term,
     TruthConstant,
     Variable,
@@ -213,6 +214,13 @@ class _Lowering:
                     continue
                 case Feature():
                     bound = variable
+                case Scaled(factor, part):
+                    scale = coefficient * evaluate_term(factor, (), self._given)
+                    scaled = self._bind(variable_term(part))
+                    constant += scale * scaled.constant
+                    for summand, weight in scaled.coefficients:
+                        sums[summand] = sums.get(summand, Fraction(0)) + scale * weight
+                    continue
                 case Extreme(kind, arguments, of):
                     written = self._outputs(of) if arguments is None else tuple(self._bind(a) for a in arguments)
                     if all(a.is_constant for a in written):

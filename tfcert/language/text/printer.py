@@ -8,9 +8,9 @@ from tfcert.language.text import syntax as s
 from tfcert.language.text.names import written
 
 # How tightly an expression holds together; an operand that holds less tightly goes into brackets.
-_QUANTIFIED, _IMPLIES, _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _UNARY, _POSTFIX = range(10)
+_QUANTIFIED, _IMPLIES, _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _UNARY, _POWER, _POSTFIX = range(11)
 _EXPECTED = "expected fail "
-_LEVELS = {"=>": _IMPLIES, "or": _OR, "and": _AND, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT}
+_LEVELS = {"=>": _IMPLIES, "or": _OR, "and": _AND, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "^": _POWER}
 
 
 def print_module(module: s.Module) -> str:
@@ -209,6 +209,8 @@ def print_expression(expression: s.Expr) -> str:
             return f"-{_within(operand, _UNARY)}"
         case s.Unary(operator, operand):
             return f"{operator} {_within(operand, _NOT)}"
+        case s.Chain((base, exponent), ("^",)):
+            return f"{_within(base, _POSTFIX)}^{_within(exponent, _UNARY)}"
         case s.Chain(operands, operators):
             level = _level(expression) + 1
             parts = [_within(operands[0], level)]

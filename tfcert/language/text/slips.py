@@ -8,12 +8,11 @@ import re
 from tfcert.catalog import NORMS
 from tfcert.language.text.names import STATEMENTS
 
-_POWERS = "there are no powers: write `1/256` or `1e-3`"
 _COMMENT = "a comment begins with `#`"
 _SIGNS = {
-    "&&": "write `and`", "||": "write `or`", "**": _POWERS, "==>": "write `=>`", "<=>": "write `=>` both ways",
+    "&&": "write `and`", "||": "write `or`", "**": "write `^`", "==>": "write `=>`", "<=>": "write `=>` both ways",
     "<>": "write `!=`", "=<": "write `<=`", "//": _COMMENT, "/*": _COMMENT, "--": _COMMENT,
-    "^": _POWERS, "&": "write `and`", "|": "write `or`, or `abs(...)`", "!": "write `not`", "¬": "write `not`",
+    "&": "write `and`", "|": "write `or`, or `abs(...)`", "!": "write `not`", "¬": "write `not`",
     "∧": "write `and`", "\u2228": "write `or`", "⇒": "write `=>`", "→": "write `=>`", "∀": "write `forall`",
     "∃": "write `exists`", "∈": "write `in`", "≠": "write `!=`", "≤": "write `<=`", "≥": "write `>=`",
     "∞": "write `linf`", "\u00d7": "write `*`", "·": "write `*`", "'": "write texts in double quotes",

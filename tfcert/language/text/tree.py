@@ -316,6 +316,10 @@ class TreeBuilder:
 
     _sum = _product = _comparison = _chain
 
+    def _power(self, t: Tree[Token], span: Span) -> s.Expr:
+        base, operator, exponent = self._all(t.children)
+        return base if operator is None else s.Chain((base, exponent), ("^",), span=span)
+
     def _implication(self, t: Tree[Token], span: Span) -> s.Chain:
         return s.Chain(self._all(t.children), ("=>",) * (len(t.children) - 1), span=span)
 

@@ -9,7 +9,7 @@ from lark import Token
 from tfcert.language.text.names import STATEMENTS
 
 _EXPRESSION = {"NAME", "NUMBER", "QUANTITY", "LPAR", "LSQB", "LBRACE", "BOOLEAN", "STRING", "NOT", "MINUS"}
-_OPERATORS = {"ADD", "MUL", "COMPARISON", "IN_SET", "IN_NAME", "AND", "OR", "IMPLIES", "OF"}
+_OPERATORS = {"ADD", "MUL", "COMPARISON", "IN_SET", "IN_NAME", "AND", "OR", "IMPLIES", "OF", "POWER"}
 STATEMENT_TERMINALS = tuple(word.upper() for word in STATEMENTS)
 _WORDS = {
     "NAME": "a name",
@@ -38,6 +38,7 @@ _WORDS = {
     "MINUS": "`-`",
     "ADD": "`+` or `-`",
     "MUL": "`*` or `/`",
+    "POWER": "`^`",
     "COMPARISON": "a comparison",
     "IMPLIES": "`=>`",
     "IN_SET": "`in {...}`",
