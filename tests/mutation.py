@@ -42,6 +42,8 @@ SETS = "tests/sets/test_balls.py"
 LOWERING = "tests/language/test_lowering.py"
 PROBABILITIES = "tests/network/test_probabilities.py"
 POINTS = "tests/language/test_points.py"
+JOINED = "tests/language/test_regions_joined.py"
+SHARES = "tests/driver/test_volume_shares.py"
 ENCODING = "tests/complete/test_encoding.py"
 SPLITTING = "tests/propagation/test_splitting.py"
 CELLS = "tests/network/test_abstraction.py"
@@ -342,6 +344,41 @@ MUTANTS = (
            "return self.within_space or self.space", "return self.space", (UNITS,), "declared"),
     Mutant("the declared range goes before what is written", "language/check/balls.py",
            "if node.within is None and setting.range is not None", "if setting.range is not None", (UNITS,), "range"),
+    Mutant("a radius for each input in another order", "language/check/balls.py", "shares=tuple(factors))",
+           "shares=tuple(factors[::-1]))", ("tests/language/test_radii_by_input.py",), "order_of_the_inputs"),
+    Mutant("a radius for all inputs where each has its own", "driver/overlaps.py",
+           "(e * s for e, s in zip(eps, frame.each(ball.shares), strict=True)) if ball.shares else eps", "eps",
+           ("tests/driver/test_piecewise.py",), "lattice and share"),
+    Mutant("two ones of a group", "language/spec/pieces.py", "Fraction(int(i in ones))", "Fraction(1)", (JOINED,),
+           "pieces_are_the_region"),
+    Mutant("a patch that leaves out the edge", "language/spec/places.py", "[*range(0, last, self.step), last]",
+           "[*range(0, max(last, 1), self.step)]", (JOINED,), "both_edges"),
+    Mutant("a few numbers less", "language/spec/places.py", "itertools.combinations(free, min(self.number, len(free)))",
+           "itertools.combinations(free, min(self.number - 1, len(free)))", (JOINED,), "few_numbers"),
+    Mutant("whole numbers without the last", "language/spec/pieces.py", "range(first, last + 1)", "range(first, last)",
+           (JOINED,), "pieces_are_the_region or whole_numbers"),
+    Mutant("a maximum of inputs needs all of them", "language/spec/alternatives.py",
+           '(variable.kind == "max") == (coefficient > 0)', '(variable.kind == "max") != (coefficient > 0)',
+           (POINTS,), "union_of_their_alternatives"),
+    Mutant("only the first alternative", "language/spec/alternatives.py", "return _few(dict.fromkeys(itertools.chain",
+           "return every[0] if every else _few(dict.fromkeys(itertools.chain", (POINTS,),
+           "union_of_their_alternatives"),
+    Mutant("a verdict of pieces with the level of one", "driver/piecewise.py",
+           "guarantee=weakest(v.guarantee for v in verdicts)", "guarantee=narrowest.guarantee",
+           ("tests/driver/test_piecewise.py",), "weakest"),
+    Mutant("a point is near another in network space", "driver/neighbours.py",
+           "radius * abs(point.transform.stored(i)[0])", "radius", ("tests/driver/test_neighbours.py",), "grid"),
+    Mutant("a value takes nothing of a round ball", "driver/slices.py", "left = 1 - sum(", "left = 1 - 0 * sum(",
+           ("tests/driver/test_piecewise.py",), "sliced"),
+    Mutant("a factor of the sample counts once", "language/spec/normal_form.py",
+           "scale = coefficient * evaluate_term(factor, (), self._given)", "scale = coefficient",
+           (POINTS,), "imply_the_formula"),
+    Mutant("conditions count for what is close", "complete/search/query.py", "self._real & ~self.conditions & ",
+           "self._real & ", ("tests/complete/test_limited_clauses.py",), "how_large"),
+    Mutant("the halves of a piece have its whole share", "driver/share.py", "whole.share * (1 - part)", "whole.share",
+           (SHARES,), "line_is_exact"),
+    Mutant("what is open is no part of a share", "driver/share.py", "1.0 - self._counted[False] + doubt",
+           "self._counted[True] + doubt", (SHARES,), "line_is_exact or never_counted"),
     Mutant("any assertion judges a property", "language/check/asserting.py", "if q.kind in JUDGING_QUANTITIES", "",
            ("tests/driver/test_judge.py",), "made_green"),
     Mutant("a part that holds anyway judges a property", "language/spec/assertions.py",

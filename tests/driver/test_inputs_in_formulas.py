@@ -259,6 +259,13 @@ def test_an_alternative_that_nothing_is_left_of_claims_nothing():
     assert joined.outcome is Outcome.VERIFIED and joined.verdict.margin == alone.verdict.margin > 90
 
 
+def test_what_stays_open_under_an_equation_says_why():
+    """Its witnesses must meet the equation exactly: there may be none among floats, whatever a program finds."""
+    body = CASES["line"].text.format(t=f"{on_a_line(SAMPLES[0].astype(np.float64)) + 0.05:.6f}")
+    (record,) = run("ibp", f"property p(x, y in d take 1) using s {{ {body} }}").records
+    assert record.outcome is Outcome.UNKNOWN and "meet the equation" in record.verdict.reason
+
+
 def test_alternatives_are_decided_each_by_itself():
     """Of two alternatives the nearer one decides: what is claimed of both holds below the least of the two rooms."""
     room = either(SAMPLES[0].astype(np.float64))

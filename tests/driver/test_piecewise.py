@@ -8,12 +8,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from tfcert.driver.piecewise import on_all
 from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.verify import verify
 from tfcert.errors import UsageError
 from tfcert.language import SpecError, load
 from tfcert.language.spec.membership import lies_in
-from tfcert.verdict import Outcome
+from tfcert.verdict import Guarantee, Outcome, Verdict
 
 HEAD = """prop 1
 model f = keras("f.keras") { inputs: [age, income, sex] outputs: [no, yes] }
@@ -89,11 +90,13 @@ def lies_in_lattice(template, sample) -> list[bool]:
 @pytest.mark.parametrize(
     ("stages", "names"),
     [
-        ("pgd -> ibp -> crown -> milp", tuple(AROUND)),
+        ("pgd -> ibp -> crown -> milp", tuple(name for name in AROUND if not name.startswith("sliced"))),
+        ("crown -> milp", ("sliced", "sliced_l1")),
         ("alpha_crown(iterations=1)", ("round",)),
         ("split", ("share",)),
         ("lp", ("few", "union")),
     ],
+    ids=["all", "sliced", "round", "share", "few"],
 )
 def test_verdicts_agree_with_all_points_of_a_lattice(stages, names, model, people, eager, tmp_path):
     """Complete stages decide every region, and no verdict contradicts a point of it."""
@@ -131,6 +134,14 @@ def test_boxes_of_some_values_agree_with_a_lattice(model, eager, tmp_path):
         if record.outcome is refuted:
             point = tuple(Fraction(float(v)) for v in record.verdict.witness.ravel())
             assert lies_in(templates[record.property].region, templates[record.property].transform, (3,), point)
+
+
+def test_the_verdict_on_a_union_has_the_least_margin_and_the_weakest_guarantee():
+    strong = Verdict(Outcome.VERIFIED, guarantee=Guarantee.NUMERIC, margin=0.1)
+    weak = Verdict(Outcome.VERIFIED, guarantee=Guarantee.SOLVER, margin=0.3)
+    for pieces in ([strong, weak], [weak, strong]):
+        together = on_all(pieces)
+        assert (together.outcome, together.margin, together.guarantee) == (Outcome.VERIFIED, 0.1, Guarantee.SOLVER)
 
 
 def test_a_sample_outside_of_its_domain_is_an_error(model, tmp_path):

@@ -166,6 +166,13 @@ def test_bound_names_need_neither_file_nor_declaration(tmp_path: Path) -> None:
     assert loaded.properties["p"].dataset == "data"
 
 
+def test_what_is_bound_has_to_be_used_whatever_a_text_asks() -> None:
+    for text in ("prop 1\n", "prop 1\nlet a = 1\n", 'prop 1\nmodel f = keras("f.keras")\n'):
+        with pytest.raises(SpecError, match="there is no model or data set `clf`"):
+            load(text, bound={"clf"})
+        load(text, bound={"clf"}, shared=True)
+
+
 def test_imported_names_carry_their_prefix(tmp_path: Path) -> None:
     (tmp_path / "common.prop").write_text(
         "prop 1\nparam eps: real = 1/10\ndataset test = digits() { scale: 1/16 }\nstrategy careful = ibp -> crown\n"

@@ -29,7 +29,7 @@ from tfcert.language.spec.formula import (
     SameClass,
     SampleFeature,
     SampleOutput,
-    Scaled,
+    SampleProduct,
     SingleOutputError,
     Term,
     TruthConstant,
@@ -69,7 +69,7 @@ def linear(variables: st.SearchStrategy) -> st.SearchStrategy[Term]:
     return st.builds(lambda d, c: Term(tuple(d.items()), c), parts, constants)
 
 
-scaled = st.builds(Scaled, linear(st.one_of(facts, st.builds(Scaled, linear(facts), facts))), plain)
+scaled = st.builds(SampleProduct, linear(st.one_of(facts, st.builds(SampleProduct, linear(facts), facts))), plain)
 simple = st.one_of(plain, plain, plain, scaled)
 extremes = st.builds(
     lambda kind, arguments, of: Extreme(kind, arguments, of if arguments is None else 0),
@@ -125,7 +125,7 @@ def test_proven_clauses_imply_the_formula(formula: Formula, columns: tuple[Fract
 
 
 named_inputs = st.sampled_from([Feature(1, 0), Feature(0, 1)])
-about_inputs = st.one_of(named_inputs, named_inputs, facts, st.builds(Scaled, linear(facts), named_inputs))
+about_inputs = st.one_of(named_inputs, named_inputs, facts, st.builds(SampleProduct, linear(facts), named_inputs))
 at_the_sample = st.builds(
     lambda kind, arguments: Extreme(kind, arguments, 0 if arguments else 2),
     st.sampled_from(["min", "max"]),

@@ -99,7 +99,7 @@ def test_an_interval_is_the_only_input_of_a_network():
         ("ball(x, l0, 2) within anything", "E208"),
         ("patch(x, 2, 2) and ball(x, linf, 1)", "E252"),
         ("ball(x, l2, 1) and ball(x, l1, 1)", "E252"),
-        ("ball(x, l1, 1) and adult", "E252"),
+        ("ball(x, l1, 1) and box(age in integers [1, 500])", "E252"),
         ("ball(x, linf, 1) within either", "E252"),
         ("box(age in [0, 1]) and box(income in [0, 1])", "E208"),
         ("box(age in [0, 1], sex in {0, 1})", "E208"),

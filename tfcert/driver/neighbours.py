@@ -19,7 +19,7 @@ from tfcert.language.spec.points import Agreement
 from tfcert.language.spec.questions import Point
 from tfcert.language.spec.regions import BothSpec, Ends, LimitsSpec, RegionSpec, balls_of, neighbour_of
 
-Radii = tuple[Fraction, ...]
+Reaches = tuple[Fraction, ...]
 
 
 def tied(template: AnyTemplate, shapes: Sequence[InputShape], dtype: type) -> AnyTemplate:
@@ -51,7 +51,7 @@ def tied(template: AnyTemplate, shapes: Sequence[InputShape], dtype: type) -> An
     return replace(changed, agreements=tuple(agreements)).with_points(points)
 
 
-def _radii(ball: BallSpec, frame: Frame) -> Radii:
+def _radii(ball: BallSpec, frame: Frame) -> Reaches:
     """How far each number may change, in network space."""
     eps, shares = frame.each(ball.net_eps(frame.transform)), frame.each(ball.shares or (Fraction(1),))
     mask = mask_of(ball, frame)
@@ -66,7 +66,7 @@ def _near(place: int, points: tuple[int, int], radius: Fraction) -> list[Formula
     return [Atom(Term(way, radius), False) for way in ways]
 
 
-def _hull(point: Point, radii: Radii, frame: Frame) -> RegionSpec:
+def _hull(point: Point, radii: Reaches, frame: Frame) -> RegionSpec:
     """A region that holds every ball of these radii around every input of a point's region, in network space."""
     region = point.region
     balls = balls_of(region)

@@ -20,7 +20,10 @@ from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import as_asked, clean_verdict, refuted
 from tfcert.language import BallSpec, StageKind, StageSpec
-from tfcert.verdict import NO_WORK, PROOFS, Guarantee, Outcome, Reason, Verdict, Work, is_proof
+from tfcert.language.spec.alternatives import has_equation
+from tfcert.verdict import NO_WORK, PROOFS, Because, Guarantee, Outcome, Reason, Verdict, Work, is_proof
+
+_EXACTLY = "; a witness would have to meet the equation after `where` exactly, in numbers of the network's type"
 
 
 class PropertyRun:
@@ -200,6 +203,10 @@ class PropertyRun:
     def _completed(self, verdict: Verdict, place: int) -> Verdict:
         """The verdict with the best margin known and, unless a stage left it open, who found that."""
         known = replace(verdict, margin=float(self._best[place]))
+        given = self._task.template.given
+        if given is not None and verdict.outcome is Outcome.UNKNOWN and has_equation(given):
+            reason = known.reason if isinstance(known.reason, Because) else Because(known.reason, None)
+            known = replace(known, reason=reason.more(_EXACTLY))
         if verdict.stage:
             return known
         bounds = [spec for spec in self._specs if spec.kind is StageKind.BOUND]

@@ -341,9 +341,6 @@ def _check_bindings(scope: Scope) -> None:
     session = scope.session
     if session.shared:
         return
-    asked = {"model", "dataset", "property", "measure", "objective", "import"}
-    if not asked & {d.kind for d in scope.definitions.values()}:  # what asks nothing is right, whatever is bound
-        return
     known = [d.full_name for d in scope.definitions.values() if d.kind in ("model", "dataset")]
     for name in session.bound:
         # What could not be understood may use it, if it is named anywhere.

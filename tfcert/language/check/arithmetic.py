@@ -24,7 +24,7 @@ from tfcert.language.spec.formula import (
     Output,
     Radius,
     SampleOutput,
-    Scaled,
+    SampleProduct,
     Term,
     Variable,
     is_given,
@@ -100,9 +100,11 @@ def _varying(e: Evaluator, operator: str, factors: tuple[Term, Term], node: s.Ex
         message = "this multiplies two quantities that both vary"
         raise e.scope.problem("E210", message, node, "a factor must be a constant, or a number of the sample")
     if any(isinstance(v, Radius) or (isinstance(v, Extreme) and v.kind != "sum") for v, _ in other.coefficients):
-        message = "a number of the sample scales outputs and inputs; of `max`, `min`, `abs` and a measure's variable"
-        raise e.scope.problem("E210", f"{message} its sign would decide what is meant", node, "scale what is in them")
-    scaled = tuple((Scaled(known, v), c) for v, c in other.coefficients)
+        message = (
+            "before `max`, `min`, `abs` or a measure's variable the sign of a number of the sample changes the meaning"
+        )
+        raise e.scope.problem("E210", message, node, "scale what is in them")
+    scaled = tuple((SampleProduct(known, v), c) for v, c in other.coefficients)
     if sum(v.size for v, _ in scaled) > MAX_FACTORS:
         raise e.scope.problem("E210", f"written out, this product has more than {MAX_FACTORS} factors", node)
     return Term(scaled).plus(known, other.constant)

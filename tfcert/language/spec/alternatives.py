@@ -47,6 +47,15 @@ def alternatives(given: Formula) -> tuple[Formula, ...]:
     return tuple(And(parts) if len(parts) != 1 else parts[0] for parts in _either(given, True))
 
 
+def has_equation(given: Formula) -> bool:
+    """Tells whether some alternative of conditions says that two numbers are equal."""
+    for parts in _either(given, True):
+        terms = {part.term for part in parts if isinstance(part, Atom) and not part.strict and features(part)}
+        if any(term.times(Fraction(-1)) in terms for term in terms):
+            return True
+    return False
+
+
 Conjunction = tuple[Formula, ...]
 
 

@@ -93,7 +93,7 @@ class Radius:
 
 
 @dataclass(frozen=True)
-class Scaled:
+class SampleProduct:
     """A variable times what a sample gives: ``y * f(z)[0]``, ``x[0] * x[1]``.
 
     Attributes:
@@ -108,7 +108,9 @@ class Scaled:
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        inner = [v.size if isinstance(v, Scaled) else 1 for v, _ in (*self.factor.coefficients, (self.variable, 1))]
+        inner = [
+            v.size if isinstance(v, SampleProduct) else 1 for v, _ in (*self.factor.coefficients, (self.variable, 1))
+        ]
         object.__setattr__(self, "size", sum(inner))
         object.__setattr__(self, "_hash", hash((self.factor, self.variable)))
 
@@ -116,7 +118,7 @@ class Scaled:
         return self._hash
 
 
-Variable = Output | Feature | SampleFeature | SampleOutput | Label | Extreme | Radius | Scaled
+Variable = Output | Feature | SampleFeature | SampleOutput | Label | Extreme | Radius | SampleProduct
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def is_given(term: Term) -> bool:
     pending = [v for v, _ in term.coefficients]
     while pending:
         match pending.pop():
-            case Scaled(factor, variable):
+            case SampleProduct(factor, variable):
                 pending += [variable, *(v for v, _ in factor.coefficients)]
             case Label() | SampleFeature() | SampleOutput():
                 pass
@@ -372,7 +374,7 @@ def evaluate_term(
                     else [evaluate_term(a, values, given) for a in arguments]
                 )
                 value = _FOLDS[kind](numbers)
-            case Scaled(factor, part):
+            case SampleProduct(factor, part):
                 value = evaluate_term(factor, values, given) * evaluate_term(variable_term(part), values, given)
             case _:
                 value = constant_value(variable, given)

@@ -21,7 +21,7 @@ from tfcert.language.spec.formula import (
     SameClass,
     SampleFeature,
     SampleOutput,
-    Scaled,
+    SampleProduct,
     Term,
     TruthConstant,
     Variable,
@@ -56,7 +56,7 @@ def variables(formula: Formula) -> Iterator[Variable]:
                 yield variable
                 if isinstance(variable, Extreme) and variable.arguments is not None:
                     pending.extend(reversed(variable.arguments))
-                elif isinstance(variable, Scaled):
+                elif isinstance(variable, SampleProduct):
                     pending += [variable_term(variable.variable), variable.factor]
 
 
@@ -152,7 +152,7 @@ def _variable(given: Variable, variable: Callable[[Variable], Variable]) -> Vari
     match given:
         case Extreme(arguments=arguments) if arguments is not None:
             return replace(given, arguments=tuple(_term(a, variable) for a in arguments))
-        case Scaled(factor, part):
-            return Scaled(_term(factor, variable), _variable(part, variable))
+        case SampleProduct(factor, part):
+            return SampleProduct(_term(factor, variable), _variable(part, variable))
         case _:
             return variable(given)

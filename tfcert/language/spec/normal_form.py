@@ -24,7 +24,7 @@ from tfcert.language.spec.formula import (
     Or,
     Output,
     SameClass,
-    Scaled,
+    SampleProduct,
     Term,
     TruthConstant,
     Variable,
@@ -214,7 +214,7 @@ class _Lowering:
                     continue
                 case Feature():
                     bound = variable
-                case Scaled(factor, part):
+                case SampleProduct(factor, part):
                     scale = coefficient * evaluate_term(factor, (), self._given)
                     scaled = self._bind(variable_term(part))
                     constant += scale * scaled.constant

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import io
 import os
 import stat
 import sys
@@ -33,17 +34,34 @@ def parser(postlex: Any, folder: Path | None = None) -> lark.Lark:
     folder = _usable(_own() if folder is None else folder)
     if folder is None:
         return lark.Lark(grammar, **options)
-    known = repr((grammar, STARTS, postlex.always_accept, lark.__version__, sys.version))
+    rules = grammar, STARTS, postlex.always_accept, f"{type(postlex).__module__}.{type(postlex).__qualname__}"
+    known = repr((*rules, lark.__version__, sys.version))
     kept = folder / f"prop-{hashlib.sha256(known.encode()).hexdigest()[:32]}.tables"
-    if kept.exists():
-        return lark.Lark(grammar, cache=str(kept), **options)
-    if not os.access(folder, os.W_OK):
-        return lark.Lark(grammar, **options)
-    new = folder / f"{kept.name}.{os.getpid()}"
-    found = lark.Lark(grammar, cache=str(new), **options)
-    with suppress(OSError):  # as a whole, or not at all
-        os.replace(new, kept)
+    tables = _read(kept)
+    if tables is not None:
+        return lark.Lark.load(io.BytesIO(tables))
+    found = lark.Lark(grammar, **options)
+    _keep(found, kept)
     return found
+
+
+def _read(kept: Path) -> bytes | None:
+    """Tables that were written whole; None where there are none."""
+    try:
+        digest, _, tables = kept.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    return tables if hashlib.sha256(tables).hexdigest().encode() == digest else None
+
+
+def _keep(found: lark.Lark, kept: Path) -> None:
+    """Writes the tables as a whole, or not at all."""
+    tables = io.BytesIO()
+    found.save(tables)
+    new = kept.with_name(f"{kept.name}.{os.getpid()}")
+    with suppress(OSError):
+        new.write_bytes(hashlib.sha256(tables.getvalue()).hexdigest().encode() + b"\n" + tables.getvalue())
+        os.replace(new, kept)
 
 
 def _own() -> Path | None:
