@@ -1,9 +1,12 @@
 """Decides questions about an ACAS-Xu network and a perturbed copy, with differences of their neurons and without.
 
-python -m benchmarks.pairs.run --count 100 --passes 40        at most so many passes of 64 boxes a question and side
-python -m benchmarks.pairs.run --count 100 --seconds 60       at most so many seconds (on a quiet machine)
+python -m benchmarks.pairs.run --count 100 --seconds 20 --minutes 40    processor seconds a question and side
+python -m benchmarks.pairs.run --count 100 --passes 40                  passes of at most 256 boxes a question and side
+python -m benchmarks.pairs.run --write                                  the table of the README, from what is stored
 
-Both sides take the same way (``split``, over boxes) with the same limit; a question that has a result is left out.
+Both sides take the same way (``split``, over boxes) with the same limit and without charging for rounding, as the
+literature does; which of them goes first alternates. A question that has a result is left out, so a run that was
+stopped, by itself after ``--minutes``, goes on where it was.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from benchmarks.pairs.questions import PairQuestion, empty_model, questions
 
 STORE = store.Store(__file__)
 SIDES = {"differences": True, "stacked": False}
+DECIDED = ("verified", "falsified")
 
 
 class Pair:
@@ -42,11 +46,11 @@ class Pair:
 
 def measured(pair: Pair, question: PairQuestion, limit: tuple[int | None, float | None]) -> dict[str, Any]:
     """The answers of both sides."""
-    network = pair.of(question)
+    network, sides = pair.of(question), list(SIDES)
     found: dict[str, Any] = {"number": question.number, "network": question.name, "output": question.output}
     found["delta"] = question.delta
-    for side, differences in SIDES.items():
-        found[side] = answered(network, question, differences, limit)
+    for side in sides if question.number % 2 else sides[::-1]:
+        found[side] = answered(network, question, SIDES[side], limit)
     return found
 
 
@@ -63,42 +67,73 @@ def answered(network: Any, question: PairQuestion, differences: bool, limit: tup
     from tfcert.options import BoundOptions
     from tfcert.sets.balls import Box
 
+    passes, seconds = limit
+
     @dataclass(frozen=True)
     class Limited(Solvers):
-        """Time that is up after so many passes: each asks once."""
+        """Time that is up after so many processor seconds, or so many passes: each asks once."""
 
         asked: list[None] = field(default_factory=list)
-        most: float = math.inf
+        began: float = field(default_factory=time.process_time)
 
         def left(self) -> float:
             self.asked.append(None)
-            return super().left() if len(self.asked) <= self.most else 0.0
+            if passes is not None and len(self.asked) > passes:
+                return 0.0
+            return math.inf if seconds is None else self.began + seconds - time.process_time()
 
     row = np.zeros((1, 2, 10))
     row[0, :, question.output], row[0, :, 5 + question.output] = (1, -1), (-1, 1)
     clauses = Clauses.all_of(row, np.full((1, 2), question.delta))
     box = Box(question.lower[None], question.upper[None])
-    builder = QueryBuilder(flatten(network), network, "crown", BoundOptions(differences=differences))
+    options = BoundOptions(differences=differences, rounding="ignore")
+    builder = QueryBuilder(flatten(network), network, "crown", options)
     query = builder.untightened(box.astype(np.float64), Judge(network, box, clauses))
     assert boxes.can_divide(query)
     boxes.prepare_boxes(query)
-    passes, seconds = limit
-    until = math.inf if seconds is None else time.monotonic() + seconds
-    solvers = Limited(SolverProcess(), until=until, most=math.inf if passes is None else passes)
-    began = time.monotonic()
+    solvers = Limited(SolverProcess())
     decision = decide(query, solvers, ways=("split",))
-    took = {} if seconds is None else {"seconds": round(time.monotonic() - began, 2)}
+    took = {} if seconds is None else {"seconds": round(time.process_time() - solvers.began, 2)}
     work = {"boxes": decision.work.pieces, "passes": decision.work.evaluations}
     return {"outcome": decision.outcome.value, "open": len(query.open), **work, **took}
 
 
+def table() -> str:
+    """What each limit's results say."""
+    rows = []
+    for name in ("seconds", "passes"):
+        results = STORE.read(name, {"questions": []})
+        asked = results["questions"]
+        if not asked:
+            continue
+        known = {side: {q["number"] for q in asked if q[side]["outcome"] in DECIDED} for side in SIDES}
+        both = set.intersection(*known.values())
+        limit = f"{results['limit']:g} {'processor seconds' if name == 'seconds' else 'passes'}"
+        rows.append({"limit a side": limit, "questions": str(len(asked))})
+        for side, other in zip(SIDES, reversed(SIDES), strict=True):
+            alone = len(known[side] - known[other])
+            rows[-1][f"{side} decide"] = f"{len(known[side])} ({100 * len(known[side]) / len(asked):.0f}%)"
+            rows[-1][f"{side} alone"] = str(alone)
+        for what in ("boxes", "seconds"):
+            sides = [[q[side].get(what) for q in asked if q["number"] in both] for side in SIDES]
+            known_of_all = both and None not in sides[0]
+            middle = " / ".join(f"{np.median(side):.4g}" for side in sides) if known_of_all else "-"
+            rows[-1][f"median {what} where both do"] = middle
+    return store.markdown(rows)
+
+
 def main() -> None:
     """Measures the first questions that have no result yet."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--passes", type=int)
     parser.add_argument("--seconds", type=float)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no question after so long")
+    parser.add_argument("--write", action="store_true", help="write the table of the README and end")
     options = parser.parse_args()
+    if options.write:
+        STORE.write_table("decided", table())
+        return
     if (options.passes is None) == (options.seconds is None):
         raise SystemExit("say either --passes or --seconds")
     name = "passes" if options.seconds is None else "seconds"
@@ -107,12 +142,18 @@ def main() -> None:
     if results["limit"] != limit:
         raise SystemExit(f"results/{name}.json is of another limit, {results['limit']}: remove it first")
     known = {question["number"] for question in results["questions"]}
-    pair = Pair()
+    pair, until = Pair(), time.monotonic() + 60 * options.minutes
     for question in questions(options.count):
-        if question.number not in known:
-            results["questions"].append(measured(pair, question, (options.passes, options.seconds)))
-            print(results["questions"][-1], flush=True)
-            STORE.write(name, results)
+        if question.number in known:
+            continue
+        if time.monotonic() > until:
+            print(f"{len(results['questions'])} questions are answered; the same command goes on", flush=True)
+            break
+        found = measured(pair, question, (options.passes, options.seconds))
+        results["questions"].append(found)
+        STORE.write(name, results)
+        parts = [f"{side} {found[side]['outcome']}, {found[side]['boxes']} boxes" for side in SIDES]
+        print(f"{question.number + 1}/{options.count} {question.name[13:16]}: {'; '.join(parts)}", flush=True)
 
 
 if __name__ == "__main__":
