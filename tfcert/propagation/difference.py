@@ -171,6 +171,12 @@ def _slopes(act: Activation, a: TensorInterval, b: TensorInterval) -> tuple[Slop
     return chosen(theirs, ours), chosen(ours, theirs)
 
 
+def bends_between(act: Activation, a: TensorInterval, b: TensorInterval) -> tf.Tensor:
+    """Marks where more than one slope is possible: elsewhere a difference is a multiple of ``d``, whatever ``d`` is."""
+    (low_least, low_most), (high_least, high_most) = _slopes(act, a, b)
+    return (low_least < low_most) | (high_least < high_most)
+
+
 def _apart(act: Activation, ends: TensorInterval) -> tf.Tensor:
     """How far an activation's lines are apart in the middle of its bounds; infinite where nothing is known."""
     lower, upper = ends

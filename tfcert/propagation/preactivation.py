@@ -21,6 +21,7 @@ from tfcert.propagation.backward import Relaxed, Stop, linear_lower_bounds, sele
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
 from tfcert.propagation.enclosures import TensorInterval
+from tfcert.propagation.difference import bends_between
 from tfcert.propagation.errors import Errors, no_errors
 from tfcert.propagation.folding import only_reader
 from tfcert.propagation.interval import (
@@ -132,7 +133,7 @@ def _refined(
     is_cut = len(passes.parts.get(index, (None,))) > 1
     if is_cut or not passes.select or not relaxed.lines or not stable_is_exact(network, index):
         return all_neurons()
-    wanted = matters(network, index, here)
+    wanted = matters(network, index, here, relaxed.bounds)
     every, count = (tf.cast(n, tf.float32) for n in (tf.size(wanted), tf.math.count_nonzero(wanted)))
     step = tf.math.ceil(_FEW / _SIZES * every)
     steps = tf.maximum(1.0, tf.math.ceil(count / step))
@@ -182,7 +183,8 @@ def _some_only(
     shape = network.nodes[index].shape
     rows = selected(shape, network.dtype, number // math.prod(shape), tf.math.floormod(number, math.prod(shape)))
     bounds = tf.reshape(linear_lower_bounds(network, index, rows, relaxed, region), [size, 2])
-    found = tighter(tidy(bounds[:, 0], -bounds[:, 1]), (tf.gather(flat[0], number), tf.gather(flat[1], number)), True)
+    known = tf.gather(flat[0], number), tf.gather(flat[1], number)
+    found = met_with(network, index, tidy(bounds[:, 0], -bounds[:, 1]), known)
     lower, upper = (
         tf.reshape(tf.tensor_scatter_nd_update(old, number[:, None], new), [-1, *shape])
         for old, new in zip(flat, found, strict=True)
@@ -191,8 +193,12 @@ def _some_only(
 
 
 def stable_is_exact(network: Network, index: int) -> bool:
-    """Tells whether a neuron of the node that keeps its sign is propagated exactly, however loose its bounds are."""
-    return all(isinstance(node, Elementwise) and node.activation.piecewise_linear for node in _readers(network, index))
+    """Tells whether a neuron of the node that keeps its sign is propagated exactly, however loose its bounds are; of a
+    difference's, one whose two arguments keep theirs."""
+    return all(
+        isinstance(node, Elementwise | Difference) and node.activation.piecewise_linear
+        for node in _readers(network, index)
+    )
 
 
 def _readers(network: Network, index: int) -> list[Node]:
@@ -205,8 +211,15 @@ def _readers(network: Network, index: int) -> list[Node]:
     return [node for node in readers if not (isinstance(node, Difference) and index != node.inputs[0])]
 
 
-def matters(network: Network, index: int, here: TensorInterval) -> tf.Tensor:
-    """Marks neurons that need more than their interval: unstable ones, and those whose range a maximum reads."""
+def matters(network: Network, index: int, here: TensorInterval, bounds: Mapping[int, TensorInterval]) -> tf.Tensor:
+    """Marks neurons that need more than their interval: unstable ones, and those whose range a maximum reads.
+
+    Of what a difference is over, those that its lines bend at, given ``bounds`` of its two arguments.
+    """
+    differences = [node for node in _readers(network, index) if isinstance(node, Difference)]
+    if differences:  # and nothing else reads it
+        bent = [bends_between(node.activation, *(bounds[i] for i in node.inputs[3:])) for node in differences]
+        return tf.broadcast_to(functools.reduce(tf.logical_or, bent), tf.shape(here[0]))
     found = (here[0] < 0) & (here[1] > 0)
     readers = only_reader(network)
     for number, node in enumerate(network.nodes):
@@ -327,11 +340,12 @@ def met_with(network: Network, index: int, bounds: TensorInterval, interval: Ten
     """Bounds of a node by lines, met with its interval: see :func:`tighter`.
 
     Wholly, where an activation with a domain reads it: lines of a square leave zero, beyond which no root is known, and
-    close to a pole every bit of distance counts.
+    close to a pole every bit of distance counts; and where a difference reads it, whose lines do not jump.
     """
     found = tighter(bounds, interval, stable_is_exact(network, index))
     readers = [node for node in network.nodes if index in node.inputs]
-    if not any(isinstance(node, Elementwise) and node.activation.limited for node in readers):
+    limited = any(isinstance(node, Elementwise) and node.activation.limited for node in readers)
+    if not limited and not any(isinstance(node, Difference) for node in _readers(network, index)):
         return found
     return hull(tf.maximum(found[0], interval[0]), tf.minimum(found[1], interval[1]))
 
