@@ -15,6 +15,7 @@ from tfcert.complete.encoding.piecewise import Enclosed, flatten
 from tfcert.complete.search import boxes
 from tfcert.complete.search.builder import QueryBuilder, flat_network
 from tfcert.complete.search.decide import decide
+from tfcert.complete.search.halving import Batches
 from tfcert.complete.search.query import Solvers, margin_program
 from tfcert.complete.search.witness import Judge
 from tfcert.network.related import related
@@ -189,3 +190,36 @@ def test_a_box_that_is_a_point_is_not_halved(many, cbc, seed, rng):
     center = rng.normal(size=(1, 3)).astype(np.float32)
     query = question(network, Box(center, center), Clauses.all_of(*difference(network)))
     assert not boxes.can_divide(query)
+
+
+def test_planes_of_pieces_are_over_differences(seed, rng):
+    """By these boxes are cut and witnesses are sought: of stacked planes they would be far below the bounds."""
+    one = dense((8, 8, 6), 2)
+    network = together(one, near(one, 0.002))
+    row, zero = difference(network, 1.0)
+    query = question(network, box_of(network, rng), Clauses.all_of(row, zero), rounded=False)
+    low = query.region.lower.reshape(1, -1) + rng.uniform(0, 0.1, (4, network.input_shape[0]))
+    high, first = low + 0.4, np.zeros(4, int)
+    batches = Batches(query)
+    rows, layers = batches.bounds(low, high)
+    planes = batches.planes(low, high, (first, first), layers)
+    np.testing.assert_allclose(planes.least, rows[:, 0, 0], atol=1e-5)
+    stacked = lower_bounds(network, Box(low, high), *(np.repeat(part, 4, axis=0) for part in (row, zero)),
+                           options=BoundOptions(differences=False))[:, 0]  # fmt: skip
+    assert (planes.least > stacked + 0.1 * np.abs(1 - stacked)).all() and (planes.falls > 0).any(axis=1).all()
+    for i in range(4):
+        x = low[i] + rng.uniform(size=(300, low.shape[1])) * (high - low)[i]
+        away = np.where(planes.slopes[i] > 0, x - low[i], high[i] - x)
+        values = query.about(x).numpy() @ row[0, 0] + 1.0
+        assert (values >= planes.least[i] + away @ np.abs(planes.slopes[i]) - 1e-9).all()
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_bounds_of_few_neurons_are_those_of_all(activation, seed, rng):
+    """Of differences only neurons that may bend are bounded by a pass: where both keep their sign nothing is lost."""
+    one = dense((8, 8, 6), 2, activation=activation)
+    network = together(one, near(one, 0.01))
+    region, asked = box_of(network, rng, 0.1), difference(network)
+    found = [float(lower_bounds(network, region, *asked, options=BoundOptions(jit=jit, differences=True))[0, 0])
+             for jit in (None, True)]  # fmt: skip
+    assert found[0] == pytest.approx(found[1], abs=1e-5)

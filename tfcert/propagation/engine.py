@@ -200,8 +200,8 @@ def joint_bounds(
     question = prepared_bounds(network, perturbation, coefficients, offsets, method=method, options=options)
     bounds, *ends = question.run(layers=True)
     warn_of_domains(network, bounds)
-    pairs = zip(ends[::2], ends[1::2], strict=True)
-    return bounds, dict(zip(network.bounded(), pairs, strict=True))
+    layers = dict(zip(question.computed.bounded(), zip(ends[::2], ends[1::2], strict=True), strict=True))
+    return bounds, {index: layers[index] for index in network.bounded()}
 
 
 def warn_of_domains(network: Network, bounds: np.ndarray) -> None:
@@ -224,6 +224,7 @@ class PreparedBounds:
     """A question ready to be run.
 
     Attributes:
+        computed: the network that it is computed over: with differences where rows are bounded by these.
         compiled: the pass.
         arguments: for all samples: the region's center, lower and upper ends and radius, the rows' coefficients and
             offsets.
@@ -231,6 +232,7 @@ class PreparedBounds:
         iterations: of an optimising method, where that is an argument of the pass, too.
     """
 
+    computed: Network
     compiled: _Compiled
     arguments: list[tf.Tensor]
     limit: int
@@ -242,7 +244,8 @@ class PreparedBounds:
         return min(self.limit, self.compiled.usual)
 
     def run(self, layers: bool = False) -> list[np.ndarray]:
-        """The rows' bounds of all samples and, with ``layers``, the layers'; nothing where there are no samples."""
+        """The rows' bounds of all samples and, with ``layers``, a lower and an upper bound of each of
+        ``computed.bounded()``; nothing where there are no samples."""
         count = int(self.arguments[0].shape[0])
         if not count:
             return []
@@ -279,11 +282,8 @@ def prepared_bounds(
     perturbation = perturbation.astype(network.dtype.as_numpy_dtype)
     rows = np.shape(coefficients)[1]
     region = region_of(perturbation)
-    pairs = related(network) if options.differences else None
-    pairs = pairs if pairs is not None and pairs.concerns(coefficients) else None
     how = (method, relaxation, options, together is not None)
-    if pairs is not None and network.rounding is not None and not_charged(pairs.network, *how):
-        pairs = None
+    pairs = differences_for(network, coefficients, how)
     computed, count = (network, rows) if pairs is None else (pairs.network, 2 * rows)
     plan = method_of(method, relaxation)[0].plan(computed, count, options.memory_mb, region.is_box)
     limit = min(plan.samples, options.batch_size or _LARGEST_BATCH)
@@ -297,7 +297,20 @@ def prepared_bounds(
         arrays.append(_as(round_down(together.offsets, network.dtype.as_numpy_dtype), network))
         arrays += [_as(together.counts, network), _as(together.weighs, network)]
     # XLA is told how many iterations there are; else that is an argument, so that fewer of them are no other function.
-    return PreparedBounds(run, arrays, limit, () if use_jit(options) else (tf.constant(options.iterations),))
+    return PreparedBounds(computed, run, arrays, limit, () if use_jit(options) else (tf.constant(options.iterations),))
+
+
+def differences_for(
+    network: Network, coefficients: np.ndarray, how: tuple[str, str | None, BoundOptions, bool]
+) -> Related | None:
+    """The differences that rows of a network are bounded by, too; None where there are none, or not of these rows.
+
+    ``how``: method, relaxation, options, and whether combinations of rows are bounded.
+    """
+    pairs = related(network) if how[2].differences else None
+    if pairs is None or not pairs.concerns(coefficients):
+        return None
+    return None if network.rounding is not None and not_charged(pairs.network, *how) else pairs
 
 
 def _check(
@@ -352,7 +365,7 @@ def _compiled(
         with fused_kernels(options.jit is None and not jit):
             bounded = bounded_outputs(net, inputs, rows, method, relaxation, passes, ascent, together)
         found = [part if pairs is None else greater(*tf.split(part, 2, axis=1)) for part in bounded.of_rows()]
-        layers = [bounded.pre_activation[i] for i in live.bounded()]
+        layers = [bounded.pre_activation[i] for i in net.bounded()]
         best = found[0]
         if together is not None:
             whole = [tf.broadcast_to(part, [tf.shape(center)[0], tf.shape(part)[1]]) for part in found]

@@ -139,7 +139,8 @@ def _narrowed(search: NodeSearch, index: int, here: TensorInterval, passes: Pass
     shape, size = network.nodes[index].shape, math.prod(network.nodes[index].shape)
     flat = [tf.reshape(end, [-1]) for end in here]
     if passes.select and stable_is_exact(network, index):
-        number, samples = tf.where(tf.reshape(matters(network, index, here, search.bounds), [-1]))[:, 0], _SAMPLES_OF_FEW
+        wanted = matters(network, index, here, search.bounds)
+        number, samples = tf.where(tf.reshape(wanted, [-1]))[:, 0], _SAMPLES_OF_FEW
     else:
         number, samples = tf.range(tf.size(flat[0], tf.int64)), _SAMPLES
     most = _PIECE if passes.select else _PIECE_OF_ALL

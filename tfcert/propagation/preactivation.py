@@ -20,8 +20,8 @@ from tfcert.propagation.affine import AffinePart, affine_part
 from tfcert.propagation.backward import Relaxed, Stop, linear_lower_bounds, selected
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
-from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.difference import bends_between
+from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.errors import Errors, no_errors
 from tfcert.propagation.folding import only_reader
 from tfcert.propagation.interval import (

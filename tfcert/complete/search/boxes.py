@@ -4,9 +4,9 @@ For questions with few inputs: on a small box few neurons change their sign, and
 cutting an input says more than fixing the sign of one neuron (as for ACAS-Xu's networks: ReluVal, Wang et al. 2018,
 "Formal security analysis of neural networks using symbolic intervals"), and what kind of activation it is does not
 matter. Bounds are CROWN's, a batch of boxes at a time. A plane below the row that nearly holds tells the rest: a box is
-cut in the input along which that plane, or the row itself, falls most, and what lies where the plane is positive is cut
-off (as "Clip-and-Verify" does, Zhou et al. 2025). Parts meet in their faces and cover the whole but for what was cut
-off.
+cut in the input along which that plane falls most and with which most goes of what relaxed neurons take from it (see
+:mod:`tfcert.propagation.sensitivity`), and what lies where the plane is positive is cut off (as "Clip-and-Verify" does,
+Zhou et al. 2025). Parts meet in their faces and cover the whole but for what was cut off.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class _Open(NamedTuple):
     Attributes:
         lower, upper: ``[boxes, inputs]``.
         bound: of each clause on the box that each is a part of ``[boxes, clauses]``.
-        falls: how steep its worst row, or the plane below it, is along each input ``[boxes, inputs]``.
+        falls: what a cut of each input is worth to the bound of its worst row, for each unit of the input's width
+            ``[boxes, inputs]``.
         depth: how many times it was cut ``[boxes]``.
     """
 
@@ -120,7 +121,6 @@ def prepare_boxes(query: Query) -> None:
             with expecting(_PASSES):
                 _, layers = batches.bounds(*ends)
             batches.planes(*ends, (np.repeat(clause, size), np.repeat(clause, size)), layers)
-            batches.steepness(*ends, (np.repeat(clause, size), np.repeat(clause, size)))
             batches.descended(*ends, ends[0], np.repeat(clause, size))
 
 
@@ -230,10 +230,7 @@ class _Tree:
         row = rows[np.arange(len(rows)), clause].argmax(axis=1)
         planes = self.batches.planes(some.lower, some.upper, (clause, row), layers)
         witness = self._attacked(some, planes, clause)
-        # Where lines of slope zero are below many neurons a plane is flatter than the row.
-        steep = self.batches.steepness(some.lower, some.upper, (clause, row))
-        some = some._replace(falls=np.maximum(np.abs(planes.slopes), steep))
-        return self._shrunk(some, planes, clause), witness
+        return self._shrunk(some._replace(falls=planes.falls), planes, clause), witness
 
     def _attacked(self, some: _Open, planes: RowPlanes, clause: np.ndarray) -> np.ndarray | None:
         """A witness among the boxes' middles, where planes are least on them, and what the worst lead to."""

@@ -22,8 +22,9 @@ from tfcert.options import BoundOptions
 from tfcert.propagation.backward import linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_change
-from tfcert.propagation.engine import full_precision, joint_bounds
+from tfcert.propagation.engine import differences_for, full_precision, prepared_bounds, warn_of_domains
 from tfcert.propagation.preactivation import by_name, relax_before
+from tfcert.propagation.sensitivity import is_counted, taken_by_input
 from tfcert.roundoff import rounding_name
 from tfcert.sets.balls import Box
 from tfcert.sets.region import Region
@@ -51,10 +52,12 @@ class RowPlanes(NamedTuple):
     Attributes:
         least: of the function on the box ``[boxes]``, not above it: a lower bound of the row.
         slopes: over the inputs ``[boxes, inputs]``, exact: the function is the one that has these.
+        falls: an estimate of what a cut of each input is worth, for each unit of its width ``[boxes, inputs]``.
     """
 
     least: np.ndarray
     slopes: np.ndarray
+    falls: np.ndarray
 
 
 class Batches:
@@ -76,6 +79,10 @@ class Batches:
         self._offsets = np.where(self._real, asked.offsets[0], 0.0).ravel()
         kind = rounding_name(self._network.rounding)
         self._options = BoundOptions(differences=query.asked_of is not None, jit=False, rounding=kind)
+        pairs = differences_for(self._network, asked.coefficients, ("crown", None, self._options, False))
+        self._computed, self._posed = self._network, self._rows
+        if pairs is not None and self._network.rounding is None:
+            self._computed, self._posed = pairs.network, pairs.matched(tf.constant(self._rows)).numpy()
         self._pace: dict[int, float] = {}
         self.enough, self.passes = POSITIVE * query.scale, 0
         self.tied: dict[int, int] = {}
@@ -91,37 +98,35 @@ class Batches:
 
     def bounds(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """Lower bounds of all rows ``[boxes, clauses, rows]``, -inf where nothing is known, and for each node that
-        enters a nonlinearity lower and upper bounds ``[boxes, *shape]``, which they were found with."""
+        enters a nonlinearity lower and upper bounds ``[boxes, *shape]``, which they were found with: of differences
+        too, where rows are bounded by these."""
         count, began = len(lower), time.monotonic()
         size = _filled(count)
         box = Box(*(_repeated(end, size).reshape(-1, *self._shape) for end in (lower, upper)))
         rows = np.repeat(self._rows[None], size, axis=0), np.repeat(self._offsets[None], size, axis=0)
-        found, layers = joint_bounds(self._network, box, *rows, options=self._options)
+        question = prepared_bounds(self._network, box, *rows, options=self._options)
+        found, *ends = question.run(layers=True)
+        warn_of_domains(self._network, found)
+        layers = dict(zip(question.computed.bounded(), zip(ends[::2], ends[1::2], strict=True), strict=True))
         self.passes += 1
         if size in self._pace or self.passes > 1:  # a first pass may have been traced in that time
             self._pace[size] = time.monotonic() - began
         found = np.where(np.isnan(found), -np.inf, found).astype(np.float64).reshape(size, *self._real.shape)
-        ends = [end[:count] for index in self._network.bounded() for end in layers[index]]
-        return np.where(self._real, found, -np.inf)[:count], ends
+        return np.where(self._real, found, -np.inf)[:count], [
+            end[:count] for index in self._computed.bounded() for end in layers[index]
+        ]
 
     def planes(
         self, lower: np.ndarray, upper: np.ndarray, which: tuple[np.ndarray, np.ndarray], layers: Sequence[np.ndarray]
     ) -> RowPlanes:
-        """A plane below one row of each box (``which``: its clause and its number), given bounds of the layers."""
+        """A plane below one row of each box (``which``: its clause and its number), given bounds of the layers; over
+        differences where rows are bounded by these."""
         count = len(lower)
         flat = which[0] * self._real.shape[1] + which[1]
-        parts = [lower, upper, self._rows[flat], self._offsets[flat], *layers]
+        parts = [lower, upper, self._posed[flat], self._offsets[flat], *layers]
         with full_precision():
-            least, slopes = _planes_of(self._network)(*(_tensor(part, _filled(count)) for part in parts))
-        return RowPlanes(least.numpy()[:count], slopes.numpy()[:count])
-
-    def steepness(self, lower: np.ndarray, upper: np.ndarray, which: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        """An estimate of how steep one row of each box is at most along each input ``[boxes, inputs]``."""
-        count, flat = len(lower), which[0] * self._real.shape[1] + which[1]
-        found = _steepness_of(self._network)(
-            *(_tensor(part, _filled(count)) for part in (lower, upper, self._rows[flat]))
-        )
-        return np.asarray(found.numpy()[:count], np.float64)
+            found = _planes_of(self._computed)(*(_tensor(part, _filled(count)) for part in parts))
+        return RowPlanes(*(part.numpy()[:count] for part in found))
 
     def descended(self, lower: np.ndarray, upper: np.ndarray, points: np.ndarray, clause: np.ndarray) -> np.ndarray:
         """Points of boxes, each moved down the margin of a clause, number ``clause`` for each."""
@@ -172,12 +177,16 @@ def _tensor(part: np.ndarray, size: int) -> tf.Tensor:
     return tf.constant(_repeated(part, size), tf.float64)
 
 
-def _planes_of(network: Network) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+def _planes_of(network: Network) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """The traced function of planes.
 
     A backward pass that ends at the input has a row ``a``, the slopes, of which the bound is the least value over the
     box: ``least <= a x + c`` on all of it. What rounding takes is in the constant c, for ``a`` as it was computed is
     read as exact; so the plane is below the row, as computed by any program, wherever the bound is one.
+
+    A cut of an input is worth half of what the plane falls along it, and what relaxed neurons take that goes with it.
+    Where those are of other kinds, the row's steepest sampled slope stands for them: lines of slope zero below many
+    neurons make a plane flatter than the row.
     """
     owner = weakref.ref(network)
 
@@ -196,33 +205,35 @@ def _planes_of(network: Network) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
 
         relaxed = replace(relax_before(net, net.output, by_name(net, None), bounds), stops={0: at_input})
         rows = Coefficients(row[:, None, None], net.output_shape)
-        least = linear_lower_bounds(net, net.output, rows, relaxed, region)[:, 0] + offset
+
+        def bound() -> tf.Tensor:
+            return linear_lower_bounds(net, net.output, rows, relaxed, region)[:, 0] + offset
+
+        if is_counted(relaxed):
+            least, falls = taken_by_input(net, lower, upper, relaxed, bound)
+            falls += 0.5 * tf.abs(over_input[-1])
+        else:
+            least, falls = bound(), tf.maximum(tf.abs(over_input[-1]), _steepest(net, lower, upper, row))
         if net.rounding is not None:
             least -= 2.0 * net.rounding.own * tf.abs(least) + net.rounding.tiny
         slopes = over_input[-1]
         known = tf.math.is_finite(least) & tf.reduce_all(tf.math.is_finite(slopes), axis=1)
-        return tf.where(known, least, -np.inf), tf.where(known[:, None], slopes, 0.0)
+        slopes, falls = (tf.where(known[:, None], part, 0.0) for part in (slopes, falls))
+        return tf.where(known, least, -np.inf), slopes, falls
 
     return kept(network, "planes below rows", lambda: traced(run, reduce_retracing=True))
 
 
-def _steepness_of(network: Network) -> Callable[..., Any]:
-    """The traced function of the largest gradients at the same few places of each box."""
-    owner = weakref.ref(network)
-    places = np.random.default_rng(0).uniform(size=(_PLACES, int(np.prod(network.input_shape))))
-
-    def run(lower, upper, rows):  # type: ignore[no-untyped-def]
-        net = owner()
-        assert net is not None
-        points = lower[None] + places[:, None] * (upper - lower)[None]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(points)
-            outputs = tf.reshape(net(tf.reshape(points, [-1, *net.input_shape])), [_PLACES, -1, *net.output_shape])
-            value = tf.reduce_sum(outputs * rows[None])
-        slopes = tape.gradient(value, points, unconnected_gradients="zero")
-        return tf.reduce_max(tf.where(tf.math.is_finite(slopes), tf.abs(slopes), 0.0), axis=0)
-
-    return kept(network, "steepness in boxes", lambda: traced(run, reduce_retracing=True))
+def _steepest(network: Network, lower: tf.Tensor, upper: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """The largest slopes of rows over the inputs at the same few places of each box ``[boxes, inputs]``."""
+    places = np.random.default_rng(0).uniform(size=(_PLACES, 1, lower.shape[1]))
+    points = lower[None] + places * (upper - lower)[None]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(points)
+        outputs = network(tf.reshape(points, [-1, *network.input_shape]))
+        value = tf.reduce_sum(tf.reshape(outputs, [_PLACES, -1, *network.output_shape]) * rows[None])
+    slopes = tape.gradient(value, points, unconnected_gradients="zero")
+    return tf.reduce_max(tf.where(tf.math.is_finite(slopes), tf.abs(slopes), 0.0), axis=0)
 
 
 def _descent_of(network: Network) -> Callable[..., Any]:
