@@ -120,7 +120,7 @@ def _tightened(search: NodeSearch, bounds: Mapping[int, TensorInterval], passes:
             low, high = step(node, [found[node.inputs[0]]])
             here = hull(tf.maximum(here[0], low), tf.minimum(here[1], high))
         elif index not in exact:
-            here = _narrowed(search, index, here, passes)
+            here = _narrowed(search, index, here, found, passes)
         found[index] = here
         if search.errors is not None:
             search.errors.narrow(index, here)
@@ -131,15 +131,20 @@ def _tightened(search: NodeSearch, bounds: Mapping[int, TensorInterval], passes:
     return found
 
 
-def _narrowed(search: NodeSearch, index: int, here: TensorInterval, passes: Passes) -> TensorInterval:
-    """Bounds of a node's neurons, those that need any: two rows each, which climb a piece after another."""
+def _narrowed(
+    search: NodeSearch, index: int, here: TensorInterval, bounds: Mapping[int, TensorInterval], passes: Passes
+) -> TensorInterval:
+    """Bounds of a node's neurons, those that need any: two rows each, which climb a piece after another.
+
+    ``bounds``: of the nodes before it.
+    """
     network = search.network
     if not any(isinstance(search.opened.get(i), Opened) for i in network.ancestors(index)):
         return here
     shape, size = network.nodes[index].shape, math.prod(network.nodes[index].shape)
     flat = [tf.reshape(end, [-1]) for end in here]
     if passes.select and stable_is_exact(network, index):
-        wanted = matters(network, index, here, search.bounds)
+        wanted = matters(network, index, here, bounds)
         number, samples = tf.where(tf.reshape(wanted, [-1]))[:, 0], _SAMPLES_OF_FEW
     else:
         number, samples = tf.range(tf.size(flat[0], tf.int64)), _SAMPLES
