@@ -192,12 +192,18 @@ def test_a_box_that_is_a_point_is_not_halved(many, cbc, seed, rng):
     assert not boxes.can_divide(query)
 
 
+def asked(network, region, clauses):
+    """The query in exact arithmetic: bounds are over differences."""
+    builder = QueryBuilder(flatten(network), network, "crown", IGNORED, rounded=False)
+    return builder.untightened(region.astype(np.float64), Judge(network, region, clauses))
+
+
 def test_planes_of_pieces_are_over_differences(seed, rng):
     """By these boxes are cut and witnesses are sought: of stacked planes they would be far below the bounds."""
     one = dense((8, 8, 6), 2)
     network = together(one, near(one, 0.002))
     row, zero = difference(network, 1.0)
-    query = question(network, box_of(network, rng), Clauses.all_of(row, zero), rounded=False)
+    query = asked(network, box_of(network, rng), Clauses.all_of(row, zero))
     low = query.region.lower.reshape(1, -1) + rng.uniform(0, 0.1, (4, network.input_shape[0]))
     high, first = low + 0.4, np.zeros(4, int)
     batches = Batches(query)
@@ -205,7 +211,7 @@ def test_planes_of_pieces_are_over_differences(seed, rng):
     planes = batches.planes(low, high, (first, first), layers)
     np.testing.assert_allclose(planes.least, rows[:, 0, 0], atol=1e-5)
     stacked = lower_bounds(network, Box(low, high), *(np.repeat(part, 4, axis=0) for part in (row, zero)),
-                           options=BoundOptions(differences=False))[:, 0]  # fmt: skip
+                           options=replace(IGNORED, differences=False))[:, 0]  # fmt: skip
     assert (planes.least > stacked + 0.1 * np.abs(1 - stacked)).all() and (planes.falls > 0).any(axis=1).all()
     for i in range(4):
         x = low[i] + rng.uniform(size=(300, low.shape[1])) * (high - low)[i]
@@ -220,6 +226,6 @@ def test_bounds_of_few_neurons_are_those_of_all(activation, seed, rng):
     one = dense((8, 8, 6), 2, activation=activation)
     network = together(one, near(one, 0.01))
     region, asked = box_of(network, rng, 0.1), difference(network)
-    found = [float(lower_bounds(network, region, *asked, options=BoundOptions(jit=jit, differences=True))[0, 0])
+    found = [float(lower_bounds(network, region, *asked, options=replace(IGNORED, jit=jit))[0, 0])
              for jit in (None, True)]  # fmt: skip
     assert found[0] == pytest.approx(found[1], abs=1e-5)
