@@ -61,7 +61,8 @@ def sums(x, y, rng):
 def values_of(node, x, y, rng):
     """Values that the deployed program may compute, one array each."""
     if isinstance(node, Product):
-        return [np.float32(x * y)]
+        # In exact arithmetic too: of 48 bits. Rounding is monotone, so that rounded ends would hold rounded values.
+        return [np.float32(x * y), x.astype(np.float64) * y.astype(np.float64)]
     found = {place: list(sums(x[place[0]], y[:, place[1]], rng)) for place in np.ndindex(node.shape)}
     count = len(next(iter(found.values())))
     return [

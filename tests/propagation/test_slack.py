@@ -1,6 +1,7 @@
 """Forward planes of rounded networks: ranges hold for float32 values, in any order, and for exact ones."""
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,7 @@ from tfcert.network import Builder
 from tfcert.network.linear import DenseMap
 from tfcert.propagation import slack
 from tfcert.propagation.blocks import Blocks
+from tfcert.propagation.enclosures import Slack
 from tfcert.propagation.forward import planes, ranges
 from tfcert.propagation.methods import symbolic
 from tfcert.roundoff import rounding_of
@@ -103,6 +105,33 @@ def test_ranges_hold_what_float32_computes_in_any_order(norm, giant):
                            for a, b, c in zip(low, map(_fraction, value), high, strict=True))  # fmt: skip
                 tight += not all(a <= float(b) <= c for a, b, c in zip(plain[0][0], value, plain[1][0], strict=True))
     assert tight > 0  # the cases tell planes that are charged from planes that are not
+
+
+@pytest.mark.parametrize("rounding", [ROUNDING, rounding_of("real", np.float32, np.float32)], ids=["deployed", "real"])
+def test_giants_that_are_gone_before_the_output_are_charged_where_they_were(rounding):
+    """Catches slack that charges a step for neither, and sizes without the bias: at the output all is small again."""
+    builder, giant = Builder(tf.float32), 2.0**26
+    x = builder.input((1,), "in")
+    for bias in (giant, -giant):
+        x = builder.linear(x, DenseMap(builder.constant([[1.0]]), (1,), 1), builder.constant([bias]))
+    network = builder.network(x)[0].rounded(rounding)
+    region = region_of(LpBall(np.array([[3.3]], np.float32), 0.0, norm="linf"))
+    low, high = (float(end.numpy()[0, 0]) for end in ranges(symbolic._run(network, region)[0][-1], (1,), region))
+    absorbed = float(np.float32(np.float32(3.3) + np.float32(giant)) - np.float32(giant))
+    assert absorbed == 0.0 and low <= 3.3 <= high and high - low < 200
+    assert rounding.deployed == 0 or low <= absorbed
+
+
+def test_a_step_is_charged_for_the_program_and_for_itself():
+    """Each of the two by itself: catches one that stands for the other."""
+    at, size = tf.zeros([1, 2]), tf.constant([[1.0, 4.0]])
+    found = []
+    for rounding in (ROUNDING, replace(ROUNDING, own=0.0), replace(ROUNDING, deployed=0.0)):
+        start = Slack(at, tf.zeros([1, 3]), rounding)
+        found.append(slack.charged_slack(start, at + 0.5, size, 5).amount.numpy() - 0.5)
+    both, program, own = found
+    assert (program > 5 * 2.0**-24 * size.numpy()).all() and (own > 5 * 2.0**-24 * size.numpy()).all()
+    assert (both > 0.9 * (program + own)).all()
 
 
 def _fraction(value):

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, evaluate_node
 from tfcert.network.linear import DenseMap, ScaleMap
+from tfcert.network.product import Product
 
 SHAPES = ("chain", "halves", "lanes", "random")
 ORDERS = ("given", "reversed", "random", "rising", "falling")
@@ -176,6 +177,8 @@ def values(network: Network, x: np.ndarray, program: Program) -> list[np.ndarray
                     value = inputs[order[0]]
                     for i in order[1:]:
                         value = run.add(value, inputs[i])
+                case Product():
+                    value = run.times(*inputs)
                 case Linear() | Elementwise() | MaxPool() | Concatenate():
                     value = evaluate_node(node, [tf.constant(v) for v in inputs], tf.constant(x)).numpy()
                 case _:

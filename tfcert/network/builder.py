@@ -74,11 +74,13 @@ class Builder(Composed):
         bias: Source | None = None,
         *,
         size: Source | None = None,
+        computed: int = 0,
         part: str = "",
     ) -> Tensor:
         """``linear_map(x) + bias``; ``bias`` reads a tensor that broadcasts against the map's output.
 
-        ``size`` reads the sum of the sizes of the bias's terms, where these may cancel.
+        ``size`` reads the sum of the sizes of the bias's terms, where these may cancel; ``computed`` is how many
+        roundings there are in weights and bias where the model computes them.
 
         Raises:
             UnsupportedLayerError: the map or the bias does not fit the shape of ``x``.
@@ -88,7 +90,15 @@ class Builder(Composed):
         if bias is not None:
             self._check_bias(bias, linear_map.out_shape)
         shape, inputs = tuple(linear_map.out_shape), (self.plain(x),)
-        node = Linear(name=self._name(part), inputs=inputs, shape=shape, map=linear_map, bias=bias, size_of_bias=size)
+        node = Linear(
+            name=self._name(part),
+            inputs=inputs,
+            shape=shape,
+            map=linear_map,
+            bias=bias,
+            size_of_bias=size,
+            computed=computed,
+        )
         self._note_weights(node)
         return self._append(node)
 
@@ -227,10 +237,17 @@ class Builder(Composed):
         return found
 
     def scale(
-        self, x: Tensor, scale: Source, bias: Source | None = None, *, size: Source | None = None, part: str = ""
+        self,
+        x: Tensor,
+        scale: Source,
+        bias: Source | None = None,
+        *,
+        size: Source | None = None,
+        computed: int = 0,
+        part: str = "",
     ) -> Tensor:
-        """``x * scale + bias``; both broadcast against the shape of ``x``. ``size`` is that of the bias's terms."""
-        return self.linear(x, ScaleMap(scale, x.shape), bias, size=size, part=part)
+        """``x * scale + bias``; both broadcast against the shape of ``x``; the rest as of :meth:`linear`."""
+        return self.linear(x, ScaleMap(scale, x.shape), bias, size=size, computed=computed, part=part)
 
     def activation(self, x: Tensor, name: str, *, part: str = "", **parameters: float | None) -> Tensor:
         """The registered activation ``name``, elementwise.
@@ -405,6 +422,8 @@ class Builder(Composed):
                     last = self.take(x, slice(size - 1, size), axis, part=_under(part, "last"))
                     total = self.concatenate([total, last], axis, part=_under(part, "parts"))
                 x = total
+                if size > 2:
+                    self.not_charged(x, "the model adds up exponentials all at once")
         return self.reshape(x, shape, part=part)
 
     def log_softmax(self, x: Tensor, axis: int, *, part: str = "") -> Tensor:
@@ -439,6 +458,11 @@ class Builder(Composed):
         self._check_bias(value, shape)
         self._weights.setdefault(value, self.layer)
         return self._append(self._nodes.constant(self._name(part), tuple(shape), value))
+
+    def not_charged(self, x: Tensor, reason: str) -> Tensor:
+        """The same tensor, of which bounds do not cover how the model rounds, for a reason in words."""
+        self._nodes.mark(self.plain(x), reason)
+        return x
 
     def has_precomputed(self) -> None:
         """Notes that some number was computed that the model computes when it runs."""

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfcert.activations import Activation
 from tfcert.network.graph import Node
 from tfcert.network.linear import DenseMap, LinearMap, Shape, Source
 from tfcert.network.normalized import Normalized
-from tfcert.network.softmax import LogOdds
+from tfcert.network.softmax import LogOdds, softmax_sigmoid
 
 _WHOLE = 256
 """Groups of up to so many numbers are normalised with each number's share of its mean square in view: a square matrix
@@ -49,7 +50,9 @@ class Composed(ABC):
     layer: str
 
     @abstractmethod
-    def linear(self, x: Tensor, linear_map: LinearMap, bias: Source | None = None, *, part: str = "") -> Tensor: ...
+    def linear(
+        self, x: Tensor, linear_map: LinearMap, bias: Source | None = None, *, computed: int = 0, part: str = ""
+    ) -> Tensor: ...
 
     @abstractmethod
     def scale(self, x: Tensor, scale: Source, bias: Source | None = None, *, part: str = "") -> Tensor: ...
@@ -73,6 +76,9 @@ class Composed(ABC):
     def activation(self, x: Tensor, name: str, *, part: str = "", **parameters: float | None) -> Tensor: ...
 
     @abstractmethod
+    def elementwise(self, x: Tensor, function: Activation, *, part: str = "") -> Tensor: ...
+
+    @abstractmethod
     def axes(self, x: Tensor, axes: int | Sequence[int]) -> tuple[int, ...]: ...
 
     @abstractmethod
@@ -86,6 +92,9 @@ class Composed(ABC):
         """The node that has the values of ``x``, its softmax written."""
 
     @abstractmethod
+    def not_charged(self, x: Tensor, reason: str) -> Tensor: ...
+
+    @abstractmethod
     def append(self, kind: type[Node], inputs: Sequence[Tensor], part: str, **fields: Any) -> Tensor:
         """A node of the shape of its inputs."""
 
@@ -97,7 +106,10 @@ class Composed(ABC):
         """
         if self.axes(x, axis) == (len(x.shape) - 1,):
             return Tensor(self.plain(x), x.shape, self.layer)
-        return self._along_last(x, axis, self.written_softmax)
+        found = self._along_last(x, axis, self.written_softmax)
+        if len(self.axes(x, axis)) > 1:
+            self.not_charged(found, "the model takes the softmax of several axes by a logarithm")
+        return found
 
     def written_softmax(self, x: Tensor) -> Tensor:
         """The softmax along the last axis, as nodes."""
@@ -105,13 +117,20 @@ class Composed(ABC):
         if entries == 1:  # always 1
             return self.scale(x, self.constant(0.0), self.constant(1.0))
         if entries > 2:
-            return self.activation(self.append(LogOdds, [x], "log_odds"), "sigmoid")
-        first = self.activation(self._difference(x, "difference"), "sigmoid", part="first")
+            return self.elementwise(self.append(LogOdds, [x], "log_odds"), softmax_sigmoid(entries))
+        first = self.elementwise(self._difference(x, "difference"), softmax_sigmoid(2), part="first")
         both = self.constant([[1.0, -1.0]])
         return self.linear(first, DenseMap(both, first.shape, 2), self.constant([0.0, 1.0]))
 
     def normalized(
-        self, x: Tensor, axis: int | Sequence[int], epsilon: float, *, center: tuple[bool, bool], part: str = ""
+        self,
+        x: Tensor,
+        axis: int | Sequence[int],
+        epsilon: float,
+        *,
+        center: tuple[bool, bool],
+        factor: Source | None = None,
+        part: str = "",
     ) -> Tensor:
         """``x / sqrt(mean(x^2) + epsilon)`` over some axes together (:mod:`tfcert.propagation.normalized`).
 
@@ -121,6 +140,7 @@ class Composed(ABC):
             epsilon: more than 0.
             center: whether the mean over these axes is subtracted before, from the numbers that are divided and from
                 those that are squared.
+            factor: what the model multiplies the inverse root with first, if it does; the node does not.
         """
 
         def whole(flat: Tensor) -> Tensor:
@@ -128,7 +148,9 @@ class Composed(ABC):
             above, squared = (centred if is_centred else flat for is_centred in center)
             weight = 1 / flat.shape[-1]
             share, rest = self._squares(squared, weight, self.constant(epsilon), above is squared)
-            return self.append(Normalized, [above, rest], part, share=share, least=self.number(epsilon))
+            given = [above, rest, flat] if center[0] else [above, rest]
+            more = {"terms": flat.shape[-1], "smallest": None if factor is None else _smallest(factor)}
+            return self.append(Normalized, given, part, share=share, least=self.number(epsilon), **more)
 
         return self._along_last(x, axis, whole, part)
 
@@ -140,7 +162,8 @@ class Composed(ABC):
             share, rest = self._squares(flat, 1.0, None, True)
             # A number whose square is above the floor does not notice so small a rest.
             least = floor * float(np.finfo(self.dtype.as_numpy_dtype).eps)
-            return self.append(Normalized, [flat, rest], part, share=share, least=least, floor=floor)
+            terms = flat.shape[-1]
+            return self.append(Normalized, [flat, rest], part, share=share, least=least, floor=floor, terms=terms)
 
         return self._along_last(x, axis, whole, part)
 
@@ -158,8 +181,9 @@ class Composed(ABC):
         """``x`` minus its mean along the last axis."""
         entries = x.shape[-1]
         if entries <= _WHOLE:
+            # The program subtracts a mean, whose error is that of a sum of all entries, and does not cancel with x.
             matrix = self.constant(np.eye(entries) - 1 / entries)
-            return self.linear(x, DenseMap(matrix, x.shape, entries), part="centred")
+            return self.linear(x, DenseMap(matrix, x.shape, entries), computed=entries, part="centred")
         minus = self.scale(self.mean(x, -1, keepdims=True, part="mean"), self.constant(-1.0), part="minus_mean")
         return self.add([x, self.broadcast(minus, x.shape, part="spread_mean")], part="centred")
 
@@ -179,6 +203,16 @@ class Composed(ABC):
         shape = x.shape if found.shape == beside else tuple(1 if i in axes else n for i, n in enumerate(x.shape))
         apart = self.reshape(found, [shape[i] for i in order], part=within(part, "apart"))
         return self.transpose(apart, np.argsort(order).tolist(), part=within(part, "back"))
+
+
+def _smallest(read: Source) -> Source:
+    """Reads the least size of numbers that are not 0; 1 where all are."""
+
+    def value() -> tf.Tensor:
+        size = tf.abs(read())
+        return tf.minimum(tf.reduce_min(tf.where(size > 0, size, tf.ones_like(size))), tf.ones([], size.dtype))
+
+    return value
 
 
 def within(part: str, name: str) -> str:

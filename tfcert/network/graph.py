@@ -25,7 +25,8 @@ from tfcert.tracing import kept
 class Node:
     """A node: its name (of the Keras layer), the indices of its inputs, and the shape of its output.
 
-    ``rounding`` is what bounds of it are charged for rounding; None where rounding is left out of account. A node that
+    ``rounding`` is what bounds of it are charged for rounding; None where rounding is left out of account.
+    ``uncharged`` says why that does not cover what the model computes for it, in words; "" where it does. A node that
     is ``formal`` is computed by no program: its value is said to be that of its formula in exact arithmetic.
     """
 
@@ -34,6 +35,7 @@ class Node:
     shape: Shape
     rounding: Rounding | None = None
     formal: bool = False
+    uncharged: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,14 +48,16 @@ class Linear(Node):
     """``map(x) + bias``; ``bias`` reads a tensor that broadcasts against ``shape``, or is None.
 
     ``size_of_bias`` reads the sum of the sizes of the numbers that the bias is computed from, where these may cancel
-    (what batch normalisation adds); None: the bias's own. ``folded`` is of a rounded network: how many terms the sum
-    has that the program may fold the node into; 0: none. ``scales`` reads the scales that follow, which it may fold
-    into the node's weights; they broadcast against ``shape``.
+    (what batch normalisation adds); None: the bias's own. ``computed`` is how many roundings there are in its weights,
+    where these are computed from those of the model, by the program and again where they are read. ``folded`` is of a
+    rounded network: how many terms the sum has that the program may fold the node into; 0: none. ``scales`` reads the
+    scales that follow, which it may fold into the node's weights; they broadcast against ``shape``.
     """
 
     map: LinearMap
     bias: Source | None = None
     size_of_bias: Source | None = None
+    computed: int = 0
     folded: int = 0
     scales: tuple[Source, ...] = ()
 
@@ -109,8 +113,18 @@ class Multivariate(Node, ABC):
         """The inputs, first among them, that it is a function of; of others the bounds alone are asked for."""
         return self.inputs
 
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """The inputs, first among them, whose bounds are asked for."""
+        return self.inputs
+
+    @property
+    def sized(self) -> tuple[int, ...]:
+        """The inputs of which only the size matters."""
+        return ()
+
     def reading(self, change: Callable[[Source], Source]) -> Multivariate:
-        """The same node with its weights, if it has any, read through what ``change`` makes of their sources."""
+        """The same node with what it reads, if anything, read through what ``change`` makes of it."""
         return self
 
     @abstractmethod
@@ -132,6 +146,11 @@ class Multivariate(Node, ABC):
 
 Nonlinear = Elementwise | MaxPool | Multivariate
 """The kinds that are relaxed, on bounds of their inputs."""
+
+
+def entering(node: Node) -> tuple[int, ...]:
+    """The inputs of a nonlinear node whose bounds are asked for."""
+    return node.asked if isinstance(node, Multivariate) else node.inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +200,17 @@ class Network:
 
     def bounded(self) -> tuple[int, ...]:
         """The nodes whose values enter a nonlinearity, in order: those that need pre-activation bounds."""
-        wanted = {i for node in self.nodes if isinstance(node, Nonlinear) for i in node.inputs}
-        return tuple(sorted(wanted))
+        return tuple(sorted({i for node in self.nodes if isinstance(node, Nonlinear) for i in entering(node)}))
+
+    def sized(self) -> frozenset[int]:
+        """Those of the :meth:`bounded` nodes of which bounds of any width do: only their size matters, for rounding."""
+        loose, others = set[int](), set[int]()
+        for node in self.nodes:
+            if isinstance(node, Nonlinear):
+                sized = node.sized if isinstance(node, Multivariate) else ()
+                loose.update(sized)
+                others.update(i for i in entering(node) if i not in sized)
+        return frozenset(loose - others)
 
     def neurons(self) -> int:
         """The number of values that enter an activation, with the outputs (the papers' "hidden nodes")."""

@@ -294,7 +294,8 @@ def _exposed(heads: Heads, peeled: Network) -> Network:
         network, _ = builder.network(builder.concatenate(parts, 0, part="outputs"))
     weights = dict.fromkeys([*peeled.weights, *network.weights])
     notes = (*peeled.notes, _NOTE) if _NOTE not in peeled.notes else peeled.notes
-    return replace(network, weights=tuple(weights), notes=notes, peeled=True, parts=peeled.parts)
+    computed = peeled.precomputed or network.precomputed
+    return replace(network, weights=tuple(weights), notes=notes, peeled=True, parts=peeled.parts, precomputed=computed)
 
 
 _NOTE = (

@@ -21,20 +21,42 @@ import tensorflow as tf
 
 from tfcert.activations import Activation, activation
 from tfcert.network.contractions import EinsumMap
-from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, Multivariate, Node, evaluate_node
+from tfcert.network.graph import (
+    Add,
+    Concatenate,
+    Elementwise,
+    Input,
+    Linear,
+    MaxPool,
+    Multivariate,
+    Node,
+    evaluate_node,
+)
 from tfcert.network.linear import LinearMap, ScaleMap, Shape, Source
 from tfcert.network.moves import IndexMap, ReshapeMap, TakeMap, TransposeMap
 from tfcert.network.product import Contraction, Product
 
 
 class WrittenNumbers:
-    """Reads numbers that the model was written with: they do not change."""
+    """Reads numbers that the model was written with: they do not change.
 
-    def __init__(self, value: np.ndarray):
+    Attributes:
+        value: the numbers.
+        steps: how many roundings the model makes that multiplies by these numbers, one after the other where they are
+            a product; None: one, or none where all are powers of two.
+    """
+
+    def __init__(self, value: np.ndarray, steps: int | None = None):
         self.value = value
+        self.steps = int(not _powers_of_two(value)) if steps is None else steps
 
     def __call__(self) -> tf.Tensor:
         return tf.constant(self.value)
+
+
+def _powers_of_two(value: np.ndarray) -> bool:
+    """Tells whether multiplying by numbers is exact, but for what is flushed to zero."""
+    return value.dtype.kind == "f" and bool((np.abs(np.frexp(value)[0]) % 0.5 == 0).all())
 
 
 class SimpleNodes:
@@ -60,13 +82,24 @@ class SimpleNodes:
             node, found = found, None
             for rule in RULES:
                 found = rule(node, self) if found is None else found
+            reason = _reason(node, self)
+            if isinstance(found, int) and reason:  # a rule may leave out what it is about
+                self.mark(found, reason)
+            elif isinstance(found, Node) and reason:
+                found = replace(found, uncharged=reason)
         if found is not None:
             return found
         key = _key(node)
         if key not in self._places:
             self._places[key] = len(self._nodes)
             self._nodes.append(node)
+        elif not computes_exactly(node):
+            self.mark(self._places[key], TWICE)
         return self._places[key]
+
+    def mark(self, index: int, reason: str) -> None:
+        """Notes why bounds of a node do not cover how the model rounds."""
+        self._nodes[index] = replace(self._nodes[index], uncharged=reason)
 
     def constant(self, name: str, shape: Shape, value: Source | None) -> Linear:
         """A node that does not depend on the input: zeros of a shape, and ``value`` added."""
@@ -79,6 +112,21 @@ class SimpleNodes:
         assert isinstance(node, Linear)
         zeros = tf.zeros([1, *node.shape], self.dtype)
         return zeros if node.bias is None else zeros + node.bias()
+
+
+TWICE = "the model computes it more than once, and may round differently each time"
+FUSED = "the model subtracts a multiple of what it multiplies, which it may round once or twice"
+
+
+def computes_exactly(node: Node) -> bool:
+    """Tells whether every program computes a node without rounding, so that whoever computes it has the same value."""
+    match node:
+        case Linear():
+            plain = node.map.moves or (isinstance(node.map, ScaleMap) and not _steps(node))
+            return depends_on_nothing(node) or (node.bias is None and plain)
+        case Elementwise():
+            return node.activation.accuracy is not None and node.activation.accuracy.ulps == 0
+    return isinstance(node, Input | Concatenate | MaxPool)
 
 
 def depends_on_nothing(node: Node) -> bool:
@@ -174,17 +222,20 @@ def scaled_by_numbers(node: Node, nodes: SimpleNodes) -> Node | int | None:
     factor = _factor(node, with_bias=True)
     if factor is None or not isinstance(node, Linear):
         return None
-    if node.bias is None and (factor == 1).all():
+    steps = _steps(node)
+    if node.bias is None and (factor == 1).all() and not steps:
         return node.inputs[0]
     before = nodes[node.inputs[0]]
-    first = _factor(before)
-    if first is None:
+    first, steps = _factor(before), steps + _steps(before)
+    if first is None or steps > _MOST_STEPS:
         return None
-    with np.errstate(over="ignore", under="ignore"):
-        both = WrittenNumbers(np.asarray(first * factor, factor.dtype))
-    if not (np.isfinite(both.value) & ((both.value != 0) | (factor == 0) | (first == 0))).all():
+    # What is flushed to zero, or overflows, between the two must not be lost on who sees the product alone.
+    with np.errstate(over="ignore", under="ignore", divide="ignore"):
+        product, large = np.asarray(first * factor, factor.dtype), np.abs(factor)
+        kept = ((np.abs(first) >= 0.25) | (large <= 8)) & ((np.abs(first) <= 1) | (large >= 0.5))
+    if not (np.isfinite(product) & (((product != 0) & kept) | (factor == 0) | (first == 0))).all():
         return None
-    return replace(node, inputs=before.inputs, map=ScaleMap(both, node.shape))
+    return replace(node, inputs=before.inputs, map=ScaleMap(WrittenNumbers(product, steps), node.shape))
 
 
 def added_twice(node: Node, nodes: SimpleNodes) -> Node | int | None:
@@ -206,11 +257,16 @@ def added_twice(node: Node, nodes: SimpleNodes) -> Node | int | None:
         return None
     factors = [factor for _, factor in terms]
     if len(factors) == 2 and bool((factors[0] == -factors[1]).all()):
-        return nodes.constant(node.name, node.shape, None)
+        zero = nodes.constant(node.name, node.shape, None)
+        return zero if all(map(_powers_of_two, factors)) else replace(zero, uncharged=FUSED)
+    if len(factors) > _MOST_STEPS or any(_steps(nodes[i]) > 1 for i in node.inputs):
+        return None
     if not (all((f >= 0).all() for f in factors) or all((f <= 0).all() for f in factors)):
         return None  # what nearly cancels carries a rounding error of the terms' size
-    total = np.asarray(sum(factors), nodes.dtype.as_numpy_dtype)
-    return Linear(name=node.name, inputs=(base,), shape=node.shape, map=ScaleMap(WrittenNumbers(total), node.shape))
+    twice = len(factors) == 2 and _powers_of_two(factors[0]) and bool((factors[0] == factors[1]).all())
+    steps = 0 if twice else len(factors)
+    total = WrittenNumbers(np.asarray(sum(factors), nodes.dtype.as_numpy_dtype), steps)
+    return Linear(name=node.name, inputs=(base,), shape=node.shape, map=ScaleMap(total, node.shape))
 
 
 def multiplied_by_itself(node: Node, nodes: SimpleNodes) -> Node | int | None:
@@ -223,11 +279,14 @@ def multiplied_by_itself(node: Node, nodes: SimpleNodes) -> Node | int | None:
     if all(factor is None for factor in factors):
         return None
     bases = tuple(i if f is None else nodes[i].inputs[0] for i, f in zip(node.inputs, factors, strict=True))
+    if any(f is not None and (np.abs(f) > 4).any() for f in factors):
+        return None  # the squares would not tell what is flushed to zero before
     if bases[0] != bases[1]:  # planes of products are as tight with the factors inside
         return None
-    total = np.asarray(np.prod([f for f in factors if f is not None], axis=0), nodes.dtype.as_numpy_dtype)
+    scaled = [f for f in factors if f is not None]
+    total = WrittenNumbers(np.asarray(np.prod(scaled, axis=0), nodes.dtype.as_numpy_dtype), len(scaled))
     square = nodes.append(replace(node, name=f"{node.name}/square", inputs=bases))
-    scale = ScaleMap(WrittenNumbers(total), node.shape)
+    scale = ScaleMap(total, node.shape)
     return Linear(name=node.name, inputs=(square,), shape=node.shape, map=scale)
 
 
@@ -275,6 +334,9 @@ def _turned(read: Source, order: tuple[int, ...]) -> Source:
     return value
 
 
+_MOST_STEPS = 6
+"""So many factors are merged into one: a node that scales is charged for twice as many roundings."""
+
 RULES: tuple[Callable[[Node, SimpleNodes], Node | int | None], ...] = (
     of_constants,
     multiplied_by_a_constant,
@@ -301,6 +363,17 @@ def _factor(node: Node, with_bias: bool = False) -> np.ndarray | None:
     scales = isinstance(node, Linear) and type(node.map) is ScaleMap and (with_bias or node.bias is None)
     read = node.map.scale if scales and isinstance(node, Linear) and isinstance(node.map, ScaleMap) else None
     return read.value if isinstance(read, WrittenNumbers) else None
+
+
+def _reason(node: Node, nodes: SimpleNodes) -> str:
+    """Why bounds of a node, or of one that it reads, do not cover how the model rounds."""
+    return next((n.uncharged for n in (node, *(nodes[i] for i in node.inputs)) if n.uncharged), "")
+
+
+def _steps(node: Node) -> int:
+    """The roundings of a program that multiplies by a node's numbers."""
+    read = node.map.scale if isinstance(node, Linear) and isinstance(node.map, ScaleMap) else None
+    return read.steps if isinstance(read, WrittenNumbers) else 1
 
 
 # --- what is the same ------------------------------------------------------------------------------------------------

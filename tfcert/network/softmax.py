@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
+from tfcert.activations import Activation, activation
+from tfcert.activations.accuracy import ACCURACIES, Accuracy
 from tfcert.network.graph import Multivariate
+
+
+@functools.cache
+def softmax_accuracy(entries: int) -> Accuracy:
+    """What the sigmoid of the log odds errs by as the softmax of a program, relative to its value.
+
+    ``exp`` of ``x_j - m`` errs by twice what is stated of the function (a softmax is a kernel of its own), once of the
+    number and once of the sum; the sum of n terms by n - 1 roundings, and by the mean of what the differences err by
+    themselves, at most ``log n``; a division, or a multiplication with the inverse, by a few. What ``x_j - m`` of the
+    number itself errs by is charged to its log odds (:mod:`tfcert.propagation.log_odds`).
+    """
+    exp = ACCURACIES["exp"]
+    single, double = (
+        0.5 * (8.0 * exp.within(unit) + entries + math.log(entries) + 9.0) for unit in (2.0**-24, 2.0**-53)
+    )
+    return Accuracy(single, double=double)
+
+
+@functools.cache
+def softmax_sigmoid(entries: int) -> Activation:
+    """The sigmoid that stands for a softmax of so many entries."""
+    return replace(activation("sigmoid"), accuracy=softmax_accuracy(entries))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

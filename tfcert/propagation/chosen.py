@@ -26,7 +26,7 @@ def named_choices(
     """The choices of a node that give the named relaxation to all rows: of an activation ``[samples, 1, *shape]``."""
     node = network.nodes[index]
     if isinstance(node, Multivariate):
-        return multivariate_kind(node).choices(node, [bounds[source] for source in node.inputs], relaxation)
+        return multivariate_kind(node).choices(node, [bounds[source] for source in node.asked], relaxation)
     here = bounds[node.inputs[0]]
     if isinstance(node, MaxPool):
         return (tf.stop_gradient(default_height(node, *here)),)
@@ -55,7 +55,7 @@ def chosen_lines(
         if not chosen:
             return relax(network, index, bounds, relaxation)
         if isinstance(node, Multivariate):
-            return multivariate_kind(node).relax(node, [bounds[source] for source in node.inputs], relaxation, chosen)
+            return multivariate_kind(node).relax(node, [bounds[source] for source in node.asked], relaxation, chosen)
         here = bounds[node.inputs[0]]
         if isinstance(node, MaxPool):
             return pool_lines(node, *here, relaxation, *chosen)

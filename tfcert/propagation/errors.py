@@ -164,7 +164,8 @@ def sum_of_terms_error(node: Linear, terms: Sized, reach: tf.Tensor | None, own:
     if reach is not None and max(ours, theirs) < 0.25:
         reach += up(gamma(count + 8, rounding.own)) * size
         within = 0.5 * size + 0.5 * tf.minimum(reach, size)
-    extra = _SCALED if isinstance(node.map, ScaleMap) else _FOLDED
+    extra = node.computed + (_SCALED if isinstance(node.map, ScaleMap) else _FOLDED)
+    own = own._replace(terms=own.terms + node.computed)
     each = gamma(extra, rounding.deployed) * (1.0 + theirs) + gamma(own.terms, rounding.own) * (1.0 + ours)
     lost = within * up((ours + theirs) / max(1.0 - ours - theirs, 0.5)) + size * up(each)
     bias = node.size_of_bias or node.bias

@@ -184,8 +184,9 @@ def _linear_slack(node: Linear, source: Planes) -> Slack | None:
         return slack if slack is None else slack._replace(amount=node.map.apply(slack.amount))
     # Values that are no larger than the planes' sizes are off by so much, and middles and halves by little more.
     size, flushed = linear_size(node, plane_sizes(source))
-    terms = _terms(node.map) + node.folded  # a bias that is folded into a sum before may be rounded with all of that
-    return charged_slack(slack, node.map.abs_apply(slack.amount) + flushed, size, terms, node.formal)
+    # A bias that is folded into a sum before may be rounded with all of that.
+    amount, terms = node.map.abs_apply(slack.amount) + flushed, _terms(node.map) + node.folded + 2 * node.computed
+    return charged_slack(slack, amount, size, terms, node.formal)
 
 
 def _terms(linear: LinearMap) -> int:

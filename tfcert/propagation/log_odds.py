@@ -19,11 +19,33 @@ replace the exponential function by chords too, also that of ``x_j``, which the 
 (Measured on random boxes of 2 to 8 entries: the mean gap in the middle, relative to the range of p, is 0.01 to 0.38
 above and 0.01 to 0.22 below, for U^LSE 0.04 to 0.48 and the better of L^ER and L^LSE 0.03 to 0.38; the best planes
 that there are have 0.01 to 0.37 and 0.01 to 0.20.)
+
+*Rounding.* On a rounded network the values are those whose sigmoid the deployed program's softmax is, up to the error
+that the sigmoid is charged for (:func:`~tfcert.network.softmax.softmax_accuracy`). The program computes ``exp`` of
+``x_j - m``, m the largest of the group. Where ``x_j`` is m nothing is lost; elsewhere ``p_j <= 1/2``, and the factor
+``exp(v |x_j - m|)`` by which the difference may be off, v the program's unit roundoff, is what moving ``t_j`` by
+``2.02 v |x_j - m|`` does, because the logarithm of a sigmoid has the slope ``1 - p_j >= 1/2``. What is too small for
+the type counts as flushed: the sigmoid is charged for that, too.
+
+Our own rounding, in units of the roundoff u, for groups of n numbers within M (functions err by up to 20 u of their
+values, and a difference in an exponent by its size, which the term's share of the sum makes ``log n`` at most):
+
+* the range: a sum of n exponentials, its logarithm, and sums of numbers up to M: ``n + 48 + 24 log n + 8 M``;
+* upper planes: for any weights w above 0, of sum s, ``log(sum exp(x_i)) >= sum w_i/s (x_i - log(w_i/s))`` (Gibbs), so
+  that weights which do not sum to 1, by ``n + 40``, cost this times ``M + log n + 1``; ``sum w log w`` errs by as much;
+* lower planes: weights err by ``2 n + 64``, relatively, which moves the plane by no more than that on the box, for a
+  weight times half of the width is at most the term's share of the sum; their intercepts are sums of n terms up to
+  ``2 M`` in all; differences of ends from the largest other, and its weight, cost ``(2 n + 16) M``;
+* rows: a coefficient over ``x_i`` is a sum of n + 1 products, of size ``|a_i| + sum |a_j| w_ji``, where the weights of
+  a plane add up to 2 at most: ``3 (n + 12) M``; constants are summed in float64.
+
+So planes are moved by ``(8 n + 96) M + (3 n + 96)(2 + log n)``.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,8 +57,10 @@ import tensorflow as tf
 from tfcert.network.softmax import LogOdds, log_sum_of_others, weights_of_others
 from tfcert.network.sparse import Entries
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.enclosures import Plane, Planes, TensorInterval
+from tfcert.propagation.enclosures import Plane, Planes, Slack, TensorInterval
 from tfcert.propagation.multivariate import Carried, Facet, Kind, MultivariatePlanes, OpenPlanes
+from tfcert.propagation.slack import charged_slack, plane_sizes
+from tfcert.roundoff import Rounding, gamma
 
 _PLACES = (0.25, 0.5, 0.75)
 """Where upper planes to choose from touch, from ``t_j``'s least point on the box (0) to its greatest (1)."""
@@ -64,7 +88,8 @@ def log_odds_range(lower: tf.Tensor, upper: tf.Tensor) -> TensorInterval:
 
 
 class _Box(NamedTuple):
-    """A box, 0 where it is not known; ``lost`` is infinite there, else 0: ``[..., 1]``, for whole groups."""
+    """A box, 0 where it is not known; ``lost`` is infinite there, else what rounding may take: ``[..., 1]``, for whole
+    groups."""
 
     lower: tf.Tensor
     upper: tf.Tensor
@@ -75,11 +100,28 @@ class _Box(NamedTuple):
         return 0.5 * self.lower + 0.5 * self.upper
 
 
-def _box(lower: tf.Tensor, upper: tf.Tensor) -> _Box:
+def _box(node: LogOdds, lower: tf.Tensor, upper: tf.Tensor) -> _Box:
     large = lower.dtype.max**0.5
     known = tf.reduce_all((lower >= -large) & (upper <= large), axis=-1, keepdims=True)
     low, high = (tf.where(known, end, tf.zeros_like(end)) for end in (lower, upper))
-    return _Box(low, high, tf.where(known, tf.zeros([], lower.dtype), tf.constant(np.inf, lower.dtype)))
+    lost = tf.zeros([], lower.dtype)
+    if node.rounding is not None:
+        n = lower.shape[-1]
+        lost = _charge(node.rounding, low, high, (8 * n + 96, 3 * n + 96, 2 + math.log(n)))
+    return _Box(low, high, tf.where(known, lost, tf.constant(np.inf, lower.dtype)))
+
+
+def _charge(rounding: Rounding, low: tf.Tensor, high: tf.Tensor, counts: tuple[float, float, float]) -> tf.Tensor:
+    """What values of each group lie off for rounding, ``[..., 1]``: that of the program, and our own.
+
+    ``counts``: units of our roundoff by M, beside that, and what the second is multiplied by.
+    """
+    by_size, alone, factor = counts
+    unit, n = 0.5 * float(np.finfo(low.dtype.as_numpy_dtype).eps), low.shape[-1]
+    size = tf.reduce_max(tf.maximum(tf.abs(low), tf.abs(high)), axis=-1, keepdims=True)
+    apart = tf.reduce_max(high, axis=-1, keepdims=True) - tf.reduce_min(low, axis=-1, keepdims=True)
+    own = gamma(by_size + 8, unit) * size + factor * gamma(alone + 8, unit)
+    return own + 2.02 * rounding.deployed * apart + 64 * rounding.tiny * (n + size)
 
 
 def upper_group(box: _Box, place: float = 0.5) -> Group:
@@ -143,9 +185,10 @@ class LogOddsPlanes(MultivariatePlanes):
 
     lower: Group
     upper: Group
+    rounded: bool = False
 
     def back(self, rows: Coefficients) -> Carried:
-        return _carried(rows, [(self.lower, None)], [(self.upper, None)])
+        return _carried(rows, [(self.lower, None)], [(self.upper, None)], self.rounded)
 
     def advance(self, inputs: Sequence[Planes]) -> Planes:
         (source,) = inputs
@@ -157,23 +200,38 @@ class LogOddsPlanes(MultivariatePlanes):
         return Planes(
             side(source.lower, source.upper, self.lower),
             side(source.upper, source.lower, self.upper),
+            None if source.slack is None else self._slack(source),
         )
+
+    def _slack(self, source: Planes) -> Slack:
+        """Like lines of as many numbers as a group has: what the function errs by is in the intercepts."""
+        slack = source.slack
+        assert slack is not None
+        weights = tf.maximum(self.lower.weights, self.upper.weights)
+        level = tf.maximum(tf.abs(self.lower.intercept), tf.abs(self.upper.intercept))
+        amount, size = (x + tf.linalg.matvec(weights, x) for x in (slack.amount, plane_sizes(source)))
+        return charged_slack(slack, amount, size + level, weights.shape[-1] + 4, exact=True)
 
 
 Weighted = tuple[Group, tf.Tensor | None]
 """Planes, and how much each entry of rows takes of them; None for all."""
 
 
-def _carried(rows: Coefficients, lower: Sequence[Weighted], upper: Sequence[Weighted]) -> Carried:
-    """Rows over the log odds as rows over the groups, by mixtures of planes."""
+def _carried(
+    rows: Coefficients, lower: Sequence[Weighted], upper: Sequence[Weighted], rounded: bool = False
+) -> Carried:
+    """Rows over the log odds as rows over the groups, by mixtures of planes; constants in float64 where ``rounded``."""
+    kind = tf.float64 if rounded else rows.values.dtype
     rows = rows.masked()
     values, constants = rows.values, []
     for part, groups in ((tf.nn.relu(rows.values), lower), (tf.minimum(rows.values, 0), upper)):
         for group, share in groups:
             taken = part if share is None else part * share
             values -= _through(taken, _arranged(group.weights, rows))
-            constants.append(tf.reduce_sum(tf.math.multiply_no_nan(rows.unfold(group.intercept), taken), axis=-1))
-    return [replace(rows, values=values, zero_outside=True)], functools.reduce(operator.add, constants)
+            each = tf.math.multiply_no_nan(rows.unfold(group.intercept), taken)
+            constants.append(tf.reduce_sum(tf.cast(each, kind), axis=-1))
+    constant = tf.cast(functools.reduce(operator.add, constants), rows.values.dtype)
+    return [replace(rows, values=values, zero_outside=True)], constant
 
 
 def _arranged(weights: tf.Tensor, rows: Coefficients) -> tf.Tensor:
@@ -203,6 +261,7 @@ class _OpenLogOdds(OpenPlanes):
     upper: tuple[Group, ...]
     second: tf.Tensor
     """1 where r is the largest other by default."""
+    rounded: bool = False
     pace = 0.5
 
     def over(self, rows: Coefficients) -> _OpenLogOdds:
@@ -213,7 +272,7 @@ class _OpenLogOdds(OpenPlanes):
 
     def back(self, rows: Coefficients, choices: Sequence[tf.Tensor]) -> Carried:
         lower = list(zip(self.lower, (1 - choices[0], choices[0]), strict=True))
-        return _carried(rows, lower, list(zip(self.upper, _shares(choices[1]), strict=True)))
+        return _carried(rows, lower, list(zip(self.upper, _shares(choices[1]), strict=True)), self.rounded)
 
 
 def _shares(choice: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -230,38 +289,45 @@ def _mixed(parts: Sequence[Group], shares: Sequence[tf.Tensor]) -> Group:
 
 class _LogOddsKind(Kind):
     keeps_patches = True  # a group is a pixel
+    charges_rounding = True
 
     def interval(self, node: LogOdds, inputs: Sequence[TensorInterval]) -> TensorInterval:
-        return log_odds_range(*inputs[0])
+        low, high = log_odds_range(*inputs[0])
+        if node.rounding is None:
+            return low, high
+        n = node.shape[-1]
+        lost = _charge(node.rounding, *inputs[0], (8, n + 48 + 24 * math.log(n), 1.0))
+        return low - lost, high + lost
 
     def relax(
         self, node: LogOdds, bounds: Sequence[TensorInterval], relaxation: str | None, choices: Sequence[tf.Tensor] = ()
     ) -> LogOddsPlanes:
-        box = _box(*bounds[0])
+        box, rounded = _box(node, *bounds[0]), node.rounding is not None
         plain, shifted, second = lower_groups(box)
         if choices:
             upper = _mixed([upper_group(box, place) for place in _PLACES], _shares(choices[1]))
-            return LogOddsPlanes(_mixed((plain, shifted), (1 - choices[0], choices[0])), upper)
+            return LogOddsPlanes(_mixed((plain, shifted), (1 - choices[0], choices[0])), upper, rounded)
         lower = Group(
             tf.where(second[..., None], shifted.weights, plain.weights),
             tf.where(second, shifted.intercept, plain.intercept),
         )
-        return LogOddsPlanes(lower, upper_group(box))
+        return LogOddsPlanes(lower, upper_group(box), rounded)
 
     def choices(self, node: LogOdds, bounds: Sequence[TensorInterval], relaxation: str | None) -> tuple[tf.Tensor, ...]:
-        *_, second = lower_groups(_box(*bounds[0]))
+        *_, second = lower_groups(_box(node, *bounds[0]))
         default = tf.stop_gradient(tf.cast(second, bounds[0][0].dtype))
         return default, tf.fill(tf.shape(default), tf.constant(0.5, default.dtype))
 
     def opened(self, node: LogOdds, bounds: Sequence[TensorInterval], relaxation: str | None) -> _OpenLogOdds:
-        box = _box(*bounds[0])
+        box = _box(node, *bounds[0])
         plain, shifted, second = lower_groups(box)
         upper = tuple(upper_group(box, place) for place in _PLACES)
-        return _OpenLogOdds((plain, shifted), upper, tf.cast(second, bounds[0][0].dtype))
+        second = tf.cast(second, bounds[0][0].dtype)
+        return _OpenLogOdds((plain, shifted), upper, second, node.rounding is not None)
 
     def facets(self, node: LogOdds, bounds: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Facet]:
         """Both planes below and the three above."""
-        box = _box(*(tf.constant(end[None], tf.float64) for end in bounds[0]))
+        box = _box(node, *(tf.constant(end[None], tf.float64) for end in bounds[0]))
         plain, shifted, _ = lower_groups(box)
         upper = [upper_group(box, place) for place in _PLACES]
         return [_facet(1, plain), _facet(1, shifted), *(_facet(-1, group) for group in upper)]

@@ -210,7 +210,7 @@ def opened(
     """What the lines of a nonlinear node are chosen from, or its lines if there is no choice."""
     node = network.nodes[index]
     if isinstance(node, Multivariate):
-        kind, here = multivariate_kind(node), [bounds[source] for source in node.inputs]
+        kind, here = multivariate_kind(node), [bounds[source] for source in node.asked]
         return kind.opened(node, here, relaxation) or kind.relax(node, here, relaxation)
     ends = bounds[node.inputs[0]]
     if isinstance(node, MaxPool):

@@ -90,7 +90,7 @@ def backward_bounds(
     ``errors``: of a rounded network, of no node yet: those of all nodes are taken up there.
     """
     affine = affine or affine_part(network, region)
-    exact = exact_intervals(network, region.is_box)
+    exact = exact_intervals(network, region.is_box) | network.sized()
     ranges: list[TensorInterval] = []
     bounds: dict[int, TensorInterval] = {}
     errors = errors or no_errors(network, region)
@@ -318,9 +318,9 @@ def by_name(network: Network, relaxation: str | None) -> Relaxer:
 def relax(network: Network, index: int, bounds: Mapping[int, TensorInterval], relaxation: str | None) -> NodeLines:
     """The relaxation of a nonlinear node on the ``bounds`` of its inputs."""
     node = network.nodes[index]
-    here = [bounds[source] for source in node.inputs]
     if isinstance(node, Multivariate):
-        return multivariate_kind(node).relax(node, here, relaxation)
+        return multivariate_kind(node).relax(node, [bounds[source] for source in node.asked], relaxation)
+    here = [bounds[source] for source in node.inputs]
     if isinstance(node, MaxPool):
         return pool_lines(node, *here[0], relaxation)
     assert isinstance(node, Elementwise)

@@ -158,7 +158,7 @@ class ProductPlanes(MultivariatePlanes):
         return [replace(rows, values=values, zero_outside=True) for values in (first, second)], constant
 
     def advance(self, inputs: Sequence[Planes]) -> Planes:
-        x, y = inputs
+        x, y = inputs[:2]
         slack = x.slack
         if slack is not None and y.slack is not None:
             # Like an activation's lines of two numbers: what the product errs by is in the intercepts.

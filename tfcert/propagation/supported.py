@@ -22,6 +22,9 @@ def not_supported(network: Network) -> str:
         return f"the model computes in {network.deployed.name}, and weights were rounded to {network.dtype.name}"
     if network.precomputed:
         return "what the model computes of constants, or of copies, was computed beforehand"
+    marked = next((node for node in network.nodes if node.uncharged), None)
+    if marked is not None:
+        return f"{marked.uncharged} ({marked.name})"
     for node in network.nodes:
         if isinstance(node, Elementwise) and node.activation.accuracy is None:
             return f"nothing is known of how activation {node.activation.name!r} ({node.name}) rounds"

@@ -16,7 +16,18 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Activation
-from tfcert.network.graph import Add, Concatenate, Elementwise, Linear, MaxPool, Multivariate, Network, Node, Nonlinear
+from tfcert.network.graph import (
+    Add,
+    Concatenate,
+    Elementwise,
+    Linear,
+    MaxPool,
+    Multivariate,
+    Network,
+    Node,
+    Nonlinear,
+    entering,
+)
 from tfcert.network.linear import Shape
 from tfcert.network.sparse import Entries, numbered, product, sparse_identity, total
 from tfcert.network.windows import gather_windows
@@ -234,7 +245,7 @@ def flatten(network: Network, rounding: Rounding | None = None) -> PiecewiseNetw
         known = _MATRICES[network] = digest, _matrices(wide)
     maps, output = known[1]
     layers = tuple(
-        Layer(node.name, index, node.inputs, before, _kind(wide, index))
+        Layer(node.name, index, entering(node), before, _kind(wide, index))
         for (index, node), before in zip(_bent(wide), maps, strict=True)
     )
     return PiecewiseNetwork(wide, network, layers, output, (wide.output,))
@@ -262,7 +273,7 @@ def _matrices(network: Network) -> tuple[list[Affine], Affine]:
     number, widths = {0: 0}, {0: math.prod(network.input_shape)}
     found: list[Affine] = []
     for index, node in _bent(network):
-        parts = [_affine(network, source, number) for source in node.inputs]
+        parts = [_affine(network, source, number) for source in entering(node)]
         found.append(parts[0] if len(parts) == 1 else _beside(parts, widths))
         number[index] = len(found)
         widths[len(found)] = math.prod(node.shape)
@@ -339,7 +350,7 @@ def between(network: Network, target: int, stops: Collection[int]) -> list[int]:
 def _kind(network: Network, index: int) -> LayerKind:
     node = network.nodes[index]
     if isinstance(node, Multivariate):
-        return Enclosed(node, tuple(network.nodes[i].shape for i in node.inputs))
+        return Enclosed(node, tuple(network.nodes[i].shape for i in node.asked))
     if isinstance(node, MaxPool):
         source = network.nodes[node.inputs[0]]
         windows = gather_windows(tf.constant(numbered(source.shape)), node, fill=0.0).numpy()[0]

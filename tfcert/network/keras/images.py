@@ -145,6 +145,7 @@ def resized(builder: Builder, x: Tensor, size: tuple[int, int], interpolation: s
     for axis, matrix in enumerate(matrices):
         if matrix.shape[0] != matrix.shape[1] or not np.array_equal(matrix, np.eye(len(matrix))):
             x = builder.along(x, builder.constant(matrix), matrix.shape[1], axis, part="resized")
+            builder.not_charged(x, "how weights of resizing round is not known")
     return x
 
 

@@ -181,7 +181,7 @@ def batch_normalization(layer: layers.BatchNormalization, builder: Builder, inpu
         shift = tf.abs(read(statistics(layer)[0]) * scale())
         return 2.0 * (shift + tf.abs(read(layer.beta)) if layer.center else shift)
 
-    return builder.scale(x, scale, bias, size=size)
+    return builder.scale(x, scale, bias, size=size, computed=10)  # of rsqrt 8, of the sum, and of gamma
 
 
 @converter(layers.Normalization)
@@ -199,8 +199,8 @@ def normalization(layer: layers.Normalization, builder: Builder, inputs: list[Te
         return tf.convert_to_tensor(layer.mean)[0]
 
     if layer.invert:
-        return builder.scale(x, deviation, mean)
-    return builder.scale(x, lambda: 1.0 / deviation(), lambda: -mean() / deviation())
+        return builder.scale(x, deviation, mean, computed=4)  # of the root
+    return builder.scale(x, lambda: 1.0 / deviation(), lambda: -mean() / deviation(), computed=6)
 
 
 @converter(layers.Rescaling)

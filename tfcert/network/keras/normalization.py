@@ -71,10 +71,12 @@ def _layer_normalized(options: Any, builder: Builder, x: Tensor, gamma: Any, bet
     axes = inner_axes(options.axis, builder, x)
     # With rms_scaling Keras divides by the deviation from the mean all the same.
     center = (not options.rms_scaling, True)
-    found = builder.normalized(x, axes, _epsilon(options), center=center, part="normalized")
     shape = [n if a in axes else 1 for a, n in enumerate(x.shape)]
     beta = None if options.rms_scaling else beta
-    return _affine(builder, found, *(_shaped(builder, value, x, axes, shape) for value in (gamma, beta)))
+    scale, offset = (_shaped(builder, value, x, axes, shape) for value in (gamma, beta))
+    factor = None if options.rms_scaling else scale
+    found = builder.normalized(x, axes, _epsilon(options), center=center, factor=factor, part="normalized")
+    return _affine(builder, found, scale, offset)
 
 
 def _shaped(builder: Builder, value: Any, x: Tensor, axes: Sequence[int], shape: Sequence[int]) -> Source | None:
@@ -113,13 +115,13 @@ def group_normalization(layer: layers.GroupNormalization, builder: Builder, inpu
     grouped = (*x.shape[:axis], layer.groups, channels // layer.groups, *x.shape[axis + 1 :])
     apart = builder.reshape(x, grouped, part="groups")
     axes = [a for a in range(len(grouped)) if a != axis]
-    found = builder.normalized(apart, axes, layer.epsilon, center=(True, True), part="normalized")
-    whole = builder.reshape(found, x.shape, part="together")
     shape = [channels if a == axis else 1 for a in range(len(x.shape))]
     gamma, beta = (
         None if value is None else _reshaped(builder, value, shape)
         for value in (layer.gamma if layer.scale else None, layer.beta if layer.center else None)
     )
+    found = builder.normalized(apart, axes, layer.epsilon, center=(True, True), factor=gamma, part="normalized")
+    whole = builder.reshape(found, x.shape, part="together")
     return _affine(builder, whole, gamma, beta)
 
 

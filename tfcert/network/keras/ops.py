@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
 
 from tfcert.network.builder import Builder, Tensor
@@ -56,8 +55,12 @@ def add(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
     constants = given.constants
     if not constants:
         return builder.add(given.tensors)
+    if len(constants) > 1:  # in any order: they may cancel, and absorb what they are added to
+        shape = given.tensors[0].shape
+        fixed = [builder.fixed(read, shape, part="constant") for read in constants]
+        return builder.add([*given.tensors, *fixed])
     total = builder.add(given.tensors, part="sum")
-    return builder.scale(total, one(builder), lambda: added(constants))
+    return builder.scale(total, one(builder), constants[0])
 
 
 def refuse_mistaken_bias(builder: Builder, inputs: list[Any]) -> None:
@@ -82,13 +85,6 @@ def refuse_mistaken_bias(builder: Builder, inputs: list[Any]) -> None:
                     "and then adds across the wrong axis; put the smaller operand first, or repeat it to the full shape"
                 )
         total = tuple(np.broadcast_shapes(total, x.shape))
-
-
-def added(constants: list[Source]) -> tf.Tensor:
-    total = constants[0]()
-    for read in constants[1:]:
-        total = total + read()
-    return total
 
 
 @converter(layers.Subtract, ops.Subtract, constants=True)
@@ -117,13 +113,9 @@ def multiply(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
     constants, (product, *others) = given.constants, given.tensors
     for number, other in enumerate(others):
         product = builder.product(product, other, part="" if number == len(others) - 1 and not constants else "product")
-    if not constants:
-        return product
-
-    def scale() -> tf.Tensor:
-        return math.prod((read() for read in constants), start=tf.ones([], builder.dtype))
-
-    return builder.scale(product, constants[0] if len(constants) == 1 else scale)
+    for number, read in enumerate(constants):
+        product = builder.scale(product, read, part="" if number == len(constants) - 1 else "scaled")
+    return product
 
 
 @converter(ops.Divide, ops.TrueDivide, constants=True)
@@ -133,7 +125,7 @@ def divide(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
         return builder.divide(*given.tensors)
     (constant,), (x,) = given.constants, given.tensors
     if isinstance(inputs[0], Tensor):
-        return builder.scale(x, lambda: 1.0 / constant())
+        return builder.scale(x, lambda: 1.0 / constant(), computed=1)
     return builder.scale(builder.activation(x, "reciprocal", part="reciprocal"), constant)
 
 

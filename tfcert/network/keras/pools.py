@@ -122,6 +122,7 @@ def adaptive_average_pooling(layer: Any, builder: Builder, inputs: list[Tensor])
             for place, (first, last) in enumerate(windows):
                 matrix[first:last, place] = 1 / (last - first)
             x = builder.along(x, builder.constant(matrix), len(windows), axis, part=f"axis{axis}")
+            builder.not_charged(x, "in which order axes are averaged is not known")
         return x
 
     return channels_last(layer, builder, inputs[0], compute)

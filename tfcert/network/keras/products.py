@@ -37,7 +37,10 @@ def contracted(
     alone = [i for i, letter in enumerate(given) if letter not in weights + result]
     if alone:
         x, given = builder.sum(x, alone, part="summed"), "".join(c for i, c in enumerate(given) if i not in alone)
+    before = weights
     read, shape, weights = _without_lone(read, shape, weights, given + result)
+    if weights != before:
+        builder.has_precomputed()
     if given[-1:] + weights[-1:] == weights and result == given[:-1] + weights[-1:] and len(shape) == 2:
         return builder.linear(x, DenseMap(read, x.shape, shape[1]), part=part)
     try:
@@ -170,6 +173,8 @@ def einsum(operation: Any, builder: Builder, inputs: list[Any]) -> Tensor:
     gone = [i for i, letter in enumerate(word) if letter not in result]
     if gone:
         found, word = builder.sum(found, gone, part="summed"), "".join(c for c in word if c in result)
+    if len(words) > 2:
+        builder.not_charged(found, "in which order its factors are multiplied is not known")
     if set(word) != set(result) or len(result) != len(word):
         raise builder.refuse(f"computes {operation.subscripts!r}, whose result has letters of no operand")
     return builder.transpose(found, [word.index(letter) for letter in result])

@@ -126,7 +126,10 @@ def _read(builder: Builder, x: Tensor, h: State) -> _Read:
 class _Gate:
     """``W x + U h + b``, where W, U and b are some blocks of a cell's weights, of ``units`` columns each."""
 
-    def __init__(self, builder: Builder, cell: Any, blocks: Sequence[int], bias: Source | None):
+    def __init__(
+        self, builder: Builder, cell: Any, blocks: Sequence[int], bias: Source | None, size: Source | None = None
+    ):
+        self.size = None if size is None else _blocks(size, cell.units, blocks)
         self.builder, self.units, self.width = builder, cell.units, cell.units * len(blocks)
         self.bias = None if bias is None else _blocks(bias, cell.units, blocks)
         kernel = _blocks(builder.constant(cell.kernel), cell.units, blocks)
@@ -137,13 +140,13 @@ class _Gate:
     def __call__(self, read: _Read, part: str) -> Tensor:
         if read.joined is not None:
             kernel = DenseMap(self.both, read.joined.shape, self.width)
-            return self.builder.linear(read.joined, kernel, self.bias, part=part)
+            return self.builder.linear(read.joined, kernel, self.bias, size=self.size, part=part)
         bias = self.of_constant(read.h, self.bias) if callable(read.h) else self.bias
         return self.of_input(read.x, bias, part)
 
     def of_input(self, x: Tensor, bias: Source | None, part: str) -> Tensor:
         """``W x + b`` with another bias."""
-        return self.builder.linear(x, DenseMap(self.kernel, x.shape, self.width), bias, part=part)
+        return self.builder.linear(x, DenseMap(self.kernel, x.shape, self.width), bias, size=self.size, part=part)
 
     def of_state(self, h: State, bias: Source | None, part: str) -> State:
         """``U h + b`` with another bias."""
@@ -152,6 +155,8 @@ class _Gate:
         return bias if h is None else self.of_constant(h, bias)
 
     def of_constant(self, h: Source, bias: Source | None) -> Source:
+        self.builder.has_precomputed()
+
         def read() -> tf.Tensor:
             value = tf.linalg.matvec(self.recurrent(), tf.broadcast_to(h(), [self.units]), transpose_a=True)
             return value if bias is None else value + bias()
@@ -223,7 +228,10 @@ def lstm_step(cell: Any, builder: Builder) -> CellStep:
 @of_cell(layers.GRUCell)
 def gru_step(cell: Any, builder: Builder) -> CellStep:
     of_gates, of_candidate, of_state = _gru_biases(cell, builder)
-    gates, candidate = _Gate(builder, cell, (0, 1), of_gates), _Gate(builder, cell, (2,), of_candidate)
+    gates, candidate = (
+        _Gate(builder, cell, (0, 1), of_gates, _gru_size(cell, builder)),
+        _Gate(builder, cell, (2,), of_candidate),
+    )
     minus, one = builder.constant(-1.0), builder.constant(1.0)
 
     def step(x: Tensor, states: list[Any]) -> tuple[Tensor, list[Any]]:
@@ -256,6 +264,12 @@ def _gru_biases(cell: Any, builder: Builder) -> tuple[Source | None, Source | No
         return lambda: bias()[number]
 
     return lambda: tf.reduce_sum(bias(), axis=0), row(0), _blocks(row(1), cell.units, (2,))
+
+
+def _gru_size(cell: Any, builder: Builder) -> Source | None:
+    """The size of what is added before the gates, where that is a sum of two."""
+    bias = _bias(cell, builder)
+    return None if bias is None or not cell.reset_after else lambda: tf.reduce_sum(tf.abs(bias()), axis=0)
 
 
 @of_cell(layers.StackedRNNCells)
