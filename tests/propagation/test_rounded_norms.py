@@ -140,6 +140,44 @@ def test_without_charges_some_of_these_do_not_hold(name):
     assert wrong
 
 
+def test_products_with_the_mean_are_charged_at_the_node():
+    """Catches ``x r - m r`` taken for ``(x - m) r``: its error is relative to x, here a thousand times what is left."""
+    node = Normalized(
+        name="n", inputs=(0, 1, 2), shape=(50,), share=0.0, least=1e-4, terms=4, smallest=None, rounding=DEPLOYED
+    )
+    rng, mean = np.random.default_rng(2), F(1000)
+    x = (mean + rng.normal(size=50)).astype(F)
+    left, q = x - mean, (0.1 + rng.random(50)).astype(F)  # exact
+    root = F(1) / np.sqrt(q)
+    value = x * root - mean * root
+    pairs = tensors(node, [(left, left), (q, q), (x, x)])
+    kind = multivariate_kind(node)
+    low, high = (end.numpy()[0] for end in kind.interval(node, pairs))
+    assert (low <= value).all() and (value <= high).all() and (high - low).max() < 1e-2
+    planes = kind.relax(node, pairs, None)
+    exact_left, exact_q = left.astype(np.longdouble), q.astype(np.longdouble)
+    below, above = (
+        exact_left * slopes[0].numpy()[0] + exact_q * slopes[1].numpy()[0] + level.numpy()[0]
+        for slopes, level in ((planes.lower, planes.below), (planes.upper, planes.above))
+    )
+    assert (below <= value).all() and (value <= above).all()
+    assert (np.abs(value - exact_left / np.sqrt(exact_q)) > 1e-5).any()
+
+
+def test_the_difference_from_the_largest_number_is_charged_at_the_node():
+    """Catches ``x - max`` taken to be exact: bounds in float64 of a float32 program have no error that hides it."""
+    node = LogOdds(name="l", inputs=(0,), shape=(40, 4), rounding=rounding_of("deployed", F, np.float64))
+    x = (20 * np.random.default_rng(4).normal(size=(40, 4))).astype(F)
+    top = x.max(axis=1, keepdims=True)
+    sizes, rounded = (np.exp(part.astype(np.longdouble)) for part in (x.astype(float) - top, x - top))
+    others = sizes @ (1 - np.eye(4)).astype(np.longdouble)
+    # A probability is the program's exponential over the exact sum: with an exact one the sum would differ from it.
+    odds = np.where(x == top, sizes / others, rounded / (others + sizes - rounded))
+    bounds = [tf.constant(x[None].astype(np.float64))] * 2
+    low, high = (end.numpy()[0] for end in multivariate_kind(node).interval(node, [bounds]))
+    assert (low <= np.log(odds)).all() and (np.log(odds) <= high).all() and (high - low).max() < 1e-4
+
+
 # --- layers: what programs compute ---
 
 
