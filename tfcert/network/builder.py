@@ -464,6 +464,10 @@ class Builder(Composed):
         self._nodes.mark(self.plain(x), reason)
         return x
 
+    def joins_networks(self) -> None:
+        """Notes that nodes are those of several networks: what two of them compute alike counts as computed once."""
+        self._nodes.joint = True
+
     def has_precomputed(self) -> None:
         """Notes that some number was computed that the model computes when it runs."""
         self._nodes.precomputed = True

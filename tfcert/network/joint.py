@@ -66,6 +66,7 @@ def joint(applied: Sequence[Applied], size: int, shown: Sequence[int] = ()) -> N
     with tf.init_scope():
         builder = Builder(applied[0].network.dtype)
         builder.layer, builder.kind = "joint", "Joint"
+        builder.joins_networks()
         vector = builder.input((size,), "points")
         logits: list[Tensor] = []
         for number, part in enumerate(applied):

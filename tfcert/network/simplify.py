@@ -66,6 +66,8 @@ class SimpleNodes:
         self.dtype = dtype
         self.precomputed = False
         """Whether a constant was worked out that the model computes when it runs."""
+        self.joint = False
+        """Whether several networks are put together: what two of them compute alike counts as computed once."""
         self._nodes: list[Node] = []
         self._places: dict[Hashable, int] = {}
 
@@ -93,7 +95,7 @@ class SimpleNodes:
         if key not in self._places:
             self._places[key] = len(self._nodes)
             self._nodes.append(node)
-        elif not computes_exactly(node):
+        elif not (self.joint or computes_exactly(node)):
             self.mark(self._places[key], TWICE)
         return self._places[key]
 

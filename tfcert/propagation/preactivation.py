@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfcert.activations import Lines, image, is_shipped, lines
 from tfcert.network.difference import Difference, Residuals
-from tfcert.network.graph import Elementwise, MaxPool, Multivariate, Network, Node, Nonlinear
+from tfcert.network.graph import Elementwise, MaxPool, Multivariate, Network, Node, Nonlinear, entering
 from tfcert.network.linear import pad_or_crop
 from tfcert.network.windows import gather_windows
 from tfcert.propagation import kernels
@@ -286,8 +286,8 @@ def floor(
     ranges = intervals(network, region, {i: bounds[i] for i in needs_ball(network, region) if i in bounds})
     for index in nonlinear(network):
         node = network.nodes[index]
-        if all(source in bounds for source in node.inputs):
-            low, high = tidy(*step(node, [bounds[source] for source in node.inputs]))
+        if all(source in bounds for source in entering(node)):
+            low, high = tidy(*step(node, [bounds[source] for source in entering(node)]))
             least, most = tf.maximum(ranges[index][0], low), tf.minimum(ranges[index][1], high)
             ranges[index] = tidy(least, most)
     return linear_lower_bounds(network, network.output, rows, relaxed_by_intervals(network, ranges, errors), region)
