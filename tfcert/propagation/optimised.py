@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfcert.network.graph import Elementwise, MaxPool, Network
+from tfcert.network.graph import Elementwise, MaxPool, Network, entering
 from tfcert.propagation.affine import affine_part
 from tfcert.propagation.ascent import CURVED, Ascent, Choosing, best_choices, owned
 from tfcert.propagation.backward import Relaxed, linear_lower_bounds, selected
@@ -125,7 +125,7 @@ def _tightened(search: NodeSearch, bounds: Mapping[int, TensorInterval], passes:
         if search.errors is not None:
             search.errors.narrow(index, here)
         for reader in nonlinear(network):
-            inputs = network.nodes[reader].inputs
+            inputs = entering(network.nodes[reader])
             if index in inputs and all(source in found for source in inputs):
                 search.opened[reader] = opened(network, reader, found, search.relaxation, search.affine)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tfcert.network.graph import Elementwise, Network
+from tfcert.network.graph import Elementwise, Network, entering
 from tfcert.propagation.backward import Relaxed, Stop
 from tfcert.propagation.blocks import Blocks
 from tfcert.propagation.coefficients import Coefficients
@@ -46,7 +46,7 @@ def _run(network: Network, region: Region, how: How) -> tuple[Callable[[int], St
         return met_with(network, index, range_of(index), ranges[index])
 
     def bend(index: int, range_of: Callable[[int], TensorInterval]) -> NodeLines:
-        for source in network.nodes[index].inputs:
+        for source in entering(network.nodes[index]):
             if source not in bounds:
                 bounds[source] = bounds_of(source, range_of)
         return relax(network, index, bounds, how.relaxation)
