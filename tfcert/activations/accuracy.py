@@ -8,6 +8,7 @@ is greater.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ class Accuracy:
         steep: a bound of the function's slopes next to zero, where arguments may be flushed; or what reads it.
         double: ulps of the same function in float64, where they are more.
         sharp: whether a number that is flushed to zero may change the value by more than its slope says.
+        stays: numbers between which all computed values lie, whatever is flushed.
     """
 
     ulps: float
@@ -39,6 +41,7 @@ class Accuracy:
     steep: float | Callable[[], tf.Tensor] = 1.0
     double: float = DOUBLE
     sharp: bool = False
+    stays: tuple[float, float] = (-math.inf, math.inf)
 
     def within(self, unit: float) -> float:
         """The error in ulps of a program with this unit roundoff."""
@@ -46,6 +49,7 @@ class Accuracy:
 
 
 EXACT = Accuracy(0.0)
+ABOVE_ZERO = (0.0, math.inf)
 
 ACCURACIES = {
     "arcsinh": Accuracy(4.0),
@@ -53,7 +57,7 @@ ACCURACIES = {
     "cos": Accuracy(2.0, base=1.0),
     "cosh": Accuracy(64.0),
     "erf": Accuracy(6.0),
-    "exp": Accuracy(4.0),
+    "exp": Accuracy(4.0, stays=ABOVE_ZERO),
     "expm1": Accuracy(6.0),
     "gelu": Accuracy(8.0, reach=1.0),
     "hard_silu": Accuracy(2.0, reach=1.0),
@@ -72,8 +76,8 @@ ACCURACIES = {
     "softplus": Accuracy(10.0),
     "softsign": Accuracy(3.0),
     "sparse_plus": Accuracy(4.0),
-    "sqrt": Accuracy(2.0),
-    "square": Accuracy(2.0),
+    "sqrt": Accuracy(2.0, stays=ABOVE_ZERO),
+    "square": Accuracy(2.0, stays=ABOVE_ZERO),
     "tanh": Accuracy(8.0),
 }
 """Those of the functions that tfcert ships, by name; families with parameters state their own."""

@@ -43,7 +43,14 @@ def _single(*places: float) -> bool:
 
 def hard_tanh() -> Activation:
     """``x`` clipped to [-1, 1]."""
-    return piecewise("hard_tanh", lambda x: tf.clip_by_value(x, -1.0, 1.0), (-1.0, 1.0), (0.0, 1.0, 0.0), (), EXACT)
+    return piecewise(
+        "hard_tanh",
+        lambda x: tf.clip_by_value(x, -1.0, 1.0),
+        (-1.0, 1.0),
+        (0.0, 1.0, 0.0),
+        (),
+        replace(EXACT, stays=(-1.0, 1.0)),
+    )
 
 
 def clip(lower: float = -1.0, upper: float = 1.0) -> Activation:
@@ -57,7 +64,7 @@ def clip(lower: float = -1.0, upper: float = 1.0) -> Activation:
     if not ends[0] < ends[1] or not kinks:
         raise ValueError(f"limits that rise, one of them finite, are needed, not {lower} and {upper}")
     slopes = (*(() if ends[0] == -math.inf else (0.0,)), 1.0, *(() if ends[1] == math.inf else (0.0,)))
-    accuracy = EXACT if _single(*kinks) else Accuracy(2.0)
+    accuracy = replace(EXACT, stays=ends) if _single(*kinks) else Accuracy(2.0)
     return piecewise("clip", lambda x: tf.clip_by_value(x, *ends), kinks, slopes, (), accuracy)
 
 
@@ -85,7 +92,7 @@ def sparse_sigmoid() -> Activation:
 
 def relu6() -> Activation:
     """``x`` clipped to [0, 6]."""
-    return piecewise("relu6", tf.nn.relu6, (0.0, 6.0), (0.0, 1.0, 0.0), (), EXACT)
+    return piecewise("relu6", tf.nn.relu6, (0.0, 6.0), (0.0, 1.0, 0.0), (), replace(EXACT, stays=(0.0, 6.0)))
 
 
 def bounded_relu(negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Activation:

@@ -89,7 +89,8 @@ def image(
     if not act.increasing:
         flat = tf.zeros_like(lower)
         found = lines(act, (flat, flat), lower, upper, rounding)
-        return found.lower_intercept, found.upper_intercept
+        low, high = found.lower_intercept, found.upper_intercept
+        return (low, high) if rounding is None else _staying(act, low, high)
     if rounding is not None:
         lower, upper = _settled(act, lower, upper)
     low, high = act.function(lower), act.function(upper)  # a NaN says that nothing is known
@@ -97,8 +98,15 @@ def image(
     high = tf.where(tf.math.is_nan(high), tf.constant(np.inf, high.dtype), high)
     if rounding is not None:
         flat = tf.zeros_like(low)
-        low, high = _moved(act, rounding, (lower, upper), (flat, low), (flat, high))
+        low, high = _staying(act, *_moved(act, rounding, (lower, upper), (flat, low), (flat, high)))
     return low, high
+
+
+def _staying(act: Activation, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """An image without the numbers that no computed value reaches; infinite where nothing is known, as it was."""
+    least, most = (tf.constant(end, low.dtype) for end in accuracy_of(act).stays)
+    low = tf.where(tf.math.is_finite(low), tf.maximum(low, least), low)
+    return low, tf.where(tf.math.is_finite(high), tf.minimum(high, most), high)
 
 
 def kernel_error(act: Activation, x: tf.Tensor, y: tf.Tensor, rounding: Rounding) -> tf.Tensor:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import tensorflow as tf
 
-from tfcert.activations.accuracy import EXACT, Accuracy
+from tfcert.activations.accuracy import ABOVE_ZERO, EXACT, Accuracy
 from tfcert.activations.curves import smallest
 from tfcert.activations.registry import Activation, Lines, Ranges, Slopes, enter
 
@@ -96,7 +96,7 @@ def hinge(name: str, function: Callable[[tf.Tensor], tf.Tensor], left: LeftSlope
     if callable(left):
         accuracy = Accuracy(2.0, steep=steep)
     else:
-        accuracy = EXACT if left in (0.0, -1.0) else Accuracy(2.0, steep=max(1.0, abs(left)))
+        accuracy = replace(EXACT, stays=ABOVE_ZERO) if left in (0.0, -1.0) else Accuracy(2.0, steep=max(1.0, abs(left)))
     return Activation(
         name=name,
         function=function,
