@@ -25,6 +25,8 @@ from benchmarks.pairs.questions import PairQuestion, empty_model, questions
 STORE = store.Store(__file__)
 SIDES = {"differences": True, "stacked": False}
 DECIDED = ("verified", "falsified")
+WITHIN = {"boxes": (64, 256, 512, 1024, 4096), "seconds": (0.5, 1, 2, 3, 5, 10)}
+"""Parts of the limits that the table shows, too."""
 
 
 class Pair:
@@ -99,27 +101,32 @@ def answered(network: Any, question: PairQuestion, differences: bool, limit: tup
 
 
 def table() -> str:
-    """What each limit's results say."""
+    """How many questions each side decides within its limit, and within less of what it took."""
     rows = []
-    for name in ("seconds", "passes"):
+    for name, unit in (("seconds", "processor seconds"), ("passes", "passes")):
         results = STORE.read(name, {"questions": []})
-        asked = results["questions"]
-        if not asked:
+        if not results["questions"]:
             continue
-        known = {side: {q["number"] for q in asked if q[side]["outcome"] in DECIDED} for side in SIDES}
-        both = set.intersection(*known.values())
-        limit = f"{results['limit']:g} {'processor seconds' if name == 'seconds' else 'passes'}"
-        rows.append({"limit a side": limit, "questions": str(len(asked))})
-        for side, other in zip(SIDES, reversed(SIDES), strict=True):
-            alone = len(known[side] - known[other])
-            rows[-1][f"{side} decide"] = f"{len(known[side])} ({100 * len(known[side]) / len(asked):.0f}%)"
-            rows[-1][f"{side} alone"] = str(alone)
-        for what in ("boxes", "seconds"):
-            sides = [[q[side].get(what) for q in asked if q["number"] in both] for side in SIDES]
-            known_of_all = both and None not in sides[0]
-            middle = " / ".join(f"{np.median(side):.4g}" for side in sides) if known_of_all else "-"
-            rows[-1][f"median {what} where both do"] = middle
+        rows.append(_decided(f"{results['limit']:g} {unit}", results["questions"], unit, results["limit"]))
+        for what in ("boxes", "seconds") if name == "seconds" else ("boxes",):
+            for most in WITHIN[what]:
+                rows.append(_decided(f"of these within {most:g} {what}", results["questions"], what, most))
     return store.markdown(rows)
+
+
+def _decided(said: str, asked: list[dict[str, Any]], what: str, most: float) -> dict[str, str]:
+    """A line of the table: what is decided with at most so much of something."""
+
+    def known(side: str) -> set[int]:
+        sides = [(q["number"], q[side]) for q in asked if q[side]["outcome"] in DECIDED]
+        return {number for number, answer in sides if answer.get(what, most) <= most}
+
+    ours, theirs = (known(side) for side in SIDES)
+    row = {"limit a side": said, "questions": str(len(asked))}
+    for side, found, other in zip(SIDES, (ours, theirs), (theirs, ours), strict=True):
+        row[f"{side} decide"] = f"{len(found)} ({100 * len(found) / len(asked):.0f}%)"
+        row[f"{side} alone"] = str(len(found - other))
+    return row
 
 
 def main() -> None:
