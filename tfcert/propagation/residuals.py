@@ -9,7 +9,8 @@ are, and what is charged for the program's rounding does not depend on it.
 Our own rounding of the weights ``W - V`` and ``b - c`` is relative to these where W and V are read as they are, and
 charged where the formula is evaluated; where they are computed (a scale of batch normalisation, with at most 12
 roundings each), it is at most ``12 u (|W| + |V|) m <= 12 u |W - V| m + 24 u |V| m``, and that of ``W (x - x')`` is
-``12 u |W| 2 m``: 64 u of ``|W| m + |b|`` and of ``|V| m + |c|`` are charged for all of it.
+``12 u |W| 2 m``: 64 u of ``|W| m + |b|`` and of ``|V| m + |c|`` are charged for all of it, and more in proportion where
+the node says that there are more roundings.
 """
 
 from __future__ import annotations
@@ -91,8 +92,9 @@ def _error(node: Residuals, inputs: Sequence[TensorInterval]) -> tf.Tensor:
     for part in node.pair:
         charged_part = replace(part, rounding=rounding)
         if isinstance(charged_part, Linear):
-            computed = isinstance(charged_part.map, ScaleMap) or charged_part.size_of_bias is not None
-            total += linear_error(charged_part, size[0], _COMPUTED if computed else _READ)
+            is_read = not isinstance(charged_part.map, ScaleMap) and charged_part.size_of_bias is None
+            own = _READ if is_read and not charged_part.computed else max(_COMPUTED, 6 * charged_part.computed)
+            total += linear_error(charged_part, size[0], own)
         else:
             total += sum_error(charged_part, tf.add_n(size))
     return tf.broadcast_to(total * (1.0 + 8.0 * rounding.own), [tf.shape(size[0])[0], *node.shape])
