@@ -10,7 +10,6 @@ import tensorflow as tf
 from test_relaxations import EVERY, within
 
 from tfcert.activations import Accuracy, activation, image, lines, register_activation
-from tfcert.activations.accuracy import EXACT
 from tfcert.activations.general import Bends, general
 from tfcert.activations.registry import _ACTIVATIONS
 from tfcert.roundoff import rounding_of
@@ -235,4 +234,12 @@ def test_functions_that_jump_elsewhere_in_double_precision_are_not_covered():
     assert activation("threshold", threshold=0.1, default_value=3.0).accuracy is None
     assert activation("bounded_relu", threshold=0.1).accuracy is None
     assert activation("threshold", threshold=0.5, default_value=3.0).accuracy is not None
-    assert activation("clip", lower=0.1).accuracy is not EXACT and activation("clip", lower=0.5).accuracy is EXACT
+    assert activation("clip", lower=0.1).accuracy.ulps > 0 and activation("clip", lower=0.5).accuracy.ulps == 0
+
+
+def test_images_stay_where_all_computed_values_are():
+    """Though lines are moved out: a root of what would be below zero has no value."""
+    ends = tf.constant([-1.0, -2.0, 0.0]), tf.constant([2.0, -1.0, 3.0])
+    for name, most in {"abs": np.inf, "relu": np.inf, "square": np.inf, "relu6": 6.0}.items():
+        low, high = image(activation(name), *ends, rounding_of("deployed", np.float32, np.float32))
+        assert (low.numpy() >= 0).all() and (high.numpy() <= most).all()
