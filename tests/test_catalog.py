@@ -113,7 +113,7 @@ def lists_of_names() -> list[str]:
     """Where three or more names of one kind stand in one list of the package, outside of the catalog."""
     found = []
     for path in sorted(Path(catalog.__file__).parent.rglob("*.py")):
-        if path == Path(catalog.__file__):
+        if path == Path(catalog.__file__) or path.parent.name == "proof":  # the checker imports nothing of tfcert
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Tuple | ast.List | ast.Set):

@@ -15,10 +15,10 @@ import numpy as np
 
 from tfcert.network import Add, ConvMap, DenseMap, Elementwise, Linear, MaxPool, Network
 from tfcert.network.linear import Window
-from tfcert.propagation.backward import patches_pay
 from tfcert.propagation.bounds import pre_activation_bounds
 from tfcert.propagation.coefficients import Patches
 from tfcert.propagation.interval import exact_over_boxes, step
+from tfcert.propagation.stepping import patches_pay
 from tfcert.sets.region import Region
 
 

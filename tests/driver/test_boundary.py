@@ -30,8 +30,9 @@ def model() -> keras.Model:
     return found
 
 
-@pytest.mark.parametrize("stage", ["pgd", "split", "milp", "crown -> split -> milp"])
+@pytest.mark.parametrize("stage", ["pgd", "split", "milp { rounding: ignore }", "crown -> split -> milp"])
 def test_a_boundary_that_is_attained_exactly_is_decided_as_it_is_written(model, stage, tmp_path):
+    # Of a charged program the corner lies within what rounding may take, where the solver need not stop.
     report = verify(SPEC.format(stage=stage), bindings={"clf": model}, out=tmp_path, verbose=0)
     found = {r.property: r.verdict for r in report.records}
     for name, outcome in (("reached", "verified"), ("both", "verified"), ("below", "falsified")):

@@ -81,7 +81,7 @@ def test_of_two_classes_a_threshold_is_decided_to_within_rounding(stage):
     model.layers[1].set_weights([np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0.0, 0.5])])
     largest = 1 / (1 + np.exp(-0.5))
     samples = np.zeros((1, 1), np.float32), np.zeros(1, int)
-    formulas = [f"clf(z)[0] <= {largest + by:.7f}" for by in (2e-6, -2e-6)]
+    formulas = [f"clf(z)[0] <= {largest + by:.7f}" for by in (1e-5, -1e-5)]
     found, report = decided(model, stage, samples, formulas, radius=1)
     assert found.ravel().tolist() == ["verified", "falsified"]
     assert abs(report.records[1].verdict.witness[0]) == pytest.approx(1)

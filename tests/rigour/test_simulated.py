@@ -75,7 +75,11 @@ def test_denormals_are_flushed_where_the_program_does():
     assert margins(kept)[0] != margins(flushed)[0]
 
 
-@pytest.mark.parametrize("name", sorted(set(BUILDERS) - {"ordinary"}))
+NEAR = {"ordinary", "scaled", "images", "tied"}
+"""Families that deceive only where they are moved next to what is proven of them."""
+
+
+@pytest.mark.parametrize("name", sorted(set(BUILDERS) - NEAR))
 def test_the_answer_of_a_deceiving_network_depends_on_the_program(name):
     """Some program of some seed answers 0 at a point where another, or the network in float64, answers 1."""
     for seed in range(7):

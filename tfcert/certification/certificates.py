@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcert.catalog import METHODS, STAGES
 from tfcert.certification.slopes import climbing
 from tfcert.certification.trees import Limits, tree_of
 from tfcert.clauses import Clauses
@@ -124,7 +125,7 @@ class CertificateWriter:
         try:
             found = check(claim_of(head, arrays), self._graph)
             if not found.proven and lines == "lines" and not climbing(self._graph):
-                limits = _THOROUGH if method in ("split", "milp", "lp") else _BRIEF
+                limits = _THOROUGH if _by_solver(method) else _BRIEF
                 arrays |= _choices(claim_of(head, arrays), self._graph, limits)
                 found = check(claim_of(head, arrays), self._graph)
         except ProofError as error:
@@ -132,6 +133,13 @@ class CertificateWriter:
         if not found.proven:
             return f"the checker's own bound is {found.margin:.4g}, and no tree was found that proves more"
         return Certificate(head, arrays, found.margin)
+
+
+def _by_solver(method: str) -> bool:
+    """Tells whether a method of certifying, or a stage, had more than bounds to prove by."""
+    if method in METHODS:
+        return METHODS.find(method).asks_solver
+    return STAGES.find(method).kind == "solver"
 
 
 def _choices(claim: Claim, graph: Graph, limits: Limits) -> dict[str, np.ndarray]:

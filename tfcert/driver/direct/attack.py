@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from tfcert.clauses import keeps_label
-from tfcert.driver.batch import runs_on
 from tfcert.driver.direct.ask import Answers, DirectQuestion, asked_exit_code, remarks
 from tfcert.driver.direct.request import Loaded, Request
 from tfcert.driver.task import LoadedModel
@@ -72,6 +71,8 @@ def attack_samples(data: Request, eps: float, *, steps: int, restarts: int) -> A
 
 def with_witness(model: LoadedModel, verdict: Verdict, witness: np.ndarray, label: int) -> Verdict:
     """The verdict with a witness of another class than the label's, and how the model answers to it."""
+    from tfcert.driver.batch import runs_on
+
     keeps = keeps_label(np.array([label]), model.num_outputs)
     runs = runs_on(model, witness, lambda outputs: bool(np.isfinite(outputs).all() and keeps.margin(outputs)[0] <= 0))
     return replace(
