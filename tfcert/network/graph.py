@@ -5,6 +5,7 @@ Bound propagation sees nothing but these nodes. Shapes leave out the batch; imag
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -217,6 +218,15 @@ class Network:
         bent = [n for n in self.nodes if isinstance(n, Elementwise) and n.activation.edges is None]
         sizes = [int(np.prod(node.shape)) for node in bent]
         return sum(sizes) + int(np.prod(self.output_shape))
+
+    @functools.cached_property
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """Of each node the nodes that read it, as often as they do."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for index, node in enumerate(self.nodes):
+            for source in node.inputs:
+                found[source].append(index)
+        return tuple(map(tuple, found))
 
     def ancestors(self, index: int) -> frozenset[int]:
         """The nodes that node ``index`` depends on, itself included."""

@@ -28,7 +28,6 @@ from tfcert.propagation.errors import (
     charged,
     dotted,
     lowered,
-    readers,
     share_of_sum,
     summed,
 )
@@ -151,7 +150,7 @@ class _Pass:
             self.waiting[source] = rows
             return
         self.waiting[source] = total = self.waiting[source].plus(rows)
-        if self.errors is not None and (source == 0 or readers(self.network)[source] > 2):
+        if self.errors is not None and (source == 0 or len(self.network.readers[source]) > 2):
             # Sums on the way may be larger than the last one, which is what the node's own errors are charged for.
             self.charge(total, 2.0 * self.errors.rounding.own * self.errors.sizes[source])
 

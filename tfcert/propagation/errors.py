@@ -29,7 +29,7 @@ partial sum is larger than ``|W| m + |b|``, no folded one than ``|s|`` times tha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -287,7 +287,7 @@ class Errors:
 
     def _charge(self, index: int) -> None:
         node, m, unit = self.network.nodes[index], self.sizes[index], self.rounding.own
-        read_by, pools = readers(self.network)[index], _pooled(self.network)
+        read_by, pools = len(self.network.readers[index]), _pooled(self.network)
         rows = up(gamma(_STEPS + 2 * read_by + pools, unit)) * m
         match node:
             case Linear() if moves(node) and _only_moved(self.network, index):
@@ -311,15 +311,6 @@ def _only_moved(network: Network, index: int) -> bool:
     node, reading = network.nodes[index], [node for node in network.nodes if index in node.inputs]
     assert isinstance(node, Linear)
     return times_read(node.map) == 1 and len(reading) == 1 and isinstance(reading[0], Linear)
-
-
-def readers(network: Network) -> Mapping[int, int]:
-    """How many nodes read each."""
-    count = dict.fromkeys(range(len(network.nodes)), 0)
-    for node in network.nodes:
-        for source in node.inputs:
-            count[source] += 1
-    return count
 
 
 def _pooled(network: Network) -> int:

@@ -25,11 +25,7 @@ from tfcert.propagation.pooling import PoolLines
 
 def only_reader(network: Network) -> Mapping[int, int]:
     """The reader of each node that has a single one."""
-    readers: dict[int, list[int]] = {}
-    for index, node in enumerate(network.nodes):
-        for source in node.inputs:
-            readers.setdefault(source, []).append(index)
-    return {source: found[0] for source, found in readers.items() if len(found) == 1}
+    return {source: found[0] for source, found in enumerate(network.readers) if len(found) == 1}
 
 
 def absorbed(
