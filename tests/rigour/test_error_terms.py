@@ -290,6 +290,17 @@ def test_one_product_is_charged_its_rounding(method):
         assert low <= float((w * x)[0, 0]) <= high
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_one_product_and_its_sum_are_rounded_each(method):
+    """Product and sum both lie half-way between two floats: each loses u, and both together twice that."""
+    w = np.full((1, 1), 1 + 2.0**-12, np.float32)
+    bias = np.array([2.0**-24], np.float32)
+    network, box = as_network([Affine(w, bias)], 1, tf.float32), Box(w, w)
+    run, exact = float((w * w + bias)[0, 0]), float(w[0, 0]) ** 2 + 2.0**-24
+    assert exact - run == 2.0**-23
+    assert below(charged(network, "deployed", np.float64), box, np.array([[1.0]]), method) <= run
+
+
 @pytest.mark.parametrize("kind", ["deployed", "real"])
 @pytest.mark.parametrize("seed", range(12))
 def test_points_have_bounds_on_both_sides_of_the_exact_value(kind, seed):
