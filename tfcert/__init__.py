@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     )
     from tfcert.options import BoundOptions
     from tfcert.propagation.question import choose_targets, first_correct
-    from tfcert.report import Report
+    from tfcert.report import Difference, Report, diff
     from tfcert.sets.balls import Box, LpBall
     from tfcert.training import (
         AbstractionErrors,
@@ -67,6 +67,7 @@ _HOMES = {
     "Certificate": "certification",
     "Certification": "certification",
     "CertifiedModel": "training",
+    "Difference": "report",
     "GranularityTuning": "training",
     "Guarantee": "verdict",
     "LpBall": "sets.balls",
@@ -88,6 +89,7 @@ _HOMES = {
     "choose_targets": "propagation.question",
     "clever_score": "estimates",
     "densify": "network",
+    "diff": "report",
     "embedded": "network",
     "first_correct": "propagation.question",
     "from_keras": "network",
@@ -120,6 +122,7 @@ __all__ = [
     "Certificate",
     "Certification",
     "CertifiedModel",
+    "Difference",
     "GranularityTuning",
     "Guarantee",
     "LpBall",
@@ -142,6 +145,7 @@ __all__ = [
     "choose_targets",
     "clever_score",
     "densify",
+    "diff",
     "embedded",
     "first_correct",
     "from_keras",

@@ -1,4 +1,5 @@
-"""The command line: ``tfcert verify | check | explain | train | radius | minimum | estimate | attack``.
+"""The command line: ``tfcert verify | check | explain | train | radius | minimum | estimate | attack |
+diff``.
 
 Nothing here imports TensorFlow before a verb needs it: ``check`` and ``explain`` answer at once. Errors of the user are
 sentences on standard error (exit code 4); anything unforeseen is a traceback (exit code 3).
@@ -25,6 +26,7 @@ from tfcert.cli.arguments import (
     train_arguments,
     verify_arguments,
 )
+from tfcert.cli.results import diff_arguments, run_diff
 from tfcert.cli.vnnlib import asks_vnnlib, verify_vnnlib
 from tfcert.errors import ExitCode, UsageError
 from tfcert.memory import keep_freed_memory
@@ -100,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
             "measure how far samples are from another class, by attacks, CLEVER or a Lipschitz constant",
         ),
         ("attack", _attack, attack_arguments, "look for adversarial inputs near each sample (PGD)"),
+        ("diff", run_diff, diff_arguments, "say which verdicts changed between two runs of the same questions"),
     ):
         verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         verb.set_defaults(run=run)
