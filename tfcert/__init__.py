@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     )
     from tfcert.options import BoundOptions
     from tfcert.propagation.question import choose_targets, first_correct
-    from tfcert.report import Difference, Report, diff
+    from tfcert.report import Report, RunDifference, diff
     from tfcert.sets.balls import Box, LpBall
     from tfcert.training import (
         AbstractionErrors,
@@ -67,7 +67,6 @@ _HOMES = {
     "Certificate": "certification",
     "Certification": "certification",
     "CertifiedModel": "training",
-    "Difference": "report",
     "GranularityTuning": "training",
     "Guarantee": "verdict",
     "LpBall": "sets.balls",
@@ -75,6 +74,7 @@ _HOMES = {
     "Outcome": "verdict",
     "Radii": "certification",
     "Report": "report",
+    "RunDifference": "report",
     "SolverSettings": "complete.solver.process",
     "SpecError": "language",
     "Substitutions": "certification",
@@ -122,7 +122,6 @@ __all__ = [
     "Certificate",
     "Certification",
     "CertifiedModel",
-    "Difference",
     "GranularityTuning",
     "Guarantee",
     "LpBall",
@@ -130,6 +129,7 @@ __all__ = [
     "Outcome",
     "Radii",
     "Report",
+    "RunDifference",
     "SolverSettings",
     "SpecError",
     "Substitutions",

@@ -1,7 +1,7 @@
 """Records, tables, JSON and pictures of runs."""
 
 from tfcert.errors import ExitCode
-from tfcert.report.difference import Change, Difference, QuestionChange, diff
+from tfcert.report.difference import Change, QuestionChange, RunDifference, diff
 from tfcert.report.records import Asked, Measured, Record
 from tfcert.report.result import Judged, Report
 from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_measure, summarize_property
@@ -9,7 +9,6 @@ from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_mea
 __all__ = [
     "Asked",
     "Change",
-    "Difference",
     "ExitCode",
     "Judged",
     "MeasureSummary",
@@ -18,6 +17,7 @@ __all__ = [
     "QuestionChange",
     "Record",
     "Report",
+    "RunDifference",
     "diff",
     "summarize_measure",
     "summarize_property",

@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tfcert.report.difference import DIRECTIONS, Difference, QuestionChange
+from tfcert.report.difference import DIRECTIONS, QuestionChange, RunDifference
 from tfcert.report.table import figure
 from tfcert.showing import counted
 
@@ -16,7 +16,7 @@ MOST_CHANGES = 40
 _STYLES = {"worse": "red", "gone": "red", "changed": "yellow", "new": "cyan", "better": "green"}
 
 
-def difference_parts(found: Difference, most: int = MOST_CHANGES) -> list[RenderableType]:
+def difference_parts(found: RunDifference, most: int = MOST_CHANGES) -> list[RenderableType]:
     """The parts that a terminal shows: questions, answers that changed, assertions, notes."""
     parts: list[RenderableType] = [_questions(found)]
     if found.changes and most:
@@ -29,7 +29,7 @@ def difference_parts(found: Difference, most: int = MOST_CHANGES) -> list[Render
     return parts
 
 
-def difference_line(found: Difference) -> str:
+def difference_line(found: RunDifference) -> str:
     """The conclusion in one sentence."""
     counts = {d: sum(c.direction == d for c in found.changes) for d in DIRECTIONS}
     said = ", ".join(f"{n} {d}" for d, n in counts.items() if n) or "no answer changed"
@@ -38,7 +38,7 @@ def difference_line(found: Difference) -> str:
     return f"{word} (exit code {int(found.exit_code)}): {said}; {compared} compared"
 
 
-def _questions(found: Difference) -> Table:
+def _questions(found: RunDifference) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("question", overflow="fold")
     for name in ("compared", "same", *DIRECTIONS, "median\nbefore", "median\nnow"):
@@ -56,7 +56,7 @@ def _medians(question: QuestionChange) -> list[str]:
     return ["-", "-"] if pair is None else [figure(value) for value in pair]
 
 
-def _changes(found: Difference, most: int) -> Table:
+def _changes(found: RunDifference, most: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("question", "sample", "", "what", "before", "now"):
         table.add_column(name, overflow="fold", justify="right" if name == "sample" else "left")

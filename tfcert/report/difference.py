@@ -108,7 +108,7 @@ class QuestionChange:
 
 
 @dataclass(frozen=True)
-class Difference:
+class RunDifference:
     """What changed between two results of the same questions.
 
     Attributes:
@@ -155,7 +155,7 @@ class Difference:
         return f"{type(self).__name__}: {said or 'nothing changed'}"
 
 
-def diff(old: str | Path, new: str | Path, *, tolerance: float = TOLERANCE) -> Difference:
+def diff(old: str | Path, new: str | Path, *, tolerance: float = TOLERANCE) -> RunDifference:
     """Compares two results of the same questions: before and after retraining, pruning, or a new version.
 
     Args:
@@ -181,7 +181,8 @@ def diff(old: str | Path, new: str | Path, *, tolerance: float = TOLERANCE) -> D
     names = list(dict.fromkeys(name for name, _ in keys))
     questions = tuple(_question(name, first, second, [c for c in changes if c.property == name]) for name in names)
     changes.sort(key=lambda c: DIRECTIONS.index(c.direction))
-    return Difference(before.path, after.path, tuple(changes), questions, _judged(before, after), _notes(before, after))
+    judged, notes = _judged(before, after), _notes(before, after)
+    return RunDifference(before.path, after.path, tuple(changes), questions, judged, notes)
 
 
 def _require_same_questions(old: StoredResult, new: StoredResult) -> None:
