@@ -51,7 +51,7 @@ LEVELS = [
     {"driver.journal", "driver.property", "driver.distances", "driver.train.search"},
     {"driver.measure", "driver.piecewise", "driver.distance_task", "driver.start", "driver.direct.ask"},
     {"driver.bracket", "driver.share"},
-    {"driver.piecewise_measure"},
+    {"driver.piecewise_measure", "driver.premises"},
     {"driver.verify", "driver.several", "driver.direct", "driver.train.start", "driver.vnnlib"},
     {"driver.train.run"},
     {"driver", "driver.train"},

@@ -131,6 +131,12 @@ class Reason(StrEnum):
         "{stage} looks for the nearest witness in one ball, and the measure is about several points",
         "bounds and attacks narrow it: allow a larger tolerance, or ask a property about one radius",
     )
+    NOT_MET = (
+        "condition-not-met",
+        "{said}",
+        "a longer attack (`pgd(steps=200, restarts=20)`) may find an input that meets what `where` says of a network's "
+        "answer; else ask about a larger region, or leave out samples without such inputs",
+    )
     OPEN_VOLUME = (
         "open-volume",
         "{said}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -397,6 +398,28 @@ def test_samples_are_chosen_by_what_they_are_and_what_networks_say() -> None:
     measure = spec("measure m(x, y in test where argmax(clf(x)) == y) = fmn(clf, linf) in unit").measures["m"]
     assert measure.is_single and measure.sample_selected(SampleFacts(0, (), answers))
     assert not measure.sample_selected(SampleFacts(1, (), answers))
+
+
+def test_conditions_on_answers_are_a_premise() -> None:
+    """``where C: F`` says ``C => F``; those on inputs stand before it, and whether both are met is a question."""
+    body = (
+        "{quantifier} a in {{ball}} where argmax(credit(a)) == 1 and a[age] >= 2 and other(a)[0] > 0: credit(a)[0] >= 3"
+    )
+    for quantifier in ("forall", "exists"):
+        template = asked(body.format(quantifier=quantifier))
+        given = Atom(Term(((Feature(0, 0), Fraction(1)),), Fraction(-2)), False)
+        assert template.given == given and not template.is_single
+        layout = Layout((2, 2), frozenset(), (Shown(0, 0, Fraction(1), Fraction(0)),))
+        for columns in itertools.product((0, 1), (1, 3), (0, 1), (0,), (1, 2)):
+            numbers = [*map(Fraction, columns)]
+            first, second, other, _, age = numbers
+            met, holds = age >= 2 and second > first and other > 0, first >= 3
+            claim = not (met and holds) if quantifier == "exists" else not met or holds
+            assert template.holds(numbers, None, layout) == claim
+            assert template.met.holds(numbers, None, layout) == (not met)
+        assert template.met.existential and template.met.premise is None and template.met.given == given
+    clear = asked("forall a in {ball} where argmax(credit(a)) == 1: a[age] >= 2")
+    assert clear.premise is not None and clear.given is None
 
 
 def test_questions_of_today_stay_what_they_are() -> None:

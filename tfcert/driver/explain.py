@@ -195,6 +195,9 @@ def _points(template: AnyTemplate) -> list[str]:
         told = counted(len(parts), "condition") if len(each) == 1 else f"{len(each)} alternative conditions"
         apart = "" if len(each) == 1 else ", one piece of the question each"
         lines.append(f"  where: {told} on the inputs{apart}; proofs use them, witnesses keep them")
+    if template.premise is not None:
+        shown = "" if template.existential else "; a proof counts once the same stages find an input that meets it"
+        lines.append(f"  where: a premise about what networks answer{shown}")
     for agreement in template.agreements:
         other = template.sample or "the sample" if agreement.other is None else points[agreement.other].name
         which = "all numbers but" if agreement.others else "of their numbers"

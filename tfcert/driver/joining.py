@@ -357,8 +357,8 @@ def _by_numbers(template: AnyTemplate, taken: _Taken) -> AnyTemplate:
         replace(a, features=tuple(i for f in a.features for i in spans[a.one][f])) if spans[a.one] else a
         for a in template.agreements
     )
-    given = None if template.given is None else formula(template.given)
-    return replace(template, formula=formula(template.formula), given=given, agreements=agreements)
+    given, premise = (None if part is None else formula(part) for part in (template.given, template.premise))
+    return replace(template, formula=formula(template.formula), given=given, premise=premise, agreements=agreements)
 
 
 def _spans(parts: NamedParts | None) -> list[list[int]]:

@@ -36,23 +36,31 @@ ROWS = 128
 class PiecewiseRun:
     """The state of one batch of samples while their pieces go down the stages; as :class:`PropertyRun`."""
 
-    def __init__(self, task: Task, stages: OpenStages, watch: Watch = lambda standing: None):
+    def __init__(
+        self,
+        task: Task,
+        stages: OpenStages,
+        watch: Watch = lambda standing: None,
+        spent: np.ndarray | None = None,
+    ):
         self._task, self._stages, self._watch = task, stages, watch
+        self._spent = np.zeros(len(task.samples)) if spent is None else spent
 
     def run(self) -> Iterator[tuple[int, Verdict]]:
         """Verdicts in the order in which they become final; each sample gets exactly one."""
         together = max(1, ROWS // len(self._task.pieces))
         for first in range(0, len(self._task.samples), together):
             places = np.arange(first, min(first + together, len(self._task.samples)))
-            for place, verdict in _Some(self._task.take(places), self._stages, self._watch).run():
+            for place, verdict in _Some(self._task.take(places), self._stages, self._watch, self._spent[places]).run():
                 yield int(places[place]), as_asked(self._task.template, verdict)
 
 
 class _Shared:
     """The time of some samples, and how many of their pieces a stage has not come to."""
 
-    def __init__(self, clock: Clock, count: int):
-        self.clock, self.seconds, self.stage = clock, np.zeros(count), np.zeros(count)
+    def __init__(self, clock: Clock, spent: np.ndarray):
+        count = len(spent)
+        self.clock, self.seconds, self.stage = clock, np.array(spent, float), np.zeros(count)
         self.waiting, self.closed = np.zeros(count, int), np.zeros(count, bool)
 
     def begin(self, owners: np.ndarray) -> None:
@@ -167,9 +175,9 @@ class _Rows(PropertyRun):
 class _Some:
     """A few samples, and all their pieces."""
 
-    def __init__(self, task: Task, stages: OpenStages, watch: Watch):
+    def __init__(self, task: Task, stages: OpenStages, watch: Watch, spent: np.ndarray):
         count = len(task.samples)
-        self._task, self._shared = task, _Shared(stages.clock, count)
+        self._task, self._shared = task, _Shared(stages.clock, spent)
         self._runs = [_Rows(part, owners, self._shared, (stages, watch, kind)) for part, owners, kind in _rows(task)]
         self._pieces = np.bincount(np.concatenate([run.open() for run in self._runs]), minlength=count)
         self._verdicts: list[list[Verdict]] = [[] for _ in range(count)]

@@ -29,17 +29,24 @@ _EXACTLY = "; a witness would have to meet the equation after `where` exactly, i
 class PropertyRun:
     """The state of one batch while it goes down the stages; ``run`` yields (place, verdict) as samples finish.
 
-    ``watch`` is told when a stage begins with a sample by itself, and what it finds.
+    ``watch`` is told when a stage begins with a sample by itself, and what it finds; ``spent`` are the seconds
+    ``[batch]`` that samples have used before.
     """
 
-    def __init__(self, task: Task, stages: OpenStages, watch: Watch = lambda standing: None):
+    def __init__(
+        self,
+        task: Task,
+        stages: OpenStages,
+        watch: Watch = lambda standing: None,
+        spent: np.ndarray | None = None,
+    ):
         self._task, self._stages, self._watch = task, stages, watch
         self._kind: object = None  # what tells its sets apart from others for which stages are prepared
         self._clock = stages.clock
         self._specs = task.template.strategy.stages
         count = len(task.samples)
         self._open = np.arange(count)
-        self._seconds = np.zeros(count)
+        self._seconds = np.zeros(count) if spent is None else np.array(spent, float)
         self._work: list[Work] = [NO_WORK] * count
         self._best = np.full(count, np.nan)  # the best margin known, and what rounding may take from it
         self._rounding = np.zeros(count)

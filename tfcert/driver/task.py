@@ -102,8 +102,12 @@ class Lowered:
             return self
         found = self._about.get(piece.given)
         if found is None:
-            found = self._about[piece.given] = Lowered(piece, self.layout, self._heads)
+            found = self._about[piece.given] = self.of(piece)
         return found
+
+    def of(self, other: AnyTemplate) -> Lowered:
+        """The clauses of another question over the same columns and heads."""
+        return Lowered(other, self.layout, self._heads)
 
     def stacked(self, given: Iterable[SampleGives]) -> Clauses:
         """The clauses of samples that give this.

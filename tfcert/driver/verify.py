@@ -24,6 +24,7 @@ from tfcert.driver.judge import exit_code, gather_results, judge, reported
 from tfcert.driver.measure import MeasureAnswer, MeasureRun
 from tfcert.driver.piecewise import PiecewiseRun
 from tfcert.driver.piecewise_measure import measured_pieces
+from tfcert.driver.premises import measured_with_inputs, needs_input, with_inputs
 from tfcert.driver.progress import Narrator, Verbosity, Watch
 from tfcert.driver.property import PropertyRun
 from tfcert.driver.share import ShareRun
@@ -294,11 +295,13 @@ def _decide(task: Task, stages: OpenStages, watch: Watch) -> Iterator[tuple[int,
     if isinstance(task.template, DistanceTemplate):
         yield from distances(task)
     elif not isinstance(task.template, PropertyTemplate):
-        for answer in _measuring(task, stages, watch):
+        answers = _measuring(task, stages, watch)
+        for answer in measured_with_inputs(task, stages, answers) if needs_input(task.template) else answers:
             yield answer.place, answer.verdict, answer.measured
     else:
         run = PiecewiseRun if task.pieces else PropertyRun
-        for place, verdict in run(task, stages, watch).run():
+        found = run(task, stages, watch).run()
+        for place, verdict in with_inputs(task, stages, found) if needs_input(task.template) else found:
             yield place, verdict, None
 
 

@@ -46,6 +46,12 @@ class OpenStages:
             self.seconds[spec.name] = self.seconds.get(spec.name, 0.0) + time.monotonic() - began
         return self._running[spec, kind]
 
+    def others(self) -> OpenStages:
+        """Another context, for another question about the same samples, on the same clock."""
+        found = OpenStages(self.clock, self._options, self._preparing)
+        found.seconds = self.seconds
+        return found
+
     def __enter__(self) -> OpenStages:
         return self
 

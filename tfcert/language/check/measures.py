@@ -205,6 +205,10 @@ def read_share(
         if len(points) > 1 or common["given"] is not None:
             message = "a share of volume is that of one region, without conditions"
             raise scope.problem("E271", message, node.formula.where or node.formula, "write the region as a box")
+        if common["premise"] is not None:
+            message = "a share of volume is that of a region, and this depends on what a network answers"
+            fix = "measure the shares of `... and ...` and of the condition alone, and divide one by the other"
+            raise scope.problem("E271", message, node.formula.where or node.formula, fix)
         strategy: Strategy = common["strategy"]
         if all(stage.attacks or stage.solves for stage in strategy.stages):
             message = (

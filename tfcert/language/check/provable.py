@@ -36,6 +36,7 @@ class Unloaded:
     """What a formula speaks of, as far as it is known before anything is loaded.
 
     Attributes:
+        formula: with the conditions on what networks answer as its premise.
         whole: the formula with the conditions on the points.
         models: that of each application.
     """
@@ -94,9 +95,14 @@ def check_provable(scope: Scope, quantified: s.Quantified, asked: Unloaded) -> N
         scope.report("E232", error.problem, node, error.fix)
     except (IndexError, ValueError) as error:
         scope.report("E224", str(error), node)
-    if _demands_equality(asked.formula) and quantified.quantifier == "forall":
+
+
+def warn_of_equality(scope: Scope, quantified: s.Quantified, formula: Formula) -> None:
+    """Warn of a formula, to be proven of all inputs, that no proof can show since outputs would have to be equal."""
+    node = quantified.body
+    if _demands_equality(formula) and quantified.quantifier == "forall":
         scope.report("W001", "an equality between outputs can be refuted but never proven", node, "use `<=` or `>=`")
-    elif _demands_equality(asked.formula):
+    elif _demands_equality(formula):
         message = "that outputs differ somewhere can be verified but never refuted: an equality is never proven"
         scope.report("W001", message, node, "use `<` or `>`")
 

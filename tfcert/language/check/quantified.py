@@ -202,22 +202,22 @@ def nodes(root: Any) -> Iterator[s.SyntaxNode]:
 
 @dataclass(frozen=True)
 class ReadConditions:
-    """What follows ``where``, as far as it is read: formulas, each with its place, and agreements."""
+    """What follows ``where``, as far as it is read: formulas, and agreements."""
 
-    formulas: tuple[tuple[Formula, s.Expr], ...] = ()
+    formulas: tuple[Formula, ...] = ()
     agreed: tuple[Agreed, ...] = ()
 
 
 def read_conditions(e: Elaborator, node: s.Expr | None) -> ReadConditions:
     """The conditions on quantified points, joined by ``and``."""
-    found: list[tuple[Formula, s.Expr]] = []
+    found: list[Formula] = []
     agreed: list[Agreed] = []
     for part in _conjuncts(node):
         value = e.value(part)
         if isinstance(value, Agreed):
             agreed.append(value)
         else:
-            found.append((merge_classes(e.formula(part, "what follows `where`")), part))
+            found.append(merge_classes(e.formula(part, "what follows `where`")))
     return ReadConditions(tuple(found), tuple(agreed))
 
 
@@ -233,10 +233,15 @@ def _conjuncts(node: s.Expr | None) -> Iterator[s.Expr]:
 
 @dataclass(frozen=True)
 class PointConditions:
-    """The conditions on the points of a question: rows, and numbers that are shared instead of compared."""
+    """The conditions on the points of a question: rows, and numbers that are shared instead of compared.
+
+    Attributes:
+        premise: those on what networks answer to the points.
+    """
 
     given: Formula | None
     agreements: tuple[Agreement, ...]
+    premise: Formula | None = None
 
     def of_shared(self, formula: Formula) -> Formula:
         """The formula with each shared number called by the first point that has it, or by the sample."""
@@ -262,26 +267,30 @@ def _owner(agreement: Agreement, feature: Feature) -> int | None:
     return agreement.one if feature.of == agreement.other else None
 
 
-def settled_conditions(scope: Scope, read: ReadConditions, settled: Settled) -> PointConditions:
-    """The conditions with their numbers; reports those on what networks answer, and leaves."""
+def settled_conditions(read: ReadConditions, settled: Settled) -> PointConditions:
+    """The conditions with their numbers: on inputs, and those on what networks answer to them."""
     agreements: list[Agreement] = []
     for agreed in read.agreed:
         features = tuple(sorted({settled.places[place] for place in agreed.excepted}))
         agreements.append(_agreement(agreed.one.point, agreed.other.point, features, True))
     rows: list[Formula] = []
-    for formula, node in read.formulas:
+    answered: list[Formula] = []
+    for formula in read.formulas:
         whole = settled.formula(formula)
-        if any(not settled.applications[n].fixed for n in applications(whole)):
-            message = "what follows `where` chooses inputs, and this is about what a network answers to them"
-            raise scope.problem("E206", message, node, "write it after the colon, as a premise: `... => ...`")
         shared = _shared(whole)
-        if shared is not None:
+        if any(not settled.applications[n].fixed for n in applications(whole)):
+            answered.append(whole)
+        elif shared is not None:
             agreements.append(shared)
         else:
             rows.append(whole)
-    given = None if not rows else rows[0] if len(rows) == 1 else And(tuple(rows))
-    condition = PointConditions(given, tuple(dict.fromkeys(agreements)))
-    return condition if given is None else replace(condition, given=condition.of_shared(given))
+    condition = PointConditions(None, tuple(dict.fromkeys(agreements)))
+    given, premise = (condition.of_shared(_all(parts)) if parts else None for parts in (rows, answered))
+    return replace(condition, given=given, premise=premise)
+
+
+def _all(parts: Sequence[Formula]) -> Formula:
+    return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
 def _agreement(one: int | None, other: int | None, features: tuple[int, ...], others: bool) -> Agreement:

@@ -22,7 +22,7 @@ from tfcert.language.check.measures import (
     read_share,
     variable_of,
 )
-from tfcert.language.check.provable import Unloaded, check_conditions, check_provable
+from tfcert.language.check.provable import Unloaded, check_conditions, check_provable, warn_of_equality
 from tfcert.language.check.quantified import (
     Binding,
     PointConditions,
@@ -120,10 +120,12 @@ def _asked(
     """The parts of a template that say what is asked of points; reports what cannot be decided of them."""
     existential = node.quantifier == "exists"
     formula = negation(body.formula) if existential else body.formula
-    given, applied = body.condition.given, body.settled.applications
-    whole = formula if given is None else Or((Not(given), formula))
-    unloaded = Unloaded(formula, whole, applied, [models[a.model] for a in applied], points)
+    given, premise, applied = body.condition.given, body.condition.premise, body.settled.applications
+    claim = formula if premise is None else Or((Not(premise), formula))
+    whole = claim if given is None else Or((Not(given), claim))
+    unloaded = Unloaded(claim, whole, applied, [models[a.model] for a in applied], points)
     check_provable(scope, node, unloaded)
+    warn_of_equality(scope, node, formula)
     if given is not None and node.where is not None:
         check_conditions(scope, node.where, given, unloaded)
     first, *others = points
@@ -139,6 +141,7 @@ def _asked(
         "others": tuple(others),
         "applied": applied,
         "given": given,
+        "premise": premise,
         "agreements": body.condition.agreements,
     }
 
@@ -203,14 +206,15 @@ def _body(
     with suppress(AbortError):
         settled = asked.settled()
         whole = settled.formula(formula)
-        if all(settled.applications[n].fixed for n in applications(whole)):
+        condition = settled_conditions(read, settled)
+        asked_of = [*applications(whole), *applications(condition.premise or whole)]
+        if all(settled.applications[n].fixed for n in asked_of):
             fix = "apply a model to the input"
             raise scope.problem("E206", "this formula names no network's outputs", node.body, fix)
         for number, name in enumerate(binding.name for binding in bindings(node)):
             alone = sum(binding.name.text == name.text for binding in bindings(node)) == 1
             if alone and not any(AtPoint(number) in a.arguments for a in settled.applications):
                 raise scope.problem("E206", f"no network is applied to `{name.text}`", name, "leave it out")
-        condition = settled_conditions(scope, read, settled)
         return Body(condition.of_shared(whole), condition, settled)
     return None
 
@@ -241,13 +245,14 @@ def _sample_matters(
     scope: Scope, bound: Sequence[Binding], points: Sequence[Point], samples: AskedSamples, body: Body
 ) -> None:
     """Warn of a question about samples that says the same of each."""
-    asked, todo = set[int](), list(applications(body.formula))
+    claims = [f for f in (body.formula, body.condition.premise, body.condition.given) if f is not None]
+    asked, todo = set[int](), [number for formula in claims for number in applications(formula)]
     while todo:
         asked.add(number := todo.pop())
         todo += [a.number for a in body.settled.applications[number].arguments if isinstance(a, AtAnswer)]
     fixed = any(AtSample() in body.settled.applications[number].arguments for number in asked)
     shared = any(a.other is None for a in body.condition.agreements)
-    named = [f for f in (body.formula, body.condition.given) if f is not None and sample_features(f)]
+    named = any(sample_features(formula) for formula in claims)
     boxes = not any(balls_of(point.region) for point in points)
     if samples.dataset is not None and boxes and not (fixed or shared or named):
         message = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any, Self
 
@@ -88,6 +88,8 @@ class Template:
         applied: the applications, by number; empty where the only one is of ``model`` to the only point.
         given: the conditions on the points, over their features and what a sample gives; or None. No agreement is
             among them.
+        premise: the conditions on what networks answer to the points, or None. They are in the formula, as
+            ``not premise or ...``: which inputs meet them is not known before the networks are run.
         agreements: numbers that points share.
     """
 
@@ -111,6 +113,7 @@ class Template:
     others: tuple[Point, ...] = ()
     applied: tuple[Application, ...] = ()
     given: Formula | None = None
+    premise: Formula | None = None
     agreements: tuple[Agreement, ...] = ()
     span: Span = field(default=Span(), compare=False)
 
@@ -176,6 +179,14 @@ class Template:
             assert isinstance(claim, Or)
             claim = claim.parts[1]
         return replace(self, given=given, formula=Or((Not(given), claim)))
+
+    @property
+    def met(self) -> PropertyTemplate:
+        """The question whether some input of the region meets the premise."""
+        assert self.premise is not None
+        claim = Not(self.premise) if self.given is None else Or((Not(self.given), Not(self.premise)))
+        kept = {f.name: getattr(self, f.name) for f in fields(Template)}
+        return PropertyTemplate(**{**kept, "formula": claim, "premise": None, "existential": True})
 
     def layout(self, sizes: Sequence[int]) -> Layout:
         """The columns of rows, where applications have so many outputs each."""
