@@ -21,6 +21,7 @@ from tfcert.entries import (
     Option,
     Options,
     RelaxationInfo,
+    ReportInfo,
     RoundingInfo,
     SolverInfo,
     SourceInfo,
@@ -567,4 +568,20 @@ FORMATS = Table(
         check="tfcert.model_files:onnx_complaint",
     ),
     FormatInfo("tflite", positional="path", suffix=".tflite", title="a TensorFlow Lite model"),
+)
+REPORTS = Table(
+    "report format",
+    ReportInfo(
+        "html", "tfcert.report.formats.page:page_text", about="a page for readers, in one file that needs no network"
+    ),
+    ReportInfo("junit", "tfcert.report.formats.junit:junit_text", about="what is judged, as a JUnit test report"),
+    ReportInfo(
+        "sarif",
+        "tfcert.report.formats.sarif:sarif_text",
+        about="what is judged, as SARIF, which annotates the lines of a pull request",
+    ),
+    ReportInfo("csv", "tfcert.report.formats.csv:csv_text", about="a line for each answer"),
+    ReportInfo(
+        "markdown", "tfcert.report.formats.markdown:markdown_text", about="tables for a comment on a pull request"
+    ),
 )

@@ -105,6 +105,19 @@ class RelaxationInfo(Entry):
 
 
 @dataclass(frozen=True)
+class ReportInfo(Entry):
+    """A text in which runs are told to other programs or readers.
+
+    Attributes:
+        about: what it is, as the end of a sentence that begins with "write".
+
+    ``where`` names ``text(runs) -> str`` of a sequence of ``tfcert.report.runs.SpecRun``.
+    """
+
+    about: str = ""
+
+
+@dataclass(frozen=True)
 class RoundingInfo(Entry):
     """What proofs are about, as far as rounding goes.
 

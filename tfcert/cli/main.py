@@ -1,5 +1,4 @@
-"""The command line: ``tfcert verify | check | explain | train | radius | minimum | estimate | attack |
-diff``.
+"""The command line: ``tfcert verify | check | explain | train | radius | minimum | estimate | attack | diff | report``.
 
 Nothing here imports TensorFlow before a verb needs it: ``check`` and ``explain`` answer at once. Errors of the user are
 sentences on standard error (exit code 4); anything unforeseen is a traceback (exit code 3).
@@ -26,7 +25,7 @@ from tfcert.cli.arguments import (
     train_arguments,
     verify_arguments,
 )
-from tfcert.cli.results import diff_arguments, run_diff
+from tfcert.cli.results import diff_arguments, report_arguments, run_diff, run_report, write_format
 from tfcert.cli.vnnlib import asks_vnnlib, verify_vnnlib
 from tfcert.errors import ExitCode, UsageError
 from tfcert.memory import keep_freed_memory
@@ -103,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
         ),
         ("attack", _attack, attack_arguments, "look for adversarial inputs near each sample (PGD)"),
         ("diff", run_diff, diff_arguments, "say which verdicts changed between two runs of the same questions"),
+        ("report", run_report, report_arguments, "tell what runs found: as a page, a test report, a table, a comment"),
     ):
         verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         verb.set_defaults(run=run)
@@ -135,12 +135,12 @@ def _verify(options: argparse.Namespace) -> int:
     (path,) = map(Path, options.spec)
     start = begin(path, **_names(options), resume=options.resume, out=options.out, root=options.root)
     _import_tensorflow()
-    from tfcert.driver.several import SpecRun, save_junit
     from tfcert.driver.verify import run_verification
+    from tfcert.report.runs import SpecRun
 
     report = run_verification(start, verbose=_loudness(options), certificates=options.certificates)
     if options.junit:
-        save_junit(options.junit, [SpecRun(path, report)])
+        write_format("junit", options.junit, [SpecRun(path, report)])
     return _finish(report, options.json, quiet=options.quiet)
 
 
@@ -164,7 +164,6 @@ def _verify_several(options: argparse.Namespace) -> int:
         folder_names,
         run_each,
         save_json,
-        save_junit,
         specifications,
         summary_lines,
         worst,
@@ -203,7 +202,7 @@ def _verify_several(options: argparse.Namespace) -> int:
     if options.json:
         save_json(options.json, runs)
     if options.junit:
-        save_junit(options.junit, runs)
+        write_format("junit", options.junit, runs)
     print("\n".join(["", *summary_lines(runs, len(asking) - len(runs))]))
     return worst([r.exit_code for r in runs])
 

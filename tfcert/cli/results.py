@@ -1,13 +1,19 @@
-"""Verbs about results of earlier runs: ``tfcert diff``."""
+"""Verbs about results of earlier runs: ``tfcert diff | report``."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tfcert.catalog import REPORTS
 from tfcert.errors import UsageError
+
+if TYPE_CHECKING:
+    from tfcert.report.runs import SpecRun
 
 
 def diff_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,3 +52,54 @@ def run_diff(options: argparse.Namespace) -> int:
         print(render(parts))
     print(difference_line(found))
     return int(found.exit_code)
+
+
+def report_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where results are, and the formats to write them in."""
+    parser.add_argument(
+        "results", metavar="RESULT", nargs="+",
+        help="folders of runs (of those that are going on, too), or the JSON files that runs have written",
+    )  # fmt: skip
+    for name, form in REPORTS.items():
+        parser.add_argument(f"--{name}", metavar="FILE", help=f"write {form.about}; `-` for the standard output")
+
+
+def run_report(options: argparse.Namespace) -> int:
+    """Writes the formats that are asked for; without any it prints the tables. Exits as the run did."""
+    from tfcert.driver.several import worst
+
+    runs = [run for place in options.results for run in read_any(Path(place))]
+    wanted = {name: getattr(options, name) for name in REPORTS if getattr(options, name) is not None}
+    if list(wanted.values()).count("-") > 1:
+        raise UsageError("only one format can go to the standard output")
+    for name, target in wanted.items():
+        write_format(name, target, runs)
+    if not wanted:
+        for run in runs:
+            print("\n".join([f"== {run.path}"] * (len(runs) > 1) + [str(run.report or f"error: {run.error}")]))
+    return int(worst([run.exit_code for run in runs]))
+
+
+def read_any(place: Path) -> list[SpecRun]:
+    """The runs at a place: finished ones, or one that is going on or was killed, from its journal."""
+    from tfcert.driver.journal import FILE_NAME, read_journal
+    from tfcert.report.reading import read_runs, run_of
+    from tfcert.report.stored import RESULT
+
+    journal = place / FILE_NAME
+    if journal.is_file() and not (place / RESULT).is_file():
+        header, records = read_journal(journal)
+        return [run_of(header | {"complete": False}, records, place)]
+    return read_runs(place)
+
+
+def write_format(name: str, target: str, runs: Sequence[SpecRun]) -> None:
+    """Writes runs in a format to a file, or to the standard output for ``-``."""
+    from tfcert.report.json import write_text
+
+    text = REPORTS[name].load()(runs)
+    if target == "-":
+        sys.stdout.write(text)
+    else:
+        write_text(target, text)
+        print(f"written: {target}", file=sys.stderr)

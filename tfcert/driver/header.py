@@ -68,6 +68,7 @@ def spec_header(
     """Describes a specification, and what was given for its names, as JSON can hold it."""
     return {
         "spec": spec.filename,
+        "spec_text": spec.text,
         "spec_sha256": spec.source_hash,
         "params": {name: param.shown for name, param in spec.params.items()},
         "given": {

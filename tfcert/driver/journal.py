@@ -59,6 +59,16 @@ class JournalFolder(RunFolder):
                 yield journal
 
 
+def read_journal(path: Path) -> tuple[Json, tuple[Record, ...]]:
+    """The header and the records of a run that may be going on.
+
+    Raises:
+        JournalError: the file is no journal, or damaged.
+    """
+    lines, _ = _complete_lines(path)
+    return _header(path, lines), tuple(_records(path, lines[1:]))
+
+
 class Journal:
     """Writes records into an open file.
 

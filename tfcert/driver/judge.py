@@ -92,19 +92,21 @@ def _counted_results(spec: Spec, records: Sequence[Record], accuracies: Accuraci
 
 def judge(spec: Spec, results: Results) -> tuple[Judged, ...]:
     """Every assertion, every property that is judged by none, and every question of which nothing is decided."""
-    judged = [Judged(f"assert {_said(a)}{_why(a, results)}", str(a.judge(results))) for a in spec.assertions]
+    judged = [
+        Judged(f"assert {_said(a)}{_why(a, results)}", str(a.judge(results)), a.span.line) for a in spec.assertions
+    ]
     for name, counts in results.properties.items():
         if name not in spec.judged_by_assertions or not counts.total:
             abstraction = spec.properties[name].abstraction
             about = name if abstraction is None else f"{name} (behind {abstraction.name})"
             expected = spec.properties[name].expect_fail
             text = f"property {about}{', expected to fail' if expected else ''}: {_counted(counts)}"
-            judged.append(Judged(text, str(_property_judgement(counts, expected))))
+            judged.append(Judged(text, str(_property_judgement(counts, expected)), spec.properties[name].line))
     estimates = _estimates(spec)
     for name, values in results.measures.items():
         if not values.decided and name not in estimates:
             why = f"of none of {len(values.proven)} a value is proven or refuted" if len(values.proven) else NOTHING
-            judged.append(Judged(f"measure {name}: {why}", str(Judgement.INCONCLUSIVE)))
+            judged.append(Judged(f"measure {name}: {why}", str(Judgement.INCONCLUSIVE), spec.measures[name].line))
     if estimates and not judged and len(estimates) == len(results.measures):
         judged.append(Judged(f"{', '.join(estimates)}: estimates alone, which decide nothing", "inconclusive"))
     return tuple(judged)

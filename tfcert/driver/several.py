@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from tfcert.driver.bind import load_spec
 from tfcert.errors import ExitCode, UsageError
 from tfcert.language import Diagnostic, Spec, SpecError
-from tfcert.report import Judged, Report
+from tfcert.report import Report
+from tfcert.report.json import write_text
+from tfcert.report.runs import SpecRun
 from tfcert.showing import counted
 
 WORST = (
@@ -21,25 +21,6 @@ WORST = (
     ExitCode.NOTHING_TO_CHECK, ExitCode.PASS,
 )  # fmt: skip
 """Exit codes, the worst first: that of several runs is the first of these that one of them has."""
-
-
-@dataclass(frozen=True)
-class SpecRun:
-    """One of several specifications, and what came of it: a report, or the sentences that say why there is none."""
-
-    path: Path
-    report: Report | None
-    error: str = ""
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """The run's own exit code; that of a usage error without a report."""
-        return ExitCode.USAGE_ERROR if self.report is None else self.report.exit_code
-
-    @property
-    def judged(self) -> tuple[Judged, ...]:
-        """Its assertions and properties, with what came of them."""
-        return () if self.report is None else self.report.judged
 
 
 def specifications(given: Sequence[str]) -> list[Path]:
@@ -131,7 +112,7 @@ def worst(codes: Sequence[ExitCode]) -> ExitCode:
 
 def summary_lines(runs: Sequence[SpecRun], left_out: int = 0) -> list[str]:
     """A line for each specification, and one for all."""
-    words = {run.path: run.exit_code.name.lower().replace("_", " ") for run in runs}
+    words = {run.path: run.outcome for run in runs}
     width = max(len(str(path)) for path in words)
     lines = []
     for run in runs:
@@ -155,37 +136,4 @@ def save_json(path: str | Path, runs: Sequence[SpecRun]) -> None:
             entry |= {"header": run.report.header, "records": [r.as_json() for r in run.report.records]}
         told.append(entry)
     code = worst([run.exit_code for run in runs])
-    _write(path, json.dumps({"exit_code": int(code), "runs": told}, indent=1, allow_nan=False) + "\n")
-
-
-def save_junit(path: str | Path, runs: Sequence[SpecRun]) -> None:
-    """Writes a JUnit report: a suite for each specification, a case for each assertion and property that is judged.
-
-    What fails is a failure; what is inconclusive, or could not be run, is an error: neither passes.
-    """
-    top = ElementTree.Element("testsuites", name="tfcert")
-    for run in runs:
-        suite = ElementTree.SubElement(top, "testsuite", name=str(run.path))
-        for judged in run.judged:
-            case = ElementTree.SubElement(suite, "testcase", classname=str(run.path), name=judged.text)
-            if judged.judgement != "pass":
-                kind = "failure" if judged.judgement == "fail" else "error"
-                ElementTree.SubElement(case, kind, message=f"{judged.judgement}: {judged.text}")
-        if not run.judged:
-            case = ElementTree.SubElement(suite, "testcase", classname=str(run.path), name="run")
-            if run.exit_code is not ExitCode.PASS:
-                word = run.error or run.exit_code.name.lower().replace("_", " ")
-                ElementTree.SubElement(case, "error", message=word)
-        for kind in ("failure", "error"):
-            suite.set(f"{kind}s", str(sum(case.find(kind) is not None for case in suite)))
-        suite.set("tests", str(len(suite)))
-    _write(path, ElementTree.tostring(top, encoding="unicode", xml_declaration=True) + "\n")
-
-
-def _write(path: str | Path, text: str) -> None:
-    """Writes a file in one step: a reader sees the old one or the new one."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, target)
+    write_text(path, json.dumps({"exit_code": int(code), "runs": told}, indent=1, allow_nan=False) + "\n")

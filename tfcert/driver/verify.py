@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,8 @@ def header(bound: BoundSpec) -> Json:
         "weights_sha256": {name: model.sha256 for name, model in bound.models.items()},
         "strategies": {t.name: plan_text(t) for t in templates},
         "properties": {t.name: t.text for t in templates},
+        "lines": {t.name: t.line for t in templates},
+        "asked": {task.name: len(task.samples) for task in bound.tasks},
         "preprocessing": {t.name: _preprocessing(t.transform) for t in templates},
         "abstractions": {task.name: _abstraction(task) for task in bound.tasks if task.template.abstraction},
     }
@@ -233,7 +235,7 @@ class _Run:
         self.header |= {
             "complete": complete,
             "exit_code": int(code),
-            "judged": [{"text": j.text, "judgement": j.judgement} for j in judged],
+            "judged": [asdict(j) for j in judged],
             "notes": notes,
             "contradictions": sum(r.verdict.contradicted is not None for r in records),
             "seconds": round(time.monotonic() - self.began, 3),

@@ -252,6 +252,7 @@ def _check(scope: Scope) -> Spec:
         tuple(reports),
         scope.session.diagnostics.warnings(),
         str(scope.root) if scope.root is not None else "",
+        scope.source.text,
     )
 
 

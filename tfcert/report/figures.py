@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -115,6 +116,32 @@ def draw_curve(path: Path, summary: MeasureSummary) -> None:
     axes.set_xlabel(f"at least ({summary.unit})" if summary.unit else "at least")
     axes.set_ylabel("share of the samples")
     axes.set_ylim(0.0, 1.02)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    _save(figure, path)
+
+
+def draw_effort(path: Path, seconds: Mapping[str, Sequence[float]], totals: Mapping[str, int]) -> None:
+    """Draws how many samples of each property are decided within which time (a cactus plot).
+
+    Args:
+        path: of the picture.
+        seconds: the times of the decided samples, by the property's name.
+        totals: how many samples there are of each.
+    """
+    figure = _figure(7.0, 4.2)
+    axes = figure.subplots()
+    styles = itertools.cycle(itertools.product(("-", "--", ":"), (_BLUE, _ORANGE, _GREEN, _GREY)))
+    for (name, times), (line, color) in zip(seconds.items(), styles, strict=False):
+        if times:
+            ordered = np.maximum(np.sort(times), 1e-3)  # the axis has no 0
+            label = f"{name} ({len(times)} of {totals[name]} decided)"
+            axes.step(ordered, np.arange(1, len(times) + 1), line, where="post", color=color, label=label)
+    axes.set_xscale("log")
+    axes.set_title("samples decided within a time")
+    axes.set_xlabel("seconds a sample")
+    axes.set_ylabel("samples")
+    axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     _save(figure, path)
@@ -248,5 +275,9 @@ def _figure(width: float, height: float, layout: Literal["constrained", "compres
 
 
 def _save(figure: Any, path: Path) -> None:
+    import matplotlib
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    # Vector files have their text as text, and are the same however often they are drawn.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.name}):
+        figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)

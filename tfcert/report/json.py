@@ -12,9 +12,14 @@ from tfcert.report.records import Json, Record
 
 def write_result(path: str | Path, header: Json, records: Iterable[Record]) -> None:
     """Writes a result in one step: a reader sees the old file or the new one, never half of it."""
+    text = json.dumps({"header": header, "records": [r.as_json() for r in records]}, indent=1, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a file in one step; makes the folders that it is in."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"header": header, "records": [r.as_json() for r in records]}, indent=1, allow_nan=False)
     partial = target.with_name(target.name + ".part")
-    partial.write_text(text + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, target)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from tfcert.errors import ExitCode
+from tfcert.report.flat import data_frame
 from tfcert.report.json import write_result
 from tfcert.report.records import Json, Record
 from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_measure, summarize_property
-from tfcert.report.table import PLAIN_WIDTH, effort_line, measure_tables, property_tables, render
+from tfcert.report.table import PLAIN_WIDTH, as_html, effort_line, measure_tables, property_tables, render
 from tfcert.showing import counted
 
 Summary = TypeVar("Summary", PropertySummary, MeasureSummary)
@@ -22,10 +23,14 @@ Summary = TypeVar("Summary", PropertySummary, MeasureSummary)
 
 @dataclass(frozen=True)
 class Judged:
-    """One assertion, or one property that no assertion names, and what came of it (pass, fail, inconclusive)."""
+    """One assertion, or one property that no assertion names, and what came of it (pass, fail, inconclusive).
+
+    ``line`` is where it stands in the specification, from 1; 0 where that is not known.
+    """
 
     text: str
     judgement: str
+    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,14 @@ class Report:
     def save_json(self, path: str | Path) -> None:
         """Writes ``{"header": ..., "records": ...}``."""
         write_result(path, self.header, self.records)
+
+    def to_dataframe(self) -> Any:
+        """The records as a ``pandas.DataFrame``: a row each, with the columns of ``tfcert report --csv``.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        return data_frame(self.records)
 
     def summary(self, name: str) -> PropertySummary | MeasureSummary:
         """The counts of a property or the radii of a measure.
@@ -107,3 +120,7 @@ class Report:
 
     def __str__(self) -> str:
         return "\n".join(filter(None, [render(self.parts()), self.last_line()]))
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the tables that ``print`` shows, in colour."""
+        return as_html([*self.parts(), Text(self.last_line())])

@@ -282,6 +282,14 @@ def render(parts: Iterable[RenderableType], width: int = PLAIN_WIDTH) -> str:
     return "\n".join(line for i, line in enumerate(lines) if line or (i and lines[i - 1]))
 
 
+def as_html(parts: Iterable[RenderableType], width: int = PLAIN_WIDTH) -> str:
+    """The parts as a piece of HTML, with their colours and blanks."""
+    console = Console(file=io.StringIO(), width=width, record=True, color_system="truecolor", force_terminal=True)
+    for part in parts:
+        console.print(part)
+    return console.export_html(inline_styles=True, code_format='<pre style="line-height: 1.25">{code}</pre>')
+
+
 def percent(rate: float) -> str:
     return "-" if math.isnan(rate) else f"{100 * rate:.1f}%"
 

@@ -117,6 +117,11 @@ class Template:
     agreements: tuple[Agreement, ...] = ()
     span: Span = field(default=Span(), compare=False)
 
+    @property
+    def line(self) -> int:
+        """Where the question stands in the text, from 1; 0 for one that is imported."""
+        return 0 if "." in self.name.partition("(")[0] else self.span.line
+
     # Points and networks
 
     @property

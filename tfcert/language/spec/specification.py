@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tfcert.language.spec.assertions import Assertion, ReportItem
 from tfcert.language.spec.cells import Abstraction
@@ -34,6 +34,7 @@ class Spec:
         assertions, reports: in the order of the text.
         warnings: findings that do not prevent use; ``.render()`` each.
         root: the folder to which paths are confined ("" if the text came from no file).
+        text: as it was given, without what it imports.
     """
 
     filename: str
@@ -50,6 +51,7 @@ class Spec:
     reports: tuple[ReportItem, ...]
     warnings: tuple[Diagnostic, ...]
     root: str = ""
+    text: str = field(default="", repr=False)
 
     @property
     def judged_by_assertions(self) -> frozenset[str]:
