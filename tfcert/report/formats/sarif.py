@@ -1,4 +1,4 @@
-"""Findings at lines of files in SARIF 2.1.0, which code hosts show beside the lines of a pull request."""
+"""Annotations at lines of files in SARIF 2.1.0, which code hosts show beside the lines of a pull request."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ JUDGED = {
     "not-run": "A specification that could not be run, or was interrupted.",
     "answers": "What is known of a property.",
 }
-"""The rules of findings about runs."""
+"""The rules of annotations about runs."""
 
 
 @dataclass(frozen=True)
-class Finding:
+class Annotation:
     """Something to say about a place in a file. ``line`` is 0 where it is about the whole file.
 
     ``end_column`` is one past the last character; columns are 0 where the whole line is meant.
@@ -41,34 +41,34 @@ class Finding:
     end_column: int = 0
 
 
-def sarif_document(findings: Sequence[Finding], rules: Mapping[str, str], version: str) -> str:
-    """A log of one run of tfcert. ``rules`` says what each rule that a finding may name is about."""
-    used = [rule for rule in rules if any(finding.rule == rule for finding in findings)]
+def sarif_document(annotations: Sequence[Annotation], rules: Mapping[str, str], version: str) -> str:
+    """A log of one run of tfcert. ``rules`` says what each rule that an annotation may name is about."""
+    used = [rule for rule in rules if any(annotation.rule == rule for annotation in annotations)]
     driver = {
         "name": "tfcert",
         "semanticVersion": version,
         "rules": [{"id": rule, "shortDescription": {"text": rules[rule]}} for rule in used],
     }
-    results = [_result(finding, used) for finding in findings]
+    results = [_result(annotation, used) for annotation in annotations]
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
     return json.dumps(log, indent=1) + "\n"
 
 
-def _result(finding: Finding, rules: Sequence[str]) -> Json:
-    place: Json = {"artifactLocation": {"uri": Path(finding.path).as_posix()}}
-    if finding.line:
+def _result(annotation: Annotation, rules: Sequence[str]) -> Json:
+    place: Json = {"artifactLocation": {"uri": Path(annotation.path).as_posix()}}
+    if annotation.line:
         region = {
-            "startLine": finding.line,
-            "startColumn": finding.column,
-            "endLine": finding.end_line,
-            "endColumn": finding.end_column,
+            "startLine": annotation.line,
+            "startColumn": annotation.column,
+            "endLine": annotation.end_line,
+            "endColumn": annotation.end_column,
         }
         place["region"] = {name: number for name, number in region.items() if number}
     return {
-        "ruleId": finding.rule,
-        "ruleIndex": rules.index(finding.rule),
-        "level": finding.level,
-        "message": {"text": finding.message},
+        "ruleId": annotation.rule,
+        "ruleIndex": rules.index(annotation.rule),
+        "level": annotation.level,
+        "message": {"text": annotation.message},
         "locations": [{"physicalLocation": place}],
     }
 
@@ -76,27 +76,27 @@ def _result(finding: Finding, rules: Sequence[str]) -> Json:
 def sarif_text(runs: Sequence[SpecRun]) -> str:
     """Whatever does not pass, an error or a warning at its line; a note of its answers at each property's."""
     version = next((str(run.report.header["tfcert"]) for run in runs if run.report is not None), "")
-    return sarif_document([finding for run in runs for finding in _findings(run)], JUDGED, version)
+    return sarif_document([annotation for run in runs for annotation in _annotations(run)], JUDGED, version)
 
 
-def _findings(run: SpecRun) -> list[Finding]:
+def _annotations(run: SpecRun) -> list[Annotation]:
     path = str(run.path)
     if run.report is None:
-        return [Finding("error", "not-run", run.error, path)]
+        return [Annotation("error", "not-run", run.error, path)]
     found = [
-        Finding("error", "fails", f"fails: {judged.text}", path, judged.line)
+        Annotation("error", "fails", f"fails: {judged.text}", path, judged.line)
         if judged.judgement == "fail"
-        else Finding("warning", "open", f"{judged.judgement}: {judged.text}", path, judged.line)
+        else Annotation("warning", "open", f"{judged.judgement}: {judged.text}", path, judged.line)
         for judged in run.judged
         if judged.judgement != "pass"
     ]
     if not run.report.header.get("complete", True):
-        found.append(Finding("warning", "not-run", "the run was interrupted: not all samples have an answer", path))
+        found.append(Annotation("warning", "not-run", "the run was interrupted: not all samples have an answer", path))
     lines = run.report.header.get("lines", {})
     for name in run.report.properties:
         summary = summarize_property(name, run.report.records)
         told = [f"{summary.outcomes[outcome]} {outcome}" for outcome in Outcome if summary.outcomes[outcome]]
         levels = f" ({', '.join(summary.guarantees)})" if summary.guarantees else ""
         message = f"{name}: of {counted(summary.total, 'sample')} {', '.join(told) or 'none asked about'}{levels}"
-        found.append(Finding("note", "answers", message, path, lines.get(name, 0)))
+        found.append(Annotation("note", "answers", message, path, lines.get(name, 0)))
     return found
