@@ -328,7 +328,7 @@ REFUSED = [
         "there is no folder none",
     ),
     (["train", "{folder}/t.prop", "--objective", "o", "--out", "m.keras", "--bind", "test=none.npz"], "none.npz"),
-    (["report"], "invalid choice"),
+    (["dream"], "invalid choice"),
 ]
 
 
