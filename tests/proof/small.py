@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers
 
 from tfcert.proof.check import Claim, claim_of
-from tfcert.proof.graph import Affine, Bent, Beside, Entry, Graph, Largest, Total, bent
+from tfcert.proof.graph import Affine, Bent, Beside, Entry, Graph, Largest, Total
 from tfcert.proof.model import read_model
 
 HEAD: dict[str, Any] = {
@@ -42,6 +42,13 @@ def flat() -> keras.Model:
     stack += [layers.LeakyReLU(0.3), layers.Dense(4, use_bias=False), layers.ReLU(max_value=0.5), layers.Dense(3)]
     stack += [layers.Activation("relu"), layers.Dense(3), layers.Softmax()]
     return scattered(keras.Sequential([keras.Input((2, 2, 1)), *stack]))
+
+
+def curved() -> keras.Model:
+    """Curves, which no straight pieces make up."""
+    names = ("tanh", "sigmoid", "gelu", "softplus", "hard_silu", "selu")
+    hidden = [layers.Dense(4, activation=name) for name in names]
+    return scattered(keras.Sequential([keras.Input((3,)), *hidden, layers.ELU(0.5), layers.Dense(3)]))
 
 
 def scattered(model: keras.Model) -> keras.Model:
@@ -88,7 +95,7 @@ def values(graph: Graph, x: np.ndarray) -> np.ndarray:
             case Affine():
                 value = place.map.forward(here[0]) + place.bias
             case Bent():
-                value = bent(place, here[0])
+                value = place.function.of(here[0])
             case Largest():
                 image = place.windows.pad(here[0], -np.inf)
                 value = np.max([image[place.windows.at(p)] for p in place.windows.places], axis=0)

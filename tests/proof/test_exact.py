@@ -62,8 +62,32 @@ def test_it_computes_without_rounding(tmp_path):
     assert opinion(worse, graph).proven is False
 
 
-def test_what_it_does_not_know_is_refused(tmp_path):
-    _, graph = small.saved(small.image(), tmp_path)
-    claim = small.claim(graph, np.full((6, 6, 2), 0.5, np.float32), "1/100", ([[1, -1, 0.0]], [0.0]))
+def several() -> keras.Model:
+    """Sums, places side by side, maxima, means, scales, and functions of straight pieces."""
+    layers = keras.layers
+    x = start = keras.Input((3, 2, 1))
+    x = layers.Conv2D(2, 2, padding="same", activation="hard_tanh")(layers.ZeroPadding2D(((1, 0), (0, 0)))(x))
+    y = layers.MaxPooling2D(2, strides=1, padding="same")(layers.DepthwiseConv2D(1, activation="relu6")(x))
+    x = layers.Concatenate()([layers.Add()([x, y, x]), layers.BatchNormalization()(y)])
+    x = layers.LeakyReLU(0.25)(layers.AveragePooling2D(2, strides=2)(x))
+    return small.scattered(keras.Model(start, layers.Dense(3)(layers.Flatten()(x))))
+
+
+def test_it_knows_every_straight_kind(tmp_path):
+    """It bounds what dense sampling meets, proves above that, and refutes below the middle."""
+    model = several()
+    _, graph = small.saved(model, tmp_path)
+    center, row, rng = np.full((3, 2, 1), 0.4, np.float32), np.array([1.0, -1.0, 0.5]), np.random.default_rng(3)
+    x = center + 0.01 * rng.choice([-1.0, 1.0, 0.3], (4000, 3, 2, 1))
+    values = small.values(graph, x) @ row
+    np.testing.assert_allclose(values, model(x.astype(np.float32)).numpy().astype(np.float64) @ row, atol=1e-4)
+    held = small.claim(graph, center, "1/100", ([row], [-values.min() + 1e-3]))
+    assert opinion(held, graph).proven
+    broken = small.claim(graph, center, "1/100", ([row], [-values.max() - 1e-3]))
+    assert opinion(broken, graph).proven is False and not check(broken, graph).proven
+
+
+def test_curves_are_refused(tmp_path):
+    _, graph = small.saved(small.curved(), tmp_path)
     with pytest.raises(ProofError, match="exact arithmetic"):
-        opinion(claim, graph)
+        opinion(small.claim(graph, np.full(3, 0.5, np.float32), "1/100", ([[1, -1, 0.0]], [0.0])), graph)

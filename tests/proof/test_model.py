@@ -116,7 +116,7 @@ def test_weights_that_are_not_plain_arrays_of_the_file_are_refused(change, said,
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("activation", "gelu", "'gelu' is not known"),
+        ("activation", "mish", "'mish' is not known"),
         ("lora_rank", 2, "lora_rank"),
         ("units", 1 << 30, "units"),
         ("units", "5", "units"),

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfcert.proof.bounds import Bounds, Cut
+from tfcert.proof.bounds import Bounds
 from tfcert.proof.graph import Affine, Bent, Beside, Entry, Graph, Total
+from tfcert.proof.lines import Shape
+from tfcert.proof.rows import Cut
 
 _RATE, _DECAY = 0.5, 0.97
 
@@ -78,8 +80,8 @@ def chosen_slopes(
         rate = _RATE * _DECAY**step
         for index in places:
             source = graph.places[index].inputs[0]
-            low, high = bounds.intervals[source]
-            gradient = np.where((low < 0) & (high > 0), np.maximum(parts[index], 0.0) * values[source], 0.0)
+            past = values[source] - _touched(bounds, index, slopes[index] / 255.0)
+            gradient = np.maximum(parts[index], 0.0) * past
             scale = np.abs(gradient).reshape(len(rows), -1).max(axis=1).reshape(-1, *[1] * (gradient.ndim - 1))
             share = np.sign(gradient) * np.sqrt(np.abs(gradient) / np.maximum(scale, 1e-30))
             places[index] = np.clip(places[index] + rate * share, 0.0, 1.0)
@@ -95,10 +97,23 @@ def chosen_slopes(
 def _first(bounds: Bounds, index: int, rows: int) -> np.ndarray:
     place = bounds.graph.places[index]
     assert isinstance(place, Bent)
-    lower = bounds.bent_lines(index, place, None).lower
-    low, high = min(place.slopes), max(place.slopes)
+    lower = bounds.bent_lines(index).lower
+    low, high = place.function.slopes
     share = (lower - low) / (high - low) if high > low else np.zeros_like(lower)
     return np.broadcast_to(share, (rows, *place.shape)).copy()
+
+
+def _touched(bounds: Bounds, index: int, share: np.ndarray) -> np.ndarray:
+    """Where lower lines of these slopes touch the function, ``[rows, *shape]``."""
+    place = bounds.graph.places[index]
+    assert isinstance(place, Bent)
+    shape, (least, most) = Shape(place, bounds.intervals[place.inputs[0]], bounds.graph), place.function.slopes
+    slope = least + (most - least) * share
+    at, found = np.full(share.shape, np.inf), np.zeros(share.shape)
+    for x, value in zip(shape.x, shape.values, strict=True):
+        over = value - slope * x
+        at, found = np.minimum(at, over), np.where(over < at, x, found)
+    return found
 
 
 def _run(
@@ -112,7 +127,7 @@ def _run(
         waiting[cut.place] = waiting[cut.place].copy()
         flat = waiting[cut.place].reshape(len(rows), -1)
         flat[:, cut.number] += (-1.0 if cut.above else 1.0) * forces[:, number]
-    lines = {i: bounds.bent_lines(i, graph.places[i], a) for i, a in chosen.items()}  # type: ignore[arg-type]
+    lines = {i: bounds.bent_lines(i, a) for i, a in chosen.items()}
     for here in range(len(graph.places) - 1, -1, -1):
         place, part = graph.places[here], waiting[here]
         parts[here] = part

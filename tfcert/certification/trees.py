@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tfcert.certification.slopes import Chosen, chosen_slopes
-from tfcert.proof.bounds import Bounds, Cut
+from tfcert.proof.bounds import Bounds
 from tfcert.proof.graph import Bent, Graph
 from tfcert.proof.region import Inputs
+from tfcert.proof.rows import Cut
 
 FEW = 8
 """Inputs up to which they are cut rather than neurons."""
@@ -126,7 +127,7 @@ def _input_of(part: Inputs, chosen: Chosen, row: int) -> tuple[int, int, float]:
 
 
 def _neuron_of(bounds: Bounds, chosen: Chosen, row: int, cuts: tuple[Cut, ...]) -> tuple[int, int, float]:
-    """The neuron to be cut at its kink."""
+    """The neuron to be cut: at its kink, or of a curve in the middle."""
     best, found = 0.0, (-1, 0, 0.0)
     for index, place in enumerate(bounds.graph.places):
         if not isinstance(place, Bent):
@@ -134,11 +135,12 @@ def _neuron_of(bounds: Bounds, chosen: Chosen, row: int, cuts: tuple[Cut, ...]) 
         source = place.inputs[0]
         low, high = bounds.intervals[source]
         coefficient = chosen.coefficients[index][row]
-        for kink in place.kinks:
+        for at in place.function.kinks if place.function.parts else (0.5 * low + 0.5 * high,):
             with np.errstate(divide="ignore", invalid="ignore"):
-                gap = np.where((low < kink) & (kink < high), (high - kink) * (kink - low) / (high - low), 0.0)
+                gap = np.where((low < at) & (at < high), (high - at) * (at - low) / (high - low), 0.0)
             score = gap * (np.abs(np.minimum(coefficient, 0.0)) + 0.3 * np.maximum(coefficient, 0.0) + 1e-9)
             number = int(np.argmax(score))
             if score.flat[number] > best:
-                best, found = float(score.flat[number]), (source, number, kink)
+                best = float(score.flat[number])
+                found = source, number, float(np.broadcast_to(at, low.shape).flat[number])
     return found

@@ -1,8 +1,8 @@
-"""A second opinion in rational arithmetic, for small networks of ReLUs: no rounding, of the program or of this one.
+"""A second opinion in rational arithmetic, for small networks: no rounding, of the program or of this one.
 
 The set's box is halved until each piece is proven, by intervals and lines computed in fractions, or a point is found
 where the claim fails. So what is proven here is the claim about exact arithmetic (level ``real``); a network that has
-no margin at all may take any number of pieces.
+no margin at all may take any number of pieces. Scales and means are the float64 numbers that the checker has for them.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from .check import Claim
 from .errors import ProofError
-from .graph import Affine, Bent, Entry, Graph
-from .maps import Convolution, Matrix, Moved
+from .functions import Function
+from .graph import Affine, Bent, Beside, Graph, Largest, Place
 from .region import Inputs, read_inputs
 
 _LARGEST = 1 << 18
 """Weights of a layer, zeros counted, at most."""
-_ZERO, _ONE = Fraction(0), Fraction(1)
+_ZERO = Fraction(0)
 _fractions = np.vectorize(Fraction, otypes=[object])
 _most: Any = np.frompyfunc(max, 2, 1)
 Ends = tuple[np.ndarray, np.ndarray]
@@ -37,64 +38,110 @@ class Opinion:
     pieces: int
 
 
-class _Layers:
-    """A network as matrices ``[inputs, outputs]`` and biases of fractions; None in the place of a ReLU."""
+class _Places:
+    """A network's places as vectors of fractions: sums of matrices ``[inputs, outputs]`` times earlier ones and a bias,
+    functions of straight pieces, and maxima of numbers whose places are listed."""
 
     def __init__(self, graph: Graph):
-        self.steps: list[tuple[np.ndarray, np.ndarray] | None] = []
-        for number, place in enumerate(graph.places):
-            if place.inputs and place.inputs != (number - 1,):
-                raise ProofError("exact arithmetic: layers one after another are known")
-            match place:
-                case Entry():
-                    continue
-                case Affine(map=Moved(zeros=None)):
-                    continue
-                case Affine() if isinstance(place.map, Matrix | Convolution | Moved):
-                    size = int(np.prod(place.map.into))
-                    if size * place.count > _LARGEST:
-                        raise ProofError(f"exact arithmetic: layer {place.name!r} is too large")
-                    weights = place.map.forward(np.eye(size).reshape(-1, *place.map.into)).reshape(size, -1)
-                    bias = np.broadcast_to(place.bias, place.shape).reshape(-1)
-                    self.steps.append((_fractions(weights), _fractions(bias)))
-                case Bent(kinks=(0.0,), slopes=(0.0, 1.0)):
-                    self.steps.append(None)
-                case _:
-                    raise ProofError(f"exact arithmetic: layer {place.name!r} is neither linear nor a ReLU")
+        self._places = graph.places
+        self._sums: dict[int, tuple[list[np.ndarray], np.ndarray]] = {}
+        self._windows: dict[int, list[list[int]]] = {}
+        for here, place in enumerate(graph.places[1:], start=1):
+            sizes = [graph.places[source].count for source in place.inputs]
+            if max(sizes) * place.count > _LARGEST:
+                raise ProofError(f"exact arithmetic: layer {place.name!r} is too large")
+            if isinstance(place, Bent) and not place.function.parts:
+                raise ProofError(f"exact arithmetic: {place.function.name} in layer {place.name!r} is no straight line")
+            if isinstance(place, Largest):
+                numbers = place.windows.pad(np.arange(sizes[0]).reshape(1, *place.windows.into), -1)
+                each = np.stack(
+                    [numbers[place.windows.at(where)].reshape(-1) for where in place.windows.places], axis=1
+                )
+                self._windows[here] = [[n for n in some if n >= 0] for some in each.tolist()]
+            elif not isinstance(place, Bent):
+                bias = np.broadcast_to(place.bias if isinstance(place, Affine) else 0.0, place.shape).reshape(-1)
+                matrices = [_fractions(self._matrix(place, number)) for number in range(len(sizes))]
+                self._sums[here] = matrices, _fractions(bias)
 
-    def at(self, x: np.ndarray) -> np.ndarray:
-        """The outputs at a point."""
-        for step in self.steps:
-            x = _most(x, _ZERO) if step is None else x @ step[0] + step[1]
-        return x
+    def _matrix(self, place: Place, number: int) -> np.ndarray:
+        """The matrix ``[inputs, outputs]`` of one of the places that a linear one reads."""
+        shapes = [self._places[source].shape for source in place.inputs]
+        size = int(np.prod(shapes[number]))
+        units = np.eye(size).reshape(-1, *shapes[number])
+        if isinstance(place, Affine):
+            units = place.map.forward(units)
+        elif isinstance(place, Beside):
+            parts = [units if k == number else np.zeros((size, *shape)) for k, shape in enumerate(shapes)]
+            units = np.concatenate(parts, axis=-1)
+        return np.asarray(units.reshape(size, -1))
 
     def intervals(self, low: np.ndarray, high: np.ndarray) -> list[Ends]:
-        """The interval of what enters each step, and of the outputs."""
+        """The interval of each place; of a point (twice the same) its numbers."""
         found = [(low, high)]
-        for step in self.steps:
-            if step is None:
-                low, high = _most(low, _ZERO), _most(high, _ZERO)
+        for here, place in enumerate(self._places[1:], start=1):
+            before = [found[source] for source in place.inputs]
+            if here in self._sums:
+                matrices, bias = self._sums[here]
+                low, high = bias, bias
+                for (least, most), matrix in zip(before, matrices, strict=True):
+                    up, down = _most(matrix, _ZERO), -_most(-matrix, _ZERO)
+                    low, high = low + least @ up + most @ down, high + most @ up + least @ down
+            elif isinstance(place, Bent):
+                ends = [_points(place.function, *pair) for pair in zip(*before[0], strict=True)]
+                low, high = (np.array([pick(y for _, y in some) for some in ends], object) for pick in (min, max))
             else:
-                up, down = _most(step[0], _ZERO), -_most(-step[0], _ZERO)
-                low, high = low @ up + high @ down + step[1], high @ up + low @ down + step[1]
+                low, high = (np.array([max(end[n]) for n in self._windows[here]], object) for end in before[0])
             found.append((low, high))
         return found
 
     def lines(self, row: np.ndarray, offset: Fraction, intervals: Sequence[Ends]) -> tuple[np.ndarray, Fraction]:
-        """A linear function of the inputs that is not above a row of the outputs, by CROWN's lines."""
-        for step, (low, high) in reversed(list(zip(self.steps, intervals[:-1], strict=True))):
-            if step is not None:
-                row, offset = step[0] @ row, offset + row @ step[1]
+        """A linear function of the inputs that is not above a row of the outputs."""
+        waiting = [np.full(place.count, _ZERO) for place in self._places]
+        waiting[-1] = row
+        for here in range(len(self._places) - 1, 0, -1):
+            place, row = self._places[here], waiting[here]
+            if here in self._sums:
+                matrices, bias = self._sums[here]
+                offset += row @ bias
+                for source, matrix in zip(place.inputs, matrices, strict=True):
+                    waiting[source] = waiting[source] + matrix @ row
                 continue
-            found = []
-            for value, least, most in zip(row, low, high, strict=True):
-                slope = _ONE if least >= 0 or (most > 0 and value > 0 and most > -least) else _ZERO
-                if least < 0 < most and value < 0:
-                    slope = most / (most - least)
-                    offset -= value * slope * least
-                found.append(value * slope)
-            row = np.array(found, object)
-        return row, offset
+            low, high = intervals[place.inputs[0]]
+            for number in np.flatnonzero(row):
+                if isinstance(place, Bent):
+                    slope, rest = _line(place.function, low[number], high[number], row[number])
+                    waiting[place.inputs[0]][number] += row[number] * slope
+                else:
+                    window = self._windows[here][number]
+                    best = max(window, key=lambda n: low[n])
+                    if row[number] > 0 or all(high[n] <= low[best] for n in window if n != best):
+                        waiting[place.inputs[0]][best] += row[number]
+                        continue
+                    rest = max(high[n] for n in window)
+                offset += row[number] * rest
+        return waiting[0], offset
+
+
+def _points(function: Function, low: Fraction, high: Fraction) -> list[tuple[Fraction, Fraction]]:
+    """The ends of an interval and the kinks between them, with values."""
+    found, kinks = [], [Fraction(kink) for kink in function.kinks]
+    for x in (low, *(kink for kink in kinks if low < kink < high), high):
+        value = Fraction(function.start) + Fraction(function.parts[0]) * min(x - kinks[0], _ZERO)
+        for slope, kink, end in zip(function.parts[1:], kinks, [*kinks[1:], max(x, kinks[-1])], strict=True):
+            value += Fraction(slope) * max(min(x, end) - kink, _ZERO)
+        found.append((x, value))
+    return found
+
+
+def _line(function: Function, low: Fraction, high: Fraction, sign: Fraction) -> tuple[Fraction, Fraction]:
+    """The line below a function, or above it for a negative sign, that is nearest to it in the middle: its slope and
+    where it meets 0. Slopes are those between neighbouring points, and the chord's."""
+    points, side = _points(function, low, high), 1 if sign > 0 else -1
+    pairs = [*pairwise(points), (points[0], points[-1])]
+    slopes = [(fb - fa) / (b - a) for (a, fa), (b, fb) in pairs if b > a] or [_ZERO]
+    rests = [min(side * (y - slope * x) for x, y in points) for slope in slopes]
+    at = max(range(len(slopes)), key=lambda n: rests[n] + side * slopes[n] * (low + high) / 2)
+    return slopes[at], side * rests[at]
 
 
 def opinion(claim: Claim, graph: Graph, pieces: int = 1000) -> Opinion:
@@ -104,26 +151,25 @@ def opinion(claim: Claim, graph: Graph, pieces: int = 1000) -> Opinion:
         pieces: how many pieces are looked at before it stays open.
 
     Raises:
-        ProofError: the network is not one of ReLUs, or too large.
+        ProofError: the network has curves, or is too large.
     """
     if graph.softmax and claim.offsets.any():
         raise ProofError("exact arithmetic: of a softmax, only which output is the largest is known")
-    inputs, layers = read_inputs(claim.head["region"], claim.arrays, graph.places[0].shape), _Layers(graph)
-    rows, offsets = _fractions(claim.rows), _fractions(claim.offsets)
+    inputs, places = read_inputs(claim.head["region"], claim.arrays, graph.places[0].shape), _Places(graph)
+    rows, offsets, seen = _fractions(claim.rows), _fractions(claim.offsets), 0
     waiting: list[Ends] = [(_fractions(inputs.low.reshape(-1)), _fractions(inputs.high.reshape(-1)))]
-    seen = 0
     while waiting:
         if seen == pieces:
             return Opinion(None, seen)
         low, high = waiting.pop()
         seen += 1
-        middle = (low + high) / 2 if seen > 1 or not inputs.ball else _fractions(inputs.center.reshape(-1))
-        values = rows @ layers.at(middle) + offsets
-        if not all(max(values[some]) > 0 for some in claim.clauses) and (seen == 1 or not inputs.ball):
+        middle = _fractions(inputs.center.reshape(-1)) if inputs.ball else (low + high) / 2
+        values = rows @ places.intervals(middle, middle)[-1][0] + offsets
+        if not all(max(values[some]) > 0 for some in claim.clauses):
             return Opinion(False, seen)
-        intervals = layers.intervals(low, high)
+        intervals = places.intervals(low, high)
         if all(
-            any(_positive(*layers.lines(rows[i], offsets[i], intervals), low, high, inputs) for i in some)
+            any(_positive(*places.lines(rows[i], offsets[i], intervals), low, high, inputs) for i in some)
             for some in claim.clauses
         ):
             continue

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ProofError
+from .functions import Function
 from .maps import Map, Windows
 
 LARGEST_PLACE = 1 << 24
@@ -55,18 +56,9 @@ class Affine(Place):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Bent(Place):
-    """A continuous function of straight pieces, of each number.
+    """A function of each number."""
 
-    Attributes:
-        kinks: where it bends, in order; it is 0 at the first of them.
-        slopes: of its pieces, one more than there are kinks.
-        units: how many unit roundoffs the program may err by, relative to the value; 0: it computes the function
-        exactly.
-    """
-
-    kinks: tuple[float, ...]
-    slopes: tuple[float, ...]
-    units: int = 0
+    function: Function
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -105,19 +97,6 @@ class Graph:
     tiny: float
     softmax: bool
     digest: str
-
-
-def bent(place: Bent, x: np.ndarray) -> np.ndarray:
-    """The function in float64: off by at most 4 unit roundoffs, relative to ``slope |x - kink|`` and values at kinks,
-    for each of its pieces; by none where its slopes are 0 and 1 and its one kink is 0."""
-    kinks = place.kinks
-    found = place.slopes[0] * np.minimum(x - kinks[0], 0.0)
-    for number, slope in enumerate(place.slopes[1:]):
-        width = np.maximum(x - kinks[number], 0.0)
-        if number + 1 < len(kinks):
-            width = np.minimum(width, kinks[number + 1] - kinks[number])
-        found = found + slope * width
-    return np.asarray(found)
 
 
 @dataclass

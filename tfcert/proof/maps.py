@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from functools import cached_property
 
@@ -150,10 +149,27 @@ class Convolution(Map):
         return found
 
     def back(self, rows: np.ndarray) -> np.ndarray:
-        found = self._windows.empty(len(rows))
-        for place, weights in zip(self._windows.places, self._kernel, strict=True):
-            found[self._windows.at(place)] += rows * weights[:, 0] if self._apart else rows @ weights.T
+        box = used(rows)  # rows of a few numbers are zero in most of the image
+        part, found = rows[box], self._windows.empty(len(rows))
+        if self._apart:
+            parts = [part * weights[:, 0] for weights in self._kernel]
+        else:  # one product for all places of the window
+            into = self._kernel.shape[1]
+            whole = part.reshape(-1, part.shape[-1]) @ self._kernel.reshape(-1, part.shape[-1]).T
+            parts = np.split(whole.reshape(*part.shape[:-1], -1), range(into, whole.shape[1], into), axis=-1)
+        for place, each in zip(self._windows.places, parts, strict=True):
+            found[self._windows.at(place)][box] += each
         return cropped(found, self._windows.zeros)
+
+
+def used(rows: np.ndarray) -> tuple[slice, ...]:
+    """The smallest part of images ``[count, h, w, channels]`` beside which all are zero; all of other numbers."""
+    if rows.ndim != 4:
+        return (slice(None),) * rows.ndim
+    some = (rows.reshape(len(rows), -1) != 0).any(axis=0).reshape(rows.shape[1:]).any(axis=2)
+    ends = [np.flatnonzero(some.any(axis=axis)) for axis in (1, 0)]
+    box = (slice(at[0], at[-1] + 1) if len(at) else slice(0, 0) for at in ends)
+    return slice(None), *box, slice(None)
 
 
 class Mean(Map):
@@ -170,20 +186,3 @@ class Mean(Map):
 
     def back(self, rows: np.ndarray) -> np.ndarray:
         return self._sum.back(rows * self._share)
-
-
-class MeanOfAll(Map):
-    """The mean of each channel over all places."""
-
-    reads = 1
-
-    def __init__(self, into: tuple[int, ...], keeps: bool):
-        self.into, self.out = into, (*(1 for _ in into[:-1] if keeps), into[-1])
-        self.terms = math.prod(into[:-1])
-
-    def forward(self, x: np.ndarray, size: bool = False) -> np.ndarray:
-        return np.asarray(x.reshape(len(x), -1, self.into[-1]).sum(axis=1) / self.terms).reshape(-1, *self.out)
-
-    def back(self, rows: np.ndarray) -> np.ndarray:
-        flat = rows.reshape(len(rows), *(1 for _ in self.into[:-1]), self.into[-1]) / self.terms
-        return np.broadcast_to(flat, (len(rows), *self.into))

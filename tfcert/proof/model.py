@@ -15,58 +15,21 @@ import numpy as np
 
 from .errors import ProofError
 from .files import LARGEST_MODEL, Weights, archive, parsed_json
+from .functions import FUNCTIONS, Function, elu, pieces
 from .graph import Affine, Bent, Beside, Building, Entry, Graph, Largest, Total
-from .maps import Convolution, Map, Matrix, Mean, MeanOfAll, Moved, Scale, Windows
+from .maps import Convolution, Map, Matrix, Mean, Moved, Scale, Windows
 
 Options = Mapping[str, Any]
 _LAYERS = 10_000
-_PLAIN = [
-    "name",
-    "trainable",
-    "dtype",
-    "activity_regularizer",
-    "batch_shape",
-    "batch_input_shape",
-    "sparse",
-    "ragged",
-    "optional",
-    "kernel_initializer",
-    "bias_initializer",
-    "kernel_regularizer",
-    "bias_regularizer",
-    "kernel_constraint",
-    "bias_constraint",
-    "depthwise_initializer",
-    "depthwise_regularizer",
-    "depthwise_constraint",
-    "synchronized",
-    "momentum",
-    "beta_initializer",
-    "gamma_initializer",
-    "moving_mean_initializer",
-    "moving_variance_initializer",
-    "beta_regularizer",
-    "gamma_regularizer",
-    "beta_constraint",
-    "gamma_constraint",
-    "rate",
-    "seed",
-    "noise_shape",
-    "stddev",
-    "renorm",
-    "renorm_momentum",
-    "renorm_clipping",
-    "data_format",
-]
+_PLAIN = """
+    name trainable dtype activity_regularizer batch_shape batch_input_shape sparse ragged optional
+    kernel_initializer bias_initializer kernel_regularizer bias_regularizer kernel_constraint bias_constraint
+    depthwise_initializer depthwise_regularizer depthwise_constraint synchronized momentum beta_initializer
+    gamma_initializer moving_mean_initializer moving_variance_initializer beta_regularizer gamma_regularizer
+    beta_constraint gamma_constraint rate seed noise_shape stddev renorm renorm_momentum renorm_clipping data_format
+"""
 """Options that change nothing of what a trained layer computes, or that are read for every layer."""
-_SAME = (
-    "Dropout",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
-    "GaussianNoise",
-    "GaussianDropout",
-    "ActivityRegularization",
-)
+_SAME = "Dropout SpatialDropout1D SpatialDropout2D GaussianNoise GaussianDropout ActivityRegularization"
 
 
 def read_model(path: Path) -> Graph:
@@ -157,12 +120,14 @@ class _Reader:
             if not all(isinstance(n, int) for n in shape) or not shape:
                 raise ProofError(f"layer {name!r}: inputs of shape {shape} are not fixed")
             return self._made.add(Entry(name=name, inputs=(), shape=shape))
-        if kind in _SAME and len(sources) == 1:
+        if kind in _SAME.split() and len(sources) == 1:
             return sources[0]
         if kind not in _KINDS:
             raise ProofError(f"layer {name!r} is a {kind}, which is not known")
         read, known = _KINDS[kind]
-        unknown = [key for key, value in options.items() if value is not None and key not in (*_PLAIN, *known.split())]
+        unknown = [
+            key for key, value in options.items() if value is not None and key not in f"{_PLAIN} {known}".split()
+        ]
         if unknown or options.get("data_format") not in (None, "channels_last"):
             raise ProofError(f"layer {name!r}: what {unknown or ['data_format']} do is not known")
         if not sources or (len(sources) > 1 and kind not in ("Add", "Concatenate")):
@@ -265,7 +230,10 @@ class _Reader:
         return self._affine(options, source, Mean(windows), None, windows.said)
 
     def mean_of_all(self, options: Options, source: int) -> int:
-        return self._affine(options, source, MeanOfAll(self._image(options, source), bool(options["keepdims"])), None)
+        high, wide, channels = self._image(options, source)
+        whole = Windows((high, wide, channels), (high, wide), (1, 1), "valid")
+        found = self._affine(options, source, Mean(whole), None)
+        return found if options["keepdims"] else self._moved(options, found, (channels,))
 
     def largest(self, options: Options, source: int) -> int:
         windows = self._windows(options, source, "pool_size")
@@ -285,13 +253,6 @@ class _Reader:
         shape = (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
         return self._made.add(Beside(name=options["name"], inputs=sources, shape=shape))
 
-    def relu(self, options: Options, source: int) -> int:
-        if float(options.get("threshold") or 0.0) != 0.0:
-            raise self._refusal(options, "a threshold is not known")
-        most = options.get("max_value")
-        slope = float(options.get("negative_slope") or 0.0)
-        return self._bent(options, source, slope, None if most is None else float(most))
-
     def softmax(self, options: Options, source: int) -> int:
         if options.get("axis", -1) not in (-1, 1) or len(self._shape(source)) != 1:
             raise self._refusal(options, "a softmax over one axis of outputs is known")
@@ -304,18 +265,29 @@ class _Reader:
                 return source
             case "softmax":
                 return self.softmax({"name": options["name"]}, source)
-            case "relu" | "relu6" | "leaky_relu" as name:
-                return self._bent(options, source, *{"relu": (0.0,), "relu6": (0.0, 6.0), "leaky_relu": (0.2,)}[name])
+            case str() as name if name in FUNCTIONS:
+                return self._bent(options, source, FUNCTIONS[name])
         raise self._refusal(options, f"activation {options['activation']!r} is not known")
 
-    def _bent(self, options: Options, source: int, slope: float, most: float | None = None) -> int:
-        """A slope that float32 does not have is rounded by the program, as is its product: 4 roundings are charged."""
+    def elu(self, options: Options, source: int) -> int:
+        alpha = float(options["alpha"])
+        if not 0 < alpha <= 100:
+            raise self._refusal(options, f"an ELU with alpha {alpha} is not known")
+        return self._bent(options, source, elu(alpha))
+
+    def relu(self, options: Options, source: int) -> int:
+        """A slope that float32 does not have is rounded by the program, as is its product."""
+        most, slope = options.get("max_value"), float(options.get("negative_slope") or 0.0)
+        if float(options.get("threshold") or 0.0) != 0.0:
+            raise self._refusal(options, "a threshold is not known")
         if not (abs(slope) <= 1 and (most is None or (0 < most <= 2.0**60 and np.float32(most) == most))):
             raise self._refusal(options, f"a ReLU with slope {slope} and largest value {most} is not known")
-        kinks, slopes = ((0.0,), (slope, 1.0)) if most is None else ((0.0, most), (slope, 1.0, 0.0))
-        more: dict[str, Any] = {"kinks": kinks, "slopes": slopes, "units": 0 if slope == 0 else 4}
-        place = Bent(name=options["name"], inputs=(source,), shape=self._shape(source), **more)
-        return self._made.add(place, kinks, slopes)
+        kinks, parts = ((0.0,), (slope, 1.0)) if most is None else ((0.0, float(most)), (slope, 1.0, 0.0))
+        return self._bent(options, source, pieces(kinks, parts, units=0 if slope == 0 else 8))
+
+    def _bent(self, options: Options, source: int, function: Function) -> int:
+        place = Bent(name=options["name"], inputs=(source,), shape=self._shape(source), function=function)
+        return self._made.add(place, function.name)
 
     def _image(self, options: Options, source: int) -> tuple[int, ...]:
         shape = self._shape(source)
@@ -350,6 +322,7 @@ _KINDS: dict[str, tuple[Callable[..., int], str]] = {
     "Add": (_Reader.total, ""),
     "Concatenate": (_Reader.beside, "axis"),
     "Activation": (_Reader.activation, "activation"),
+    "ELU": (_Reader.elu, "alpha"),
     "ReLU": (_Reader.relu, "negative_slope max_value threshold"),
     "LeakyReLU": (_Reader.relu, "negative_slope"),
     "Softmax": (_Reader.softmax, "axis"),

@@ -1,0 +1,241 @@
+"""Lower bounds of rows over a place: backward from place to place, through lines, to the input.
+
+``A y`` over a place's numbers y is ``A (W x + b) + A e`` with ``|e|`` what the program loses there (``bounds.py``). The
+coefficients ``A' = fl(A W)`` are taken as exact from there on, which changes the value by at most ``growth(reads) |A|
+|W| m``, with as many terms as outputs read one input. A nonlinear place lies between lines (``lines.py``). All of this
+is ``|A|`` times one vector a place. Sums of constants of K places' n numbers lose ``growth(n + K + 16)`` of the sum of
+their sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .graph import Affine, Bent, Beside, Entry, Graph, Largest, Nonlinear, Place, Total
+from .lines import Interval, Lines, Planes, Shape, planes
+from .maps import cropped, used
+from .region import Inputs, box_of
+from .rounding import LARGEST, LEAST, growth, weighed
+
+Slopes = Mapping[int, np.ndarray]
+"""For bent places, where lower lines lie: 0 for the least slope of the function and 1 for the greatest,
+``[rows, *shape]`` or ``[*shape]``."""
+
+
+class Cut(NamedTuple):
+    """Inputs at which a number of a place is at most (``above`` False) or at least ``at``, as the program computes
+    it."""
+
+    place: int
+    number: int
+    at: float
+    above: bool
+
+
+class Known:
+    """What is known of each place of a graph over a set of inputs.
+
+    Attributes:
+        intervals: of its numbers as the program computes them; sizes: the largest of each.
+        losses: what rows over the place lose, of affine places and totals.
+    """
+
+    def __init__(self, graph: Graph, inputs: Inputs):
+        self.graph, self.inputs = graph, inputs
+        self.intervals: list[Interval] = []
+        self.sizes: list[np.ndarray] = []
+        self.losses: list[np.ndarray] = []
+        self._lines: dict[int, Lines] = {}
+        self._planes: dict[int, Planes] = {}
+
+    def bent_lines(self, index: int, chosen: np.ndarray | None = None) -> Lines:
+        """Lines of a bent place: by the rule, or with lower slopes that are chosen."""
+        place = self.graph.places[index]
+        assert isinstance(place, Bent)
+        if index not in self._lines or chosen is not None:
+            shape = Shape(place, self.intervals[place.inputs[0]], self.graph)
+            if index not in self._lines:
+                self._lines[index] = shape.lines()
+            if chosen is not None:
+                least, most = place.function.slopes
+                lower = least + (most - least) * np.clip(chosen.astype(np.float64), 0.0, 1.0)
+                return shape.lines(lower, self._lines[index].upper)
+        return self._lines[index]
+
+    def planes(self, index: int) -> Planes:
+        """Planes of a place of maxima."""
+        place = self.graph.places[index]
+        assert isinstance(place, Largest)
+        if index not in self._planes:
+            self._planes[index] = planes(place, self.intervals[place.inputs[0]], self.graph.tiny)
+        return self._planes[index]
+
+    def forget(self, source: int) -> None:
+        """Drops lines and planes over numbers of a place."""
+        for index, place in enumerate(self.graph.places):
+            if source in place.inputs:
+                self._lines.pop(index, None)
+                self._planes.pop(index, None)
+
+    def least(
+        self,
+        index: int,
+        rows: np.ndarray,
+        slopes: Slopes | None = None,
+        stops: bool = False,
+        offsets: np.ndarray | None = None,
+        cuts: Sequence[Cut] = (),
+        multipliers: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Lower bounds ``[count]`` of rows over the numbers of a place; minus infinity where nothing is known.
+
+        Args:
+            index: the place.
+            rows: ``[count, *shape]``, exact.
+            slopes: where lower lines of bent places lie, other than by the rule.
+            stops: whether nonlinear places are bounded by their intervals, and not by lines.
+            offsets: ``[count]`` numbers that are added.
+            cuts: of this place and of those before it: the rows are bounded where these hold.
+            multipliers: ``[count, cuts]``, not negative: where ``z >= a`` holds a row is at least the row less ``m (z -
+                a)``, which is what is bounded then (weak duality).
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            going = _Pass(self, index, rows, offsets)
+            if multipliers is not None:
+                going.pull(cuts, multipliers)
+            for here in range(index, -1, -1):
+                place = self.graph.places[here]
+                if not going.arrives(here):
+                    continue
+                if not going.small:
+                    return np.full(len(rows), -np.inf)
+                if isinstance(place, Entry) or (stops and isinstance(place, Nonlinear)):
+                    going.ends(self.inputs if isinstance(place, Entry) else box_of(*self.intervals[here]))
+                else:
+                    going.passes(here, place, None if slopes is None else slopes.get(here))
+            return going.least(len(cuts))
+
+
+class _Pass:
+    """Rows on their way to the input: coefficients that wait for each place, constants, and what is lost.
+
+    Of images only the part is looked at beside which all coefficients of a place are 0.
+    """
+
+    def __init__(self, known: Known, index: int, rows: np.ndarray, offsets: np.ndarray | None):
+        self._known, self._places, self._count = known, known.graph.places, len(rows)
+        self._total = np.zeros(len(rows)) if offsets is None else offsets.astype(np.float64)
+        self._size, self._lost = np.abs(self._total), np.zeros(len(rows))
+        self._waiting: dict[int, np.ndarray] = {index: np.asarray(rows, np.float64)}
+
+    def pull(self, cuts: Sequence[Cut], multipliers: np.ndarray) -> None:
+        """Takes multipliers times distances from cuts off the rows."""
+        pulls: dict[int, np.ndarray] = {}
+        for number, cut in enumerate(cuts):
+            pull = pulls.setdefault(cut.place, np.zeros((self._count, self._places[cut.place].count)))
+            force = (-1.0 if cut.above else 1.0) * multipliers[:, number]
+            pull[:, cut.number] += force
+            self._gain(-force * cut.at, np.abs(force * cut.at))
+            # A number may be cut several times: the sum of what is added is rounded as often.
+            size = self._known.sizes[cut.place].flat[cut.number]
+            self._lost = self._lost + np.abs(force) * (4.0 * growth(len(cuts) + 2) * size)
+        for place, pull in pulls.items():
+            self._pass_on(place, pull.reshape(self._count, *self._places[place].shape))
+
+    def arrives(self, here: int) -> bool:
+        """Takes up the coefficients of a place, if there are any."""
+        if here not in self._waiting:
+            return False
+        whole = self._waiting.pop(here)
+        self._box, self._whole = used(whole), whole.shape
+        self._part = whole[self._box]
+        self._flat = self._part.reshape(self._count, -1)
+        self._sizes = np.abs(self._flat)
+        self.small = bool((self._sizes <= LARGEST).all())  # and no NaN
+        return True
+
+    def ends(self, inputs: Inputs) -> None:
+        """Bounds the rows over a set."""
+        found = inputs.least(self._spread(self._part))
+        self._gain(found, np.abs(found))
+
+    def passes(self, here: int, place: Place, chosen: np.ndarray | None) -> None:
+        """Takes the rows through a place to those before it."""
+        whole = self._spread(self._part)
+        match place:
+            case Affine():
+                self._lose(self._known.losses[here], place.shape)
+                bias = self._over(np.broadcast_to(place.bias, place.shape))
+                self._gain(_times(self._flat, bias), weighed(self._sizes, np.abs(bias).reshape(-1)))
+                self._pass_on(place.inputs[0], place.map.back(whole))
+            case Total():
+                self._lose(self._known.losses[here], place.shape)
+                for source in place.inputs:
+                    self._pass_on(source, whole)
+            case Beside():
+                ends = np.cumsum([self._places[source].shape[-1] for source in place.inputs])[:-1]
+                for source, piece in zip(place.inputs, np.split(whole, ends, axis=-1), strict=True):
+                    self._pass_on(source, piece)
+            case Bent():
+                lines = self._known.bent_lines(here, chosen)
+                self._lose(lines.lost, place.shape)
+                lower, below, upper, above = (self._over(part) for part in lines[:4])
+                up, down = np.maximum(self._part, 0.0), np.minimum(self._part, 0.0)
+                self._gain(
+                    _times(up, below) + _times(down, above), _times(up, np.abs(below)) - _times(down, np.abs(above))
+                )
+                self._pass_on(place.inputs[0], self._spread(up * lower + down * upper))
+            case Largest():
+                self._through_largest(here, place, whole)
+
+    def least(self, cuts: int) -> np.ndarray:
+        """The bounds, once the rows have come to their ends."""
+        most = max(place.count for place in self._places)
+        steps = 4 * len(self._places) + 4 * cuts + 64  # additions, of what is gained and of what is lost
+        lost = self._lost * (1.0 + 2.0 * growth(steps)) + 4.0 * growth(most + steps) * self._size
+        least = self._total - lost - LEAST
+        return np.where(np.isfinite(least), least, -np.inf)
+
+    def _through_largest(self, here: int, place: Largest, whole: np.ndarray) -> None:
+        found, known = place.windows.empty(self._count), self._known.planes(here)
+        up, down = np.maximum(whole, 0.0), np.minimum(whole, 0.0)
+        for number, where in enumerate(place.windows.places):
+            found[place.windows.at(where)] += up * known.below[number] + down * known.above[number]
+        self._gain(_times(down, known.intercept), weighed(whole, np.abs(known.intercept)))
+        self._lost = self._lost + weighed(whole, known.lost)
+        self._pass_on(place.inputs[0], cropped(found, place.windows.zeros))
+
+    def _over(self, vector: np.ndarray) -> np.ndarray:
+        """What of numbers ``[*shape]`` or ``[rows, *shape]`` is looked at."""
+        return vector[self._box if vector.ndim == len(self._box) else self._box[1:]]
+
+    def _spread(self, part: np.ndarray) -> np.ndarray:
+        if part.shape == self._whole:
+            return part
+        whole = np.zeros(self._whole)
+        whole[self._box] = part
+        return whole
+
+    def _gain(self, parts: np.ndarray, sizes: np.ndarray) -> None:
+        self._total, self._size = self._total + parts, self._size + sizes
+
+    def _lose(self, vector: np.ndarray, shape: tuple[int, ...]) -> None:
+        lost = self._over(np.broadcast_to(vector + LEAST, shape)).reshape(-1)
+        self._lost = self._lost + weighed(self._sizes, lost)
+
+    def _pass_on(self, source: int, found: np.ndarray) -> None:
+        if source in self._waiting:
+            found = self._waiting[source] + found
+            self._lost = self._lost + weighed(found, 2.0 * growth(2) * self._known.sizes[source])
+        self._waiting[source] = found
+
+
+def _times(rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The sum of each row's products with numbers, which are one for all rows, or one a row."""
+    flat = rows.reshape(len(rows), -1)
+    if numbers.size == flat.shape[1]:
+        return np.asarray(flat @ numbers.reshape(-1))
+    return np.asarray((flat * numbers.reshape(flat.shape)).sum(axis=1))
