@@ -83,8 +83,8 @@ def _hard_silu(x: Array) -> Array:
 
 
 def _gelu(x: Array) -> Array:
-    erf = np.frompyfunc(math.erf, 1, 1)
-    return np.asarray(0.5 * x * (1.0 + erf(x * math.sqrt(0.5)).astype(np.float64)))
+    erf = np.vectorize(math.erf, otypes=[np.float64])
+    return np.asarray(0.5 * x * (1.0 + erf(x * math.sqrt(0.5))))
 
 
 def _sparse_plus(x: Array) -> Array:
