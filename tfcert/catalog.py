@@ -180,6 +180,12 @@ ROUNDINGS = Table(
 )
 """What proofs are about: the names of ``tfcert.BoundOptions``'s ``rounding``."""
 
+
+def roundings_told() -> str:
+    """What proofs are about under each name, as the command line's help says it."""
+    return "; ".join(f"{name}: {each.about}" for name, each in ROUNDINGS.items())
+
+
 FALLBACKS = ("adaptive",)
 """What may stand in where an activation lacks the rule of a relaxation: its default."""
 
@@ -462,6 +468,12 @@ DISTANCES = Table(
             ),
             "guide": Option(
                 "choice", lambda: tuple(GUIDES.words()), default="pgd", about="the attack that confines the search"
+            ),
+            "rounding": Option(
+                "choice",
+                tuple(ROUNDINGS),
+                default="deployed",
+                about=f"what lower bounds are about: {roundings_told()}",
             ),
             **_TARGETS,
         },

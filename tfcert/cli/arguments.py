@@ -19,6 +19,7 @@ from tfcert.catalog import (
     ROUNDINGS,
     SOURCES,
     method_name,
+    roundings_told,
     suffixes,
 )
 from tfcert.clauses import TARGETS
@@ -124,8 +125,7 @@ def radius_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--rounding", choices=tuple(ROUNDINGS),
-        help=f"what radii are about: {'; '.join(f'{name}: {each.about}' for name, each in ROUNDINGS.items())} "
-        f"(default: {BoundOptions().rounding})",
+        help=f"what radii are about: {roundings_told()} (default: {BoundOptions().rounding})",
     )  # fmt: skip
     parser.add_argument(
         "--targets", choices=TARGETS,

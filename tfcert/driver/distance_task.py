@@ -52,7 +52,7 @@ def distances(task: Task) -> Iterator[tuple[int, Verdict, Measured]]:
         template.settled(),
     )
     try:
-        for place, (verdict, measured) in zip(right.tolist(), measured_distances(question), strict=True):
+        for place, (verdict, measured) in zip(right.tolist(), measured_distances(question, network), strict=True):
             yield place, *_after(task, place, verdict, _scaled(measured, template.unit))
     except ValueError as error:
         raise UsageError(f"{task.name}: {error}") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfcert.catalog import DISTANCES
 from tfcert.misfit import unsaid
@@ -21,12 +21,17 @@ if TYPE_CHECKING:
 _LATE = {Reason.TIME_LIMIT, Reason.SAMPLE_BUDGET, Reason.TOTAL_BUDGET}
 
 
-def measured_distances(question: DistanceQuestion) -> Iterator[tuple[Verdict, Measured]]:
+def measured_distances(question: DistanceQuestion, network: Any) -> Iterator[tuple[Verdict, Measured]]:
     """The verdict and the distances of each sample, in their order, each as soon as it is known; witnesses included.
+
+    Args:
+        network: the model as a ``tfcert.Network``.
 
     Raises:
         UsageError, ValueError: the way cannot be asked about such a model or with such options.
     """
+    from tfcert.driver.verdicts import marked_down
+
     answers = DISTANCES.load(question.name)
     with unsaid():  # the whole run has a note
         began, found = time.monotonic(), iter(answers(question))
@@ -34,7 +39,8 @@ def measured_distances(question: DistanceQuestion) -> Iterator[tuple[Verdict, Me
             some = [first] if first.seconds is not None else [first, *found]
             even = (time.monotonic() - began) / len(some)
             for answer in some:
-                yield _verdict(question.name, answer, even), _measured(answer)
+                verdict = _verdict(question.name, answer, even)
+                yield marked_down(network, question.options.get("rounding", "ignore"), verdict), _measured(answer)
             began = time.monotonic()
 
 

@@ -66,12 +66,11 @@ def recorded(task: Task, place: int, verdict: Verdict, measured: Measured | None
         verdict = replace(verdict, replayed=runs)
         if not runs.agree:
             verdict = _more(verdict, Reason.ORDER.because(runs=runs))
-    less = marked_down(task.model.network, task.template.strategy.rounding, verdict)
-    return _more(verdict, less) if less else verdict
+    return marked_down(task.model.network, task.template.strategy.rounding, verdict)
 
 
-def marked_down(network: Any, rounding: str | None, verdict: Verdict) -> Because | None:
-    """The reason why a proof is `numeric` although rounding was to be bounded; None where that is not so.
+def marked_down(network: Any, rounding: str | None, verdict: Verdict) -> Verdict:
+    """The verdict with the reason why a proof is `numeric` although rounding was to be bounded, where that is so.
 
     Args:
         network: that the proof is about, a ``tfcert.Network``.
@@ -81,13 +80,13 @@ def marked_down(network: Any, rounding: str | None, verdict: Verdict) -> Because
 
     options = options_of(rounding)
     if verdict.guarantee is not Guarantee.NUMERIC or options.rounding == "ignore":
-        return None
+        return verdict
     if verdict.method in METHODS:
         what = not_charged(network, verdict.method, verdict.relaxation or None, options)
     else:
         what = not_supported(network)
     what = what or f"{verdict.stage} does not bound the rounding of this question"
-    return Reason.MARKED_DOWN.because(level=verdict.guarantee, what=what)
+    return _more(verdict, Reason.MARKED_DOWN.because(level=verdict.guarantee, what=what))
 
 
 def _more(verdict: Verdict, said: Because) -> Verdict:

@@ -10,6 +10,7 @@ from tfcert.complete.api import MinimumOptions, each_minimum
 from tfcert.complete.search.minimum import OPTIMAL
 from tfcert.complete.solver.process import SolverSettings
 from tfcert.estimates.question import DistanceAnswer, DistanceQuestion
+from tfcert.options import options_of
 
 
 def minimum_answers(question: DistanceQuestion) -> Iterator[DistanceAnswer]:
@@ -17,7 +18,7 @@ def minimum_answers(question: DistanceQuestion) -> Iterator[DistanceAnswer]:
     options = dict(question.options)
     settings = {f.name: options.pop(f.name) for f in fields(SolverSettings) if f.name in options}
     upper, _ = options.pop("upper", None), options.pop("targets")
-    how = MinimumOptions(solver=SolverSettings(**settings), **options)
+    how = MinimumOptions(solver=SolverSettings(**settings), options=options_of(options.pop("rounding")), **options)
     found = each_minimum(
         question.model, question.x, question.y,
         norm=question.norm, targets=question.targets, upper=upper, clip=question.clip, how=how,

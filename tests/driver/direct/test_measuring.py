@@ -95,6 +95,20 @@ def test_the_numbers_are_those_of_python_s_functions(folder, classifier, samples
         assert np.linalg.norm(step) <= found["records"][0]["upper"]
 
 
+def test_what_lower_bounds_of_a_minimum_are_about_can_be_chosen_and_is_kept(folder, capsys):
+    """Catches an option that is read and not used, and a run that is resumed with proofs of another meaning."""
+    charged, left_out = (
+        results(folder, "minimum", "--clip", "0", "1", "--limit", "1", *more) for more in ((), ("--rounding", "ignore"))
+    )
+    assert [found["header"]["rounding"] for found in (charged, left_out)] == ["deployed", "ignore"]
+    first, second = charged["records"][0], left_out["records"][0]
+    assert (first["guarantee"], second["guarantee"]) == ("float32-any-order", "numeric")
+    assert second["optimal"] and first["lower"] < second["lower"] and second["reason"] == ""
+    other = ["minimum", *files(folder), "--resume", str(folder / "run-minimum"), "--rounding", "real"]
+    assert main(other) == ExitCode.USAGE_ERROR and "was ignore and is now real" in capsys.readouterr().err
+    assert DISTANCES["minimum"].options["rounding"].default == tfcert.BoundOptions().rounding
+
+
 ASKED: list[int] = []
 
 

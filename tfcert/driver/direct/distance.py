@@ -59,16 +59,20 @@ def begin_distances(name: str, model: str, data: str, given: Mapping[str, Any], 
     info = DISTANCES.find(name)
     given = {option: value for option, value in given.items() if value is not None}
     then = {} if folder.then is None else folder.then["params"]
+    rounding = given.pop("rounding", None) or (folder.then or {}).get("rounding")
     now: Json = {"distance": name} | given
-    folder.require_same(run_header() | rounding_header() | {"params": then | now}, "tfcert", "params", "rounding")
-    asked = DEFAULTS | {"norm": info.norms[0]} | then | now
+    folder.require_same(
+        run_header() | rounding_header(rounding) | {"params": then | now}, "tfcert", "params", "rounding"
+    )
+    asked = DEFAULTS | {"norm": info.norms[0]} | then | now | rounding_header(rounding)
     require_norm(info, asked["norm"])
     options = info.settled(asked)
     if info.clips and asked["clip"] is None and "upper" in info.options and "upper" not in options:
         raise UsageError("how far to look is not bounded: give --upper, or the valid range of an input, --clip")
     clip = asked["clip"]
     request = Request(model, data, asked["norm"], None if clip is None else (clip[0], clip[1]), asked["limit"])
-    header = request.header({"distance": name} | options) | rounding_header()
+    said = {option: value for option, value in options.items() if option != "rounding"}
+    header = request.header({"distance": name} | said) | rounding_header(rounding)
     folder.require_same(header, "tfcert", "params", "data_sha256")
     folder.settle(Path("out") / f"{name}-{Path(model).stem}-{request.norm}")
     return DistanceStart(info, request, options, header, folder)
@@ -131,7 +135,7 @@ def _distances(start: DistanceStart, part: Loaded, right: np.ndarray) -> Iterato
         name, part.model.model, kept.x, kept.y, kept.places.tolist(), start.request.norm, start.request.clip,
         start.options,
     )  # fmt: skip
-    found = measured_distances(question) if len(kept.x) else iter(())
+    found = measured_distances(question, part.model.network) if len(kept.x) else iter(())
     for correct in right.tolist():
         yield next(found) if correct else (_misclassified(), unperturbed(name))
 

@@ -209,7 +209,7 @@ def _radii(request: Request, bounding: Bounding, part: Loaded, right: np.ndarray
     )  # fmt: skip
     how = radii.relaxation if METHODS.find(bounding.method).relaxes else ""
     found = Verdict(Outcome.VERIFIED, "", bounding.method, bounding.method, how, radii.guarantee)
-    found = replace(found, reason=marked_down(part.model.network, bounding.rounding, found) or "")
+    found = marked_down(part.model.network, bounding.rounding, found)
     return [
         (_verdict(ok, radius, margin, found), _measured(ok, radius, radii.evaluations))
         for ok, radius, margin in zip(right.tolist(), radii.radius, radii.margin, strict=True)
