@@ -14,7 +14,7 @@ from complete.questions import keeps_class, mlp, points, search_around
 from tfcert.catalog import BOUNDS
 from tfcert.clauses import Clauses, keeps_label
 from tfcert.complete.search.decide import Decision
-from tfcert.complete.search.minimum import _INSIDE, _Best, _Bracket, minimum, plain_minimum
+from tfcert.complete.search.minimum import _Best, _Bracket, minimum, plain_minimum
 from tfcert.complete.search.query import Solvers
 from tfcert.sets.balls import ORDER, LpBall
 from tfcert.verdict import Guarantee, Outcome
@@ -178,8 +178,23 @@ def test_a_nearer_witness_that_rounding_takes_back_is_no_progress():
     search = search_around(model(), LpBall(X, 2.0), known=True)
     best = _Best(search.judge, search.judge.distance(search.witness), search.witness)
     bracket, same = _Bracket(best), Decision(Outcome.FALSIFIED, witness=search.witness)
-    steps = 0
-    while bracket.learn(same, best.distance):
-        steps += 1
-        assert bracket.inside == steps <= len(_INSIDE)
-    assert steps == len(_INSIDE) - 1 and bracket.best is best
+    radii = [bracket.radius()]
+    while bracket.learn(same, radii[-1]):
+        radii.append(bracket.radius())
+        assert radii[-1] < radii[-2] and len(radii) < 20
+    assert bracket.best is best and radii[0] > best.distance * (1 - 1e-5) and radii[-1] < 0.5 * best.distance
+
+
+@pytest.mark.parametrize("taken", [2e-5, 7e-4, 5e-2])
+def test_a_search_ends_as_near_as_rounding_leaves_it(taken):
+    """Catches steps inward that stop far beyond what rounding takes, and steps that prove nothing for long."""
+    search = search_around(model(), LpBall(X, 2.0), known=True)
+    best = _Best(search.judge, search.judge.distance(search.witness), search.witness)
+    bracket, lost = _Bracket(best, proven_at=Guarantee.FLOAT32_ANY_ORDER), (1 - taken) * best.distance
+    radii, more = [], True
+    while more:
+        radii.append(bracket.radius())
+        assert bracket.low < radii[-1] < bracket.lost and len(radii) <= 9
+        outcome = Outcome.UNKNOWN if radii[-1] > lost else Outcome.VERIFIED
+        more = bracket.learn(Decision(outcome, "within rounding"), radii[-1])
+    assert bracket.low >= (1 - 1.5 * taken) * best.distance

@@ -245,3 +245,18 @@ def executed(encoding, bounds, first: list[np.ndarray], values: list[np.ndarray]
     v = np.concatenate([*parts, values[-1]]).astype(np.float64)
     assert len(v) == count
     return v
+
+
+def test_points_are_looked_for_without_the_room_that_proofs_leave(cbc):
+    """Catches points of a program that use up the room for rounding: the formula has a larger margin there."""
+    ball = LpBall(X, 0.01, "linf")
+    for biases in (1.0, 2.0**20):
+        model = absorbing()
+        model.layers[0].bias.assign([biases])
+        model.layers[1].bias.assign([-biases])
+        builder = QueryBuilder(flat_network(network_of(model, X), "crown", DEPLOYED), model, "crown", DEPLOYED)
+        clauses = Clauses.all_of(-ROW, np.zeros((1, 1)))
+        query = builder.untightened(ball.astype(np.float64), Judge(model, ball, clauses))
+        found = [cbc.solve(margin_program(query, [0], room=room).program, 60.0).objective for room in (True, False)]
+        assert found[1] == pytest.approx(0.25 - 0.41, abs=1e-6)
+        assert found[0] < found[1] - 0.1 * biases * 2.0**-24

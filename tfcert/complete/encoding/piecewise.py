@@ -196,8 +196,11 @@ class PiecewiseNetwork:
     @property
     def exact(self) -> bool:
         """Tells whether an encoding says exactly what the network computes: nothing curved, nothing rounded."""
-        if self.network.rounding is not None:
-            return False
+        return self.straight and self.network.rounding is None
+
+    @property
+    def straight(self) -> bool:
+        """Tells whether nothing is curved: but for rounding, an encoding says exactly what the network computes."""
         bent = [layer.kind for layer in self.layers]
         enclosed = (kind for kind in bent if isinstance(kind, Enclosed))
         return not any(isinstance(kind, CurvedActivation) for kind in bent) and all(k.node.exact for k in enclosed)

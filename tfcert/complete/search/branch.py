@@ -80,6 +80,7 @@ class _Piece:
         split: split node and neuron whose relaxation costs most, and where it is cut; None where none costs anything.
         layers: of what enters the layers on the piece, flattened, if its linear relaxation is to be solved before it is
             split.
+        priced: whether it was, and its prices proved a bound.
     """
 
     signs: list[np.ndarray]
@@ -92,6 +93,7 @@ class _Piece:
     bound: float = -math.inf
     split: tuple[int, int, float] | None = None
     layers: tuple[tuple[np.ndarray, np.ndarray], ...] | None = None
+    priced: bool = False
 
     def halves(self) -> list[_Piece]:
         """The two pieces on either side of where its worst neuron has some value: zero where it enters hinges alone."""
@@ -99,7 +101,7 @@ class _Piece:
         node, neuron, value = self.split
         found = []
         for sign in (1, -1):
-            half = replace(self, signs=_with(self.signs, node, neuron, sign), split=None)
+            half = replace(self, signs=_with(self.signs, node, neuron, sign), split=None, priced=False)
             place = self.curved[node]
             if place is not None:  # a condition with another number begins without a multiplier
                 cuts = _with(self.cuts, place if sign > 0 else place + 1, neuron, value)
@@ -141,8 +143,8 @@ def branch(
     tree, enough = _Tree(query, clause, solvers), POSITIVE * query.scale
     proven, stack, told = math.inf, [tree.whole()], 0
 
-    def ended(bound: float, reason: Because) -> Branched:
-        return Branched(bound, None, tree.count, tree.passes, reason)
+    def ended(bound: float, reason: Because, lost: bool = False) -> Branched:
+        return Branched(bound, None, tree.count, tree.passes, reason, lost)
 
     while stack:
         least = min(proven, *(p.bound for p in stack))
@@ -159,8 +161,11 @@ def branch(
         # The bound of an empty piece may be infinite, which is right of a piece; of the set ``is_proof`` decides.
         proven = min([proven, *(p.bound for p in bounded if p.bound > 0)])
         left = [p for p in bounded if not p.bound > enough]
-        if any(p.split is None for p in left):
+        stuck = [p for p in left if p.split is None]
+        if stuck:
             least = min(p.bound for p in (*left, *stack))
+            if query.straight_but_rounded and any(p.priced for p in stuck):
+                return ended(least, within_rounding(query, [clause], tree.seen), lost=True)
             return ended(least, _stuck(query, clause, least))
         # The worst is cut next: a set that holds a witness is left soon, and few pieces are open at a time.
         stack += sorted(left, key=lambda p: -p.bound)
@@ -182,6 +187,7 @@ class _Tree:
     Attributes:
         count, passes: of pieces bounded so far, and of passes that bounded them.
         witness: an input that breaks the clause, once one is found.
+        seen: the least margin at a point that was looked at.
     """
 
     def __init__(self, query: Query, clause: int, solvers: Solvers):
@@ -210,6 +216,7 @@ class _Tree:
             for i in split
         ]
         self.count = self.passes = 0
+        self.seen = math.inf
         self.witness: np.ndarray | None = None
         known = query.net.by_node(query.bounds.layers)
         self._bounds = {i: (tf.constant(low), tf.constant(high)) for i, (low, high) in known.items()}
@@ -283,7 +290,23 @@ class _Tree:
             return piece
         if answer.v is not None:
             self._look(asked.encoding.settled(answer.v)[None])
-        return replace(piece, bound=max(piece.bound, self._query.priced(answer)))
+        bound = self._query.priced(answer)
+        piece = replace(piece, bound=max(piece.bound, bound), priced=math.isfinite(bound))
+        if piece.split is None and not piece.bound > 0 and asked.encoding.rounded:
+            self._look_without_room(part)
+        return piece
+
+    def _look_without_room(self, part: Query) -> None:
+        """Looks at the worst point of a piece by rows that leave no room for rounding, which a solution uses up."""
+        if self.witness is not None or self._solvers.left() <= 0:
+            return
+        try:
+            asked = margin_program(part, [self._clause], relax=True, until=self._solvers.until, room=False)
+            answer = self._solvers.first.solve(asked.program, self._solvers.left(), relax=True)
+        except (SolverError, TimeoutError):
+            return
+        if answer.v is not None:
+            self._look(asked.encoding.settled(answer.v)[None])
 
     def _batch(self, pieces: Sequence[_Piece]) -> Pieces:
         def stacked(name: str) -> list[tf.Tensor]:
@@ -341,6 +364,7 @@ class _Tree:
         margins = self._asked.values(outputs)
         best = self._query.best(self._clause, margins)
         worst = int(best.argmin())
+        self.seen = min(self.seen, float(best[worst]))
         if self.witness is None and best[worst] <= 0:
             self.witness = self._query.confirmed(inside[worst])
         return margins

@@ -121,8 +121,8 @@ def decide(
         if decided is not None:
             return so_far.completed(decided)
     for clause in so_far.left:
-        if "milp" not in ways:
-            reason = so_far.reason or UNSPLIT
+        if "milp" not in ways or clause in so_far.lost:
+            reason = so_far.lost.get(clause) or so_far.reason or UNSPLIT
             return so_far.completed(Decision(so_far.outcome, reason))
         binaries, claim = _integer(query, clause, solvers)
         so_far.work += Work(binaries=binaries)
@@ -150,6 +150,7 @@ class _SoFar:
     Attributes:
         margins: lower bounds of those that are proven, less what rounding may take (see ``queries``).
         left: those that are open and have been looked at.
+        lost: those of them that are open for rounding alone, and the reason in words.
         outcome, why: of the first of them that branch and bound left open, or of one whose time was up.
         work, believed: as in :class:`Decision`; the solvers' seconds are added in the end.
     """
@@ -157,6 +158,7 @@ class _SoFar:
     def __init__(self, query: Query, solvers: Solvers, tell: TellMargin):
         self.margins = {k: float(query.lower[k].max()) for k in range(len(query.lower)) if k not in query.open}
         self.left: list[int] = []
+        self.lost: dict[int, Because] = {}
         self.outcome, self.why = Outcome.UNKNOWN, NO_REASON
         self._bounds: dict[int, float] = {}
         self.work, self.believed = NO_WORK, query.bounds.believed
@@ -213,6 +215,8 @@ def _branched(query: Query, clause: int, solvers: Solvers, so_far: _SoFar) -> De
         return Decision(Outcome.FALSIFIED, "", margin, witness=found.witness, guarantee=Guarantee.REPLAYED)
     if found.reason:
         so_far.leave(clause, found.bound)
+        if found.lost:
+            so_far.lost[clause] = found.reason
         late = solvers.left() <= 0
         if not so_far.reason or late:
             so_far.outcome = Outcome.TIMEOUT if late else Outcome.UNKNOWN
@@ -357,6 +361,6 @@ def _require_possible(query: Query, clauses: Sequence[int], bound: float) -> Non
 
 def _search_cell(query: Query, clauses: Sequence[int], x: np.ndarray, solvers: Solvers) -> Decision | None:
     """The decision if the piece of the network that the point lies in holds a witness."""
-    asked = margin_program(query, clauses, until=solvers.until)
+    asked = margin_program(query, clauses, until=solvers.until, room=False)
     moved = solve_cell(solvers.first, asked.program, asked.encoding, x, solvers.left())
     return None if moved is None else _refuted(query, moved)

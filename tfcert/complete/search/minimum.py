@@ -26,9 +26,15 @@ from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
 from tfcert.sets.balls import LpBall
 from tfcert.verdict import NO_REASON, NO_WORK, Guarantee, Outcome, Reason, Work
 
-_INSIDE = (4e-6, 9e-6, 4e-5, 1.2e-4, 4e-4, 1.2e-3, 4e-3, 1.2e-2, 4e-2)
-"""How far inside the nearest witness's distance (relative) a proof is tried: farther where a margin, or a nearer point
-of the model's own dtype, is lost in rounding."""
+_INSIDE, _FURTHER = 4e-6, 9e-6
+"""How far inside the nearest witness's distance (relative) a proof is tried, and tried again where a margin, or a
+nearer point of the model's own dtype, is lost in rounding; farther still where that is lost, too."""
+_CHARGED = 1e-3
+"""The same where proofs are charged for rounding, which mostly takes more than that: what is farther inside is proven
+sooner, and the search then goes outward."""
+_BETWEEN = 1.5
+"""A search in which rounding takes proofs ends where the nearest share that is proven is at most so many times the
+farthest that is lost."""
 OPTIMAL = 1e-5
 """The relative gap within which lower and upper count as one."""
 _DEMANDS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
@@ -102,8 +108,9 @@ class _Bracket:
     """The bracket of a minimum: nothing is broken within ``low``, and ``best`` is the nearest witness.
 
     Attributes:
+        certified: the radius that bounds prove before the search.
         last: how near the witness was before the last decision.
-        inside: which of ``_INSIDE`` is far enough for a margin to show.
+        lost: the least radius at which a margin, or a nearer witness, was lost in rounding.
         stalls: how many decisions in a row brought the witness hardly nearer.
         proven_at: the guarantee of proofs, the same of all queries of a search.
         proven: clauses, and the largest radius within which each is proven.
@@ -113,8 +120,9 @@ class _Bracket:
 
     best: _Best
     low: float = 0.0
+    certified: float = 0.0
     last: float = math.inf
-    inside: int = 0
+    lost: float = math.inf
     stalls: int = 0
     believed: bool = False
     proven_at: Guarantee | None = None
@@ -135,16 +143,31 @@ class _Bracket:
 
     def radius(self) -> float:
         """The radius to decide next: just inside the witness, or further in where that gains little."""
-        nearest, share = self.best.distance, _INSIDE[self.inside]
-        if math.isinf(nearest) or not self.stalls:
-            return nearest * (1 - share)
-        outer = nearest * (1 - share)
-        return (self.low + outer) / 2 if self.low > 0 else nearest * max(0.5, 1 - share * 10.0**self.stalls)
+        nearest = self.best.distance
+        return nearest if math.isinf(nearest) else nearest * (1 - self._share())
+
+    def _share(self) -> float:
+        """How far inside the nearest witness's distance that is, relative to it."""
+        proven, lost = self._proven(), self._inside(self.lost)
+        if lost > 0:
+            return _FURTHER if lost < _FURTHER < proven else math.sqrt(lost * proven)
+        if self.stalls:
+            return proven / 2 if self.low > 0 else min(0.5, _INSIDE * 10.0**self.stalls)
+        if self.proven_at in (None, Guarantee.NUMERIC):
+            return _INSIDE
+        return _CHARGED if proven > 2 * _CHARGED else math.sqrt(_INSIDE * proven)
+
+    def _proven(self) -> float:
+        """How far inside the nearest witness's distance the largest radius is that is proven, relative to it."""
+        return self._inside(max(self.low, self.certified))
+
+    def _inside(self, radius: float) -> float:
+        """How far inside the nearest witness's distance a radius is, relative to it; at most 0 where it is not."""
+        return 1 - radius / self.best.distance
 
     def closed(self) -> bool:
-        """Tells whether the two ends are as near as was asked."""
-        share = _INSIDE[self.inside]
-        return self.best.distance - self.low <= max(1.01 * share, min(1.5 * share, OPTIMAL)) * self.best.distance
+        """Tells whether the two ends are as near as was asked, or as rounding leaves them."""
+        return self._proven() <= max(OPTIMAL, _BETWEEN * self._inside(self.lost))
 
     def descend(self, search: NearestSearch, solvers: Solvers) -> None:
         """Moves the last decision's witness, if it is one, as near as its piece of the network allows."""
@@ -169,15 +192,15 @@ class _Bracket:
         # A margin was lost in rounding, or a nearer point was rounded to one that is not nearer.
         self.doubt = decision.reason or self.doubt
         lost = decision.outcome in (Outcome.UNKNOWN, Outcome.FALSIFIED)
-        if lost and self.best.witness is not None and self.inside + 1 < len(_INSIDE):
-            self.inside += 1
-            return not self.closed()
-        return False
+        if not lost or self.best.witness is None:
+            return False
+        self.lost = min(self.lost, radius)
+        return not self.closed()
 
 
 def minimum(search: NearestSearch, solvers: Solvers) -> Minimum:
     """The least distance from the ball's centre at which its property is broken, within the ball, guided by attacks."""
-    bracket, began = _Bracket(_first(search)), solvers.spent()
+    bracket, began = _Bracket(_first(search), certified=search.lower), solvers.spent()
     try:
         reason = _narrowed(search, bracket, solvers)
     except TimeoutError as error:

@@ -147,6 +147,11 @@ class Query:
         """Tells whether a relaxation's prices prove bounds of that guarantee."""
         return self.level is Guarantee.NUMERIC or covers(self.net, self.region)
 
+    @property
+    def straight_but_rounded(self) -> bool:
+        """Tells whether a program says all of the network but how it rounds, and charges for that in every row."""
+        return self.level is not Guarantee.NUMERIC and self.prices_prove and self.net.straight
+
     def room(self, clause: Clause) -> np.ndarray:
         """What float64 may lose of a clause's rows where they are written over numbers of an encoding, ``[rows]``."""
         size = np.maximum(*map(np.abs, self.bounds.output))
@@ -286,9 +291,18 @@ def within_rounding(query: Query, clauses: Sequence[int], seen: float = -np.inf)
 
 
 def margin_program(
-    query: Query, clauses: Sequence[int], *, relax: bool = False, least: float = -np.inf, until: float = np.inf
+    query: Query,
+    clauses: Sequence[int],
+    *,
+    relax: bool = False,
+    least: float = -np.inf,
+    until: float = np.inf,
+    room: bool = True,
 ) -> Margin:
     """The worst margin of some clauses, or ``least`` where it is lower than that.
+
+    Rows have room for what rounding may take, which a solution uses up: points that may be witnesses are looked for
+    without ``room``, of which no bound is a proof.
 
     Condition rows that an input meets are constraints, and the margin is that of the other rows.
 
@@ -297,7 +311,7 @@ def margin_program(
     Raises:
         TimeoutError: it was not written ``until`` then.
     """
-    encoding = query.encoding(until, relax=relax)
+    encoding = query.encoding(until, relax=relax, room=room)
     builder, asked = encoding.builder, [query.clause(k) for k in clauses]
     floor = max(least, min(query.known(k) for k in clauses))
     ceiling = max(floor, *(float(query.highest(k).max()) for k in clauses)) + query.scale
@@ -310,11 +324,11 @@ def margin_program(
         count, right = len(clause.offsets), -clause.offsets
         extra: list[RowTerm] = [(np.full(count, column), np.where(limit, 0.0, -1.0))]
         if choices is not None:
-            room = np.maximum(0.0, query.highest(clauses[number]) - np.where(limit, 0.0, floor))
-            extra.append((np.full(count, choices[number]), room))
-            right = right + room
-        room = query.room(clause) if encoding.rounded else 0.0
-        _row_terms(builder, encoding, clause.coefficients, right + room, extra)
+            slack = np.maximum(0.0, query.highest(clauses[number]) - np.where(limit, 0.0, floor))
+            extra.append((np.full(count, choices[number]), slack))
+            right = right + slack
+        off = query.room(clause) if encoding.rounded else 0.0
+        _row_terms(builder, encoding, clause.coefficients, right + off, extra)
 
     def margins(v: np.ndarray) -> np.ndarray:
         outputs = encoding.outputs.at(v)

@@ -23,6 +23,7 @@ class Branched:
         pieces: how many pieces were bounded.
         passes: in how many passes.
         reason: why the clause is neither proven nor broken; "" where it is.
+        lost: whether that is what is charged for rounding and nothing else: no program proves more then.
     """
 
     bound: float
@@ -30,3 +31,4 @@ class Branched:
     pieces: int
     passes: int
     reason: Because = NO_REASON
+    lost: bool = False
