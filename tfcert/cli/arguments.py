@@ -36,12 +36,10 @@ class Parser(argparse.ArgumentParser):
         self.exit(ExitCode.USAGE_ERROR, f"error: {message}\n")
 
 
-def spec_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    """The specification (or ``several``), and values and files for its names."""
+def spec_arguments(parser: argparse.ArgumentParser, several: str = "") -> None:
+    """The specification (or ``several``, which says what may be given), and values and files for its names."""
     if several:
-        parser.add_argument(
-            "spec", metavar="SPEC", nargs="+", help=".prop files, or folders of such; or a model and a .vnnlib"
-        )
+        parser.add_argument("spec", metavar="SPEC", nargs="+", help=several)
     else:
         parser.add_argument("spec", metavar="SPEC", help="a .prop file")
     parser.add_argument(
@@ -69,7 +67,7 @@ def spec_arguments(parser: argparse.ArgumentParser, several: bool = False) -> No
 
 def verify_arguments(parser: argparse.ArgumentParser) -> None:
     """A specification, where results go, and how much is said."""
-    spec_arguments(parser, several=True)
+    spec_arguments(parser, ".prop files, or folders of such; or a model and a .vnnlib")
     parser.add_argument("--json", metavar="FILE", help="write the result here as well; of several, those of all")
     parser.add_argument("--junit", metavar="FILE", help="write what is judged here, as JUnit reports tell it")
     _places(parser, "out/<name of SPEC>; of several SPECs, DIR/<name> for each")

@@ -1,4 +1,4 @@
-"""The command line: ``tfcert verify | check | explain | train | radius | minimum | estimate | attack | diff | report``.
+"""The command line: the verbs of ``tfcert``, each with its arguments.
 
 Nothing here imports TensorFlow before a verb needs it: ``check`` and ``explain`` answer at once. Errors of the user are
 sentences on standard error (exit code 4); anything unforeseen is a traceback (exit code 3).
@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tfcert import quiet
 from tfcert.catalog import DISTANCES
@@ -25,11 +25,13 @@ from tfcert.cli.arguments import (
     train_arguments,
     verify_arguments,
 )
+from tfcert.cli.checking import check_arguments, run_check
+from tfcert.cli.formatting import fmt_arguments, run_fmt
+from tfcert.cli.parameters import names_given
 from tfcert.cli.results import diff_arguments, report_arguments, run_diff, run_report, write_format
 from tfcert.cli.vnnlib import asks_vnnlib, verify_vnnlib
 from tfcert.errors import ExitCode, UsageError
 from tfcert.memory import keep_freed_memory
-from tfcert.showing import counted
 
 if TYPE_CHECKING:
     from tfcert.language import Spec
@@ -89,7 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
     for name, run, arguments, text in (
         ("verify", _verify, verify_arguments, "decide every property, measure and assertion of a specification"),
-        ("check", _check, spec_arguments, "look for mistakes without loading anything"),
+        ("check", run_check, check_arguments, "look for mistakes without loading anything"),
+        ("fmt", run_fmt, fmt_arguments, "lay specifications out: indents and blanks, never a meaning"),
         ("explain", _explain, spec_arguments, "show the queries, the stages and what they cost"),
         ("train", _train, train_arguments, "train a model until as many samples as possible have a property, by proof"),
         ("radius", _radius, radius_arguments, "certify the largest radius around each sample"),
@@ -133,7 +136,7 @@ def _verify(options: argparse.Namespace) -> int:
     if len(options.spec) > 1 or Path(options.spec[0]).is_dir():
         return _verify_several(options)
     (path,) = map(Path, options.spec)
-    start = begin(path, **_names(options), resume=options.resume, out=options.out, root=options.root)
+    start = begin(path, **names_given(options), resume=options.resume, out=options.out, root=options.root)
     _import_tensorflow()
     from tfcert.driver.verify import run_verification
     from tfcert.report.runs import SpecRun
@@ -142,14 +145,6 @@ def _verify(options: argparse.Namespace) -> int:
     if options.junit:
         write_format("junit", options.junit, [SpecRun(path, report)])
     return _finish(report, options.json, quiet=options.quiet)
-
-
-def _names(options: argparse.Namespace) -> dict[str, Any]:
-    """What is given for parameters, models and data sets."""
-    from tfcert.cli.parameters import from_environment, given_parameters
-
-    params = given_parameters(options.params, from_environment(options.set_from_env), options.set)
-    return {"params": params, "bindings": dict(options.bind)}
 
 
 def _loudness(options: argparse.Namespace) -> Literal[0, 2, "auto"]:
@@ -169,7 +164,7 @@ def _verify_several(options: argparse.Namespace) -> int:
         worst,
     )
 
-    paths, given = specifications(options.spec), _names(options)
+    paths, given = specifications(options.spec), names_given(options)
     specs = checked_all(paths, given["params"], given["bindings"], options.root)
     asking = [path for path in paths if asks(specs[path]) or str(path) in options.spec]
     for path in (p for p in paths if p not in asking):
@@ -211,33 +206,11 @@ def _has(spec: Spec, name: str) -> bool:
     return name in spec.params or name in spec.models or name in spec.datasets
 
 
-def _check(options: argparse.Namespace) -> int:
-    from tfcert.driver.abstracted import classifier
-    from tfcert.driver.bind import load_spec
-    from tfcert.driver.files import require_models
-
-    spec = load_spec(Path(options.spec), **_names(options), root=options.root)
-    require_models(spec, dict(options.bind), if_there=True)
-    for warning in spec.warnings:
-        print(warning.render(), file=sys.stderr)
-    counts = [
-        counted(len(spec.properties), "property", "properties"),
-        counted(len(spec.measures), "measure"),
-        counted(len(spec.assertions), "assertion"),
-        *([counted(len(spec.objectives), "objective")] if spec.objectives else []),
-    ]
-    print(f"{options.spec}: no mistakes found in {', '.join(counts)}")
-    for template in [*spec.properties.values(), *spec.measures.values()]:
-        if template.abstraction is not None:
-            print(f"{template.name} is about {classifier(template.abstraction)}")
-    return ExitCode.PASS
-
-
 def _explain(options: argparse.Namespace) -> int:
     from tfcert.driver.bind import load_spec
     from tfcert.driver.explain import explain
 
-    print(explain(load_spec(Path(options.spec), **_names(options), root=options.root)))
+    print(explain(load_spec(Path(options.spec), **names_given(options), root=options.root)))
     return ExitCode.PASS
 
 
@@ -248,7 +221,7 @@ def _train(options: argparse.Namespace) -> int:
         Path(options.spec),
         options.objective,
         options.out,
-        **_names(options),
+        **names_given(options),
         root=options.root,
         resume=options.resume,
         tensorboard=options.tensorboard,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import tomllib
@@ -82,3 +83,9 @@ def _flat(path: Path, values: Mapping[str, Any], prefix: str) -> Iterator[tuple[
 def from_environment(wanted: bool) -> Mapping[str, str] | None:
     """The variables of the process, if they are to be looked at."""
     return dict(os.environ) if wanted else None
+
+
+def names_given(options: argparse.Namespace) -> dict[str, Any]:
+    """What a command line gives for parameters (``params``), and for models and data sets (``bindings``)."""
+    params = given_parameters(options.params, from_environment(options.set_from_env), options.set)
+    return {"params": params, "bindings": dict(options.bind)}

@@ -121,6 +121,23 @@ def load_spec(
     return load_file(spec, params=params, bound=bound, confines=root, shared=shared)
 
 
+def load_text(
+    text: str,
+    filename: str,
+    params: Mapping[str, Any] | None,
+    bindings: Mapping[str, Any] | None,
+    *,
+    root: str | Path | None = None,
+) -> Spec:
+    """A specification from the text that a file has, or will have: its paths are relative to that file's folder.
+
+    Raises:
+        SpecError: it cannot be used.
+    """
+    folder = Path(filename).resolve().parent
+    return load(text, filename=filename, params=params, bound=tuple(bindings or ()), root=folder, confines=root)
+
+
 def spec_name(spec: Spec) -> str:
     """The name of a run's folder."""
     return Path(spec.filename).stem if spec.root else "spec"

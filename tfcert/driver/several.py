@@ -62,13 +62,22 @@ def checked_all(
             wrong += error.diagnostics
     if any(d.is_error for d in wrong):
         raise SpecError(tuple(wrong))
-    for name in params:
-        if not any(name in spec.params for spec in found.values()):
-            raise UsageError(f"none of the {len(found)} specifications has a parameter {name}")
-    for name in bindings:
-        if not any(name in spec.models or name in spec.datasets for spec in found.values()):
-            raise UsageError(f"none of the {len(found)} specifications has a model or a data set {name}")
+    require_known(list(found.values()), params, bindings)
     return found
+
+
+def require_known(specs: Sequence[Spec], params: Mapping[str, Any], bindings: Mapping[str, Any]) -> None:
+    """Checks that some specification has each name that something is given for.
+
+    Raises:
+        UsageError: none has.
+    """
+    for name in params:
+        if not any(name in spec.params for spec in specs):
+            raise UsageError(f"none of the {len(specs)} specifications has a parameter {name}")
+    for name in bindings:
+        if not any(name in spec.models or name in spec.datasets for spec in specs):
+            raise UsageError(f"none of the {len(specs)} specifications has a model or a data set {name}")
 
 
 def asks(spec: Spec) -> bool:

@@ -1,0 +1,149 @@
+"""``tfcert check``: mistakes in specifications, for people, editors and code hosts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfcert.cli.arguments import spec_arguments
+from tfcert.cli.parameters import names_given
+from tfcert.errors import ExitCode, UsageError
+from tfcert.showing import counted
+
+if TYPE_CHECKING:
+    from tfcert.language import Diagnostic, Spec
+
+STDIN = "-"
+
+
+def check_arguments(parser: argparse.ArgumentParser) -> None:
+    """Specifications, values and files for their names, and where else the mistakes are written."""
+    spec_arguments(parser, "SPECs: .prop files, folders of such, or - for the standard input")
+    parser.add_argument(
+        "--as", dest="stdin_name", metavar="FILE",
+        help="the file that the standard input is the text of: paths are relative to its folder",
+    )  # fmt: skip
+    parser.add_argument(
+        "--json", metavar="FILE", help="write what is found here, as a list of objects; - for the standard output"
+    )
+    parser.add_argument("--sarif", metavar="FILE", help="the same as SARIF, for a code host; - for the standard output")
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Looks for mistakes without loading anything. Exits with 4 where a specification cannot be used."""
+    from tfcert.driver.several import require_known
+
+    if [options.json, options.sarif].count("-") > 1:
+        raise UsageError("only one format can go to the standard output")
+    names = names_given(options)
+    specs: dict[str, Spec] = {}
+    found: list[Diagnostic] = []
+    for place in _places(options.spec):
+        spec, said = _checked(place, names, options, shared=len(options.spec) > 1 or Path(options.spec[0]).is_dir())
+        found += said
+        specs |= {} if spec is None else {str(place): spec}
+    if not any(d.is_error for d in found):
+        require_known(list(specs.values()), names["params"], names["bindings"])
+    _write(options, found)
+    if found:
+        print("\n\n".join(d.render() for d in found), file=sys.stderr)
+    if "-" not in (options.json, options.sarif):
+        for name, spec in specs.items():
+            print("\n".join(_counts(name, spec)))
+    return ExitCode.USAGE_ERROR if any(d.is_error for d in found) else ExitCode.PASS
+
+
+def _places(given: Sequence[str]) -> list[Path | str]:
+    """The files to check; the standard input stands for itself."""
+    from tfcert.driver.several import specifications
+
+    if STDIN in given and len(given) > 1:
+        raise UsageError("the standard input (-) is checked alone")
+    return [STDIN] if given == [STDIN] else list(specifications(given))
+
+
+def _checked(
+    place: Path | str, names: dict[str, Any], options: argparse.Namespace, shared: bool
+) -> tuple[Spec | None, Sequence[Diagnostic]]:
+    """A specification, if it can be used, and what is to say of it."""
+    from tfcert.driver.bind import load_spec, load_text
+    from tfcert.driver.files import require_models
+    from tfcert.language import SpecError
+
+    try:
+        if place == STDIN:
+            text = sys.stdin.buffer.read().decode("utf-8", "replace")
+            spec = load_text(text, options.stdin_name or "<stdin>", **names, root=options.root)
+        else:
+            spec = load_spec(Path(place), **names, root=options.root, shared=shared)
+    except SpecError as error:
+        return None, error.diagnostics
+    bindings = {n: file for n, file in names["bindings"].items() if n in spec.models or n in spec.datasets}
+    require_models(spec, bindings, if_there=True)
+    return spec, spec.warnings
+
+
+def _write(options: argparse.Namespace, found: Sequence[Diagnostic]) -> None:
+    """Writes what is found in the formats that are asked for."""
+    from tfcert.report.json import write_text
+
+    texts = []
+    if options.json:
+        texts.append((options.json, json.dumps([_as_json(d) for d in found], indent=1) + "\n"))
+    if options.sarif:
+        texts.append((options.sarif, _sarif(found)))
+    for target, text in texts:
+        if target == "-":
+            sys.stdout.write(text)
+        else:
+            write_text(target, text)
+
+
+def _as_json(d: Diagnostic) -> dict[str, Any]:
+    return {
+        "file": d.source.filename,
+        "line": d.span.line,
+        "column": d.span.column,
+        "end_line": d.span.end_line,
+        "end_column": d.span.end_column,
+        "code": d.code,
+        "severity": "error" if d.is_error else "warning",
+        "message": d.message,
+        "fix": d.fix or None,
+        "note": d.note or None,
+    }
+
+
+def _sarif(found: Sequence[Diagnostic]) -> str:
+    from importlib.metadata import version
+
+    from tfcert.language.text.diagnostics import CODES
+    from tfcert.report.formats.sarif import Annotation, sarif_document
+
+    annotations = [
+        Annotation(
+            "error" if d.is_error else "warning", d.code, ": ".join(filter(None, [d.message, d.fix])),
+            d.source.filename, d.span.line, d.span.column, d.span.end_line, d.span.end_column,
+        )
+        for d in found
+    ]  # fmt: skip
+    return sarif_document(annotations, CODES, version("tfcert"))
+
+
+def _counts(name: str, spec: Spec) -> list[str]:
+    """How much there is in a specification without mistakes, and which questions are about an abstraction."""
+    from tfcert.driver.abstracted import classifier
+
+    counts = [
+        counted(len(spec.properties), "property", "properties"),
+        counted(len(spec.measures), "measure"),
+        counted(len(spec.assertions), "assertion"),
+        *([counted(len(spec.objectives), "objective")] if spec.objectives else []),
+    ]
+    templates = [t for t in [*spec.properties.values(), *spec.measures.values()] if t.abstraction is not None]
+    about = [f"{t.name} is about {classifier(t.abstraction)}" for t in templates if t.abstraction is not None]
+    return [f"{name}: no mistakes found in {', '.join(counts)}", *about]
