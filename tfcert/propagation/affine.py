@@ -75,13 +75,19 @@ def affine_part(network: Network, region: Region) -> AffinePart:
     :mod:`tfcert.propagation.errors`).
     """
     wide = network if network.rounding is None else network.astype(tf.float64)
-    x = tf.cast(middle(region), wide.dtype)
-    values: dict[int, tf.Tensor] = {}
-    for index in sorted(affine_nodes(network)):
-        node = wide.nodes[index]
-        values[index] = evaluate_node(node, [values[i] for i in node.inputs], x)
+    values = values_in_middle(wide, region)
     found = {index: tf.cast(value, network.dtype) for index, value in values.items()}
     return AffinePart(found, _factor(network, region))
+
+
+def values_in_middle(network: Network, region: Region) -> dict[int, tf.Tensor]:
+    """The affine nodes' values in the region's middle, in the network's type."""
+    x = tf.cast(middle(region), network.dtype)
+    values: dict[int, tf.Tensor] = {}
+    for index in sorted(affine_nodes(network)):
+        node = network.nodes[index]
+        values[index] = evaluate_node(node, [values[i] for i in node.inputs], x)
+    return values
 
 
 def _factor(network: Network, region: Region) -> Factor | None:

@@ -245,6 +245,8 @@ class Errors:
         sizes: of every node, the largest size of its values, ``[samples, *shape]``.
         lost: what flushing to zero may take from any row, a scalar.
         balls: of the input, where it is in a ball that is no box, and of the nodes that only move it.
+        affine: the nodes that are affine functions of the input.
+        terms: of linear nodes that compute, what :func:`linear_size` finds.
     """
 
     network: Network
@@ -252,8 +254,8 @@ class Errors:
     sizes: dict[int, tf.Tensor] = field(default_factory=dict)
     lost: tf.Tensor | float = 0.0
     balls: dict[int, Ball] = field(default_factory=dict)
-    _affine: set[int] = field(default_factory=set)
-    _terms: dict[int, Sized] = field(default_factory=dict)
+    affine: set[int] = field(default_factory=set)
+    terms: dict[int, Sized] = field(default_factory=dict)
 
     @property
     def rounding(self) -> Rounding:
@@ -267,25 +269,26 @@ class Errors:
         """
         node, m = self.network.nodes[index], sizes(pair)
         self.sizes[index] = m
-        if isinstance(node, Input | Linear | Add | Concatenate) and self._affine.issuperset(node.inputs):
-            self._affine.add(index)
+        if isinstance(node, Input | Linear | Add | Concatenate) and self.affine.issuperset(node.inputs):
+            self.affine.add(index)
         ball = self.balls.get(node.inputs[0]) if isinstance(node, Linear) else None
         if isinstance(node, Linear) and not moves(node):
             found, flushed = terms or linear_size(node, self.sizes[node.inputs[0]])
-            self._terms[index] = (found if ball is None else tf.minimum(found, ball.terms(node))), flushed
+            self.terms[index] = (found if ball is None else tf.minimum(found, ball.terms(node))), flushed
         elif isinstance(node, Linear) and ball is not None:
             self.balls[index] = ball.moved(node)
         read = times_read(node.map) if isinstance(node, Linear) else 1
         total = tf.reduce_max(tf.reduce_sum(m, axis=list(range(1, m.shape.rank))))
         self.lost += (2.0 * self.rounding.tiny) * ((read + _STEPS) * total + 4.0 * math.prod(node.shape))
-        self._charge(index)
+        self.charge(index)
 
     def narrow(self, index: int, pair: TensorInterval) -> None:
         """Takes up better bounds of a node that was added."""
         self.sizes[index] = sizes(pair)
-        self._charge(index)
+        self.charge(index)
 
-    def _charge(self, index: int) -> None:
+    def charge(self, index: int) -> None:
+        """Finds a node's error, given its size and its terms."""
         node, m, unit = self.network.nodes[index], self.sizes[index], self.rounding.own
         read_by, pools = len(self.network.readers[index]), _pooled(self.network)
         rows = up(gamma(_STEPS + 2 * read_by + pools, unit)) * m
@@ -297,9 +300,9 @@ class Errors:
                 self.vectors[index] = rows + up(gamma(times_read(node.map) + 1, unit)) * source
             case Linear():
                 own = float(times_read(node.map) + _SPARE)
-                if index in self._affine:  # the value in the middle of the region, computed in float64
+                if index in self.affine:  # the value in the middle of the region, computed in float64
                     own += (node.map.terms() + _SPARE) * (2.0**-53 / unit)
-                self.vectors[index] = rows + sum_of_terms_error(node, self._terms[index], m, Own(own))
+                self.vectors[index] = rows + sum_of_terms_error(node, self.terms[index], m, Own(own))
             case Add():
                 self.vectors[index] = rows + sum_error(node, tf.add_n([self.sizes[i] for i in node.inputs]))
             case _ if read_by > 1:

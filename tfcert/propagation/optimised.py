@@ -21,7 +21,7 @@ import tensorflow as tf
 from tfcert.network.graph import Elementwise, MaxPool, Network, entering
 from tfcert.propagation.affine import affine_part
 from tfcert.propagation.ascent import CURVED, Ascent, Choosing, best_choices, owned
-from tfcert.propagation.backward import Relaxed, linear_lower_bounds, selected
+from tfcert.propagation.backward import Relaxed, selected
 from tfcert.propagation.chosen import Choices, chosen_lines, named_choices
 from tfcert.propagation.climbing import NodeSearch, climbed
 from tfcert.propagation.coefficients import Coefficients
@@ -43,6 +43,7 @@ from tfcert.propagation.preactivation import (
     stable_is_exact,
 )
 from tfcert.propagation.ranges import step
+from tfcert.propagation.widening import last_pass
 from tfcert.sets.region import Region
 
 _PIECE, _PIECE_OF_ALL = 1 << 20, 1 << 23
@@ -207,7 +208,7 @@ def _shared(
 
 
 def _last_pass(network: Network, region: Region, rows: Coefficients, relaxed: Relaxed) -> tf.Tensor:
-    found = linear_lower_bounds(network, network.output, rows, relaxed, region)
+    found = last_pass(network, network.output, rows, relaxed, region)
     found = tf.broadcast_to(found, [tf.shape(region.center)[0], rows.values.shape[2]])
     return tf.where(tf.math.is_nan(found), tf.constant(-float("inf"), found.dtype), found)
 

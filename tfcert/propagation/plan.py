@@ -112,7 +112,8 @@ def passes_plan(network: Network, rows: int, memory_mb: int, is_box: bool, copie
     # An activation's bounds are the image of those before it.
     bent = {i for i, node in enumerate(network.nodes) if isinstance(node, Elementwise)}
     cuts.bound(set(network.bounded()) - exact - bent)
-    return cuts.plan(rows)
+    # Of a rounded network the rows may be of float64 (see :mod:`tfcert.propagation.widening`).
+    return cuts.plan(rows, 1 if network.rounding is None else 8 // network.dtype.size)
 
 
 def _ball_nodes(network: Network, is_box: bool) -> frozenset[int]:
@@ -146,9 +147,10 @@ class _Cuts:
         self.needs.append(each * min(count, most))
         return None if most >= count else most
 
-    def plan(self, rows: int) -> Plan:
-        """The plan, with so many rows over the output."""
-        at_once = self.fitting(rows, float(entries_per_row(self.network, self.network.output)), "a single row")
+    def plan(self, rows: int, size: int = 1) -> Plan:
+        """The plan, with so many rows over the output, each number of which takes the memory of ``size`` others."""
+        each = float(size * entries_per_row(self.network, self.network.output))
+        at_once = self.fitting(rows, each, "a single row")
         largest = max(self.needs)
         return Plan(max(1, int(self._budget // largest)), largest, self.parts, at_once)
 

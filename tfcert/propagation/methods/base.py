@@ -21,6 +21,7 @@ from tfcert.propagation.interval import intervals
 from tfcert.propagation.plan import Plan
 from tfcert.propagation.preactivation import WHOLE, Passes, by_name, floor, greater, relax_before
 from tfcert.propagation.ranges import errors_of
+from tfcert.propagation.widening import last_pass
 from tfcert.sets.balls import Perturbation
 from tfcert.sets.region import Region
 
@@ -36,12 +37,14 @@ class How:
         passes: how backward passes are cut, and whether they may leave out stable neurons.
         ascent: how better relaxations are looked for.
         together: the clauses that the rows make up; None where each row is one.
+        wide: whether the last pass of a rounded network may be computed in float64, behind passes that take longer.
     """
 
     relaxation: str | None = None
     passes: Passes = WHOLE
     ascent: Ascent = _ASCENT
     together: Together | None = None
+    wide: bool = True
 
 
 class Bounded(NamedTuple):
@@ -148,7 +151,8 @@ def by_rows(
     relaxed = replace(relaxed, errors=errors)
 
     def bound(some: Coefficients) -> tf.Tensor:
-        lower = linear_lower_bounds(network, network.output, some, relaxed, region)
+        bounded = last_pass if how.wide else linear_lower_bounds
+        lower = bounded(network, network.output, some, relaxed, region)
         return greater(lower, floor(network, region, some, bounds, errors))
 
     combined = combined_through(network, region, rows, relaxed, how)
