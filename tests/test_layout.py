@@ -55,6 +55,7 @@ LEVELS = [
     {"driver.verify", "driver.several", "driver.direct", "driver.train.start", "driver.vnnlib"},
     {"driver.train.run"},
     {"driver", "driver.train"},
+    {"editor"},
     {"cli.arguments"},
     {"cli"},
     {"__main__"},

@@ -26,6 +26,7 @@ from tfcert.cli.arguments import (
     verify_arguments,
 )
 from tfcert.cli.checking import check_arguments, run_check
+from tfcert.cli.editing import no_arguments, run_lsp
 from tfcert.cli.formatting import fmt_arguments, run_fmt
 from tfcert.cli.parameters import names_given
 from tfcert.cli.results import diff_arguments, report_arguments, run_diff, run_report, write_format
@@ -105,6 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
         ),
         ("attack", _attack, attack_arguments, "look for adversarial inputs near each sample (PGD)"),
         ("diff", run_diff, diff_arguments, "say which verdicts changed between two runs of the same questions"),
+        ("lsp", run_lsp, no_arguments, "serve an editor: mistakes, hovers, completion, definitions, renaming, layout"),
         ("report", run_report, report_arguments, "tell what runs found: as a page, a test report, a table, a comment"),
     ):
         verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
