@@ -57,6 +57,7 @@ FIXED = "tests/network/keras/test_fixed.py"
 MIXED = "tests/soundness/test_mixed.py"
 DIFFERENCE = "tests/propagation/test_difference.py"
 RELATED = "tests/network/test_related.py"
+SENSITIVITY = "tests/propagation/test_sensitivity.py"
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,34 @@ MUTANTS = (
            "(over, stay, stay)", (DIFFERENCE,), "steps_through"),
     Mutant("a difference's bounds not met with those of both", "propagation/difference.py",
            "tf.maximum(d[0], least), tf.minimum(d[1], most)", "d[0], d[1]", (DIFFERENCE,), "are_met"),
+    Mutant("bounds by a difference with the wrong end", "propagation/difference.py",
+           "least, most = a[0] - d[1], a[1] - d[0]", "least, most = a[0] - d[0], a[1] - d[1]", (DIFFERENCE,),
+           "second_argument"),
+    Mutant("bounds by a difference without our rounding", "propagation/difference.py",
+           "return (least, most) if rounding is None else", "return (least, most) if True else", (DIFFERENCE,),
+           "second_argument"),
+    Mutant("a difference's second argument never bends it", "propagation/difference.py",
+           "return (low_least < low_most) | (high_least < high_most)", "return high_least < high_most",
+           ("tests/complete/test_related_decisions.py",), "few_neurons"),
+    Mutant("a difference's chords without rounding", "propagation/difference.py", "low, high = low - lost, high + lost",
+           "pass", ("tests/propagation/test_rounded_differences.py",), "no_two_programs"),
+    Mutant("a second network bounded by itself", "propagation/preactivation.py",
+           "if passes.select and stable_is_exact(network, index):\n            here = self._from_others",
+           "if False:\n            here = self._from_others", ("tests/propagation/test_related_bounds.py",),
+           "signs_of_a_second"),
+    Mutant("planes of rounded pieces stacked", "complete/search/halving.py", "if pairs is not None:",
+           "if pairs is not None and self._network.rounding is None:", ("tests/complete/test_related_decisions.py",),
+           "planes_of_pieces"),
+    Mutant("gaps of lines at their ends", "propagation/sensitivity.py", "(0.5 * ends[0] + 0.5 * ends[1])", "ends[0]",
+           (SENSITIVITY,)),
+    Mutant("gaps that only upper lines take", "propagation/sensitivity.py", "(tf.abs(low) + tf.abs(high)) * gap",
+           "tf.abs(high) * gap", (SENSITIVITY,)),
+    Mutant("a difference counts by itself", "propagation/sensitivity.py", "arguments, parts = inputs[3:], lines.lines",
+           "arguments, parts = inputs[:1], lines.lines", (SENSITIVITY,)),
+    Mutant("inputs that move neurons down count nothing", "propagation/sensitivity.py",
+           "share = tf.abs(at[1] - at[0])", "share = tf.nn.relu(at[1] - at[0])", (SENSITIVITY,)),
+    Mutant("what a cut is worth for the whole width", "propagation/sensitivity.py", "total / tf.where(known, width,",
+           "total / tf.where(known, tf.ones_like(width),", (SENSITIVITY,)),
     Mutant("slopes of one piece alone", "activations/steepness.py",
            "most = tf.where(inside, tf.maximum(most, slope), most)", "most = tf.where(inside, slope, most)",
            ("tests/activations/test_steepness.py",), "steeper"),
@@ -102,7 +131,7 @@ MUTANTS = (
     Mutant("rows over differences with the wrong sign", "network/related.py", "rest, theirs + share)",
            "rest, theirs - share)", (RELATED,), "rows_are"),
     Mutant("a half of a box lost", "complete/search/boxes.py", "((some.lower, low), (high, some.upper))",
-           "((low, low), (high, some.upper))", ("tests/complete/test_related_decisions.py",), "boxes_cover_them"),
+           "((low, low), (high, some.upper))", ("tests/complete/test_boxes.py",), "parts_cover"),
     Mutant("a product above what it overflowed to", "propagation/product.py",
            "tf.where(known & tf.math.is_finite(low), low, -nothing)", "tf.where(known, low, -nothing)",
            (PRODUCT,), "overflows"),

@@ -1,11 +1,12 @@
 """Decisions about related networks: by programs, over neurons and over boxes, as sampling and solvers say."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from related_networks import APART, dense, near, together
+from related_networks import APART, SAME, absorbing, dense, near, together
 from rigour.simulated import drawn, simulated
 from unrounded import IGNORED
 
@@ -192,18 +193,20 @@ def test_a_box_that_is_a_point_is_not_halved(many, cbc, seed, rng):
     assert not boxes.can_divide(query)
 
 
-def asked(network, region, clauses):
-    """The query in exact arithmetic: bounds are over differences."""
-    builder = QueryBuilder(flatten(network), network, "crown", IGNORED, rounded=False)
+def asked(network, region, clauses, options=IGNORED):
+    """The query, in exact arithmetic where rounding is ignored: bounds are over differences."""
+    net = flat_network(network, "crown", options)
+    builder = QueryBuilder(net, network, "crown", options, rounded=options is DEPLOYED)
     return builder.untightened(region.astype(np.float64), Judge(network, region, clauses))
 
 
-def test_planes_of_pieces_are_over_differences(seed, rng):
+@pytest.mark.parametrize("options", [pytest.param(IGNORED, marks=pytest.mark.sweep), DEPLOYED])
+def test_planes_of_pieces_are_over_differences(options, seed, rng):
     """By these boxes are cut and witnesses are sought: of stacked planes they would be far below the bounds."""
     one = dense((8, 8, 6), 2)
     network = together(one, near(one, 0.002))
     row, zero = difference(network, 1.0)
-    query = asked(network, box_of(network, rng), Clauses.all_of(row, zero))
+    query = asked(network, box_of(network, rng), Clauses.all_of(row, zero), options)
     low = query.region.lower.reshape(1, -1) + rng.uniform(0, 0.1, (4, network.input_shape[0]))
     high, first = low + 0.4, np.zeros(4, int)
     batches = Batches(query)
@@ -218,6 +221,38 @@ def test_planes_of_pieces_are_over_differences(seed, rng):
         away = np.where(planes.slopes[i] > 0, x - low[i], high[i] - x)
         values = query.about(x).numpy() @ row[0, 0] + 1.0
         assert (values >= planes.least[i] + away @ np.abs(planes.slopes[i]) - 1e-9).all()
+
+
+@pytest.mark.parametrize("places", [SAME, pytest.param(APART, marks=pytest.mark.sweep)])
+def test_planes_of_rounded_differences_are_below_every_run(places, seed, rng):
+    """In exact rationals. Catches planes that leave out what either network rounds, and cuts by what rounding takes."""
+    one = absorbing(dense((4, 3), 1))
+    network = together(one, near(one, 1e-6) if places is SAME else one, places)
+    (row, zero), count = difference(network), network.input_shape[0]
+    low = np.resize(rng.normal(size=(1, 3)), (3, count)) + 1e-4 * rng.normal(size=(3, count))
+    high, first, falls, below = low + 1e-4 * rng.uniform(size=low.shape), np.zeros(3, int), [], 0
+    points = (low + rng.uniform(size=(20, *low.shape)) * (high - low)).astype(np.float32)
+    runs = [simulated(network, drawn(k))(points.reshape(-1, count)).reshape(20, 3, -1) for k in range(8)]
+    region = Box(low[:1].astype(np.float32), high[:1].astype(np.float32))
+    for options in (DEPLOYED, IGNORED):
+        batches = Batches(asked(network, region, Clauses.all_of(row, zero), options))
+        rows, layers = batches.bounds(low, high)
+        planes = batches.planes(low, high, (first, first), layers)
+        assert (planes.least <= rows[:, 0, 0] + 1e-9).all()
+        falls.append(planes.falls)
+        for j, i in np.ndindex(points.shape[:2]):
+            x = points[j, i].astype(np.float64)
+            if ((x < low[i]) | (x > high[i])).any():
+                continue
+            ends = np.where(planes.slopes[i] > 0, low[i], high[i])
+            parts = zip(planes.slopes[i], x, ends, strict=True)
+            plane = Fraction(planes.least[i]) + sum(Fraction(a) * (Fraction(b) - Fraction(c)) for a, b, c in parts)
+            for run in runs:
+                value = Fraction(float(run[j, i, 0])) - Fraction(float(run[j, i, 1]))
+                assert value >= plane or options is IGNORED
+                below += value < plane
+    assert below, "no run is below planes that leave rounding out: nothing could be caught"
+    np.testing.assert_allclose(*falls, rtol=1e-2, atol=1e-9)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])

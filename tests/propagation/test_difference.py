@@ -1,5 +1,7 @@
 """Planes of differences of activations: on the right side, tight where signs are known, and the same in every pass."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,8 +9,9 @@ import tensorflow as tf
 from tfcert.activations import activation
 from tfcert.network.difference import Difference
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.difference import DIFFERENCE, chords, gap_range
+from tfcert.propagation.difference import DIFFERENCE, chords, gap_range, without
 from tfcert.propagation.enclosures import Plane, Planes
+from tfcert.roundoff import rounding_of
 
 CASES = [
     ("relu", {}),
@@ -118,6 +121,17 @@ def test_bounds_of_the_difference_are_met_with_those_of_both():
     assert (float(low[0, 0]), float(high[0, 0])) == (0.5, 2.0)
     low, high = gap_range(pair(-0.1, 0.2), pair(-1.0, 2.0), pair(-1.0, 2.0))
     assert (float(low[0, 0]), float(high[0, 0])) == (-0.1, 0.2)
+
+
+def test_the_second_argument_follows_from_the_first_and_their_difference(rng):
+    found = without(pair(1.0, 3.0), pair(-0.5, 0.25))
+    assert [float(end[0, 0]) for end in found] == [0.75, 3.5]
+    a, d = rng.normal(size=(1, 200)), 0.1 * rng.normal(size=(1, 200))
+    low, high = without(
+        (tf.constant(a), tf.constant(a)), (tf.constant(d), tf.constant(d)), rounding_of("real", np.float64, np.float64)
+    )
+    for first, gap, least, most in zip(a[0], d[0], low.numpy()[0], high.numpy()[0], strict=True):
+        assert Fraction(least) <= Fraction(first) - Fraction(gap) <= Fraction(most)
 
 
 @pytest.mark.parametrize(("d", "share"), [(0.01, 1.0), (5.0, 0.0)])

@@ -13,7 +13,7 @@ from unrounded import IGNORED
 
 from tfcert.network import from_keras
 from tfcert.network.joint import Applied, joint
-from tfcert.propagation import engine
+from tfcert.propagation import engine, preactivation
 from tfcert.sets.balls import Box, LpBall
 
 pytestmark = pytest.mark.usefixtures("eager")
@@ -116,6 +116,29 @@ def test_the_neurons_bounds_are_those_of_the_network_itself(seed, rng):
     for node, ends in stacked.items():
         for end, ours in zip(ends, found[node], strict=True):
             np.testing.assert_allclose(ours, end, atol=1e-5)
+
+
+def test_signs_of_a_second_network_follow_from_the_first(seed, rng, monkeypatch):
+    """Catches passes for neurons whose sign is known, and bounds by the difference taken with the wrong sign."""
+    network = together(one := dense((8, 8, 8, 8)), near(one))
+    sets, asked, rows_for = boxes(network, rng, 0.2), rows_of(network, 2), []
+    matters = preactivation.matters
+
+    def counted(net, index, *rest):
+        found = matters(net, index, *rest)
+        rows_for.append((index, int(tf.math.count_nonzero(found))))
+        return found
+
+    monkeypatch.setattr(preactivation, "matters", counted)
+    layers = joint_bounds(network, sets, *repeated(asked, sets), options=replace(IGNORED, jit=False))[1]
+    half = len(network.bounded()) // 2
+    first, second = (dict(rows_for).keys() & set(part) for part in (network.bounded()[:half], network.bounded()[half:]))
+    passes = dict(rows_for)
+    assert sum(passes[i] for i in second) < 0.8 * sum(passes[i] for i in first)
+    values = network.values(tf.constant(sets.sample(200).reshape(-1, *network.input_shape)))
+    for index, (low, high) in layers.items():
+        seen = values[index].numpy().reshape(200, len(sets), -1)
+        assert (seen >= low - 1e-5).all() and (seen <= high + 1e-5).all()
 
 
 def test_rows_without_a_difference_take_the_network_as_it_is(seed, rng, monkeypatch):

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from related_networks import APART, BUILDS, SAME, dense, near, together
+from related_networks import APART, BUILDS, SAME, absorbing, dense, near, together
 from rigour.simulated import drawn, simulated
 from sweeps import sweep_but
 
@@ -26,15 +26,6 @@ from tfcert.sets.balls import Box
 pytestmark = pytest.mark.usefixtures("eager")
 DEPLOYED, IGNORED = (BoundOptions(rounding=kind) for kind in ("deployed", "ignore"))
 STACKED = replace(DEPLOYED, differences=False)
-
-
-def absorbing(model, giant=1e4):
-    """The model with biases that cancel: what it computes in between is large, and rounds."""
-    weights = model.get_weights()
-    weights[1] = weights[1] + np.float32(giant)
-    weights[3] = weights[3] - np.float32(giant) * weights[2].sum(axis=0)
-    model.set_weights(weights)
-    return model
 
 
 CASES = {

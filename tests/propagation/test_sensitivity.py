@@ -49,8 +49,8 @@ def test_a_neuron_counts_for_the_input_that_moves_it():
 
 
 def test_a_neuron_counts_by_how_much_each_input_moves_it():
-    """relu(3 x_0 + x_1) on [-4, 4]: lines apart by 2, three quarters of it with the first input."""
-    _, taken = estimate(network_of([[3.0], [1.0]], [[1.0]]), [-1.0])
+    """relu(x_1 - 3 x_0) on [-4, 4]: lines apart by 2, three quarters of it with the first input."""
+    _, taken = estimate(network_of([[-3.0], [1.0]], [[1.0]]), [-1.0])
     np.testing.assert_allclose(taken, [0.75, 0.25], atol=1e-9)
 
 

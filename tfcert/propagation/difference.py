@@ -73,6 +73,12 @@ def gap_range(
     return tf.minimum(low, high), tf.maximum(low, high)
 
 
+def without(a: TensorInterval, d: TensorInterval, rounding: Rounding | None = None) -> TensorInterval:
+    """Bounds of ``b`` by those of ``a`` and of ``d = a - b``."""
+    least, most = a[0] - d[1], a[1] - d[0]
+    return (least, most) if rounding is None else _outward(rounding, least, most)
+
+
 def _outward(rounding: Rounding, low: tf.Tensor, high: tf.Tensor) -> TensorInterval:
     """Ends that were computed with one rounding, moved out."""
     unit = 4.0 * rounding.own

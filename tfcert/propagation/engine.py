@@ -63,6 +63,7 @@ class _Compiled:
         usual: samples of a pass at most.
         is_traced: whether passes go through a traced function, from the first on or from now on.
         pads_rows: whether the bounds of rows do not depend on what other rows there are.
+        any_size: whether nothing is compiled for a number of samples, so that no batch is padded.
         passes: run so far.
     """
 
@@ -72,6 +73,7 @@ class _Compiled:
     usual: int
     is_traced: bool = False
     pads_rows: bool = True
+    any_size: bool = False
     passes: int = 0
     sizes: set[int] = field(default_factory=set)
     wasted: float = 0.0
@@ -92,19 +94,21 @@ class _Compiled:
         self.is_traced = self.is_traced or pays(self.passes)
         run, wide = self.function, rows
         if self.is_traced:
-            size, wide = self._size(count, limit, size), self._rows(rows)
+            size, wide = size if self.any_size else self._size(count, limit, size), self._rows(rows)
             run = self.traced(wide)
         batch = [*tensors[:4], *(_padded(t, wide - rows, 1) for t in tensors[4:])]
         parts: list[list[np.ndarray]] = []
         for first in range(0, count, size):
             some = batch if count <= size else [t[first : first + size] for t in batch]
-            bounds, finite, *ends = run(*[_padded(t, size - int(t.shape[0]), 0) for t in some], *iterations)
+            here = int(some[0].shape[0]) if self.any_size else size
+            missing = here - int(some[0].shape[0])
+            bounds, finite, *ends = run(*[_padded(t, missing, 0) for t in some], *iterations)
             if not finite:
                 raise ValueError("a weight of the model is NaN or infinite: nothing can be certified")
             found = bounds[:, : rows + int(bounds.shape[1]) - wide].numpy()
             found = np.where(np.isnan(found), -np.inf, found)  # a bound that overflowed says nothing
             whole = [found, *(end.numpy() for end in (ends if layers else ()))]
-            parts.append([np.broadcast_to(part, (size, *part.shape[1:])) for part in whole])
+            parts.append([np.broadcast_to(part, (here, *part.shape[1:])) for part in whole])
         return [part[:count] for part in _joined(parts)]
 
     def traced(self, rows: int) -> Callable[..., list[tf.Tensor]]:
@@ -388,7 +392,9 @@ def _compiled(
     return kept(
         network,
         ("bounds", asked, *region.kind, parts, plan.rows, plan.inputs, options.jit, fixed, rate),
-        lambda: _Compiled(run, trace, plan.floats, usual, is_traced, pads_rows=not searches and not per_clause),
+        lambda: _Compiled(
+            run, trace, plan.floats, usual, is_traced, not searches and not per_clause, any_size=options.jit is False
+        ),
     )
 
 

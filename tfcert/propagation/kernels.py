@@ -48,6 +48,11 @@ def fused_kernels(fuse: bool) -> Iterator[None]:
         _FUSING.reset(token)
 
 
+def are_fused() -> bool:
+    """Tells whether kernels are compiled on their own here, for each shape once."""
+    return _FUSING.get()
+
+
 def are_few(values: tf.Tensor, groups: int) -> bool:
     """Tells whether rows ``[samples or 1, groups or 1, rows, entries]`` have so few numbers for one sample that passes
     over them are cheap, and so is what a gradient keeps of them."""

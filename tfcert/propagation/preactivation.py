@@ -20,7 +20,7 @@ from tfcert.propagation.affine import AffinePart, affine_part
 from tfcert.propagation.backward import Relaxed, Stop, linear_lower_bounds, selected
 from tfcert.propagation.coefficients import Coefficients
 from tfcert.propagation.concretize import least_over_box
-from tfcert.propagation.difference import bends_between
+from tfcert.propagation.difference import bends_between, without
 from tfcert.propagation.enclosures import TensorInterval
 from tfcert.propagation.errors import Errors, no_errors
 from tfcert.propagation.folding import only_reader
@@ -70,7 +70,8 @@ _MUCH = 0.5
 _FEW = 0.45
 """The fraction of a node's neurons up to which a pass over the unstable ones alone pays (its rows share no slopes)."""
 _SIZES = 3
-"""Passes over selected neurons are for this many numbers of them, so that kernels are compiled for no more."""
+"""Where kernels are compiled, passes over selected neurons are for this many numbers of them, so that they are compiled
+for no more."""
 
 
 def backward_bounds(
@@ -89,30 +90,83 @@ def backward_bounds(
 
     ``errors``: of a rounded network, of no node yet: those of all nodes are taken up there.
     """
-    affine = affine or affine_part(network, region)
-    exact = exact_intervals(network, region.is_box) | network.sized()
-    ranges: list[TensorInterval] = []
-    bounds: dict[int, TensorInterval] = {}
-    errors = errors or no_errors(network, region)
-    wanted = set(network.bounded())
-    for index, node in enumerate(network.nodes):
-        if index:
-            here = taken_up(index, node, [ranges[i] for i in node.inputs], errors)
-        else:
-            here = region.lower, region.upper
-            if errors is not None:
-                errors.add(index, here)
-        if index in wanted:
-            if not (isinstance(node, Elementwise) or index in exact) and index in worth_a_pass(network):
-                relaxed = relax_before(network, index, relaxer, bounds, affine, errors)
-                if passes.select and passes.parts.get(index, (None,)) == (None,) and stable_is_exact(network, index):
-                    here = _to_the_first_pooling(network, index, relaxed, region, here, ranges)
-                here = _refined(network, index, relaxed, region, here, passes)
+    found = _Ranges(network, region, relaxer, passes)
+    found.affine, found.errors = affine or affine_part(network, region), errors or no_errors(network, region)
+    for index in range(len(network.nodes)):
+        found.of(index)
+    return found.bounds
+
+
+class _Ranges:
+    """The ranges of a network's nodes, each found once, and bounds of those that enter a nonlinearity.
+
+    Of two nodes whose difference a node is over, the second's range is met with the first's less the difference's
+    interval: where they are close, that shows the signs of nearly all neurons whose sign the first's bounds show, and
+    these need no pass.
+    """
+
+    def __init__(self, network: Network, region: Region, relaxer: Relaxer, passes: Passes) -> None:
+        self.network, self.region, self.relaxer, self.passes = network, region, relaxer, passes
+        self.affine: AffinePart | None = None
+        self.errors: Errors | None = None
+        self.bounds: dict[int, TensorInterval] = {}
+        self._exact = exact_intervals(network, region.is_box) | network.sized()
+        self._wanted, self._worth = frozenset(network.bounded()), worth_a_pass(network)
+        self._found: dict[int, TensorInterval] = {}
+        self._steps: dict[int, TensorInterval] = {}
+        self._under_way: set[int] = set()
+
+    def of(self, index: int) -> TensorInterval:
+        """A node's range; those of its inputs are known."""
+        if index not in self._found:
+            here = self._step(index)
+            if index in self._wanted:
+                node = self.network.nodes[index]
+                if not (isinstance(node, Elementwise) or index in self._exact) and index in self._worth:
+                    here = self._by_passes(index, here)
+                self.bounds[index] = here
+            self._found[index] = here
+        return self._found[index]
+
+    def _step(self, index: int) -> TensorInterval:
+        """What follows from the ranges of the node's inputs."""
+        if index not in self._steps:
+            node, errors = self.network.nodes[index], self.errors
+            if index:
+                self._steps[index] = taken_up(index, node, [self._found[i] for i in node.inputs], errors)
+            else:
+                self._steps[index] = self.region.lower, self.region.upper
                 if errors is not None:
-                    errors.narrow(index, here)
-            bounds[index] = here
-        ranges.append(here)
-    return bounds
+                    errors.add(index, self._steps[index])
+        return self._steps[index]
+
+    def _by_passes(self, index: int, here: TensorInterval) -> TensorInterval:
+        network, passes, errors = self.network, self.passes, self.errors
+        if passes.select and stable_is_exact(network, index):
+            here = self._from_others(index, here)
+        relaxed = relax_before(network, index, self.relaxer, self.bounds, self.affine, errors)
+        if passes.select and passes.parts.get(index, (None,)) == (None,) and stable_is_exact(network, index):
+            here = _to_the_first_pooling(network, index, relaxed, self.region, here, self._found)
+        here = _refined(network, index, relaxed, self.region, here, passes)
+        if errors is not None:
+            errors.narrow(index, here)
+        return here
+
+    def _from_others(self, index: int, here: TensorInterval) -> TensorInterval:
+        """A node's interval, met with what follows from those that it is subtracted from."""
+        network = self.network
+        for node in network.nodes:
+            if not (isinstance(node, Difference) and node.inputs[4] == index and node.inputs[3] in self._found):
+                continue
+            d, before = node.inputs[0], network.ancestors(node.inputs[0])
+            if index in before or before & self._under_way:
+                continue  # that is what is being found
+            self._under_way.add(index)
+            for source in sorted(before - {d}):
+                self.of(source)
+            self._under_way.remove(index)
+            here = tighter(here, without(self._found[node.inputs[3]], self._step(d), network.rounding), True)
+        return here
 
 
 def worth_a_pass(network: Network) -> frozenset[int]:
@@ -135,10 +189,10 @@ def _refined(
         return all_neurons()
     wanted = matters(network, index, here, relaxed.bounds)
     every, count = (tf.cast(n, tf.float32) for n in (tf.size(wanted), tf.math.count_nonzero(wanted)))
-    step = tf.math.ceil(_FEW / _SIZES * every)
-    steps = tf.maximum(1.0, tf.math.ceil(count / step))
-    few = functools.partial(_some_only, network, index, relaxed, region, here, wanted, tf.cast(steps * step, tf.int32))
-    lower, upper = tf.cond(steps <= _SIZES, few, all_neurons)
+    step = tf.math.ceil(_FEW / _SIZES * every) if kernels.are_fused() else tf.constant(1.0)
+    size = tf.maximum(1.0, tf.math.ceil(count / step)) * step
+    few = functools.partial(_some_only, network, index, relaxed, region, here, wanted, tf.cast(size, tf.int32))
+    lower, upper = tf.cond(size <= tf.math.ceil(_FEW / _SIZES * every) * _SIZES, few, all_neurons)
     return tf.ensure_shape(lower, here[0].shape), tf.ensure_shape(upper, here[1].shape)
 
 
@@ -148,7 +202,7 @@ def _to_the_first_pooling(
     relaxed: Relaxed,
     region: Region,
     here: TensorInterval,
-    ranges: Sequence[TensorInterval],
+    ranges: Mapping[int, TensorInterval],
 ) -> TensorInterval:
     """A node's interval, met with bounds by a backward pass that ends at the network's first max pooling, if any.
 

@@ -36,7 +36,7 @@ _READ, _COMPUTED = 4, 64
 
 
 @dataclass(frozen=True, eq=False)
-class _Room(MultivariatePlanes):
+class Room(MultivariatePlanes):
     """The residuals lie within ``[-error, error]``, ``[samples, *shape]``, whatever the inputs."""
 
     error: tf.Tensor
@@ -67,8 +67,8 @@ class _ResidualsKind(Kind):
         bounds: Sequence[TensorInterval],
         relaxation: str | None,
         choices: Sequence[tf.Tensor] = (),
-    ) -> _Room:
-        return _Room(_error(node, bounds), node.rounding)
+    ) -> Room:
+        return Room(_error(node, bounds), node.rounding)
 
     def choices(
         self, node: Residuals, bounds: Sequence[TensorInterval], relaxation: str | None

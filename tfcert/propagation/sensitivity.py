@@ -19,6 +19,7 @@ from tfcert.network.graph import Network
 from tfcert.propagation.backward import Relaxed
 from tfcert.propagation.difference import DifferencePlanes
 from tfcert.propagation.enclosures import TensorInterval
+from tfcert.propagation.residuals import Room
 
 
 class _Gap(NamedTuple):
@@ -36,8 +37,8 @@ class _Gap(NamedTuple):
 
 
 def is_counted(relaxed: Relaxed) -> bool:
-    """Tells whether all that is relaxed has lines that are looked at."""
-    return all(isinstance(lines, Lines | DifferencePlanes) for lines in relaxed.lines.values())
+    """Tells whether all that is relaxed has lines that are looked at; what rounding adds goes with no input."""
+    return all(isinstance(lines, Lines | DifferencePlanes | Room) for lines in relaxed.lines.values())
 
 
 def taken_by_input(

@@ -114,14 +114,11 @@ def should_divide(query: Query) -> bool:
 def prepare_boxes(query: Query) -> None:
     """Traces what :func:`by_halves` runs on queries like this one."""
     if query.asked:
-        batches, low, high = Batches(query), *_ends(query)
-        clause = np.zeros(1, int)
-        for size in SIZES:
-            ends = np.repeat(low, size, axis=0), np.repeat(high, size, axis=0)
-            with expecting(_PASSES):
-                _, layers = batches.bounds(*ends)
-            batches.planes(*ends, (np.repeat(clause, size), np.repeat(clause, size)), layers)
-            batches.descended(*ends, ends[0], np.repeat(clause, size))
+        batches, ends, clause = Batches(query), _ends(query), np.zeros(1, int)
+        with expecting(_PASSES):
+            _, layers = batches.bounds(*ends)
+        batches.planes(*ends, (clause, clause), layers)
+        batches.descended(*ends, ends[0], clause)
 
 
 def by_halves(

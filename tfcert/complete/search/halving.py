@@ -1,11 +1,12 @@
 """What a search over boxes asks about batches of them: bounds of rows, planes below some, points that break one.
 
-Boxes are arguments of everything here, and batches are filled up to a few sizes, so that each function is traced once
-for a network and a number of rows.
+Boxes are arguments of everything here, and batches may have any size, so that each function is traced once for a
+network and a number of rows.
 """
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ from tfcert.sets.region import Region
 from tfcert.tracing import kept, traced
 
 SIZES = (16, 64, 256)
-"""How many boxes are bounded at a time: a batch is filled up to one of these."""
+"""How many boxes are bounded at a time, at most."""
 _NUMBERS = 1 << 19
 """Neurons of all boxes of a batch at most."""
 _PLACES = 6
@@ -81,7 +82,7 @@ class Batches:
         self._options = BoundOptions(differences=query.asked_of is not None, jit=False, rounding=kind)
         pairs = differences_for(self._network, asked.coefficients, ("crown", None, self._options, False))
         self._computed, self._posed = self._network, self._rows
-        if pairs is not None and self._network.rounding is None:
+        if pairs is not None:
             self._computed, self._posed = pairs.network, pairs.matched(tf.constant(self._rows)).numpy()
         self._pace: dict[int, float] = {}
         self.enough, self.passes = POSITIVE * query.scale, 0
@@ -101,41 +102,36 @@ class Batches:
         enters a nonlinearity lower and upper bounds ``[boxes, *shape]``, which they were found with: of differences
         too, where rows are bounded by these."""
         count, began = len(lower), time.monotonic()
-        size = _filled(count)
-        box = Box(*(_repeated(end, size).reshape(-1, *self._shape) for end in (lower, upper)))
-        rows = np.repeat(self._rows[None], size, axis=0), np.repeat(self._offsets[None], size, axis=0)
+        box = Box(*(end.reshape(-1, *self._shape) for end in (lower, upper)))
+        rows = np.repeat(self._rows[None], count, axis=0), np.repeat(self._offsets[None], count, axis=0)
         question = prepared_bounds(self._network, box, *rows, options=self._options)
         found, *ends = question.run(layers=True)
         warn_of_domains(self._network, found)
         layers = dict(zip(question.computed.bounded(), zip(ends[::2], ends[1::2], strict=True), strict=True))
         self.passes += 1
-        if size in self._pace or self.passes > 1:  # a first pass may have been traced in that time
-            self._pace[size] = time.monotonic() - began
-        found = np.where(np.isnan(found), -np.inf, found).astype(np.float64).reshape(size, *self._real.shape)
-        return np.where(self._real, found, -np.inf)[:count], [
-            end[:count] for index in self._computed.bounded() for end in layers[index]
-        ]
+        if self.passes > 1:  # a first pass may have been traced in that time
+            self._pace[next((size for size in SIZES if size >= count), count)] = time.monotonic() - began
+        found = np.where(np.isnan(found), -np.inf, found).astype(np.float64).reshape(count, *self._real.shape)
+        return np.where(self._real, found, -np.inf), [end for i in self._computed.bounded() for end in layers[i]]
 
     def planes(
         self, lower: np.ndarray, upper: np.ndarray, which: tuple[np.ndarray, np.ndarray], layers: Sequence[np.ndarray]
     ) -> RowPlanes:
         """A plane below one row of each box (``which``: its clause and its number), given bounds of the layers; over
         differences where rows are bounded by these."""
-        count = len(lower)
         flat = which[0] * self._real.shape[1] + which[1]
         parts = [lower, upper, self._posed[flat], self._offsets[flat], *layers]
         with full_precision():
-            found = _planes_of(self._computed)(*(_tensor(part, _filled(count)) for part in parts))
-        return RowPlanes(*(part.numpy()[:count] for part in found))
+            found = _planes_of(self._computed)(*(tf.constant(part, tf.float64) for part in parts))
+        return RowPlanes(*(part.numpy() for part in found))
 
     def descended(self, lower: np.ndarray, upper: np.ndarray, points: np.ndarray, clause: np.ndarray) -> np.ndarray:
         """Points of boxes, each moved down the margin of a clause, number ``clause`` for each."""
-        count = len(points)
         offsets = np.where(self._real, self._query.posed.offsets[0], -np.inf)[clause]
         rows = self._query.posed.coefficients[0][clause]
         parts = [lower, upper, points, rows, offsets]
-        found = _descent_of(self._network)(*(_tensor(part, _filled(count)) for part in parts))
-        return np.asarray(found.numpy()[:count], np.float64)
+        found = _descent_of(self._network)(*(tf.constant(part, tf.float64) for part in parts))
+        return np.asarray(found.numpy(), np.float64)
 
     def witness(self, points: np.ndarray, clauses: Sequence[int]) -> np.ndarray | None:
         """An input that breaks one of the clauses on the original model, if the worst of the points leads to one."""
@@ -164,17 +160,8 @@ class Batches:
         return bool(rows[0, clause].max() > self.enough)
 
 
-def _filled(count: int) -> int:
-    """The size of the batch that so many boxes are filled up to."""
-    return next((size for size in SIZES if size >= count), count)
-
-
-def _repeated(part: np.ndarray, size: int) -> np.ndarray:
-    return np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-
-
-def _tensor(part: np.ndarray, size: int) -> tf.Tensor:
-    return tf.constant(_repeated(part, size), tf.float64)
+def _any_number(*shapes: Sequence[int | None]) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec([None, *shape], tf.float64) for shape in shapes]
 
 
 def _planes_of(network: Network) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
@@ -221,7 +208,9 @@ def _planes_of(network: Network) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf
         slopes, falls = (tf.where(known[:, None], part, 0.0) for part in (slopes, falls))
         return tf.where(known, least, -np.inf), slopes, falls
 
-    return kept(network, "planes below rows", lambda: traced(run, reduce_retracing=True))
+    inputs, ends = (math.prod(network.input_shape),), [network.nodes[i].shape for i in network.bounded()]
+    asked = _any_number(inputs, inputs, network.output_shape, (), *(shape for shape in ends for _ in range(2)))
+    return kept(network, "planes below rows", lambda: traced(run, input_signature=asked))
 
 
 def _steepest(network: Network, lower: tf.Tensor, upper: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -260,4 +249,6 @@ def _descent_of(network: Network) -> Callable[..., Any]:
             least = tf.minimum(value, least)
         return best
 
-    return kept(network, "descent in boxes", lambda: traced(run, reduce_retracing=True))
+    inputs, outputs = (math.prod(network.input_shape),), network.output_shape
+    asked = _any_number(inputs, inputs, inputs, (None, *outputs), (None,))
+    return kept(network, "descent in boxes", lambda: traced(run, input_signature=asked))
