@@ -7,6 +7,7 @@ sentences on standard error (exit code 4); anything unforeseen is a traceback (e
 from __future__ import annotations
 
 import argparse
+import platform
 import sys
 import traceback
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from tfcert.cli.arguments import (
     verify_arguments,
 )
 from tfcert.cli.checking import check_arguments, run_check
+from tfcert.cli.doctor import doctor_arguments, run_doctor
 from tfcert.cli.editing import no_arguments, run_lsp
 from tfcert.cli.formatting import fmt_arguments, run_fmt
 from tfcert.cli.parameters import names_given
@@ -106,6 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
         ),
         ("attack", _attack, attack_arguments, "look for adversarial inputs near each sample (PGD)"),
         ("diff", run_diff, diff_arguments, "say which verdicts changed between two runs of the same questions"),
+        ("doctor", run_doctor, doctor_arguments, "show what is installed and works, and what to do about the rest"),
         ("lsp", run_lsp, no_arguments, "serve an editor: mistakes, hovers, completion, definitions, renaming, layout"),
         ("report", run_report, report_arguments, "tell what runs found: as a page, a test report, a table, a comment"),
     ):
@@ -122,7 +125,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        print(f"tfcert {version('tfcert')}")
+        below = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "numpy", "lark"))
+        print(f"tfcert {version('tfcert')} ({below}; Python {platform.python_version()})")
         parser.exit(ExitCode.PASS)
 
 

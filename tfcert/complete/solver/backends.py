@@ -50,6 +50,9 @@ class LoadedProgram(Protocol):
 class SolverBackend(Protocol):
     """A solver: the object that an entry of ``tfcert.catalog.SOLVERS`` names."""
 
+    def complaint(self) -> str:
+        """What keeps it from being used on this machine, in one line; "" if nothing does."""
+
     def load(self, program: Program, settings: Mapping[str, Any]) -> LoadedProgram:
         """Loads a program; the settings are ``gap``, ``gap_abs``, ``threads`` and ``seed``."""
 
@@ -59,6 +62,15 @@ class _Mip:
 
     def __init__(self, name: str, tune: Callable[[Any, Any, Mapping[str, Any]], None]):
         self._name, self._tune = name, tune
+
+    def complaint(self) -> str:
+        import mip
+
+        try:
+            mip.Model(sense=mip.MINIMIZE, solver_name=self._name)
+        except Exception as error:  # python-mip's own, or of a library's loader
+            return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return ""
 
     def load(self, program: Program, settings: Mapping[str, Any]) -> LoadedProgram:
         import mip
@@ -99,17 +111,12 @@ def _tune_gurobi(_: Any, model: Any, settings: Mapping[str, Any]) -> None:
 
 def gurobi_complaint() -> str:
     """A sentence that says why Gurobi cannot be used on this machine; "" if it can."""
-    import mip
-
-    try:
-        mip.Model(sense=mip.MINIMIZE, solver_name="GUROBI")
-    except Exception as error:  # python-mip's own, of the loader or of a library that is none of Gurobi's
-        return (
-            "the solver gurobi cannot be used here: python-mip needs Gurobi's library in the folder `lib` of the one "
-            "that GUROBI_HOME names, and a licence that GRB_LICENSE_FILE names (gurobipy's own is for "
-            f"that alone); it says: {type(error).__name__}: {error}"
-        )
-    return ""
+    said = GUROBI.complaint()
+    return said and (
+        "the solver gurobi cannot be used here: python-mip needs Gurobi's library in the folder `lib` of the one "
+        "that GUROBI_HOME names, and a licence that GRB_LICENSE_FILE names (gurobipy's own is for "
+        f"that alone); it says: {said}"
+    )
 
 
 CBC, HIGHS, CBC_DEFAULT = _Mip("CBC", _tune_cbc), _Mip("HIGHS", _tune_highs), _Mip("CBC", _tune_cbc_default)
