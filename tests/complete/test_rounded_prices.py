@@ -14,7 +14,7 @@ from complete.questions import around, mlp
 from tfcert.clauses import Clauses
 from tfcert.complete.bounds import LP
 from tfcert.complete.encoding.encode import EncodingOptions, encode
-from tfcert.complete.encoding.piecewise import CurvedActivation
+from tfcert.complete.encoding.piecewise import PiecewiseLinear
 from tfcert.complete.encoding.rounded import covers
 from tfcert.complete.prepare import Setup, prepared
 from tfcert.complete.search.builder import flat_network
@@ -45,13 +45,16 @@ def steps_of(region, encoding, program, point) -> list[Fraction]:
     return [*roots, *(root * root for root in roots)]
 
 
-ROWS = [("tanh", "linf"), ("relu", "l1"), ("relu", "l2"), ("sigmoid", "l2"), ("softplus", "linf")]
+ROWS = [
+    ("tanh", "linf"), ("relu", "l1"), ("relu", "l2"), ("leaky_relu", "linf"), ("sigmoid", "l2"), ("softplus", "linf"),
+    ("hard_sigmoid", "linf"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("activation", "norm"), sweep_but(ROWS[:3], ROWS))
+@pytest.mark.parametrize(("activation", "norm"), sweep_but(ROWS[:4], ROWS))
 @pytest.mark.parametrize("giant", [0.0, 1e4])
 def test_rows_hold_exactly_of_what_is_computed(activation, norm, giant, rng):
-    """Catches curves without their kernels' ulps, and sets whose exact steps miss a row by a rounding."""
+    """Catches curves and other pieces without their kernels' ulps, and sets whose exact steps miss a row by one."""
     model = mlp(3, 5, 4, 2, activation=activation)
     model.layers[-1].bias.assign([giant, -giant])
     x = rng.normal(size=(1, 3)).astype(np.float32)
@@ -71,7 +74,7 @@ def test_rows_hold_exactly_of_what_is_computed(activation, norm, giant, rng):
         v = [*exactly(point), *steps_of(region, encoding, program, point)]
         for layer, (low, high) in zip(net.layers, bounds.layers, strict=True):
             before, after = found[layer.sources[0]][0], found[layer.index][0]
-            if isinstance(layer.kind, CurvedActivation):
+            if not (isinstance(layer.kind, PiecewiseLinear) and layer.kind.is_ramp):
                 v += exactly(after) + exactly(before)
             else:
                 v += exactly(before[high > 0]) + exactly(after[(low < 0) & (high > 0)])
@@ -108,7 +111,10 @@ def test_prices_bound_differences_of_related_networks(rng):
     assert found["deployed"] < found["ignore"] and found["deployed"] > found["ignore"] - 1.0
 
 
-KINDS = [("relu", "linf", 2), ("relu", "l2", 2), ("tanh", "l1", 2), ("relu", "box", 1), ("tanh", "linf", 1)]
+KINDS = [
+    ("leaky_relu", "linf", 2), ("tanh", "l1", 2), ("relu", "linf", 2), ("relu", "l2", 2), ("relu", "box", 1),
+    ("tanh", "linf", 1), ("hard_sigmoid", "l2", 1),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("activation", "norm", "outputs"), sweep_but(KINDS[:2], KINDS))

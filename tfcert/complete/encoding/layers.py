@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfcert.activations import image, lines
+from tfcert.activations.registry import Slopes
 from tfcert.complete.encoding.enclosed import enclosed_values
 from tfcert.complete.encoding.piecewise import (
     Affine,
@@ -39,10 +40,13 @@ def layer_values(encoding: Encoding, layer: Layer, values: Sequence[Values], pai
         return _steps(encoding, layer.before, layer.kind, values, pair)
     pair = widened(pair)
     match layer.kind:
+        case PiecewiseLinear() if encoding.rounded and encoding.options.relax and not layer.kind.is_ramp:
+            inside = _placed(layer.kind, pair)[0].any(axis=0)
+            return _curve(encoding, layer.before, layer.kind.curve, values, pair, (layer.kind.slopes, inside))
         case PiecewiseLinear():
             return _pieces(encoding, layer.before, layer.kind, values, pair)
         case CurvedActivation():
-            return _curve(encoding, layer, values, pair)
+            return _curve(encoding, layer.before, layer.kind, values, pair)
         case Windows():
             entering = affine_values(encoding, layer.before, values, pair)
             return _maxima(encoding, layer.kind.table, entering, pair)
@@ -205,14 +209,21 @@ def _reaches(encoding: Encoding, z: Values, edge: tuple[np.ndarray, np.ndarray],
     return binary
 
 
-def _curve(encoding: Encoding, layer: Layer, values: Sequence[Values], pair: ArrayInterval) -> Values:
-    assert isinstance(layer.kind, CurvedActivation)
-    kind, act, (lower, upper) = layer.kind, layer.kind.activation, pair
+def _curve(
+    encoding: Encoding,
+    before: Affine,
+    kind: CurvedActivation,
+    values: Sequence[Values],
+    pair: ArrayInterval,
+    more: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Values:
+    """Numbers between lines; ``more``: slopes of further ones ``[n, size]``, and which numbers have these."""
+    act, (lower, upper) = kind.activation, pair
     ends = image(act, kind.shaped(lower), kind.shaped(upper), encoding.rounding)
     floor, ceiling = widened((ends[0].numpy(), ends[1].numpy()))
     y = encoding.builder.variables(floor, ceiling)
     bent = upper - lower > _NARROW
-    z = affine_values(encoding, layer.before, values, pair, bent)
+    z = affine_values(encoding, before, values, pair, bent)
     encoding.step(y, lambda v: act.function(kind.shaped(z.at(v))).numpy().ravel())
     which = np.flatnonzero(bent & (z.column >= 0))
     if not len(which):
@@ -222,23 +233,37 @@ def _curve(encoding: Encoding, layer: Layer, values: Sequence[Values], pair: Arr
     lower, upper = np.reshape(lower, -1), np.reshape(upper, -1)
     ends = lower + shares * (upper - lower)
     tensors = kind.shaped(ends[:-1]), kind.shaped(ends[1:])
-    found = lines(act, act.slopes("adaptive", *tensors), *tensors, encoding.rounding)
-    low_slope, low, high_slope, high = (part.numpy().reshape(pieces, -1)[:, which] for part in found)
-    ends = ends[:, which]
-    low, high = low - PAD * np.maximum(1.0, np.abs(low)), high + PAD * np.maximum(1.0, np.abs(high))
-    inner, own = z.take(which), y[which]
-    most = np.maximum(np.abs(lower), np.abs(upper))[which] + np.abs(inner.shift)
-    low, high = low - encoding.room(low, low_slope * most), high + encoding.room(high, high_slope * most)
-    if pieces == 1:
-        for sign, slope, intercept in ((-1.0, low_slope[0], low[0]), (1.0, high_slope[0], high[0])):
-            right = sign * (intercept + slope * inner.shift)
-            encoding.builder.rows([(own, sign), (inner.column, -sign * slope * inner.scale)], right)
+
+    def between(slopes: Slopes, some: np.ndarray) -> list[np.ndarray]:
+        """Slopes and intercepts of the lines below and above some numbers, with room, ``[pieces, numbers]`` each."""
+        found = lines(act, slopes, *tensors, encoding.rounding)
+        low_slope, low, high_slope, high = (part.numpy().reshape(pieces, -1)[:, some] for part in found)
+        low, high = low - PAD * np.maximum(1.0, np.abs(low)), high + PAD * np.maximum(1.0, np.abs(high))
+        most = np.maximum(np.abs(lower), np.abs(upper))[some] + np.abs(z.shift[some])
+        low, high = low - encoding.room(low, low_slope * most), high + encoding.room(high, high_slope * most)
+        return [low_slope, low, high_slope, high]
+
+    usual = act.slopes("adaptive", *tensors)
+    if pieces > 1:
+        _segments(encoding, z.take(which), y[which], ends[:, which], between(usual, which))
         return own_variables(y)
-    _segments(encoding, inner, own, ends, (low_slope, low, high_slope, high))
+    _enclosed(encoding, z.take(which), y[which], between(usual, which))
+    if more is not None:
+        some = which[more[1][which]]
+        for slope in more[0] if len(some) else []:
+            _enclosed(encoding, z.take(some), y[some], between((kind.shaped(slope),) * 2, some))
     return own_variables(y)
 
 
-def _segments(encoding: Encoding, z: Values, y: np.ndarray, ends: np.ndarray, parts: tuple[np.ndarray, ...]) -> None:
+def _enclosed(encoding: Encoding, z: Values, y: np.ndarray, parts: Sequence[np.ndarray]) -> None:
+    """``y`` lies between a line below and one above."""
+    low_slope, low, high_slope, high = (part[0] for part in parts)
+    for sign, slope, intercept in ((-1.0, low_slope, low), (1.0, high_slope, high)):
+        right = sign * (intercept + slope * z.shift)
+        encoding.builder.rows([(y, sign), (z.column, -sign * slope * z.scale)], right)
+
+
+def _segments(encoding: Encoding, z: Values, y: np.ndarray, ends: np.ndarray, parts: Sequence[np.ndarray]) -> None:
     """``y`` lies between the lines of the piece that ``z`` lies in: the convex hull of the pieces."""
     builder, (low_slope, low, high_slope, high) = encoding.builder, parts
     pieces, count = low.shape

@@ -51,6 +51,22 @@ class Affine:
 
 
 @dataclass(frozen=True)
+class CurvedActivation:
+    """Any activation, as a function to be enclosed by lines.
+
+    Attributes:
+        shape: of the neurons, whose functions may differ.
+    """
+
+    activation: Activation
+    shape: tuple[int, ...]
+
+    def shaped(self, values: np.ndarray) -> tf.Tensor:
+        """Numbers ``[..., size]`` as the activation takes them, ``[n, *shape]``."""
+        return tf.reshape(tf.constant(values), [-1, *self.shape])
+
+
+@dataclass(frozen=True)
 class PiecewiseLinear:
     """A continuous function of straight pieces, the same or another for each neuron.
 
@@ -58,11 +74,19 @@ class PiecewiseLinear:
         kinks: ``[k]``, in order.
         slopes: ``[k + 1, size]``.
         at_kink: ``[size]``, the value at the first kink.
+        curve: the function, as one that is enclosed.
     """
 
     kinks: np.ndarray
     slopes: np.ndarray
     at_kink: np.ndarray
+    curve: CurvedActivation
+
+    @property
+    def is_ramp(self) -> bool:
+        """Tells whether it is ReLU, which programs compute exactly."""
+        straight = (self.slopes[0] == 0).all() and (self.slopes[-1] == 1).all() and (self.at_kink == 0).all()
+        return self.kinks.tolist() == [0.0] and bool(straight)
 
 
 @dataclass(frozen=True)
@@ -105,22 +129,6 @@ class Steps:
             return np.searchsorted(self.edges[0, 1:-1], x, side="right")
         reached = (x[:, None] >= self.edges[:, 1:]).sum(axis=1)
         return np.minimum(reached, np.isfinite(self.edges).sum(axis=1) - 2)
-
-
-@dataclass(frozen=True)
-class CurvedActivation:
-    """Any other activation: encoded by pieces that enclose it.
-
-    Attributes:
-        shape: of the neurons, whose functions may differ.
-    """
-
-    activation: Activation
-    shape: tuple[int, ...]
-
-    def shaped(self, values: np.ndarray) -> tf.Tensor:
-        """Numbers ``[..., size]`` as the activation takes them, ``[n, *shape]``."""
-        return tf.reshape(tf.constant(values), [-1, *self.shape])
 
 
 @dataclass(frozen=True)
@@ -375,4 +383,4 @@ def _kind(network: Network, index: int) -> LayerKind:
     grid = np.broadcast_to(points.reshape(-1, *[1] * len(node.shape)), (len(points), *node.shape))
     values = node.activation.function(tf.constant(grid)).numpy().reshape(len(points), -1)
     slopes = np.diff(values, axis=0) / np.diff(points)[:, None]
-    return PiecewiseLinear(np.array(kinks), slopes, values[1])
+    return PiecewiseLinear(np.array(kinks), slopes, values[1], CurvedActivation(node.activation, node.shape))

@@ -39,9 +39,9 @@ def covers(net: PiecewiseNetwork, region: Perturbation) -> bool:
     """Tells whether every row of a relaxed program holds of the values as computed: then prices prove bounds of them.
 
     Hinges at zero and maxima are exact. Curves lie between lines that hold for the program's kernels, functions of
-    several numbers between facets that do, where their kind bounds its rounding. Of a set the exact steps from its
-    centre fulfil the rows, whose coefficients are read as exact and whose right sides have room. Pieces of other slopes
-    are written by differences of slopes that float64 rounds; cells, and values on a grid, are not written at all.
+    several numbers between facets that do, where their kind bounds its rounding; so do functions of other straight
+    pieces, whose kernels multiply. Of a set the exact steps from its centre fulfil the rows, whose coefficients are
+    read as exact and whose right sides have room. Cells, and values on a grid, are not written at all.
     """
     known = isinstance(region, Box | LpBall)
     return known and all(_is_covered(layer) for layer in net.layers)
@@ -53,17 +53,11 @@ def _is_covered(layer: Layer) -> bool:
             return True
         case CurvedActivation():
             return layer.kind.activation.accuracy is not None
+        case PiecewiseLinear():
+            return layer.kind.is_ramp or layer.kind.curve.activation.accuracy is not None
         case Enclosed():
             return multivariate_kind(layer.kind.node).charges_rounding
-    return _is_ramp(layer)
-
-
-def _is_ramp(layer: Layer) -> bool:
-    """Tells whether a layer is ReLU."""
-    kind = layer.kind
-    if not isinstance(kind, PiecewiseLinear) or kind.kinks.tolist() != [0.0]:
-        return False
-    return bool((kind.slopes[0] == 0).all() and (kind.slopes[1] == 1).all() and (kind.at_kink == 0).all())
+    return False
 
 
 def layer_sizes(net: PiecewiseNetwork, region: Perturbation, bounds: Sequence[ArrayInterval]) -> list[np.ndarray]:
