@@ -85,7 +85,7 @@ def test_witnesses_lie_in_the_declared_range_unless_anything_is_allowed(classifi
     assert all(r["range_width"] == 1 and r["eps_share"] == 0.6 for r in flat if r["property"] == "p")
     assert all(r["lower_share"] == r["lower"] for r in flat if r["property"] == "m" and r["lower"] is not None)
     median = np.median(np.nan_to_num(report.summary("m").proven))
-    assert "of range" in str(report) and f"{100 * median:.1f}%" in str(report)
+    assert "% of" in str(report) and f"{100 * median:.1f}%" in str(report)
 
 
 def test_a_mean_radius_is_told_as_a_share_of_the_range(ask):

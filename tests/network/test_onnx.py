@@ -9,6 +9,7 @@ from tfcert.network.cache import network_of
 from tfcert.network.errors import FrontendMismatchError, ModelLoadError, UnsupportedLayerError
 from tfcert.network.onnx import arithmetic
 from tfcert.network.onnx.values import OPERATORS
+from tfcert.propagation.supported import not_supported
 
 E = "@"
 SHAPE, IMAGE = (1, 4), (1, 2, 6, 5)
@@ -220,6 +221,15 @@ def test_a_model_of_a_file_is_certified_as_any_other(saved):
     x, y = (np.load(saved / "d.npz")[key] for key in "xy")
     assert np.allclose(tfcert.certify(loaded, x, y, eps=0.1).margin, [1.2, 0.6], atol=1e-5)
     assert np.allclose(tfcert.certified_radius(loaded, x, y).radius, [0.4, 0.25], rtol=1e-2)
+
+
+@pytest.mark.parametrize(("kind", "level"), [("Relu", "float32-any-order"), ("Tanh", "numeric"), ("Exp", "numeric")])
+def test_a_function_of_another_runtime_is_not_claimed_as_deployed(kind, level):
+    """Catches errors measured of TensorFlow's kernels that stand for onnxruntime's."""
+    made = model([1, 3], node("Gemm", [E, rng(3, 3)]), node(kind, [E]), node("Gemm", [E, rng(3, 2)]))
+    x = rng(2, 3).astype(np.float32)
+    assert tfcert.certify(made, x, made.run(x).argmax(axis=1), eps=1e-2).guarantee == level
+    assert ("onnxruntime rounds" in not_supported(network_of(made))) == (level == "numeric")
 
 
 def test_parts_of_it_are_refused_in_a_sentence(saved):

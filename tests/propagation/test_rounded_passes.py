@@ -10,9 +10,13 @@ import tensorflow as tf
 from keras import layers
 
 import tfcert
+from tfcert.clauses import Clauses
+from tfcert.network.cache import network_of
 from tfcert.network.keras.graph import from_keras
+from tfcert.options import BoundOptions
 from tfcert.propagation.ascent import Ascent
 from tfcert.propagation.bounds import output_bounds
+from tfcert.propagation.disjunctions import clause_bounds
 from tfcert.propagation.supported import not_supported
 from tfcert.roundoff import rounding_of
 from tfcert.sets.balls import LpBall
@@ -98,6 +102,26 @@ def test_bounds_of_points_are_below_exact_and_computed_values(method, kind, bias
             for lower, row in zip(found, rows, strict=True):
                 least = min(sum(Fraction(float(c)) * v for c, v in zip(row, value, strict=True)) for value in values)
                 assert Fraction(float(lower)) <= least
+
+
+@pytest.mark.parametrize("bias", [1.0, 1e4, 2.0**24])
+def test_combinations_of_rows_that_are_searched_for_are_below_computed_values(bias):
+    """Catches weights that add up to a little more than 1, and combinations that the search alone evaluated: at a point
+    a combination is one of its rows, and of two equal rows every combination is that row."""
+    rng = np.random.default_rng(2)
+    model = dense((3, 6, 6, 2), rng, bias)
+    x = rng.random((6, 3)).astype(np.float32)
+    rows = np.array([[[1, 0], [1, 0]], [[0, -1], [0, -1]], [[1, 0], [0, 1]], [[1, -1], [-1, 1]]], np.float32)
+    clauses = Clauses(np.tile(rows, (6, 1, 1, 1)), np.zeros((6, 4, 2), np.float32))
+    options = BoundOptions(iterations=2, rounding="deployed")
+    _, found = clause_bounds(network_of(model, x), LpBall(x, 0.0), clauses, method="alpha-crown", options=options)
+    assert found is not None and np.isfinite(found).all()
+    for point, bounds in zip(x, found, strict=True):
+        values = [exact(model.get_weights(), point)]
+        values += [[Fraction(float(v)) for v in in_float32(model.get_weights(), point, rng)] for _ in range(8)]
+        for clause, bound in zip(rows, bounds, strict=True):
+            best = [max(int(r[0]) * v[0] + int(r[1]) * v[1] for r in clause) for v in values]
+            assert Fraction(float(bound)) <= min(best)
 
 
 @pytest.mark.parametrize("method", METHODS)

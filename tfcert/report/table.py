@@ -47,7 +47,7 @@ def property_tables(summaries: Sequence[PropertySummary], width: int = PLAIN_WID
     plain = [s for s in summaries if not s.labelled and not s.existential]
     some = [s for s in summaries if s.existential]
     counts, shares = _Columns(("N", "correct", *map(str, Outcome)), _counts), _Columns(_ACCURACIES, _shares)
-    guarantee = _Columns(("guarantee",), lambda s: [", ".join(s.guarantees) or "-"])
+    guarantee = _Columns(("guarantee",), lambda s: [_guarantees(s)])
     tables = [[counts, shares, guarantee]] if width >= WIDE else [[counts], [shares, guarantee]]
     shown = [_property_table("property", labelled, columns) for columns in tables if labelled]
     if plain:
@@ -89,6 +89,11 @@ def attack_table(s: PropertySummary) -> Table:
 def _named(s: PropertySummary | MeasureSummary) -> str:
     """A question's name, and what its classifier stands behind."""
     return f"{s.name} (behind {s.abstraction})" if s.abstraction else s.name
+
+
+def _guarantees(s: PropertySummary | MeasureSummary) -> str:
+    """The guarantees of a question's answers, a line each."""
+    return "\n".join(s.guarantees) or "-"
 
 
 def _done(s: PropertySummary | MeasureSummary) -> str:
@@ -135,7 +140,7 @@ def _value_table(summaries: Sequence[MeasureSummary]) -> Table:
     table = _table("measure\n(value)")
     for name in ("of", "proven\nend"):
         table.add_column(name, no_wrap=True)
-    names = ("N", "median\nlower end", "median\nupper end", "min\nlower end", "max\nupper end", "open\nends")
+    names = ("N", "median\nlower", "median\nupper", "min\nlower", "max\nupper", "open\nends")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("guarantee", overflow="fold")
@@ -144,7 +149,7 @@ def _value_table(summaries: Sequence[MeasureSummary]) -> Table:
         ends = [np.median(lower), np.median(upper), lower.min(), upper.max()] if s.total else []
         cells = [_end(float(end)) for end in ends] or ["-"] * 4
         open_ = str(int(np.isnan(s.proven).sum() + np.isnan(s.refuted).sum()))
-        guarantees = ", ".join(s.guarantees) or "-"
+        guarantees = _guarantees(s)
         table.add_row(Text(_named(s)), s.extremum, s.proof, _done(s), *cells, open_, guarantees)
     return table
 
@@ -159,7 +164,7 @@ def _share_table(summaries: Sequence[MeasureSummary]) -> Table:
         proven = np.nan_to_num(s.proven, nan=0.0)
         refuted = 1 - np.where(np.isnan(s.refuted), 1.0, s.refuted)
         means = [float(v.mean()) if s.total else math.nan for v in (proven, refuted, 1 - proven - refuted)]
-        table.add_row(Text(_named(s)), _done(s), *map(percent, means), ", ".join(s.guarantees) or "-")
+        table.add_row(Text(_named(s)), _done(s), *map(percent, means), _guarantees(s))
     return table
 
 
@@ -218,19 +223,19 @@ def _measure_table(smallest: bool, summaries: Sequence[MeasureSummary]) -> Table
         table.add_column(name, justify="right", no_wrap=True)
     shares = any(not math.isnan(s.width) for s in summaries)
     if shares:
-        table.add_column("median\nshare\nof range", justify="right", no_wrap=True)
+        table.add_column("median\n% of\nrange", justify="right", no_wrap=True)
     table.add_column("guarantee", overflow="fold")
     for s in summaries:
         proven = np.nan_to_num(s.proven, nan=0.0)
         spread = [figure(f(proven)) if s.total else "-" for f in (np.median, np.mean, np.min, np.max)]
         table.add_row(
             Text(_named(s)),
-            s.unit,
+            s.unit.replace(", ", ",\n"),
             _done(s),
             *spread,
             figure(known_median(s.refuted)),
             *([percent(float(np.median(proven)) / s.width) if s.total else "-"] if shares else []),
-            ", ".join(s.guarantees) or "-",
+            _guarantees(s),
         )
     return table
 
