@@ -41,7 +41,7 @@ def layer_values(encoding: Encoding, layer: Layer, values: Sequence[Values], pai
     pair = widened(pair)
     match layer.kind:
         case PiecewiseLinear() if encoding.rounded and encoding.options.relax and not layer.kind.is_ramp:
-            inside = _placed(layer.kind, pair)[0].any(axis=0)
+            inside = np.asarray(_placed(layer.kind, pair)[0].any(axis=0))
             return _curve(encoding, layer.before, layer.kind.curve, values, pair, (layer.kind.slopes, inside))
         case PiecewiseLinear():
             return _pieces(encoding, layer.before, layer.kind, values, pair)
