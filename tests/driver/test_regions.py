@@ -57,6 +57,18 @@ def test_black_and_white_pixels_lie_within_the_unit_range_after_normalisation():
     assert np.abs(to_unit(t.transform, regions.proof.lower[0])).max() < 1e-6
 
 
+def test_in_an_intersection_numbers_have_each_its_own_radius():
+    """Where a ball is joined with a box its radius is multiplied number by number, as it is alone."""
+    text = 'prop 1\nmodel f = keras("f.keras")\ndataset d = npz("d.npz") { scale: 1/2 }\n'
+    ball = "ball(x, linf, eps=[2, 0.5, 0]) and box([-9, 9]) in raw"
+    t = load(f"{text}property p(x, y in d) {{ forall z in {ball}: argmax(f(z)) == y }}").properties["p"]
+    centers = to_net(t.transform, np.array([[1.0, 2.0, 3.0], [-4.0, 0.0, 8.0]]), np.float32)
+    regions = build_regions(t, centers, (3,), np.float32)
+    for box in (regions.proof, regions.witness):
+        np.testing.assert_allclose(box.lower, centers - [1, 0.25, 0], rtol=1e-6)
+        np.testing.assert_allclose(box.upper, centers + [1, 0.25, 0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_a_centre_outside_within_is_an_error(norm):
     t = template(f"ball(x, {norm}, 0.01) within [0.2, 1] in unit")
