@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +37,20 @@ def keras_complaint(path: Path) -> str | None:
     if not zipfile.is_zipfile(path):
         return f"{str(path)!r} is damaged: a .keras file is a zip archive, and this is none"
     return None
+
+
+def input_type(path: Path) -> str | None:
+    """The type of numbers that a Keras model takes, as its file says: ``float32`` say; None where it is not told."""
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as file:
+            layers = json.loads(file.read("config.json"))["config"]["layers"]
+        found = {layer["config"]["dtype"] for layer in layers if layer["class_name"] == "InputLayer"}
+    except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile):
+        return None  # whoever loads the model says what is wrong with it
+    floats = {kind for kind in found if isinstance(kind, str) and kind.startswith("float")}
+    return floats.pop() if len(floats) == 1 else None
 
 
 def onnx_complaint(path: Path) -> str | None:

@@ -126,11 +126,6 @@ class Reason(StrEnum):
         "a stronger stage (`-> alpha_crown`, `-> split`), a longer attack (`pgd(steps=200, restarts=20)`) or a smaller "
         "region may decide it",
     )
-    SEVERAL_POINTS = (
-        "several-points",
-        "{stage} looks for the nearest witness in one ball, and the measure is about several points",
-        "bounds and attacks narrow it: allow a larger tolerance, or ask a property about one radius",
-    )
     NOT_MET = (
         "condition-not-met",
         "{said}",

@@ -150,11 +150,41 @@ def chained():
     tilt = keras.Model([image, amount], keras.layers.Add()([image, lit]))
     tilt.set_weights([np.repeat(np.linspace(-1, 1, 8), 8)[None]])
     yield "tilt", tilt
+    yield "turn", turning()
     series = keras.Input([6, 2])
     layer = keras.layers.Conv1D(4, 3, activation="relu")(series)
     model = keras.Model(series, keras.layers.Dense(2)(keras.layers.Flatten()(layer)))
     model.set_weights([random.normal(0, 0.5, w.shape) for w in model.get_weights()])
     yield "series", model
+
+
+def turned(degrees):
+    """The matrix ``[64, 64]`` that turns images around their middle; a pixel is mixed of four where it comes from."""
+    angle, matrix = np.deg2rad(degrees), np.zeros((64, 64))
+    for row in range(8):
+        for column in range(8):
+            down, right = row - 3.5, column - 3.5
+            at = np.clip(3.5 + np.array([down * np.cos(angle) - right * np.sin(angle),
+                                         down * np.sin(angle) + right * np.cos(angle)]), 0, 7)  # fmt: skip
+            first = np.minimum(at.astype(int), 6)
+            share = at - first
+            for i in (0, 1):
+                for j in (0, 1):
+                    weight = (share[0] if i else 1 - share[0]) * (share[1] if j else 1 - share[1])
+                    matrix[(first[0] + i) * 8 + first[1] + j, row * 8 + column] += weight
+    return matrix
+
+
+def turning():
+    """An image turned by up to 10 degrees: mixed of itself and, to either side, of what it is when turned by all 10."""
+    image, angle = keras.Input([8, 8, 1], name="image"), keras.Input([1], name="angle")
+    flat, sides = keras.layers.Flatten()(image), []
+    for side in (1, -1):
+        share, change = keras.layers.Dense(1, "relu", use_bias=False), keras.layers.Dense(64, use_bias=False)
+        sides.append(keras.layers.Multiply()([share(angle), change(flat)]))
+        share.set_weights([np.array([[side / np.deg2rad(10)]])])
+        change.set_weights([turned(10 * side) - np.eye(64)])
+    return keras.Model([image, angle], keras.layers.Reshape([8, 8, 1])(keras.layers.Add()([flat, *sides])))
 
 
 def main():

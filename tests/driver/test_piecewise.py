@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -14,7 +15,7 @@ from tfcert.driver.verify import verify
 from tfcert.errors import UsageError
 from tfcert.language import SpecError, load
 from tfcert.language.spec.membership import lies_in
-from tfcert.verdict import Guarantee, Outcome, Verdict
+from tfcert.verdict import Guarantee, Outcome, Reason, Verdict
 
 HEAD = """prop 1
 model f = keras("f.keras") { inputs: [age, income, sex] outputs: [no, yes] }
@@ -142,6 +143,18 @@ def test_the_verdict_on_a_union_has_the_least_margin_and_the_weakest_guarantee()
     for pieces in ([strong, weak], [weak, strong]):
         together = on_all(pieces)
         assert (together.outcome, together.margin, together.guarantee) == (Outcome.VERIFIED, 0.1, Guarantee.SOLVER)
+
+
+def test_what_is_open_of_a_union_tells_of_one_piece():
+    """Margin and reason are those of the piece of which least is known: nothing at all, or the least margin."""
+    loose = Verdict(Outcome.UNKNOWN, Reason.LOOSE.because(known="-0.2"), margin=-0.2)
+    late = Verdict(Outcome.TIMEOUT, Reason.TIME_LIMIT.because(said="late"), margin=-0.1)
+    never = Verdict(Outcome.TIMEOUT, Reason.TOTAL_BUDGET.because(seconds=1), margin=math.nan)
+    proven = Verdict(Outcome.VERIFIED, margin=1.0)
+    for pieces, told in (([late, proven, loose], loose), ([loose, late], loose), ([loose, never, proven], never)):
+        together = on_all(pieces)
+        assert together.margin is told.margin and together.outcome is told.outcome
+        assert together.reason.startswith(str(told.reason)) and "2 pieces of" in together.reason
 
 
 def test_a_sample_outside_of_its_domain_is_an_error(model, tmp_path):

@@ -63,10 +63,10 @@ def test_in_an_intersection_numbers_have_each_its_own_radius():
     ball = "ball(x, linf, eps=[2, 0.5, 0]) and box([-9, 9]) in raw"
     t = load(f"{text}property p(x, y in d) {{ forall z in {ball}: argmax(f(z)) == y }}").properties["p"]
     centers = to_net(t.transform, np.array([[1.0, 2.0, 3.0], [-4.0, 0.0, 8.0]]), np.float32)
-    regions = build_regions(t, centers, (3,), np.float32)
+    regions, reach = build_regions(t, centers, (3,), np.float32), np.array([1, 0.25, 0])
     for box in (regions.proof, regions.witness):
-        np.testing.assert_allclose(box.lower, centers - [1, 0.25, 0], rtol=1e-6)
-        np.testing.assert_allclose(box.upper, centers + [1, 0.25, 0], rtol=1e-6)
+        np.testing.assert_allclose(box.lower, centers - reach, rtol=1e-6)
+        np.testing.assert_allclose(box.upper, centers + reach, rtol=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])

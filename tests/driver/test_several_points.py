@@ -13,6 +13,7 @@ import pytest
 from sweeps import sweep_but
 
 from tfcert.driver.verify import verify
+from tfcert.verdict import Outcome
 
 pytestmark = pytest.mark.usefixtures("eager")
 
@@ -164,3 +165,21 @@ def test_no_stage_contradicts_brute_force(name, stage, tmp_path):
     assert outcomes["p0"] != "falsified" and outcomes["p1"] != "verified", (room, outcomes)
     if stage in COMPLETE:
         assert outcomes == {"p0": "verified", "p1": "falsified"}, (room, outcomes)
+
+
+@pytest.mark.parametrize("stage", sweep_but(["milp"], COMPLETE))
+def test_a_radius_of_two_points_is_closed_in_on_by_decisions(stage, tmp_path):
+    """No solver looks for the nearest witness of two sets: it decides at radii, until both ends are near each other."""
+    text = f"""{HEAD}strategy s = {stage}
+measure m(x in d) = largest r in [0, 0.5] tol 10% such that
+  forall a in ball(x, linf, r), b in ball(x, linf, r): f(a)[0] - f(b)[0] >= -0.3 using s
+"""
+    (record,) = verify(text, bindings=BINDINGS, verbose=0, out=tmp_path / "out").records
+    lower, upper = record.measured.lower, record.measured.upper
+    assert record.outcome is Outcome.VERIFIED and lower < upper <= lower * 1.11 and not record.verdict.reason
+
+    def room(r: float) -> float:
+        values = out(F, SAMPLES[0] + r * square(-1, 1, 81))[:, 0]
+        return float(values.min() - values.max() + 0.3)
+
+    assert room(lower) >= -1e-6 and room(upper * 1.001) < 0

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfcert.cli.main import main
 from tfcert.driver.bind import bind
 from tfcert.driver.explain import explain
 from tfcert.driver.verify import verify
@@ -159,7 +160,7 @@ def test_networks_with_several_inputs_take_points_and_the_sample_side_by_side(tm
     assert outcomes(report) == ["verified"] * 3 + ["falsified"] * 3
 
 
-def test_what_cannot_be_asked_together_is_refused():
+def test_what_cannot_be_asked_together_is_refused(tmp_path, capsys):
     wide = keras.Input((2,), dtype="float64")
     double = keras.Model(wide, keras.layers.Dense(2, dtype="float64")(wide))
     two = "property p(x, y in d) { forall z in ball(x, linf, 0.1): f(z)[0] <= g(z)[0] }"
@@ -171,6 +172,15 @@ def test_what_cannot_be_asked_together_is_refused():
             bound(two, g=model)
     with pytest.raises(UsageError, match="no output 5: g has 2"):
         bound(two.replace("g(z)[0]", "g(z)[5]"))
+    at_the_sample = two.replace("g(z)", "g(x)").replace("f(z)[0]", "f(z)[0] - z[0]")
+    assert bound(at_the_sample, g=double), "a constant of each sample has whatever type"
+    linear([1, 2], [1, 2]).save(tmp_path / "f.keras")
+    double.save(tmp_path / "g.keras")
+    np.savez(tmp_path / "d.npz", x=X, y=DATA[1])
+    for text, code in ((two, 4), (at_the_sample, 0)):
+        (tmp_path / "s.prop").write_text(HEAD + text)
+        assert main(["check", str(tmp_path / "s.prop")]) == code
+        assert ("compute in float32 and float64" in capsys.readouterr().err) == (code == 4)
 
 
 def test_explain_says_the_points_the_networks_and_what_binds_them():

@@ -70,7 +70,8 @@ def linear(variables: st.SearchStrategy) -> st.SearchStrategy[Term]:
     return st.builds(lambda d, c: Term(tuple(d.items()), c), parts, constants)
 
 
-scaled = st.builds(SampleProduct, linear(st.one_of(facts, st.builds(SampleProduct, linear(facts), facts))), plain)
+factors = linear(st.one_of(facts, st.builds(SampleProduct, linear(facts), facts)))
+scaled = st.builds(SampleProduct, factors, plain)
 simple = st.one_of(plain, plain, plain, scaled)
 extremes = st.builds(
     lambda kind, arguments, of: Extreme(kind, arguments, of if arguments is None else 0),
@@ -78,6 +79,7 @@ extremes = st.builds(
     st.one_of(st.none(), st.lists(linear(simple), min_size=1, max_size=2).map(tuple)),
     st.integers(0, 2),
 )
+extremes = st.one_of(extremes, extremes, st.builds(SampleProduct, factors, extremes))
 kinds = st.sampled_from(["argmax", "argmin"])
 places = st.integers(0, 2)
 targets = st.one_of(
@@ -132,9 +134,12 @@ at_the_sample = st.builds(
     st.sampled_from(["min", "max"]),
     st.one_of(st.none(), st.lists(linear(about_inputs), min_size=1, max_size=2).map(tuple)),
 )
+scaled_there = st.builds(
+    SampleProduct, factors, st.one_of(at_the_sample, st.builds(SampleProduct, linear(facts), at_the_sample))
+)
 conditions = st.recursive(
     st.one_of(
-        st.builds(Atom, linear(st.one_of(about_inputs, at_the_sample)), st.booleans()),
+        st.builds(Atom, linear(st.one_of(about_inputs, at_the_sample, scaled_there)), st.booleans()),
         st.builds(ArgIs, kinds, targets, st.just(2)),
     ),
     lambda inner: st.one_of(st.builds(Not, inner), st.builds(And, pairs(inner)), st.builds(Or, pairs(inner))),

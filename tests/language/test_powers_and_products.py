@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import pytest
@@ -56,6 +57,26 @@ def test_powers_are_printed_as_they_are_read(written):
     assert tree is not None and print_expression(tree) == written
 
 
+def test_numbers_of_the_sample_scale_maxima_whatever_their_sign():
+    """``y * max(...)`` is a maximum or a minimum, as y is positive or negative: that is known of each sample."""
+    body = "(y - 1) * max(f(z)) - x[a] * abs(z[b] - f(z)[1]) >= y * min(f(z)[0], 2)"
+    template = load(f"{HEAD}property p(x, y in d) {{ forall z in ball(x, linf, 1): {body} }}\n").properties["p"]
+    layout = template.layout([2])
+    for y, a, f, zb in itertools.product((0, 1, 3), (-2, 0, 1), ((1, 2), (3, -1)), (0, 3)):
+        facts = SampleFacts(Fraction(y), (Fraction(a), Fraction(0)))
+        value = (y - 1) * max(f) - a * abs(zb - f[1]) - y * min(f[0], 2)
+        assert template.holds([*f, zb], facts, layout) == (value >= 0)
+        clauses = template.clauses(layout, facts)
+        reached = min((clause.coefficients @ [*f, zb] + clause.offsets).max() for clause in clauses)
+        assert (reached > 0) == (value > 0)
+
+
+@pytest.mark.parametrize("body", ["y * v", "y * max(v, f(z)[1])"])
+def test_a_sign_that_the_sample_gives_turns_no_measure(body):
+    text = f"{HEAD}measure m(x, y in d) = largest v such that forall z in ball(x, linf, 1): f(z)[0] >= {body}\n"
+    assert codes(text) == ["E210"]
+
+
 def test_numbers_of_the_sample_scale_outputs_and_inputs():
     """``y * f(z)[0]`` and its like, evaluated and lowered alike: the sample's numbers are constants of it."""
     body = "y * f(z)[0] + x[a]^2 * (z[b] - f(z)[1]) >= x[a] * f(x)[1] - y*2*x[b]"
@@ -72,7 +93,7 @@ def test_numbers_of_the_sample_scale_outputs_and_inputs():
 
 
 @pytest.mark.parametrize(
-    "body", ["f(z)[0] * f(z)[1] > 0", "f(z)[0]^2 > 0", "y * max(f(z)[0], 1) > 0", "f(z)[0] / y > 0"]
+    "body", ["f(z)[0] * f(z)[1] > 0", "f(z)[0]^2 > 0", "max(f(z)) * abs(f(z)[0]) > 0", "f(z)[0] / y > 0"]
 )
 def test_products_of_what_varies_are_refused(body):
     assert codes(f"{HEAD}property p(x, y in d) {{ forall z in ball(x, linf, 1): {body} }}\n") == ["E210"]

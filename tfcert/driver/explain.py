@@ -252,7 +252,8 @@ def _search(template: MeasureTemplate | ValueTemplate) -> str:
     if any(stage.kind is StageKind.BOUND for stage in template.strategy.stages):
         text += f", about {SEARCH_EVALUATIONS} bounds a sample with the last bounding stage"
     if any(stage.solves for stage in template.strategy.stages):
-        text += ", then one minimisation a sample with the last solving stage"
+        each = "one minimisation" if len(template.points) == 1 else f"up to {DECISIONS} decisions"
+        text += f", then {each} a sample with the last solving stage"
     ball = balls_of(template.region)[0]
     share = share_text(ball.radius(template.upper), template.width) if ball.is_even else ""
     return f"{text}; radii up to{share}" if share else text

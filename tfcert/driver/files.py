@@ -9,9 +9,10 @@ from typing import Any
 
 from tfcert.datasets import confine
 from tfcert.driver.bind import needed_models, placed
+from tfcert.driver.joining import require_one_type
 from tfcert.errors import UsageError
 from tfcert.language import Spec
-from tfcert.model_files import complaint
+from tfcert.model_files import complaint, input_type
 
 
 def require_models(spec: Spec, bindings: Mapping[str, Any], *, if_there: bool = False) -> None:
@@ -22,8 +23,10 @@ def require_models(spec: Spec, bindings: Mapping[str, Any], *, if_there: bool = 
         if_there: look at files that exist, and let others be missing.
 
     Raises:
-        UsageError: one is not, or lies outside the specification's folder.
+        UsageError: one is not, or lies outside the specification's folder, or a question is about networks of
+            different types.
     """
+    types: dict[str, str] = {}
     for name in needed_models(spec):
         model = spec.models[name]
         with placed(spec, name, model.span):
@@ -32,6 +35,10 @@ def require_models(spec: Spec, bindings: Mapping[str, Any], *, if_there: bool = 
             given = bindings[model.whole] if model.bound else confine(model.path, model.folder or None)
             if isinstance(given, str | Path):
                 require_model(Path(given))
+                types[name] = input_type(Path(given)) or ""
+    for template in (*spec.properties.values(), *spec.measures.values()):
+        with placed(spec, template.name, template.span):
+            require_one_type(template, [types.get(a.model, "") for a in template.applications])
 
 
 def require_model(path: Path) -> None:

@@ -205,13 +205,8 @@ def joined_task(
         UsageError: networks, points or samples do not fit together, or a region is empty.
     """
     taken = _taken(template, loaded)
-    dtypes = {model.network.dtype.name for model in loaded}
-    if len(dtypes) > 1:
-        raise UsageError(
-            f"{template.name}: its networks compute in {' and '.join(sorted(dtypes))}, and a witness is numbers of one "
-            "type; save them alike"
-        )
-    template = tied(_by_numbers(template, taken), taken.shapes, loaded[0].network.dtype.as_numpy_dtype)
+    require_one_type(template, [model.network.dtype.name for model in loaded])
+    template = tied(_by_numbers(template, taken), taken.shapes, taken.models[0].network.dtype.as_numpy_dtype)
     vector = vector_of(template, taken.shapes, taken.sample)
     model = _joined_model(template, loaded, vector)
     layout = template.layout([part.num_outputs for part in loaded])
@@ -232,6 +227,24 @@ def joined_task(
     return Task(
         template, model, samples, centers, labels, outputs, lowered, pieces=pieces, facts=facts, placed=placed
     )  # fmt: skip
+
+
+def require_one_type(template: AnyTemplate, types: Sequence[str]) -> None:
+    """Requires that all networks which take points, or what the others answer, compute in one type.
+
+    Args:
+        types: that of each application, or "" where it is not known.
+
+    Raises:
+        UsageError: they do not.
+    """
+    live = {kind for kind, application in zip(types, template.applications, strict=True) if not application.fixed}
+    known = sorted(live - {""})
+    if len(known) > 1:
+        raise UsageError(
+            f"{template.name}: its networks compute in {' and '.join(known)}, and a witness is numbers of one type; "
+            "save them alike"
+        )
 
 
 def _around(template: AnyTemplate, taken: _Taken, x: Any) -> tuple[np.ndarray, ...]:

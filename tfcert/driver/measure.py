@@ -10,11 +10,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from tfcert.driver.batch import Batch, broken, make_batch, margin_at, replay_claims, slopes
 from tfcert.driver.budget import SharedTime, StageBudget
+from tfcert.driver.explain import DECISIONS
 from tfcert.driver.progress import Standing, Watch
 from tfcert.driver.property import relaxation_name
 from tfcert.driver.regions import ball_unit
@@ -29,7 +31,7 @@ from tfcert.report.records import Measured
 from tfcert.sets.balls import ORDER, LpBall
 from tfcert.sets.rounding import float_down
 from tfcert.sets.uneven import divided
-from tfcert.verdict import NO_WORK, PROOFS, Guarantee, Outcome, Reason, Verdict, weakest
+from tfcert.verdict import NO_WORK, PROOFS, Guarantee, Outcome, Reason, Verdict, is_proof, weakest
 
 BISECTIONS = 4
 """How often the gap between what is proven and what is refuted is halved by another attack."""
@@ -260,14 +262,10 @@ class MeasureRun:
         high = self._high if math.isnan(known.refuted) else known.refuted
         sample = self._batch(np.array([place]), np.array([high]))
         ball = sample.regions.proof
-        if not isinstance(ball, LpBall):
-            return replace(known, reason=Reason.SEVERAL_POINTS.because(stage=self._solver.name))
-        running, limit = (
-            self._stages.get(self._solver, self._task.take(np.array([place]))),
-            self._solver.option("time_limit"),
-        )
-        budget = self._clock.budget(np.array([spent]), None if limit is None else float(limit))
         self._tell(place, known.proven, known.refuted, spent)
+        if not isinstance(ball, LpBall):
+            return self._decided(known, place, spent)
+        running, budget = self._running(self._solver, place, spent)
         start = NearestStart(known.witness, self._distance(known.proven), self._teller(place, spent))
         nearest = running.nearest(sample, start, budget)
         self._work[place] += nearest.work
@@ -280,6 +278,43 @@ class MeasureRun:
             return known
         known = replace(known, proven=value, margin=math.nan, stage=self._solver, guarantee=nearest.guarantee)
         return self._consistent(known, place)
+
+    def _running(self, solver: StageSpec, place: int, spent: float) -> tuple[Any, StageBudget]:
+        """The solver's stage, and its time for a sample."""
+        limit = solver.option("time_limit")
+        budget = self._clock.budget(np.array([spent]), None if limit is None else float(limit))
+        return self._stages.get(solver, self._task.take(np.array([place]))), budget
+
+    def _decided(self, known: _Known, place: int, spent: float) -> _Known:
+        """The state after a solver decided at values between what is proven and what is refuted, one after another.
+
+        So are measures whose region is no single ball, in which it could look for the nearest witness.
+        """
+        solver, began = self._solver, self._clock.used()
+        assert solver is not None
+        for _ in range(DECISIONS):
+            used = spent + self._clock.used() - began
+            if known.contradicted or self._closed(known) or self._clock.reason(used):
+                break
+            low = self._low if math.isnan(known.proven) else known.proven
+            high = self._high if math.isnan(known.refuted) else known.refuted
+            at = high if math.isnan(known.refuted) else low + (high - low) / 2
+            running, budget = self._running(solver, place, used)
+            sample = self._batch(np.array([place]), np.array([at]))
+            (finding,) = running.decide(sample, budget, lambda place, margin: None)
+            self._work[place] += finding.work
+            witness = None if finding.witness is None else self._replayed(sample, 0, finding.witness)
+            proven = bool(is_proof(finding.margin, finding.rounding)) and finding.guarantee in PROOFS
+            if witness is not None:
+                value = self._smallest(place, witness, at)
+                known = replace(known, refuted=value, witness=witness)
+            elif finding.outcome is Outcome.VERIFIED and proven and at > 0:
+                known = replace(known, proven=at, margin=finding.margin, stage=solver, guarantee=finding.guarantee)
+            else:
+                return replace(known, reason=finding.reason)
+            known = self._consistent(known, place)
+            self._tell(place, known.proven, known.refuted, spent + self._clock.used() - began)
+        return known
 
     def _closed(self, known: _Known) -> bool:
         """Tells whether what is proven and what is refuted are as near each other as the measure asks."""

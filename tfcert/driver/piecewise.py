@@ -212,17 +212,19 @@ class _Some:
 
 
 def on_all(verdicts: list[Verdict]) -> Verdict:
-    """The verdict on a union from those on its pieces: the last one, if that has a witness, else on all of them."""
+    """The verdict on a union from those on its pieces: the last one, if that has a witness, else on all of them.
+
+    What is open tells of the piece of which least is known: margin, reason and stage are its own.
+    """
     last = verdicts[-1]
     if last.outcome is Outcome.FALSIFIED:
         return last
-    least = min(v.margin for v in verdicts) if not any(math.isnan(v.margin) for v in verdicts) else math.nan
     open_ = [v for v in verdicts if v.outcome is not Outcome.VERIFIED]
     if open_:
-        late = next((v for v in open_ if v.outcome is Outcome.TIMEOUT), open_[0])
+        least = min(open_, key=lambda v: (not math.isnan(v.margin), v.margin, v.outcome is not Outcome.TIMEOUT))
         told = f" ({counted(len(open_), 'piece')} of {len(verdicts)} open)" if len(verdicts) > 1 else ""
-        more = getattr(late.reason, "more", None)
-        return replace(late, margin=least, reason=late.reason if more is None or not late.reason else more(told))
+        more = getattr(least.reason, "more", None)
+        return least if more is None or not least.reason else replace(least, reason=more(told))
     narrowest = min(verdicts, key=lambda v: v.margin)
     return replace(narrowest, guarantee=weakest(v.guarantee for v in verdicts))
 

@@ -20,16 +20,18 @@ from tfcert.language.check.values import (
     within_bounds,
 )
 from tfcert.language.spec.formula import (
-    Extreme,
+    Atom,
+    Nested,
     Output,
     Radius,
     SampleOutput,
-    SampleProduct,
     Term,
     Variable,
     is_given,
+    product_of_given,
     variable_term,
 )
+from tfcert.language.spec.named import variables
 from tfcert.language.text import syntax as s
 from tfcert.language.text.names import written
 
@@ -99,15 +101,13 @@ def _varying(e: Evaluator, operator: str, factors: tuple[Term, Term], node: s.Ex
     if not is_given(known):
         message = "this multiplies two quantities that both vary"
         raise e.scope.problem("E210", message, node, "a factor must be a constant, or a number of the sample")
-    if any(isinstance(v, Radius) or (isinstance(v, Extreme) and v.kind != "sum") for v, _ in other.coefficients):
-        message = (
-            "before `max`, `min`, `abs` or a measure's variable the sign of a number of the sample changes the meaning"
-        )
-        raise e.scope.problem("E210", message, node, "scale what is in them")
-    scaled = tuple((SampleProduct(known, v), c) for v, c in other.coefficients)
-    if sum(v.size for v, _ in scaled) > MAX_FACTORS:
+    product = product_of_given(known, other)
+    if sum(v.size for v, _ in product.coefficients if isinstance(v, Nested)) > MAX_FACTORS:
         raise e.scope.problem("E210", f"written out, this product has more than {MAX_FACTORS} factors", node)
-    return Term(scaled).plus(known, other.constant)
+    if any(isinstance(v, Radius) for v in variables(Atom(other, False))):
+        message = "before a measure's variable the sign of a number of the sample changes the meaning"
+        raise e.scope.problem("E210", message, node, "divide the other side of the comparison by it")
+    return product
 
 
 def power_of(e: Evaluator, chain: s.Chain) -> Numeric:

@@ -6,6 +6,7 @@ Which alternatives there are does not depend on the sample: what a sample gives 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from fractions import Fraction
 
@@ -16,8 +17,11 @@ from tfcert.language.spec.formula import (
     Formula,
     Not,
     Or,
+    SampleProduct,
     Term,
     TruthConstant,
+    Variable,
+    product_of_given,
     variable_term,
 )
 from tfcert.language.spec.named import features
@@ -78,12 +82,36 @@ def _either(f: Formula, positive: bool) -> tuple[Conjunction, ...]:
 def _split(term: Term, strict: bool) -> tuple[Conjunction, ...]:
     """The alternatives of an atom about inputs, which has maxima and minima of these no more."""
     for variable, coefficient in term.coefficients:
-        if isinstance(variable, Extreme) and variable.arguments and features(Atom(variable_term(variable), False)):
+        factors, inner = _factors(variable)
+        if isinstance(inner, Extreme) and inner.arguments and features(Atom(variable_term(inner), False)):
             rest = term.plus(variable_term(variable), -coefficient)
-            every = [_split(rest.plus(argument, coefficient), strict) for argument in variable.arguments]
+            arguments = [
+                functools.reduce(lambda a, known: product_of_given(known, a), factors, a) for a in inner.arguments
+            ]
+            every = [_split(rest.plus(argument, coefficient), strict) for argument in arguments]
             # A sum with +max or -min is the largest of its choices: one of them suffices.
-            return _any_of(every) if (variable.kind == "max") == (coefficient > 0) else _all_of(every)
+            largest = (inner.kind == "max") == (coefficient > 0)
+            found = []
+            for signs in itertools.product((True, False), repeat=len(factors)):
+                turned = signs.count(False) % 2 == 1
+                chosen = _any_of(every) if largest != turned else _all_of(every)
+                found.append(_all_of([*map(_signed, factors, signs), chosen]))
+            return _any_of(found)
     return ((Atom(term, strict),),)
+
+
+def _factors(variable: Variable) -> tuple[list[Term], Variable]:
+    """The numbers of the sample that something is multiplied with, and what that is."""
+    factors = []
+    while isinstance(variable, SampleProduct):
+        factors.append(variable.factor)
+        variable = variable.variable
+    return factors, variable
+
+
+def _signed(known: Term, positive: bool) -> tuple[Conjunction, ...]:
+    """That a number of the sample is not negative, or that it is."""
+    return ((Atom(known, False) if positive else Atom(known.times(Fraction(-1)), True),),)
 
 
 def _any_of(every: list[tuple[Conjunction, ...]]) -> tuple[Conjunction, ...]:

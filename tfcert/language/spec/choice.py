@@ -97,6 +97,15 @@ def at_most(steps: Choice, count: int | None) -> int | None:
     return count
 
 
+def apart(one: Choice, other: Choice) -> bool:
+    """Tells whether two choices of one data set's samples are seen to have none in common: ``take 10``, ``skip 10``."""
+    for first, second in zip(one, other, strict=False):
+        if first != second:
+            taken = {step.kind: step.number for step in (first, second)}
+            return set(taken) == {"take", "skip"} and taken["take"] <= taken["skip"]
+    return False
+
+
 def only_take(steps: Choice) -> int | None:
     """The number of a choice that is just the first so many; None for others."""
     return steps[0].number if [step.kind for step in steps] == ["take"] else None

@@ -79,7 +79,7 @@ class Extreme:
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        inner = [v.size for a in self.arguments or () for v, _ in a.coefficients if isinstance(v, Extreme)]
+        inner = [v.size for a in self.arguments or () for v, _ in a.coefficients if isinstance(v, Nested)]
         object.__setattr__(self, "size", 1 + len(self.arguments or ()) + sum(inner))
         object.__setattr__(self, "_hash", hash((self.kind, self.arguments, self.of)))
 
@@ -98,7 +98,7 @@ class SampleProduct:
 
     Attributes:
         factor: a term of what a sample gives alone, see :func:`is_given`.
-        variable: neither a maximum nor a minimum, nor a measure's variable.
+        variable: not a measure's variable.
         size: how many variables it has when written out.
     """
 
@@ -108,9 +108,7 @@ class SampleProduct:
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        inner = [
-            v.size if isinstance(v, SampleProduct) else 1 for v, _ in (*self.factor.coefficients, (self.variable, 1))
-        ]
+        inner = [v.size if isinstance(v, Nested) else 1 for v, _ in (*self.factor.coefficients, (self.variable, 1))]
         object.__setattr__(self, "size", sum(inner))
         object.__setattr__(self, "_hash", hash((self.factor, self.variable)))
 
@@ -118,6 +116,7 @@ class SampleProduct:
         return self._hash
 
 
+Nested = Extreme | SampleProduct
 Variable = Output | Feature | SampleFeature | SampleOutput | Label | Extreme | Radius | SampleProduct
 
 
@@ -149,6 +148,11 @@ class Term:
 def variable_term(variable: Variable) -> Term:
     """A variable as a term."""
     return Term(((variable, Fraction(1)),))
+
+
+def product_of_given(known: Term, other: Term) -> Term:
+    """The product of a number of the sample and another term."""
+    return Term(tuple((SampleProduct(known, v), c) for v, c in other.coefficients)).plus(known, other.constant)
 
 
 def is_given(term: Term) -> bool:
