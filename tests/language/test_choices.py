@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfcert.language import SpecError, load
-from tfcert.language.spec.choice import ChoiceStep, apart, at_most, chosen, needs_end, only_take
+from tfcert.language.spec.choice import ChoiceStep, at_most, chosen, needs_end, nothing_shared, only_take
 from tfcert.language.text.diagnostics import Diagnostics, SourceText
 from tfcert.language.text.parser import parse_module
 from tfcert.language.text.printer import print_statement
@@ -51,7 +51,7 @@ def test_choices_that_are_apart_have_no_sample_in_common():
     """Where it is told, it is so: a network is not trained on what it is judged by. Where it is not, it may be."""
     texts = ("", "take 4", "skip 4", "skip 3", "shuffle(1) take 5", "shuffle(1) skip 5 take 2", "shuffle(2) skip 5")
     choices = [read(data=" " + text)[0] for text in texts]
-    told = [(a, b) for a, b in itertools.product(choices, repeat=2) if apart(a, b)]
+    told = [(a, b) for a, b in itertools.product(choices, repeat=2) if nothing_shared(a, b)]
     assert len(told) == 4
     for a, b in told:
         assert not {number for number, _ in chosen(a, SAMPLES)} & {number for number, _ in chosen(b, SAMPLES)}

@@ -18,7 +18,7 @@ from tfcert.language.check.scope import Definition, Scope, did_you_mean
 from tfcert.language.check.setting import Setting
 from tfcert.language.check.templates import asked_question
 from tfcert.language.spec import objective as t
-from tfcert.language.spec.choice import apart
+from tfcert.language.spec.choice import nothing_shared
 from tfcert.language.spec.declarations import Dataset, ModelDeclaration, StageSpec
 from tfcert.language.spec.questions import AnyTemplate, PropertyTemplate
 from tfcert.language.spec.regions import BallSpec
@@ -307,7 +307,7 @@ class _Objective:
         elif (transform.mean, transform.std) != (setting.transform.mean, setting.transform.std):
             message = f"`{found.name}` and `{held_out.name}` are normalised in different ways"
             self.scope.report("E231", message, place, "give both the same `normalize`")
-        if _source_of(found) == _source_of(held_out) and not apart(found.choice, held_out.choice):
+        if _source_of(found) == _source_of(held_out) and not nothing_shared(found.choice, held_out.choice):
             message = f"`{held_out.name}` is what `{self.asked.name}` is judged by: no sample is held out"
             self.scope.report("W004", message, place, 'train on others, e.g. `split="train"`')
         return found, transform

@@ -97,7 +97,7 @@ def at_most(steps: Choice, count: int | None) -> int | None:
     return count
 
 
-def apart(one: Choice, other: Choice) -> bool:
+def nothing_shared(one: Choice, other: Choice) -> bool:
     """Tells whether two choices of one data set's samples are seen to have none in common: ``take 10``, ``skip 10``."""
     for first, second in zip(one, other, strict=False):
         if first != second:
