@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -101,6 +102,13 @@ model clf = keras("clf.keras")
 dataset test = npz("test.npz")
 strategy plan = crown {{ rounding: deployed }}
 property robust(x, y in test) using plan {{ forall z in ball(x, linf, {eps}) in net: argmax(clf(z)) == y }}
+property either(x, y in test) using plan {{
+  forall z in ball(x, linf, {eps}) or ball(x, l1, 0.02) in net: argmax(clf(z)) == y
+}}
+measure radius(x, y in test) = largest r in [0, 0.5] tol 1e-3 such that
+  forall z in ball(x, linf, r) in net: argmax(clf(z)) == y using plan
+measure least(x, y in test) = largest t in [-10, 10] tol 1e-2 such that
+  forall z in ball(x, linf, {eps}) in net: clf(z)[y] >= t using plan
 """
 
 
@@ -120,11 +128,31 @@ def test_a_run_writes_one_file_a_proof_and_says_where(run, capsys):
     out, _ = run
     records = json.loads((out / "result.json").read_text())["records"]
     proofs = [r for r in records if r["outcome"] == "verified"]
-    assert proofs and all((out / r["certificate"]).is_file() for r in proofs)
-    assert len(list((out / "certificates").glob("*.npz"))) == len(proofs)
+    files = [path for r in proofs for path in out.glob(r["certificate"])]
+    assert {r["property"] for r in proofs} == {"robust", "either", "radius", "least"}
+    assert len(files) == len(list((out / "certificates").glob("*.npz")))
+    assert all(len(list(out.glob(r["certificate"]))) == (2 if r["property"] == "either" else 1) for r in proofs)
     assert all("certificate" not in r for r in records if r["outcome"] != "verified")
     assert main([str(out)]) == 0
-    assert f"{len(proofs)} of {len(proofs)} certificates proven" in capsys.readouterr().out
+    assert f"{len(files)} of {len(files)} certificates proven" in capsys.readouterr().out
+
+
+def test_a_measures_certificate_is_about_the_value_that_is_proven(run):
+    out, report = run
+    for record in report.records:
+        if record.property in ("radius", "least"):
+            claim = read_claim(out / record.certificate)
+            radius = record.property == "radius"
+            found = Fraction(claim.head["region"]["eps"]) if radius else -claim.offsets[0]
+            assert float(found) == record.measured.lower
+
+
+def test_radii_have_certificates(tmp_path, eager):
+    model = small.dense()
+    x, y = samples(model, 2)
+    found = tfcert.certified_radius(model, x, y, norm="l2", certificate=True, tolerance=0.1)
+    for radius, certificate in zip(found.radius, found.certificates, strict=True):
+        assert float(Fraction(certificate.head["region"]["eps"])) == radius and certificate.margin > 0
 
 
 def alone(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

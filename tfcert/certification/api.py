@@ -10,7 +10,7 @@ import numpy as np
 from tfcert.catalog import METHODS, method_name, with_fallback
 from tfcert.certification.certificates import Certificate, CertificateWriter
 from tfcert.certification.softmax import softmax_bounds
-from tfcert.clauses import differences, other_classes
+from tfcert.clauses import Clauses, differences, other_classes
 from tfcert.given import radius
 from tfcert.misfit import warn_of_tiny_radius
 from tfcert.network import Elementwise, Network
@@ -85,6 +85,7 @@ class Radii:
         margin: ``[batch]``, the margin certified at that radius.
         evaluations: bound evaluations a sample, on average, rounded up.
         guarantee: what the radius promises.
+        certificates: where they were asked for, one a sample, as of :class:`Certification`: of its radius.
     """
 
     radius: np.ndarray
@@ -93,6 +94,7 @@ class Radii:
     guarantee: Guarantee
     method: str
     relaxation: str
+    certificates: tuple[Certificate | str | None, ...] = ()
 
     def __repr__(self) -> str:
         found = np.asarray(self.radius) > 0
@@ -241,14 +243,19 @@ def certify(
     how = CertifyingMethod(method, relaxation, options)
     margin, lost = margins_of(network, ball, clauses, how)
     guarantee, verified = how.guarantee(network, clauses), is_proof(margin, lost)
-    found: tuple[Certificate | str | None, ...] = ()
-    if certificate:
-        writer = CertificateWriter(deployed)
-        found = tuple(
-            writer.certificate(ball.take([i]), clauses.take([i]), method, {"sample": i}) if proven else None
-            for i, proven in enumerate(verified)
-        )
+    found = _certificates(deployed, ball, clauses, method, verified) if certificate else ()
     return Certification(verified, margin, guarantee, method, relaxation or "adaptive", lost, found)
+
+
+def _certificates(
+    model: Any, ball: LpBall, clauses: Clauses, method: str, proven: np.ndarray
+) -> tuple[Certificate | str | None, ...]:
+    """Of each sample with a proof its certificate, or the reason why it has none."""
+    writer = CertificateWriter(model)
+    return tuple(
+        writer.certificate(ball.take([i]), clauses.take([i]), method, {"sample": i}) if some else None
+        for i, some in enumerate(proven)
+    )
 
 
 def certified_radius(
@@ -268,6 +275,7 @@ def certified_radius(
     absolute_tolerance: float = 0.0,
     start: float | None = None,
     upper: float | None = None,
+    certificate: bool = False,
     options: BoundOptions | None = None,
 ) -> Radii:
     """The largest radius around each sample that the method certifies, to a relative ``tolerance``.
@@ -281,11 +289,13 @@ def certified_radius(
             search with ``tolerance=0, absolute_tolerance=1e-5, start=0.05``.)
         start: the radius that is tried first; by default the gradient's guess, which saves evaluations.
         upper: the largest radius of interest.
+        certificate: whether each proof is to be written as a certificate, which ``python -m tfcert.proof`` checks.
 
     Every radius returned was itself certified, with a margin above what the model's own rounding may take from it (see
     :class:`Certification`). Larger ones may be certifiable too: the margin need not fall monotonically with eps, so a
     few slightly larger radii are tried at the end.
     """
+    deployed = model
     network, x, y = asked(model, x, y)
     method, relaxation = method_name(method), with_fallback(relaxation, fallback)
     dtype = network.dtype.as_numpy_dtype
@@ -307,4 +317,7 @@ def certified_radius(
     how = CertifyingMethod(method, relaxation, options)
     found = proven_radius(network, center, clauses, how, reach)
     guarantee = how.guarantee(network, clauses)
-    return Radii(found.radius, found.margin, found.evaluations, guarantee, method, relaxation or "adaptive")
+    files: tuple[Certificate | str | None, ...] = ()
+    if certificate:
+        files = _certificates(deployed, center.resized(found.radius), clauses, method, found.radius > 0)
+    return Radii(found.radius, found.margin, found.evaluations, guarantee, method, relaxation or "adaptive", files)

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfcert.driver.batch import Batch, make_batch
+from tfcert.driver.explain import uncertifiable
+from tfcert.driver.piecewise import holds
 from tfcert.driver.task import Task
-from tfcert.language import AnyTemplate, PropertyTemplate
+from tfcert.language import PropertyTemplate, ValueTemplate
+from tfcert.report.records import Measured
 from tfcert.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
     from tfcert.certification.certificates import CertificateWriter
 
 FOLDER = "certificates"
-
-
-def uncertifiable(template: AnyTemplate) -> str:
-    """The reason why proofs of a question have no certificates, whatever its model, in a sentence; "" if they may."""
-    if not isinstance(template, PropertyTemplate):
-        return "measures have none"
-    if template.existential:
-        return "a question about some input is answered by a witness"
-    if not template.is_single:
-        return "questions about several points or networks have none"
-    if template.abstraction is not None:
-        return "the checker does not know abstractions"
-    return ""
 
 
 @dataclass
@@ -39,30 +32,54 @@ class Certificates:
     folder: Path
     _writers: dict[str, CertificateWriter] = field(default_factory=dict)
 
-    def write(self, task: Task, place: int, verdict: Verdict) -> tuple[str | None, str]:
+    def write(
+        self, task: Task, place: int, verdict: Verdict, measured: Measured | None = None
+    ) -> tuple[str | None, str]:
         """A certificate of a sample's proof: its path relative to the run's folder, or None and the reason why not.
 
-        Neither where there is no proof.
+        Of a measure it says that the formula holds at the value that is proven. Of a region in several pieces there is
+        one file a piece, and the path is a pattern that they all match. Neither where there is no proof.
         """
-        if verdict.outcome is not Outcome.VERIFIED or task.template.existential:
+        template = task.template
+        existential = isinstance(template, PropertyTemplate) and template.existential
+        if verdict.outcome is not Outcome.VERIFIED or existential:
             return None, ""
-        refusal = uncertifiable(task.template)
-        if not refusal and (task.pieces or task.model.heads is not None):
-            refusal = "questions of regions in pieces, or about probabilities, have none"
+        refusal = uncertifiable(template)
+        if not refusal and task.model.heads is not None:
+            refusal = "questions about probabilities have none"
         if refusal:
             return None, refusal
-        from tfcert.certification.certificates import CertificateWriter
-        from tfcert.driver.batch import make_batch
+        from tfcert.certification.certificates import Certificate, CertificateWriter
 
         name = task.model.name
         if name not in self._writers:
             self._writers[name] = CertificateWriter(task.model.model, name)
-        writer, one = self._writers[name], make_batch(task.take(np.array([place])))
-        claim = {"property": task.name, "sample": int(task.samples[place])}
-        found = writer.certificate(one.regions.proof, one.clauses, verdict.method, claim)
-        if isinstance(found, str):
-            return None, found
-        path = Path(FOLDER) / f"{re.sub(r'[^0-9A-Za-z_.-]', '_', task.name)}-{task.samples[place]}.npz"
+        writer, claim = self._writers[name], {"property": task.name, "sample": int(task.samples[place])}
+        files: list[Certificate] = []
+        for batch in _asked(task.take(np.array([place])), measured):
+            found = writer.certificate(batch.regions.proof, batch.clauses, verdict.method, claim)
+            if isinstance(found, str):
+                return None, found
+            files.append(found)
+        if not files:
+            return None, "no piece of its region holds an input"
+        kept = re.sub(r"[^0-9A-Za-z_.-]", "_", task.name)
+        stem = (Path(FOLDER) / f"{kept}-{task.samples[place]}").as_posix()
         writer.save_model(self.folder / FOLDER)
-        found.save(self.folder / path)
-        return path.as_posix(), ""
+        ends = [""] if len(files) == 1 else [f".{number}" for number in range(len(files))]
+        for end, file in zip(ends, files, strict=True):
+            file.save(self.folder / f"{stem}{end}.npz")
+        return f"{stem}{'' if len(files) == 1 else '.*'}.npz", ""
+
+
+def _asked(task: Task, measured: Measured | None) -> Iterator[Batch]:
+    """What a proof about a task's one sample claims: of each piece that holds something its region and clauses."""
+    for piece in task.pieces or (task.template,):
+        if task.pieces and not holds(task, piece)[0]:
+            continue
+        part = replace(task, template=piece, pieces=(), lowered=task.lowered.about(piece)) if task.pieces else task
+        value = None
+        if measured is not None:
+            above = isinstance(piece, ValueTemplate) and piece.proof_above
+            value = [Fraction(measured.upper if above else measured.lower)]
+        yield make_batch(part, value)

@@ -6,7 +6,6 @@ from fractions import Fraction
 
 from tfcert.catalog import METHODS, RELAXATIONS, ROUNDINGS, SOURCES
 from tfcert.driver.abstracted import best_figure, classifier
-from tfcert.driver.certificates import uncertifiable
 from tfcert.driver.region_text import region_text, share_text, valid_text
 from tfcert.language import (
     AnyTemplate,
@@ -127,6 +126,19 @@ def _template(template: AnyTemplate, spec: Spec) -> list[str]:
         lines += [f"    {i}. {_stage(stage)}" for i, stage in stages]
     lines += [*_rounding(template.strategy), *_certificates(template)]
     return [*lines, f"  budget: {_budget(template.strategy, most)}"]
+
+
+def uncertifiable(template: AnyTemplate) -> str:
+    """The reason why proofs of a question have no certificates, whatever its model, in a sentence; "" if they may."""
+    if not isinstance(template, PropertyTemplate | MeasureTemplate | ValueTemplate):
+        return "shares of volume and distances have none"
+    if isinstance(template, PropertyTemplate) and template.existential:
+        return "a question about some input is answered by a witness"
+    if not template.is_single:
+        return "questions about several points or networks have none"
+    if template.abstraction is not None:
+        return "the checker does not know abstractions"
+    return ""
 
 
 def _certificates(template: AnyTemplate) -> list[str]:

@@ -204,7 +204,7 @@ class _Run:
             outputs is not None and outputs.size > 1 and task.placed is None and bool(np.isfinite(outputs).all())
         )
         label = task.labels[place]
-        said = (None, "") if self.certificates is None else self.certificates.write(task, place, verdict)
+        said = (None, "") if self.certificates is None else self.certificates.write(task, place, verdict, measured)
         return Record(
             property=task.name,
             sample=int(task.samples[place]),

@@ -87,10 +87,6 @@ def _gelu(x: Array) -> Array:
     return np.asarray(0.5 * x * (1.0 + erf(x * math.sqrt(0.5))))
 
 
-def _sparse_plus(x: Array) -> Array:
-    return np.asarray(np.where(x <= -1.0, 0.0, np.where(x >= 1.0, x, 0.25 * np.square(np.clip(x, -1.0, 1.0) + 1.0))))
-
-
 def _normal(x: Array) -> Array:
     return np.asarray(0.3990 * np.exp(-0.5 * np.square(x)))
 
@@ -143,7 +139,6 @@ FUNCTIONS = {
     "hard_silu": Function(
         "hard_silu", _hard_silu, (-0.5, 1.5), (-3.0, 3.0), bend=lambda *_: np.array(0.3334), reach=1.0
     ),
-    "sparse_plus": Function("sparse_plus", _sparse_plus, (0.0, 1.0), bend=lambda *_: np.array(0.5), base=1.0),
 }
 """By the names that Keras saves."""
 FUNCTIONS |= {"celu": FUNCTIONS["elu"], "swish": FUNCTIONS["silu"], "hard_swish": FUNCTIONS["hard_silu"]}

@@ -60,29 +60,31 @@ class Inputs:
         radius; they lose ``growth(n + 8)`` of that, as often as they are made.
         """
         flat = rows.reshape(len(rows), -1)
-        low, high, center = self.low.reshape(-1), self.high.reshape(-1), self.center.reshape(-1)
+        some = np.flatnonzero((flat != 0).any(axis=0))  # the others add 0
+        flat = flat[:, some]
+        low, high, center = (part.reshape(-1)[some] for part in (self.low, self.high, self.center))
         size = np.maximum(np.maximum(np.abs(low), np.abs(high)), np.abs(center))
         lost = 8.0 * growth(flat.shape[1] + 8) * weighed(flat, size)
         boxed = np.minimum(flat, 0.0) @ high + np.maximum(flat, 0.0) @ low
         if not self.ball:
             return np.asarray(boxed - lost)
         found = boxed
-        scale = np.ones_like(center) if self.scale is None else self.scale.reshape(-1)
-        for part in (flat, *([self._split(flat)] if self.scale is None else [])):
+        scale = np.ones_like(center) if self.scale is None else self.scale.reshape(-1)[some]
+        room = np.where(flat > 0, center - low, high - center)
+        cut = self.scale is None and bool((room < self.radius).any())
+        for part in (flat, *([self._split(flat, np.maximum(room, 0.0))] if cut else [])):
             rest = flat - part
             slack = np.abs(part * scale)
-            norm = slack.max(axis=1) if self.norm == "l1" else np.sqrt(np.square(slack).sum(axis=1))
+            norm = slack.max(axis=1, initial=0.0) if self.norm == "l1" else np.sqrt(np.square(slack).sum(axis=1))
             # Squares below 2**-1022 may have been lost, of at most 2**24 numbers.
             norm = (norm * (1.0 + 4.0 * growth(flat.shape[1] + 8)) + 2.0**-480) * self.radius
             over = part @ center + np.minimum(rest, 0.0) @ high + np.maximum(rest, 0.0) @ low
             found = np.maximum(found, over - norm * (1.0 + 2.0**-48))
         return np.asarray(found - lost)
 
-    def _split(self, flat: np.ndarray) -> np.ndarray:
-        """The part of rows that is bounded over the ball: where the ball's best point leaves the box, less of it."""
-        center = self.center.reshape(-1)
-        room = np.where(flat > 0, center - self.low.reshape(-1), self.high.reshape(-1) - center)
-        room = np.maximum(room, 0.0)  # a part of the box may lie on one side of the centre
+    def _split(self, flat: np.ndarray, room: np.ndarray) -> np.ndarray:
+        """The part of rows that is bounded over the ball: where the ball's best point leaves the box, which has so much
+        room on each side, less of it."""
         size = np.abs(flat)
         if self.norm == "l1":
             order = np.argsort(-size, axis=1)
