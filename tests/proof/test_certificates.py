@@ -35,7 +35,8 @@ def samples(model, count=6):
     ("norm", "method"), [("linf", "crown"), ("linf", "ibp"), ("linf", "crown-ibp"), ("l2", "crown"), ("l1", "crown")]
 )
 def test_what_the_prover_proves_the_checker_proves(build, norm, method, tmp_path, eager):
-    """All of it, and with larger margins: the checker computes in float64. At radii of every size, some too large."""
+    """All of it, and with larger margins, but for what a softmax may take, which the checker's are less: the checker
+    computes in float64. At radii of every size, some too large."""
     model = build()
     x, y = samples(model)
     proofs = 0
@@ -49,7 +50,7 @@ def test_what_the_prover_proves_the_checker_proves(build, norm, method, tmp_path
                 assert certificate is None
                 continue
             assert isinstance(certificate, tfcert.Certificate), certificate
-            assert certificate.margin >= found.margin[number] - 1e-9
+            assert certificate.margin >= found.margin[number] - (1e-9 if build is small.dense else 64 * 2.0**-24)
             proofs += 1
     assert proofs >= 6
 

@@ -48,7 +48,7 @@ class Function:
         return max(1.0, *map(abs, self.slopes))
 
 
-def pieces(kinks: tuple[float, ...], parts: tuple[float, ...], start: float = 0.0, units: int = 8) -> Function:
+def pieces(kinks: tuple[float, ...], parts: tuple[float, ...], start: float = 0.0, units: int = 4) -> Function:
     """A function of straight pieces: their slopes, and its value ``start`` at the first kink."""
 
     def of(x: Array) -> Array:
@@ -61,9 +61,10 @@ def pieces(kinks: tuple[float, ...], parts: tuple[float, ...], start: float = 0.
         return np.asarray(found)
 
     steep = max(map(abs, parts))
-    base = 0.0 if kinks == (0.0,) else abs(start) + 1.0 + steep * sum(map(abs, kinks))
+    single = kinks == (0.0,)  # the program rounds its slope, and the product
+    base, reach = (0.0, 0.0) if single else (abs(start) + 1.0 + steep * sum(map(abs, kinks)), steep)
     name = f"{kinks} {parts} {start}"
-    return Function(name, of, (min(parts), max(parts)), kinks, parts, start, units=units, base=base, reach=steep)
+    return Function(name, of, (min(parts), max(parts)), kinks, parts, start, units=units, base=base, reach=reach)
 
 
 def _sigmoid(x: Array) -> Array:

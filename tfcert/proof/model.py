@@ -283,7 +283,7 @@ class _Reader:
         if not (abs(slope) <= 1 and (most is None or (0 < most <= 2.0**60 and np.float32(most) == most))):
             raise self._refusal(options, f"a ReLU with slope {slope} and largest value {most} is not known")
         kinks, parts = ((0.0,), (slope, 1.0)) if most is None else ((0.0, float(most)), (slope, 1.0, 0.0))
-        return self._bent(options, source, pieces(kinks, parts, units=0 if slope == 0 else 8))
+        return self._bent(options, source, pieces(kinks, parts, units=0 if slope == 0 else 4))
 
     def _bent(self, options: Options, source: int, function: Function) -> int:
         place = Bent(name=options["name"], inputs=(source,), shape=self._shape(source), function=function)

@@ -88,9 +88,8 @@ class Record:
     ``sample`` is the index in the data set, 0 for a property without one. ``witness`` is a path relative to the
     folder of the run. ``measured`` is None for a property. ``correct`` says whether the unperturbed sample gets its
     label, by a strictly largest output; None where there is no label, or no class. ``certificate`` is the path of a
-    proof's certificate, relative to the same folder, of several files a pattern; ``no_certificate`` says why a proof has
-    none, where they were
-    asked for.
+    proof's certificate, relative to the same folder, or a pattern that several files match; ``no_certificate`` says why
+    a proof has none, where they were asked for.
     """
 
     property: str
