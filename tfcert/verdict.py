@@ -288,7 +288,8 @@ class Verdict:
     ``margin`` is the certified lower bound of the property's margin when verified, the margin reached by the
     witness when falsified, and the best lower bound known otherwise; NaN where there is none. ``reason`` is a
     :class:`Reason`'s sentence, or "". ``contradicted`` is the level of a proof that a replayed witness refuted.
-    ``work`` is that of all stages that looked at the sample. ``replayed`` says how a witness was run.
+    ``work`` is that of all stages that looked at the sample. ``replayed`` says how a witness was run. ``transferred``
+    says that the choices of an earlier run's proof, or its witness, sufficed: nothing was searched for.
     """
 
     outcome: Outcome
@@ -303,6 +304,7 @@ class Verdict:
     contradicted: Guarantee | None = None
     work: Work = NO_WORK
     replayed: Replayed | None = None
+    transferred: bool = False
 
 
 PROOFS = (Guarantee.FLOAT32_ANY_ORDER, Guarantee.REAL, Guarantee.NUMERIC, Guarantee.SOLVER)

@@ -28,6 +28,8 @@ from tfcert.sets.balls import Box, LpBall, Perturbation
 
 _BY_INTERVALS = {"ibp": ("intervals", "intervals"), "crown-ibp": ("intervals", "lines")}
 """How the checker is to bound neurons and rows, where that is less than it can."""
+CHOICES = ("slopes", "tree", "multipliers", "weights")
+"""What a certificate's arrays begin with that are choices. Any are sound; all else states the question."""
 _THOROUGH, _BRIEF = Limits(400, 60.0), Limits(40, 10.0)
 """How long choices are looked for: for proofs by branch and bound or a solver, and for others."""
 
@@ -93,7 +95,12 @@ class CertificateWriter:
         return path
 
     def certificate(
-        self, sets: Perturbation, clauses: Clauses, method: str, claim: Mapping[str, Any] | None = None
+        self,
+        sets: Perturbation,
+        clauses: Clauses,
+        method: str,
+        claim: Mapping[str, Any] | None = None,
+        choices: Mapping[str, np.ndarray] | None = None,
     ) -> Certificate | str:
         """A certificate of one proof, or the reason why there is none, in a sentence.
 
@@ -102,6 +109,7 @@ class CertificateWriter:
             clauses: of the same sample, over the outputs (logits, where the model ends in a softmax).
             method: that the proof was found by.
             claim: what it is of, for the reader: ``property`` and ``sample``.
+            choices: those of another certificate (:data:`CHOICES`), which are tried alone: none are looked for.
         """
         if self._graph is None:
             return self.refusal
@@ -121,15 +129,17 @@ class CertificateWriter:
             "region": said,
             "bounds": {"neurons": neurons, "rows": lines},
         }
-        arrays |= rows
+        arrays |= {**rows, **(choices or {})}
         try:
             found = check(claim_of(head, arrays), self._graph)
-            if not found.proven and lines == "lines" and not climbing(self._graph):
+            if choices is None and not found.proven and lines == "lines" and not climbing(self._graph):
                 limits = _THOROUGH if _by_solver(method) else _BRIEF
                 arrays |= _choices(claim_of(head, arrays), self._graph, limits)
                 found = check(claim_of(head, arrays), self._graph)
         except ProofError as error:
             return str(error)
+        if not found.proven and choices is not None:
+            return f"by these choices the checker's bound is {found.margin:.4g}"
         if not found.proven:
             return f"the checker's own bound is {found.margin:.4g}, and no tree was found that proves more"
         return Certificate(head, arrays, found.margin)

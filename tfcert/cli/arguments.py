@@ -79,6 +79,11 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
         "--certificates", action="store_true",
         help="write each proof to DIR/certificates, for `python -m tfcert.proof DIR` (docs/certificates.md)",
     )  # fmt: skip
+    parser.add_argument(
+        "--since", metavar="DIR",
+        help="try what the proofs of an earlier run rest on first, and search only for what they do not settle "
+        "(docs/retraining.md); of several SPECs, DIR/<name> for each",
+    )  # fmt: skip
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument(
         "-v", "--verbose", action="store_true", help="a line a sample, and what a solver finds on the way"

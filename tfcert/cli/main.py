@@ -132,6 +132,8 @@ class _Version(argparse.Action):
 
 def _verify(options: argparse.Namespace) -> int:
     if asks_vnnlib(options.spec):
+        if options.since is not None:
+            raise UsageError("--since is for specifications: a VNN-LIB file keeps no run to go on from")
         return verify_vnnlib(options, _import_tensorflow)
     if options.timeout is not None:
         raise UsageError("--timeout is for VNN-LIB files; a specification says its limits in `strategy`")
@@ -142,7 +144,8 @@ def _verify(options: argparse.Namespace) -> int:
     if len(options.spec) > 1 or Path(options.spec[0]).is_dir():
         return _verify_several(options)
     (path,) = map(Path, options.spec)
-    start = begin(path, **names_given(options), resume=options.resume, out=options.out, root=options.root)
+    places = {name: getattr(options, name) for name in ("resume", "since", "out", "root")}
+    start = begin(path, **names_given(options), **places)
     _import_tensorflow()
     from tfcert.driver.verify import run_verification
     from tfcert.report.runs import SpecRun
@@ -191,7 +194,10 @@ def _verify_several(options: argparse.Namespace) -> int:
             for kind in ("params", "bindings")
         )
         out = None if resume else folder
-        start = begin(path, params=params, bindings=bindings, resume=resume, out=out, root=options.root)
+        since = Path(options.since) / names[path] if options.since else None
+        since = since if since is not None and since.is_dir() else None
+        places = {"resume": resume, "since": since, "out": out, "root": options.root}
+        start = begin(path, params=params, bindings=bindings, **places)
         report = run_verification(start, verbose=_loudness(options), certificates=options.certificates)
         print(f"== {path}")
         _finish(report, None, quiet=options.quiet)

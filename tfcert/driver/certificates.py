@@ -7,20 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfcert.driver.batch import Batch, make_batch
-from tfcert.driver.explain import uncertifiable
 from tfcert.driver.piecewise import holds
 from tfcert.driver.task import Task
+from tfcert.driver.writers import CertificateWriters, certified
 from tfcert.language import PropertyTemplate, ValueTemplate
 from tfcert.report.records import Measured
 from tfcert.verdict import Outcome, Verdict
-
-if TYPE_CHECKING:
-    from tfcert.certification.certificates import CertificateWriter
 
 FOLDER = "certificates"
 
@@ -30,7 +26,7 @@ class Certificates:
     """Writes certificates into a run's folder, and each model that they are about beside them."""
 
     folder: Path
-    _writers: dict[str, CertificateWriter] = field(default_factory=dict)
+    writers: CertificateWriters = field(default_factory=CertificateWriters)
 
     def write(
         self, task: Task, place: int, verdict: Verdict, measured: Measured | None = None
@@ -44,20 +40,13 @@ class Certificates:
         existential = isinstance(template, PropertyTemplate) and template.existential
         if verdict.outcome is not Outcome.VERIFIED or existential:
             return None, ""
-        refusal = uncertifiable(template)
-        if not refusal and task.model.heads is not None:
-            refusal = "questions about probabilities have none"
-        if refusal:
-            return None, refusal
-        from tfcert.certification.certificates import Certificate, CertificateWriter
-
-        name = task.model.name
-        if name not in self._writers:
-            self._writers[name] = CertificateWriter(task.model.model, name)
-        writer, claim = self._writers[name], {"property": task.name, "sample": int(task.samples[place])}
-        files: list[Certificate] = []
-        for batch in _asked(task.take(np.array([place])), measured):
-            found = writer.certificate(batch.regions.proof, batch.clauses, verdict.method, claim)
+        writer = self.writers.of(task)
+        if isinstance(writer, str):
+            return None, writer
+        ready = self.writers.ready.get((task.name, int(task.samples[place])))
+        files = [] if ready is None else [ready]
+        for batch in _asked(task.take(np.array([place])), measured) if ready is None else ():
+            found = certified(writer, batch, verdict.method)
             if isinstance(found, str):
                 return None, found
             files.append(found)

@@ -73,15 +73,21 @@ class _Refutation:
 class MeasureRun:
     """Measures one batch; ``run`` yields one answer a sample.
 
-    ``watch`` is told how far a solver is with one; ``began`` is when, by the clock, the samples' time began.
+    ``watch`` is told how far a solver is with one; ``began`` is when, by the clock, the samples' time began;
+    ``earlier`` are values that the search looks at first, ``[n]``, NaN for none.
     """
 
     def __init__(
-        self, task: Task, stages: OpenStages, watch: Watch = lambda standing: None, began: float | None = None
+        self,
+        task: Task,
+        stages: OpenStages,
+        watch: Watch = lambda standing: None,
+        began: float | None = None,
+        earlier: np.ndarray | None = None,
     ):
         assert isinstance(task.template, MeasureTemplate)
         self._task, self._stages, self._watch = task, stages, watch
-        self._clock = stages.clock
+        self._clock, self._earlier = stages.clock, earlier
         balls = [ball for point in task.template.points for ball in balls_of(point.region)]
         region = next((ball for ball in balls if ball.slope), balls[0])
         self._template, self._region, self._unit = task.template, region, ball_unit(region, task.template.transform)
@@ -143,6 +149,9 @@ class MeasureRun:
             start, rounding = self._certified(stage, places, np.zeros(len(places)))
         slope = slope * self._net_size()
         guesses = first_guess(start, slope, self._region.norm)
+        if self._earlier is not None:
+            known = self._earlier[places]
+            guesses = np.where(np.isfinite(known) & (known > 0), known, guesses)
         tolerance = float(self._template.tolerance)
         found = largest_radius(
             margins,

@@ -15,6 +15,7 @@ import numpy as np
 from tfcert.driver.batch import Batch, broken, make_batch, margin_at, replay_claims
 from tfcert.driver.budget import StageBudget
 from tfcert.driver.progress import Standing, Watch
+from tfcert.driver.since import Attempt, Earlier, Tried
 from tfcert.driver.stages.base import Finding
 from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.task import Task
@@ -30,7 +31,7 @@ class PropertyRun:
     """The state of one batch while it goes down the stages; ``run`` yields (place, verdict) as samples finish.
 
     ``watch`` is told when a stage begins with a sample by itself, and what it finds; ``spent`` are the seconds
-    ``[batch]`` that samples have used before.
+    ``[batch]`` that samples have used before; ``earlier`` is a run whose proofs and witnesses are tried first.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class PropertyRun:
         stages: OpenStages,
         watch: Watch = lambda standing: None,
         spent: np.ndarray | None = None,
+        earlier: Earlier | None = None,
     ):
         self._task, self._stages, self._watch = task, stages, watch
         self._kind: object = None  # what tells its sets apart from others for which stages are prepared
@@ -53,6 +55,8 @@ class PropertyRun:
         self._doubts: dict[int, Verdict] = {}  # why a stage left a sample open, should it stay so
         self._held: dict[int, Verdict] = {}  # proofs that a later attack still looks at
         self._begun: dict[int, float] = {}  # when the stage that is at work began with a sample
+        self._earlier = earlier
+        self._tried: dict[StageSpec, set[int]] = {}  # what stages left open before the strategy began
 
     def run(self) -> Iterator[tuple[int, Verdict]]:
         """Verdicts in the order in which they become final; each sample gets exactly one."""
@@ -67,6 +71,8 @@ class PropertyRun:
         """Verdicts on the formula that is to be proven for all inputs."""
         batch = self._batch()
         yield from self._clean(batch)
+        if self._earlier is not None and len(self._open):
+            yield from self._transferred(batch, self._earlier)
         for number, spec in enumerate(self._specs):
             yield from self._expired(f"before stage {spec.name}")
             attacked_later = any(later.attacks for later in self._specs[number + 1 :])
@@ -91,6 +97,25 @@ class PropertyRun:
         for place in np.flatnonzero(wrong):
             yield int(place), clean_verdict(self._task, int(place), float(margins[place]))
 
+    def _transferred(self, batch: Batch, earlier: Earlier) -> Iterator[tuple[int, Verdict]]:
+        """What an earlier run's proofs and witnesses settle; a proof waits for the attacks after the first stage that
+        proves, as it would had that stage found it."""
+        tried = earlier.tried.setdefault(self._task.name, Tried())
+        proving = next((n for n, spec in enumerate(self._specs) if not spec.attacks), len(self._specs))
+        attacked_later = any(spec.attacks for spec in self._specs[proving:])
+        for attempt in earlier.attempts(self._task, lambda: self._open):
+            began, before = self._seconds.sum(), len(self._open)
+            for place, verdict in self._decisions(batch, attempt, attacked_later):
+                yield place, replace(verdict, transferred=True)
+            self._held = {p: replace(v, transferred=True) for p, v in self._held.items()}
+            tried.tried += len(attempt.places)
+            tried.settled += before - len(self._open)
+            tried.seconds += float(self._seconds.sum() - began)
+            if attempt.running is not None or attempt.spec not in self._specs:
+                self._doubts.clear()
+            else:
+                self._tried[attempt.spec] = {*attempt.places.tolist()}
+
     def _expired(self, when: str) -> Iterator[tuple[int, Verdict]]:
         for place in self._open.tolist():
             reason = self._clock.reason(self._used(place))
@@ -102,15 +127,19 @@ class PropertyRun:
 
     def _stage(self, batch: Batch, spec: StageSpec, attacked_later: bool) -> Iterator[tuple[int, Verdict]]:
         """One stage on the samples that are open, those nearest to a proof first; what is decided is final at once."""
-        places = self._open
+        places = np.array([p for p in self._open.tolist() if p not in self._tried.get(spec, ())], int)
         if spec.attacks:
             places = np.array(sorted([*self._open, *self._held]), int)
         elif len(places):
             known = np.where(np.isnan(self._best), -np.inf, self._best)[places]
             places = places[np.argsort(-known, kind="stable")]
-        if not len(places):
-            return
-        running = self._stages.get(spec, self._task.take(places), self._kind)
+        if len(places):
+            yield from self._decisions(batch, Attempt(spec, places), attacked_later)
+
+    def _decisions(self, batch: Batch, attempt: Attempt, attacked_later: bool) -> Iterator[tuple[int, Verdict]]:
+        """What a stage, or what stands for one, decides of some samples."""
+        spec, places = attempt.spec, attempt.places
+        running = attempt.running or self._stages.get(spec, self._task.take(places), self._kind)
         limit = spec.option("time_limit")
         budget = self._budget(places, None if limit is None else float(limit))
         self._begun.clear()

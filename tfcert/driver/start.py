@@ -18,8 +18,10 @@ from tfcert.driver.fingerprint import data_hash, masks_header
 from tfcert.driver.folder import RunFolder
 from tfcert.driver.header import restored, rounding_header, run_header, spec_header
 from tfcert.driver.journal import JournalFolder
+from tfcert.errors import UsageError
 from tfcert.language import Spec
 from tfcert.report.records import Json
+from tfcert.report.stored import StoredResult, read_result
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class RunStart:
         data: the samples that the run needs, by name.
         folder: of the run.
         header: what a resumed run must agree with, as far as it is known without the models.
+        earlier: a run whose proofs are tried first.
     """
 
     spec: Spec
@@ -38,6 +41,7 @@ class RunStart:
     data: Mapping[str, Samples]
     folder: JournalFolder
     header: Json
+    earlier: StoredResult | None = None
 
 
 def begin(
@@ -46,6 +50,7 @@ def begin(
     params: Mapping[str, Any] | None = None,
     bindings: Mapping[str, Any] | None = None,
     resume: str | Path | None = None,
+    since: str | Path | None = None,
     out: str | Path | None = None,
     root: str | Path | None = None,
 ) -> RunStart:
@@ -60,7 +65,31 @@ def begin(
     header |= masks_header(checked)
     folder.require_same(header, "data_sha256", "masks_sha256")
     folder.settle(Path("out") / spec_name(checked))
-    return RunStart(checked, bindings, data, folder, header)
+    return RunStart(checked, bindings, data, folder, header, _earlier(since, header, folder.path))
+
+
+def _earlier(since: str | Path | None, header: Json, out: Path) -> StoredResult | None:
+    """The results of an earlier run on the same samples.
+
+    Raises:
+        UsageError: there are none, they are about other samples, or this run would write over them.
+    """
+    if since is None:
+        return None
+    found = read_result(since)
+    if out.resolve() == found.path.parent.resolve():
+        raise UsageError(
+            f"{since} is where this run writes, which clears the earlier results away: move them, or write elsewhere "
+            "(--out)"
+        )
+    then, now = (h.get("data_sha256") or {} for h in (found.header, header))
+    others = [name for name in now if then.get(name, now[name]) != now[name]]
+    if others:
+        raise UsageError(
+            f"{since} is about other samples of {' and '.join(others)} (values, labels or order): its proofs "
+            "say nothing of these"
+        )
+    return found
 
 
 def read_spec(

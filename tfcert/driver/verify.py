@@ -28,10 +28,12 @@ from tfcert.driver.premises import measured_with_inputs, needs_input, with_input
 from tfcert.driver.progress import Narrator, Verbosity, Watch
 from tfcert.driver.property import PropertyRun
 from tfcert.driver.share import ShareRun
+from tfcert.driver.since import Earlier
 from tfcert.driver.stages.opened import OpenStages
 from tfcert.driver.start import RunStart, begin
 from tfcert.driver.task import Task
 from tfcert.driver.verdicts import advice, reconciled, recorded
+from tfcert.driver.writers import CertificateWriters
 from tfcert.language import (
     AnyTemplate,
     DistanceTemplate,
@@ -65,6 +67,7 @@ def verify(
     out: str | Path | None = None,
     root: str | Path | None = None,
     certificates: bool = False,
+    since: str | Path | None = None,
     verbose: Verbosity = "auto",
 ) -> Report:
     """Checks every property, measure and assertion of a specification.
@@ -79,6 +82,9 @@ def verify(
         root: a folder around the specification's own, which its paths may not leave; with ``..`` they may lead to
             other folders in there. None for the specification's own folder.
         certificates: whether each proof is to be written to ``out/certificates``, for ``python -m tfcert.proof``.
+        since: the folder of an earlier run on the same samples, of the model before it was retrained, say. What its
+            proofs rest on (``certificates``), and its witnesses, are tried on this run's models first, and only what
+            they do not settle is searched for. Nothing of it is believed.
         verbose: "auto" shows progress on standard error; 0 is silent, 2 adds a line a sample and for whatever a solver
             finds on the way.
 
@@ -91,7 +97,7 @@ def verify(
         ContradictionError: a witness refutes a proof that claimed to hold whatever is rounded: a bug in tfcert. Against
             any other proof a witness is the sample's verdict, and the report counts it.
     """
-    start = begin(spec, params=params, bindings=bindings, resume=resume, out=out, root=root)
+    start = begin(spec, params=params, bindings=bindings, resume=resume, since=since, out=out, root=root)
     return run_verification(start, verbose, certificates)
 
 
@@ -105,6 +111,9 @@ def run_verification(start: RunStart, verbose: Verbosity = "auto", certificates:
             narrator.say(f"warning: {doubt}")
         doing = _Run(bound, start.folder.path, narrator, start.header | header(bound))
         doing.certificates = Certificates(doing.folder) if certificates else None
+        if start.earlier is not None:
+            writers = CertificateWriters() if doing.certificates is None else doing.certificates.writers
+            doing.earlier = Earlier(start.earlier, writers)
         with start.folder.open(doing.header, narrator.say) as journal:
             complete = doing.all(journal)
             if complete:
@@ -160,6 +169,7 @@ class _Run:
     spent: dict[str, float] = field(default_factory=dict)
     setup: dict[str, dict[str, float]] = field(default_factory=dict)
     certificates: Certificates | None = None
+    earlier: Earlier | None = None
 
     def all(self, journal: Journal) -> bool:
         """Runs every task; False if it was interrupted."""
@@ -185,9 +195,12 @@ class _Run:
         size = task.template.info.batch if isinstance(task.template, DistanceTemplate) else strategy.batch or BATCH
         with OpenStages(clock, options_of(strategy.rounding), self.narrator.preparing) as stages:
             self.setup[task.name] = stages.seconds
+            if self.earlier is not None and todo:
+                with clock.paused():
+                    self.earlier.prepare(task)
             for first in range(0, len(todo), size):
                 part = task.take(np.array(todo[first : first + size], int))
-                for place, verdict, measured in _decide(part, stages, self.narrator.watch):
+                for place, verdict, measured in _decide(part, stages, self.narrator.watch, self.earlier):
                     record = self._record(part, place, verdict, measured)
                     self.records[record.property, record.sample] = record
                     journal.append(record)
@@ -231,6 +244,9 @@ class _Run:
             judged, code = judge(spec, results), exit_code(spec, records, results)
             notes += reported(spec, results)
         notes += advice(records)
+        if self.earlier is not None:
+            notes += self.earlier.summary()
+            self.header["since"] = self.earlier.as_json()
         notes += self._draw(records)
         self.header |= {
             "complete": complete,
@@ -293,27 +309,31 @@ def _claims(tasks: Sequence[Task]) -> list[str]:
     return [*notes, ABSTRACTION_ERROR] if notes else []
 
 
-def _decide(task: Task, stages: OpenStages, watch: Watch) -> Iterator[tuple[int, Verdict, Measured | None]]:
+def _decide(
+    task: Task, stages: OpenStages, watch: Watch, earlier: Earlier | None
+) -> Iterator[tuple[int, Verdict, Measured | None]]:
     if isinstance(task.template, DistanceTemplate):
         yield from distances(task)
     elif not isinstance(task.template, PropertyTemplate):
-        answers = _measuring(task, stages, watch)
+        answers = _measuring(task, stages, watch, earlier)
         for answer in measured_with_inputs(task, stages, answers) if needs_input(task.template) else answers:
             yield answer.place, answer.verdict, answer.measured
     else:
-        run = PiecewiseRun if task.pieces else PropertyRun
-        found = run(task, stages, watch).run()
+        run = PiecewiseRun(task, stages, watch) if task.pieces else PropertyRun(task, stages, watch, earlier=earlier)
+        found = run.run()
         for place, verdict in with_inputs(task, stages, found) if needs_input(task.template) else found:
             yield place, verdict, None
 
 
-def _measuring(task: Task, stages: OpenStages, watch: Watch) -> Iterator[MeasureAnswer]:
+def _measuring(task: Task, stages: OpenStages, watch: Watch, earlier: Earlier | None) -> Iterator[MeasureAnswer]:
     """The answers of a measure: a radius, a value of the formula, or a share of volume."""
     if isinstance(task.template, ShareTemplate):
         return ShareRun(task, stages, watch).run()
     if task.pieces:
         return measured_pieces(task, stages, watch)
-    return (BracketRun if isinstance(task.template, ValueTemplate) else MeasureRun)(task, stages, watch).run()
+    if isinstance(task.template, ValueTemplate):
+        return BracketRun(task, stages, watch).run()
+    return MeasureRun(task, stages, watch, earlier=None if earlier is None else earlier.radii(task)).run()
 
 
 def _narrowed(task: Task) -> str:

@@ -148,6 +148,7 @@ class Record:
             flat |= {} if math.isnan(self.measured.estimate) else {"estimate": number(self.measured.estimate)}
             flat |= {} if self.measured.optimal is None else {"optimal": self.measured.optimal}
         flat |= {"distance": asked.distance} if asked.distance else {}
+        flat |= {"transferred": True} if verdict.transferred else {}
         certificate = {"certificate": self.certificate, "no_certificate": self.no_certificate or None}
         flat |= {key: said for key, said in certificate.items() if said is not None}
         kind = {"measures": asked.measures, "extremum": asked.extremum or None, "proof": asked.proof}
@@ -173,6 +174,7 @@ class Record:
             contradicted=None if contradicted is None else Guarantee(contradicted),
             work=Work(**flat.get("work", {})),
             replayed=_replayed(flat.get("replayed")),
+            transferred=bool(flat.get("transferred", False)),
         )
         measured = None
         if "lower" in flat:
