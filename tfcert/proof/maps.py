@@ -168,7 +168,7 @@ def used(rows: np.ndarray) -> tuple[slice, ...]:
         return (slice(None),) * rows.ndim
     some = (rows.reshape(len(rows), -1) != 0).any(axis=0).reshape(rows.shape[1:]).any(axis=2)
     ends = [np.flatnonzero(some.any(axis=axis)) for axis in (1, 0)]
-    box = (slice(at[0], at[-1] + 1) if len(at) else slice(0, 0) for at in ends)
+    box = (slice(at[0], at[-1] + 1) if len(at) else slice(0, 1) for at in ends)
     return slice(None), *box, slice(None)
 
 
