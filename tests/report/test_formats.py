@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -191,3 +192,29 @@ def test_a_run_that_is_going_on_is_told_from_its_journal(folder, capsys):
     (folder / "result.json").unlink()
     assert main(["report", str(folder), "--markdown", "-"]) == 2
     assert "| `robust` | 2 of 4 | 1 | 1 | 0 | 0 |" in capsys.readouterr().out
+
+
+def test_an_older_result_is_of_another_run(folder, capsys):
+    (folder / "journal.jsonl").write_text(json.dumps({"header": HEADER | {"asked": {"robust": 9}}}) + "\n")
+    os.utime(folder / "result.json", (1, 1))
+    assert main(["report", str(folder), "--markdown", "-"]) == 6
+    assert "| `robust` | 0 of 9 |" in capsys.readouterr().out
+
+
+def test_the_page_of_a_run_is_kept_up_to_date_until_it_ends(folder, capsys, monkeypatch):
+    kept = (folder / "result.json").read_text()
+    lines = [{"header": {k: v for k, v in HEADER.items() if k not in ("complete", "exit_code", "judged")}}]
+    lines += [{"record": r.as_json()} for r in records()[:2]]
+    (folder / "journal.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    (folder / "result.json").unlink()
+
+    def sleep(seconds: float) -> None:
+        assert 'http-equiv="refresh" content="7"' in (folder / "report.html").read_text()
+        (folder / "result.json").write_text(kept)
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main(["watch", str(folder), "--every", "7"]) == 6
+    assert "refresh" not in (folder / "report.html").read_text()
+    assert [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()] == [
+        "2 answers, the run is going on", "5 answers",
+    ]  # fmt: skip

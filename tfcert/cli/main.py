@@ -31,7 +31,15 @@ from tfcert.cli.doctor import doctor_arguments, run_doctor
 from tfcert.cli.editing import no_arguments, run_lsp
 from tfcert.cli.formatting import fmt_arguments, run_fmt
 from tfcert.cli.parameters import names_given
-from tfcert.cli.results import diff_arguments, report_arguments, run_diff, run_report, write_format
+from tfcert.cli.results import (
+    diff_arguments,
+    report_arguments,
+    run_diff,
+    run_report,
+    run_watch,
+    watch_arguments,
+    write_format,
+)
 from tfcert.cli.vnnlib import asks_vnnlib, verify_vnnlib
 from tfcert.errors import ExitCode, UsageError
 from tfcert.memory import keep_freed_memory
@@ -108,6 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
         ),
         ("attack", _attack, attack_arguments, "look for adversarial inputs near each sample (PGD)"),
         ("diff", run_diff, diff_arguments, "say which verdicts changed between two runs of the same questions"),
+        ("watch", run_watch, watch_arguments, "keep the page of a run that is going on up to date"),
         ("doctor", run_doctor, doctor_arguments, "show what is installed and works, and what to do about the rest"),
         ("lsp", run_lsp, no_arguments, "serve an editor: mistakes, hovers, completion, definitions, renaming, layout"),
         ("report", run_report, report_arguments, "tell what runs found: as a page, a test report, a table, a comment"),

@@ -1,4 +1,4 @@
-"""Verbs about results of earlier runs: ``tfcert diff | report``."""
+"""Verbs about results of earlier runs: ``tfcert diff | report | watch``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfcert.catalog import REPORTS
+from tfcert.cli.arguments import positive
 from tfcert.errors import UsageError
+from tfcert.showing import counted
 
 if TYPE_CHECKING:
     from tfcert.report.runs import SpecRun
@@ -81,13 +83,16 @@ def run_report(options: argparse.Namespace) -> int:
 
 
 def read_any(place: Path) -> list[SpecRun]:
-    """The runs at a place: finished ones, or one that is going on or was killed, from its journal."""
+    """The runs at a place: finished ones, or one that is going on or was killed, from its journal.
+
+    A run writes its result last: an older one is of an earlier run in the same folder.
+    """
     from tfcert.driver.journal import FILE_NAME, read_journal
     from tfcert.report.reading import read_runs, run_of
     from tfcert.report.stored import RESULT
 
-    journal = place / FILE_NAME
-    if journal.is_file() and not (place / RESULT).is_file():
+    journal, result = place / FILE_NAME, place / RESULT
+    if journal.is_file() and not (result.is_file() and result.stat().st_mtime_ns >= journal.stat().st_mtime_ns):
         header, records = read_journal(journal)
         return [run_of(header | {"complete": False}, records, place)]
     return read_runs(place)
@@ -103,3 +108,36 @@ def write_format(name: str, target: str, runs: Sequence[SpecRun]) -> None:
     else:
         write_text(target, text)
         print(f"written: {target}", file=sys.stderr)
+
+
+def watch_arguments(parser: argparse.ArgumentParser) -> None:
+    """A run that is going on, and where its page is written."""
+    parser.add_argument("folder", metavar="DIR", help="the folder of a run")
+    parser.add_argument("--html", metavar="FILE", help="where the page goes (default: DIR/report.html)")
+    parser.add_argument(
+        "--every", type=positive, default=5, metavar="SECONDS", help="how often it is written anew (default: 5)"
+    )
+
+
+def run_watch(options: argparse.Namespace) -> int:
+    """Keeps the page of a run up to date until the run has ended, and exits as it did. Ctrl-C ends it sooner."""
+    import time
+
+    from tfcert.report.formats.page import page_text
+    from tfcert.report.json import write_text
+
+    folder = Path(options.folder)
+    target = Path(options.html or folder / "report.html")
+    seen = None
+    while True:
+        (run,) = read_any(folder)
+        assert run.report is not None  # a folder is that of one run
+        going_on = "exit_code" not in run.report.header  # one that was interrupted has it
+        answers = len(run.report.records)
+        if (answers, going_on) != seen:
+            write_text(target, page_text([run], options.every if going_on else 0))
+            print(f"{target}: {counted(answers, 'answer')}{', the run is going on' if going_on else ''}", flush=True)
+            seen = answers, going_on
+        if not going_on:
+            return int(run.exit_code)
+        time.sleep(options.every)

@@ -41,13 +41,19 @@ MOST_PICTURES = 4 << 20
 _DECIDED = {"pass": "good", "fail": "bad"}
 
 
-def page_text(runs: Sequence[SpecRun]) -> str:
-    """The page. It loads nothing: styles, scripts, charts and pictures are in it, and answers as JSON."""
+def page_text(runs: Sequence[SpecRun], refresh: int = 0) -> str:
+    """The page. It loads nothing: styles, scripts, charts and pictures are in it, and answers as JSON.
+
+    Args:
+        runs: what it tells of.
+        refresh: seconds after which a browser loads it anew; 0 for never.
+    """
     shown = [_run(run) for run in runs]
     levels = {r.verdict.guarantee for run in runs if run.report is not None for r in run.report.records}
     return _template().render(
         title=", ".join(dict.fromkeys(Path(run.path).name for run in runs)) or "nothing",
         runs=shown,
+        refresh=refresh,
         answers=json.dumps(_answers(runs), allow_nan=False, separators=(",", ":")).replace("</", "<\\/"),
         several=len(runs) > 1,
         guarantees=[(str(level), words) for level, words in GUARANTEES.items() if level in levels],
