@@ -74,7 +74,7 @@ def test_percentages_and_angles_are_plain_numbers_in_conditions_and_boxes():
     ("written", "number"),
     [("500m/1ft", Fraction(5_000_000, 3048)), ("1nmi/1km", Fraction(1852, 1000)), ("36kt/1kt", 36), ("2km/50cm", 4000),
      ("1mi/1ft", 5280), ("(300mm + 70cm)/1m", 1), ("180deg/1rad", Fraction("3.14159265358979323846")),
-     ("1h/30min", 2)],
+     ("1h/30min", 2), ("18months/1year", Fraction(3, 2)), ("2weeks/1day", 14), ("(1year + 1month)/1month", 13)],
 )  # fmt: skip
 def test_lengths_speeds_angles_and_times_convert_exactly(written, number):
     text = (
@@ -91,6 +91,8 @@ def test_lengths_speeds_angles_and_times_convert_exactly(written, number):
         ("forall z in ball(x, linf, 5ft): f(z)[0] > 0", "distance between inputs, not a length"),
         ("forall z in ball(x, linf, 1rad): f(z)[0] > 0", "distance between inputs, not an angle"),
         ("forall z in box([0, 300kt]): f(z)[0] > 0", "plain number or pixels, not a speed"),
+        ("forall z in ball(x, linf, 6months): f(z)[0] > 0", "distance between inputs, not a number of years or months"),
+        ("forall z in box([0, 1]): f(z)[0] > 1year/30days", "a number of years or months cannot be divided by a time"),
         ("forall z in box([0, 1]): f(z)[0] > 3m", "a plain number and a length cannot be compared"),
         ("forall z in box([0, 1]): f(z)[0] > 3m/1kt", "a length cannot be divided by a speed"),
         ("forall z in box([0, 1]): f(z)[0] + 3m > 1", "a plain number and a length cannot be added"),

@@ -35,8 +35,13 @@ UNITS: dict[str, tuple[Fraction, str]] = {
     "s": (Fraction(1), "s"),
     "min": (Fraction(60), "s"),
     "h": (Fraction(3600), "s"),
+    **dict.fromkeys(("day", "days"), (Fraction(86_400), "s")),
+    **dict.fromkeys(("week", "weeks"), (Fraction(604_800), "s")),
+    **dict.fromkeys(("month", "months"), (Fraction(1, 12), "year")),
+    **dict.fromkeys(("year", "years"), (Fraction(1), "year")),
 }
-"""Factor and dimension of each unit. Degrees are radians to 60 digits, lengths metres, speeds metres a second."""
+"""Factor and dimension of each unit. Degrees are radians to 60 digits, lengths metres, speeds metres a second. Years
+and months are no times, since they are of no fixed number of days."""
 
 MIXED = "*%"
 """The dimension of a percentage times or plus a plain number: nobody can say what it would be a share of."""
@@ -49,10 +54,12 @@ DIMENSIONS = {
     "m": "a length",
     "kt": "a speed",
     "s": "a time",
+    "year": "a number of years or months",
 }
 MEASURED = {
     "m": "divide by the unit in which it is stored: `500m/1ft` is a plain number",
     "kt": "divide by the unit in which it is stored: `250kt/1kt` is a plain number",
+    "year": "divide by the unit in which it is stored: `18months/1year` is a plain number",
 }
 """Dimensions that are no values of inputs or outputs by themselves, and what to write."""
 NUMBERS = ("", "%", MIXED, "deg")

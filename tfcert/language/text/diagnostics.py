@@ -81,7 +81,7 @@ CODES: dict[str, str] = {
     "W014": "an assertion says nothing about the results",
     "W020": "a template is asked with no values",
 }
-"""Every code a diagnostic may carry, with what it means. ``E9xx`` is what the language has and the tool not yet."""
+"""Every code a diagnostic may carry, with what it means."""
 
 
 @dataclass(frozen=True)
