@@ -20,12 +20,15 @@ class Rounding:
         deployed: unit roundoff of the program that the bounds are about (2**-24 of float32, 2**-53 of float64); 0 for
             a network in exact arithmetic.
         own: unit roundoff of the type that the bounds are computed in.
+        weights: unit roundoff of the type in which we compute the weights that the model computes itself: that of the
+            network which a copy of another type reads them from.
         tiny: the smallest normal number of either type, the larger: each operation may lose so much, because results
             below it may be flushed to zero.
     """
 
     deployed: float
     own: float
+    weights: float
     tiny: float
 
     @property
@@ -46,7 +49,7 @@ def rounding_of(kind: str, deployed: Any, own: Any) -> Rounding | None:
         return None
     units = [unit_roundoff(dtype) for dtype in (deployed, own)]
     tiny = max(float(np.finfo(dtype).tiny) for dtype in (deployed, own))
-    return Rounding(units[0] if kind == "deployed" else 0.0, units[1], tiny)
+    return Rounding(units[0] if kind == "deployed" else 0.0, units[1], max(units), tiny)
 
 
 def rounding_name(rounding: Rounding | None) -> str:

@@ -21,7 +21,7 @@ def network():
     return from_keras(six_neurons.network(3))
 
 
-SINGLE = Rounding(2.0**-24, 2.0**-24, float(np.finfo(np.float32).tiny))
+SINGLE = Rounding(2.0**-24, 2.0**-24, 2.0**-24, float(np.finfo(np.float32).tiny))
 
 
 def test_a_copy_in_another_type_is_about_the_model_s_own():
@@ -39,8 +39,10 @@ def test_a_copy_in_another_type_is_about_the_model_s_own():
 
 def test_units_and_the_smallest_number_are_those_of_the_types():
     assert rounding_of("deployed", np.float32, np.float32) == SINGLE
-    assert rounding_of("deployed", np.float32, np.float64) == Rounding(2.0**-24, 2.0**-53, SINGLE.tiny)
-    assert rounding_of("real", np.float64, np.float64) == Rounding(0.0, 2.0**-53, float(np.finfo(np.float64).tiny))
+    assert rounding_of("deployed", np.float32, np.float64) == Rounding(2.0**-24, 2.0**-53, 2.0**-24, SINGLE.tiny)
+    assert rounding_of("real", np.float64, np.float64) == Rounding(
+        0.0, 2.0**-53, 2.0**-53, float(np.finfo(np.float64).tiny)
+    )
     assert rounding_of("ignore", np.float32, np.float32) is None
 
 

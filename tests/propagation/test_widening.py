@@ -2,17 +2,19 @@
 
 from fractions import Fraction
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from propagation.test_rounded_passes import convolutional, dense, exact, in_float32
 
+from tfcert.network.graph import Linear
 from tfcert.network.keras.graph import from_keras
 from tfcert.propagation import widening
 from tfcert.propagation.affine import affine_part
 from tfcert.propagation.backward import linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.errors import no_errors
+from tfcert.propagation.errors import linear_error, linear_size, no_errors
 from tfcert.propagation.preactivation import backward_bounds, by_name, relax_before
 from tfcert.roundoff import rounding_of
 from tfcert.sets.balls import LpBall
@@ -102,3 +104,16 @@ def test_where_many_rows_or_products_are_asked_about_the_pass_stays_in_float32()
     assert widening.pays_in_float64(network, rows, *known)
     assert not widening.pays_in_float64(network, Coefficients(tf.ones([1, 1, 40, 2]), (2,)), *known)
     assert not widening.pays_in_float64(network.rounded(None), rows, *known)
+
+
+@pytest.mark.parametrize("kind", ["deployed", "real"])
+def test_weights_that_were_computed_in_float32_are_charged_as_such_in_float64(kind):
+    """A copy in float64 reads scales that float32 arithmetic found: catches their charge at the unit of float64."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
+    network = from_keras(model).astype(tf.float64).rounded(rounding_of(kind, np.float32, np.float64))
+    (node,) = (node for node in network.nodes if isinstance(node, Linear) and node.computed)
+    m = tf.ones([1, 1], tf.float64)
+    lost = float(linear_error(node, m, 1)[0, 0])
+    size = float(linear_size(node, m)[0][0, 0])
+    # Of our own roundings, and as many of the program's.
+    assert lost >= node.computed * 2.0**-24 * size * (2 if kind == "deployed" else 1)

@@ -147,7 +147,7 @@ class Own(NamedTuple):
     additions: int = 0
 
 
-def linear_error(node: Linear, m: tf.Tensor, own: int) -> tf.Tensor:
+def linear_error(node: Linear, m: tf.Tensor, own: float) -> tf.Tensor:
     """What rounding adds to a linear node of inputs of size m: the program's, and ``own`` roundings of ours a term."""
     return sum_of_terms_error(node, linear_size(node, m), None, Own(own))
 
@@ -165,7 +165,7 @@ def sum_of_terms_error(node: Linear, terms: Sized, reach: tf.Tensor | None, own:
         reach += up(gamma(count + 8, rounding.own)) * size
         within = 0.5 * size + 0.5 * tf.minimum(reach, size)
     extra = node.computed + (_SCALED if isinstance(node.map, ScaleMap) else _FOLDED)
-    own = own._replace(terms=own.terms + node.computed)
+    own = own._replace(terms=own.terms + node.computed * max(1.0, rounding.weights / rounding.own))
     each = gamma(extra, rounding.deployed) * (1.0 + theirs) + gamma(own.terms, rounding.own) * (1.0 + ours)
     lost = within * up((ours + theirs) / max(1.0 - ours - theirs, 0.5)) + size * up(each)
     bias = node.size_of_bias or node.bias

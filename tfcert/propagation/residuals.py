@@ -93,7 +93,8 @@ def _error(node: Residuals, inputs: Sequence[TensorInterval]) -> tf.Tensor:
         charged_part = replace(part, rounding=rounding)
         if isinstance(charged_part, Linear):
             is_read = not isinstance(charged_part.map, ScaleMap) and charged_part.size_of_bias is None
-            own = _READ if is_read and not charged_part.computed else max(_COMPUTED, 6 * charged_part.computed)
+            computed = charged_part.computed * max(1.0, rounding.weights / rounding.own)
+            own = _READ if is_read and not computed else max(_COMPUTED, 6 * computed)
             total += linear_error(charged_part, size[0], own)
         else:
             total += sum_error(charged_part, tf.add_n(size))
