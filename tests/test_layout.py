@@ -57,6 +57,7 @@ LEVELS = [
     {"driver.train.run"},
     {"driver", "driver.train"},
     {"editor"},
+    {"dossier"},
     {"cli.arguments"},
     {"cli"},
     {"__main__"},

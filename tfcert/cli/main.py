@@ -33,8 +33,12 @@ from tfcert.cli.formatting import fmt_arguments, run_fmt
 from tfcert.cli.parameters import names_given
 from tfcert.cli.results import (
     diff_arguments,
+    dossier_arguments,
+    recheck_arguments,
     report_arguments,
     run_diff,
+    run_dossier,
+    run_recheck,
     run_report,
     run_watch,
     watch_arguments,
@@ -115,6 +119,8 @@ def build_parser() -> argparse.ArgumentParser:
             "measure how far samples are from another class, by attacks, CLEVER or a Lipschitz constant",
         ),
         ("attack", _attack, attack_arguments, "look for adversarial inputs near each sample (PGD)"),
+        ("dossier", run_dossier, dossier_arguments, "tell of a run, on what it rests and how to check it, on one page"),
+        ("recheck", run_recheck, recheck_arguments, "derive a dossier again from its journal, and say what differs"),
         ("diff", run_diff, diff_arguments, "say which verdicts changed between two runs of the same questions"),
         ("watch", run_watch, watch_arguments, "keep the page of a run that is going on up to date"),
         ("doctor", run_doctor, doctor_arguments, "show what is installed and works, and what to do about the rest"),

@@ -30,6 +30,34 @@ def diff_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="show every answer that changed, however many")
 
 
+def dossier_arguments(parser: argparse.ArgumentParser) -> None:
+    """The folder of a run."""
+    parser.add_argument("folder", metavar="OUT", help="the folder of a run that `tfcert verify` wrote")
+
+
+def run_dossier(options: argparse.Namespace) -> int:
+    """Writes the dossier of a run; exit code 0."""
+    from tfcert.dossier.recheck import write_dossier
+
+    page, data, dossier = write_dossier(options.folder)
+    print(f"written: {page} and {data}; the last hash of its chain is {dossier['content']['chain'][-1]['sha256']}")
+    return 0
+
+
+def recheck_arguments(parser: argparse.ArgumentParser) -> None:
+    """A dossier."""
+    parser.add_argument("dossier", metavar="DOSSIER", help="the folder that holds one, or one of its files")
+
+
+def run_recheck(options: argparse.Namespace) -> int:
+    """Derives a dossier again and says what differs. Exit code 0: nothing, 1: something."""
+    from tfcert.dossier.recheck import recheck
+
+    found = recheck(options.dossier)
+    print("\n".join(found) if found else f"{options.dossier}: everything follows from the journal, and was checked")
+    return 1 if found else 0
+
+
 def run_diff(options: argparse.Namespace) -> int:
     """Says which verdicts changed. Exit code 0: nothing got worse, 1: something did, 2: they cannot be compared."""
     from rich.console import Console

@@ -26,6 +26,7 @@ from tfcert.language import StageSpec
 from tfcert.options import options_of
 from tfcert.proof.check import read_claim
 from tfcert.proof.errors import ProofError
+from tfcert.proof.files import arrays_of
 from tfcert.report.records import Json, Record
 from tfcert.report.stored import StoredResult
 from tfcert.rigour.radius import CertifyingMethod
@@ -168,11 +169,9 @@ class Earlier:
 def _witness(path: Path) -> np.ndarray | None:
     """A witness as it was stored; None where it cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as saved:
-            found: np.ndarray = saved["witness"]
-    except (OSError, KeyError, ValueError):
+        return arrays_of(path).get("witness")
+    except ProofError:
         return None
-    return found
 
 
 def _choices(path: Path) -> Mapping[str, np.ndarray] | None:
