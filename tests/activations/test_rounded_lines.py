@@ -10,6 +10,7 @@ import tensorflow as tf
 from test_relaxations import EVERY, within
 
 from tfcert.activations import Accuracy, activation, image, lines, register_activation
+from tfcert.activations.either import either
 from tfcert.activations.general import Bends, general
 from tfcert.activations.registry import _ACTIVATIONS
 from tfcert.roundoff import rounding_of
@@ -243,3 +244,30 @@ def test_images_stay_where_all_computed_values_are():
     for name, most in {"abs": np.inf, "relu": np.inf, "square": np.inf, "relu6": 6.0}.items():
         low, high = image(activation(name), *ends, rounding_of("deployed", np.float32, np.float32))
         assert (low.numpy() >= 0).all() and (high.numpy() <= most).all()
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "softplus", "mish", "selu", "sin"])
+def test_lines_are_moved_by_a_few_roundings(name):
+    """Catches a tangent of one piece that is charged for how far a point of another is away."""
+    act, rng = activation(name), np.random.default_rng(4)
+    low = rng.uniform(-4, 3, 200).astype(np.float32)
+    lower, upper = tf.constant(low), tf.constant(low + rng.uniform(0, 3, 200).astype(np.float32))
+    for kind in ("adaptive", "others"):
+        slopes = slopes_of(act, kind, lower, upper)
+        plain, moved = (lines(act, slopes, lower, upper, rounding) for rounding in (None, SINGLE))
+        lost = np.stack([plain.lower_intercept - moved.lower_intercept, moved.upper_intercept - plain.upper_intercept])
+        assert (lost > 0).all() and lost.max() < 4e-5
+
+
+def test_a_choice_is_what_where_chooses():
+    """Of tensors of one shape, of numbers, and where one is broadcast; and so is its gradient."""
+    rng = np.random.default_rng(0)
+    a, b = (tf.constant(rng.normal(size=(3, 4)).astype(np.float32)) for _ in range(2))
+    for condition, this, other in ((a > b, a, b), (a > b, -np.inf, b), (a > b, a, tf.constant(2.0)), (a > b, a, b[:1])):
+        np.testing.assert_array_equal(either(condition, this, other), tf.where(condition, this, other))
+    with tf.GradientTape() as tape:
+        tape.watch((a, b))
+        found = either(a > 0, 2.0 * a, b)
+    slopes = tape.gradient(found, (a, b))
+    np.testing.assert_array_equal(slopes[0], 2.0 * (a.numpy() > 0))
+    np.testing.assert_array_equal(slopes[1], a.numpy() <= 0)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfcert.activations.either import either
+
 Function = Callable[[tf.Tensor], tf.Tensor]
 
 
@@ -19,8 +21,8 @@ def midpoint(lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
 def secant(function: Function, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
     """Slope of the chord from ``(l, f(l))`` to ``(u, f(u))``; 0 where the two are one point."""
     wide = upper > lower
-    width = tf.where(wide, upper - lower, tf.ones_like(lower))
-    return tf.where(wide, (function(upper) - function(lower)) / width, tf.zeros_like(lower))
+    width = either(wide, upper - lower, 1.0)
+    return either(wide, (function(upper) - function(lower)) / width, 0.0)
 
 
 def roundoff(like: tf.Tensor) -> float:

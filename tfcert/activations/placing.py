@@ -39,6 +39,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations.accuracy import Accuracy
+from tfcert.activations.either import either
 from tfcert.activations.registry import Activation, Lines, Slopes
 from tfcert.roundoff import Rounding
 
@@ -93,20 +94,54 @@ def image(
         return (low, high) if rounding is None else _staying(act, low, high)
     if rounding is not None:
         lower, upper = _settled(act, lower, upper)
+        return _outward(act, rounding, (lower, upper), (act.function(lower), act.function(upper)))
     low, high = act.function(lower), act.function(upper)  # a NaN says that nothing is known
-    low = tf.where(tf.math.is_nan(low), tf.constant(-np.inf, low.dtype), low)
-    high = tf.where(tf.math.is_nan(high), tf.constant(np.inf, high.dtype), high)
-    if rounding is not None:
-        flat = tf.zeros_like(low)
-        low, high = _staying(act, *_moved(act, rounding, (lower, upper), (flat, low), (flat, high)))
-    return low, high
+    return either(tf.math.is_nan(low), -np.inf, low), either(tf.math.is_nan(high), np.inf, high)
+
+
+def _outward(
+    act: Activation, rounding: Rounding, ends: tuple[tf.Tensor, tf.Tensor], found: tuple[tf.Tensor, tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The values at the ends of an interval, moved out as :func:`_moved` moves lines of slope zero.
+
+    Of an exact function that is for what is flushed alone.
+    """
+    accuracy = accuracy_of(act)
+    far = _FAR if accuracy.ulps else _LARGEST
+    sizes = [tf.abs(value) for value in found]
+    known = (sizes[0] <= _LARGEST) & (sizes[1] <= _LARGEST)  # a NaN is not
+    for end in ends:
+        known &= tf.abs(end) <= far
+    charge = _flushed(accuracy, rounding, found[0].dtype)
+    if accuracy.ulps:
+        kernels = _kernels(accuracy, rounding)
+        charge += (kernels + 6.0 * _ROOM * rounding.own) * tf.maximum(*sizes) + kernels * accuracy.base
+        if accuracy.reach:
+            most = tf.maximum(tf.maximum(tf.abs(ends[0]), tf.abs(ends[1])), rounding.tiny / rounding.own)
+            charge += (kernels * accuracy.reach) * most
+    low, high = found[0] - charge, found[1] + charge
+    least, most = accuracy.stays
+    low = low if least == -np.inf else tf.maximum(low, least)
+    high = high if most == np.inf else tf.minimum(high, most)
+    return either(known, low, -np.inf), either(known, high, np.inf)
+
+
+def _kernels(accuracy: Accuracy, rounding: Rounding) -> float:
+    """What the program's kernel and ours may be off by, of what :class:`Accuracy` has in brackets."""
+    return 2.0 * _ROOM * sum(accuracy.within(unit) * unit for unit in (rounding.deployed, rounding.own))
+
+
+def _flushed(accuracy: Accuracy, rounding: Rounding, dtype: tf.DType) -> float | tf.Tensor:
+    """What is lost where arguments and results are flushed to zero."""
+    steep: float | tf.Tensor = accuracy.steep if not callable(accuracy.steep) else tf.cast(accuracy.steep(), dtype)
+    return (8.0 * rounding.tiny) * (1.0 + steep)
 
 
 def _staying(act: Activation, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """An image without the numbers that no computed value reaches; infinite where nothing is known, as it was."""
     least, most = (tf.constant(end, low.dtype) for end in accuracy_of(act).stays)
-    low = tf.where(tf.math.is_finite(low), tf.maximum(low, least), low)
-    return low, tf.where(tf.math.is_finite(high), tf.minimum(high, most), high)
+    low = either(tf.math.is_finite(low), tf.maximum(low, least), low)
+    return low, either(tf.math.is_finite(high), tf.minimum(high, most), high)
 
 
 def kernel_error(act: Activation, x: tf.Tensor, y: tf.Tensor, rounding: Rounding) -> tf.Tensor:
@@ -118,13 +153,12 @@ def kernel_error(act: Activation, x: tf.Tensor, y: tf.Tensor, rounding: Rounding
         ValueError: nothing is known of the activation's computed values.
     """
     accuracy = accuracy_of(act)
-    steep: float | tf.Tensor = accuracy.steep if not callable(accuracy.steep) else tf.cast(accuracy.steep(), x.dtype)
-    flushed = (8.0 * rounding.tiny) * (1.0 + steep)
+    flushed = _flushed(accuracy, rounding, x.dtype)
     share = 2.0 * _ROOM * accuracy.within(rounding.deployed) * rounding.deployed
     if not share:
         return tf.zeros_like(x) + flushed
     charge = share * _ROOM * (y + accuracy.base + accuracy.reach * x) + flushed
-    return tf.where((x <= _FAR) & (y <= _LARGEST), charge, tf.constant(np.inf, charge.dtype))
+    return either((x <= _FAR) & (y <= _LARGEST), charge, np.inf)
 
 
 def accuracy_of(act: Activation) -> Accuracy:
@@ -154,23 +188,21 @@ def _moved(
     most = tf.maximum(tf.maximum(tf.abs(ends[0]), tf.abs(ends[1])), rounding.tiny / rounding.own)
     sizes = [tf.abs(slope) * most + tf.abs(intercept) for slope, intercept in (below, above)]
     size = tf.maximum(*sizes)
-    steep: float | tf.Tensor = accuracy.steep if not callable(accuracy.steep) else tf.cast(accuracy.steep(), size.dtype)
-    flushed = (8.0 * rounding.tiny) * (1.0 + steep)
+    flushed = _flushed(accuracy, rounding, size.dtype)
     own = 6.0 * _ROOM * rounding.own
     if accuracy.ulps:
-        kernels = 2.0 * _ROOM * sum(accuracy.within(unit) * unit for unit in (rounding.deployed, rounding.own))
+        kernels = _kernels(accuracy, rounding)
         charge = (kernels + own) * size + ((kernels * accuracy.reach) * most + kernels * accuracy.base) + flushed
         within = tf.maximum(size, most * (_LARGEST / _FAR)) <= _LARGEST
     else:
         straight = act.piecewise_linear  # values are 0, x or -x: of slope 1, too, no difference of theirs rounds
         rounds = [
-            tf.where((slope == 0.0) | (slope == 1.0) if straight else slope == 0.0, tf.zeros_like(part), part)
+            either((slope == 0.0) | (slope == 1.0) if straight else slope == 0.0, 0.0, part)
             for (slope, _), part in zip((below, above), sizes, strict=True)
         ]
         charge = own * tf.maximum(*rounds) + flushed
         within = tf.maximum(size, most) <= _LARGEST
-    infinite = tf.constant(np.inf, charge.dtype)
-    return tf.where(within, below[1] - charge, -infinite), tf.where(within, above[1] + charge, infinite)
+    return either(within, below[1] - charge, -np.inf), either(within, above[1] + charge, np.inf)
 
 
 def _settled(act: Activation, lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -182,7 +214,7 @@ def _settled(act: Activation, lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Te
     whole, sign, exponent = (
         (tf.int32, 0x7FFFFFFF, 0x7F800000) if lower.dtype == tf.float32 else (tf.int64, 2**63 - 1, 0x7FF << 52)
     )
-    least = tf.constant(np.finfo(lower.dtype.as_numpy_dtype).tiny, lower.dtype)
+    least = float(np.finfo(lower.dtype.as_numpy_dtype).tiny)
 
     # Read from the bits: a comparison would flush its operands, and see zeros.
     def subnormal(end: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -193,8 +225,8 @@ def _settled(act: Activation, lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Te
 
     (low_left, low_right), (high_left, high_right) = subnormal(lower), subnormal(upper)
     zero = tf.zeros_like(lower)
-    lower = tf.where(low_right, zero, tf.where(low_left, -least, lower))
-    upper = tf.where(high_left, zero, tf.where(high_right, least, upper))
+    lower = either(low_right, zero, either(low_left, -least, lower))
+    upper = either(high_left, zero, either(high_right, least, upper))
     return lower, upper
 
 
@@ -215,20 +247,25 @@ def _extremum(
     critical = list(map(tf.stop_gradient, act.critical_points(slope, lower, upper)))
     # Critical points first: where they tie with an end (a ReLU's slope of 0 or 1), the gradient is that of the first,
     # and theirs is the one that slopes within the range see.
-    points = [*(tf.clip_by_value(point, lower, upper) for point in critical), lower, upper]
-    # XLA's min and max may drop a NaN, which stands for "nothing is known": say so with an infinity.
-    unknown = tf.constant(-side * np.inf, lower.dtype)
-    gaps = [act.function(point) - tf.math.multiply_no_nan(point, slope) for point in points]
-    if rounding is not None:
-        searched = points[act.exact : len(critical)]
-        gaps += [side * least for least in _least_of_pieces(act, slope, (lower, upper), searched, side, rounding)]
-    found = functools.reduce(choose, [tf.where(tf.math.is_nan(gap), unknown, gap) for gap in gaps])
+    points = [tf.clip_by_value(point, lower, upper) for point in critical]
+    gaps: list[tf.Tensor] = []
+    if rounding is not None and act.declaration is not None and act.kinks is None:
+        # Instead of the points that were searched for.
+        gaps += [
+            side * least for least in _least_of_pieces(act, slope, (lower, upper), points[act.exact :], side, rounding)
+        ]
+        points = points[: act.exact]
+    gaps += [act.function(point) - tf.math.multiply_no_nan(point, slope) for point in (*points, lower, upper)]
+    # XLA's min and max may drop a NaN, which stands for "nothing is known": say so with an infinity. Infinities of
+    # different sign add up to one, too, and one of them is the same infinity.
+    unknown = -side * np.inf
+    found = either(tf.math.is_nan(tf.add_n(gaps)), unknown, functools.reduce(choose, gaps))
     if rounding is not None and act.strays is not None:
         found -= side * act.strays(lower, upper, rounding.own)
     if known is None:
         return found
     limit = tf.constant(act.values[0 if side > 0 else 1], lower.dtype)
-    return tf.where(known, found, tf.where(slope == 0, limit, unknown))
+    return tf.where(known, found, tf.where(slope == 0, limit, tf.constant(unknown, limit.dtype)))
 
 
 def _least_of_pieces(
@@ -244,27 +281,31 @@ def _least_of_pieces(
     By tangents of ``g`` at the points, moved into the piece; infinite where the interval has no part of it.
     """
     told = act.declaration
-    if told is None or act.kinks is not None:
-        return []
+    assert told is not None
+    paired = len(searched) == sum(rising is not None for rising in told.rising)
+    left = iter(searched)
     kind = slope.dtype.as_numpy_dtype
     reach = accuracy_of(act).reach
     found = []
     for (start, end), rising in zip(itertools.pairwise((-np.inf, *told.ends, np.inf)), told.rising, strict=True):
+        here = [next(left)] if paired and rising is not None else searched
         if rising is None or rising != (side > 0):
             continue
         inside = tf.constant(_next(kind, start, 1.0), slope.dtype), tf.constant(_next(kind, end, -1.0), slope.dtype)
         first, last = tf.maximum(ends[0], kind(start)), tf.minimum(ends[1], kind(end))
-        best = tf.fill(tf.shape(slope), tf.constant(-np.inf, slope.dtype))
-        for point in searched:
+        bounds = []
+        for point in here:
             place = tf.minimum(tf.maximum(point, inside[0]), inside[1])
             steep = told.derivative(place)
             error = (2.0 * _SLOPE_ULPS * rounding.own) * (tf.abs(steep) + tf.abs(slope) + reach)
             tilt = side * (steep - slope)
             loss = tf.math.multiply_no_nan(tf.nn.relu(error - tilt), tf.nn.relu(last - place))
             loss += tf.math.multiply_no_nan(tf.nn.relu(error + tilt), tf.nn.relu(place - first))
-            bound = side * (act.function(place) - tf.math.multiply_no_nan(place, slope)) - _ROOM * loss
-            best = tf.where(bound > best, bound, best)  # NaN says nothing
-        found.append(tf.where(first < last, best, tf.constant(np.inf, slope.dtype)))
+            bounds.append(side * (act.function(place) - tf.math.multiply_no_nan(place, slope)) - _ROOM * loss)
+        best = bounds[0]
+        for bound in bounds[1:]:
+            best = either((bound > best) | tf.math.is_nan(best), bound, best)
+        found.append(either(first < last, best, np.inf))
     return found
 
 

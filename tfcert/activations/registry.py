@@ -76,7 +76,8 @@ class Activation:
         alike: whether it is the same function at every place of a tensor; False of one whose parameters are a tensor.
         declaration: what the family that made it was told.
         accuracy: how far computed values may be from the function's; None where nothing is known of that.
-        exact: how many of the critical points, the first ones, are declared places, rather than searched for.
+        exact: how many of the critical points, the first ones, are declared places, rather than searched for. Where
+            the others are as many as pieces that bend, each is of one of these, in order.
         strays: ``(lower, upper, unit) -> errors``: by how much the least of ``f(x) - s x`` at critical points as they
             are computed with this unit roundoff may lie above the true one, and the greatest below. None where that
             is found from the derivative that was declared, or the points are exact.

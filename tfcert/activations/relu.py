@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfcert.activations.accuracy import ABOVE_ZERO, EXACT, Accuracy
 from tfcert.activations.curves import smallest
+from tfcert.activations.either import either
 from tfcert.activations.registry import Activation, Lines, Ranges, Slopes, enter
 
 LeftSlope = Callable[[], tf.Tensor] | float
@@ -31,19 +32,19 @@ def _stable(lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
 def _chord(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor, stable: tf.Tensor) -> tf.Tensor:
     """Slope of the chord where the kink is inside the interval, of the function's own piece elsewhere."""
     below, above = _pieces(left, lower)
-    width = tf.where(stable, above, upper - lower)
-    return tf.where(stable, tf.where(lower >= 0, above, below), (upper - below * lower) / width)
+    width = either(stable, above, upper - lower)
+    return either(stable, either(lower >= 0, above, below), (upper - below * lower) / width)
 
 
 def _crown(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> Slopes:
     below, above = _pieces(left, lower)
     stable = _stable(lower, upper)
     chord = _chord(left, lower, upper, stable)
-    longer = tf.where(stable, chord, tf.where(upper > -lower, above, below))
+    longer = either(stable, chord, either(upper > -lower, above, below))
     if not callable(left):
         return (longer, chord) if left <= 1 else (chord, longer)
     convex = below <= above
-    return tf.where(convex, longer, chord), tf.where(convex, chord, longer)
+    return either(convex, longer, chord), either(convex, chord, longer)
 
 
 def _ranges(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> Ranges:
@@ -51,15 +52,15 @@ def _ranges(left: LeftSlope, lower: tf.Tensor, upper: tf.Tensor) -> Ranges:
     stable = _stable(lower, upper)
     chord = _chord(left, lower, upper, stable)
     between = (
-        tf.where(stable, chord, tf.minimum(below, above)),
-        tf.where(stable, chord, tf.maximum(below, above)),
+        either(stable, chord, tf.minimum(below, above)),
+        either(stable, chord, tf.maximum(below, above)),
     )
     if not callable(left):
         return (between, None) if left <= 1 else (None, between)
     convex = below <= above
     return (
-        (tf.where(convex, between[0], chord), tf.where(convex, between[1], chord)),
-        (tf.where(convex, chord, between[0]), tf.where(convex, chord, between[1])),
+        (either(convex, between[0], chord), either(convex, between[1], chord)),
+        (either(convex, chord, between[0]), either(convex, chord, between[1])),
     )
 
 

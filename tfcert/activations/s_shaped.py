@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from tfcert.activations.curves import Function, midpoint, roundoff, secant, smallest
+from tfcert.activations.either import either
 from tfcert.activations.registry import Activation, Declaration, Ranges, Slopes, enter
 
 
@@ -35,7 +36,7 @@ class SCurve:
         """The chord's slope; on intervals so narrow that it would be mostly rounding, the middle's."""
         # The quotient errs by eps / width, the derivative in the middle by about width^2 / 24.
         narrow = upper - lower < (24 * roundoff(lower)) ** (1 / 3)
-        return tf.where(narrow, self.derivative(midpoint(lower, upper)), secant(self.value, lower, upper))
+        return either(narrow, self.derivative(midpoint(lower, upper)), secant(self.value, lower, upper))
 
     def tangent(self, lower: tf.Tensor) -> tf.Tensor:
         """Slope of the tangent from ``(l, f(l))`` to the right-hand branch; ``f'(l)`` where ``l >= 0``.
@@ -47,7 +48,7 @@ class SCurve:
         """
         left = lower < 0
         # Nearer to zero the slope is f'(0) to working precision.
-        start = tf.maximum(tf.where(left, -lower, tf.ones_like(lower)), 0.25 * roundoff(lower) ** 0.5)
+        start = tf.maximum(either(left, -lower, 1.0), 0.25 * roundoff(lower) ** 0.5)
         reach = self.value(start)
 
         def slope(d: tf.Tensor) -> tf.Tensor:
@@ -57,12 +58,12 @@ class SCurve:
         for _ in range(2 if lower.dtype == tf.float32 else 3):
             d = self.inverse(slope(d))
         # The slope's derivative with respect to d is zero: its gradient needs none of the search's.
-        return tf.where(left, slope(tf.stop_gradient(d)), self.derivative(lower))
+        return either(left, slope(tf.stop_gradient(d)), self.derivative(lower))
 
     def critical_points(self, slope: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """The two points where the derivative is ``slope``; something on the far side, or zero, for lack of any."""
         point = self.inverse(tf.maximum(slope, smallest(slope)))
-        return point, -point
+        return -point, point
 
 
 @dataclass(frozen=True)
@@ -96,23 +97,23 @@ class _Interval:
 
 
 def _crown(interval: _Interval) -> tf.Tensor:
-    mixed = tf.where(interval.upper <= 0, interval.chord, interval.first)
-    return tf.where(interval.lower >= 0, interval.middle, mixed)
+    mixed = either(interval.upper <= 0, interval.chord, interval.first)
+    return either(interval.lower >= 0, interval.middle, mixed)
 
 
 def _cnncert(interval: _Interval) -> tf.Tensor:
-    return tf.where(interval.cut, interval.chord, tf.where(interval.lower >= 0, interval.middle, interval.first))
+    return either(interval.cut, interval.chord, either(interval.lower >= 0, interval.middle, interval.first))
 
 
 def _deepcert(interval: _Interval) -> tf.Tensor:
     left, right, chord = interval.curve.derivative(interval.lower), interval.last, interval.chord
     parallel = ((left < chord) & (right > chord)) | ((left > chord) & (right < chord))
     crossing = (left < chord) & (right < chord)
-    return tf.where(parallel, chord, tf.where(crossing, interval.first, tf.zeros_like(chord)))
+    return either(parallel, chord, either(crossing, interval.first, 0.0))
 
 
 def _adaptive(interval: _Interval) -> tf.Tensor:
-    return tf.where(interval.cut, interval.chord, tf.minimum(interval.middle, interval.first))
+    return either(interval.cut, interval.chord, tf.minimum(interval.middle, interval.first))
 
 
 def s_shaped(name: str, function: Function, curve: SCurve) -> Activation:
@@ -142,8 +143,8 @@ def s_shaped(name: str, function: Function, curve: SCurve) -> Activation:
     def ranges(lower: tf.Tensor, upper: tf.Tensor) -> Ranges:
         def side(interval: _Interval) -> Slopes:
             return (
-                tf.where(interval.cut, interval.chord, interval.last),
-                tf.where(interval.cut, interval.chord, tf.maximum(interval.first, interval.last)),
+                either(interval.cut, interval.chord, interval.last),
+                either(interval.cut, interval.chord, tf.maximum(interval.first, interval.last)),
             )
 
         chord = curve.chord(lower, upper)

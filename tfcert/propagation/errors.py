@@ -37,6 +37,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Lines
+from tfcert.activations.either import either
 from tfcert.network.graph import Add, Concatenate, Input, Linear, MaxPool, Network, Node
 from tfcert.network.linear import Convolution, DenseMap, LinearMap, ScaleMap
 from tfcert.propagation import kernels
@@ -125,7 +126,8 @@ def _sized(node: Linear, m: tf.Tensor, size: tf.Tensor, weights: tf.Tensor) -> S
 
 def limited(size: tf.Tensor, rounding: Rounding, growth: tf.Tensor | float = 1.0) -> tf.Tensor:
     """Sizes that partial sums do not exceed; infinite where the program may overflow, with sizes that grow so much."""
-    return tf.where(growth * size < rounding.largest, size, tf.constant(np.inf, size.dtype))
+    grown = size if isinstance(growth, float) and growth == 1.0 else growth * size
+    return either(grown < rounding.largest, size, np.inf)
 
 
 def _folded(node: Linear) -> tuple[tf.Tensor | float, tf.Tensor | float]:
@@ -160,18 +162,21 @@ def sum_of_terms_error(node: Linear, terms: Sized, reach: tf.Tensor | None, own:
     rounding, (size, flushed), count = node.rounding, terms, node.map.terms()
     assert rounding is not None
     ours, theirs = gamma(own.additions, rounding.own), gamma(count, rounding.deployed)
-    within = size
-    if reach is not None and max(ours, theirs) < 0.25:
-        reach += up(gamma(count + 8, rounding.own)) * size
-        within = 0.5 * size + 0.5 * tf.minimum(reach, size)
     extra = node.computed + (_SCALED if isinstance(node.map, ScaleMap) else _FOLDED)
     own = own._replace(terms=own.terms + node.computed * max(1.0, rounding.weights / rounding.own))
     each = gamma(extra, rounding.deployed) * (1.0 + theirs) + gamma(own.terms, rounding.own) * (1.0 + ours)
-    lost = within * up((ours + theirs) / max(1.0 - ours - theirs, 0.5)) + size * up(each)
+    partial = (ours + theirs) / max(1.0 - ours - theirs, 0.5)
+    if reach is not None and max(ours, theirs) < 0.25:
+        # Half of the terms' size and half of the values', which are found up to a rounding of each term.
+        known = 0.5 + 0.5 * up(gamma(count + 8, rounding.own))
+        lost = tf.minimum(reach, size) * up(0.5 * partial) + size * up(each + known * partial)
+    else:
+        lost = size * up(each + partial)
+    few = flushed + (2.0 * count + extra + node.folded + own.terms + own.additions) * rounding.tiny
     bias = node.size_of_bias or node.bias
     if node.folded and bias is not None:
-        lost += tf.abs(bias()) * up(gamma(node.folded, rounding.deployed))
-    return lost + flushed + (2.0 * count + extra + node.folded + own.terms + own.additions) * rounding.tiny
+        few += tf.abs(bias()) * up(gamma(node.folded, rounding.deployed))
+    return lost + few
 
 
 def up(share: float) -> float:
@@ -278,7 +283,7 @@ class Errors:
         elif isinstance(node, Linear) and ball is not None:
             self.balls[index] = ball.moved(node)
         read = times_read(node.map) if isinstance(node, Linear) else 1
-        total = tf.reduce_max(tf.reduce_sum(m, axis=list(range(1, m.shape.rank))))
+        total = math.prod(node.shape) * tf.maximum(tf.reduce_max(pair[1]), -tf.reduce_min(pair[0]))
         self.lost += (2.0 * self.rounding.tiny) * ((read + _STEPS) * total + 4.0 * math.prod(node.shape))
         self.charge(index)
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import Lines, image, is_shipped, lines
+from tfcert.activations.either import either
 from tfcert.network.difference import Difference, Residuals
 from tfcert.network.graph import Elementwise, MaxPool, Multivariate, Network, Node, Nonlinear, entering
 from tfcert.network.linear import pad_or_crop
@@ -421,8 +422,8 @@ def tighter(bounds: TensorInterval, other: TensorInterval, by_sign: bool) -> Ten
             better |= (other_low >= 0) | (other_high <= 0)
         else:
             better &= other_high - other_low <= _MUCH * (high - low)
-        least = tf.where(better, tf.maximum(other_low, low), low)
-        return hull(least, tf.where(better, tf.minimum(other_high, high), high))
+        least = either(better, tf.maximum(other_low, low), low)
+        return hull(least, either(better, tf.minimum(other_high, high), high))
 
     found: TensorInterval = kernels.fused(met, *bounds, *other, passes=_OPERATIONS)
     return found

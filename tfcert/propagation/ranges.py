@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcert.activations import image
+from tfcert.activations.either import either
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Multivariate, Network, Node
 from tfcert.network.windows import gather_windows
 from tfcert.propagation.enclosures import TensorInterval
@@ -29,9 +30,11 @@ from tfcert.sets.region import Region
 
 def tidy(lower: tf.Tensor, upper: tf.Tensor) -> TensorInterval:
     """Bounds that later steps can rely on: no NaN (nothing is known there: infinite), and ``lower <= upper``."""
-    low = tf.where(tf.math.is_nan(lower), tf.constant(-np.inf, lower.dtype), lower)
-    high = tf.where(tf.math.is_nan(upper), tf.constant(np.inf, upper.dtype), upper)
-    return hull(low, high)
+    return hull(*_known(lower, upper))
+
+
+def _known(lower: tf.Tensor, upper: tf.Tensor) -> TensorInterval:
+    return either(tf.math.is_nan(lower), -np.inf, lower), either(tf.math.is_nan(upper), np.inf, upper)
 
 
 def hull(low: tf.Tensor, high: tf.Tensor) -> TensorInterval:
@@ -69,9 +72,11 @@ def taken_up(index: int, node: Node, inputs: Sequence[TensorInterval], errors: E
     terms = None
     if isinstance(node, Linear) and not moves(node):
         found, _, terms = _through_linear(node, inputs[0])
+        pair = _known(*found)  # in order: they lie on either side of their middle
+    elif isinstance(node, Elementwise):
+        pair = hull(*step(node, inputs))  # images are no NaN
     else:
-        found = step(node, inputs)
-    pair = tidy(*found)
+        pair = tidy(*step(node, inputs))
     errors.add(index, pair, terms)
     return pair
 
