@@ -6,14 +6,16 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from complete.questions import mlp, question
 from tfcert.clauses import Clause, Clauses
 from tfcert.complete.search import boxes
 from tfcert.complete.search.decide import cuts, decide
-from tfcert.complete.search.halving import Batches
+from tfcert.complete.search.halving import Batches, signs_of
 from tfcert.complete.search.query import Solvers
 from tfcert.complete.solver.process import SolverProcess
+from tfcert.propagation import preactivation
 from tfcert.sets.balls import Box, LpBall
 from tfcert.verdict import Outcome, Reason
 
@@ -95,6 +97,34 @@ def test_planes_are_below_their_rows(name, rng):
         assert planes.least[i] == pytest.approx(rows[i, 0, row], abs=1e-6) or planes.least[i] < rows[i, 0, row]
 
 
+def test_parts_keep_the_signs_that_the_whole_shows(rng, monkeypatch):
+    """Catches passes for neurons whose sign is known, and signs that a neuron does not keep."""
+    model, region = mlp(2, 12, 12, 12, 2, seed=3), box_of(2, 1.0)
+    batches, wanted = Batches(question(model, region, asked(model, region, "one", 0.1), rounded=False)), []
+    low, matters = rng.uniform(-1, 0, (6, 2)), preactivation.matters
+    high, nodes = low + 0.4, batches._network.bounded()
+
+    def counted(*arguments):
+        found = matters(*arguments)
+        wanted[-1] += int(tf.math.count_nonzero(found))
+        return found
+
+    monkeypatch.setattr(preactivation, "matters", counted)
+    parts, found = (low, np.stack([0.5 * (low + high)[:, 0], high[:, 1]], axis=1)), []
+    wanted.append(0)
+    signs = signs_of(batches.bounds(low, high)[1])
+    for known in (None, signs):
+        wanted.append(0)
+        found.append(batches.bounds(*parts, known))
+    assert wanted[2] < 0.8 * wanted[1] and {-1, 0, 1} == set(signs.ravel().tolist())
+    assert (found[1][0] >= found[0][0] - 1e-9).all()
+    points = parts[0] + rng.uniform(size=(300, 6, 2)) * (parts[1] - parts[0])
+    values = batches._network.values(tf.constant(points.reshape(-1, 2)))
+    for node, ends in zip(nodes, zip(found[1][1][::2], found[1][1][1::2], strict=True), strict=True):
+        seen = values[node].numpy().reshape(300, 6, -1)
+        assert (seen >= ends[0] - 1e-9).all() and (seen <= ends[1] + 1e-9).all()
+
+
 def test_what_is_cut_off_breaks_nothing(rng):
     model, region = made("sigmoid"), box_of(2, 1.0)
     query = question(model, region, asked(model, region, "one", -0.3), rounded=False)
@@ -103,7 +133,7 @@ def test_what_is_cut_off_breaks_nothing(rng):
     high = low + rng.uniform(0.2, 0.5, (20, 2))
     rows, layers = tree.batches.bounds(low, high)
     none = np.zeros(20, int)
-    some = boxes._Open(low, high, rows.max(axis=2), high - low, none)
+    some = boxes._Open(low, high, rows.max(axis=2), high - low, none, tree.nothing(len(low)))
     planes = tree.batches.planes(low, high, (none, none), layers)
     less = tree._shrunk(some, planes, none)
     assert (less.lower >= low).all() and (less.upper <= high).all()
@@ -161,7 +191,7 @@ def test_parts_cover_what_is_not_cut_off_and_what_is_cut_off_holds(kind):
     clauses = asked(model, region, kind, -0.05)
     query = question(model, region, clauses)
     tree, (low, high) = boxes._Tree(query, range(clauses.offsets.shape[1])), boxes._ends(query)
-    some = boxes._Open(low, high, tree.first(), high - low, np.zeros(1, int))
+    some = boxes._Open(low, high, tree.first(), high - low, np.zeros(1, int), tree.nothing(1))
     points = grid(region)
     outputs = np.asarray(model(points), np.float64)
     values = np.einsum("cro,po->pcr", clauses.coefficients[0], outputs) + clauses.offsets[0]

@@ -107,7 +107,7 @@ def test_no_program_answers_otherwise_where_a_box_was_cut_off(bias, rng):
         high[np.arange(6), moving] += 0.1
         rows, layers = tree.batches.bounds(low, high)
         none = np.zeros(6, int)
-        some = boxes._Open(low, high, rows.max(axis=2), high - low, none)
+        some = boxes._Open(low, high, rows.max(axis=2), high - low, none, tree.nothing(len(low)))
         less = tree._shrunk(some, tree.batches.planes(low, high, (none, none), layers), none)
         assert ((less.upper - less.lower).sum(axis=1) < 0.9 * (high - low).sum(axis=1)).any()
         for i, k in enumerate(moving):

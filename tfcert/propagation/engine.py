@@ -11,7 +11,7 @@ import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
@@ -96,7 +96,7 @@ class _Compiled:
         if self.is_traced:
             size, wide = size if self.any_size else self._size(count, limit, size), self._rows(rows)
             run = self.traced(wide)
-        batch = [*tensors[:4], *(_padded(t, wide - rows, 1) for t in tensors[4:])]
+        batch = [*tensors[:4], *(_padded(t, wide - rows, 1) for t in tensors[4:6]), *tensors[6:]]
         parts: list[list[np.ndarray]] = []
         for first in range(0, count, size):
             some = batch if count <= size else [t[first : first + size] for t in batch]
@@ -275,10 +275,14 @@ def prepared_bounds(
     relaxation: str | None = None,
     options: BoundOptions | None = None,
     together: Together | None = None,
+    signs: np.ndarray | None = None,
 ) -> PreparedBounds:
     """The function that :func:`lower_bounds` runs; arguments and errors as there.
 
-    ``together``: the clauses that the rows make up, whose combinations are bounded, too.
+    Args:
+        together: the clauses that the rows make up, whose combinations are bounded, too.
+        signs: what is known of neurons, ``[batch, neurons]``, int8, for all of ``computed.bounded()`` one after
+            another: see :class:`~tfcert.propagation.preactivation.Passes`.
     """
     options = options or BoundOptions()
     _check(network, perturbation, coefficients, offsets, (method, relaxation))
@@ -292,7 +296,8 @@ def prepared_bounds(
     plan = method_of(method, relaxation)[0].plan(computed, count, options.memory_mb, region.is_box)
     limit = min(plan.samples, options.batch_size or _LARGEST_BATCH)
     per_clause = 0 if together is None else together.rows
-    run = _compiled(network, (method, relaxation, pairs is not None, per_clause), region, plan, options)
+    asked = (method, relaxation, pairs is not None, per_clause, signs is not None)
+    run = _compiled(network, asked, region, plan, options)
     arrays = [region.center, region.lower, region.upper, region.eps]
     # A threshold is rounded so that its row is not easier to prove; C is rounded to nearest, which rows over a rounded
     # network are charged for.
@@ -300,6 +305,8 @@ def prepared_bounds(
     if together is not None:
         arrays.append(_as(round_down(together.offsets, network.dtype.as_numpy_dtype), network))
         arrays += [_as(together.counts, network), _as(together.weighs, network)]
+    if signs is not None:
+        arrays.append(tf.constant(signs, tf.int8))
     # XLA is told how many iterations there are; else that is an argument, so that fewer of them are no other function.
     return PreparedBounds(computed, run, arrays, limit, () if use_jit(options) else (tf.constant(options.iterations),))
 
@@ -338,18 +345,18 @@ def _check(
 
 
 def _compiled(
-    network: Network, asked: tuple[str, str | None, bool, int], region: Region, plan: Plan, options: BoundOptions
+    network: Network, asked: tuple[str, str | None, bool, int, bool], region: Region, plan: Plan, options: BoundOptions
 ) -> _Compiled:
     """The pass for a kind of region, made once for a network.
 
-    ``asked`` is the method, the relaxation, whether rows are bounded by differences, too, and how many rows make up a
-    clause (0: each is one).
+    ``asked`` is the method, the relaxation, whether rows are bounded by differences, too, how many rows make up a
+    clause (0: each is one), and whether signs of neurons are given.
     """
     parts = tuple(
         sorted((node, tuple((p.start, p.stop) if p else None for p in cut)) for node, cut in plan.parts.items())
     )
     jit = use_jit(options)
-    method, relaxation, differs, per_clause = asked
+    method, relaxation, differs, per_clause, signed = asked
     fixed, rate = options.iterations if jit else None, options.learning_rate
     # Under XLA shapes are fixed, so the unstable neurons cannot be picked out there.
     passes = Passes(plan.parts, not jit, plan.rows, plan.inputs)
@@ -366,8 +373,9 @@ def _compiled(
         rows = (coefficients, offsets) if pairs is None else both_ways(pairs, coefficients, offsets)
         together = together if together is None or pairs is None else together.twice()
         inputs, ascent = Region(norm, clipped, center, lower, upper, eps), Ascent(iterations, rate)
+        known = replace(passes, signs=_by_node(net, more[3 if per_clause else 0])) if signed else passes
         with fused_kernels(options.jit is None and not jit):
-            bounded = bounded_outputs(net, inputs, rows, method, relaxation, passes, ascent, together)
+            bounded = bounded_outputs(net, inputs, rows, method, relaxation, known, ascent, together)
         found = [part if pairs is None else greater(*tf.split(part, 2, axis=1)) for part in bounded.of_rows()]
         layers = [bounded.pre_activation[i] for i in net.bounded()]
         best = found[0]
@@ -382,6 +390,7 @@ def _compiled(
         shapes = [inputs, inputs, inputs, inputs if uneven else (), (rows, *outputs), (rows,)]
         shapes += [(rows,)] * 3 if per_clause else []
         signature = [tf.TensorSpec([None, *shape], dtype) for shape in shapes]
+        signature += [tf.TensorSpec([None, None], tf.int8)] if signed else []
         signature += [] if jit else [tf.TensorSpec([], tf.int32)]
         return traced(run, input_signature=signature, jit_compile=jit)
 
@@ -396,6 +405,13 @@ def _compiled(
             run, trace, plan.floats, usual, is_traced, not searches and not per_clause, any_size=options.jit is False
         ),
     )
+
+
+def _by_node(network: Network, flat: tf.Tensor) -> dict[int, tf.Tensor]:
+    """Data of all neurons that enter a nonlinearity ``[samples, neurons]`` by node, ``[samples, *shape]``."""
+    shapes = {i: network.nodes[i].shape for i in network.bounded()}
+    parts = tf.split(flat, [math.prod(shape) for shape in shapes.values()], axis=1)
+    return {i: tf.reshape(part, [-1, *shapes[i]]) for i, part in zip(shapes, parts, strict=True)}
 
 
 def both_ways(pairs: Related, coefficients: tf.Tensor, offsets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -55,12 +55,15 @@ class Passes:
         select: whether a pass may take only the unstable neurons where they are few.
         rows: how many rows over the output a pass takes; None for all.
         inputs: how many inputs forward planes are over at a time; None for all.
+        signs: of nodes that enter a nonlinearity what neurons are known to be, ``[samples, *shape]``: 1 where they are
+            never negative, -1 where never positive, else 0. Those that keep their sign need no pass.
     """
 
     parts: Parts = field(default_factory=dict)
     select: bool = False
     rows: int | None = None
     inputs: int | None = None
+    signs: Mapping[int, tf.Tensor] = field(default_factory=dict)
 
 
 WHOLE = Passes()
@@ -144,7 +147,7 @@ class _Ranges:
     def _by_passes(self, index: int, here: TensorInterval) -> TensorInterval:
         network, passes, errors = self.network, self.passes, self.errors
         if passes.select and stable_is_exact(network, index):
-            here = self._from_others(index, here)
+            here = self._from_others(index, _signed(here, passes.signs.get(index)))
         relaxed = relax_before(network, index, self.relaxer, self.bounds, self.affine, errors)
         if passes.select and passes.parts.get(index, (None,)) == (None,) and stable_is_exact(network, index):
             here = _to_the_first_pooling(network, index, relaxed, self.region, here, self._found)
@@ -168,6 +171,14 @@ class _Ranges:
             self._under_way.remove(index)
             here = tighter(here, without(self._found[node.inputs[3]], self._step(d), network.rounding), True)
         return here
+
+
+def _signed(here: TensorInterval, signs: tf.Tensor | None) -> TensorInterval:
+    """An interval, met with what is known of signs."""
+    if signs is None:
+        return here
+    low, high = here
+    return hull(tf.where(signs > 0, tf.nn.relu(low), low), tf.where(signs < 0, tf.minimum(high, 0), high))
 
 
 def worth_a_pass(network: Network) -> frozenset[int]:

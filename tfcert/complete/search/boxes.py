@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfcert.complete.search.halving import SIZES, Batches, RowPlanes
+from tfcert.complete.search.halving import SIZES, Batches, RowPlanes, signs_of
 from tfcert.complete.search.query import Query, Solvers, within_rounding
 from tfcert.propagation.supported import as_given, not_charged
 from tfcert.sets.region import region_of
@@ -58,6 +58,7 @@ class _Open(NamedTuple):
         falls: what a cut of each input is worth to the bound of its worst row, for each unit of the input's width
             ``[boxes, inputs]``.
         depth: how many times it was cut ``[boxes]``.
+        signs: of neurons, as far as they are known ``[boxes, neurons]``.
     """
 
     lower: np.ndarray
@@ -65,6 +66,7 @@ class _Open(NamedTuple):
     bound: np.ndarray
     falls: np.ndarray
     depth: np.ndarray
+    signs: np.ndarray
 
     def taken(self, index: np.ndarray | slice) -> _Open:
         return _Open(*(part[index] for part in self))
@@ -137,7 +139,7 @@ def by_halves(
     """
     tree = _Tree(query, clauses)
     low, high = _ends(query)
-    left = _Open(low, high, tree.first(), high - low, np.zeros(1, int))
+    left = _Open(low, high, tree.first(), high - low, np.zeros(1, int), tree.nothing(1))
     told = 0
 
     def ended(reason: Because = NO_REASON, *some: _Open, witness: np.ndarray | None = None) -> Divided:
@@ -152,7 +154,7 @@ def by_halves(
         size = tree.batches.size(SIZES[-1], solvers.left())
         if not size:
             return ended(Reason.TIME_LIMIT.because(said="the budget was used up"), left)
-        if left.lower.size + left.bound.size > _KEPT:
+        if left.lower.size + left.bound.size + left.signs.size // 8 > _KEPT:
             return ended(Reason.TOO_MANY_PIECES.because(), left)
         some, left = left.taken(slice(-size, None)), left.taken(slice(None, -size))
         some, witness = tree.bounded(some)
@@ -201,6 +203,10 @@ class _Tree:
         found[0, self._asked] = np.where(np.isfinite(known), known, -np.inf)
         return found
 
+    def nothing(self, count: int) -> np.ndarray:
+        """That nothing is known of signs, for so many boxes."""
+        return np.zeros((count, self.batches.neurons), np.int8)
+
     def least(self, *some: _Open) -> np.ndarray:
         """Lower bounds of all clauses ``[clauses]``, by what is done and by boxes that are not."""
         found = self._done
@@ -210,7 +216,7 @@ class _Tree:
 
     def bounded(self, some: _Open) -> tuple[_Open, np.ndarray | None]:
         """What stays open of some boxes, the worst last, and a witness if there is one."""
-        rows, layers = self.batches.bounds(some.lower, some.upper)
+        rows, layers = self.batches.bounds(some.lower, some.upper, some.signs)
         self.count += len(rows)
         self.depth = max(self.depth, int(some.depth.max()))
         bound = np.maximum(rows.max(axis=2), some.bound)
@@ -227,7 +233,8 @@ class _Tree:
         row = rows[np.arange(len(rows)), clause].argmax(axis=1)
         planes = self.batches.planes(some.lower, some.upper, (clause, row), layers)
         witness = self._attacked(some, planes, clause)
-        return self._shrunk(some._replace(falls=planes.falls), planes, clause), witness
+        some = some._replace(falls=planes.falls, signs=signs_of(layers))
+        return self._shrunk(some, planes, clause), witness
 
     def _attacked(self, some: _Open, planes: RowPlanes, clause: np.ndarray) -> np.ndarray | None:
         """A witness among the boxes' middles, where planes are least on them, and what the worst lead to."""
@@ -293,5 +300,5 @@ def _halved(some: _Open) -> _Open | None:
     high[each, which] = low[each, which] = middle[each, which]
     size = width.shape[1]
     starts, ends = (np.stack(pair, axis=1).reshape(-1, size) for pair in ((some.lower, low), (high, some.upper)))
-    rest = (np.repeat(part, 2, axis=0) for part in (some.bound, some.falls, some.depth + 1))
+    rest = (np.repeat(part, 2, axis=0) for part in (some.bound, some.falls, some.depth + 1, some.signs))
     return _Open(starts, ends, *rest)

@@ -70,6 +70,7 @@ class Batches:
         tied: the clauses that are never proven, for some point breaks them up to rounding and is no witness, and after
             how many passes that was seen.
         seen: of each clause the least margin at a point so far.
+        neurons: how many enter a nonlinearity, those of differences included.
     """
 
     def __init__(self, query: Query):
@@ -84,6 +85,7 @@ class Batches:
         self._computed, self._posed = self._network, self._rows
         if pairs is not None:
             self._computed, self._posed = pairs.network, pairs.matched(tf.constant(self._rows)).numpy()
+        self.neurons = sum(math.prod(self._computed.nodes[i].shape) for i in self._computed.bounded())
         self._pace: dict[int, float] = {}
         self.enough, self.passes = POSITIVE * query.scale, 0
         self.tied: dict[int, int] = {}
@@ -92,19 +94,21 @@ class Batches:
 
     def size(self, most: int, left: float) -> int:
         """How many boxes, at most so many, the next pass is for, if it is to end in the time that is left; 0: none."""
-        neurons = sum(int(np.prod(self._network.nodes[i].shape)) for i in self._network.bounded())
-        fits = [s for s in SIZES if s == SIZES[0] or s * neurons <= _NUMBERS]
+        fits = [s for s in SIZES if s == SIZES[0] or s * self.neurons <= _NUMBERS]
         in_time = [s for s in fits if self._pace.get(s, 0.0) <= left]
         return min(most, max(in_time, default=0)) if left > 0 else 0
 
-    def bounds(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    def bounds(
+        self, lower: np.ndarray, upper: np.ndarray, signs: np.ndarray | None = None
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Lower bounds of all rows ``[boxes, clauses, rows]``, -inf where nothing is known, and for each node that
         enters a nonlinearity lower and upper bounds ``[boxes, *shape]``, which they were found with: of differences
-        too, where rows are bounded by these."""
+        too, where rows are bounded by these. ``signs``: what :func:`signs_of` says of boxes that these are parts of."""
         count, began = len(lower), time.monotonic()
         box = Box(*(end.reshape(-1, *self._shape) for end in (lower, upper)))
         rows = np.repeat(self._rows[None], count, axis=0), np.repeat(self._offsets[None], count, axis=0)
-        question = prepared_bounds(self._network, box, *rows, options=self._options)
+        signs = np.zeros((count, self.neurons), np.int8) if signs is None else signs
+        question = prepared_bounds(self._network, box, *rows, options=self._options, signs=signs)
         found, *ends = question.run(layers=True)
         warn_of_domains(self._network, found)
         layers = dict(zip(question.computed.bounded(), zip(ends[::2], ends[1::2], strict=True), strict=True))
@@ -158,6 +162,14 @@ class Batches:
         rows, _ = self.bounds(point[None], point[None])
         self._looked[clause] = min(margin, before), self.passes
         return bool(rows[0, clause].max() > self.enough)
+
+
+def signs_of(layers: Sequence[np.ndarray]) -> np.ndarray:
+    """Which neurons keep their sign, by lower and upper bounds of the layers in turn: 1, -1 or 0 ``[boxes, neurons]``.
+
+    They keep it on every part of the boxes, where intervals of the layers before may not show it."""
+    signs = [(low >= 0).astype(np.int8) - (high <= 0) for low, high in zip(layers[::2], layers[1::2], strict=True)]
+    return np.concatenate([part.reshape(len(part), -1) for part in signs], axis=1).astype(np.int8)
 
 
 def _any_number(*shapes: Sequence[int | None]) -> list[tf.TensorSpec]:
