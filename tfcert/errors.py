@@ -16,6 +16,11 @@ class ExitCode(IntEnum):
     NOTHING_TO_CHECK = 5
     INCONCLUSIVE = 6
 
+    @property
+    def words(self) -> str:
+        """The code in words."""
+        return self.name.lower().replace("_", " ")
+
 
 class UsageError(ValueError):
     """The user can put it right: a missing file, data that do not fit the network, options that contradict."""

@@ -8,7 +8,7 @@ import pytest
 
 from tfcert.catalog import SOLVERS
 from tfcert.cli import doctor
-from tfcert.cli.main import main
+from tfcert.cli.main import _VERBS, main
 
 
 def test_what_is_needed_is_there_and_each_solver_is_tried(capsys):
@@ -46,3 +46,18 @@ def test_a_package_that_is_not_there_has_no_version(monkeypatch):
 
     monkeypatch.setattr(doctor, "version", gone)
     assert doctor._version("lark") is None
+
+
+def test_help_has_an_example_and_the_exit_codes_of_every_verb(capsys):
+    for verb in _VERBS:
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        said = capsys.readouterr().out
+        assert "exit codes: 0" in said and f"tfcert {verb}" in said.partition("example: ")[2]
+
+
+def test_a_shell_completes_verbs_and_options(capsys):
+    pytest.importorskip("shtab", reason="shtab is not installed")
+    assert main(["completion", "bash"]) == 0
+    said = capsys.readouterr().out
+    assert "--certificates" in said and "watch" in said

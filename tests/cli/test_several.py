@@ -142,3 +142,9 @@ def test_expected_fail_passes_where_a_sample_is_falsified_and_fails_where_all_ar
     (folder / "expected.prop").write_text(text.replace("pgd -> ibp", "fgsm"))
     assert main(["verify", str(folder / "expected.prop"), "-q"]) == 6
     (folder / "expected.prop").unlink()
+
+
+def test_json_on_the_standard_output_stands_there_alone(folder, capsys):
+    assert main(["verify", str(folder / "good.prop"), "--json", "-", "-q"]) == 0
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)["records"]) == 3 and "pass (exit code 0)" in captured.err

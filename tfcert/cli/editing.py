@@ -1,4 +1,4 @@
-"""``tfcert lsp``: the language server, which editors start and speak to."""
+"""``tfcert lsp``, which editors start and speak to, and ``tfcert completion``, which a shell reads."""
 
 from __future__ import annotations
 
@@ -21,4 +21,19 @@ def run_lsp(options: argparse.Namespace) -> int:
             raise
         raise UsageError("the language server needs pygls: pip install 'tfcert[editor]'") from None
     server.start_io()
+    return ExitCode.PASS
+
+
+def completion_arguments(parser: argparse.ArgumentParser) -> None:
+    """The shell."""
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="which shell completes commands")
+
+
+def run_completion(options: argparse.Namespace) -> int:
+    """Prints a script that the shell reads."""
+    try:
+        import shtab
+    except ModuleNotFoundError:
+        raise UsageError("completion in a shell needs shtab: pip install 'tfcert[editor]'") from None
+    print(shtab.complete(options.parser, options.shell))
     return ExitCode.PASS

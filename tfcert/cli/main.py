@@ -10,7 +10,7 @@ import argparse
 import platform
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,7 +28,7 @@ from tfcert.cli.arguments import (
 )
 from tfcert.cli.checking import check_arguments, run_check
 from tfcert.cli.doctor import doctor_arguments, run_doctor
-from tfcert.cli.editing import no_arguments, run_lsp
+from tfcert.cli.editing import completion_arguments, no_arguments, run_completion, run_lsp
 from tfcert.cli.formatting import fmt_arguments, run_fmt
 from tfcert.cli.parameters import names_given
 from tfcert.cli.results import (
@@ -43,6 +43,7 @@ from tfcert.cli.results import (
     run_watch,
     watch_arguments,
     write_format,
+    write_or_print,
 )
 from tfcert.cli.vnnlib import asks_vnnlib, verify_vnnlib
 from tfcert.errors import ExitCode, UsageError
@@ -104,33 +105,32 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="tfcert", description="Know that a Keras network is robust.")
     parser.add_argument("--version", action=_Version, help="show the version and exit")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
-    for name, run, arguments, text in (
-        ("verify", _verify, verify_arguments, "decide every property, measure and assertion of a specification"),
-        ("check", run_check, check_arguments, "look for mistakes without loading anything"),
-        ("fmt", run_fmt, fmt_arguments, "lay specifications out: indents and blanks, never a meaning"),
-        ("explain", _explain, spec_arguments, "show the queries, the stages and what they cost"),
-        ("train", _train, train_arguments, "train a model until as many samples as possible have a property, by proof"),
-        ("radius", _radius, radius_arguments, "certify the largest radius around each sample"),
-        ("minimum", _distance, minimum_arguments, "find the least perturbation that makes the model fail, with proof"),
-        (
-            "estimate",
-            _distance,
-            estimate_arguments,
-            "measure how far samples are from another class, by attacks, CLEVER or a Lipschitz constant",
-        ),
-        ("attack", _attack, attack_arguments, "look for adversarial inputs near each sample (PGD)"),
-        ("dossier", run_dossier, dossier_arguments, "tell of a run, on what it rests and how to check it, on one page"),
-        ("recheck", run_recheck, recheck_arguments, "derive a dossier again from its journal, and say what differs"),
-        ("diff", run_diff, diff_arguments, "say which verdicts changed between two runs of the same questions"),
-        ("watch", run_watch, watch_arguments, "keep the page of a run that is going on up to date"),
-        ("doctor", run_doctor, doctor_arguments, "show what is installed and works, and what to do about the rest"),
-        ("lsp", run_lsp, no_arguments, "serve an editor: mistakes, hovers, completion, definitions, renaming, layout"),
-        ("report", run_report, report_arguments, "tell what runs found: as a page, a test report, a table, a comment"),
-    ):
-        verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        verb.set_defaults(run=run)
+    for name, (run, arguments, text, example) in _VERBS.items():
+        verb = verbs.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=f"example: {example}\n{_CODES.get(name, _RUN_CODES)}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        verb.set_defaults(run=run, parser=parser)
         arguments(verb)
     return parser
+
+
+_RUN_CODES = "exit codes: " + ", ".join(f"{int(code)} {code.words}" for code in ExitCode)
+_CODES = {
+    "diff": "exit codes: 0 nothing got worse, 1 something did, 2 they cannot be compared",
+    "fmt": "exit codes: 0, or 1 where --check finds a file that would change, 4 for one that does not parse",
+    "check": "exit codes: 0 no mistakes, 4 mistakes",
+    "explain": "exit codes: 0, or 4 for a specification with mistakes",
+    "dossier": "exit codes: 0, or 4 for a folder of which no dossier can be made",
+    "recheck": "exit codes: 0 everything follows and was checked, 1 something differs, 4 there is no dossier",
+    "doctor": "exit codes: 0 usable, 1 something is missing without which nothing works",
+    "lsp": "exit codes: 0, or 4 without pygls",
+    "completion": "exit codes: 0, or 4 without shtab",
+}
+"""What verbs exit with that judge nothing."""
 
 
 class _Version(argparse.Action):
@@ -181,8 +181,8 @@ def _verify_several(options: argparse.Namespace) -> int:
         asks,
         checked_all,
         folder_names,
+        json_of_all,
         run_each,
-        save_json,
         specifications,
         summary_lines,
         worst,
@@ -222,7 +222,7 @@ def _verify_several(options: argparse.Namespace) -> int:
     for failed in (r for r in runs if r.report is None):
         print(f"== {failed.path}\nerror: {failed.error}", file=sys.stderr)
     if options.json:
-        save_json(options.json, runs)
+        write_or_print(options.json, json_of_all(runs))
     if options.junit:
         write_format("junit", options.junit, runs)
     print("\n".join(["", *summary_lines(runs, len(asking) - len(runs))]))
@@ -308,20 +308,64 @@ def _attack(options: argparse.Namespace) -> int:
 def _require_json(path: str | None) -> None:
     from tfcert.driver.files import require_file_writable
 
-    if path is not None:
+    if path is not None and path != "-":
         require_file_writable(Path(path))
 
 
 def _finish(report: Report, json_path: str | None, quiet: bool = False) -> int:
+    """Shows a report, on standard error where its JSON goes to the standard output."""
     from rich.console import Console
 
-    if json_path:
+    shown = sys.stderr if json_path == "-" else sys.stdout
+    if json_path == "-":
+        sys.stdout.write(report.json_text())
+    elif json_path:
         report.save_json(json_path)
-    if not sys.stdout.isatty():
-        print(report.last_line() if quiet else report)
+    if not shown.isatty():
+        print(report.last_line() if quiet else report, file=shown)
         return int(report.exit_code)
-    console = Console(highlight=False)
+    console = Console(highlight=False, file=shown)
     for part in [] if quiet else report.parts(console.width):
         console.print(part)
     console.print(report.last_line(), markup=False, soft_wrap=True)
     return int(report.exit_code)
+
+
+_Verb = tuple[Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None], str, str]
+_VERBS: dict[str, _Verb] = {
+    "verify": (_verify, verify_arguments, "decide every property, measure and assertion of a specification",
+        "tfcert verify digits.prop --set eps=8/255 --out out/near --json -"),
+    "check": (run_check, check_arguments, "look for mistakes without loading anything", "tfcert check specs/ --json -"),
+    "fmt": (run_fmt, fmt_arguments, "lay specifications out: indents and blanks, never a meaning",
+        "tfcert fmt specs/ --check"),
+    "explain": (_explain, spec_arguments, "show the queries, the stages and what they cost",
+        "tfcert explain digits.prop"),
+    "train": (_train, train_arguments, "train a model until as many samples as possible have a property, by proof",
+        "tfcert train digits.prop --objective learn --out clf.keras"),
+    "radius": (_radius, radius_arguments, "certify the largest radius around each sample",
+        "tfcert radius clf.keras samples.npz --norm l2 --clip 0 1 --limit 50"),
+    "minimum": (_distance, minimum_arguments, "find the least perturbation that makes the model fail, with proof",
+        "tfcert minimum clf.keras samples.npz --clip 0 1 --time-limit 60"),
+    "estimate": (_distance, estimate_arguments,
+        "measure how far samples are from another class, by attacks, CLEVER or a Lipschitz constant",
+        "tfcert estimate clever clf.keras samples.npz --norm l2"),
+    "attack": (_attack, attack_arguments, "look for adversarial inputs near each sample (PGD)",
+        "tfcert attack clf.keras samples.npz --eps 8/255 --out found"),
+    "report": (run_report, report_arguments, "tell what runs found: as a page, a test report, a table, a comment",
+        "tfcert report out/digits --html report.html --junit report.xml"),
+    "dossier": (run_dossier, dossier_arguments, "tell of a run, on what it rests and how to check it, on one page",
+        "tfcert dossier out/digits"),
+    "recheck": (run_recheck, recheck_arguments, "derive a dossier again from its journal, and say what differs",
+        "tfcert recheck out/digits"),
+    "watch": (run_watch, watch_arguments, "keep the page of a run that is going on up to date",
+        "tfcert watch out/digits"),
+    "diff": (run_diff, diff_arguments, "say which verdicts changed between two runs of the same questions",
+        "tfcert diff out/before out/after"),
+    "lsp": (run_lsp, no_arguments, "serve an editor: mistakes, hovers, completion, definitions, renaming, layout",
+        "tfcert lsp"),
+    "completion": (run_completion, completion_arguments, "print what completes commands in a shell",
+        "eval \"$(tfcert completion bash)\""),
+    "doctor": (run_doctor, doctor_arguments, "show what is installed and works, and what to do about the rest",
+        "tfcert doctor"),
+}  # fmt: skip
+"""The verbs: what each runs, its arguments, what it does, and an example."""

@@ -128,14 +128,19 @@ def read_any(place: Path) -> list[SpecRun]:
 
 def write_format(name: str, target: str, runs: Sequence[SpecRun]) -> None:
     """Writes runs in a format to a file, or to the standard output for ``-``."""
+    write_or_print(target, REPORTS[name].load()(runs))
+    if target != "-":
+        print(f"written: {target}", file=sys.stderr)
+
+
+def write_or_print(target: str, text: str) -> None:
+    """Writes a text to a file, or to the standard output for ``-``."""
     from tfcert.report.json import write_text
 
-    text = REPORTS[name].load()(runs)
     if target == "-":
         sys.stdout.write(text)
     else:
         write_text(target, text)
-        print(f"written: {target}", file=sys.stderr)
 
 
 def watch_arguments(parser: argparse.ArgumentParser) -> None:

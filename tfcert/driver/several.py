@@ -12,7 +12,6 @@ from tfcert.driver.bind import load_spec
 from tfcert.errors import ExitCode, UsageError
 from tfcert.language import Diagnostic, Spec, SpecError
 from tfcert.report import Report
-from tfcert.report.json import write_text
 from tfcert.report.runs import SpecRun
 from tfcert.showing import counted
 
@@ -134,8 +133,8 @@ def summary_lines(runs: Sequence[SpecRun], left_out: int = 0) -> list[str]:
     return lines
 
 
-def save_json(path: str | Path, runs: Sequence[SpecRun]) -> None:
-    """Writes ``{"exit_code": ..., "runs": [{"spec": ..., "exit_code": ..., "header": ..., "records": ...}]}``."""
+def json_of_all(runs: Sequence[SpecRun]) -> str:
+    """Of all runs ``{"exit_code": ..., "runs": [{"spec": ..., "exit_code": ..., "header": ..., "records": ...}]}``."""
     told = []
     for run in runs:
         entry: dict[str, Any] = {"spec": str(run.path), "exit_code": int(run.exit_code)}
@@ -145,4 +144,4 @@ def save_json(path: str | Path, runs: Sequence[SpecRun]) -> None:
             entry |= {"header": run.report.header, "records": [r.as_json() for r in run.report.records]}
         told.append(entry)
     code = worst([run.exit_code for run in runs])
-    write_text(path, json.dumps({"exit_code": int(code), "runs": told}, indent=1, allow_nan=False) + "\n")
+    return json.dumps({"exit_code": int(code), "runs": told}, indent=1, allow_nan=False) + "\n"

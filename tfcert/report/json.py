@@ -10,14 +10,18 @@ from pathlib import Path
 from tfcert.report.records import Json, Record
 
 
+def result_text(header: Json, records: Iterable[Record]) -> str:
+    """A result as JSON."""
+    return json.dumps({"header": header, "records": [r.as_json() for r in records]}, indent=1, allow_nan=False) + "\n"
+
+
 def write_result(path: str | Path, header: Json, records: Iterable[Record]) -> None:
-    """Writes a result in one step: a reader sees the old file or the new one, never half of it."""
-    text = json.dumps({"header": header, "records": [r.as_json() for r in records]}, indent=1, allow_nan=False)
-    write_text(path, text + "\n")
+    """Writes a result, as :func:`write_text` does."""
+    write_text(path, result_text(header, records))
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a file in one step; makes the folders that it is in."""
+    """Writes a file in one step: a reader sees the old one or the new one. Makes the folders that it is in."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".part")

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tfcert.errors import ExitCode
 from tfcert.report.flat import data_frame
-from tfcert.report.json import write_result
+from tfcert.report.json import result_text, write_result
 from tfcert.report.records import Json, Record
 from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_measure, summarize_property
 from tfcert.report.table import PLAIN_WIDTH, as_html, effort_line, measure_tables, property_tables, render
@@ -64,6 +64,10 @@ class Report:
         """Writes ``{"header": ..., "records": ...}``."""
         write_result(path, self.header, self.records)
 
+    def json_text(self) -> str:
+        """What :meth:`save_json` writes."""
+        return result_text(self.header, self.records)
+
     def to_dataframe(self) -> Any:
         """The records as a ``pandas.DataFrame``: a row each, with the columns of ``tfcert report --csv``.
 
@@ -109,9 +113,8 @@ class Report:
         where = f"; results in {self.folder}" if self.folder is not None else ""
         if self.conclusion and self.exit_code is ExitCode.PASS:
             return f"{self.conclusion}{where}"
-        word = self.exit_code.name.lower().replace("_", " ")
         conclusion = self.conclusion or counted(len(self.records), "verdict")
-        return f"{word} (exit code {int(self.exit_code)}), {conclusion}{where}"
+        return f"{self.exit_code.words} (exit code {int(self.exit_code)}), {conclusion}{where}"
 
     def __repr__(self) -> str:
         """One line; ``print`` shows the tables."""

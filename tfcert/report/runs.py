@@ -30,4 +30,4 @@ class SpecRun:
     @property
     def outcome(self) -> str:
         """The exit code in words."""
-        return self.exit_code.name.lower().replace("_", " ")
+        return self.exit_code.words
