@@ -17,6 +17,7 @@ import pytest
 import tfcert
 from proof import small
 from tfcert.certification.certificates import CertificateWriter
+from tfcert.clauses import Clause, Clauses
 from tfcert.options import BoundOptions
 from tfcert.proof.__main__ import main
 from tfcert.proof.check import check, read_claim
@@ -146,6 +147,20 @@ def test_a_measures_certificate_is_about_the_value_that_is_proven(run):
             radius = record.property == "radius"
             found = Fraction(claim.head["region"]["eps"]) if radius else -claim.offsets[0]
             assert float(found) == record.measured.lower
+
+
+def test_a_clause_that_no_row_proves_has_a_combination_in_its_certificate():
+    """``d + 0.1 > 0`` or ``-3 d + 0.1 > 0`` for a d of either sign; with -3 for the second 0.1 neither is known."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation="relu"), keras.layers.Dense(2)])
+    first = np.array([[1, -1, 0.5], [0.25, 0.5, 1]], np.float32)
+    model.set_weights([first, np.ones(3, np.float32), np.array([[1, -1], [-1, 1], [0, 0]], np.float32), np.zeros(2)])
+    rows = Clauses.stack([[Clause(np.array([[1.0, 0.0], [0.0, 3.0]]), np.array([0.1, 0.1]))]])
+    sets = tfcert.Box(np.full((1, 2), -0.3, np.float32), np.full((1, 2), 0.3, np.float32))
+    found = CertificateWriter(model).certificate(sets, rows, "crown")
+    assert isinstance(found, tfcert.Certificate), found
+    assert found.margin > 0 and np.allclose(found.arrays["weights"], [0.75, 0.25], atol=0.1)
+    alone = Clauses.stack([[Clause(np.array([[1.0, 0.0], [0.0, 3.0]]), np.array([0.1, -3.0]))]])
+    assert isinstance(CertificateWriter(model).certificate(sets, alone, "crown"), str)
 
 
 def test_radii_have_certificates(tmp_path, eager):

@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfcert.catalog import METHODS, STAGES
+from tfcert.certification.combinations import shares_of
 from tfcert.certification.slopes import climbing
 from tfcert.certification.trees import Limits, tree_of
 from tfcert.clauses import Clauses
-from tfcert.proof.bounds import margin_of_softmax
+from tfcert.proof.bounds import Bounds, margin_of_softmax
 from tfcert.proof.check import FORMAT, VERSION, Claim, check, claim_of
 from tfcert.proof.errors import ProofError
 from tfcert.proof.graph import Graph
@@ -134,7 +135,9 @@ class CertificateWriter:
             found = check(claim_of(head, arrays), self._graph)
             if choices is None and not found.proven and lines == "lines" and not climbing(self._graph):
                 limits = _THOROUGH if _by_solver(method) else _BRIEF
-                arrays |= _choices(claim_of(head, arrays), self._graph, limits)
+                arrays |= _combined(claim_of(head, arrays), self._graph) or _choices(
+                    claim_of(head, arrays), self._graph, limits
+                )
                 found = check(claim_of(head, arrays), self._graph)
         except ProofError as error:
             return str(error)
@@ -150,6 +153,16 @@ def _by_solver(method: str) -> bool:
     if method in METHODS:
         return METHODS.find(method).asks_solver
     return STAGES.find(method).kind == "solver"
+
+
+def _combined(claim: Claim, graph: Graph) -> dict[str, np.ndarray]:
+    """The array of a combination of each clause's rows that proves a claim; none where none is found."""
+    if all(len(some) == 1 for some in claim.clauses):
+        return {}
+    inputs = read_inputs(claim.head["region"], claim.arrays, graph.places[0].shape)
+    bounds, wanted = Bounds(graph, inputs, backward=True), margin_of_softmax(graph)
+    weights = {"weights": shares_of(bounds, claim.rows, claim.offsets, claim.clauses, wanted)}
+    return weights if check(replace(claim, arrays={**claim.arrays, **weights}), graph).proven else {}
 
 
 def _choices(claim: Claim, graph: Graph, limits: Limits) -> dict[str, np.ndarray]:

@@ -94,6 +94,12 @@ def chosen_slopes(
     return best
 
 
+def attained(bounds: Bounds, rows: np.ndarray) -> np.ndarray:
+    """The numbers that lines by the rule give the outputs where the rows' bounds are attained, ``[rows, outputs]``."""
+    chosen = {i: _first(bounds, i, len(rows)) for i, place in enumerate(bounds.graph.places) if isinstance(place, Bent)}
+    return _run(bounds, rows, chosen, (), np.zeros((len(rows), 0)))[1][-1]
+
+
 def _first(bounds: Bounds, index: int, rows: int) -> np.ndarray:
     place = bounds.graph.places[index]
     assert isinstance(place, Bent)
