@@ -38,6 +38,10 @@ SEARCH = "tests/propagation/test_radius.py"
 ROUNDING = "tests/rigour/test_rigour.py"
 TERMS = "tests/rigour/test_error_terms.py"
 DECEIVED = "tests/rigour/test_deceived.py"
+NORMS = "tests/propagation/test_rounded_norms.py"
+KINDS = "tests/propagation/test_rounded_kinds.py"
+SLACK = "tests/propagation/test_slack.py"
+PRICES = "tests/complete/test_rounded_prices.py"
 SETS = "tests/sets/test_balls.py"
 LOWERING = "tests/language/test_lowering.py"
 PROBABILITIES = "tests/network/test_probabilities.py"
@@ -516,6 +520,30 @@ MUTANTS = (
            (TERMS,), "errs_as_much"),
     Mutant("operands are not flushed", "propagation/errors.py", "return lost + flushed +", "return lost +",
            (DECEIVED,), "small"),
+    Mutant("products with the mean are exact", "propagation/normalized.py",
+           "lost += 1.01 * gamma(8.2, v) * size * root", "pass", (NORMS,), "mean_are_charged"),
+    Mutant("a program normalises exactly", "propagation/normalized.py", "lost = unit * largest + 32 * tiny",
+           "lost = 0.0 * largest", (NORMS,), "square_root_and_product"),
+    Mutant("planes of a normalisation are exact", "propagation/normalized.py", "return box.unit * (24 * scaled",
+           "return 0.0 * (24 * scaled", (NORMS,), "ranges_rows"),
+    Mutant("planes of log odds are exact", "propagation/log_odds.py", "return own + 2.02 *", "return 2.02 *",
+           (NORMS,), "ranges_rows"),
+    Mutant("a softmax subtracts its largest number exactly", "propagation/log_odds.py",
+           "2.02 * rounding.deployed * apart", "0.0 * apart", (NORMS,), "largest_number_is_charged"),
+    Mutant("a product's range is exact", "propagation/product.py",
+           "unit, lost = 1.01 * rounding.deployed + 4 * rounding.own", "unit, lost = 0.0", (KINDS,), "any_order"),
+    Mutant("a step of lines is exact", "propagation/slack.py", "amount + unit * size +", "amount +", (SLACK,),
+           "charged_for_the_program"),
+    Mutant("prices of curves without their kernels' ulps", "complete/encoding/layers.py",
+           "found = lines(act, slopes, *tensors, encoding.rounding)", "found = lines(act, slopes, *tensors)",
+           (PRICES,), "hold_exactly"),
+    Mutant("other pieces have one pair of lines", "complete/encoding/layers.py", "if more is not None:", "if False:",
+           ("tests/complete/test_rounded.py",), "pieces_of_other_slopes"),
+    Mutant("points are looked for in the room of rows", "complete/search/query.py", "relax=relax, room=room)",
+           "relax=relax, room=True)", ("tests/complete/test_rounded.py",), "without_the_room"),
+    Mutant("a minimum's search stops where rounding first takes a proof", "complete/search/minimum.py",
+           "self.lost = min(self.lost, radius)", "return False", ("tests/complete/test_minimum.py",),
+           "as_rounding_leaves"),
 )  # fmt: skip
 
 

@@ -252,8 +252,8 @@ class ModelRun(NamedTuple):
     """A run of the original model on copies of a witness.
 
     Attributes:
-        runtime: how it was run: ``eager``, called as TensorFlow runs it without a graph, or ``predict``, by the
-            function that Keras compiles for its ``predict``.
+        runtime: how it was run: ``eager``, called as TensorFlow runs it without a graph, ``predict``, by the function
+            that Keras compiles for its ``predict``, or ``xla``, by XLA's program of the model.
         batch: the number of copies.
         breaks: whether its answer makes the formula false.
     """

@@ -36,6 +36,20 @@ def describe() -> dict[str, object]:
     }
 
 
+def identity() -> dict[str, object]:
+    """What TensorFlow's kernels are chosen by: processor and its vector instructions, library versions, oneDNN."""
+    here = describe()
+    return {name: here[name] for name in ("cpu", "onednn", "tensorflow", "keras")} | {"features": features()}
+
+
+def features() -> list[str]:
+    """The vector instructions that the processor has."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return sorted(flag for flag in flags.split() if flag.startswith(("avx", "fma", "sse4")))
+
+
 def _cpu_model() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []

@@ -66,6 +66,8 @@ EXTENDED: dict[str, tuple[Form, int]] = {
     "erf": (normal_erf, 600),
     "exp": (wide(np.exp), 20000),
     "expm1": (wide(np.expm1), 20000),
+    "exponential": (wide(np.exp), 20000),
+    "gelu": (gelu, 600),
     "log": (wide(np.log), 20000),
     "log1p": (wide(np.log1p), 20000),
     "log_sigmoid": (wide(lambda x: np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))), 20000),

@@ -18,7 +18,6 @@ import argparse
 import datetime
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -132,10 +131,9 @@ def measured(name: str, whole_type: bool) -> list[dict[str, Any]]:
             }
             for every in (ways, fused)
         )
-        shown = {key: value() if callable(value) else value for key, value in parameters.items()}
-        record = {"name": name, "parameters": shown, "all": whole_type, "stated": act.accuracy.ulps}
+        record = {"name": name, "parameters": shown(parameters), "all": whole_type, "stated": act.accuracy.ulps}
         record |= {"base": act.accuracy.base, "reach": act.accuracy.reach}
-        key = f"{name} {json.dumps(shown)}"
+        key = f"{name} {json.dumps(record['parameters'])}"
         record |= whole.worst(act, functions, STORE, key) if whole_type else worst(act, functions, STRIDE)
         record["fused"] = worst(act, behind, STRIDE)
         record["ulps"] = largest(record)[1]
@@ -149,14 +147,6 @@ def largest(record: dict[str, Any]) -> tuple[str, float]:
     every = record["ways"] | record["fused"]["ways"]
     way = max(every, key=lambda way: every[way]["ulps"])
     return way, every[way]["ulps"]
-
-
-def features() -> list[str]:
-    """The vector instructions that the processor has: kernels choose by them."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return sorted(flag for flag in flags.split() if flag.startswith(("avx", "fma", "sse4")))
 
 
 def table() -> str:
@@ -193,7 +183,7 @@ def main() -> None:
         for name in options.functions or left:
             found = measured(name, options.all)
             date = datetime.datetime.now(datetime.UTC).date().isoformat()
-            where = machine.describe() | {"features": features(), "device": "CPU"}
+            where = machine.describe() | machine.identity() | {"device": "CPU"}
             del where["load_average"], where["threads"]
             STORE.write("ulps", STORE.read("ulps", {}) | {name: {"date": date, "machine": where, "functions": found}})
             whole.forget(STORE, name)
@@ -202,11 +192,23 @@ def main() -> None:
 
 
 def is_whole(stored: dict[str, Any] | None) -> bool:
-    """Whether what is stored of a function is about all numbers, on the versions and the processor at hand."""
+    """Whether what is stored of a function is about all numbers and all that is to be measured of it now, on the
+    versions and the processor at hand."""
     if stored is None or not all(record["all"] for record in stored["functions"]):
         return False
-    here = machine.describe()
-    return all(stored["machine"][name] == here[name] for name in ("cpu", "onednn", "tensorflow", "keras"))
+    records = stored["functions"]
+    name, wanted = records[0]["name"], [shown(each) for each in PARAMETERS.get(records[0]["name"], [{}])]
+    if [record["parameters"] for record in records] != wanted:
+        return False
+    stated = [activation(name, **each).accuracy for each in PARAMETERS.get(name, [{}])]
+    if any((r["base"], r["reach"]) != (a.base, a.reach) for r, a in zip(records, stated, strict=True)):
+        return False
+    return all(stored["machine"].get(key) == value for key, value in machine.identity().items())
+
+
+def shown(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters as they are stored."""
+    return {key: value() if callable(value) else value for key, value in parameters.items()}
 
 
 def activation_known(name: str) -> bool:

@@ -5,7 +5,8 @@ What :func:`benchmarks.ulps.sizes.worst` does for a sample costs ten times as mu
 - chunks of numbers that the statement is not about (beyond 2^60, or outside of the domain) are left out;
 - ways whose results have the same bits in a chunk are compared once;
 - the comparison with float64 is compiled, and looks for the place of an error only where it exceeds all before;
-- what is done is stored as it goes, so a run that was stopped goes on where it was.
+- what is done is stored as it goes, so a run that was stopped goes on where it was: on the same processor and
+  versions, with the same ways to run the function and the same size of its ulps; else it begins anew.
 
 The reference is tfcert's form in float64, compiled by XLA. It errs by fewer than 2^10 of float64's ulps (``double`` of
 ``tfcert/activations/accuracy.py``, which is held against extended precision), so by less than 2e-6 of float32's.
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.common import store
+from benchmarks.common import machine, store
 from benchmarks.ulps import sizes
 from tfcert.activations import Activation
 
@@ -93,8 +94,11 @@ def extend(act: Activation, functions: dict[str, sizes.Function], chunk: int, fo
 
 def worst(act: Activation, functions: dict[str, sizes.Function], progress: store.Store, key: str) -> Found:
     """What ``sizes.worst`` returns, over all numbers; ``progress`` keeps what is done under ``key``."""
-    stored = progress.read("partial", {})
-    found = stored.get(key) or {"next": 0, "points": 0, "ways": {way: {"ulps": 0.0, "at": 0.0} for way in functions}}
+    about = machine.identity() | {"base": act.accuracy.base, "reach": act.accuracy.reach, "run": list(functions)}
+    found = progress.read("partial", {}).get(key, {})
+    if found.get("about") != about:
+        found = {"about": about, "next": 0, "points": 0}
+        found["ways"] = {way: {"ulps": 0.0, "at": 0.0} for way in functions}
     compare = comparison(act)
     for chunk in range(found["next"], CHUNKS):
         extend(act, functions, chunk, found, compare)

@@ -60,6 +60,24 @@ def test_all_numbers_are_compared_as_a_sample_is(name):
         assert found["ways"] == plain
 
 
+@pytest.mark.parametrize("name", ["gelu", "exponential"])
+def test_float64_kernels_err_by_no_more_than_is_stated(name):
+    """Catches a function whose kernel in float64 nobody holds against extended precision."""
+    for parameters in run.PARAMETERS.get(name, [{}]):
+        act = activation(name, **parameters)
+        assert 2 * run.double(act, name, parameters)["ulps"] <= act.accuracy.within(2.0**-53)
+
+
+def test_a_result_of_other_parameters_sizes_or_versions_is_measured_anew():
+    """Catches a run that takes a function for done, or goes on with one, of which something else was measured."""
+    stored = run.STORE.read("ulps")["tanh"]
+    now = stored | {"machine": stored["machine"] | run.machine.identity()}
+    assert all(record["all"] for record in stored["functions"]) and run.is_whole(now)
+    assert not run.is_whole(now | {"machine": now["machine"] | {"tensorflow": "1.0"}})
+    assert not run.is_whole(now | {"functions": [now["functions"][0] | {"base": 7.0}]})
+    assert not run.is_whole(now | {"functions": now["functions"] * 2})
+
+
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
     """What is kept holds the errors found so far, and no chunk is measured twice."""
     monkeypatch.setattr(whole, "CHUNKS", 4)
@@ -78,5 +96,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
         whole.worst(activation("tanh"), {"own": activation("tanh").function}, kept, "tanh {}")
     found = whole.worst(activation("tanh"), {"own": activation("tanh").function}, kept, "tanh {}")
     assert (seen, found["points"]) == ([0, 1, 2, 3], 4)
+    whole.worst(activation("tanh"), {"another": activation("tanh").function}, kept, "tanh {}")
+    assert seen == [0, 1, 2, 3] * 2
     whole.forget(kept, "tanh")
     assert not kept.path("partial.json").exists()

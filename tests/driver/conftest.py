@@ -28,6 +28,18 @@ def _in_a_folder_of_its_own(tmp_path_factory, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("here"))
 
 
+@pytest.fixture(autouse=True)
+def _no_compilations(request, monkeypatch) -> None:
+    """XLA would compile the model of every test with a witness; tests about that ask for the fixture ``xla``."""
+    if "xla" not in request.fixturenames:
+        monkeypatch.setattr("tfcert.attacks.witness.XLA_OPERATIONS", 0)
+
+
+@pytest.fixture
+def xla() -> None:
+    """Witnesses are run by XLA, too."""
+
+
 @pytest.fixture(scope="session")
 def wrong() -> int:
     """The sample whose label is not what the classifier says."""

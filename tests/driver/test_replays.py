@@ -2,9 +2,13 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from tfcert.attacks.witness import _compiled as compiled
+from tfcert.attacks.witness import compiled_outputs
 from tfcert.driver.batch import REPLAYS
 from tfcert.driver.direct.attack import attack_samples
 from tfcert.driver.direct.request import Request
@@ -29,6 +33,37 @@ def test_a_witness_is_run_alone_and_inside_a_batch_and_by_predict(run, folder):
         again = Record.from_json(record)
         assert again.as_json() == record
         assert (again.verdict.replayed is None) == (record["outcome"] != "falsified")
+
+
+def test_a_witness_is_run_by_xla_where_the_model_is_small(run, xla, monkeypatch):
+    """Catches a run that is named and not made, one for each witness anew, and an answer that is not looked at."""
+    made = []
+    monkeypatch.setattr("tfcert.attacks.witness._compiled", lambda *given: made.append(given) or compiled(*given))
+    falsified = [r for r in run("pgd", params={"eps": "1/2"}).records if r.outcome is Outcome.FALSIFIED]
+    assert len(falsified) > 1 and len(made) == 1
+    assert all(r.verdict.replayed.runs == (*EVERYWHERE.runs, ModelRun("xla", 1, True)) for r in falsified)
+    monkeypatch.setattr(
+        LoadedModel, "compiled", lambda self, z: np.roll(self.outputs(z), 1, axis=1) if len(z) == 1 else None
+    )
+    apart = [r for r in run("pgd", params={"eps": "1/2"}).records if r.outcome is Outcome.FALSIFIED]
+    assert any("keeps the property xla in a batch of 1" in r.verdict.reason for r in apart)
+
+
+def test_a_large_model_and_one_that_xla_cannot_compile_are_not_run_by_it(classifier, monkeypatch, xla):
+    """Catches minutes that are spent on a record, and an error of XLA's that ends a run."""
+    x = np.zeros((1, 4), np.float32)
+    np.testing.assert_allclose(compiled_outputs(classifier, x), classifier(x), rtol=1e-6)
+    strings = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), Strings()])
+    assert compiled_outputs(strings, x) is None and compiled_outputs(strings, x) is None
+    monkeypatch.setattr("tfcert.attacks.witness.XLA_OPERATIONS", 3)
+    assert compiled_outputs(keras.models.clone_model(classifier), x) is None
+
+
+class Strings(keras.layers.Layer):
+    """Numbers there and back by text, for which XLA has no operation."""
+
+    def call(self, x):
+        return tf.strings.to_number(tf.strings.as_string(x))
 
 
 def test_records_from_before_witnesses_were_run_twice_are_read(run, folder):

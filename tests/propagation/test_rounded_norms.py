@@ -164,6 +164,26 @@ def test_products_with_the_mean_are_charged_at_the_node():
     assert (np.abs(value - exact_left / np.sqrt(exact_q)) > 1e-5).any()
 
 
+def test_a_program_s_mean_square_root_and_product_are_charged_at_the_node():
+    """Catches a program taken to be exact: bounds in float64 of a float32 program have no error that hides it."""
+    wide = rounding_of("deployed", F, np.float64)
+    node = Normalized(name="n", inputs=(0, 1), shape=(50,), share=0.0, least=1e-4, terms=4, rounding=wide)
+    rng = np.random.default_rng(3)
+    left, q = rng.normal(size=50).astype(F), (0.1 + rng.random(50)).astype(F)
+    pairs = tensors(node, [(part.astype(np.float64),) * 2 for part in (left, q)])
+    kind = multivariate_kind(node)
+    low, high = (end.numpy()[0] for end in kind.interval(node, pairs))
+    planes = kind.relax(node, pairs, None)
+    below, above = (
+        left * slopes[0].numpy()[0] + q * slopes[1].numpy()[0] + level.numpy()[0]
+        for slopes, level in ((planes.lower, planes.below), (planes.upper, planes.above))
+    )
+    for summed in (q, q * F(1 - 2.0**-22), q * F(1 + 2.0**-22)):  # as three additions may leave it
+        value = left * (F(1) / np.sqrt(summed))
+        assert (low <= value).all() and (value <= high).all() and (high - low).max() < 1e-4
+        assert (below <= value).all() and (value <= above).all()
+
+
 def test_the_difference_from_the_largest_number_is_charged_at_the_node():
     """Catches ``x - max`` taken to be exact: bounds in float64 of a float32 program have no error that hides it."""
     node = LogOdds(name="l", inputs=(0,), shape=(40, 4), rounding=rounding_of("deployed", F, np.float64))

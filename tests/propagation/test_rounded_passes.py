@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from sweeps import sweep_but
 
 import tfcert
 from tfcert.clauses import Clauses
@@ -104,7 +105,7 @@ def test_bounds_of_points_are_below_exact_and_computed_values(method, kind, bias
                 assert Fraction(float(lower)) <= least
 
 
-@pytest.mark.parametrize("bias", [1.0, 1e4, 2.0**24])
+@pytest.mark.parametrize("bias", sweep_but([1e4], [1.0, 1e4, 2.0**24]))
 def test_combinations_of_rows_that_are_searched_for_are_below_computed_values(bias):
     """Catches weights that add up to a little more than 1, and combinations that the search alone evaluated: at a point
     a combination is one of its rows, and of two equal rows every combination is that row."""

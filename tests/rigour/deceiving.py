@@ -317,6 +317,39 @@ def backdoored(seed: int) -> Case:
     return Case(f"backdoored {giant:.3g}", model, _set(12))
 
 
+def attention(seed: int = 0) -> Case:
+    """One head over three tokens: products of tensors and a softmax, with values of 1,000 that cancel behind it."""
+    keras.utils.set_random_seed(seed)
+    x = keras.Input((3, 2))
+    head = L.MultiHeadAttention(1, 2)
+    model = keras.Model(x, L.Dense(2)(L.Flatten()(head(x, x))))
+    rng = np.random.default_rng(seed)
+    parts = [rng.normal(size=w.shape).astype(np.float32) for w in head.get_weights()]
+    parts[5] += np.float32(1000.0)  # the bias of what is attended to
+    head.set_weights(parts)
+    center = rng.random((1, 3, 2)).astype(np.float32)
+    return _labelled("attention", model, tfcert.LpBall(center, 1e-6, "linf", (0, 1)))
+
+
+def recurrent(seed: int = 0) -> Case:
+    """An LSTM or a GRU over three steps, whose gates are products, with biases that nearly saturate some of them."""
+    keras.utils.set_random_seed(seed)
+    x = keras.Input((3, 2))
+    layer = (L.LSTM, L.GRU)[seed % 2](3)
+    model = keras.Model(x, L.Dense(2)(layer(x)))
+    rng = np.random.default_rng(seed)
+    layer.set_weights([rng.normal(size=w.shape) * (1 if w.shape[0] < 4 else 3) for w in layer.get_weights()])
+    center = rng.random((1, 3, 2)).astype(np.float32)
+    return _labelled("recurrent", model, tfcert.LpBall(center, 1e-5, "linf", (0, 1)))
+
+
+def _labelled(name: str, model: keras.Model, ball: tfcert.LpBall) -> Case:
+    """A case whose label's output is above the other one in the middle of the ball."""
+    outputs = np.asarray(model(ball.x))[0]
+    model.layers[-1].bias.assign([0.0, max(0.0, float(outputs[0] - outputs[1])) + 0.1])
+    return Case(name, model, ball)
+
+
 BUILDERS: dict[str, Callable[[int], Case]] = {
     "absorption": lambda seed: absorption(2.0 ** (24 + seed % 20), 0.3 / (1 + seed // 20)),
     "order": lambda seed: order(10.0 ** (9 + seed % 25)),
@@ -337,6 +370,8 @@ BUILDERS: dict[str, Callable[[int], Case]] = {
     "tied": tied,
     "double": double,
     "backdoored": backdoored,
+    "attention": attention,
+    "recurrent": recurrent,
 }
 
 

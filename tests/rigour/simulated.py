@@ -8,14 +8,15 @@ each output apart, which is also what a permutation of the units before does. Ne
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
 
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Network, evaluate_node
 from tfcert.network.linear import DenseMap, ScaleMap
-from tfcert.network.product import Product
+from tfcert.network.product import Contraction, Product
+from tfcert.network.softmax import LogOdds
 
 SHAPES = ("chain", "halves", "lanes", "random")
 ORDERS = ("given", "reversed", "random", "rising", "falling")
@@ -97,6 +98,19 @@ class _Run:
         total = self._sum(weights, values, 0, len(used), offset if first else None)
         return total if first or offset is None else self.add(total, offset)
 
+    def contracted(self, node: Contraction, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """A product of two tensors: each sum by the same tree, its products in a drawn order."""
+        sizes, (first, second, result) = dict(node.sizes), node.words
+        parts = []
+        for letters, value in ((first, x), (second, y)):
+            lacking = "".join(letter for letter in result + node.summed if letter not in letters)
+            whole = np.ones([sizes[letter] for letter in lacking], self.dtype)
+            form = f"Z{letters},{lacking}->Z{result}{node.summed}"
+            parts.append(np.einsum(form, value, whole).reshape(len(x), -1, node.terms))
+        order = self.rng.permutation(node.terms)
+        left, right = np.moveaxis(parts[0], 2, 0)[order], np.moveaxis(parts[1], 2, 1)[:, order]
+        return self._sum(left, right, 0, node.terms, None)
+
     def _order(self, sizes: np.ndarray) -> np.ndarray:
         count, outputs = sizes.shape
         match self.program.order:
@@ -168,6 +182,13 @@ def values(network: Network, x: np.ndarray, program: Program) -> list[np.ndarray
                     value = run.linear(inputs[0].reshape(len(x), -1), *_dense(node))
                 case Elementwise() if node.activation.name == "relu":
                     value = np.maximum(run.flush(inputs[0]), dtype.type(0))  # TensorFlow's flushes
+                case LogOdds():
+                    value = inputs[0]  # what reads it has the softmax
+                case Elementwise() if isinstance(network.nodes[node.inputs[0]], LogOdds):
+                    groups = inputs[0].reshape(-1, inputs[0].shape[-1])
+                    value = _softmax(groups, replace(program, seed=int(run.rng.integers(2**31))))
+                case Contraction():
+                    value = run.contracted(node, *inputs)
                 case Elementwise() if node.activation.name != "leaky_relu":
                     value = node.activation.function(tf.constant(inputs[0])).numpy()
                     step = run.rng.integers(-1, 2, value.shape).astype(dtype)  # another kernel's last place

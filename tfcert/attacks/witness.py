@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +95,44 @@ def predicted_outputs(model: Any, x: np.ndarray) -> np.ndarray | None:
         return None
     given = arguments(model, np.asarray(x, input_dtype(model, x.dtype)))
     return np.asarray(keras.tree.flatten(model.predict_on_batch(given))[0])
+
+
+XLA_OPERATIONS = 600
+"""A model of more operations than these is not compiled by XLA for a witness: that takes long."""
+_COMPILED: weakref.WeakKeyDictionary[keras.Model, Callable[[tf.Tensor], Any] | None] = weakref.WeakKeyDictionary()
+
+
+def compiled_outputs(model: Any, x: np.ndarray) -> np.ndarray | None:
+    """The outputs ``[1, ...]`` of one sample by XLA's program (``jit_compile``), compiled once for a model.
+
+    None where XLA cannot compile the model, or takes long over it (``XLA_OPERATIONS``), where functions are run
+    eagerly, and as for :func:`predicted_outputs`.
+    """
+    runs = XLA_OPERATIONS and isinstance(model, keras.Model) and not tf.config.functions_run_eagerly()
+    if not runs or one_by_one(model):
+        return None
+    point = tf.constant(np.asarray(x, input_dtype(model, x.dtype)))
+    if model not in _COMPILED:
+        _COMPILED[model] = _compiled(model, point)
+    run = _COMPILED[model]
+    try:
+        return None if run is None else np.asarray(run(point))
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):  # XLA lacks an operation
+        _COMPILED[model] = None
+        return None
+
+
+def _compiled(model: keras.Model, point: tf.Tensor) -> Callable[[tf.Tensor], Any] | None:
+    """XLA's program of a model for one sample, which reads weights live; None of a model that it takes long over."""
+    owner = weakref.ref(model)
+
+    def run(z: tf.Tensor) -> tf.Tensor:
+        whole = owner()
+        assert whole is not None
+        return keras.tree.flatten(whole(arguments(whole, z), training=False))[0]
+
+    traced = tf.function(run, jit_compile=True).get_concrete_function(tf.TensorSpec(point.shape, point.dtype))
+    return traced if len(traced.graph.get_operations()) <= XLA_OPERATIONS else None
 
 
 def inference(model: Any) -> Any:

@@ -125,17 +125,17 @@ def replayed(task: Task, point: np.ndarray) -> Replayed:
 
 
 def runs_on(model: LoadedModel, point: np.ndarray, broken: Callable[[np.ndarray], bool]) -> Replayed:
-    """Runs the original model on a witness: alone and inside a batch of copies, eagerly and by ``predict``.
+    """Runs the original model on a witness: alone and among copies, eagerly and by ``predict``, and alone by XLA.
 
-    Models that are not Keras's own have no ``predict``. XLA is not asked: it compiles each model for seconds, and for
-    each size of a batch another program.
+    Models that are not Keras's own have no ``predict``. XLA compiles another program for each size of a batch, which
+    takes up to seconds: it is asked about one point, of models that are not large.
 
     Args:
         point: ``[*input]`` in the model's dtype.
         broken: whether answers ``[1, outputs]`` make the formula false.
     """
     runs = []
-    for runtime, outputs in (("eager", model.outputs), ("predict", model.predicted)):
+    for runtime, outputs in (("eager", model.outputs), ("predict", model.predicted), ("xla", model.compiled)):
         for count in REPLAYS:
             found = outputs(np.repeat(point[None], count, axis=0))
             if found is not None:

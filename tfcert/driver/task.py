@@ -58,6 +58,13 @@ class LoadedModel:
         found = predicted_outputs(self.model, z)
         return None if found is None else found.reshape(len(z), -1)
 
+    def compiled(self, z: np.ndarray) -> np.ndarray | None:
+        """The same of one input by XLA; None where it is not asked."""
+        from tfcert.attacks.witness import compiled_outputs
+
+        found = compiled_outputs(self.model, z) if len(z) == 1 else None
+        return None if found is None else found.reshape(1, -1)
+
     @property
     def peeled(self) -> bool:
         """Tells whether the network leaves out a softmax that the model ends in."""

@@ -468,9 +468,9 @@ class Builder(Composed):
         """Notes that nodes are those of several networks: what two of them compute alike counts as computed once."""
         self._nodes.joint = True
 
-    def has_precomputed(self) -> None:
-        """Notes that some number was computed that the model computes when it runs."""
-        self._nodes.precomputed = True
+    def has_precomputed(self, what: str) -> None:
+        """Notes that numbers were computed that the model computes when it runs; ``what`` says so in words."""
+        self._nodes.precomputed = what
 
     def constant(self, value: Any) -> Source:
         """Reads a constant, in the network's type: an array, or what is live: a ``keras.Variable``, a function."""

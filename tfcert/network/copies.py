@@ -17,6 +17,8 @@ from tfcert.network.graph import Linear, Network, Node, evaluate_node
 from tfcert.network.linear import ConvMap, DenseMap, LinearMap, ScaleMap, Shape
 from tfcert.network.moves import CopiesMap, PadMap, ReshapeMap
 
+_ADDED_UP = "weights of copies of a number are added up beforehand, which the model does not"
+
 
 def without_copies(network: Network) -> Network:
     """The same function, in which dense layers and convolutions read values instead of copies of them.
@@ -40,7 +42,7 @@ def without_copies(network: Network) -> Network:
     kept = sorted(whole.ancestors(len(nodes) - 1) | {0})
     new = {old: number for number, old in enumerate(kept)}
     nodes = [replace(nodes[i], inputs=tuple(new[j] for j in nodes[i].inputs)) for i in kept]
-    return replace(network, nodes=tuple(nodes), precomputed=True)
+    return replace(network, nodes=tuple(nodes), precomputed=_ADDED_UP)
 
 
 def _chain(network: Network, index: int) -> list[int]:

@@ -166,8 +166,8 @@ class Network:
         peeled: whether the model's outputs are the softmax of the network's.
         parts: of a model with several inputs, which numbers of the network's input, a vector, are which; None for one.
         applied: of a joint network the number of outputs of each application: its first outputs, one after the other.
-        precomputed: whether numbers stand in it that the model computes when it runs (of constants, of copies): their
-            rounding is not that of any node.
+        precomputed: what stands in it that the model computes when it runs (of constants, of copies), in words: its
+            rounding is not that of any node; "" where nothing does.
         cast_from: of a copy in another type the type that the model computes in; None where that is ``dtype``.
     """
 
@@ -178,7 +178,7 @@ class Network:
     peeled: bool = False
     parts: NamedParts | None = None
     applied: tuple[int, ...] = ()
-    precomputed: bool = False
+    precomputed: str = ""
     cast_from: tf.DType | None = None
 
     @property

@@ -83,8 +83,8 @@ def joint(applied: Sequence[Applied], size: int, shown: Sequence[int] = ()) -> N
     peeled = any(part.network.peeled and not part.softmax for part in applied)
     sizes = tuple(part.outputs for part in applied)
     whole = replace(network, notes=tuple(notes), weights=tuple(weights), peeled=peeled, applied=sizes)
-    if any(part.network.precomputed for part in applied):
-        whole = replace(whole, precomputed=True)
+    precomputed = next((part.network.precomputed for part in applied if part.network.precomputed), "")
+    whole = replace(whole, precomputed=whole.precomputed or precomputed)
     return whole.rounded(applied[0].network.rounding)
 
 

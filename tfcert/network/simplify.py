@@ -64,8 +64,8 @@ class SimpleNodes:
 
     def __init__(self, dtype: tf.DType):
         self.dtype = dtype
-        self.precomputed = False
-        """Whether a constant was worked out that the model computes when it runs."""
+        self.precomputed = ""
+        """What was worked out beforehand that the model computes when it runs, in words; "" where nothing was."""
         self.joint = False
         """Whether several networks are put together: what two of them compute alike counts as computed once."""
         self._nodes: list[Node] = []
@@ -148,7 +148,8 @@ def of_constants(node: Node, nodes: SimpleNodes) -> Node | int | None:
     if zeros and plain and not isinstance(node, Elementwise | Multivariate):
         return nodes.constant(node.name, node.shape, None)
     moves = isinstance(node, Linear) and node.bias is None and node.map.moves
-    nodes.precomputed |= not (moves or isinstance(node, Concatenate))
+    if not (moves or isinstance(node, Concatenate)):
+        nodes.precomputed = f"what the model computes of constants was computed beforehand ({node.name})"
 
     def value() -> tf.Tensor:
         known = [nodes.value(i) for i in node.inputs]

@@ -21,7 +21,7 @@ def not_supported(network: Network) -> str:
     if network.deployed.size > network.dtype.size:
         return f"the model computes in {network.deployed.name}, and weights were rounded to {network.dtype.name}"
     if network.precomputed:
-        return "what the model computes of constants, or of copies, was computed beforehand"
+        return network.precomputed
     marked = next((node for node in network.nodes if node.uncharged), None)
     if marked is not None:
         return f"{marked.uncharged} ({marked.name})"

@@ -66,7 +66,7 @@ def fixed_outputs(node: Any, values: Mapping[int, Any], builder: Builder) -> lis
     if random or not known or (not shaped and any(isinstance(value, Tensor) for value in known)):
         return None
     if not shaped:
-        builder.has_precomputed()
+        builder.has_precomputed(f"what {node.operation.name!r} computes of constants was computed beforehand")
     layer = isinstance(node.operation, keras.layers.Layer)
     inference = {"training": False} if layer and takes_training(node.operation) else {}
 

@@ -40,7 +40,7 @@ def contracted(
     before = weights
     read, shape, weights = _without_lone(read, shape, weights, given + result)
     if weights != before:
-        builder.has_precomputed()
+        builder.has_precomputed("a constant of einsum was summed beforehand")
     if given[-1:] + weights[-1:] == weights and result == given[:-1] + weights[-1:] and len(shape) == 2:
         return builder.linear(x, DenseMap(read, x.shape, shape[1]), part=part)
     try:

@@ -155,7 +155,7 @@ class _Gate:
         return bias if h is None else self.of_constant(h, bias)
 
     def of_constant(self, h: Source, bias: Source | None) -> Source:
-        self.builder.has_precomputed()
+        self.builder.has_precomputed("an initial state was multiplied with its weights beforehand")
 
         def read() -> tf.Tensor:
             value = tf.linalg.matvec(self.recurrent(), tf.broadcast_to(h(), [self.units]), transpose_a=True)
