@@ -44,6 +44,15 @@ def test_the_tutorial_prints_what_it_says(tmp_path, monkeypatch, capsys):
         assert agree(printed, said), f"block {number} prints:\n{printed}"
 
 
+@pytest.mark.sweep
+def test_the_page_on_retraining_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "retraining.md").read_text(encoding="utf-8")
+    ((code, said),) = blocks(text)
+    exec(compile(code, "retraining.md", "exec"), {})
+    assert capsys.readouterr().out == said
+
+
 @pytest.mark.parametrize(
     ("printed", "same"),
     [
@@ -60,7 +69,7 @@ def test_outputs_agree_in_words_and_nearly_in_numbers(printed, same):
     assert agree(printed, "40 verified, 0.030\n") == same
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/retraining.md"])
 def test_python_on_a_page_compiles_and_takes_public_names_only(page):
     for code in re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S):
         for node in ast.walk(ast.parse(code)):

@@ -111,6 +111,23 @@ def test_a_stage_of_the_strategy_is_not_run_twice_on_what_it_left_open(run, fold
     assert [r.verdict.work.evaluations for r in later.records] == [r.verdict.work.evaluations for r in nothing.records]
 
 
+def test_a_strategy_that_begins_with_what_is_tried_takes_one_pass_for_all(run, folder, monkeypatch):
+    """Samples that the earlier run left open are in it, and do not count as transferred."""
+    from tfcert.driver.stages.bound import RunningBound
+
+    run("crown", out=folder / "old")
+    result = read_result(folder / "old")
+    write_result(folder / "old" / "result.json", result.header, result.records[:5])
+    sizes: list[int] = []
+    margins = RunningBound._margins
+    counted = lambda self, batch, iterations: sizes.append(len(batch)) or margins(self, batch, iterations)  # noqa: E731
+    monkeypatch.setattr(RunningBound, "_margins", counted)
+    report = run("crown", since=folder / "old", blocks="batch: 8")
+    assert sizes[-1] == 7 and 7 not in sizes[:-2]
+    assert all(r.outcome == "verified" for r in report.records if r.sample != 3)
+    assert transferred(report) == [0, 1, 2, 4]
+
+
 def test_where_nearly_nothing_transfers_no_more_is_tried():
     assert Tried(tried=20, settled=1).hopeless
     assert not Tried(tried=19, settled=0).hopeless and not Tried(tried=20, settled=2).hopeless

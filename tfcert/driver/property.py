@@ -104,12 +104,13 @@ class PropertyRun:
         proving = next((n for n, spec in enumerate(self._specs) if not spec.attacks), len(self._specs))
         attacked_later = any(spec.attacks for spec in self._specs[proving:])
         for attempt in earlier.attempts(self._task, lambda: self._open):
-            began, before = self._seconds.sum(), len(self._open)
+            began, before = self._seconds.sum(), {p for p in attempt.places.tolist() if attempt.transfers(p)}
             for place, verdict in self._decisions(batch, attempt, attacked_later):
-                yield place, replace(verdict, transferred=True)
-            self._held = {p: replace(v, transferred=True) for p, v in self._held.items()}
-            tried.tried += len(attempt.places)
-            tried.settled += before - len(self._open)
+                yield place, replace(verdict, transferred=attempt.transfers(place))
+            for place in before & set(self._held):
+                self._held[place] = replace(self._held[place], transferred=True)
+            tried.tried += len(before)
+            tried.settled += len(before - set(self._open.tolist()))
             tried.seconds += float(self._seconds.sum() - began)
             if attempt.running is not None or attempt.spec not in self._specs:
                 self._doubts.clear()

@@ -47,11 +47,17 @@ class Attempt:
         spec: the stage that verdicts name, by which the earlier proof was found.
         places: of the samples in the batch.
         running: what decides them; None for the stage itself.
+        known: those of the places that the earlier run had settled; None for all.
     """
 
     spec: StageSpec
     places: np.ndarray
     running: Running | None = None
+    known: frozenset[int] | None = None
+
+    def transfers(self, place: int) -> bool:
+        """Tells whether an answer about a sample is one that the earlier run had, too."""
+        return self.known is None or place in self.known
 
 
 @dataclass
@@ -138,7 +144,9 @@ class Earlier:
         for rule in RULES:
             spec, ruled = _as_written(task, rule), [p for n, p in numbers.items() if self._rules.get(n) == rule]
             if ruled and not tried.hopeless and not stage_of(spec).refuses(task):
-                yield Attempt(spec, np.array(ruled))
+                # A strategy that begins with this stage runs it on all samples: in one pass, so that no time is lost.
+                begins = spec == task.template.strategy.stages[0]
+                yield Attempt(spec, opened() if begins else np.array(ruled), known=frozenset(ruled))
         for stage, places in self._by_stage(task, self._choices, numbers):
             if self._writer is not None and not tried.hopeless:
                 choices = [self._choices[int(task.samples[p])] for p in places.tolist()]

@@ -1,0 +1,1 @@
+"""Proofs after retraining."""
