@@ -1,13 +1,15 @@
 """The second opinion: rational arithmetic decides what floating point must leave open, and never differs from it."""
 
+from fractions import Fraction
+
 import keras
 import numpy as np
 import pytest
 
 from proof import small
 from tfcert.proof.check import check
-from tfcert.proof.errors import ProofError
-from tfcert.proof.exact import opinion
+from tfcert.proof.exact import enclosed, opinion
+from tfcert.proof.functions import FUNCTIONS
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,22 @@ def test_it_knows_every_straight_kind(tmp_path):
     assert opinion(broken, graph).proven is False and not check(broken, graph).proven
 
 
-def test_curves_are_refused(tmp_path):
-    _, graph = small.saved(small.curved(), tmp_path)
-    with pytest.raises(ProofError, match="exact arithmetic"):
-        opinion(small.claim(graph, np.full(3, 0.5, np.float32), "1/100", ([[1, -1, 0.0]], [0.0])), graph)
+def test_curves_are_enclosed(tmp_path):
+    """What it proves of curves is met by no point, and what it refutes is met in the middle."""
+    model = small.curved()
+    _, graph = small.saved(model, tmp_path)
+    center, row, rng = np.full(3, 0.5, np.float32), np.array([1.0, -1.0, 0.5]), np.random.default_rng(3)
+    values = small.values(graph, center + 0.02 * rng.uniform(-1, 1, (4000, 3))) @ row
+    middle = (small.values(graph, center[None].astype(np.float64)) @ row)[0]
+    for offset, proven in ((-values.min() + 0.02, True), (-middle - 1e-9, False), (-values.max() - 1e-9, False)):
+        claim = small.claim(graph, center, "1/50", ([row], [offset]))
+        assert opinion(claim, graph, 60).proven is proven
+    assert check(small.claim(graph, center, "1/50", ([row], [-values.min() + 0.02])), graph).proven
+
+
+@pytest.mark.parametrize("name", [name for name, function in FUNCTIONS.items() if function.bend is not None])
+def test_values_of_curves_are_those_of_float64_but_for_rounding(name):
+    for x in (-12.0, -3.5, -1.0, -1e-3, 0.0, 0.25, 2.0, 9.0):
+        low, high = enclosed(FUNCTIONS[name], Fraction(x))
+        near = Fraction(float(FUNCTIONS[name].of(np.array(x))))
+        assert low < high and abs(near - low) <= Fraction(1, 10**12) and abs(near - high) <= Fraction(1, 10**12)
