@@ -20,10 +20,16 @@ _EPS = {
     "mnist_cnn_4layer_5_3_sigmoid": {"linf": 0.067},
     "mnist_cnn_4layer_5_3_tanh": {"linf": 0.041},
     "mnist_cnn_4layer_5_3_arctan": {"linf": 0.041},
+    "mnist_cnn_4layer_5_3_bn_relu": {"linf": 0.02, "l2": 0.077},
+    "mnist_cnn_8layer_5_3_tanh": {"linf": 0.021},
+    "mnist_resnet_3_relu": {"linf": 0.006},
+    "mnist_2layer_fc_20_relu": {"linf": 0.055, "l2": 1.1},
+    "mnist_3layer_fc_20_relu": {"linf": 0.051, "l2": 1.1},
     "cifar_cnn_5layer_5_3_relu": {"linf": 0.004},
+    "cifar_cnn_5layer_5_3_tanh": {"linf": 0.008},
 }
 """Radii of the balls: those of the reference's records (``margins.json``); where it has none, of a like network
-(S-shaped activations) or about the median radius (L1, CIFAR-10)."""
+(S-shaped activations) or about the median radius (L1, CIFAR-10, and those that have none at all)."""
 
 
 @dataclass(frozen=True)

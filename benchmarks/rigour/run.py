@@ -1,6 +1,6 @@
 """What proofs about the deployed program cost, against bounds that leave rounding out of account.
 
-python -m benchmarks.rigour.run                    every network that has no result yet; ten minutes on two cores
+python -m benchmarks.rigour.run                    every network that has no result yet; an hour on two cores
 python -m benchmarks.rigour.run NAME ...           these networks alone
 python -m benchmarks.rigour.run --images 2         fewer images, to see that everything runs
 python -m benchmarks.rigour.run --minutes 10       begins no network after ten minutes; the next run goes on from there
@@ -65,6 +65,10 @@ def asked() -> list[Asked]:
     found += [Asked("fnn1", "linf", (0.01, 0.02)), Asked("fnn4", "linf", (0.01, 0.02))]
     names = ("mnist_4layer_fc_100_relu", "mnist_4layer_fc_100_sigmoid", "mnist_cnn_4layer_5_3_relu")
     names += ("mnist_cnn_4layer_5_3_tanh", "mnist_lenet_relu", "mnist_resnet_2_relu", "cifar_cnn_5layer_5_3_relu")
+    names += ("mnist_2layer_fc_20_relu", "mnist_3layer_fc_20_relu", "mnist_cnn_4layer_5_3_bn_relu")
+    names += ("mnist_cnn_4layer_5_3_sigmoid", "mnist_cnn_4layer_5_3_arctan", "mnist_resnet_3_relu")
+    names += ("mnist_cnn_7layer_small_relu", "cifar_cnn_5layer_5_3_tanh")
+    names += ("mnist_cnn_8layer_5_3_relu", "mnist_cnn_8layer_5_3_tanh")  # the longest
     return found + [Asked(name, norm, (eps,)) for name in names for norm, eps in _usual(name).items()]
 
 
