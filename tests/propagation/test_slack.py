@@ -7,12 +7,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import tensorflow as tf
+from rigour.simulated import drawn, simulated
 
 from tfcert.network import Builder
 from tfcert.network.linear import DenseMap
 from tfcert.propagation import slack
 from tfcert.propagation.blocks import Blocks
-from tfcert.propagation.enclosures import Slack
+from tfcert.propagation.enclosures import Plane, Planes, Slack
 from tfcert.propagation.errors import linear_size
 from tfcert.propagation.forward import planes, ranges
 from tfcert.propagation.methods import symbolic
@@ -173,3 +174,47 @@ def test_blocks_of_inputs_are_charged_as_all_inputs_together_at_least(norm):
         rounded = parts if net.rounding else rounded
     assert (widths[1] > widths[0]).all()
     assert slack.slack_of(region, None) is None
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_sizes_over_a_ball_are_those_of_its_points(norm):
+    """Catches sizes below a point's, and those of the box around the ball."""
+    rng = np.random.default_rng(0)
+    center, slopes = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 40), (1, 40, 3)))
+    intercept, eps = rng.normal(size=(1, 3)).astype(np.float32), np.array([0.5, 6.0])
+    region = region_of(LpBall(center, eps, norm).astype(np.float32))
+    start = slack.slack_of(region, ROUNDING)._replace(amount=tf.zeros([1, 3]))
+    plane = Plane(tf.constant(slopes), tf.constant(intercept))
+    found, hull = (slack.plane_sizes(Planes(plane, plane, part)).numpy() for part in (start, start._replace(ball=None)))
+    weights = np.abs(slopes[0].astype(np.float64))
+    along = [*(weights / np.linalg.norm(weights, axis=0)).T] if norm == "l2" else [*np.eye(40)]
+    for sample in range(2):
+        for step in along:
+            point = np.abs(center[sample].astype(np.float64)) + eps[sample] * step
+            assert (point @ weights + np.abs(intercept[0]) <= found[sample]).all()
+    assert (found < hull).all() and (found[1] < 0.5 * hull[1]).all()
+
+
+def test_planes_whose_terms_cancel_are_charged_what_they_add_up_on_the_way():
+    """Halves that cancel: all of the terms' sizes would be twice what any order of the sum can lose."""
+    half = np.array([2.0**24, *[1.0] * 99], np.float32)
+    kernel = np.concatenate([half, -half])[:, None].astype(np.float32)
+    builder = Builder(tf.float32)
+    x = builder.linear(builder.input((1,), "in"), DenseMap(builder.constant(np.ones((1, 200))), (1,), 200), None)
+    network = builder.network(builder.linear(x, DenseMap(builder.constant(kernel), (200,), 1), None))[0]
+    wide, point = network.astype(tf.float64).rounded(replace(ROUNDING, own=2.0**-53)), np.ones((1, 1))
+    region = region_of(LpBall(point, 0.0))
+    low, high = (end.numpy()[0, 0] for end in ranges(symbolic._run(wide, region)[0][-1], (1,), region))
+    runs = [simulated(network, drawn(seed))(point.astype(np.float32))[0, 0] for seed in range(20)]
+    assert max(map(abs, runs)) > 20 and all(low <= run <= high for run in runs)
+    assert high - low < 2 * 1.2 * (100 + 4 + 1) * 2.0**-24 * 2.0**25
+
+
+def test_only_inputs_that_were_moved_are_summed_without_rounding():
+    """Catches units said of numbers beside them that were computed: their slopes and intercepts are sums."""
+    builder = Builder(tf.float32)
+    x = builder.input((3,), "in")
+    y = builder.linear(x, DenseMap(builder.constant(np.ones((3, 3))), (3,), 3), builder.constant(np.ones(3)))
+    network = builder.network(builder.concatenate([x, y], 0))[0].rounded(ROUNDING)
+    found = symbolic._run(network, region_of(LpBall(np.ones((1, 3), np.float32), 0.1)))[0]
+    assert found[0].slack.units and not any(planes.slack.units for planes in found[1:])

@@ -31,11 +31,16 @@ class Slack(NamedTuple):
             with their coefficients as they are, in exact arithmetic: ``[samples or 1, *shape]``.
         reach: the largest absolute value of each input over the region, ``[samples or 1, inputs]``.
         rounding: of the network.
+        ball: where the region is an even ball that nothing cuts, its norm, its centre's size ``[samples, inputs]``, and
+            its radius ``[samples]``.
+        units: whether each value is one of the inputs, or 0: sums of products with these slopes do not round.
     """
 
     amount: tf.Tensor
     reach: tf.Tensor
     rounding: Rounding
+    ball: tuple[str, tf.Tensor, tf.Tensor] | None = None
+    units: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -152,7 +152,7 @@ def _joined_slack(inputs: list[Planes], join: Callable, terms: int, formal: bool
 
     amount = joined([p.slack.amount for p in inputs if p.slack is not None])
     return (
-        slack._replace(amount=amount)
+        slack._replace(amount=amount, units=all(p.slack is not None and p.slack.units for p in inputs))
         if terms == 0
         else charged_slack(slack, amount, joined(list(map(plane_sizes, inputs))), terms, formal)
     )
@@ -169,24 +169,27 @@ def _linear(node: Linear, source: Planes) -> Planes:
     low, high = source.lower, source.upper
     if low is high:
         same = Plane(over(apply, low.slopes), apply(low.intercept) + bias)
-        return Planes(same, same, _linear_slack(node, source))
+        return _with_slack(node, source, Planes(same, same))
     # W+ L + W- U = W (L + U) / 2 - |W| (U - L) / 2, entry by entry.
     middle, half = over(apply, 0.5 * (low.slopes + high.slopes)), over(reach, 0.5 * (high.slopes - low.slopes))
     at = apply(0.5 * (low.intercept + high.intercept)) + bias
     gap = reach(0.5 * (high.intercept - low.intercept))
-    return Planes(Plane(middle - half, at - gap), Plane(middle + half, at + gap), _linear_slack(node, source))
+    return _with_slack(node, source, Planes(Plane(middle - half, at - gap), Plane(middle + half, at + gap)))
 
 
-def _linear_slack(node: Linear, source: Planes) -> Slack | None:
+def _with_slack(node: Linear, source: Planes, found: Planes) -> Planes:
     """Of ``W x + b``: the slack's own image by ``|W|``, and roundings relative to ``|W| s + |b|``."""
     slack = source.slack
-    if slack is None or moves(node):
-        return slack if slack is None else slack._replace(amount=node.map.apply(slack.amount))
+    if slack is None:
+        return found
+    if moves(node):
+        return replace(found, slack=slack._replace(amount=node.map.apply(slack.amount)))
     # Values that are no larger than the planes' sizes are off by so much, and middles and halves by little more.
     size, flushed = linear_size(node, plane_sizes(source))
     # A bias that is folded into a sum before may be rounded with all of that.
     amount, terms = node.map.abs_apply(slack.amount) + flushed, _terms(node.map) + node.folded + 2 * node.computed
-    return charged_slack(slack, amount, size, terms, node.formal)
+    sums = None if node.folded or node.computed or isinstance(node.map, ScaleMap) else found
+    return replace(found, slack=charged_slack(slack, amount, size, terms, node.formal, sums))
 
 
 def _terms(linear: LinearMap) -> int:

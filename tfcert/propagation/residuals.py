@@ -50,7 +50,7 @@ class Room(MultivariatePlanes):
     def advance(self, inputs: Sequence[Planes]) -> Planes:
         count, slack = inputs[0].lower.slopes.shape[1], inputs[0].slack
         flat = Plane(tf.zeros([1, count, *self.error.shape[1:]], self.error.dtype), tf.zeros_like(self.error[:1]))
-        return Planes(flat, flat, None if slack is None else slack._replace(amount=self.error))
+        return Planes(flat, flat, None if slack is None else slack._replace(amount=self.error, units=False))
 
 
 class _ResidualsKind(Kind):
