@@ -148,7 +148,7 @@ def _certificates(template: AnyTemplate) -> list[str]:
     refusal = uncertifiable(template)
     if refusal:
         return [f"  certificates: none; {refusal}"]
-    return ["  certificates: of proofs that lines of CROWN repeat, of layers that the checker knows (--certificates)"]
+    return ["  certificates: of proofs that the checker can repeat, of layers that it knows (--certificates)"]
 
 
 def _rounding(strategy: Strategy) -> list[str]:

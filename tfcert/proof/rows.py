@@ -149,9 +149,9 @@ class _Pass:
         """Takes up the coefficients of a place, if there are any."""
         if here not in self._waiting:
             return False
-        whole = self._waiting.pop(here)
-        self._box, self._whole = used(whole), whole.shape
-        self._part = whole[self._box]
+        self._whole = self._waiting.pop(here)
+        self._box = used(self._whole)
+        self._part = self._whole[self._box]
         self._flat = self._part.reshape(self._count, -1)
         self._sizes = np.abs(self._flat)
         self.small = bool((self._sizes <= LARGEST).all())  # and no NaN
@@ -159,12 +159,12 @@ class _Pass:
 
     def ends(self, inputs: Inputs) -> None:
         """Bounds the rows over a set."""
-        found = inputs.least(self._spread(self._part))
+        found = inputs.least(self._whole)
         self._gain(found, np.abs(found))
 
     def passes(self, here: int, place: Place, chosen: np.ndarray | None) -> None:
         """Takes the rows through a place to those before it."""
-        whole = self._spread(self._part)
+        whole = self._whole
         match place:
             case Affine():
                 self._lose(self._known.losses[here], place.shape)
@@ -213,9 +213,7 @@ class _Pass:
         return vector[self._box if vector.ndim == len(self._box) else self._box[1:]]
 
     def _spread(self, part: np.ndarray) -> np.ndarray:
-        if part.shape == self._whole:
-            return part
-        whole = np.zeros(self._whole)
+        whole = np.zeros(self._whole.shape)
         whole[self._box] = part
         return whole
 
