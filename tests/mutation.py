@@ -41,6 +41,7 @@ DECEIVED = "tests/rigour/test_deceived.py"
 NORMS = "tests/propagation/test_rounded_norms.py"
 KINDS = "tests/propagation/test_rounded_kinds.py"
 SLACK = "tests/propagation/test_slack.py"
+WIDE = "tests/propagation/test_widening.py"
 PRICES = "tests/complete/test_rounded_prices.py"
 SETS = "tests/sets/test_balls.py"
 LOWERING = "tests/language/test_lowering.py"
@@ -322,7 +323,8 @@ MUTANTS = (
     Mutant("an overflow makes a probability certain", "certification/softmax.py",
            "np.where(np.isfinite(found), found, -np.inf)", "found", ("tests/certification/test_api.py",), "overflowed"),
     Mutant("lines beyond the domain", "activations/placing.py",
-           "return tf.where(known, found, tf.where(slope == 0, limit, unknown))", "return found",
+           "return tf.where(known, found, tf.where(slope == 0, limit, tf.constant(unknown, limit.dtype)))",
+           "return found",
            (REGISTRATION,), "nothing_is_known"),
     Mutant("slopes beyond the domain", "activations/registry.py", "known &= self.declared(lower, upper)", "pass",
            (REGISTRATION,), "nothing_is_known"),
@@ -500,7 +502,8 @@ MUTANTS = (
     Mutant("products are taken to be fused", "propagation/errors.py", "gamma(extra, rounding.deployed)",
            "0.0", (TERMS,), "one_product"),
     Mutant("partial sums are taken to be no larger than the sum", "propagation/errors.py",
-           "0.5 * size + 0.5 * tf.minimum(reach, size)", "tf.minimum(reach, size)", (TERMS,), "cancel"),
+           "up(0.5 * partial) + size * up(each + known * partial)", "up(partial) + size * up(each)", (TERMS,),
+           "cancel"),
     Mutant("a bias that is folded into a sum is rounded once", "propagation/errors.py",
            "if node.folded and bias is not None:", "if False:", (TERMS,), "folded"),
     Mutant("folded weights are taken to be in range", "propagation/errors.py", "(few * spread) * terms", "few * terms",
@@ -518,7 +521,7 @@ MUTANTS = (
            ("tests/propagation/test_rounded_passes.py",), "early_layer"),
     Mutant("|W| m without the bias", "propagation/errors.py", "size += tf.abs(bias())", "pass",
            (TERMS,), "errs_as_much"),
-    Mutant("operands are not flushed", "propagation/errors.py", "return lost + flushed +", "return lost +",
+    Mutant("operands are not flushed", "propagation/errors.py", "few = flushed + (", "few = (",
            (DECEIVED,), "small"),
     Mutant("products with the mean are exact", "propagation/normalized.py",
            "lost += 1.01 * gamma(8.2, v) * size * root", "pass", (NORMS,), "mean_are_charged"),
@@ -532,8 +535,16 @@ MUTANTS = (
            "2.02 * rounding.deployed * apart", "0.0 * apart", (NORMS,), "largest_number_is_charged"),
     Mutant("a product's range is exact", "propagation/product.py",
            "unit, lost = 1.01 * rounding.deployed + 4 * rounding.own", "unit, lost = 0.0", (KINDS,), "any_order"),
-    Mutant("a step of lines is exact", "propagation/slack.py", "amount + unit * size +", "amount +", (SLACK,),
-           "charged_for_the_program"),
+    Mutant("a step of lines is exact", "propagation/slack.py", "return slack._replace(amount=raised(amount + lost, ",
+           "return slack._replace(amount=raised(amount, ", (SLACK,), "charged_for_the_program"),
+    Mutant("terms of planes that cancel add up to nothing on the way", "propagation/slack.py",
+           "within = 0.5 * size + 0.5 * tf.minimum(whole, size)", "within = tf.minimum(whole, size)", (SLACK,),
+           "cancel"),
+    Mutant("planes are over a ball without its radius", "propagation/slack.py", "eps[:, None] * _dual(", "0.0 * _dual(",
+           (SLACK,), "over_a_ball"),
+    Mutant("a wide bound is rounded to nearest", "propagation/widening.py", "return rounded_down(linear_lower_bounds(",
+           "return (lambda x, dtype: tf.cast(x, dtype))(linear_lower_bounds(", (WIDE,), "points_have"),
+    Mutant("a wide pass is exact", "propagation/widening.py", "found.charge(index)", "pass", (WIDE,), "points_have"),
     Mutant("prices of curves without their kernels' ulps", "complete/encoding/layers.py",
            "found = lines(act, slopes, *tensors, encoding.rounding)", "found = lines(act, slopes, *tensors)",
            (PRICES,), "hold_exactly"),
