@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfcert.activations import activation
 from tfcert.network.difference import Difference
 from tfcert.propagation.coefficients import Coefficients
-from tfcert.propagation.difference import DIFFERENCE, chords, gap_range, without
+from tfcert.propagation.difference import DIFFERENCE, bends_between, chords, gap_range, without
 from tfcert.propagation.enclosures import Plane, Planes
 from tfcert.roundoff import rounding_of
 
@@ -121,6 +121,14 @@ def test_bounds_of_the_difference_are_met_with_those_of_both():
     assert (float(low[0, 0]), float(high[0, 0])) == (0.5, 2.0)
     low, high = gap_range(pair(-0.1, 0.2), pair(-1.0, 2.0), pair(-1.0, 2.0))
     assert (float(low[0, 0]), float(high[0, 0])) == (-0.1, 0.2)
+
+
+@pytest.mark.parametrize(("a", "b", "bends"), [
+    ((1.0, 2.0), (-1.0, 1.0), True), ((-1.0, 1.0), (1.0, 2.0), True), ((1.0, 2.0), (0.5, 3.0), False),
+    ((-2.0, -1.0), (-3.0, -1.0), False),
+])  # fmt: skip
+def test_a_difference_bends_where_either_side_does(a, b, bends):
+    assert bool(bends_between(activation("relu"), pair(*a), pair(*b))[0, 0]) is bends
 
 
 def test_the_second_argument_follows_from_the_first_and_their_difference(rng):
