@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcert.catalog import STAGES
+from tfcert.catalog import METHODS, STAGES
 from tfcert.certification.certificates import CHOICES, CertificateWriter
 from tfcert.driver.batch import Batch
 from tfcert.driver.budget import StageBudget
 from tfcert.driver.stages.base import Finding, Running, Tell, stage_of
 from tfcert.driver.task import Task
 from tfcert.driver.writers import CertificateWriters, certified
-from tfcert.language import StageSpec
+from tfcert.language import StageKind, StageSpec
 from tfcert.options import options_of
 from tfcert.proof.check import read_claim
 from tfcert.proof.errors import ProofError
@@ -33,8 +33,14 @@ from tfcert.rigour.radius import CertifyingMethod
 from tfcert.showing import counted
 from tfcert.verdict import PROOFS, Outcome, Work
 
-RULES = ("ibp", "crown_ibp", "crown")
-"""Stages whose proofs are one pass by a rule: that they sufficed is all there is to know of them, cheapest first."""
+RULES = tuple(
+    word
+    for word, stage in STAGES.words().items()
+    if stage.kind is StageKind.BOUND
+    and not METHODS.find(stage.name).asks_solver
+    and not METHODS.find(stage.name).optimises
+)
+"""Stages whose proofs are one pass by a rule: that they sufficed is all there is to know of them."""
 _TRIES, _SHARE = 20, 0.1
 """After so many samples of a question nothing is tried any more where a smaller share was settled."""
 
