@@ -162,9 +162,9 @@ def _radii(name: str, records: Sequence[Record]) -> Json:
     found: Json = {}
     for word, values in (("proven", s.proven), ("refuted", s.refuted)):
         known = values[np.isfinite(values)]
-        found[f"{word}, known"] = len(known)
+        found[f"{word} for"] = len(known)
         for kind, f in (("least", np.min), ("median", np.median), ("greatest", np.max)):
-            found[f"{word}, {kind}"] = float(f"{f(known):.6g}") if len(known) else None
+            found[f"{kind} {word}"] = float(f"{f(known):.6g}") if len(known) else None
     return found
 
 
