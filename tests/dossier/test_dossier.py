@@ -98,7 +98,7 @@ def test_numbers_are_those_of_the_journal(runs):
                 assert question["numbers"][outcome] == sum(r["outcome"] == outcome for r in mine)
     radii = [r["lower"] for r in records if r["property"] == "radius" and r["lower"] is not None]
     measured = next(q["numbers"] for q in said["questions"] if q["name"] == "radius")
-    assert measured["proven, median"] == pytest.approx(np.median(radii), rel=1e-5)
+    assert measured["median proven"] == pytest.approx(np.median(radii), rel=1e-5)
     certified = [r for r in records if r.get("certificate")]
     assert said["certificates"]["proven"] == len(said["certificates"]["checked"]) == len(certified) > 4
     assert "far" in {o["property"] for o in said["open"]}
