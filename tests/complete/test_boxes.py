@@ -112,7 +112,7 @@ def test_parts_keep_the_signs_that_the_whole_shows(rng, monkeypatch):
     monkeypatch.setattr(preactivation, "matters", counted)
     parts, found = (low, np.stack([0.5 * (low + high)[:, 0], high[:, 1]], axis=1)), []
     wanted.append(0)
-    signs = signs_of(batches.bounds(low, high)[1])
+    signs = signs_of(len(low), batches.bounds(low, high)[1])
     for known in (None, signs):
         wanted.append(0)
         found.append(batches.bounds(*parts, known))

@@ -16,7 +16,7 @@ PROMISES = {
     Guarantee.REAL: "No input of the region breaks the property of the network in exact arithmetic",
     Guarantee.NUMERIC: "Bounds, computed in floating point, prove the property; rounding is estimated (a margin within "
     "twice its estimated standard deviation proves nothing), and not bounded",
-    Guarantee.SOLVER: "A program of integers has no solution, by a solver's word",
+    Guarantee.SOLVER: "The least margin, which an integer program has, is above zero by a solver's word",
     Guarantee.REPLAYED: "The point in the record lies in the region, exactly, and the original model breaks the "
     "property there",
     Guarantee.ESTIMATE: "Nothing",

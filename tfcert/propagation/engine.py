@@ -410,6 +410,8 @@ def _compiled(
 def _by_node(network: Network, flat: tf.Tensor) -> dict[int, tf.Tensor]:
     """Data of all neurons that enter a nonlinearity ``[samples, neurons]`` by node, ``[samples, *shape]``."""
     shapes = {i: network.nodes[i].shape for i in network.bounded()}
+    if not shapes:
+        return {}
     parts = tf.split(flat, [math.prod(shape) for shape in shapes.values()], axis=1)
     return {i: tf.reshape(part, [-1, *shapes[i]]) for i, part in zip(shapes, parts, strict=True)}
 

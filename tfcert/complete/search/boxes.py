@@ -233,7 +233,7 @@ class _Tree:
         row = rows[np.arange(len(rows)), clause].argmax(axis=1)
         planes = self.batches.planes(some.lower, some.upper, (clause, row), layers)
         witness = self._attacked(some, planes, clause)
-        some = some._replace(falls=planes.falls, signs=signs_of(layers))
+        some = some._replace(falls=planes.falls, signs=signs_of(len(planes.falls), layers))
         return self._shrunk(some, planes, clause), witness
 
     def _attacked(self, some: _Open, planes: RowPlanes, clause: np.ndarray) -> np.ndarray | None:

@@ -164,12 +164,12 @@ class Batches:
         return bool(rows[0, clause].max() > self.enough)
 
 
-def signs_of(layers: Sequence[np.ndarray]) -> np.ndarray:
+def signs_of(boxes: int, layers: Sequence[np.ndarray]) -> np.ndarray:
     """Which neurons keep their sign, by lower and upper bounds of the layers in turn: 1, -1 or 0 ``[boxes, neurons]``.
 
     They keep it on every part of the boxes, where intervals of the layers before may not show it."""
     signs = [(low >= 0).astype(np.int8) - (high <= 0) for low, high in zip(layers[::2], layers[1::2], strict=True)]
-    return np.concatenate([part.reshape(len(part), -1) for part in signs], axis=1).astype(np.int8)
+    return np.concatenate([np.zeros((boxes, 0)), *(part.reshape(boxes, -1) for part in signs)], axis=1).astype(np.int8)
 
 
 def _any_number(*shapes: Sequence[int | None]) -> list[tf.TensorSpec]:

@@ -150,7 +150,8 @@ class _Bracket:
         """How far inside the nearest witness's distance that is, relative to it."""
         proven, lost = self._proven(), self._inside(self.lost)
         if lost > 0:
-            return _FURTHER if lost < _FURTHER < proven else math.sqrt(lost * proven)
+            # What was lost at that share is so by a last bit, if at all.
+            return _FURTHER if 1.01 * lost < _FURTHER < proven else math.sqrt(lost * proven)
         if self.stalls:
             return proven / 2 if self.low > 0 else min(0.5, _INSIDE * 10.0**self.stalls)
         if self.proven_at in (None, Guarantee.NUMERIC):
