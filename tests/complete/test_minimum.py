@@ -13,7 +13,6 @@ from complete.brute_force import least_distance
 from complete.questions import keeps_class, mlp, points, search_around
 from tfcert.catalog import BOUNDS
 from tfcert.clauses import Clauses, keeps_label
-from tfcert.complete.search import minimum
 from tfcert.complete.search.decide import Decision
 from tfcert.complete.search.minimum import _Best, _Bracket, minimum, plain_minimum
 from tfcert.complete.search.query import Solvers
@@ -203,8 +202,8 @@ def test_a_search_ends_as_near_as_rounding_leaves_it(taken):
 
 @pytest.mark.parametrize("nearest", [5.250005529, 0.7, 1e-3, 123.4])
 def test_a_radius_that_was_lost_in_rounding_is_not_tried_again(nearest):
-    """Catches a search that decides one radius over and over, because its share of the distance is off by a last bit."""
-    bracket = minimum._Bracket(minimum._Best(None, nearest, np.zeros(1)), certified=0.3 * nearest)
+    """Catches a search that decides one radius over and over, for its share of the distance is off by a last bit."""
+    bracket = _Bracket(_Best(None, nearest, np.zeros(1)), certified=0.3 * nearest)
     for _ in range(6):
         radius = bracket.radius()
         assert 0.3 * nearest < radius < bracket.lost
