@@ -52,8 +52,8 @@ EXACT = Accuracy(0.0)
 ABOVE_ZERO = (0.0, math.inf)
 
 ACCURACIES = {
-    "arcsinh": Accuracy(4.0),
-    "arctan": Accuracy(4.0),
+    "arcsinh": Accuracy(6.0),
+    "arctan": Accuracy(6.0),
     "cos": Accuracy(2.0, base=1.0),
     "cosh": Accuracy(64.0),
     "erf": Accuracy(6.0),
