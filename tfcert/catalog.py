@@ -592,6 +592,8 @@ REPORTS = Table(
         "tfcert.report.formats.sarif:sarif_text",
         about="what is judged, as SARIF, which annotates the lines of a pull request",
     ),
+    ReportInfo("github", "tfcert.report.formats.github:github_text", about="the same as lines that GitHub reads"),
+    ReportInfo("json", "tfcert.report.formats.json:json_text", about="the results themselves, of several together"),
     ReportInfo("csv", "tfcert.report.formats.csv:csv_text", about="a line for each answer"),
     ReportInfo(
         "markdown", "tfcert.report.formats.markdown:markdown_text", about="tables for a comment on a pull request"

@@ -52,6 +52,12 @@ def test_sarif_names_the_rule_and_the_place(folder, capsys):
     assert rules[run["results"][-1]["ruleIndex"]] == "E201" and place["artifactLocation"]["uri"] == "bad.prop"
     assert place["region"] == {"startLine": 5, "startColumn": 9, "endLine": 5, "endColumn": 14}
     capsys.readouterr()
+    assert main(["check", "bad.prop", "--github", "-"]) == 4
+    said = capsys.readouterr().out.splitlines()
+    assert any(
+        line.startswith("::error file=bad.prop,line=5,endLine=5,col=9,endColumn=14,title=tfcert E201::")
+        for line in said
+    )
 
 
 def test_a_text_on_the_standard_input_has_the_paths_of_its_file(folder, capsys, monkeypatch):

@@ -21,7 +21,9 @@ from tfcert.catalog import REPORTS
 from tfcert.cli.main import main
 from tfcert.errors import UsageError
 from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
+from tfcert.report.formats.github import commands
 from tfcert.report.formats.page import page_text
+from tfcert.report.formats.sarif import Annotation
 from tfcert.report.reading import read_runs
 from tfcert.report.runs import SpecRun
 from tfcert.verdict import Guarantee, ModelRun, Outcome, Reason, Replayed, Verdict, Work
@@ -119,6 +121,24 @@ def test_sarif_annotates_the_lines_of_what_is_open_and_of_each_property(folder):
     ]
     rules = log["runs"][0]["tool"]["driver"]["rules"]
     assert [rules[r["ruleIndex"]]["id"] for r in results] == [r["ruleId"] for r in results]
+
+
+def test_github_reads_the_same_at_the_same_lines(folder):
+    warning, note = told(folder, "github").splitlines()
+    assert re.fullmatch(r"::warning file=\S+,line=4,title=tfcert open::inconclusive: assert a < 1 \| b", warning)
+    assert ",line=3,title=tfcert answers::robust: of 3 samples 1 verified" in note and note.startswith("::notice ")
+
+
+def test_what_would_end_a_command_of_github_is_escaped():
+    (line,) = commands([Annotation("error", "E1", "100%:\nno", "a,b:c.prop", 2, 3, 2, 9)]).splitlines()
+    assert line == "::error file=a%2Cb%3Ac.prop,line=2,endLine=2,col=3,endColumn=9,title=tfcert E1::100%25:%0Ano"
+
+
+def test_json_of_one_run_is_its_result_and_of_two_all_of_them(folder):
+    one = json.loads(told(folder, "json"))
+    assert one == json.loads((folder / "result.json").read_text())
+    both = json.loads(REPORTS["json"].load()([*read_runs(folder), *read_runs(folder)]))
+    assert [run["records"] for run in both["runs"]] == [one["records"]] * 2
 
 
 def test_a_table_has_a_line_for_each_answer_and_nothing_where_nothing_is_known(folder):

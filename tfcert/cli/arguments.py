@@ -65,10 +65,16 @@ def spec_arguments(parser: argparse.ArgumentParser, several: str = "") -> None:
     )  # fmt: skip
 
 
+def explain_arguments(parser: argparse.ArgumentParser) -> None:
+    """A specification."""
+    spec_arguments(parser)
+    json_argument(parser, "the lines about each question and objective")
+
+
 def verify_arguments(parser: argparse.ArgumentParser) -> None:
     """A specification, where results go, and how much is said."""
     spec_arguments(parser, ".prop files, or folders of such; or a model and a .vnnlib")
-    parser.add_argument("--json", metavar="FILE", help="write the result here as well; of several, those of all")
+    json_argument(parser, "the result; of several, those of all")
     parser.add_argument("--junit", metavar="FILE", help="write what is judged here, as JUnit reports tell it")
     _places(parser, "out/<name of SPEC>; of several SPECs, DIR/<name> for each")
     parser.add_argument(
@@ -88,7 +94,7 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
     loudness.add_argument(
         "-v", "--verbose", action="store_true", help="a line a sample, and what a solver finds on the way"
     )
-    loudness.add_argument("-q", "--quiet", action="store_true", help="only the last line")
+    quiet_argument(loudness)
 
 
 def train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +113,8 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="store_true", help="a progress bar even where there is no terminal")
-    loudness.add_argument("-q", "--quiet", action="store_true", help="only the last lines")
+    quiet_argument(loudness, "say only where the model is")
+    json_argument(parser, "what became of the training")
 
 
 def radius_arguments(parser: argparse.ArgumentParser) -> None:
@@ -240,7 +247,18 @@ def _data_arguments(parser: argparse.ArgumentParser, norms: Sequence[str] = (), 
     else:
         parser.set_defaults(clip=None)
     parser.add_argument("--limit", type=positive, metavar="N", help="samples, from the first (default: 100)")
-    parser.add_argument("--json", metavar="FILE", help="write the result here")
+    json_argument(parser, "the result")
+    quiet_argument(parser)
+
+
+def json_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--json``, of every verb that finds something out."""
+    parser.add_argument("--json", metavar="FILE", help=f"write {what}, as JSON; `-` for the standard output")
+
+
+def quiet_argument(parser: argparse._ActionsContainer, what: str = "say only the last line") -> None:
+    """``--quiet``, of every verb that says more than what it was asked for. Mistakes are always said."""
+    parser.add_argument("-q", "--quiet", action="store_true", help=what)
 
 
 def assignment(text: str) -> tuple[str, str]:

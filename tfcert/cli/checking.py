@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfcert.cli.arguments import spec_arguments
+from tfcert.cli.arguments import json_argument, quiet_argument, spec_arguments
+from tfcert.cli.output import write_json, write_or_print
 from tfcert.cli.parameters import names_given
 from tfcert.errors import ExitCode, UsageError
 from tfcert.showing import counted
 
 if TYPE_CHECKING:
     from tfcert.language import Diagnostic, Spec
+    from tfcert.report.formats.sarif import Annotation
 
 STDIN = "-"
 
@@ -27,17 +28,19 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
         "--as", dest="stdin_name", metavar="FILE",
         help="the file that the standard input is the text of: paths are relative to its folder",
     )  # fmt: skip
+    json_argument(parser, "what is found as a list of objects")
+    parser.add_argument("--sarif", metavar="FILE", help="the same as SARIF; `-` for the standard output")
     parser.add_argument(
-        "--json", metavar="FILE", help="write what is found here, as a list of objects; - for the standard output"
+        "--github", metavar="FILE", help="the same as lines that GitHub's runners read; `-` for the standard output"
     )
-    parser.add_argument("--sarif", metavar="FILE", help="the same as SARIF, for a code host; - for the standard output")
+    quiet_argument(parser, "say nothing but mistakes")
 
 
 def run_check(options: argparse.Namespace) -> int:
     """Looks for mistakes without loading anything. Exits with 4 where a specification cannot be used."""
     from tfcert.driver.several import require_known
 
-    if [options.json, options.sarif].count("-") > 1:
+    if [options.json, options.sarif, options.github].count("-") > 1:
         raise UsageError("only one format can go to the standard output")
     names = names_given(options)
     specs: dict[str, Spec] = {}
@@ -51,7 +54,7 @@ def run_check(options: argparse.Namespace) -> int:
     _write(options, found)
     if found:
         print("\n\n".join(d.render() for d in found), file=sys.stderr)
-    if "-" not in (options.json, options.sarif):
+    if not options.quiet and "-" not in (options.json, options.sarif, options.github):
         for name, spec in specs.items():
             print("\n".join(_counts(name, spec)))
     return ExitCode.USAGE_ERROR if any(d.is_error for d in found) else ExitCode.PASS
@@ -89,18 +92,13 @@ def _checked(
 
 def _write(options: argparse.Namespace, found: Sequence[Diagnostic]) -> None:
     """Writes what is found in the formats that are asked for."""
-    from tfcert.report.json import write_text
+    from tfcert.report.formats.github import commands
 
-    texts = []
-    if options.json:
-        texts.append((options.json, json.dumps([_as_json(d) for d in found], indent=1) + "\n"))
+    write_json(options.json, [_as_json(d) for d in found])
     if options.sarif:
-        texts.append((options.sarif, _sarif(found)))
-    for target, text in texts:
-        if target == "-":
-            sys.stdout.write(text)
-        else:
-            write_text(target, text)
+        write_or_print(options.sarif, _sarif(found))
+    if options.github:
+        write_or_print(options.github, commands(_annotations(found)))
 
 
 def _as_json(d: Diagnostic) -> dict[str, Any]:
@@ -122,16 +120,21 @@ def _sarif(found: Sequence[Diagnostic]) -> str:
     from importlib.metadata import version
 
     from tfcert.language.text.diagnostics import CODES
-    from tfcert.report.formats.sarif import Annotation, sarif_document
+    from tfcert.report.formats.sarif import sarif_document
 
-    annotations = [
+    return sarif_document(_annotations(found), CODES, version("tfcert"))
+
+
+def _annotations(found: Sequence[Diagnostic]) -> list[Annotation]:
+    from tfcert.report.formats.sarif import Annotation
+
+    return [
         Annotation(
             "error" if d.is_error else "warning", d.code, ": ".join(filter(None, [d.message, d.fix])),
             d.source.filename, d.span.line, d.span.column, d.span.end_line, d.span.end_column,
         )
         for d in found
     ]  # fmt: skip
-    return sarif_document(annotations, CODES, version("tfcert"))
 
 
 def _counts(name: str, spec: Spec) -> list[str]:

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from typing import NamedTuple
 
 from tfcert.catalog import SOLVERS
+from tfcert.cli.arguments import json_argument, quiet_argument
+from tfcert.cli.output import for_people, write_json
 from tfcert.errors import ExitCode
 
 
@@ -23,7 +25,9 @@ class Symptom(NamedTuple):
 
 
 def doctor_arguments(parser: argparse.ArgumentParser) -> None:
-    """Takes nothing."""
+    """How what is found is told."""
+    json_argument(parser, "what is found as a list of objects")
+    quiet_argument(parser)
 
 
 def run_doctor(options: argparse.Namespace) -> int:
@@ -34,6 +38,8 @@ def run_doctor(options: argparse.Namespace) -> int:
     from rich.text import Text
 
     found = [*packages(), *machine(), *solvers()]
+    shown = for_people(options)
+    write_json(options.json, [finding._asdict() for finding in found])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("what", no_wrap=True)
     table.add_column("state")
@@ -41,9 +47,10 @@ def run_doctor(options: argparse.Namespace) -> int:
     for finding in found:
         style = "" if not finding.advice else "bold red" if finding.needed else "yellow"
         table.add_row(finding.what, Text(finding.state, style), Text(finding.advice))
-    Console(highlight=False).print(table)
+    if not options.quiet:
+        Console(highlight=False, file=shown).print(table)
     missing = [finding.what for finding in found if finding.advice and finding.needed]
-    print(f"not usable: {', '.join(missing)}" if missing else "tfcert is usable")
+    print(f"not usable: {', '.join(missing)}" if missing else "tfcert is usable", file=shown)
     return ExitCode.FAIL if missing else ExitCode.PASS
 
 

@@ -7,6 +7,8 @@ import difflib
 import sys
 from pathlib import Path
 
+from tfcert.cli.arguments import json_argument, quiet_argument
+from tfcert.cli.output import for_people, write_json
 from tfcert.errors import ExitCode, UsageError
 from tfcert.showing import counted
 
@@ -19,6 +21,8 @@ def fmt_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file would change")
     parser.add_argument("--diff", action="store_true", help="write nothing; show what would change")
+    json_argument(parser, "the files as a list of objects, with `changed` of each")
+    quiet_argument(parser, "say nothing but mistakes")
 
 
 def run_fmt(options: argparse.Namespace) -> int:
@@ -26,6 +30,8 @@ def run_fmt(options: argparse.Namespace) -> int:
     from tfcert.driver.several import specifications
     from tfcert.report.json import write_text
 
+    if options.json == "-" and (options.diff or options.spec == ["-"]):
+        raise UsageError("the standard output is for what is laid out: write the JSON to a file")
     if options.spec == ["-"]:
         text = sys.stdin.buffer.read().decode("utf-8", "replace")
         found = {"<stdin>": (text, _laid_out("<stdin>", text))}
@@ -35,19 +41,22 @@ def run_fmt(options: argparse.Namespace) -> int:
         texts = {str(path): _text(path) for path in specifications(options.spec)}
         found = {name: (text, _laid_out(name, text)) for name, text in texts.items()}
     changed = [name for name, (old, new) in found.items() if old != new]
+    write_json(options.json, [{"file": name, "changed": name in changed} for name in found])
     for name in changed if options.diff else []:
         old, new = (text.splitlines(keepends=True) for text in found[name])
         sys.stdout.writelines(difflib.unified_diff(old, new, name, f"{name}, laid out"))
     if options.check or options.diff:
         said = [f"{name} would change" for name in changed if options.check] if not options.diff else []
-        print("\n".join([*said, f"{counted(len(changed), 'file')} of {len(found)} would change"]), file=sys.stderr)
+        if not options.quiet:
+            print("\n".join([*said, f"{counted(len(changed), 'file')} of {len(found)} would change"]), file=sys.stderr)
         return ExitCode.FAIL if changed and options.check else ExitCode.PASS
     if options.spec == ["-"]:
         sys.stdout.write(found["<stdin>"][1])
         return ExitCode.PASS
     for name in changed:
         write_text(name, found[name][1])
-    print(f"{counted(len(changed), 'file')} of {len(found)} changed")
+    if not options.quiet:
+        print(f"{counted(len(changed), 'file')} of {len(found)} changed", file=for_people(options))
     return ExitCode.PASS
 
 

@@ -20,9 +20,9 @@ from tfcert.cli.arguments import (
     Parser,
     attack_arguments,
     estimate_arguments,
+    explain_arguments,
     minimum_arguments,
     radius_arguments,
-    spec_arguments,
     train_arguments,
     verify_arguments,
 )
@@ -30,6 +30,7 @@ from tfcert.cli.checking import check_arguments, run_check
 from tfcert.cli.doctor import doctor_arguments, run_doctor
 from tfcert.cli.editing import completion_arguments, no_arguments, run_completion, run_lsp
 from tfcert.cli.formatting import fmt_arguments, run_fmt
+from tfcert.cli.output import for_people, write_json, write_or_print
 from tfcert.cli.parameters import names_given
 from tfcert.cli.results import (
     diff_arguments,
@@ -43,7 +44,6 @@ from tfcert.cli.results import (
     run_watch,
     watch_arguments,
     write_format,
-    write_or_print,
 )
 from tfcert.cli.vnnlib import asks_vnnlib, verify_vnnlib
 from tfcert.errors import ExitCode, UsageError
@@ -168,7 +168,7 @@ def _verify(options: argparse.Namespace) -> int:
     report = run_verification(start, verbose=_loudness(options), certificates=options.certificates)
     if options.junit:
         write_format("junit", options.junit, [SpecRun(path, report)])
-    return _finish(report, options.json, quiet=options.quiet)
+    return _finish(report, options)
 
 
 def _loudness(options: argparse.Namespace) -> Literal[0, 2, "auto"]:
@@ -181,12 +181,12 @@ def _verify_several(options: argparse.Namespace) -> int:
         asks,
         checked_all,
         folder_names,
-        json_of_all,
         run_each,
         specifications,
         summary_lines,
-        worst,
     )
+    from tfcert.report.formats.json import json_of_all
+    from tfcert.report.runs import worst
 
     paths, given = specifications(options.spec), names_given(options)
     specs = checked_all(paths, given["params"], given["bindings"], options.root)
@@ -214,8 +214,8 @@ def _verify_several(options: argparse.Namespace) -> int:
         places = {"resume": resume, "since": since, "out": out, "root": options.root}
         start = begin(path, params=params, bindings=bindings, **places)
         report = run_verification(start, verbose=_loudness(options), certificates=options.certificates)
-        print(f"== {path}")
-        _finish(report, None, quiet=options.quiet)
+        print(f"== {path}", file=for_people(options))
+        _finish(report, options, several=True)
         return report
 
     runs = run_each(asking, run, _user_errors())
@@ -225,7 +225,7 @@ def _verify_several(options: argparse.Namespace) -> int:
         write_or_print(options.json, json_of_all(runs))
     if options.junit:
         write_format("junit", options.junit, runs)
-    print("\n".join(["", *summary_lines(runs, len(asking) - len(runs))]))
+    print("\n".join(["", *summary_lines(runs, len(asking) - len(runs))]), file=for_people(options))
     return worst([r.exit_code for r in runs])
 
 
@@ -235,9 +235,11 @@ def _has(spec: Spec, name: str) -> bool:
 
 def _explain(options: argparse.Namespace) -> int:
     from tfcert.driver.bind import load_spec
-    from tfcert.driver.explain import explain
+    from tfcert.driver.explain import explain, explanation
 
-    print(explain(load_spec(Path(options.spec), **names_given(options), root=options.root)))
+    spec = load_spec(Path(options.spec), **names_given(options), root=options.root)
+    write_json(options.json, explanation(spec))
+    print(explain(spec), file=for_people(options))
     return ExitCode.PASS
 
 
@@ -257,8 +259,10 @@ def _train(options: argparse.Namespace) -> int:
     _import_tensorflow()
     from tfcert.driver.train.run import run_training
 
-    trained = run_training(start, verbose=0 if options.quiet else 1 if options.verbose else "auto")
-    print("\n".join(trained.notes))
+    silent = options.quiet or options.json == "-"
+    trained = run_training(start, verbose=0 if silent else 1 if options.verbose else "auto")
+    write_json(options.json, trained.as_json())
+    print("\n".join(trained.notes), file=for_people(options))
     return int(trained.exit_code)
 
 
@@ -275,7 +279,7 @@ def _radius(options: argparse.Namespace) -> int:
     folder = JournalFolder(out=options.out, resume=options.resume)
     start = begin_radii(*radius_request(options.model, options.data, given, options.batch, folder), folder)
     _import_tensorflow()
-    return _finish(run_radii(start), options.json)
+    return _finish(run_radii(start), options)
 
 
 def _distance(options: argparse.Namespace) -> int:
@@ -288,7 +292,7 @@ def _distance(options: argparse.Namespace) -> int:
     folder = JournalFolder(out=options.out, resume=options.resume)
     start = begin_distances(options.distance, options.model, options.data, given, folder)
     _import_tensorflow()
-    return _finish(run_distances(start), options.json)
+    return _finish(run_distances(start), options)
 
 
 def _attack(options: argparse.Namespace) -> int:
@@ -302,7 +306,7 @@ def _attack(options: argparse.Namespace) -> int:
     require_eps(options.eps)
     request.samples  # noqa: B018  (what is wrong with them is said before TensorFlow is loaded)
     _import_tensorflow()
-    return _finish(attack_samples(request, options.eps, steps=options.steps, restarts=options.restarts), options.json)
+    return _finish(attack_samples(request, options.eps, steps=options.steps, restarts=options.restarts), options)
 
 
 def _require_json(path: str | None) -> None:
@@ -312,15 +316,13 @@ def _require_json(path: str | None) -> None:
         require_file_writable(Path(path))
 
 
-def _finish(report: Report, json_path: str | None, quiet: bool = False) -> int:
-    """Shows a report, on standard error where its JSON goes to the standard output."""
+def _finish(report: Report, options: argparse.Namespace, several: bool = False) -> int:
+    """Shows a report, and writes its JSON unless it is one of several, which are written together."""
     from rich.console import Console
 
-    shown = sys.stderr if json_path == "-" else sys.stdout
-    if json_path == "-":
-        sys.stdout.write(report.json_text())
-    elif json_path:
-        report.save_json(json_path)
+    shown, quiet = for_people(options), options.quiet
+    if options.json and not several:
+        write_or_print(options.json, report.json_text())
     if not shown.isatty():
         print(report.last_line() if quiet else report, file=shown)
         return int(report.exit_code)
@@ -338,7 +340,7 @@ _VERBS: dict[str, _Verb] = {
     "check": (run_check, check_arguments, "look for mistakes without loading anything", "tfcert check specs/ --json -"),
     "fmt": (run_fmt, fmt_arguments, "lay specifications out: indents and blanks, never a meaning",
         "tfcert fmt specs/ --check"),
-    "explain": (_explain, spec_arguments, "show the queries, the stages and what they cost",
+    "explain": (_explain, explain_arguments, "show the queries, the stages and what they cost",
         "tfcert explain digits.prop"),
     "train": (_train, train_arguments, "train a model until as many samples as possible have a property, by proof",
         "tfcert train digits.prop --objective learn --out clf.keras"),

@@ -1,16 +1,16 @@
-"""Verbs about results of earlier runs: ``tfcert diff | report | watch``."""
+"""Verbs about results of earlier runs: ``tfcert report | dossier | recheck | watch | diff``."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfcert.catalog import REPORTS
-from tfcert.cli.arguments import positive
+from tfcert.cli.arguments import json_argument, positive, quiet_argument
+from tfcert.cli.output import for_people, write_json, write_or_print
 from tfcert.errors import UsageError
 from tfcert.showing import counted
 
@@ -22,9 +22,10 @@ def diff_arguments(parser: argparse.ArgumentParser) -> None:
     """Two results, and how they are told."""
     parser.add_argument("old", metavar="OLD", help="the folder of a run, or its result.json")
     parser.add_argument("new", metavar="NEW", help="those of a later run of the same specification")
-    parser.add_argument("--json", metavar="FILE", help="write what changed here as well")
+    json_argument(parser, "what changed")
+    quiet_argument(parser)
     parser.add_argument(
-        "--tolerance", type=float, default=None, metavar="PART",
+        "--tolerance", type=float, default=None, metavar="T",
         help="by what part of itself a certified radius or share may fall and not be worse (default: 0.01)",
     )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="show every answer that changed, however many")
@@ -32,7 +33,9 @@ def diff_arguments(parser: argparse.ArgumentParser) -> None:
 
 def dossier_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder of a run."""
-    parser.add_argument("folder", metavar="OUT", help="the folder of a run that `tfcert verify` wrote")
+    parser.add_argument("folder", metavar="DIR", help="the folder of a run that `tfcert verify` wrote")
+    json_argument(parser, "the files and the last hash of the chain")
+    quiet_argument(parser, "say nothing but mistakes")
 
 
 def run_dossier(options: argparse.Namespace) -> int:
@@ -40,13 +43,18 @@ def run_dossier(options: argparse.Namespace) -> int:
     from tfcert.dossier.recheck import write_dossier
 
     page, data, dossier = write_dossier(options.folder)
-    print(f"written: {page} and {data}; the last hash of its chain is {dossier['content']['chain'][-1]['sha256']}")
+    last = dossier["content"]["chain"][-1]["sha256"]
+    write_json(options.json, {"page": str(page), "data": str(data), "sha256": last})
+    if not options.quiet:
+        print(f"written: {page} and {data}; the last hash of its chain is {last}", file=for_people(options))
     return 0
 
 
 def recheck_arguments(parser: argparse.ArgumentParser) -> None:
     """A dossier."""
-    parser.add_argument("dossier", metavar="DOSSIER", help="the folder that holds one, or one of its files")
+    parser.add_argument("dossier", metavar="DIR", help="the folder that holds a dossier, or one of its files")
+    json_argument(parser, "what differs as a list of sentences")
+    quiet_argument(parser, "say nothing where nothing differs")
 
 
 def run_recheck(options: argparse.Namespace) -> int:
@@ -54,7 +62,10 @@ def run_recheck(options: argparse.Namespace) -> int:
     from tfcert.dossier.recheck import recheck
 
     found = recheck(options.dossier)
-    print("\n".join(found) if found else f"{options.dossier}: everything follows from the journal, and was checked")
+    write_json(options.json, found)
+    if found or not options.quiet:
+        fine = f"{options.dossier}: everything follows from the journal, and was checked"
+        print("\n".join(found) if found else fine, file=for_people(options))
     return 1 if found else 0
 
 
@@ -68,19 +79,19 @@ def run_diff(options: argparse.Namespace) -> int:
 
     try:
         found = diff(options.old, options.new, tolerance=TOLERANCE if options.tolerance is None else options.tolerance)
-        if options.json:
-            Path(options.json).write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
+        write_json(options.json, found.as_json())
     except (UsageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return DiffCode.NOT_COMPARABLE
     parts = difference_parts(found, len(found.changes) if options.all else MOST_CHANGES)
-    if sys.stdout.isatty():
-        console = Console(highlight=False)
-        for part in parts:
+    shown = for_people(options)
+    if shown.isatty():
+        console = Console(highlight=False, file=shown)
+        for part in [] if options.quiet else parts:
             console.print(part)
-    else:
-        print(render(parts))
-    print(difference_line(found))
+    elif not options.quiet:
+        print(render(parts), file=shown)
+    print(difference_line(found), file=shown)
     return int(found.exit_code)
 
 
@@ -92,19 +103,20 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     for name, form in REPORTS.items():
         parser.add_argument(f"--{name}", metavar="FILE", help=f"write {form.about}; `-` for the standard output")
+    quiet_argument(parser, "say nothing but mistakes")
 
 
 def run_report(options: argparse.Namespace) -> int:
     """Writes the formats that are asked for; without any it prints the tables. Exits as the run did."""
-    from tfcert.driver.several import worst
+    from tfcert.report.runs import worst
 
     runs = [run for place in options.results for run in read_any(Path(place))]
     wanted = {name: getattr(options, name) for name in REPORTS if getattr(options, name) is not None}
     if list(wanted.values()).count("-") > 1:
         raise UsageError("only one format can go to the standard output")
     for name, target in wanted.items():
-        write_format(name, target, runs)
-    if not wanted:
+        write_format(name, target, runs, quiet=options.quiet)
+    if not wanted and not options.quiet:
         for run in runs:
             print("\n".join([f"== {run.path}"] * (len(runs) > 1) + [str(run.report or f"error: {run.error}")]))
     return int(worst([run.exit_code for run in runs]))
@@ -126,21 +138,11 @@ def read_any(place: Path) -> list[SpecRun]:
     return read_runs(place)
 
 
-def write_format(name: str, target: str, runs: Sequence[SpecRun]) -> None:
+def write_format(name: str, target: str, runs: Sequence[SpecRun], quiet: bool = False) -> None:
     """Writes runs in a format to a file, or to the standard output for ``-``."""
     write_or_print(target, REPORTS[name].load()(runs))
-    if target != "-":
+    if target != "-" and not quiet:
         print(f"written: {target}", file=sys.stderr)
-
-
-def write_or_print(target: str, text: str) -> None:
-    """Writes a text to a file, or to the standard output for ``-``."""
-    from tfcert.report.json import write_text
-
-    if target == "-":
-        sys.stdout.write(text)
-    else:
-        write_text(target, text)
 
 
 def watch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +152,7 @@ def watch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every", type=positive, default=5, metavar="SECONDS", help="how often it is written anew (default: 5)"
     )
+    quiet_argument(parser, "say nothing but mistakes")
 
 
 def run_watch(options: argparse.Namespace) -> int:
@@ -169,7 +172,9 @@ def run_watch(options: argparse.Namespace) -> int:
         answers = len(run.report.records)
         if (answers, going_on) != seen:
             write_text(target, page_text([run], options.every if going_on else 0))
-            print(f"{target}: {counted(answers, 'answer')}{', the run is going on' if going_on else ''}", flush=True)
+            said = f"{target}: {counted(answers, 'answer')}{', the run is going on' if going_on else ''}"
+            if not options.quiet:
+                print(said, flush=True)
             seen = answers, going_on
         if not going_on:
             return int(run.exit_code)

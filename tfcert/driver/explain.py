@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 from tfcert.catalog import METHODS, RELAXATIONS, ROUNDINGS, SOURCES
 from tfcert.driver.abstracted import best_figure, classifier
@@ -62,16 +63,27 @@ _STARTS = {
 
 def explain(spec: Spec) -> str:
     """The queries, stages and costs of every property and measure, and what objectives would train, as text."""
-    lines = [f"specification {spec.filename} (sha256 {spec.source_hash[:12]})"]
+    told = explanation(spec)
+    lines = [f"specification {told['specification']} (sha256 {told['sha256'][:12]})"]
     lines += [f"  param {p.name} = {p.shown}{' (set by you)' if p.overridden else ''}" for p in spec.params.values()]
-    templates: list[AnyTemplate] = [*spec.properties.values(), *spec.measures.values()]
-    for template in templates:
-        lines += ["", *_template(template, spec)]
-    for objective in spec.objectives.values():
-        lines += ["", *_objective(objective, spec)]
+    for about in (*told["questions"].values(), *told["objectives"].values()):
+        lines += ["", *about]
     if spec.assertions:
-        lines += ["", *(f"assert {a.text}" for a in spec.assertions)]
+        lines += ["", *(f"assert {text}" for text in told["assertions"])]
     return "\n".join(lines)
+
+
+def explanation(spec: Spec) -> dict[str, Any]:
+    """The same by name: lines of text about each question and objective, values of parameters, and assertions."""
+    templates: list[AnyTemplate] = [*spec.properties.values(), *spec.measures.values()]
+    return {
+        "specification": str(spec.filename),
+        "sha256": spec.source_hash,
+        "parameters": {p.name: p.shown for p in spec.params.values()},
+        "questions": {template.name: list(_template(template, spec)) for template in templates},
+        "objectives": {name: list(_objective(objective, spec)) for name, objective in spec.objectives.items()},
+        "assertions": [a.text for a in spec.assertions],
+    }
 
 
 def plan_text(template: AnyTemplate) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,14 +11,8 @@ from tfcert.driver.bind import load_spec
 from tfcert.errors import ExitCode, UsageError
 from tfcert.language import Diagnostic, Spec, SpecError
 from tfcert.report import Report
-from tfcert.report.runs import SpecRun
+from tfcert.report.runs import SpecRun, worst
 from tfcert.showing import counted
-
-WORST = (
-    ExitCode.INTERNAL_ERROR, ExitCode.USAGE_ERROR, ExitCode.INTERRUPTED, ExitCode.FAIL, ExitCode.INCONCLUSIVE,
-    ExitCode.NOTHING_TO_CHECK, ExitCode.PASS,
-)  # fmt: skip
-"""Exit codes, the worst first: that of several runs is the first of these that one of them has."""
 
 
 def specifications(given: Sequence[str]) -> list[Path]:
@@ -113,11 +106,6 @@ def run_each(paths: Sequence[Path], run: Callable[[Path], Report], wrong: tuple[
     return runs
 
 
-def worst(codes: Sequence[ExitCode]) -> ExitCode:
-    """The exit code of several runs: the worst of theirs."""
-    return min(codes, key=WORST.index, default=ExitCode.NOTHING_TO_CHECK)
-
-
 def summary_lines(runs: Sequence[SpecRun], left_out: int = 0) -> list[str]:
     """A line for each specification, and one for all."""
     words = {run.path: run.outcome for run in runs}
@@ -131,17 +119,3 @@ def summary_lines(runs: Sequence[SpecRun], left_out: int = 0) -> list[str]:
     rest = f", {left_out} not run" if left_out else ""
     lines.append(f"{counted(len(runs), 'specification')}: {', '.join(counts)}{rest} (exit code {int(code)})")
     return lines
-
-
-def json_of_all(runs: Sequence[SpecRun]) -> str:
-    """Of all runs ``{"exit_code": ..., "runs": [{"spec": ..., "exit_code": ..., "header": ..., "records": ...}]}``."""
-    told = []
-    for run in runs:
-        entry: dict[str, Any] = {"spec": str(run.path), "exit_code": int(run.exit_code)}
-        if run.report is None:
-            entry["error"] = run.error
-        else:
-            entry |= {"header": run.report.header, "records": [r.as_json() for r in run.report.records]}
-        told.append(entry)
-    code = worst([run.exit_code for run in runs])
-    return json.dumps({"exit_code": int(code), "runs": told}, indent=1, allow_nan=False) + "\n"

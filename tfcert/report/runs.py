@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tfcert.errors import ExitCode
 from tfcert.report.result import Judged, Report
+
+WORST = (
+    ExitCode.INTERNAL_ERROR, ExitCode.USAGE_ERROR, ExitCode.INTERRUPTED, ExitCode.FAIL, ExitCode.INCONCLUSIVE,
+    ExitCode.NOTHING_TO_CHECK, ExitCode.PASS,
+)  # fmt: skip
+"""Exit codes, the worst first: that of several runs is the first of these that one of them has."""
 
 
 @dataclass(frozen=True)
@@ -31,3 +38,8 @@ class SpecRun:
     def outcome(self) -> str:
         """The exit code in words."""
         return self.exit_code.words
+
+
+def worst(codes: Sequence[ExitCode]) -> ExitCode:
+    """The exit code of several runs: the worst of theirs."""
+    return min(codes, key=WORST.index, default=ExitCode.NOTHING_TO_CHECK)

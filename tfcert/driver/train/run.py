@@ -77,6 +77,15 @@ class Trained:
     exit_code: ExitCode
     notes: tuple[str, ...]
 
+    def as_json(self) -> dict[str, Any]:
+        """What `tfcert train --json` writes."""
+        return {
+            "exit_code": int(self.exit_code),
+            "model": str(self.out),
+            "folder": str(self.folder),
+            "notes": list(self.notes),
+        }
+
 
 def train(
     spec: str | Path,

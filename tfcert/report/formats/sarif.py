@@ -41,15 +41,15 @@ class Annotation:
     end_column: int = 0
 
 
-def sarif_document(annotations: Sequence[Annotation], rules: Mapping[str, str], version: str) -> str:
+def sarif_document(found: Sequence[Annotation], rules: Mapping[str, str], version: str) -> str:
     """A log of one run of tfcert. ``rules`` says what each rule that an annotation may name is about."""
-    used = [rule for rule in rules if any(annotation.rule == rule for annotation in annotations)]
+    used = [rule for rule in rules if any(annotation.rule == rule for annotation in found)]
     driver = {
         "name": "tfcert",
         "semanticVersion": version,
         "rules": [{"id": rule, "shortDescription": {"text": rules[rule]}} for rule in used],
     }
-    results = [_result(annotation, used) for annotation in annotations]
+    results = [_result(annotation, used) for annotation in found]
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
     return json.dumps(log, indent=1) + "\n"
 
@@ -76,10 +76,11 @@ def _result(annotation: Annotation, rules: Sequence[str]) -> Json:
 def sarif_text(runs: Sequence[SpecRun]) -> str:
     """Whatever does not pass, an error or a warning at its line; a note of its answers at each property's."""
     version = next((str(run.report.header["tfcert"]) for run in runs if run.report is not None), "")
-    return sarif_document([annotation for run in runs for annotation in _annotations(run)], JUDGED, version)
+    return sarif_document([annotation for run in runs for annotation in annotations(run)], JUDGED, version)
 
 
-def _annotations(run: SpecRun) -> list[Annotation]:
+def annotations(run: SpecRun) -> list[Annotation]:
+    """What there is to say about the lines of a run's specification."""
     path = str(run.path)
     if run.report is None:
         return [Annotation("error", "not-run", run.error, path)]
