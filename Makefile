@@ -39,9 +39,10 @@ reproduce-%: $(STAMP)
 	$(BIN)/python -m benchmarks.papers.run $* $(if $(TABLE),--table $(TABLE)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	    $(if $(SMALL),--small) $(if $(INTO),--into $(INTO))
 
-# Pages of the Python interface, from the docstrings: open out/docs/index.html.
+# The pages of docs/, with the grammar and the Python interface from its docstrings: open out/docs/index.html. A warning
+# is an error.
 docs: $(STAMP)
-	$(BIN)/python docs/pages.py $(OUT)/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs $(OUT)/docs
 
 # What everything else needs holds what the demo needs, so that neither is installed twice.
 $(STAMP): setup.cfg pyproject.toml | $(BIN)/python

@@ -1,18 +1,20 @@
-"""The tutorial runs, in one namespace, and prints what stands below each of its blocks; the glossary names files."""
+"""Pages run, each as one program, and print what stands below each of their blocks; what else they show is checked."""
 
 import ast
 import importlib
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import tfcert
+from tfcert.cli.main import build_parser
 from tfcert.language import load
 
 ROOT = Path(__file__).parents[1]
-TUTORIAL = ROOT / "docs" / "tutorial.md"
+DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 RELATIVE, COUNTS = 0.25, 3
@@ -32,25 +34,68 @@ def agree(printed: str, said: str) -> bool:
     return all(abs(float(a) - float(b)) <= max(RELATIVE * float(b), 0 if "." in b else COUNTS) for a, b in pairs)
 
 
-def test_the_tutorial_prints_what_it_says(tmp_path, monkeypatch, capsys):
-    if importlib.util.find_spec("sklearn") is None:
-        pytest.skip("scikit-learn, which holds the digits, is not installed")
-    monkeypatch.chdir(tmp_path)
+def run_page(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs the Python of a page as one program, in a folder that has the examples, and compares what it prints."""
+    (folder / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(folder)
     namespace: dict = {}
-    for number, (code, said) in enumerate(blocks(TUTORIAL.read_text(encoding="utf-8")), start=1):
+    for number, (code, said) in enumerate(blocks((DOCS / page).read_text(encoding="utf-8")), start=1):
         capsys.readouterr()
-        exec(compile(code, f"block {number} of tutorial.md", "exec"), namespace)
+        exec(compile(code, f"block {number} of {page}", "exec"), namespace)
         printed = capsys.readouterr().out
         assert agree(printed, said), f"block {number} prints:\n{printed}"
 
 
+def test_the_tutorial_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    if importlib.util.find_spec("sklearn") is None:
+        pytest.skip("scikit-learn, which holds the digits, is not installed")
+    run_page("tutorial.md", tmp_path, monkeypatch, capsys)
+
+
+TINY = ("bounds.md", "control.md", "models.md", "preprocessing.md", "tabular.md", "unknown.md")
+"""Pages whose networks are so small that they are not worth compiling."""
+LONGER = ("python.md", "retraining.md", "training.md")
+APART = ("onnx.md", "tutorial.md")
+
+
+@pytest.mark.parametrize("page", TINY)
+def test_a_page_prints_what_it_says(page, tmp_path, monkeypatch, capsys, eager):
+    run_page(page, tmp_path, monkeypatch, capsys)
+
+
 @pytest.mark.sweep
-def test_the_page_on_retraining_prints_what_it_says(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs" / "retraining.md").read_text(encoding="utf-8")
-    ((code, said),) = blocks(text)
-    exec(compile(code, "retraining.md", "exec"), {})
-    assert capsys.readouterr().out == said
+@pytest.mark.parametrize("page", LONGER)
+def test_a_longer_page_prints_what_it_says(page, tmp_path, monkeypatch, capsys):
+    run_page(page, tmp_path, monkeypatch, capsys)
+
+
+def test_no_page_has_python_that_is_not_run():
+    """`>>>` and other spellings of Python are not run, so there are none."""
+    with_python = {page.name for page in DOCS.glob("*.md") if "```py" in page.read_text(encoding="utf-8")}
+    assert with_python - {"grammar.md"} == {*TINY, *LONGER, *APART}
+    fences = {line for page in DOCS.glob("*.md") for line in re.findall(r"^```(\w.*)$", page.read_text(), re.M)}
+    assert fences - {"text", "{raw} html"} <= {"python", "prop", "sh", "yaml", "{toctree}", "{eval-rst}"}
+
+
+def commands() -> list[str]:
+    """Every line of a page, and of the action, that calls tfcert in a shell."""
+    found = []
+    for page in [*sorted(DOCS.glob("*.md")), ROOT / "README.md", ROOT / "action.yml"]:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        code = "\n".join(re.findall(r"^```(?:sh)?\n(.*?)^```$", text, re.M | re.S)) if page.suffix == ".md" else text
+        found += re.findall(r"^\s*(?:run: )?(tfcert [a-z].*)$", code, re.M)
+    return found
+
+
+def test_commands_on_a_page_are_what_the_command_line_takes():
+    said = commands()
+    assert len(said) > 30
+    for line in said:
+        words = shlex.split(line.partition("||")[0].replace("$OPTIONS", ""), comments=True)
+        try:
+            build_parser().parse_args(words[1:])
+        except SystemExit:
+            pytest.fail(line)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +114,9 @@ def test_outputs_agree_in_words_and_nearly_in_numbers(printed, same):
     assert agree(printed, "40 verified, 0.030\n") == same
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/retraining.md"])
-def test_python_on_a_page_compiles_and_takes_public_names_only(page):
-    for code in re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S):
+@pytest.mark.parametrize("page", sorted(page.name for page in DOCS.glob("*.md")))
+def test_python_on_a_page_takes_public_names_only(page):
+    for code in re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.M | re.S):
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tfcert":
                 assert node.attr in tfcert.__all__, f"tfcert.{node.attr}"
@@ -89,14 +134,14 @@ def test_the_files_that_the_glossary_names_are_there():
 
 def specifications(page: str) -> list[str]:
     """The blocks of a page that are whole specifications."""
-    return re.findall(r"^```\n(prop 1\n.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+    return re.findall(r"^```(?:prop)?\n(prop 1\n.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
 
 
-@pytest.mark.parametrize("page", ["docs/language.md"])
-def test_specifications_on_a_page_are_without_mistakes(page):
+def test_specifications_on_pages_are_without_mistakes():
     """A specification that is shown says what the tool takes: no errors, and no warnings either."""
-    shown = specifications(page)
-    assert len(shown) >= 2
+    pages = ["README.md", *sorted(f"docs/{page.name}" for page in DOCS.glob("*.md"))]
+    shown = [text for page in pages for text in specifications(page)]
+    assert len(shown) >= 11
     for text in shown:
         found = load(text)
         assert not found.warnings, found.warnings[0].render()
@@ -107,7 +152,7 @@ def test_the_page_about_onnx_prints_what_it_says_and_lists_what_is_read(tmp_path
         pytest.importorskip(package, reason=f"ONNX models need the package {package}")
     from tfcert.network.onnx.graph import OPERATORS
 
-    text = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8")
+    text = (DOCS / "onnx.md").read_text(encoding="utf-8")
     listed = re.sub(r"\([^)]*\)", "", text.rpartition("## Operators")[2])
     assert set(re.findall(r"\w+", listed)) == set(OPERATORS)
     monkeypatch.chdir(tmp_path)

@@ -280,7 +280,9 @@ def certified_radius(
 ) -> Radii:
     """The largest radius around each sample that the method certifies, to a relative ``tolerance``.
 
-    Args as for :func:`certify`, also of models that end in a softmax, and:
+    Arguments are as for :func:`certify`, also of models that end in a softmax, and these:
+
+    Args:
         scale: where radii are uneven, how they compare: a radius r says that nothing happens within ``r * scale``,
             number by number. An array of the input's shape, or a dictionary of numbers and arrays by the names of
             inputs, as ``eps`` of :class:`tfcert.LpBall`.

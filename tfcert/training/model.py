@@ -333,6 +333,7 @@ class CertifiedModel(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> CertifiedModel:
+        """Makes the model again of what ``get_config`` said, as Keras asks when it loads one."""
         config = dict(config)
         load: Callable[..., Any] = keras.saving.deserialize_keras_object
         model = load(config.pop("model"), custom_objects=custom_objects)
