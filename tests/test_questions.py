@@ -24,6 +24,10 @@ def test_a_question_is_said_without_a_mistake_or_a_warning(spec, capsys):
     assert "no mistakes found" in out and "warning" not in out + err
 
 
+def test_all_examples_are_laid_out_as_the_formatter_does(capsys):
+    assert main(["fmt", "--check", str(FOLDER.parent)]) == 0, capsys.readouterr().out
+
+
 @pytest.mark.sweep
 @pytest.mark.parametrize("spec", SPECS, ids=lambda path: path.stem)
 def test_a_question_is_decided_as_its_specification_says(spec, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfcert.report.formats.sarif import Annotation, annotations
+from tfcert.report.formats.sarif import Annotation, annotations_of
 from tfcert.report.runs import SpecRun
 
 _LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
@@ -13,7 +13,7 @@ _LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
 
 def github_text(runs: Sequence[SpecRun]) -> str:
     """What SARIF says of the runs, for a pull request: it needs no service that reads SARIF."""
-    return commands([annotation for run in runs for annotation in annotations(run)])
+    return commands([annotation for run in runs for annotation in annotations_of(run)])
 
 
 def commands(found: Sequence[Annotation]) -> str:

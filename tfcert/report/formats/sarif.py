@@ -76,10 +76,10 @@ def _result(annotation: Annotation, rules: Sequence[str]) -> Json:
 def sarif_text(runs: Sequence[SpecRun]) -> str:
     """Whatever does not pass, an error or a warning at its line; a note of its answers at each property's."""
     version = next((str(run.report.header["tfcert"]) for run in runs if run.report is not None), "")
-    return sarif_document([annotation for run in runs for annotation in annotations(run)], JUDGED, version)
+    return sarif_document([annotation for run in runs for annotation in annotations_of(run)], JUDGED, version)
 
 
-def annotations(run: SpecRun) -> list[Annotation]:
+def annotations_of(run: SpecRun) -> list[Annotation]:
     """What there is to say about the lines of a run's specification."""
     path = str(run.path)
     if run.report is None:
