@@ -14,8 +14,9 @@ from sweeps import sweep_but
 from tfcert.cli.main import main
 from tfcert.dossier.pictures import data_url
 from tfcert.dossier.recheck import recheck, write_dossier
-from tfcert.dossier.words import PROMISES, stages_of
+from tfcert.dossier.words import stages_of
 from tfcert.errors import UsageError
+from tfcert.verdict import PROMISES
 
 ROOT = Path(__file__).parents[2]
 SPEC = """\

@@ -176,7 +176,7 @@ def test_the_page_holds_everything_and_runs_nothing_of_what_it_is_told(folder):
     assert len(data["rows"]) == 5 and data["rows"][3][data["columns"].index("proven")] == 0.25
     assert re.search(r'said"><i>4</i><span>assert true <b class="chip open">inconclusive', page)
     assert ("<svg" in page) == figures.available()
-    assert "proven of the network as a float32" in page and "rests on the word" not in page
+    assert "when the model file is run in float32" in page and "by a solver&#39;s word" not in page
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no Chromium")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcert.dossier.words import DISCLAIMER, OUTCOMES, PROMISES, criterion, stages_of
+from tfcert.dossier.words import DISCLAIMER, OUTCOMES, criterion, stages_of
 from tfcert.driver.journal import read_journal
 from tfcert.errors import UsageError
 from tfcert.proof.check import LEVEL, check, printable, read_claim
@@ -28,7 +28,7 @@ from tfcert.proof.model import read_model
 from tfcert.report import summarize_measure, summarize_property
 from tfcert.report.records import Json, Record, number
 from tfcert.report.stored import RESULT, read_result
-from tfcert.verdict import Guarantee, Outcome
+from tfcert.verdict import PROMISES, Guarantee, Outcome
 
 FORMAT, VERSION = "tfcert dossier", 1
 JSON_FILE, PAGE_FILE = "dossier.json", "dossier.html"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from tfcert.dossier.content import text_of
 from tfcert.dossier.pictures import data_url, is_picture
 from tfcert.proof.files import arrays_of
+from tfcert.report.formats.template import template
 from tfcert.report.records import Json
 
 MOST_PICTURES = 12
@@ -23,7 +21,7 @@ MOST_SAMPLES = 40
 def page_of(dossier: Json, folder: str | Path) -> str:
     """The page of a dossier, with the witnesses in a run's folder."""
     content = dossier["content"]
-    return _template().render(
+    return template("tfcert.dossier").render(
         content=content,
         occasion=dossier["occasion"],
         seal=content["chain"][-1]["sha256"],
@@ -31,13 +29,6 @@ def page_of(dossier: Json, folder: str | Path) -> str:
         most=MOST_SAMPLES,
         answers=text_of(content["records"]).replace("</", "<\\/"),
     )
-
-
-@lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    text = files("tfcert.dossier").joinpath("page.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(text)
 
 
 def _shown(witnesses: list[Json], folder: Path) -> list[Json]:

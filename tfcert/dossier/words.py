@@ -7,21 +7,8 @@ import re
 
 from tfcert.catalog import STAGES
 from tfcert.report.records import Asked
-from tfcert.verdict import Guarantee, Outcome
+from tfcert.verdict import Outcome
 
-PROMISES = {
-    Guarantee.FLOAT32_ANY_ORDER: "No input of the region breaks the property when the model file is run in float32 (or "
-    "float64, where the model is float64), whatever the order of its sums, with fused multiply-add or without, at any "
-    "batch size",
-    Guarantee.REAL: "No input of the region breaks the property of the network in exact arithmetic",
-    Guarantee.NUMERIC: "Bounds, computed in floating point, prove the property; rounding is estimated (a margin within "
-    "twice its estimated standard deviation proves nothing), and not bounded",
-    Guarantee.SOLVER: "The least margin, which an integer program has, is above zero by a solver's word",
-    Guarantee.REPLAYED: "The point in the record lies in the region, exactly, and the original model breaks the "
-    "property there",
-    Guarantee.ESTIMATE: "Nothing",
-}
-"""The promise of each level, as docs/guarantees.md states it."""
 OUTCOMES = {
     Outcome.VERIFIED: "what is asked holds, by a proof (of some input: by a witness)",
     Outcome.FALSIFIED: "what is asked does not hold, by a witness (of some input: by a proof)",

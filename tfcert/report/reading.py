@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tfcert.errors import ExitCode, UsageError
 from tfcert.report.records import Json, Record
 from tfcert.report.result import Judged, Report
 from tfcert.report.runs import SpecRun
-from tfcert.report.stored import RESULT, read_result
+from tfcert.report.stored import RESULT, read_json, result_of
 
 
 def read_runs(path: str | Path) -> list[SpecRun]:
@@ -23,22 +21,12 @@ def read_runs(path: str | Path) -> list[SpecRun]:
     Raises:
         UsageError: there is no such file, or it is no result.
     """
-    found = Path(path)
-    if found.is_file():
-        content = _content(found)
-        if isinstance(content, dict) and isinstance(content.get("runs"), list):
-            return [_one_of_several(found, entry) for entry in content["runs"]]
-    stored = read_result(found)
-    folder = stored.path.parent if (stored.path.parent / RESULT).is_file() else None
+    found, content = read_json(path)
+    if isinstance(content, dict) and isinstance(content.get("runs"), list):
+        return [_one_of_several(found, entry) for entry in content["runs"]]
+    stored = result_of(found, content)
+    folder = found.parent if (found.parent / RESULT).is_file() else None
     return [run_of(stored.header, stored.records, folder)]
-
-
-def _content(path: Path) -> Any:
-    """What a file holds; None where it is no JSON, which :func:`read_result` says."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _one_of_several(path: Path, entry: Json) -> SpecRun:

@@ -47,6 +47,12 @@ def read_result(path: str | Path) -> StoredResult:
     Raises:
         UsageError: there is none, or it is no result of one run.
     """
+    found, content = read_json(path)
+    return result_of(found, content)
+
+
+def read_json(path: str | Path) -> tuple[Path, Any]:
+    """The file of a result, and what it holds; ``path`` and errors are those of :func:`read_result`."""
     found = Path(path)
     if found.is_dir():
         if not (found / RESULT).is_file():
@@ -55,11 +61,19 @@ def read_result(path: str | Path) -> StoredResult:
             raise UsageError(f"{found} has no {RESULT}" + (f"; {what}" if begun else ": it is no folder of a run"))
         found = found / RESULT
     try:
-        content: Any = json.loads(found.read_text(encoding="utf-8"))
+        return found, json.loads(found.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"there is no result {found}") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{found} cannot be read as JSON: {error}") from None
+
+
+def result_of(found: Path, content: Any) -> StoredResult:
+    """The result that a file holds.
+
+    Raises:
+        UsageError: it is no result of one run.
+    """
     if isinstance(content, dict) and "runs" in content:
         raise UsageError(f"{found} holds the results of several specifications: name the folder of one of them")
     header, records = (content.get(key) if isinstance(content, dict) else None for key in ("header", "records"))

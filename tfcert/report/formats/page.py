@@ -7,35 +7,24 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from tfcert.catalog import DISTANCES
 from tfcert.report import figures
 from tfcert.report.formats.markdown import numbers_of
+from tfcert.report.formats.template import template
 from tfcert.report.records import Json, Record
 from tfcert.report.result import Report
 from tfcert.report.runs import SpecRun
 from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_measure, summarize_property
 from tfcert.report.table import columns, figure, known_median, percent
 from tfcert.showing import counted
-from tfcert.verdict import Guarantee, Outcome, Reason
+from tfcert.verdict import PROMISES, Guarantee, Outcome, Reason
 
-GUARANTEES = {
-    Guarantee.FLOAT32_ANY_ORDER: "proven of the network as a float32 (or float64) program computes it, in whatever "
-    "order its sums are taken",
-    Guarantee.REAL: "proven of the network in exact arithmetic, by bounds that are rounded outward",
-    Guarantee.NUMERIC: "bounds computed in floating point; rounding is estimated and not bounded",
-    Guarantee.SOLVER: "rests on the word of a solver of integer programs",
-    Guarantee.REPLAYED: "refuted by an input that was run on the original model",
-}
-"""What each level of guarantee says, in a sentence for readers."""
 MOST_PICTURES = 4 << 20
 """Bytes of pictures that a page takes in; it names those for which there is no room left."""
 _DECIDED = {"pass": "good", "fail": "bad"}
@@ -50,22 +39,16 @@ def page_text(runs: Sequence[SpecRun], refresh: int = 0) -> str:
     """
     shown = [_run(run) for run in runs]
     levels = {r.verdict.guarantee for run in runs if run.report is not None for r in run.report.records}
-    return _template().render(
+    levels -= {Guarantee.ESTIMATE}
+    return template("tfcert.report.formats").render(
         title=", ".join(dict.fromkeys(Path(run.path).name for run in runs)) or "nothing",
         runs=shown,
         refresh=refresh,
         answers=json.dumps(_answers(runs), allow_nan=False, separators=(",", ":")).replace("</", "<\\/"),
         several=len(runs) > 1,
-        guarantees=[(str(level), words) for level, words in GUARANTEES.items() if level in levels],
+        guarantees=[(str(level), words) for level, words in PROMISES.items() if level in levels],
         outcomes=list(map(str, Outcome)),
     )
-
-
-@lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    text = files("tfcert.report.formats").joinpath("page.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(text)
 
 
 def _run(run: SpecRun) -> Json:
