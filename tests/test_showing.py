@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import inspect
+
 import numpy as np
 import pytest
 
+import tfcert
 from tfcert import Attacks, Bounds, Box, Certification, LpBall, MinimumPerturbations, Radii
 from tfcert.datasets import Samples
 from tfcert.estimates.results import AttackDistances
@@ -12,6 +16,7 @@ from tfcert.objectives import IBP, ReluBalance
 from tfcert.report import Asked, ExitCode, Record, Report
 from tfcert.report.attacks import AttackReport
 from tfcert.schedules import Ramp
+from tfcert.showing import ShownResult
 from tfcert.verdict import Guarantee, Outcome, Verdict
 
 N = 300
@@ -60,3 +65,32 @@ def test_a_table_says_outcome_distance_and_guarantee_of_each_sample():
         ["1", "none", "found", "-", "-", "estimate"],
     ]
     assert "1 of 2 samples" in repr(found) and "of 1 sample of" in repr(LpBall(IMAGES[:1], 0.1))
+
+
+@pytest.mark.parametrize("result", [r for r, _ in RESULTS if hasattr(r, "_repr_html_")], ids=lambda r: type(r).__name__)
+def test_a_notebook_shows_the_line_and_the_rows_that_print_shows(result):
+    shown = result._repr_html_()
+    assert "<script" not in shown and len(shown) < 20_000
+    if isinstance(result, Report):
+        return
+    assert html.escape(repr(result)) in shown
+    rows = str(result).splitlines()[1:]
+    assert shown.count("<tr>") == sum(not row.startswith("...") for row in rows)
+
+
+def test_every_result_of_a_public_function_is_shown_by_notebooks():
+    results = [value for name in tfcert.__all__ if inspect.isclass(value := getattr(tfcert, name))]
+    inputs = {"BoundOptions", "Box", "LpBall", "SolverSettings", "CertifiedModel", "Guarantee", "Outcome", "SpecError",
+              "UnsupportedLayerError"}  # fmt: skip
+    assert [c.__name__ for c in results if c.__name__ not in inputs and not hasattr(c, "_repr_html_")] == []
+
+
+def test_what_is_shown_as_html_cannot_be_markup():
+    class Named(ShownResult):
+        def __repr__(self) -> str:
+            return "<b>1</b>"
+
+        def _columns(self):
+            return {"layer": ["<i>a</i>"]}
+
+    assert "<b>" not in Named()._repr_html_() and "&lt;i&gt;a" in Named()._repr_html_()

@@ -11,20 +11,24 @@ from typing import TYPE_CHECKING, Any
 from tfcert import quiet
 
 if TYPE_CHECKING:
-    from tfcert import callbacks, layers, metrics, objectives, schedules, zoo
+    from tfcert import callbacks, layers, metrics, objectives, plots, schedules, zoo
     from tfcert.activations import register_activation
     from tfcert.attacks import Attacks, attack
     from tfcert.certification import (
         Bounds,
         Certificate,
         Certification,
+        LayerWidths,
+        ProofLosses,
         Radii,
         Substitutions,
         bounds,
         certified_radius,
         certify,
         certify_words,
+        layer_widths,
         margins,
+        proof_losses,
         substitutions,
     )
     from tfcert.complete.api import MinimumPerturbations, minimum_perturbation
@@ -69,9 +73,11 @@ _HOMES = {
     "CertifiedModel": "training",
     "GranularityTuning": "training",
     "Guarantee": "verdict",
+    "LayerWidths": "certification",
     "LpBall": "sets.balls",
     "MinimumPerturbations": "complete.api",
     "Outcome": "verdict",
+    "ProofLosses": "certification",
     "Radii": "certification",
     "Report": "report",
     "RunDifference": "report",
@@ -96,9 +102,11 @@ _HOMES = {
     "global_lipschitz_radius": "estimates",
     "ibp_initialize": "training",
     "keep_freed_memory": "memory",
+    "layer_widths": "certification",
     "load_model": "loading",
     "margins": "certification",
     "minimum_perturbation": "complete.api",
+    "proof_losses": "certification",
     "register_activation": "activations",
     "register_layer": "network",
     "substitutions": "certification",
@@ -108,9 +116,9 @@ _HOMES = {
     "with_preprocessing": "network",
 }
 """Each public name's module inside tfcert."""
-_LIGHT = ("language", "memory", "options", "report", "sets.balls", "verdict")
-"""Those of them that take no TensorFlow."""
-_MODULES = ("callbacks", "layers", "metrics", "objectives", "schedules", "zoo")
+_LIGHT = ("language", "memory", "options", "plots", "report", "sets.balls", "verdict")
+"""Those of them, and of the modules below, that take no TensorFlow."""
+_MODULES = ("callbacks", "layers", "metrics", "objectives", "plots", "schedules", "zoo")
 """Public modules, which are attributes of tfcert without being imported."""
 
 __all__ = [
@@ -124,9 +132,11 @@ __all__ = [
     "CertifiedModel",
     "GranularityTuning",
     "Guarantee",
+    "LayerWidths",
     "LpBall",
     "MinimumPerturbations",
     "Outcome",
+    "ProofLosses",
     "Radii",
     "Report",
     "RunDifference",
@@ -152,12 +162,15 @@ __all__ = [
     "global_lipschitz_radius",
     "ibp_initialize",
     "keep_freed_memory",
+    "layer_widths",
     "layers",
     "load_model",
     "margins",
     "metrics",
     "minimum_perturbation",
     "objectives",
+    "plots",
+    "proof_losses",
     "register_activation",
     "register_layer",
     "schedules",
@@ -171,7 +184,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES or _HOMES.get(name) not in (None, *_LIGHT):
+    if (name if name in _MODULES else _HOMES.get(name)) not in (None, *_LIGHT):
         quiet.import_tensorflow()
     if name in _MODULES:
         return import_module(f"tfcert.{name}")
@@ -186,3 +199,10 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext tfcert``: the cell magic ``%%prop``."""
+    from tfcert.editor.notebook import register
+
+    register(shell)

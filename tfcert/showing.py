@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,25 +30,78 @@ def several(numbers: Any) -> str:
     return shown if not np.ndim(numbers) else f"[{shown}{', ...' if len(found) > MOST_ROWS else ''}]"
 
 
-def table(columns: Mapping[str, Any]) -> str:
-    """Columns of one value a sample as text, with the sample's number: the first ``MOST_ROWS``, and how many are left.
+class ShownResult:
+    """A result that is summed up in a line, its ``repr``; ``print`` and notebooks show a few samples below it.
+
+    Rows are ``_numbered`` as what they are about, "" for no numbers; ``_most`` of them are shown.
+    """
+
+    _numbered: ClassVar[str] = "sample"
+    _most: ClassVar[int] = MOST_ROWS
+
+    def _columns(self) -> Mapping[str, Any]:
+        """Columns of one value a sample; none where the line says it all."""
+        return {}
+
+    def __str__(self) -> str:
+        columns = self._columns()
+        return f"{self!r}\n{table(columns, self._numbered, self._most)}" if columns else repr(self)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        columns = self._columns()
+        rows = html_table(columns, self._numbered, self._most) if columns else ""
+        return f"<p>{html.escape(repr(self))}</p>{rows}"
+
+
+def table(columns: Mapping[str, Any], numbered: str = "sample", most: int = MOST_ROWS) -> str:
+    """Columns of one value a sample as text, with the sample's number: the first rows, and how many are left.
 
     A column whose text is on the left is one of words.
     """
-    count = len(next(iter(columns.values())))
-    shown = min(count, MOST_ROWS)
-    cells = {"sample": [str(i) for i in range(shown)]}
-    cells |= {name: [cell(value) for value in list(values)[:shown]] for name, values in columns.items()}
+    cells, left = _first_rows(columns, numbered, most)
     widths = {name: max(map(len, [name, *found])) for name, found in cells.items()}
-    words = {name for name, values in columns.items() if any(isinstance(v, str) for v in list(values)[:shown])}
+    words = _words(columns)
 
     def line(row: Mapping[str, str]) -> str:
         texts = (text.ljust(widths[n]) if n in words else text.rjust(widths[n]) for n, text in row.items())
         return "  ".join(texts).rstrip()
 
     lines = [line({name: name for name in cells})]
-    lines += [line({name: found[i] for name, found in cells.items()}) for i in range(shown)]
-    return "\n".join([*lines, *([f"... and {count - shown} more"] if count > shown else [])])
+    lines += [line({name: found[i] for name, found in cells.items()}) for i in range(_height(cells))]
+    return "\n".join([*lines, *([left] if left else [])])
+
+
+def html_table(columns: Mapping[str, Any], numbered: str = "sample", most: int = MOST_ROWS) -> str:
+    """The same as HTML."""
+    (cells, left), words = _first_rows(columns, numbered, most), _words(columns)
+
+    def line(row: Mapping[str, str], tag: str) -> str:
+        sides = {name: "left" if name in words else "right" for name in row}
+        return "".join(f'<{tag} style="text-align: {sides[n]}">{html.escape(text)}</{tag}>' for n, text in row.items())
+
+    rows = [line({n: found[i] for n, found in cells.items()}, "td") for i in range(_height(cells))]
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    more = f"<p>{left}</p>" if left else ""
+    return f"<table><thead><tr>{line({n: n for n in cells}, 'th')}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def _height(cells: Mapping[str, list[str]]) -> int:
+    return len(next(iter(cells.values())))
+
+
+def _first_rows(columns: Mapping[str, Any], numbered: str, most: int) -> tuple[dict[str, list[str]], str]:
+    """The cells of the rows that are shown, and how many are left, in words."""
+    count = len(next(iter(columns.values())))
+    shown = min(count, most)
+    cells = {numbered: [str(i) for i in range(shown)]} if numbered else {}
+    cells |= {name: [cell(value) for value in list(values)[:shown]] for name, values in columns.items()}
+    return cells, f"... and {count - shown} more" if count > shown else ""
+
+
+def _words(columns: Mapping[str, Any]) -> set[str]:
+    """The columns of words."""
+    return {name for name, values in columns.items() if any(isinstance(v, str) for v in list(values)[:MOST_ROWS])}
 
 
 def cell(value: Any) -> str:

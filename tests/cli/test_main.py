@@ -368,3 +368,24 @@ def test_refusals_come_before_tensorflow_is_loaded(folder, tmp_path):
         [sys.executable, "-c", script], input=json.dumps(cases), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_explain_says_where_the_proofs_about_a_sample_lose(folder, capsys):
+    """What the layers lose in one sample, why of other questions nothing is said, and a figure of it."""
+    text = SPEC.replace("ibp", "ibp -> crown") + "measure far(x, y in test) = largest r in [0, 1] tol 0.1 such that\n"
+    text += "  forall z in ball(x, linf, r) in net: argmax(clf(z)) == y\n"
+    (folder / "e.prop").write_text(text)
+    assert main(["explain", str(folder / "e.prop"), "--sample", "1"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "robust[1]: ProofLosses: output 1 - output 0 is at least 0.38" in said and "by lines on bounds of crown" in said
+    )
+    assert "far[1]: a radius is searched for by many proofs: --radius R looks at one of them" in said
+    drawn = ["--figures", "why", "--radius", "1/10", "--figure-format", "pdf"]
+    assert main(["explain", str(folder / "e.prop"), "--sample", "1", *drawn]) == 0
+    assert sorted(path.name for path in Path("why").iterdir()) == ["far-1-losses.pdf", "robust-1-losses.pdf"]
+    assert "far[1]: ProofLosses: output 1 - output 0 is at least 0.2" in capsys.readouterr().out
+    assert main(["explain", str(folder / "e.prop"), "--sample", "7"]) == 0
+    assert "robust[7]: it does not ask about sample 7" in capsys.readouterr().out
+    assert main(["explain", str(folder / "e.prop"), "--figures", "why"]) == 4
+    assert "--figures and --radius go with --sample" in capsys.readouterr().err

@@ -220,7 +220,7 @@ def test_pictures_are_written(tmp_path, channels):
 @pytest.mark.skipif(not figures.available(), reason="matplotlib is not installed")
 def test_a_single_witness_stands_in_the_middle(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(figures, "write_figure", lambda figure, path: drawn.append(figure))
     image = np.zeros((6, 6, 1))
     picture = figures.Picture(image, image, image + 0.1, "sample 3", "predicted 9", "linf 0.1")
     figures.draw_witnesses(tmp_path / "w.png", "p: witnesses", "unit", [picture])
@@ -236,7 +236,7 @@ def test_a_difference_is_magnified_until_its_largest_change_fills_the_scale_and_
     tmp_path, monkeypatch, channels
 ):
     drawn = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(figures, "write_figure", lambda figure, path: drawn.append(figure))
     image = np.zeros((2, 2, *channels))
     change = image.copy()
     change[0, 0], change[1, 1] = 0.004, -0.002
@@ -275,7 +275,7 @@ def test_a_histogram_of_nothing_proven_is_still_drawn(tmp_path):
 )
 def test_a_histogram_names_what_its_ends_are(tmp_path, monkeypatch, name, title, labels):
     drawn = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(figures, "write_figure", lambda figure, path: drawn.append(figure))
     figures.draw_histogram(tmp_path / "h.png", existential().summary(name))
     (axes,) = drawn[0].axes
     assert axes.get_title() == title

@@ -23,12 +23,12 @@ from tfcert.sets.balls import Box, LpBall, Perturbation
 from tfcert.sets.conditions import Conditions, moved_into
 from tfcert.sets.fitting import require_steps_fixed
 from tfcert.sets.region import region_of
-from tfcert.showing import counted, spread, table
+from tfcert.showing import ShownResult, counted, spread
 from tfcert.verdict import Guarantee
 
 
 @dataclass(frozen=True)
-class Attacks:
+class Attacks(ShownResult):
     """Witnesses that an attack found.
 
     Attributes:
@@ -62,10 +62,10 @@ class Attacks:
             f"{spread(self.distance)} (replayed); finding none proves nothing"
         )
 
-    def __str__(self) -> str:
+    def _columns(self) -> dict[str, Any]:
         outcome = ["witness" if broken else "none found" for broken in self.success]
         columns: dict[str, Any] = {"outcome": outcome, "distance": self.distance, "margin": self.margin}
-        return f"{self!r}\n{table(columns | {'guarantee': [str(level) for level in self.guarantee]})}"
+        return columns | {"guarantee": [str(level) for level in self.guarantee]}
 
 
 def attack(

@@ -10,9 +10,10 @@ from tfcert.certification.api import (
     margins,
 )
 from tfcert.certification.certificates import Certificate
+from tfcert.certification.layers import LayerWidths, ProofLosses, layer_widths, proof_losses
 from tfcert.certification.words import Substitutions, certify_words, substitutions
 
 __all__ = [
-    "Bounds", "Certificate", "Certification", "Radii", "Substitutions", "bounds", "certified_radius", "certify",
-    "certify_words", "margins", "substitutions",
+    "Bounds", "Certificate", "Certification", "LayerWidths", "ProofLosses", "Radii", "Substitutions", "bounds",
+    "certified_radius", "certify", "certify_words", "layer_widths", "margins", "proof_losses", "substitutions",
 ]  # fmt: skip

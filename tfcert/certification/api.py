@@ -20,12 +20,12 @@ from tfcert.propagation.question import asked, labels_of, target_clauses
 from tfcert.rigour.radius import CertifyingMethod, Reach, margins_of, proven_radius, rows_below
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.sets.fitting import fitted, require_moving
-from tfcert.showing import counted, spread, table
+from tfcert.showing import ShownResult, counted, spread
 from tfcert.verdict import Guarantee, is_proof
 
 
 @dataclass(frozen=True)
-class Bounds:
+class Bounds(ShownResult):
     """Bounds of the outputs (of which, see :func:`bounds`) over each set: ``lower``, ``upper`` ``[batch, outputs]``."""
 
     lower: np.ndarray
@@ -42,7 +42,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Certification:
+class Certification(ShownResult):
     """Tells whether each sample is proven robust.
 
     Attributes:
@@ -72,12 +72,12 @@ class Certification:
             f"{self.method}, margin {spread(self.margin)} ({self.guarantee})"
         )
 
-    def __str__(self) -> str:
-        return f"{self!r}\n{table({'verified': self.verified, 'margin': self.margin})}"
+    def _columns(self) -> dict[str, Any]:
+        return {"verified": self.verified, "margin": self.margin}
 
 
 @dataclass(frozen=True)
-class Radii:
+class Radii(ShownResult):
     """Certified radii.
 
     Attributes:
@@ -103,8 +103,8 @@ class Radii:
             f"{spread(self.radius)} ({self.guarantee})"
         )
 
-    def __str__(self) -> str:
-        return f"{self!r}\n{table({'radius': self.radius, 'margin': self.margin})}"
+    def _columns(self) -> dict[str, Any]:
+        return {"radius": self.radius, "margin": self.margin}
 
 
 def bounds(

@@ -26,6 +26,7 @@ from tfcert.proof.graph import Graph
 from tfcert.proof.model import read_model
 from tfcert.proof.region import read_inputs
 from tfcert.sets.balls import Box, LpBall, Perturbation
+from tfcert.showing import ShownResult, counted
 
 _BY_INTERVALS = {"ibp": ("intervals", "intervals"), "crown-ibp": ("intervals", "lines")}
 """How the checker is to bound neurons and rows, where that is less than it can."""
@@ -36,7 +37,7 @@ _THOROUGH, _BRIEF = Limits(400, 60.0), Limits(40, 10.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Certificate:
+class Certificate(ShownResult):
     """A proof that the checker accepts: what it claims and the choices that it rests on (docs/certificates.md).
 
     Attributes:
@@ -48,6 +49,9 @@ class Certificate:
     head: Mapping[str, Any] = field(repr=False)
     arrays: Mapping[str, np.ndarray] = field(repr=False)
     margin: float
+
+    def __repr__(self) -> str:
+        return f"Certificate: margin {self.margin:.4g} by the checker, {counted(len(self.arrays), 'array')}"
 
     def save(self, path: str | Path) -> Path:
         """Writes the file, an ``.npz`` without pickles."""

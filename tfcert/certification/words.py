@@ -19,7 +19,7 @@ from tfcert.options import BoundOptions
 from tfcert.propagation.question import labels_of
 from tfcert.rigour.radius import CertifyingMethod, margins_of
 from tfcert.sets.balls import Box
-from tfcert.showing import counted
+from tfcert.showing import ShownResult, counted
 from tfcert.verdict import is_proof
 
 _MOST = 100_000
@@ -27,7 +27,7 @@ _MOST = 100_000
 
 
 @dataclass(frozen=True)
-class Substitutions:
+class Substitutions(ShownResult):
     """Sets of embeddings that enclose every way to replace words of some samples.
 
     Attributes:

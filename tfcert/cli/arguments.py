@@ -65,10 +65,29 @@ def spec_arguments(parser: argparse.ArgumentParser, several: str = "") -> None:
     )  # fmt: skip
 
 
+def figure_arguments(parser: argparse.ArgumentParser, what: str) -> None:
+    """Where figures go, and in which format."""
+    parser.add_argument("--figures", metavar="DIR", help=f"draw {what} into this folder")
+    parser.add_argument(
+        "--figure-format", choices=("svg", "pdf", "png"), default="svg", help="how figures are written (default: svg)"
+    )
+
+
 def explain_arguments(parser: argparse.ArgumentParser) -> None:
-    """A specification."""
+    """A specification, and perhaps a sample whose proofs are looked into."""
     spec_arguments(parser)
-    json_argument(parser, "the lines about each question and objective")
+    parser.add_argument(
+        "--sample", type=int, metavar="N",
+        help="load models and data, and show where the proofs about sample N lose, layer by layer",
+    )  # fmt: skip
+    parser.add_argument(
+        "--radius",
+        type=Fraction,
+        metavar="R",
+        help="with --sample: the radius at which measures are looked at",
+    )
+    figure_arguments(parser, "with --sample: where each proof loses")
+    json_argument(parser, "the lines about each question and objective, or what each proof loses")
 
 
 def verify_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,6 @@ from tfcert.cli.arguments import json_argument, quiet_argument, spec_arguments
 from tfcert.cli.output import write_json, write_or_print
 from tfcert.cli.parameters import names_given
 from tfcert.errors import ExitCode, UsageError
-from tfcert.showing import counted
 
 if TYPE_CHECKING:
     from tfcert.language import Diagnostic, Spec
@@ -38,6 +37,7 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_check(options: argparse.Namespace) -> int:
     """Looks for mistakes without loading anything. Exits with 4 where a specification cannot be used."""
+    from tfcert.driver.explain import contents
     from tfcert.driver.several import require_known
 
     if [options.json, options.sarif, options.github].count("-") > 1:
@@ -56,7 +56,8 @@ def run_check(options: argparse.Namespace) -> int:
         print("\n\n".join(d.render() for d in found), file=sys.stderr)
     if not options.quiet and "-" not in (options.json, options.sarif, options.github):
         for name, spec in specs.items():
-            print("\n".join(_counts(name, spec)))
+            first, *about = contents(spec)
+            print("\n".join([f"{name}: {first}", *about]))
     return ExitCode.USAGE_ERROR if any(d.is_error for d in found) else ExitCode.PASS
 
 
@@ -135,18 +136,3 @@ def _annotations(found: Sequence[Diagnostic]) -> list[Annotation]:
         )
         for d in found
     ]  # fmt: skip
-
-
-def _counts(name: str, spec: Spec) -> list[str]:
-    """How much there is in a specification without mistakes, and which questions are about an abstraction."""
-    from tfcert.driver.abstracted import classifier
-
-    counts = [
-        counted(len(spec.properties), "property", "properties"),
-        counted(len(spec.measures), "measure"),
-        counted(len(spec.assertions), "assertion"),
-        *([counted(len(spec.objectives), "objective")] if spec.objectives else []),
-    ]
-    templates = [t for t in [*spec.properties.values(), *spec.measures.values()] if t.abstraction is not None]
-    about = [f"{t.name} is about {classifier(t.abstraction)}" for t in templates if t.abstraction is not None]
-    return [f"{name}: no mistakes found in {', '.join(counts)}", *about]

@@ -10,9 +10,9 @@ import argparse
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tfcert import quiet
 from tfcert.catalog import DISTANCES
@@ -237,9 +237,35 @@ def _explain(options: argparse.Namespace) -> int:
     from tfcert.driver.bind import load_spec
     from tfcert.driver.explain import explain, explanation
 
-    spec = load_spec(Path(options.spec), **names_given(options), root=options.root)
+    given = names_given(options)
+    spec = load_spec(Path(options.spec), **given, root=options.root)
+    if options.sample is not None:
+        return _explain_sample(options, spec, given["bindings"])
+    if options.figures or options.radius is not None:
+        raise UsageError("--figures and --radius go with --sample: figures are of one sample's proofs")
     write_json(options.json, explanation(spec))
     print(explain(spec), file=for_people(options))
+    return ExitCode.PASS
+
+
+def _explain_sample(options: argparse.Namespace, spec: Spec, bindings: Mapping[str, Any]) -> int:
+    _import_tensorflow()
+    from tfcert.driver.artifacts import file_name
+    from tfcert.driver.bind import bind
+    from tfcert.driver.explain_sample import explain_sample
+    from tfcert.report import figures, proof_charts
+
+    if options.figures:
+        figures.require_matplotlib()
+    shown, told = for_people(options), {}
+    for name, found in explain_sample(bind(spec, bindings), options.sample, options.radius):
+        print(f"{name}[{options.sample}]: {found}\n", file=shown)
+        told[name] = found if isinstance(found, str) else found.as_json()
+        if options.figures and not isinstance(found, str):
+            path = Path(options.figures) / f"{file_name(name)}-{options.sample}-losses.{options.figure_format}"
+            figures.draw(path, proof_charts.plot_losses, found)
+            print(f"drawn: {path}\n", file=shown)
+    write_json(options.json, {"sample": options.sample, "questions": told})
     return ExitCode.PASS
 
 
@@ -340,8 +366,9 @@ _VERBS: dict[str, _Verb] = {
     "check": (run_check, check_arguments, "look for mistakes without loading anything", "tfcert check specs/ --json -"),
     "fmt": (run_fmt, fmt_arguments, "lay specifications out: indents and blanks, never a meaning",
         "tfcert fmt specs/ --check"),
-    "explain": (_explain, explain_arguments, "show the queries, the stages and what they cost",
-        "tfcert explain digits.prop"),
+    "explain": (_explain, explain_arguments,
+        "show the queries, the stages and what they cost, or where proofs about a sample lose",
+        "tfcert explain digits.prop --sample 7 --figures out/why"),
     "train": (_train, train_arguments, "train a model until as many samples as possible have a property, by proof",
         "tfcert train digits.prop --objective learn --out clf.keras"),
     "radius": (_radius, radius_arguments, "certify the largest radius around each sample",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfcert.catalog import REPORTS
-from tfcert.cli.arguments import json_argument, positive, quiet_argument
+from tfcert.cli.arguments import figure_arguments, json_argument, positive, quiet_argument
 from tfcert.cli.output import for_people, write_json, write_or_print
 from tfcert.errors import UsageError
 from tfcert.showing import counted
@@ -73,7 +73,7 @@ def run_diff(options: argparse.Namespace) -> int:
     """Says which verdicts changed. Exit code 0: nothing got worse, 1: something did, 2: they cannot be compared."""
     from rich.console import Console
 
-    from tfcert.report.changes import MOST_CHANGES, difference_line, difference_parts
+    from tfcert.report.changes import MOST_CHANGES
     from tfcert.report.difference import TOLERANCE, DiffCode, diff
     from tfcert.report.table import render
 
@@ -83,7 +83,7 @@ def run_diff(options: argparse.Namespace) -> int:
     except (UsageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return DiffCode.NOT_COMPARABLE
-    parts = difference_parts(found, len(found.changes) if options.all else MOST_CHANGES)
+    parts = found.parts(len(found.changes) if options.all else MOST_CHANGES)
     shown = for_people(options)
     if shown.isatty():
         console = Console(highlight=False, file=shown)
@@ -91,7 +91,7 @@ def run_diff(options: argparse.Namespace) -> int:
             console.print(part)
     elif not options.quiet:
         print(render(parts), file=shown)
-    print(difference_line(found), file=shown)
+    print(found.last_line(), file=shown)
     return int(found.exit_code)
 
 
@@ -103,6 +103,7 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     for name, form in REPORTS.items():
         parser.add_argument(f"--{name}", metavar="FILE", help=f"write {form.about}; `-` for the standard output")
+    figure_arguments(parser, "accuracy over the radius, radii (by class, too) and times")
     quiet_argument(parser, "say nothing but mistakes")
 
 
@@ -116,10 +117,24 @@ def run_report(options: argparse.Namespace) -> int:
         raise UsageError("only one format can go to the standard output")
     for name, target in wanted.items():
         write_format(name, target, runs, quiet=options.quiet)
-    if not wanted and not options.quiet:
+    if options.figures:
+        _draw(runs, Path(options.figures), options.figure_format, quiet=options.quiet)
+    if not wanted and not options.figures and not options.quiet:
         for run in runs:
             print("\n".join([f"== {run.path}"] * (len(runs) > 1) + [str(run.report or f"error: {run.error}")]))
     return int(worst([run.exit_code for run in runs]))
+
+
+def _draw(runs: Sequence[SpecRun], folder: Path, kind: str, *, quiet: bool = False) -> None:
+    """Draws the charts of runs, each in a folder of its own where there are several."""
+    from tfcert.report.gallery import write_charts
+
+    reports = [(run.path.stem, run.report) for run in runs if run.report is not None]
+    for number, (name, report) in enumerate(reports, start=1):
+        where = folder / f"{number}-{name}" if len(reports) > 1 else folder
+        for drawn in write_charts(report, where, kind):
+            if not quiet:
+                print(f"drawn: {drawn}", file=sys.stderr)
 
 
 def read_any(place: Path) -> list[SpecRun]:

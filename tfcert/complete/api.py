@@ -25,7 +25,7 @@ from tfcert.propagation.question import asked, target_clauses
 from tfcert.rigour.radius import clip_distance
 from tfcert.sets.balls import LpBall
 from tfcert.sets.fitting import fitted, require_moving
-from tfcert.showing import counted, spread, table
+from tfcert.showing import ShownResult, counted, spread
 from tfcert.verdict import Guarantee, Work
 
 _ALIKE = 0.4
@@ -35,7 +35,7 @@ SEARCHES: dict[str, tuple[str, ...]] = {"split": ("split", "milp"), "milp": ("mi
 
 
 @dataclass(frozen=True)
-class MinimumPerturbations:
+class MinimumPerturbations(ShownResult):
     """The least distances at which each sample is misclassified.
 
     Attributes:
@@ -86,7 +86,7 @@ class MinimumPerturbations:
             f"{self.how}{'' if self.target == 'all' else f'; towards {self.target} alone'}"
         )
 
-    def __str__(self) -> str:
+    def _columns(self) -> dict[str, Any]:
         columns: dict[str, Any] = {
             "lower": self.lower,
             "upper": self.upper,
@@ -94,7 +94,7 @@ class MinimumPerturbations:
             "seconds": self.seconds,
         }
         words = {"guarantee": [str(level) for level in self.guarantee], "reason": self.reason}
-        return f"{self!r}\n{table(columns | words)}"
+        return columns | words
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def save_witness(folder: Path, task: Task, place: int, witness: np.ndarray) -> s
         arrays["original"] = task.centers[place]
     if task.labels[place] is not None:
         arrays["label"] = np.array(task.labels[place])
-    relative = Path("witnesses") / f"{_file_name(task.name)}-{task.samples[place]}.npz"
+    relative = Path("witnesses") / f"{file_name(task.name)}-{task.samples[place]}.npz"
     (folder / relative).parent.mkdir(parents=True, exist_ok=True)
     np.savez(folder / relative, allow_pickle=False, **arrays)
     return relative.as_posix()
@@ -69,7 +69,7 @@ def save_cells(folder: Path, task: Task, place: int, cells: Cells) -> None:
 
 
 def _cells(folder: Path, task: Task, sample: int) -> Path:
-    return folder / "cells" / f"{_file_name(task.name)}-{sample}.npz"
+    return folder / "cells" / f"{file_name(task.name)}-{sample}.npz"
 
 
 def _draw_cells(folder: Path, task: Task, records: Sequence[Record]) -> list[Path]:
@@ -81,7 +81,7 @@ def _draw_cells(folder: Path, task: Task, records: Sequence[Record]) -> list[Pat
             cells = Cells(saved["low"], saved["high"], saved["known"], saved["sides"])
         names = task.template.names or tuple(f"input {i}" for i in range(int(cells.sides.max()) + 1))
         axes = [f"{names[int(side)]} (network space)" for side in cells.sides]
-        path = folder / "figures" / f"{_file_name(task.name)}-{record.sample}-cells.png"
+        path = folder / "figures" / f"{file_name(task.name)}-{record.sample}-cells.png"
         figures.draw_cells(path, f"{task.name}: pieces of the region", (axes[0], axes[1]), cells)
         drawn.append(path)
     return drawn
@@ -89,7 +89,7 @@ def _draw_cells(folder: Path, task: Task, records: Sequence[Record]) -> list[Pat
 
 def write_table(folder: Path, name: str, records: Sequence[Record]) -> Path:
     """Writes a measure's answers as CSV, a line a sample; nothing stands where nothing is known."""
-    path = folder / "tables" / f"{_file_name(name)}.csv"
+    path = folder / "tables" / f"{file_name(name)}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -112,7 +112,7 @@ def draw_pictures(
     for kind, name, bins in wanted:
         summary = summarize_measure(name, records)
         if summary.total:
-            drawn.append(folder / "figures" / f"{_file_name(name)}-{kind}.png")
+            drawn.append(folder / "figures" / f"{file_name(name)}-{kind}.png")
             if kind == "curve":
                 figures.draw_curve(drawn[-1], summary)
             else:
@@ -125,7 +125,7 @@ def draw_pictures(
             continue
         chosen = _one_a_class(folder, [r for r in records if r.property == task.name])
         if chosen:
-            drawn.append(folder / "figures" / f"{_file_name(task.name)}-witnesses.png")
+            drawn.append(folder / "figures" / f"{file_name(task.name)}-witnesses.png")
             pictures = [_picture(folder, task, record) for record in chosen]
             figures.draw_witnesses(drawn[-1], _title(chosen[0]), chosen[0].asked.space, pictures)
     return drawn
@@ -197,6 +197,6 @@ def _answer(outputs: np.ndarray) -> str:
     return f"predicted {outputs.argmax()}" if outputs.size > 1 else f"output {outputs.item():.4g}"
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """A question's name as that of a file: no two questions have one file. ``p(eps=8/255)`` is ``p(eps=8%2F255)``."""
     return quote(name.replace(", ", ","), safe="()=,")

@@ -86,6 +86,19 @@ def explanation(spec: Spec) -> dict[str, Any]:
     }
 
 
+def contents(spec: Spec) -> list[str]:
+    """How much there is in a specification without mistakes, and which questions are about an abstraction."""
+    counts = [
+        counted(len(spec.properties), "property", "properties"),
+        counted(len(spec.measures), "measure"),
+        counted(len(spec.assertions), "assertion"),
+        *([counted(len(spec.objectives), "objective")] if spec.objectives else []),
+    ]
+    templates = [t for t in [*spec.properties.values(), *spec.measures.values()] if t.abstraction is not None]
+    about = [f"{t.name} is about {classifier(t.abstraction)}" for t in templates if t.abstraction is not None]
+    return [f"no mistakes found in {', '.join(counts)}", *about]
+
+
 def plan_text(template: AnyTemplate) -> str:
     """The way that a question is decided: a strategy's stages, or the call that measures distances."""
     if not isinstance(template, DistanceTemplate):

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar and a table on a terminal, plain lines elsewhere; all on standard error."""
+"""Progress of a run: a bar and a table on a terminal or in a notebook, plain lines elsewhere, on standard error."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tfcert.report.records import Record
-from tfcert.report.table import record_line
+from tfcert.report.table import as_html, record_line
 
+NOTEBOOK_SECONDS = 0.3
+"""A notebook's bar is drawn at most this often."""
 PLAIN_SECONDS = 10.0
 """Where there is no bar, a line of progress at most this often."""
 MOST_ROWS = 6
@@ -62,21 +64,60 @@ Watch = Callable[[Standing], None]
 """Is told whenever a solver begins with a sample or knows more about it."""
 
 
+class NotebookLive:
+    """What ``rich.live.Live`` is to a terminal, for a notebook: one output of the cell, which is drawn over.
+
+    It needs no widgets, and leaves nothing behind.
+    """
+
+    def __init__(self, get_renderable: Callable[[], RenderableType]):
+        self._shown, self._handle, self._drawn = get_renderable, None, 0.0
+
+    def start(self) -> None:
+        from IPython.display import HTML, display
+
+        self._handle = display(HTML(""), display_id=True)
+
+    def stop(self) -> None:
+        self._draw("")
+
+    def refresh(self) -> None:
+        """Draws what there is to show, at most so often that it costs nothing."""
+        if time.monotonic() - self._drawn > NOTEBOOK_SECONDS:
+            self._drawn = time.monotonic()
+            self._draw(as_html([self._shown()], 100))
+
+    def _draw(self, text: str) -> None:
+        from IPython.display import HTML
+
+        if self._handle is not None:
+            self._handle.update(HTML(text))
+
+
+def in_notebook() -> bool:
+    """Tells whether this runs in a kernel, whose standard error is no terminal."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
 class Narrator:
     """Tells how far a run is. ``verbose``: "auto" or True; 0 or False for silence; 2 for a line a sample and change."""
 
     def __init__(self, verbose: Verbosity = "auto"):
         self._level = 1 if verbose == "auto" else int(verbose)
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, force_jupyter=False)
         self._name, self._what, self._done, self._total = "", "", 0, 0
         self._said = self._told = time.monotonic()
         self._rows: tuple[Standing, ...] = ()
         self._bar: Progress | None = None
-        self._live: Live | None = None
-        if self._level and sys.stderr.isatty():
+        self._live: Live | NotebookLive | None = None
+        if self._level and (sys.stderr.isatty() or in_notebook()):
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             self._bar = Progress(*columns, console=self._console)
-            self._live = Live(get_renderable=self._shown, console=self._console, transient=True)
+            if in_notebook():
+                self._live = NotebookLive(self._shown)
+            else:
+                self._live = Live(get_renderable=self._shown, console=self._console, transient=True)
 
     def __enter__(self) -> Narrator:
         if self._live is not None:
@@ -88,6 +129,11 @@ class Narrator:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+
+    def _changed(self) -> None:
+        """There is something new to show, which a terminal's thread sees by itself."""
+        if isinstance(self._live, NotebookLive):
+            self._live.refresh()
 
     def say(self, sentence: str) -> None:
         """One line, unless silent."""
@@ -107,6 +153,7 @@ class Narrator:
             for task in self._bar.task_ids:
                 self._bar.remove_task(task)
             self._bar.add_task(name, total=total, completed=done)
+            self._changed()
         elif done:
             self.say(f"{name}: {done} of {total} taken from the journal")
 
@@ -115,6 +162,7 @@ class Narrator:
         """Shows, within the context, that a stage is prepared."""
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description=f"{self._name}: preparing {stage}")
+            self._changed()
         elif self._level > 1:
             self.say(f"{self._name}: preparing {stage}")
         try:
@@ -127,6 +175,7 @@ class Narrator:
         """A solver begins with a sample, or knows more about it."""
         before, self._told = self._row(standing.sample), time.monotonic()
         self._put(standing)
+        self._changed()
         if self._level > 1 and (before is None or before.cells()[1:3] != standing.cells()[1:3]):
             self.say(self._line(standing))
         elif self._level == 1 and self._bar is None and self._told - self._said > PLAIN_SECONDS:
@@ -140,6 +189,7 @@ class Narrator:
             self._put(_settled(record))
         if self._bar is not None:
             self._bar.advance(self._bar.task_ids[0])
+            self._changed()
         if self._level > 1:
             self.say(record_line(record))
         elif self._bar is None and (self._done == self._total or time.monotonic() - self._said > PLAIN_SECONDS):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from tfcert.showing import ShownResult
 from tfcert.verdict import Guarantee
 
 MEANINGS = {
@@ -24,7 +26,7 @@ def result_line(method: str, norm: str, guarantee: Guarantee, values: np.ndarray
 
 
 @dataclass(frozen=True)
-class LipschitzRadii:
+class LipschitzRadii(ShownResult):
     """Radii certified by a global Lipschitz constant: guaranteed, and loose.
 
     Attributes:
@@ -43,9 +45,12 @@ class LipschitzRadii:
     def __repr__(self) -> str:
         return result_line(self.method, self.norm, self.guarantee, self.radius)
 
+    def _columns(self) -> dict[str, Any]:
+        return {"radius": self.radius}
+
 
 @dataclass(frozen=True)
-class CleverScores:
+class CleverScores(ShownResult):
     """CLEVER scores: estimates of the smallest distance to another class, above or below it.
 
     Attributes:
@@ -67,9 +72,12 @@ class CleverScores:
     def __repr__(self) -> str:
         return result_line(self.method, self.norm, self.guarantee, self.score)
 
+    def _columns(self) -> dict[str, Any]:
+        return {"score": self.score}
+
 
 @dataclass(frozen=True)
-class AttackDistances:
+class AttackDistances(ShownResult):
     """The nearest adversarial examples that attacks found: upper bounds of every certified radius.
 
     Attributes:
@@ -91,3 +99,6 @@ class AttackDistances:
 
     def __repr__(self) -> str:
         return result_line(self.method, self.norm, Guarantee.REPLAYED, self.distance)
+
+    def _columns(self) -> dict[str, Any]:
+        return {"distance": self.distance, "found by": self.found_by}

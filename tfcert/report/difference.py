@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import RenderableType
+from rich.text import Text
 
 from tfcert.errors import UsageError
-from tfcert.report.records import Json, Record, number
+from tfcert.report.changes import DIRECTIONS, MOST_CHANGES, Change, QuestionChange, changes_table, questions_table
+from tfcert.report.records import Json, Record
 from tfcert.report.stored import StoredResult, read_result
+from tfcert.report.table import as_html, render
+from tfcert.showing import counted
 from tfcert.verdict import PROOFS, Outcome
 
 TOLERANCE = 0.01
@@ -36,7 +41,6 @@ _TOLD = {
 """Keys that may differ, and what a reader is told."""
 _RANKS = {Outcome.VERIFIED: 2, Outcome.UNKNOWN: 1, Outcome.TIMEOUT: 1, Outcome.FALSIFIED: 0}
 _JUDGEMENTS = ("fail", "inconclusive", "pass")
-DIRECTIONS = ("worse", "gone", "changed", "new", "better")
 
 
 class DiffCode(IntEnum):
@@ -45,66 +49,6 @@ class DiffCode(IntEnum):
     NOTHING_WORSE = 0
     WORSE = 1
     NOT_COMPARABLE = 2
-
-
-@dataclass(frozen=True)
-class Change:
-    """The answer of one question about one sample, which is another one now.
-
-    Attributes:
-        property, sample: the question.
-        direction: ``worse``, ``better``, ``new``, ``gone`` (there is no answer any more), or ``changed``: neither.
-        what: what changed: ``outcome``, ``guarantee``, ``radius``, ``share``, or another quantity.
-        old, new: what was and is said; "" where there is nothing.
-    """
-
-    property: str
-    sample: int
-    direction: str
-    what: str
-    old: str
-    new: str
-
-    def as_json(self) -> Json:
-        """The flat form."""
-        return {name: getattr(self, name) for name in ("property", "sample", "direction", "what", "old", "new")}
-
-
-@dataclass(frozen=True)
-class QuestionChange:
-    """One property or measure, over all samples.
-
-    Attributes:
-        name: of the question.
-        compared: samples that both runs have an answer for.
-        counts: changes by direction.
-        outcomes: how many went from one outcome to another: ``{"verified -> unknown": 2}``.
-        margins: the median of the margins that were proven before and are now, of samples with both; None without any.
-        lowest: the largest fall of one of them (0: none fell).
-        radii: the same two medians of what is proven of a measure, NaN counting as 0; None of a property.
-    """
-
-    name: str
-    compared: int
-    counts: Mapping[str, int]
-    outcomes: Mapping[str, int]
-    margins: tuple[float, float] | None = None
-    lowest: float = 0.0
-    radii: tuple[float, float] | None = None
-
-    @property
-    def same(self) -> int:
-        """Samples of both runs whose answer did not change."""
-        return self.compared - sum(self.counts[key] for key in ("worse", "changed", "better"))
-
-    def as_json(self) -> Json:
-        """The flat form."""
-        medians = {
-            name: None if pair is None else {"old": number(pair[0]), "new": number(pair[1])}
-            for name, pair in (("median_margin", self.margins), ("median_proven", self.radii))
-        }
-        said = {"name": self.name, "compared": self.compared, "same": self.same, **self.counts}
-        return said | {"outcomes": dict(self.outcomes), **medians, "largest_fall_of_a_margin": number(self.lowest)}
 
 
 @dataclass(frozen=True)
@@ -148,11 +92,38 @@ class RunDifference:
             "notes": list(self.notes),
         }
 
-    def __repr__(self) -> str:
-        """One line."""
+    def parts(self, most: int = MOST_CHANGES) -> list[RenderableType]:
+        """The parts that a terminal shows: questions, at ``most`` so many changes, assertions, notes."""
+        parts: list[RenderableType] = [questions_table(self.questions)]
+        if self.changes and most:
+            parts.append(changes_table(self.changes[:most]))
+        left = len(self.changes) - min(most, len(self.changes))
+        if left:
+            parts.append(Text(f"and {left} more: --all shows them", "dim"))
+        parts += [Text(f"{text}: {old} -> {new}", "bold") for text, old, new in self.judged]
+        return [*parts, *(Text(f"note: {note}", "dim") for note in self.notes)]
+
+    def last_line(self) -> str:
+        """The conclusion in one sentence."""
+        compared = counted(sum(q.compared for q in self.questions), "answer")
+        word = "something got worse" if self.worse else "nothing got worse"
+        said = self._counts() or "no answer changed"
+        return f"{word} (exit code {int(self.exit_code)}): {said}; {compared} compared"
+
+    def _counts(self) -> str:
         counts = {d: n for d in DIRECTIONS if (n := sum(c.direction == d for c in self.changes))}
-        said = ", ".join(f"{n} {d}" for d, n in counts.items())
-        return f"{type(self).__name__}: {said or 'nothing changed'}"
+        return ", ".join(f"{n} {d}" for d, n in counts.items())
+
+    def __repr__(self) -> str:
+        """One line; ``print`` shows the tables."""
+        return f"{type(self).__name__}: {self._counts() or 'nothing changed'}"
+
+    def __str__(self) -> str:
+        return "\n".join(filter(None, [render(self.parts()), self.last_line()]))
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the tables that ``print`` shows, in colour."""
+        return as_html([*self.parts(), Text(self.last_line())])
 
 
 def diff(old: str | Path, new: str | Path, *, tolerance: float = TOLERANCE) -> RunDifference:

@@ -280,7 +280,7 @@ def record_line(record: Record) -> str:
 def render(parts: Iterable[RenderableType], width: int = PLAIN_WIDTH) -> str:
     """The parts as plain text, without blanks at the ends of lines and with one empty line between tables."""
     stream = io.StringIO()
-    console = Console(file=stream, width=width, color_system=None)
+    console = Console(file=stream, width=width, color_system=None, force_jupyter=False)
     for part in parts:
         console.print(part)
     lines = [line.rstrip() for line in stream.getvalue().splitlines()]
@@ -289,7 +289,9 @@ def render(parts: Iterable[RenderableType], width: int = PLAIN_WIDTH) -> str:
 
 def as_html(parts: Iterable[RenderableType], width: int = PLAIN_WIDTH) -> str:
     """The parts as a piece of HTML, with their colours and blanks."""
-    console = Console(file=io.StringIO(), width=width, record=True, color_system="truecolor", force_terminal=True)
+    console = Console(
+        file=io.StringIO(), width=width, record=True, color_system="truecolor", force_terminal=True, force_jupyter=False
+    )
     for part in parts:
         console.print(part)
     return console.export_html(inline_styles=True, code_format='<pre style="line-height: 1.25">{code}</pre>')

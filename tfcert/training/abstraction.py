@@ -15,13 +15,13 @@ import tensorflow as tf
 from tfcert.clauses import strictly_right
 from tfcert.given import radius
 from tfcert.network.abstraction import IntervalAbstraction, abstraction_of, simplest
-from tfcert.showing import several
+from tfcert.showing import ShownResult, several
 from tfcert.training.samples import arrays
 from tfcert.verdict import Guarantee
 
 
 @dataclass(frozen=True)
-class AbstractionErrors:
+class AbstractionErrors(ShownResult):
     """AbsCert's "verified error": not a guarantee for the deployed classifier, see :func:`abstraction_error`.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import time
@@ -16,6 +17,7 @@ import numpy as np
 from tfcert.certification import certify
 from tfcert.given import radius
 from tfcert.network.abstraction import abstraction_of, one_width, simplest
+from tfcert.showing import ShownResult, counted
 from tfcert.training.abstraction import EndGradients, abstraction_error, end_gradients
 
 SELECTIONS = ("validation", "test")
@@ -64,7 +66,7 @@ HEADING = (
 
 
 @dataclass(frozen=True)
-class GranularityTuning:
+class GranularityTuning(ShownResult):
     """Results of :func:`tune_granularity`.
 
     Attributes:
@@ -89,6 +91,15 @@ class GranularityTuning:
     def granularity(self) -> float:
         """Of the best trial."""
         return self.curve[self.best].granularity
+
+    def __repr__(self) -> str:
+        return (
+            f"GranularityTuning: granularity {self.granularity:.6g}, the best of {counted(len(self.curve), 'trial')} "
+            f"by the {self.figure.replace('_', ' ')} on the {self.selection} samples"
+        )
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="line-height: 1.25">{html.escape(str(self))}</pre>'
 
     def __str__(self) -> str:
         rows = [f"{trial}{'  best' if i == self.best else ''}" for i, trial in enumerate(self.curve)]

@@ -17,6 +17,7 @@ from tfcert.catalog import DISTANCES
 from tfcert.report import figures
 from tfcert.report.formats.markdown import numbers_of
 from tfcert.report.formats.template import template
+from tfcert.report.gallery import charts_of
 from tfcert.report.records import Json, Record
 from tfcert.report.result import Report
 from tfcert.report.runs import SpecRun
@@ -67,7 +68,7 @@ def _run(run: SpecRun) -> Json:
         "source": _source(report, properties, measures),
         "properties": [_property(s, report) for s in properties],
         "measures": [row for s in measures for row in _measure(s, report)],
-        "charts": _charts(report, measures),
+        "charts": _charts(report),
         "reasons": _reasons(report.records),
         "pictures": pictures,
         "left_out": left_out,
@@ -138,31 +139,17 @@ def _reasons(records: Sequence[Record]) -> list[Json]:
     return found
 
 
-def _charts(report: Report, measures: Sequence[MeasureSummary]) -> list[Json]:
-    """Charts as pieces of SVG: each measure's values, and what was decided within which time."""
+def _charts(report: Report) -> list[Json]:
+    """The charts of a run as pieces of SVG; none without matplotlib."""
     if not figures.available():
         return []
     drawn = []
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "chart.svg"
-        for s in measures:
-            if s.total and np.isfinite([*s.proven, *s.refuted]).any():
-                draw = figures.draw_curve if s.measures else figures.draw_histogram
-                draw(path, s)
-                drawn.append({"svg": _svg(path), "about": s.name})
-        seconds = {
-            name: [r.verdict.seconds for r in report.records if r.property == name and _decided(r)]
-            for name in report.properties
-        }
-        if any(seconds.values()):
-            totals = {name: report.summary(name).total for name in report.properties}
-            figures.draw_effort(path, seconds, totals)
-            drawn.append({"svg": _svg(path), "about": "time of answers"})
+        for chart in charts_of(report):
+            path = Path(folder) / f"{chart.name}.svg"
+            figures.draw(path, chart.draw)
+            drawn.append({"svg": _svg(path), "about": chart.about})
     return drawn
-
-
-def _decided(record: Record) -> bool:
-    return record.outcome in (Outcome.VERIFIED, Outcome.FALSIFIED)
 
 
 def _svg(path: Path) -> Markup:
