@@ -207,7 +207,7 @@ def losses_of(
 ) -> ProofLosses:
     """The same of any clauses of one sample, by the row that settles it."""
     found = lost_by_node(network, perturbation, clauses, method, relaxation, (options or BoundOptions()).memory_mb)
-    numbers = {"loss": found.lost, "bound": found.bound, "reached": found.reached, "over": found.over}
+    numbers: dict[str, Any] = {"loss": found.lost, "bound": found.bound, "reached": found.reached, "over": found.over}
     about = _row_words(found.row)
     return ProofLosses(**_summed(found.entered), **numbers, point=found.point, method=method, about=about)
 
