@@ -52,7 +52,7 @@ def test_the_tutorial_prints_what_it_says(tmp_path, monkeypatch, capsys):
     run_page("tutorial.md", tmp_path, monkeypatch, capsys)
 
 
-TINY = ("bounds.md", "control.md", "models.md", "preprocessing.md", "tabular.md", "unknown.md")
+TINY = ("bounds.md", "control.md", "models.md", "preprocessing.md", "reports.md", "tabular.md", "unknown.md")
 """Pages whose networks are so small that they are not worth compiling."""
 LONGER = ("python.md", "retraining.md", "training.md")
 APART = ("onnx.md", "tutorial.md")
