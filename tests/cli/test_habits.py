@@ -104,6 +104,11 @@ def test_the_standard_output_is_not_written_twice(capsys):
     assert "write the JSON to a file" in capsys.readouterr().err
 
 
+def test_alone_it_says_what_verbs_there_are(capsys):
+    assert main([]) == 4
+    assert "decide every property" in capsys.readouterr().err
+
+
 class Terminal(io.StringIO):
     """A standard output that says it is a terminal."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import platform
 from collections.abc import Iterator
@@ -113,5 +114,9 @@ def machine() -> Iterator[Symptom]:
 def solvers() -> Iterator[Symptom]:
     """The solvers of linear and integer programs, as far as they can be used here."""
     for name, solver in SOLVERS.items():
-        said = solver.load().complaint()
+        logging.disable()  # a library that is not there is said below
+        try:
+            said = solver.load().complaint()
+        finally:
+            logging.disable(logging.NOTSET)
         yield Symptom(f"solver {name}", said or "works", "it is not needed where another one works" if said else "")

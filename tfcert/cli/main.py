@@ -56,7 +56,11 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help(sys.stderr)
+        return ExitCode.USAGE_ERROR
+    options = parser.parse_args(arguments)
     try:
         return int(options.run(options))
     except KeyboardInterrupt:
