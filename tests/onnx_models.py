@@ -36,7 +36,7 @@ def build(shape, *nodes, opset=13, kind=FLOAT, outputs=None):
     result = onnx.helper.make_tensor_value_info(last, kind, outputs)
     graph = onnx.helper.make_graph(made, "g", [given], [result], weights)
     opsets = [onnx.helper.make_opsetid("", opset)]
-    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9 if opset < 21 else 10)
 
 
 def model(shape, *nodes, **options):

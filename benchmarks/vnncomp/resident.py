@@ -70,6 +70,10 @@ class Resident:
             return Answered("timeout", "timeout", f"{result}, but late: {how}", used)
         return Answered(result, text, how, used)
 
+    def begin(self) -> None:
+        """Starts the process, if it does not run, and waits until it is ready."""
+        self._start()
+
     def stop(self) -> None:
         """Ends the process, if there is one."""
         if self._process is not None:

@@ -10,11 +10,12 @@ import argparse
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.common import data
+from benchmarks.vnncomp.check import complaint
 from benchmarks.vnncomp.resident import Answered, Resident
 
 COLUMNS = ("family", "onnx", "vnnlib", "prepare_time", "result", "run_time", "known", "load", "how")
@@ -45,8 +46,18 @@ def questions(folder: Path, families: Sequence[str] = (), most: int | None = Non
             yield Question(family, line["onnx"], line["vnnlib"], float(line["limit_s"]), known)
 
 
-def run(folder: Path, asked: Sequence[Question], out: Path, resident: Resident, most_seconds: float) -> Path:
-    """Answers the questions in order; each line of the result is written as soon as it is known."""
+def run(
+    folder: Path,
+    asked: Sequence[Question],
+    out: Path,
+    resident: Resident,
+    most_seconds: float,
+    check: Callable[[Path, Path, str], str] = complaint,
+) -> Path:
+    """Answers the questions in order; each line of the result is written as soon as it is known.
+
+    A counterexample that ``check`` complains of is an error.
+    """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "results.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -55,6 +66,9 @@ def run(folder: Path, asked: Sequence[Question], out: Path, resident: Resident, 
         for number, question in enumerate(asked):
             seconds = min(question.seconds, most_seconds)
             found = resident.ask(str(folder / question.onnx), str(folder / question.vnnlib), seconds)
+            wrong = check(folder / question.onnx, folder / question.vnnlib, found.text) if found.result == "sat" else ""
+            if wrong:
+                found = Answered("error", "error", f"a counterexample that refutes nothing: {wrong}", found.seconds)
             writer.writerow(_row(question, found))
             file.flush()
             if found.result == "sat":

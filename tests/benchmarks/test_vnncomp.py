@@ -1,11 +1,13 @@
 """The runner of the competition's questions: columns, counterexamples, late answers, replaced processes."""
 
 import csv
+import threading
 import time
 
 import pytest
 
-from benchmarks.vnncomp import resident
+from benchmarks.vnncomp import resident, server
+from benchmarks.vnncomp.check import complaint
 from benchmarks.vnncomp.resident import Resident
 from benchmarks.vnncomp.run import questions, run, summary
 
@@ -16,6 +18,7 @@ a,net.onnx,wrong.vnnlib,30,0,3,1,1
 b,net.onnx,late.vnnlib,0.2,1,1,1,1
 b,net.onnx,refused.vnnlib,30,1,1,1,1
 b,net.onnx,unsat.vnnlib,30,0,3,1,1
+b,net.onnx,outside.vnnlib,30,0,3,1,1
 """
 
 
@@ -28,10 +31,16 @@ def fake():
             time.sleep(60)
         if name == "refused":
             raise ValueError("not a file of that kind")
-        result = {"wrong": "sat"}.get(name, name)
+        result = {"wrong": "sat", "outside": "sat"}.get(name, name)
         return result, f"{result}\n((X_0 1.0))" if result == "sat" else result, "by name"
 
     return answer
+
+
+def refuted(model, query, text):
+    """A check that trusts every file but one."""
+    assert text.startswith("sat")
+    return "the box" if query.name == "outside.vnnlib" else ""
 
 
 @pytest.fixture
@@ -42,21 +51,62 @@ def asked(tmp_path, monkeypatch):
 
 
 def test_questions_know_the_answer_where_all_tools_agree(asked, tmp_path):
-    assert [q.known for q in asked] == ["sat", "unsat", "unsat", "", "", "unsat"]
+    assert [q.known for q in asked] == ["sat", "unsat", "unsat", "", "", "unsat", "unsat"]
     assert [q.vnnlib for q in questions(tmp_path, ["b"], 2)] == ["late.vnnlib", "refused.vnnlib"]
 
 
 def test_answers_are_written_as_they_come_and_a_late_process_is_replaced(asked, tmp_path):
     answering = Resident(fake)
     try:
-        path = run(tmp_path, asked, tmp_path / "out", answering, 60)
+        path = run(tmp_path, asked, tmp_path / "out", answering, 60, check=refuted)
     finally:
         answering.stop()
     with path.open(newline="") as file:
         lines = list(csv.DictReader(file))
-    assert [line["result"] for line in lines] == ["sat", "unsat", "sat", "timeout", "error", "unsat"]
-    assert "not a file" in lines[4]["how"]
+    assert [line["result"] for line in lines] == ["sat", "unsat", "sat", "timeout", "error", "unsat", "error"]
+    assert "not a file" in lines[4]["how"] and "refutes nothing: the box" in lines[6]["how"]
+    assert not list((tmp_path / "out").glob("6_*"))
     assert (tmp_path / "out" / "0_sat.vnnlib.counterexample").read_text() == "sat\n((X_0 1.0))\n"
     said = summary(path)
-    assert "a: 3 of 3 solved (2 sat, 1 unsat)" in said and "b: 1 of 3 solved" in said
+    assert "a: 3 of 3 solved (2 sat, 1 unsat)" in said and "b: 1 of 4 solved" in said
     assert "wrong.vnnlib: sat" in said and said.endswith("against known answers: 1")
+
+
+def test_counterexamples_are_checked_without_tolerance(tmp_path):
+    """Catches a box or an output that is taken as satisfied because it nearly is, and outputs that are another's."""
+    from onnx_models import build, node, onnx
+
+    onnx.save(build([1, 2], node("Relu", ["@"])), tmp_path / "net.onnx")
+    declared = "".join(f"(declare-const {name} Real)" for name in ("X_0", "X_1", "Y_0", "Y_1"))
+    bounds = "(assert (= X_0 0.1)) (assert (>= X_1 0.25)) (assert (<= X_1 0.5))"
+    (tmp_path / "q.vnnlib").write_text(f"{declared}{bounds}(assert (>= Y_1 0.5))")
+    right = {"X_0": "0.1", "X_1": "0.5", "Y_0": "0.10000000149011612", "Y_1": "0.5"}
+
+    def said(**changed):
+        text = "sat\n(" + "\n ".join(f"({name} {value})" for name, value in (right | changed).items()) + ")"
+        return complaint(tmp_path / "net.onnx", tmp_path / "q.vnnlib", text)
+
+    assert said() == ""
+    assert "no box" in said(X_1="0.50000000001") and "no box" in said(X_0="0.10000000149011612")
+    assert "not onnxruntime's" in said(Y_1="0.50000001")
+    assert "do not satisfy" in said(X_1="0.49999997", Y_1="0.4999999701976776")
+    assert "assigns 1 numbers" in complaint(tmp_path / "net.onnx", tmp_path / "q.vnnlib", "sat\n((X_0 0.1))")
+
+
+def test_the_process_behind_a_socket_answers_until_it_is_stopped(tmp_path, monkeypatch):
+    path = tmp_path / "socket"
+    monkeypatch.setattr(server, "complaint", lambda *_: "")
+    serving = threading.Thread(target=server.serve, args=(path, fake), daemon=True)
+    serving.start()
+    while not path.exists():
+        time.sleep(0.02)
+    assert server.call(path, {"ready": True}, 30) == {}
+    for name, expected in (("sat", "sat\n((X_0 1.0))\n"), ("unsat", "unsat\n"), ("refused", "error\n")):
+        server.ask(path, "net.onnx", f"{name}.vnnlib", tmp_path / "results", 30)
+        assert (tmp_path / "results").read_text() == expected
+    monkeypatch.setattr(server, "complaint", lambda *_: "the box")
+    assert "refutes nothing" in server.ask(path, "net.onnx", "sat.vnnlib", tmp_path / "results", 30)
+    assert (tmp_path / "results").read_text() == "error\n"
+    server.call(path, {"stop": True}, 30)
+    serving.join(30)
+    assert not serving.is_alive() and not path.exists()

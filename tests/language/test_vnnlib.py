@@ -8,7 +8,8 @@ import pytest
 
 from tfcert.language.spec.formula import evaluate
 from tfcert.language.vnnlib.expressions import VnnlibError
-from tfcert.language.vnnlib.questions import decimal_within, exact_decimal, vnnlib_spec
+from tfcert.language.vnnlib.numbers import decimal_within, exact_decimal
+from tfcert.language.vnnlib.questions import vnnlib_spec
 from tfcert.language.vnnlib.reader import parse_vnnlib, read_vnnlib
 
 DECLARED = "".join(f"(declare-const {name} Real)\n" for name in ("X_0", "X_1", "Y_0", "Y_1", "Y_2"))

@@ -12,7 +12,7 @@ from unrounded import IGNORED
 import tfcert
 from tfcert.catalog import FORMATS, FormatInfo
 from tfcert.network import Builder
-from tfcert.network.frontend import ModelState
+from tfcert.network.frontend import Frontend, ModelState
 from tfcert.network.linear import DenseMap
 
 X = np.array([[0.9, 0.1], [0.2, 0.7]], np.float32)
@@ -36,7 +36,7 @@ class Affine:
         return x @ self.matrix
 
 
-class AffineFrontend:
+class AffineFrontend(Frontend):
     """Files that hold a matrix as text."""
 
     def accepts(self, model):

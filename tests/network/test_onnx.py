@@ -8,6 +8,7 @@ import tfcert
 from tfcert.network.cache import network_of
 from tfcert.network.errors import FrontendMismatchError, ModelLoadError, UnsupportedLayerError
 from tfcert.network.onnx import arithmetic
+from tfcert.network.onnx.model import OnnxModel
 from tfcert.network.onnx.values import OPERATORS
 from tfcert.propagation.supported import not_supported
 
@@ -174,8 +175,6 @@ def test_an_attribute_that_nothing_reads_is_refused():
     """An option of a newer version must not be overlooked."""
     proto = build([1, 4], node("Relu", [E]))
     proto.graph.node[0].attribute.append(onnx.helper.make_attribute("slope", 0.5))
-    from tfcert.network.onnx.model import OnnxModel
-
     with pytest.raises(UnsupportedLayerError, match="slope"):
         network_of(OnnxModel(proto))
 
@@ -232,9 +231,59 @@ def test_a_function_of_another_runtime_is_not_claimed_as_deployed(kind, level):
     assert ("onnxruntime rounds" in not_supported(network_of(made))) == (level == "numeric")
 
 
-def test_parts_of_it_are_refused_in_a_sentence(saved):
-    with pytest.raises(ValueError, match="are of Keras models, and this is a OnnxModel"):
-        tfcert.with_output(tfcert.load_model(saved / "clf.onnx"), "n0")
+@pytest.fixture
+def two():
+    """Two inputs, whose hidden sum has two outputs."""
+    helper, weights = (
+        onnx.helper,
+        {"w": rng(2, 4), "v": rng(3, 4, seed=1), "u": rng(4, 3, seed=2), "t": rng(4, 1, seed=3)},
+    )
+    calls = (("MatMul", "a w", "p"), ("MatMul", "b v", "q"), ("Add", "p q", "s"), ("Relu", "s", "h"),
+             ("MatMul", "h u", "big"), ("MatMul", "h t", "small"))  # fmt: skip
+    nodes = [helper.make_node(kind, given.split(), [made], name=f"n_{made}") for kind, given, made in calls]
+    ins, outs = (
+        [helper.make_tensor_value_info(name, 1, [None, size]) for name, size in sizes]
+        for sizes in ((("a", 2), ("b", 3)), (("big", 3), ("small", 1)))
+    )
+    held = [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "g", ins, outs, held), opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    )
+    return OnnxModel(proto), weights
+
+
+def test_several_inputs_outputs_and_layers_are_those_of_the_file(two):
+    """Catches inputs that are taken apart in another order, and outputs or layers that are other values."""
+    model, weights = two
+    a, b = rng(5, 2), rng(5, 3)
+    hidden = np.maximum(a @ weights["w"] + b @ weights["v"], 0)
+    answers = {"big": hidden @ weights["u"], "small": hidden @ weights["t"]}
+    x = np.concatenate([a, b], axis=1)
+    assert tfcert.network.inputs_of(model).names == ["a", "b"] and model.together
+    with pytest.raises(UnsupportedLayerError, match="with_output"):
+        network_of(model)
+    parts = [(tfcert.with_output(model, name), answers[name]) for name in answers]
+    parts += [(tfcert.with_output(model, "all"), np.concatenate(list(answers.values()), axis=1))]
+    parts += [(tfcert.network.with_layer(model, name), hidden) for name in ("n_h", "h")]
+    for part, expected in parts:
+        network = network_of(part)
+        assert network.parts == model.parts
+        assert np.allclose(network(x), expected, atol=1e-5) and np.allclose(part.run(x), expected, atol=1e-5)
+    assert len({part.digest for part, _ in parts}) == 4  # the layer is one value under two names
+    with pytest.raises(ValueError, match="no output 'large'"):
+        tfcert.with_output(model, "large")
+    with pytest.raises(ValueError, match="0 values of a layer"):
+        tfcert.network.with_layer(model, "large")
+
+
+def test_several_inputs_are_certified_by_name(two, eager):
+    big = tfcert.with_output(two[0], "big")
+    given = {"a": rng(3, 2), "b": rng(3, 3)}
+    y = big.run(np.concatenate(list(given.values()), axis=1)).argmax(axis=1)
+    fixed = tfcert.certify(big, given, y, eps={"a": 1e-3, "b": 0})
+    assert fixed.verified.all() and (tfcert.certify(big, given, y, eps=1e-3).margin <= fixed.margin).all()
+    found = tfcert.attack(big, given, y, eps=3.0)
+    assert found.success.any() and set(found.witness) == {"a", "b"}
 
 
 def test_a_specification_names_it(saved):

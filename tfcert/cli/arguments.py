@@ -101,6 +101,10 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a model and a .vnnlib: the time for everything, after which `timeout` is printed",
     )  # fmt: skip
     parser.add_argument(
+        "--network", action="append", default=[], type=assignment, metavar="NAME=FILE",
+        help="of a .vnnlib of version 2: the model of one of its networks",
+    )  # fmt: skip
+    parser.add_argument(
         "--certificates", action="store_true",
         help="write each proof to DIR/certificates, for `python -m tfcert.proof DIR` (docs/certificates.md)",
     )  # fmt: skip

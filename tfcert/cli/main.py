@@ -29,6 +29,7 @@ from tfcert.cli.arguments import (
 from tfcert.cli.checking import check_arguments, run_check
 from tfcert.cli.doctor import doctor_arguments, run_doctor
 from tfcert.cli.editing import completion_arguments, no_arguments, run_completion, run_lsp
+from tfcert.cli.exporting import export_arguments, run_export
 from tfcert.cli.formatting import fmt_arguments, run_fmt
 from tfcert.cli.output import for_people, write_json, write_or_print
 from tfcert.cli.parameters import names_given
@@ -45,6 +46,7 @@ from tfcert.cli.results import (
     watch_arguments,
     write_format,
 )
+from tfcert.cli.supports import run_supports, supports_arguments
 from tfcert.cli.vnnlib import asks_vnnlib, verify_vnnlib
 from tfcert.errors import ExitCode, UsageError
 from tfcert.memory import keep_freed_memory
@@ -128,6 +130,8 @@ _CODES = {
     "fmt": "exit codes: 0, or 1 where --check finds a file that would change, 4 for one that does not parse",
     "check": "exit codes: 0 no mistakes, 4 mistakes",
     "explain": "exit codes: 0, or 4 for a specification with mistakes",
+    "export": "exit codes: 0, or 4 for what cannot be said",
+    "supports": "exit codes: 0",
     "dossier": "exit codes: 0, or 4 for a folder of which no dossier can be made",
     "recheck": "exit codes: 0 everything follows and was checked, 1 something differs, 4 there is no dossier",
     "doctor": "exit codes: 0 usable, 1 something is missing without which nothing works",
@@ -154,6 +158,8 @@ def _verify(options: argparse.Namespace) -> int:
         if options.since is not None:
             raise UsageError("--since is for specifications: a VNN-LIB file keeps no run to go on from")
         return verify_vnnlib(options, _import_tensorflow)
+    if options.network:
+        raise UsageError("--network is for VNN-LIB files; a specification's models are given by --bind NAME=FILE")
     if options.timeout is not None:
         raise UsageError("--timeout is for VNN-LIB files; a specification says its limits in `strategy`")
     from tfcert.driver.start import begin
@@ -339,6 +345,14 @@ def _attack(options: argparse.Namespace) -> int:
     return _finish(attack_samples(request, options.eps, steps=options.steps, restarts=options.restarts), options)
 
 
+def _export(options: argparse.Namespace) -> int:
+    return run_export(options, _import_tensorflow)
+
+
+def _supports(options: argparse.Namespace) -> int:
+    return run_supports(options, _import_tensorflow)
+
+
 def _require_json(path: str | None) -> None:
     from tfcert.driver.files import require_file_writable
 
@@ -384,6 +398,10 @@ _VERBS: dict[str, _Verb] = {
         "tfcert estimate clever clf.keras samples.npz --norm l2"),
     "attack": (_attack, attack_arguments, "look for adversarial inputs near each sample (PGD)",
         "tfcert attack clf.keras samples.npz --eps 8/255 --out found"),
+    "export": (_export, export_arguments, "write a specification as VNN-LIB queries, or a query as a specification",
+        "tfcert export digits.prop --vnnlib queries"),
+    "supports": (_supports, supports_arguments, "say what of ONNX and VNN-LIB is supported, as the standard asks it",
+        "tfcert supports --onnx-operators"),
     "report": (run_report, report_arguments, "tell what runs found: as a page, a test report, a table, a comment",
         "tfcert report out/digits --html report.html --junit report.xml"),
     "dossier": (run_dossier, dossier_arguments, "tell of a run, on what it rests and how to check it, on one page",

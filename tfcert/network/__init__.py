@@ -10,6 +10,7 @@ from tfcert.network.errors import (
     NonFiniteWeightError,
     UnsupportedLayerError,
 )
+from tfcert.network.frontend import inputs_of, with_layer, with_output
 from tfcert.network.graph import Add, Concatenate, Elementwise, Input, Linear, MaxPool, Multivariate, Network, Node
 from tfcert.network.keras import attention as _keras_attention  # noqa: F401
 from tfcert.network.keras import curves as _keras_curves  # noqa: F401
@@ -26,7 +27,7 @@ from tfcert.network.keras import reductions as _keras_reductions  # noqa: F401
 from tfcert.network.keras import windows as _keras_windows  # noqa: F401
 from tfcert.network.keras.embedding import embedded
 from tfcert.network.keras.graph import from_keras, register_layer
-from tfcert.network.keras.inputs import inputs_of, joined, with_layer, with_output
+from tfcert.network.keras.inputs import joined
 from tfcert.network.keras.preprocessing import with_preprocessing
 from tfcert.network.linear import ConvMap, DenseMap, LinearMap, ScaleMap
 from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, ReshapeMap, TakeMap, TransposeMap

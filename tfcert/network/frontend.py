@@ -11,6 +11,7 @@ import numpy as np
 
 from tfcert import catalog
 from tfcert.network.graph import Network
+from tfcert.parts import NamedParts
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,26 @@ class Frontend(Protocol):
     def digest(self, model: Any, network: Network) -> str:
         """SHA-256 of what the model computes: models of one digest give the same answers."""
 
+    def parts(self, model: Any) -> NamedParts | None:
+        """The inputs of a model that takes several arrays a sample; None where it takes one."""
+        return None
+
+    def with_output(self, model: Any, output: str | int) -> Any:
+        """A model with one of several outputs, by name or place, or with ``"all"`` of them as one vector.
+
+        Raises:
+            ValueError: there is no such output.
+        """
+        raise ValueError(f"a {type(model).__name__} has one output alone")
+
+    def with_layer(self, model: Any, layer: str) -> Any:
+        """A model whose outputs are the values of one of its layers, flat, by the layer's name.
+
+        Raises:
+            ValueError: there is no such layer, or it has several values.
+        """
+        raise ValueError(f"the layers of a {type(model).__name__} have no names")
+
 
 def find_frontend(model: Any) -> Frontend | None:
     """The frontend of a loaded model; None where no format has such models."""
@@ -81,3 +102,44 @@ def frontend_of(model: Any) -> Frontend:
         known = " or ".join(info.title for info in catalog.FORMATS.values() if info.supported)
         raise TypeError(f"expected {known}, got {type(model).__name__}; tfcert.load_model reads one from a file")
     return frontend
+
+
+def inputs_of(model: Any) -> NamedParts | None:
+    """The inputs of a model that takes several arrays a sample; None where it takes one.
+
+    Raises:
+        UnsupportedLayerError: one of several has a dimension that is not known.
+    """
+    frontend = find_frontend(model)
+    return None if frontend is None else frontend.parts(model)
+
+
+def with_output(model: Any, output: str | int) -> Any:
+    """A model of the same layers with one output: to be asked about and attacked as any other.
+
+    Args:
+        model: a model with several outputs; of Keras a functional one.
+        output: the name of an output; of Keras a key of its dictionary of outputs or the name of the layer that an
+            output comes from; its place, counted from 0; or ``"all"`` for all of them as one vector
+            ``[batch, sum of their sizes]``, in order.
+
+    Raises:
+        ValueError: there is no such output.
+
+    Example:
+        >>> import keras
+        >>> x = keras.Input((2,))
+        >>> two = keras.Model(x, {"grade": keras.layers.Dense(3)(x), "size": keras.layers.Dense(1)(x)})
+        >>> with_output(two, "grade").output_shape, with_output(two, "all").output_shape
+        ((None, 3), (None, 4))
+    """
+    return frontend_of(model).with_output(model, output)
+
+
+def with_layer(model: Any, layer: str) -> Any:
+    """A model whose outputs are the values of one of its layers, flat, by the layer's name.
+
+    Raises:
+        ValueError: there is no such layer, it is called several times, or has several outputs.
+    """
+    return frontend_of(model).with_layer(model, layer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from fractions import Fraction
 
 from tfcert.language.spec.declarations import ModelDeclaration, StageSpec, Strategy
 from tfcert.language.spec.formula import Formula, negation
@@ -53,26 +52,3 @@ def vnnlib_spec(question: VnnlibQuestion, strategy: Strategy = VNNLIB_STRATEGY, 
     model = ModelDeclaration(MODEL, "bound", "", True)
     digest = hashlib.sha256(repr(question).encode()).hexdigest()
     return Spec(filename, digest, {}, {MODEL: model}, {}, {strategy.name: strategy}, {}, properties, {}, {}, (), (), ())
-
-
-def exact_decimal(value: Fraction) -> str:
-    """A number in decimal digits that say it exactly; of one that has no such digits, 40 of them."""
-    twos = fives = 0
-    rest = value.denominator
-    while rest % 2 == 0:
-        rest, twos = rest // 2, twos + 1
-    while rest % 5 == 0:
-        rest, fives = rest // 5, fives + 1
-    digits = max(twos, fives) if rest == 1 else 40
-    scaled = abs(value) * 10**digits
-    text = str(int(scaled)).rjust(digits + 1, "0")
-    whole, part = (text[:-digits], text[-digits:]) if digits else (text, "0")
-    return f"{'-' if value < 0 else ''}{whole}.{part}"
-
-
-def decimal_within(x: float, low: Fraction, high: Fraction) -> str:
-    """A number between two ends that a program reads as ``x``, in decimal digits: ``x`` itself where it lies there."""
-    shortest = repr(x)
-    if low <= Fraction(shortest) <= high:
-        return shortest
-    return exact_decimal(min(max(Fraction(x), low), high))

@@ -71,14 +71,25 @@ def read_vnnlib(path: Path) -> VnnlibQuestion:
     Raises:
         VnnlibError: it cannot be read, or says something that is not supported; names the line.
     """
+    text = read_text(path)
+    try:
+        return parse_vnnlib(text)
+    except VnnlibError as error:
+        raise VnnlibError(f"{path}: {error}") from error
+
+
+def read_text(path: Path) -> str:
+    """The text in a file, or in one that is compressed (``.gz``).
+
+    Raises:
+        VnnlibError: it cannot be read, or is longer than ``MAX_BYTES``.
+    """
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise VnnlibError(f"{path}: longer than {MAX_BYTES} bytes")
-        return parse_vnnlib(content.decode("utf-8"))
-    except VnnlibError as error:
-        raise VnnlibError(f"{path}: {error}") from error
+        return content.decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise VnnlibError(f"{path} cannot be read: {error}") from error
 

@@ -17,17 +17,18 @@ import tensorflow as tf
 from tfcert.digest import add_array
 from tfcert.network.digest import add_network
 from tfcert.network.errors import ModelLoadError
-from tfcert.network.frontend import ModelState
+from tfcert.network.frontend import Frontend, ModelState
 from tfcert.network.graph import Network
 from tfcert.network.keras.graph import from_keras
-from tfcert.network.keras.inputs import arguments, outputs_at
+from tfcert.network.keras.inputs import arguments, inputs_of, outputs_at, with_layer, with_output
 from tfcert.network.keras.private import SafeModeScope, layers_within
+from tfcert.parts import NamedParts
 
 _WITHOUT_MEANING = ("name", "build_config", "shared_object_id")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
-class KerasFrontend:
+class KerasFrontend(Frontend):
     """Keras 3 models: Sequential, functional, and wrappers of them, in memory or in ``.keras`` files."""
 
     def accepts(self, model: Any) -> bool:
@@ -77,6 +78,18 @@ class KerasFrontend:
             add_array(digest, weight)
         add_network(digest, network)
         return digest.hexdigest()
+
+    def parts(self, model: Any) -> NamedParts | None:
+        """The inputs of a model that takes several arrays a sample; None where it takes one."""
+        return inputs_of(model)
+
+    def with_output(self, model: keras.Model, output: str | int) -> keras.Model:
+        """A model with one of several outputs."""
+        return with_output(model, output)
+
+    def with_layer(self, model: keras.Model, layer: str) -> keras.Model:
+        """A model whose outputs are the values of one of its layers, flat."""
+        return with_layer(model, layer)
 
 
 KERAS = KerasFrontend()

@@ -151,7 +151,6 @@ def with_layer(model: keras.Model, layer: str) -> keras.Model:
     Raises:
         ValueError: there is no such layer, it is called several times, or has several outputs.
     """
-    _require_keras(model)
     graph = functional_graph(model)
     if graph is None:
         raise ValueError(f"model {model.name!r} is no functional model, whose layers could be told apart")
@@ -168,23 +167,7 @@ def with_layer(model: keras.Model, layer: str) -> keras.Model:
 
 
 def with_output(model: keras.Model, output: str | int) -> keras.Model:
-    """A model of the same layers with one output: to be asked about, attacked and trained as any other.
-
-    Args:
-        model: a functional model with several outputs.
-        output: a key of its dictionary of outputs or the name of the layer that an output comes from; its place,
-            counted from 0; or ``"all"`` for all of them as one vector ``[batch, sum of their sizes]``, in order.
-
-    Raises:
-        ValueError: there is no such output.
-
-    Example:
-        >>> x = keras.Input((2,))
-        >>> two = keras.Model(x, {"grade": keras.layers.Dense(3)(x), "size": keras.layers.Dense(1)(x)})
-        >>> with_output(two, "grade").output_shape, with_output(two, "all").output_shape
-        ((None, 3), (None, 4))
-    """
-    _require_keras(model)
+    """A model of the same layers with one output, as :func:`tfcert.with_output` makes it."""
     parts, graph = outputs_of(model), functional_graph(model)
     if graph is None:
         raise ValueError(f"model {model.name!r} is no functional model, whose outputs could be told apart")
@@ -198,9 +181,3 @@ def with_output(model: keras.Model, output: str | int) -> keras.Model:
         known = ", ".join(map(repr, names))
         raise ValueError(f"model {model.name!r} has no output {output!r}; its outputs are {known}, in this order")
     return keras.Model(structure, graph.outputs[place], name=f"{model.name}_{names[place]}")
-
-
-def _require_keras(model: Any) -> None:
-    """Refuses models of other formats, of which no parts are known."""
-    if not isinstance(model, keras.Model):
-        raise ValueError(f"layers and single outputs are of Keras models, and this is a {type(model).__name__}")

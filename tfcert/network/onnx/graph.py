@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfcert.network.builder import Builder
+from tfcert.network.builder import Builder, Tensor
 from tfcert.network.errors import FrontendMismatchError, UnsupportedLayerError
 from tfcert.network.graph import Elementwise, Multivariate, Network, Node
 from tfcert.network.keras.advice import nearest
@@ -34,32 +34,57 @@ def from_onnx(model: OnnxModel, x: np.ndarray | None = None) -> Network:
         UnsupportedLayerError: an operator, or an option of it, has no exact translation.
         FrontendMismatchError: the network computes something else than the model.
     """
+    if len(model.outputs) > 1 and not model.as_one:
+        raise UnsupportedLayerError(
+            f"{model.name} has the outputs {', '.join(map(repr, model.outputs))}; choose one, or all as one vector, by "
+            f'tfcert.with_output(model, {model.outputs[0]!r}) or tfcert.with_output(model, "all")'
+        )
+    x = x if x is None or model.parts is None else model.parts.join(x)
     builder = Builder(tf.as_dtype(model.dtype))
-    source = builder.input(model.input_shape, model.input_name)
-    start = Varying(builder.reshape(source, inner(model.shape)), model.shape)
-    values: dict[str, Known] = {**model.constants, model.input_name: start}
+    values: dict[str, Known] = {**model.constants, **_starts(model, builder)}
     kinds = {}
     for operation in model.operations:
         with builder.scope(operation.name, operation.kind):
             found = _converted(operation, values, builder, model)
         values.update((name, value) for name, value in zip(operation.outputs, found, strict=False) if name)
         kinds.update(dict.fromkeys(operation.outputs, operation.name))
-    output = values.get(model.output_name)
-    if not isinstance(output, Varying):
-        raise UnsupportedLayerError(f"the output of {model.name} does not depend on its input")
-    flat = (int(np.prod(output.shape)),)
     with builder.scope("output", "Flatten"):
-        last = output.tensor if output.tensor.shape == flat else builder.reshape(output.tensor, flat)
+        last = _last(model, values, builder)
     network, place = builder.network(last)
-    network = replace(network, nodes=tuple(map(_marked, network.nodes)))
+    network = replace(network, nodes=tuple(map(_marked, network.nodes)), parts=model.parts)
     checkpoints = [
         Checkpoint(kinds[name], place[value.tensor.index], name, value.tensor.softmax is not None)
         for name, value in values.items()
         if isinstance(value, Varying) and name in kinds and value.tensor.index in place
     ]
-    checkpoints.append(Checkpoint("output", network.output, model.output_name, last.softmax is not None))
     _compared(network, model, checkpoints, x)
     return network
+
+
+def _starts(model: OnnxModel, builder: Builder) -> dict[str, Known]:
+    """The inputs by name: the network's input, or slices of it."""
+    source = builder.input(model.input_shape, model.given[0].name if model.parts is None else "inputs")
+    if model.parts is None:
+        (given,) = model.given
+        return {given.name: Varying(builder.reshape(source, inner(given.shape)), given.shape)}
+    found: dict[str, Known] = {}
+    for given, part in zip(model.given, model.parts, strict=True):
+        with builder.scope(given.name, "Input"):
+            piece = builder.index(source, np.arange(part.start, part.stop).reshape(inner(given.shape)))
+            found[given.name] = Varying(piece, given.shape)
+    return found
+
+
+def _last(model: OnnxModel, values: dict[str, Known], builder: Builder) -> Tensor:
+    """The outputs as one vector."""
+    flat = []
+    for name in model.outputs:
+        output = values.get(name)
+        if not isinstance(output, Varying):
+            raise UnsupportedLayerError(f"the output {name!r} of {model.name} does not depend on its input")
+        shape = (int(np.prod(output.shape)),)
+        flat.append(output.tensor if output.tensor.shape == shape else builder.reshape(output.tensor, shape))
+    return builder.concatenate(flat, 0)
 
 
 def _marked(node: Node) -> Node:
@@ -72,20 +97,22 @@ def _marked(node: Node) -> Node:
 
 
 def _compared(network: Network, model: OnnxModel, checkpoints: list[Checkpoint], x: np.ndarray | None) -> None:
+    """Compares values within the model, and the outputs of the model as it is deployed, with the network's."""
     names = [checkpoint.tensor for checkpoint in checkpoints]
+    whole = Checkpoint("output", network.output, "the outputs", network.peeled)
 
     def answers(inputs: tf.Tensor) -> list[Any]:
         found = [*model.values(names, inputs.numpy()), model.run(inputs.numpy())]
         nodes = [*(checkpoint.node for checkpoint in checkpoints), network.output]
         shapes = [network.nodes[node].shape for node in nodes]
-        for name, value, shape in zip([*names, model.output_name], found, shapes, strict=True):
+        for name, value, shape in zip([*names, "the outputs"], found, shapes, strict=True):
             if value.shape[1] != np.prod(shape):
                 raise FrontendMismatchError(
                     f"{model.name} computes {value.shape[1]} numbers in {name!r}, and the network {int(np.prod(shape))}"
                 )
         return [tf.reshape(tf.constant(value), [-1, *shape]) for value, shape in zip(found, shapes, strict=True)]
 
-    compare_nodes(network, model.name, [*checkpoints, checkpoints[-1]], answers, x)
+    compare_nodes(network, model.name, [*checkpoints, whole], answers, x)
 
 
 def _converted(operation: Operation, values: dict[str, Known], builder: Builder, model: OnnxModel) -> list[Known]:

@@ -197,7 +197,19 @@ def _pad(call: OnnxNode) -> Varying:
     return x
 
 
-@operator("ReduceSum", "ReduceMean", "ReduceMax")
+@operator("Tile")
+def _tile(call: OnnxNode) -> Varying:
+    x = call.value()
+    repeats = [int(n) for n in call.numbers(1).ravel()]
+    if len(repeats) != len(x.shape) or min(repeats, default=1) < 1:
+        raise call.refuse(f"repeats a tensor of shape {x.shape} {repeats} times")
+    for axis, times in enumerate(repeats):
+        if times > 1:
+            x = _taken(call, x, axis, np.tile(np.arange(x.shape[axis]), times))
+    return x
+
+
+@operator("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin")
 def _reduce(call: OnnxNode) -> Varying:
     x, axes = call.value(), call.setting("axes", 1)
     keep, nothing = bool(call.get("keepdims", 1)), bool(call.get("noop_with_empty_axes", 0))
@@ -206,8 +218,14 @@ def _reduce(call: OnnxNode) -> Varying:
             return x
         axes = list(range(len(x.shape)))
     tensor, places, _ = call.along(x, axes)
-    reduce = {"ReduceSum": call.builder.sum, "ReduceMean": call.builder.mean, "ReduceMax": call.builder.reduce_max}
-    found = reduce[call.kind](tensor, places, True)
+    builder = call.builder
+    reduce = {"ReduceSum": builder.sum, "ReduceMean": builder.mean, "ReduceMax": builder.reduce_max}
+    if call.kind == "ReduceMin":
+        minus = call.constant(np.array(-1.0))
+        largest = builder.reduce_max(builder.scale(tensor, minus, part="negative"), places, True)
+        found = builder.scale(largest, minus, part="back")
+    else:
+        found = reduce[call.kind](tensor, places, True)
     gone = [call.axis(axis, len(x.shape)) for axis in axes]
     shape = [1 if i in gone else n for i, n in enumerate(x.shape) if keep or i not in gone]
     return call.held(found, shape)

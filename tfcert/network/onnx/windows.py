@@ -40,7 +40,10 @@ def _lifted(numbers: Sequence[int], fill: int) -> tuple[int, ...]:
 class _Window:
     """Window, strides, dilation and padding of a node, one number a dimension of the image."""
 
-    def __init__(self, call: OnnxNode, size: Sequence[int], window: Sequence[int]):
+    def __init__(
+        self, call: OnnxNode, size: Sequence[int], window: Sequence[int], transposed: Sequence[int] | None = None
+    ):
+        """``transposed`` is what a transposed convolution adds to its output behind; None of anything else."""
         rank = len(size)
         given = call.get("kernel_shape")
         if given is not None and list(given) != list(window):
@@ -48,7 +51,9 @@ class _Window:
         self.window = _lifted(window, 1)
         self.strides = _lifted(call.get("strides") or [1] * rank, 1)
         self.dilation = _lifted(call.get("dilations") or [1] * rank, 1)
-        self.pads = self._padding(call, size, rank)
+        self.pads = (
+            self._padding(call, size, rank) if transposed is None else self._padding_of_output(call, size, transposed)
+        )
         if rank == 1:
             self.pads = ((0, 0), *self.pads)
 
@@ -69,6 +74,24 @@ class _Window:
             spare = max((-(-length // stride) - 1) * stride + (window - 1) * apart + 1 - length, 0)
             less, more = spare // 2, -(-spare // 2)
             found.append((less, more) if auto == "SAME_UPPER" else (more, less))
+        return tuple(found)
+
+    def _padding_of_output(self, call: OnnxNode, size: Sequence[int], more: Sequence[int]) -> Pads:
+        """What a transposed convolution cuts off, said outright or by the size of what is left."""
+        rank, auto, wanted = len(size), call.get("auto_pad", "NOTSET"), call.get("output_shape")
+        if wanted is None and auto in ("NOTSET", "VALID"):
+            return self._padding(call, size, rank)
+        if auto not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER") or any(call.get("pads") or []):
+            raise call.refuse(f"has auto_pad={auto!r}, output_shape or pads of which one is wrong")
+        own = (self.window[-rank:], self.strides[-rank:], self.dilation[-rank:], more)
+        found = []
+        for place, (length, window, stride, apart, extra) in enumerate(zip(size, *own, strict=True)):
+            left = length * stride if wanted is None else int(wanted[len(wanted) - rank + place])
+            spare = stride * (length - 1) + extra + (window - 1) * apart + 1 - left
+            if spare < 0:
+                raise call.refuse(f"makes {left} numbers of {length}, more than its kernel reaches")
+            less, rest = spare // 2, -(-spare // 2)
+            found.append((less, rest) if auto == "SAME_UPPER" else (rest, less))
         return tuple(found)
 
 
@@ -101,13 +124,13 @@ def _kernel(weights: np.ndarray, order: Sequence[int]) -> np.ndarray:
 @operator("ConvTranspose")
 def _conv_transpose(call: OnnxNode) -> Varying:
     x, weights = call.value(), call.numbers(1)
-    rank = weights.ndim - 2
-    if call.get("group", 1) != 1 or call.get("output_shape") is not None or call.get("auto_pad", "NOTSET") != "NOTSET":
-        raise call.refuse("has groups, output_shape or auto_pad; transposed convolutions by pads are supported")
+    rank, groups = weights.ndim - 2, int(call.get("group", 1))
     more = _lifted(call.get("output_padding") or [0] * rank, 0)
-    seen = _Window(call, x.shape[2:], weights.shape[2:])
+    seen = _Window(call, x.shape[2:], weights.shape[2:], transposed=more[-rank:])
     kernel = _kernel(weights, (*range(2, weights.ndim), 1, 0))
     bias = None if call.given(2) is None else call.constant(call.numbers(2))
+    if weights.shape[0] != x.shape[1] or x.shape[1] % groups:
+        raise call.refuse(f"has {groups} groups, and a kernel of {weights.shape[0]} channels for {x.shape[1]}")
 
     def compute(image: Tensor) -> Tensor:
         size = [
@@ -117,12 +140,12 @@ def _conv_transpose(call: OnnxNode) -> Varying:
             )
         ]
         read = kernel_map(
-            call.constant(kernel), kernel.shape, (*size, weights.shape[1]),
-            strides=seen.strides, padding=seen.pads, dilation=seen.dilation,
+            call.constant(kernel), kernel.shape, (*size, weights.shape[1] * groups),
+            strides=seen.strides, padding=seen.pads, dilation=seen.dilation, groups=groups,
         )  # fmt: skip
         each = zip(seen.window, seen.strides, seen.dilation, strict=True)
         overlap = math.prod(-(-((n - 1) * d + 1) // (s * d)) for n, s, d in each)
-        return call.builder.linear(image, TransposedMap(read, overlap * image.shape[-1]), bias)
+        return call.builder.linear(image, TransposedMap(read, overlap * image.shape[-1] // groups), bias)
 
     return _on_images(call, x, compute)
 
