@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from onnx_models import build, node, onnx, rng
+from sweeps import sweep_but
 
 import tfcert
 from tfcert.cli.main import main
@@ -28,13 +29,15 @@ property far(x, y in d) using s {
 }
 property either using s { exists z in box([0, 0.25], [0, 1]) or box([0.5, 1], [0, 1]) in net: f(z)[2] > f(z)[0] }
 """
-SEVERAL = """
-property alike(x in d) using s {
-  forall z in ball(x, linf, 0.02) in unit where 2 * z[0] >= z[1] - 8: abs(f(z)[0] - g(z)[0]) <= 0.2
-}
+APART = """
 property apart using s {
   exists a in box([0, 0.5], [0, 1]) in net, b in box([0.25, 1], [0, 1]) in net where b[0] == a[0]:
     f(a)[0] >= g(b)[1] + 9
+}
+"""
+SEVERAL = """
+property alike(x in d) using s {
+  forall z in ball(x, linf, 0.02) in unit where 2 * z[0] >= z[1] - 8: abs(f(z)[0] - g(z)[0]) <= 0.2
 }
 """
 
@@ -57,13 +60,15 @@ def outcomes(path, out):
     return {(r.property, r.sample): str(r.verdict.outcome) for r in report.records}
 
 
-@pytest.mark.parametrize(("text", "version"), [(ONE, 1), (ONE, 2), (SEVERAL, 2)])
+@pytest.mark.parametrize(
+    ("text", "version"), sweep_but([(ONE, 1), (APART, 2)], [(ONE, 1), (ONE, 2), (APART, 2), (SEVERAL, 2)])
+)
 def test_there_and_back_again_the_verdicts_are_the_same(place, eager, text, version):
     """Catches boxes, spaces, signs, negations and equations that are written as others, in either direction."""
     plan = "pgd -> crown" if text is ONE else "crown"  # of several networks an attack takes long to compile
     (place / "s.prop").write_text((HEAD + text).replace("pgd -> crown", plan))
     expected = outcomes(place / "s.prop", place / "out")
-    assert {"verified", "falsified"} <= set(expected.values()) <= {"verified", "falsified"}
+    assert set(expected.values()) <= {"verified", "falsified"} and (text is not ONE or len(set(expected.values())) == 2)
     folder = place / "queries"
     found = export(bind(load_spec(place / "s.prop", {}, {}), {}), folder, version)
     assert {(one.property, one.sample) for one in found} == set(expected)

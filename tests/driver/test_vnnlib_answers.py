@@ -113,6 +113,32 @@ def test_inputs_that_are_fixed_at_numbers_that_are_no_floats(verifier, net, tmp_
     assert re.fullmatch(r"sat\n\(\(X_0 0\.1\)\n \(X_1 0\.3\)\n \(Y_0 .*\)\n \(Y_1 .*\)\n \(Y_2 .*\)\)", answer.text())
 
 
+def test_a_query_of_version_2_is_answered_with_its_tensors(net, tmp_path, eager):
+    """Catches tensors in another order, a witness of another box, and a proof about real numbers that passes as one
+    about float32."""
+    pytest.importorskip("vnnlib", reason="VNN-LIB 2 is read by the package vnnlib")
+    verifier = VnnlibVerifier(Strategy("quick", (StageSpec("pgd"), StageSpec("crown"))))
+    head = "(vnnlib-version <2.0>)(declare-network f (declare-input X {0} [1,2]) (declare-output Y {0} [1,3]))"
+    box = "(assert (== X[0,0] 0.1)) (assert (> X[0,1] 0.25)) (assert (< X[0,1] 0.5))"
+    (tmp_path / "q.vnnlib").write_text(head.format("float32") + box + "(assert (<= Y[0,0] 1000.0))")
+    answer = verifier.answer({"f": net}, tmp_path / "q.vnnlib", 60)
+    x, y = answer.tensors
+    point = np.array([[float(v) for v in x.values]], np.float32)
+    assert answer.result == "sat" and point[0, 0] == np.float32(0.1) and 0.25 < point[0, 1] < 0.5
+    assert [float(v) for v in y.values] == model([1, 2], *NODES).run(point)[0].astype(float).tolist()
+    assert answer.text().splitlines()[:2] == ["sat", "X float32 [1,2]"] and "Y float32 [1,3]" in answer.text()
+    (tmp_path / "q.vnnlib").write_text(head.format("float32") + box + "(assert (>= Y[0,0] 1000.0))")
+    assert verifier.answer(net, tmp_path / "q.vnnlib", 60).result == "unsat"
+    curved = tmp_path / "tanh.onnx"
+    onnx.save(build([1, 2], node("Gemm", [E, rng(2, 3)]), node("Tanh", [E])), curved)
+    for kind, result in (("float32", "unknown"), ("real", "unsat")):
+        (tmp_path / "q.vnnlib").write_text(head.format(kind) + box + "(assert (>= Y[0,0] 2.0))")
+        assert verifier.answer(curved, tmp_path / "q.vnnlib", 60).result == result
+    with pytest.raises(UsageError, match="declared float64"):
+        (tmp_path / "q.vnnlib").write_text(head.format("float64") + box + "(assert (>= Y[0,0] 2.0))")
+        verifier.answer(net, tmp_path / "q.vnnlib")
+
+
 def test_what_cannot_be_decided_is_unknown_and_no_time_is_a_timeout(net, tmp_path):
     """Interval bounds alone leave the question open; a question without time is not answered by chance."""
     points = rng(200, 2, seed=3).clip(-0.3, 0.7)

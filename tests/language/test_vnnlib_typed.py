@@ -98,6 +98,8 @@ def test_tensors_go_by_place_or_by_the_model_s_names():
     assert question.points[0].boxes[0] == tuple((v, v) for v in (Fraction(1, 2), Fraction(0), Fraction(1), Fraction(2)))
     heads = 'net_f.head("small")(z_f)[0] >= net_f.head("big")(z_f)[2]'
     assert question.formula == f'{heads} or z_f[0] >= net_f.layer("h/out;put")(z_f)[1]'
+    with pytest.raises(VnnlibError, match="names one output of its model twice"):
+        asked(text.replace('"big"', '"small"'), f=face)
     with pytest.raises(VnnlibError, match="one of several inputs"):  # the language takes such an input as a whole
         asked(text.replace("H[0,1] A", "H[0,1] B[0,1]"), f=face)
 

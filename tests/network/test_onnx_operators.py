@@ -11,9 +11,10 @@ import pytest
 from onnx_models import model, node, rng
 
 from tfcert.network.cache import network_of
-from tfcert.network.errors import UnsupportedLayerError
+from tfcert.network.errors import FrontendMismatchError, ModelLoadError, UnsupportedLayerError
 from tfcert.network.onnx.arithmetic import FUNCTIONS
 from tfcert.network.onnx.model import NEWEST, OLDEST
+from tfcert.network.onnx.supported import operators
 from tfcert.network.onnx.values import OPERATORS
 
 E = "@"
@@ -270,6 +271,28 @@ def test_every_operator_has_a_line():
     met = {kind for family in FAMILIES for _, _, nodes in family() for kind, *_ in nodes}
     met |= {kind for _, *nodes in CASES.values() for kind, *_ in nodes} | set(FUNCTIONS)
     assert set(OPERATORS) <= met
+
+
+def test_types_of_numbers_are_those_that_proofs_are_about():
+    """What is said of operators against what bounds are charged for: a rounding that is not known is `real` alone."""
+    from test_onnx import CASES
+
+    assert set(operators()) == set(OPERATORS)
+    lines = [(13, shape, nodes) for shape, *nodes in CASES.values()]
+    lines += [(20, ROW, (node("Gelu", [E]),)), *((18, ROW, (node(kind, [E]),)) for kind in FUNCTIONS)]
+    lines += [(18, ROW, (node("Abs", [E], "a"), node("Div", [E, "a"])))]
+    unknown = set()
+    for opset, shape, nodes in lines:
+        kinds = {kind for kind, *_ in nodes}
+        try:
+            network = network_of(model(list(shape), *nodes, opset=opset))
+        except (UnsupportedLayerError, FrontendMismatchError, ModelLoadError):
+            continue  # of another version, or infinite on every probe
+        if any(part.uncharged for part in network.nodes):
+            assert any(operators()[kind] == ("real",) for kind in kinds if kind in OPERATORS), kinds
+            unknown |= kinds
+    finite = {kind for kind, types in operators().items() if types == ("real",)} - {"Log", "Sqrt"}
+    assert finite <= unknown
 
 
 def test_versions_that_are_not_known_are_refused():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -14,14 +14,8 @@ from tfcert.driver.bind import bind
 from tfcert.driver.task import Task
 from tfcert.language import BoxSpec, PropertyTemplate, Spec, Strategy, load
 from tfcert.language.spec.named import features
-from tfcert.language.vnnlib.numbers import decimal_within
-from tfcert.language.vnnlib.prop_text import (
-    AskedPoint,
-    Interface,
-    TypedTranslation,
-    point_of,
-    specification,
-)
+from tfcert.language.vnnlib.numbers import decimal_within, exact_decimal
+from tfcert.language.vnnlib.prop_text import Interface, TypedTranslation, point_of, specification
 from tfcert.language.vnnlib.typed import DeclaredNetwork, Element, Tensor, TypedQuery, holds
 from tfcert.verdict import Verdict
 
@@ -91,23 +85,30 @@ class TypedTasks:
         changed = {}
         for name, template in spec.properties.items():
             asked = replace(template, strategy=strategy)
-            if not self.floats and template.given is None and not features(template.formula):
+            if self._rounds(template):
                 points = [replace(point, region=_rounded(point.region)) for point in asked.points]
                 asked = asked.with_points(points)
             changed[name] = asked
         properties: dict[str, PropertyTemplate] = changed
         return replace(spec, properties=properties)
 
+    def _rounds(self, template: PropertyTemplate) -> bool:
+        """Whether inputs are real numbers that the program rounds: where nothing but ends is said of them."""
+        said = template.given is not None or template.agreements or features(template.formula)
+        return not (self.floats or said)
+
     def assignment(self, task: Task, verdict: Verdict) -> tuple[AssignedTensor, ...]:
         """The numbers of every tensor at a witness, of which the assertions hold in exact arithmetic."""
         assert verdict.witness is not None
         question = self._questions[int(task.name.removeprefix("case_"))]
         query, found, values = self._translated.query, list[AssignedTensor](), dict[Element, Fraction]()
+        assert isinstance(task.template, PropertyTemplate)
         for network, asked in zip(query.networks, question.points, strict=True):
             point = self._point(task, network, verdict.witness)
-            for tensor, written in self._tensors(network, asked, point):
-                found.append(AssignedTensor(tensor.name, tensor.element, tensor.shape, written))
-                values |= {Element(tensor.name, i): Fraction(text) for i, text in enumerate(written)}
+            inputs = [self._input(task.template, float(x), ends) for x, ends in zip(point, asked.boxes[0], strict=True)]
+            for tensor, texts, exact in self._tensors(network, inputs, point):
+                found.append(AssignedTensor(tensor.name, tensor.element, tensor.shape, tuple(texts)))
+                values |= {Element(tensor.name, i): number for i, number in enumerate(exact)}
         if not holds(query.formula, values):
             raise AssertionError("a witness does not satisfy the query that it was found for")
         order = [tensor.name for network in query.networks for tensor in network.tensors]
@@ -118,35 +119,40 @@ class TypedTasks:
             return witness.ravel()
         return task.placed.vector.split(witness)[point_of(network)].ravel()
 
-    def _tensors(
-        self, network: DeclaredNetwork, asked: AskedPoint, point: np.ndarray
-    ) -> list[tuple[Tensor, tuple[str, ...]]]:
-        """The tensors of a network at a point, in decimal numbers."""
-        from tfcert.network import with_layer, with_output
-        from tfcert.network.frontend import frontend_of
+    def _input(self, template: PropertyTemplate, x: float, ends: tuple[Fraction, Fraction]) -> tuple[str, Fraction]:
+        """A number of the witness as text, and what the assertions are held against."""
+        if self._rounds(template):
+            text = decimal_within(x, *ends)
+            return text, Fraction(text)
+        return (repr(x) if self.floats else exact_decimal(Fraction(x))), Fraction(x)
 
-        (box,) = asked.boxes
-        text = [decimal_within(float(x), low, high) for x, (low, high) in zip(point, box, strict=True)]
-        found, start = [], 0
+    def _tensors(
+        self, network: DeclaredNetwork, inputs: Sequence[tuple[str, Fraction]], point: np.ndarray
+    ) -> Iterator[tuple[Tensor, list[str], list[Fraction]]]:
+        """The tensors of a network at a point, in decimal numbers and exactly."""
+        from tfcert.network import with_layer, with_output
+
+        start = 0
         for tensor in self._translated.inputs_of(network):
-            found.append((tensor, tuple(text[start : start + tensor.size])))
+            part = inputs[start : start + tensor.size]
+            yield tensor, [text for text, _ in part], [number for _, number in part]
             start += tensor.size
         model = self._models[self._translated.name_of(network.name)]
         names = [name for name, _ in self._translated.interfaces[network.name].outputs]
         for place, tensor in enumerate(network.of_kind("output")):
-            part = model if len(names) == 1 else with_output(model, tensor.node or names[place])
-            found.append((tensor, self._answers(part, frontend_of(part), point)))
+            y = self._answers(model if len(names) == 1 else with_output(model, tensor.node or names[place]), point)
+            yield tensor, list(map(repr, y)), list(map(Fraction, y))
         for tensor in network.of_kind("hidden"):
-            part = with_layer(model, tensor.node)
-            found.append((tensor, self._answers(part, frontend_of(part), point)))
-        return found
+            y = self._answers(with_layer(model, tensor.node), point)
+            yield tensor, list(map(repr, y)), list(map(Fraction, y))
 
     @staticmethod
-    def _answers(model: Any, frontend: Any, point: np.ndarray) -> tuple[str, ...]:
+    def _answers(model: Any, point: np.ndarray) -> list[float]:
         from tfcert.network.cache import network_of
+        from tfcert.network.frontend import frontend_of
 
         given = point.reshape(1, *network_of(model).input_shape)
-        return tuple(repr(float(y)) for y in np.asarray(frontend.run(model, given)).ravel())
+        return [float(y) for y in np.asarray(frontend_of(model).run(model, given)).ravel()]
 
 
 def _rounded(region: Any) -> Any:

@@ -187,6 +187,8 @@ class TypedTranslation:
         tensors, sizes = network.of_kind(kind), dict(has)
         if len(tensors) != len(has):
             raise VnnlibError(f"{network.name} declares {len(tensors)} {kind}s, and its model has {len(has)}")
+        if len({tensor.node for tensor in tensors}) < len(tensors) and tensors[0].node:
+            raise VnnlibError(f"{network.name} names one {kind} of its model twice")
         for tensor, (name, _) in zip(tensors, has, strict=True):
             named = tensor.node or name
             if named not in sizes:

@@ -331,6 +331,7 @@ def holds(formula: Formula, values: Mapping[Element, Fraction]) -> bool:
         case Or(parts):
             return any(holds(part, values) for part in parts)
         case Atom(term, strict):
-            number = term.constant + sum(factor * values[v] for v, factor in term.coefficients)  # type: ignore[index]
+            terms = (factor * values[v] for v, factor in term.coefficients)  # type: ignore[index]
+            number = sum(terms, term.constant)
             return number > 0 or (number == 0 and not strict)
     raise AssertionError(f"{formula} is not in negation normal form")

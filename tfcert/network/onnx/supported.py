@@ -8,7 +8,7 @@ from tfcert.network.onnx.arithmetic import FUNCTIONS
 from tfcert.network.onnx.model import TYPES
 from tfcert.network.onnx.values import OPERATORS
 
-ROUNDED = frozenset({"Celu", "Div", "Elu", "Gelu", "LogSoftmax", "Pow", "Selu", "Softmax"})
+ROUNDED = frozenset({"Celu", "Div", "Elu", "Gelu", "LeakyRelu", "LogSoftmax", "PRelu", "Pow", "Selu", "Softmax"})
 """Operators, beside functions, of which nothing is known of how onnxruntime rounds them, at least with some options."""
 
 
