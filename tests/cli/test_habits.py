@@ -66,7 +66,7 @@ def test_an_option_is_the_same_thing_wherever_it_is():
 def test_every_verb_writes_json_and_can_be_quiet():
     verbs = options_by_verb()
     assert {verb for verb, options in verbs.items() if "--json" not in options} == {*SPEAKING, "watch"}
-    assert {verb for verb, options in verbs.items() if "--quiet" not in options} == {*SPEAKING, "explain"}
+    assert {verb for verb, options in verbs.items() if "--quiet" not in options} == {*SPEAKING, "explain", "supports"}
 
 
 @pytest.mark.parametrize(

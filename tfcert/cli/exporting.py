@@ -6,8 +6,10 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from tfcert.cli.arguments import assignment, spec_arguments
+from tfcert.cli.arguments import assignment, json_argument, quiet_argument, spec_arguments
+from tfcert.cli.output import write_json
 from tfcert.cli.parameters import names_given
 from tfcert.cli.vnnlib import asked_of, asks_vnnlib
 from tfcert.errors import ExitCode, UsageError
@@ -24,6 +26,8 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
         "--network", action="append", default=[], type=assignment, metavar="NAME=FILE",
         help="of a .vnnlib of version 2: the model of one of its networks",
     )  # fmt: skip
+    json_argument(parser, "the files that were written, with what they ask")
+    quiet_argument(parser, "say nothing of what was written")
 
 
 def run_export(options: argparse.Namespace, import_tensorflow: Callable[[], None]) -> int:
@@ -40,10 +44,17 @@ def run_export(options: argparse.Namespace, import_tensorflow: Callable[[], None
     from tfcert.driver.exporting import export
 
     found = export(bind(spec, names_given(options)["bindings"]), Path(options.vnnlib), options.version)
-    print(
-        f"written: {len(found)} queries of VNN-LIB {options.version}, instances.csv, manifest.json in {options.vnnlib}"
-    )
+    folder, kind = options.vnnlib, f"VNN-LIB {options.version}"
+    said = f"written: {len(found)} queries of {kind}, instances.csv, manifest.json in {folder}"
+    _tell(options, [said], [vars(one) for one in found])
     return ExitCode.PASS
+
+
+def _tell(options: argparse.Namespace, lines: list[str], told: list[dict[str, Any]]) -> None:
+    """Says what was written, where the JSON does not stand there."""
+    write_json(options.json, told)
+    if options.json != "-" and not options.quiet:
+        print("\n".join(lines))
 
 
 def _to_prop(options: argparse.Namespace, import_tensorflow: Callable[[], None]) -> int:
@@ -57,9 +68,8 @@ def _to_prop(options: argparse.Namespace, import_tensorflow: Callable[[], None])
     named = {path: _beside(path, out) for path in ([models] if isinstance(models, str) else models.values())}
     out.write_text(prop_of(models, Path(query), named), encoding="utf-8")
     outside = sorted(path for path, name in named.items() if not (out.parent / name).is_file())
-    for path in outside:
-        print(f"{path} is not in the folder of {out}: copy it there, or give it by --bind")
-    print(f"written: {out}")
+    lines = [f"{path} is not in the folder of {out}: copy it there, or give it by --bind" for path in outside]
+    _tell(options, [*lines, f"written: {out}"], [{"file": str(out), "models": named}])
     return ExitCode.PASS
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
+from tfcert.cli.arguments import json_argument
+from tfcert.cli.output import write_json
 from tfcert.errors import ExitCode
 
 VNNLIB_VERSIONS = ("1.0", "2.0")
@@ -23,6 +25,7 @@ def supports_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     for name, (about, _) in capabilities().items():
         group.add_argument(f"--{name}", dest="capability", action="store_const", const=name, help=about)
+    json_argument(parser, "the lines of each capability by its name")
 
 
 def capabilities() -> dict[str, tuple[str, Callable[[], Sequence[str]]]]:
@@ -47,7 +50,10 @@ def capabilities() -> dict[str, tuple[str, Callable[[], Sequence[str]]]]:
 def run_supports(options: argparse.Namespace, import_tensorflow: Callable[[], None]) -> int:
     """Prints the lines of a capability, or all of them, each under its name."""
     import_tensorflow()
-    for name, (_, lines) in capabilities().items():
+    if options.json:
+        asked = {name: lines for name, (_, lines) in capabilities().items() if options.capability in (None, name)}
+        write_json(options.json, {name: list(lines()) for name, lines in asked.items()})
+    for name, (_, lines) in capabilities().items() if options.json != "-" else ():
         if options.capability is None:
             print(f"{name}:")
         if options.capability in (None, name):

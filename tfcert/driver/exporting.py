@@ -22,6 +22,7 @@ from tfcert.language import PropertyTemplate
 from tfcert.language.spec.formula import And, Atom, Feature, Formula, Or, Output, Term, negation
 from tfcert.language.spec.normal_form import normalise
 from tfcert.language.spec.points import Application, AtPoint
+from tfcert.language.spec.questions import exact_facts
 from tfcert.language.vnnlib.typed import Element, atom, conjunction, disjunction
 from tfcert.language.vnnlib.writer import Ends, Query, WrittenInput, WrittenNetwork, written_typed, written_untyped
 from tfcert.sets.balls import Box, LpBall, Perturbation
@@ -151,7 +152,7 @@ def query_of(task: Task, place: int, bound: BoundSpec, version: int) -> tuple[st
             f"{task.name}: {peeled[0]} ends in a softmax, and proofs are about its logits; save it without the softmax"
         )
     networks, firsts = _networks(task, live, models, version)
-    formula = normalise(negation(template.formula), task.lowered.layout, task.given[place])
+    formula = normalise(negation(template.formula), task.lowered.layout, exact_facts(task.given[place]))
     written = _over_elements(task, formula, networks, firsts)
     written = conjunction([written, *_shared(task, networks, firsts)])
     about = f"{task.name}, sample {int(task.samples[place])}: {' '.join(template.text.split())}"

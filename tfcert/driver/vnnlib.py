@@ -184,7 +184,8 @@ def prop_of(models: str | Mapping[str, str], query: Path, named: Mapping[str, st
         typed = parse_typed(text)
         paths = models_of_query(typed, models)
         interfaces = {
-            name: replace(interface_of(path, load_model(path)), path=named[path]) for name, path in paths.items()
+            name: replace(interface_of(str(path), load_model(path)), path=named[str(path)])
+            for name, path in paths.items()
         }
         translated = TypedTranslation(typed, interfaces)
         return specification(translated.models, translated.questions(), about)
