@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     from tfcert.memory import keep_freed_memory
     from tfcert.network import (
         UnsupportedLayerError,
-        densify,
         embedded,
         from_keras,
         register_layer,
         with_output,
         with_preprocessing,
     )
+    from tfcert.network.densify import densify
     from tfcert.options import BoundOptions
     from tfcert.propagation.question import choose_targets, first_correct
     from tfcert.report import Report, RunDifference, diff

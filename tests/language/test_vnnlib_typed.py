@@ -11,8 +11,8 @@ from tfcert.language import load
 from tfcert.language.vnnlib.expressions import VnnlibError
 from tfcert.language.vnnlib.prop_text import Interface, TypedTranslation, specification, untyped_questions
 from tfcert.language.vnnlib.reader import parse_vnnlib
-from tfcert.language.vnnlib.typed import Element, holds, parse_typed, version_of
-from tfcert.language.vnnlib.writer import Query, WrittenInput, WrittenNetwork, written_typed, written_untyped
+from tfcert.language.vnnlib.typed import Element, parse_typed, satisfied, version_of
+from tfcert.language.vnnlib.writer import WrittenInput, WrittenNetwork, WrittenQuery, written_typed, written_untyped
 
 HEAD = "(vnnlib-version <2.0>)\n"
 NET = HEAD + "(declare-network f (declare-input X {0} [1,2]) (declare-output Y {0} [3]))\n"
@@ -43,7 +43,7 @@ def test_formulas_are_exact(asserted, python):
     formula = parse_typed(f"{NET.format('real')}(assert {asserted})").formula
     for place in np.ndindex(3, 3, 3):
         y = [Fraction(i - 1) for i in place]
-        assert holds(formula, {Element("Y", i): v for i, v in enumerate(y)}) == eval(python, {}, {"y": y})
+        assert satisfied(formula, {Element("Y", i): v for i, v in enumerate(y)}) == eval(python, {}, {"y": y})
 
 
 def test_numbers_of_a_floating_point_type_are_those_that_it_has():
@@ -165,16 +165,16 @@ def test_what_is_written_is_read_back():
     boxes = [tuple((Fraction(low), Fraction(low) + Fraction(1, 8)) for low in case) for case in ((0, 1), (2, 3))]
     points = [{Element("Y", i): Fraction(v - 1, 2) for i, v in enumerate(place)} for place in np.ndindex(3, 3, 3)]
     for cases in (boxes[:1], boxes):
-        query = Query((network,), tuple(cases), formula, "one line\nand another")
+        query = WrittenQuery((network,), tuple(cases), formula, "one line\nand another")
         untyped = parse_vnnlib(written_untyped(query))
         assert [case.bounds for case in untyped.cases] == cases
         questions = asked(written_typed(query, "float32"))
         assert [q.points[0].boxes[0] for q in questions] == cases
         typed = parse_typed(written_typed(query, "float32"))
         corner = {Element("X", i): low for i, (low, _) in enumerate(cases[0])}
-        assert all(holds(typed.formula, corner | y) == holds(formula, y) for y in points)
+        assert all(satisfied(typed.formula, corner | y) == satisfied(formula, y) for y in points)
         from tfcert.language.spec.formula import evaluate
 
         found = [evaluate(untyped.cases[0].formula, list(y.values())) for y in points]
-        assert found == [holds(formula, y) for y in points] and any(found) and not all(found)
-    assert "float32" in written_typed(Query((network,), (boxes[0],), row(False, "-1/4", Y0=1), ""), "float32")
+        assert found == [satisfied(formula, y) for y in points] and any(found) and not all(found)
+    assert "float32" in written_typed(WrittenQuery((network,), (boxes[0],), row(False, "-1/4", Y0=1), ""), "float32")

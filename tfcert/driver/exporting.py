@@ -24,7 +24,14 @@ from tfcert.language.spec.normal_form import normalise
 from tfcert.language.spec.points import Application, AtPoint
 from tfcert.language.spec.questions import exact_facts
 from tfcert.language.vnnlib.typed import Element, atom, conjunction, disjunction
-from tfcert.language.vnnlib.writer import Ends, Query, WrittenInput, WrittenNetwork, written_typed, written_untyped
+from tfcert.language.vnnlib.writer import (
+    BoxOfEnds,
+    WrittenInput,
+    WrittenNetwork,
+    WrittenQuery,
+    written_typed,
+    written_untyped,
+)
 from tfcert.sets.balls import Box, LpBall, Perturbation
 from tfcert.sets.rounding import round_down, round_up
 
@@ -157,7 +164,9 @@ def query_of(task: Task, place: int, bound: BoundSpec, version: int) -> tuple[st
     written = conjunction([written, *_shared(task, networks, firsts)])
     about = f"{task.name}, sample {int(task.samples[place])}: {' '.join(template.text.split())}"
     answers = "verified" if template.existential else "falsified"
-    query = Query(tuple(networks.values()), tuple(_cases(task, place, live)), written, f"{about}\nsat: {answers}")
+    query = WrittenQuery(
+        tuple(networks.values()), tuple(_cases(task, place, live)), written, f"{about}\nsat: {answers}"
+    )
     used = {networks[n].name: a.model for n, a in live if not networks[n].same}
     element = np.dtype(task.model.network.dtype.as_numpy_dtype).name
     return (written_untyped(query) if version == 1 else written_typed(query, element)), used
@@ -255,7 +264,7 @@ def _shared(task: Task, networks: dict[int, WrittenNetwork], firsts: dict[int, i
 # Regions
 
 
-def _cases(task: Task, place: int, live: list[tuple[int, Application]]) -> Iterator[Ends]:
+def _cases(task: Task, place: int, live: list[tuple[int, Application]]) -> Iterator[BoxOfEnds]:
     """The boxes of all networks' inputs, of each piece of the region; the inputs are numbers of the networks' type."""
     pieces = {tuple(p.region for p in piece.points): piece for piece in task.pieces or (task.template,)}
     dtype = task.model.network.dtype.as_numpy_dtype

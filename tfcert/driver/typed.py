@@ -16,7 +16,7 @@ from tfcert.language import BoxSpec, PropertyTemplate, Spec, Strategy, load
 from tfcert.language.spec.named import features
 from tfcert.language.vnnlib.numbers import decimal_within, exact_decimal
 from tfcert.language.vnnlib.prop_text import Interface, TypedTranslation, point_of, specification
-from tfcert.language.vnnlib.typed import DeclaredNetwork, Element, Tensor, TypedQuery, holds
+from tfcert.language.vnnlib.typed import DeclaredNetwork, DeclaredTensor, Element, TypedQuery, satisfied
 from tfcert.verdict import Verdict
 
 
@@ -109,7 +109,7 @@ class TypedTasks:
             for tensor, texts, exact in self._tensors(network, inputs, point):
                 found.append(AssignedTensor(tensor.name, tensor.element, tensor.shape, tuple(texts)))
                 values |= {Element(tensor.name, i): number for i, number in enumerate(exact)}
-        if not holds(query.formula, values):
+        if not satisfied(query.formula, values):
             raise AssertionError("a witness does not satisfy the query that it was found for")
         order = [tensor.name for network in query.networks for tensor in network.tensors]
         return tuple(sorted(found, key=lambda tensor: order.index(tensor.name)))
@@ -128,7 +128,7 @@ class TypedTasks:
 
     def _tensors(
         self, network: DeclaredNetwork, inputs: Sequence[tuple[str, Fraction]], point: np.ndarray
-    ) -> Iterator[tuple[Tensor, list[str], list[Fraction]]]:
+    ) -> Iterator[tuple[DeclaredTensor, list[str], list[Fraction]]]:
         """The tensors of a network at a point, in decimal numbers and exactly."""
         from tfcert.network import with_layer, with_output
 

@@ -18,7 +18,7 @@ from tfcert.language.spec.formula import And, Atom, Formula, Or, Output, Term, T
 from tfcert.language.vnnlib.expressions import VnnlibError
 from tfcert.language.vnnlib.numbers import number_text
 from tfcert.language.vnnlib.reader import MAX_CASES, VnnlibQuestion
-from tfcert.language.vnnlib.typed import DeclaredNetwork, Element, Tensor, TypedQuery, conjunction, paired
+from tfcert.language.vnnlib.typed import DeclaredNetwork, DeclaredTensor, Element, TypedQuery, conjunction, paired
 
 PLAN = "pgd -> crown -> split"
 """How files are decided that come without a strategy."""
@@ -156,7 +156,7 @@ class TypedTranslation:
         """What the questions call the model of a network."""
         return self._models[network]
 
-    def inputs_of(self, network: DeclaredNetwork) -> list[Tensor]:
+    def inputs_of(self, network: DeclaredNetwork) -> list[DeclaredTensor]:
         """The input tensors of a network in its model's order."""
         tensors, names = network.of_kind("input"), [name for name, _ in self.interfaces[network.name].inputs]
         return sorted(tensors, key=lambda tensor: names.index(tensor.node)) if tensors[0].node else list(tensors)
@@ -221,7 +221,7 @@ class TypedTranslation:
         """A question for each alternative that the inputs have; none where no input is left."""
         found = []
         kinds = {name: tensor.kind for name, (_, tensor) in self._tensors.items()}
-        for parts in alternatives(self.query.formula, kinds):
+        for parts in input_alternatives(self.query.formula, kinds):
             question = self._question(parts, kinds)
             if question is not None and question not in found:
                 found.append(question)
@@ -271,7 +271,7 @@ def point_of(network: DeclaredNetwork) -> str:
     return f"z_{network.name}"
 
 
-def alternatives(formula: Formula, kinds: Mapping[str, str]) -> list[tuple[Formula, ...]]:
+def input_alternatives(formula: Formula, kinds: Mapping[str, str]) -> list[tuple[Formula, ...]]:
     """The ways to satisfy a formula that differ in conditions on inputs alone, as conjunctions.
 
     Raises:
@@ -281,16 +281,16 @@ def alternatives(formula: Formula, kinds: Mapping[str, str]) -> list[tuple[Formu
         case And(parts):
             found: list[tuple[Formula, ...]] = [()]
             for part in parts:
-                more = alternatives(part, kinds)
+                more = input_alternatives(part, kinds)
                 _refuse_many(len(found) * len(more))
                 found = [one + other for one in found for other in more]
             return found
         case Or(parts) if not _of_inputs(formula, kinds) and any(_of_inputs(leaf, kinds) for leaf in _leaves(formula)):
-            found = list(itertools.chain.from_iterable(alternatives(part, kinds) for part in parts))
+            found = list(itertools.chain.from_iterable(input_alternatives(part, kinds) for part in parts))
             _refuse_many(len(found))
             return found
         case Or(parts) if all(isinstance(part, And | Atom) for part in parts) and _of_inputs(formula, kinds):
-            found = list(itertools.chain.from_iterable(alternatives(part, kinds) for part in parts))
+            found = list(itertools.chain.from_iterable(input_alternatives(part, kinds) for part in parts))
             _refuse_many(len(found))
             return found
         case TruthConstant(False):
@@ -337,7 +337,7 @@ class _Ends:
         tighter = self.low is None or value > self.low[0] or (value == self.low[0] and strict)
         return _Ends((value, strict), self.high) if tighter else self
 
-    def of(self, tensor: Tensor, index: int) -> tuple[Fraction, Fraction]:
+    def of(self, tensor: DeclaredTensor, index: int) -> tuple[Fraction, Fraction]:
         """The interval of numbers of the tensor's type."""
         if self.low is None or self.high is None:
             end = "lower" if self.low is None else "upper"

@@ -29,7 +29,7 @@ _LONGEST = 400
 
 
 @dataclass(frozen=True)
-class Tensor:
+class DeclaredTensor:
     """A tensor of a network.
 
     Attributes:
@@ -60,11 +60,11 @@ class DeclaredNetwork:
     """
 
     name: str
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[DeclaredTensor, ...]
     same: str
     alike: str
 
-    def of_kind(self, kind: str) -> tuple[Tensor, ...]:
+    def of_kind(self, kind: str) -> tuple[DeclaredTensor, ...]:
         """Its tensors of a kind, in order."""
         return tuple(tensor for tensor in self.tensors if tensor.kind == kind)
 
@@ -84,7 +84,7 @@ class TypedQuery:
     networks: tuple[DeclaredNetwork, ...]
     formula: Formula
 
-    def tensors(self) -> dict[str, tuple[DeclaredNetwork, Tensor]]:
+    def tensors(self) -> dict[str, tuple[DeclaredNetwork, DeclaredTensor]]:
         """The tensors by name, each with its network."""
         return {tensor.name: (network, tensor) for network in self.networks for tensor in network.tensors}
 
@@ -156,20 +156,20 @@ def _network(network: Any, nodes: Mapping[str, str]) -> DeclaredNetwork:
     return DeclaredNetwork(network.name, tensors, network.equal_to or "", network.isometric_to or "")
 
 
-def _tensor(definition: Any, kind: str, nodes: Mapping[str, str]) -> Tensor:
+def _tensor(definition: Any, kind: str, nodes: Mapping[str, str]) -> DeclaredTensor:
     written = str(definition).split()[2].strip()
     element = ELEMENT_TYPES.get(definition.dtype.name) or ("real" if written == "Real" else None)
     if element is None:
         known = ", ".join(ELEMENT_TYPES.values())
         raise VnnlibError(f"{definition.name} has numbers of type {written}; {known} are supported")
     node = nodes.get(definition.name) or (definition.onnx_name or "").strip('"')
-    return Tensor(definition.name, kind, element, tuple(int(n) for n in definition.shape), node)
+    return DeclaredTensor(definition.name, kind, element, tuple(int(n) for n in definition.shape), node)
 
 
 class _Reader:
     """Formulas over declared tensors."""
 
-    def __init__(self, tensors: dict[str, Tensor]):
+    def __init__(self, tensors: dict[str, DeclaredTensor]):
         self._tensors = tensors
 
     def formula(self, said: Any) -> Formula:
@@ -321,15 +321,15 @@ def _key(term: Term) -> object:
     return frozenset(term.coefficients), term.constant
 
 
-def holds(formula: Formula, values: Mapping[Element, Fraction]) -> bool:
+def satisfied(formula: Formula, values: Mapping[Element, Fraction]) -> bool:
     """Tells whether a formula in negation normal form holds of numbers of tensors, in exact arithmetic."""
     match formula:
         case TruthConstant(value):
             return value
         case And(parts):
-            return all(holds(part, values) for part in parts)
+            return all(satisfied(part, values) for part in parts)
         case Or(parts):
-            return any(holds(part, values) for part in parts)
+            return any(satisfied(part, values) for part in parts)
         case Atom(term, strict):
             terms = (factor * values[v] for v, factor in term.coefficients)  # type: ignore[index]
             number = sum(terms, term.constant)

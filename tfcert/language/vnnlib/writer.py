@@ -13,7 +13,7 @@ from tfcert.language.spec.formula import And, Atom, Formula, Or, Term, TruthCons
 from tfcert.language.vnnlib.numbers import decimals_of, exact_decimal
 from tfcert.language.vnnlib.typed import Element, paired
 
-Ends = Sequence[tuple[Fraction, Fraction]]
+BoxOfEnds = Sequence[tuple[Fraction, Fraction]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class WrittenNetwork:
 
 
 @dataclass(frozen=True)
-class Query:
+class WrittenQuery:
     """What is sought.
 
     Attributes:
@@ -60,7 +60,7 @@ class Query:
     """
 
     networks: tuple[WrittenNetwork, ...]
-    cases: tuple[Ends, ...]
+    cases: tuple[BoxOfEnds, ...]
     formula: Formula
     remark: str
 
@@ -70,7 +70,7 @@ class Query:
         return [Element(part.name, i) for network in self.networks for part in network.inputs for i in range(part.size)]
 
 
-def written_untyped(query: Query) -> str:
+def written_untyped(query: WrittenQuery) -> str:
     """The text of version 1.0."""
     (network,) = query.networks
     count = network.inputs[0].size
@@ -79,7 +79,7 @@ def written_untyped(query: Query) -> str:
     return "\n".join([*_remark(query), *declared, *_assertions(query, lambda e: f"{e.tensor}_{e.index}"), ""])
 
 
-def written_typed(query: Query, element: str) -> str:
+def written_typed(query: WrittenQuery, element: str) -> str:
     """The text of version 2, of numbers of the networks' type where that says the same, else of real ones."""
     kind = element if _says_the_same(query.formula, element) else "real"
     shapes = {part.name: part.shape for network in query.networks for part in network.inputs}
@@ -102,7 +102,7 @@ def _declared(network: WrittenNetwork, kind: str) -> str:
     return "\n".join([f"(declare-network {network.name}", *same, *inputs, f"{output})"])
 
 
-def _remark(query: Query) -> list[str]:
+def _remark(query: WrittenQuery) -> list[str]:
     return [f"; {line}" for line in query.remark.splitlines()]
 
 
@@ -120,7 +120,7 @@ def _says_the_same(formula: Formula, element: str) -> bool:
     return True
 
 
-def _assertions(query: Query, said: Callable[[Element], str]) -> list[str]:
+def _assertions(query: WrittenQuery, said: Callable[[Element], str]) -> list[str]:
     numbers = query.elements
     if len(query.cases) == 1:
         ends = [

@@ -20,7 +20,7 @@ from tfcert.network.errors import ModelLoadError
 from tfcert.network.frontend import Frontend, ModelState
 from tfcert.network.graph import Network
 from tfcert.network.keras.graph import from_keras
-from tfcert.network.keras.inputs import arguments, inputs_of, outputs_at, with_layer, with_output
+from tfcert.network.keras.inputs import arguments, keras_inputs, keras_layer, keras_output, outputs_at
 from tfcert.network.keras.private import SafeModeScope, layers_within
 from tfcert.parts import NamedParts
 
@@ -81,15 +81,15 @@ class KerasFrontend(Frontend):
 
     def parts(self, model: Any) -> NamedParts | None:
         """The inputs of a model that takes several arrays a sample; None where it takes one."""
-        return inputs_of(model)
+        return keras_inputs(model)
 
     def with_output(self, model: keras.Model, output: str | int) -> keras.Model:
         """A model with one of several outputs."""
-        return with_output(model, output)
+        return keras_output(model, output)
 
     def with_layer(self, model: keras.Model, layer: str) -> keras.Model:
         """A model whose outputs are the values of one of its layers, flat."""
-        return with_layer(model, layer)
+        return keras_layer(model, layer)
 
 
 KERAS = KerasFrontend()

@@ -21,7 +21,7 @@ from tfcert.network.errors import UnsupportedLayerError
 from tfcert.network.graph import Network
 from tfcert.network.keras.advice import of_another_type, unsupported
 from tfcert.network.keras.fixed import FixedValue, fixed_outputs
-from tfcert.network.keras.inputs import in_order, inputs_of, outputs_of, with_output
+from tfcert.network.keras.inputs import in_order, keras_inputs, keras_output, outputs_of
 from tfcert.network.keras.private import Functional, calls, functional_graph, operation_of
 from tfcert.network.keras.validation import Checkpoint, validate
 from tfcert.network.linear import Shape
@@ -120,9 +120,9 @@ def from_keras(model: keras.Model, x: Any = None, *, output: str | int | None = 
     model = getattr(model, "plain_model", model)
     with tf.init_scope():
         if output is not None:
-            model = with_output(model, output)
+            model = keras_output(model, output)
         graph = _graph(model, x)
-        parts = inputs_of(model)
+        parts = keras_inputs(model)
         x = x if x is None or parts is None else parts.join(x)
         builder = Builder(_dtype(model, graph))
         with builder.scope(model.name, type(model).__name__):

@@ -24,7 +24,7 @@ _BESIDE = (keras.layers.Concatenate, numpy_operations.Concatenate, numpy_operati
 """Operations that put tensors beside each other."""
 
 
-def inputs_of(model: Any) -> NamedParts | None:
+def keras_inputs(model: Any) -> NamedParts | None:
     """The inputs of a model that takes several arrays a sample; None where it takes one.
 
     Raises:
@@ -62,7 +62,7 @@ def arguments(model: Any, x: Any, parts: NamedParts | None = None) -> Any:
         x: ``[batch, *input]``, a tensor.
         parts: its inputs, if they are known; None finds them.
     """
-    parts = inputs_of(model) if parts is None else parts
+    parts = keras_inputs(model) if parts is None else parts
     plain = getattr(model, "plain_model", model)
     structure = input_structure(plain)
     if parts is None:
@@ -113,7 +113,7 @@ def taken_apart(x: tf.Tensor, parts: NamedParts) -> list[tf.Tensor]:
 
 def joined(model: Any, x: Any) -> np.ndarray | tf.Tensor:
     """The vectors of inputs in the model's structure; an array of a model with one input as it is."""
-    parts = inputs_of(model)
+    parts = keras_inputs(model)
     if parts is None or not isinstance(x, Mapping | list | tuple):
         return x
     leaves = parts.leaves(x)
@@ -124,7 +124,7 @@ def joined(model: Any, x: Any) -> np.ndarray | tf.Tensor:
 
 def structured(model: keras.Model, x: Any) -> Any:
     """Inputs by name, or by place, in the structure that the model declares; an array as it is."""
-    parts = inputs_of(model)
+    parts = keras_inputs(model)
     if not isinstance(x, Mapping) or parts is None:
         return x
     by_place = list(x) == [str(i) for i in range(len(parts))]
@@ -145,7 +145,7 @@ def outputs_of(model: Any) -> NamedParts | None:
     return NamedParts.of(list(zip(names, shapes, strict=True)), [t.dtype for t in tensors])
 
 
-def with_layer(model: keras.Model, layer: str) -> keras.Model:
+def keras_layer(model: keras.Model, layer: str) -> keras.Model:
     """A model whose outputs are the values of one of its layers, flat, by the layer's name.
 
     Raises:
@@ -166,7 +166,7 @@ def with_layer(model: keras.Model, layer: str) -> keras.Model:
     return keras.Model(input_structure(model), flat, name=f"{model.name}_{layer}")
 
 
-def with_output(model: keras.Model, output: str | int) -> keras.Model:
+def keras_output(model: keras.Model, output: str | int) -> keras.Model:
     """A model of the same layers with one output, as :func:`tfcert.with_output` makes it."""
     parts, graph = outputs_of(model), functional_graph(model)
     if graph is None:

@@ -62,7 +62,7 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Given:
+class OnnxInput:
     """An input of a model.
 
     Attributes:
@@ -118,7 +118,7 @@ class OnnxModel:
                 f"{name} takes no float32 or float64 numbers alone (ONNX types {sorted(kinds)})"
             )
         self.dtype = np.dtype(TYPES[kinds.pop()])
-        self.given = tuple(Given(v.name, *_sample(v.type.tensor_type.shape.dim, name)) for v in given)
+        self.given = tuple(OnnxInput(v.name, *_sample(v.type.tensor_type.shape.dim, name)) for v in given)
         self.operations = _needed(tuple(_operations(graph.node, name)), self.outputs)
 
     @cached_property
