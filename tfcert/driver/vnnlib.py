@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcert.complete.search.boxes import are_divided, may_divide
 from tfcert.driver.bind import bind
 from tfcert.driver.budget import Clock
 from tfcert.driver.piecewise import PiecewiseRun
@@ -26,10 +27,13 @@ from tfcert.errors import UsageError
 from tfcert.language import Strategy
 from tfcert.language.spec.regions import parts_of_union
 from tfcert.language.vnnlib.expressions import VnnlibError
-from tfcert.language.vnnlib.questions import MODEL, VNNLIB_STRATEGY, decimal_within, vnnlib_spec
+from tfcert.language.vnnlib.questions import MODEL, VNNLIB_STRATEGY, decimal_within, few_inputs, vnnlib_spec
 from tfcert.language.vnnlib.reader import VnnlibQuestion, read_vnnlib
 from tfcert.loading import load_model
+from tfcert.network import Network
+from tfcert.network.cache import network_of
 from tfcert.options import BoundOptions
+from tfcert.sets.balls import Box
 from tfcert.verdict import Outcome, Verdict
 
 
@@ -76,10 +80,11 @@ class VnnlibVerifier:
     """Answers VNN-LIB files, one after the other; models stay loaded.
 
     Args:
-        strategy: the stages by which to decide; ``pgd -> crown -> split`` by default.
+        strategy: the stages by which to decide; by default ``pgd -> crown -> split``, of boxes with few inputs
+            ``split`` alone, which looks for witnesses itself.
     """
 
-    def __init__(self, strategy: Strategy = VNNLIB_STRATEGY):
+    def __init__(self, strategy: Strategy | None = None):
         self._strategy = strategy
         self._models: dict[Path, Any] = {}
 
@@ -118,14 +123,26 @@ class VnnlibVerifier:
     def _tasks(self, path: str | Path, question: VnnlibQuestion, name: str, timeout: float | None) -> tuple[Task, ...]:
         """What is asked of each group of boxes."""
         seconds = None if timeout is None else Fraction(timeout)
-        strategy = replace(self._strategy, seconds_total=seconds)
         known = Path(path).resolve()
         if known not in self._models:
             self._models[known] = load_model(path)
+        strategy = self._strategy or _suited(question, network_of(self._models[known]), timeout)
+        strategy = replace(strategy, seconds_total=seconds)
         bound = bind(vnnlib_spec(question, strategy, name), {MODEL: self._models[known]}, {})
         for task in bound.tasks:
             _require_sizes(question, task.model, name)
         return bound.tasks
+
+
+def _suited(question: VnnlibQuestion, network: Network, timeout: float | None) -> Strategy:
+    """The strategy for a question."""
+    if question.inputs != int(np.prod(network.input_shape)) or not question.cases:  # refused later, or settled
+        return VNNLIB_STRATEGY
+    ends = np.array([[[float(end) for end in pair] for pair in case.bounds] for case in question.cases])
+    boxes = Box(*(ends[:, :, k].reshape(-1, *network.input_shape) for k in (0, 1)))
+    if not may_divide(network, boxes):
+        return VNNLIB_STRATEGY
+    return few_inputs(None if timeout is None or are_divided(network, boxes) else Fraction(timeout) / 2)
 
 
 def _require_sizes(question: VnnlibQuestion, model: LoadedModel, name: str) -> None:

@@ -20,6 +20,17 @@ VNNLIB_STRATEGY = Strategy("vnnlib", (StageSpec("pgd"), StageSpec("crown"), Stag
 """How files are decided that come without a strategy."""
 
 
+def few_inputs(seconds: Fraction | None) -> Strategy:
+    """The same where few inputs move: the first bounds of parts take less than other stages' preparation.
+
+    Neurons are split of what cutting inputs leaves open, after so many seconds of that.
+    """
+    limit = () if seconds is None else (("time_limit", seconds),)
+    return Strategy(
+        "vnnlib", (StageSpec("split", (("cut", "inputs"), *limit)), StageSpec("split", (("cut", "neurons"),)))
+    )
+
+
 def vnnlib_spec(question: VnnlibQuestion, strategy: Strategy = VNNLIB_STRATEGY, filename: str = "<vnnlib>") -> Spec:
     """A specification that asks what a VNN-LIB file asks, of the model that is bound to ``net``.
 
