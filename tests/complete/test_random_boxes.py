@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 
 from complete.brute_force import least_margin
-from complete.questions import mlp, question
+from complete.questions import mlp
 from tfcert.clauses import Clause, Clauses
+from tfcert.complete.encoding.piecewise import flatten
+from tfcert.complete.search.builder import QueryBuilder
 from tfcert.complete.search.decide import decide
 from tfcert.complete.search.query import Solvers
+from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import SolverProcess
+from tfcert.network.cache import network_of
 from tfcert.sets.balls import Box
 from tfcert.verdict import Outcome
 
@@ -39,7 +43,8 @@ def test_answers_are_the_exact_ones_on_either_side_of_the_least_margin(form, fix
         model, region, rows = drawn(rng, form, fixed)
         least = least_margin(model, region, moved(rows, 0.0))
         for above, expected in ((0.02, Outcome.VERIFIED), (-0.02, Outcome.FALSIFIED)):
-            asked = question(model, region, moved(rows, above - least))
+            builder = QueryBuilder(flatten(network_of(model)), model, combine=False)
+            asked = builder.untightened(region.astype(np.float64), Judge(model, region, moved(rows, above - least)))
             found = decide(asked, Solvers(SolverProcess()), ways=("inputs",))
             assert found.outcome is expected
             assert found.outcome is Outcome.FALSIFIED or 0 < found.margin <= above + 1e-5
