@@ -35,7 +35,7 @@ from tfcert.tracing import kept, traced
 
 SIZES = (16, 64, 256)
 """How many boxes are bounded at a time, at most."""
-_ROWS = (4, 16, 64, 256)
+_ROWS = (16, 64, 256)
 """Passes are traced for so many rows."""
 _PAIRS = 60
 """Sums of two rows, of all clauses together, at most."""
