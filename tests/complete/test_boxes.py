@@ -129,6 +129,17 @@ def test_a_sum_of_two_rows_proves_what_none_of_them_does(whole):
     assert found.proven == (0,) and found.pieces == 1
 
 
+@pytest.mark.parametrize("inputs", [1, 3, 9, 13])
+def test_places_of_a_box_are_its_corners_and_middles(inputs):
+    """Catches an input that is fixed and moved, and a corner left out; of many inputs the middle remains."""
+    low, high = np.zeros(inputs), np.where(np.arange(inputs) == 1, 0.0, 1.0)
+    found = boxes._places(low, high)
+    free = inputs - (inputs > 1)
+    assert len(found) == len(np.unique(found, axis=0)) == {1: 3, 2: 9, 8: 256, 12: 4096}[free]
+    assert ((low <= found) & (found <= high)).all() and (found == high).all(axis=1).any()
+    assert len(boxes._places(np.zeros(20), np.ones(20))) == 1
+
+
 def test_parts_keep_the_signs_that_the_whole_shows(rng, monkeypatch):
     """Catches passes for neurons whose sign is known, and signs that a neuron does not keep."""
     model, region = mlp(2, 12, 12, 12, 2, seed=3), box_of(2, 1.0)

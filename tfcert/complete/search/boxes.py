@@ -11,6 +11,7 @@ Zhou et al. 2025). Parts meet in their faces and cover the whole but for what wa
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ _AT_MOST = 3
 """A box is halved at most so many times before its parts are bounded."""
 _ATTACKED = 16
 """From the worst so many boxes of a pass a point descends."""
+_PLACES = 1 << 12
+"""So many corners, and middles of sides, are looked at before anything is cut."""
 _STARTS = 64
 """From so many points of the whole box one descends before anything is cut."""
 _MORE = 16
@@ -251,12 +254,13 @@ class _Tree:
         return self._shrunk(some, planes, clause), witness
 
     def attacked_whole(self, low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
-        """A witness in the whole box, by descents from points everywhere and from its middle."""
+        """A witness in the whole box: its corners and the middles of its sides and faces, where there are not too many,
+        and what descents from points everywhere lead to."""
         starts = low + np.random.default_rng(0).uniform(size=(_STARTS, low.shape[1])) * (high - low)
         starts[0] = 0.5 * low[0] + 0.5 * high[0]
         first, last = (np.repeat(end, _STARTS, axis=0) for end in (low, high))
         points = self.batches.descended(first, last, starts, np.resize(self._asked, _STARTS))
-        return self.batches.witness(points, self._asked.tolist())
+        return self.batches.witness(np.concatenate([_places(low[0], high[0]), points]), self._asked.tolist())
 
     def _attacked(self, some: _Open, planes: RowPlanes, clause: np.ndarray) -> np.ndarray | None:
         """A witness among the boxes' middles, where planes are least on them, and what the worst lead to."""
@@ -287,6 +291,18 @@ class _Tree:
         self._done = np.minimum(self._done, rest[less].min(axis=0, initial=np.inf))
         pick = less[:, None]
         return some._replace(lower=np.where(pick, lower, some.lower), upper=np.where(pick, upper, some.upper))
+
+
+def _places(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Points of a box ``[points, inputs]``: every input at one of its ends or in its middle, or at one of its ends; the
+    middle alone where that makes too many."""
+    moving, middle = np.flatnonzero(low < high), 0.5 * low + 0.5 * high
+    levels = [level for level in ((low, middle, high), (low, high)) if len(level) ** len(moving) <= _PLACES]
+    if not levels:
+        return np.asarray(middle[None])
+    found = np.repeat(middle[None], len(levels[0]) ** len(moving), axis=0)
+    found[:, moving] = list(itertools.product(*np.stack(levels[0])[:, moving].T))
+    return found
 
 
 def _cut(some: _Open, most: int, fill: int) -> _Open | None:
