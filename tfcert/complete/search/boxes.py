@@ -134,6 +134,7 @@ def prepare_boxes(query: Query) -> None:
             _, layers = batches.bounds(*ends)
         batches.planes(*ends, (clause, clause), layers)
         batches.descended(*ends, ends[0], clause)
+        batches.outputs(ends[0])
 
 
 def by_halves(

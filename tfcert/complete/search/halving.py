@@ -162,9 +162,14 @@ class Batches:
         found = _descent_of(self._asked)(*(tf.constant(part, tf.float64) for part in parts))
         return np.asarray(found.numpy(), np.float64)
 
+    def outputs(self, points: np.ndarray) -> np.ndarray:
+        """The network's outputs at points ``[points, inputs]``."""
+        found: np.ndarray = _values_of(self._asked)(tf.constant(points, tf.float64)).numpy()
+        return found
+
     def witness(self, points: np.ndarray, clauses: Sequence[int]) -> np.ndarray | None:
         """An input that breaks one of the clauses on the original model, if the worst of the points leads to one."""
-        outputs = _values_of(self._asked)(tf.constant(points)).numpy()
+        outputs = self.outputs(points)
         for clause in clauses:
             margins = self._query.best(clause, self._query.about_clause(clause).values(outputs))
             worst = int(margins.argmin())
