@@ -111,7 +111,10 @@ def test_properties_that_differ_in_their_radius_are_one_curve_and_other_question
 def test_what_is_drawn_between_radii_that_were_asked_about_follows_from_them():
     """Not from a straight line between two of them, which promises more than is proven; nothing of other samples."""
     runs = [Report({}, tuple(asked_at(e, o)), ExitCode.PASS, ("p",)) for e, o in ((0.1, "vvuf"), (0.2, "vuff"))]
-    certified, attacked = plots.accuracy(*runs).lines
+    axes = plots.accuracy(*runs)
+    certified, attacked = axes.lines
+    for band in axes.collections:
+        assert set(map(tuple, band.get_paths()[0].vertices)) == {(e, y) for e in (0.1, 0.2) for y in (0.25, 0.75)}
     assert (certified.get_drawstyle(), attacked.get_drawstyle()) == ("steps-pre", "steps-post")
     other = Report({}, tuple(asked_at(0.2, "vuf")), ExitCode.PASS, ("p",))
     assert [line.get_linestyle() for line in plots.accuracy(runs[0], other).lines] == ["None", "None"]
