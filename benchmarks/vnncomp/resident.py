@@ -13,18 +13,21 @@ from typing import Any
 
 GRACE = 5.0
 """Seconds that an answer may be late before its process is stopped: one piece of work is not broken off within."""
-Answering = Callable[[str, str, float], tuple[str, str, str]]
-"""``(model, query, seconds) -> (result, text, how)``."""
+Answering = Callable[[str, str, float], tuple[str, str, str, int, int]]
+"""``(model, query, seconds) -> (result, text, how, pieces, passes)``."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A result with its text, how it was found, and the seconds that it took by the clock on the wall."""
+    """A result with its text, how it was found, the seconds that it took by the clock on the wall, and how many pieces
+    were bounded in how many passes, which does not hang on the machine."""
 
     result: str
     text: str
     how: str
     seconds: float
+    pieces: int = 0
+    passes: int = 0
 
 
 def tfcert_answers() -> Answering:
@@ -36,10 +39,11 @@ def tfcert_answers() -> Answering:
 
     verifier = VnnlibVerifier()
 
-    def answer(model: str, query: str, seconds: float) -> tuple[str, str, str]:
+    def answer(model: str, query: str, seconds: float) -> tuple[str, str, str, int, int]:
         found = verifier.answer(Path(model), Path(query), seconds)
         how = "; ".join(f"{v.stage} {v.guarantee} {v.margin:.6g} {v.reason}".strip() for v in found.verdicts)
-        return found.result, found.text(), how
+        pieces, passes = (sum(getattr(v.work, name) for v in found.verdicts) for name in ("pieces", "evaluations"))
+        return found.result, found.text(), how, pieces, passes
 
     return answer
 
@@ -61,14 +65,14 @@ class Resident:
             self.stop()
             return Answered("timeout", "timeout", "the process was stopped", time.monotonic() - began)
         try:
-            result, text, how = self._pipe.recv()
+            result, text, how, *work = self._pipe.recv()
         except EOFError:
             self.stop()
             return Answered("error", "error", "the process died", time.monotonic() - began)
         used = time.monotonic() - began
         if used > seconds and result in ("sat", "unsat"):
-            return Answered("timeout", "timeout", f"{result}, but late: {how}", used)
-        return Answered(result, text, how, used)
+            return Answered("timeout", "timeout", f"{result}, but late: {how}", used, *work)
+        return Answered(result, text, how, used, *work)
 
     def begin(self) -> None:
         """Starts the process, if it does not run, and waits until it is ready."""
@@ -103,5 +107,5 @@ def _serve(pipe: Connection, make: Callable[[], Answering]) -> None:
         try:
             found = answer(*question)
         except ValueError as error:  # a file or a model that is refused; anything else ends the process, and is seen
-            found = ("error", "error", f"{type(error).__name__}: {error}")
+            found = ("error", "error", f"{type(error).__name__}: {error}", 0, 0)
         pipe.send(found)

@@ -1,7 +1,8 @@
 """Answers the questions of a folder as the verification competition does, and compares with what its tools said.
 
 ``python -m benchmarks.vnncomp.run --family acasxu --most 20 --out out/vnncomp`` writes ``results.csv`` in the
-competition's columns, a counterexample file for each ``sat``, and prints what was solved.
+competition's columns, a counterexample file for each ``sat``, and prints what was solved; with ``--store`` the lines
+are kept in ``results/vnncomp.json``, and the README's tables follow.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from benchmarks.common import data
 from benchmarks.vnncomp.check import complaint
 from benchmarks.vnncomp.resident import Answered, Resident
 
-COLUMNS = ("family", "onnx", "vnnlib", "prepare_time", "result", "run_time", "known", "load", "how")
+COLUMNS = (
+    "family", "onnx", "vnnlib", "prepare_time", "result", "run_time", "known", "pieces", "passes", "load", "how",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,18 @@ def run(
 def _row(question: Question, found: Answered) -> tuple[object, ...]:
     load = round(os.getloadavg()[0], 1)
     names = (question.family, question.onnx, question.vnnlib)
-    return (*names, 0, found.result, round(found.seconds, 3), question.known, load, found.how)
+    work = (found.pieces, found.passes)
+    return (*names, 0, found.result, round(found.seconds, 3), question.known, *work, load, found.how)
+
+
+def stored(path: Path) -> list[dict[str, object]]:
+    """The lines of a ``results.csv``, as they are stored."""
+    numbers = {"run_time": float, "load": float, "pieces": int, "passes": int}
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {name: numbers.get(name, str)(value) for name, value in line.items() if name not in ("prepare_time", "how")}
+            for line in csv.DictReader(file)
+        ]
 
 
 def summary(path: Path) -> str:
@@ -106,6 +120,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="so many questions of each family")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no more than these a question")
     parser.add_argument("--out", type=Path, default=Path("out/vnncomp"))
+    parser.add_argument("--store", action="store_true", help="keep the lines in results/ and write the tables")
     options = parser.parse_args()
     folder = options.folder or data.root() / "vnncomp"
     if not (folder / "questions.csv").is_file():
@@ -113,9 +128,15 @@ def main() -> None:
     resident = Resident()
     try:
         asked = list(questions(folder, options.family, options.most))
-        print(summary(run(folder, asked, options.out, resident, options.seconds)))
+        path = run(folder, asked, options.out, resident, options.seconds)
     finally:
         resident.stop()
+    print(summary(path))
+    if options.store:
+        from benchmarks.common import machine
+        from benchmarks.vnncomp import tables
+
+        tables.keep(stored(path), machine.describe())
 
 
 if __name__ == "__main__":

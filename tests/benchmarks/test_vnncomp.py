@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from benchmarks.vnncomp import resident, server
+from benchmarks.vnncomp import resident, server, tables
 from benchmarks.vnncomp.check import complaint
 from benchmarks.vnncomp.resident import Resident
-from benchmarks.vnncomp.run import questions, run, summary
+from benchmarks.vnncomp.run import questions, run, stored, summary
 
 LINES = """family,onnx,vnnlib,limit_s,tools_that_said_sat,tools_that_said_unsat,fastest_tool_s,alpha_beta_crown_s
 a,net.onnx,sat.vnnlib,30,3,0,1,1
@@ -110,3 +110,27 @@ def test_the_process_behind_a_socket_answers_until_it_is_stopped(tmp_path, monke
     server.call(path, {"stop": True}, 30)
     serving.join(30)
     assert not serving.is_alive() and not path.exists()
+
+
+def test_stored_lines_replace_those_of_the_same_questions(asked, tmp_path, monkeypatch):
+    """Catches a question that counts twice, a wrong answer that counts as solved alone, and unsolved ones left out of
+    the median."""
+    monkeypatch.setenv("TFCERT_RESULTS", str(tmp_path / "results"))
+    machine = {"cpu": "a processor", "cores": 2, "threads": 2}
+    answering = Resident(fake)
+    try:
+        lines = stored(run(tmp_path, asked, tmp_path / "out", answering, 60, check=refuted))
+    finally:
+        answering.stop()
+    before = [dict(line, result="unknown", run_time=99.0) for line in lines]
+    tables.keep(before[:2], machine)
+    tables.keep(lines[:4], machine)
+    kept = tables.STORE.read(tables.NAME)["tfcert"]["lines"]
+    assert len(kept) == 4 and {line["result"] for line in kept} == {"sat", "unsat", "timeout"}
+    (one, other, every) = tables.rows(kept)
+    assert (one["questions"], one["solved"], one["sat"], one["wrong"]) == ("3", "3", "2", "1")
+    assert (other["solved"], other["seconds, median"], other["pieces, median"]) == ("0", "inf", "")
+    assert every["questions"] == "4" and every["seconds, median"] != "inf"
+    written = tables.STORE.home
+    assert "| a | 3 | 3 |" in (written / "README.md").read_text()
+    assert (written / "results" / "cactus.svg").read_text().startswith("<?xml")

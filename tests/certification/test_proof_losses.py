@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
+from sweeps import sweep_but
 from unrounded import IGNORED
 
 from tfcert import BoundOptions, Box, LpBall, layer_widths, margins, plots, proof_losses
@@ -25,8 +28,13 @@ def small(activation: str, seed: int = 2) -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Add()([first, second])))
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-@pytest.mark.parametrize(("norm", "clip"), [("linf", (0, 1)), ("l2", None), ("l1", (0, 1))])
+@pytest.mark.parametrize(
+    ("activation", "norm", "clip"),
+    sweep_but(
+        [("relu", "linf", (0, 1)), ("tanh", "l2", None), ("relu", "l1", (0, 1))],
+        itertools.product(("relu", "tanh", "gelu"), ("linf", "l2", "l1"), (None, (0, 1))),
+    ),
+)
 def test_losses_add_up_from_the_bound_to_what_the_network_reaches_there(activation, norm, clip):
     model = small(activation)
     x = np.random.default_rng(0).uniform(0.2, 0.8, (1, 4)).astype(np.float32)
@@ -35,7 +43,7 @@ def test_losses_add_up_from_the_bound_to_what_the_network_reaches_there(activati
     assert found.layers == ("first", "second") and found.kinds == (activation,) * 2
     assert found.bound + found.over + found.loss.sum() == pytest.approx(found.reached, abs=1e-12)
     assert (found.loss >= -1e-12).all() and found.loss.max() > 1e-3 and found.over >= -1e-12
-    if clip is None or norm == "linf":
+    if clip is None or norm == "linf":  # a ball that a box cuts need not have its least value at a point that is known
         assert found.over == pytest.approx(0, abs=1e-9)
     ball = LpBall(x, 0.3, norm, clip)
     assert (found.point >= ball.lower[0] - 1e-6).all() and (found.point <= ball.upper[0] + 1e-6).all()
@@ -45,6 +53,21 @@ def test_losses_add_up_from_the_bound_to_what_the_network_reaches_there(activati
     assert found.about == f"output {y[0]} - output {other}"
     outputs = np.asarray(model(found.point[None].astype(np.float32)))[0]
     assert outputs[y[0]] - outputs[other] == pytest.approx(found.reached, abs=1e-5)
+
+
+@pytest.mark.parametrize("stable", [0, 1])
+def test_a_layer_whose_neurons_keep_their_sign_loses_nothing(stable):
+    """Losses fall to the layers whose lines lose, which their sum does not tell."""
+    keras.utils.set_random_seed(3)
+    bent = [keras.layers.Dense(4, activation="relu") for _ in range(2)]
+    model = keras.Sequential([keras.Input((3,)), *bent, keras.layers.Dense(2)])
+    bent[stable].bias.assign(np.full(4, 100.0))
+    if stable == 0:  # what the first layer adds, so that the second one is about zero
+        first = np.asarray(bent[0](np.zeros((1, 3), np.float32)))
+        bent[1].bias.assign(-np.asarray(bent[1].kernel).T @ first[0])
+    found = proof_losses(model, np.zeros((1, 3), np.float32), np.array([0]), eps=0.5)
+    assert found.unstable[stable] == 0 < found.unstable[1 - stable]
+    assert found.loss[stable] == pytest.approx(0, abs=1e-9) and found.loss[1 - stable] > 1e-3
 
 
 def test_the_best_row_of_the_worst_clause_is_looked_at():

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from fractions import Fraction
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from complete.questions import mlp, question
 from tfcert.clauses import Clause, Clauses
 from tfcert.complete.search import boxes
 from tfcert.complete.search.decide import cuts, decide
-from tfcert.complete.search.halving import Batches, signs_of
+from tfcert.complete.search.halving import Batches, signs_of, with_pairs
 from tfcert.complete.search.query import Solvers
 from tfcert.complete.solver.process import SolverProcess
 from tfcert.propagation import preactivation
@@ -95,6 +96,48 @@ def test_planes_are_below_their_rows(name, rng):
         assert (values >= planes.least[i] + away @ np.abs(planes.slopes[i]) - 1e-9).all()
         assert np.abs(planes.slopes[i]).max() > 1e-3
         assert planes.least[i] == pytest.approx(rows[i, 0, row], abs=1e-6) or planes.least[i] < rows[i, 0, row]
+
+
+def test_sums_of_two_rows_are_those_of_exact_arithmetic(rng):
+    """Catches a sum that is easier to prove than its rows: of coefficients that are rounded, of offsets rounded up, of
+    padding."""
+    rows, offsets = rng.integers(-4, 5, (40, 3, 2)) / 4, rng.normal(size=(40, 3))
+    rows[:20] += np.where(rng.random((20, 3, 2)) < 0.2, 0.1, 0.0)
+    real = np.ones((40, 3), bool)
+    real[-1, 2] = False
+    found, levels, usable = with_pairs(rows[:20], offsets[:20], real[:20])
+    for k, (i, j) in enumerate([(0, 1), (0, 2), (1, 2)], 3):
+        for clause in range(20):
+            terms = [[Fraction(float(v)) for v in rows[clause, r]] for r in (i, j)]
+            exact = [a + b for a, b in zip(*terms, strict=True)]
+            assert usable[clause, k] == ([Fraction(float(v)) for v in exact] == exact)
+            level = Fraction(float(offsets[clause, i])) + Fraction(float(offsets[clause, j]))
+            if usable[clause, k]:
+                assert [Fraction(float(v)) for v in found[clause, k]] == exact
+                assert level - Fraction(1, 2**50) <= Fraction(float(levels[clause, k])) <= level
+    assert 0 < usable[:, 3:].sum() < 60
+    *_, usable = with_pairs(rows[-1:], offsets[-1:], real[-1:])
+    assert usable.tolist() == [[True, True, False, True, False, False]]
+
+
+def test_a_sum_of_two_rows_proves_what_none_of_them_does(whole):
+    """One of ``x / 2`` and ``-x / 2`` plus a little is positive: no part around zero shows which."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, activation="relu"), keras.layers.Dense(2)])
+    model.set_weights([np.array([[1.0, -1.0]]), np.zeros(2), np.array([[1.5, 0.5], [0.5, 1.5]]) - 1, np.zeros(2)])
+    clauses = Clauses.stack([[Clause(np.eye(2), np.full(2, 1e-4))]])
+    found = boxes.by_halves(question(model, box_of(1), clauses), [0], whole)
+    assert found.proven == (0,) and found.pieces == 1
+
+
+@pytest.mark.parametrize("inputs", [1, 3, 9, 13])
+def test_places_of_a_box_are_its_corners_and_middles(inputs):
+    """Catches an input that is fixed and moved, and a corner left out; of many inputs the middle remains."""
+    low, high = np.zeros(inputs), np.where(np.arange(inputs) == 1, 0.0, 1.0)
+    found = boxes._places(low, high)
+    free = inputs - (inputs > 1)
+    assert len(found) == len(np.unique(found, axis=0)) == {1: 3, 2: 9, 8: 256, 12: 4096}[free]
+    assert ((low <= found) & (found <= high)).all() and (found == high).all(axis=1).any()
+    assert len(boxes._places(np.zeros(20), np.ones(20))) == 1
 
 
 def test_parts_keep_the_signs_that_the_whole_shows(rng, monkeypatch):

@@ -179,6 +179,17 @@ def test_the_page_holds_everything_and_runs_nothing_of_what_it_is_told(folder):
     assert "when the model file is run in float32" in page and "by a solver&#39;s word" not in page
 
 
+def test_a_page_of_ten_thousand_answers_stays_small():
+    """Charts must not have a mark for each answer, nor the table a cell that is not a number or a word."""
+    many = [
+        replace(r, sample=i, measured=Measured(i / 1e4, i / 9e3), label=i % 10)
+        for i in range(10_000)
+        for r in records()[3:4]
+    ]
+    report = Report(HEADER, tuple(many), ExitCode.PASS, (), ("far",))
+    assert len(page_text([SpecRun(Path("a.prop"), report)])) < 2_000_000
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no Chromium")
 def test_a_browser_draws_the_answers_without_an_error(folder, tmp_path):
     (tmp_path / "page.html").write_text(told(folder, "html"))

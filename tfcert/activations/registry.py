@@ -217,6 +217,7 @@ def _flat_unless(known: tf.Tensor, slopes: Slopes) -> Slopes:
 _ACTIVATIONS: dict[str, Callable[..., Activation]] = {}
 _SPELLINGS: list[tuple[Callable, str]] = []
 _SHIPPED: set[str] = set()
+_MADE: dict[tuple[str, str], Activation] = {}
 
 
 def enter(
@@ -247,17 +248,24 @@ def spelled(function: Any) -> str | None:
 
 
 def activation(name: str, **parameters: Any) -> Activation:
-    """The registered activation ``name`` with its parameters.
+    """The registered activation ``name`` with its parameters; of tfcert's own the same object for the same numbers.
 
     Raises:
         KeyError: no such activation.
     """
     if name not in _ACTIVATIONS:
         raise KeyError(f"unknown activation {name!r}; registered: {', '.join(names())}")
-    act = _ACTIVATIONS[name](**parameters)
-    if act.accuracy is None and name in _SHIPPED:
-        return replace(act, accuracy=ACCURACIES.get(act.name))
-    return act
+    if name not in _SHIPPED:
+        return _ACTIVATIONS[name](**parameters)
+    key = (name, repr(sorted(parameters.items())))
+    found = _MADE.get(key)
+    if found is None:
+        found = _ACTIVATIONS[name](**parameters)
+        if found.accuracy is None:
+            found = replace(found, accuracy=ACCURACIES.get(found.name))
+        if all(part is None or type(part) in (int, float, str, bool) for part in parameters.values()):
+            _MADE[key] = found
+    return found
 
 
 def names() -> list[str]:

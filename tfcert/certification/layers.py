@@ -93,11 +93,13 @@ class ProofLosses(ShownResult):
     _most: ClassVar[int] = 100
 
     def __repr__(self) -> str:
-        most = int(np.argmax(self.loss)) if len(self.loss) else -1
-        worst = f"; {self.layers[most]} loses most, {self.loss[most]:.4g}" if most >= 0 else ""
+        lost, said = float(self.loss.sum()), "; no layer loses anything there"
+        if lost > 1e-9 * max(1.0, abs(self.bound)):
+            most = int(np.argmax(self.loss))
+            said = f"; {self.layers[most]} loses most, {self.loss[most]:.4g} of {lost:.4g}"
         return (
             f"ProofLosses: {self.about} is at least {self.bound:.4g} by lines on bounds of {self.method}, and "
-            f"{self.reached:.4g} at the point where these are least{worst}"
+            f"{self.reached:.4g} at the point where these are least{said}"
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from tfcert.attacks.gradient import Left
 from tfcert.attacks.witness import model_outputs
-from tfcert.catalog import GUIDES
+from tfcert.catalog import BOUNDS, GUIDES
 from tfcert.clauses import Clauses
 from tfcert.complete.search import boxes, branch
 from tfcert.complete.search.builder import QueryBuilder, flat_network
@@ -28,6 +28,7 @@ from tfcert.complete.search.query import Query, Solvers
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import SolverProcess, SolverSettings
 from tfcert.network import Network
+from tfcert.network.shared import held
 from tfcert.options import BoundOptions
 from tfcert.rigour.radius import unranked
 from tfcert.sets.balls import LpBall, Perturbation
@@ -76,10 +77,16 @@ class Prepared:
     setup: Setup
     seconds: float = 0.0
 
+    @property
+    def processes(self) -> tuple[SolverProcess, ...]:
+        """The solvers' processes that may be asked: none where inputs are cut and nothing else."""
+        alone = self.setup.ways == ("inputs",) and not BOUNDS.find(self.setup.bounds).solver
+        return () if alone else (self.first, *self.others)
+
     def ready(self) -> None:
         """Waits for solvers' processes that had to be replaced: to be called before a sample's clock starts."""
         with self.preparing():
-            for process in (self.first, *self.others):
+            for process in self.processes:
                 process.ready(self.setup.patience)
 
     def guided(self, ball: LpBall, clauses: Clauses, left: Left) -> tuple[np.ndarray, np.ndarray]:
@@ -223,9 +230,11 @@ def prepared(
         options = setup.options or BoundOptions()
         if unranked(network, clauses):
             options = replace(options, rounding="ignore")
-        builder = QueryBuilder(flat_network(network, setup.bounds, options), model, setup.bounds, options)
+        flat = flat_network(network, setup.bounds, options)
+        divided = "inputs" in setup.ways or ("split" in setup.ways and boxes.are_divided(flat.network, region))
+        builder = QueryBuilder(flat, model, setup.bounds, options, combine=not divided)
         ready = Prepared(builder, first, others, setup)
-        for process in (first, *others):
+        for process in ready.processes:
             process.start()  # loads while the rest is traced
         if len(region):
             with expecting(len(region)):
@@ -252,6 +261,9 @@ def _rehearse(ready: Prepared, region: Perturbation, clauses: Clauses) -> None:
         return
     for points in (region.center, np.repeat(region.center, 2, axis=0)):
         model_outputs(builder.model, points)
+    divided = not builder.combine  # then all that is traced serves other networks of the structure
+    if divided and not once(held(builder.net.network), *asked):
+        return
     judge = Judge(builder.model, region, clauses)
     for _ in range(2):
         query = builder.untightened(region.astype(np.float64), judge)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcert.complete.search.boxes import are_divided, may_divide
 from tfcert.driver.bind import bind
 from tfcert.driver.budget import Clock
 from tfcert.driver.piecewise import PiecewiseRun
@@ -29,11 +30,14 @@ from tfcert.language.spec.regions import parts_of_union
 from tfcert.language.vnnlib.expressions import VnnlibError
 from tfcert.language.vnnlib.numbers import decimal_within
 from tfcert.language.vnnlib.prop_text import TypedTranslation, specification, untyped_questions
-from tfcert.language.vnnlib.questions import MODEL, VNNLIB_STRATEGY, vnnlib_spec
+from tfcert.language.vnnlib.questions import MODEL, VNNLIB_STRATEGY, few_inputs, vnnlib_spec
 from tfcert.language.vnnlib.reader import VnnlibQuestion, parse_vnnlib, read_text
 from tfcert.language.vnnlib.typed import TypedQuery, parse_typed, version_of
 from tfcert.loading import load_model
+from tfcert.network import Network
+from tfcert.network.cache import network_of
 from tfcert.options import BoundOptions
+from tfcert.sets.balls import Box
 from tfcert.verdict import Guarantee, Outcome, Verdict
 
 _Paths = str | Path | Mapping[str, str] | Mapping[str, Path]
@@ -88,10 +92,11 @@ class VnnlibVerifier:
     """Answers VNN-LIB files, one after the other; models stay loaded.
 
     Args:
-        strategy: the stages by which to decide; ``pgd -> crown -> split`` by default.
+        strategy: the stages by which to decide; by default ``pgd -> crown -> split``, of boxes with few inputs
+            ``split`` alone, which looks for witnesses itself.
     """
 
-    def __init__(self, strategy: Strategy = VNNLIB_STRATEGY):
+    def __init__(self, strategy: Strategy | None = None):
         self._strategy = strategy
         self._models: dict[Path, Any] = {}
 
@@ -110,9 +115,8 @@ class VnnlibVerifier:
             ModelLoadError, UnsupportedLayerError: the model cannot be used.
         """
         began = time.monotonic()
-        strategy = replace(self._strategy, seconds_total=None if timeout is None else Fraction(timeout))
         try:
-            asked = self._asked(models, Path(query), strategy)
+            asked = self._asked(models, Path(query), None if timeout is None else Fraction(timeout))
         except VnnlibError as error:
             raise UsageError(str(error)) from error
         loaded = time.monotonic() - began
@@ -135,18 +139,20 @@ class VnnlibVerifier:
             )
         return VnnlibAnswer(result, (), (), (), tuple(verdicts), note, time.monotonic() - began, loaded)
 
-    def _asked(self, models: _Paths, query: Path, strategy: Strategy) -> UntypedTasks | TypedTasks:
+    def _asked(self, models: _Paths, query: Path, seconds: Fraction | None) -> UntypedTasks | TypedTasks:
         """The tasks of a file, by the version that it says."""
         text = read_text(query)
         try:
             if version_of(text) < (2, 0):
                 if isinstance(models, Mapping):
                     raise VnnlibError("a file of version 1.0 is about one model without a name")
-                return UntypedTasks(parse_vnnlib(text), (str(query), self._model(models)), strategy)
+                question, model = parse_vnnlib(text), self._model(models)
+                strategy = self._strategy or _suited(question, network_of(model), seconds)
+                return UntypedTasks(question, (str(query), model), replace(strategy, seconds_total=seconds))
             typed = parse_typed(text)
             paths = models_of_query(typed, models)
             loaded = {name: (str(path), self._model(path)) for name, path in paths.items()}
-            return TypedTasks(typed, loaded, strategy)
+            return TypedTasks(typed, loaded, replace(self._strategy or VNNLIB_STRATEGY, seconds_total=seconds))
         except VnnlibError as error:
             raise VnnlibError(f"{query}: {error}") from error
 
@@ -229,6 +235,17 @@ def _sat(asked: UntypedTasks | TypedTasks, task: Task, verdict: Verdict) -> Vnnl
         return VnnlibAnswer("sat", tensors=asked.assignment(task, verdict))
     inputs, outputs = _assignment(task, verdict)
     return VnnlibAnswer("sat", inputs, outputs)
+
+
+def _suited(question: VnnlibQuestion, network: Network, timeout: float | None) -> Strategy:
+    """The strategy for a question."""
+    if question.inputs != int(np.prod(network.input_shape)) or not question.cases:  # refused later, or settled
+        return VNNLIB_STRATEGY
+    ends = np.array([[[float(end) for end in pair] for pair in case.bounds] for case in question.cases])
+    boxes = Box(*(ends[:, :, k].reshape(-1, *network.input_shape) for k in (0, 1)))
+    if not may_divide(network, boxes):
+        return VNNLIB_STRATEGY
+    return few_inputs(None if timeout is None or are_divided(network, boxes) else Fraction(timeout) / 2)
 
 
 def _require_sizes(question: VnnlibQuestion, model: LoadedModel, name: str) -> None:

@@ -9,6 +9,7 @@ section 5, are, which take gradients): nothing is proven by them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -62,11 +63,14 @@ def taken_by_input(
         found = bound()
     weights = tape.gradient(found, intercepts, unconnected_gradients="zero")
     moved = _moved(network, lower, upper, relaxed.bounds, {i for gap in gaps for i in gap.arguments})
-    total = tf.zeros_like(lower)
+    moving = _moving(lower, upper)
+    total = tf.zeros([tf.size(moving), tf.shape(lower)[0]], lower.dtype)
     for gap, (low, high) in zip(gaps, weights, strict=True):
         taken = _flat((tf.abs(low) + tf.abs(high)) * gap.apart)
         for argument in gap.arguments:
-            total += tf.einsum("kbn,bn->bk", moved[argument], taken) / len(gap.arguments)
+            total += tf.einsum("kbn,bn->kb", moved[argument], taken) / len(gap.arguments)
+    whole = tf.stack([tf.constant(lower.shape[1], moving.dtype), tf.shape(lower, moving.dtype)[0]])
+    total = tf.transpose(tf.scatter_nd(moving[:, None], total, whole))
     width = upper - lower
     known = (width > 0) & tf.math.is_finite(total)
     return found, tf.where(known, total / tf.where(known, width, tf.ones_like(width)), tf.zeros_like(total))
@@ -93,18 +97,24 @@ def _gaps(network: Network, relaxed: Relaxed) -> list[_Gap]:
 def _moved(
     network: Network, lower: tf.Tensor, upper: tf.Tensor, bounds: Mapping[int, TensorInterval], wanted: set[int]
 ) -> dict[int, tf.Tensor]:
-    """By what share of its bounds' width each input, from end to end, moves a node: ``[inputs, samples, values]``."""
-    size, middle = lower.shape[1], 0.5 * lower + 0.5 * upper
-    one = tf.eye(size, dtype=lower.dtype)[:, None]
+    """By what share of its bounds' width each moving input, from end to end, moves a node: ``[moving, samples,
+    values]``."""
+    moving, middle = _moving(lower, upper), 0.5 * lower + 0.5 * upper
+    one = tf.gather(tf.eye(lower.shape[1], dtype=lower.dtype), moving)[:, None]
     ends = [middle[None] + one * (end - middle)[None] for end in (lower, upper)]
     points = tf.reshape(tf.stack(ends), [-1, *network.input_shape])
     values, found = network.values(points), dict[int, tf.Tensor]()
     for index in wanted:
-        at = tf.reshape(values[index], [2, size, tf.shape(lower)[0], -1])
+        at = tf.reshape(values[index], [2, tf.size(moving), tf.shape(lower)[0], math.prod(network.nodes[index].shape)])
         width = _flat(bounds[index][1] - bounds[index][0])
         share = tf.abs(at[1] - at[0]) / tf.where(width > 0, width, tf.ones_like(width))
         found[index] = tf.where(width > 0, tf.minimum(share, 1.0), tf.zeros_like(share))
     return found
+
+
+def _moving(lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+    """The inputs that may move in some of the boxes."""
+    return tf.where(tf.reduce_any(upper > lower, axis=0))[:, 0]
 
 
 def _flat(part: tf.Tensor) -> tf.Tensor:

@@ -11,6 +11,7 @@ Zhou et al. 2025). Parts meet in their faces and cover the whole but for what wa
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ import numpy as np
 
 from tfcert.complete.search.halving import SIZES, Batches, RowPlanes, signs_of
 from tfcert.complete.search.query import Query, Solvers, within_rounding
+from tfcert.network.graph import Network
 from tfcert.propagation.supported import as_given, not_charged
+from tfcert.sets.balls import Perturbation
 from tfcert.sets.region import region_of
 from tfcert.tracing import expecting
 from tfcert.verdict import NO_REASON, Because, Reason
@@ -41,6 +44,8 @@ _AT_MOST = 3
 """A box is halved at most so many times before its parts are bounded."""
 _ATTACKED = 16
 """From the worst so many boxes of a pass a point descends."""
+_PLACES = 1 << 12
+"""So many corners, and middles of sides, are looked at before anything is cut."""
 _STARTS = 64
 """From so many points of the whole box one descends before anything is cut."""
 _MORE = 16
@@ -98,19 +103,27 @@ class Divided:
 def can_divide(query: Query, most: int = MOST_INPUTS) -> bool:
     """Tells whether the query is about a box in which at least one input may move, and at most so many; of a rounded
     network, whether CROWN's bounds charge its rounding."""
-    if not query.finite or not region_of(query.region).is_box:
-        return False
-    about = query.about
-    if about.rounding is not None and not_charged(about, "crown", None, as_given(about, None), combined=True):
-        return False
-    return 0 < int((query.region.lower < query.region.upper).sum()) <= most
+    return query.finite and may_divide(query.about, query.region, most)
 
 
 def should_divide(query: Query) -> bool:
     """Tells whether cutting inputs is likely to end sooner than splitting neurons."""
-    network = query.about
+    return query.finite and are_divided(query.about, query.region)
+
+
+def are_divided(network: Network, region: Perturbation) -> bool:
+    """The same of sets of a kind, as far as bounds on them are finite."""
     neurons = sum(math.prod(network.nodes[i].shape) for i in network.bounded()[1:])
-    return can_divide(query, _FEW if neurons > _NEURONS else _FEWEST)
+    return may_divide(network, region, _FEW if neurons > _NEURONS else _FEWEST)
+
+
+def may_divide(network: Network, region: Perturbation, most: int = MOST_INPUTS) -> bool:
+    """What :func:`can_divide` tells, of sets of a kind, as far as bounds on them are finite."""
+    if not region_of(region).is_box:
+        return False
+    if network.rounding is not None and not_charged(network, "crown", None, as_given(network, None), combined=True):
+        return False
+    return 0 < int((region.lower < region.upper).reshape(len(region), -1).sum(axis=1).max(initial=0)) <= most
 
 
 def prepare_boxes(query: Query) -> None:
@@ -121,6 +134,7 @@ def prepare_boxes(query: Query) -> None:
             _, layers = batches.bounds(*ends)
         batches.planes(*ends, (clause, clause), layers)
         batches.descended(*ends, ends[0], clause)
+        batches.outputs(ends[0])
 
 
 def by_halves(
@@ -150,6 +164,9 @@ def by_halves(
         late = reason.reason is Reason.TIME_LIMIT
         return Divided(bounds, proven, witness, tree.count, passes, tree.depth, reason, late)
 
+    witness = tree.attacked_whole(low, high)
+    if witness is not None:
+        return ended(witness=witness)
     while len(left.bound):
         size = tree.batches.size(SIZES[-1], solvers.left())
         if not size:
@@ -230,11 +247,21 @@ class _Tree:
         if not len(kept):
             return some, None
         clause = some.bound.argmin(axis=1)
-        row = rows[np.arange(len(rows)), clause].argmax(axis=1)
+        # A sum of two rows may prove a clause, but says less of where it fails: of two ends of an output it is flat.
+        row = rows[np.arange(len(rows)), clause, : self.batches.single].argmax(axis=1)
         planes = self.batches.planes(some.lower, some.upper, (clause, row), layers)
         witness = self._attacked(some, planes, clause)
         some = some._replace(falls=planes.falls, signs=signs_of(len(planes.falls), layers))
         return self._shrunk(some, planes, clause), witness
+
+    def attacked_whole(self, low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
+        """A witness in the whole box: its corners and the middles of its sides and faces, where there are not too many,
+        and what descents from points everywhere lead to."""
+        starts = low + np.random.default_rng(0).uniform(size=(_STARTS, low.shape[1])) * (high - low)
+        starts[0] = 0.5 * low[0] + 0.5 * high[0]
+        first, last = (np.repeat(end, _STARTS, axis=0) for end in (low, high))
+        points = self.batches.descended(first, last, starts, np.resize(self._asked, _STARTS))
+        return self.batches.witness(np.concatenate([_places(low[0], high[0]), points]), self._asked.tolist())
 
     def _attacked(self, some: _Open, planes: RowPlanes, clause: np.ndarray) -> np.ndarray | None:
         """A witness among the boxes' middles, where planes are least on them, and what the worst lead to."""
@@ -242,11 +269,6 @@ class _Tree:
         points = [0.5 * some.lower + 0.5 * some.upper, least]
         worst = some.taken(slice(-_ATTACKED, None))
         points.append(self.batches.descended(worst.lower, worst.upper, least[-_ATTACKED:], clause[-_ATTACKED:]))
-        if not some.depth.max():
-            rng, (low, high) = np.random.default_rng(0), (some.lower[0], some.upper[0])
-            starts = low + rng.uniform(size=(_STARTS, len(low))) * (high - low)
-            first, last = (np.repeat(end[None], _STARTS, axis=0) for end in (low, high))
-            points.append(self.batches.descended(first, last, starts, np.resize(self._asked, _STARTS)))
         return self.batches.witness(np.concatenate(points), self._asked.tolist())
 
     def _shrunk(self, some: _Open, planes: RowPlanes, clause: np.ndarray) -> _Open:
@@ -270,6 +292,18 @@ class _Tree:
         self._done = np.minimum(self._done, rest[less].min(axis=0, initial=np.inf))
         pick = less[:, None]
         return some._replace(lower=np.where(pick, lower, some.lower), upper=np.where(pick, upper, some.upper))
+
+
+def _places(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Points of a box ``[points, inputs]``: every input at one of its ends or in its middle, or at one of its ends; the
+    middle alone where that makes too many."""
+    moving, middle = np.flatnonzero(low < high), 0.5 * low + 0.5 * high
+    levels = [level for level in ((low, middle, high), (low, high)) if len(level) ** len(moving) <= _PLACES]
+    if not levels:
+        return np.asarray(middle[None])
+    found = np.repeat(middle[None], len(levels[0]) ** len(moving), axis=0)
+    found[:, moving] = list(itertools.product(*np.stack(levels[0])[:, moving].T))
+    return found
 
 
 def _cut(some: _Open, most: int, fill: int) -> _Open | None:

@@ -64,6 +64,8 @@ class QueryBuilder:
         bounds: of neurons, one of ``catalog.BOUNDS``.
         options: of bound computations.
         rounded: whether proofs must leave room for the rounding of the model's own arithmetic; bounds need not.
+        combine: whether the best combinations of rows are looked for in clauses that bounds leave open; parts of sets
+            that are cut soon show more.
 
     Raises:
         ValueError: unknown bounds, or such as are not defined for the network.
@@ -74,6 +76,7 @@ class QueryBuilder:
     bounds: str = "crown"
     options: BoundOptions | None = None
     rounded: bool = True
+    combine: bool = True
 
     def __post_init__(self) -> None:
         check_names(self.net.network, self._how.method, None)
@@ -120,7 +123,7 @@ class QueryBuilder:
         less = np.where(np.isfinite(lost), lost, 0.0)  # nothing is decided where it is not: see ``decide``
         ends, of = (lower - less, upper - less), None if net is self.net else self.net.network
         query = Query(net, region, ways[-1].less(less), lost, bounds, *ends, judge, tighten=self.bounds, asked_of=of)
-        if judge.clauses.disjunctive and query.open:
+        if self.combine and judge.clauses.disjunctive and query.open:
             query = self._combined(query)
         self._pace.seconds = time.monotonic() - began
         return query

@@ -1,11 +1,12 @@
 """What a search over boxes asks about batches of them: bounds of rows, planes below some, points that break one.
 
 Boxes are arguments of everything here, and batches may have any size, so that each function is traced once for a
-network and a number of rows.
+network, or for all of its structure (:mod:`tfcert.network.shared`), and a few numbers of rows.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 import weakref
@@ -19,6 +20,7 @@ import tensorflow as tf
 from tfcert.complete.search.query import Query
 from tfcert.complete.search.results import POSITIVE
 from tfcert.network.graph import Network
+from tfcert.network.shared import holder_of
 from tfcert.options import BoundOptions
 from tfcert.propagation.backward import linear_lower_bounds
 from tfcert.propagation.coefficients import Coefficients
@@ -33,6 +35,10 @@ from tfcert.tracing import kept, traced
 
 SIZES = (16, 64, 256)
 """How many boxes are bounded at a time, at most."""
+_ROWS = (16, 64, 256)
+"""Passes are traced for so many rows."""
+_PAIRS = 60
+"""Sums of two rows, of all clauses together, at most."""
 _NUMBERS = 1 << 19
 """Neurons of all boxes of a batch at most."""
 _PLACES = 6
@@ -71,26 +77,42 @@ class Batches:
             how many passes that was seen.
         seen: of each clause the least margin at a point so far.
         neurons: how many enter a nonlinearity, those of differences included.
+        single: how many rows a clause has; sums of two of them follow.
     """
 
     def __init__(self, query: Query):
         self._query, self._network, self._shape = query, query.about, query.region.input_shape
-        asked, size = query.posed, self._network.output_shape[0]
-        self._real = asked.counts[0]
-        self._rows = asked.coefficients[0].reshape(-1, size)
-        self._offsets = np.where(self._real, asked.offsets[0], 0.0).ravel()
+        self._holder = holder_of(self._network)
+        asked = query.posed
+        self.single = asked.offsets.shape[2]
+        coefficients, offsets, self._real = with_pairs(asked.coefficients[0], asked.offsets[0], asked.counts[0])
+        self._rows = coefficients.reshape(-1, coefficients.shape[2])
+        self._offsets = np.where(self._real, offsets, 0.0).ravel()
         kind = rounding_name(self._network.rounding)
         self._options = BoundOptions(differences=query.asked_of is not None, jit=False, rounding=kind)
         pairs = differences_for(self._network, asked.coefficients, ("crown", None, self._options, False))
-        self._computed, self._posed = self._network, self._rows
+        self._related, self._posed = None, self._rows
         if pairs is not None:
-            self._computed, self._posed = pairs.network, pairs.matched(tf.constant(self._rows)).numpy()
+            self._related, self._posed = pairs.network, pairs.matched(tf.constant(self._rows)).numpy()
         self.neurons = sum(math.prod(self._computed.nodes[i].shape) for i in self._computed.bounded())
         self._pace: dict[int, float] = {}
         self.enough, self.passes = POSITIVE * query.scale, 0
         self.tied: dict[int, int] = {}
         self.seen: dict[int, float] = {}
         self._looked: dict[int, tuple[float, int]] = {}
+
+    @property
+    def _asked(self) -> Network:
+        """The network, or the one that holds its weights."""
+        if self._holder is None:
+            return self._network
+        self._holder.hold(self, self._network)
+        return self._holder.network
+
+    @property
+    def _computed(self) -> Network:
+        """The same, with differences where rows are bounded by these."""
+        return self._asked if self._related is None else self._related
 
     def size(self, most: int, left: float) -> int:
         """How many boxes, at most so many, the next pass is for, if it is to end in the time that is left; 0: none."""
@@ -106,10 +128,13 @@ class Batches:
         too, where rows are bounded by these. ``signs``: what :func:`signs_of` says of boxes that these are parts of."""
         count, began = len(lower), time.monotonic()
         box = Box(*(end.reshape(-1, *self._shape) for end in (lower, upper)))
-        rows = np.repeat(self._rows[None], count, axis=0), np.repeat(self._offsets[None], count, axis=0)
+        spare = ((0, _padded(len(self._rows)) - len(self._rows)), (0, 0))
+        padded = np.pad(self._rows, spare), np.pad(self._offsets, spare[0])
+        rows = np.repeat(padded[0][None], count, axis=0), np.repeat(padded[1][None], count, axis=0)
         signs = np.zeros((count, self.neurons), np.int8) if signs is None else signs
-        question = prepared_bounds(self._network, box, *rows, options=self._options, signs=signs)
+        question = prepared_bounds(self._asked, box, *rows, options=self._options, signs=signs)
         found, *ends = question.run(layers=True)
+        found = found[:, : len(self._rows)]
         warn_of_domains(self._network, found)
         layers = dict(zip(question.computed.bounded(), zip(ends[::2], ends[1::2], strict=True), strict=True))
         self.passes += 1
@@ -131,15 +156,20 @@ class Batches:
 
     def descended(self, lower: np.ndarray, upper: np.ndarray, points: np.ndarray, clause: np.ndarray) -> np.ndarray:
         """Points of boxes, each moved down the margin of a clause, number ``clause`` for each."""
-        offsets = np.where(self._real, self._query.posed.offsets[0], -np.inf)[clause]
+        offsets = np.where(self._real[:, : self.single], self._query.posed.offsets[0], -np.inf)[clause]
         rows = self._query.posed.coefficients[0][clause]
         parts = [lower, upper, points, rows, offsets]
-        found = _descent_of(self._network)(*(tf.constant(part, tf.float64) for part in parts))
+        found = _descent_of(self._asked)(*(tf.constant(part, tf.float64) for part in parts))
         return np.asarray(found.numpy(), np.float64)
+
+    def outputs(self, points: np.ndarray) -> np.ndarray:
+        """The network's outputs at points ``[points, inputs]``."""
+        found: np.ndarray = _values_of(self._asked)(tf.constant(points, tf.float64)).numpy()
+        return found
 
     def witness(self, points: np.ndarray, clauses: Sequence[int]) -> np.ndarray | None:
         """An input that breaks one of the clauses on the original model, if the worst of the points leads to one."""
-        outputs = self._network(tf.constant(points.reshape(-1, *self._shape))).numpy()
+        outputs = self.outputs(points)
         for clause in clauses:
             margins = self._query.best(clause, self._query.about_clause(clause).values(outputs))
             worst = int(margins.argmin())
@@ -164,12 +194,48 @@ class Batches:
         return bool(rows[0, clause].max() > self.enough)
 
 
+def with_pairs(
+    coefficients: np.ndarray, offsets: np.ndarray, real: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of clauses ``[clauses, rows, outputs]``, their offsets, and which are no padding, each with the sums of two
+    rows behind them: where such a sum is positive, one of the two is.
+
+    A sum that float64 does not hold exactly is left out; one of offsets is rounded down. None are added to clauses of
+    many rows.
+    """
+    pairs = list(itertools.combinations(range(real.shape[1]), 2))
+    if len(pairs) * len(real) > _PAIRS:
+        return coefficients, offsets, real
+    for one, other in pairs:
+        both, lost = _two_sum(coefficients[:, one], coefficients[:, other])
+        usable = real[:, one] & real[:, other] & (lost == 0).all(axis=1)
+        level, rest = _two_sum(*(np.where(usable, offsets[:, k], 0.0) for k in (one, other)))
+        level = np.where(rest < 0, np.nextafter(level, -np.inf), level)
+        coefficients, offsets, real = (
+            np.concatenate([old, new[:, None]], axis=1)
+            for old, new in ((coefficients, both), (offsets, level), (real, usable))
+        )
+    return coefficients, offsets, real
+
+
+def _two_sum(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A sum as float64 has it, and what is left of the exact one (Knuth, "Seminumerical Algorithms", 4.2.2)."""
+    found = a + b
+    part = found - a
+    return found, (a - (found - part)) + (b - part)
+
+
 def signs_of(boxes: int, layers: Sequence[np.ndarray]) -> np.ndarray:
     """Which neurons keep their sign, by lower and upper bounds of the layers in turn: 1, -1 or 0 ``[boxes, neurons]``.
 
     They keep it on every part of the boxes, where intervals of the layers before may not show it."""
     signs = [(low >= 0).astype(np.int8) - (high <= 0) for low, high in zip(layers[::2], layers[1::2], strict=True)]
     return np.concatenate([np.zeros((boxes, 0)), *(part.reshape(boxes, -1) for part in signs)], axis=1).astype(np.int8)
+
+
+def _padded(rows: int) -> int:
+    """For how many rows a function is traced that bounds so many."""
+    return next(size for size in _ROWS if size >= rows) if rows <= _ROWS[-1] else rows
 
 
 def _any_number(*shapes: Sequence[int | None]) -> list[tf.TensorSpec]:
@@ -223,6 +289,19 @@ def _planes_of(network: Network) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf
     inputs, ends = (math.prod(network.input_shape),), [network.nodes[i].shape for i in network.bounded()]
     asked = _any_number(inputs, inputs, network.output_shape, (), *(shape for shape in ends for _ in range(2)))
     return kept(network, "planes below rows", lambda: traced(run, input_signature=asked))
+
+
+def _values_of(network: Network) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The traced function of the outputs at inputs ``[points, inputs]``."""
+    owner = weakref.ref(network)
+
+    def run(points: tf.Tensor) -> tf.Tensor:
+        net = owner()
+        assert net is not None
+        return net(tf.reshape(points, [-1, *net.input_shape]))
+
+    asked = _any_number((math.prod(network.input_shape),))
+    return kept(network, "values at points", lambda: traced(run, input_signature=asked))
 
 
 def _steepest(network: Network, lower: tf.Tensor, upper: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:

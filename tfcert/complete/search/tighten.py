@@ -19,6 +19,7 @@ from tfcert.complete.encoding.encode import ArrayInterval, EncodingOptions, enco
 from tfcert.complete.encoding.piecewise import PiecewiseLinear, PiecewiseNetwork
 from tfcert.complete.encoding.program import Program
 from tfcert.complete.solver.process import SolverError, SolverProcess
+from tfcert.network.shared import held
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import joint_bounds
 from tfcert.propagation.supported import as_given
@@ -65,7 +66,7 @@ def propagated_bounds(
     each = (np.eye(outputs)[None], np.zeros((1, outputs)))
     rows = [np.concatenate([*parts, *(-part for part in parts)], 1) for parts in zip(each, clauses.rows(), strict=True)]
     ends, layers = joint_bounds(
-        net.network,
+        held(net.network),
         region.astype(np.float64),
         *rows,
         method=method,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from fractions import Fraction
 
 from tfcert.language.spec.declarations import ModelDeclaration, StageSpec, Strategy
 from tfcert.language.spec.formula import Formula, negation
@@ -17,6 +18,17 @@ MODEL = "net"
 """The name that the model is bound to."""
 VNNLIB_STRATEGY = Strategy("vnnlib", (StageSpec("pgd"), StageSpec("crown"), StageSpec("split")))
 """How files are decided that come without a strategy."""
+
+
+def few_inputs(seconds: Fraction | None) -> Strategy:
+    """The same where few inputs move: the first bounds of parts take less than other stages' preparation.
+
+    Neurons are split of what cutting inputs leaves open, after so many seconds of that.
+    """
+    limit = () if seconds is None else (("time_limit", seconds),)
+    return Strategy(
+        "vnnlib", (StageSpec("split", (("cut", "inputs"), *limit)), StageSpec("split", (("cut", "neurons"),)))
+    )
 
 
 def vnnlib_spec(question: VnnlibQuestion, strategy: Strategy = VNNLIB_STRATEGY, filename: str = "<vnnlib>") -> Spec:
