@@ -237,7 +237,7 @@ def _sat(asked: UntypedTasks | TypedTasks, task: Task, verdict: Verdict) -> Vnnl
     return VnnlibAnswer("sat", inputs, outputs)
 
 
-def _suited(question: VnnlibQuestion, network: Network, timeout: float | None) -> Strategy:
+def _suited(question: VnnlibQuestion, network: Network, timeout: Fraction | None) -> Strategy:
     """The strategy for a question."""
     if question.inputs != int(np.prod(network.input_shape)) or not question.cases:  # refused later, or settled
         return VNNLIB_STRATEGY
