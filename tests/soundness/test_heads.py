@@ -178,12 +178,13 @@ def check(s: Setting, forms: list[Form], stages: list[str], measured: bool, fold
             check_measure(record, form, s)
 
 
-@pytest.mark.parametrize("head", sweep_but(["softmax3"], HEADS))
-def test_no_answer_contradicts_the_samples(head: str, eager: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("head", "step"), sweep_but([("softmax3", 2)], [("softmax3", 2), *((h, 1) for h in HEADS)]))
+def test_no_answer_contradicts_the_samples(head: str, step: int, eager: None, tmp_path: Path) -> None:
+    """``step`` is 2 where every other form is asked, at every stage, by each quantifier; the long sweep asks all."""
     s = setting(*HEADS[head])
     only_relu = {info.name for info in METHODS.values() if info.activations and head.startswith("sigmoid")}
     stages = [word for word in STAGES.words() if word != "split" and method_name(word) not in only_relu]
-    check(s, s.forms(head.startswith("softmax")), stages, True, tmp_path)
+    check(s, s.forms(head.startswith("softmax"))[::step], stages, True, tmp_path)
 
 
 @pytest.mark.parametrize("head", ["softmax3", "plain1", "plain3"])

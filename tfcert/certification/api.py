@@ -120,7 +120,7 @@ def bounds(
     """Lower and upper bounds of every output over each set.
 
     Args:
-        relaxation: a rule for the lines of activations (README lists them); None for each activation's default.
+        relaxation: a rule for the lines of activations (docs/bounds.md lists them); None for each activation's default.
         fallback: ``"adaptive"``: activations for which the relaxation has no rule get their default lines, and results
             name both (``deepcert+adaptive``); None refuses such a model.
         outputs: ``"model"``: what the model returns. Of a model that ends in a softmax these are probabilities,

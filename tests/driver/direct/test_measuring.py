@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from sweeps import sweep_but
 
 import tfcert
 from tfcert.catalog import DISTANCES, DistanceInfo
@@ -211,7 +212,7 @@ def test_a_single_output_and_no_sample_are_refused(folder, capsys):
     assert main(nothing) == ExitCode.NOTHING_TO_CHECK
 
 
-@pytest.mark.parametrize("kind", ["softmax", "float64"])
+@pytest.mark.parametrize("kind", sweep_but(["softmax"], ["softmax", "float64"]))
 def test_heads_and_types_of_models_are_those_of_the_functions(folder, kind, samples, classifier):
     import keras
 
