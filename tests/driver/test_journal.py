@@ -27,7 +27,7 @@ from tfcert.verdict import Guarantee, Outcome, Verdict, Work
 
 HEADER = {key: f"{key} as it was" for key in IDENTITY} | {"hashes": SCHEME}
 SLOW = """\
-import sys, time
+import signal, sys, time
 import numpy as np
 import tfcert.rigour.radius as asked
 from tfcert.cli.main import main
@@ -37,6 +37,7 @@ def bounds(network, perturbation, clauses, **_):
     return np.full(clauses.rows()[1].shape, 0.5), None
 
 asked.clause_bounds = bounds
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from tfcert.driver.files import require_writable
+from tfcert.driver.files import require_file_writable, require_writable
 from tfcert.driver.header import IDENTITY, require_same
 from tfcert.errors import JournalError, UsageError
 from tfcert.report.records import Json
@@ -101,6 +101,8 @@ class RunFolder(ABC):
         """
         self._path = self._path or default
         require_writable(self.path)
+        if self.header_path.exists():
+            require_file_writable(self.header_path)
 
     @contextlib.contextmanager
     def held(self, header: Json, say: Callable[[str], None]) -> Iterator[int]:

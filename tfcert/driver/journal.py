@@ -25,7 +25,7 @@ from tfcert.showing import counted
 
 FILE_NAME = "journal.jsonl"
 FINISHED, RESUMED, WRITER, WORKERS = "finished", "resumed", "writer", "workers"
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """What keeps any file from being written, and none in particular."""
 
 Key = tuple[str, int]
@@ -153,13 +153,14 @@ class Journal:
         Raises:
             JournalError: they cannot be written; none of them is in the journal then.
         """
-        added = {(r.property, r.sample): r for r in reversed([*records]) if (r.property, r.sample) not in self._keys}
-        found = list(reversed(added.values()))
-        by = {"worker": worker} if worker else {}
-        at = _now()
-        self.write(*({"record": record.as_json(), "at": at} | by for record in found))
+        added: dict[Key, Record] = {}
+        for record in records:
+            if (key := (record.property, record.sample)) not in self._keys:
+                added.setdefault(key, record)
+        more = {"at": _now()} | ({"worker": worker} if worker else {})
+        self.write(*({"record": record.as_json()} | more for record in added.values()))
         self._keys |= added.keys()
-        return found
+        return list(added.values())
 
     def workers(self, alive: int) -> None:
         """Notes how many workers there are from now on."""

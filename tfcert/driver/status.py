@@ -14,10 +14,10 @@ from rich.text import Text
 
 from tfcert.driver.folder import being_written
 from tfcert.driver.journal import FILE_NAME, JournalTail
-from tfcert.driver.tally import Question, Tally, duration, speed
+from tfcert.driver.tally import QuestionTally, Tally, duration, speed
 from tfcert.errors import JournalError
 from tfcert.report.records import Json, Record, number
-from tfcert.report.table import PLAIN_WIDTH, render
+from tfcert.report.table import render
 from tfcert.showing import counted
 
 GOING_ON, INTERRUPTED, FINISHED = "going on", "interrupted", "finished"
@@ -101,11 +101,11 @@ class Status:
         return sum(q.remaining(self.time) for q in self._open if q.here) if self._open else 0.0
 
     @property
-    def _open(self) -> list[Question]:
+    def _open(self) -> list[QuestionTally]:
         return [q for q in self.tally.questions.values() if not q.over]
 
     @property
-    def slowest(self) -> Question | None:
+    def slowest(self) -> QuestionTally | None:
         """The question whose slowest sample took longest."""
         return max(self.tally.questions.values(), key=lambda q: q.slowest[1], default=None)
 
@@ -140,8 +140,8 @@ class Status:
             ],
         }  # fmt: skip
 
-    def parts(self) -> list[RenderableType]:
-        """What a terminal shows: a line a question, one a worker, and a sentence."""
+    def tables(self) -> list[RenderableType]:
+        """A line a question, and one a worker."""
         table = _table("question", "done", "decided", "undecided", "rate", "left", "slowest sample")
         for q in self.tally.questions.values():
             rate, left = q.rate(self.time), q.remaining(self.time)
@@ -150,13 +150,13 @@ class Status:
                 Text(q.name), f"{q.done} of {q.asked}" if q.asked else str(q.done), str(q.done - q.undecided),
                 str(q.undecided), _known(rate, speed), "-" if q.over else _known(left, duration), slowest,
             )  # fmt: skip
-        parts: list[RenderableType] = [table]
+        tables: list[RenderableType] = [table]
         if self.tally.workers:
             workers = _table("worker", "done", "last answer")
             for name, (done, last) in sorted(self.tally.workers.items()):
                 workers.add_row(Text(name), str(done), f"{duration(max(0.0, self.now - last))} ago")
-            parts.append(workers)
-        return [*parts, Text(self.sentence())]
+            tables.append(workers)
+        return tables
 
     def sentence(self) -> str:
         """The state of the run, who writes it, and how old its last answer is."""
@@ -174,7 +174,7 @@ class Status:
         return f"{said}; --resume {self.folder} goes on with it" if self.state == INTERRUPTED else said
 
     def __str__(self) -> str:
-        return render(self.parts(), PLAIN_WIDTH)
+        return f"{render(self.tables())}\n{self.sentence()}"
 
 
 def _table(first: str, *others: str) -> Table:

@@ -19,7 +19,7 @@ OPEN = (str(Outcome.UNKNOWN), str(Outcome.TIMEOUT))
 
 
 @dataclass
-class Question:
+class QuestionTally:
     """A property or measure on its way.
 
     Attributes:
@@ -86,7 +86,7 @@ class Tally:
         finished: whether the run has come to its end.
     """
 
-    questions: dict[str, Question] = field(default_factory=dict)
+    questions: dict[str, QuestionTally] = field(default_factory=dict)
     workers: dict[str, tuple[int, float]] = field(default_factory=dict)
     alive: int = 0
     writer: Mapping[str, Any] = field(default_factory=dict)
@@ -94,9 +94,9 @@ class Tally:
     finished: bool = False
     _free: float = math.nan  # when the question before ended, or the run was begun: then the next one begins
 
-    def ask(self, name: str, asked: int) -> Question:
+    def ask(self, name: str, asked: int) -> QuestionTally:
         """The question of a name, which is asked about so many samples."""
-        found = self.questions.setdefault(name, Question(name))
+        found = self.questions.setdefault(name, QuestionTally(name))
         found.asked = max(found.asked, asked)
         return found
 
@@ -147,7 +147,7 @@ def speed(rate: float) -> str:
     """Samples a second, a minute or an hour, whichever is a number above 1."""
     for unit, seconds in (("s", 1), ("min", 60)):
         if rate * seconds >= 1:
-            return f"{rate * seconds:.3g}/{unit}"
+            return f"{rate * seconds:{',.0f' if rate >= 100 else '.3g'}}/{unit}"
     return f"{rate * 3600:.2g}/h"
 
 
