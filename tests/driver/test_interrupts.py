@@ -5,11 +5,22 @@ from __future__ import annotations
 import math
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from tfcert.driver.interrupts import SENTENCE, Interrupts
 from tfcert.driver.progress import Standing
+
+
+@pytest.fixture(autouse=True)
+def usual() -> Iterator[None]:
+    """The handlers that a process in the foreground begins with: one in the background ignores Ctrl-C."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = [(number, signal.signal(number, handler)) for number, handler in handlers.items()]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
 
 
 def at(sample: int) -> Standing:
