@@ -231,7 +231,7 @@ def reason_of(sentence: str) -> Reason | None:
     return sentence.reason if isinstance(sentence, Because) else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Work:
     """The effort that a verdict took, as counts that do not depend on the machine, and a solver's seconds.
 
@@ -278,7 +278,7 @@ class ModelRun(NamedTuple):
     breaks: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Replayed:
     """The runs of the original model on a witness, the eager ones first."""
 
@@ -296,7 +296,7 @@ class Replayed:
         return f"the witness {', '.join(ends)}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The answer for one property on one sample, and how it was obtained.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +27,7 @@ from tfcert.verdict import Guarantee, Outcome, Verdict, Work
 
 HEADER = {key: f"{key} as it was" for key in IDENTITY} | {"hashes": SCHEME}
 SLOW = """\
-import sys, time
+import signal, sys, time
 import numpy as np
 import tfcert.rigour.radius as asked
 from tfcert.cli.main import main
@@ -35,6 +37,7 @@ def bounds(network, perturbation, clauses, **_):
     return np.full(clauses.rows()[1].shape, 0.5), None
 
 asked.clause_bounds = bounds
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -87,7 +90,9 @@ def test_a_truncated_last_line_is_dropped_and_the_next_record_begins_a_line_of_i
     with JournalFolder(resume=tmp_path).open(HEADER, print) as journal:
         assert [r.sample for r in journal.known] == [0]
         journal.append(record(1))
-    assert path.read_bytes() == data
+    lines, before = path.read_text().splitlines(), data.decode().splitlines()
+    assert lines[:2] == before[:2] and json.loads(lines[2])["resumed"]["pid"] == os.getpid()
+    assert [json.loads(line)["record"] for line in (lines[3], before[2])] == [record(1).as_json()] * 2
 
 
 @pytest.mark.parametrize("key", IDENTITY)
@@ -105,6 +110,95 @@ def test_damage_in_the_middle_is_an_error_not_a_gap(tmp_path):
         resume(tmp_path)
 
 
+def test_a_first_line_that_was_cut_short_is_nothing_to_resume_and_in_nobodys_way(tmp_path):
+    """Catches a run that was killed as it began being told as damage, or blocking its folder."""
+    path = write(tmp_path)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(JournalError, match="cut short within its first line"):
+        resume(tmp_path)
+    write(tmp_path, record(0))
+    assert [r.sample for r in resume(tmp_path)] == [0]
+
+
+def test_a_question_and_sample_keeps_its_first_record(tmp_path):
+    """Catches work that is done twice, after a worker was lost, changing what was told, within a run and after it."""
+    other = replace(record(0), verdict=replace(record(0).verdict, outcome=Outcome.UNKNOWN))
+    with JournalFolder(out=tmp_path).open(HEADER, print) as journal:
+        assert journal.append(record(0)) and not journal.append(other)
+        assert journal.extend([record(1), other, replace(other, sample=1), record(2)], "w") == [record(1), record(2)]
+        assert journal.tally.questions["p"].done == 3 and journal.tally.workers["w"][0] == 2
+    with JournalFolder(resume=tmp_path).open(HEADER, print) as journal:
+        assert not journal.append(other) and len(journal.known) == 3
+    assert (tmp_path / FILE_NAME).read_text().count('"record"') == 3
+    with (tmp_path / FILE_NAME).open("a") as file:
+        file.write(json.dumps({"record": other.as_json()}) + "\n")
+    with pytest.raises(JournalError, match="line 6: this is a second answer to p, sample 0"):
+        resume(tmp_path)
+
+
+def full_disk(monkeypatch, after: int):
+    """Files take so many bytes more, and then a part of what is written."""
+    left, real = [after], os.write
+
+    def write_some(descriptor: int, data: bytes) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        size = min(left[0], len(data))
+        left[0] -= size
+        return real(descriptor, data[:size])
+
+    monkeypatch.setattr(os, "write", write_some)
+
+
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path, monkeypatch):
+    """Catches half a line in the journal, answers that count without being there, and an error without advice."""
+    with JournalFolder(out=tmp_path).open(HEADER, print) as journal:
+        journal.append(record(0))
+        before = (tmp_path / FILE_NAME).read_bytes()
+        with monkeypatch.context() as patched:
+            full_disk(patched, after=100)
+            with pytest.raises(JournalError, match=r"No space left .* 1 answer in it .* --resume"):
+                journal.append(record(1))
+        assert (tmp_path / FILE_NAME).read_bytes() == before
+        assert journal.tally.questions["p"].done == 1
+        assert journal.append(record(1))
+    assert [r.sample for r in resume(tmp_path)] == [0, 1]
+
+
+def test_a_file_of_a_run_that_finds_no_room_is_said_as_the_journal_s_would_be(tmp_path):
+    """Catches a witness that does not fit ending a run with an error that says nothing of its answers."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "witnesses/p-1.npz")
+    folder = JournalFolder(out=tmp_path)
+    told = pytest.raises(JournalError, match=r"witnesses/p-1.npz cannot be written: No space left .* --resume")
+    with told, folder.open(HEADER, print):
+        raise full
+    with pytest.raises(FileNotFoundError), JournalFolder(out=tmp_path).open(HEADER, print):
+        raise FileNotFoundError(errno.ENOENT, "no model", "clf.keras")
+
+
+def test_a_small_disk_that_runs_full_keeps_whole_lines(tmp_path):
+    """Catches what a real file system does otherwise than the one that the test above makes up."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    code = (
+        f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]}\n"
+        "from pathlib import Path\n"
+        "from test_journal import JournalError, record, write\n"
+        f"disk = Path({str(disk)!r})\n"
+        "try:\n    write(disk, *map(record, range(1000)))\n"
+        "except JournalError as error:\n    print(error)\n"
+        "sys.stdout.write((disk / 'journal.jsonl').read_text())\n"
+    )
+    mount = f'mount -t tmpfs -o size=64k tmpfs {disk} && exec {sys.executable} -c "$CODE"'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount]
+    if shutil.which("unshare") is None or subprocess.run([*command[:4], "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a file system of one's own")
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"CODE": code})
+    said, *lines = done.stdout.splitlines()
+    assert "No space left on device" in said and f"The {len(lines) - 1} answers in it are kept" in said, done.stderr
+    assert [json.loads(line)["record"]["sample"] for line in lines[1:]] == list(range(len(lines) - 1)) and lines[50:]
+
+
 def test_a_folder_without_a_journal_cannot_be_resumed(tmp_path):
     with pytest.raises(JournalError, match="nothing to resume"):
         resume(tmp_path)
@@ -114,7 +208,7 @@ def test_two_runs_do_not_write_to_one_journal(tmp_path):
     with JournalFolder(out=tmp_path).open(HEADER, print):
         with pytest.raises(JournalError, match="another run"):
             write(tmp_path)
-        with pytest.raises(JournalError, match="another run"):
+        with pytest.raises(JournalError, match=rf"another run .* \(process {os.getpid()} on .*, since 20"):
             resume(tmp_path)
     assert resume(tmp_path) == []
 
@@ -169,15 +263,24 @@ def test_a_killed_run_is_resumed_to_the_same_records(run, write_spec, folder, ma
     assert (folder / "out" / FILE_NAME).read_bytes().startswith(before[: before.rfind(b"\n") + 1])
 
 
-def test_ctrl_c_keeps_the_results_and_exits_with_2(write_spec, folder):
+@pytest.mark.parametrize("signals", [(signal.SIGINT,), (signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)])
+def test_ctrl_c_keeps_the_results_and_exits_with_2(write_spec, folder, signals):
+    """Once lets the sample that is in flight come to its end; what ends a run at once waits for none."""
     process = start_slowly(write_spec("crown", blocks="batch: 1"), folder / "out")
-    os.kill(process.pid, signal.SIGINT)
+    before = (folder / "out" / FILE_NAME).read_bytes().count(b'{"record"')
+    for number in signals:
+        os.kill(process.pid, number)
+        time.sleep(0.1)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "interrupted" in output and "Traceback" not in errors
+    assert ("stopping after what is in flight" in errors) == (signals[0] == signal.SIGINT)
     result = json.loads((folder / "out" / "result.json").read_text())
-    assert 2 <= len(result["records"]) < 8
     assert result["header"]["complete"] is False
+    journaled = (folder / "out" / FILE_NAME).read_bytes().count(b'{"record"')
+    assert before <= len(result["records"]) == journaled < 8
+    if len(signals) == 1 and signals[0] == signal.SIGINT:
+        assert journaled > before
 
 
 def test_a_run_with_changed_weights_is_not_resumed(run, folder, classifier, margins):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from tfcert.cli.main import main
 from tfcert.driver.since import Tried
 from tfcert.errors import UsageError
 from tfcert.proof.check import read_claim
-from tfcert.report import Record
 from tfcert.report.json import write_result
 from tfcert.report.stored import read_result
 
@@ -211,7 +211,7 @@ def test_the_verb_takes_an_earlier_run(run, folder, capsys):
 def test_another_question_has_nothing_to_transfer(run, folder):
     run("crown", out=folder / "old")
     result = read_result(folder / "old")
-    renamed = [Record(**{**vars(r), "property": "other"}) for r in result.records]
+    renamed = [replace(r, property="other") for r in result.records]
     write_result(folder / "old" / "result.json", result.header, renamed)
     report = run("crown", since=folder / "old")
     assert not transferred(report)

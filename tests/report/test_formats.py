@@ -232,6 +232,17 @@ def test_an_older_result_is_of_another_run(folder, capsys):
     assert "| `robust` | 0 of 9 |" in capsys.readouterr().out
 
 
+def test_a_page_of_too_many_answers_lists_those_that_are_refuted_or_open(folder, monkeypatch):
+    """Catches pages of a gigabyte, and open answers that are left out of them."""
+    monkeypatch.setattr("tfcert.report.formats.page.MOST_ANSWERS", 2)
+    (run,) = read_runs(folder)
+    page = page_text([run])
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert sorted(row[data["columns"].index("outcome")] for row in data["rows"]) == ["falsified", "unknown"]
+    assert "2 answers are listed" in page and "3 more are in" in page
+    assert told(folder, "csv").count("\n") == 6
+
+
 def test_the_page_of_a_run_is_kept_up_to_date_until_it_ends(folder, capsys, monkeypatch):
     kept = (folder / "result.json").read_text()
     lines = [{"header": {k: v for k, v in HEADER.items() if k not in ("complete", "exit_code", "judged")}}]

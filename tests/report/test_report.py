@@ -9,9 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tfcert.errors import UsageError
 from tfcert.report import Asked, ExitCode, Measured, Record, Report, figures, summarize_measure, summarize_property
 from tfcert.report.attacks import AttackReport
+from tfcert.report.json import read_lines, write_result
 from tfcert.report.records import number
+from tfcert.report.stored import read_result
 from tfcert.report.summary import MeasureSummary, PropertySummary
 from tfcert.report.table import measure_tables, property_tables, record_line, render
 from tfcert.verdict import Guarantee, Outcome, Verdict
@@ -284,3 +287,20 @@ def test_a_histogram_names_what_its_ends_are(tmp_path, monkeypatch, name, title,
 
 def test_a_run_without_matplotlib_says_how_to_get_pictures():
     assert "pip install 'tfcert[report]'" in figures.MISSING
+
+
+def test_a_result_is_read_record_by_record_and_as_any_json(tmp_path):
+    """Catches a reader that knows its own layout alone, and half a file that passes for a whole one."""
+    path, header = tmp_path / "result.json", {"records": [1], "odd": '"records": [\n'}
+    write_result(path, header, records())
+    assert read_lines(path) is not None
+    assert sum(line.startswith('{"property"') for line in path.read_text().splitlines()) == len(records())
+    first = read_result(path)
+    path.write_text(json.dumps(json.loads(path.read_text())))
+    second = read_result(path)
+    assert read_lines(path) is None
+    assert first.header == second.header == header and first.records == second.records == records()
+    write_result(path, {}, records())
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]))
+    with pytest.raises(UsageError, match="ends within its records"):
+        read_result(path)

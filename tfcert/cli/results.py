@@ -1,4 +1,4 @@
-"""Verbs about results of earlier runs: ``tfcert report | dossier | recheck | watch | diff``."""
+"""Verbs about results of other runs: ``tfcert report | dossier | recheck | status | watch | diff``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tfcert.errors import UsageError
 from tfcert.showing import counted
 
 if TYPE_CHECKING:
+    from tfcert.report.records import Record
     from tfcert.report.runs import SpecRun
 
 
@@ -144,13 +145,22 @@ def read_any(place: Path) -> list[SpecRun]:
     """
     from tfcert.driver.journal import FILE_NAME, read_journal
     from tfcert.report.reading import read_runs, run_of
-    from tfcert.report.stored import RESULT
 
-    journal, result = place / FILE_NAME, place / RESULT
-    if journal.is_file() and not (result.is_file() and result.stat().st_mtime_ns >= journal.stat().st_mtime_ns):
-        header, records = read_journal(journal)
+    if (place / FILE_NAME).is_file() and not has_result(place):
+        header, records = read_journal(place / FILE_NAME)
         return [run_of(header | {"complete": False}, records, place)]
     return read_runs(place)
+
+
+def has_result(folder: Path) -> bool:
+    """Tells whether the result in a folder is that of the run whose journal is there, or there is no journal."""
+    from tfcert.driver.journal import FILE_NAME
+    from tfcert.report.stored import RESULT
+
+    journal, result = folder / FILE_NAME, folder / RESULT
+    if not journal.is_file():
+        return True
+    return result.is_file() and result.stat().st_mtime_ns >= journal.stat().st_mtime_ns
 
 
 def write_format(name: str, target: str, runs: Sequence[SpecRun], quiet: bool = False) -> None:
@@ -174,23 +184,60 @@ def run_watch(options: argparse.Namespace) -> int:
     """Keeps the page of a run up to date until the run has ended, and exits as it did. Ctrl-C ends it sooner."""
     import time
 
+    from tfcert.driver.status import Follower
     from tfcert.report.formats.page import page_text
     from tfcert.report.json import write_text
+    from tfcert.report.reading import run_of
 
     folder = Path(options.folder)
     target = Path(options.html or folder / "report.html")
+    follower: Follower | None = None
+    records: list[Record] = []
     seen = None
-    while True:
-        (run,) = read_any(folder)
-        assert run.report is not None  # a folder is that of one run
-        going_on = "exit_code" not in run.report.header  # one that was interrupted has it
-        answers = len(run.report.records)
-        if (answers, going_on) != seen:
-            write_text(target, page_text([run], options.every if going_on else 0))
-            said = f"{target}: {counted(answers, 'answer')}{', the run is going on' if going_on else ''}"
+    while not has_result(folder):
+        if follower is None or not follower.current:
+            follower, records, seen = Follower(folder), [], None
+        records += follower.records()
+        if len(records) != seen:
+            run = run_of(follower.header | {"complete": False}, records, folder)
+            write_text(target, page_text([run], options.every))
             if not options.quiet:
-                print(said, flush=True)
-            seen = answers, going_on
-        if not going_on:
-            return int(run.exit_code)
+                print(f"{target}: {counted(len(records), 'answer')}, the run is going on", flush=True)
+            seen = len(records)
         time.sleep(options.every)
+    (run,) = read_any(folder)
+    assert run.report is not None  # a folder is that of one run
+    write_text(target, page_text([run], 0))
+    if not options.quiet:
+        print(f"{target}: {counted(len(run.report.records), 'answer')}", flush=True)
+    return int(run.exit_code)
+
+
+def status_arguments(parser: argparse.ArgumentParser) -> None:
+    """A run that is going on, and how it is told."""
+    parser.add_argument("folder", metavar="DIR", help="the folder of a run")
+    json_argument(parser, "what it says")
+    quiet_argument(parser, "say only the sentence at the end")
+    parser.add_argument("--every", type=positive, metavar="SECONDS", help="tell it again, until the run has ended")
+
+
+def run_status(options: argparse.Namespace) -> int:
+    """Says how far a run is. Exit code 0: it came to its end, 1: it goes on, 2: it was interrupted."""
+    import time
+
+    from tfcert.driver.status import FINISHED, GOING_ON, Follower, Status
+
+    follower = Follower(options.folder)
+    while True:
+        state = follower.state  # before the lines: a run that ends in between has written all of them
+        follower.look()
+        if state != GOING_ON:
+            state = follower.state
+        status = Status(Path(options.folder), state, follower.tally, time.time())
+        write_json(options.json, status.as_json())
+        print(status.sentence() if options.quiet else status, file=for_people(options), flush=True)
+        if state != GOING_ON or options.every is None:
+            return {GOING_ON: 1, FINISHED: 0}.get(state, 2)
+        time.sleep(options.every)
+        if not follower.current:
+            follower = Follower(options.folder)

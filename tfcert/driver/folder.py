@@ -10,15 +10,19 @@ import contextlib
 import fcntl
 import itertools
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from tfcert.driver.files import require_writable
+from tfcert.driver.files import require_file_writable, require_writable
 from tfcert.driver.header import IDENTITY, require_same
 from tfcert.errors import JournalError, UsageError
 from tfcert.report.records import Json
+
+LOCK_TRIES, LOCK_SECONDS = 3, 0.05
+"""How often a lock is asked for, and how long to wait in between."""
 
 
 class RunFolder(ABC):
@@ -97,6 +101,8 @@ class RunFolder(ABC):
         """
         self._path = self._path or default
         require_writable(self.path)
+        if self.header_path.exists():
+            require_file_writable(self.header_path)
 
     @contextlib.contextmanager
     def held(self, header: Json, say: Callable[[str], None]) -> Iterator[int]:
@@ -114,39 +120,86 @@ class RunFolder(ABC):
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.resumed:
-            self._set_aside(say)
-        with _alone(self.header_path) as descriptor:
+            while self._set_aside(say):
+                pass
+        with self._alone() as descriptor:
             if self.resumed:
                 require_same(self.header_path, self._read_header(), header, IDENTITY)
             else:
+                if os.fstat(descriptor).st_size and self._unfinished():
+                    raise JournalError(f"another run has just written to {self.path}: choose another folder")
                 os.ftruncate(descriptor, 0)
                 for old in itertools.chain.from_iterable(map(self.path.glob, self.stale)):
                     old.unlink()
             yield descriptor
 
-    def _set_aside(self, say: Callable[[str], None]) -> None:
+    def _set_aside(self, say: Callable[[str], None]) -> bool:
         """Moves what an interrupted run left into a folder of its own in there, and says how to go on with it."""
-        left = self._unfinished() if self.header_path.is_file() else ""
-        if not left:
-            return
-        with _alone(self.header_path):
+        if not self.header_path.is_file():
+            return False
+        with self._alone():
+            left = self._unfinished()
+            if not left:
+                return False
             place = next(p for n in itertools.count(1) if not (p := self.path / f"interrupted-{n}").exists())
             place.mkdir()
             for name in self.kept_together:
                 if (self.path / name).exists():
                     (self.path / name).rename(place / name)
         say(f"{left} moved to {place}; --resume {place} goes on with it")
+        return True
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[int]:
+        """The header's file open for appending, which keeps other runs from it until it is closed.
+
+        Raises:
+            JournalError: another run has it, or it cannot be locked.
+        """
+        path = self.header_path
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            if not _locked(path, descriptor):
+                by = self._holder()
+                raise JournalError(
+                    f"another run is writing to {path}{f' ({by})' if by else ''}: wait for it, or choose another folder"
+                )
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _holder(self) -> str:
+        """Names who writes into the folder, in words; "" where nothing says so."""
+        return ""
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[int]:
-    """A file open for appending, which keeps other runs from it until it is closed."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
+def _locked(path: Path, descriptor: int) -> bool:
+    """Takes the lock of an open file, and tells whether it is still the one at ``path``.
+
+    A reader that asks whether a run is going on holds the lock for a moment: that is waited for.
+    """
+    for attempt in range(LOCK_TRIES):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise JournalError(f"another run is writing to {path}: wait for it, or choose another folder") from None
-        yield descriptor
-    finally:
-        os.close(descriptor)
+            time.sleep(LOCK_SECONDS if attempt + 1 < LOCK_TRIES else 0)
+        except OSError as error:
+            raise JournalError(
+                f"{path} cannot be locked ({error.strerror}), so another run could write to it: choose a folder on a "
+                "file system with locks"
+            ) from error
+        else:
+            return path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
+
+
+def being_written(path: Path) -> bool:
+    """Tells whether a run holds a file: whether it is going on."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks, on which no run could begin
+            return False
+    return False

@@ -23,6 +23,7 @@ from tfcert.language import (
 from tfcert.language.spec.assertions import compared, judge_condition
 from tfcert.language.spec.quantities import MEASURE_QUANTITIES, Quantity, Quotient
 from tfcert.report import ExitCode, Judged, Record, summarize_measure, summarize_property
+from tfcert.report.summary import by_question
 from tfcert.report.table import figure, percent
 from tfcert.showing import counted
 from tfcert.verdict import Outcome
@@ -50,17 +51,25 @@ def gather_results(spec: Spec, records: Sequence[Record], right: Right) -> Resul
                 f"{quantity.text}: nothing says which samples are classified right: that takes labels that are classes "
                 "of the model"
             )
-    labels = {float(r.label) for r in records if r.label is not None}
-    labels |= {float(label) for _, y in accuracies.values() for label in np.unique(y)}
-    classes = {
+    return replace(_results(spec, records, accuracies), classes=_by_class(spec, records, accuracies))
+
+
+def _by_class(spec: Spec, records: Sequence[Record], accuracies: Accuracies) -> dict[float, Results]:
+    """The results of the samples of each class, where the specification asks for them."""
+    if not any(a.per_class for a in spec.assertions) and not any(item.per_class for item in spec.reports):
+        return {}
+    classes: dict[float, list[Record]] = {float(y): [] for _, ys in accuracies.values() for y in np.unique(ys)}
+    for record in records:
+        if record.label is not None:
+            classes.setdefault(float(record.label), []).append(record)
+    return {
         label: _results(
             spec,
-            [r for r in records if r.label == label],
+            classes[label],
             {pair: (good[y == label], y[y == label]) for pair, (good, y) in accuracies.items()},
         )
-        for label in sorted(labels)
+        for label in sorted(classes)
     }
-    return replace(_results(spec, records, accuracies), classes=classes)
 
 
 def _asked(spec: Spec) -> list[Quantity]:
@@ -78,12 +87,13 @@ def _results(spec: Spec, records: Sequence[Record], accuracies: Accuracies) -> R
 
 def _counted_results(spec: Spec, records: Sequence[Record], accuracies: Accuracies) -> Results:
     properties, measures = {}, {}
+    mine = by_question(records)
     for name in spec.properties:
-        s = summarize_property(name, records)
+        s = summarize_property(name, mine.get(name, ()))
         outcomes = s.outcomes
         properties[name] = PropertyCounts(s.total, s.correct, outcomes[Outcome.VERIFIED], outcomes[Outcome.FALSIFIED])
     for name in spec.measures:
-        m = summarize_measure(name, records)
+        m = summarize_measure(name, mine.get(name, ()))
         estimated = [] if m.estimated is None else m.estimated.tolist()
         measures[name] = MeasureValues(m.proven.tolist(), m.refuted.tolist(), estimated)
     counts = {pair: (int(good.sum()), len(good)) for pair, (good, _) in accuracies.items()}

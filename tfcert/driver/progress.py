@@ -1,4 +1,7 @@
-"""Progress of a run: a bar and a table on a terminal or in a notebook, plain lines elsewhere, on standard error."""
+"""Progress of a run: bars and a table on a terminal or in a notebook, plain lines elsewhere, on standard error.
+
+What they say of rates, remaining time and workers is the tally of the run's journal, as ``tfcert status`` reads it.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,21 @@ from types import TracebackType
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+from rich.progress import Task as Bar
 from rich.table import Table
+from rich.text import Text
 
+from tfcert.driver.tally import Tally
 from tfcert.report.records import Record
 from tfcert.report.table import as_html, record_line
 
 NOTEBOOK_SECONDS = 0.3
 """A notebook's bar is drawn at most this often."""
-PLAIN_SECONDS = 10.0
-"""Where there is no bar, a line of progress at most this often."""
+PLAIN_SECONDS, PLAIN_SHARE, PLAIN_MOST = 10.0, 1 / 30, 300.0
+"""Where there is no bar, a line of progress at most this often; of a long run, after this share of its time."""
+MOST_BARS = 8
+"""Questions that have a bar: those that began last."""
 MOST_ROWS = 6
 """Samples that the table shows: the current one and the last ones before it."""
 
@@ -100,19 +108,37 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
+class _Pace(ProgressColumn):
+    """How fast a question goes, and when it will be done."""
+
+    def __init__(self, narrator: Narrator):
+        super().__init__()
+        self._narrator = narrator
+
+    def render(self, task: Bar) -> Text:
+        """The words of its tally."""
+        question = self._narrator.tally.questions.get(task.fields["question"])
+        return Text("" if question is None else question.words(time.time()), "dim")
+
+
 class Narrator:
-    """Tells how far a run is. ``verbose``: "auto" or True; 0 or False for silence; 2 for a line a sample and change."""
+    """Tells how far a run is. ``verbose``: "auto" or True; 0 or False for silence; 2 for a line a sample and change.
+
+    Attributes:
+        tally: what the run's records add up to: that of its journal, where it follows one.
+    """
 
     def __init__(self, verbose: Verbosity = "auto"):
         self._level = 1 if verbose == "auto" else int(verbose)
         self._console = Console(stderr=True, highlight=False, force_jupyter=False)
-        self._name, self._what, self._done, self._total = "", "", 0, 0
-        self._said = self._told = time.monotonic()
+        self._name, self._what = "", ""
+        self.tally, self._follows = Tally(), False
+        self._began = self._said = self._told = time.monotonic()
         self._rows: tuple[Standing, ...] = ()
         self._bar: Progress | None = None
         self._live: Live | NotebookLive | None = None
         if self._level and (sys.stderr.isatty() or in_notebook()):
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Pace(self))
             self._bar = Progress(*columns, console=self._console)
             if in_notebook():
                 self._live = NotebookLive(self._shown)
@@ -135,6 +161,10 @@ class Narrator:
         if isinstance(self._live, NotebookLive):
             self._live.refresh()
 
+    def follow(self, tally: Tally) -> None:
+        """Tells what a journal adds up to, from now on."""
+        self.tally, self._follows = tally, True
+
     def say(self, sentence: str) -> None:
         """One line, unless silent."""
         if self._level:
@@ -148,11 +178,12 @@ class Narrator:
             total: its samples, ``done`` of which are known from an earlier run.
             what: the values that a solver narrows, and their space.
         """
-        self._name, self._what, self._done, self._total, self._rows = name, what, done, total, ()
+        self._name, self._what, self._rows = name, what, ()
+        self.tally.ask(name, total)
         if self._bar is not None:
-            for task in self._bar.task_ids:
-                self._bar.remove_task(task)
-            self._bar.add_task(name, total=total, completed=done)
+            for old in self._bar.task_ids[: 1 - MOST_BARS]:
+                self._bar.remove_task(old)
+            self._bar.add_task(name, total=total, completed=done, question=name)
             self._changed()
         elif done:
             self.say(f"{name}: {done} of {total} taken from the journal")
@@ -161,7 +192,7 @@ class Narrator:
     def preparing(self, stage: str) -> Iterator[None]:
         """Shows, within the context, that a stage is prepared."""
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], description=f"{self._name}: preparing {stage}")
+            self._bar.update(self._bar.task_ids[-1], description=f"{self._name}: preparing {stage}")
             self._changed()
         elif self._level > 1:
             self.say(f"{self._name}: preparing {stage}")
@@ -169,7 +200,7 @@ class Narrator:
             yield
         finally:
             if self._bar is not None:
-                self._bar.update(self._bar.task_ids[0], description=self._name)
+                self._bar.update(self._bar.task_ids[-1], description=self._name)
 
     def watch(self, standing: Standing) -> None:
         """A solver begins with a sample, or knows more about it."""
@@ -178,23 +209,32 @@ class Narrator:
         self._changed()
         if self._level > 1 and (before is None or before.cells()[1:3] != standing.cells()[1:3]):
             self.say(self._line(standing))
-        elif self._level == 1 and self._bar is None and self._told - self._said > PLAIN_SECONDS:
+        elif self._level == 1 and self._bar is None and self._told - self._said > self._patience():
             self._said = self._told
             self.say(self._line(standing))
 
     def advance(self, record: Record) -> None:
         """One more sample is decided."""
-        self._done += 1
+        if not self._follows:
+            self.tally.answer(record.as_json(), time.time())
         if self._row(record.sample) is not None:
             self._put(_settled(record))
         if self._bar is not None:
-            self._bar.advance(self._bar.task_ids[0])
+            for bar in self._bar.tasks:
+                if bar.fields["question"] == record.property:
+                    self._bar.advance(bar.id)
             self._changed()
+        question = self.tally.ask(record.property, 0)
         if self._level > 1:
             self.say(record_line(record))
-        elif self._bar is None and (self._done == self._total or time.monotonic() - self._said > PLAIN_SECONDS):
+        elif self._bar is None and (question.over or time.monotonic() - self._said > self._patience()):
             self._said = time.monotonic()
-            self.say(f"{self._name}: {self._done} of {self._total}")
+            more = ", ".join(filter(None, (question.words(time.time()), self.tally.words())))
+            self.say(f"{record.property}: {question.done} of {question.asked}{more and f' ({more})'}")
+
+    def _patience(self) -> float:
+        """The seconds between two lines of progress: a day's log has few hundred of them."""
+        return min(max(PLAIN_SECONDS, PLAIN_SHARE * (time.monotonic() - self._began)), PLAIN_MOST)
 
     def _row(self, sample: int) -> Standing | None:
         return next((row for row in self._rows if row.sample == sample), None)
@@ -211,15 +251,16 @@ class Narrator:
     def _shown(self) -> RenderableType:
         """The bar and, once a solver works, the table above it; the current sample's seconds go on."""
         assert self._bar is not None
+        workers = [Text(self.tally.words(), "dim")] if self.tally.alive else []
         if not self._rows:
-            return self._bar
+            return Group(self._bar, *workers) if workers else self._bar
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{self._name}: {self._what}", title_justify="left")
         for name in ("sample", "bound", "incumbent", "gap", "seconds", "outcome"):
             table.add_column(name, justify="left" if name == "outcome" else "right", no_wrap=True)
         for row in self._rows:
             waited = 0.0 if row.outcome else time.monotonic() - self._told
             table.add_row(*replace(row, seconds=row.seconds + waited).cells())
-        return Group(table, self._bar)
+        return Group(table, self._bar, *workers)
 
 
 def _settled(record: Record) -> Standing:

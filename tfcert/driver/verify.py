@@ -19,13 +19,14 @@ from tfcert.driver.budget import Clock
 from tfcert.driver.certificates import Certificates
 from tfcert.driver.distance_task import distances
 from tfcert.driver.explain import plan_text
+from tfcert.driver.interrupts import Interrupts
 from tfcert.driver.journal import Journal
 from tfcert.driver.judge import exit_code, gather_results, judge, reported
 from tfcert.driver.measure import MeasureAnswer, MeasureRun
 from tfcert.driver.piecewise import PiecewiseRun
 from tfcert.driver.piecewise_measure import measured_pieces
 from tfcert.driver.premises import measured_with_inputs, needs_input, with_inputs
-from tfcert.driver.progress import Narrator, Verbosity, Watch
+from tfcert.driver.progress import Narrator, Standing, Verbosity, Watch
 from tfcert.driver.property import PropertyRun
 from tfcert.driver.share import ShareRun
 from tfcert.driver.since import Earlier
@@ -89,7 +90,8 @@ def verify(
             finds on the way.
 
     Returns:
-        The report. After Ctrl-C it holds what was found until then, with exit code 2.
+        The report. After Ctrl-C it holds what was found until then, with exit code 2: once stops after what is in
+        flight, twice at once.
 
     Raises:
         SpecError: the specification cannot be used; says everything that is wrong with it.
@@ -115,7 +117,9 @@ def run_verification(start: RunStart, verbose: Verbosity = "auto", certificates:
             writers = CertificateWriters() if doing.certificates is None else doing.certificates.writers
             doing.earlier = Earlier(start.earlier, writers)
         with start.folder.open(doing.header, narrator.say) as journal:
-            complete = doing.all(journal)
+            narrator.follow(journal.tally)
+            with doing.interrupts.heard():
+                complete = doing.all(journal)
             if complete:
                 journal.finish()
             return doing.finish(complete)
@@ -170,6 +174,10 @@ class _Run:
     setup: dict[str, dict[str, float]] = field(default_factory=dict)
     certificates: Certificates | None = None
     earlier: Earlier | None = None
+    interrupts: Interrupts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.interrupts = Interrupts(self.narrator.say)
 
     def all(self, journal: Journal) -> bool:
         """Runs every task; False if it was interrupted."""
@@ -180,6 +188,7 @@ class _Run:
             self.spent[name] = self.spent.get(name, 0.0) + record.verdict.seconds
         try:
             for task in self.bound.tasks:
+                self.interrupts.between()
                 self._task(task, journal)
         except KeyboardInterrupt:
             self.narrator.say("interrupted: what was found is kept")
@@ -199,13 +208,18 @@ class _Run:
                 with clock.paused():
                     self.earlier.prepare(task)
             for first in range(0, len(todo), size):
+                self.interrupts.between()
                 part = task.take(np.array(todo[first : first + size], int))
-                for place, verdict, measured in _decide(part, stages, self.narrator.watch, self.earlier):
+                for place, verdict, measured in _decide(part, stages, self._watch, self.earlier):
                     record = self._record(part, place, verdict, measured)
                     self.records[record.property, record.sample] = record
                     journal.append(record)
                     self.narrator.advance(record)
         self.spent[strategy.name] = clock.used()
+
+    def _watch(self, standing: Standing) -> None:
+        self.interrupts.begins(standing)
+        self.narrator.watch(standing)
 
     def _record(self, task: Task, place: int, verdict: Verdict, measured: Measured | None) -> Record:
         witness = verdict.witness

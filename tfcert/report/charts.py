@@ -18,6 +18,8 @@ from tfcert.report.records import Cells
 from tfcert.report.summary import MeasureSummary
 
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#e69f00", "#009e73", "#7a7f87"
+MOST_STEPS = 2000
+"""Steps of a curve of samples: of more samples each step stands for several."""
 _DASHES, _COLORS = ("-", "--", ":", "-."), (BLUE, ORANGE, GREEN, GREY)
 STYLES = tuple((_DASHES[i % 4], _COLORS[(i + i // 4) % 4]) for i in range(16))
 """Dashes and colours of several lines, one after another: any four in a row differ in both."""
@@ -102,7 +104,8 @@ def plot_effort(axes: Any, seconds: Mapping[str, Sequence[float]], totals: Mappi
         if len(times):
             ordered = np.maximum(np.sort(times), 1e-3)  # the axis has no 0
             label = f"{name} ({len(times)} of {totals[name]} decided)"
-            axes.step(ordered, np.arange(1, len(times) + 1), line, where="post", color=color, label=label)
+            counts = np.unique(np.linspace(1, len(times), min(len(times), MOST_STEPS)).astype(int))
+            axes.step(ordered[counts - 1], counts, line, where="post", color=color, label=label)
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.yaxis.get_major_locator().set_params(integer=True)

@@ -10,17 +10,19 @@ from tfcert.report.records import Json, Record
 
 
 def flat_records(records: Iterable[Record]) -> list[Json]:
-    """Records as ``result.json`` holds them, of numbers and words alone.
+    """Records as rows, as :func:`flat_record` makes them."""
+    return [flat_record(record) for record in records]
+
+
+def flat_record(record: Record) -> Json:
+    """A record as ``result.json`` holds it, of numbers and words alone.
 
     What stages did has a column for each kind of work; of a witness's runs there is whether all of them agree.
     """
-    found = []
-    for record in records:
-        flat = record.as_json()
-        flat |= {f"work_{kind}": amount for kind, amount in flat.pop("work").items()}
-        replayed = flat.pop("replayed")
-        found.append(flat | {"replays_agree": None if replayed is None else replayed["agree"]})
-    return found
+    flat = record.as_json()
+    flat |= {f"work_{kind}": amount for kind, amount in flat.pop("work").items()}
+    replayed = flat.pop("replayed")
+    return flat | {"replays_agree": None if replayed is None else replayed["agree"]}
 
 
 def data_frame(records: Iterable[Record]) -> Any:

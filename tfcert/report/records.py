@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import builtins
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from tfcert.verdict import Because, Guarantee, ModelRun, Outcome, Reason, Replayed, Verdict, Work, reason_of
+from tfcert.verdict import (
+    NO_WORK,
+    Because,
+    Guarantee,
+    ModelRun,
+    Outcome,
+    Reason,
+    Replayed,
+    Verdict,
+    Work,
+    reason_of,
+)
 
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Asked:
     """The region that was asked about: norm and eps in ``space``; ``targets`` says which classes count.
 
@@ -61,7 +74,7 @@ class Cells:
     sides: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Measured:
     """A measure's answer lies between ``lower`` and ``upper`` (NaN: nothing is known at that end).
 
@@ -81,7 +94,7 @@ class Measured:
     cells: Cells | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """The answer for one property (or measure) on one sample.
 
@@ -164,15 +177,15 @@ class Record:
         guarantee, contradicted = flat["guarantee"], flat.get("contradicted")
         verdict = Verdict(
             outcome=Outcome(flat["outcome"]),
-            reason=Because(flat["reason"], _reason(flat.get("reason_name"))),
-            stage=flat["stage"],
-            method=flat["method"],
-            relaxation=flat["relaxation"],
+            reason=_because(flat["reason"], flat.get("reason_name")),
+            stage=_one(flat["stage"]),
+            method=_one(flat["method"]),
+            relaxation=_one(flat["relaxation"]),
             guarantee=None if guarantee is None else Guarantee(guarantee),
             margin=_nan(flat["margin"]),
             seconds=float(flat["seconds"]),
             contradicted=None if contradicted is None else Guarantee(contradicted),
-            work=Work(**flat.get("work", {})),
+            work=_work(**flat["work"]) if flat.get("work") else NO_WORK,
             replayed=_replayed(flat.get("replayed")),
             transferred=bool(flat.get("transferred", False)),
         )
@@ -181,7 +194,7 @@ class Record:
             more = flat.get("evaluations"), _nan(flat.get("estimate")), flat.get("optimal")
             measured = Measured(_nan(flat["lower"]), _nan(flat["upper"]), *more)
         region = flat["norm"] or "", _nan(flat["eps"]), flat["space"] or ""
-        asked = Asked(
+        asked = _asked(
             *region,
             targets=flat["targets"] or "",
             quantifier=flat["quantifier"],
@@ -194,7 +207,7 @@ class Record:
             proof=flat.get("proof") or "lower",
         )
         return cls(
-            property=flat["property"],
+            property=_one(flat["property"]),
             sample=int(flat["sample"]),
             verdict=verdict,
             asked=asked,
@@ -229,9 +242,20 @@ def _replayed(flat: Json | None) -> Replayed | None:
     return Replayed(tuple(runs))
 
 
-def _reason(name: str | None) -> Reason | None:
-    """The reason of a name; None also for one that another version of tfcert knew."""
-    return Reason(name) if name in set(Reason) else None
+# A journal may hold millions of records, which have most of this in common: they share it.
+_asked = lru_cache(maxsize=4096)(Asked)
+_work = lru_cache(maxsize=4096)(Work)
+
+
+@lru_cache(maxsize=4096)
+def _because(sentence: str, name: str | None) -> Because:
+    """The sentence of a reason by its name; of none also where another version of tfcert knew it."""
+    return Because(sentence, Reason(name) if name in set(Reason) else None)
+
+
+def _one(word: str) -> str:
+    """The same word, once for all records."""
+    return sys.intern(word)
 
 
 def _nan(value: float | None) -> float:

@@ -14,7 +14,13 @@ from tfcert.errors import ExitCode
 from tfcert.report.flat import data_frame
 from tfcert.report.json import result_text, write_result
 from tfcert.report.records import Json, Record
-from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_measure, summarize_property
+from tfcert.report.summary import (
+    MeasureSummary,
+    PropertySummary,
+    by_question,
+    summarize_measure,
+    summarize_property,
+)
 from tfcert.report.table import PLAIN_WIDTH, as_html, effort_line, measure_tables, property_tables, render
 from tfcert.showing import counted
 
@@ -91,8 +97,9 @@ class Report:
     def parts(self, width: int = PLAIN_WIDTH) -> list[RenderableType]:
         """The parts that a terminal of so many columns shows: tables, judgements, notes."""
         shown: list[RenderableType] = []
-        properties = [self._of_all(summarize_property(n, self.records)) for n in self.properties]
-        measures = [self._of_all(summarize_measure(n, self.records)) for n in self.measures]
+        mine = by_question(self.records)
+        properties = [self._of_all(summarize_property(n, mine.get(n, ()))) for n in self.properties]
+        measures = [self._of_all(summarize_measure(n, mine.get(n, ()))) for n in self.measures]
         shown += property_tables(properties, width) if properties else []
         shown += measure_tables(measures) if measures else []
         setup = self.header.get("setup_seconds", {})

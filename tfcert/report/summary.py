@@ -88,6 +88,14 @@ class MeasureSummary:
         return len(self.proven)
 
 
+def by_question(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """The records of each property and measure, by its name."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.property, []).append(record)
+    return found
+
+
 def summarize_property(name: str, records: Iterable[Record]) -> PropertySummary:
     """Adds up the records of one property."""
     mine = [r for r in records if r.property == name]

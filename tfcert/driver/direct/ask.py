@@ -11,6 +11,7 @@ import numpy as np
 
 from tfcert.clauses import strictly_right
 from tfcert.driver.direct.request import Loaded, Request
+from tfcert.driver.interrupts import Interrupts
 from tfcert.driver.journal import Journal
 from tfcert.driver.progress import Narrator
 from tfcert.misfit import misfit, tiny_radius
@@ -42,14 +43,19 @@ class DirectQuestion:
         records = {} if journal is None else {r.sample: r for r in journal.known}
         todo = np.array([i for i, place in enumerate(loaded.places.tolist()) if place not in records], int)
         with Narrator() as narrator:
+            if journal is not None:
+                narrator.follow(journal.tally)
             narrator.begin(self.name, len(loaded.x), len(records))
+            interrupts = Interrupts(narrator.say)
             try:
-                for first in range(0, len(todo), self.batch):
-                    for record in self._decide(loaded, todo[first : first + self.batch]):
-                        records[record.sample] = record
-                        if journal is not None:
-                            journal.append(record)
-                        narrator.advance(record)
+                with interrupts.heard():
+                    for first in range(0, len(todo), self.batch):
+                        interrupts.between()
+                        for record in self._decide(loaded, todo[first : first + self.batch]):
+                            records[record.sample] = record
+                            if journal is not None:
+                                journal.append(record)
+                            narrator.advance(record)
             except KeyboardInterrupt:
                 narrator.say("interrupted: what was found is kept")
         return tuple(records[i] for i in sorted(records)), len(records) == len(loaded.x)

@@ -21,7 +21,7 @@ from tfcert.driver.distances import measured_distances, unperturbed
 from tfcert.driver.header import rounding_header, run_header
 from tfcert.driver.journal import JournalFolder
 from tfcert.driver.progress import Narrator
-from tfcert.errors import UsageError
+from tfcert.errors import JournalError, UsageError
 from tfcert.report import Asked, Measured, MeasureSummary, Record, figures
 from tfcert.report.distances import DistanceReport, conclusion, summarize_distances
 from tfcert.report.records import Json
@@ -94,7 +94,7 @@ def run_distances(start: DistanceStart) -> DistanceReport:
     """
     info, request, folder = start.info, start.request, start.folder
     loaded = request.load()
-    header = start.header | loaded.header()
+    header = start.header | loaded.header() | {"asked": {info.name: len(loaded.x)}}
     targets = str(start.options["targets"]).replace("_", "-")
     asked = Asked(request.norm, math.nan, "net", targets, width=request.width, distance=info.name)
     question = DirectQuestion(
@@ -103,6 +103,8 @@ def run_distances(start: DistanceStart) -> DistanceReport:
     with folder.open(header, Narrator().say) as journal:
         try:
             records, complete = question.run(loaded, journal)
+        except JournalError:
+            raise
         except ValueError as error:
             raise UsageError(f"{request.model}: {error}") from error
         if complete:

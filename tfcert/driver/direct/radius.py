@@ -163,7 +163,7 @@ def run_radii(start: RadiiStart) -> RadiusReport:
             require_random(loaded.model.num_outputs)
         except ValueError as error:
             raise UsageError(f"{request.model}: {error}") from error
-    header = start.header | loaded.header()
+    header = start.header | loaded.header() | {"asked": {"radius": len(loaded.x)}}
     asked = Asked(request.norm, math.nan, "net", bounding.targets, width=request.width)
     question = DirectQuestion(
         "radius", asked, bounding.batch, lambda part, right: _radii(request, bounding, part, right)

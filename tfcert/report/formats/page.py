@@ -21,11 +21,19 @@ from tfcert.report.gallery import charts_of
 from tfcert.report.records import Json, Record
 from tfcert.report.result import Report
 from tfcert.report.runs import SpecRun
-from tfcert.report.summary import MeasureSummary, PropertySummary, summarize_measure, summarize_property
+from tfcert.report.summary import (
+    MeasureSummary,
+    PropertySummary,
+    by_question,
+    summarize_measure,
+    summarize_property,
+)
 from tfcert.report.table import columns, figure, known_median, percent
 from tfcert.showing import counted
 from tfcert.verdict import PROMISES, Guarantee, Outcome, Reason
 
+MOST_ANSWERS = 20_000
+"""Answers that a page lists; of more, those that are refuted or open come first."""
 MOST_PICTURES = 4 << 20
 """Bytes of pictures that a page takes in; it names those for which there is no room left."""
 _DECIDED = {"pass": "good", "fail": "bad"}
@@ -47,6 +55,8 @@ def page_text(runs: Sequence[SpecRun], refresh: int = 0) -> str:
         refresh=refresh,
         answers=json.dumps(_answers(runs), allow_nan=False, separators=(",", ":")).replace("</", "<\\/"),
         several=len(runs) > 1,
+        left_out=max(0, sum(len(run.report.records) for run in runs if run.report is not None) - MOST_ANSWERS),
+        most=MOST_ANSWERS,
         guarantees=[(str(level), words) for level, words in PROMISES.items() if level in levels],
         outcomes=list(map(str, Outcome)),
     )
@@ -59,8 +69,9 @@ def _run(run: SpecRun) -> Json:
     report = run.report
     if report is None:
         return about | {"report": False}
-    properties = [summarize_property(name, report.records) for name in report.properties]
-    measures = [summarize_measure(name, report.records) for name in report.measures]
+    mine = by_question(report.records)
+    properties = [summarize_property(name, mine.get(name, ())) for name in report.properties]
+    measures = [summarize_measure(name, mine.get(name, ())) for name in report.measures]
     pictures, left_out = _pictures(report)
     return about | {
         "report": True,
@@ -129,9 +140,10 @@ def _reasons(records: Sequence[Record]) -> list[Json]:
     """Why answers are open: how many for each reason, one of the sentences, and what to do about it."""
     open_ = [r for r in records if r.outcome in (Outcome.UNKNOWN, Outcome.TIMEOUT)]
     count = Counter((r.property, getattr(r.verdict.reason, "reason", None)) for r in open_)
+    firsts = {(r.property, getattr(r.verdict.reason, "reason", None)): r for r in reversed(open_)}
     found = []
     for (name, reason), number in sorted(count.items(), key=lambda item: (-item[1], item[0][0])):
-        first = next(r for r in open_ if (r.property, getattr(r.verdict.reason, "reason", None)) == (name, reason))
+        first = firsts[name, reason]
         advice = reason.advice if isinstance(reason, Reason) else ""
         said = str(first.verdict.reason) or "nothing is said"
         found.append({"property": name, "number": counted(number, "sample"), "sample": first.sample,
@@ -191,9 +203,10 @@ def _answers(runs: Sequence[SpecRun]) -> Json:
     """The answers as columns and rows, for the script of the page."""
     names = ["specification", "question", "sample", "outcome", "label", "predicted", "margin", "proven", "refuted",
              "stage", "guarantee", "seconds", "why"]  # fmt: skip
-    rows = [
-        [str(run.path), *_answer(record)] for run in runs if run.report is not None for record in run.report.records
-    ]
+    found = [(str(run.path), record) for run in runs if run.report is not None for record in run.report.records]
+    if len(found) > MOST_ANSWERS:
+        found = sorted(found, key=lambda pair: pair[1].outcome is Outcome.VERIFIED)[:MOST_ANSWERS]
+    rows = [[path, *_answer(record)] for path, record in found]
     if len(runs) < 2:
         names, rows = names[1:], [row[1:] for row in rows]
     kept = [i for i, name in enumerate(names) if name in ("question", "sample", "outcome") or _any(rows, i)]

@@ -1,0 +1,1 @@
+"""Campaigns: journals of a million records, runs that are killed, and how far workers go."""
