@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import decimal
+import itertools
+import math
+from decimal import Decimal
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers as L
 
+from tfcert.activations.accuracy import ACCURACIES
 from tfcert.network import from_keras
 from tfcert.network.simplify import WrittenNumbers
 from tfcert.options import BoundOptions
+from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.engine import lower_bounds
 from tfcert.propagation.supported import not_charged, not_supported
+from tfcert.roundoff import rounding_of
 from tfcert.sets.balls import LpBall
+from tfcert.sets.region import region_of
 
 
 def functional(shape, function):
@@ -117,11 +127,16 @@ def test_a_gru_is_charged_for_both_of_its_biases():
         assert node.bias().numpy().tolist() == [0.0, 0.5] and node.size_of_bias().numpy().tolist() == [6.0, 4.5]
 
 
+def counted(x):
+    """A one for each place of a sequence, as a model may count places: integers."""
+    return keras.ops.ones_like(x[..., 0], dtype="int32")
+
+
 @pytest.mark.parametrize(
     ("shape", "function", "part"),
     [
-        ((3, 4), lambda x: keras.ops.logsumexp(x, axis=-1), "adds up exponentials"),
-        ((3, 4), lambda x: keras.ops.log_softmax(x, axis=-1), "adds up exponentials"),
+        ((3, 4), lambda x: keras.ops.logsumexp(x, axis=(-1, 1)), ""),
+        ((3, 4), lambda x: keras.ops.log_softmax(x, axis=-1), ""),
         ((3, 4), lambda x: L.Dense(2)(L.Softmax(axis=(1, 2))(x)), "several axes"),
         ((4, 4, 1), lambda x: L.Resizing(6, 6)(x), "resizing"),
         ((4, 4, 1), lambda x: L.Resizing(6, 6, interpolation="nearest")(x), ""),
@@ -132,12 +147,68 @@ def test_a_gru_is_charged_for_both_of_its_biases():
             "factors",
         ),
         ((3, 4), lambda x: keras.ops.einsum("bij,jk->bi", x, np.ones((4, 3), "f")), "beforehand"),
-        ((3, 4), lambda x: keras.ops.logsumexp(x[..., :2], axis=-1), ""),
+        ((5, 3), lambda x: x + L.Reshape((5, 3))(L.Embedding(5, 3)(keras.ops.cumsum(counted(x), axis=1) - 1)), ""),
+        ((5, 3), lambda x: x + keras.ops.relu(keras.ops.full_like(x, 0.1)), "beforehand"),
     ],
 )
 def test_what_is_computed_otherwise_than_it_is_bounded_is_said_not_to_be_charged(shape, function, part):
     found = reason(shape, function)
     assert part in found and bool(part) == bool(found)
+
+
+LOG_SUMS = [
+    [-10.0, 0.0],
+    [0.0, -14.0],
+    [-16.6, 0.0, -17.0],
+    [3.0, 3.0, 3.0, 3.0],
+    [1e5, 1e5 + 0.0078125, -1e5],
+    [-1.7, 1.2, -0.4, 0.9, -30.0],
+    [80.0, 79.0, -90.0, 40.0],
+]
+
+
+def log_sums(x, which):
+    """``log(sum exp(x - m)) + m`` by float32 programs whose functions err by as much as they may, sums in every order;
+    with ``which``, of the difference of that entry and m instead, as a log-softmax takes it."""
+    single, unit = np.float32, 2.0**-24
+    exp, log = (4 * ACCURACIES["exp"].ulps * unit, 2 * ACCURACIES["log"].ulps * unit)
+    m = x.max()
+    apart = single(x - m)
+    for exp_sign, log_sign in itertools.product((-1, 1), repeat=2):
+        terms = single(np.exp(apart.astype(np.float64)) * (1 + exp_sign * exp))
+        for order in itertools.permutations(range(len(x))):
+            total = single(0)
+            for i in order:
+                total = single(total + terms[i])
+            logarithm = single(math.log(total) * (1 + log_sign * log))
+            yield single(logarithm + m) if which is None else single(apart[which] - logarithm)
+
+
+def exact_log_sum(x):
+    with decimal.localcontext() as context:
+        context.prec = 60
+        return sum((Decimal(float(v)).exp() for v in x), Decimal(0)).ln()
+
+
+@pytest.mark.parametrize("x", LOG_SUMS, ids=str)
+def test_the_logarithm_of_a_sum_of_exponentials_is_charged_for_what_programs_compute(x):
+    """Catches the charges of softpluses alone, whose values fall with the smaller terms: a program that adds these to 1
+    errs by ulps of 1. Bounds in float64, so that nothing of ours hides what is missing."""
+    x, count = np.array(x, np.float32), len(x)
+    last = functional((count,), lambda z: keras.ops.log_softmax(z, axis=-1))
+    total = functional((count,), lambda z: keras.ops.logsumexp(z, axis=-1, keepdims=True))
+    exact = exact_log_sum(x)
+    for model, entries, truth in ((total, [None], [exact]), (last, range(count), [Decimal(float(v)) - exact for v in x])):
+        network = from_keras(model).astype(tf.float64).rounded(rounding_of("deployed", np.float32, np.float64))
+        programs = [[*log_sums(x, entry), np.float32(value)] for entry, value in zip(entries, model(x[None])[0], strict=True)]
+        for method in ("ibp", "crown", "forward"):
+            eye = np.eye(len(programs))
+            box = region_of(LpBall(x[None].astype(np.float64), 0.0))
+            rows = tf.constant(np.concatenate([eye, -eye])[None]), tf.zeros([1, 2 * len(eye)], tf.float64)
+            low, high = np.split(output_bounds(network, box, rows, method).numpy()[0], 2)
+            for place, found in enumerate(programs):
+                assert Decimal(low[place]) <= truth[place] <= -Decimal(high[place]), method
+                assert (low[place] <= np.float64(found)).all() and (np.float64(found) <= -high[place]).all(), method
 
 
 def test_a_state_that_a_layer_begins_with_is_worked_out_beforehand():

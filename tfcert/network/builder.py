@@ -22,6 +22,7 @@ from tfcert.network.moves import BroadcastMap, CopiesMap, IndexMap, PadMap, Resh
 from tfcert.network.patterns import axis_moves
 from tfcert.network.product import Contraction, Product
 from tfcert.network.simplify import SimpleNodes, WrittenNumbers, same
+from tfcert.network.softmax import size_of_log_sum
 
 
 class Builder(Composed):
@@ -43,6 +44,7 @@ class Builder(Composed):
         self._names: set[str] = set()
         self._weights: dict[Source, str] = {}
         self._softmaxes: dict[Tensor, int] = {}
+        self._formal = False
 
     @contextmanager
     def scope(self, layer: str, kind: str) -> Iterator[None]:
@@ -407,11 +409,33 @@ class Builder(Composed):
         """The logarithm of the sum of exponentials along some axes, which stay with ``keepdims``; it does not overflow.
 
         Halves are added to halves (:meth:`logaddexp`), so that each of the ``log2(n)`` curves is a softplus, and lines
-        of what it is added to pass by.
+        of what it is added to pass by. No program computes these: what it computes is charged at their end
+        (:func:`~tfcert.network.softmax.size_of_log_sum`).
         """
         found = self.axes(x, axes)
-        shape = _reduced(x.shape, found, keepdims)
-        for axis in found:
+        shape, entries = _reduced(x.shape, found, keepdims), math.prod(x.shape[axis] for axis in found)
+        with self._as_formula():
+            total = self._halved(x, found, part)
+        if entries > 1:
+            size = self.constant(size_of_log_sum(entries, self.dtype))
+            total = self.scale(total, WrittenNumbers(self._ones(), 1), size=size, part=_under(part, "rounded"))
+        return self.reshape(total, shape, part=part)
+
+    def _ones(self) -> np.ndarray:
+        return np.ones([], self.dtype.as_numpy_dtype)
+
+    @contextmanager
+    def _as_formula(self) -> Iterator[None]:
+        """Nodes made inside are :attr:`~tfcert.network.graph.Node.formal`."""
+        outer, self._formal = self._formal, True
+        try:
+            yield
+        finally:
+            self._formal = outer
+
+    def _halved(self, x: Tensor, axes: Sequence[int], part: str) -> Tensor:
+        """The logarithm of the sum of exponentials along some axes, which stay, by halves."""
+        for axis in axes:
             while (size := x.shape[axis]) > 1:
                 half = size // 2
                 first, second = (
@@ -422,9 +446,7 @@ class Builder(Composed):
                     last = self.take(x, slice(size - 1, size), axis, part=_under(part, "last"))
                     total = self.concatenate([total, last], axis, part=_under(part, "parts"))
                 x = total
-                if size > 2:
-                    self.not_charged(x, "the model adds up exponentials all at once")
-        return self.reshape(x, shape, part=part)
+        return x
 
     def log_softmax(self, x: Tensor, axis: int, *, part: str = "") -> Tensor:
         """The logarithm of a softmax along an axis: what is left of ``x`` without its :meth:`logsumexp`."""
@@ -531,6 +553,7 @@ class Builder(Composed):
             raise self.refuse(f"adds a {found} to a tensor of shape {tuple(shape)}")
 
     def _append(self, node: Node) -> Tensor:
+        node = replace(node, formal=True) if self._formal else node
         return Tensor(self._nodes.append(node), node.shape)
 
     def _name(self, part: str) -> str:

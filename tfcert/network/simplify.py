@@ -147,8 +147,7 @@ def of_constants(node: Node, nodes: SimpleNodes) -> Node | int | None:
     plain = not isinstance(node, Linear) or node.bias is None
     if zeros and plain and not isinstance(node, Elementwise | Multivariate):
         return nodes.constant(node.name, node.shape, None)
-    moves = isinstance(node, Linear) and node.bias is None and node.map.moves
-    if not (moves or isinstance(node, Concatenate)):
+    if not computes_exactly(node):
         nodes.precomputed = f"what the model computes of constants was computed beforehand ({node.name})"
 
     def value() -> tf.Tensor:
@@ -363,7 +362,8 @@ def _biasless(node: Node) -> bool:
 
 def _factor(node: Node, with_bias: bool = False) -> np.ndarray | None:
     """The numbers that a node multiplies by; None of one that does anything else, or by what may change."""
-    scales = isinstance(node, Linear) and type(node.map) is ScaleMap and (with_bias or node.bias is None)
+    scales = isinstance(node, Linear) and type(node.map) is ScaleMap
+    scales = scales and (with_bias or node.bias is node.size_of_bias is None)
     read = node.map.scale if scales and isinstance(node, Linear) and isinstance(node.map, ScaleMap) else None
     return read.value if isinstance(read, WrittenNumbers) else None
 

@@ -30,6 +30,26 @@ def softmax_accuracy(entries: int) -> Accuracy:
     return Accuracy(single, double=double)
 
 
+def size_of_log_sum(entries: int, dtype: tf.DType) -> float:
+    """What a program's ``log(sum of exp(x_i - m)) + m`` errs by, as a size that a node which scales by 1 is charged.
+
+    Statement. With m the largest of n numbers, u the unit roundoff, e and l what is stated of ``exp`` and ``log``, the
+    program is off by at most ``12 u (|value| + size)``; such a node is charged ``gamma_12`` of that.
+
+    ``x_i - m`` is off by u of itself, so ``exp`` of it by ``1.01 u |x_i - m|``, relatively, and by twice what is stated
+    of ``exp``, ``4 e u``, as in a softmax. The sum, in any order, errs by ``(n - 1) u``, relatively, and by the mean of
+    what its terms do, weighted by their shares p: of ``|x_i - m|`` that is the entropy of p less ``log s``, at most
+    ``log n``. The logarithm makes an absolute error of this relative one, as the sum s is at least 1; it lies between 0
+    and ``log n`` and errs by ``2 l u`` of itself. Adding m errs by u of the value. A program that adds ``x_i - m``
+    instead of taking the logarithm from ``x_i`` (a log-softmax) errs by u more of ``|x_i - m|``, which the node that
+    subtracts is charged, but for ``log n`` of the difference between m and the value. What is flushed to zero is at most
+    n of the smallest normal numbers: the node is charged for more, u of 1.
+    """
+    unit = 2.0**-24 if dtype == tf.float32 else 2.0**-53
+    exp, log = (ACCURACIES[name].within(unit) for name in ("exp", "log"))
+    return 1.1 * (entries + 4.0 * exp + (4.0 + 2.0 * log) * math.log(entries)) / 12.0
+
+
 @functools.cache
 def softmax_sigmoid(entries: int) -> Activation:
     """The sigmoid that stands for a softmax of so many entries."""

@@ -6,12 +6,13 @@ live. A network that needs one as a tensor has it as a constant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import layers
 
 from tfcert.network.builder import Builder, Tensor
 from tfcert.network.keras.private import numpy_operations, takes_training
@@ -21,6 +22,13 @@ Compute = Callable[[int], Any]
 
 SHAPED = (numpy_operations.ZerosLike, numpy_operations.OnesLike, numpy_operations.FullLike)
 """Operations that read the shape of their first argument alone."""
+MOVING = (
+    *(layers.Embedding, layers.Flatten, layers.Permute, layers.RepeatVector, layers.Reshape),
+    *(numpy_operations.BroadcastTo, numpy_operations.Concatenate, numpy_operations.ExpandDims, numpy_operations.Flip),
+    *(numpy_operations.GetItem, numpy_operations.Repeat, numpy_operations.Reshape, numpy_operations.Squeeze),
+    *(numpy_operations.Stack, numpy_operations.Take, numpy_operations.Tile, numpy_operations.Transpose),
+)
+"""Layers and operations that move and copy numbers, which every program does without rounding."""
 
 
 class FixedValue:
@@ -65,7 +73,7 @@ def fixed_outputs(node: Any, values: Mapping[int, Any], builder: Builder) -> lis
     random = given[1].get("training") not in (None, False)
     if random or not known or (not shaped and any(isinstance(value, Tensor) for value in known)):
         return None
-    if not shaped:
+    if not (shaped or isinstance(node.operation, MOVING) or _counts(node.outputs)):
         builder.has_precomputed(f"what {node.operation.name!r} computes of constants was computed beforehand")
     layer = isinstance(node.operation, keras.layers.Layer)
     inference = {"training": False} if layer and takes_training(node.operation) else {}
@@ -91,3 +99,8 @@ def fixed_outputs(node: Any, values: Mapping[int, Any], builder: Builder) -> lis
         return lambda samples: outputs(samples)[place]
 
     return [FixedValue(one_of(place)) for place in range(len(node.outputs))]
+
+
+def _counts(outputs: Sequence[Any]) -> bool:
+    """Tells whether numbers are integers, or truth values, which are computed without rounding."""
+    return all(tf.as_dtype(output.dtype).is_integer or output.dtype == "bool" for output in outputs)
