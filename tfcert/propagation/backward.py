@@ -28,6 +28,7 @@ from tfcert.propagation.errors import (
     charged,
     dotted,
     lowered,
+    moved_apart,
     share_of_sum,
     summed,
 )
@@ -37,6 +38,7 @@ from tfcert.propagation.folding import (
     over_activation,
     scaled_convolution,
 )
+from tfcert.propagation.gathered import gathered
 from tfcert.propagation.multivariate import ChosenStep
 from tfcert.propagation.pooling import PoolLines, pooled_apart
 from tfcert.propagation.ranges import errors_of
@@ -102,7 +104,7 @@ class _Pass:
         affine: nodes over which rows are functions of how far they are from their values in the middle.
         free: nodes with a single reader that need no step of their own.
         biased: nodes whose bias is in the lines of the activation after them.
-        paid: nodes whose errors are in these lines.
+        paid: nodes whose errors are in lines, or in those of the node that their rows come from.
     """
 
     def __init__(self, network: Network, target: int, relaxed: Relaxed, region: Region) -> None:
@@ -110,11 +112,14 @@ class _Pass:
         self.rounding, errors = network.rounding, relaxed.errors
         self.errors = errors_of(network, region, relaxed.bounds, target) if errors is None else errors
         self.free = frozenset(only_reader(network)) - relaxed.fixed
+        self.paid: set[int] = set()
+        if self.errors is not None:
+            self.errors, paid = gathered(self.errors, target, self.free, relaxed.stops)
+            self.paid.update(paid)
         self.affine = affine_nodes(network)
         self.waiting: dict[int, Coefficients] = {}
         self.constants: list[tf.Tensor] = []
         self.biased: set[int | None] = set()
-        self.paid: set[int] = set()
 
     @functools.cached_property
     def part(self) -> AffinePart:
@@ -150,14 +155,15 @@ class _Pass:
             self.waiting[source] = rows
             return
         self.waiting[source] = total = self.waiting[source].plus(rows)
-        if self.errors is not None and (source == 0 or len(self.network.readers[source]) > 2):
+        ends_there = source == 0 and bool(self.relaxed.stops)
+        if self.errors is not None and (ends_there or len(self.network.readers[source]) > 2):
             # Sums on the way may be larger than the last one, which is what the node's own errors are charged for.
             self.charge(total, 2.0 * self.errors.rounding.own * self.errors.sizes[source])
 
     def added(self, index: int, here: Coefficients) -> Coefficients:
         """Rows over a node, charged for its errors, with the term that is added there."""
         errors = self.errors
-        if errors is not None and index in errors.vectors and index not in self.paid:
+        if errors is not None and index in errors.vectors and index not in self.paid and not self._bends(index):
             self.charge(here, errors.vectors[index])
         if index not in self.relaxed.added:
             return here
@@ -171,6 +177,10 @@ class _Pass:
         if index in self.affine:
             self.gain(term, index)
         return here
+
+    def _bends(self, index: int) -> bool:
+        """Tells whether a node has lines, whose intercepts take its own errors: rows multiply these by their sizes."""
+        return isinstance(self.relaxed.lines.get(index), Lines) and index not in self.relaxed.fixed
 
     def ends(self, index: int, here: Coefficients) -> bool:
         """Bounds rows over a node where the pass ends with it: at a stop, the input, or a factor."""
@@ -216,7 +226,7 @@ class _Pass:
         if not isinstance(node, Linear):
             return node
         whole = scaled_convolution(self.network, index, self.free)
-        if self.errors is not None and whole is not node:
+        if self.errors is not None and whole is not node and node.inputs[0] not in self.paid:
             self.charge(here, tf.abs(node.map.diagonal()) * self.errors.vectors[node.inputs[0]])
         return whole
 
@@ -226,6 +236,8 @@ class _Pass:
         self.biased.add(biased)
         if isinstance(lines, Lines) or (isinstance(lines, PoolLines) and sources != self.network.nodes[index].inputs):
             self.paid.update(i for i in sources if i in self.free)
+        if self.errors is not None and isinstance(lines, Lines) and index in self.errors.vectors and self._bends(index):
+            lines = moved_apart(lines, self.errors.vectors[index])
         if self.errors is not None and isinstance(lines, Lines | PoolLines):
             share = share_of_sum(here.values.shape[3], self.errors.rounding)
             lines = apart(lines, share) if isinstance(lines, Lines) else pooled_apart(lines, share)

@@ -342,12 +342,18 @@ def charged(rows: Coefficients, vector: tf.Tensor, rounding: Rounding) -> tf.Ten
 
 
 def dotted(rows: Coefficients, x: tf.Tensor, rounding: Rounding | None) -> tf.Tensor:
-    """A lower bound of the rows' values at ``x``; without rounding, the value as it is computed."""
-    found = rows.dot(x)
+    """A lower bound of the rows' values at ``x``; without rounding, the value as it is computed.
+
+    Both sums are one, of which each coefficient is read once: ``sum (a x - |a| r)`` errs by ``gamma`` of the sum of
+    ``|a| (|x| + r)`` at most, for which r makes room.
+    """
     if rounding is None:
-        return found
-    lost = share_of_sum(rows.values.shape[3], rounding) * tf.abs(x) + 4.0 * rounding.tiny  # x may be flushed
-    return found - charged(rows, lost, rounding)
+        return rows.dot(x)
+    if rows.alike:
+        lost = share_of_sum(rows.values.shape[3], rounding) * tf.abs(x) + 4.0 * rounding.tiny  # x may be flushed
+        return rows.dot(x) - charged(rows, lost, rounding)
+    lost = share_of_sum(rows.values.shape[3], rounding, 16) * tf.abs(x) + 4.0 * rounding.tiny
+    return kernels.box_least(rows.values, rows.unfold(x), rows.unfold(lost))
 
 
 def beside(vector: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
@@ -361,6 +367,14 @@ def lowered(lines: Lines, vector: tf.Tensor) -> Lines:
     return lines._replace(
         lower_intercept=lines.lower_intercept - tf.math.multiply_no_nan(vector, tf.abs(lines.lower_slope)),
         upper_intercept=lines.upper_intercept + tf.math.multiply_no_nan(vector, tf.abs(lines.upper_slope)),
+    )
+
+
+def moved_apart(lines: Lines, vector: tf.Tensor) -> Lines:
+    """Lines of values that are off by at most ``vector``."""
+    vector = beside(vector, lines.lower_slope)
+    return lines._replace(
+        lower_intercept=lines.lower_intercept - vector, upper_intercept=lines.upper_intercept + vector
     )
 
 
