@@ -18,8 +18,9 @@ from rigour.simulated import Program, drawn, fused, simulated, values
 from soundness.exact import Affine, Leaky, evaluate, least
 from soundness.test_exact import as_network, box_of, random_layers
 
+from tfcert.activations import activation
 from tfcert.network import DenseMap, Network
-from tfcert.network.graph import Add, Input, Linear
+from tfcert.network.graph import Add, Elementwise, Input, Linear
 from tfcert.network.linear import ScaleMap
 from tfcert.propagation.bounds import output_bounds
 from tfcert.propagation.errors import ball_of, linear_size
@@ -174,6 +175,42 @@ def test_a_sum_that_errs_as_much_as_a_sum_can_stays_within_its_bounds(bias, meth
     low, high = below(charged(network, "deployed", np.float64), box, np.array([[1.0], [-1.0]]), method) * [1, -1]
     assert low <= float(run) <= high
     assert high - low < 2.2 * 1000 * 2.0**-24
+
+
+def block(scaled: bool, bent: bool) -> tuple[Network, np.ndarray]:
+    """A residual block: a sum of a thousand terms that absorbs all but the first, scaled or not, and the first again."""
+    count = 1000
+    first, every = np.eye(count, 1, dtype=np.float32), np.ones((count, 1), np.float32)
+    nodes = [
+        Input(name="x", shape=(count,)),
+        Elementwise(name="relu", inputs=(0,), shape=(count,), activation=activation("relu")),
+        Linear(name="sum", inputs=(1,), shape=(1,), map=DenseMap(lambda: tf.constant(every), (count,), 1)),
+        Linear(name="skip", inputs=(1,), shape=(1,), map=DenseMap(lambda: tf.constant(first), (count,), 1)),
+    ]
+    if scaled:
+        scale = ScaleMap(lambda: tf.fill([1], np.float32(4)), (1,))
+        nodes.append(Linear(name="scale", inputs=(2,), shape=(1,), map=scale))
+    nodes.append(Add(name="add", inputs=(len(nodes) - 1 if scaled else 2, 3), shape=(1,)))
+    if bent:
+        last = len(nodes) - 1
+        nodes.append(Elementwise(name="bend", inputs=(last,), shape=(1,), activation=activation("relu")))
+    x = np.full((1, count), 2.0**-24, np.float32)
+    x[0, 0] = 1.0
+    return Network(tuple(nodes)), x
+
+
+@pytest.mark.parametrize("bent", [False, True])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_layers_of_a_residual_block_are_charged_with_their_sum_once(scaled, bent):
+    """Catches a layer that is charged neither for itself nor with the sum that it goes into, or twice."""
+    network, x = block(scaled, bent)
+    run = float(simulated(network, Program(order="falling"))(x)[0, 0])
+    factor = 4 if scaled else 1
+    assert run == factor + 1  # the exact value is larger by 999 u times the factor
+    for method in ("crown-ibp", "crown"):
+        low, high = below(charged(network, "deployed", np.float64), Box(x, x), np.array([[1.0], [-1.0]]), method)
+        assert low <= run <= -high
+        assert -high - low < 2.2 * (factor + 1) * 1000 * 2.0**-24
 
 
 def cancelling(count: int) -> tuple[list[Affine], np.ndarray]:
