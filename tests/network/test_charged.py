@@ -198,9 +198,11 @@ def test_the_logarithm_of_a_sum_of_exponentials_is_charged_for_what_programs_com
     last = functional((count,), lambda z: keras.ops.log_softmax(z, axis=-1))
     total = functional((count,), lambda z: keras.ops.logsumexp(z, axis=-1, keepdims=True))
     exact = exact_log_sum(x)
-    for model, entries, truth in ((total, [None], [exact]), (last, range(count), [Decimal(float(v)) - exact for v in x])):
+    shifted = [Decimal(float(v)) - exact for v in x]
+    for model, entries, truth in ((total, [None], [exact]), (last, range(count), shifted)):
         network = from_keras(model).astype(tf.float64).rounded(rounding_of("deployed", np.float32, np.float64))
-        programs = [[*log_sums(x, entry), np.float32(value)] for entry, value in zip(entries, model(x[None])[0], strict=True)]
+        answers = model(x[None]).numpy()[0]
+        programs = [[*log_sums(x, entry), value] for entry, value in zip(entries, answers, strict=True)]
         for method in ("ibp", "crown", "forward"):
             eye = np.eye(len(programs))
             box = region_of(LpBall(x[None].astype(np.float64), 0.0))

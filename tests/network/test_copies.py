@@ -66,6 +66,7 @@ def test_programs_that_add_up_both_copies_are_within_their_bounds(kind, giant, r
     found += [model(x).numpy(), model.predict(x, verbose=0), apart.astype(tf.float64)(x.astype(float)).numpy()]
     wide = network.astype(tf.float64).rounded(rounding_of("deployed", np.float32, np.float64))
     rows = np.repeat([np.concatenate([np.eye(2), -np.eye(2)])], 3, axis=0), np.zeros((3, 4))
+    region = region_of(LpBall(x.astype(float), 0.0))
     for method in ("ibp", "crown", "forward"):
-        low, high = np.split(output_bounds(wide, region_of(LpBall(x.astype(float), 0.0)), rows, method).numpy(), 2, axis=1)
+        low, high = np.split(output_bounds(wide, region, rows, method).numpy(), 2, axis=1)
         assert all((low <= value).all() and (value <= -high).all() for value in found)

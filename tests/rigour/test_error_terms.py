@@ -178,7 +178,7 @@ def test_a_sum_that_errs_as_much_as_a_sum_can_stays_within_its_bounds(bias, meth
 
 
 def block(scaled: bool, bent: bool) -> tuple[Network, np.ndarray]:
-    """A residual block: a sum of a thousand terms that absorbs all but the first, scaled or not, and the first again."""
+    """A residual block: a sum of a thousand terms that absorbs all but the first, scaled or not, and that again."""
     count = 1000
     first, every = np.eye(count, 1, dtype=np.float32), np.ones((count, 1), np.float32)
     nodes = [

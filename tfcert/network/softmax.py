@@ -42,8 +42,8 @@ def size_of_log_sum(entries: int, dtype: tf.DType) -> float:
     ``log n``. The logarithm makes an absolute error of this relative one, as the sum s is at least 1; it lies between 0
     and ``log n`` and errs by ``2 l u`` of itself. Adding m errs by u of the value. A program that adds ``x_i - m``
     instead of taking the logarithm from ``x_i`` (a log-softmax) errs by u more of ``|x_i - m|``, which the node that
-    subtracts is charged, but for ``log n`` of the difference between m and the value. What is flushed to zero is at most
-    n of the smallest normal numbers: the node is charged for more, u of 1.
+    subtracts is charged, but for ``log n`` of the difference between m and the value. What is flushed to zero is at
+    most n of the smallest normal numbers: the node is charged for more, u of 1.
     """
     unit = 2.0**-24 if dtype == tf.float32 else 2.0**-53
     exp, log = (ACCURACIES[name].within(unit) for name in ("exp", "log"))

@@ -1,9 +1,9 @@
 """Errors that a backward pass takes together: what several nodes are charged for the same rows, as one vector.
 
 Rows over a sum of nodes are, unchanged, rows over each of them, and rows over a node that scales become rows over what
-it scales, times the scale. So ``|A| e_1 + |A s| e_2`` is ``|A| (e_1 + |s| e_2)``: a residual block is charged by one sum
-over its rows instead of one for each of its layers. (Products with the scale, and sums of the vectors, are rounded a
-few times, for which there is room.)
+it scales, times the scale. So ``|A| e_1 + |A s| e_2`` is ``|A| (e_1 + |s| e_2)``: a residual block is charged by one
+sum over its rows instead of one for each of its layers. (Products with the scale, and sums of the vectors, are rounded
+a few times, for which there is room.)
 """
 
 from __future__ import annotations
