@@ -77,9 +77,9 @@ class Linear(Node):
     def reading(self, change: Callable[[Source], Source]) -> Linear:
         """The same node with its weights read through what ``change`` makes of their sources."""
         bias, size = (None if part is None else change(part) for part in (self.bias, self.size_of_bias))
-        maps = {"map": self.map.reading(change)}
-        maps |= {} if self.unsummed is None else {"unsummed": self.unsummed.reading(change)}
-        return replace(self, bias=bias, size_of_bias=size, scales=tuple(map(change, self.scales)), **maps)
+        unsummed = None if self.unsummed is None else self.unsummed.reading(change)
+        node = replace(self, map=self.map.reading(change), unsummed=unsummed, bias=bias, size_of_bias=size)
+        return replace(node, scales=tuple(map(change, self.scales)))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -362,8 +362,8 @@ def _biasless(node: Node) -> bool:
 
 def _factor(node: Node, with_bias: bool = False) -> np.ndarray | None:
     """The numbers that a node multiplies by; None of one that does anything else, or by what may change."""
-    scales = isinstance(node, Linear) and type(node.map) is ScaleMap
-    scales = scales and (with_bias or node.bias is node.size_of_bias is None)
+    plain = isinstance(node, Linear) and (with_bias or (node.bias is None and node.size_of_bias is None))
+    scales = plain and isinstance(node, Linear) and type(node.map) is ScaleMap
     read = node.map.scale if scales and isinstance(node, Linear) and isinstance(node.map, ScaleMap) else None
     return read.value if isinstance(read, WrittenNumbers) else None
 
