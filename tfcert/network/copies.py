@@ -3,11 +3,6 @@
 Interval arithmetic takes the entries of a tensor for independent. Two copies of a value are not: ``|v + w|`` times a
 radius is less than ``|v| + |w|`` times it. Where a dense layer or a convolution reads copies (the two ends of a cell,
 say), possibly scaled and reshaped, its weights are added up before bounds are taken; nothing is lost then.
-
-The program adds up each copy's term by itself, ``|v| + |w|`` times what it reads in size, and rounds the copies as they
-are offset and scaled. So a node says what its weights and its bias were added up from, and how often a term was rounded
-on the way: by the node that made the copies and by each that scaled them, as these are charged themselves; and by us,
-who multiply and add weights.
 """
 
 from __future__ import annotations
@@ -22,8 +17,7 @@ from tfcert.network.graph import Linear, Network, Node, evaluate_node
 from tfcert.network.linear import ConvMap, DenseMap, LinearMap, ScaleMap, Shape
 from tfcert.network.moves import CopiesMap, PadMap, ReshapeMap
 
-_SCALED, _OFFSET = 12, 4
-"""Roundings of a number that the program scales, and offsets, at most."""
+_ADDED_UP = "weights of copies of a number are added up beforehand, which the model does not"
 
 
 def without_copies(network: Network) -> Network:
@@ -48,7 +42,7 @@ def without_copies(network: Network) -> Network:
     kept = sorted(whole.ancestors(len(nodes) - 1) | {0})
     new = {old: number for number, old in enumerate(kept)}
     nodes = [replace(nodes[i], inputs=tuple(new[j] for j in nodes[i].inputs)) for i in kept]
-    return replace(network, nodes=tuple(nodes))
+    return replace(network, nodes=tuple(nodes), precomputed=_ADDED_UP)
 
 
 def _chain(network: Network, index: int) -> list[int]:
@@ -93,24 +87,9 @@ def _added_up(network: Network, chain: list[int], source: int, here: int) -> lis
         made.append(replace(node, inputs=(source,), shape=written, map=moved, bias=None))
         source = here + len(made) - 1
     read = (*last.map.in_shape[:-1], last.map.in_shape[-1] // times)
-    found = replace(
-        last,
-        inputs=(source,),
-        map=_matrix(last.map, _kernel(network, chain, copies.map), read),
-        bias=_constant(network, chain, copies.map.in_shape),
-        size_of_bias=_size_of_constant(network, chain, copies.map.in_shape),
-        computed=_roundings(network, chain) + times,
-        unsummed=_matrix(last.map, _kernel(network, chain, copies.map, tf.abs), read),
-        added=times,
-    )
-    return [*made, found]
-
-
-def _roundings(network: Network, chain: list[int]) -> int:
-    """How often a term is rounded before the last node multiplies it, and its weights."""
-    nodes = [node for node in (network.nodes[i] for i in chain) if isinstance(node, Linear)]
-    scaled = [node for node in nodes if isinstance(node.map, ScaleMap)]
-    return _OFFSET + _SCALED * len(scaled) + sum(node.computed for node in nodes)
+    matrix = _matrix(last.map, _kernel(network, chain, copies.map), read)
+    constant = _constant(network, chain, copies.map.in_shape)
+    return [*made, replace(last, inputs=(source,), map=matrix, bias=constant)]
 
 
 def _matrix(old: LinearMap, kernel: Callable[[], tf.Tensor], read: Shape) -> LinearMap:
@@ -120,10 +99,8 @@ def _matrix(old: LinearMap, kernel: Callable[[], tf.Tensor], read: Shape) -> Lin
     return old.with_kernel(kernel, read[-1])
 
 
-def _kernel(
-    network: Network, chain: list[int], copies: CopiesMap, size: Callable[[tf.Tensor], tf.Tensor] = tf.identity
-) -> Callable[[], tf.Tensor]:
-    """Reads the weights ``[..., features, out]``, scaled, or their sizes, copies added up."""
+def _kernel(network: Network, chain: list[int], copies: CopiesMap) -> Callable[[], tf.Tensor]:
+    """Reads the weights ``[..., features, out]``, scaled, copies added up."""
     last = network.nodes[chain[-1]]
     assert isinstance(last, Linear) and isinstance(last.map, DenseMap | ConvMap)
     matrix, features = last.map, last.map.in_shape[-1]
@@ -137,7 +114,7 @@ def _kernel(
             factor = tf.tile(scale, [features // scale.shape[0]])
             kernel *= factor[:, None]
         lead, out = kernel.shape[:-2], kernel.shape[-1]
-        apart = tf.reshape(size(kernel), [*lead, -1, copies.copies, copies.in_shape[-1], out])
+        apart = tf.reshape(kernel, [*lead, -1, copies.copies, copies.in_shape[-1], out])
         return tf.reshape(tf.reduce_sum(apart, axis=-3), [*lead, features // copies.copies, out])
 
     return read
@@ -150,22 +127,6 @@ def _constant(network: Network, chain: list[int], shape: Shape) -> Callable[[], 
         value = tf.zeros([1, *shape], network.dtype)
         for index in chain:
             value = evaluate_node(network.nodes[index], [value], value)
-        return value[0]
-
-    return read
-
-
-def _size_of_constant(network: Network, chain: list[int], shape: Shape) -> Callable[[], tf.Tensor]:
-    """Reads the sum of the sizes of the terms of that."""
-
-    def read() -> tf.Tensor:
-        value = tf.zeros([1, *shape], network.dtype)
-        for index in chain:
-            node = network.nodes[index]
-            assert isinstance(node, Linear)
-            bias = node.size_of_bias or node.bias
-            value = node.map.abs_apply(value)
-            value = value if bias is None else value + tf.abs(bias())
         return value[0]
 
     return read

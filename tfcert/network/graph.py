@@ -52,8 +52,7 @@ class Linear(Node):
     (what batch normalisation adds); None: the bias's own. ``computed`` is how many roundings there are in its weights,
     where these are computed from those of the model, by the program and again where they are read. ``folded`` is of a
     rounded network: how many terms the sum has that the program may fold the node into; 0: none. ``scales`` reads the
-    scales that follow, which it may fold into the node's weights; they broadcast against ``shape``. Where each of the
-    map's weights is the sum of ``added`` weights of the model, ``unsummed`` has the sums of their sizes.
+    scales that follow, which it may fold into the node's weights; they broadcast against ``shape``.
     """
 
     map: LinearMap
@@ -62,24 +61,12 @@ class Linear(Node):
     computed: int = 0
     folded: int = 0
     scales: tuple[Source, ...] = ()
-    unsummed: LinearMap | None = None
-    added: int = 1
-
-    @property
-    def sizes(self) -> LinearMap:
-        """The map whose ``abs_apply`` bounds the sizes of the terms that the program adds up."""
-        return self.unsummed or self.map
-
-    def terms(self) -> int:
-        """How many terms the program adds up for one number, at most."""
-        return self.added * self.map.terms()
 
     def reading(self, change: Callable[[Source], Source]) -> Linear:
         """The same node with its weights read through what ``change`` makes of their sources."""
         bias, size = (None if part is None else change(part) for part in (self.bias, self.size_of_bias))
-        unsummed = None if self.unsummed is None else self.unsummed.reading(change)
-        node = replace(self, map=self.map.reading(change), unsummed=unsummed, bias=bias, size_of_bias=size)
-        return replace(node, scales=tuple(map(change, self.scales)))
+        scales = tuple(map(change, self.scales))
+        return replace(self, map=self.map.reading(change), bias=bias, size_of_bias=size, scales=scales)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -314,7 +301,7 @@ class Network:
             while isinstance(before, Linear) and not (before.map.mixes or before.map.moves):  # it scales
                 before = self.nodes[before.inputs[0]]
             if before is not node and isinstance(before, Linear) and not before.map.moves:
-                found["folded"] = before.terms() + 1
+                found["folded"] = before.map.terms() + 1
         return found
 
     def with_weights_read(self) -> Network:

@@ -97,23 +97,21 @@ def linear_size(node: Linear, m: tf.Tensor) -> Sized:
 
 
 def through_sizes(node: Linear, *inputs: tf.Tensor) -> list[tf.Tensor]:
-    """``|W| x`` of several batches, in one product: of the weights that the program has."""
-    found = node.sizes.abs_apply(tf.concat(inputs, axis=0))
+    """``|W| x`` of several batches, in one product."""
+    found = node.map.abs_apply(tf.concat(inputs, axis=0))
     return tf.split(found, [tf.shape(x)[0] if x.shape[0] is None else x.shape[0] for x in inputs], axis=0)
 
 
 def radius_and_size(node: Linear, pair: TensorInterval, radius: tf.Tensor) -> tuple[tf.Tensor, Sized]:
     """``|W| r`` and, for inputs within an interval, what :func:`linear_size` finds."""
     m = sizes(pair)
-    if node.unsummed is not None:
-        return node.map.abs_apply(radius), linear_size(node, m)
     reach, size, weights = through_sizes(node, radius, m, tf.ones_like(m[:1]))
     return reach, _sized(node, m, size, weights)
 
 
 def _sized(node: Linear, m: tf.Tensor, size: tf.Tensor, weights: tf.Tensor) -> Sized:
     """The same, given ``|W| m`` and ``|W| 1`` as they are computed."""
-    rounding, terms = node.rounding, node.terms()
+    rounding, terms = node.rounding, node.map.terms()
     assert rounding is not None
     bias = node.size_of_bias or node.bias
     if bias is not None:
@@ -161,7 +159,7 @@ def sum_of_terms_error(node: Linear, terms: Sized, reach: tf.Tensor | None, own:
 
     ``reach`` may be found in arithmetic of ours, as an interval is; None: nothing is known of it.
     """
-    rounding, (size, flushed), count = node.rounding, terms, node.terms()
+    rounding, (size, flushed), count = node.rounding, terms, node.map.terms()
     assert rounding is not None
     ours, theirs = gamma(own.additions, rounding.own), gamma(count, rounding.deployed)
     extra = node.computed + (_SCALED if isinstance(node.map, ScaleMap) else _FOLDED)
@@ -218,12 +216,12 @@ class Ball(NamedTuple):
     def terms(self, node: Linear) -> tf.Tensor:
         """The first half of :func:`linear_size`."""
         assert node.rounding is not None
-        count, tiny = node.terms(), node.rounding.tiny
+        count, tiny = node.map.terms(), node.rounding.tiny
         # Squares that are flushed to zero are charged as if they were not.
-        square = node.sizes.square_apply(self.square + tiny) + 4.0 * count * tiny * (1.0 + tf.reduce_max(self.square))
+        square = node.map.square_apply(self.square + tiny) + 4.0 * count * tiny * (1.0 + tf.reduce_max(self.square))
         length = tf.sqrt(square) * (1.0 + 2.0 * gamma(count + 16, node.rounding.own))
         zero = tf.zeros_like(length)
-        return _sized(node, zero[:1], node.sizes.abs_apply(self.size) + length, zero)[0]
+        return _sized(node, zero[:1], node.map.abs_apply(self.size) + length, zero)[0]
 
 
 def ball_of(region: Region) -> Ball | None:

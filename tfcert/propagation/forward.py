@@ -22,7 +22,7 @@ from tfcert.network.graph import (
     Node,
     Nonlinear,
 )
-from tfcert.network.linear import ScaleMap
+from tfcert.network.linear import LinearMap, ScaleMap
 from tfcert.network.windows import gather_windows
 from tfcert.propagation.backward import Stop
 from tfcert.propagation.coefficients import Coefficients
@@ -187,14 +187,14 @@ def _with_slack(node: Linear, source: Planes, found: Planes) -> Planes:
     # Values that are no larger than the planes' sizes are off by so much, and middles and halves by little more.
     size, flushed = linear_size(node, plane_sizes(source))
     # A bias that is folded into a sum before may be rounded with all of that.
-    amount, terms = node.map.abs_apply(slack.amount) + flushed, _terms(node) + node.folded + 2 * node.computed
+    amount, terms = node.map.abs_apply(slack.amount) + flushed, _terms(node.map) + node.folded + 2 * node.computed
     sums = None if node.folded or node.computed or isinstance(node.map, ScaleMap) else found
     return replace(found, slack=charged_slack(slack, amount, size, terms, node.formal, sums))
 
 
-def _terms(node: Linear) -> int:
+def _terms(linear: LinearMap) -> int:
     """How many roundings a deployed value may have seen: a few more where its factor is itself computed."""
-    return node.terms() + (16 if isinstance(node.map, ScaleMap) else 0)
+    return linear.terms() + (16 if isinstance(linear, ScaleMap) else 0)
 
 
 def _bend(source: Planes, lines: Lines) -> Planes:
