@@ -38,7 +38,7 @@ from tfcert.propagation.folding import (
     over_activation,
     scaled_convolution,
 )
-from tfcert.propagation.gathered import gathered
+from tfcert.propagation.gathered import errors_gathered
 from tfcert.propagation.multivariate import ChosenStep
 from tfcert.propagation.pooling import PoolLines, pooled_apart
 from tfcert.propagation.ranges import errors_of
@@ -114,7 +114,7 @@ class _Pass:
         self.free = frozenset(only_reader(network)) - relaxed.fixed
         self.paid: set[int] = set()
         if self.errors is not None:
-            self.errors, paid = gathered(self.errors, target, self.free, relaxed.stops)
+            self.errors, paid = errors_gathered(self.errors, target, self.free, relaxed.stops)
             self.paid.update(paid)
         self.affine = affine_nodes(network)
         self.waiting: dict[int, Coefficients] = {}

@@ -17,7 +17,7 @@ from tfcert.network.graph import Add, Linear
 from tfcert.propagation.errors import Errors
 
 
-def gathered(
+def errors_gathered(
     errors: Errors, target: int, free: Collection[int], stops: Collection[int]
 ) -> tuple[Errors, frozenset[int]]:
     """The errors for a pass, with sums of nodes charged for these, too, and the nodes that are charged so.
