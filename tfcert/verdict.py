@@ -304,7 +304,8 @@ class Verdict:
     witness when falsified, and the best lower bound known otherwise; NaN where there is none. ``reason`` is a
     :class:`Reason`'s sentence, or "". ``contradicted`` is the level of a proof that a replayed witness refuted.
     ``work`` is that of all stages that looked at the sample. ``replayed`` says how a witness was run. ``transferred``
-    says that the choices of an earlier run's proof, or its witness, sufficed: nothing was searched for.
+    says that the choices of an earlier run's proof, or its witness, sufficed: nothing was searched for. ``found`` is
+    what a proof rests on, until its certificate is written.
     """
 
     outcome: Outcome
@@ -320,6 +321,7 @@ class Verdict:
     work: Work = NO_WORK
     replayed: Replayed | None = None
     transferred: bool = False
+    found: Any = field(default=None, compare=False, repr=False)
 
 
 PROOFS = (Guarantee.FLOAT32_ANY_ORDER, Guarantee.REAL, Guarantee.NUMERIC, Guarantee.SOLVER)

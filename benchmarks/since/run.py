@@ -3,6 +3,7 @@
 python -m benchmarks.since.run                      every case that has no result yet
 python -m benchmarks.since.run --images 20          of fewer images
 python -m benchmarks.since.run --minutes 10         begins no case after ten minutes; the next run goes on from there
+python -m benchmarks.since.run --again              measures anew what has a result
 python -m benchmarks.since.run --write              the table of the README, from what is stored
 
 A network is verified with certificates; then it is trained for one more epoch, or 10% of its weights are pruned, and it
@@ -73,15 +74,16 @@ def changed(model: keras.Model, change: str) -> None:
             layer.kernel.assign(np.where(np.abs(kernel) < np.quantile(np.abs(kernel), 0.1), 0, kernel))
 
 
-def verified(folder: Path, out: str, **how: Any) -> dict[str, Any]:
-    """One run: by sample its outcome, processor seconds, whether it rests on a proof, and whether that transferred."""
+def verified(folder: Path, out: str, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One run: by sample its outcome, processor seconds, whether it rests on a proof, and whether that transferred; and
+    what its header says of transferring."""
     original = driver.Clock
     driver.Clock = functools.partial(Clock, now=time.process_time)  # type: ignore[misc, assignment]
     try:
         report = tfcert.verify(folder / "s.prop", out=folder / out, verbose=0, **how)
     finally:
         driver.Clock = original  # type: ignore[misc]
-    return {
+    records = {
         str(r.sample): {
             "outcome": str(r.outcome),
             "seconds": round(r.verdict.seconds, 6),
@@ -90,6 +92,7 @@ def verified(folder: Path, out: str, **how: Any) -> dict[str, Any]:
         }
         for r in report.records
     }
+    return records, report.header.get("since", {}).get("questions", {}).get("robust", {})
 
 
 def measured(network: str, strategy: str, count: int) -> dict[str, Any]:
@@ -103,16 +106,15 @@ def measured(network: str, strategy: str, count: int) -> dict[str, Any]:
         np.savez(folder / "test.npz", x=x.reshape(len(x), 28, 28, 1), y=y)
         (folder / "s.prop").write_text(SPEC.format(stages=STRATEGIES[strategy], eps=eps))
         shutil.copy(source, folder / "clf.keras")
-        found["before"] = verified(folder, "before", certificates=True)
+        found["before"], _ = verified(folder, "before", certificates=True)
         for change in CHANGES:
             model = tfcert.load_model(source)
             changed(model, change)
             model.save(folder / "clf.keras")
             nothing, since = folder / f"{change} nothing", folder / f"{change} since"
-            found[change] = {
-                "nothing": verified(folder, nothing.name),
-                "since": verified(folder, since.name, since=folder / "before"),
-            }
+            alone, _ = verified(folder, nothing.name)
+            later, counts = verified(folder, since.name, since=folder / "before")
+            found[change] = {"nothing": alone, "since": later, "mended": counts.get("mended", 0)}
     return found
 
 
@@ -133,6 +135,7 @@ def table(results: dict[str, Any]) -> str:
                 "network": case["network"], "strategy": f"`{STRATEGIES[case['strategy']]}`", "change": change,
                 "images": str(case["images"]), "proofs before": str(sum(r["proof"] for r in case["before"].values())),
                 "proofs now": str(len(proven)), "transferred": f"{len(moved)} ({share:.0f}%)",
+                "mended": str(case[change].get("mended", 0)),
                 "median times as fast": f"{statistics.median(ratios):.1f}" if ratios else "-",
                 "all samples, s from nothing": f"{total[0]:.2f}", "s since": f"{total[1]:.2f}",
                 "other verdicts": str(other),
@@ -145,9 +148,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no case after so long")
+    parser.add_argument("--again", action="store_true", help="measure anew what has a result")
     parser.add_argument("--write", action="store_true", help="write the table of the README and end")
     options = parser.parse_args()
-    results = STORE.read("since", {"machine": machine.describe(), "cases": []})
+    results = {"machine": machine.describe(), "cases": []}
+    results = results if options.again and not options.write else STORE.read("since", results)
     began = time.monotonic()
     for network in NETWORKS if not options.write else ():
         for strategy in STRATEGIES:

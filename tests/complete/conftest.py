@@ -31,4 +31,4 @@ def solver(request: pytest.FixtureRequest) -> SolverProcess:
 def eager(eager: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shared fixture; few steps of branch and bound do as well."""
     monkeypatch.setattr(branching, "_FIRST", 12)
-    monkeypatch.setattr(branching, "_STEPS", 6)
+    monkeypatch.setattr(branching, "STEPS", 6)

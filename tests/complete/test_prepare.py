@@ -11,8 +11,9 @@ from tfcert.activations import activation
 from tfcert.clauses import keeps_label
 from tfcert.complete.encoding.piecewise import flatten
 from tfcert.complete.prepare import Prepared, Setup, prepared
-from tfcert.complete.search import branch, tighten
+from tfcert.complete.search import tighten
 from tfcert.complete.search.builder import QueryBuilder
+from tfcert.complete.search.climber import Climber
 from tfcert.complete.search.query import Solvers, margin_program
 from tfcert.complete.search.witness import Judge
 from tfcert.complete.solver.process import SolverError
@@ -124,7 +125,7 @@ def test_a_program_is_written_until_the_time_is_up_and_once_for_all_clauses(eage
 
 
 def test_passes_are_as_large_as_the_time_that_is_left_allows():
-    climber = branch._Climber.__new__(branch._Climber)
+    climber = Climber.__new__(Climber)
     climber._pace = {}
     assert climber.size(256, 1.0) == 256 and climber.steps(2, 200, 1.0) == climber.steps(2, 200, -1.0) == 200
     climber._pace = {2: 0.01, 16: 0.04}

@@ -171,6 +171,20 @@ def test_a_result_that_says_more_than_its_journal_is_told_even_in_a_new_dossier(
     assert recheck(run) == ["the result does not agree with the journal"]
 
 
+def test_judgements_follow_from_the_journal(run):
+    """A result that is judged otherwise is told, even in a new dossier, whose judgements are those that follow."""
+    before = content(run)
+    assert before["judged_from"] == "journal" and "fail" in {j["judgement"] for j in before["judged"]}
+    said = json.loads((run / "result.json").read_text())
+    assert [{k: j[k] for k in ("text", "judgement")} for j in said["header"]["judged"]] == before["judged"]
+    for judged in said["header"]["judged"]:
+        judged["judgement"] = "pass"
+    (run / "result.json").write_text(json.dumps(said))
+    write_dossier(run)
+    assert content(run)["judged"] == before["judged"]
+    assert recheck(run) == ["the result does not agree with the journal"]
+
+
 def test_a_certificate_of_another_record_proves_nothing_of_this_one(run):
     first, second = sorted((run / "certificates").glob("robust-*.npz"))[:2]
     shutil.copy(first, second)
@@ -205,9 +219,9 @@ def tampered(folder: Path, rng: np.random.Generator) -> str:
     return f"{how} at {place} of {path.relative_to(folder)}"
 
 
-@pytest.mark.parametrize("count", sweep_but([10], [10, 200]))
-def test_every_tampering_is_found(runs, tmp_path, count):
-    rng = np.random.default_rng(count)
+@pytest.mark.parametrize(("count", "draw"), sweep_but([(10, 10)], [(10, 10), (200, 200), (200, 7)]))
+def test_every_tampering_is_found(runs, tmp_path, count, draw):
+    rng = np.random.default_rng(draw)
     for number in range(count):
         folder = tmp_path / str(number)
         shutil.copytree(runs / "one", folder)

@@ -156,6 +156,41 @@ def test_slopes_of_a_certificate_are_tried_on_the_new_weights(run, folder):
     assert not transferred(run("crown", since=folder / "old", params={"eps": "1"}))
 
 
+def test_a_proof_that_breaks_is_mended_from_its_tree(run, folder, monkeypatch):
+    """Its leaves are the first pieces, and no stage searches from nothing; it does not count as transferred."""
+    model = small.dense((9, 12, 12, 3))
+    model.save(folder / "clf.keras")
+    x = np.random.default_rng(3).random((6, 9)).astype(np.float32)
+    np.savez(folder / "test.npz", x=x, y=model(x).numpy().argmax(axis=1))
+    stages, eps = "split(time_limit=20s, cut=neurons)", {"params": {"eps": "0.12"}}
+    before = run(stages, out=folder / "old", certificates=True, **eps)
+    trees = [
+        r.sample
+        for r in before.records
+        if r.certificate and "tree/place" in read_claim(folder / "old" / r.certificate).arrays
+    ]
+    assert trees
+    spoiled(folder / "old", before)
+    later = run(stages, since=folder / "old", certificates=True, **eps)
+    assert outcomes(later) == outcomes(before)
+    mended = later.header["since"]["questions"]["robust"].get("mended", 0)
+    assert mended and any("were mended" in note for note in later.notes)
+    found = {r.sample: r for r in later.records}
+    assert not any(found[n].verdict.transferred for n in trees)
+    assert sum(found[n].verdict.work.pieces == 0 for n in trees) == mended
+
+
+def spoiled(folder, report) -> None:
+    """Gives all leaves of a run's certificates the least slopes, and multipliers of 0."""
+    for record in report.records:
+        if record.certificate:
+            path = folder / record.certificate
+            with np.load(path) as saved:
+                arrays = dict(saved)
+            zeros = {n: np.zeros_like(a) for n, a in arrays.items() if n.startswith(("slopes/", "multipliers"))}
+            np.savez(path, **arrays | zeros)
+
+
 @pytest.mark.sweep
 def test_a_measure_begins_at_the_earlier_radius(run, folder):
     more = """
@@ -168,6 +203,8 @@ measure radius(x, y in test) = largest r in [0, 0.5] tol 1e-3 such that
     np.testing.assert_allclose(radii[1], radii[0], atol=1e-3)
     passes = [sum(r.verdict.work.evaluations for r in report.records if r.measured) for report in (before, again)]
     assert passes[1] < passes[0]
+    marked = [r.verdict.transferred for r in again.records if r.measured]
+    assert marked == [r.measured.lower > 0 for r in before.records if r.measured] and sum(marked) > 5
 
 
 def test_a_question_about_some_input_keeps_its_witnesses_and_its_proofs(run, folder):

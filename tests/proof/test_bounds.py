@@ -14,6 +14,7 @@ from tfcert.proof.bounds import Bounds
 from tfcert.proof.check import check
 from tfcert.proof.errors import ProofError
 from tfcert.proof.region import Inputs, read_inputs
+from tfcert.proof.rows import Choice
 
 UNITS = [np.eye(3), -np.eye(3)]
 
@@ -48,9 +49,9 @@ def all_bounds(graph, inputs, seed, backward=True):
         slopes = {
             i: np.rint(rng.random((6, *p.shape))) if extreme else rng.random((6, *p.shape))
             for i, p in enumerate(graph.places)
-            if type(p).__name__ == "Bent"
+            if type(p).__name__ in ("Bent", "Largest")
         }
-        yield bounds.least(last, rows, slopes)
+        yield bounds.least(last, rows, chosen=Choice(slopes))
 
 
 @pytest.mark.parametrize("build", [small.image, small.dense, small.flat, small.curved])

@@ -17,6 +17,7 @@ import pytest
 import tfcert
 from proof import small
 from tfcert.certification.certificates import CertificateWriter
+from tfcert.certification.trees import Search
 from tfcert.clauses import Clause, Clauses
 from tfcert.options import BoundOptions
 from tfcert.proof.__main__ import main
@@ -169,6 +170,32 @@ def test_radii_have_certificates(tmp_path, eager):
     found = tfcert.certified_radius(model, x, y, norm="l2", certificate=True, tolerance=0.1)
     for radius, certificate in zip(found.radius, found.certificates, strict=True):
         assert float(Fraction(certificate.head["region"]["eps"])) == radius and certificate.margin > 0
+
+
+SPLIT = """prop 1
+model clf = keras("clf.keras") {{ outputs: logits }}
+dataset test = npz("test.npz")
+strategy plan = split(time_limit=20s, cut=neurons)
+property robust(x, y in test) using plan {{ forall z in ball(x, linf, {eps}) in net: argmax(clf(z)) == y }}
+"""
+
+
+def test_trees_of_split_are_in_its_certificates(tmp_path, eager, monkeypatch):
+    """No number is cut by the writer: where lines do not suffice, the trees are those that the stage found."""
+    model = small.dense((6, 12, 12, 3))
+    model.save(tmp_path / "clf.keras")
+    x, y = samples(model, 5)
+    np.savez(tmp_path / "test.npz", x=x, y=y)
+    monkeypatch.setattr(Search, "_next", lambda self, bounds, chosen: None)
+    report = tfcert.verify(SPLIT.format(eps="0.15"), out=tmp_path / "out", certificates=True, verbose=0, bindings={
+        "clf": tmp_path / "clf.keras", "test": tmp_path / "test.npz",
+    })  # fmt: skip
+    proven = [record for record in report.records if record.outcome == "verified"]
+    claims = [read_claim(tmp_path / "out" / r.certificate) for r in proven if r.certificate]
+    cut = [claim for claim in claims if (claim.arrays.get("tree/place", np.zeros(0)) > 0).any()]
+    assert len(claims) == len(proven) and cut, [(r.outcome, r.no_certificate) for r in report.records]
+    assert all(claim.head["bounds"]["neurons"] == "leaves" for claim in cut)
+    assert main([str(tmp_path / "out")]) == 0
 
 
 def alone(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

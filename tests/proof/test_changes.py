@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from proof import small
-from proof.test_trees import found_tree
+from proof.test_trees import found_trees
 from tfcert.proof.check import check, claim_of
 from tfcert.proof.errors import ProofError
 from tfcert.proof.exact import opinion
-from tfcert.proof.graph import Bent
+from tfcert.proof.graph import Nonlinear
 
 EVERYWHERE = ("row", "offset", "clause", "center", "limit", "eps", "norm", "slope", "digest", "bounds", "weight")
 
@@ -29,7 +29,7 @@ def tree():
         center, row = np.full(3, 0.4, np.float32), np.array([[1.0, -1.0, 0.5], [-0.5, 1.0, 1.0]])
         x = center + 0.3 * np.random.default_rng(0).choice([-1.0, 1.0, 0.3, -0.4], (20000, 3))
         offsets = 0.05 - (small.values(graph, x) @ row.T).min(axis=0)
-        return found_tree(small.claim(graph, center, "3/10", (row, offsets), clip=(0, 1)), graph)[0]
+        return found_trees(small.claim(graph, center, "3/10", (row, offsets), clip=(0, 1)), graph)[0]
 
     return small.dense(), claim
 
@@ -99,17 +99,20 @@ def changed(rng, claim, graph, what):
         case "norm":
             head["region"]["norm"] = str(rng.choice(["linf", "l2", "l1", "l0"]))
         case "slope":
-            bent = [i for i, place in enumerate(graph.places) if isinstance(place, Bent)]
-            shape = list(graph.places[bent[0]].shape)
+            bent = int(rng.choice([i for i, place in enumerate(graph.places) if isinstance(place, Nonlinear)]))
+            shape = list(graph.places[bent].shape)
             shape[0] += int(rng.integers(-1, 2)) if rng.random() < 0.2 else 0
             rows = (len(arrays["rows/d"]) + ("weights" in arrays) * len(claim.clauses),)
-            arrays[f"slopes/{bent[0]}"] = rng.integers(0, 256, (*rows, *shape), np.uint8)
+            rows = ((arrays["tree/place"] == -1).sum(), 1) if "tree/place" in arrays else rows
+            arrays[f"slopes/{bent}"] = rng.integers(0, 256, (*rows, *shape), np.uint8)
         case "digest":
             place = int(rng.integers(64))
             old = head["model"]["digest"]
             head["model"]["digest"] = old[:place] + "0123456789abcdef"[rng.integers(16)] + old[place + 1 :]
         case "bounds":
-            head["bounds"][str(rng.choice(["neurons", "rows"]))] = str(rng.choice(["lines", "intervals", "no"]))
+            head["bounds"][str(rng.choice(["neurons", "rows"]))] = str(
+                rng.choice(["lines", "intervals", "leaves", "no"])
+            )
         case "dropped":
             drop = int(rng.integers(len(arrays["tree/place"])))
             arrays |= {name: np.delete(part, drop) for name, part in arrays.items() if name.startswith("tree/")}
@@ -120,7 +123,7 @@ def changed(rng, claim, graph, what):
         case "swapped":
             put("tree/number", rng.integers(-1, 4))
         case "multiplier":
-            like = (arrays["tree/place"] == -1).sum(), len(arrays["rows/d"]), 1
+            like = (arrays["tree/place"] == -1).sum(), 1, int(rng.integers(1, 4))
             arrays["multipliers"] = np.full(like, wild)
         case "share":
             put("weights", rng.choice([wild, abs(rng.normal())]))

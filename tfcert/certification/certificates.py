@@ -16,9 +16,11 @@ import numpy as np
 
 from tfcert.catalog import METHODS, STAGES
 from tfcert.certification.combinations import shares_of
-from tfcert.certification.slopes import climbing
-from tfcert.certification.trees import Limits, tree_of
+from tfcert.certification.slopes import Chosen
+from tfcert.certification.taken_over import trees_of
+from tfcert.certification.trees import Asked, Leaf, Limits, Search, Tree, anew, arrays_of_trees, trees_from
 from tfcert.clauses import Clauses
+from tfcert.complete.search.results import Parts
 from tfcert.proof.bounds import Bounds, margin_of_softmax
 from tfcert.proof.check import FORMAT, VERSION, Claim, check, claim_of
 from tfcert.proof.errors import ProofError
@@ -34,6 +36,25 @@ CHOICES = ("slopes", "tree", "multipliers", "weights")
 """What a certificate's arrays begin with that are choices. Any are sound; all else states the question."""
 _THOROUGH, _BRIEF = Limits(400, 60.0), Limits(40, 10.0)
 """How long choices are looked for: for proofs by branch and bound or a solver, and for others."""
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What a proof may rest on, known before its certificate is written.
+
+    Attributes:
+        choices: those of another certificate (:data:`CHOICES`), which are tried as they are.
+        limits: how far they are mended where they do not suffice: their trees' leaves are the first pieces of a search.
+            None: not at all.
+        parts: what branch and bound proved the clauses by.
+    """
+
+    choices: Mapping[str, np.ndarray] = field(default_factory=dict)
+    limits: Limits | None = None
+    parts: Parts | None = None
+
+
+NOTHING = Known()
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +126,7 @@ class CertificateWriter:
         clauses: Clauses,
         method: str,
         claim: Mapping[str, Any] | None = None,
-        choices: Mapping[str, np.ndarray] | None = None,
+        known: Known = NOTHING,
     ) -> Certificate | str:
         """A certificate of one proof, or the reason why there is none, in a sentence.
 
@@ -114,7 +135,7 @@ class CertificateWriter:
             clauses: of the same sample, over the outputs (logits, where the model ends in a softmax).
             method: that the proof was found by.
             claim: what it is of, for the reader: ``property`` and ``sample``.
-            choices: those of another certificate (:data:`CHOICES`), which are tried alone: none are looked for.
+            known: what is tried first.
         """
         if self._graph is None:
             return self.refusal
@@ -134,22 +155,64 @@ class CertificateWriter:
             "region": said,
             "bounds": {"neurons": neurons, "rows": lines},
         }
-        arrays |= {**rows, **(choices or {})}
+        bare = claim_of(head, arrays | rows)
         try:
-            found = check(claim_of(head, arrays), self._graph)
-            if choices is None and not found.proven and lines == "lines" and not climbing(self._graph):
-                limits = _THOROUGH if _by_solver(method) else _BRIEF
-                arrays |= _combined(claim_of(head, arrays), self._graph) or _choices(
-                    claim_of(head, arrays), self._graph, limits
-                )
-                found = check(claim_of(head, arrays), self._graph)
+            return self._proven(bare, _THOROUGH if _by_solver(method) else _BRIEF, known, clauses)
         except ProofError as error:
             return str(error)
-        if not found.proven and choices is not None:
-            return f"by these choices the checker's bound is {found.margin:.4g}"
+
+    def _proven(self, bare: Claim, limits: Limits, known: Known, clauses: Clauses) -> Certificate | str:
+        """The certificate of a claim, by what is known or by what is found."""
+        assert self._graph is not None
+        graph, trees = self._graph, dict[int, Tree]()
+        claim = _with(bare, dict(known.choices), graph)
+        found = check(claim, graph)
+        if found.proven:
+            return Certificate(claim.head, claim.arrays, found.margin)
+        if bare.head["bounds"]["rows"] != "lines":
+            return f"the checker's own bound is {found.margin:.4g}"
+        if known.choices:
+            limits, trees = known.limits or limits, dict(enumerate(_begun(claim)))
+            if not trees or known.limits is None:
+                return f"by these choices the checker's bound is {found.margin:.4g}"
+        elif known.parts is not None:
+            asked, center = np.flatnonzero(~np.isposinf(clauses.offsets[0]).any(axis=1)).tolist(), _center(claim, graph)
+            trees = trees_of(known.parts, graph, asked, center)
+        if not trees and (shares := _combined(claim, graph)):
+            claim = _with(bare, shares, graph)
+        else:
+            claim = _with(bare, _choices(claim, graph, limits, trees), graph)
+        found = check(claim, graph)
         if not found.proven:
             return f"the checker's own bound is {found.margin:.4g}, and no tree was found that proves more"
-        return Certificate(head, arrays, found.margin)
+        return Certificate(claim.head, claim.arrays, found.margin)
+
+
+def _with(claim: Claim, choices: dict[str, np.ndarray], graph: Graph) -> Claim:
+    """A claim with choices; where a tree of a small network cuts neurons, all are bounded anew in each leaf."""
+    bounds = claim.head["bounds"]
+    if anew(graph) and (choices.get("tree/place", np.zeros(0)) > 0).any():
+        bounds = bounds | {"neurons": "leaves"}
+    return claim_of({**claim.head, "bounds": bounds}, {**claim.arrays, **choices})
+
+
+def _begun(claim: Claim) -> list[Tree]:
+    """The trees that a claim's choices hold; of slopes without a tree one leaf each."""
+    arrays = dict(claim.arrays)
+    slopes = [name for name in arrays if name.startswith("slopes/")]
+    if "tree/place" in arrays or not slopes or "weights" in arrays:
+        return trees_from(arrays, claim.clauses)
+    found = []
+    for some in claim.clauses:
+        rows = {int(n.removeprefix("slopes/")): arrays[n][some] for n in slopes if len(arrays[n]) == len(claim.rows)}
+        tree = Tree()
+        tree.close(Leaf(Chosen(rows, np.zeros((len(some), 0)), np.full(len(some), -np.inf), {})))
+        found.append(tree)
+    return found
+
+
+def _center(claim: Claim, graph: Graph) -> np.ndarray:
+    return read_inputs(claim.head["region"], claim.arrays, graph.places[0].shape).center
 
 
 def _by_solver(method: str) -> bool:
@@ -169,15 +232,24 @@ def _combined(claim: Claim, graph: Graph) -> dict[str, np.ndarray]:
     return weights if check(replace(claim, arrays={**claim.arrays, **weights}), graph).proven else {}
 
 
-def _choices(claim: Claim, graph: Graph, limits: Limits) -> dict[str, np.ndarray]:
-    """The arrays of a tree and of its leaves' choices that prove a claim; none where none is found."""
-    inputs = read_inputs(claim.head["region"], claim.arrays, graph.places[0].shape)
+def _choices(claim: Claim, graph: Graph, limits: Limits, start: Mapping[int, Tree]) -> dict[str, np.ndarray]:
+    """The arrays of trees, one a clause, and of their leaves' choices that prove a claim; none where none are found.
 
-    def holds(least: np.ndarray) -> bool:
-        return all(least[some].max() > 0 for some in claim.clauses)
-
-    tree = tree_of(graph, inputs, (claim.rows, claim.offsets, margin_of_softmax(graph)), holds, limits)
-    return {} if tree is None else tree.arrays(len(claim.rows))
+    Args:
+        start: of some clauses trees to begin with.
+    """
+    inputs, wanted = read_inputs(claim.head["region"], claim.arrays, graph.places[0].shape), margin_of_softmax(graph)
+    search, trees = Search(graph, inputs, limits), []
+    whole = Bounds(graph, inputs, backward=True) if any(len(some) > 1 for some in claim.clauses) else None
+    for number, some in enumerate(claim.clauses):
+        asked, weights = Asked(claim.rows[some], claim.offsets[some], wanted), None
+        if len(some) > 1 and number not in start and whole is not None:
+            weights = shares_of(whole, asked.rows, asked.offsets, [np.arange(len(some))], wanted)
+        tree = search.tree(asked, start.get(number), weights)
+        if tree is None:
+            return {}
+        trees.append(tree)
+    return arrays_of_trees(trees, claim.clauses) or {}
 
 
 def _region(sets: Perturbation) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:

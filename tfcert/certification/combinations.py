@@ -32,7 +32,7 @@ def shares_of(
         shares[clause, some] = 1.0 / len(some)
     best, least = shares.copy(), np.full(len(clauses), -np.inf)
     for step in range(_STEPS):
-        found = bounds.least(last, shares @ rows, offsets=shares @ offsets)
+        found = bounds.least(last, shares @ rows, shares @ offsets)
         best[found > least] = shares[found > least]
         least = np.maximum(found, least)
         if (least > wanted).all():

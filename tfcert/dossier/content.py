@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcert.dossier.judgements import judgements
 from tfcert.dossier.words import DISCLAIMER, OUTCOMES, criterion, stages_of
 from tfcert.driver.journal import read_journal
 from tfcert.errors import UsageError
@@ -62,13 +63,16 @@ def dossier_of(folder: str | Path) -> Json:
     order = {name: place for place, name in enumerate(header.get("properties", {}))}
     records = sorted(journaled, key=lambda r: (order.get(r.property, len(order)), r.property, r.sample))
     steady = [_steady(record) for record in records]
+    stated = [{"text": j["text"], "judgement": j["judgement"]} for j in result.header.get("judged", [])]
+    derived = judgements(header, records)
     content: Json = {
         "format": FORMAT,
         "version": VERSION,
         "disclaimer": DISCLAIMER,
         "about": {key: header[key] for key in _STEADY if key in header},
-        "judged": [{"text": j["text"], "judgement": j["judgement"]} for j in result.header.get("judged", [])],
-        "agrees": _agrees(records, result.records, result.header),
+        "judged": stated if derived is None else derived,
+        "judged_from": "result" if derived is None else "journal",
+        "agrees": _agrees(records, result.records, result.header) and derived in (None, stated),
         "questions": _questions(header, records),
         "open": _open(records),
         "levels": {str(g): PROMISES[g] for g in Guarantee if any(r.verdict.guarantee is g for r in records)},

@@ -108,8 +108,9 @@ class PropertyRun:
             for place, verdict in self._decisions(batch, attempt, attacked_later):
                 yield place, replace(verdict, transferred=attempt.transfers(place))
             for place in before & set(self._held):
-                self._held[place] = replace(self._held[place], transferred=True)
+                self._held[place] = replace(self._held[place], transferred=attempt.transfers(place))
             tried.tried += len(before)
+            tried.mended += len(attempt.mended)
             tried.settled += len(before - set(self._open.tolist()))
             tried.seconds += float(self._seconds.sum() - began)
             if attempt.running is not None or attempt.spec not in self._specs:
@@ -191,7 +192,8 @@ class PropertyRun:
             reason: str = Reason.SPURIOUS.because()
         elif finding.outcome is Outcome.VERIFIED and proven:
             self._improve(place, finding)
-            return self._decided(Outcome.VERIFIED, spec, finding.guarantee, finding.margin)
+            proof = self._decided(Outcome.VERIFIED, spec, finding.guarantee, finding.margin)
+            return replace(proof, found=finding.found)
         elif finding.outcome in (Outcome.UNKNOWN, Outcome.TIMEOUT) and not proven:
             if finding.guarantee in PROOFS and math.isfinite(finding.margin):
                 self._improve(place, finding)

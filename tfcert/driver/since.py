@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from tfcert.catalog import METHODS, STAGES
-from tfcert.certification.certificates import CHOICES, CertificateWriter
+from tfcert.certification.certificates import CHOICES, CertificateWriter, Known
+from tfcert.certification.trees import Limits
 from tfcert.driver.batch import Batch
 from tfcert.driver.budget import StageBudget
 from tfcert.driver.stages.base import Finding, Running, Tell, stage_of
@@ -27,11 +28,11 @@ from tfcert.options import options_of
 from tfcert.proof.check import read_claim
 from tfcert.proof.errors import ProofError
 from tfcert.proof.files import arrays_of
-from tfcert.report.records import Json, Record
+from tfcert.report.records import Json, Measured, Record
 from tfcert.report.stored import StoredResult
 from tfcert.rigour.radius import CertifyingMethod
 from tfcert.showing import counted
-from tfcert.verdict import PROOFS, Outcome, Work
+from tfcert.verdict import PROOFS, Outcome, Verdict, Work
 
 RULES = tuple(
     word
@@ -43,6 +44,8 @@ RULES = tuple(
 """Stages whose proofs are one pass by a rule: that they sufficed is all there is to know of them."""
 _TRIES, _SHARE = 20, 0.1
 """After so many samples of a question nothing is tried any more where a smaller share was settled."""
+_FEWEST_CUTS, _MENDING = 10, 3.0
+"""How far a proof is mended: half as many cuts as its tree has nodes, at least so many; and seconds at most."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +57,29 @@ class Attempt:
         places: of the samples in the batch.
         running: what decides them; None for the stage itself.
         known: those of the places that the earlier run had settled; None for all.
+        mended: those of the places whose proof had to be searched for from the earlier one on.
     """
 
     spec: StageSpec
     places: np.ndarray
     running: Running | None = None
     known: frozenset[int] | None = None
+    mended: set[int] = field(default_factory=set)
 
     def transfers(self, place: int) -> bool:
-        """Tells whether an answer about a sample is one that the earlier run had, too."""
-        return self.known is None or place in self.known
+        """Tells whether an answer about a sample is one that the earlier run had, too, by the same choices."""
+        return (self.known is None or place in self.known) and place not in self.mended
 
 
 @dataclass
 class Tried:
-    """How a question fared: samples that the earlier run had settled, those that were tried, those that it took."""
+    """How a question fared: samples that the earlier run had settled, those that were tried, those that it took, those
+    of them whose proof was mended."""
 
     known: int = 0
     tried: int = 0
     settled: int = 0
+    mended: int = 0
     seconds: float = 0.0
 
     @property
@@ -82,7 +89,8 @@ class Tried:
 
     def as_json(self) -> Json:
         """As the header of a result has it."""
-        counts = {"known": self.known, "tried": self.tried, "transferred": self.settled}
+        counts = {"known": self.known, "tried": self.tried, "transferred": self.settled - self.mended}
+        counts |= {"mended": self.mended} if self.mended else {}
         return counts | {"seconds": round(self.seconds, 3)}
 
 
@@ -130,6 +138,16 @@ class Earlier:
         writer = self.writers.of(task) if self._choices else ""
         self._writer = writer if isinstance(writer, CertificateWriter) else None
 
+    def again(self, task: Task, place: int, verdict: Verdict, measured: Measured) -> Verdict:
+        """The verdict of a measure, marked where what was proven earlier of the sample is proven again."""
+        tried, was = self.tried.setdefault(task.name, Tried()), float(self.radii(task)[place])
+        if not was > 0:
+            return verdict
+        proven = verdict.guarantee in PROOFS and measured.lower >= was
+        tried.known, tried.tried, tried.settled = tried.known + 1, tried.tried + 1, tried.settled + proven
+        tried.seconds += verdict.seconds
+        return replace(verdict, transferred=proven)
+
     def radii(self, task: Task) -> np.ndarray:
         """What was proven of a measure for each sample ``[n]``; NaN where nothing was."""
         records = (self._records.get((task.name, int(sample))) for sample in task.samples)
@@ -156,8 +174,9 @@ class Earlier:
         for stage, places in self._by_stage(task, self._choices, numbers):
             if self._writer is not None and not tried.hopeless:
                 choices = [self._choices[int(task.samples[p])] for p in places.tolist()]
-                spec = _as_written(task, stage)
-                yield Attempt(spec, places, _ByChoices(self.writers, self._writer, spec, choices))
+                spec, mended = _as_written(task, stage), set[int]()
+                running = _ByChoices(self.writers, self._writer, spec, choices, places, mended)
+                yield Attempt(spec, places, running, mended=mended)
 
     def _by_stage(
         self, task: Task, some: Mapping[int, object], numbers: Mapping[int, int]
@@ -198,7 +217,9 @@ def _choices(path: Path) -> Mapping[str, np.ndarray] | None:
 
 
 def _told(tried: Tried) -> str:
-    of = f"{tried.settled} of {counted(tried.known, 'answer')} transferred, in {tried.seconds:.2f} s"
+    of = f"{tried.settled - tried.mended} of {counted(tried.known, 'answer')} transferred"
+    of += f", {tried.mended} were mended" if tried.mended else ""
+    of += f", in {tried.seconds:.2f} s"
     if tried.hopeless:
         return f"{of}; nearly nothing did, so that no more than {tried.tried} were tried"
     return of
@@ -230,12 +251,22 @@ class _Points:
 
 @dataclass(frozen=True)
 class _ByChoices:
-    """Bounds by the choices of earlier certificates, computed by the checker on this run's model, one by one."""
+    """Bounds by the choices of earlier certificates, computed by the checker on this run's model, one by one.
+
+    Where they do not suffice they are mended: the leaves of their trees are the first pieces of a search, and their
+    slopes and multipliers its start.
+
+    Attributes:
+        choices: of each sample.
+        places: of the samples in the whole batch; ``mended`` takes up those whose proof was mended.
+    """
 
     writers: CertificateWriters
     writer: CertificateWriter
     spec: StageSpec
     choices: list[Mapping[str, np.ndarray]]
+    places: np.ndarray
+    mended: set[int]
 
     def decide(self, batch: Batch, budget: StageBudget, tell: Tell) -> Iterator[Finding]:
         network, options = batch.task.model.network, options_of(batch.task.template.strategy.rounding)
@@ -245,11 +276,15 @@ class _ByChoices:
                 yield Finding(place, Outcome.TIMEOUT)
                 continue
             one = batch.take(np.array([place]))
-            found = certified(self.writer, one, self.spec.method, choices)
+            cuts = max(_FEWEST_CUTS, len(choices.get("tree/place", ())) // 2)
+            known = Known(choices, Limits(cuts, min(left, _MENDING)))
+            found = certified(self.writer, one, self.spec.method, known)
             seconds, work = budget.used() - began, Work(evaluations=1)
             if isinstance(found, str):
                 yield Finding(place, seconds=seconds, work=work)
                 continue
+            if any(found.arrays.get(name) is not array for name, array in choices.items()):
+                self.mended.add(int(self.places[place]))
             # The checker's bounds are charged for all rounding; what it does not see of this process marks them down.
             level = CertifyingMethod("crown", None, options).guarantee(network, one.clauses)
             self.writers.ready[one.task.name, int(one.task.samples[0])] = found

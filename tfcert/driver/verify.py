@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +235,7 @@ class _Run:
         return Record(
             property=task.name,
             sample=int(task.samples[place]),
-            verdict=recorded(task, place, verdict, measured),
+            verdict=replace(recorded(task, place, verdict, measured), found=None),
             asked=_asked(task),
             measured=measured,
             label=label,
@@ -347,7 +347,10 @@ def _measuring(task: Task, stages: OpenStages, watch: Watch, earlier: Earlier | 
         return measured_pieces(task, stages, watch)
     if isinstance(task.template, ValueTemplate):
         return BracketRun(task, stages, watch).run()
-    return MeasureRun(task, stages, watch, earlier=None if earlier is None else earlier.radii(task)).run()
+    answers = MeasureRun(task, stages, watch, earlier=None if earlier is None else earlier.radii(task)).run()
+    if earlier is None:
+        return answers
+    return (replace(a, verdict=earlier.again(task, a.place, a.verdict, a.measured)) for a in answers)
 
 
 def _narrowed(task: Task) -> str:

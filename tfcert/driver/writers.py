@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from tfcert.driver.batch import Batch
 from tfcert.driver.explain import uncertifiable
 from tfcert.driver.task import Task
 
 if TYPE_CHECKING:
-    from tfcert.certification.certificates import Certificate, CertificateWriter
+    from tfcert.certification.certificates import Certificate, CertificateWriter, Known
 
 
 @dataclass
@@ -42,9 +39,8 @@ class CertificateWriters:
         return self._known[name]
 
 
-def certified(
-    writer: CertificateWriter, sample: Batch, method: str, choices: Mapping[str, np.ndarray] | None = None
-) -> Certificate | str:
+def certified(writer: CertificateWriter, sample: Batch, method: str, known: Known | None = None) -> Certificate | str:
     """A certificate about the one sample of a batch; as :meth:`CertificateWriter.certificate` has it."""
     claim = {"property": sample.task.name, "sample": int(sample.task.samples[0])}
-    return writer.certificate(sample.regions.proof, sample.clauses, method, claim, choices)
+    more = () if known is None else (known,)
+    return writer.certificate(sample.regions.proof, sample.clauses, method, claim, *more)

@@ -40,13 +40,20 @@ class Bounds(Known):
         inputs: the set.
         backward: whether numbers that enter a nonlinear place are bounded by rows to the input, where intervals leave
             open which piece they lie on; else by intervals alone.
+        cuts: everything is bounded on the inputs at which these hold.
+
+    Attributes:
+        empty: whether no input was seen to be left; then nothing else is known.
 
     Raises:
         ProofError: a number may be larger than 2**100: nothing is known then.
     """
 
-    def __init__(self, graph: Graph, inputs: Inputs, backward: bool):
+    def __init__(self, graph: Graph, inputs: Inputs, backward: bool, cuts: Sequence[Cut] = ()):
+        for cut in cuts:
+            inputs = inputs.cut(cut.number, cut.at, cut.above) if cut.place == 0 else inputs
         super().__init__(graph, inputs)
+        self.empty, self._part = False, bool(cuts)
         self._program: list[np.ndarray] = []  # what it loses, of affine places and totals
         self._mixes: list[int] = []
         wanted = {i for place in graph.places if isinstance(place, Nonlinear) for i in place.inputs}
@@ -55,10 +62,15 @@ class Bounds(Known):
                 low, high = self._interval(place)
                 self._take(index, low, high)
                 self._mixes.append(self._mixed(place))
-                if index in wanted and isinstance(place, Affine | Total):
+                if index in wanted and not self.empty and isinstance(place, Affine | Total):
                     mixes, ball = self._mixes[index], inputs.norm != "linf"
                     if (backward and mixes > 1) or (ball and (backward or mixes < _MANY)):
                         self._take(index, *self._narrowed(index, all_of_them=mixes < _MANY))
+                for cut in cuts:
+                    if cut.place == index:
+                        self._cut(cut)
+                if self.empty:
+                    break
 
     def _mixed(self, place: Place) -> int:
         """How many times numbers are mixed between the input and a place: an interval is the best there is of one. With
@@ -74,30 +86,36 @@ class Bounds(Known):
         return max(before, default=0)
 
     def _take(self, index: int, low: np.ndarray, high: np.ndarray) -> None:
-        """Takes up a place's interval, the first or a narrower one."""
+        """Takes up a place's interval, the first or a narrower one. Where something was cut off, bounds of one number
+        may cross: then no input is left."""
         size = np.maximum(np.abs(low), np.abs(high))
-        if not (size <= LARGEST).all() or not (low <= high).all():
+        if self._part and (low > high).any():
+            self.empty = True
+        elif not (size <= LARGEST).all() or not (low <= high).all():
             raise ProofError(f"numbers of layer {self.graph.places[index].name!r} may be larger than 2**100, or NaN")
         for known, part in ((self.intervals, (low, high)), (self.sizes, size)):
             known[index:] = [part]  # type: ignore[list-item, index]
 
-    def within(self, cuts: Sequence[Cut]) -> Bounds | None:
-        """The same on the inputs that some cuts of places leave; None where they leave none.
+    def within(self, cuts: Sequence[Cut]) -> Bounds:
+        """The same on the inputs that some cuts of places leave.
 
         What holds on all inputs holds on fewer; the numbers that are cut have narrower intervals, and so other lines.
         """
         found = copy.copy(self)
         found.intervals, found.sizes = list(self.intervals), list(self.sizes)
         found._lines, found._planes = dict(self._lines), dict(self._planes)
-        for cut in cuts:
-            low, high = (end.copy() for end in found.intervals[cut.place])
-            end = low if cut.above else high
-            end.flat[cut.number] = (max if cut.above else min)(cut.at, end.flat[cut.number])
-            if low.flat[cut.number] > high.flat[cut.number]:
-                return None
-            found.intervals[cut.place], found.sizes[cut.place] = (low, high), np.maximum(np.abs(low), np.abs(high))
-            found.forget(cut.place)
+        for cut in () if self.empty else cuts:
+            found._cut(cut)
         return found
+
+    def _cut(self, cut: Cut) -> None:
+        """Takes up that a cut holds."""
+        low, high = (end.copy() for end in self.intervals[cut.place])
+        end = low if cut.above else high
+        end.flat[cut.number] = (max if cut.above else min)(cut.at, end.flat[cut.number])
+        self.intervals[cut.place], self.sizes[cut.place] = (low, high), np.maximum(np.abs(low), np.abs(high))
+        self.forget(cut.place)
+        self.empty |= bool(low.flat[cut.number] > high.flat[cut.number])
 
     # Intervals.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import numpy as np
 from .bounds import Bounds, Cut, margin_of_softmax, ranks_first
 from .errors import ProofError
 from .files import arrays_of, parsed_json
-from .graph import Bent, Graph
+from .graph import Graph, Nonlinear
 from .region import Inputs, read_inputs
 from .rounding import LARGEST, LEAST, growth, weighed
+from .rows import Choice
 
 FORMAT, VERSION = "tfcert certificate", 1
 LEVEL = "float32-any-order"
@@ -46,6 +47,11 @@ class Claim:
     @property
     def digest(self) -> str:
         return str(self.head["model"]["digest"])
+
+    def about(self, clause: int) -> Claim:
+        """The claim that one of the clauses holds."""
+        some = self.clauses[clause]
+        return replace(self, clauses=(np.arange(len(some)),), rows=self.rows[some], offsets=self.offsets[some])
 
 
 @dataclass(frozen=True)
@@ -120,35 +126,37 @@ def check(claim: Claim, graph: Graph) -> Checked:
 
 def least_of_clauses(claim: Claim, graph: Graph, inputs: Inputs) -> np.ndarray:
     """A lower bound of each clause's best row over the set, less what a softmax may take: ``[clauses]``."""
-    asked = claim.head["bounds"]
-    for key in ("neurons", "rows"):
-        if asked.get(key) not in ("lines", "intervals"):
-            raise ProofError(f"bounds of {key} by {asked.get(key)!r} are not known")
-    leaves = leaves_of(claim, graph)
-    _require_affordable(graph, len(claim.rows), asked["neurons"] == "lines", leaves)
-    choices = _Choices(claim, graph, len(leaves))
-    whole: dict[tuple[Cut, ...], Bounds | None] = {}
+    neurons, rows = (claim.head["bounds"].get(key) for key in ("neurons", "rows"))
+    if neurons not in ("lines", "intervals", "leaves") or rows not in ("lines", "intervals"):
+        raise ProofError(f"bounds of neurons by {neurons!r}, and of rows by {rows!r}, are not known")
+    trees = trees_of(claim, graph)
+    parts = [claim] if len(trees) == 1 else [claim.about(number) for number in range(len(trees))]
+    every = [(first, cuts) for first, tree in enumerate(trees) for cuts in tree]
+    _require_affordable(graph, max(len(part.rows) for part in parts), str(neurons), [cuts for _, cuts in every])
+    choices = _Choices(claim, graph, len(every), parts)
+    whole: dict[tuple[Cut, ...], Bounds] = {}
     found = np.full(len(claim.clauses), np.inf)
-    for number, cuts in enumerate(leaves):
-        outer = tuple(cut for cut in cuts if cut.place == 0)
+    for number, (first, cuts) in enumerate(every):
+        outer = _bounded_on(cuts, str(neurons))
         if outer not in whole:
             whole.clear()  # leaves of one part of the inputs stand side by side
-            part: Inputs | None = inputs
-            for cut in outer:
-                part = None if part is None else part.cut(cut.number, cut.at, cut.above)
-            whole[outer] = None if part is None else Bounds(graph, part, backward=asked["neurons"] == "lines")
-        inner = [cut for cut in cuts if cut.place != 0]
-        bounds = whole[outer]
-        here = None if bounds is None else bounds.within(inner)
-        if here is not None:  # else no input is left
-            chosen = choices.of(number, len(inner))
-            found = np.minimum(found, _of_leaf(claim, here, chosen, inner, asked["rows"] == "lines"))
+            whole[outer] = Bounds(graph, inputs, neurons != "intervals", outer)
+        inner, part = [cut for cut in cuts if cut.place != 0], parts[first]
+        here = whole[outer].within(inner)
+        if not here.empty:  # else no input is left
+            least = _of_leaf(part, here, *choices.of(number, part, inner), rows == "lines")
+            some = slice(first, first + len(part.clauses))
+            found[some] = np.minimum(found[some], least)
     return found
 
 
-def _of_leaf(claim: Claim, bounds: Bounds, chosen: tuple[Any, ...], cuts: list[Cut], lines: bool) -> np.ndarray:
+def _bounded_on(cuts: tuple[Cut, ...], neurons: str) -> tuple[Cut, ...]:
+    """The cuts of a leaf on whose inputs neurons are bounded: those of inputs, or all."""
+    return cuts if neurons == "leaves" else tuple(cut for cut in cuts if cut.place == 0)
+
+
+def _of_leaf(claim: Claim, bounds: Bounds, chosen: Choice, weights: np.ndarray | None, lines: bool) -> np.ndarray:
     """Of each clause the largest lower bound of a row, or of the combination of its rows that is chosen."""
-    slopes, multipliers, weights = chosen
     last, rows, offsets = len(bounds.graph.places) - 1, claim.rows, claim.offsets
     if weights is not None:  # and of each clause a combination, less what rounding changes in it
         share = np.zeros((len(claim.clauses), len(rows)))
@@ -157,56 +165,61 @@ def _of_leaf(claim: Claim, bounds: Bounds, chosen: tuple[Any, ...], cuts: list[C
         gone = weighed(share @ np.abs(rows), bounds.sizes[last]) + share @ np.abs(offsets)
         gone = 4.0 * growth(len(rows) + 4) * gone + LEAST
         rows, offsets = np.concatenate([rows, share @ rows]), np.concatenate([offsets, share @ offsets - gone])
-    least = bounds.least(last, rows, stops=True, offsets=offsets)
+    least = bounds.least(last, rows, offsets, stops=True)
     if lines:
-        least = np.maximum(least, bounds.least(last, rows, slopes, offsets=offsets, cuts=cuts, multipliers=multipliers))
+        least = np.maximum(least, bounds.least(last, rows, offsets, chosen))
     least = least - margin_of_softmax(bounds.graph)
     best = np.array([least[some].max() for some in claim.clauses])
     return best if weights is None else np.maximum(best, least[len(claim.rows) :])
 
 
-def leaves_of(claim: Claim, graph: Graph) -> list[tuple[Cut, ...]]:
-    """The cuts on the way to each leaf of a certificate's tree, from left to right; one leaf without a tree.
+def trees_of(claim: Claim, graph: Graph) -> list[list[tuple[Cut, ...]]]:
+    """The cuts on the way to each leaf of a certificate's trees, from left to right; one leaf without a tree.
 
-    The tree stands in preorder. A node cuts a number of a place: to its left all inputs at which that is at most
+    There is one tree, each of whose leaves proves every clause, or one for each clause, one after the other. Trees
+    stand in preorder. A node cuts a number of a place: to its left all inputs at which that is at most
     ``at``, to its right all at which it is at least ``at``; every number that a program computes is one or the other,
     so that the leaves of any tree cover the set. (NaN does not occur: all numbers are at most 2**100.)
     """
     names = ("tree/place", "tree/number", "tree/at")
     given = [claim.arrays[name] for name in names if name in claim.arrays]
     if not given:
-        return [()]
+        return [[()]]
     if len(given) < 3 or not 0 < len(given[0]) <= _NODES or len({a.shape for a in given}) > 1 or given[0].ndim != 1:
         raise ProofError(f"a tree has {', '.join(names)}, of one length and at most {_NODES}")
     places, numbers, ats = given
     if [a.dtype for a in given] != [np.int64, np.int64, np.float64] or not (np.abs(ats) <= LARGEST).all():
         raise ProofError("a tree's places and numbers are whole numbers, and it cuts at numbers")
-    leaves: list[tuple[Cut, ...]] = []
-    waiting: list[tuple[Cut, ...]] = [()]
+    trees: list[list[tuple[Cut, ...]]] = []
+    waiting: list[tuple[Cut, ...]] = []
     for place, number, at in zip(places.tolist(), numbers.tolist(), ats.tolist(), strict=True):
         if not waiting:
-            raise ProofError("a tree goes on after its last leaf")
+            trees.append([])
+            waiting.append(())
         cuts = waiting.pop()
         if place == -1:
-            leaves.append(cuts)
+            trees[-1].append(cuts)
             continue
         if not 0 <= place < len(graph.places) or not 0 <= number < graph.places[place].count or len(cuts) >= _DEPTH:
             raise ProofError(f"a tree cuts number {number} of place {place}, which is none, or is too deep")
         waiting += [(*cuts, Cut(place, number, at, above)) for above in (True, False)]
     if waiting:
         raise ProofError("a tree ends before its last leaf")
-    return leaves
+    if len(trees) not in (1, len(claim.clauses)):
+        raise ProofError(f"there are {len(trees)} trees for {len(claim.clauses)} clauses")
+    return trees
 
 
 class _Choices:
     """What a certificate chooses for each leaf; what is left out is by the rule."""
 
-    def __init__(self, claim: Claim, graph: Graph, leaves: int):
-        arrays, count = claim.arrays, len(claim.rows)
+    def __init__(self, claim: Claim, graph: Graph, leaves: int, parts: Sequence[Claim]):
+        arrays, count = claim.arrays, max(len(part.rows) for part in parts)
         self._weights = arrays.get("weights")
-        rows = count + (0 if self._weights is None else len(claim.clauses))
+        rows = count + (0 if self._weights is None else len(parts[0].clauses))
         if self._weights is not None:
             _require(self._weights, "weights", np.float64, [(count,), (leaves, count)])
+            self._weights = np.broadcast_to(self._weights, (leaves, count))
         self._multipliers = arrays.get("multipliers")
         if self._multipliers is not None:
             depth = self._multipliers.shape[-1] if self._multipliers.ndim == 3 else -1
@@ -217,23 +230,19 @@ class _Choices:
                 number = name.removeprefix("slopes/")
                 index = int(number) if number.isascii() and number.isdigit() and len(number) < 8 else len(graph.places)
                 place = graph.places[index] if index < len(graph.places) else None
-                shape = place.shape if isinstance(place, Bent) else (-1,)
+                shape = place.shape if isinstance(place, Nonlinear) else (-1,)
                 _require(array, name, np.uint8, [shape, (rows, *shape), (leaves, rows, *shape)])
-                self._slopes[index] = array
-        self._graph = graph
+                self._slopes[index] = np.broadcast_to(array, (leaves, rows, *shape))
 
-    def of(self, leaf: int, cuts: int) -> tuple[dict[int, np.ndarray] | None, np.ndarray | None, np.ndarray | None]:
-        """Slopes, multipliers ``[rows, cuts]`` and weights of a leaf."""
-        slopes = {}
-        for index, array in self._slopes.items():
-            own = array[leaf] if array.ndim == len(self._graph.places[index].shape) + 2 else array
-            slopes[index] = own / 255.0
-        multipliers, weights = self._multipliers, self._weights
-        if multipliers is not None:
-            if multipliers.shape[2] < cuts:
-                raise ProofError(f"there are {multipliers.shape[2]} multipliers for {cuts} cuts")
-            multipliers = multipliers[leaf, :, :cuts]
-        return slopes or None, multipliers, weights[leaf] if weights is not None and weights.ndim == 2 else weights
+    def of(self, leaf: int, part: Claim, cuts: Sequence[Cut]) -> tuple[Choice, np.ndarray | None]:
+        """What is chosen for the rows of what a leaf proves, and weights of these."""
+        forces, weights = self._multipliers, self._weights
+        count = len(part.rows) + (0 if weights is None else len(part.clauses))
+        if forces is not None and forces.shape[2] < len(cuts):
+            raise ProofError(f"there are {forces.shape[2]} multipliers for {len(cuts)} cuts")
+        forces = None if forces is None else forces[leaf, :count, : len(cuts)]
+        slopes = {index: array[leaf, :count] / 255.0 for index, array in self._slopes.items()}
+        return Choice(slopes, cuts, forces), None if weights is None else weights[leaf, : len(part.rows)]
 
 
 def _require(array: np.ndarray, name: str, dtype: Any, shapes: list[tuple[int, ...]]) -> None:
@@ -244,11 +253,11 @@ def _require(array: np.ndarray, name: str, dtype: Any, shapes: list[tuple[int, .
         raise ProofError(f"{name!r} holds a negative number, a NaN, or one larger than 2**100")
 
 
-def _require_affordable(graph: Graph, rows: int, backward: bool, leaves: list[tuple[Cut, ...]]) -> None:
+def _require_affordable(graph: Graph, rows: int, neurons: str, leaves: list[tuple[Cut, ...]]) -> None:
     each = sum(place.count * getattr(getattr(place, "map", None), "terms", 16) for place in graph.places)
-    neurons = sum(place.count for place in graph.places) if backward else 0
-    parts = len({tuple(cut for cut in cuts if cut.place == 0) for cuts in leaves})
-    passes = 2 * (parts * neurons + rows * len(leaves))
+    bounded = sum(place.count for place in graph.places) if neurons != "intervals" else 0
+    parts = len({_bounded_on(cuts, neurons) for cuts in leaves})
+    passes = 2 * (parts * bounded + rows * len(leaves))
     if rows * max(place.count for place in graph.places) > _NUMBERS:
         raise ProofError(f"{rows} rows over this model would take too much memory")
     if each * passes > _WORK:

@@ -86,7 +86,7 @@ class Shape:
         convex hull, found from the chord by going to the point that lies farthest below."""
         values, middle = sign * self.values, 0.5 * self.x[0] + 0.5 * self.x[-1]
         first, last = np.zeros(middle.shape, np.intp), np.full(middle.shape, len(values) - 1)
-        for _ in range(12 if len(values) > 2 else 1):
+        for _ in range(min(12, len(values) - 1)):  # each step takes one of the points in between
             (a, fa), (b, fb) = (
                 [np.take_along_axis(part, at[None], axis=0)[0] for part in (self.x, values)] for at in (first, last)
             )
@@ -98,8 +98,8 @@ class Shape:
 
 
 class Planes(NamedTuple):
-    """Of maxima: weights of each entry of a window in the lower and the upper plane, ``[entries, *shape]``, the upper
-    plane's intercept, and what rows lose."""
+    """Of maxima: weights of each entry of a window in the lower and the upper plane, ``[entries, 1, *shape]``, the
+    upper plane's intercept, and what rows lose. Where levels are chosen ``above`` is ``[entries, rows, *shape]``."""
 
     below: np.ndarray
     above: np.ndarray
@@ -114,28 +114,29 @@ def entries(place: Largest, interval: Interval) -> Interval:
     return tuple(np.stack([image[windows.at(where)][0] for where in windows.places]) for image in (low, high))  # type: ignore[return-value]
 
 
-def planes(place: Largest, interval: Interval, tiny: float) -> Planes:
-    """Planes of maxima.
+def planes(place: Largest, interval: Interval, tiny: float, chosen: np.ndarray | None = None) -> Planes:
+    """Planes of maxima. Chosen are levels of upper planes, of each row: 0 for the least and 1 for the rule's.
 
     Below lies the number with the largest sum of ends. Above, for any weights ``0 <= w <= 1``, convexity of the
     maximum puts the greatest difference to ``sum w x`` at a vertex: ``max_j ((1 - w_j) u_j + w_j l_j) - sum w l``.
-    Weights are ``max(0, u - g) / (u - l)`` for the level g: the largest lower end, or the second-largest upper end
-    if that is above.
+    Weights are ``max(0, u - g) / (u - l)`` for the level g: by the rule the largest lower end, or the second-largest
+    upper end if that is above; 0 is the largest lower end.
     """
-    low, high = entries(place, interval)
+    low, high = (end[:, None] for end in entries(place, interval))
     outside = np.isnan(low)
     low, high = np.where(outside, -np.inf, low), np.where(outside, -np.inf, high)
     best = np.argmax(low + high, axis=0)
     below = (np.arange(len(low)).reshape(-1, *[1] * best.ndim) == best).astype(np.float64)
-    order = np.sort(high, axis=0)
-    level = np.maximum(low.max(axis=0), order[-2] if len(order) > 1 else order[-1])
+    floor, second = low.max(axis=0), np.sort(high, axis=0)[-2] if len(high) > 1 else np.full(best.shape, -np.inf)
+    flat, ceiling = np.where(outside, 0.0, low), np.where(outside, 0.0, high)
+    size = np.maximum(np.abs(flat), np.abs(ceiling))
+    sizes = 2.0 * size.sum(axis=0)
+    level = np.maximum(floor, second if len(high) > 1 else high[0])
+    if chosen is not None:
+        level = floor + np.clip(chosen, 0.0, 1.0).reshape(-1, *place.shape) * (level - floor)
     with np.errstate(divide="ignore", invalid="ignore"):
         above = np.where(high > level, np.where(high > low, (high - level) / (high - low), 1.0), 0.0)
-    dominates = low.max(axis=0) >= (order[-2] if len(order) > 1 else -np.inf)
-    above = np.clip(np.where(dominates, below, above), 0.0, 1.0)
-    flat, ceiling = np.where(outside, 0.0, low), np.where(outside, 0.0, high)
+    above = np.clip(np.where(floor >= second, below, above), 0.0, 1.0)
     reach = np.where(outside, -np.inf, (1.0 - above) * ceiling + above * flat).max(axis=0)
-    size = np.maximum(np.abs(flat), np.abs(ceiling))
-    sizes = (np.maximum(below, above) * size).sum(axis=0) + size.max(axis=0)
     intercept = reach - (above * flat).sum(axis=0) + growth(4 * len(low) + 32) * sizes
     return Planes(below, above, intercept, growth(4 * len(low) + 32) * sizes + 2.0 * tiny)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
 
 import numpy as np
 
@@ -105,11 +104,6 @@ class Windows:
 
         self.said = self.zeros, strides, self.places
 
-    @property
-    def padded(self) -> tuple[int, int]:
-        (top, bottom), (left, right) = self.zeros
-        return self.into[0] + top + bottom, self.into[1] + left + right
-
     def at(self, place: Pair) -> tuple[slice, slice, slice]:
         """Where in a batch of padded images the number at one place of each window stands."""
         down, right = (
@@ -122,7 +116,8 @@ class Windows:
 
     def empty(self, count: int) -> np.ndarray:
         """Zeros for padded images."""
-        return np.zeros((count, *self.padded, self.into[2]))
+        high, wide = (n + sum(pad) for n, pad in zip(self.into, self.zeros, strict=False))
+        return np.zeros((count, high, wide, self.into[2]))
 
 
 class Convolution(Map):
@@ -136,28 +131,24 @@ class Convolution(Map):
         self.terms = len(self._kernel) * (1 if apart else kernel.shape[2])
         self.reads = len(self._kernel) * kernel.shape[3]
 
-    @cached_property
-    def _sizes(self) -> np.ndarray:
-        return np.abs(self._kernel)
-
     def forward(self, x: np.ndarray, size: bool = False) -> np.ndarray:
-        image, kernel = self._windows.pad(x), self._sizes if size else self._kernel
+        image, kernel = self._windows.pad(x), np.abs(self._kernel) if size else self._kernel
         found = np.zeros((len(x), *self.out))
         for place, weights in zip(self._windows.places, kernel, strict=True):
             part = image[self._windows.at(place)]
-            found += part * weights[:, 0] if self._apart else part @ weights
+            found += (
+                part * weights[:, 0] if self._apart else (part.reshape(-1, len(weights)) @ weights).reshape(found.shape)
+            )
         return found
 
     def back(self, rows: np.ndarray) -> np.ndarray:
         box = used(rows)  # rows of a few numbers are zero in most of the image
         part, found = rows[box], self._windows.empty(len(rows))
-        if self._apart:
-            parts = [part * weights[:, 0] for weights in self._kernel]
-        else:  # one product for all places of the window
-            into = self._kernel.shape[1]
-            whole = part.reshape(-1, part.shape[-1]) @ self._kernel.reshape(-1, part.shape[-1]).T
-            parts = np.split(whole.reshape(*part.shape[:-1], -1), range(into, whole.shape[1], into), axis=-1)
-        for place, each in zip(self._windows.places, parts, strict=True):
+        flat = part.reshape(-1, part.shape[-1])
+        for place, weights in zip(
+            self._windows.places, self._kernel, strict=True
+        ):  # products of rows that lie together
+            each = part * weights[:, 0] if self._apart else (flat @ weights.T).reshape(*part.shape[:-1], -1)
             found[self._windows.at(place)][box] += each
         return cropped(found, self._windows.zeros)
 

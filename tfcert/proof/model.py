@@ -22,12 +22,10 @@ from .maps import Convolution, Map, Matrix, Mean, Moved, Scale, Windows
 Options = Mapping[str, Any]
 _LAYERS = 10_000
 _PLAIN = """
-    name trainable dtype activity_regularizer batch_shape batch_input_shape sparse ragged optional
-    kernel_initializer bias_initializer kernel_regularizer bias_regularizer kernel_constraint bias_constraint
-    depthwise_initializer depthwise_regularizer depthwise_constraint synchronized momentum beta_initializer
-    gamma_initializer moving_mean_initializer moving_variance_initializer beta_regularizer gamma_regularizer
-    beta_constraint gamma_constraint rate seed noise_shape stddev renorm renorm_momentum renorm_clipping data_format
+    name trainable dtype batch_shape batch_input_shape sparse ragged optional synchronized momentum rate seed
+    noise_shape stddev renorm renorm_momentum renorm_clipping data_format
 """
+_OF_TRAINING = ("_initializer", "_regularizer", "_constraint")
 """Options that change nothing of what a trained layer computes, or that are read for every layer."""
 _SAME = "Dropout SpatialDropout1D SpatialDropout2D GaussianNoise GaussianDropout ActivityRegularization"
 
@@ -126,7 +124,9 @@ class _Reader:
             raise ProofError(f"layer {name!r} is a {kind}, which is not known")
         read, known = _KINDS[kind]
         unknown = [
-            key for key, value in options.items() if value is not None and key not in f"{_PLAIN} {known}".split()
+            key
+            for key, value in options.items()
+            if not (value is None or key.endswith(_OF_TRAINING) or key in f"{_PLAIN} {known}".split())
         ]
         if unknown or options.get("data_format") not in (None, "channels_last"):
             raise ProofError(f"layer {name!r}: what {unknown or ['data_format']} do is not known")
@@ -202,16 +202,11 @@ class _Reader:
         factors, bias = np.full(shape[-1], scale), np.full(shape[-1], offset)
         return self._affine(options, source, Scale(shape, factors), bias, scale, extra=8, follows=True)
 
-    def flatten(self, options: Options, source: int) -> int:
-        return self._moved(options, source, (math.prod(self._shape(source)),))
-
     def reshape(self, options: Options, source: int) -> int:
-        count, target = math.prod(self._shape(source)), [int(n) for n in options["target_shape"]]
-        rest = math.prod(n for n in target if n != -1)
-        if target.count(-1) > 1 or min(target, default=0) < -1 or rest == 0 or count % rest:
-            raise self._refusal(options, f"{count} numbers have no shape {target}")
+        count, target = math.prod(self._shape(source)), [int(n) for n in options.get("target_shape", [-1])]
+        rest = max(1, math.prod(n for n in target if n != -1))
         shape = tuple(count // rest if n == -1 else n for n in target)
-        if math.prod(shape) != count:
+        if target.count(-1) > 1 or min(shape, default=1) < 1 or math.prod(shape) != count:
             raise self._refusal(options, f"{count} numbers have no shape {target}")
         return self._moved(options, source, shape)
 
@@ -313,7 +308,7 @@ _KINDS: dict[str, tuple[Callable[..., int], str]] = {
     "DepthwiseConv2D": (_Reader.convolution, f"{_CONVOLVES} depth_multiplier"),
     "BatchNormalization": (_Reader.normalization, "axis epsilon center scale"),
     "Rescaling": (_Reader.rescaling, "scale offset"),
-    "Flatten": (_Reader.flatten, ""),
+    "Flatten": (_Reader.reshape, ""),
     "Reshape": (_Reader.reshape, "target_shape"),
     "ZeroPadding2D": (_Reader.zeros, "padding"),
     "AveragePooling2D": (_Reader.mean, "pool_size strides padding"),

@@ -45,11 +45,11 @@ class Inputs:
         """Tells whether there is a ball beside the box."""
         return not math.isinf(self.radius)
 
-    def cut(self, number: int, at: float, above: bool) -> Inputs | None:
-        """The part of the set at which a number is at most or at least ``at``; None where there is none."""
+    def cut(self, number: int, at: float, above: bool) -> Inputs:
+        """The part of the set at which a number is at most or at least ``at``; where there is none, ends cross."""
         low, high = self.low.copy(), self.high.copy()
         (low if above else high).flat[number] = (max if above else min)(at, (low if above else high).flat[number])
-        return None if low.flat[number] > high.flat[number] else replace(self, low=low, high=high)
+        return replace(self, low=low, high=high)
 
     def least(self, rows: np.ndarray) -> np.ndarray:
         """A lower bound of each of the rows ``[count, *shape]`` over the set.

@@ -10,7 +10,8 @@ their sizes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +22,8 @@ from .region import Inputs, box_of
 from .rounding import LARGEST, LEAST, growth, weighed
 
 Slopes = Mapping[int, np.ndarray]
-"""For bent places, where lower lines lie: 0 for the least slope of the function and 1 for the greatest,
-``[rows, *shape]`` or ``[*shape]``."""
+"""For bent places, where lower lines lie: 0 for the least slope of the function and 1 for the greatest; for maxima the
+levels of upper planes: 1 for the rule's. ``[rows, *shape]`` or ``[*shape]``."""
 
 
 class Cut(NamedTuple):
@@ -33,6 +34,24 @@ class Cut(NamedTuple):
     number: int
     at: float
     above: bool
+
+
+class Choice(NamedTuple):
+    """How rows are bounded.
+
+    Attributes:
+        slopes: where lower lines of bent places, and upper planes of maxima, lie other than by the rule.
+        cuts: of the place of the rows and of those before it: the rows are bounded where these hold.
+        multipliers: ``[count, cuts]``, not negative: where ``z >= a`` holds a row is at least the row less ``m (z -
+            a)``, which is what is bounded then (weak duality). None for 0.
+    """
+
+    slopes: Slopes = MappingProxyType({})
+    cuts: Sequence[Cut] = ()
+    multipliers: np.ndarray | None = None
+
+
+RULE = Choice()
 
 
 class Known:
@@ -55,23 +74,23 @@ class Known:
         """Lines of a bent place: by the rule, or with lower slopes that are chosen."""
         place = self.graph.places[index]
         assert isinstance(place, Bent)
-        if index not in self._lines or chosen is not None:
+        rule = self._lines.get(index)
+        if rule is None or chosen is not None:
             shape = Shape(place, self.intervals[place.inputs[0]], self.graph)
-            if index not in self._lines:
-                self._lines[index] = shape.lines()
+            rule = self._lines[index] = rule or shape.lines()
             if chosen is not None:
                 least, most = place.function.slopes
-                lower = least + (most - least) * np.clip(chosen.astype(np.float64), 0.0, 1.0)
-                return shape.lines(lower, self._lines[index].upper)
-        return self._lines[index]
+                return shape.lines(least + (most - least) * np.clip(chosen, 0.0, 1.0), rule.upper)
+        return rule
 
-    def planes(self, index: int) -> Planes:
-        """Planes of a place of maxima."""
+    def planes(self, index: int, chosen: np.ndarray | None = None) -> Planes:
+        """Planes of a place of maxima: by the rule, or with upper levels that are chosen."""
         place = self.graph.places[index]
         assert isinstance(place, Largest)
-        if index not in self._planes:
-            self._planes[index] = planes(place, self.intervals[place.inputs[0]], self.graph.tiny)
-        return self._planes[index]
+        if chosen is None and index in self._planes:
+            return self._planes[index]
+        found = planes(place, self.intervals[place.inputs[0]], self.graph.tiny, chosen)
+        return found if chosen is not None else self._planes.setdefault(index, found)
 
     def forget(self, source: int) -> None:
         """Drops lines and planes over numbers of a place."""
@@ -81,31 +100,21 @@ class Known:
                 self._planes.pop(index, None)
 
     def least(
-        self,
-        index: int,
-        rows: np.ndarray,
-        slopes: Slopes | None = None,
-        stops: bool = False,
-        offsets: np.ndarray | None = None,
-        cuts: Sequence[Cut] = (),
-        multipliers: np.ndarray | None = None,
+        self, index: int, rows: np.ndarray, offsets: Any = 0.0, chosen: Choice = RULE, stops: bool = False
     ) -> np.ndarray:
         """Lower bounds ``[count]`` of rows over the numbers of a place; minus infinity where nothing is known.
 
         Args:
             index: the place.
             rows: ``[count, *shape]``, exact.
-            slopes: where lower lines of bent places lie, other than by the rule.
-            stops: whether nonlinear places are bounded by their intervals, and not by lines.
             offsets: ``[count]`` numbers that are added.
-            cuts: of this place and of those before it: the rows are bounded where these hold.
-            multipliers: ``[count, cuts]``, not negative: where ``z >= a`` holds a row is at least the row less ``m (z -
-                a)``, which is what is bounded then (weak duality).
+            chosen: how.
+            stops: whether nonlinear places are bounded by their intervals, and not by lines.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             going = _Pass(self, index, rows, offsets)
-            if multipliers is not None:
-                going.pull(cuts, multipliers)
+            if chosen.multipliers is not None:
+                going.pull(chosen.cuts, chosen.multipliers)
             for here in range(index, -1, -1):
                 place = self.graph.places[here]
                 if not going.arrives(here):
@@ -115,8 +124,8 @@ class Known:
                 if isinstance(place, Entry) or (stops and isinstance(place, Nonlinear)):
                     going.ends(self.inputs if isinstance(place, Entry) else box_of(*self.intervals[here]))
                 else:
-                    going.passes(here, place, None if slopes is None else slopes.get(here))
-            return going.least(len(cuts))
+                    going.passes(here, place, chosen.slopes.get(here))
+            return going.least(len(chosen.cuts))
 
 
 class _Pass:
@@ -125,9 +134,9 @@ class _Pass:
     Of images only the part is looked at beside which all coefficients of a place are 0.
     """
 
-    def __init__(self, known: Known, index: int, rows: np.ndarray, offsets: np.ndarray | None):
+    def __init__(self, known: Known, index: int, rows: np.ndarray, offsets: Any):
         self._known, self._places, self._count = known, known.graph.places, len(rows)
-        self._total = np.zeros(len(rows)) if offsets is None else offsets.astype(np.float64)
+        self._total = np.zeros(len(rows)) + offsets
         self._size, self._lost = np.abs(self._total), np.zeros(len(rows))
         self._waiting: dict[int, np.ndarray] = {index: np.asarray(rows, np.float64)}
 
@@ -189,7 +198,13 @@ class _Pass:
                 )
                 self._pass_on(place.inputs[0], self._spread(up * lower + down * upper))
             case Largest():
-                self._through_largest(here, place, whole)
+                found, known = place.windows.empty(self._count), self._known.planes(here, chosen)
+                up, down = np.maximum(whole, 0.0), np.minimum(whole, 0.0)
+                for number, where in enumerate(place.windows.places):
+                    found[place.windows.at(where)] += up * known.below[number] + down * known.above[number]
+                self._gain(_times(down, known.intercept), -_times(down, np.abs(known.intercept)))
+                self._lost = self._lost + weighed(whole, known.lost)
+                self._pass_on(place.inputs[0], cropped(found, place.windows.zeros))
 
     def least(self, cuts: int) -> np.ndarray:
         """The bounds, once the rows have come to their ends."""
@@ -198,15 +213,6 @@ class _Pass:
         lost = self._lost * (1.0 + 2.0 * growth(steps)) + 4.0 * growth(most + steps) * self._size
         least = self._total - lost - LEAST
         return np.where(np.isfinite(least), least, -np.inf)
-
-    def _through_largest(self, here: int, place: Largest, whole: np.ndarray) -> None:
-        found, known = place.windows.empty(self._count), self._known.planes(here)
-        up, down = np.maximum(whole, 0.0), np.minimum(whole, 0.0)
-        for number, where in enumerate(place.windows.places):
-            found[place.windows.at(where)] += up * known.below[number] + down * known.above[number]
-        self._gain(_times(down, known.intercept), weighed(whole, np.abs(known.intercept)))
-        self._lost = self._lost + weighed(whole, known.lost)
-        self._pass_on(place.inputs[0], cropped(found, place.windows.zeros))
 
     def _over(self, vector: np.ndarray) -> np.ndarray:
         """What of numbers ``[*shape]`` or ``[rows, *shape]`` is looked at."""

@@ -9,50 +9,39 @@ computed, so that what is proven has that network's guarantee; of others it is `
 
 from __future__ import annotations
 
+import functools
 import math
-import time
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfcert.complete.search.climber import SIZES, STEPS, TELLING, climber
 from tfcert.complete.search.query import CLOSE, Query, Solvers, margin_program, within_rounding
-from tfcert.complete.search.results import POSITIVE, Branched
+from tfcert.complete.search.results import POSITIVE, Branched, Part, Split
 from tfcert.complete.solver.process import SolverError
-from tfcert.network.graph import Network
-from tfcert.options import BoundOptions
-from tfcert.propagation.engine import full_precision, use_jit
+from tfcert.propagation.chosen import named_choices
+from tfcert.propagation.preactivation import nonlinear
 from tfcert.propagation.splitting import (
     AskedRows,
-    Climb,
     Climbed,
     Pieces,
     activation_of,
-    climb,
     curved_nodes,
     first_pieces,
+    hinges,
     split_nodes,
     splittable,
     wide_enough,
 )
-from tfcert.sets.region import Region, region_of
-from tfcert.tracing import traced
+from tfcert.sets.region import region_of
 from tfcert.verdict import NO_REASON, Because, Reason
 
-_SIZES = (2, 16, 64, 256)
-"""How many pieces are bounded at a time: a batch is filled up to one of these."""
 _NUMBERS = 1 << 22
 """Neurons of all pieces of a batch at most: some thirty tensors of that size are in use."""
 _FIRST = 200
 """Steps on the whole set; the pieces go on from what is found there."""
-_STEPS, _RATE = 30, 0.02
-_TELLING = 5
-"""Steps of a pass that tell how long one takes; fewer tell nothing beside the start of the pass."""
-_PASS = 0.1
-"""The share of the time that is left that a pass may take, where fewer pieces would make it shorter."""
 _REFRESHED = 128
 """Bounds of neurons are computed anew on each piece where at most so many neurons are not in the first layer."""
 _SMALL = 0.5
@@ -63,6 +52,8 @@ _KEPT = 1 << 29
 """Numbers that open pieces may hold together."""
 _UNPROVEN = 1e6
 """A row that is moved down by this many times the margins' size is not proven."""
+_PARTS = 1 << 27
+"""Numbers that the pieces that are proven may hold together, to be kept."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +72,7 @@ class _Piece:
         layers: of what enters the layers on the piece, flattened, if its linear relaxation is to be solved before it is
             split.
         priced: whether it was, and its prices proved a bound.
+        path: of the cuts that made it.
     """
 
     signs: list[np.ndarray]
@@ -94,6 +86,7 @@ class _Piece:
     split: tuple[int, int, float] | None = None
     layers: tuple[tuple[np.ndarray, np.ndarray], ...] | None = None
     priced: bool = False
+    path: tuple[Split, ...] = ()
 
     def halves(self) -> list[_Piece]:
         """The two pieces on either side of where its worst neuron has some value: zero where it enters hinges alone."""
@@ -101,8 +94,9 @@ class _Piece:
         node, neuron, value = self.split
         found = []
         for sign in (1, -1):
-            half = replace(self, signs=_with(self.signs, node, neuron, sign), split=None, priced=False)
             place = self.curved[node]
+            path = (*self.path, Split(node, neuron, 0.0 if place is None else value, sign > 0))
+            half = replace(self, signs=_with(self.signs, node, neuron, sign), split=None, priced=False, path=path)
             if place is not None:  # a condition with another number begins without a multiplier
                 cuts = _with(self.cuts, place if sign > 0 else place + 1, neuron, value)
                 half = replace(half, cuts=cuts, multipliers=_with(self.multipliers, node, neuron, 0.0))
@@ -161,6 +155,7 @@ def branch(
         # The bound of an empty piece may be infinite, which is right of a piece; of the set ``is_proof`` decides.
         proven = min([proven, *(p.bound for p in bounded if p.bound > 0)])
         left = [p for p in bounded if not p.bound > enough]
+        tree.close([p for p in bounded if p.bound > enough])
         stuck = [p for p in left if p.split is None]
         if stuck:
             least = min(p.bound for p in (*left, *stack))
@@ -172,7 +167,7 @@ def branch(
         if tree.count > 2 * told:
             told = tree.count
             tell(min((p.bound for p in stack), default=proven), tree.count)
-    return ended(proven, NO_REASON)
+    return replace(ended(proven, NO_REASON), parts=tuple(tree.done))
 
 
 def prepare(query: Query, solvers: Solvers) -> None:
@@ -188,6 +183,7 @@ class _Tree:
         count, passes: of pieces bounded so far, and of passes that bounded them.
         witness: an input that breaks the clause, once one is found.
         seen: the least margin at a point that was looked at.
+        done: the pieces that are proven, as far as they are kept: all or none.
     """
 
     def __init__(self, query: Query, clause: int, solvers: Solvers):
@@ -201,8 +197,8 @@ class _Tree:
         self._scale = np.where(np.isfinite(spread) & (spread > 0), 1 / np.where(spread > 0, spread, 1.0), 1.0)
         sizes = [math.prod(self._network.nodes[i].shape) for i in self._network.bounded()]
         self._refresh = 0 < sum(sizes[1:]) <= _REFRESHED
-        self._most = max((s for s in _SIZES if s * sum(sizes) <= _NUMBERS), default=_SIZES[0])
-        self._climber = _climber(self._network, self._region, (self._refresh, len(self._asked.offsets)))
+        self._most = max((s for s in SIZES if s * sum(sizes) <= _NUMBERS), default=SIZES[0])
+        self._climber = climber(self._network, self._region, (self._refresh, len(self._asked.offsets)))
         # Places of the split nodes among the bounded ones.
         split, curved = split_nodes(self._network), curved_nodes(self._network)
         self._open = [self._network.bounded().index(i) for i in split]
@@ -218,6 +214,8 @@ class _Tree:
         self.count = self.passes = 0
         self.seen = math.inf
         self.witness: np.ndarray | None = None
+        self.done: list[Part] = []
+        self._kept = _PARTS // max(1, sum(sizes))
         known = query.net.by_node(query.bounds.layers)
         self._bounds = {i: (tf.constant(low), tf.constant(high)) for i, (low, high) in known.items()}
 
@@ -228,14 +226,14 @@ class _Tree:
     def late(self) -> bool:
         """Tells whether no step ends in time any more."""
         left = self._solvers.left()
-        return left <= 0 or self._climber.pace(_SIZES[0]) > left
+        return left <= 0 or self._climber.pace(SIZES[0]) > left
 
     def measure(self) -> None:
         """Takes a few steps on the smallest batch, with a row that none of them proves."""
-        asked = self._rows(_SIZES[0])
+        asked = self._rows(SIZES[0])
         row = asked._replace(offsets=asked.offsets - _UNPROVEN * self._query.scale)
-        for steps in (1, _TELLING):
-            self._climber(self._sets(_SIZES[0]), row, self._batch([self.whole()] * _SIZES[0]), steps)
+        for steps in (1, TELLING):
+            self._climber(self._sets(SIZES[0]), row, self._batch([self.whole()] * SIZES[0]), steps)
 
     def whole(self) -> _Piece:
         """The whole set."""
@@ -258,12 +256,42 @@ class _Tree:
         first = self.count == 0
         parts = list(pieces) if first else [half for piece in pieces for half in piece.halves()]
         self.count += len(parts)
-        size = next(s for s in _SIZES if s >= len(parts))
+        size = next(s for s in SIZES if s >= len(parts))
         fill = [*parts, *[parts[-1]] * (size - len(parts))]
-        steps = self._climber.steps(size, _FIRST if first else _STEPS, self._solvers.left())
+        steps = self._climber.steps(size, _FIRST if first else STEPS, self._solvers.left())
         climbed = self._climber(self._sets(size), self._rows(size), self._batch(fill), steps)
         self.passes += 1
         return self._read(parts, climbed)
+
+    def close(self, pieces: Sequence[_Piece]) -> None:
+        """Keeps what pieces are proven by."""
+        self._kept -= len(pieces)
+        if self._kept < 0:
+            self.done = []
+            return
+        for piece in pieces:
+            last = {(cut.node, cut.neuron): number for number, cut in enumerate(piece.path)}
+            forces = [
+                float(piece.multipliers[cut.node].flat[cut.neuron]) if last[cut.node, cut.neuron] == number else 0.0
+                for number, cut in enumerate(piece.path)
+            ]
+            slopes = {node: np.rint(255 * piece.choices[k][0]).astype(np.uint8) for node, k in self._lower.items()}
+            weights = piece.weights * self._scale if len(piece.weights) > 1 else None
+            self.done.append(Part(piece.path, slopes, np.array(forces), weights))
+
+    @functools.cached_property
+    def _lower(self) -> dict[int, int]:
+        """For each split node that enters a hinge, the place of its lower slopes among the choices."""
+        found, count = dict[int, int](), 0
+        for index in nonlinear(self._network):
+            choices = len(named_choices(self._network, index, None, self._bounds))
+            if index in hinges(self._network):
+                source = self._network.nodes[index].inputs[0]
+                ends = activation_of(self._network, index).slope_ranges(*self._bounds[source])
+                if ends[0] is not None:
+                    found.setdefault(split_nodes(self._network).index(source), count)
+            count += choices
+        return found
 
     def _sets(self, size: int) -> list[tf.Tensor]:
         """The region, once for each piece."""
@@ -405,72 +433,3 @@ def _stuck(query: Query, clause: int, bound: float) -> Because:
 
 def _numbers(tensors: Sequence[tf.Tensor]) -> list[np.ndarray]:
     return [t.numpy()[0].astype(np.float32) for t in tensors]
-
-
-class _Climber:
-    """Climbs on batches of pieces by one traced function for a network and kind of region.
-
-    It keeps what a step takes in seconds, by the number of pieces, so that a pass fits into the time that is left.
-    """
-
-    def __init__(self, network: Network, region: Region, refresh: bool):
-        norm, clipped, _ = region.kind
-        owner = weakref.ref(network)
-
-        def run(center, lower, upper, eps, row, pieces, steps):  # type: ignore[no-untyped-def]
-            net = owner()
-            assert net is not None
-            sets = Region(norm, clipped, center, lower, upper, eps)
-            return climb(net, sets, row, pieces, Climb(steps, _RATE, refresh))
-
-        self._function = run
-        self._run: Callable[..., Climbed] | None = None
-        self._pace: dict[int, float] = {}
-
-    def __call__(self, sets: Sequence[tf.Tensor], row: AskedRows, pieces: Pieces, steps: int) -> Climbed:
-        """Climbs for at most so many steps; the arguments as :func:`climb` takes them, one set and row for each."""
-        arguments = [*sets, row, pieces, tf.constant(steps)]
-        fresh = self._run is None
-        if self._run is None:
-            signature = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), arguments[:-1])
-            signature.append(tf.TensorSpec([], tf.int32))
-            self._run = traced(self._function, input_signature=signature, jit_compile=use_jit(BoundOptions()))
-        began = time.monotonic()
-        with full_precision():
-            climbed = self._run(*arguments)
-        taken, size = int(climbed.steps), int(sets[0].shape[0])
-        if not fresh and (taken >= _TELLING or size not in self._pace):  # what is fresh was traced in that time
-            self._pace[size] = (time.monotonic() - began) / max(1, taken)
-        return climbed
-
-    def pace(self, size: int) -> float:
-        """About how many seconds a step with so many pieces takes; 0 where nothing is known.
-
-        A number of pieces that was never tried is taken to cost twice as much as the next smaller one: too little, so
-        that it is tried.
-        """
-        smaller = [s for s in self._pace if s <= size]
-        if not smaller:
-            return min(self._pace.values(), default=0.0)
-        return self._pace[max(smaller)] * (1.0 if size in self._pace else 2.0)
-
-    def size(self, most: int, left: float) -> int:
-        """Into a batch of how many pieces a share of the time that is left goes, at most ``most``."""
-        fits = (s for s in _SIZES if s <= most and self.pace(s) * _STEPS <= _PASS * left)
-        return max(fits, default=_SIZES[0])
-
-    def steps(self, size: int, wanted: int, left: float) -> int:
-        """The number of the ``wanted`` steps that go into half of the time that is left, one at least."""
-        pace, most = self.pace(size), 0.5 * max(0.0, left)
-        return wanted if wanted * pace <= most else max(1, int(most / pace))
-
-
-_CLIMBERS: weakref.WeakKeyDictionary[Network, dict[Any, _Climber]] = weakref.WeakKeyDictionary()
-
-
-def _climber(network: Network, region: Region, what: tuple[bool, int]) -> _Climber:
-    """The climber of a network, a kind of region, whether bounds are computed anew, and a number of rows."""
-    known, key = _CLIMBERS.setdefault(network, {}), (*what, *region.kind)
-    if key not in known:
-        known[key] = _Climber(network, region, what[0])
-    return known[key]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,6 +42,7 @@ class Finding:
         guarantee: of ``margin``.
         seconds: that the sample took; those of a batch are shared out evenly.
         work: that was done for it.
+        found: what a proof rests on, for its certificate, in the stage's own terms; None where nothing is kept.
     """
 
     place: int
@@ -53,6 +54,7 @@ class Finding:
     guarantee: Guarantee = Guarantee.ESTIMATE
     seconds: float = 0.0
     work: Work = NO_WORK
+    found: Any = field(default=None, repr=False, compare=False)
 
 
 class Running(Protocol):

@@ -155,6 +155,7 @@ class RunningComplete:
                 decision.guarantee,
                 budget.used() - began,
                 decision.work + work,
+                decision.parts,
             )
 
     def nearest(self, sample: Batch, start: NearestStart, budget: StageBudget) -> Nearest:
