@@ -43,7 +43,8 @@ def all_bounds(graph, inputs, seed, backward=True):
     """Lower bounds of the outputs and of their negatives, by the rule and by slopes drawn at random."""
     bounds, rng = Bounds(graph, inputs, backward=backward), np.random.default_rng(seed)
     last, rows = len(graph.places) - 1, np.concatenate(UNITS)
-    yield bounds.least(last, rows, stops=True)
+    for stops in (bounds.bends, *bounds.pools):
+        yield bounds.least(last, rows, stops=stops)
     yield bounds.least(last, rows)
     for extreme in (False, True):
         slopes = {
@@ -128,7 +129,7 @@ def test_numbers_whose_scale_is_0_do_not_move():
 def test_rows_of_zeros_are_zero_through_images(tmp_path):
     _, graph = small.saved(small.image(), tmp_path)
     bounds = Bounds(graph, ball(np.full((6, 6, 2), 0.5, np.float32), "1/100", "l1"), backward=True)
-    for stops in (True, False):
+    for stops in (bounds.bends, []):
         assert -1e-12 < bounds.least(len(graph.places) - 1, np.zeros((2, 3)), stops=stops).max() <= 0
 
 

@@ -236,6 +236,17 @@ def test_rows_that_would_not_fit_into_the_memory_are_refused(made, monkeypatch):
         check(claim, graph)
 
 
+def test_trees_whose_ways_would_fill_the_memory_are_refused(made, monkeypatch):
+    """Every leaf's way is kept: a long stem below which a tree is wide would take a gigabyte."""
+    _, graph, claim = made
+    monkeypatch.setattr("tfcert.proof.check._WAYS", 7 * 2)
+    stem = {"tree/place": [1, 1, 1, -1, -1, -1, -1], "tree/number": [0] * 7, "tree/at": [0.0] * 7}
+    types = {"tree/place": np.int64, "tree/number": np.int64, "tree/at": np.float64}
+    arrays = dict(claim.arrays) | {name: np.array(part, types[name]) for name, part in stem.items()}
+    with pytest.raises(ProofError, match="too deep"):
+        check(claim_of(claim.head, arrays), graph)
+
+
 def test_another_model_is_no_stand_in(made, tmp_path, capsys):
     path, _, claim = made
     other = small.dense()

@@ -66,9 +66,8 @@ class Bounds(Known):
                     mixes, ball = self._mixes[index], inputs.norm != "linf"
                     if (backward and mixes > 1) or (ball and (backward or mixes < _MANY)):
                         self._take(index, *self._narrowed(index, all_of_them=mixes < _MANY))
-                for cut in cuts:
-                    if cut.place == index:
-                        self._cut(cut)
+                for cut in [cut for cut in cuts if cut.place == index]:
+                    self._cut(cut)
                 if self.empty:
                     break
 
@@ -192,14 +191,16 @@ class Bounds(Known):
     # Rows.
 
     def _narrowed(self, index: int, all_of_them: bool) -> Interval:
-        """The interval of a place, met with bounds by rows of those numbers whose piece it leaves open, or of all."""
+        """The interval of a place, met with bounds by rows of those numbers whose piece it leaves open, or of all: of
+        what is pooled afterwards ends count, too."""
         low, high = (end.copy() for end in self.intervals[index])
         place, open_ = self.graph.places[index], np.full(low.shape, all_of_them)
-        for reader in self.graph.places:
-            if index in reader.inputs and isinstance(reader, Bent) and reader.function.parts:
-                for kink in reader.function.kinks:
-                    open_ |= (low < kink) & (kink < high)
-            elif index in reader.inputs and isinstance(reader, Bent | Largest):
+        pooled = {source for reader in self.graph.places if isinstance(reader, Largest) for source in reader.inputs}
+        for here in [here for here in self.bends if index in self.graph.places[here].inputs]:
+            reader = self.graph.places[here]
+            if isinstance(reader, Bent) and reader.function.parts and here not in pooled:
+                open_ |= np.any([(low < kink) & (kink < high) for kink in reader.function.kinks], axis=0)
+            else:
                 open_[...] = True
         numbers = np.flatnonzero(open_)
         widest = max(place.count for place in self.graph.places[: index + 1])
@@ -209,7 +210,9 @@ class Bounds(Known):
             rows = np.zeros((2 * len(some), place.count))
             rows[np.arange(len(some)), some] = 1.0
             rows[len(some) + np.arange(len(some)), some] = -1.0
-            found = self.least(index, rows.reshape(-1, *place.shape))
+            found = self.least(index, rows := rows.reshape(-1, *place.shape))
+            for stops in [pool for pool in self.pools if pool[0] < index]:
+                found = np.maximum(found, self.least(index, rows, stops=stops))
             low.flat[some] = np.maximum(low.flat[some], found[: len(some)])
             high.flat[some] = np.minimum(high.flat[some], -found[len(some) :])
         return low, high

@@ -24,7 +24,7 @@ _ARRAYS = ("region", "rows", "slopes", "tree", "multipliers", "weights")
 _HEAD = ("format", "version", "model", "claim", "region", "bounds")
 _WORK = 1e15
 """Products that a check may take, at most."""
-_ROWS, _NODES, _DEPTH, _NUMBERS = 1 << 16, 1 << 20, 200, 1 << 26
+_ROWS, _NODES, _DEPTH, _WAYS, _NUMBERS = 1 << 16, 1 << 20, 200, 1 << 25, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,9 @@ def _of_leaf(claim: Claim, bounds: Bounds, chosen: Choice, weights: np.ndarray |
         gone = weighed(share @ np.abs(rows), bounds.sizes[last]) + share @ np.abs(offsets)
         gone = 4.0 * growth(len(rows) + 4) * gone + LEAST
         rows, offsets = np.concatenate([rows, share @ rows]), np.concatenate([offsets, share @ offsets - gone])
-    least = bounds.least(last, rows, offsets, stops=True)
-    if lines:
-        least = np.maximum(least, bounds.least(last, rows, offsets, chosen))
+    least = bounds.least(last, rows, offsets, stops=bounds.bends)
+    for stops in ([], *bounds.pools) if lines else ():
+        least = np.maximum(least, bounds.least(last, rows, offsets, chosen, stops))
     least = least - margin_of_softmax(bounds.graph)
     best = np.array([least[some].max() for some in claim.clauses])
     return best if weights is None else np.maximum(best, least[len(claim.rows) :])
@@ -192,6 +192,7 @@ def trees_of(claim: Claim, graph: Graph) -> list[list[tuple[Cut, ...]]]:
         raise ProofError("a tree's places and numbers are whole numbers, and it cuts at numbers")
     trees: list[list[tuple[Cut, ...]]] = []
     waiting: list[tuple[Cut, ...]] = []
+    deepest = min(_DEPTH, _WAYS // len(places))  # all ways together are kept
     for place, number, at in zip(places.tolist(), numbers.tolist(), ats.tolist(), strict=True):
         if not waiting:
             trees.append([])
@@ -200,7 +201,7 @@ def trees_of(claim: Claim, graph: Graph) -> list[list[tuple[Cut, ...]]]:
         if place == -1:
             trees[-1].append(cuts)
             continue
-        if not 0 <= place < len(graph.places) or not 0 <= number < graph.places[place].count or len(cuts) >= _DEPTH:
+        if not 0 <= place < len(graph.places) or not 0 <= number < graph.places[place].count or len(cuts) >= deepest:
             raise ProofError(f"a tree cuts number {number} of place {place}, which is none, or is too deep")
         waiting += [(*cuts, Cut(place, number, at, above)) for above in (True, False)]
     if waiting:

@@ -136,18 +136,15 @@ class Convolution(Map):
         found = np.zeros((len(x), *self.out))
         for place, weights in zip(self._windows.places, kernel, strict=True):
             part = image[self._windows.at(place)]
-            found += (
-                part * weights[:, 0] if self._apart else (part.reshape(-1, len(weights)) @ weights).reshape(found.shape)
-            )
+            each = part * weights[:, 0] if self._apart else part.reshape(-1, len(weights)) @ weights
+            found += each.reshape(found.shape)
         return found
 
     def back(self, rows: np.ndarray) -> np.ndarray:
         box = used(rows)  # rows of a few numbers are zero in most of the image
         part, found = rows[box], self._windows.empty(len(rows))
         flat = part.reshape(-1, part.shape[-1])
-        for place, weights in zip(
-            self._windows.places, self._kernel, strict=True
-        ):  # products of rows that lie together
+        for place, weights in zip(self._windows.places, self._kernel, strict=True):
             each = part * weights[:, 0] if self._apart else (flat @ weights.T).reshape(*part.shape[:-1], -1)
             found[self._windows.at(place)][box] += each
         return cropped(found, self._windows.zeros)

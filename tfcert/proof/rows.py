@@ -9,7 +9,7 @@ their sizes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -60,6 +60,9 @@ class Known:
     Attributes:
         intervals: of its numbers as the program computes them; sizes: the largest of each.
         losses: what rows over the place lose, of affine places and totals.
+        bends: the nonlinear places.
+        pools: the first maximum alone, where there is one: lines through it are loose, so that rows may be bounded
+            better by what is known of its numbers.
     """
 
     def __init__(self, graph: Graph, inputs: Inputs):
@@ -67,6 +70,8 @@ class Known:
         self.intervals: list[Interval] = []
         self.sizes: list[np.ndarray] = []
         self.losses: list[np.ndarray] = []
+        self.bends = [index for index, place in enumerate(graph.places) if isinstance(place, Nonlinear)]
+        self.pools = [[index] for index in self.bends if isinstance(graph.places[index], Largest)][:1]
         self._lines: dict[int, Lines] = {}
         self._planes: dict[int, Planes] = {}
 
@@ -100,7 +105,7 @@ class Known:
                 self._planes.pop(index, None)
 
     def least(
-        self, index: int, rows: np.ndarray, offsets: Any = 0.0, chosen: Choice = RULE, stops: bool = False
+        self, index: int, rows: np.ndarray, offsets: Any = 0.0, chosen: Choice = RULE, stops: Collection[int] = ()
     ) -> np.ndarray:
         """Lower bounds ``[count]`` of rows over the numbers of a place; minus infinity where nothing is known.
 
@@ -109,7 +114,7 @@ class Known:
             rows: ``[count, *shape]``, exact.
             offsets: ``[count]`` numbers that are added.
             chosen: how.
-            stops: whether nonlinear places are bounded by their intervals, and not by lines.
+            stops: places that are bounded by their intervals, and not by those before them.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             going = _Pass(self, index, rows, offsets)
@@ -121,7 +126,7 @@ class Known:
                     continue
                 if not going.small:
                     return np.full(len(rows), -np.inf)
-                if isinstance(place, Entry) or (stops and isinstance(place, Nonlinear)):
+                if isinstance(place, Entry) or here in stops:
                     going.ends(self.inputs if isinstance(place, Entry) else box_of(*self.intervals[here]))
                 else:
                     going.passes(here, place, chosen.slopes.get(here))
