@@ -80,7 +80,7 @@ CURVED = {"sigmoid": ("sigmoid", 3.0), "square": (keras.ops.square, 1.0), "exp":
 def test_curves_are_split_until_it_is_decided(activation, eps, above, cbc, monkeypatch):
     """Two layers of curves, where neither bounds nor a few steps decide: the least margin is known from a grid."""
     monkeypatch.setattr(branching, "_FIRST", 10)
-    monkeypatch.setattr(branching, "_STEPS", 10)
+    monkeypatch.setattr(branching, "STEPS", 10)
     model, region = mlp(2, 3, 2, 2, seed=3, activation=activation), LpBall(X, eps)
     base, ticks = keeps_class(model, X), np.linspace(-eps, eps, 201)
     grid = X + np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)

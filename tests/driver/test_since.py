@@ -156,14 +156,20 @@ def test_slopes_of_a_certificate_are_tried_on_the_new_weights(run, folder):
     assert not transferred(run("crown", since=folder / "old", params={"eps": "1"}))
 
 
-def test_a_proof_that_breaks_is_mended_from_its_tree(run, folder, monkeypatch):
+def test_a_proof_that_breaks_is_mended_from_its_tree(run, folder):
     """Its leaves are the first pieces, and no stage searches from nothing; it does not count as transferred."""
-    model = small.dense((9, 12, 12, 3))
+    model = small.dense((6, 12, 12, 3))
     model.save(folder / "clf.keras")
-    x = np.random.default_rng(3).random((6, 9)).astype(np.float32)
+    x = np.random.default_rng(3).random((5, 6)).astype(np.float32)[4:]
     np.savez(folder / "test.npz", x=x, y=model(x).numpy().argmax(axis=1))
-    stages, eps = "split(time_limit=20s, cut=neurons)", {"params": {"eps": "0.12"}}
-    before = run(stages, out=folder / "old", certificates=True, **eps)
+    text = """
+prop 1
+model clf = keras("clf.keras") { outputs: logits }
+dataset test = npz("test.npz", x="x", y="y")
+strategy plan = split(time_limit=20s, cut=neurons)
+property robust(x, y in test) using plan { forall z in ball(x, linf, 0.45) in net: argmax(clf(z)) == y }
+"""
+    before = run(text=text, out=folder / "old", certificates=True)
     trees = [
         r.sample
         for r in before.records
@@ -171,7 +177,7 @@ def test_a_proof_that_breaks_is_mended_from_its_tree(run, folder, monkeypatch):
     ]
     assert trees
     spoiled(folder / "old", before)
-    later = run(stages, since=folder / "old", certificates=True, **eps)
+    later = run(text=text, since=folder / "old", certificates=True)
     assert outcomes(later) == outcomes(before)
     mended = later.header["since"]["questions"]["robust"].get("mended", 0)
     assert mended and any("were mended" in note for note in later.notes)

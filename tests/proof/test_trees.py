@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from proof import small
-from tfcert.certification.trees import Asked, Limits, Search, arrays_of_trees, trees_from
+from tfcert.certification.trees import AskedClause, Limits, TreeSearch, arrays_of_trees, trees_from
 from tfcert.proof.bounds import Bounds, Cut
 from tfcert.proof.check import check, claim_of
 from tfcert.proof.errors import ProofError
@@ -17,8 +17,8 @@ LIMITS = Limits(300, 60.0)
 
 def found_trees(claim, graph, start=None, limits=LIMITS):
     """The claim with a tree for each clause, and the trees."""
-    search = Search(graph, read_inputs(claim.head["region"], claim.arrays, graph.places[0].shape), limits)
-    asked = [Asked(claim.rows[some], claim.offsets[some]) for some in claim.clauses]
+    search = TreeSearch(graph, read_inputs(claim.head["region"], claim.arrays, graph.places[0].shape), limits)
+    asked = [AskedClause(claim.rows[some], claim.offsets[some]) for some in claim.clauses]
     trees = [search.tree(each, None if start is None else start[n]) for n, each in enumerate(asked)]
     assert None not in trees
     head = dict(claim.head) | {"bounds": {"neurons": "leaves", "rows": "lines"}}

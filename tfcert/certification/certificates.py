@@ -17,10 +17,10 @@ import numpy as np
 from tfcert.catalog import METHODS, STAGES
 from tfcert.certification.combinations import shares_of
 from tfcert.certification.slopes import Chosen
-from tfcert.certification.taken_over import trees_of
-from tfcert.certification.trees import Asked, Leaf, Limits, Search, Tree, anew, arrays_of_trees, trees_from
+from tfcert.certification.taken_over import trees_taken_over
+from tfcert.certification.trees import AskedClause, Leaf, Limits, Tree, TreeSearch, anew, arrays_of_trees, trees_from
 from tfcert.clauses import Clauses
-from tfcert.complete.search.results import Parts
+from tfcert.complete.search.results import ProvenPieces
 from tfcert.proof.bounds import Bounds, margin_of_softmax
 from tfcert.proof.check import FORMAT, VERSION, Claim, check, claim_of
 from tfcert.proof.errors import ProofError
@@ -39,7 +39,7 @@ _THOROUGH, _BRIEF = Limits(400, 60.0), Limits(40, 10.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class Beforehand:
     """What a proof may rest on, known before its certificate is written.
 
     Attributes:
@@ -51,10 +51,10 @@ class Known:
 
     choices: Mapping[str, np.ndarray] = field(default_factory=dict)
     limits: Limits | None = None
-    parts: Parts | None = None
+    parts: ProvenPieces | None = None
 
 
-NOTHING = Known()
+NOTHING = Beforehand()
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class CertificateWriter:
         clauses: Clauses,
         method: str,
         claim: Mapping[str, Any] | None = None,
-        known: Known = NOTHING,
+        known: Beforehand = NOTHING,
     ) -> Certificate | str:
         """A certificate of one proof, or the reason why there is none, in a sentence.
 
@@ -161,7 +161,7 @@ class CertificateWriter:
         except ProofError as error:
             return str(error)
 
-    def _proven(self, bare: Claim, limits: Limits, known: Known, clauses: Clauses) -> Certificate | str:
+    def _proven(self, bare: Claim, limits: Limits, known: Beforehand, clauses: Clauses) -> Certificate | str:
         """The certificate of a claim, by what is known or by what is found."""
         assert self._graph is not None
         graph, trees = self._graph, dict[int, Tree]()
@@ -177,7 +177,7 @@ class CertificateWriter:
                 return f"by these choices the checker's bound is {found.margin:.4g}"
         elif known.parts is not None:
             asked, center = np.flatnonzero(~np.isposinf(clauses.offsets[0]).any(axis=1)).tolist(), _center(claim, graph)
-            trees = trees_of(known.parts, graph, asked, center)
+            trees = trees_taken_over(known.parts, graph, asked, center)
         if not trees and (shares := _combined(claim, graph)):
             claim = _with(bare, shares, graph)
         else:
@@ -239,10 +239,10 @@ def _choices(claim: Claim, graph: Graph, limits: Limits, start: Mapping[int, Tre
         start: of some clauses trees to begin with.
     """
     inputs, wanted = read_inputs(claim.head["region"], claim.arrays, graph.places[0].shape), margin_of_softmax(graph)
-    search, trees = Search(graph, inputs, limits), []
+    search, trees = TreeSearch(graph, inputs, limits), []
     whole = Bounds(graph, inputs, backward=True) if any(len(some) > 1 for some in claim.clauses) else None
     for number, some in enumerate(claim.clauses):
-        asked, weights = Asked(claim.rows[some], claim.offsets[some], wanted), None
+        asked, weights = AskedClause(claim.rows[some], claim.offsets[some], wanted), None
         if len(some) > 1 and number not in start and whole is not None:
             weights = shares_of(whole, asked.rows, asked.offsets, [np.arange(len(some))], wanted)
         tree = search.tree(asked, start.get(number), weights)

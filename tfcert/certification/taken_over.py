@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfcert.certification.slopes import Chosen
 from tfcert.certification.trees import Leaf, Tree
-from tfcert.complete.search.results import Part, Parts, Split
+from tfcert.complete.search.results import ProvenPiece, ProvenPieces, Split
 from tfcert.network.graph import Network
 from tfcert.proof.graph import Affine, Bent, Beside, Entry, Graph, Largest, Total
 from tfcert.propagation.splitting import split_nodes
@@ -22,7 +22,7 @@ _CLOSE = 1e-4
 """By what share of their size numbers of one neuron may differ: models' scales are rounded."""
 
 
-def trees_of(parts: Parts, graph: Graph, clauses: Sequence[int], center: np.ndarray) -> dict[int, Tree]:
+def trees_taken_over(parts: ProvenPieces, graph: Graph, clauses: Sequence[int], center: np.ndarray) -> dict[int, Tree]:
     """The trees by the number of their clause in a certificate, as far as they can be told in the checker's places.
 
     Args:
@@ -80,7 +80,7 @@ def values_at(graph: Graph, x: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-def _tree(leaves: list[Part], depth: int, tree: Tree, places: dict[int, int], graph: Graph) -> Tree:
+def _tree(leaves: list[ProvenPiece], depth: int, tree: Tree, places: dict[int, int], graph: Graph) -> Tree:
     """Adds the nodes above some leaves, whose ways are one as far as ``depth``."""
     if len(leaves) == 1 and len(leaves[0].path) == depth:
         tree.close(_leaf(leaves[0], places, graph))
@@ -92,7 +92,7 @@ def _tree(leaves: list[Part], depth: int, tree: Tree, places: dict[int, int], gr
     return tree
 
 
-def _leaf(part: Part, places: dict[int, int], graph: Graph) -> Leaf:
+def _leaf(part: ProvenPiece, places: dict[int, int], graph: Graph) -> Leaf:
     """A leaf with its choices: one for all rows of its clause and their combination, for which they were chosen."""
     count = 1 if part.weights is None else len(part.weights) + 1
     slopes = {}

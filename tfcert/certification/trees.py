@@ -39,19 +39,19 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedClause:
     """A clause: rows ``[rows, outputs]`` and offsets, one of which is to exceed a number."""
 
     rows: np.ndarray
     offsets: np.ndarray
     wanted: float = 0.0
 
-    def with_weights(self, weights: np.ndarray | None) -> Asked:
+    def with_weights(self, weights: np.ndarray | None) -> AskedClause:
         """The same with a combination of its rows as one more of them."""
         if weights is None:
             return self
         rows = np.concatenate([self.rows, [weights @ self.rows]])
-        return Asked(rows, np.append(self.offsets, weights @ self.offsets), self.wanted)
+        return AskedClause(rows, np.append(self.offsets, weights @ self.offsets), self.wanted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ def anew(graph: Graph) -> bool:
     return 0 < sum(graph.places[i].count for i in entering[1:]) <= _ANEW
 
 
-class Search:
+class TreeSearch:
     """Looks for trees of the clauses of one claim.
 
     Args:
@@ -110,7 +110,7 @@ class Search:
         self._anew = anew(graph)
         self._known: dict[tuple[Cut, ...], Bounds] = {}
 
-    def tree(self, asked: Asked, start: Tree | None = None, weights: np.ndarray | None = None) -> Tree | None:
+    def tree(self, asked: AskedClause, start: Tree | None = None, weights: np.ndarray | None = None) -> Tree | None:
         """A tree whose leaves prove a clause; None where none is found.
 
         Args:
@@ -153,7 +153,7 @@ class Search:
             self._known[outer] = Bounds(self._graph, self._inputs, True, outer)
         return self._known[outer].within([cut for cut in cuts if cut.place != 0])
 
-    def _chosen(self, bounds: Bounds, asked: Asked, cuts: Sequence[Cut], first: Chosen | None) -> Chosen:
+    def _chosen(self, bounds: Bounds, asked: AskedClause, cuts: Sequence[Cut], first: Chosen | None) -> Chosen:
         inner = [cut for cut in cuts if cut.place != 0]
         steps = _STEPS_OF_INPUTS if self._by_inputs else _STEPS
         return chosen_slopes(bounds, (asked.rows, asked.offsets, asked.wanted), inner, steps, first)

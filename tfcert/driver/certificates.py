@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcert.certification.certificates import Known
+from tfcert.certification.certificates import Beforehand
 from tfcert.driver.batch import Batch, make_batch
 from tfcert.driver.piecewise import holds
 from tfcert.driver.task import Task
@@ -47,7 +47,7 @@ class Certificates:
         ready = self.writers.ready.get((task.name, int(task.samples[place])))
         files = [] if ready is None else [ready]
         for batch in _asked(task.take(np.array([place])), measured) if ready is None else ():
-            known = Known(parts=verdict.found) if verdict.found is not None and not task.pieces else None
+            known = Beforehand(parts=verdict.found) if verdict.found is not None and not task.pieces else None
             found = certified(writer, batch, verdict.method, known)
             if isinstance(found, str):
                 return None, found

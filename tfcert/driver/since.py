@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tfcert.catalog import METHODS, STAGES
-from tfcert.certification.certificates import CHOICES, CertificateWriter, Known
+from tfcert.certification.certificates import CHOICES, Beforehand, CertificateWriter
 from tfcert.certification.trees import Limits
 from tfcert.driver.batch import Batch
 from tfcert.driver.budget import StageBudget
@@ -277,7 +277,7 @@ class _ByChoices:
                 continue
             one = batch.take(np.array([place]))
             cuts = max(_FEWEST_CUTS, len(choices.get("tree/place", ())) // 2)
-            known = Known(choices, Limits(cuts, min(left, _MENDING)))
+            known = Beforehand(choices, Limits(cuts, min(left, _MENDING)))
             found = certified(self.writer, one, self.spec.method, known)
             seconds, work = budget.used() - began, Work(evaluations=1)
             if isinstance(found, str):

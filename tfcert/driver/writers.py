@@ -10,7 +10,7 @@ from tfcert.driver.explain import uncertifiable
 from tfcert.driver.task import Task
 
 if TYPE_CHECKING:
-    from tfcert.certification.certificates import Certificate, CertificateWriter, Known
+    from tfcert.certification.certificates import Beforehand, Certificate, CertificateWriter
 
 
 @dataclass
@@ -39,7 +39,9 @@ class CertificateWriters:
         return self._known[name]
 
 
-def certified(writer: CertificateWriter, sample: Batch, method: str, known: Known | None = None) -> Certificate | str:
+def certified(
+    writer: CertificateWriter, sample: Batch, method: str, known: Beforehand | None = None
+) -> Certificate | str:
     """A certificate about the one sample of a batch; as :meth:`CertificateWriter.certificate` has it."""
     claim = {"property": sample.task.name, "sample": int(sample.task.samples[0])}
     more = () if known is None else (known,)

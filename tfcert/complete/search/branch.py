@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfcert.complete.search.climber import SIZES, STEPS, TELLING, climber
 from tfcert.complete.search.query import CLOSE, Query, Solvers, margin_program, within_rounding
-from tfcert.complete.search.results import POSITIVE, Branched, Part, Split
+from tfcert.complete.search.results import POSITIVE, Branched, ProvenPiece, Split
 from tfcert.complete.solver.process import SolverError
 from tfcert.propagation.chosen import named_choices
 from tfcert.propagation.preactivation import nonlinear
@@ -214,7 +214,7 @@ class _Tree:
         self.count = self.passes = 0
         self.seen = math.inf
         self.witness: np.ndarray | None = None
-        self.done: list[Part] = []
+        self.done: list[ProvenPiece] = []
         self._kept = _PARTS // max(1, sum(sizes))
         known = query.net.by_node(query.bounds.layers)
         self._bounds = {i: (tf.constant(low), tf.constant(high)) for i, (low, high) in known.items()}
@@ -277,7 +277,7 @@ class _Tree:
             ]
             slopes = {node: np.rint(255 * piece.choices[k][0]).astype(np.uint8) for node, k in self._lower.items()}
             weights = piece.weights * self._scale if len(piece.weights) > 1 else None
-            self.done.append(Part(piece.path, slopes, np.array(forces), weights))
+            self.done.append(ProvenPiece(piece.path, slopes, np.array(forces), weights))
 
     @functools.cached_property
     def _lower(self) -> dict[int, int]:

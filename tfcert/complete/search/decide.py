@@ -17,7 +17,7 @@ import numpy as np
 from tfcert.complete.search.boxes import MOST_INPUTS, by_halves, can_divide, should_divide
 from tfcert.complete.search.branch import branch, can_branch
 from tfcert.complete.search.query import CLOSE, Margin, Query, Solvers, checked, margin_program, within_rounding
-from tfcert.complete.search.results import Part, Parts
+from tfcert.complete.search.results import ProvenPiece, ProvenPieces
 from tfcert.complete.search.witness import solve_cell
 from tfcert.complete.solver.process import Answer, SolverError, SolverProcess
 from tfcert.verdict import NO_REASON, NO_WORK, Because, Guarantee, Outcome, Reason, Work, is_proof
@@ -61,7 +61,7 @@ class Decision:
     believed: bool = False
     level: Guarantee = Guarantee.NUMERIC
     left: Query | None = field(default=None, repr=False, compare=False)
-    parts: Parts | None = field(default=None, repr=False, compare=False)
+    parts: ProvenPieces | None = field(default=None, repr=False, compare=False)
 
 
 OVERFLOW = Reason.NOT_FINITE.because(said="the network's values overflow on the set, or come close to it")
@@ -168,7 +168,7 @@ class _SoFar:
         self._solvers, self._began = solvers, solvers.spent()
         self._open = {k: query.known(k) for k in query.open}
         self._query, self._tell = query, tell
-        self.parts: dict[int, tuple[Part, ...]] = {}
+        self.parts: dict[int, tuple[ProvenPiece, ...]] = {}
 
     def prove(self, clause: int, margin: float) -> None:
         """The clause holds with a margin."""
@@ -199,7 +199,7 @@ class _SoFar:
         closed = decision.outcome in (Outcome.VERIFIED, Outcome.FALSIFIED)
         left = None if closed else self._query.holding(self._bounds | self.margins, self.believed)
         proven, level = tuple(self.margins), self._query.level
-        parts = Parts(self._query.net.network, self.parts) if self.parts else None
+        parts = ProvenPieces(self._query.net.network, self.parts) if self.parts else None
         decision = replace(decision, work=work, proven=proven, believed=self.believed)
         return replace(decision, level=level, left=left, parts=parts)
 

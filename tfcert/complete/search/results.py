@@ -29,7 +29,7 @@ class Split(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ProvenPiece:
     """What a piece of a set is proven by.
 
     Attributes:
@@ -47,11 +47,11 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class ProvenPieces:
     """What the clauses that branch and bound proved on a set are proven by, and the network that it split."""
 
     network: Network
-    clauses: Mapping[int, tuple[Part, ...]]
+    clauses: Mapping[int, tuple[ProvenPiece, ...]]
 
 
 @dataclass(frozen=True)
@@ -75,4 +75,4 @@ class Branched:
     passes: int
     reason: Because = NO_REASON
     lost: bool = False
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ProvenPiece, ...] = ()
