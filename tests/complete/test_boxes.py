@@ -98,8 +98,8 @@ def test_planes_are_below_their_rows(name, rng):
         assert planes.least[i] == pytest.approx(rows[i, 0, row], abs=1e-6) or planes.least[i] < rows[i, 0, row]
 
 
-def test_sums_of_two_rows_are_those_of_exact_arithmetic(rng):
-    """Catches a sum that is easier to prove than its rows: of coefficients that are rounded, of offsets rounded up, of
+def test_means_of_two_rows_are_those_of_exact_arithmetic(rng):
+    """Catches a mean that is easier to prove than its rows: of coefficients that are rounded, of offsets rounded up, of
     padding."""
     rows, offsets = rng.integers(-4, 5, (40, 3, 2)) / 4, rng.normal(size=(40, 3))
     rows[:20] += np.where(rng.random((20, 3, 2)) < 0.2, 0.1, 0.0)
@@ -109,9 +109,9 @@ def test_sums_of_two_rows_are_those_of_exact_arithmetic(rng):
     for k, (i, j) in enumerate([(0, 1), (0, 2), (1, 2)], 3):
         for clause in range(20):
             terms = [[Fraction(float(v)) for v in rows[clause, r]] for r in (i, j)]
-            exact = [a + b for a, b in zip(*terms, strict=True)]
+            exact = [(a + b) / 2 for a, b in zip(*terms, strict=True)]
             assert usable[clause, k] == ([Fraction(float(v)) for v in exact] == exact)
-            level = Fraction(float(offsets[clause, i])) + Fraction(float(offsets[clause, j]))
+            level = (Fraction(float(offsets[clause, i])) + Fraction(float(offsets[clause, j]))) / 2
             if usable[clause, k]:
                 assert [Fraction(float(v)) for v in found[clause, k]] == exact
                 assert level - Fraction(1, 2**50) <= Fraction(float(levels[clause, k])) <= level
@@ -120,13 +120,15 @@ def test_sums_of_two_rows_are_those_of_exact_arithmetic(rng):
     assert usable.tolist() == [[True, True, False, True, False, False]]
 
 
-def test_a_sum_of_two_rows_proves_what_none_of_them_does(whole):
-    """One of ``x / 2`` and ``-x / 2`` plus a little is positive: no part around zero shows which."""
+def test_a_mean_of_two_rows_proves_what_none_of_them_does(whole):
+    """One of ``x / 2`` and ``-x / 2`` plus a little is positive: no part around zero shows which. What is found is the
+    least of the better one, not twice that."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, activation="relu"), keras.layers.Dense(2)])
     model.set_weights([np.array([[1.0, -1.0]]), np.zeros(2), np.array([[1.5, 0.5], [0.5, 1.5]]) - 1, np.zeros(2)])
     clauses = Clauses.stack([[Clause(np.eye(2), np.full(2, 1e-4))]])
     found = boxes.by_halves(question(model, box_of(1), clauses), [0], whole)
     assert found.proven == (0,) and found.pieces == 1
+    assert 0.99e-4 < found.bounds[0] <= 1e-4
 
 
 @pytest.mark.parametrize("inputs", [1, 3, 9, 13])

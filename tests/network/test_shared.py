@@ -1,5 +1,7 @@
 """Networks that hold the weights of others of their structure, one after another."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
@@ -63,3 +65,11 @@ def test_networks_of_other_layers_are_asked_themselves():
     model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.MaxPooling2D(), keras.layers.Flatten()])
     network = network_of(model)
     assert holder_of(network) is None and held(network) is network
+
+
+def test_threads_hold_networks_of_their_own():
+    """Catches weights that another thread takes up between a thread's own and its bounds of them."""
+    mine = holder_of(wide(mlp(1)))
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: holder_of(wide(mlp(2)))).result() is not mine
+    assert holder_of(wide(mlp(2))) is mine

@@ -2,11 +2,13 @@
 
 A trace reads weights when it runs. So a network whose weights are variables can hold those of any network of its
 structure, one after another: the same nodes with the same shapes, activations and rounding. Families of small networks
-that differ in weights alone are bounded so after one trace, which takes far longer than bounds of one of them.
+that differ in weights alone are bounded so after one trace, which takes far longer than bounds of one of them. Each
+thread holds networks of its own: what one of them bounds must not change when another takes up weights.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
@@ -55,7 +57,14 @@ def held(network: Network) -> Network:
     return holder.network
 
 
-_HOLDERS: OrderedDict[Hashable, Holder] = OrderedDict()
+class _Holders(threading.local):
+    """The holders of a thread, by structure, the last used last."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[Hashable, Holder] = OrderedDict()
+
+
+_HOLDERS = _Holders()
 
 
 def holder_of(network: Network) -> Holder | None:
@@ -63,12 +72,13 @@ def holder_of(network: Network) -> Holder | None:
     key = _structure(network)
     if key is None:
         return None
-    if key not in _HOLDERS:
-        _HOLDERS[key] = _made(network)
-        if len(_HOLDERS) > _KEPT:
-            _HOLDERS.popitem(last=False)
-    _HOLDERS.move_to_end(key)
-    return _HOLDERS[key]
+    mine = _HOLDERS.kept
+    if key not in mine:
+        mine[key] = _made(network)
+        if len(mine) > _KEPT:
+            mine.popitem(last=False)
+    mine.move_to_end(key)
+    return mine[key]
 
 
 def _made(network: Network) -> Holder:

@@ -247,7 +247,7 @@ class _Tree:
         if not len(kept):
             return some, None
         clause = some.bound.argmin(axis=1)
-        # A sum of two rows may prove a clause, but says less of where it fails: of two ends of an output it is flat.
+        # A mean of two rows may prove a clause, but says less of where it fails: of two ends of an output it is flat.
         row = rows[np.arange(len(rows)), clause, : self.batches.single].argmax(axis=1)
         planes = self.batches.planes(some.lower, some.upper, (clause, row), layers)
         witness = self._attacked(some, planes, clause)

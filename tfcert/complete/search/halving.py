@@ -77,7 +77,7 @@ class Batches:
             how many passes that was seen.
         seen: of each clause the least margin at a point so far.
         neurons: how many enter a nonlinearity, those of differences included.
-        single: how many rows a clause has; sums of two of them follow.
+        single: how many rows a clause has; means of two of them follow.
     """
 
     def __init__(self, query: Query):
@@ -197,10 +197,10 @@ class Batches:
 def with_pairs(
     coefficients: np.ndarray, offsets: np.ndarray, real: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of clauses ``[clauses, rows, outputs]``, their offsets, and which are no padding, each with the sums of two
-    rows behind them: where such a sum is positive, one of the two is.
+    """Rows of clauses ``[clauses, rows, outputs]``, their offsets, and which are no padding, each with the means of two
+    rows behind them: one of the two is nowhere below their mean, so what bounds the mean bounds the better row.
 
-    A sum that float64 does not hold exactly is left out; one of offsets is rounded down. None are added to clauses of
+    A mean that float64 does not hold exactly is left out; one of offsets is rounded down. None are added to clauses of
     many rows.
     """
     pairs = list(itertools.combinations(range(real.shape[1]), 2))
@@ -208,9 +208,13 @@ def with_pairs(
         return coefficients, offsets, real
     for one, other in pairs:
         both, lost = _two_sum(coefficients[:, one], coefficients[:, other])
-        usable = real[:, one] & real[:, other] & (lost == 0).all(axis=1)
+        usable = real[:, one] & real[:, other] & ((lost == 0) & (2.0 * (0.5 * both) == both)).all(axis=1)
         level, rest = _two_sum(*(np.where(usable, offsets[:, k], 0.0) for k in (one, other)))
         level = np.where(rest < 0, np.nextafter(level, -np.inf), level)
+        both, level = (
+            0.5 * both,
+            np.where(2.0 * (0.5 * level) == level, 0.5 * level, np.nextafter(0.5 * level, -np.inf)),
+        )
         coefficients, offsets, real = (
             np.concatenate([old, new[:, None]], axis=1)
             for old, new in ((coefficients, both), (offsets, level), (real, usable))
