@@ -74,6 +74,7 @@ _HOMES = {
     "GranularityTuning": "training",
     "Guarantee": "verdict",
     "LayerWidths": "certification",
+    "LocalWorkers": "driver.executor.local",
     "LpBall": "sets.balls",
     "MinimumPerturbations": "complete.api",
     "Outcome": "verdict",
@@ -116,7 +117,7 @@ _HOMES = {
     "with_preprocessing": "network",
 }
 """Each public name's module inside tfcert."""
-_LIGHT = ("language", "memory", "options", "plots", "report", "sets.balls", "verdict")
+_LIGHT = ("driver.executor.local", "language", "memory", "options", "plots", "report", "sets.balls", "verdict")
 """Those of them, and of the modules below, that take no TensorFlow."""
 _MODULES = ("callbacks", "layers", "metrics", "objectives", "plots", "schedules", "zoo")
 """Public modules, which are attributes of tfcert without being imported."""
@@ -133,6 +134,7 @@ __all__ = [
     "GranularityTuning",
     "Guarantee",
     "LayerWidths",
+    "LocalWorkers",
     "LpBall",
     "MinimumPerturbations",
     "Outcome",

@@ -30,6 +30,10 @@ class JournalError(UsageError):
     """A run on disk that cannot be begun or resumed."""
 
 
+class ExecutorGoneError(RuntimeError):
+    """Those who answer the questions of a run are out of reach: what was answered is kept, and can be gone on from."""
+
+
 class ContradictionError(RuntimeError):
     """A query that was verified beyond rounding has a witness that replays: a bug in tfcert.
 

@@ -199,6 +199,12 @@ class Reason(StrEnum):
         "asked about one class alone: {said}",
         "leave out `targets=runner_up`: all classes are asked about then",
     )
+    WORKER_LOST = (
+        "worker-lost",
+        "{said}",
+        "a larger `--worker-memory`, or fewer samples together (`batch: 1`), may suffice; without `--workers` it shows "
+        "how the process ends",
+    )
     SEARCH_STOPPED = "search-stopped", "the search stopped after many nearer witnesses"
     INPUTS_ROUNDED = "inputs-rounded", "nearer witnesses are lost in the rounding of the model's inputs"
 

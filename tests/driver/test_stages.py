@@ -120,7 +120,7 @@ def solver(monkeypatch):
         oracle = Oracle(say, **how)
         monkeypatch.setattr(sys.modules[__name__], "ORACLE", oracle)
         if oracle.takes:
-            monkeypatch.setattr("tfcert.driver.verify.Clock", functools.partial(Clock, now=oracle.clock))
+            monkeypatch.setattr("tfcert.driver.bench.Clock", functools.partial(Clock, now=oracle.clock))
         return oracle
 
     with STAGES.added(schema):

@@ -167,7 +167,7 @@ def timed(monkeypatch):
 
         monkeypatch.setattr(BOUNDS, of_clauses(bounds))
         monkeypatch.setattr("tfcert.driver.stages.bound.time", SimpleNamespace(monotonic=lambda: now[0]))
-        monkeypatch.setattr("tfcert.driver.verify.Clock", functools.partial(Clock, now=lambda: now[0]))
+        monkeypatch.setattr("tfcert.driver.bench.Clock", functools.partial(Clock, now=lambda: now[0]))
         return passes
 
     return replace

@@ -113,11 +113,34 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
         help="try what the proofs of an earlier run rest on first, and search only for what they do not settle "
         "(docs/retraining.md); of several SPECs, DIR/<name> for each",
     )  # fmt: skip
+    worker_arguments(parser)
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument(
         "-v", "--verbose", action="store_true", help="a line a sample, and what a solver finds on the way"
     )
     quiet_argument(loudness)
+
+
+def worker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Who answers, where that is not this process alone."""
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument(
+        "--workers", type=positive, metavar="N",
+        help="answer with so many processes on this machine; the result does not depend on their number",
+    )  # fmt: skip
+    who.add_argument(
+        "--scheduler", metavar="ADDRESS", help="answer with the workers of a dask cluster, as tcp://host:8786"
+    )
+    who.add_argument(
+        "--devices",
+        metavar="LIST",
+        help="answer with one process a GPU: 0,1, or with their memory in MiB: 0=40000,1=40000",
+    )
+    parser.add_argument("--worker-threads", type=positive, metavar="N", help="threads of each worker (default: 1)")
+    parser.add_argument(
+        "--worker-memory", type=positive, metavar="MB",
+        help="what each worker may use, in MiB; one that takes more is ended, and a sample that ends two is unknown",
+    )  # fmt: skip
 
 
 def train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -270,6 +293,7 @@ def _data_arguments(parser: argparse.ArgumentParser, norms: Sequence[str] = (), 
     else:
         parser.set_defaults(clip=None)
     parser.add_argument("--limit", type=positive, metavar="N", help="samples, from the first (default: 100)")
+    worker_arguments(parser)
     json_argument(parser, "the result")
     quiet_argument(parser)
 

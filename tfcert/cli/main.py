@@ -7,6 +7,7 @@ sentences on standard error (exit code 4); anything unforeseen is a traceback (e
 from __future__ import annotations
 
 import argparse
+import contextlib
 import platform
 import sys
 import traceback
@@ -50,6 +51,7 @@ from tfcert.cli.results import (
 )
 from tfcert.cli.supports import run_supports, supports_arguments
 from tfcert.cli.vnnlib import asks_vnnlib, verify_vnnlib
+from tfcert.cli.workers import workers_given
 from tfcert.errors import ExitCode, UsageError
 from tfcert.memory import keep_freed_memory
 
@@ -178,7 +180,8 @@ def _verify(options: argparse.Namespace) -> int:
     from tfcert.driver.verify import run_verification
     from tfcert.report.runs import SpecRun
 
-    report = run_verification(start, verbose=_loudness(options), certificates=options.certificates)
+    workers = workers_given(options)
+    report = run_verification(start, _loudness(options), options.certificates, workers)
     if options.junit:
         write_format("junit", options.junit, [SpecRun(path, report)])
     return _finish(report, options)
@@ -226,12 +229,13 @@ def _verify_several(options: argparse.Namespace) -> int:
         since = since if since is not None and since.is_dir() else None
         places = {"resume": resume, "since": since, "out": out, "root": options.root}
         start = begin(path, params=params, bindings=bindings, **places)
-        report = run_verification(start, verbose=_loudness(options), certificates=options.certificates)
+        report = run_verification(start, _loudness(options), options.certificates, workers)
         print(f"== {path}", file=for_people(options))
         _finish(report, options, several=True)
         return report
 
-    runs = run_each(asking, run, _user_errors())
+    with workers_given(options) or contextlib.nullcontext() as workers:
+        runs = run_each(asking, run, _user_errors())
     for failed in (r for r in runs if r.report is None):
         print(f"== {failed.path}\nerror: {failed.error}", file=sys.stderr)
     if options.json:
@@ -318,7 +322,7 @@ def _radius(options: argparse.Namespace) -> int:
     folder = JournalFolder(out=options.out, resume=options.resume)
     start = begin_radii(*radius_request(options.model, options.data, given, options.batch, folder), folder)
     _import_tensorflow()
-    return _finish(run_radii(start), options)
+    return _finish(run_radii(start, workers_given(options)), options)
 
 
 def _distance(options: argparse.Namespace) -> int:
@@ -331,7 +335,7 @@ def _distance(options: argparse.Namespace) -> int:
     folder = JournalFolder(out=options.out, resume=options.resume)
     start = begin_distances(options.distance, options.model, options.data, given, folder)
     _import_tensorflow()
-    return _finish(run_distances(start), options)
+    return _finish(run_distances(start, workers_given(options)), options)
 
 
 def _attack(options: argparse.Namespace) -> int:
@@ -345,7 +349,8 @@ def _attack(options: argparse.Namespace) -> int:
     require_eps(options.eps)
     request.samples  # noqa: B018  (what is wrong with them is said before TensorFlow is loaded)
     _import_tensorflow()
-    return _finish(attack_samples(request, options.eps, steps=options.steps, restarts=options.restarts), options)
+    how = {"steps": options.steps, "restarts": options.restarts, "pool": workers_given(options)}
+    return _finish(attack_samples(request, options.eps, **how), options)
 
 
 def _export(options: argparse.Namespace) -> int:

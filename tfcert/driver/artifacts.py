@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -58,6 +58,18 @@ def save_witness(folder: Path, task: Task, place: int, witness: np.ndarray) -> s
     (folder / relative).parent.mkdir(parents=True, exist_ok=True)
     np.savez(folder / relative, allow_pickle=False, **arrays)
     return relative.as_posix()
+
+
+def save_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes files that a worker made, by their paths within the folder; each is whole or not there."""
+    for name, data in files.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"a worker's file lies outside of the run's folder: {name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{path.name}.part")
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
 
 
 def save_cells(folder: Path, task: Task, place: int, cells: Cells) -> None:

@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfcert.clauses import is_right
 from tfcert.driver import artifacts
 from tfcert.driver.abstracted import classifier
+from tfcert.driver.bench import SpecBench, batch_of, lost_record, region_asked, shard_of
 from tfcert.driver.bind import BoundSpec, bind
-from tfcert.driver.bracket import BracketRun
-from tfcert.driver.budget import Clock
 from tfcert.driver.certificates import Certificates
-from tfcert.driver.distance_task import distances
+from tfcert.driver.executor.base import Executor, InProcess, Shard, Spent
+from tfcert.driver.executor.pool import Pool, pool_of
 from tfcert.driver.explain import plan_text
 from tfcert.driver.interrupts import Interrupts
 from tfcert.driver.journal import Journal
 from tfcert.driver.judge import exit_code, gather_results, judge, reported
-from tfcert.driver.measure import MeasureAnswer, MeasureRun
-from tfcert.driver.piecewise import PiecewiseRun
-from tfcert.driver.piecewise_measure import measured_pieces
-from tfcert.driver.premises import measured_with_inputs, needs_input, with_inputs
-from tfcert.driver.progress import Narrator, Standing, Verbosity, Watch
-from tfcert.driver.property import PropertyRun
-from tfcert.driver.share import ShareRun
+from tfcert.driver.keeper import Keeper, parts
+from tfcert.driver.progress import Narrator, Standing, Verbosity
 from tfcert.driver.since import Earlier
-from tfcert.driver.stages.opened import OpenStages
+from tfcert.driver.spec_job import spec_job
 from tfcert.driver.start import RunStart, begin
 from tfcert.driver.task import Task
-from tfcert.driver.verdicts import advice, reconciled, recorded
+from tfcert.driver.verdicts import advice, reconciled
 from tfcert.driver.writers import CertificateWriters
+from tfcert.errors import ExecutorGoneError, UsageError
 from tfcert.language import (
     AnyTemplate,
-    DistanceTemplate,
     MeasureTemplate,
-    PropertyTemplate,
     ShareTemplate,
     Transform,
     ValueTemplate,
 )
-from tfcert.language.spec.regions import balls_of
-from tfcert.options import options_of
-from tfcert.report import Asked, ExitCode, Judged, Measured, Record, Report, figures
+from tfcert.report import ExitCode, Judged, Record, Report, figures
 from tfcert.report.records import Json
 from tfcert.showing import counted
-from tfcert.verdict import Verdict
 
 BATCH = 100
 """Samples at a time where the strategy says ``batch: auto``."""
@@ -70,6 +61,7 @@ def verify(
     certificates: bool = False,
     since: str | Path | None = None,
     verbose: Verbosity = "auto",
+    workers: Any = None,
 ) -> Report:
     """Checks every property, measure and assertion of a specification.
 
@@ -88,6 +80,9 @@ def verify(
             they do not settle is searched for. Nothing of it is believed.
         verbose: "auto" shows progress on standard error; 0 is silent, 2 adds a line a sample and for whatever a solver
             finds on the way.
+        workers: who answers: None for this process; a number of processes on this machine, each with one thread;
+            ``tfcert.LocalWorkers``, which say more of them; or a dask cluster, by the address of its scheduler or a
+            ``distributed.Client``. What is answered does not depend on the number of workers.
 
     Returns:
         The report. After Ctrl-C it holds what was found until then, with exit code 2: once stops after what is in
@@ -100,18 +95,23 @@ def verify(
             any other proof a witness is the sample's verdict, and the report counts it.
     """
     start = begin(spec, params=params, bindings=bindings, resume=resume, since=since, out=out, root=root)
-    return run_verification(start, verbose, certificates)
+    return run_verification(start, verbose, certificates, workers)
 
 
-def run_verification(start: RunStart, verbose: Verbosity = "auto", certificates: bool = False) -> Report:
+def run_verification(
+    start: RunStart, verbose: Verbosity = "auto", certificates: bool = False, workers: Any = None
+) -> Report:
     """Goes on from what :func:`tfcert.driver.start.begin` checked; returns and raises as :func:`verify` does."""
+    pool = pool_of(workers)
+    if pool is not None and start.earlier is not None:
+        raise UsageError("what an earlier run proved is tried in one process: leave out either since or workers")
     with Narrator(verbose) as narrator:
         for warning in start.spec.warnings:
             narrator.say(warning.render())
         bound = bind(start.spec, start.bindings, start.data)
         for doubt in bound.doubts:
             narrator.say(f"warning: {doubt}")
-        doing = _Run(bound, start.folder.path, narrator, start.header | header(bound))
+        doing = _Run(start, bound, narrator, pool)
         doing.certificates = Certificates(doing.folder) if certificates else None
         if start.earlier is not None:
             writers = CertificateWriters() if doing.certificates is None else doing.certificates.writers
@@ -157,94 +157,82 @@ def _abstraction(task: Task) -> Json:
     }
 
 
-@dataclass
-class _Run:
+class _Run(Keeper):
     """One run in progress: what is bound, the records so far, and the seconds spent by each strategy's name.
 
-    ``setup`` are the seconds that stages took to prepare, by question and stage.
+    ``setup`` are the seconds that stages took to prepare, by question and stage; ``pool`` is who answers, None for this
+    process.
     """
 
-    bound: BoundSpec
-    folder: Path
-    narrator: Narrator
-    header: Json
-    records: dict[tuple[str, int], Record] = field(default_factory=dict)
-    began: float = field(default_factory=time.monotonic)
-    spent: dict[str, float] = field(default_factory=dict)
-    setup: dict[str, dict[str, float]] = field(default_factory=dict)
-    certificates: Certificates | None = None
-    earlier: Earlier | None = None
-    interrupts: Interrupts = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.interrupts = Interrupts(self.narrator.say)
+    def __init__(self, start: RunStart, bound: BoundSpec, narrator: Narrator, pool: Pool | None):
+        super().__init__(narrator, start.folder.path)
+        self.folder: Path = start.folder.path
+        self.bound, self.bindings, self.pool = bound, start.bindings, pool
+        self.header = start.header | header(bound)
+        self.began, self.interrupts = time.monotonic(), Interrupts(narrator.say)
+        self.spent: dict[str, float] = {}
+        self._tasks = {task.name: task for task in bound.tasks}
+        self.setup: dict[str, dict[str, float]] = {name: {} for name in self._tasks}
+        self.certificates: Certificates | None = None
+        self.earlier: Earlier | None = None
 
     def all(self, journal: Journal) -> bool:
         """Runs every task; False if it was interrupted."""
-        self.records = {(r.property, r.sample): r for r in journal.known}
-        strategies = {task.name: task.template.strategy.name for task in self.bound.tasks}
+        self.journal, self.records = journal, {(r.property, r.sample): r for r in journal.known}
         for record in journal.known:
-            name = strategies.get(record.property, "")
+            name = self._tasks[record.property].template.strategy.name if record.property in self._tasks else ""
             self.spent[name] = self.spent.get(name, 0.0) + record.verdict.seconds
         try:
-            for task in self.bound.tasks:
+            with contextlib.ExitStack() as stack:
+                self._executor(stack).run(self._shards(), self)
+            if len(self._ordered()) < sum(len(task.samples) for task in self.bound.tasks):
                 self.interrupts.between()
-                self._task(task, journal)
         except KeyboardInterrupt:
             self.narrator.say("interrupted: what was found is kept")
             return False
+        except ExecutorGoneError as error:
+            self.narrator.say(f"{error}; what was found is kept, and --resume {self.folder} goes on")
+            return False
         return True
 
-    def _task(self, task: Task, journal: Journal) -> None:
-        todo = [i for i, sample in enumerate(task.samples) if (task.name, int(sample)) not in self.records]
-        self.narrator.begin(task.name, len(task.samples), len(task.samples) - len(todo), _narrowed(task))
-        strategy = task.template.strategy
-        # The total is that of all questions with this strategy, a resumed run's included.
-        clock = Clock(strategy.seconds_per_sample, strategy.seconds_total, self.spent.get(strategy.name, 0.0))
-        size = task.template.info.batch if isinstance(task.template, DistanceTemplate) else strategy.batch or BATCH
-        with OpenStages(clock, options_of(strategy.rounding), self.narrator.preparing) as stages:
-            self.setup[task.name] = stages.seconds
-            if self.earlier is not None and todo:
-                with clock.paused():
-                    self.earlier.prepare(task)
-            for first in range(0, len(todo), size):
-                self.interrupts.between()
-                part = task.take(np.array(todo[first : first + size], int))
-                for place, verdict, measured in _decide(part, stages, self._watch, self.earlier):
-                    record = self._record(part, place, verdict, measured)
-                    self.records[record.property, record.sample] = record
-                    journal.append(record)
-                    self.narrator.advance(record)
-        self.spent[strategy.name] = clock.used()
+    def _executor(self, stack: contextlib.ExitStack) -> Executor:
+        """Whoever answers, in a context of the stack."""
+        if self.pool is not None:
+            job, contents = spec_job(self.bound, self.bindings, self.certificates is not None)
+            return stack.enter_context(self.pool.open(job, contents))
+        preparing = self.narrator.preparing
+        bench = SpecBench(self.bound.tasks, self.folder, self.certificates, self.earlier, self._watch, preparing)
+        return InProcess(stack.enter_context(bench))
 
     def _watch(self, standing: Standing) -> None:
         self.interrupts.begins(standing)
         self.narrator.watch(standing)
 
-    def _record(self, task: Task, place: int, verdict: Verdict, measured: Measured | None) -> Record:
-        witness = verdict.witness
-        path = None if witness is None else artifacts.save_witness(self.folder, task, place, witness)
-        if measured is not None and measured.cells is not None:
-            artifacts.save_cells(self.folder, task, place, measured.cells)
-        outputs = None if task.outputs is None else task.outputs[place]
-        predicted = (
-            outputs is not None and outputs.size > 1 and task.placed is None and bool(np.isfinite(outputs).all())
-        )
-        label = task.labels[place]
-        said = (None, "") if self.certificates is None else self.certificates.write(task, place, verdict, measured)
-        return Record(
-            property=task.name,
-            sample=int(task.samples[place]),
-            verdict=replace(recorded(task, place, verdict, measured), found=None),
-            asked=_asked(task),
-            measured=measured,
-            label=label,
-            prediction=int(outputs.argmax()) if predicted and outputs is not None else None,
-            witness=path,
-            correct=None if outputs is None or label is None else is_right(outputs, label),
-            certificate=said[0],
-            no_certificate=said[1],
-        )
+    def _shards(self) -> Iterator[Shard]:
+        """What is left to do of each question, in their order, until the run is to stop; progress tells of each when it
+        is begun."""
+        for task in self.bound.tasks:
+            todo = [i for i, sample in enumerate(task.samples) if (task.name, int(sample)) not in self.records]
+            self.narrator.begin(task.name, len(task.samples), len(task.samples) - len(todo), _narrowed(task))
+            strategy = task.template.strategy.name
+            size = batch_of(task, BATCH) if self.pool is None else shard_of(task)
+            for places in parts(len(task.samples), todo, size, grid=self.pool is not None):
+                if self.interrupts.asked:
+                    return
+                # The total is that of all questions with this strategy, a resumed run's included.
+                yield Shard(task.name, places, self.spent.get(strategy, 0.0))
+
+    def lost_record(self, shard: Shard, place: int, why: str) -> Record:
+        """As :meth:`Keeper.lost_record`."""
+        return lost_record(self._tasks[shard.question], place, why)
+
+    def done(self, shard: Shard, spent: Spent) -> None:
+        """Counts a shard's seconds towards its strategy's total, and those of its stages' preparation."""
+        name = self._tasks[shard.question].template.strategy.name
+        self.spent[name] = self.spent.get(name, 0.0) + spent.seconds
+        setup = self.setup[shard.question]
+        for stage, seconds in spent.setup.items():
+            setup[stage] = setup.get(stage, 0.0) + seconds
 
     def finish(self, complete: bool) -> Report:
         """Judges, draws and writes."""
@@ -323,39 +311,9 @@ def _claims(tasks: Sequence[Task]) -> list[str]:
     return [*notes, ABSTRACTION_ERROR] if notes else []
 
 
-def _decide(
-    task: Task, stages: OpenStages, watch: Watch, earlier: Earlier | None
-) -> Iterator[tuple[int, Verdict, Measured | None]]:
-    if isinstance(task.template, DistanceTemplate):
-        yield from distances(task)
-    elif not isinstance(task.template, PropertyTemplate):
-        answers = _measuring(task, stages, watch, earlier)
-        for answer in measured_with_inputs(task, stages, answers) if needs_input(task.template) else answers:
-            yield answer.place, answer.verdict, answer.measured
-    else:
-        run = PiecewiseRun(task, stages, watch) if task.pieces else PropertyRun(task, stages, watch, earlier=earlier)
-        found = run.run()
-        for place, verdict in with_inputs(task, stages, found) if needs_input(task.template) else found:
-            yield place, verdict, None
-
-
-def _measuring(task: Task, stages: OpenStages, watch: Watch, earlier: Earlier | None) -> Iterator[MeasureAnswer]:
-    """The answers of a measure: a radius, a value of the formula, or a share of volume."""
-    if isinstance(task.template, ShareTemplate):
-        return ShareRun(task, stages, watch).run()
-    if task.pieces:
-        return measured_pieces(task, stages, watch)
-    if isinstance(task.template, ValueTemplate):
-        return BracketRun(task, stages, watch).run()
-    answers = MeasureRun(task, stages, watch, earlier=None if earlier is None else earlier.radii(task)).run()
-    if earlier is None:
-        return answers
-    return (replace(a, verdict=earlier.again(task, a.place, a.verdict, a.measured)) for a in answers)
-
-
 def _narrowed(task: Task) -> str:
     """Names what a solver narrows, and in which space, for the reader."""
-    asked = _asked(task)
+    asked = region_asked(task)
     if isinstance(task.template, ValueTemplate):
         return f"the {task.template.extremum} value"
     if isinstance(task.template, ShareTemplate):
@@ -363,30 +321,3 @@ def _narrowed(task: Task) -> str:
     if not isinstance(task.template, MeasureTemplate):
         return "the margin"
     return f"the {'smallest' if asked.existential else 'largest'} radius ({asked.norm}, {asked.space} space)"
-
-
-def _asked(task: Task) -> Asked:
-    region, targets = task.template.region, "all" if task.template.is_robustness else ""
-    quantifier = "exists" if task.template.existential else "forall"
-    abstraction = "" if task.template.abstraction is None else task.template.abstraction.name
-    width = float("nan") if task.template.width is None else float(task.template.width)
-    kind: Json = {}
-    if isinstance(task.template, ValueTemplate):
-        proof = "upper" if task.template.proof_above else "lower"
-        kind = {"measures": "value", "extremum": task.template.extremum, "proof": proof}
-    elif isinstance(task.template, ShareTemplate):
-        kind = {"measures": "share"}
-    regions = [point.region for point in task.template.points]
-    balls = [ball for one in regions for ball in balls_of(one)]
-    if not balls:
-        # A box is about no sample's own input, so shares of samples are no accuracies.
-        return Asked("", float("nan"), region.space, targets, quantifier, abstraction, labelled=False, **kind)
-    norms, one = {"" if ball.free else ball.norm for ball in balls}, set(regions) == {balls[0]}
-    asks_one = one and not isinstance(task.template, MeasureTemplate | DistanceTemplate) and not balls[0].free
-    eps, way = float(balls[0].largest) if asks_one else float("nan"), ""
-    if isinstance(task.template, DistanceTemplate):
-        way, targets = task.template.info.name, str(task.template.settled()["targets"]).replace("_", "-")
-    return Asked(
-        norms.pop() if len(norms) == 1 else "",
-        eps, region.space, targets, quantifier, abstraction, width, task.template.needs_label, way, **kind,
-    )  # fmt: skip

@@ -32,7 +32,7 @@ from tfcert.propagation.supported import not_charged, with_charges
 from tfcert.sets.balls import Perturbation
 from tfcert.sets.region import Region, region_of
 from tfcert.sets.rounding import round_down
-from tfcert.tracing import expected, kept, pays, traced
+from tfcert.tracing import expected, is_steady, kept, pays, traced
 
 _LARGEST_BATCH = 1024
 _COMPILATION = 4e8
@@ -119,12 +119,14 @@ class _Compiled:
 
     def _rows(self, count: int) -> int:
         """For how many rows a function is run that bounds so many."""
-        if not self.pads_rows or count == 0:
+        if not self.pads_rows or count == 0 or is_steady():
             return count
         return min((n for n in self._traced if count <= n <= 2 * count + _FEW_ROWS), default=count)
 
     def _size(self, count: int, limit: int, fresh: int) -> int:
         """The number of samples that each pass takes."""
+        if is_steady():  # the next power of two: few sizes, and the same whatever came before
+            return min(1 << (fresh - 1).bit_length(), max(fresh, min(limit, self.usual)))
 
         def waste(size: int) -> float:
             passes = -(-count // size)

@@ -18,7 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfcert.tracing import is_timed, traced
+from tfcert.tracing import is_steady, is_timed, traced
 
 _FUSING: ContextVar[bool] = ContextVar("fusing", default=False)
 _COMPILING: ContextVar[bool] = ContextVar("compiling", default=False)
@@ -102,7 +102,7 @@ def kernel(passes: int = 1) -> Callable[[Kernel], Kernel]:
             kinds = tuple(kind_of(v) for v in (values, *others))
             if tf.executing_eagerly():
                 read[kinds] += size * shape[0]
-                if read[kinds] <= _WORTH_COMPILING_NOW or is_timed():
+                if read[kinds] <= _WORTH_COMPILING_NOW or is_timed() or is_steady():
                     return function(values, *others)
             return compiled(*kinds)(values, *others)
 

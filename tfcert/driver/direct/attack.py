@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from tfcert.clauses import keeps_label
 from tfcert.driver.direct.ask import Answers, DirectQuestion, asked_exit_code, remarks
 from tfcert.driver.direct.request import Loaded, Request
+from tfcert.driver.executor.pool import Pool
 from tfcert.driver.task import LoadedModel
 from tfcert.errors import UsageError
 from tfcert.misfit import unsaid
@@ -30,31 +32,18 @@ def require_eps(eps: float) -> None:
         raise UsageError(f"eps must be finite and not negative, not {eps}")
 
 
-def attack_samples(data: Request, eps: float, *, steps: int, restarts: int) -> AttackReport:
+def attack_samples(data: Request, eps: float, *, steps: int, restarts: int, pool: Pool | None = None) -> AttackReport:
     """PGD within ``eps`` of each sample, in network space; what it does not find stays unknown.
 
     Raises:
         UsageError: files or samples that do not fit the model, or an eps that is negative or not finite.
     """
     require_eps(eps)
-
-    from tfcert.attacks import attack
-
-    def decide(part: Loaded, right: np.ndarray) -> Answers:
-        model, x, y = part.model, part.x, part.y
-        network = model.network if model.peeled else None
-        how: dict[str, Any] = {"norm": data.norm, "clip": data.clip, "steps": steps, "restarts": restarts}
-        with unsaid():  # the whole run has a note
-            found = attack(model.model, x, y, eps=eps, network=network, **how)
-        reached = model.outputs(np.where(found.success.reshape(-1, *[1] * (x.ndim - 1)), found.witness, x))
-        margins = keeps_label(y, model.num_outputs).margin(model.scores(reached))
-        verdicts = [_attack_verdict(*v) for v in zip(found.success, ~right, margins, strict=True)]
-        each = zip(verdicts, found.witness, y, strict=True)
-        return [(with_witness(model, *one) if one[0].outcome is Outcome.FALSIFIED else one[0], None) for one in each]
-
     out = None if data.out is None else Path(data.out)
     loaded, asked = data.load(), Asked(data.norm, eps, "net", "all", width=data.width)
-    records, complete = DirectQuestion("attack", asked, BATCH, decide, out).run(loaded)
+    decide = partial(_attacked, data.norm, data.clip, eps, {"steps": steps, "restarts": restarts})
+    question = DirectQuestion("attack", asked, BATCH, decide, data.model, out, measures=False)
+    records, complete = question.run(loaded, pool=pool)
     return AttackReport(
         header=data.header({"eps": eps, "steps": steps, "restarts": restarts})
         | loaded.header()
@@ -67,6 +56,28 @@ def attack_samples(data: Request, eps: float, *, steps: int, restarts: int) -> A
         asked={"attack": len(loaded.x)},
         conclusion=_attack_conclusion(records, f"{data.norm} {eps:.4g}"),
     )
+
+
+def _attacked(
+    norm: str,
+    clip: tuple[float, float] | None,
+    eps: float,
+    how: Mapping[str, Any],
+    part: Loaded,
+    right: np.ndarray,
+) -> Answers:
+    """A verdict on each sample of one batch."""
+    from tfcert.attacks import attack
+
+    model, x, y = part.model, part.x, part.y
+    network = model.network if model.peeled else None
+    with unsaid():  # the whole run has a note
+        found = attack(model.model, x, y, eps=eps, network=network, norm=norm, clip=clip, **how)
+    reached = model.outputs(np.where(found.success.reshape(-1, *[1] * (x.ndim - 1)), found.witness, x))
+    margins = keeps_label(y, model.num_outputs).margin(model.scores(reached))
+    verdicts = [_attack_verdict(*v) for v in zip(found.success, ~right, margins, strict=True)]
+    each = zip(verdicts, found.witness, y, strict=True)
+    return [(with_witness(model, *one) if one[0].outcome is Outcome.FALSIFIED else one[0], None) for one in each]
 
 
 def with_witness(model: LoadedModel, verdict: Verdict, witness: np.ndarray, label: int) -> Verdict:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tfcert.catalog import DISTANCES, DistanceInfo
 from tfcert.driver.direct.ask import DirectQuestion, asked_exit_code, remarks
 from tfcert.driver.direct.request import Loaded, Request
 from tfcert.driver.distances import measured_distances, unperturbed
+from tfcert.driver.executor.pool import Pool
 from tfcert.driver.header import rounding_header, run_header
 from tfcert.driver.journal import JournalFolder
 from tfcert.driver.progress import Narrator
@@ -86,7 +88,7 @@ def require_norm(info: DistanceInfo, norm: str) -> None:
         raise UsageError(f"{info.name} measures {' and '.join(info.norms)} distances, not {norm}{fix}")
 
 
-def run_distances(start: DistanceStart) -> DistanceReport:
+def run_distances(start: DistanceStart, pool: Pool | None = None) -> DistanceReport:
     """Goes on from what :func:`begin_distances` checked; after Ctrl-C, with the samples until then.
 
     Raises:
@@ -97,12 +99,11 @@ def run_distances(start: DistanceStart) -> DistanceReport:
     header = start.header | loaded.header() | {"asked": {info.name: len(loaded.x)}}
     targets = str(start.options["targets"]).replace("_", "-")
     asked = Asked(request.norm, math.nan, "net", targets, width=request.width, distance=info.name)
-    question = DirectQuestion(
-        info.name, asked, info.batch, lambda part, right: _distances(start, part, right), folder.path
-    )
+    decide = partial(_distances, info.name, request.norm, request.clip, dict(start.options))
+    question = DirectQuestion(info.name, asked, info.batch, decide, request.model, folder.path)
     with folder.open(header, Narrator().say) as journal:
         try:
-            records, complete = question.run(loaded, journal)
+            records, complete = question.run(loaded, journal, pool)
         except JournalError:
             raise
         except ValueError as error:
@@ -128,15 +129,19 @@ def run_distances(start: DistanceStart) -> DistanceReport:
     return report
 
 
-def _distances(start: DistanceStart, part: Loaded, right: np.ndarray) -> Iterator[tuple[Verdict, Measured]]:
+def _distances(
+    name: str,
+    norm: str,
+    clip: tuple[float, float] | None,
+    options: Mapping[str, Any],
+    part: Loaded,
+    right: np.ndarray,
+) -> Iterator[tuple[Verdict, Measured]]:
     """A verdict and the distances of each sample of one batch; those that are misclassified are not asked about."""
     from tfcert.estimates.question import DistanceQuestion
 
-    name, kept = start.info.name, part.take(np.flatnonzero(right))
-    question = DistanceQuestion(
-        name, part.model.model, kept.x, kept.y, kept.places.tolist(), start.request.norm, start.request.clip,
-        start.options,
-    )  # fmt: skip
+    kept = part.take(np.flatnonzero(right))
+    question = DistanceQuestion(name, part.model.model, kept.x, kept.y, kept.places.tolist(), norm, clip, options)
     found = measured_distances(question, part.model.network) if len(kept.x) else iter(())
     for correct in right.tolist():
         yield next(found) if correct else (_misclassified(), unperturbed(name))

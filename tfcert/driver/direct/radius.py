@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tfcert.catalog import METHODS, RELAXATIONS, check_method, optimises, with_f
 from tfcert.clauses import require_random
 from tfcert.driver.direct.ask import Answers, DirectQuestion, asked_exit_code, remarks
 from tfcert.driver.direct.request import Loaded, Request
+from tfcert.driver.executor.pool import Pool
 from tfcert.driver.header import rounding_header, run_header
 from tfcert.driver.journal import JournalFolder
 from tfcert.driver.progress import Narrator
@@ -149,7 +151,7 @@ def measure_radii(
     return run_radii(begin_radii(request, bounding, JournalFolder(out=out, resume=resume)))
 
 
-def run_radii(start: RadiiStart) -> RadiusReport:
+def run_radii(start: RadiiStart, pool: Pool | None = None) -> RadiusReport:
     """Goes on from what :func:`begin_radii` checked; returns and raises as :func:`measure_radii` does."""
     request, bounding, folder = start.request, start.bounding, start.folder
     loaded = request.load()
@@ -166,10 +168,10 @@ def run_radii(start: RadiiStart) -> RadiusReport:
     header = start.header | loaded.header() | {"asked": {"radius": len(loaded.x)}}
     asked = Asked(request.norm, math.nan, "net", bounding.targets, width=request.width)
     question = DirectQuestion(
-        "radius", asked, bounding.batch, lambda part, right: _radii(request, bounding, part, right)
+        "radius", asked, bounding.batch, partial(_radii, request.norm, request.clip, bounding), request.model
     )
     with folder.open(header, Narrator().say) as journal:
-        records, complete = question.run(loaded, journal)
+        records, complete = question.run(loaded, journal, pool)
         if complete:
             journal.finish()
     summary = summarize_radii(records)
@@ -191,7 +193,7 @@ def run_radii(start: RadiiStart) -> RadiusReport:
     return report
 
 
-def _radii(request: Request, bounding: Bounding, part: Loaded, right: np.ndarray) -> Answers:
+def _radii(norm: str, clip: tuple[float, float] | None, bounding: Bounding, part: Loaded, right: np.ndarray) -> Answers:
     """A verdict and the radius of each sample of one batch."""
     from tfcert.certification import certified_radius
     from tfcert.driver.verdicts import marked_down
@@ -202,7 +204,7 @@ def _radii(request: Request, bounding: Bounding, part: Loaded, right: np.ndarray
         targets = choose_targets(part.model.network, part.x, part.y, numbers=part.places)
     radii = certified_radius(
         part.model.network, part.x, part.y,
-        norm=request.norm, clip=request.clip, method=bounding.method, relaxation=bounding.relaxation,
+        norm=norm, clip=clip, method=bounding.method, relaxation=bounding.relaxation,
         fallback=bounding.fallback, targets=targets, tolerance=bounding.tolerance,
         absolute_tolerance=bounding.absolute_tolerance,
         start=bounding.start, options=bounding.options(),
