@@ -62,7 +62,9 @@ def test_the_tutorial_prints_what_it_says(left_out, tmp_path, monkeypatch, capsy
     run_page("tutorial.md", tmp_path, monkeypatch, capsys, left_out)
 
 
-TINY = ("bounds.md", "control.md", "models.md", "preprocessing.md", "reports.md", "tabular.md", "unknown.md")
+TINY = (
+    "bounds.md", "campaigns.md", "control.md", "models.md", "preprocessing.md", "reports.md", "tabular.md", "unknown.md"
+)  # fmt: skip
 """Pages whose networks are so small that they are not worth compiling."""
 LONGER = ("python.md", "retraining.md", "training.md")
 APART = ("onnx.md", "tutorial.md")
@@ -85,6 +87,38 @@ def test_no_page_has_python_that_is_not_run():
     assert with_python - {"grammar.md"} == {*TINY, *LONGER, *APART}
     fences = {line for page in DOCS.glob("*.md") for line in re.findall(r"^```(\w.*)$", page.read_text(), re.M)}
     assert fences - {"text", "{raw} html"} <= {"python", "prop", "sh", "yaml", "{toctree}", "{eval-rst}"}
+
+
+def configurations() -> list[dict]:
+    """What the page on campaigns shows for clusters."""
+    yaml = pytest.importorskip("yaml")  # dask brings it
+    page = (DOCS / "campaigns.md").read_text(encoding="utf-8")
+    return [yaml.safe_load(code) for code in re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S)]
+
+
+@pytest.mark.sweep
+def test_a_job_of_slurm_starts_a_worker_as_the_page_on_campaigns_says():
+    """Catches options that dask-jobqueue does not take, or takes for something else."""
+    jobqueue, dask = pytest.importorskip("dask_jobqueue"), pytest.importorskip("dask")
+    slurm, _ = configurations()
+    before = dask.config.get("jobqueue")
+    with dask.config.set(jobqueue=dask.config.update(before, slurm["jobqueue"])):
+        options = {"interface": "lo", "scheduler_options": {"dashboard_address": None}}
+        with jobqueue.SLURMCluster(**options) as cluster:
+            script = cluster.job_script()
+    for said in ("#SBATCH -p cpu\n", "#SBATCH --cpus-per-task=1\n", "#SBATCH -t 12:00:00\n", "/activate\n"):
+        assert said in script
+    assert "--nthreads 1 " in script and "--lifetime 11h30m" in script
+
+
+def test_a_cluster_of_kubernetes_has_one_image_and_the_scheduler_that_the_page_on_campaigns_names():
+    """Catches workers and scheduler of two versions, and an address at which nobody listens."""
+    _, cluster = configurations()
+    parts = [cluster["spec"][part] for part in ("worker", "scheduler")]
+    assert len({part["spec"]["containers"][0]["image"] for part in parts}) == 1
+    ports = [port["port"] for port in parts[1]["service"]["ports"]]
+    address = f"tcp://{cluster['metadata']['name']}-scheduler:{ports[0]}"
+    assert address in (DOCS / "campaigns.md").read_text(encoding="utf-8")
 
 
 def commands() -> list[str]:
