@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers as L
 from keras import ops
+from unrounded import IGNORED
 
 import tfcert
 from tfcert.network import Elementwise, UnsupportedLayerError, from_keras
@@ -104,7 +105,7 @@ def test_a_power_that_bends_nothing_leaves_no_activation():
 def test_logsumexp_does_not_overflow_and_its_bounds_are_close():
     x = np.array([[1000.0, 999.0, -1000.0], [-1000.0, -1000.0, -1000.0]], np.float32)
     model = model_of(lambda x: ops.logsumexp(x, axis=-1, keepdims=True))
-    found = tfcert.bounds(model, tfcert.LpBall(x, 0.25), method="crown")
+    found = tfcert.bounds(model, tfcert.LpBall(x, 0.25), method="crown", options=IGNORED)
     value = model(x).numpy()
     np.testing.assert_allclose(found.lower, value - 0.25, atol=1e-3)
     np.testing.assert_allclose(found.upper, value + 0.25, atol=0.06)
