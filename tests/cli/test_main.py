@@ -195,6 +195,17 @@ def test_an_unforeseen_error_is_a_traceback_and_exit_code_3(folder, capsys, monk
     assert "something nobody thought of" in capsys.readouterr().err
 
 
+def test_who_reads_the_output_may_stop():
+    """Catches an error, or a traceback at the end, for `tfcert completion bash | head -1`."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    ended = subprocess.run(
+        [sys.executable, "-m", "tfcert", "completion", "bash"], stdout=writes, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writes)
+    assert ended.stderr == "" and ended.returncode == 2
+
+
 def test_radii_of_a_linear_classifier_are_the_distances_to_its_boundary(folder, capsys):
     assert main(["radius", str(folder / "clf.keras"), str(folder / "test.npz"), "--json", "r.json"]) == 0
     records = json.loads(Path("r.json").read_text())["records"]

@@ -70,7 +70,8 @@ def test_there_and_back_again_the_verdicts_are_the_same(place, eager, text, vers
     expected = outcomes(place / "s.prop", place / "out")
     assert set(expected.values()) <= {"verified", "falsified"} and (text is not ONE or len(set(expected.values())) == 2)
     folder = place / "queries"
-    found = export(bind(load_spec(place / "s.prop", {}, {}), {}), folder, version)
+    found, left_out = export(bind(load_spec(place / "s.prop", {}, {}), {}), folder, version)
+    assert not left_out
     assert {(one.property, one.sample) for one in found} == set(expected)
     verifier = VnnlibVerifier(load_spec(place / "s.prop", {}, {}).strategies["s"])
     for one in found:
@@ -101,9 +102,12 @@ def test_what_vnnlib_cannot_say_is_refused(place, name):
     assert not (place / "queries").exists()
 
 
-def test_a_measure_and_a_softmax_are_refused(place):
+MEASURE = "measure m(x in d) = largest f(z)[0] over z in ball(x, linf, 0.1) in unit\n"
+
+
+def test_a_measure_alone_and_a_softmax_are_refused(place):
     for more, said in (
-        ("measure m(x in d) = largest f(z)[0] over z in ball(x, linf, 0.1) in unit", "measure"),
+        (MEASURE, "m ask for numbers"),
         ("property p(x, y in d) using s { forall z in ball(x, linf, 0.1) in unit: argmax(h(z)) == y }", "softmax"),
     ):  # fmt: skip
         onnx.save(build([1, 2], node("Gemm", ["@", rng(2, 3)]), node("Softmax", ["@"])), place / "h.onnx")
@@ -114,8 +118,9 @@ def test_a_measure_and_a_softmax_are_refused(place):
 
 def test_the_command_line_writes_both_ways_and_says_what_is_supported(place, capsys, monkeypatch):
     monkeypatch.setattr("tfcert.cli.main._import_tensorflow", lambda: None)
-    (place / "s.prop").write_text(HEAD + ONE)
+    (place / "s.prop").write_text(HEAD + ONE + MEASURE)
     assert main(["export", str(place / "s.prop"), "--vnnlib", str(place / "q")]) == 0
+    assert "no numbers: m\n" in capsys.readouterr().out
     manifest = json.loads((place / "q" / "manifest.json").read_text())
     assert manifest["models"]["f"]["file"] == "f.onnx" and len(manifest["models"]["f"]["sha256"]) == 64
     assert len((place / "q" / "instances.csv").read_text().splitlines()) == 5
@@ -150,7 +155,7 @@ def test_a_keras_model_is_exported_with_the_verdicts_that_it_has(place):
         "property far(x, y in d) using s { forall z in ball(x, linf, 1) in unit: argmax(k(z)) == y }\n"
     )
     expected = outcomes(place / "k.prop", place / "out")
-    found = export(bind(load_spec(place / "k.prop", {}, {}), {}), place / "queries", 1)
+    found, _ = export(bind(load_spec(place / "k.prop", {}, {}), {}), place / "queries", 1)
     verifier = VnnlibVerifier(load_spec(place / "k.prop", {}, {}).strategies["s"])
     folder = place / "queries"
     answers = {(o.property, o.sample): verifier.answer(folder / "k.onnx", folder / o.file).result for o in found}

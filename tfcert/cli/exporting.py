@@ -43,10 +43,11 @@ def run_export(options: argparse.Namespace, import_tensorflow: Callable[[], None
     from tfcert.driver.bind import bind
     from tfcert.driver.exporting import export
 
-    found = export(bind(spec, names_given(options)["bindings"]), Path(options.vnnlib), options.version)
+    found, measures = export(bind(spec, names_given(options)["bindings"]), Path(options.vnnlib), options.version)
     folder, kind = options.vnnlib, f"VNN-LIB {options.version}"
     said = f"written: {len(found)} queries of {kind}, instances.csv, manifest.json in {folder}"
-    _tell(options, [said], [vars(one) for one in found])
+    left = [f"left out, since VNN-LIB asks for no numbers: {', '.join(measures)}"] if measures else []
+    _tell(options, [said, *left], [vars(one) for one in found])
     return ExitCode.PASS
 
 

@@ -58,15 +58,22 @@ class Exported:
     unsat: str
 
 
-def export(bound: BoundSpec, folder: Path, version: int) -> list[Exported]:
+def export(bound: BoundSpec, folder: Path, version: int) -> tuple[list[Exported], list[str]]:
     """Writes the queries of a specification, its models, ``instances.csv`` and ``manifest.json`` into a folder.
 
+    Returns:
+        What was written, and the names of the measures, which are left out: they ask for a number, and VNN-LIB asks
+        whether there is an input.
+
     Raises:
-        UsageError: something of the specification cannot be said in VNN-LIB, or a model cannot be exported.
+        UsageError: there is no property, one cannot be said in VNN-LIB, or a model cannot be exported.
     """
-    if not bound.tasks:
-        raise UsageError("the specification asks nothing")
-    texts = [(task, place, *query_of(task, place, bound, version)) for task in bound.tasks for place in _places(task)]
+    tasks = [task for task in bound.tasks if isinstance(task.template, PropertyTemplate)]
+    measures = [task.name for task in bound.tasks if task not in tasks]
+    if not tasks:
+        asked = f"{', '.join(measures)} ask for numbers" if measures else "the specification asks nothing"
+        raise UsageError(f"{asked}; VNN-LIB asks whether there is an input: write a property")
+    texts = [(task, place, *query_of(task, place, bound, version)) for task in tasks for place in _places(task)]
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         name: _model_file(bound.models[name], folder)
@@ -79,19 +86,19 @@ def export(bound: BoundSpec, folder: Path, version: int) -> list[Exported]:
         (folder / name).write_text(text, encoding="utf-8")
         answers = ("verified", "falsified") if task.template.existential else ("falsified", "verified")  # type: ignore[union-attr]
         found.append(Exported(task.name, sample, name, {n: files[m]["file"] for n, m in used.items()}, *answers))
-    _write_lists(folder, found, files)
-    return found
+    _write_lists(folder, found, files, measures)
+    return found, measures
 
 
 def _places(task: Task) -> range:
     return range(len(task.samples))
 
 
-def _write_lists(folder: Path, found: list[Exported], files: dict[str, dict[str, str]]) -> None:
+def _write_lists(folder: Path, found: list[Exported], files: dict[str, dict[str, str]], left_out: list[str]) -> None:
     with (folder / "instances.csv").open("w", newline="", encoding="utf-8") as file:
         for one in found:
             csv.writer(file).writerow([";".join(one.models.values()), one.file, SECONDS])
-    manifest = {"models": files, "queries": [vars(one) for one in found]}
+    manifest = {"models": files, "queries": [vars(one) for one in found], "left_out": left_out}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
@@ -142,8 +149,7 @@ def query_of(task: Task, place: int, bound: BoundSpec, version: int) -> tuple[st
         UsageError: it cannot be said in that version.
     """
     template = task.template
-    if not isinstance(template, PropertyTemplate):
-        raise UsageError(f"{task.name} is a measure, which asks for a number; VNN-LIB asks whether there is an input")
+    assert isinstance(template, PropertyTemplate)
     if template.abstraction is not None:
         raise UsageError(f"{task.name} is about cells of inputs, which VNN-LIB cannot say; ask about the model itself")
     live = [(n, a) for n, a in enumerate(template.applications) if not a.fixed]
