@@ -135,7 +135,7 @@ def test_a_head_or_layer_that_there_is_not_is_said_with_those_there_are():
 @pytest.mark.usefixtures("eager")
 def test_the_example_of_the_reference_is_decided():
     reference = (Path(__file__).parents[2] / "docs" / "language.md").read_text("utf-8")
-    text = reference.partition("### Sets, largest outputs, parts of models")[2].split("```")[1].lstrip()
+    text = reference.partition("### Sets, largest outputs, parts of models")[2].split("```prop\n")[1].split("```")[0]
     keras.utils.set_random_seed(7)
     x = keras.Input((2,))
     hidden = keras.layers.Dense(5, "relu", name="dense_2")(x)

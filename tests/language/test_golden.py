@@ -60,7 +60,7 @@ def test_reference_lists_every_code() -> None:
 
 def test_example_of_the_reference_is_valid() -> None:
     reference = (FOLDER.parents[2] / "docs" / "language.md").read_text("utf-8")
-    spec = load(reference.split("```")[1])
+    spec = load(reference.split("```prop\n")[1].split("```")[0])
     assert set(spec.properties) == {"robust"} and set(spec.measures) == {"radius", "nearest"} and not spec.warnings
 
 

@@ -253,7 +253,7 @@ for p in ["forall"(3px)] { assert verified_accuracy(p) >= 0 or verified_accuracy
 def test_the_reference_s_example_of_templates_asks_what_it_says() -> None:
     reference = (Path(__file__).parents[2] / "docs" / "language.md").read_text("utf-8")
     section = reference[reference.index("## Templates, loops and lists") :]
-    found = load(section.split("```")[1])
+    found = load(section.split("```prop\n")[1].split("```")[0])
     radii = [f"robust(eps={k}px, m={m})" for m in ("small", "big") for k in (1, 2, 3, 4)]
     named = ["top_class(m=small)", "top_class(m=big)", "robust(eps=8px, m=small)", "robust(eps=1.5px, m=big)"]
     assert set(found.properties) == {*radii, *named, "robust(eps=64px, m=big)"} and not found.warnings
