@@ -80,8 +80,8 @@ def test_a_notebook_shows_the_line_and_the_rows_that_print_shows(result):
 
 def test_every_result_of_a_public_function_is_shown_by_notebooks():
     results = [value for name in tfcert.__all__ if inspect.isclass(value := getattr(tfcert, name))]
-    inputs = {"BoundOptions", "Box", "LocalWorkers", "LpBall", "SolverSettings", "CertifiedModel", "Guarantee", "Outcome", "SpecError",
-              "UnsupportedLayerError"}  # fmt: skip
+    inputs = {"BoundOptions", "Box", "LocalWorkers", "LpBall", "SolverSettings", "CertifiedModel", "Guarantee",
+              "Outcome", "SpecError", "UnsupportedLayerError"}  # fmt: skip
     assert [c.__name__ for c in results if c.__name__ not in inputs and not hasattr(c, "_repr_html_")] == []
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 
 _LEVEL, _SILENT = "TF_CPP_MIN_LOG_LEVEL", "3"
 
@@ -15,22 +17,31 @@ def settle() -> None:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow, if it is not loaded yet and nobody wants to read its log.
+    """Imports TensorFlow, if it is not loaded yet and nobody wants to read its log."""
+    if os.environ.get(_LEVEL) == _SILENT:
+        with imported():
+            import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def imported() -> Iterator[None]:
+    """Within it TensorFlow may be imported, without its greetings.
 
     Its C++ code logs while it is being loaded whatever the environment says, so standard error is held back until the
-    import is done; if it fails, what was held back is shown.
+    import is done, where nobody wants to read it; if it fails, what was held back is shown.
     """
-    if "tensorflow" in sys.modules or os.environ.get(_LEVEL) != _SILENT:
-        return
-    sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no standard error to hold back
+    kept = None
+    if "tensorflow" not in sys.modules and os.environ.get(_LEVEL) == _SILENT:
+        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # where there is no standard error to hold back
+            kept = os.dup(2)
+    if kept is None:
+        yield
         return
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
-            import tensorflow  # noqa: F401
+            yield
         except BaseException:
             held.seek(0)
             os.write(kept, held.read())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 from distributed import WorkerPlugin
 
 from tfcert.driver.executor.base import Shard, ShardAnswer, Spent
-from tfcert.driver.executor.job import Collecting, Contents, Seat
+from tfcert.driver.executor.job import Collecting, Contents, Seat, job_of
 
 _ALONE = threading.Lock()
 """A bench answers one shard at a time, however many threads a worker has."""
@@ -52,7 +51,7 @@ class CampaignGuest(WorkerPlugin):
         return list(self._bench.answers(shard)), self._bench.spent()
 
     def _opened(self) -> Collecting:
-        job = pickle.loads(self._job)
+        job = job_of(self._job)
         contents, folder = (
             Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tfcert-"))) for _ in range(2)
         )

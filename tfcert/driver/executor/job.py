@@ -6,7 +6,9 @@ and refuses to answer where it does not get what the driver has.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import pickle
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -71,19 +73,27 @@ class Contents:
 
 
 def load_tensorflow(threads: int) -> None:
-    """Imports TensorFlow as the command line does, with so many threads, unless it is there, and has this process
-    answer the same whatever it answered before."""
-    if "tensorflow" not in sys.modules:
-        keep_freed_memory()
-        quiet.import_tensorflow()
-        import tensorflow as tf
+    """Imports TensorFlow as the command line does, with so many threads, and has this process answer the same whatever
+    it answered before."""
+    quiet.import_tensorflow()
+    import tensorflow as tf
 
-        tf.get_logger().setLevel("ERROR")
+    tf.get_logger().setLevel("ERROR")
+    with contextlib.suppress(RuntimeError):  # a process that has computed before keeps its threads
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     from tfcert.tracing import be_steady
 
     be_steady()
+
+
+def job_of(pickled: bytes) -> Job:
+    """A job as it was described; what its class imports is imported as the command line does."""
+    if "tensorflow" not in sys.modules:
+        keep_freed_memory()
+    with quiet.imported():
+        job: Job = pickle.loads(pickled)
+    return job
 
 
 def model_file(name: str, given: Any) -> tuple[bytes, str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcert.driver.executor.base import Shard, ShardAnswer, Spent
-from tfcert.driver.executor.job import Collecting, Job, Seat
+from tfcert.driver.executor.job import Collecting, Seat, job_of
 
 
 def _path() -> tuple[str, ...]:
@@ -92,7 +92,7 @@ def _run(connection: Connection, inbox: queue.SimpleQueue[Any]) -> None:
     message: Begin | Shard = inbox.get()
     while isinstance(message, Begin):
         sys.path[:] = [*message.path]
-        job: Job = pickle.loads(message.job)
+        job = job_of(message.job)
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfcert-worker-")))
             bench = stack.enter_context(job.open(Seat(message.contents, folder, message.threads, message.pass_mb)))
