@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import random
@@ -28,6 +27,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.campaigns.runs import children, command, fingerprint
 from benchmarks.common import store
 
 STORE = store.Store(__file__)
@@ -72,15 +72,14 @@ class Campaign:
         """Begins the run, or goes on with it."""
         journal = out / "journal.jsonl"
         resumable = journal.is_file() and b"\n" in journal.read_bytes()
-        where = ["--resume" if resumable else "--out", str(out)]
-        command = [sys.executable, "-m", "tfcert", "verify", str(self.folder / "s.prop"), "-q", *where, *self.options]
+        started = command(self.folder / "s.prop", out, *self.options, resume=resumable)
         with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log)
+            return subprocess.Popen(started, stdout=log, stderr=log)
 
     def undisturbed(self, out: Path) -> str:
         """The hash of a run that nobody kills."""
         self.start(out).wait(LONGEST)
-        return result_hash(out)
+        return fingerprint(out)
 
     def kill(self, out: Path) -> bool:
         """Starts or resumes the run and kills it, or one of its workers; False where it came to its end before."""
@@ -152,19 +151,11 @@ class Campaign:
             while sum(n for what, n in self.seen.items() if what.startswith("kills")) < kills and self.kill(out):
                 pass
             self.start(out).wait(LONGEST)
-            same = result_hash(out) == expected
+            same = fingerprint(out) == expected
             self.seen["results that are the same" if same else "results that differ"] += 1
             if not same:
                 self.wrong.append(f"the result of {out.name} differs")
             print(dict(self.seen), self.wrong, flush=True)
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has started and that live."""
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
 
 
 def alive(pid: int) -> bool:
@@ -173,15 +164,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def result_hash(out: Path) -> str:
-    """A hash of the records in their order, without the times that they took."""
-    records = json.loads((out / "result.json").read_text())["records"]
-    for record in records:
-        del record["seconds"]
-        record["work"].pop("solver_seconds", None)
-    return hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
 
 
 def prepare(folder: Path) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import random
@@ -30,24 +29,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from benchmarks.campaigns.runs import children, command, fingerprint
 from benchmarks.common import data, machine, store
+from benchmarks.common.robust import SPEC
 from benchmarks.complete.networks import NETWORKS
 
 STORE = store.Store(__file__)
 WAYS = ("here", "1 worker", "2 workers", "dask, 2 workers")
-SPEC = """\
-prop 1
-model clf = keras("clf.keras") {{ outputs: logits }}
-dataset test = npz("test.npz", x="x", y="y") {{ range: [0, 1] }}
-strategy plan = {stages}
-property robust(x, y in test) using plan {{
-  forall z in ball(x, linf, {eps}) within [0, 1] in unit: argmax(clf(z)) == y
-}}
-"""
 
 
 @dataclass(frozen=True)
@@ -80,34 +71,6 @@ KILLED = Case("pgd(steps=40) -> crown -> alpha_crown", images=500)
 
 
 # Runs
-
-
-def command(spec: Path, out: Path, *more: str, resume: bool = False) -> list[str]:
-    """``tfcert verify`` of a specification, quietly."""
-    place = ["--resume", str(out)] if resume else ["--out", str(out)]
-    return [sys.executable, "-m", "tfcert", "verify", str(spec), "-q", *place, *more]
-
-
-def answers(out: Path) -> list[dict[str, Any]]:
-    """The records of a run that is complete, without what two runs of anything differ in."""
-    result = json.loads((out / "result.json").read_text())
-    if not result["header"]["complete"]:
-        raise SystemExit(f"{out} is not complete")
-    for record in result["records"]:
-        record.pop("seconds")
-        record["work"] = {name: n for name, n in record["work"].items() if "seconds" not in name}
-    found: list[dict[str, Any]] = result["records"]
-    return found
-
-
-def fingerprint(out: Path) -> str:
-    """A hash of a run's records and of its witnesses' numbers."""
-    digest = hashlib.sha256(json.dumps(answers(out)).encode())
-    for path in sorted((out / "witnesses").glob("*.npz")):
-        with np.load(path, allow_pickle=False) as arrays:
-            for name in sorted(arrays):
-                digest.update(f"{path.name} {name} ".encode() + arrays[name].tobytes())
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -210,14 +173,6 @@ def memory() -> None:
             found[name] = {"driver": driver, "workers": sorted(most.values())}
             print(name, found[name], flush=True)
     STORE.write("memory", {"mebibytes": found, "machine": machine.describe()})
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process started."""
-    try:
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
 
 
 def resident(pid: int) -> int:

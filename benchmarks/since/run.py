@@ -26,6 +26,7 @@ import numpy as np
 
 import tfcert
 from benchmarks.common import data, machine, store
+from benchmarks.common.robust import SPEC
 from tfcert.driver import verify as driver
 from tfcert.driver.budget import Clock
 from tfcert.verdict import PROOFS
@@ -43,15 +44,6 @@ STRATEGIES = {
 }
 CHANGES = ("one more epoch", "10% pruned")
 IMAGES, TRAINED = 100, 5000
-SPEC = """\
-prop 1
-model clf = keras("clf.keras") {{ outputs: logits }}
-dataset test = npz("test.npz", x="x", y="y") {{ range: [0, 1] }}
-strategy plan = {stages}
-property robust(x, y in test) using plan {{
-  forall z in ball(x, linf, {eps}) within [0, 1] in unit: argmax(clf(z)) == y
-}}
-"""
 
 
 def images(split: str, count: int) -> tuple[np.ndarray, np.ndarray]:

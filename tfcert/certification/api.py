@@ -16,7 +16,7 @@ from tfcert.misfit import warn_of_tiny_radius
 from tfcert.network import Elementwise, Network
 from tfcert.network.cache import ModelOrNetwork, network_of
 from tfcert.options import BoundOptions
-from tfcert.propagation.question import asked, labels_of, target_clauses
+from tfcert.propagation.question import asked, asked_ball, labels_of, target_clauses
 from tfcert.rigour.radius import CertifyingMethod, Reach, margins_of, proven_radius, rows_below
 from tfcert.sets.balls import LpBall, Perturbation
 from tfcert.sets.fitting import fitted, require_moving
@@ -235,8 +235,7 @@ def certify(
     deployed = model
     network, x, y = asked(model, x, y)
     method, relaxation = method_name(method), with_fallback(relaxation, fallback)
-    ball = LpBall(x, eps, norm, clip, free=free, parts=network.parts).astype(network.dtype.as_numpy_dtype)
-    ball = fitted(ball, network.parts, network.input_shape)
+    ball = asked_ball(network, x, eps, norm, clip, free)
     if model is not network:
         warn_of_tiny_radius(ball.eps, ball.x)
     clauses = target_clauses(network, ball, y, targets)

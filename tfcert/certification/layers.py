@@ -14,14 +14,37 @@ from tfcert.network.cache import ModelOrNetwork, network_of
 from tfcert.options import BoundOptions
 from tfcert.propagation.engine import joint_bounds
 from tfcert.propagation.losses import Entered, entering_values, lost_by_node
-from tfcert.propagation.question import asked, target_clauses
-from tfcert.sets.balls import LpBall, Perturbation
+from tfcert.propagation.question import asked, asked_ball, target_clauses
+from tfcert.sets.balls import Perturbation
 from tfcert.sets.fitting import fitted
 from tfcert.showing import ShownResult, counted
 
 
 @dataclass(frozen=True)
-class LayerWidths(ShownResult):
+class _Layers(ShownResult):
+    """What both kinds of results say of each layer; :class:`LayerWidths` explains it."""
+
+    layers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    neurons: np.ndarray
+    unstable: np.ndarray
+    width: np.ndarray
+    widest: np.ndarray
+    _numbered: ClassVar[str] = ""
+    _most: ClassVar[int] = 100
+
+    def _columns(self) -> dict[str, Any]:
+        return {"layer": self.layers, "applies": self.kinds} | self._more() | {
+            "neurons": self.neurons, "unstable": self.unstable, "mean width": self.width, "largest width": self.widest,
+        }  # fmt: skip
+
+    def _more(self) -> dict[str, Any]:
+        """The columns of a kind of result, before those that all have."""
+        return {}
+
+
+@dataclass(frozen=True)
+class LayerWidths(_Layers):
     """What is known of the values that enter each nonlinear layer, over some sets.
 
     Attributes:
@@ -35,16 +58,8 @@ class LayerWidths(ShownResult):
         method: how they were bounded.
     """
 
-    layers: tuple[str, ...]
-    kinds: tuple[str, ...]
-    neurons: np.ndarray
-    unstable: np.ndarray
-    width: np.ndarray
-    widest: np.ndarray
     samples: int
     method: str
-    _numbered: ClassVar[str] = ""
-    _most: ClassVar[int] = 100
 
     def __repr__(self) -> str:
         share = self.unstable.sum() / max(1, self.neurons.sum())
@@ -53,12 +68,9 @@ class LayerWidths(ShownResult):
             f"{self.method}: {share:.1%} of {counted(int(self.neurons.sum()), 'neuron')} unstable"
         )
 
-    def _columns(self) -> dict[str, Any]:
-        return {"layer": self.layers, "applies": self.kinds} | _numbers(self)
-
 
 @dataclass(frozen=True)
-class ProofLosses(ShownResult):
+class ProofLosses(_Layers):
     """Where a proof about one sample loses, layer by layer: ``bound + over + loss.sum() == reached``.
 
     The bound is the least value of a linear function of the input. At the point where it is attained the network
@@ -76,12 +88,6 @@ class ProofLosses(ShownResult):
         about: what the margin is of, in words: a difference of two outputs, say.
     """
 
-    layers: tuple[str, ...]
-    kinds: tuple[str, ...]
-    neurons: np.ndarray
-    unstable: np.ndarray
-    width: np.ndarray
-    widest: np.ndarray
     loss: np.ndarray
     bound: float
     reached: float
@@ -89,8 +95,6 @@ class ProofLosses(ShownResult):
     point: np.ndarray
     method: str
     about: str = "the margin"
-    _numbered: ClassVar[str] = ""
-    _most: ClassVar[int] = 100
 
     def __repr__(self) -> str:
         lost, said = float(self.loss.sum()), "; no layer loses anything there"
@@ -112,17 +116,9 @@ class ProofLosses(ShownResult):
         said = {"about": self.about, "bound": self.bound, "over": self.over, "reached": self.reached}
         return said | {"bounds_of_neurons": self.method, "layers": layers}
 
-    def _columns(self) -> dict[str, Any]:
+    def _more(self) -> dict[str, Any]:
         whole = self.loss.sum() or 1.0
-        shares = [f"{share:.0%}" for share in self.loss / whole]
-        known = {"layer": self.layers, "applies": self.kinds, "loses": self.loss, "of all": shares}
-        return known | _numbers(self)
-
-
-def _numbers(found: LayerWidths | ProofLosses) -> dict[str, Any]:
-    return {
-        "neurons": found.neurons, "unstable": found.unstable, "mean width": found.width, "largest width": found.widest
-    }  # fmt: skip
+        return {"loses": self.loss, "of all": [f"{share:.0%}" for share in self.loss / whole]}
 
 
 def _summed(entered: tuple[Entered, ...]) -> dict[str, Any]:
@@ -192,8 +188,7 @@ def proof_losses(
     network, x, y = asked(model, x, y)
     if len(x) != 1:
         raise ValueError(f"losses are of one sample, as of x[7:8] and y[7:8], not of {len(x)}")
-    ball = LpBall(x, eps, norm, clip, free=free, parts=network.parts).astype(network.dtype.as_numpy_dtype)
-    ball = fitted(ball, network.parts, network.input_shape)
+    ball = asked_ball(network, x, eps, norm, clip, free)
     clauses = target_clauses(network, ball, y, targets)
     how = method_name(method), with_fallback(relaxation, fallback)
     return losses_of(network, ball, clauses, *how, options=options)

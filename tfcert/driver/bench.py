@@ -18,6 +18,7 @@ from tfcert.driver.certificates import Certificates
 from tfcert.driver.distance_task import distances
 from tfcert.driver.executor.base import Shard, ShardAnswer, Spent
 from tfcert.driver.executor.pool import HARD_SHARD, SHARD
+from tfcert.driver.keeper import lost_verdict
 from tfcert.driver.measure import MeasureAnswer, MeasureRun
 from tfcert.driver.piecewise import PiecewiseRun
 from tfcert.driver.piecewise_measure import measured_pieces
@@ -34,7 +35,7 @@ from tfcert.language.spec.regions import balls_of
 from tfcert.options import options_of
 from tfcert.report import Asked, Measured, Record
 from tfcert.report.records import Json
-from tfcert.verdict import Guarantee, Outcome, Reason, Verdict
+from tfcert.verdict import Verdict
 
 
 class SpecBench:
@@ -129,9 +130,8 @@ def _record_of(task: Task, place: int, verdict: Verdict, measured: Measured | No
 
 def lost_record(task: Task, place: int, why: str) -> Record:
     """The record of a sample that takes whoever answers down: nothing is known of it, for the reason ``why``."""
-    verdict = Verdict(Outcome.UNKNOWN, Reason.WORKER_LOST.because(said=why), guarantee=Guarantee.ESTIMATE)
     measured = None if isinstance(task.template, PropertyTemplate) else Measured(math.nan)
-    return _record_of(task, place, verdict, measured)
+    return _record_of(task, place, lost_verdict(why), measured)
 
 
 def batch_of(task: Task, auto: int) -> int:

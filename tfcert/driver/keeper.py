@@ -10,6 +10,7 @@ from tfcert.driver.executor.base import Shard, ShardAnswer, Spent
 from tfcert.driver.journal import Journal
 from tfcert.driver.progress import Narrator
 from tfcert.report import Record
+from tfcert.verdict import Guarantee, Outcome, Reason, Verdict
 
 
 class Keeper:
@@ -28,25 +29,28 @@ class Keeper:
         known = () if journal is None else journal.known
         self.records: dict[tuple[str, int], Record] = {(r.property, r.sample): r for r in known}
 
-    def take(self, shard: Shard, answer: ShardAnswer) -> None:
-        """Keeps a record, unless its sample has one: shards that are begun again answer some twice."""
-        record = answer.record
-        if (record.property, record.sample) in self.records:
-            return
-        if self.folder is not None:
-            save_files(self.folder, answer.files)
-        self.records[record.property, record.sample] = record
-        if self.journal is not None:
-            self.journal.append(record, answer.worker)
-        self.narrator.advance(record)
+    def take(self, shard: Shard, *answers: ShardAnswer) -> None:
+        """Keeps records, unless their samples have one: shards that are begun again answer some twice. The journal
+        waits for the disk once."""
+        new: list[Record] = []
+        for answer in answers:
+            record = answer.record
+            if (record.property, record.sample) not in self.records:
+                if self.folder is not None:
+                    save_files(self.folder, answer.files)
+                self.records[record.property, record.sample] = record
+                new.append(record)
+        if self.journal is not None and new:
+            self.journal.extend(new, answers[0].worker)
+        for record in new:
+            self.narrator.advance(record)
 
     def done(self, shard: Shard, spent: Spent) -> None:
         """Nothing is counted here."""
 
     def lost(self, shard: Shard, why: str) -> None:
         """Samples that take their workers down stay unknown."""
-        for place in shard.places:
-            self.take(shard, ShardAnswer(place, self.lost_record(shard, place, why)))
+        self.take(shard, *(ShardAnswer(place, self.lost_record(shard, place, why)) for place in shard.places))
 
     def lost_record(self, shard: Shard, place: int, why: str) -> Record:
         """The record of a sample that is lost."""
@@ -56,6 +60,11 @@ class Keeper:
         """Notes it in the journal, where progress and status read it."""
         if self.journal is not None:
             self.journal.workers(alive)
+
+
+def lost_verdict(why: str) -> Verdict:
+    """Nothing is known of a sample that takes whoever answers down, for the reason ``why``."""
+    return Verdict(Outcome.UNKNOWN, Reason.WORKER_LOST.because(said=why), guarantee=Guarantee.ESTIMATE)
 
 
 def parts(count: int, todo: Sequence[int], size: int, *, grid: bool) -> Iterator[tuple[int, ...]]:

@@ -14,7 +14,8 @@ from tfcert.given import class_labels, samples
 from tfcert.misfit import warn_of_misfit
 from tfcert.network import Network, inputs_of
 from tfcert.network.cache import ModelOrNetwork, network_of
-from tfcert.sets.balls import DUAL_ORDER, Perturbation
+from tfcert.sets.balls import DUAL_ORDER, LpBall, Perturbation
+from tfcert.sets.fitting import fitted
 
 _AT_ONCE = 256
 """Samples that are classified at a time."""
@@ -38,6 +39,16 @@ def asked(model: ModelOrNetwork, x: Any, y: Any) -> tuple[Network, np.ndarray, A
         y = class_labels(y, len(x), classes=classes)
         warn_of_misfit(lambda some: _predicted(network, some), x, y, classes)
     return network, x, y
+
+
+def asked_ball(network: Network, x: np.ndarray, eps: Any, norm: str, clip: Any, free: Any) -> LpBall:
+    """The balls around samples that a user asks about, in the network's type and shape.
+
+    Raises:
+        ValueError: as for :class:`tfcert.LpBall`.
+    """
+    ball = LpBall(x, eps, norm, clip, free=free, parts=network.parts).astype(network.dtype.as_numpy_dtype)
+    return fitted(ball, network.parts, network.input_shape)
 
 
 def choose_targets(

@@ -21,13 +21,13 @@ from tfcert.driver.executor.pool import SHARD, Pool
 from tfcert.driver.fingerprint import weights_hash
 from tfcert.driver.interrupts import Interrupts
 from tfcert.driver.journal import Journal
-from tfcert.driver.keeper import Keeper, parts
+from tfcert.driver.keeper import Keeper, lost_verdict, parts
 from tfcert.driver.progress import Narrator
 from tfcert.driver.task import LoadedModel
 from tfcert.errors import ExecutorGoneError, UsageError
 from tfcert.misfit import misfit, tiny_radius
 from tfcert.report import Asked, ExitCode, Measured, Record
-from tfcert.verdict import Guarantee, Outcome, Reason, Verdict
+from tfcert.verdict import Verdict
 
 Answers = list[tuple[Verdict, Measured | None]]
 Decide = Callable[[Loaded, np.ndarray], Answers | Iterable[tuple[Verdict, Measured | None]]]
@@ -119,10 +119,9 @@ class _Keeper(Keeper):
 
     def lost_record(self, shard: Shard, place: int, why: str) -> Record:
         """As :meth:`Keeper.lost_record`."""
-        verdict = Verdict(Outcome.UNKNOWN, Reason.WORKER_LOST.because(said=why), guarantee=Guarantee.ESTIMATE)
         sample, label = int(self._loaded.places[place]), int(self._loaded.y[place])
         measured = Measured(math.nan) if self._question.measures else None
-        return Record(self._question.name, sample, verdict, self._question.asked, measured, label)
+        return Record(self._question.name, sample, lost_verdict(why), self._question.asked, measured, label)
 
 
 class DirectBench:
