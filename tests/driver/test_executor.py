@@ -81,9 +81,9 @@ class Kept:
     seconds: float = 0.0
     alive: int = 0
 
-    def take(self, shard, answer):
-        assert answer.place in shard.places
-        self.answers.append(answer)
+    def take(self, shard, *answers):
+        assert all(answer.place in shard.places for answer in answers)
+        self.answers += answers
 
     def done(self, shard, spent):
         self.seconds += spent.seconds

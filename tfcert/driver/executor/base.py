@@ -71,8 +71,9 @@ class Bench(Protocol):
 class Sink(Protocol):
     """The driver's side: takes what executors hand over, from one thread."""
 
-    def take(self, shard: Shard, answer: ShardAnswer) -> None:
-        """One answer. A shard that was begun twice gives some twice: the first one counts."""
+    def take(self, shard: Shard, *answers: ShardAnswer) -> None:
+        """Answers of one worker that come together. A shard that was begun twice gives some twice: the first one
+        counts."""
 
     def done(self, shard: Shard, spent: Spent) -> None:
         """All answers to a shard were taken."""

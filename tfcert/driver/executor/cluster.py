@@ -106,8 +106,7 @@ class ClusterExecutor:
 
         if future.status == "finished":
             answers, spent = future.result()
-            for answer in answers:
-                sink.take(shard, answer)
+            sink.take(shard, *answers)
             sink.done(shard, spent)
             return []
         if future.status != "error":
